@@ -1,1 +1,24 @@
-//! Empty room.
+//! The vocabulary of Legwork: nouns that two rooms need, and nothing that does anything.
+//!
+//! # Layout
+//!
+//! - [`id`]: typed identifiers; a job's shard is written in its id.
+//! - [`lifecycle`]: the states and events of a job and the one total transition function.
+//! - [`job`]: what was asked (`JobSpec`) and what is known (`Job`).
+//! - [`service`]: the `BackgroundAgents` trait that every face translates into.
+//! - [`contract`]: the exact texts that models see.
+//! - [`duration`]: durations as people and models read and write them.
+//! - [`error`]: error codes, hints and exit statuses.
+//! - [`retry`]: backoff as an iterator.
+//!
+//! This crate performs no input or output, knows no asynchronous runtime and never reads the
+//! environment or a clock.
+
+pub mod contract;
+pub mod duration;
+pub mod error;
+pub mod id;
+pub mod job;
+pub mod lifecycle;
+pub mod retry;
+pub mod service;
