@@ -1,0 +1,131 @@
+//! Why a step of the queue was not done.
+
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::service::ServiceError;
+use redis::RedisError;
+use thiserror::Error;
+
+/// Why a step of the queue was not done.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    /// Redis refused because its memory is full.
+    #[error("Redis is out of memory, so `{step}` was refused: {source}")]
+    Full {
+        /// The step that was refused.
+        step: &'static str,
+        /// Redis' own words.
+        source: RedisError,
+    },
+    /// Redis wants another user or password.
+    #[error("Redis refused the credentials: {0}")]
+    Credentials(#[source] RedisError),
+    /// Redis could not be reached, or did not answer in time. The step may or may not have happened;
+    /// every step may be repeated.
+    #[error("Redis could not be reached for `{step}`: {source}")]
+    Unreachable {
+        /// The step that got no answer.
+        step: &'static str,
+        /// What the connection said.
+        source: RedisError,
+    },
+    /// Redis answered with an error of its own.
+    #[error("Redis refused `{step}`: {source}")]
+    Refused {
+        /// The step that was refused.
+        step: &'static str,
+        /// Redis' own words.
+        source: RedisError,
+    },
+    /// An answer does not have the shape that this release expects.
+    #[error("Redis answered `{step}` with something unexpected: {detail}")]
+    Unexpected {
+        /// The step that was answered.
+        step: &'static str,
+        /// What was found.
+        detail: String,
+    },
+    /// The namespace is kept in a way that this release does not know.
+    #[error("namespace `{namespace}` {detail}")]
+    Namespace {
+        /// The namespace.
+        namespace: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl QueueError {
+    /// Sorts an error of the Redis client into what a caller can act on.
+    pub(crate) fn from_redis(step: &'static str, source: RedisError) -> Self {
+        if source.code() == Some("OOM") {
+            return Self::Full { step, source };
+        }
+        let refused_login = source.kind() == redis::ErrorKind::AuthenticationFailed
+            || matches!(source.code(), Some("WRONGPASS" | "NOAUTH"));
+        if refused_login {
+            return Self::Credentials(source);
+        }
+        if source.is_io_error() || source.is_timeout() || source.is_connection_dropped() {
+            return Self::Unreachable { step, source };
+        }
+        Self::Refused { step, source }
+    }
+
+    /// Whether a later repeat of the same step may succeed without anybody's help.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Full { .. } => true,
+            Self::Refused { source, .. } => {
+                matches!(
+                    source.code(),
+                    Some("LOADING" | "READONLY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")
+                )
+            }
+            Self::Credentials(_) | Self::Unexpected { .. } | Self::Namespace { .. } => false,
+        }
+    }
+}
+
+impl Coded for QueueError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "redis_full",
+            Self::Credentials(_) => "redis_credentials",
+            Self::Unreachable { .. } => "redis_unreachable",
+            Self::Refused { .. } => "redis_refused",
+            Self::Unexpected { .. } => "redis_unexpected",
+            Self::Namespace { .. } => "namespace",
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        ExitStatus::Redis
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Full { .. } => Some("raise maxmemory, or delete ended jobs".to_owned()),
+            Self::Credentials(_) => {
+                Some("put user and password into the URL: redis://user:password@host".to_owned())
+            }
+            Self::Unreachable { .. } => {
+                Some("check --redis (LEGWORK_REDIS_URL); without a URL the embedded server serves".to_owned())
+            }
+            Self::Refused { .. } => Some("Legwork needs Redis 7.0 or Valkey 7.2, or newer".to_owned()),
+            Self::Unexpected { .. } => Some("a different release may have written this namespace".to_owned()),
+            Self::Namespace { .. } => {
+                Some("use the same settings as its first user, or another --namespace".to_owned())
+            }
+        }
+    }
+}
+
+impl From<QueueError> for ServiceError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full { source, .. } => Self::Full { what: "Redis", detail: source.to_string() },
+            other => Self::Unavailable(Box::new(other)),
+        }
+    }
+}

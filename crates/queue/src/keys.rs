@@ -1,0 +1,261 @@
+//! The only speller of key names and channels.
+//!
+//! A namespace has a fixed number of shards. All keys of a shard share the hash tag
+//! `{legwork:<ns>:<shard>}`, so one script may touch them all; a job's output, turns and fence stand
+//! under a tag of their own, so that token traffic spreads over a Cluster. The Lua steps take the same
+//! names from [`LUA_KEYS`], which is put before each of them. `docs/redis.md` lists every key with its
+//! type, owner and end.
+
+use legwork_common::id::Dispatcher;
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::TeamDigest;
+
+/// Spells the keys below a shard's tag for the Lua steps. `T` is the tag.
+pub(crate) const LUA_KEYS: &str = "
+local T = KEYS[1]
+local LEASE, SCHEDULED, STOPS, REAPED = T .. ':lease', T .. ':scheduled', T .. ':stops', T .. ':reaped'
+local INDEX_ALL, INDEX_ENDED, INDEX_UNLUCKY = T .. ':index:all', T .. ':index:ended', T .. ':index:unlucky'
+local WORKERS = T .. ':workers'
+local function job_key(id) return T .. ':job:' .. id end
+local function spec_key(id) return T .. ':spec:' .. id end
+local function result_key(id) return T .. ':result:' .. id end
+local function children_key(dispatcher) return T .. ':children:' .. dispatcher end
+local function mailbox_key(dispatcher) return T .. ':mailbox:' .. dispatcher end
+local function stop_key(root) return T .. ':stop:' .. root end
+local function session_key(sid) return T .. ':session:' .. sid end
+local function admitted_key(sid, queue) return T .. ':session:' .. sid .. ':admitted:' .. queue end
+local function backlog_key(sid, queue) return T .. ':session:' .. sid .. ':backlog:' .. queue end
+local function ready_key(lane, priority) return T .. ':ready:' .. lane .. ':' .. priority end
+local function wake_key(lane) return T .. ':wake:' .. lane end
+local function team_key(digest) return T .. ':team:' .. digest end
+local function worker_key(wid) return T .. ':worker:' .. wid end
+local function once_key(hash) return T .. ':key:' .. hash end
+local function owner_member(sid) return 'session:' .. sid end
+local function session_channel(sid) return T .. ':ended:' .. sid end
+local STOP_CHANNEL = T .. ':stop-now'
+";
+
+/// The names of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    namespace: String,
+    shards: u16,
+}
+
+impl Keys {
+    /// The names of `namespace`, which has `shards` shards (at least one).
+    pub fn new(namespace: impl Into<String>, shards: u16) -> Self {
+        Self { namespace: namespace.into(), shards: shards.max(1) }
+    }
+
+    /// How many shards the namespace has.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// Settings of the namespace: a hash under no tag.
+    pub fn meta(&self) -> String {
+        format!("legwork:{}:meta", self.namespace)
+    }
+
+    /// The tag of a shard: `KEYS[1]` of every step.
+    pub fn tag(&self, shard: u16) -> String {
+        format!("{{legwork:{}:{shard}}}", self.namespace)
+    }
+
+    /// The tag of the shard that holds this session.
+    pub fn session_tag(&self, session: SessionId) -> String {
+        self.tag(session.shard(self.shards))
+    }
+
+    /// The tag of the shard that holds this job.
+    pub fn job_tag(&self, job: JobId) -> String {
+        self.tag(job.shard(self.shards))
+    }
+
+    /// The record of a job: a hash.
+    pub fn job(&self, job: JobId) -> String {
+        format!("{}:job:{}", self.job_tag(job), job.uuid())
+    }
+
+    /// What was asked: a string of JSON.
+    pub fn spec(&self, job: JobId) -> String {
+        format!("{}:spec:{}", self.job_tag(job), job.uuid())
+    }
+
+    /// What came out, error texts too: a string.
+    pub fn result(&self, job: JobId) -> String {
+        format!("{}:result:{}", self.job_tag(job), job.uuid())
+    }
+
+    /// What a dispatcher dispatched, by age: a sorted set.
+    pub fn children(&self, session: SessionId, dispatcher: Dispatcher) -> String {
+        format!("{}:children:{}", self.session_tag(session), dispatcher.uuid())
+    }
+
+    /// What a dispatcher has not been told: a stream.
+    pub fn mailbox(&self, session: SessionId, dispatcher: Dispatcher) -> String {
+        format!("{}:mailbox:{}", self.session_tag(session), dispatcher.uuid())
+    }
+
+    /// The record of a session: a hash.
+    pub fn session(&self, session: SessionId) -> String {
+        format!("{}:session:{}", self.session_tag(session), session)
+    }
+
+    /// The jobs of a session that wait for admission: a sorted set.
+    pub fn backlog(&self, session: SessionId, queue: &str) -> String {
+        format!("{}:session:{session}:backlog:{queue}", self.session_tag(session))
+    }
+
+    /// The ready stream of a lane.
+    pub fn ready(&self, shard: u16, lane: &str, priority: u8) -> String {
+        format!("{}:ready:{lane}:{priority}", self.tag(shard))
+    }
+
+    /// The wake tokens of a lane: a list.
+    pub fn wake(&self, shard: u16, lane: &str) -> String {
+        format!("{}:wake:{lane}", self.tag(shard))
+    }
+
+    /// A stored team: a hash of its JSON and the number of its jobs.
+    pub fn team(&self, shard: u16, digest: &TeamDigest) -> String {
+        format!("{}:team:{}", self.tag(shard), digest.0)
+    }
+
+    /// Jobs by creation: a sorted set of raw ids.
+    pub fn index_all(&self, shard: u16) -> String {
+        format!("{}:index:all", self.tag(shard))
+    }
+
+    /// Ended jobs by their end: a sorted set of raw ids.
+    pub fn index_ended(&self, shard: u16) -> String {
+        format!("{}:index:ended", self.tag(shard))
+    }
+
+    /// Failed and stopped jobs by creation: a sorted set of raw ids.
+    pub fn index_unlucky(&self, shard: u16) -> String {
+        format!("{}:index:unlucky", self.tag(shard))
+    }
+
+    /// Marks of trees being stopped: a sorted set by the time of asking.
+    pub fn stops(&self, shard: u16) -> String {
+        format!("{}:stops", self.tag(shard))
+    }
+
+    /// One tree's stop mark: a hash. Its root is a job or a session.
+    pub fn stop(&self, shard: u16, root: uuid::Uuid) -> String {
+        format!("{}:stop:{root}", self.tag(shard))
+    }
+
+    /// Delays and backoffs: a sorted set by due time.
+    pub fn scheduled(&self, shard: u16) -> String {
+        format!("{}:scheduled", self.tag(shard))
+    }
+
+    /// Running jobs and session owners: a sorted set by expiry.
+    pub fn lease(&self, shard: u16) -> String {
+        format!("{}:lease", self.tag(shard))
+    }
+
+    /// Live workers by their last heartbeat: a sorted set.
+    pub fn workers(&self, shard: u16) -> String {
+        format!("{}:workers", self.tag(shard))
+    }
+
+    /// One worker's record: a hash.
+    pub fn worker(&self, shard: u16, worker: &str) -> String {
+        format!("{}:worker:{worker}", self.tag(shard))
+    }
+
+    /// The tag of a job's own keys.
+    fn own_tag(&self, job: JobId) -> String {
+        format!("{{legwork:{}:{}}}", self.namespace, job.uuid())
+    }
+
+    /// The output of a job: a string that only grows.
+    pub fn output(&self, job: JobId) -> String {
+        format!("{}:output", self.own_tag(job))
+    }
+
+    /// The turns of a job, its write-ahead log: a stream.
+    pub fn turns(&self, job: JobId) -> String {
+        format!("{}:turns", self.own_tag(job))
+    }
+
+    /// The fence of a job: a hash.
+    pub fn fence(&self, job: JobId) -> String {
+        format!("{}:fence", self.own_tag(job))
+    }
+
+    /// The idempotency key of the whole namespace: a string under a tag of its own.
+    pub fn namespace_once(&self, hash: &str) -> String {
+        format!("{{legwork:{}:key:{hash}}}", self.namespace)
+    }
+
+    /// Hints about a job: new output and its end.
+    pub fn job_channel(&self, job: JobId) -> String {
+        format!("{}:changed", self.own_tag(job))
+    }
+
+    /// Hints that a job of this session ended.
+    pub fn session_channel(&self, session: SessionId) -> String {
+        format!("{}:ended:{session}", self.session_tag(session))
+    }
+
+    /// Hints that a stop was asked for in this shard.
+    pub fn stop_channel(&self, shard: u16) -> String {
+        format!("{}:stop-now", self.tag(shard))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_job_share_its_sessions_tag() {
+        let keys = Keys::new("default", 16);
+        let session = SessionId::random();
+        let job = JobId::random_in(session);
+        let tag = keys.session_tag(session);
+        assert_eq!(keys.job_tag(job), tag);
+        assert!(keys.job(job).starts_with(&tag));
+        assert!(keys.mailbox(session, Dispatcher::Job(job)).starts_with(&tag));
+        assert!(!keys.output(job).starts_with(&tag));
+    }
+
+    #[test]
+    fn lua_spells_the_same_names() {
+        let keys = Keys::new("default", 1);
+        let session = SessionId::random();
+        let job = JobId::random_in(session);
+        let tag = keys.tag(0);
+        for (rust, piece) in [
+            (keys.job(job), ":job:"),
+            (keys.spec(job), ":spec:"),
+            (keys.result(job), ":result:"),
+            (keys.children(session, Dispatcher::Job(job)), ":children:"),
+            (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
+            (keys.session(session), ":session:"),
+            (keys.backlog(session, "q"), ":backlog:"),
+            (keys.ready(0, "q", 1), ":ready:"),
+            (keys.wake(0, "q"), ":wake:"),
+            (keys.worker(0, "w"), ":worker:"),
+            (keys.stop(0, job.uuid()), ":stop:"),
+            (keys.lease(0), ":lease"),
+            (keys.scheduled(0), ":scheduled"),
+            (keys.stops(0), ":stops"),
+            (keys.workers(0), ":workers"),
+            (keys.index_all(0), ":index:all"),
+            (keys.index_ended(0), ":index:ended"),
+            (keys.index_unlucky(0), ":index:unlucky"),
+            (keys.stop_channel(0), ":stop-now"),
+            (keys.session_channel(session), ":ended:"),
+        ] {
+            assert!(rust.starts_with(&tag) && rust.contains(piece), "{rust}");
+            assert!(LUA_KEYS.contains(&format!("'{piece}")), "{piece}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Connections to Redis.
+//!
+//! Two kinds behind one type. The short operations of the faces take a connection from a deadpool pool.
+//! A worker's hot path holds its own: a checkout from the pool costs a round trip.
+//!
+//! What the client does not do by itself, and is done here: TCP_NODELAY is switched on; the response
+//! timeout is two seconds instead of half a second; a held connection is replaced when the server says
+//! `READONLY`, because after a failover the old address may be a replica.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use deadpool_redis::Manager;
+use deadpool_redis::Pool;
+use deadpool_redis::PoolError;
+use deadpool_redis::Runtime;
+use redis::AsyncConnectionConfig;
+use redis::Client;
+use redis::Cmd;
+use redis::ConnectionInfo;
+use redis::ErrorKind;
+use redis::IntoConnectionInfo;
+use redis::Pipeline;
+use redis::ProtocolVersion;
+use redis::RedisError;
+use redis::RedisResult;
+use redis::Value;
+use redis::aio::ConnectionLike;
+use redis::aio::ConnectionManager;
+use redis::aio::ConnectionManagerConfig;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+
+use crate::error::QueueError;
+
+/// How long one command may take before its answer is given up.
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest pause between two tries to reconnect.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+/// Connections of a pool; the faces do few things at once.
+const POOL_SIZE: usize = 8;
+
+/// Where Redis is, and how to log in. Its `Debug` and `Display` never show the password.
+#[derive(Clone)]
+pub struct Target {
+    info: ConnectionInfo,
+}
+
+impl Target {
+    /// Reads `redis://`, `rediss://` and `unix://` URLs.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Refused`] for a URL that cannot be one.
+    pub fn parse(url: &str) -> Result<Self, QueueError> {
+        let info =
+            url.into_connection_info().map_err(|error| QueueError::from_redis("parse the URL", error))?;
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let info = info.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Ok(Self { info })
+    }
+
+    /// A client for this target; connects to nothing yet.
+    fn client(&self) -> RedisResult<Client> {
+        Client::open(self.info.clone())
+    }
+
+    /// A connection of its own for blocking commands, which may take as long as they say and
+    /// stall whoever shares the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when no connection can be made within two seconds.
+    pub(crate) async fn blocking_connection(&self) -> Result<MultiplexedConnection, QueueError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
+        let failed = |error| QueueError::from_redis("connect", error);
+        self.client()
+            .map_err(failed)?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(failed)
+    }
+
+    /// A manager whose pushes go to `sender`, and which subscribes again by itself.
+    pub(crate) fn push_connection(
+        &self,
+        sender: tokio::sync::broadcast::Sender<redis::PushInfo>,
+    ) -> Result<ConnectionManager, QueueError> {
+        let config = manager_config().set_push_sender(sender).set_automatic_resubscription();
+        let failed = |error| QueueError::from_redis("connect", error);
+        ConnectionManager::new_lazy_with_config(self.client().map_err(failed)?, config).map_err(failed)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.info.addr())
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({self})")
+    }
+}
+
+/// What every connection manager of ours has in common.
+fn manager_config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(COMMAND_TIMEOUT))
+        .set_max_delay(RECONNECT_PAUSE)
+        .set_number_of_retries(3)
+}
+
+/// A way to send commands. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Link {
+    /// Takes a connection from a pool for each command.
+    Pool(Pool),
+    /// Holds one multiplexed connection.
+    Held(Box<Held>),
+}
+
+impl Link {
+    /// A pool for short operations. Connects to nothing yet.
+    pub(crate) fn pool(target: &Target) -> Result<Self, QueueError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(COMMAND_TIMEOUT));
+        let manager = Manager::new_with_config(target.info.clone(), config)
+            .map_err(|error| QueueError::from_redis("connect", error))?;
+        let pool = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(COMMAND_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(COMMAND_TIMEOUT))
+            .build()
+            .map_err(|error| QueueError::Unexpected { step: "connect", detail: error.to_string() })?;
+        Ok(Self::Pool(pool))
+    }
+
+    /// One held connection. Connects at the first command.
+    pub(crate) fn held(target: &Target) -> Result<Self, QueueError> {
+        let held = Held::new(target).map_err(|error| QueueError::from_redis("connect", error))?;
+        Ok(Self::Held(Box::new(held)))
+    }
+
+    /// Sends one command. Dropping the future may leave the command done or not done.
+    pub(crate) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Pool(pool) => pool.get().await.map_err(pool_error)?.req_packed_command(command).await,
+            Self::Held(held) => {
+                let answer = held.current().req_packed_command(command).await;
+                held.replace_after(answer.as_ref().err());
+                answer
+            }
+        }
+    }
+
+    /// Sends several commands in one round trip; each answer stands for itself.
+    pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        let count = pipeline.len();
+        match self {
+            Self::Pool(pool) => {
+                pool.get().await.map_err(pool_error)?.req_packed_commands(pipeline, 0, count).await
+            }
+            Self::Held(held) => {
+                let answers = held.current().req_packed_commands(pipeline, 0, count).await;
+                held.replace_after(answers.as_ref().err());
+                answers
+            }
+        }
+    }
+}
+
+/// Sorts an error of the pool: its backend's own, or a wait that was too long.
+fn pool_error(error: PoolError) -> RedisError {
+    match error {
+        PoolError::Backend(error) => error,
+        other => RedisError::from((ErrorKind::Io, "no connection from the pool", other.to_string())),
+    }
+}
+
+/// One held connection that is replaced when its server turns out to be a replica.
+#[derive(Clone)]
+pub(crate) struct Held {
+    client: Client,
+    // A std mutex: it is held for a clone or an assignment, never over an await.
+    current: Arc<Mutex<ConnectionManager>>,
+}
+
+impl Held {
+    fn new(target: &Target) -> RedisResult<Self> {
+        let client = target.client()?;
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
+        Ok(Self { client, current: Arc::new(Mutex::new(manager)) })
+    }
+
+    fn current(&self) -> ConnectionManager {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The manager reconnects by itself when a connection drops, but not on `READONLY`.
+    fn replace_after(&self, error: Option<&RedisError>) {
+        if error.and_then(RedisError::code) != Some("READONLY") {
+            return;
+        }
+        tracing::warn!("server became read-only, connecting anew");
+        if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config()) {
+            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = manager;
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,30 @@
+-- Appends output at its offset and turns at their sequence, under the current unsealed fence only. What is
+-- there already is answered as done.
+-- KEYS: output, turns, fence. ARGV: token, channel, offset, bytes, finished turns ('' to leave), then
+-- sequence and payload of each turn entry.
+-- Replies: {'appended', output length} | {'fenced'} | {'gap', output length}.
+local fence = redis.call('HMGET', KEYS[3], 'token', 'sealed')
+if fence[1] ~= ARGV[1] or fence[2] ~= '0' then return { 'fenced' } end
+local offset, bytes = tonumber(ARGV[3]), ARGV[4]
+local length = redis.call('STRLEN', KEYS[1])
+if offset > length then return { 'gap', length } end
+local fresh = string.sub(bytes, length - offset + 1)
+if #fresh > 0 then
+  redis.call('APPEND', KEYS[1], fresh)
+  redis.call('PUBLISH', ARGV[2], length .. ':' .. fresh)
+  length = length + #fresh
+end
+local last = 0
+if #ARGV > 5 then
+  local entry = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  if entry then last = tonumber(string.match(entry[1], '^%d+')) end
+end
+for at = 6, #ARGV, 2 do
+  local sequence = tonumber(ARGV[at])
+  if sequence > last then
+    redis.call('XADD', KEYS[2], sequence .. '-0', 'entry', ARGV[at + 1])
+    last = sequence
+  end
+end
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[3], 'finished', ARGV[5]) end
+return { 'appended', length }

@@ -1,0 +1,81 @@
+-- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
+-- KEYS: tag. ARGV: worker, request, run token, free slots, lease in ms, then the lanes.
+-- Replies: a list of {id, session, parent, attempt, queue, started, ran, timeout, retries, spec, depth, token}.
+local worker, request, token = ARGV[1], ARGV[2], ARGV[3]
+local free, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
+local FIELDS = {
+  'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token',
+  'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10',
+  'excluded1', 'excluded2', 'excluded3', 'excluded4', 'excluded5', 'excluded6', 'excluded7', 'excluded8',
+}
+
+local function answer(id, job, spec)
+  local depth = 0
+  for i, field in ipairs(ANCESTORS) do if job[field] then depth = i end end
+  return {
+    id, job.session, job.parent or '', job.attempt, job.queue, job.started, job.ran or '0',
+    job.timeout or '0', job.retries or '0', spec, depth, job.token,
+  }
+end
+
+local last = redis.call('HMGET', worker_key(worker), 'request', 'claimed', 'token')
+if last[1] == request then
+  local batch = {}
+  for id in string.gmatch(last[2] or '', '%S+') do
+    local job = read(job_key(id), FIELDS)
+    if job.token == last[3] then batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id))) end
+  end
+  return batch
+end
+
+local function excluded(job)
+  for i = 1, 8 do
+    if not job['excluded' .. i] then return false end
+    if job['excluded' .. i] == worker then return true end
+  end
+  return false
+end
+
+local ids, jobs, specs = {}, {}, {}
+for lane = 6, #ARGV do
+  for priority = 0, 2 do
+    if #ids >= free then break end
+    local ready = ready_key(ARGV[lane], priority)
+    -- A few more than wanted, so that excluded entries at the head do not hide the rest.
+    local entries = redis.call('XRANGE', ready, '-', '+', 'COUNT', free - #ids + 16)
+    local consumed = {}
+    for _, entry in ipairs(entries) do
+      if #ids >= free then break end
+      local id = entry[2][2]
+      local job = read(job_key(id), FIELDS)
+      if job.state ~= 'queued' or job.entry ~= entry[1] then
+        consumed[#consumed + 1] = entry[1]
+      elseif not excluded(job) and not stop_root(id, job) then
+        consumed[#consumed + 1] = entry[1]
+        ids[#ids + 1] = id
+        jobs[#jobs + 1] = job
+        specs[#specs + 1] = spec_key(id)
+      end
+    end
+    if #consumed > 0 then redis.call('XDEL', ready, unpack(consumed)) end
+  end
+end
+if #ids == 0 then return {} end
+
+local texts = redis.call('MGET', unpack(specs))
+local batch, leases = {}, {}
+for i, id in ipairs(ids) do
+  local job = jobs[i]
+  job.attempt = (tonumber(job.attempt) or 0) + 1
+  job.started = job.started or now
+  job.token = token
+  redis.call('HSET', job_key(id), 'state', 'running', 'attempt', job.attempt, 'token', token, 'worker', worker,
+    'claimed', now, 'started', job.started)
+  redis.call('HDEL', job_key(id), 'entry')
+  leases[#leases + 1] = now + lease
+  leases[#leases + 1] = id
+  batch[i] = answer(id, job, texts[i])
+end
+redis.call('ZADD', LEASE, unpack(leases))
+redis.call('HSET', worker_key(worker), 'request', request, 'claimed', table.concat(ids, ' '), 'token', token)
+return batch

@@ -1,0 +1,19 @@
+-- Closes a session, or only gives up its ownership. What its end means for its jobs is the caller's next
+-- step (stop), so nothing is swept here.
+-- KEYS: tag, session. ARGV: session, owner, mode (close|detach).
+-- Replies: closed | detached | missing.
+local sid, owner, mode = ARGV[1], ARGV[2], ARGV[3]
+local session = read(session_key(sid), { 'cap', 'owner' })
+if not session.cap then return 'missing' end
+if session.owner == owner then
+  redis.call('ZREM', LEASE, owner_member(sid))
+  redis.call('HDEL', session_key(sid), 'owner')
+  redis.call('HSET', session_key(sid), 'ends', 'keep')
+  redis.call('DEL', mailbox_key(sid))
+end
+if mode == 'detach' then
+  redis.call('HDEL', session_key(sid), 'lane')
+  return 'detached'
+end
+redis.call('HSET', session_key(sid), 'closed', 1)
+return 'closed'

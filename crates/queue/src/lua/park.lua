@@ -1,0 +1,20 @@
+-- A job that waits for its own jobs leaves `admitted`; it keeps worker and lease.
+-- KEYS: tag, job. ARGV: id, token, direction (park|resume).
+-- Replies: parked | resumed | stopping | lost.
+local id, token, direction = ARGV[1], ARGV[2], ARGV[3]
+local job = read(job_key(id), { 'state', 'token', 'session', 'queue' })
+if job.token ~= token then return 'lost' end
+if job.state == 'stopping' then return 'stopping' end
+if direction == 'park' then
+  if job.state == 'waiting' then return 'parked' end
+  if job.state ~= 'running' then return 'lost' end
+  redis.call('HSET', job_key(id), 'state', 'waiting')
+  redis.call('ZREM', admitted_key(job.session, job.queue), id)
+  admit_next(job.session, job.queue)
+  return 'parked'
+end
+if job.state == 'running' then return 'resumed' end
+if job.state ~= 'waiting' then return 'lost' end
+redis.call('HSET', job_key(id), 'state', 'running')
+redis.call('ZADD', admitted_key(job.session, job.queue), now, id)
+return 'resumed'

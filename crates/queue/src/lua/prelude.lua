@@ -1,0 +1,153 @@
+-- Shared by every step of a shard: time, the stop marks, admission, and the end of a job.
+-- Time is Redis' own, in milliseconds.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- The fields by which a job's place in its tree is known.
+local ANCESTORS = { 'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10' }
+
+-- Reads fields of a hash into a table by name; absent fields are false.
+local function read(key, fields)
+  local values = redis.call('HMGET', key, unpack(fields))
+  local record = {}
+  for i, field in ipairs(fields) do record[field] = values[i] end
+  return record
+end
+
+-- The raw 16 bytes of a UUID: the form in the indexes.
+local function raw(id)
+  return (string.gsub(string.gsub(id, '-', ''), '..', function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+-- Whether any tree of this shard is being stopped: one read, mostly the only one.
+local marks = nil
+local function any_stop()
+  if marks == nil then marks = redis.call('ZCARD', STOPS) > 0 end
+  return marks
+end
+
+-- The root of the stop mark that covers a job, or nil. `job` has session and a1..a10.
+local function stop_root(id, job)
+  if not any_stop() then return nil end
+  if redis.call('EXISTS', stop_key(job.session)) == 1 then return job.session end
+  if id and redis.call('EXISTS', stop_key(id)) == 1 then return id end
+  for _, field in ipairs(ANCESTORS) do
+    if not job[field] then return nil end
+    if redis.call('EXISTS', stop_key(job[field])) == 1 then return job[field] end
+  end
+  return nil
+end
+
+-- Tells idle workers of a lane that `count` jobs were added.
+local function wake(lane, count)
+  local tokens = {}
+  for i = 1, math.min(count, 64) do tokens[i] = '1' end
+  local length = redis.call('LPUSH', wake_key(lane), unpack(tokens))
+  if length > 64 then redis.call('LTRIM', wake_key(lane), 0, 63) end
+  if length == #tokens then redis.call('EXPIRE', wake_key(lane), 3600) end
+end
+
+-- Puts a queued job onto its lane's stream and counts it as admitted. Does not wake.
+local function admit(id, session, queue, lane, priority)
+  local entry = redis.call('XADD', ready_key(lane, priority), '*', 'job', id)
+  redis.call('HSET', job_key(id), 'entry', entry)
+  redis.call('ZADD', admitted_key(session, queue), now, id)
+end
+
+-- Admits the next jobs of a session's backlog while the cap allows.
+local function admit_next(session, queue)
+  local waiting = backlog_key(session, queue)
+  if any_stop() and redis.call('EXISTS', stop_key(session)) == 1 then return end
+  while true do
+    local first = redis.call('ZRANGE', waiting, 0, 0)[1]
+    if not first then return end
+    local cap = tonumber(redis.call('HGET', session_key(session), 'cap') or '0')
+    if cap > 0 and redis.call('ZCARD', admitted_key(session, queue)) >= cap then return end
+    redis.call('ZREM', waiting, first)
+    local job = read(job_key(first), { 'state', 'lane', 'priority' })
+    if job.state == 'queued' then
+      admit(first, session, queue, job.lane, job.priority)
+      wake(job.lane, 1)
+    end
+  end
+end
+
+-- Queues a job: admitted while its session is below its cap, else in the backlog, by priority, then age.
+local function queue_job(id, session, queue, lane, priority, sequence)
+  local cap = tonumber(redis.call('HGET', session_key(session), 'cap') or '0')
+  if cap > 0 and redis.call('ZCARD', admitted_key(session, queue)) >= cap then
+    redis.call('ZADD', backlog_key(session, queue), priority * 1e12 + sequence, id)
+    return false
+  end
+  admit(id, session, queue, lane, priority)
+  return true
+end
+
+-- Takes a job out of the stream, the backlog and the admitted, and admits the session's next.
+local function leave_queue(id, job)
+  if job.entry then redis.call('XDEL', ready_key(job.lane, job.priority), job.entry) end
+  if redis.call('ZREM', admitted_key(job.session, job.queue), id) == 0 then
+    redis.call('ZREM', backlog_key(job.session, job.queue), id)
+  end
+  admit_next(job.session, job.queue)
+end
+
+-- What end_job and its callers need of a record.
+local ENDING = {
+  'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched',
+  'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10',
+}
+
+-- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `ending` has state, cause,
+-- text, and fields (a flat list for HSET). Answers whether the job left a tree that must be swept.
+local function end_job(id, job, ending)
+  local fields = { 'state', ending.state, 'finished', now }
+  if ending.cause then
+    fields[#fields + 1] = 'cause'
+    fields[#fields + 1] = ending.cause
+  end
+  for _, field in ipairs(ending.fields or {}) do fields[#fields + 1] = field end
+  redis.call('HSET', job_key(id), unpack(fields))
+  if ending.text and ending.text ~= '' then redis.call('SET', result_key(id), ending.text) end
+  if job.state == 'scheduled' then
+    redis.call('ZREM', SCHEDULED, id)
+  else
+    if job.state ~= 'queued' then redis.call('ZREM', LEASE, id) end
+    if job.state ~= 'waiting' then
+      leave_queue(id, job)
+    end
+  end
+
+  redis.call('HINCRBY', job.parent and job_key(job.parent) or session_key(job.session), 'live', -1)
+  local asked_by = nil
+  if ending.root then asked_by = redis.call('HGET', stop_key(ending.root), 'who') end
+  local told = false
+  if job.parent then
+    local state = redis.call('HGET', job_key(job.parent), 'state')
+    told = state and state ~= 'completed' and state ~= 'failed' and state ~= 'stopped'
+  else
+    told = redis.call('HGET', session_key(job.session), 'owner')
+  end
+  local dispatcher = job.parent or job.session
+  if told and asked_by ~= dispatcher then
+    redis.call('XADD', mailbox_key(dispatcher), '*', 'ended', id)
+  end
+
+  local bytes = raw(id)
+  redis.call('ZADD', INDEX_ENDED, now, bytes)
+  -- By creation like the index of all, so that one cursor serves both.
+  if ending.state ~= 'completed' then
+    redis.call('ZADD', INDEX_UNLUCKY, redis.call('HGET', job_key(id), 'created'), bytes)
+  end
+  redis.call('PUBLISH', session_channel(job.session), id)
+
+  if job.dispatched then
+    redis.call('DEL', mailbox_key(id))
+    if ending.state == 'failed' then
+      redis.call('HSETNX', stop_key(id), 'why', 'parent')
+      redis.call('ZADD', STOPS, 'NX', now, id)
+      return true
+    end
+  end
+  return false
+end

@@ -1,0 +1,52 @@
+-- A worker hands a job back: drained, or lacking what the job needs.
+-- KEYS: tag, job. ARGV: id, token, mode (drain|lack), worker, reason, output bytes, finished turns.
+-- Replies: {state that the job has now} | {'lost'}; 'failed+tree' where a tree must be swept.
+local id, token, mode, worker, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local job = read(job_key(id), ENDING)
+if job.token ~= token then return { 'lost' } end
+if job.state ~= 'running' and job.state ~= 'waiting' and job.state ~= 'stopping' then return { job.state } end
+local fields = { 'output_bytes', ARGV[6] }
+local root = stop_root(id, job)
+if job.state == 'stopping' or root then
+  local why = root and redis.call('HGET', stop_key(root), 'why') or 'operator'
+  end_job(id, job, { state = 'stopped', cause = why, fields = fields, root = root })
+  return { 'stopped' }
+end
+
+local books = read(job_key(id), { 'claimed', 'ran', 'lacks' })
+local ran = (tonumber(books.ran) or 0) + now - tonumber(books.claimed)
+if mode == 'drain' then
+  redis.call('HSET', job_key(id), 'state', 'queued', 'ran', ran, unpack(fields))
+  redis.call('HDEL', job_key(id), 'token', 'worker')
+  redis.call('ZREM', LEASE, id)
+  admit(id, job.session, job.queue, job.lane, job.priority)
+  wake(job.lane, 1)
+  return { 'queued' }
+end
+
+-- Excluded workers are a ring of eight; when every live worker of the lane is excluded, the job is rejected.
+local lacks = tonumber(books.lacks or '0')
+redis.call('HSET', job_key(id), 'excluded' .. (lacks % 8 + 1), worker, 'lacks', lacks + 1, 'ran', ran, unpack(fields))
+local excluded = {}
+for i = 1, 8 do
+  local name = redis.call('HGET', job_key(id), 'excluded' .. i)
+  if name then excluded[name] = true end
+end
+local able = false
+for _, name in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
+  local lanes = redis.call('HGET', worker_key(name), 'lanes') or ''
+  if not excluded[name] and string.find(' ' .. lanes .. ' ', ' ' .. job.lane .. ' ', 1, true) then
+    able = true
+    break
+  end
+end
+if not able then
+  local tree = end_job(id, job, { state = 'failed', cause = 'rejected', text = reason, fields = fields })
+  return { tree and 'failed+tree' or 'failed' }
+end
+redis.call('HSET', job_key(id), 'state', 'scheduled')
+redis.call('HDEL', job_key(id), 'token', 'worker')
+redis.call('ZREM', LEASE, id)
+leave_queue(id, job)
+redis.call('ZADD', SCHEDULED, now + math.min(30000, 1000 * 2 ^ math.min(lacks, 5)), id)
+return { 'scheduled' }

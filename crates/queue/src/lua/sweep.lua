@@ -1,0 +1,33 @@
+-- Ends one page of the records below a stop mark: what waits ends stopped, what runs becomes stopping.
+-- KEYS: tag. ARGV: root of the mark, mode (self|children|unmark), dispatcher, offset, page size.
+-- Replies: {live, next offset or -1, ids that dispatched...}; for unmark: {'unmarked'}.
+local root, mode = ARGV[1], ARGV[2]
+if mode == 'unmark' then
+  redis.call('ZREM', STOPS, root)
+  redis.call('DEL', stop_key(root))
+  return { 'unmarked' }
+end
+local ids, offset, page = { root }, tonumber(ARGV[4]), tonumber(ARGV[5])
+if mode == 'children' then
+  ids = redis.call('ZRANGE', children_key(ARGV[3]), offset, offset + page - 1)
+end
+local why = redis.call('HGET', stop_key(root), 'why') or 'operator'
+local live, dispatched = 0, {}
+for _, id in ipairs(ids) do
+  local job = read(job_key(id), ENDING)
+  if job.state == 'queued' or job.state == 'scheduled' then
+    end_job(id, job, { state = 'stopped', cause = why, root = root })
+  elseif job.state == 'running' or job.state == 'waiting' then
+    -- A waiting job is not admitted; leave that to park, which keeps the books.
+    if job.state == 'waiting' then redis.call('ZADD', admitted_key(job.session, job.queue), now, id) end
+    redis.call('HSET', job_key(id), 'state', 'stopping')
+    live = live + 1
+  elseif job.state == 'stopping' or job.state == 'reaping' then
+    live = live + 1
+  end
+  if job.dispatched then dispatched[#dispatched + 1] = id end
+end
+local following = -1
+if mode == 'children' and #ids == page then following = offset + page end
+if live > 0 then redis.call('PUBLISH', STOP_CHANNEL, root) end
+return { live, following, unpack(dispatched) }

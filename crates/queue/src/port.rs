@@ -1,0 +1,57 @@
+//! The port: what the other rooms may ask of the queue, by role, with what a crash leaves behind.
+//!
+//! - [`Dispatch`]: sessions, storing jobs, stopping trees, sending messages.
+//! - [`Work`]: what a worker does with a job, from claim to finish.
+//! - [`Upkeep`]: what keeps the promises when somebody died.
+//! - [`Watch`] reads.
+//!
+//! Every method is one atomic step in Redis unless it says otherwise, may be repeated after a lost
+//! answer, and uses Redis' clock. Cancelling a call leaves its step done or not done, never half done.
+
+mod dispatch;
+mod upkeep;
+mod watch;
+mod work;
+
+pub use dispatch::Asker;
+pub use dispatch::Dispatch;
+pub use dispatch::DispatchedBy;
+pub use dispatch::Enqueue;
+pub use dispatch::EnqueueRefusal;
+pub use dispatch::Enqueued;
+pub use dispatch::NewJob;
+pub use dispatch::Once;
+pub use dispatch::OpenSession;
+pub use dispatch::Opened;
+pub use dispatch::SendOutcome;
+pub use dispatch::SessionEnd;
+pub use dispatch::StopOutcome;
+pub use dispatch::StopRoot;
+pub use upkeep::Forgotten;
+pub use upkeep::ReapReport;
+pub use upkeep::Upkeep;
+pub use watch::JobFilter;
+pub use watch::JobPage;
+pub use watch::PageCursor;
+pub use watch::Watch;
+pub use watch::WorkerRecord;
+pub use work::Append;
+pub use work::Appended;
+pub use work::Begun;
+pub use work::Claim;
+pub use work::Claimed;
+pub use work::Ending;
+pub use work::Finish;
+pub use work::Finished;
+pub use work::Heartbeat;
+pub use work::Lane;
+pub use work::Lease;
+pub use work::MailEntry;
+pub use work::MailEntryContent;
+pub use work::Parked;
+pub use work::Release;
+pub use work::ReleaseMode;
+pub use work::Renewal;
+pub use work::Renewed;
+pub use work::SessionLease;
+pub use work::Work;

@@ -1,0 +1,91 @@
+//! The queue on Redis: the adapter behind every role of the port.
+
+mod dispatch;
+mod record;
+mod upkeep;
+mod watch;
+mod work;
+
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+
+use crate::error::QueueError;
+use crate::keys::Keys;
+use crate::link::Link;
+use crate::link::Target;
+use crate::settings::FleetSettings;
+
+/// Who uses the queue, which decides how it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// Short operations: connections come from a pool.
+    Face,
+    /// The hot path: one connection is held.
+    Worker,
+}
+
+/// The queue of one namespace on one Redis. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    target: Target,
+    link: Link,
+    keys: Keys,
+    settings: FleetSettings,
+    // The connection for the blocking wake; it stalls while it waits, so nothing else may use it.
+    wake: Arc<Mutex<Option<MultiplexedConnection>>>,
+}
+
+impl Queue {
+    /// Connects, and agrees on the namespace's settings: `wanted` counts if nobody was there before.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached within a few seconds, refuses, or keeps the
+    /// namespace in a format that this release does not know.
+    pub async fn connect(
+        target: &Target,
+        namespace: &str,
+        wanted: &FleetSettings,
+        user: User,
+    ) -> Result<Self, QueueError> {
+        let link = match user {
+            User::Face => Link::pool(target)?,
+            User::Worker => Link::held(target)?,
+        };
+        let settings = FleetSettings::agree(namespace, wanted, &link).await?;
+        let keys = Keys::new(namespace, settings.shards);
+        Ok(Self { target: target.clone(), link, keys, settings, wake: Arc::default() })
+    }
+
+    /// The namespace's settings.
+    pub fn settings(&self) -> &FleetSettings {
+        &self.settings
+    }
+
+    /// The names of the namespace.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Where it is connected to.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Asks Redis for a sign of life.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when there is none in time.
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        let answer = self.link.command(&redis::cmd("PING")).await;
+        answer.map(drop).map_err(|error| QueueError::from_redis("ping", error))
+    }
+
+    /// The lease in milliseconds, as the steps take it.
+    fn lease_ms(&self) -> u64 {
+        u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+}

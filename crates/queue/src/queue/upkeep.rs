@@ -1,0 +1,154 @@
+//! Reaping, on Redis.
+
+use async_trait::async_trait;
+use legwork_common::id::JobId;
+use legwork_common::lifecycle::State;
+
+use crate::answer::Answer;
+use crate::answer::next;
+use crate::answer::unknown_word;
+use crate::error::QueueError;
+use crate::port::Finished;
+use crate::port::Forgotten;
+use crate::port::ReapReport;
+use crate::port::Upkeep;
+use crate::queue::Queue;
+use crate::step;
+use crate::step::Call;
+
+/// Jobs of one round of each kind of work in one shard.
+const PAGE: usize = 200;
+
+#[async_trait]
+impl Upkeep for Queue {
+    async fn reap(&self, alone: bool) -> Result<ReapReport, QueueError> {
+        let mut report = ReapReport::default();
+        for shard in 0..self.keys.shards() {
+            self.reap_shard(shard, alone, &mut report).await?;
+            self.retire(shard, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    async fn forget(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError> {
+        let mut all = Vec::with_capacity(ids.len());
+        for id in ids {
+            // What cannot be forgotten yet must keep its output.
+            let verdict = self.may_forget(*id, force).await?;
+            if verdict == Forgotten::Forgotten {
+                let mut drop_own = redis::cmd("UNLINK");
+                drop_own.arg(self.keys.output(*id)).arg(self.keys.turns(*id)).arg(self.keys.fence(*id));
+                let dropped = self.link.command(&drop_own).await;
+                dropped.map_err(|error| QueueError::from_redis("forget", error))?;
+            }
+            all.push(match verdict {
+                Forgotten::Forgotten | Forgotten::Missing => self.forget_record(*id, force).await?,
+                kept => kept,
+            });
+        }
+        Ok(all)
+    }
+}
+
+impl Queue {
+    async fn reap_shard(&self, shard: u16, alone: bool, report: &mut ReapReport) -> Result<(), QueueError> {
+        let call = Call::on(self.keys.tag(shard)).arg(self.lease_ms()).arg(PAGE).arg(u8::from(alone));
+        let answer = Answer::of("reap", step::call(&self.link, &step::REAP, &call).await?);
+        let mut parts = answer.list()?.into_iter();
+        let taken = next("reap", &mut parts)?.list()?;
+        let orphans = next("reap", &mut parts)?.list()?;
+        let roots = next("reap", &mut parts)?.list()?;
+        report.due += next("reap", &mut parts)?.parse::<u32>()?;
+        report.orphans += u32::try_from(orphans.len()).unwrap_or(u32::MAX);
+        self.take_back(shard, taken, report).await?;
+        let mut roots = roots.into_iter();
+        while let (Some(root), Some(kind)) = (roots.next(), roots.next()) {
+            self.sweep(shard, root.parse()?, kind.text()? == "job").await?;
+        }
+        Ok(())
+    }
+
+    /// Seals the fences of jobs that were taken back, and decides what becomes of them.
+    async fn take_back(
+        &self,
+        shard: u16,
+        taken: Vec<Answer>,
+        report: &mut ReapReport,
+    ) -> Result<(), QueueError> {
+        let mut taken = taken.into_iter();
+        let mut jobs: Vec<(JobId, u32)> = Vec::new();
+        while let (Some(id), Some(attempt)) = (taken.next(), taken.next()) {
+            jobs.push((id.parse()?, attempt.parse()?));
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let seals: Vec<Call> = jobs.iter().map(|(id, attempt)| self.own_call(*id).arg(attempt)).collect();
+        let sealed = step::call_all(&self.link, &step::SEAL, &seals).await?;
+        let mut call = Call::on(self.keys.tag(shard)).arg(self.settings.max_crashes);
+        for ((id, attempt), value) in jobs.iter().zip(sealed) {
+            let mut parts = Answer::of("seal", value).list()?.into_iter();
+            call.push(id.uuid());
+            call.push(attempt);
+            call.push(next("seal", &mut parts)?.text()?);
+            call.push(next("seal", &mut parts)?.text()?);
+        }
+        let answer = Answer::of("reaped", step::call(&self.link, &step::REAPED, &call).await?);
+        for ((id, attempt), word) in jobs.iter().zip(answer.list()?) {
+            let word = word.text()?;
+            if word == "gone" {
+                continue;
+            }
+            tracing::info!(job = %id, attempt, outcome = %word, "took back a job whose worker was lost");
+            match self.finished(*id, &word).await? {
+                Finished::Now(State::Queued) => report.requeued += 1,
+                Finished::Now(_) => report.ended += 1,
+                Finished::Lost => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a page of jobs that were kept long enough.
+    async fn retire(&self, shard: u16, report: &mut ReapReport) -> Result<(), QueueError> {
+        let step = "retention";
+        let failed = |error| QueueError::from_redis(step, error);
+        let time = self.link.command(&redis::cmd("TIME")).await.map_err(failed)?;
+        let mut parts = Answer::of(step, time).list()?.into_iter();
+        let now = next(step, &mut parts)?.parse::<u64>()? * 1000;
+        let retention = u64::try_from(self.settings.retention.as_millis()).unwrap_or(u64::MAX);
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys.index_ended(shard)).arg("-inf").arg(now.saturating_sub(retention));
+        command.arg("BYSCORE").arg("LIMIT").arg(0).arg(PAGE);
+        let value = self.link.command(&command).await.map_err(failed)?;
+        let mut ids = Vec::new();
+        for raw in Answer::of(step, value).list()? {
+            ids.extend(raw.bytes()?.as_deref().and_then(JobId::from_slice));
+        }
+        let forgotten = self.forget(&ids, false).await?;
+        let count = forgotten.iter().filter(|verdict| **verdict == Forgotten::Forgotten).count();
+        report.forgotten += u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(())
+    }
+
+    /// Whether `forget` would drop this job; changes nothing.
+    async fn may_forget(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
+        self.forget_call(id, if force { "ask-forced" } else { "ask" }).await
+    }
+
+    async fn forget_record(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
+        self.forget_call(id, if force { "forced" } else { "kept" }).await
+    }
+
+    async fn forget_call(&self, id: JobId, mode: &str) -> Result<Forgotten, QueueError> {
+        let call = Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(mode).arg(id.uuid());
+        let word = Answer::of("forget", step::call(&self.link, &step::FORGET, &call).await?).text()?;
+        match word.as_str() {
+            "forgotten" => Ok(Forgotten::Forgotten),
+            "spared" => Ok(Forgotten::Spared),
+            "live" => Ok(Forgotten::Live),
+            "missing" => Ok(Forgotten::Missing),
+            other => Err(unknown_word("forget", other)),
+        }
+    }
+}

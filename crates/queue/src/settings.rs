@@ -1,0 +1,113 @@
+//! Fleet-wide settings: one value for all processes of a namespace, fixed in its meta key by the first
+//! that uses it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::answer::Answer;
+use crate::error::QueueError;
+use crate::keys::Keys;
+use crate::link::Link;
+
+/// The data format of this release. A namespace of another format is refused.
+const FORMAT: u32 = 1;
+
+/// The settings of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// How many shards, 1 to 1024; fixed at creation.
+    pub shards: u16,
+    /// How long a lease holds without being renewed.
+    pub lease: Duration,
+    /// How long ended jobs are kept.
+    pub retention: Duration,
+    /// After how many crashes in a row a job fails.
+    pub max_crashes: u32,
+    /// How many bytes of output a job keeps.
+    pub output_cap: u64,
+    /// How many jobs of a session are admitted at once for each queue, unless the session says otherwise.
+    pub session_cap: u32,
+}
+
+impl Default for FleetSettings {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            lease: Duration::from_secs(10),
+            retention: Duration::from_secs(24 * 3600),
+            max_crashes: 3,
+            output_cap: 10 * 1024 * 1024,
+            session_cap: 20,
+        }
+    }
+}
+
+impl FleetSettings {
+    /// How often a lease is renewed: a little more than three times in its life.
+    pub fn renew_every(&self) -> Duration {
+        self.lease * 3 / 10
+    }
+
+    fn fields(&self) -> [(&'static str, u64); 7] {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        [
+            ("format", u64::from(FORMAT)),
+            ("shards", u64::from(self.shards)),
+            ("lease_ms", ms(self.lease)),
+            ("retention_ms", ms(self.retention)),
+            ("max_crashes", u64::from(self.max_crashes)),
+            ("output_cap", self.output_cap),
+            ("session_cap", u64::from(self.session_cap)),
+        ]
+    }
+
+    /// Reads the namespace's settings; the first user writes `wanted`, fields that are missing too.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Namespace`] for another data format.
+    pub(crate) async fn agree(namespace: &str, wanted: &Self, link: &Link) -> Result<Self, QueueError> {
+        let step = "read the namespace's settings";
+        let failed = |error| QueueError::from_redis(step, error);
+        let meta = Keys::new(namespace, 1).meta();
+        let mut pipeline = redis::pipe();
+        for (field, value) in wanted.fields() {
+            pipeline.cmd("HSETNX").arg(&meta).arg(field).arg(value);
+        }
+        pipeline.cmd("HGETALL").arg(&meta);
+        let mut answers = link.pipeline(&pipeline).await.map_err(failed)?;
+        let all = answers.pop().unwrap_or(redis::Value::Nil).extract_error().map_err(failed)?;
+        let stored = Answer::of(step, all)
+            .pairs()?
+            .into_iter()
+            .map(|(field, value)| Ok((field, value.text()?)))
+            .collect::<Result<BTreeMap<_, _>, QueueError>>()?;
+        Self::read(namespace, &stored)
+    }
+
+    fn read(namespace: &str, stored: &BTreeMap<String, String>) -> Result<Self, QueueError> {
+        let wrong = |detail: String| QueueError::Namespace { namespace: namespace.to_owned(), detail };
+        let number = |field: &str| -> Result<u64, QueueError> {
+            let text = stored.get(field).map(String::as_str).unwrap_or_default();
+            text.parse().map_err(|_| wrong(format!("has the setting {field} = `{text}`")))
+        };
+        if number("format")? != u64::from(FORMAT) {
+            return Err(wrong(format!("has data format {}, this release knows {FORMAT}", number("format")?)));
+        }
+        let small = |field: &str| -> Result<u32, QueueError> {
+            number(field)?.try_into().map_err(|_| wrong(format!("has a setting {field} out of bounds")))
+        };
+        let shards = small("shards")?;
+        if !(1..=1024).contains(&shards) {
+            return Err(wrong(format!("has {shards} shards")));
+        }
+        Ok(Self {
+            shards: u16::try_from(shards).unwrap_or(1),
+            lease: Duration::from_millis(number("lease_ms")?.max(100)),
+            retention: Duration::from_millis(number("retention_ms")?),
+            max_crashes: small("max_crashes")?.max(1),
+            output_cap: number("output_cap")?,
+            session_cap: small("session_cap")?,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Each step against a real Redis: what it does, and that a repeat is answered as the first time.
+
+mod support;
+
+use std::time::Duration;
+
+use legwork_common::id::Dispatcher;
+use legwork_common::id::RunToken;
+use legwork_common::job::Cause;
+use legwork_common::lifecycle::State;
+use legwork_queue::port::Append;
+use legwork_queue::port::Appended;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::EnqueueRefusal;
+use legwork_queue::port::Enqueued;
+use legwork_queue::port::Finished;
+use legwork_queue::port::Lease;
+use legwork_queue::port::MailEntryContent;
+use legwork_queue::port::Once;
+use legwork_queue::port::Parked;
+use legwork_queue::port::Renewal;
+use legwork_queue::port::Renewed;
+use legwork_queue::port::StopOutcome;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
+use support::Conversation;
+use support::PrivateRedis;
+use support::completed;
+use support::quick;
+
+async fn state(conversation: &Conversation, id: legwork_common::id::JobId) -> State {
+    conversation.queue.jobs(&[id]).await.unwrap()[0].as_ref().unwrap().status
+}
+
+#[tokio::test]
+async fn a_job_goes_from_queued_to_completed() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    assert_eq!(state(&it, id).await, State::Queued);
+
+    let claimed = it.claim(10).await;
+    assert_eq!(claimed.len(), 1);
+    let lease = claimed[0].lease;
+    assert_eq!((lease.id, claimed[0].attempt, claimed[0].depth), (id, 1, 0));
+    let begun = it.queue.begin(&[(lease, 1)]).await.unwrap()[0].unwrap();
+    assert_eq!((begun.output_bytes, begun.last_entry), (0, 0));
+
+    let append = Append {
+        lease,
+        offset: 0,
+        bytes: b"hello".to_vec(),
+        entries: vec![(1, "reply".into()), (2, "result".into())],
+        finished_turns: Some(1),
+    };
+    for _ in 0..2 {
+        assert_eq!(it.queue.append(std::slice::from_ref(&append)).await.unwrap(), [Appended::Stored(5)]);
+    }
+    assert_eq!(it.queue.turns(id, 0).await.unwrap(), [(1, "reply".into()), (2, "result".into())]);
+    for _ in 0..2 {
+        assert_eq!(it.finish(lease, completed()).await, Finished::Now(State::Completed));
+    }
+    let view = it.queue.view(id, None, 100).await.unwrap().unwrap();
+    assert_eq!(view.job.result.as_deref(), Some("done"));
+    assert_eq!(it.claim(10).await.len(), 0);
+}
+
+#[tokio::test]
+async fn the_cap_keeps_the_rest_in_the_backlog_in_order() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 2).await;
+    let jobs: Vec<_> = (0..5).map(|_| it.job()).collect();
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    let mut order = Vec::new();
+    let mut held = it.claim(10).await;
+    assert_eq!(held.len(), 2);
+    while let Some(claimed) = held.pop() {
+        order.push(claimed.lease.id);
+        it.finish(claimed.lease, completed()).await;
+        held.extend(it.claim(10).await);
+    }
+    assert_eq!(order.len(), 5);
+    order.sort_by_key(|id| ids.iter().position(|other| other == id));
+    assert_eq!(order, ids);
+}
+
+#[tokio::test]
+async fn a_stop_reaches_the_whole_tree_and_is_final() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let root = it.one().await;
+    let parent = it.claim(1).await.remove(0);
+    let child = it.job();
+    let child_id = child.id;
+    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    it.enqueue(by, vec![child]).await.unwrap();
+
+    let outcome = it.queue.stop(StopRoot::Job(root), Asker::Operator, Cause::Operator).await.unwrap();
+    assert_eq!(outcome, StopOutcome::Marked(Cause::Operator));
+    assert_eq!(state(&it, child_id).await, State::Stopped);
+    assert_eq!(state(&it, root).await, State::Stopping);
+    assert_eq!(it.enqueue(by, vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
+    let renewal = Renewal { jobs: vec![parent.lease], sessions: Vec::new() };
+    assert_eq!(it.queue.renew(&renewal).await.unwrap().0, [Renewed::StopWanted]);
+    // However it ends now, it ends stopped.
+    assert_eq!(it.finish(parent.lease, completed()).await, Finished::Now(State::Stopped));
+    let again = it.queue.stop(StopRoot::Job(root), Asker::Operator, Cause::Operator).await.unwrap();
+    assert_eq!(again, StopOutcome::AlreadyEnded(State::Stopped));
+    it.queue.reap(false).await.unwrap();
+    let mut raw = redis.raw().await;
+    let left: Vec<String> = redis::cmd("KEYS").arg("*:stop*").query_async(&mut raw).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_lost_worker_is_fenced_and_its_job_goes_on() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    let zombie = it.claim(1).await.remove(0);
+    it.queue.begin(&[(zombie.lease, 1)]).await.unwrap();
+    let append = |lease: Lease, offset, text: &str| Append {
+        lease,
+        offset,
+        bytes: text.as_bytes().to_vec(),
+        entries: Vec::new(),
+        finished_turns: None,
+    };
+    it.queue.append(&[append(zombie.lease, 0, "one")]).await.unwrap();
+
+    // No worker lives, so the reaper need not wait for the lease.
+    let report = it.queue.reap(true).await.unwrap();
+    assert_eq!(report.requeued, 1);
+    assert_eq!(it.queue.append(&[append(zombie.lease, 3, "two")]).await.unwrap(), [Appended::Fenced]);
+    assert_eq!(it.finish(zombie.lease, completed()).await, Finished::Lost);
+    assert_eq!(it.queue.park(zombie.lease).await.unwrap(), Parked::Lost);
+
+    let next = it.claim(1).await.remove(0);
+    assert_eq!((next.lease.id, next.attempt), (id, 2));
+    let begun = it.queue.begin(&[(next.lease, 2)]).await.unwrap()[0].unwrap();
+    assert_eq!(begun.output_bytes, 3);
+    assert_eq!(it.queue.begin(&[(zombie.lease, 1)]).await.unwrap(), [None]);
+    it.queue.append(&[append(next.lease, 3, " two")]).await.unwrap();
+    assert_eq!(it.queue.output(id, 0, 100).await.unwrap().bytes, b"one two");
+}
+
+#[tokio::test]
+async fn three_crashes_in_a_row_fail_the_job() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    for _ in 0..3 {
+        assert_eq!(it.claim(1).await.len(), 1);
+        it.queue.reap(true).await.unwrap();
+    }
+    let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
+    assert_eq!((job.status, job.cause), (State::Failed, Some(Cause::WorkerLost)));
+}
+
+#[tokio::test]
+async fn a_key_finds_its_job_and_refuses_another_request() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    for in_namespace in [false, true] {
+        let once = |request: &str| {
+            Some(Once { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
+        };
+        let first = legwork_queue::port::NewJob { once: once("a"), ..it.job() };
+        let id = first.id;
+        assert_eq!(it.enqueue(DispatchedBy::Root, vec![first]).await, Ok(vec![Enqueued::Stored(id)]));
+        let repeat = legwork_queue::port::NewJob { once: once("a"), ..it.job() };
+        assert_eq!(it.enqueue(DispatchedBy::Root, vec![repeat]).await, Ok(vec![Enqueued::Stored(id)]));
+        let other = legwork_queue::port::NewJob { once: once("b"), ..it.job() };
+        assert_eq!(it.enqueue(DispatchedBy::Root, vec![other]).await, Ok(vec![Enqueued::Conflict(id)]));
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_job_holds_no_slot_and_is_told_once() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 1).await;
+    it.one().await;
+    let parent = it.claim(5).await.remove(0);
+    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    let child = it.job();
+    let child_id = child.id;
+    it.enqueue(by, vec![child]).await.unwrap();
+    assert!(it.claim(5).await.is_empty(), "the cap is one");
+    let of = Dispatcher::Job(parent.lease.id);
+    assert_eq!(it.queue.live_children(it.session, of).await.unwrap(), 1);
+
+    assert_eq!(it.queue.park(parent.lease).await.unwrap(), Parked::Done);
+    let running = it.claim(5).await.remove(0);
+    assert_eq!(running.lease.id, child_id);
+    assert_eq!(running.dispatcher, of);
+    it.finish(running.lease, completed()).await;
+    assert_eq!(it.queue.live_children(it.session, of).await.unwrap(), 0);
+    assert_eq!(it.queue.resume(parent.lease).await.unwrap(), Parked::Done);
+
+    let mail = it.queue.mail(it.session, of).await.unwrap();
+    assert_eq!(mail.len(), 1);
+    assert_eq!(mail[0].content, MailEntryContent::Ended(child_id));
+    it.queue.told(it.session, of, &[mail[0].id.clone()]).await.unwrap();
+    assert!(it.queue.mail(it.session, of).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_job_that_fails_for_good_takes_its_tree_with_it() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    it.one().await;
+    let parent = it.claim(1).await.remove(0);
+    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    let child = it.job();
+    let child_id = child.id;
+    it.enqueue(by, vec![child]).await.unwrap();
+    let ending = Ending::Failed { cause: Cause::AgentError, message: "no".into() };
+    assert_eq!(it.finish(parent.lease, ending).await, Finished::Now(State::Failed));
+    let child = it.queue.jobs(&[child_id]).await.unwrap().remove(0).unwrap();
+    assert_eq!((child.status, child.cause), (State::Stopped, Some(Cause::Parent)));
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_wrong_token_changes_nothing() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    it.claim(1).await;
+    let stranger = Lease { id, token: RunToken::random() };
+    assert_eq!(it.finish(stranger, completed()).await, Finished::Lost);
+    let by = DispatchedBy::Job { id, token: stranger.token };
+    assert_eq!(it.enqueue(by, vec![it.job()]).await, Err(EnqueueRefusal::Stale));
+    assert_eq!(state(&it, id).await, State::Running);
+}
+
+#[tokio::test]
+async fn a_delayed_job_is_scheduled_until_it_is_due() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let mut job = it.job();
+    job.placement.delay = Duration::from_millis(1);
+    let id = job.id;
+    it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+    assert_eq!(state(&it, id).await, State::Scheduled);
+    // Redis' clock moves on with every step; the job is due within a few.
+    while state(&it, id).await == State::Scheduled {
+        it.queue.reap(false).await.unwrap();
+    }
+    assert_eq!(it.claim(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_no_key() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    let claimed = it.claim(1).await.remove(0);
+    it.queue.begin(&[(claimed.lease, 1)]).await.unwrap();
+    it.finish(claimed.lease, completed()).await;
+    it.queue.forget(&[id], true).await.unwrap();
+    it.queue.goodbye(&it.worker).await.unwrap();
+    let mut raw = redis.raw().await;
+    let mut left: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut raw).await.unwrap();
+    left.sort();
+    assert_eq!(
+        left,
+        ["legwork:test:meta", "{legwork:test:0}:ready:default:1", "{legwork:test:0}:wake:default"]
+    );
+}

@@ -1,0 +1,182 @@
+//! A private Redis for one test, and the few values that every test needs.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::id::RequestId;
+use legwork_common::id::SessionId;
+use legwork_common::id::WorkerId;
+use legwork_common::job::JobSpec;
+use legwork_common::job::Placement;
+use legwork_common::job::TeamDigest;
+use legwork_common::job::Usage;
+use legwork_queue::Queue;
+use legwork_queue::Target;
+use legwork_queue::User;
+use legwork_queue::port::Claim;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::Enqueue;
+use legwork_queue::port::EnqueueRefusal;
+use legwork_queue::port::Enqueued;
+use legwork_queue::port::Finish;
+use legwork_queue::port::Finished;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Lease;
+use legwork_queue::port::NewJob;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::SessionEnd;
+use legwork_queue::port::Work as _;
+use legwork_queue::settings::FleetSettings;
+use tempfile::TempDir;
+
+/// A Redis of its own, ended with the value.
+#[derive(Debug)]
+pub struct PrivateRedis {
+    child: Child,
+    folder: TempDir,
+}
+
+impl PrivateRedis {
+    /// Starts one; returns once it accepts connections.
+    pub fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let program = ["redis-server", "valkey-server"]
+            .into_iter()
+            .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
+            .expect("redis-server or valkey-server on the PATH");
+        let mut child = Command::new(program)
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(folder.path())
+            .arg("--unixsocket")
+            .arg(folder.path().join("r.sock"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = stdout.lines();
+        assert!(
+            lines.any(|line| line.unwrap().contains("Ready to accept connections")),
+            "the server ended before it was ready"
+        );
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, folder }
+    }
+
+    /// Its address.
+    pub fn target(&self) -> Target {
+        Target::parse(&format!("unix://{}", self.folder.path().join("r.sock").display())).unwrap()
+    }
+
+    /// A queue on it.
+    pub async fn queue(&self, settings: &FleetSettings) -> Queue {
+        Queue::connect(&self.target(), "test", settings, User::Worker).await.unwrap()
+    }
+
+    /// A plain connection, to look behind the queue's back.
+    #[allow(dead_code, reason = "not every test file looks behind the queue's back")]
+    pub async fn raw(&self) -> redis::aio::MultiplexedConnection {
+        let url = format!("unix://{}", self.folder.path().join("r.sock").display());
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+}
+
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Settings with a lease short enough to wait for.
+pub fn quick() -> FleetSettings {
+    FleetSettings { lease: Duration::from_millis(100), ..FleetSettings::default() }
+}
+
+/// One session of a test with its team stored.
+#[derive(Debug, Clone)]
+pub struct Conversation {
+    pub queue: Queue,
+    pub session: SessionId,
+    pub team: TeamDigest,
+    pub worker: WorkerId,
+}
+
+impl Conversation {
+    /// Opens a session without an owner.
+    pub async fn open(queue: &Queue, cap: u32) -> Self {
+        let session = SessionId::random();
+        let team = TeamDigest("0".repeat(64));
+        let open = OpenSession { session, owner: None, on_end: SessionEnd::Keep, cap, own_lane: false };
+        queue.open(&open).await.unwrap();
+        queue.store_team(session, &team, "{}").await.unwrap();
+        Self { queue: queue.clone(), session, team, worker: WorkerId::random_on("test") }
+    }
+
+    /// A new job of this session.
+    pub fn job(&self) -> NewJob {
+        NewJob {
+            id: JobId::random_in(self.session),
+            spec: JobSpec {
+                agent: "worker".into(),
+                task: "do it".into(),
+                expected_output: None,
+                team: self.team.clone(),
+                working_dir: None,
+                key: None,
+                retry_of: None,
+            },
+            placement: Placement::default(),
+            once: None,
+        }
+    }
+
+    /// Stores jobs.
+    pub async fn enqueue(
+        &self,
+        by: DispatchedBy,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Enqueued>, EnqueueRefusal> {
+        let request = Enqueue { session: self.session, by, team: self.team.clone(), jobs };
+        self.queue.enqueue(&request).await.unwrap()
+    }
+
+    /// Stores one job of the root.
+    pub async fn one(&self) -> JobId {
+        let job = self.job();
+        let id = job.id;
+        assert_eq!(self.enqueue(DispatchedBy::Root, vec![job]).await, Ok(vec![Enqueued::Stored(id)]));
+        id
+    }
+
+    /// Claims up to `slots` jobs as this conversation's worker.
+    pub async fn claim(&self, slots: u32) -> Vec<Claimed> {
+        let claim = Claim {
+            shard: 0,
+            worker: self.worker.clone(),
+            request: RequestId::random(),
+            slots,
+            lanes: vec![Lane::Queue("default".into())],
+        };
+        self.queue.claim(&claim).await.unwrap()
+    }
+
+    /// Ends an attempt.
+    pub async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
+        let finish =
+            Finish { lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay: Duration::ZERO };
+        self.queue.finish(&[finish]).await.unwrap()[0]
+    }
+}
+
+/// A completed ending.
+pub fn completed() -> Ending {
+    Ending::Completed { result: "done".into() }
+}
