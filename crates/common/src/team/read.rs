@@ -45,24 +45,24 @@ pub struct Parsed {
 /// # Errors
 /// Every mistake that was found, by place. A mistake of YAML itself hides those after it.
 pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, TeamErrors> {
-    let source = Source::new(file_name, bytes).map_err(|error| TeamErrors::new(vec![error]))?;
+    let source = Source::new(file_name, bytes).map_err(|error| TeamErrors::one(*error))?;
     let root = tree::read(source.text)
-        .map_err(|error| TeamErrors::new(vec![yaml_error(source, &error)]))?;
+        .map_err(|error| TeamErrors::new(source, vec![yaml_error(source, &error)], 0))?;
     let mut reader = Reader::new(source, NEWEST);
     let parts = read_file(&mut reader, &root);
-    if !reader.errors.is_empty() {
-        return Err(TeamErrors::new(reader.errors));
+    if reader.error_count() > 0 {
+        return Err(reader.into_errors());
     }
     match Team::try_from(parts) {
         Ok(team) => Ok(Parsed {
             team,
             warnings: reader.into_warnings(),
         }),
-        Err(broken) => Err(TeamErrors::new(vec![source.error(
+        Err(broken) => Err(TeamErrors::one(source.error(
             None,
             broken.to_string(),
             None,
-        )])),
+        ))),
     }
 }
 
@@ -76,12 +76,7 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
         rag: BTreeMap::new(),
     };
     if root.value == Value::Null {
-        let error = reader.source.error(
-            None,
-            "the file is empty".to_owned(),
-            Some(EXAMPLE.to_owned()),
-        );
-        reader.errors.push(error);
+        reader.error_of_file("the file is empty", EXAMPLE);
         return empty;
     }
     reader.version = version(reader, root);
@@ -134,8 +129,22 @@ fn read_agents(
     mcps: &toolset::Definitions<'_>,
     rag: &BTreeMap<String, serde_json::Value>,
 ) -> Vec<Agent> {
+    if let Some(Node {
+        value: Value::List(_),
+        at,
+        ..
+    }) = fields.node("agents")
+    {
+        let hint = format!("put the names before the keys, without dashes; {EXAMPLE}");
+        reader.error(
+            *at,
+            "`agents` must be a map of names to agents, not a list",
+            Some(hint),
+        );
+        return Vec::new();
+    }
     let entries = fields.map(reader, "agents", "a map of names to agents");
-    if entries.is_empty() && reader.errors.is_empty() {
+    if entries.is_empty() && reader.error_count() == 0 {
         let at = fields.entry("agents").map_or(
             Position {
                 length: 1,

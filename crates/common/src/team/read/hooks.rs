@@ -37,7 +37,12 @@ fn check_hook(reader: &mut Reader<'_>, node: &Node) {
     let kind = fields.text_or_empty(reader, "type");
     if kind != "command" {
         let at = fields.node("type").map_or(node.at, |node| node.at);
-        let message = format!("unknown hook type `{}`", shown(&kind));
+        let unknown = format!("unknown hook type `{}`", shown(&kind));
+        let message = if fields.has("type") {
+            unknown
+        } else {
+            "a hook needs `type`".to_owned()
+        };
         reader.error(at, message, Some("write `type: command`".to_owned()));
     }
     if fields.text(reader, "command").is_none() && !fields.has("command") {

@@ -7,7 +7,6 @@ use crate::team::keys;
 use crate::team::reader::Fields;
 use crate::team::reader::Reader;
 use crate::team::reader::listed;
-use crate::team::reader::nearest;
 use crate::team::source::shown;
 use crate::team::toolset::Launch;
 use crate::team::toolset::Mcp;
@@ -105,7 +104,7 @@ pub(super) fn read(
     let Some(defined) = around.mcps.get(&reference) else {
         let at = fields.node("ref").map_or(fields.at, |node| node.at);
         let names = around.mcps.keys().map(String::as_str);
-        let hint = match nearest(&reference, names.clone()) {
+        let hint = match reader.nearest(&reference, names.clone()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if around.mcps.is_empty() => {
                 format!("for Docker's catalog write `docker:{}`", shown(&reference))
@@ -123,6 +122,10 @@ pub(super) fn read(
         reader.error(at, message, Some(hint));
         return None;
     };
+    let at = fields.node("ref").map_or(fields.at, |node| node.at);
+    if !reader.may_copy(defined.bytes(), at) {
+        return None;
+    }
     let server = read_server(reader, defined)?;
     let name = name.or_else(|| defined.text(reader, "name"));
     Some(Mcp {

@@ -1,6 +1,7 @@
 //! `providers` and `models`, and what a reference to a model means.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::team::keys;
 use crate::team::model::Api;
@@ -13,11 +14,13 @@ use crate::team::model::builtin;
 use crate::team::reader::Fields;
 use crate::team::reader::Reader;
 use crate::team::reader::listed;
-use crate::team::reader::nearest;
 use crate::team::source::Position;
 use crate::team::source::shown;
 use crate::team::tree::Entry;
 use crate::team::tree::Value;
+
+/// So many models may stand in one list with commas.
+const MAX_ALTERNATIVES: usize = 32;
 
 /// The largest number of tokens that a file may ask for.
 const MAX_TOKENS: i64 = 100_000_000;
@@ -27,8 +30,10 @@ const MAX_TOKENS: i64 = 100_000_000;
 pub(super) struct Models {
     providers: BTreeMap<String, ProviderSettings>,
     named: BTreeMap<String, Vec<ModelSettings>>,
+    /// About how many bytes a copy of each named model takes.
+    sizes: BTreeMap<String, usize>,
     /// Names in `models` whose definition is wrong, so that references to them are no second mistake.
-    broken: Vec<String>,
+    broken: BTreeSet<String>,
 }
 
 impl Models {
@@ -37,7 +42,8 @@ impl Models {
         let mut models = Self {
             providers: BTreeMap::new(),
             named: BTreeMap::new(),
-            broken: Vec::new(),
+            sizes: BTreeMap::new(),
+            broken: BTreeSet::new(),
         };
         for entry in file.map(reader, "providers", "a map of names to providers") {
             if let Some(provider) = read_provider(reader, entry) {
@@ -47,8 +53,9 @@ impl Models {
         let mut lists = Vec::new();
         let mut routed = Vec::new();
         for entry in file.map(reader, "models", "a map of names to models") {
+            models.sizes.insert(entry.key.clone(), entry.node.size());
             let Some(fields) = reader.fields(&entry.node, &keys::MODEL) else {
-                models.broken.push(entry.key.clone());
+                models.broken.insert(entry.key.clone());
                 continue;
             };
             let list = !fields.has("provider") && !fields.has("type");
@@ -65,7 +72,9 @@ impl Models {
                     .named
                     .insert(entry.key.clone(), vec![model])
                     .map_or((), drop),
-                None => models.broken.push(entry.key.clone()),
+                None => {
+                    models.broken.insert(entry.key.clone());
+                }
             }
             if fields.has("routing") {
                 routed.push((entry, fields));
@@ -96,17 +105,10 @@ impl Models {
         at: Position,
     ) -> Option<Vec<ModelSettings>> {
         let mut found = Vec::new();
-        for part in reference
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
+        for part in parts(reader, who, reference, at)? {
             found.extend(self.resolve_one(reader, &self.named, who, part, at)?);
         }
-        if found.is_empty() {
-            reader.error(at, format!("{who} has no model"), None);
-        }
-        (!found.is_empty()).then_some(found)
+        Some(found)
     }
 
     /// Whether the file defines a model of this name.
@@ -123,27 +125,22 @@ impl Models {
         reference: &str,
         at: Position,
     ) -> Option<Vec<ModelSettings>> {
+        let copied =
+            self.sizes.get(reference).copied().unwrap_or_default() + size_of::<ModelSettings>();
+        if !reader.may_copy(copied, at) {
+            return None;
+        }
         if let Some(models) = named.get(reference) {
             return Some(models.clone());
         }
-        if self.broken.iter().any(|name| name == reference) {
+        if self.broken.contains(reference) {
             return None;
         }
         let Some((provider, model)) = reference
             .split_once('/')
             .filter(|(p, m)| !p.is_empty() && !m.is_empty())
         else {
-            let names = named.keys().map(String::as_str);
-            let hint = match nearest(reference, names.clone()) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None if named.is_empty() => {
-                    "write it as `provider/model`, or define it below `models:`".to_owned()
-                }
-                None => format!(
-                    "the models of this file are: {}; or write `provider/model`",
-                    listed(names)
-                ),
-            };
+            let hint = self.hint_of_model(reader, named, reference);
             reader.error(
                 at,
                 format!("{who} references non-existent model '{}'", shown(reference)),
@@ -163,6 +160,35 @@ impl Models {
         Some(vec![ModelSettings::of(settings, provider, model)])
     }
 
+    /// What was likely meant by a reference that leads nowhere.
+    fn hint_of_model(
+        &self,
+        reader: &Reader<'_>,
+        named: &BTreeMap<String, Vec<ModelSettings>>,
+        reference: &str,
+    ) -> String {
+        let names = named.keys().map(String::as_str);
+        if self.sizes.contains_key(reference) {
+            return format!("`{reference}` is itself a list; name its models one by one");
+        }
+        if let Some(name) = reader.nearest(reference, names.clone()) {
+            return format!("did you mean `{name}`?");
+        }
+        let known = MAKERS
+            .iter()
+            .find(|(start, _)| reference.starts_with(start));
+        match known {
+            Some((_, provider)) => format!("did you mean `{provider}/{}`?", shown(reference)),
+            None if named.is_empty() => {
+                "write it as `provider/model`, or define it below `models:`".to_owned()
+            }
+            None => format!(
+                "the models of this file are: {}; or write `provider/model`",
+                listed(names)
+            ),
+        }
+    }
+
     /// The settings of a provider by name: the file's own come before the built-in ones.
     fn provider(
         &self,
@@ -179,7 +205,7 @@ impl Models {
         if known.is_none() {
             let own = self.providers.keys().map(String::as_str);
             let names = own.chain(BUILTIN.iter().map(|known| known.name));
-            let hint = match nearest(name, names.clone()) {
+            let hint = match reader.nearest(name, names.clone()) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!(
                     "the providers are: {}; others are defined below `providers:`",
@@ -203,20 +229,25 @@ impl Models {
         fields: &Fields<'_>,
     ) -> Option<ModelSettings> {
         let who = format!("model '{}'", shown(&entry.key));
-        let before = reader.errors.len();
+        let before = reader.error_count();
         let (provider_key, provider) = match fields.text(reader, "provider") {
             None if reader.version == 0 => ("type", fields.text(reader, "type")),
             provider => ("provider", provider),
         };
         let model = fields.text(reader, "model");
         let (Some(provider), Some(model)) = (provider, model) else {
-            if reader.errors.len() == before {
+            if reader.error_count() == before {
                 let missing = if fields.has("model") {
                     "provider"
                 } else {
                     "model"
                 };
-                let hint = "for example: `provider: openai` and `model: gpt-4o`".to_owned();
+                let example = if missing == "provider" {
+                    "openai"
+                } else {
+                    "gpt-4o"
+                };
+                let hint = format!("for example `{missing}: {example}`");
                 reader.error(entry.key_at, format!("{who} needs `{missing}`"), Some(hint));
             }
             return None;
@@ -233,7 +264,7 @@ impl Models {
             let message = format!("{who} uses provider '{provider}', which needs a `base_url`");
             reader.error(entry.key_at, message, None);
         }
-        (reader.errors.len() == before).then_some(settings)
+        (reader.error_count() == before).then_some(settings)
     }
 
     /// An entry of `models` that lists several.
@@ -249,23 +280,20 @@ impl Models {
             return;
         };
         let list = reader.text_of(node).unwrap_or_default();
-        let parts: Vec<&str> = list
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .collect();
+        let parts = parts(reader, &who, &list, node.at).unwrap_or_default();
         let mut found = Vec::new();
+        let mut size = entry.node.size();
         for part in &parts {
+            size += self.sizes.get(*part).copied().unwrap_or_default();
             found.extend(
                 self.resolve_one(reader, single, &who, part, node.at)
                     .unwrap_or_default(),
             );
         }
-        if parts.is_empty() {
-            reader.error(node.at, format!("{who} has no model"), None);
-        }
+        self.sizes.insert(entry.key.clone(), size);
+
         if found.is_empty() {
-            self.broken.push(entry.key.clone());
+            self.broken.insert(entry.key.clone());
         } else {
             self.named.insert(entry.key.clone(), found);
         }
@@ -281,6 +309,7 @@ impl Models {
     ) {
         let who = format!("model '{}'", shown(&entry.key));
         let mut rules = Vec::new();
+        let mut size = entry.node.size();
         for node in fields.list(reader, "routing") {
             let Some(rule) = reader.fields(node, &keys::ROUTING) else {
                 continue;
@@ -295,6 +324,7 @@ impl Models {
                 continue;
             };
             let at = rule.node("model").map_or(node.at, |node| node.at);
+            size += self.sizes.get(&target).copied().unwrap_or_default();
             let found = self
                 .resolve_one(reader, single, &who, &target, at)
                 .unwrap_or_default();
@@ -302,6 +332,7 @@ impl Models {
                 rules.push(RoutingRule { model, examples });
             }
         }
+        self.sizes.insert(entry.key.clone(), size);
         if let Some([model]) = self.named.get_mut(&entry.key).map(Vec::as_mut_slice) {
             model.routing = rules;
         }
@@ -348,6 +379,39 @@ fn read_provider(reader: &mut Reader<'_>, entry: &Entry) -> Option<ProviderSetti
         base_url,
         token_keys,
     })
+}
+
+/// How the models of some providers begin, for hints.
+const MAKERS: &[(&str, &str)] = &[
+    ("gpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("claude", "anthropic"),
+    ("gemini", "google"),
+    ("mistral", "mistral"),
+    ("grok", "xai"),
+];
+
+/// The references of a list with commas, at least one; else a mistake is noted.
+fn parts<'t>(
+    reader: &mut Reader<'_>,
+    who: &str,
+    list: &'t str,
+    at: Position,
+) -> Option<Vec<&'t str>> {
+    let named = list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let parts: Vec<&str> = named.take(MAX_ALTERNATIVES + 1).collect();
+    let message = match parts.len() {
+        0 => format!("{who} has no model"),
+        1..=MAX_ALTERNATIVES => return Some(parts),
+        _ => format!("{who} lists more than {MAX_ALTERNATIVES} models"),
+    };
+    reader.error(at, message, None);
+    None
 }
 
 const API_TYPES: &str = "it is `openai_chatcompletions` or `openai_responses`";

@@ -9,7 +9,6 @@ use crate::team::keys::Effect;
 use crate::team::reader::Fields;
 use crate::team::reader::Reader;
 use crate::team::reader::listed;
-use crate::team::reader::nearest;
 use crate::team::source::shown;
 use crate::team::toolset::Api;
 use crate::team::toolset::Defer;
@@ -40,7 +39,7 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
 pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Definitions<'n> {
     let mut definitions = Definitions::new();
     for entry in file.map(reader, "mcps", "a map of names to MCP servers") {
-        if let Some(fields) = reader.fields(&entry.node, &keys::TOOLSET) {
+        if let Some(fields) = reader.fields_unwarned(&entry.node, &keys::TOOLSET) {
             check_keys(reader, &fields, "mcp");
             mcp::check_definition(reader, &entry.key, &fields);
             definitions.insert(entry.key.clone(), fields);
@@ -76,7 +75,7 @@ pub(super) fn read(
         return None;
     };
     let Some(known) = keys::TOOLSET_TYPES.find(kind, reader.version) else {
-        let near = nearest(kind, keys::TOOLSET_TYPES.names(reader.version));
+        let near = reader.nearest(kind, keys::TOOLSET_TYPES.names(reader.version));
         let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
         let kind = kind.to_owned();
         let message = format!(
@@ -86,15 +85,19 @@ pub(super) fn read(
         reader.warn(node.at, message);
         return Some(plain(ToolsetKind::Unsupported { kind }));
     };
-    let fields = reader.fields(node, &keys::TOOLSET)?;
+    let fields = match known.effect {
+        Effect::Acted => reader.fields(node, &keys::TOOLSET)?,
+        Effect::Instead(what) => {
+            let fields = reader.fields_unwarned(node, &keys::TOOLSET)?;
+            let at = fields.node("type").map_or(node.at, |node| node.at);
+            reader.warn(
+                at,
+                format!("toolset type `{kind}` is accepted, not acted on yet: {what}"),
+            );
+            fields
+        }
+    };
     check_keys(reader, &fields, known.name);
-    if let Effect::Instead(what) = known.effect {
-        let at = fields.node("type").map_or(node.at, |node| node.at);
-        reader.warn(
-            at,
-            format!("toolset type `{kind}` is accepted, not acted on yet: {what}"),
-        );
-    }
     let kind = read_kind(reader, around, who, &fields, known.name);
     Some(Toolset {
         tools: fields.texts(reader, "tools"),
