@@ -105,6 +105,17 @@ pub(super) const FILE: Keys = Keys {
     ],
 };
 
+pub(super) const RAG: Keys = Keys {
+    noun: "a RAG source",
+    keys: &[
+        acted("tool"),
+        acted("docs"),
+        acted("respect_vcs"),
+        acted("strategies"),
+        acted("results"),
+    ],
+};
+
 pub(super) const METADATA: Keys = Keys {
     noun: "the metadata",
     keys: &[

@@ -83,6 +83,9 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
     let Some(fields) = reader.fields(root, &keys::FILE) else {
         return empty;
     };
+    for entry in fields.map(reader, "rag", "a map of names to sources") {
+        reader.fields(&entry.node, &keys::RAG);
+    }
     let rag = fields.json_map(reader, "rag");
     let models = Models::read(reader, &fields);
     let mcps = toolset::definitions(reader, &fields);

@@ -349,22 +349,22 @@ impl<'s> Reader<'s> {
 }
 
 impl<'n> Fields<'n> {
-    /// The entry of this key, unless it is absent or null.
+    /// The entry of this key, unless it is absent, null or an empty text.
     pub(super) fn entry(&self, name: &str) -> Option<&'n Entry> {
         debug_assert!(
             self.keys.keys.iter().any(|key| key.name == name),
             "{name} is not in the table"
         );
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
-        (entry.node.value != Value::Null).then_some(entry)
+        (!entry.node.is_blank()).then_some(entry)
     }
 
-    /// Whether this key is there and not null.
+    /// Whether this key is there and says something.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }
 
-    /// The value of this key, unless it is absent or null.
+    /// The value of this key, unless it is absent, null or an empty text.
     pub(super) fn node(&self, name: &str) -> Option<&'n Node> {
         self.entry(name).map(|entry| &entry.node)
     }

@@ -55,6 +55,21 @@ pub(super) struct Entry {
 }
 
 impl Node {
+    /// Whether nothing is said here: a null or an empty text, which docker-agent does not tell apart.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(&self.value, Value::Null)
+            || matches!(&self.value, Value::Text(text) if text.is_empty())
+    }
+
+    /// Whether nothing is set here: blank, `false`, or a list or a map without entries.
+    pub(super) fn is_unset(&self) -> bool {
+        match &self.value {
+            Value::Flag(flag) => !flag,
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+            Value::Null | Value::Integer(_) | Value::Number(_) | Value::Text(_) => self.is_blank(),
+        }
+    }
     /// About how much room the value takes, in bytes.
     pub(super) fn size(&self) -> usize {
         let inside = match &self.value {

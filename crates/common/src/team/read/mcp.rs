@@ -141,9 +141,10 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
     }
     if let Some(node) = fields.node("remote") {
         let remote = reader.fields(node, &keys::REMOTE)?;
+        let url = needed(reader, &remote, "url", "mcp")?;
         return Some(McpServer::Remote {
-            url: needed(reader, &remote, "url", "mcp")?,
-            transport: read_transport(reader, &remote)?,
+            transport: read_transport(reader, &remote, &url)?,
+            url,
             headers: remote.text_map(reader, "headers"),
         });
     }
@@ -166,19 +167,15 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
     })
 }
 
-/// `transport_type`.
-fn read_transport(reader: &mut Reader<'_>, remote: &Fields<'_>) -> Option<McpTransport> {
+/// `transport_type`; where the file does not say, an address that ends in `/sse` is spoken to that way.
+fn read_transport(reader: &mut Reader<'_>, remote: &Fields<'_>, url: &str) -> Option<McpTransport> {
     let at = remote
         .node("transport_type")
         .map_or(remote.at, |node| node.at);
     match remote.text_or_empty(reader, "transport_type").as_str() {
+        "" if url.trim_end_matches('/').ends_with("/sse") => Some(McpTransport::Sse),
         "sse" => Some(McpTransport::Sse),
-        "streamable" | "streamable-http" => Some(McpTransport::StreamableHttp),
-        "" => {
-            let hint = "add `transport_type: streamable` (or `sse`)".to_owned();
-            reader.error(at, "a remote needs `transport_type`", Some(hint));
-            None
-        }
+        "" | "streamable" | "streamable-http" => Some(McpTransport::StreamableHttp),
         other => {
             let hint = "it is `streamable` or `sse`".to_owned();
             reader.error(

@@ -22,6 +22,9 @@ use crate::team::tree::Value;
 /// So many models may stand in one list with commas.
 const MAX_ALTERNATIVES: usize = 32;
 
+/// Lists of models that list lists nest at most this deep.
+const MAX_NESTED_LISTS: usize = 8;
+
 /// The largest number of tokens that a file may ask for.
 const MAX_TOKENS: i64 = 100_000_000;
 
@@ -37,7 +40,7 @@ pub(super) struct Models {
 }
 
 impl Models {
-    /// Reads `providers` and `models`. Single models first, then those that list others, then the routing rules.
+    /// Reads `providers` and `models`. Single models first, then those that list others, then the routing rules; a list has its models without their rules.
     pub(super) fn read(reader: &mut Reader<'_>, file: &Fields<'_>) -> Self {
         let mut models = Self {
             providers: BTreeMap::new(),
@@ -81,9 +84,7 @@ impl Models {
             }
         }
         let single = models.named.clone();
-        for (entry, fields) in lists {
-            models.read_list(reader, &single, entry, &fields);
-        }
+        models.read_lists(reader, lists);
         for (entry, fields) in routed {
             models.read_routing(reader, &single, entry, &fields);
         }
@@ -169,7 +170,10 @@ impl Models {
     ) -> String {
         let names = named.keys().map(String::as_str);
         if self.sizes.contains_key(reference) {
-            return format!("`{reference}` is itself a list; name its models one by one");
+            return format!(
+                "`{}` is itself a list; name one of its models",
+                shown(reference)
+            );
         }
         if let Some(name) = reader.nearest(reference, names.clone()) {
             return format!("did you mean `{name}`?");
@@ -267,14 +271,34 @@ impl Models {
         (reader.error_count() == before).then_some(settings)
     }
 
-    /// An entry of `models` that lists several.
-    fn read_list(
-        &mut self,
-        reader: &mut Reader<'_>,
-        single: &BTreeMap<String, Vec<ModelSettings>>,
-        entry: &Entry,
-        fields: &Fields<'_>,
-    ) {
+    /// The entries of `models` that list several, which may list each other.
+    fn read_lists(&mut self, reader: &mut Reader<'_>, mut pending: Vec<(&Entry, Fields<'_>)>) {
+        for _ in 0..MAX_NESTED_LISTS {
+            let names: BTreeSet<&str> = pending
+                .iter()
+                .map(|(entry, _)| entry.key.as_str())
+                .collect();
+            let (later, now): (Vec<_>, Vec<_>) = pending.iter().partition(|(_, fields)| {
+                let list = fields.node("model").and_then(|node| reader.text_of(node));
+                list.unwrap_or_default()
+                    .split(',')
+                    .any(|part| names.contains(part.trim()))
+            });
+            for (entry, fields) in &now {
+                self.read_list(reader, entry, fields);
+            }
+            pending = later;
+        }
+        for (entry, _) in pending {
+            let name = shown(&entry.key);
+            let message = format!("model '{name}' lists itself, or lists of lists without end");
+            reader.error(entry.key_at, message, None);
+            self.broken.insert(entry.key.clone());
+        }
+    }
+
+    /// An entry of `models` that lists several, all of them read.
+    fn read_list(&mut self, reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) {
         let who = format!("model '{}'", shown(&entry.key));
         let Some(node) = fields.node("model") else {
             return;
@@ -286,8 +310,15 @@ impl Models {
         for part in &parts {
             size += self.sizes.get(*part).copied().unwrap_or_default();
             found.extend(
-                self.resolve_one(reader, single, &who, part, node.at)
+                self.resolve_one(reader, &self.named, &who, part, node.at)
                     .unwrap_or_default(),
+            );
+        }
+        if found.len() > MAX_ALTERNATIVES {
+            reader.error(
+                node.at,
+                format!("{who} lists more than {MAX_ALTERNATIVES} models"),
+                None,
             );
         }
         self.sizes.insert(entry.key.clone(), size);

@@ -102,7 +102,7 @@ pub(super) fn read(
     Some(Toolset {
         tools: fields.texts(reader, "tools"),
         instruction: fields.text(reader, "instruction"),
-        toon: fields.texts(reader, "toon"),
+        toon: read_toon(reader, &fields),
         model: read_model(reader, around, who, &fields),
         defer: read_defer(reader, &fields),
         kind: kind?,
@@ -127,16 +127,11 @@ fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
         let Some(key) = keys::TOOLSET.find(&entry.key, reader.version) else {
             continue;
         };
-        if !key.only_for.is_empty() && !key.only_for.contains(&kind) {
-            let types: Vec<String> = key
-                .only_for
-                .iter()
-                .map(|kind| format!("'{kind}'"))
-                .collect();
+        if !key.only_for.is_empty() && !key.only_for.contains(&kind) && !entry.node.is_unset() {
             let message = format!(
                 "{} can only be used with type {}",
                 key.name,
-                types.join(" or ")
+                either(key.only_for)
             );
             reader.error(
                 entry.key_at,
@@ -151,6 +146,15 @@ fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
                 format!("`{name}` has no effect in a toolset of type '{kind}', only in '{meant}'"),
             );
         }
+    }
+}
+
+/// Types as `'a', 'b' or 'c'`.
+fn either(types: &[&str]) -> String {
+    let quoted: Vec<String> = types.iter().map(|kind| format!("'{kind}'")).collect();
+    match quoted.as_slice() {
+        [most @ .., last] if !most.is_empty() => format!("{} or {last}", most.join(", ")),
+        few => few.concat(),
     }
 }
 
@@ -279,6 +283,22 @@ fn read_models(
         );
     }
     models
+}
+
+/// `toon`: regular expressions with commas between, or a list of them.
+fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
+    match fields.node("toon") {
+        Some(Node {
+            value: Value::List(_),
+            ..
+        }) => fields.texts(reader, "toon"),
+        _ => fields
+            .text_or_empty(reader, "toon")
+            .split(',')
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect(),
+    }
 }
 
 /// `defer`: `true`, or names of tools.

@@ -6,6 +6,9 @@ use super::BACKGROUND_AGENTS;
 use super::EVERY_KEY;
 use super::OLDEST;
 use crate::team::Api;
+use crate::team::Mcp;
+use crate::team::McpServer;
+use crate::team::McpTransport;
 use crate::team::ModelSettings;
 use crate::team::Parsed;
 use crate::team::RequiredKey;
@@ -55,6 +58,7 @@ fn every_key_resolves() {
 fn the_file_of_every_key_has_every_key() {
     let tables = [
         &keys::FILE,
+        &keys::RAG,
         &keys::METADATA,
         &keys::PERMISSIONS,
         &keys::PROVIDER,
@@ -267,6 +271,12 @@ fn a_comma_list_keeps_every_alternative() {
         .map(ModelSettings::reference)
         .collect();
     assert_eq!(names, ["openai/gpt-4o", "xai/grok"]);
+    let nested = "agents: {a: {model: x}}\nmodels: {x: {model: 'y,m'}, y: {model: 'm,openai/b'}, m: {provider: xai, model: grok}}";
+    let names: Vec<String> = models(&good(nested).team, "a")
+        .iter()
+        .map(ModelSettings::reference)
+        .collect();
+    assert_eq!(names, ["xai/grok", "openai/b", "xai/grok"]);
 }
 
 #[test]
@@ -324,6 +334,59 @@ fn required_keys_are_those_without_which_an_agent_fails() {
 fn vertex_and_bedrock_do_without_a_key() {
     let team = good("models: {m: {provider: google, model: g, provider_opts: {project: p}}}\nagents: {a: {model: 'm,amazon-bedrock/x'}}").team;
     assert_eq!(team.agent("a").unwrap().required_keys(), []);
+}
+
+#[test]
+fn a_remote_server_is_spoken_to_as_its_address_says() {
+    let cases = [
+        ("url: 'https://x/mcp'", McpTransport::StreamableHttp),
+        ("url: 'https://x/sse'", McpTransport::Sse),
+        (
+            "url: 'https://x/sse', transport_type: streamable",
+            McpTransport::StreamableHttp,
+        ),
+        ("url: 'https://x', transport_type: sse", McpTransport::Sse),
+    ];
+    for (remote, expected) in cases {
+        let team = good(&format!(
+            "agents: {{a: {{model: auto, toolsets: [{{type: mcp, remote: {{{remote}}}}}]}}}}"
+        ))
+        .team;
+        let kind = &team.default_agent().toolsets[0].kind;
+        assert!(
+            matches!(kind, ToolsetKind::Mcp(Mcp { server: McpServer::Remote { transport, .. }, .. }) if *transport == expected),
+            "{remote}: {kind:?}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_toolset_type_is_a_warning() {
+    let parsed = good(
+        "agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: filesytem, depth: 3}\n",
+    );
+    let kind = ToolsetKind::Unsupported {
+        kind: "filesytem".to_owned(),
+    };
+    assert_eq!(parsed.team.default_agent().toolsets[0].kind, kind);
+    let expected = "5:9: unknown toolset type: filesytem (did you mean `filesystem`?); the agent runs without it\n";
+    assert_eq!(warnings(&parsed), expected);
+}
+
+#[test]
+fn a_command_warns_of_what_it_does_not_use() {
+    let parsed = good("agents:\n  a:\n    command: [cat]\n    max_iterations: 3\n");
+    let expected = "4:5: `max_iterations` has no effect in an agent with `command`: the program decides for itself\n";
+    assert_eq!(warnings(&parsed), expected);
+}
+
+#[test]
+fn what_says_nothing_is_as_good_as_absent() {
+    let toolset = "{type: think, shared: false, env: {}, url: '', args: [], toon: 'a, b'}";
+    let parsed = good(&format!(
+        "agents: {{a: {{model: auto, toolsets: [{toolset}], sub_agents: , instruction: ''}}}}"
+    ));
+    assert_eq!(parsed.team.default_agent().toolsets[0].toon, ["a", "b"]);
 }
 
 #[test]

@@ -61,7 +61,9 @@ fn of_models() -> Vec<Case> {
         ("unknown model near a known", "models: {fast: {provider: openai, model: x}}\nagents: {a: {model: fats}}\n".to_owned()),
         ("a model without provider", "models: {m: {model: gpt-4o}}\nagents: {a: {model: m}}\n".to_owned()),
         ("a model without model", "models: {m: {provider: openai}}\nagents: {a: {model: m}}\n".to_owned()),
-        ("an alloy of an alloy", "models: {x: {model: 'a/b,y'}, y: {model: 'openai/a,openai/b'}}\nagents: {a: {model: x}}\n".to_owned()),
+        ("a routing rule to a list", "models: {l: {model: 'openai/a,openai/b'}, m: {provider: openai, model: x, routing: [{model: l}]}}\nagents: {a: {model: m}}\n".to_owned()),
+        ("a list of itself", "models: {x: {model: 'openai/a,y'}, y: {model: 'x,openai/b'}}\nagents: {a: {model: x}}\n".to_owned()),
+        ("a list with an unknown model", "models: {x: {model: 'a/b,z'}, y: {model: 'openai/a,openai/b'}}\nagents: {a: {model: x}}\n".to_owned()),
         ("temperature too high", model("temperature: 3")),
         ("temperature as text", model("temperature: hot")),
         ("max_tokens negative", model("max_tokens: -5")),
@@ -153,8 +155,8 @@ fn of_toolsets() -> Vec<Case> {
             ),
         ),
         (
-            "mcp remote without transport",
-            toolset("{type: mcp, remote: {url: 'http://x'}}"),
+            "mcp remote without url",
+            toolset("{type: mcp, remote: {headers: {a: b}}}"),
         ),
         (
             "mcp remote with a wrong transport",
