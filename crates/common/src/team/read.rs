@@ -4,6 +4,7 @@ mod agent;
 mod hooks;
 mod mcp;
 mod model;
+mod settings;
 mod toolset;
 mod trouble;
 
@@ -15,8 +16,8 @@ use self::trouble::yaml_error;
 use super::agent::Agent;
 use super::error::TeamErrors;
 use super::error::Warning;
+use super::fields::Fields;
 use super::keys;
-use super::reader::Fields;
 use super::reader::Reader;
 use super::resolved::Metadata;
 use super::resolved::Parts;

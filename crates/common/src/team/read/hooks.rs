@@ -1,7 +1,7 @@
 //! The checks of what is kept as the file has it: `hooks` and `structured_output`.
 
+use crate::team::fields::Fields;
 use crate::team::keys;
-use crate::team::reader::Fields;
 use crate::team::reader::Reader;
 use crate::team::source::shown;
 use crate::team::tree::Node;

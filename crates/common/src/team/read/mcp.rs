@@ -3,10 +3,10 @@
 use super::agent::Around;
 use super::toolset::needed;
 use super::toolset::read_launch;
+use crate::team::fields::Fields;
 use crate::team::keys;
-use crate::team::reader::Fields;
+use crate::team::names::listed;
 use crate::team::reader::Reader;
-use crate::team::reader::listed;
 use crate::team::source::shown;
 use crate::team::toolset::Launch;
 use crate::team::toolset::Mcp;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::agent::Around;
 use super::mcp;
+use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::keys::Effect;
-use crate::team::reader::Fields;
+use crate::team::names::listed;
 use crate::team::reader::Reader;
-use crate::team::reader::listed;
 use crate::team::source::shown;
 use crate::team::toolset::Api;
 use crate::team::toolset::Defer;
