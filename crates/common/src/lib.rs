@@ -10,6 +10,7 @@
 //! - [`duration`]: durations as people and models read and write them.
 //! - [`error`]: error codes, hints and exit statuses.
 //! - [`retry`]: backoff as an iterator.
+//! - [`team`]: the agent file, from bytes to a team that cannot be wrong.
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the
 //! environment or a clock.
@@ -22,3 +23,4 @@ pub mod job;
 pub mod lifecycle;
 pub mod retry;
 pub mod service;
+pub mod team;
