@@ -4,20 +4,31 @@
 //!
 //! - [`port`]: what other rooms may ask, by role, with crash contracts.
 //! - [`Queue`]: the adapter behind every role, on Redis (or Valkey).
+//! - [`Service`]: the service trait over the port, for one caller; [`Observer`]: the same without a reach.
+//! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only speller of key names.
 //! - [`settings`]: fleet-wide settings, agreed on through the namespace's meta key.
 //! - `lua/`: one file for each atomic step.
 
 mod answer;
 mod error;
+mod hints;
 pub mod keys;
 mod link;
+mod observer;
 pub mod port;
 mod queue;
+mod service;
 pub mod settings;
 mod step;
 
 pub use error::QueueError;
+pub use hints::Hints;
+pub use hints::Listener;
 pub use link::Target;
+pub use observer::LOOK_EVERY;
+pub use observer::Observer;
 pub use queue::Queue;
 pub use queue::User;
+pub use service::Caller;
+pub use service::Service;

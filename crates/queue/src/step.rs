@@ -157,13 +157,15 @@ pub(crate) async fn call_all(link: &Link, step: &Step, calls: &[Call]) -> Result
         pipeline.add_command(call.command(step));
     }
     let mut pauses = Backoff::exponential(Duration::from_millis(20), Duration::from_millis(500), 5);
+    let mut loaded = false;
     loop {
         let error = match send(link, &pipeline).await {
             Ok(answers) => return Ok(answers),
             Err(error) => error,
         };
-        if error.code() == Some("NOSCRIPT") {
+        if error.code() == Some("NOSCRIPT") && !loaded {
             load(link, step).await?;
+            loaded = true;
             continue;
         }
         let error = QueueError::from_redis(step.name, error);

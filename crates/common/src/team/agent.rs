@@ -159,9 +159,7 @@ impl Agent {
             match &toolset.kind {
                 ToolsetKind::Shell { env } => required.extend(keys_of_env(env, "toolset shell")),
                 ToolsetKind::Mcp(mcp) => required.extend(keys_of_mcp(&mcp.server)),
-                ToolsetKind::Lsp { launch, .. } => {
-                    required.extend(keys_of_env(&launch.env, "toolset lsp"))
-                }
+                ToolsetKind::Lsp { launch, .. } => required.extend(keys_of_env(&launch.env, "toolset lsp")),
                 ToolsetKind::Script { scripts } => {
                     for (name, script) in scripts {
                         required.extend(keys_of_env(&script.env, &format!("script {name}")));
@@ -207,9 +205,6 @@ fn keys_of_mcp(server: &McpServer) -> Vec<RequiredKey> {
 fn keys_of_env(env: &TextMap, needed_by: &str) -> Vec<RequiredKey> {
     env.values()
         .flat_map(|value| variables(value))
-        .map(|name| RequiredKey {
-            any_of: vec![name],
-            needed_by: needed_by.to_owned(),
-        })
+        .map(|name| RequiredKey { any_of: vec![name], needed_by: needed_by.to_owned() })
         .collect()
 }

@@ -78,20 +78,13 @@ pub struct TeamErrors {
 impl TeamErrors {
     /// The mistake that hides all others.
     pub(super) fn one(error: TeamError) -> Self {
-        Self {
-            errors: vec![error],
-            left_out: 0,
-        }
+        Self { errors: vec![error], left_out: 0 }
     }
 
     /// Sorts by place, keeps the first of them, and cuts their snippets. `uncounted` more were not
     /// even noted.
     pub(super) fn new(source: Source<'_>, mut errors: Vec<TeamError>, uncounted: usize) -> Self {
-        errors.sort_by_key(|error| {
-            error
-                .position
-                .map(|position| (position.line, position.column))
-        });
+        errors.sort_by_key(|error| error.position.map(|position| (position.line, position.column)));
         errors.dedup();
         let left_out = errors.len().saturating_sub(MAX_ERRORS) + uncounted;
         errors.truncate(MAX_ERRORS);

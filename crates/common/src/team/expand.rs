@@ -23,15 +23,10 @@ const MAX_NAME: usize = 200;
 
 /// Expands `$X` and `${X}`, as in the `env` of a toolset. A `$` that begins no name stays. The first variable that is not set
 /// is the error. `${env.X}` means the same here and may be unset.
-pub fn expand_shell(
-    text: &str,
-    value: impl Fn(&str) -> Option<String>,
-) -> Result<String, MissingVariable> {
+pub fn expand_shell(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, MissingVariable> {
     write(text, |name, _| match name.strip_prefix("env.") {
         Some(optional) => Ok(value(optional).unwrap_or_default()),
-        None => value(name).ok_or_else(|| MissingVariable {
-            name: name.to_owned(),
-        }),
+        None => value(name).ok_or_else(|| MissingVariable { name: name.to_owned() }),
     })
 }
 
@@ -84,10 +79,7 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
             continue;
         };
         pieces.push(Piece::Plain(&rest[..at]));
-        pieces.push(Piece::Variable {
-            name,
-            written: &rest[at..=at + length],
-        });
+        pieces.push(Piece::Variable { name, written: &rest[at..=at + length] });
         rest = &after[length..];
     }
     pieces.push(Piece::Plain(rest));
@@ -99,15 +91,10 @@ fn variable(after: &str) -> Option<(&str, usize)> {
     if let Some(inner) = after.strip_prefix('{') {
         let end = inner.bytes().take(MAX_NAME).position(|byte| byte == b'}')?;
         let name = &inner[..end];
-        let valid = !name.is_empty()
-            && name
-                .chars()
-                .all(|c| c.is_alphanumeric() || "_.".contains(c));
+        let valid = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_.".contains(c));
         return valid.then_some((name, end + 2));
     }
-    let end = after
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(after.len());
+    let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
     let name = &after[..end];
     let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     valid.then_some((name, end))
@@ -143,10 +130,7 @@ mod tests {
 
     #[test]
     fn templates_touch_the_environment_only() {
-        assert_eq!(
-            expand_template("${env.A} ${env.B} ${headers.X} $A", value),
-            "x$A  ${headers.X} $A"
-        );
+        assert_eq!(expand_template("${env.A} ${env.B} ${headers.X} $A", value), "x$A  ${headers.X} $A");
     }
 
     #[test]

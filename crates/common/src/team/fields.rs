@@ -24,10 +24,7 @@ pub(super) struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// The entry of this key, unless it is absent, null or an empty text.
     pub(super) fn entry(&self, name: &str) -> Option<&'n Entry> {
-        debug_assert!(
-            self.keys.keys.iter().any(|key| key.name == name),
-            "{name} is not in the table"
-        );
+        debug_assert!(self.keys.keys.iter().any(|key| key.name == name), "{name} is not in the table");
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         (!entry.node.is_blank()).then_some(entry)
     }
@@ -44,10 +41,7 @@ impl<'n> Fields<'n> {
 
     /// About how much text the map holds.
     pub(super) fn bytes(&self) -> usize {
-        self.entries
-            .iter()
-            .map(|entry| entry.key.len() + entry.node.size())
-            .sum()
+        self.entries.iter().map(|entry| entry.key.len() + entry.node.size()).sum()
     }
 
     /// Text; a number or a truth value is taken as it is written.
@@ -76,13 +70,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A whole number from `least` to `most`.
-    pub(super) fn integer(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-        least: i64,
-        most: i64,
-    ) -> Option<i64> {
+    pub(super) fn integer(&self, reader: &mut Reader<'_>, name: &str, least: i64, most: i64) -> Option<i64> {
         let node = self.node(name)?;
         match node.value {
             Value::Integer(integer) if (least..=most).contains(&integer) => return Some(integer),
@@ -90,11 +78,7 @@ impl<'n> Fields<'n> {
                 reader.wrong_kind(name, &format!("a whole number of at least {least}"), node);
             }
             Value::Integer(_) => {
-                reader.wrong_kind(
-                    name,
-                    &format!("a whole number from {least} to {most}"),
-                    node,
-                );
+                reader.wrong_kind(name, &format!("a whole number from {least} to {most}"), node);
             }
             _ => reader.wrong_kind(name, "a whole number", node),
         }
@@ -102,13 +86,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A number from `least` to `most`.
-    pub(super) fn number(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-        least: f64,
-        most: f64,
-    ) -> Option<f64> {
+    pub(super) fn number(&self, reader: &mut Reader<'_>, name: &str, least: f64, most: f64) -> Option<f64> {
         let node = self.node(name)?;
         let number = match node.value {
             Value::Integer(integer) => Some(integer as f64),
@@ -124,20 +102,12 @@ impl<'n> Fields<'n> {
 
     /// A list of texts, empty where the key is absent.
     pub(super) fn texts(&self, reader: &mut Reader<'_>, name: &str) -> Vec<String> {
-        self.placed_texts(reader, name)
-            .into_iter()
-            .map(|(text, _)| text)
-            .collect()
+        self.placed_texts(reader, name).into_iter().map(|(text, _)| text).collect()
     }
 
     /// A list of texts with their places.
-    pub(super) fn placed_texts(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-    ) -> Vec<(String, Position)> {
-        self.node(name)
-            .map_or_else(Vec::new, |node| reader.texts_of(name, node))
+    pub(super) fn placed_texts(&self, reader: &mut Reader<'_>, name: &str) -> Vec<(String, Position)> {
+        self.node(name).map_or_else(Vec::new, |node| reader.texts_of(name, node))
     }
 
     /// A map of texts, empty where the key is absent.
@@ -159,18 +129,14 @@ impl<'n> Fields<'n> {
 
     /// A map of names that the file chooses, empty where the key is absent.
     pub(super) fn map(&self, reader: &mut Reader<'_>, name: &str, wanted: &str) -> &'n [Entry] {
-        self.node(name)
-            .map_or(&[], |node| reader.entries_of(name, wanted, node))
+        self.node(name).map_or(&[], |node| reader.entries_of(name, wanted, node))
     }
 
     /// A list, empty where the key is absent.
     pub(super) fn list(&self, reader: &mut Reader<'_>, name: &str) -> &'n [Node] {
         match self.node(name) {
             None => &[],
-            Some(Node {
-                value: Value::List(items),
-                ..
-            }) => items,
+            Some(Node { value: Value::List(items), .. }) => items,
             Some(node) => {
                 reader.wrong_kind(name, "a list", node);
                 &[]
@@ -190,9 +156,6 @@ impl<'n> Fields<'n> {
         name: &str,
     ) -> BTreeMap<String, serde_json::Value> {
         let entries = self.map(reader, name, "a map");
-        entries
-            .iter()
-            .map(|entry| (entry.key.clone(), reader.json_of(&entry.node)))
-            .collect()
+        entries.iter().map(|entry| (entry.key.clone(), reader.json_of(&entry.node))).collect()
     }
 }

@@ -36,9 +36,7 @@ pub(super) struct Keys {
 impl Keys {
     /// The key of this name, in a file of this version.
     pub(super) fn find(&self, name: &str, version: u8) -> Option<&'static Key> {
-        self.keys
-            .iter()
-            .find(|key| key.name == name && key.last_version.is_none_or(|last| version <= last))
+        self.keys.iter().find(|key| key.name == name && key.last_version.is_none_or(|last| version <= last))
     }
 
     /// The names that a file of this version may use.
@@ -50,38 +48,22 @@ impl Keys {
 
 /// A key that Legwork acts on.
 const fn acted(name: &'static str) -> Key {
-    Key {
-        name,
-        effect: Acted,
-        only_for: &[],
-        last_version: None,
-    }
+    Key { name, effect: Acted, only_for: &[], last_version: None }
 }
 
 /// A key that is accepted, and what happens instead.
 const fn instead(name: &'static str, what: &'static str) -> Key {
-    Key {
-        name,
-        effect: Instead(what),
-        only_for: &[],
-        last_version: None,
-    }
+    Key { name, effect: Instead(what), only_for: &[], last_version: None }
 }
 
 /// The same key, for some toolset types only.
 const fn only(key: Key, types: &'static [&'static str]) -> Key {
-    Key {
-        only_for: types,
-        ..key
-    }
+    Key { only_for: types, ..key }
 }
 
 /// The same key, up to a schema version only.
 const fn until(key: Key, version: u8) -> Key {
-    Key {
-        last_version: Some(version),
-        ..key
-    }
+    Key { last_version: Some(version), ..key }
 }
 
 pub(super) const FILE: Keys = Keys {
@@ -94,48 +76,26 @@ pub(super) const FILE: Keys = Keys {
         acted("mcps"),
         acted("metadata"),
         instead("rag", "no agent searches these sources"),
-        instead(
-            "permissions",
-            "no tool call is denied or asked about because of it",
-        ),
-        until(
-            instead("env", "set the variables in the environment of the worker"),
-            0,
-        ),
+        instead("permissions", "no tool call is denied or asked about because of it"),
+        until(instead("env", "set the variables in the environment of the worker"), 0),
     ],
 };
 
 pub(super) const RAG: Keys = Keys {
     noun: "a RAG source",
-    keys: &[
-        acted("tool"),
-        acted("docs"),
-        acted("respect_vcs"),
-        acted("strategies"),
-        acted("results"),
-    ],
+    keys: &[acted("tool"), acted("docs"), acted("respect_vcs"), acted("strategies"), acted("results")],
 };
 
 pub(super) const METADATA: Keys = Keys {
     noun: "the metadata",
-    keys: &[
-        acted("author"),
-        acted("license"),
-        acted("description"),
-        acted("readme"),
-        acted("version"),
-    ],
+    keys: &[acted("author"), acted("license"), acted("description"), acted("readme"), acted("version")],
 };
 
-pub(super) const PERMISSIONS: Keys = Keys {
-    noun: "the permissions",
-    keys: &[acted("allow"), acted("ask"), acted("deny")],
-};
+pub(super) const PERMISSIONS: Keys =
+    Keys { noun: "the permissions", keys: &[acted("allow"), acted("ask"), acted("deny")] };
 
-pub(super) const PROVIDER: Keys = Keys {
-    noun: "a provider",
-    keys: &[acted("api_type"), acted("base_url"), acted("token_key")],
-};
+pub(super) const PROVIDER: Keys =
+    Keys { noun: "a provider", keys: &[acted("api_type"), acted("base_url"), acted("token_key")] };
 
 pub(super) const MODEL: Keys = Keys {
     noun: "a model",
@@ -151,28 +111,17 @@ pub(super) const MODEL: Keys = Keys {
         acted("token_key"),
         acted("parallel_tool_calls"),
         acted("track_usage"),
-        instead(
-            "thinking_budget",
-            "the model thinks as much as its provider's default says",
-        ),
+        instead("thinking_budget", "the model thinks as much as its provider's default says"),
         instead("provider_opts", "only `api_type` in it is looked at"),
-        instead(
-            "routing",
-            "every turn uses the model's own `provider` and `model`",
-        ),
+        instead("routing", "every turn uses the model's own `provider` and `model`"),
         until(acted("type"), 0),
     ],
 };
 
-pub(super) const THINKING: Keys = Keys {
-    noun: "a thinking budget",
-    keys: &[acted("effort"), acted("tokens")],
-};
+pub(super) const THINKING: Keys =
+    Keys { noun: "a thinking budget", keys: &[acted("effort"), acted("tokens")] };
 
-pub(super) const ROUTING: Keys = Keys {
-    noun: "a routing rule",
-    keys: &[acted("model"), acted("examples")],
-};
+pub(super) const ROUTING: Keys = Keys { noun: "a routing rule", keys: &[acted("model"), acted("examples")] };
 
 pub(super) const AGENT: Keys = Keys {
     noun: "an agent",
@@ -193,37 +142,24 @@ pub(super) const AGENT: Keys = Keys {
         instead("welcome_message", "it is not shown"),
         instead("rag", "the agent cannot search these sources"),
         instead("add_prompt_files", "the files are not added to the prompt"),
-        instead(
-            "fallback",
-            "a model that fails is retried, no other model takes its place",
-        ),
+        instead("fallback", "a model that fails is retried, no other model takes its place"),
         instead("code_mode_tools", "the tools are called one by one"),
         instead("skills", "no skill is loaded"),
         instead("hooks", "no hook runs"),
         instead("structured_output", "the model answers in free text"),
-        instead(
-            "num_history_items",
-            "the whole history is sent to the model",
-        ),
-        instead(
-            "add_description_parameter",
-            "the tools keep their own parameters",
-        ),
+        instead("num_history_items", "the whole history is sent to the model"),
+        instead("add_description_parameter", "the tools keep their own parameters"),
         until(acted("think"), 0),
         until(acted("todo"), 0),
         until(acted("memory"), 0),
     ],
 };
 
-pub(super) const COMMAND: Keys = Keys {
-    noun: "a command",
-    keys: &[acted("description"), acted("instruction")],
-};
+pub(super) const COMMAND: Keys =
+    Keys { noun: "a command", keys: &[acted("description"), acted("instruction")] };
 
-pub(super) const FALLBACK: Keys = Keys {
-    noun: "a fallback",
-    keys: &[acted("models"), acted("retries"), acted("cooldown")],
-};
+pub(super) const FALLBACK: Keys =
+    Keys { noun: "a fallback", keys: &[acted("models"), acted("retries"), acted("cooldown")] };
 
 pub(super) const HOOKS: Keys = Keys {
     noun: "the hooks",
@@ -236,24 +172,15 @@ pub(super) const HOOKS: Keys = Keys {
     ],
 };
 
-pub(super) const HOOK_MATCHER: Keys = Keys {
-    noun: "a hook matcher",
-    keys: &[acted("matcher"), acted("hooks")],
-};
+pub(super) const HOOK_MATCHER: Keys =
+    Keys { noun: "a hook matcher", keys: &[acted("matcher"), acted("hooks")] };
 
-pub(super) const HOOK: Keys = Keys {
-    noun: "a hook",
-    keys: &[acted("type"), acted("command"), acted("timeout")],
-};
+pub(super) const HOOK: Keys =
+    Keys { noun: "a hook", keys: &[acted("type"), acted("command"), acted("timeout")] };
 
 pub(super) const STRUCTURED_OUTPUT: Keys = Keys {
     noun: "a structured output",
-    keys: &[
-        acted("name"),
-        acted("description"),
-        acted("strict"),
-        acted("schema"),
-    ],
+    keys: &[acted("name"), acted("description"), acted("strict"), acted("schema")],
 };
 
 /// Every toolset type, and which of them give the agent tools.
@@ -293,13 +220,7 @@ pub(super) const TOOLSET: Keys = Keys {
         instead("defer", "the tools are offered from the start"),
         only(acted("command"), &["mcp", "lsp"]),
         only(acted("args"), &["mcp", "lsp"]),
-        only(
-            instead(
-                "version",
-                "the program on the PATH is used, none is installed",
-            ),
-            &["mcp", "lsp"],
-        ),
+        only(instead("version", "the program on the PATH is used, none is installed"), &["mcp", "lsp"]),
         only(acted("ref"), &["mcp"]),
         only(acted("remote"), &["mcp"]),
         only(acted("config"), &["mcp"]),
@@ -310,37 +231,23 @@ pub(super) const TOOLSET: Keys = Keys {
         only(acted("path"), &["memory", "tasks"]),
         only(acted("shared"), &["todo"]),
         only(acted("shell"), &["script"]),
-        only(
-            instead("post_edit", "no command runs after an edit"),
-            &["filesystem"],
-        ),
+        only(instead("post_edit", "no command runs after an edit"), &["filesystem"]),
         only(acted("ignore_vcs"), &["filesystem"]),
         only(acted("file_types"), &["lsp"]),
         only(acted("models"), &["model_picker"]),
         acted("timeout"),
         acted("api_config"),
-        until(
-            instead(
-                "env_file",
-                "set the variables in the environment of the worker",
-            ),
-            1,
-        ),
+        until(instead("env_file", "set the variables in the environment of the worker"), 1),
     ],
 };
 
 /// Keys that docker-agent takes in every toolset and that mean something in one type only.
 pub(super) const MEANT_FOR: &[(&str, &str)] = &[("timeout", "fetch"), ("api_config", "api")];
 
-pub(super) const REMOTE: Keys = Keys {
-    noun: "a remote",
-    keys: &[acted("url"), acted("transport_type"), acted("headers")],
-};
+pub(super) const REMOTE: Keys =
+    Keys { noun: "a remote", keys: &[acted("url"), acted("transport_type"), acted("headers")] };
 
-pub(super) const POST_EDIT: Keys = Keys {
-    noun: "a post-edit rule",
-    keys: &[acted("path"), acted("cmd")],
-};
+pub(super) const POST_EDIT: Keys = Keys { noun: "a post-edit rule", keys: &[acted("path"), acted("cmd")] };
 
 pub(super) const SCRIPT: Keys = Keys {
     noun: "a script",
@@ -368,15 +275,9 @@ pub(super) const API: Keys = Keys {
     ],
 };
 
-pub(super) const TODO: Keys = Keys {
-    noun: "a todo list",
-    keys: &[acted("shared")],
-};
+pub(super) const TODO: Keys = Keys { noun: "a todo list", keys: &[acted("shared")] };
 
-pub(super) const MEMORY: Keys = Keys {
-    noun: "a memory",
-    keys: &[acted("path")],
-};
+pub(super) const MEMORY: Keys = Keys { noun: "a memory", keys: &[acted("path")] };
 
 /// The maps in which a misplaced key is looked for, with the place to put it.
 pub(super) const HOMES: &[(&Keys, &str)] = &[

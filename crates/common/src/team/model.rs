@@ -102,9 +102,7 @@ impl ModelSettings {
     /// The settings of a model at a provider, before the file's own keys for the model.
     pub(super) fn of(at: ProviderSettings, provider: &str, model: &str) -> Self {
         let api = match at.api {
-            Api::OpenaiChat if provider == "openai" && wants_responses(model) => {
-                Api::OpenaiResponses
-            }
+            Api::OpenaiChat if provider == "openai" && wants_responses(model) => Api::OpenaiResponses,
             api => api,
         };
         Self {
@@ -166,24 +164,14 @@ impl Builtin {
         ProviderSettings {
             api: self.api,
             base_url: self.base_url.map(str::to_owned),
-            token_keys: self
-                .token_keys
-                .iter()
-                .map(|key| (*key).to_owned())
-                .collect(),
+            token_keys: self.token_keys.iter().map(|key| (*key).to_owned()).collect(),
         }
     }
 }
 
 /// A provider with an interface of its own, at its usual place.
 const fn native(name: &'static str, api: Api, token_keys: &'static [&'static str]) -> Builtin {
-    Builtin {
-        name,
-        api,
-        token_keys,
-        base_url: None,
-        needs_base_url: false,
-    }
+    Builtin { name, api, token_keys, base_url: None, needs_base_url: false }
 }
 
 /// A provider that speaks OpenAI's chat completions somewhere else.
@@ -192,13 +180,7 @@ const fn compatible(
     token_keys: &'static [&'static str],
     base_url: &'static str,
 ) -> Builtin {
-    Builtin {
-        name,
-        api: Api::OpenaiChat,
-        token_keys,
-        base_url: Some(base_url),
-        needs_base_url: false,
-    }
+    Builtin { name, api: Api::OpenaiChat, token_keys, base_url: Some(base_url), needs_base_url: false }
 }
 
 /// The providers that need no `providers:` section.
@@ -206,24 +188,12 @@ pub(super) const BUILTIN: &[Builtin] = &[
     native("openai", Api::OpenaiChat, &["OPENAI_API_KEY"]),
     native("anthropic", Api::Anthropic, &["ANTHROPIC_API_KEY"]),
     native("google", Api::Google, &["GOOGLE_API_KEY", "GEMINI_API_KEY"]),
-    native(
-        "amazon-bedrock",
-        Api::AmazonBedrock,
-        &["AWS_BEARER_TOKEN_BEDROCK"],
-    ),
+    native("amazon-bedrock", Api::AmazonBedrock, &["AWS_BEARER_TOKEN_BEDROCK"]),
     native("dmr", Api::DockerModelRunner, &[]),
     compatible("mistral", &["MISTRAL_API_KEY"], "https://api.mistral.ai/v1"),
     compatible("xai", &["XAI_API_KEY"], "https://api.x.ai/v1"),
-    compatible(
-        "nebius",
-        &["NEBIUS_API_KEY"],
-        "https://api.studio.nebius.com/v1",
-    ),
-    compatible(
-        "requesty",
-        &["REQUESTY_API_KEY"],
-        "https://router.requesty.ai/v1",
-    ),
+    compatible("nebius", &["NEBIUS_API_KEY"], "https://api.studio.nebius.com/v1"),
+    compatible("requesty", &["REQUESTY_API_KEY"], "https://router.requesty.ai/v1"),
     compatible("minimax", &["MINIMAX_API_KEY"], "https://api.minimax.io/v1"),
     compatible("ollama", &[], "http://localhost:11434/v1"),
     Builtin {
@@ -251,19 +221,11 @@ fn wants_responses(model: &str) -> bool {
 const AUTO: &[(&str, &[&str], &str)] = &[
     ("anthropic", &["ANTHROPIC_API_KEY"], "claude-sonnet-4-5"),
     ("openai", &["OPENAI_API_KEY"], "gpt-5-mini"),
-    (
-        "google",
-        &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
-        "gemini-2.5-flash",
-    ),
+    ("google", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], "gemini-2.5-flash"),
     ("mistral", &["MISTRAL_API_KEY"], "mistral-small-latest"),
     (
         "amazon-bedrock",
-        &[
-            "AWS_BEARER_TOKEN_BEDROCK",
-            "AWS_ACCESS_KEY_ID",
-            "AWS_PROFILE",
-        ],
+        &["AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"],
         "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
     ),
 ];
@@ -275,11 +237,8 @@ pub fn choose_auto(has_key: impl Fn(&str) -> bool) -> ModelSettings {
         .find(|(_, keys, _)| keys.iter().any(|key| has_key(key)))
         .and_then(|(provider, _, model)| ModelSettings::inline(provider, model))
         .unwrap_or_else(|| {
-            let here = ProviderSettings {
-                api: Api::DockerModelRunner,
-                base_url: None,
-                token_keys: Vec::new(),
-            };
+            let here =
+                ProviderSettings { api: Api::DockerModelRunner, base_url: None, token_keys: Vec::new() };
             ModelSettings::of(here, "dmr", "ai/qwen3:latest")
         })
 }

@@ -55,15 +55,8 @@ pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, TeamErrors> {
         return Err(reader.into_errors());
     }
     match Team::try_from(parts) {
-        Ok(team) => Ok(Parsed {
-            team,
-            warnings: reader.into_warnings(),
-        }),
-        Err(broken) => Err(TeamErrors::one(source.error(
-            None,
-            broken.to_string(),
-            None,
-        ))),
+        Ok(team) => Ok(Parsed { team, warnings: reader.into_warnings() }),
+        Err(broken) => Err(TeamErrors::one(source.error(None, broken.to_string(), None))),
     }
 }
 
@@ -111,14 +104,10 @@ fn version(reader: &mut Reader<'_>, root: &Node) -> u8 {
         return NEWEST;
     };
     let text = reader.text_of(&entry.node);
-    let found = text
-        .as_deref()
-        .and_then(|text| text.parse().ok())
-        .filter(|version| *version <= NEWEST);
+    let found = text.as_deref().and_then(|text| text.parse().ok()).filter(|version| *version <= NEWEST);
     if found.is_none() && entry.node.value != Value::Null {
         let text = super::source::shown(&text.unwrap_or_else(|| "a list or a map".to_owned()));
-        let message =
-            format!("unsupported config version: {text} (valid versions: 0, 1, 2, 3, 4, 5, 6, 7)");
+        let message = format!("unsupported config version: {text} (valid versions: 0, 1, 2, 3, 4, 5, 6, 7)");
         let hint = "leave `version` out: the file is then read as the newest".to_owned();
         reader.error(entry.node.at, message, Some(hint));
     }
@@ -133,49 +122,24 @@ fn read_agents(
     mcps: &toolset::Definitions<'_>,
     rag: &BTreeMap<String, serde_json::Value>,
 ) -> Vec<Agent> {
-    if let Some(Node {
-        value: Value::List(_),
-        at,
-        ..
-    }) = fields.node("agents")
-    {
+    if let Some(Node { value: Value::List(_), at, .. }) = fields.node("agents") {
         let hint = format!("put the names before the keys, without dashes; {EXAMPLE}");
-        reader.error(
-            *at,
-            "`agents` must be a map of names to agents, not a list",
-            Some(hint),
-        );
+        reader.error(*at, "`agents` must be a map of names to agents, not a list", Some(hint));
         return Vec::new();
     }
     let entries = fields.map(reader, "agents", "a map of names to agents");
     if entries.is_empty() && reader.error_count() == 0 {
-        let at = fields.entry("agents").map_or(
-            Position {
-                length: 1,
-                ..fields.at
-            },
-            |entry| entry.key_at,
-        );
+        let at = fields.entry("agents").map_or(Position { length: 1, ..fields.at }, |entry| entry.key_at);
         reader.error(at, "the file defines no agents", Some(EXAMPLE.to_owned()));
     }
     let names = AgentNames::new(entries);
-    let around = agent::Around {
-        models,
-        mcps,
-        rag,
-        names: &names,
-    };
-    entries
-        .iter()
-        .filter_map(|entry| agent::read(reader, &around, entry))
-        .collect()
+    let around = agent::Around { models, mcps, rag, names: &names };
+    entries.iter().filter_map(|entry| agent::read(reader, &around, entry)).collect()
 }
 
 /// `permissions`.
 fn read_permissions(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Permissions {
-    let Some(fields) = fields
-        .node("permissions")
-        .and_then(|node| reader.fields(node, &keys::PERMISSIONS))
+    let Some(fields) = fields.node("permissions").and_then(|node| reader.fields(node, &keys::PERMISSIONS))
     else {
         return Permissions::default();
     };
@@ -188,10 +152,7 @@ fn read_permissions(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Permissions
 
 /// `metadata`.
 fn read_metadata(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Metadata {
-    let Some(fields) = fields
-        .node("metadata")
-        .and_then(|node| reader.fields(node, &keys::METADATA))
-    else {
+    let Some(fields) = fields.node("metadata").and_then(|node| reader.fields(node, &keys::METADATA)) else {
         return Metadata::default();
     };
     Metadata {

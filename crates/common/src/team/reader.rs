@@ -46,14 +46,7 @@ pub(super) struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     pub(super) fn new(source: Source<'s>, version: u8) -> Self {
-        Self {
-            source,
-            version,
-            errors: Vec::new(),
-            uncounted: 0,
-            copied: 0,
-            warnings: BTreeMap::new(),
-        }
+        Self { source, version, errors: Vec::new(), uncounted: 0, copied: 0, warnings: BTreeMap::new() }
     }
 
     /// How many mistakes there are so far.
@@ -68,10 +61,7 @@ impl<'s> Reader<'s> {
 
     /// Notes a mistake about the file as a whole.
     pub(super) fn error_of_file(&mut self, message: &str, hint: &str) {
-        self.errors.push(
-            self.source
-                .error(None, message.to_owned(), Some(hint.to_owned())),
-        );
+        self.errors.push(self.source.error(None, message.to_owned(), Some(hint.to_owned())));
     }
 
     /// Allows a copy of something that the file defines once and refers to often, or notes that there were too many.
@@ -79,11 +69,7 @@ impl<'s> Reader<'s> {
         let within = self.copied <= MAX_COPIED;
         self.copied = self.copied.saturating_add(bytes);
         if within && self.copied > MAX_COPIED {
-            self.error(
-                at,
-                "what the agents refer to is too large, all copies taken together",
-                None,
-            );
+            self.error(at, "what the agents refer to is too large, all copies taken together", None);
         }
         self.copied <= MAX_COPIED
     }
@@ -94,18 +80,13 @@ impl<'s> Reader<'s> {
         wrong: &str,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Option<&'a str> {
-        if self.errors.len() >= MAX_NOTED {
-            None
-        } else {
-            nearest(wrong, names)
-        }
+        if self.errors.len() >= MAX_NOTED { None } else { nearest(wrong, names) }
     }
 
     /// Notes a mistake.
     pub(super) fn error(&mut self, at: Position, message: impl Into<String>, hint: Option<String>) {
         if self.errors.len() < MAX_NOTED {
-            self.errors
-                .push(self.source.error(Some(at), message.into(), hint));
+            self.errors.push(self.source.error(Some(at), message.into(), hint));
         } else {
             self.uncounted += 1;
         }
@@ -113,10 +94,7 @@ impl<'s> Reader<'s> {
 
     /// Notes something that is not acted on; the same message twice becomes one warning.
     pub(super) fn warn(&mut self, at: Position, message: impl Into<String>) {
-        let (first, more) = self
-            .warnings
-            .entry(message.into())
-            .or_insert_with(|| (at, Vec::new()));
+        let (first, more) = self.warnings.entry(message.into()).or_insert_with(|| (at, Vec::new()));
         if *first != at && more.last() != Some(&at.line) {
             more.push(at.line);
         }
@@ -133,8 +111,7 @@ impl<'s> Reader<'s> {
                 message: message + &also(&more),
             })
             .collect();
-        warnings
-            .sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
+        warnings.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
         warnings
     }
 
@@ -150,21 +127,14 @@ impl<'s> Reader<'s> {
     }
 
     /// The same without warnings, for a map that is not acted on as a whole.
-    pub(super) fn fields_unwarned<'n>(
-        &mut self,
-        node: &'n Node,
-        keys: &'static Keys,
-    ) -> Option<Fields<'n>> {
+    pub(super) fn fields_unwarned<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
         let entries = match &node.value {
             Value::Null => &[],
             Value::Map(entries) => entries.as_slice(),
             other => {
                 let allowed = listed(keys.names(self.version));
-                let message = format!(
-                    "{} must be a map of keys, not {}",
-                    keys.noun,
-                    self.described(node, other)
-                );
+                let message =
+                    format!("{} must be a map of keys, not {}", keys.noun, self.described(node, other));
                 self.error(node.at, message, Some(format!("its keys are: {allowed}")));
                 return None;
             }
@@ -174,20 +144,13 @@ impl<'s> Reader<'s> {
                 self.unknown_key(entry, keys);
             }
         }
-        Some(Fields {
-            at: node.at,
-            entries,
-            keys,
-        })
+        Some(Fields { at: node.at, entries, keys })
     }
 
     /// Warns of a key that is not acted on.
     fn warn_of_key(&mut self, entry: &Entry, key: &Key, keys: &Keys) {
         if let Effect::Instead(what) = key.effect {
-            let message = format!(
-                "`{}` in {} is accepted, not acted on yet: {what}",
-                key.name, keys.noun
-            );
+            let message = format!("`{}` in {} is accepted, not acted on yet: {what}", key.name, keys.noun);
             self.warn(entry.key_at, message);
         }
     }
@@ -197,9 +160,7 @@ impl<'s> Reader<'s> {
         let version = self.version;
         let old = keys.keys.iter().find(|key| key.name == entry.key);
         let home = || {
-            HOMES.iter().find(|(home, _)| {
-                home.noun != keys.noun && home.find(&entry.key, version).is_some()
-            })
+            HOMES.iter().find(|(home, _)| home.noun != keys.noun && home.find(&entry.key, version).is_some())
         };
         let hint = if let Some(last) = old.and_then(|key| key.last_version) {
             format!(
@@ -210,11 +171,7 @@ impl<'s> Reader<'s> {
         } else if let Some((_, place)) = home() {
             format!("`{}` is a key of {place}", entry.key)
         } else {
-            format!(
-                "the keys of {} are: {}",
-                keys.noun,
-                listed(keys.names(version))
-            )
+            format!("the keys of {} are: {}", keys.noun, listed(keys.names(version)))
         };
         let message = format!("unknown key `{}` in {}", shown(&entry.key), keys.noun);
         self.error(entry.key_at, message, Some(hint));
@@ -224,22 +181,14 @@ impl<'s> Reader<'s> {
     pub(super) fn wrong_kind(&mut self, name: &str, wanted: &str, node: &Node) {
         let found = self.described(node, &node.value);
         let hint = self.remedy(wanted, node);
-        self.error(
-            node.at,
-            format!("`{}` must be {wanted}, not {found}", shown(name)),
-            hint,
-        );
+        self.error(node.at, format!("`{}` must be {wanted}, not {found}", shown(name)), hint);
     }
 
     /// A value as messages speak of it, with its text where it has one.
     fn described(&self, node: &Node, value: &Value) -> String {
         match value {
             Value::Flag(_) | Value::Integer(_) | Value::Number(_) | Value::Text(_) => {
-                format!(
-                    "{} `{}`",
-                    kind(value),
-                    shown(&self.text_of(node).unwrap_or_default())
-                )
+                format!("{} `{}`", kind(value), shown(&self.text_of(node).unwrap_or_default()))
             }
             Value::Null | Value::List(_) | Value::Map(_) => kind(value).to_owned(),
         }
@@ -293,20 +242,11 @@ impl<'s> Reader<'s> {
     }
 
     /// The entries of a map whose keys are names that the file chooses.
-    pub(super) fn entries_of<'n>(
-        &mut self,
-        name: &str,
-        wanted: &str,
-        node: &'n Node,
-    ) -> &'n [Entry] {
+    pub(super) fn entries_of<'n>(&mut self, name: &str, wanted: &str, node: &'n Node) -> &'n [Entry] {
         match &node.value {
             Value::Map(entries) => entries,
             Value::Null => &[],
-            Value::Flag(_)
-            | Value::Integer(_)
-            | Value::Number(_)
-            | Value::Text(_)
-            | Value::List(_) => {
+            Value::Flag(_) | Value::Integer(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
                 self.wrong_kind(name, wanted, node);
                 &[]
             }
@@ -323,14 +263,8 @@ impl<'s> Reader<'s> {
             Value::Text(text) => text.clone().into(),
             Value::List(items) => items.iter().map(|item| self.json_of(item)).collect(),
             Value::Map(entries) => {
-                let sorted: BTreeMap<_, _> = entries
-                    .iter()
-                    .map(|entry| (&entry.key, &entry.node))
-                    .collect();
-                sorted
-                    .into_iter()
-                    .map(|(key, node)| (key.clone(), self.json_of(node)))
-                    .collect()
+                let sorted: BTreeMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.node)).collect();
+                sorted.into_iter().map(|(key, node)| (key.clone(), self.json_of(node))).collect()
             }
         }
     }

@@ -107,20 +107,8 @@ impl TryFrom<Parts> for Team {
         for agent in &parts.agents {
             check_agent(agent, &names)?;
         }
-        let Parts {
-            agents,
-            models,
-            permissions,
-            metadata,
-            rag,
-        } = parts;
-        Ok(Self {
-            agents,
-            models,
-            permissions,
-            metadata,
-            rag,
-        })
+        let Parts { agents, models, permissions, metadata, rag } = parts;
+        Ok(Self { agents, models, permissions, metadata, rag })
     }
 }
 
@@ -129,10 +117,7 @@ fn check_agent(agent: &Agent, names: &BTreeSet<&str>) -> Result<(), BrokenTeam> 
     if matches!(&agent.runner, Runner::Models(models) if models.is_empty()) {
         return Err(BrokenTeam::NoModel(agent.name.clone()));
     }
-    for (role, others) in [
-        ("sub-agent", &agent.sub_agents),
-        ("handoff agent", &agent.handoffs),
-    ] {
+    for (role, others) in [("sub-agent", &agent.sub_agents), ("handoff agent", &agent.handoffs)] {
         if let Some(name) = others.iter().find(|name| !names.contains(name.as_str())) {
             let (agent, name) = (agent.name.clone(), name.clone());
             return Err(BrokenTeam::NoSuchAgent { agent, role, name });

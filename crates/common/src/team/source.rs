@@ -41,18 +41,11 @@ impl<'s> Source<'s> {
             })
         };
         if bytes.len() > MAX_BYTES {
-            let message = format!(
-                "the file has {} bytes, more than the 8 MiB that are read",
-                bytes.len()
-            );
+            let message = format!("the file has {} bytes, more than the 8 MiB that are read", bytes.len());
             return Err(refuse(None, message, "is this an agent file?"));
         }
         if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-            return Err(refuse(
-                None,
-                "the file is UTF-16".to_owned(),
-                "save it as UTF-8",
-            ));
+            return Err(refuse(None, "the file is UTF-16".to_owned(), "save it as UTF-8"));
         }
         let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
         if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
@@ -62,11 +55,7 @@ impl<'s> Source<'s> {
         }
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let place = place_of(bytes, error.valid_up_to());
-            refuse(
-                Some(place),
-                "the file is not UTF-8".to_owned(),
-                "save it as UTF-8",
-            )
+            refuse(Some(place), "the file is not UTF-8".to_owned(), "save it as UTF-8")
         })?;
         Ok(Self { file, text })
     }
@@ -78,13 +67,7 @@ impl<'s> Source<'s> {
         message: String,
         hint: Option<String>,
     ) -> TeamError {
-        TeamError {
-            file: self.file.to_owned(),
-            position,
-            message,
-            snippet: None,
-            hint,
-        }
+        TeamError { file: self.file.to_owned(), position, message, snippet: None, hint }
     }
 
     /// What stands in the file at a range of bytes; empty where there is no such range.
@@ -100,14 +83,9 @@ impl<'s> Source<'s> {
             while current.is_some_and(|(number, _)| number < position.line) {
                 current = lines.next();
             }
-            current
-                .filter(|(number, _)| *number == position.line)
-                .map(|(_, line)| snippet(position, line))
+            current.filter(|(number, _)| *number == position.line).map(|(_, line)| snippet(position, line))
         };
-        positions
-            .iter()
-            .map(|position| position.and_then(&mut snippet))
-            .collect()
+        positions.iter().map(|position| position.and_then(&mut snippet)).collect()
     }
 }
 
@@ -116,18 +94,9 @@ fn snippet(position: Position, line: &str) -> String {
     let line = line.trim_end_matches('\r');
     let column = usize::try_from(position.column.saturating_sub(1)).unwrap_or(usize::MAX);
     let first = column.saturating_sub(MAX_SHOWN);
-    let shown: Vec<char> = line
-        .chars()
-        .skip(first)
-        .take(2 * MAX_SHOWN)
-        .map(printable)
-        .collect();
+    let shown: Vec<char> = line.chars().skip(first).take(2 * MAX_SHOWN).map(printable).collect();
     let before = if first > 0 { "…" } else { "" };
-    let pad: String = shown
-        .iter()
-        .take(column - first)
-        .map(|c| blank(*c))
-        .collect();
+    let pad: String = shown.iter().take(column - first).map(|c| blank(*c)).collect();
     let room = shown.len().saturating_sub(column - first).max(1);
     let carets = usize::try_from(position.length).unwrap_or(1).clamp(1, room);
     let number = position.line.to_string();
@@ -143,20 +112,10 @@ fn snippet(position: Position, line: &str) -> String {
 /// The place of a byte in bytes that need not be text.
 fn place_of(bytes: &[u8], offset: usize) -> Position {
     let before = &bytes[..offset];
-    let line_start = before
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let column = String::from_utf8_lossy(&before[line_start..])
-        .chars()
-        .count()
-        + 1;
-    Position {
-        line: line as u64,
-        column: column as u64,
-        length: 1,
-    }
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    Position { line: line as u64, column: column as u64, length: 1 }
 }
 
 /// What fills the place of a character on a terminal.
@@ -173,8 +132,7 @@ fn blank(c: char) -> &'static str {
 
 /// A character as it may go to a terminal: no control character but the tab, nothing that turns the direction of writing.
 fn printable(c: char) -> char {
-    let turns =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if c == '\t' {
         c
     } else if c.is_control() || turns {
@@ -186,14 +144,7 @@ fn printable(c: char) -> char {
 
 /// Text of the file as it may stand in a message: on one line, cut, without control characters.
 pub(super) fn shown(text: &str) -> String {
-    let cut: String = text
-        .chars()
-        .take(MAX_SHOWN)
-        .map(|c| if c == '\t' { ' ' } else { printable(c) })
-        .collect();
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        format!("{cut}…")
-    } else {
-        cut
-    }
+    let cut: String =
+        text.chars().take(MAX_SHOWN).map(|c| if c == '\t' { ' ' } else { printable(c) }).collect();
+    if text.chars().nth(MAX_SHOWN).is_some() { format!("{cut}…") } else { cut }
 }

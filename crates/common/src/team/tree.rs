@@ -57,8 +57,7 @@ pub(super) struct Entry {
 impl Node {
     /// Whether nothing is said here: a null or an empty text, which docker-agent does not tell apart.
     pub(super) fn is_blank(&self) -> bool {
-        matches!(&self.value, Value::Null)
-            || matches!(&self.value, Value::Text(text) if text.is_empty())
+        matches!(&self.value, Value::Null) || matches!(&self.value, Value::Text(text) if text.is_empty())
     }
 
     /// Whether nothing is set here: blank, `false`, or a list or a map without entries.
@@ -76,10 +75,7 @@ impl Node {
             Value::Null | Value::Flag(_) | Value::Integer(_) | Value::Number(_) => 0,
             Value::Text(text) => text.len(),
             Value::List(items) => items.iter().map(Self::size).sum(),
-            Value::Map(entries) => entries
-                .iter()
-                .map(|entry| entry.key.len() + entry.node.size())
-                .sum(),
+            Value::Map(entries) => entries.iter().map(|entry| entry.key.len() + entry.node.size()).sum(),
         };
         inside + size_of::<Self>()
     }
@@ -132,24 +128,14 @@ impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
         let span = spanned.defined.span();
-        let start = span
-            .byte_offset()
-            .and_then(|offset| usize::try_from(offset).ok());
-        let length = span
-            .byte_len()
-            .and_then(|length| usize::try_from(length).ok());
-        let bytes = start
-            .zip(length)
-            .map_or(0..0, |(start, length)| start..start + length);
+        let start = span.byte_offset().and_then(|offset| usize::try_from(offset).ok());
+        let length = span.byte_len().and_then(|length| usize::try_from(length).ok());
+        let bytes = start.zip(length).map_or(0..0, |(start, length)| start..start + length);
         let mut at = position(spanned.defined).unwrap_or_default();
         if matches!(spanned.value, Value::List(_) | Value::Map(_)) {
             at.length = 1;
         }
-        Ok(Self {
-            at,
-            bytes,
-            value: spanned.value,
-        })
+        Ok(Self { at, bytes, value: spanned.value })
     }
 }
 
@@ -210,11 +196,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         while let Some(key) = access.next_key::<Spanned<String>>()? {
             let node = access.next_value()?;
             let key_at = position(key.defined).unwrap_or_default();
-            entries.push(Entry {
-                key: key.value,
-                key_at,
-                node,
-            });
+            entries.push(Entry { key: key.value, key_at, node });
         }
         Ok(Value::Map(entries))
     }

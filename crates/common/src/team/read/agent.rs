@@ -34,10 +34,7 @@ pub(super) struct AgentNames {
 impl AgentNames {
     pub(super) fn new(entries: &[Entry]) -> Self {
         let in_order: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
-        Self {
-            set: in_order.iter().cloned().collect(),
-            in_order,
-        }
+        Self { set: in_order.iter().cloned().collect(), in_order }
     }
 
     fn contain(&self, name: &str) -> bool {
@@ -66,8 +63,7 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, entry: &Entry) 
     }
     let fields = reader.fields(&entry.node, &keys::AGENT)?;
     let runner = read_runner(reader, around, &fields, entry, &who);
-    let (sub_agents, mut external_agents) =
-        read_agents(reader, around, &fields, "sub_agents", &who);
+    let (sub_agents, mut external_agents) = read_agents(reader, around, &fields, "sub_agents", &who);
     let (handoffs, more) = read_agents(reader, around, &fields, "handoffs", &who);
     external_agents.extend(more);
     let mut toolsets = read_old_toolsets(reader, &fields);
@@ -75,11 +71,7 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, entry: &Entry) 
         toolsets.extend(toolset::read(reader, around, &who, node));
     }
     let at_most = i64::from(u32::MAX);
-    let positive = |number: Option<i64>| {
-        number
-            .and_then(|n| u32::try_from(n).ok())
-            .filter(|n| *n > 0)
-    };
+    let positive = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     Some(Agent {
         name: entry.key.clone(),
         description: fields.text_or_empty(reader, "description"),
@@ -92,9 +84,7 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, entry: &Entry) 
         num_history_items: positive(fields.integer(reader, "num_history_items", 0, at_most)),
         add_date: fields.flag(reader, "add_date").unwrap_or(false),
         add_environment_info: fields.flag(reader, "add_environment_info").unwrap_or(false),
-        add_description_parameter: fields
-            .flag(reader, "add_description_parameter")
-            .unwrap_or(false),
+        add_description_parameter: fields.flag(reader, "add_description_parameter").unwrap_or(false),
         code_mode_tools: fields.flag(reader, "code_mode_tools").unwrap_or(false),
         add_prompt_files: fields.texts(reader, "add_prompt_files"),
         commands: read_commands(reader, &fields),
@@ -119,29 +109,20 @@ fn read_runner(
     if let Some(command) = fields.entry("command") {
         if let Some(model) = fields.entry("model") {
             let hint = "a command brings its own model; remove one of the two".to_owned();
-            reader.error(
-                model.key_at,
-                format!("{who} has both `model` and `command`"),
-                Some(hint),
-            );
+            reader.error(model.key_at, format!("{who} has both `model` and `command`"), Some(hint));
         }
         return read_command(reader, fields, command, who);
     }
     for name in ["env", "working_dir"] {
         if let Some(lonely) = fields.entry(name) {
-            let hint = (name == "env")
-                .then(|| "a toolset of type 'shell' takes `env` for its commands".to_owned());
-            reader.error(
-                lonely.key_at,
-                format!("`{name}` can only be used with `command`"),
-                hint,
-            );
+            let hint =
+                (name == "env").then(|| "a toolset of type 'shell' takes `env` for its commands".to_owned());
+            reader.error(lonely.key_at, format!("`{name}` can only be used with `command`"), hint);
         }
     }
     let Some(node) = fields.node("model") else {
-        let hint =
-            "add `model: provider/model` (for example `openai/gpt-4o`), or `command: [program, …]`"
-                .to_owned();
+        let hint = "add `model: provider/model` (for example `openai/gpt-4o`), or `command: [program, …]`"
+            .to_owned();
         reader.error(entry.key_at, format!("{who} has no model"), Some(hint));
         return None;
     };
@@ -149,24 +130,15 @@ fn read_runner(
     if reference.trim() == "auto" && !around.models.defines("auto") {
         return Some(Runner::Auto);
     }
-    around
-        .models
-        .resolve(reader, who, &reference, node.at)
-        .map(Runner::Models)
+    around.models.resolve(reader, who, &reference, node.at).map(Runner::Models)
 }
 
 /// `command` with `env` and `working_dir`.
-fn read_command(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    command: &Entry,
-    who: &str,
-) -> Option<Runner> {
+fn read_command(reader: &mut Reader<'_>, fields: &Fields<'_>, command: &Entry, who: &str) -> Option<Runner> {
     for name in ["toolsets", "sub_agents", "handoffs", "max_iterations"] {
         if let Some(idle) = fields.entry(name) {
-            let message = format!(
-                "`{name}` has no effect in an agent with `command`: the program decides for itself"
-            );
+            let message =
+                format!("`{name}` has no effect in an agent with `command`: the program decides for itself");
             reader.warn(idle.key_at, message);
         }
     }
@@ -178,28 +150,15 @@ fn read_command(
             "write the program and each argument by itself: `command: [{}]`",
             shown(&words.join(", "))
         );
-        reader.error(
-            command.node.at,
-            "`command` must be a list, not one text",
-            Some(hint),
-        );
+        reader.error(command.node.at, "`command` must be a list, not one text", Some(hint));
         return None;
     }
     let mut words = fields.texts(reader, "command").into_iter();
     let Some(program) = words.next().filter(|program| !program.trim().is_empty()) else {
-        reader.error(
-            command.node.at,
-            format!("{who} has an empty `command`"),
-            None,
-        );
+        reader.error(command.node.at, format!("{who} has an empty `command`"), None);
         return None;
     };
-    Some(Runner::Command {
-        program,
-        args: words.collect(),
-        env,
-        working_dir,
-    })
+    Some(Runner::Command { program, args: words.collect(), env, working_dir })
 }
 
 /// A list of agents: those of the team, and those by address.
@@ -210,11 +169,7 @@ fn read_agents(
     key: &str,
     who: &str,
 ) -> (Vec<String>, Vec<String>) {
-    let role = if key == "handoffs" {
-        "handoff agent"
-    } else {
-        "sub-agent"
-    };
+    let role = if key == "handoffs" { "handoff agent" } else { "sub-agent" };
     let (mut own, mut external, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (name, at) in fields.placed_texts(reader, key) {
         if around.names.contain(&name) {
@@ -231,16 +186,9 @@ fn read_agents(
         } else {
             let hint = match reader.nearest(&name, around.names.iter()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "the agents of this file are: {}",
-                    listed(around.names.iter())
-                ),
+                None => format!("the agents of this file are: {}", listed(around.names.iter())),
             };
-            reader.error(
-                at,
-                format!("{who} references non-existent {role} '{}'", shown(&name)),
-                Some(hint),
-            );
+            reader.error(at, format!("{who} references non-existent {role} '{}'", shown(&name)), Some(hint));
         }
     }
     (own, external)
@@ -249,9 +197,8 @@ fn read_agents(
 /// Whether a name is the address of an agent elsewhere: a URL, or an image in a registry.
 fn is_address(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    let image = name.contains('/')
-        && name.chars().all(allowed)
-        && name.split('/').all(|part| !part.is_empty());
+    let image =
+        name.contains('/') && name.chars().all(allowed) && name.split('/').all(|part| !part.is_empty());
     name.starts_with("https://") || name.starts_with("http://") || image
 }
 
@@ -265,15 +212,8 @@ fn read_old_toolsets(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<Toolse
         kinds.push(ToolsetKind::Think);
     }
     match fields.node("todo") {
-        None
-        | Some(Node {
-            value: Value::Flag(false),
-            ..
-        }) => {}
-        Some(Node {
-            value: Value::Flag(true),
-            ..
-        }) => kinds.push(ToolsetKind::Todo { shared: false }),
+        None | Some(Node { value: Value::Flag(false), .. }) => {}
+        Some(Node { value: Value::Flag(true), .. }) => kinds.push(ToolsetKind::Todo { shared: false }),
         Some(node) => {
             if let Some(todo) = reader.fields(node, &keys::TODO) {
                 let shared = todo.flag(reader, "shared").unwrap_or(false);
@@ -281,13 +221,8 @@ fn read_old_toolsets(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<Toolse
             }
         }
     }
-    if let Some(memory) = fields
-        .node("memory")
-        .and_then(|node| reader.fields(node, &keys::MEMORY))
-    {
-        kinds.push(ToolsetKind::Memory {
-            path: memory.text(reader, "path"),
-        });
+    if let Some(memory) = fields.node("memory").and_then(|node| reader.fields(node, &keys::MEMORY)) {
+        kinds.push(ToolsetKind::Memory { path: memory.text(reader, "path") });
     }
     kinds.into_iter().map(toolset::plain).collect()
 }
@@ -297,30 +232,18 @@ fn read_commands(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<Strin
     let mut commands = BTreeMap::new();
     let maps = match fields.node("commands") {
         None => return commands,
-        Some(Node {
-            value: Value::List(items),
-            ..
-        }) => items.as_slice(),
+        Some(Node { value: Value::List(items), .. }) => items.as_slice(),
         Some(node) => std::slice::from_ref(node),
     };
     for node in maps {
         for entry in reader.entries_of("commands", "a map of names to prompts", node) {
             if let Some(text) = reader.text_of(&entry.node) {
-                let command = Command {
-                    description: String::new(),
-                    instruction: text,
-                };
+                let command = Command { description: String::new(), instruction: text };
                 commands.insert(entry.key.clone(), command);
             } else if let Some(command) = reader.fields(&entry.node, &keys::COMMAND) {
                 let description = command.text_or_empty(reader, "description");
                 let instruction = command.text_or_empty(reader, "instruction");
-                commands.insert(
-                    entry.key.clone(),
-                    Command {
-                        description,
-                        instruction,
-                    },
-                );
+                commands.insert(entry.key.clone(), Command { description, instruction });
             }
         }
     }
@@ -328,26 +251,14 @@ fn read_commands(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<Strin
 }
 
 /// `rag`: names of the file's sources.
-fn read_rag(
-    reader: &mut Reader<'_>,
-    around: &Around<'_>,
-    fields: &Fields<'_>,
-    who: &str,
-) -> Vec<String> {
+fn read_rag(reader: &mut Reader<'_>, around: &Around<'_>, fields: &Fields<'_>, who: &str) -> Vec<String> {
     let mut sources = Vec::new();
     for (name, at) in fields.placed_texts(reader, "rag") {
         if !around.rag.contains_key(&name) {
             let hint = reader
                 .nearest(&name, around.rag.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
-            reader.error(
-                at,
-                format!(
-                    "{who} references non-existent RAG source '{}'",
-                    shown(&name)
-                ),
-                hint,
-            );
+            reader.error(at, format!("{who} references non-existent RAG source '{}'", shown(&name)), hint);
         }
         sources.push(name);
     }
@@ -364,35 +275,20 @@ fn read_fallback(
     let fields = reader.fields(fields.node("fallback")?, &keys::FALLBACK)?;
     let mut models = Vec::new();
     for (reference, at) in fields.placed_texts(reader, "models") {
-        models.extend(
-            around
-                .models
-                .resolve(reader, who, &reference, at)
-                .unwrap_or_default(),
-        );
+        models.extend(around.models.resolve(reader, who, &reference, at).unwrap_or_default());
     }
     let retries = match fields.integer(reader, "retries", -1, 1000) {
         None | Some(0) => 2,
         Some(retries) => u32::try_from(retries).unwrap_or(0),
     };
-    Some(Fallback {
-        models,
-        retries,
-        cooldown: fields.text(reader, "cooldown"),
-    })
+    Some(Fallback { models, retries, cooldown: fields.text(reader, "cooldown") })
 }
 
 /// `skills`: `true`, or where they are.
 fn read_skills(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Skills> {
     match fields.node("skills")? {
-        Node {
-            value: Value::Flag(on),
-            ..
-        } => on.then_some(Skills::Local),
-        Node {
-            value: Value::List(_),
-            ..
-        } => Some(Skills::Places(fields.texts(reader, "skills"))),
+        Node { value: Value::Flag(on), .. } => on.then_some(Skills::Local),
+        Node { value: Value::List(_), .. } => Some(Skills::Places(fields.texts(reader, "skills"))),
         node => {
             reader.wrong_kind("skills", "`true`, `false` or a list of places", node);
             None

@@ -38,11 +38,7 @@ fn check_hook(reader: &mut Reader<'_>, node: &Node) {
     if kind != "command" {
         let at = fields.node("type").map_or(node.at, |node| node.at);
         let unknown = format!("unknown hook type `{}`", shown(&kind));
-        let message = if fields.has("type") {
-            unknown
-        } else {
-            "a hook needs `type`".to_owned()
-        };
+        let message = if fields.has("type") { unknown } else { "a hook needs `type`".to_owned() };
         reader.error(at, message, Some("write `type: command`".to_owned()));
     }
     if fields.text(reader, "command").is_none() && !fields.has("command") {
@@ -62,11 +58,7 @@ pub(super) fn read_structured_output(
     fields.map(reader, "schema", "a JSON schema");
     for needed in ["name", "schema"] {
         if !fields.has(needed) {
-            reader.error(
-                node.at,
-                format!("a structured output needs `{needed}`"),
-                None,
-            );
+            reader.error(node.at, format!("a structured output needs `{needed}`"), None);
         }
     }
     agent.json(reader, "structured_output")

@@ -24,49 +24,23 @@ pub(super) fn check_definition(reader: &mut Reader<'_>, name: &str, fields: &Fie
     check_places(reader, fields);
     if let Some(kind) = fields.text(reader, "type").filter(|kind| kind != "mcp") {
         let at = fields.node("type").map_or(fields.at, |node| node.at);
-        reader.error(
-            at,
-            format!(
-                "MCP definition '{}' has the type '{}'",
-                shown(name),
-                shown(&kind)
-            ),
-            None,
-        );
+        reader.error(at, format!("MCP definition '{}' has the type '{}'", shown(name), shown(&kind)), None);
     }
-    if let Some(reference) = fields
-        .text(reader, "ref")
-        .filter(|reference| !reference.starts_with(DOCKER))
-    {
+    if let Some(reference) = fields.text(reader, "ref").filter(|reference| !reference.starts_with(DOCKER)) {
         let at = fields.node("ref").map_or(fields.at, |node| node.at);
-        let message = format!(
-            "MCP definition '{}' refers to '{}'",
-            shown(name),
-            shown(&reference)
-        );
-        reader.error(
-            at,
-            message,
-            Some("a ref here starts with `docker:`".to_owned()),
-        );
+        let message = format!("MCP definition '{}' refers to '{}'", shown(name), shown(&reference));
+        reader.error(at, message, Some("a ref here starts with `docker:`".to_owned()));
     }
 }
 
 /// That exactly one place is given.
 fn check_places(reader: &mut Reader<'_>, fields: &Fields<'_>) -> bool {
-    let given: Vec<&str> = PLACES
-        .into_iter()
-        .filter(|place| fields.has(place))
-        .collect();
+    let given: Vec<&str> = PLACES.into_iter().filter(|place| fields.has(place)).collect();
     match given.as_slice() {
         [_] => true,
         [] => {
             let hint = "for example `ref: docker:duckduckgo`".to_owned();
-            reader.error(
-                fields.at,
-                "either command, remote or ref must be set",
-                Some(hint),
-            );
+            reader.error(fields.at, "either command, remote or ref must be set", Some(hint));
             false
         }
         several => {
@@ -90,16 +64,10 @@ pub(super) fn read(
     }
     let name = fields.text(reader, "name");
     let Some(reference) = fields.text(reader, "ref") else {
-        return Some(Mcp {
-            name,
-            server: read_server(reader, fields)?,
-        });
+        return Some(Mcp { name, server: read_server(reader, fields)? });
     };
     if reference.starts_with(DOCKER) {
-        return Some(Mcp {
-            name,
-            server: read_server(reader, fields)?,
-        });
+        return Some(Mcp { name, server: read_server(reader, fields)? });
     }
     let Some(defined) = around.mcps.get(&reference) else {
         let at = fields.node("ref").map_or(fields.at, |node| node.at);
@@ -109,16 +77,9 @@ pub(super) fn read(
             None if around.mcps.is_empty() => {
                 format!("for Docker's catalog write `docker:{}`", shown(&reference))
             }
-            None => format!(
-                "`mcps:` defines {}; or write `docker:{}`",
-                listed(names),
-                shown(&reference)
-            ),
+            None => format!("`mcps:` defines {}; or write `docker:{}`", listed(names), shown(&reference)),
         };
-        let message = format!(
-            "{who} references non-existent MCP definition '{}'",
-            shown(&reference)
-        );
+        let message = format!("{who} references non-existent MCP definition '{}'", shown(&reference));
         reader.error(at, message, Some(hint));
         return None;
     };
@@ -128,10 +89,7 @@ pub(super) fn read(
     }
     let server = read_server(reader, defined)?;
     let name = name.or_else(|| defined.text(reader, "name"));
-    Some(Mcp {
-        name,
-        server: merged(reader, fields, server),
-    })
+    Some(Mcp { name, server: merged(reader, fields, server) })
 }
 
 /// The server that a map of keys names.
@@ -157,32 +115,20 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
             Some("for example `docker:duckduckgo`".to_owned()),
         );
     }
-    let config = fields
-        .json(reader, "config")
-        .unwrap_or(serde_json::Value::Null);
-    Some(McpServer::Docker {
-        server,
-        config,
-        env: fields.text_map(reader, "env"),
-    })
+    let config = fields.json(reader, "config").unwrap_or(serde_json::Value::Null);
+    Some(McpServer::Docker { server, config, env: fields.text_map(reader, "env") })
 }
 
 /// `transport_type`; where the file does not say, an address that ends in `/sse` is spoken to that way.
 fn read_transport(reader: &mut Reader<'_>, remote: &Fields<'_>, url: &str) -> Option<McpTransport> {
-    let at = remote
-        .node("transport_type")
-        .map_or(remote.at, |node| node.at);
+    let at = remote.node("transport_type").map_or(remote.at, |node| node.at);
     match remote.text_or_empty(reader, "transport_type").as_str() {
         "" if url.trim_end_matches('/').ends_with("/sse") => Some(McpTransport::Sse),
         "sse" => Some(McpTransport::Sse),
         "" | "streamable" | "streamable-http" => Some(McpTransport::StreamableHttp),
         other => {
             let hint = "it is `streamable` or `sse`".to_owned();
-            reader.error(
-                at,
-                format!("unknown transport_type `{}`", shown(other)),
-                Some(hint),
-            );
+            reader.error(at, format!("unknown transport_type `{}`", shown(other)), Some(hint));
             None
         }
     }
@@ -194,29 +140,13 @@ fn merged(reader: &mut Reader<'_>, fields: &Fields<'_>, server: McpServer) -> Mc
     match server {
         McpServer::Command(mut launch) => {
             launch.env.extend(more);
-            let args = if fields.has("args") {
-                fields.texts(reader, "args")
-            } else {
-                launch.args
-            };
+            let args = if fields.has("args") { fields.texts(reader, "args") } else { launch.args };
             let version = fields.text(reader, "version").or(launch.version);
-            McpServer::Command(Launch {
-                args,
-                version,
-                ..launch
-            })
+            McpServer::Command(Launch { args, version, ..launch })
         }
-        McpServer::Docker {
-            server,
-            config,
-            mut env,
-        } => {
+        McpServer::Docker { server, config, mut env } => {
             env.extend(more);
-            McpServer::Docker {
-                server,
-                config: fields.json(reader, "config").unwrap_or(config),
-                env,
-            }
+            McpServer::Docker { server, config: fields.json(reader, "config").unwrap_or(config), env }
         }
         remote @ McpServer::Remote { .. } => remote,
     }

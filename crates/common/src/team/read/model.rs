@@ -58,19 +58,12 @@ impl Models {
                 continue;
             };
             let list = !fields.has("provider") && !fields.has("type");
-            if list
-                && fields
-                    .text(reader, "model")
-                    .is_some_and(|model| model.contains(','))
-            {
+            if list && fields.text(reader, "model").is_some_and(|model| model.contains(',')) {
                 lists.push((entry, fields));
                 continue;
             }
             match models.read_one(reader, entry, &fields) {
-                Some(model) => models
-                    .named
-                    .insert(entry.key.clone(), vec![model])
-                    .map_or((), drop),
+                Some(model) => models.named.insert(entry.key.clone(), vec![model]).map_or((), drop),
                 None => {
                     models.broken.insert(entry.key.clone());
                 }
@@ -122,8 +115,7 @@ impl Models {
         reference: &str,
         at: Position,
     ) -> Option<Vec<ModelSettings>> {
-        let copied =
-            self.sizes.get(reference).copied().unwrap_or_default() + size_of::<ModelSettings>();
+        let copied = self.sizes.get(reference).copied().unwrap_or_default() + size_of::<ModelSettings>();
         if !reader.may_copy(copied, at) {
             return None;
         }
@@ -133,9 +125,8 @@ impl Models {
         if self.broken.contains(reference) {
             return None;
         }
-        let Some((provider, model)) = reference
-            .split_once('/')
-            .filter(|(p, m)| !p.is_empty() && !m.is_empty())
+        let Some((provider, model)) =
+            reference.split_once('/').filter(|(p, m)| !p.is_empty() && !m.is_empty())
         else {
             let hint = self.hint_of_model(reader, named, reference);
             reader.error(
@@ -146,9 +137,7 @@ impl Models {
             return None;
         };
         let settings = self.provider(reader, who, provider, at)?;
-        if settings.base_url.is_none()
-            && builtin(provider).is_some_and(|known| known.needs_base_url)
-        {
+        if settings.base_url.is_none() && builtin(provider).is_some_and(|known| known.needs_base_url) {
             let message = format!("{who} uses provider '{provider}', which needs a `base_url`");
             let hint = "define the model below `models:`, with its `base_url`".to_owned();
             reader.error(at, message, Some(hint));
@@ -166,26 +155,18 @@ impl Models {
     ) -> String {
         let names = named.keys().map(String::as_str);
         if self.sizes.contains_key(reference) {
-            return format!(
-                "`{}` is itself a list; name one of its models",
-                shown(reference)
-            );
+            return format!("`{}` is itself a list; name one of its models", shown(reference));
         }
         if let Some(name) = reader.nearest(reference, names.clone()) {
             return format!("did you mean `{name}`?");
         }
-        let known = MAKERS
-            .iter()
-            .find(|(start, _)| reference.starts_with(start));
+        let known = MAKERS.iter().find(|(start, _)| reference.starts_with(start));
         match known {
             Some((_, provider)) => format!("did you mean `{provider}/{}`?", shown(reference)),
             None if named.is_empty() => {
                 "write it as `provider/model`, or define it below `models:`".to_owned()
             }
-            None => format!(
-                "the models of this file are: {}; or write `provider/model`",
-                listed(names)
-            ),
+            None => format!("the models of this file are: {}; or write `provider/model`", listed(names)),
         }
     }
 
@@ -197,37 +178,23 @@ impl Models {
         name: &str,
         at: Position,
     ) -> Option<ProviderSettings> {
-        let known = self
-            .providers
-            .get(name)
-            .cloned()
-            .or_else(|| builtin(name).map(|known| known.custom()));
+        let known = self.providers.get(name).cloned().or_else(|| builtin(name).map(|known| known.custom()));
         if known.is_none() {
             let own = self.providers.keys().map(String::as_str);
             let names = own.chain(BUILTIN.iter().map(|known| known.name));
             let hint = match reader.nearest(name, names.clone()) {
                 Some(name) => format!("did you mean `{name}`?"),
-                None => format!(
-                    "the providers are: {}; others are defined below `providers:`",
-                    listed(names)
-                ),
+                None => {
+                    format!("the providers are: {}; others are defined below `providers:`", listed(names))
+                }
             };
-            reader.error(
-                at,
-                format!("{who} references unknown provider '{}'", shown(name)),
-                Some(hint),
-            );
+            reader.error(at, format!("{who} references unknown provider '{}'", shown(name)), Some(hint));
         }
         known
     }
 
     /// An entry of `models` that is one model.
-    fn read_one(
-        &self,
-        reader: &mut Reader<'_>,
-        entry: &Entry,
-        fields: &Fields<'_>,
-    ) -> Option<ModelSettings> {
+    fn read_one(&self, reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) -> Option<ModelSettings> {
         let who = format!("model '{}'", shown(&entry.key));
         let before = reader.error_count();
         let (provider_key, provider) = match fields.text(reader, "provider") {
@@ -237,30 +204,18 @@ impl Models {
         let model = fields.text(reader, "model");
         let (Some(provider), Some(model)) = (provider, model) else {
             if reader.error_count() == before {
-                let missing = if fields.has("model") {
-                    "provider"
-                } else {
-                    "model"
-                };
-                let example = if missing == "provider" {
-                    "openai"
-                } else {
-                    "gpt-4o"
-                };
+                let missing = if fields.has("model") { "provider" } else { "model" };
+                let example = if missing == "provider" { "openai" } else { "gpt-4o" };
                 let hint = format!("for example `{missing}: {example}`");
                 reader.error(entry.key_at, format!("{who} needs `{missing}`"), Some(hint));
             }
             return None;
         };
-        let at = fields
-            .node(provider_key)
-            .map_or(entry.key_at, |node| node.at);
+        let at = fields.node(provider_key).map_or(entry.key_at, |node| node.at);
         let settings = self.provider(reader, &who, &provider, at)?;
         let mut settings = ModelSettings::of(settings, &provider, &model);
         read_settings(reader, fields, &mut settings);
-        if settings.base_url.is_none()
-            && builtin(&provider).is_some_and(|known| known.needs_base_url)
-        {
+        if settings.base_url.is_none() && builtin(&provider).is_some_and(|known| known.needs_base_url) {
             let message = format!("{who} uses provider '{provider}', which needs a `base_url`");
             reader.error(entry.key_at, message, None);
         }
@@ -270,15 +225,10 @@ impl Models {
     /// The entries of `models` that list several, which may list each other.
     fn read_lists(&mut self, reader: &mut Reader<'_>, mut pending: Vec<(&Entry, Fields<'_>)>) {
         for _ in 0..MAX_NESTED_LISTS {
-            let names: BTreeSet<&str> = pending
-                .iter()
-                .map(|(entry, _)| entry.key.as_str())
-                .collect();
+            let names: BTreeSet<&str> = pending.iter().map(|(entry, _)| entry.key.as_str()).collect();
             let (later, now): (Vec<_>, Vec<_>) = pending.iter().partition(|(_, fields)| {
                 let list = fields.node("model").and_then(|node| reader.text_of(node));
-                list.unwrap_or_default()
-                    .split(',')
-                    .any(|part| names.contains(part.trim()))
+                list.unwrap_or_default().split(',').any(|part| names.contains(part.trim()))
             });
             for (entry, fields) in &now {
                 self.read_list(reader, entry, fields);
@@ -305,17 +255,10 @@ impl Models {
         let mut size = entry.node.size();
         for part in &parts {
             size += self.sizes.get(*part).copied().unwrap_or_default();
-            found.extend(
-                self.resolve_one(reader, &self.named, &who, part, node.at)
-                    .unwrap_or_default(),
-            );
+            found.extend(self.resolve_one(reader, &self.named, &who, part, node.at).unwrap_or_default());
         }
         if found.len() > MAX_ALTERNATIVES {
-            reader.error(
-                node.at,
-                format!("{who} lists more than {MAX_ALTERNATIVES} models"),
-                None,
-            );
+            reader.error(node.at, format!("{who} lists more than {MAX_ALTERNATIVES} models"), None);
         }
         self.sizes.insert(entry.key.clone(), size);
 
@@ -343,18 +286,12 @@ impl Models {
             };
             let examples = rule.texts(reader, "examples");
             let Some(target) = rule.text(reader, "model") else {
-                reader.error(
-                    node.at,
-                    format!("a routing rule of {who} needs `model`"),
-                    None,
-                );
+                reader.error(node.at, format!("a routing rule of {who} needs `model`"), None);
                 continue;
             };
             let at = rule.node("model").map_or(node.at, |node| node.at);
             size += self.sizes.get(&target).copied().unwrap_or_default();
-            let found = self
-                .resolve_one(reader, single, &who, &target, at)
-                .unwrap_or_default();
+            let found = self.resolve_one(reader, single, &who, &target, at).unwrap_or_default();
             if let Some(model) = found.into_iter().next() {
                 rules.push(RoutingRule { model, examples });
             }
@@ -379,16 +316,8 @@ const MAKERS: &[(&str, &str)] = &[
 ];
 
 /// The references of a list with commas, at least one; else a mistake is noted.
-fn parts<'t>(
-    reader: &mut Reader<'_>,
-    who: &str,
-    list: &'t str,
-    at: Position,
-) -> Option<Vec<&'t str>> {
-    let named = list
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
+fn parts<'t>(reader: &mut Reader<'_>, who: &str, list: &'t str, at: Position) -> Option<Vec<&'t str>> {
+    let named = list.split(',').map(str::trim).filter(|part| !part.is_empty());
     let parts: Vec<&str> = named.take(MAX_ALTERNATIVES + 1).collect();
     let message = match parts.len() {
         0 => format!("{who} has no model"),

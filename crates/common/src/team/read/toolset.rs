@@ -25,14 +25,7 @@ pub(super) type Definitions<'n> = BTreeMap<String, Fields<'n>>;
 
 /// A toolset with nothing but its type.
 pub(super) fn plain(kind: ToolsetKind) -> Toolset {
-    Toolset {
-        kind,
-        tools: Vec::new(),
-        instruction: None,
-        toon: Vec::new(),
-        model: None,
-        defer: None,
-    }
+    Toolset { kind, tools: Vec::new(), instruction: None, toon: Vec::new(), model: None, defer: None }
 }
 
 /// Reads `mcps`.
@@ -49,27 +42,15 @@ pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Def
 }
 
 /// Reads a toolset of an agent; none where a mistake was noted.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    around: &Around<'_>,
-    who: &str,
-    node: &Node,
-) -> Option<Toolset> {
+pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, node: &Node) -> Option<Toolset> {
     if let Value::Text(word) = &node.value {
         let hint = format!("write `- type: {}`", shown(word));
-        reader.error(
-            node.at,
-            "a toolset must be a map with `type`, not one text",
-            Some(hint),
-        );
+        reader.error(node.at, "a toolset must be a map with `type`, not one text", Some(hint));
         return None;
     }
     let Some(kind) = type_of(node) else {
         let fields = reader.fields(node, &keys::TOOLSET)?;
-        let hint = format!(
-            "the types are: {}",
-            listed(keys::TOOLSET_TYPES.names(reader.version))
-        );
+        let hint = format!("the types are: {}", listed(keys::TOOLSET_TYPES.names(reader.version)));
         let at = fields.node("type").map_or(node.at, |node| node.at);
         reader.error(at, format!("a toolset of {who} needs `type`"), Some(hint));
         return None;
@@ -78,10 +59,7 @@ pub(super) fn read(
         let near = reader.nearest(kind, keys::TOOLSET_TYPES.names(reader.version));
         let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
         let kind = kind.to_owned();
-        let message = format!(
-            "unknown toolset type: {}{near}; the agent runs without it",
-            shown(&kind)
-        );
+        let message = format!("unknown toolset type: {}{near}; the agent runs without it", shown(&kind));
         reader.warn(node.at, message);
         return Some(plain(ToolsetKind::Unsupported { kind }));
     };
@@ -90,10 +68,7 @@ pub(super) fn read(
         Effect::Instead(what) => {
             let fields = reader.fields_unwarned(node, &keys::TOOLSET)?;
             let at = fields.node("type").map_or(node.at, |node| node.at);
-            reader.warn(
-                at,
-                format!("toolset type `{kind}` is accepted, not acted on yet: {what}"),
-            );
+            reader.warn(at, format!("toolset type `{kind}` is accepted, not acted on yet: {what}"));
             fields
         }
     };
@@ -128,16 +103,8 @@ fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
             continue;
         };
         if !key.only_for.is_empty() && !key.only_for.contains(&kind) && !entry.node.is_unset() {
-            let message = format!(
-                "{} can only be used with type {}",
-                key.name,
-                either(key.only_for)
-            );
-            reader.error(
-                entry.key_at,
-                message,
-                Some(format!("this toolset has the type '{kind}'")),
-            );
+            let message = format!("{} can only be used with type {}", key.name, either(key.only_for));
+            reader.error(entry.key_at, message, Some(format!("this toolset has the type '{kind}'")));
         }
         let meant = keys::MEANT_FOR.iter().find(|(name, _)| *name == key.name);
         if let Some((name, meant)) = meant.filter(|(_, meant)| *meant != kind) {
@@ -168,27 +135,17 @@ fn read_kind(
 ) -> Option<ToolsetKind> {
     Some(match kind {
         "think" => ToolsetKind::Think,
-        "todo" => ToolsetKind::Todo {
-            shared: fields.flag(reader, "shared").unwrap_or(false),
-        },
-        "shell" => ToolsetKind::Shell {
-            env: fields.text_map(reader, "env"),
-        },
+        "todo" => ToolsetKind::Todo { shared: fields.flag(reader, "shared").unwrap_or(false) },
+        "shell" => ToolsetKind::Shell { env: fields.text_map(reader, "env") },
         "filesystem" => ToolsetKind::Filesystem {
             ignore_vcs: fields.flag(reader, "ignore_vcs").unwrap_or(true),
             post_edit: read_post_edit(reader, fields),
         },
         "mcp" => ToolsetKind::Mcp(mcp::read(reader, around, who, fields)?),
         "background_agents" => ToolsetKind::BackgroundAgents,
-        "fetch" => ToolsetKind::Fetch {
-            timeout: seconds(reader, fields),
-        },
-        "memory" => ToolsetKind::Memory {
-            path: read_path(reader, fields),
-        },
-        "script" => ToolsetKind::Script {
-            scripts: read_scripts(reader, fields),
-        },
+        "fetch" => ToolsetKind::Fetch { timeout: seconds(reader, fields) },
+        "memory" => ToolsetKind::Memory { path: read_path(reader, fields) },
+        "script" => ToolsetKind::Script { scripts: read_scripts(reader, fields) },
         "api" => ToolsetKind::Api(read_api(reader, fields)?),
         "openapi" => ToolsetKind::Openapi {
             url: needed(reader, fields, "url", kind)?,
@@ -202,37 +159,19 @@ fn read_kind(
         "lsp" => {
             let command = needed(reader, fields, "command", kind)?;
             let launch = read_launch(reader, fields, command);
-            ToolsetKind::Lsp {
-                launch,
-                file_types: fields.texts(reader, "file_types"),
-            }
+            ToolsetKind::Lsp { launch, file_types: fields.texts(reader, "file_types") }
         }
-        "tasks" => ToolsetKind::Tasks {
-            path: fields.text(reader, "path"),
-        },
+        "tasks" => ToolsetKind::Tasks { path: fields.text(reader, "path") },
         "user_prompt" => ToolsetKind::UserPrompt,
-        "model_picker" => ToolsetKind::ModelPicker {
-            models: read_models(reader, around, who, fields),
-        },
-        other => ToolsetKind::Unsupported {
-            kind: other.to_owned(),
-        },
+        "model_picker" => ToolsetKind::ModelPicker { models: read_models(reader, around, who, fields) },
+        other => ToolsetKind::Unsupported { kind: other.to_owned() },
     })
 }
 
 /// A text that a type cannot do without.
-pub(super) fn needed(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    key: &str,
-    kind: &str,
-) -> Option<String> {
+pub(super) fn needed(reader: &mut Reader<'_>, fields: &Fields<'_>, key: &str, kind: &str) -> Option<String> {
     if !fields.has(key) {
-        reader.error(
-            fields.at,
-            format!("{key} must be set in a toolset of type '{kind}'"),
-            None,
-        );
+        reader.error(fields.at, format!("{key} must be set in a toolset of type '{kind}'"), None);
     }
     fields.text(reader, key)
 }
@@ -256,19 +195,11 @@ fn read_model(
 ) -> Option<String> {
     let reference = fields.text(reader, "model")?;
     let at = fields.node("model").map_or(fields.at, |node| node.at);
-    around
-        .models
-        .resolve(reader, who, &reference, at)
-        .map(|_| reference)
+    around.models.resolve(reader, who, &reference, at).map(|_| reference)
 }
 
 /// `models` of a model picker.
-fn read_models(
-    reader: &mut Reader<'_>,
-    around: &Around<'_>,
-    who: &str,
-    fields: &Fields<'_>,
-) -> Vec<String> {
+fn read_models(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, fields: &Fields<'_>) -> Vec<String> {
     let mut models = Vec::new();
     for (reference, at) in fields.placed_texts(reader, "models") {
         if around.models.resolve(reader, who, &reference, at).is_some() {
@@ -276,11 +207,7 @@ fn read_models(
         }
     }
     if !fields.has("models") {
-        reader.error(
-            fields.at,
-            "models must be set in a toolset of type 'model_picker'",
-            None,
-        );
+        reader.error(fields.at, "models must be set in a toolset of type 'model_picker'", None);
     }
     models
 }
@@ -288,10 +215,7 @@ fn read_models(
 /// `toon`: regular expressions with commas between, or a list of them.
 fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
     match fields.node("toon") {
-        Some(Node {
-            value: Value::List(_),
-            ..
-        }) => fields.texts(reader, "toon"),
+        Some(Node { value: Value::List(_), .. }) => fields.texts(reader, "toon"),
         _ => fields
             .text_or_empty(reader, "toon")
             .split(',')
@@ -304,14 +228,8 @@ fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
 /// `defer`: `true`, or names of tools.
 fn read_defer(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Defer> {
     match fields.node("defer")? {
-        Node {
-            value: Value::Flag(all),
-            ..
-        } => all.then_some(Defer::All),
-        Node {
-            value: Value::List(_),
-            ..
-        } => Some(Defer::Tools(fields.texts(reader, "defer"))),
+        Node { value: Value::Flag(all), .. } => all.then_some(Defer::All),
+        Node { value: Value::List(_), .. } => Some(Defer::Tools(fields.texts(reader, "defer"))),
         node => {
             reader.wrong_kind("defer", "`true`, `false` or a list of tools", node);
             None
@@ -323,11 +241,7 @@ fn read_defer(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Defer> {
 fn read_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
     let path = fields.text(reader, "path");
     if reader.version <= 2 && !fields.has("path") {
-        reader.error(
-            fields.at,
-            "path must be set in a toolset of type 'memory'",
-            None,
-        );
+        reader.error(fields.at, "path must be set in a toolset of type 'memory'", None);
     }
     path
 }
@@ -358,27 +272,17 @@ fn read_post_edit(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<PostEdit>
 fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String, Script> {
     let mut scripts = BTreeMap::new();
     if !fields.has("shell") {
-        reader.error(
-            fields.at,
-            "shell must be set in a toolset of type 'script'",
-            None,
-        );
+        reader.error(fields.at, "shell must be set in a toolset of type 'script'", None);
     }
     for entry in fields.map(reader, "shell", "a map of tool names to commands") {
         let Some(script) = reader.fields(&entry.node, &keys::SCRIPT) else {
             continue;
         };
         let Some(cmd) = script.text(reader, "cmd") else {
-            reader.error(
-                entry.key_at,
-                format!("script '{}' needs `cmd`", shown(&entry.key)),
-                None,
-            );
+            reader.error(entry.key_at, format!("script '{}' needs `cmd`", shown(&entry.key)), None);
             continue;
         };
-        let required = script
-            .has("required")
-            .then(|| script.texts(reader, "required"));
+        let required = script.has("required").then(|| script.texts(reader, "required"));
         let args = script.json_map(reader, "args");
         for (name, at) in script.placed_texts(reader, "required") {
             if !args.contains_key(&name) {
@@ -406,11 +310,7 @@ fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String
 /// `api_config`.
 fn read_api(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Api> {
     let Some(node) = fields.node("api_config") else {
-        reader.error(
-            fields.at,
-            "api_config must be set in a toolset of type 'api'",
-            None,
-        );
+        reader.error(fields.at, "api_config must be set in a toolset of type 'api'", None);
         return None;
     };
     let api = reader.fields(node, &keys::API)?;
@@ -418,9 +318,7 @@ fn read_api(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Api> {
     Some(Api {
         name: needed(reader, &api, "name", "api")?,
         endpoint,
-        method: api
-            .text(reader, "method")
-            .unwrap_or_else(|| "GET".to_owned()),
+        method: api.text(reader, "method").unwrap_or_else(|| "GET".to_owned()),
         instruction: api.text_or_empty(reader, "instruction"),
         headers: api.text_map(reader, "headers"),
         args: api.json_map(reader, "args"),

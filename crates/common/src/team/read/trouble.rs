@@ -22,26 +22,18 @@ pub(super) fn yaml_error(source: Source<'_>, error: &DeserializeError) -> TeamEr
 fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
     match error {
         DeserializeError::DuplicateMappingKey { key, .. } => {
-            let key = key
-                .as_deref()
-                .map_or_else(String::new, |key| format!(" `{}`", shown(key)));
-            (
-                format!("the key{key} stands here for the second time"),
-                Some("keep one of the two"),
-            )
+            let key = key.as_deref().map_or_else(String::new, |key| format!(" `{}`", shown(key)));
+            (format!("the key{key} stands here for the second time"), Some("keep one of the two"))
         }
         DeserializeError::Budget { breach, .. } => budget_words(breach),
         DeserializeError::AliasReplayLimitExceeded { .. }
         | DeserializeError::AliasReplayStackDepthExceeded { .. }
-        | DeserializeError::AliasExpansionLimitExceeded { .. } => (
-            "the aliases of this file stand for too much text".to_owned(),
-            Some("write the values out"),
-        ),
+        | DeserializeError::AliasExpansionLimitExceeded { .. } => {
+            ("the aliases of this file stand for too much text".to_owned(), Some("write the values out"))
+        }
         DeserializeError::UnknownAnchor { .. } => (
             "this alias has no anchor".to_owned(),
-            Some(
-                "`*name` refers to `&name` earlier in the file; put the text in quotes to mean a star",
-            ),
+            Some("`*name` refers to `&name` earlier in the file; put the text in quotes to mean a star"),
         ),
         DeserializeError::MultipleDocuments { .. } => (
             "a second YAML document begins here".to_owned(),
@@ -57,10 +49,7 @@ fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
             if message.contains("recursion limit") {
                 return too_deep();
             }
-            (
-                format!("this is not YAML: {}", one_line(&message)),
-                hint_of(&message),
-            )
+            (format!("this is not YAML: {}", one_line(&message)), hint_of(&message))
         }
     }
 }
@@ -69,31 +58,18 @@ fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
 fn budget_words(breach: &serde_saphyr::budget::BudgetBreach) -> (String, Option<&'static str>) {
     match breach {
         serde_saphyr::budget::BudgetBreach::Depth { .. } => too_deep(),
-        _ => (
-            "the file is too large or too intricate to be an agent file".to_owned(),
-            None,
-        ),
+        _ => ("the file is too large or too intricate to be an agent file".to_owned(), None),
     }
 }
 
 /// A file that nests without end.
 fn too_deep() -> (String, Option<&'static str>) {
-    (
-        format!("maps and lists nest more than {MAX_DEPTH} deep here"),
-        None,
-    )
+    (format!("maps and lists nest more than {MAX_DEPTH} deep here"), None)
 }
 
 /// The parser's message, which may quote the file, on one line.
 fn one_line(message: &str) -> String {
-    message
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
+    message.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// What most often causes a message.
@@ -104,22 +80,10 @@ fn hint_of(message: &str) -> Option<&'static str> {
             "mapping values are not allowed",
             "a text with `: ` in it goes in quotes, or on its own lines after `|`",
         ),
-        (
-            "did not find expected key",
-            "the keys of one map begin in the same column",
-        ),
-        (
-            "unclosed quote",
-            "close it with the same kind of quote; a quote inside goes in the other kind",
-        ),
-        (
-            "unclosed bracket",
-            "close it, or write one item on each line without brackets",
-        ),
+        ("did not find expected key", "the keys of one map begin in the same column"),
+        ("unclosed quote", "close it with the same kind of quote; a quote inside goes in the other kind"),
+        ("unclosed bracket", "close it, or write one item on each line without brackets"),
         ("expected string scalar", "a key is a text"),
     ];
-    CAUSES
-        .iter()
-        .find(|(part, _)| message.contains(part))
-        .map(|(_, hint)| *hint)
+    CAUSES.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| *hint)
 }

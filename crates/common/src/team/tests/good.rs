@@ -37,20 +37,13 @@ fn models<'t>(team: &'t Team, agent: &str) -> &'t [ModelSettings] {
 
 /// One line for each warning.
 fn warnings(parsed: &Parsed) -> String {
-    parsed
-        .warnings
-        .iter()
-        .map(|warning| format!("{warning}\n"))
-        .collect()
+    parsed.warnings.iter().map(|warning| format!("{warning}\n")).collect()
 }
 
 #[test]
 fn every_key_resolves() {
     let parsed = good(EVERY_KEY);
-    insta::assert_snapshot!(
-        "every_key_team",
-        serde_json::to_string_pretty(&parsed.team).unwrap()
-    );
+    insta::assert_snapshot!("every_key_team", serde_json::to_string_pretty(&parsed.team).unwrap());
     insta::assert_snapshot!("every_key_warnings", warnings(&parsed));
 }
 
@@ -92,12 +85,7 @@ fn the_oldest_schema_is_read() {
     let kinds: Vec<&ToolsetKind> = first.toolsets.iter().map(|toolset| &toolset.kind).collect();
     assert_eq!(kinds[0], &ToolsetKind::Think);
     assert_eq!(kinds[1], &ToolsetKind::Todo { shared: true });
-    assert_eq!(
-        kinds[2],
-        &ToolsetKind::Memory {
-            path: Some("m.db".to_owned())
-        }
-    );
+    assert_eq!(kinds[2], &ToolsetKind::Memory { path: Some("m.db".to_owned()) });
     assert_eq!(models(&parsed.team, "first")[0].api, Api::Anthropic);
     insta::assert_snapshot!("oldest_warnings", warnings(&parsed));
 }
@@ -107,50 +95,19 @@ fn the_first_example_is_the_team_of_the_documentation() {
     let parsed = good(BACKGROUND_AGENTS);
     let team = &parsed.team;
     assert_eq!(team.default_agent().name, "root");
-    assert_eq!(
-        team.default_agent().sub_agents,
-        ["web_researcher", "code_analyst"]
-    );
+    assert_eq!(team.default_agent().sub_agents, ["web_researcher", "code_analyst"]);
     let kinds = |name: &str| -> Vec<ToolsetKind> {
-        team.agent(name)
-            .unwrap()
-            .toolsets
-            .iter()
-            .map(|toolset| toolset.kind.clone())
-            .collect()
+        team.agent(name).unwrap().toolsets.iter().map(|toolset| toolset.kind.clone()).collect()
     };
-    assert_eq!(
-        kinds("root"),
-        [ToolsetKind::Think, ToolsetKind::BackgroundAgents]
-    );
-    assert!(matches!(
-        kinds("web_researcher").as_slice(),
-        [ToolsetKind::Mcp(_)]
-    ));
+    assert_eq!(kinds("root"), [ToolsetKind::Think, ToolsetKind::BackgroundAgents]);
+    assert!(matches!(kinds("web_researcher").as_slice(), [ToolsetKind::Mcp(_)]));
     assert!(matches!(
         kinds("code_analyst").as_slice(),
-        [
-            ToolsetKind::Filesystem {
-                ignore_vcs: true,
-                ..
-            },
-            ToolsetKind::Shell { .. }
-        ]
+        [ToolsetKind::Filesystem { ignore_vcs: true, .. }, ToolsetKind::Shell { .. }]
     ));
-    let needed: Vec<Vec<String>> = team
-        .agents()
-        .iter()
-        .flat_map(|agent| agent.required_keys())
-        .map(|key| key.any_of)
-        .collect();
-    assert_eq!(
-        needed,
-        [
-            ["ANTHROPIC_API_KEY"],
-            ["OPENAI_API_KEY"],
-            ["ANTHROPIC_API_KEY"]
-        ]
-    );
+    let needed: Vec<Vec<String>> =
+        team.agents().iter().flat_map(|agent| agent.required_keys()).map(|key| key.any_of).collect();
+    assert_eq!(needed, [["ANTHROPIC_API_KEY"], ["OPENAI_API_KEY"], ["ANTHROPIC_API_KEY"]]);
     insta::assert_snapshot!("background_agents_warnings", warnings(&parsed));
 }
 
@@ -171,15 +128,9 @@ fn a_team_comes_back_from_its_json_and_has_one_digest() {
 fn the_digest_is_of_the_team_and_not_of_the_file() {
     let a = "agents:\n  a:\n    model: m\n    add_date: true\nmodels:\n  m: {provider: openai, model: x, provider_opts: {b: 1, a: 2}}\n";
     let b = "# text\r\nmodels: {m: {provider_opts: {a: 2, b: 1}, model: x, provider: openai}}\r\nagents: {a: {add_date: true, model: m}}\r\n";
-    assert_eq!(
-        good(a).team.sha256().unwrap(),
-        good(b).team.sha256().unwrap()
-    );
+    assert_eq!(good(a).team.sha256().unwrap(), good(b).team.sha256().unwrap());
     let c = a.replace("true", "false");
-    assert_ne!(
-        good(a).team.sha256().unwrap(),
-        good(&c).team.sha256().unwrap()
-    );
+    assert_ne!(good(a).team.sha256().unwrap(), good(&c).team.sha256().unwrap());
 }
 
 #[test]
@@ -190,38 +141,22 @@ fn json_that_is_no_team_is_refused() {
             r#"{"agents":[{"name":"a","runner":"auto"},{"name":"a","runner":"auto"}]}"#,
             "two agents are named 'a'",
         ),
-        (
-            r#"{"agents":[{"name":"a","runner":{"models":[]}}]}"#,
-            "agent 'a' has no model",
-        ),
+        (r#"{"agents":[{"name":"a","runner":{"models":[]}}]}"#, "agent 'a' has no model"),
         (
             r#"{"agents":[{"name":"a","runner":"auto","sub_agents":["b"]}]}"#,
             "agent 'a' references non-existent sub-agent 'b'",
         ),
     ];
     for (json, expected) in cases {
-        assert_eq!(
-            serde_json::from_str::<Team>(json).unwrap_err().to_string(),
-            expected
-        );
+        assert_eq!(serde_json::from_str::<Team>(json).unwrap_err().to_string(), expected);
     }
 }
 
 #[test]
 fn the_default_agent_is_root_or_the_first() {
     let team = |names: &str| good(&format!("agents: {{{names}}}")).team;
-    assert_eq!(
-        team("b: {model: auto}, a: {model: auto}")
-            .default_agent()
-            .name,
-        "b"
-    );
-    assert_eq!(
-        team("b: {model: auto}, root: {model: auto}")
-            .default_agent()
-            .name,
-        "root"
-    );
+    assert_eq!(team("b: {model: auto}, a: {model: auto}").default_agent().name, "b");
+    assert_eq!(team("b: {model: auto}, root: {model: auto}").default_agent().name, "root");
     assert!(team("b: {model: auto}").agent("a").is_none());
 }
 
@@ -247,9 +182,7 @@ fn providers_have_their_place_and_their_key() {
     for line in PROVIDERS.trim().lines() {
         let columns: Vec<&str> = line.split('|').map(str::trim).collect();
         let team = good(&format!("agents: {{a: {{model: '{}'}}}}", columns[0])).team;
-        let [model] = models(&team, "a") else {
-            panic!("{line}")
-        };
+        let [model] = models(&team, "a") else { panic!("{line}") };
         let found = [
             model.reference(),
             format!("{:?}", model.api),
@@ -262,44 +195,27 @@ fn providers_have_their_place_and_their_key() {
 
 #[test]
 fn a_comma_list_keeps_every_alternative() {
-    let team = good(
-        "agents: {a: {model: 'openai/gpt-4o, m,'}}\nmodels: {m: {provider: xai, model: grok}}",
-    )
-    .team;
-    let names: Vec<String> = models(&team, "a")
-        .iter()
-        .map(ModelSettings::reference)
-        .collect();
+    let team =
+        good("agents: {a: {model: 'openai/gpt-4o, m,'}}\nmodels: {m: {provider: xai, model: grok}}").team;
+    let names: Vec<String> = models(&team, "a").iter().map(ModelSettings::reference).collect();
     assert_eq!(names, ["openai/gpt-4o", "xai/grok"]);
     let nested = "agents: {a: {model: x}}\nmodels: {x: {model: 'y,m'}, y: {model: 'm,openai/b'}, m: {provider: xai, model: grok}}";
-    let names: Vec<String> = models(&good(nested).team, "a")
-        .iter()
-        .map(ModelSettings::reference)
-        .collect();
+    let names: Vec<String> = models(&good(nested).team, "a").iter().map(ModelSettings::reference).collect();
     assert_eq!(names, ["xai/grok", "openai/b", "xai/grok"]);
 }
 
 #[test]
 fn auto_takes_the_first_provider_with_a_key() {
     let cases: [(&[&str], &str); 6] = [
-        (
-            &["OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
-            "anthropic/claude-sonnet-4-5",
-        ),
+        (&["OPENAI_API_KEY", "ANTHROPIC_API_KEY"], "anthropic/claude-sonnet-4-5"),
         (&["OPENAI_API_KEY", "MISTRAL_API_KEY"], "openai/gpt-5-mini"),
         (&["GEMINI_API_KEY"], "google/gemini-2.5-flash"),
         (&["MISTRAL_API_KEY"], "mistral/mistral-small-latest"),
-        (
-            &["AWS_PROFILE"],
-            "amazon-bedrock/global.anthropic.claude-sonnet-4-5-20250929-v1:0",
-        ),
+        (&["AWS_PROFILE"], "amazon-bedrock/global.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         (&[], "dmr/ai/qwen3:latest"),
     ];
     for (set, expected) in cases {
-        assert_eq!(
-            choose_auto(|name| set.contains(&name)).reference(),
-            expected
-        );
+        assert_eq!(choose_auto(|name| set.contains(&name)).reference(), expected);
     }
 }
 
@@ -307,26 +223,13 @@ fn auto_takes_the_first_provider_with_a_key() {
 fn required_keys_are_those_without_which_an_agent_fails() {
     let team = good(EVERY_KEY).team;
     let needed = |name: &str| -> BTreeSet<String> {
-        team.agent(name)
-            .unwrap()
-            .required_keys()
-            .into_iter()
-            .map(|key| key.any_of.join("|"))
-            .collect()
+        team.agent(name).unwrap().required_keys().into_iter().map(|key| key.any_of.join("|")).collect()
     };
-    let helper = [
-        "ANTHROPIC_API_KEY",
-        "DOCS_TOKEN",
-        "HOME",
-        "MY_OPENAI_KEY",
-        "PATH_B",
-    ];
+    let helper = ["ANTHROPIC_API_KEY", "DOCS_TOKEN", "HOME", "MY_OPENAI_KEY", "PATH_B"];
     assert_eq!(needed("helper"), helper.map(str::to_owned).into());
     assert_eq!(needed("root"), BTreeSet::new());
-    let program = RequiredKey {
-        any_of: vec!["CLAUDE_KEY".to_owned()],
-        needed_by: "command claude".to_owned(),
-    };
+    let program =
+        RequiredKey { any_of: vec!["CLAUDE_KEY".to_owned()], needed_by: "command claude".to_owned() };
     assert_eq!(team.agent("program").unwrap().required_keys(), [program]);
 }
 
@@ -341,17 +244,13 @@ fn a_remote_server_is_spoken_to_as_its_address_says() {
     let cases = [
         ("url: 'https://x/mcp'", McpTransport::StreamableHttp),
         ("url: 'https://x/sse'", McpTransport::Sse),
-        (
-            "url: 'https://x/sse', transport_type: streamable",
-            McpTransport::StreamableHttp,
-        ),
+        ("url: 'https://x/sse', transport_type: streamable", McpTransport::StreamableHttp),
         ("url: 'https://x', transport_type: sse", McpTransport::Sse),
     ];
     for (remote, expected) in cases {
-        let team = good(&format!(
-            "agents: {{a: {{model: auto, toolsets: [{{type: mcp, remote: {{{remote}}}}}]}}}}"
-        ))
-        .team;
+        let team =
+            good(&format!("agents: {{a: {{model: auto, toolsets: [{{type: mcp, remote: {{{remote}}}}}]}}}}"))
+                .team;
         let kind = &team.default_agent().toolsets[0].kind;
         assert!(
             matches!(kind, ToolsetKind::Mcp(Mcp { server: McpServer::Remote { transport, .. }, .. }) if *transport == expected),
@@ -362,21 +261,19 @@ fn a_remote_server_is_spoken_to_as_its_address_says() {
 
 #[test]
 fn an_unknown_toolset_type_is_a_warning() {
-    let parsed = good(
-        "agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: filesytem, depth: 3}\n",
-    );
-    let kind = ToolsetKind::Unsupported {
-        kind: "filesytem".to_owned(),
-    };
+    let parsed = good("agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: filesytem, depth: 3}\n");
+    let kind = ToolsetKind::Unsupported { kind: "filesytem".to_owned() };
     assert_eq!(parsed.team.default_agent().toolsets[0].kind, kind);
-    let expected = "5:9: unknown toolset type: filesytem (did you mean `filesystem`?); the agent runs without it\n";
+    let expected =
+        "5:9: unknown toolset type: filesytem (did you mean `filesystem`?); the agent runs without it\n";
     assert_eq!(warnings(&parsed), expected);
 }
 
 #[test]
 fn a_command_warns_of_what_it_does_not_use() {
     let parsed = good("agents:\n  a:\n    command: [cat]\n    max_iterations: 3\n");
-    let expected = "4:5: `max_iterations` has no effect in an agent with `command`: the program decides for itself\n";
+    let expected =
+        "4:5: `max_iterations` has no effect in an agent with `command`: the program decides for itself\n";
     assert_eq!(warnings(&parsed), expected);
 }
 
@@ -407,7 +304,10 @@ fn anchors_and_merge_keys_work() {
 
 #[test]
 fn scalars_keep_their_text() {
-    let team = good("metadata: {version: 1.10, author: 0x10, license: yes}\nagents: {a: {model: auto, description: 007}}").team;
+    let team = good(
+        "metadata: {version: 1.10, author: 0x10, license: yes}\nagents: {a: {model: auto, description: 007}}",
+    )
+    .team;
     assert_eq!(team.metadata().version, "1.10");
     assert_eq!(team.metadata().author, "0x10");
     assert_eq!(team.metadata().license, "yes");

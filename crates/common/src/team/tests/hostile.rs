@@ -28,7 +28,9 @@ fn merging_laughs() -> String {
     let mut text = "a0: &a0 {x: 1}\n".to_owned();
     for level in 1..40 {
         let below = level - 1;
-        text.push_str(&format!("a{level}: &a{level} {{b{level}: *a{below}, c{level}: *a{below}, <<: [*a{below}, *a{below}]}}\n"));
+        text.push_str(&format!(
+            "a{level}: &a{level} {{b{level}: *a{below}, c{level}: *a{below}, <<: [*a{below}, *a{below}]}}\n"
+        ));
     }
     text
 }
@@ -53,67 +55,35 @@ fn multiplying() -> Vec<Case> {
     let single = format!("l: {{provider: ollama, model: {long}}}");
     let routing = format!("m: {{provider: ollama, model: b, routing: [{rules}]}}");
     let texts = [
-        (
-            "an alias of a long text",
-            format!("a: &a {long}\nb: [{stars}]\n"),
-        ),
-        (
-            "many anchors on a long text",
-            format!("a: {anchors}[{long}]{ends}\n"),
-        ),
-        (
-            "a large model for many agents",
-            format!("models: {{{options}}}\n{many}"),
-        ),
-        (
-            "a large list of models",
-            format!("models: {{{single}, m: {{model: '{names}'}}}}\n{many}"),
-        ),
-        (
-            "a large routed model",
-            format!("models: {{{single}, {routing}}}\n{many}"),
-        ),
-        (
-            "a large server",
-            format!("mcps: {{d: {{ref: 'docker:d', config: {{o: {long}}}}}}}\n{served}"),
-        ),
+        ("an alias of a long text", format!("a: &a {long}\nb: [{stars}]\n")),
+        ("many anchors on a long text", format!("a: {anchors}[{long}]{ends}\n")),
+        ("a large model for many agents", format!("models: {{{options}}}\n{many}")),
+        ("a large list of models", format!("models: {{{single}, m: {{model: '{names}'}}}}\n{many}")),
+        ("a large routed model", format!("models: {{{single}, {routing}}}\n{many}")),
+        ("a large server", format!("mcps: {{d: {{ref: 'docker:d', config: {{o: {long}}}}}}}\n{served}")),
     ];
     texts.map(|(name, text)| (name, text.into_bytes())).to_vec()
 }
 
 /// Files in which many things refer to many others.
 fn crowded() -> Vec<Case> {
-    let models: String = (0..4000)
-        .map(|n| format!("  m{n}x: {{provider: ollama, model: m}}\n"))
-        .collect();
+    let models: String = (0..4000).map(|n| format!("  m{n}x: {{provider: ollama, model: m}}\n")).collect();
     let names: Vec<String> = (0..9_000).map(|n| format!("s{n}")).collect();
-    let everybody: String = names
-        .iter()
-        .map(|name| format!("  {name}: {{model: auto}}\n"))
-        .collect();
+    let everybody: String = names.iter().map(|name| format!("  {name}: {{model: auto}}\n")).collect();
     let known = names.join(", ");
     let blank = "x\n\n".repeat(2_000_000);
     let (wrong, misspelt) = (agents(4000, "model: m1y"), agents(9000, "modle: x"));
-    let warned = agents(
-        4500,
-        "model: auto, rag: [], skills: true, welcome_message: x",
-    );
+    let warned = agents(4500, "model: auto, rag: [], skills: true, welcome_message: x");
     let commas = "openai/a,".repeat(900_000);
     let texts = [
-        (
-            "many commas",
-            format!("agents: {{a: {{model: '{commas}'}}}}"),
-        ),
+        ("many commas", format!("agents: {{a: {{model: '{commas}'}}}}")),
         ("many wrong references", format!("models:\n{models}{wrong}")),
         (
             "everybody knows everybody",
             format!("agents:\n  r: {{model: auto, sub_agents: [{known}]}}\n{everybody}"),
         ),
         ("many warnings", warned),
-        (
-            "mistakes after much text",
-            format!("metadata: {{readme: \"{blank}\"}}\n{misspelt}"),
-        ),
+        ("mistakes after much text", format!("metadata: {{readme: \"{blank}\"}}\n{misspelt}")),
     ];
     texts.map(|(name, text)| (name, text.into_bytes())).to_vec()
 }
@@ -121,8 +91,7 @@ fn crowded() -> Vec<Case> {
 /// Name and bytes of each.
 fn hostile() -> Vec<Case> {
     let agents = "agents: {a: {model: auto}}\n";
-    let utf16 =
-        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     vec![
         ("empty", Vec::new()),
         ("only comments", b"#!/usr/bin/env legwork\n# nothing\n".to_vec()),
@@ -134,7 +103,10 @@ fn hostile() -> Vec<Case> {
         ("merging laughs", merging_laughs().into_bytes()),
         ("an alias of itself", b"a: &a [*a]\n".to_vec()),
         ("deep lists", "[".repeat(100_000).into_bytes()),
-        ("deep blocks", (0..5000).map(|n| format!("{}a:\n", " ".repeat(n % 400))).collect::<String>().into_bytes()),
+        (
+            "deep blocks",
+            (0..5000).map(|n| format!("{}a:\n", " ".repeat(n % 400))).collect::<String>().into_bytes(),
+        ),
         ("deep dashes", "- ".repeat(100_000).into_bytes()),
         ("deep maps", "{a: ".repeat(10_000).into_bytes()),
         ("deep quotes in flow", "\"a\": {".repeat(3_000).into_bytes()),
@@ -152,11 +124,17 @@ fn hostile() -> Vec<Case> {
         ("utf-16 without", utf16(agents)),
         ("latin-1", b"agents:\n  a: {model: auto, description: caf\xe9}\n".to_vec()),
         ("a nul", b"agents:\n  a\0: {model: auto}\n".to_vec()),
-        ("escapes for the terminal", b"agents: {\"a\\e[31m\": {\"mo\\e[2Jdel\": x, model: \"\\u202e\"}}".to_vec()),
+        (
+            "escapes for the terminal",
+            b"agents: {\"a\\e[31m\": {\"mo\\e[2Jdel\": x, model: \"\\u202e\"}}".to_vec(),
+        ),
         ("a key that is a list", b"[a, b]: c\n".to_vec()),
         ("a number beyond floats", b"version: 1e999\n".to_vec()),
         ("a very long number", format!("version: {}", "9".repeat(100_000)).into_bytes()),
-        ("not a number", b"models: {m: {provider: openai, model: x, temperature: .nan}}\nagents: {a: {model: m}}".to_vec()),
+        (
+            "not a number",
+            b"models: {m: {provider: openai, model: x, temperature: .nan}}\nagents: {a: {model: m}}".to_vec(),
+        ),
         ("a tag", b"agents: !!python/object:os.system {a: {model: auto}}\n".to_vec()),
         ("binary", b"agents: !!binary aGVsbG8=\n".to_vec()),
         ("50 MB", vec![b'a'; 50_000_000]),
@@ -167,7 +145,11 @@ fn hostile() -> Vec<Case> {
         ("8 MiB of one comment", format!("#{}", "a".repeat(8 * 1024 * 1024 - 1)).into_bytes()),
         ("8 MiB of a quoted key", format!("\"{}\": 1", "a".repeat(8 * 1024 * 1024 - 8)).into_bytes()),
         ("many unknown keys", (0..5000).map(|n| format!("key{n}: 1\n")).collect::<String>().into_bytes()),
-        ("many agents of one wrong model", format!("agents:\n{}", (0..4000).map(|n| format!("  a{n}: {{model: m}}\n")).collect::<String>()).into_bytes()),
+        (
+            "many agents of one wrong model",
+            format!("agents:\n{}", (0..4000).map(|n| format!("  a{n}: {{model: m}}\n")).collect::<String>())
+                .into_bytes(),
+        ),
     ]
 }
 
@@ -182,10 +164,7 @@ fn hostile_bytes_are_refused_clearly_and_soon() {
         };
         let took = start.elapsed();
         assert!(took < SOON, "{name} took {took:?}");
-        assert!(
-            !report.contains('\u{1b}') && !report.contains('\u{202e}'),
-            "{name}"
-        );
+        assert!(!report.contains('\u{1b}') && !report.contains('\u{202e}'), "{name}");
         let shown: String = report.chars().take(700).collect();
         all.push_str(&format!("=== {name}\n{shown}\n"));
     }

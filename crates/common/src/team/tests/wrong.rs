@@ -46,9 +46,23 @@ fn of_the_file() -> Vec<Case> {
         ("agents empty", "agents:\n".to_owned()),
         ("agents as a list", "agents:\n  - name: root\n    model: auto\n".to_owned()),
         ("an agent that is text", "agents:\n  root: openai/gpt-4o\n".to_owned()),
-        ("several at once", "agents:\n  a:\n    modle: auto\n    toolsets: [{type: mcp}]\n  b: {model: c, sub_agents: [d]}\n".to_owned()),
-        ("after tabs and wide characters", "agents:\n  root: {model: auto, description: 日本語, colour: red}\n".to_owned()),
-        ("on a very long line", format!("agents: {{root: {{model: auto, description: '{}', colour: red, instruction: '{}'}}}}\n", "x".repeat(300), "y".repeat(300))),
+        (
+            "several at once",
+            "agents:\n  a:\n    modle: auto\n    toolsets: [{type: mcp}]\n  b: {model: c, sub_agents: [d]}\n"
+                .to_owned(),
+        ),
+        (
+            "after tabs and wide characters",
+            "agents:\n  root: {model: auto, description: 日本語, colour: red}\n".to_owned(),
+        ),
+        (
+            "on a very long line",
+            format!(
+                "agents: {{root: {{model: auto, description: '{}', colour: red, instruction: '{}'}}}}\n",
+                "x".repeat(300),
+                "y".repeat(300)
+            ),
+        ),
         ("a text instead of a map", "hello\n".to_owned()),
     ]
 }
@@ -90,14 +104,8 @@ fn of_agents() -> Vec<Case> {
         ("command as text", run("command: claude -p")),
         ("command empty", run("command: []")),
         ("env without command", run("model: auto\n    env: {A: b}")),
-        (
-            "unknown sub-agent",
-            run("model: auto\n    sub_agents: [helpr]"),
-        ),
-        (
-            "unknown sub-agent, nothing near",
-            run("model: auto\n    sub_agents:\n      - researcher"),
-        ),
+        ("unknown sub-agent", run("model: auto\n    sub_agents: [helpr]")),
+        ("unknown sub-agent, nothing near", run("model: auto\n    sub_agents:\n      - researcher")),
         ("unknown handoff", run("model: auto\n    handoffs: [x]")),
         ("unknown model", run("model: gpt")),
         ("unknown provider", run("model: antropic/claude")),
@@ -110,18 +118,9 @@ fn of_agents() -> Vec<Case> {
         ("text that is a list", agent("instruction: [a, b]")),
         ("iterations as text", agent("max_iterations: many")),
         ("an unknown RAG source", agent("rag: [papers]")),
-        (
-            "a hook of no type",
-            agent("hooks: {session_start: [{command: x}]}"),
-        ),
-        (
-            "a known model without its provider",
-            run("model: claude-sonnet-4-0"),
-        ),
-        (
-            "working_dir without command",
-            run("model: auto\n    working_dir: /x"),
-        ),
+        ("a hook of no type", agent("hooks: {session_start: [{command: x}]}")),
+        ("a known model without its provider", run("model: claude-sonnet-4-0")),
+        ("working_dir without command", run("model: auto\n    working_dir: /x")),
     ]
 }
 
@@ -130,42 +129,21 @@ fn of_toolsets() -> Vec<Case> {
     vec![
         ("a toolset as text", toolset("shell")),
         ("a toolset without type", toolset("tools: [a]")),
-        (
-            "a key of another type",
-            toolset("{type: think, shared: true}"),
-        ),
-        (
-            "a key of several types",
-            toolset("{type: todo, env: {A: b}}"),
-        ),
+        ("a key of another type", toolset("{type: think, shared: true}")),
+        ("a key of several types", toolset("{type: todo, env: {A: b}}")),
         ("mcp without a place", toolset("type: mcp")),
-        (
-            "mcp with two places",
-            toolset("{type: mcp, command: a, ref: 'docker:b'}"),
-        ),
-        (
-            "mcp with an unknown ref",
-            toolset("{type: mcp, ref: duckduckgo}"),
-        ),
+        ("mcp with two places", toolset("{type: mcp, command: a, ref: 'docker:b'}")),
+        ("mcp with an unknown ref", toolset("{type: mcp, ref: duckduckgo}")),
         (
             "mcp with a misspelt ref",
-            format!(
-                "mcps: {{docs: {{ref: 'docker:context7'}}}}\n{}",
-                toolset("{type: mcp, ref: doc}")
-            ),
+            format!("mcps: {{docs: {{ref: 'docker:context7'}}}}\n{}", toolset("{type: mcp, ref: doc}")),
         ),
-        (
-            "mcp remote without url",
-            toolset("{type: mcp, remote: {headers: {a: b}}}"),
-        ),
+        ("mcp remote without url", toolset("{type: mcp, remote: {headers: {a: b}}}")),
         (
             "mcp remote with a wrong transport",
             toolset("{type: mcp, remote: {url: 'http://x', transport_type: http}}"),
         ),
-        (
-            "an mcp definition without docker",
-            top("mcps: {d: {ref: duckduckgo}}"),
-        ),
+        ("an mcp definition without docker", top("mcps: {d: {ref: duckduckgo}}")),
         ("a2a without url", toolset("type: a2a")),
         ("lsp without command", toolset("type: lsp")),
         ("model_picker without models", toolset("type: model_picker")),
@@ -175,10 +153,7 @@ fn of_toolsets() -> Vec<Case> {
             toolset("{type: script, shell: {s: {cmd: ls, required: [a]}}}"),
         ),
         ("api without config", toolset("type: api")),
-        (
-            "api without endpoint",
-            toolset("{type: api, api_config: {name: x}}"),
-        ),
+        ("api without endpoint", toolset("{type: api, api_config: {name: x}}")),
     ]
 }
 
@@ -208,13 +183,7 @@ fn one_line_names_file_line_and_column() {
         ]
     );
     let last = errors.iter().last().unwrap();
-    assert_eq!(
-        (last.line(), last.column(), last.hint()),
-        (Some(3), Some(5), Some("did you mean `model`?"))
-    );
+    assert_eq!((last.line(), last.column(), last.hint()), (Some(3), Some(5), Some("did you mean `model`?")));
     assert_eq!((last.file(), errors.left_out()), ("team/agents.yaml", 0));
-    assert_eq!(
-        last.snippet(),
-        Some("    |\n  3 |     modle: auto\n    |     ^^^^^\n")
-    );
+    assert_eq!(last.snippet(), Some("    |\n  3 |     modle: auto\n    |     ^^^^^\n"));
 }

@@ -39,14 +39,14 @@ use tempfile::TempDir;
 
 /// A Redis of its own, ended with the value.
 #[derive(Debug)]
-pub struct PrivateRedis {
+pub(crate) struct PrivateRedis {
     child: Child,
     folder: TempDir,
 }
 
 impl PrivateRedis {
     /// Starts one; returns once it accepts connections.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let program = ["redis-server", "valkey-server"]
             .into_iter()
@@ -63,7 +63,7 @@ impl PrivateRedis {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut lines = stdout.lines();
         assert!(
-            lines.any(|line| line.unwrap().contains("Ready to accept connections")),
+            lines.any(|line| line.unwrap().to_lowercase().contains("ready to accept connections")),
             "the server ended before it was ready"
         );
         std::thread::spawn(move || lines.for_each(drop));
@@ -71,18 +71,17 @@ impl PrivateRedis {
     }
 
     /// Its address.
-    pub fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         Target::parse(&format!("unix://{}", self.folder.path().join("r.sock").display())).unwrap()
     }
 
     /// A queue on it.
-    pub async fn queue(&self, settings: &FleetSettings) -> Queue {
+    pub(crate) async fn queue(&self, settings: &FleetSettings) -> Queue {
         Queue::connect(&self.target(), "test", settings, User::Worker).await.unwrap()
     }
 
     /// A plain connection, to look behind the queue's back.
-    #[allow(dead_code, reason = "not every test file looks behind the queue's back")]
-    pub async fn raw(&self) -> redis::aio::MultiplexedConnection {
+    pub(crate) async fn raw(&self) -> redis::aio::MultiplexedConnection {
         let url = format!("unix://{}", self.folder.path().join("r.sock").display());
         redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
     }
@@ -96,22 +95,22 @@ impl Drop for PrivateRedis {
 }
 
 /// Settings with a lease short enough to wait for.
-pub fn quick() -> FleetSettings {
+pub(crate) fn quick() -> FleetSettings {
     FleetSettings { lease: Duration::from_millis(100), ..FleetSettings::default() }
 }
 
 /// One session of a test with its team stored.
 #[derive(Debug, Clone)]
-pub struct Conversation {
-    pub queue: Queue,
-    pub session: SessionId,
-    pub team: TeamDigest,
-    pub worker: WorkerId,
+pub(crate) struct Conversation {
+    pub(crate) queue: Queue,
+    pub(crate) session: SessionId,
+    pub(crate) team: TeamDigest,
+    pub(crate) worker: WorkerId,
 }
 
 impl Conversation {
     /// Opens a session without an owner.
-    pub async fn open(queue: &Queue, cap: u32) -> Self {
+    pub(crate) async fn open(queue: &Queue, cap: u32) -> Self {
         let session = SessionId::random();
         let team = TeamDigest("0".repeat(64));
         let open = OpenSession { session, owner: None, on_end: SessionEnd::Keep, cap, own_lane: false };
@@ -121,7 +120,7 @@ impl Conversation {
     }
 
     /// A new job of this session.
-    pub fn job(&self) -> NewJob {
+    pub(crate) fn job(&self) -> NewJob {
         NewJob {
             id: JobId::random_in(self.session),
             spec: JobSpec {
@@ -139,7 +138,7 @@ impl Conversation {
     }
 
     /// Stores jobs.
-    pub async fn enqueue(
+    pub(crate) async fn enqueue(
         &self,
         by: DispatchedBy,
         jobs: Vec<NewJob>,
@@ -149,7 +148,7 @@ impl Conversation {
     }
 
     /// Stores one job of the root.
-    pub async fn one(&self) -> JobId {
+    pub(crate) async fn one(&self) -> JobId {
         let job = self.job();
         let id = job.id;
         assert_eq!(self.enqueue(DispatchedBy::Root, vec![job]).await, Ok(vec![Enqueued::Stored(id)]));
@@ -157,7 +156,7 @@ impl Conversation {
     }
 
     /// Claims up to `slots` jobs as this conversation's worker.
-    pub async fn claim(&self, slots: u32) -> Vec<Claimed> {
+    pub(crate) async fn claim(&self, slots: u32) -> Vec<Claimed> {
         let claim = Claim {
             shard: 0,
             worker: self.worker.clone(),
@@ -169,7 +168,7 @@ impl Conversation {
     }
 
     /// Ends an attempt.
-    pub async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
+    pub(crate) async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
         let finish =
             Finish { lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay: Duration::ZERO };
         self.queue.finish(&[finish]).await.unwrap()[0]
@@ -177,6 +176,6 @@ impl Conversation {
 }
 
 /// A completed ending.
-pub fn completed() -> Ending {
+pub(crate) fn completed() -> Ending {
     Ending::Completed { result: "done".into() }
 }

@@ -1,9 +1,11 @@
 //! Each step against a real Redis: what it does, and that a repeat is answered as the first time.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::Conversation;
+use crate::support::PrivateRedis;
+use crate::support::completed;
+use crate::support::quick;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::RunToken;
 use legwork_common::job::Cause;
@@ -28,10 +30,6 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
-use support::Conversation;
-use support::PrivateRedis;
-use support::completed;
-use support::quick;
 
 async fn state(conversation: &Conversation, id: legwork_common::id::JobId) -> State {
     conversation.queue.jobs(&[id]).await.unwrap()[0].as_ref().unwrap().status

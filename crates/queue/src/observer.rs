@@ -1,0 +1,141 @@
+//! What anybody may do with jobs whose ids they hold: view, wait, stop. Faces of an operator use it as it
+//! is; the service of a dispatcher puts its own reach before it.
+
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::Cause;
+use legwork_common::lifecycle::State;
+use legwork_common::service::JobView;
+use legwork_common::service::ServiceError;
+use legwork_common::service::VIEW_BYTES;
+use legwork_common::service::WaitItem;
+use legwork_common::service::WaitMode;
+use tokio::time::Instant;
+
+use crate::error::QueueError;
+use crate::hints::Hints;
+use crate::hints::Listener;
+use crate::port::Asker;
+use crate::port::Dispatch as _;
+use crate::port::StopOutcome;
+use crate::port::StopRoot;
+use crate::port::Watch as _;
+use crate::queue::Queue;
+
+/// The longest that a lost hint delays a waiter.
+pub const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A queue and its hints.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    queue: Queue,
+    hints: Hints,
+}
+
+impl Observer {
+    /// Watches `queue` with the help of `hints`.
+    pub fn new(queue: Queue, hints: Hints) -> Self {
+        Self { queue, hints }
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The hints.
+    pub fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    /// One job with a piece of its output.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`], or that Redis cannot be asked.
+    pub async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
+        let view = self.queue.view(id, since, VIEW_BYTES).await?;
+        view.ok_or_else(|| ServiceError::NotFound(id.to_string()))
+    }
+
+    /// Blocks until all or any of the jobs have ended, or until `deadline`. `None` stands for an id that
+    /// nobody has. Dropping the future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when Redis cannot be asked.
+    pub async fn wait(
+        &self,
+        ids: &[(String, Option<JobId>)],
+        mode: WaitMode,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<WaitItem>, ServiceError> {
+        let known: Vec<JobId> = ids.iter().filter_map(|(_, id)| *id).collect();
+        let mut listeners = self.listen(&known).await?;
+        loop {
+            let states = self.states(&known).await?;
+            let ended = states.iter().filter(|state| state.is_none_or(State::is_terminal)).count();
+            let over = match mode {
+                WaitMode::All => ended == states.len(),
+                WaitMode::Any => ended > 0 || states.is_empty(),
+            };
+            if over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                break;
+            }
+            let look = Instant::now() + LOOK_EVERY;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            // Either way the next thing to do is to look.
+            let _hint = tokio::time::timeout_at(until, any_hint(&mut listeners)).await;
+        }
+        let mut items = Vec::with_capacity(ids.len());
+        for (text, id) in ids {
+            let view = match id {
+                Some(id) => self.queue.view(*id, None, VIEW_BYTES).await?,
+                None => None,
+            };
+            items.push(
+                view.map_or_else(|| WaitItem::NotFound(text.clone()), |view| WaitItem::Found(Box::new(view))),
+            );
+        }
+        Ok(items)
+    }
+
+    /// Stops a tree; the mark is durable when this answers.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be asked; the stop may or may not have been marked.
+    pub async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
+        self.queue.stop(root, asker, why).await
+    }
+
+    /// The states of jobs; `None` for those that do not exist.
+    async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError> {
+        let jobs = self.queue.jobs(ids).await?;
+        Ok(jobs.into_iter().map(|job| job.map(|job| job.status)).collect())
+    }
+
+    /// Listens for ends in the sessions of these jobs.
+    async fn listen(&self, ids: &[JobId]) -> Result<Vec<Listener>, QueueError> {
+        let jobs = self.queue.jobs(ids).await?;
+        let mut sessions: Vec<SessionId> = jobs.into_iter().flatten().map(|job| job.session).collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        let mut listeners = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            listeners.push(self.hints.listen(self.queue.keys().session_channel(session)).await);
+        }
+        Ok(listeners)
+    }
+}
+
+/// The first hint of any of the listeners.
+async fn any_hint(listeners: &mut [Listener]) {
+    if listeners.is_empty() {
+        return std::future::pending().await;
+    }
+    let waits = listeners.iter_mut().map(|listener| Box::pin(listener.next()));
+    let _first = futures::future::select_all(waits).await;
+}

@@ -1,0 +1,308 @@
+//! The service trait over the port: what the root of a session, or one of its running jobs, may do.
+
+use async_trait::async_trait;
+use legwork_common::id::Dispatcher;
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::Cause;
+use legwork_common::job::JobSpec;
+use legwork_common::job::MAX_DEPTH;
+use legwork_common::job::Placement;
+use legwork_common::job::TeamDigest;
+use legwork_common::service::BackgroundAgents;
+use legwork_common::service::CallIndex;
+use legwork_common::service::JobList;
+use legwork_common::service::JobView;
+use legwork_common::service::Mail;
+use legwork_common::service::MailContent;
+use legwork_common::service::MailId;
+use legwork_common::service::Mailbox;
+use legwork_common::service::RunRequest;
+use legwork_common::service::SendRequest;
+use legwork_common::service::ServiceError;
+use legwork_common::service::StopReply;
+use legwork_common::service::VIEW_BYTES;
+use legwork_common::service::WaitItem;
+use legwork_common::service::WaitRequest;
+use sha2::Digest as _;
+use sha2::Sha256;
+use tokio::time::Instant;
+
+use crate::observer::LOOK_EVERY;
+use crate::observer::Observer;
+use crate::port::Asker;
+use crate::port::Dispatch as _;
+use crate::port::DispatchedBy;
+use crate::port::Enqueue;
+use crate::port::EnqueueRefusal;
+use crate::port::Enqueued;
+use crate::port::MailEntryContent;
+use crate::port::NewJob;
+use crate::port::Once;
+use crate::port::SendOutcome;
+use crate::port::StopOutcome;
+use crate::port::StopRoot;
+use crate::port::Watch as _;
+use crate::port::Work as _;
+
+/// Who calls, and what its jobs inherit.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The session.
+    pub session: SessionId,
+    /// The root, or a running job with its proof.
+    pub by: DispatchedBy,
+    /// The team that its jobs belong to.
+    pub team: TeamDigest,
+    /// The team itself, stored before the first job.
+    pub team_json: std::sync::Arc<str>,
+    /// The folder that its jobs run in, on a worker of the same machine.
+    pub working_dir: Option<String>,
+    /// Whether idempotency keys hold in the whole namespace; else in the session.
+    pub keys_in_namespace: bool,
+}
+
+impl Caller {
+    /// The caller as a dispatcher.
+    pub fn dispatcher(&self) -> Dispatcher {
+        match self.by {
+            DispatchedBy::Root => Dispatcher::Root(self.session),
+            DispatchedBy::Job { id, .. } => Dispatcher::Job(id),
+        }
+    }
+}
+
+/// The service of one caller.
+#[derive(Debug, Clone)]
+pub struct Service {
+    observer: Observer,
+    caller: Caller,
+}
+
+impl Service {
+    /// The service of `caller`.
+    pub fn new(observer: Observer, caller: Caller) -> Self {
+        Self { observer, caller }
+    }
+
+    /// Runs several at once, in the order of the requests; the answer has one item for each.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when nothing of the last piece was stored. Earlier pieces may be stored, and a
+    /// repeat with the same keys finds them.
+    pub async fn run_all(
+        &self,
+        requests: Vec<RunRequest>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        let keys: Vec<Option<String>> = requests.iter().map(|request| request.key.clone()).collect();
+        let request = Enqueue {
+            session: self.caller.session,
+            by: self.caller.by,
+            team: self.caller.team.clone(),
+            jobs: requests.into_iter().map(|request| self.new_job(request)).collect(),
+        };
+        let mut stored = self.queue().enqueue(&request).await?;
+        if stored == Err(EnqueueRefusal::NoTeam) {
+            let Caller { session, team, team_json, .. } = &self.caller;
+            self.queue().store_team(*session, team, team_json).await?;
+            stored = self.queue().enqueue(&request).await?;
+        }
+        let stored = stored.map_err(|refusal| self.refused(refusal))?;
+        Ok(stored
+            .into_iter()
+            .zip(keys)
+            .map(|(outcome, key)| match outcome {
+                Enqueued::Stored(id) => Ok(id),
+                Enqueued::Conflict(id) => Err(ServiceError::Conflict { key: key.unwrap_or_default(), id }),
+            })
+            .collect())
+    }
+
+    fn queue(&self) -> &crate::queue::Queue {
+        self.observer.queue()
+    }
+
+    fn refused(&self, refusal: EnqueueRefusal) -> ServiceError {
+        match refusal {
+            EnqueueRefusal::NoSession => ServiceError::NotFound(self.caller.session.to_string()),
+            EnqueueRefusal::Closed => ServiceError::SessionClosed(self.caller.session.to_string()),
+            EnqueueRefusal::Stale => ServiceError::LeaseLost,
+            EnqueueRefusal::TooDeep => ServiceError::TooDeep(MAX_DEPTH),
+            EnqueueRefusal::Stopping => ServiceError::Stopping,
+            EnqueueRefusal::NoTeam => ServiceError::Full {
+                what: "Redis",
+                detail: "the team was dropped between two calls".to_owned(),
+            },
+        }
+    }
+
+    fn new_job(&self, request: RunRequest) -> NewJob {
+        let once = self.once(&request);
+        NewJob {
+            id: JobId::random_in(self.caller.session),
+            spec: JobSpec {
+                agent: request.agent,
+                task: request.task,
+                expected_output: request.expected_output,
+                team: self.caller.team.clone(),
+                working_dir: self.caller.working_dir.clone(),
+                key: request.key,
+                retry_of: None,
+            },
+            placement: request.placement,
+            once,
+        }
+    }
+
+    /// What makes a repeat of this request find the first one's job: its key, or its place in the turns.
+    fn once(&self, request: &RunRequest) -> Option<Once> {
+        let scope = self.caller.dispatcher().uuid().to_string();
+        let (key, in_namespace) = match (&request.key, request.call) {
+            (Some(key), _) if self.caller.keys_in_namespace => (digest(&["namespace", key]), true),
+            (Some(key), _) => (digest(&["session", &self.caller.session.to_string(), key]), false),
+            (None, Some(call)) => (call_digest(&scope, call), false),
+            (None, None) => return None,
+        };
+        Some(Once { key, request: self.request_digest(request), in_namespace })
+    }
+
+    fn request_digest(&self, request: &RunRequest) -> String {
+        let Placement { queue, priority, delay, timeout, retries } = &request.placement;
+        digest(&[
+            &request.agent,
+            &request.task,
+            request.expected_output.as_deref().unwrap_or("\0"),
+            &self.caller.team.0,
+            queue,
+            priority.as_str(),
+            &delay.as_millis().to_string(),
+            &timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default(),
+            &retries.to_string(),
+        ])
+    }
+
+    /// Refuses jobs that are not below the caller.
+    async fn check_reach(&self, id: JobId) -> Result<(), ServiceError> {
+        let below = self.queue().is_below(id, self.caller.session, self.caller.dispatcher()).await?;
+        if below { Ok(()) } else { Err(ServiceError::NotFound(id.to_string())) }
+    }
+}
+
+/// The hash of a call's place in its job's turns.
+fn call_digest(scope: &str, call: CallIndex) -> String {
+    digest(&["call", scope, &call.turn.to_string(), &call.index.to_string()])
+}
+
+/// SHA-256 over parts, each with its length, in hexadecimal.
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[async_trait]
+impl BackgroundAgents for Service {
+    async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
+        let mut stored = self.run_all(vec![request]).await?;
+        stored.pop().unwrap_or(Err(ServiceError::LeaseLost))
+    }
+
+    async fn list(&self) -> Result<JobList, ServiceError> {
+        Ok(self.queue().children(self.caller.session, self.caller.dispatcher()).await?)
+    }
+
+    async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
+        self.check_reach(id).await?;
+        self.observer.view(id, since).await
+    }
+
+    async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
+        self.check_reach(id).await?;
+        let asker = match self.caller.by {
+            DispatchedBy::Root => Asker::Root,
+            DispatchedBy::Job { id, .. } => Asker::Job(id),
+        };
+        match self.observer.stop(StopRoot::Job(id), asker, Cause::Tool).await? {
+            StopOutcome::Marked(_) => Ok(StopReply::Stopping),
+            StopOutcome::AlreadyEnded(state) => Ok(StopReply::AlreadyEnded(state)),
+            StopOutcome::NotFound => Err(ServiceError::NotFound(id.to_string())),
+        }
+    }
+
+    async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
+        let mut ids = Vec::with_capacity(request.ids.len());
+        for text in request.ids {
+            let id = match text.parse() {
+                Ok(id) => self.check_reach(id).await.is_ok().then_some(id),
+                Err(_) => None,
+            };
+            ids.push((text, id));
+        }
+        let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
+        self.observer.wait(&ids, request.mode, deadline).await
+    }
+
+    async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
+        self.check_reach(request.id).await?;
+        let scope = self.caller.dispatcher().uuid().to_string();
+        let once = match request.call {
+            Some(call) => call_digest(&scope, call),
+            None => digest(&["send", &legwork_common::id::RequestId::random().to_string()]),
+        };
+        let keep = self.queue().settings().retention;
+        match self.queue().send(request.id, &request.message, &once, keep).await? {
+            SendOutcome::Sent => Ok(()),
+            SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id: request.id, status }),
+            SendOutcome::NotFound => Err(ServiceError::NotFound(request.id.to_string())),
+        }
+    }
+}
+
+#[async_trait]
+impl Mailbox for Service {
+    async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
+        let entries = self.queue().mail(self.caller.session, self.caller.dispatcher()).await?;
+        let mut mail = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let content = match entry.content {
+                MailEntryContent::Message(text) => MailContent::Message(text),
+                MailEntryContent::Ended(id) => match self.queue().view(id, None, VIEW_BYTES).await? {
+                    Some(view) => MailContent::Ended(Box::new(view)),
+                    // Deleted by an operator before it was told.
+                    None => continue,
+                },
+            };
+            mail.push(Mail { id: entry.id, content });
+        }
+        Ok(mail)
+    }
+
+    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+        Ok(self.queue().told(self.caller.session, self.caller.dispatcher(), mail).await?)
+    }
+
+    async fn settled(&self) -> Result<(), ServiceError> {
+        let channel = self.queue().keys().session_channel(self.caller.session);
+        let mut listener = self.observer.hints().listen(channel).await;
+        while self.queue().live_children(self.caller.session, self.caller.dispatcher()).await? > 0 {
+            // Either way the next thing to do is to look.
+            let _hint = tokio::time::timeout(LOOK_EVERY, listener.next()).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_tell_parts_apart() {
+        assert_ne!(digest(&["ab", "c"]), digest(&["a", "bc"]));
+        assert_eq!(digest(&["a"]).len(), 64);
+    }
+}
