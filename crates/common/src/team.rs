@@ -1,0 +1,57 @@
+//! The agent file: docker-agent's YAML, and the team that it resolves to.
+//!
+//! [`parse`] takes the bytes of a file and answers with a [`Team`] in which every reference leads somewhere, or with every mistake
+//! that it found, each with its place and what to do. It reads no file and no environment: `${X}` stays as it is.
+//!
+//! From bytes to a team: `source` (text with places) → `tree` (YAML with places) → `read` (typed values, by the one table of
+//! `keys`) → [`Team`].
+
+mod agent;
+mod error;
+mod expand;
+mod keys;
+mod model;
+mod read;
+mod reader;
+mod resolved;
+mod source;
+mod toolset;
+mod tree;
+
+pub use agent::Agent;
+pub use agent::Command;
+pub use agent::Fallback;
+pub use agent::RequiredKey;
+pub use agent::Runner;
+pub use agent::Skills;
+pub use error::TeamError;
+pub use error::TeamErrors;
+pub use error::Warning;
+pub use expand::MissingVariable;
+pub use expand::expand_shell;
+pub use expand::expand_template;
+pub use model::Api;
+pub use model::ModelSettings;
+pub use model::RoutingRule;
+pub use model::ThinkingBudget;
+pub use model::choose_auto;
+pub use read::Parsed;
+pub use read::parse;
+pub use resolved::BrokenTeam;
+pub use resolved::Metadata;
+pub use resolved::Permissions;
+pub use resolved::Team;
+pub use toolset::Api as ApiTool;
+pub use toolset::Defer;
+pub use toolset::Launch;
+pub use toolset::Mcp;
+pub use toolset::McpServer;
+pub use toolset::McpTransport;
+pub use toolset::PostEdit;
+pub use toolset::Script;
+pub use toolset::TextMap;
+pub use toolset::Toolset;
+pub use toolset::ToolsetKind;
+
+#[cfg(test)]
+mod tests;

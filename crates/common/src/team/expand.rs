@@ -1,0 +1,156 @@
+//! Putting environment variables into the texts of a team. Pure: the caller says what a variable holds.
+//!
+//! A team travels with its texts unexpanded; they are expanded where the agent runs, so that no secret is stored.
+
+use std::convert::Infallible;
+
+/// A variable that is not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable {name} is not set")]
+pub struct MissingVariable {
+    /// Its name.
+    pub name: String,
+}
+
+/// A piece of a text with `$X` and `${X}` in it.
+enum Piece<'t> {
+    Plain(&'t str),
+    Variable { name: &'t str, written: &'t str },
+}
+
+/// No variable has a longer name.
+const MAX_NAME: usize = 200;
+
+/// Expands `$X` and `${X}`, as in the `env` of a toolset. A `$` that begins no name stays. The first variable that is not set
+/// is the error. `${env.X}` means the same here and may be unset.
+pub fn expand_shell(
+    text: &str,
+    value: impl Fn(&str) -> Option<String>,
+) -> Result<String, MissingVariable> {
+    write(text, |name, _| match name.strip_prefix("env.") {
+        Some(optional) => Ok(value(optional).unwrap_or_default()),
+        None => value(name).ok_or_else(|| MissingVariable {
+            name: name.to_owned(),
+        }),
+    })
+}
+
+/// Expands `${env.X}`, as in addresses and headers; a variable that is not set is empty, anything else stays.
+pub fn expand_template(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let expanded = write(text, |name, written| -> Result<String, Infallible> {
+        Ok(match name.strip_prefix("env.") {
+            Some(variable) => value(variable).unwrap_or_default(),
+            None => written.to_owned(),
+        })
+    });
+    match expanded {
+        Ok(text) => text,
+        Err(never) => match never {},
+    }
+}
+
+/// The variables that `expand_shell` cannot do without.
+pub(super) fn variables(text: &str) -> Vec<String> {
+    pieces(text)
+        .into_iter()
+        .filter_map(|piece| match piece {
+            Piece::Variable { name, .. } if !name.starts_with("env.") => Some(name.to_owned()),
+            Piece::Variable { .. } | Piece::Plain(_) => None,
+        })
+        .collect()
+}
+
+/// The text with each variable replaced.
+fn write<E>(text: &str, value: impl Fn(&str, &str) -> Result<String, E>) -> Result<String, E> {
+    let mut expanded = String::with_capacity(text.len());
+    for piece in pieces(text) {
+        match piece {
+            Piece::Plain(plain) => expanded.push_str(plain),
+            Piece::Variable { name, written } => expanded.push_str(&value(name, written)?),
+        }
+    }
+    Ok(expanded)
+}
+
+/// Cuts a text at its variables.
+fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let after = &rest[at + 1..];
+        let Some((name, length)) = variable(after) else {
+            pieces.push(Piece::Plain(&rest[..=at]));
+            rest = after;
+            continue;
+        };
+        pieces.push(Piece::Plain(&rest[..at]));
+        pieces.push(Piece::Variable {
+            name,
+            written: &rest[at..=at + length],
+        });
+        rest = &after[length..];
+    }
+    pieces.push(Piece::Plain(rest));
+    pieces
+}
+
+/// The name at the start of what follows a `$`, and the bytes that it takes.
+fn variable(after: &str) -> Option<(&str, usize)> {
+    if let Some(inner) = after.strip_prefix('{') {
+        let end = inner.bytes().take(MAX_NAME).position(|byte| byte == b'}')?;
+        let name = &inner[..end];
+        let valid = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_.".contains(c));
+        return valid.then_some((name, end + 2));
+    }
+    let end = after
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(after.len());
+    let name = &after[..end];
+    let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    valid.then_some((name, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand_shell;
+    use super::expand_template;
+    use super::variables;
+
+    fn value(name: &str) -> Option<String> {
+        (name == "A").then(|| "x$A".to_owned())
+    }
+
+    #[test]
+    fn shell_style_wants_every_variable() {
+        let cases = [
+            ("", ""),
+            ("$A/${A}", "x$A/x$A"),
+            ("5$ and $5 and $", "5$ and $5 and $"),
+            ("${A", "${A"),
+            ("${}", "${}"),
+            ("${env.A}|${env.B}", "x$A|"),
+            ("ä$A§", "äx$A§"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expand_shell(text, value).as_deref(), Ok(expected), "{text}");
+        }
+        let missing = expand_shell("a $B", value).map_err(|error| error.to_string());
+        assert_eq!(missing, Err("environment variable B is not set".to_owned()));
+    }
+
+    #[test]
+    fn templates_touch_the_environment_only() {
+        assert_eq!(
+            expand_template("${env.A} ${env.B} ${headers.X} $A", value),
+            "x$A  ${headers.X} $A"
+        );
+    }
+
+    #[test]
+    fn required_variables_are_those_that_may_not_be_empty() {
+        assert_eq!(variables("$A ${B} ${env.C} $1"), ["A", "B"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! The parser's errors in our own words.
+
+use serde_saphyr::DeserializeError;
+use serde_saphyr::MessageFormatter;
+use serde_saphyr::UserMessageFormatter;
+
+use crate::team::error::TeamError;
+use crate::team::source::Source;
+use crate::team::source::shown;
+use crate::team::tree::MAX_DEPTH;
+use crate::team::tree::position;
+
+/// What the YAML parser found, with its place.
+pub(super) fn yaml_error(source: Source<'_>, error: &DeserializeError) -> TeamError {
+    let error = error.without_snippet();
+    let place = error.location().and_then(position);
+    let (message, hint) = words(error);
+    source.error(place, message, hint.map(str::to_owned))
+}
+
+/// The message, and the hint where we know one.
+fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
+    match error {
+        DeserializeError::DuplicateMappingKey { key, .. } => {
+            let key = key
+                .as_deref()
+                .map_or_else(String::new, |key| format!(" `{}`", shown(key)));
+            (
+                format!("the key{key} stands here for the second time"),
+                Some("keep one of the two"),
+            )
+        }
+        DeserializeError::Budget { breach, .. } => budget_words(breach),
+        DeserializeError::AliasReplayLimitExceeded { .. }
+        | DeserializeError::AliasReplayStackDepthExceeded { .. }
+        | DeserializeError::AliasExpansionLimitExceeded { .. } => (
+            "the aliases of this file stand for too much text".to_owned(),
+            Some("write the values out"),
+        ),
+        DeserializeError::UnknownAnchor { .. } => (
+            "this alias has no anchor".to_owned(),
+            Some(
+                "`*name` refers to `&name` earlier in the file; put the text in quotes to mean a star",
+            ),
+        ),
+        DeserializeError::MultipleDocuments { .. } => (
+            "a second YAML document begins here".to_owned(),
+            Some("an agent file is one document; remove the `---`"),
+        ),
+        DeserializeError::AliasError { error, .. } => words(error),
+        other => {
+            let message = UserMessageFormatter.format_message(other);
+            (
+                format!("this is not YAML: {}", one_line(&message)),
+                hint_of(&message),
+            )
+        }
+    }
+}
+
+/// A file beyond the limits.
+fn budget_words(breach: &serde_saphyr::budget::BudgetBreach) -> (String, Option<&'static str>) {
+    match breach {
+        serde_saphyr::budget::BudgetBreach::Depth { .. } => (
+            format!("maps and lists nest more than {MAX_DEPTH} deep here"),
+            None,
+        ),
+        _ => (
+            "the file is too large or too intricate to be an agent file".to_owned(),
+            None,
+        ),
+    }
+}
+
+/// The parser's message, which may quote the file, on one line.
+fn one_line(message: &str) -> String {
+    message
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
+}
+
+/// What most often causes a message.
+fn hint_of(message: &str) -> Option<&'static str> {
+    if message.contains("tab") {
+        return Some("indent with spaces; YAML allows no tabs there");
+    }
+    None
+}

@@ -1,0 +1,401 @@
+//! Files that are right: what they resolve to, and what they are warned about.
+
+use std::collections::BTreeSet;
+
+use super::BACKGROUND_AGENTS;
+use super::EVERY_KEY;
+use super::OLDEST;
+use crate::team::Api;
+use crate::team::ModelSettings;
+use crate::team::Parsed;
+use crate::team::RequiredKey;
+use crate::team::Runner;
+use crate::team::Team;
+use crate::team::ToolsetKind;
+use crate::team::choose_auto;
+use crate::team::keys;
+use crate::team::parse;
+
+/// Parses a file that is right.
+fn good(text: &str) -> Parsed {
+    match parse("agents.yaml", text.as_bytes()) {
+        Ok(parsed) => parsed,
+        Err(errors) => panic!("{}", errors.report()),
+    }
+}
+
+/// The models of an agent that has some.
+fn models<'t>(team: &'t Team, agent: &str) -> &'t [ModelSettings] {
+    match &team.agent(agent).unwrap().runner {
+        Runner::Models(models) => models,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One line for each warning.
+fn warnings(parsed: &Parsed) -> String {
+    parsed
+        .warnings
+        .iter()
+        .map(|warning| format!("{warning}\n"))
+        .collect()
+}
+
+#[test]
+fn every_key_resolves() {
+    let parsed = good(EVERY_KEY);
+    let json: serde_json::Value = serde_json::from_str(&parsed.team.to_json().unwrap()).unwrap();
+    insta::assert_snapshot!(
+        "every_key_team",
+        serde_json::to_string_pretty(&json).unwrap()
+    );
+    insta::assert_snapshot!("every_key_warnings", warnings(&parsed));
+}
+
+#[test]
+fn the_file_of_every_key_has_every_key() {
+    let tables = [
+        &keys::FILE,
+        &keys::METADATA,
+        &keys::PERMISSIONS,
+        &keys::PROVIDER,
+        &keys::MODEL,
+        &keys::ROUTING,
+        &keys::AGENT,
+        &keys::COMMAND,
+        &keys::FALLBACK,
+        &keys::HOOKS,
+        &keys::HOOK_MATCHER,
+        &keys::HOOK,
+        &keys::STRUCTURED_OUTPUT,
+        &keys::TOOLSET,
+        &keys::REMOTE,
+        &keys::POST_EDIT,
+        &keys::SCRIPT,
+        &keys::API,
+    ];
+    for name in tables.iter().flat_map(|keys| keys.names(7)) {
+        assert!(EVERY_KEY.contains(&format!("{name}:")), "{name}");
+    }
+    for kind in keys::TOOLSET_TYPES.names(7) {
+        assert!(EVERY_KEY.contains(&format!("type: {kind}")), "{kind}");
+    }
+}
+
+#[test]
+fn the_oldest_schema_is_read() {
+    let parsed = good(OLDEST);
+    let first = parsed.team.default_agent();
+    let kinds: Vec<&ToolsetKind> = first.toolsets.iter().map(|toolset| &toolset.kind).collect();
+    assert_eq!(kinds[0], &ToolsetKind::Think);
+    assert_eq!(kinds[1], &ToolsetKind::Todo { shared: true });
+    assert_eq!(
+        kinds[2],
+        &ToolsetKind::Memory {
+            path: Some("m.db".to_owned())
+        }
+    );
+    assert_eq!(models(&parsed.team, "first")[0].api, Api::Anthropic);
+    insta::assert_snapshot!("oldest_warnings", warnings(&parsed));
+}
+
+#[test]
+fn the_first_example_is_the_team_of_the_documentation() {
+    let parsed = good(BACKGROUND_AGENTS);
+    let team = &parsed.team;
+    assert_eq!(team.default_agent().name, "root");
+    assert_eq!(
+        team.default_agent().sub_agents,
+        ["web_researcher", "code_analyst"]
+    );
+    let kinds = |name: &str| -> Vec<ToolsetKind> {
+        team.agent(name)
+            .unwrap()
+            .toolsets
+            .iter()
+            .map(|toolset| toolset.kind.clone())
+            .collect()
+    };
+    assert_eq!(
+        kinds("root"),
+        [ToolsetKind::Think, ToolsetKind::BackgroundAgents]
+    );
+    assert!(matches!(
+        kinds("web_researcher").as_slice(),
+        [ToolsetKind::Mcp(_)]
+    ));
+    assert!(matches!(
+        kinds("code_analyst").as_slice(),
+        [
+            ToolsetKind::Filesystem {
+                ignore_vcs: true,
+                ..
+            },
+            ToolsetKind::Shell { .. }
+        ]
+    ));
+    let needed: Vec<Vec<String>> = team
+        .agents()
+        .iter()
+        .flat_map(|agent| agent.required_keys())
+        .map(|key| key.any_of)
+        .collect();
+    assert_eq!(
+        needed,
+        [
+            ["ANTHROPIC_API_KEY"],
+            ["OPENAI_API_KEY"],
+            ["ANTHROPIC_API_KEY"]
+        ]
+    );
+    insta::assert_snapshot!("background_agents_warnings", warnings(&parsed));
+}
+
+#[test]
+fn a_team_comes_back_from_its_json_and_has_one_digest() {
+    for text in [EVERY_KEY, OLDEST, BACKGROUND_AGENTS] {
+        let team = good(text).team;
+        let json = team.to_json().unwrap();
+        let back: Team = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, team);
+        assert_eq!(back.to_json().unwrap(), json);
+        assert_eq!(back.sha256().unwrap(), team.sha256().unwrap());
+        assert_eq!(team.sha256().unwrap().len(), 64);
+    }
+}
+
+#[test]
+fn the_digest_is_of_the_team_and_not_of_the_file() {
+    let a = "agents:\n  a:\n    model: m\n    add_date: true\nmodels:\n  m: {provider: openai, model: x, provider_opts: {b: 1, a: 2}}\n";
+    let b = "# text\r\nmodels: {m: {provider_opts: {a: 2, b: 1}, model: x, provider: openai}}\r\nagents: {a: {add_date: true, model: m}}\r\n";
+    assert_eq!(
+        good(a).team.sha256().unwrap(),
+        good(b).team.sha256().unwrap()
+    );
+    let c = a.replace("true", "false");
+    assert_ne!(
+        good(a).team.sha256().unwrap(),
+        good(&c).team.sha256().unwrap()
+    );
+}
+
+#[test]
+fn json_that_is_no_team_is_refused() {
+    let cases = [
+        (r#"{"agents":[]}"#, "the team has no agents"),
+        (
+            r#"{"agents":[{"name":"a","runner":"auto"},{"name":"a","runner":"auto"}]}"#,
+            "two agents are named 'a'",
+        ),
+        (
+            r#"{"agents":[{"name":"a","runner":{"models":[]}}]}"#,
+            "agent 'a' has no model",
+        ),
+        (
+            r#"{"agents":[{"name":"a","runner":"auto","sub_agents":["b"]}]}"#,
+            "agent 'a' references non-existent sub-agent 'b'",
+        ),
+    ];
+    for (json, expected) in cases {
+        assert_eq!(
+            serde_json::from_str::<Team>(json).unwrap_err().to_string(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn the_default_agent_is_root_or_the_first() {
+    let team = |names: &str| good(&format!("agents: {{{names}}}")).team;
+    assert_eq!(
+        team("b: {model: auto}, a: {model: auto}")
+            .default_agent()
+            .name,
+        "b"
+    );
+    assert_eq!(
+        team("b: {model: auto}, root: {model: auto}")
+            .default_agent()
+            .name,
+        "root"
+    );
+    assert!(team("b: {model: auto}").agent("a").is_none());
+}
+
+#[test]
+fn providers_have_their_place_and_their_key() {
+    let cases = [
+        ("openai/gpt-4o", Api::OpenaiChat, None, "OPENAI_API_KEY"),
+        (
+            "openai/gpt-5-mini",
+            Api::OpenaiResponses,
+            None,
+            "OPENAI_API_KEY",
+        ),
+        (
+            "anthropic/claude-sonnet-4-0",
+            Api::Anthropic,
+            None,
+            "ANTHROPIC_API_KEY",
+        ),
+        (
+            "google/gemini-2.5-flash",
+            Api::Google,
+            None,
+            "GOOGLE_API_KEY",
+        ),
+        (
+            "mistral/small",
+            Api::OpenaiChat,
+            Some("https://api.mistral.ai/v1"),
+            "MISTRAL_API_KEY",
+        ),
+        (
+            "xai/grok",
+            Api::OpenaiChat,
+            Some("https://api.x.ai/v1"),
+            "XAI_API_KEY",
+        ),
+        (
+            "nebius/a/b",
+            Api::OpenaiChat,
+            Some("https://api.studio.nebius.com/v1"),
+            "NEBIUS_API_KEY",
+        ),
+        (
+            "requesty/a",
+            Api::OpenaiChat,
+            Some("https://router.requesty.ai/v1"),
+            "REQUESTY_API_KEY",
+        ),
+        (
+            "minimax/a",
+            Api::OpenaiChat,
+            Some("https://api.minimax.io/v1"),
+            "MINIMAX_API_KEY",
+        ),
+        (
+            "ollama/qwen3",
+            Api::OpenaiChat,
+            Some("http://localhost:11434/v1"),
+            "",
+        ),
+        ("dmr/ai/qwen3", Api::DockerModelRunner, None, ""),
+        (
+            "amazon-bedrock/global.x:0",
+            Api::AmazonBedrock,
+            None,
+            "AWS_BEARER_TOKEN_BEDROCK",
+        ),
+        ("scripted/anything", Api::Scripted, None, ""),
+    ];
+    for (reference, api, base_url, key) in cases {
+        let team = good(&format!("agents: {{a: {{model: '{reference}'}}}}")).team;
+        let [model] = models(&team, "a") else {
+            panic!("{reference}")
+        };
+        assert_eq!(model.reference(), reference);
+        assert_eq!(model.api, api, "{reference}");
+        assert_eq!(model.base_url.as_deref(), base_url, "{reference}");
+        assert_eq!(
+            model.token_keys.first().map_or("", String::as_str),
+            key,
+            "{reference}"
+        );
+    }
+}
+
+#[test]
+fn a_comma_list_keeps_every_alternative() {
+    let team = good(
+        "agents: {a: {model: 'openai/gpt-4o, m,'}}\nmodels: {m: {provider: xai, model: grok}}",
+    )
+    .team;
+    let names: Vec<String> = models(&team, "a")
+        .iter()
+        .map(ModelSettings::reference)
+        .collect();
+    assert_eq!(names, ["openai/gpt-4o", "xai/grok"]);
+}
+
+#[test]
+fn auto_takes_the_first_provider_with_a_key() {
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["OPENAI_API_KEY", "ANTHROPIC_API_KEY"],
+            "anthropic/claude-sonnet-4-5",
+        ),
+        (&["OPENAI_API_KEY", "MISTRAL_API_KEY"], "openai/gpt-5-mini"),
+        (&["GEMINI_API_KEY"], "google/gemini-2.5-flash"),
+        (&["MISTRAL_API_KEY"], "mistral/mistral-small-latest"),
+        (
+            &["AWS_PROFILE"],
+            "amazon-bedrock/global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        ),
+        (&[], "dmr/ai/qwen3:latest"),
+    ];
+    for (set, expected) in cases {
+        assert_eq!(
+            choose_auto(|name| set.contains(&name)).reference(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn required_keys_are_those_without_which_an_agent_fails() {
+    let team = good(EVERY_KEY).team;
+    let needed = |name: &str| -> BTreeSet<String> {
+        team.agent(name)
+            .unwrap()
+            .required_keys()
+            .into_iter()
+            .map(|key| key.any_of.join("|"))
+            .collect()
+    };
+    let helper = [
+        "ANTHROPIC_API_KEY",
+        "DOCS_TOKEN",
+        "HOME",
+        "MY_OPENAI_KEY",
+        "PATH_B",
+    ];
+    assert_eq!(needed("helper"), helper.map(str::to_owned).into());
+    assert_eq!(needed("root"), BTreeSet::new());
+    let program = RequiredKey {
+        any_of: vec!["CLAUDE_KEY".to_owned()],
+        needed_by: "command claude".to_owned(),
+    };
+    assert_eq!(team.agent("program").unwrap().required_keys(), [program]);
+}
+
+#[test]
+fn vertex_and_bedrock_do_without_a_key() {
+    let team = good("models: {m: {provider: google, model: g, provider_opts: {project: p}}}\nagents: {a: {model: 'm,amazon-bedrock/x'}}").team;
+    assert_eq!(team.agent("a").unwrap().required_keys(), []);
+}
+
+#[test]
+fn the_same_text_in_other_clothes_is_the_same_team() {
+    let plain = good(EVERY_KEY).team;
+    assert_eq!(good(&EVERY_KEY.replace('\n', "\r\n")).team, plain);
+    assert_eq!(good(&format!("\u{feff}{EVERY_KEY}")).team, plain);
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let text = "agents:\n  a: &base\n    model: openai/gpt-4o\n    add_date: true\n  b:\n    <<: *base\n    add_date: false\n";
+    let team = good(text).team;
+    assert!(team.agent("a").unwrap().add_date);
+    assert!(!team.agent("b").unwrap().add_date);
+    assert_eq!(models(&team, "b"), models(&team, "a"));
+}
+
+#[test]
+fn scalars_keep_their_text() {
+    let team = good("metadata: {version: 1.10, author: 0x10, license: yes}\nagents: {a: {model: auto, description: 007}}").team;
+    assert_eq!(team.metadata().version, "1.10");
+    assert_eq!(team.metadata().author, "0x10");
+    assert_eq!(team.metadata().license, "yes");
+    assert_eq!(team.default_agent().description, "007");
+}

@@ -1,0 +1,168 @@
+//! Bytes that nobody should send: refused clearly and soon, and never with a panic.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::BACKGROUND_AGENTS;
+use super::EVERY_KEY;
+use crate::team::parse;
+
+/// Generous for an unoptimised build on a busy machine; what is refused takes far less.
+const SOON: Duration = Duration::from_secs(5);
+
+/// An alias bomb of this many levels.
+fn laughs(levels: usize) -> String {
+    let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+    for level in 1..levels {
+        let below = vec![format!("*a{}", level - 1); 9].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    text
+}
+
+/// Merge keys in place of aliases in lists.
+fn merging_laughs() -> String {
+    let mut text = "a0: &a0 {x: 1}\n".to_owned();
+    for level in 1..40 {
+        let below = level - 1;
+        text.push_str(&format!("a{level}: &a{level} {{b{level}: *a{below}, c{level}: *a{below}, <<: [*a{below}, *a{below}]}}\n"));
+    }
+    text
+}
+
+/// Name and bytes of each.
+fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let agents = "agents: {a: {model: auto}}\n";
+    let utf16 =
+        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    vec![
+        ("empty", Vec::new()),
+        ("only comments", b"#!/usr/bin/env legwork\n# nothing\n".to_vec()),
+        ("only spaces", b"  \n\n".to_vec()),
+        ("a null", b"~".to_vec()),
+        ("one text", b"hello".to_vec()),
+        ("a list", b"- a\n- b\n".to_vec()),
+        ("laughs", laughs(12).into_bytes()),
+        ("merging laughs", merging_laughs().into_bytes()),
+        ("an alias of itself", b"a: &a [*a]\n".to_vec()),
+        ("deep lists", "[".repeat(100_000).into_bytes()),
+        ("deep blocks", (0..5000).map(|n| format!("{}a:\n", " ".repeat(n % 400))).collect::<String>().into_bytes()),
+        ("deep dashes", "- ".repeat(100_000).into_bytes()),
+        ("deep maps", "{a: ".repeat(10_000).into_bytes()),
+        ("deep quotes in flow", "\"a\": {".repeat(3_000).into_bytes()),
+        ("a duplicate agent", b"agents:\n  a: {model: auto}\n  a: {model: auto}\n".to_vec()),
+        ("a duplicate key", b"agents:\n  a:\n    model: auto\n    model: openai/x\n".to_vec()),
+        ("a tab", b"agents:\n\ta: {model: auto}\n".to_vec()),
+        ("an open quote", b"agents:\n  a: {model: \"auto}\n".to_vec()),
+        ("an open bracket", b"agents: {a: {model: auto}\n".to_vec()),
+        ("an unknown anchor", b"agents: *nobody\n".to_vec()),
+        ("a star", b"agents: {a: {model: auto, description: *bold*}}\n".to_vec()),
+        ("two documents", format!("{agents}---\n{agents}").into_bytes()),
+        ("a colon in plain text", b"agents:\n  a:\n    model: auto\n    description: note: this\n".to_vec()),
+        ("bad indentation", b"agents:\n  a:\n    model: auto\n   description: x\n".to_vec()),
+        ("utf-16 with a mark", [vec![0xff, 0xfe], utf16(agents)].concat()),
+        ("utf-16 without", utf16(agents)),
+        ("latin-1", b"agents:\n  a: {model: auto, description: caf\xe9}\n".to_vec()),
+        ("a nul", b"agents:\n  a\0: {model: auto}\n".to_vec()),
+        ("escapes for the terminal", b"agents: {\"a\\e[31m\": {\"mo\\e[2Jdel\": x, model: \"\\u202e\"}}".to_vec()),
+        ("a key that is a list", b"[a, b]: c\n".to_vec()),
+        ("a number beyond floats", b"version: 1e999\n".to_vec()),
+        ("a very long number", format!("version: {}", "9".repeat(100_000)).into_bytes()),
+        ("not a number", b"models: {m: {provider: openai, model: x, temperature: .nan}}\nagents: {a: {model: m}}".to_vec()),
+        ("a tag", b"agents: !!python/object:os.system {a: {model: auto}}\n".to_vec()),
+        ("binary", b"agents: !!binary aGVsbG8=\n".to_vec()),
+        ("50 MB", vec![b'a'; 50_000_000]),
+        ("8 MiB of one text", vec![b'a'; 8 * 1024 * 1024]),
+        ("8 MiB of keys", "a: b\n".repeat(1_600_000).into_bytes()),
+        ("8 MiB of items", "- b\n".repeat(2_000_000).into_bytes()),
+        ("8 MiB of line ends", vec![b'\n'; 8 * 1024 * 1024]),
+        ("8 MiB of one comment", format!("#{}", "a".repeat(8 * 1024 * 1024 - 1)).into_bytes()),
+        ("8 MiB of a quoted key", format!("\"{}\": 1", "a".repeat(8 * 1024 * 1024 - 8)).into_bytes()),
+        ("many unknown keys", (0..5000).map(|n| format!("key{n}: 1\n")).collect::<String>().into_bytes()),
+        ("many agents of one wrong model", format!("agents:\n{}", (0..4000).map(|n| format!("  a{n}: {{model: m}}\n")).collect::<String>()).into_bytes()),
+    ]
+}
+
+#[test]
+fn hostile_bytes_are_refused_clearly_and_soon() {
+    let mut all = String::new();
+    for (name, bytes) in hostile() {
+        let start = Instant::now();
+        let report = match parse("agents.yaml", &bytes) {
+            Ok(_) => "accepted\n".to_owned(),
+            Err(errors) => errors.report(),
+        };
+        let took = start.elapsed();
+        assert!(took < SOON, "{name} took {took:?}");
+        assert!(
+            !report.contains('\u{1b}') && !report.contains('\u{202e}'),
+            "{name}"
+        );
+        let shown: String = report.chars().take(1200).collect();
+        all.push_str(&format!("=== {name}\n{shown}\n"));
+    }
+    insta::assert_snapshot!("hostile", all);
+}
+
+/// One change of a file's bytes.
+fn change(bytes: &mut Vec<u8>, at: usize, kind: u8, with: u8) {
+    if bytes.is_empty() {
+        return;
+    }
+    let at = at % bytes.len();
+    match kind % 5 {
+        0 => bytes[at] = with,
+        1 => bytes.insert(at, with),
+        2 => drop(bytes.remove(at)),
+        3 => bytes.truncate(at),
+        _ => {
+            let end = (at + usize::from(with)).min(bytes.len());
+            let piece = bytes[at..end].to_vec();
+            bytes.splice(at..at, piece).for_each(drop);
+        }
+    }
+}
+
+/// That an answer of either kind can be printed.
+fn print(bytes: &[u8]) {
+    match parse("agents.yaml", bytes) {
+        Ok(parsed) => {
+            let json = parsed.team.to_json().unwrap();
+            assert_eq!(
+                serde_json::from_str::<crate::team::Team>(&json).unwrap(),
+                parsed.team
+            );
+        }
+        Err(errors) => {
+            assert!(errors.report().starts_with("agents.yaml:") && errors.iter().count() > 0)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        print(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_yaml_like_text_never_panics(text in "[a-c:{}\\[\\]&*!|>'\"%@`,#?\\- \n\t~<.0-9é\u{202e}]{0,200}") {
+        print(text.as_bytes());
+    }
+
+    #[test]
+    fn changed_good_files_never_panic(
+        long in any::<bool>(),
+        changes in proptest::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = if long { EVERY_KEY } else { BACKGROUND_AGENTS }.as_bytes().to_vec();
+        for (at, kind, with) in changes {
+            change(&mut bytes, at, kind, with);
+        }
+        print(&bytes);
+    }
+}
