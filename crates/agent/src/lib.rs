@@ -1,1 +1,33 @@
-//! Empty room.
+//! The runtime of one agent: models, toolsets and the loop.
+//!
+//! # Layout
+//!
+//! - [`assignment`]: what a run is given and what comes out; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
+//! - [`journal`]: what a run writes down; the turns are a write-ahead log.
+//! - [`turn`]: what comes next, decided from what is recorded; pure.
+//! - [`prompt`]: the first messages; pure.
+//! - [`model`]: the port of a model, with providers and scripts behind it.
+//! - [`tool`]: the port of a tool.
+//! - [`permission`]: which tool calls a team refuses; pure.
+//! - [`environment`]: what a run may know of the machine.
+//! - [`preflight`]: what an agent needs and the machine lacks; pure.
+//!
+//! A root agent and a sub-agent run the same way and differ only in their [`Opening`]. This crate does not
+//! know that queues exist: it dispatches and waits through `legwork_common::service`.
+
+pub mod assignment;
+pub mod environment;
+pub mod journal;
+pub mod message;
+pub mod model;
+pub mod permission;
+pub mod preflight;
+pub mod prompt;
+pub mod tool;
+pub mod turn;
+
+pub use assignment::Assignment;
+pub use assignment::Opening;
+pub use assignment::Outcome;
+pub use assignment::Ports;
+pub use environment::Environment;
