@@ -2,12 +2,12 @@
 //!
 //! # Layout
 //!
-//! - [`assignment`]: what a run is given and what comes out; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
+//! - [`run`](fn@run): runs one agent to its end; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
 //! - [`journal`]: what a run writes down; the turns are a write-ahead log.
 //! - [`turn`]: what comes next, decided from what is recorded; pure.
 //! - [`prompt`]: the first messages; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
-//! - [`tool`]: the port of a tool.
+//! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
 //! - [`permission`]: which tool calls a team refuses; pure.
 //! - [`environment`]: what a run may know of the machine.
 //! - [`preflight`]: what an agent needs and the machine lacks; pure.
@@ -23,7 +23,11 @@ pub mod model;
 pub mod permission;
 pub mod preflight;
 pub mod prompt;
+pub mod run;
+#[cfg(test)]
+mod testing;
 pub mod tool;
+pub mod toolset;
 pub mod turn;
 
 pub use assignment::Assignment;
@@ -31,3 +35,4 @@ pub use assignment::Opening;
 pub use assignment::Outcome;
 pub use assignment::Ports;
 pub use environment::Environment;
+pub use run::run;

@@ -1,5 +1,8 @@
 //! The port of a model.
 
+pub(crate) mod retry;
+pub mod scripted;
+
 use std::fmt::Debug;
 use std::time::Duration;
 

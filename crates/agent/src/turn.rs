@@ -58,6 +58,8 @@ pub struct Transcript {
     results: BTreeMap<u32, ToolResult>,
     /// Whether something was said to the model since its last reply.
     spoken: bool,
+    /// Whether any reply had text.
+    wrote: bool,
     last_text: String,
     told: HashSet<MailId>,
     ended: HashSet<JobId>,
@@ -95,6 +97,7 @@ impl Transcript {
     fn reply(&mut self, turn: u32, message: &AssistantMessage) {
         self.turn = turn;
         self.usage.add(message.usage);
+        self.wrote |= !message.text.is_empty();
         self.last_text.clone_from(&message.text);
         self.calls.clone_from(&message.tool_calls);
         self.results.clear();
@@ -145,6 +148,11 @@ impl Transcript {
     /// The last turn that has a reply; 0 before the first.
     pub fn turn(&self) -> u32 {
         self.turn
+    }
+
+    /// Whether any reply had text, so that the output is not empty.
+    pub fn wrote(&self) -> bool {
+        self.wrote
     }
 
     /// What the models counted so far.
