@@ -185,8 +185,13 @@ fn type_name(kind: &ToolsetKind) -> &str {
 /// `text`, cut to what a model is given at once.
 pub(crate) fn limited(mut text: String) -> String {
     if text.len() > RESULT_BYTES {
-        text.truncate(text.floor_char_boundary(RESULT_BYTES));
+        text.truncate(boundary(&text, RESULT_BYTES));
         text.push_str("\n\n[Output truncated: exceeded 30,000 character limit]");
     }
     text
+}
+
+/// The last place at or before `at` where `text` can be cut.
+pub(crate) fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&place| text.is_char_boundary(place)).unwrap_or(0)
 }

@@ -12,23 +12,12 @@ use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct FakeJournal {
     output: watch::Sender<String>,
     entries: Mutex<Vec<TurnEntry>>,
     events: watch::Sender<Vec<RunEvent>>,
     pub(crate) lost: AtomicBool,
-}
-
-impl Default for FakeJournal {
-    fn default() -> Self {
-        Self {
-            output: watch::Sender::default(),
-            entries: Mutex::default(),
-            events: watch::Sender::default(),
-            lost: AtomicBool::default(),
-        }
-    }
 }
 
 impl FakeJournal {

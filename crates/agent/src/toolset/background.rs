@@ -43,7 +43,7 @@ pub(crate) fn kit(agent: &Agent, service: Arc<dyn BackgroundAgents>) -> Kit {
         Arc::new(Background { spec, action, sub_agents, service: Arc::clone(&service) }) as Arc<dyn Tool>
     };
     let tools = specs::all().into_iter().map(tool).collect();
-    Kit { tools, instruction: Some(specs::INSTRUCTION.to_owned()), ..Kit::default() }
+    Kit { tools, instruction: Some(specs::INSTRUCTION.to_owned()) }
 }
 
 /// Which of the tools.
@@ -168,8 +168,7 @@ impl Background {
         if arguments.task_ids.is_empty() {
             return Err(ToolOutcome::error("task_ids must not be empty").into());
         }
-        // A negative time is an immediate answer.
-        let seconds = arguments.timeout.unwrap_or(WAIT_DEFAULT).min(WAIT_LONGEST).max(0.0);
+        let seconds = arguments.timeout.unwrap_or(WAIT_DEFAULT).clamp(0.0, WAIT_LONGEST);
         let request = WaitRequest {
             ids: arguments.task_ids,
             timeout: Some(Duration::from_secs_f64(seconds)),

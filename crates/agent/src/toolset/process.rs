@@ -3,6 +3,7 @@
 //! A task of the toolset owns the child for as long as the group lives, so the group's id stays reserved
 //! until the last signal was sent: whoever drops a handle leaves nothing behind.
 
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
@@ -247,9 +248,30 @@ impl Group {
         rustix::process::kill_process_group(self.id, signal).ok();
     }
 
-    /// Whether any process of the group is there, dead ones that nobody waited for included.
+    /// Whether any process of the group lives.
+    ///
+    /// A dead process that nobody waits for keeps its group, and where the first process of a container waits for
+    /// nobody, it does so for ever: where the system shows its processes, these do not count.
     fn lives(&self) -> bool {
-        rustix::process::test_kill_process_group(self.id).is_ok()
+        rustix::process::test_kill_process_group(self.id).is_ok() && self.shown_alive().unwrap_or(true)
+    }
+
+    /// What `/proc` says, where there is one.
+    fn shown_alive(&self) -> Option<bool> {
+        let group = self.id.as_raw_nonzero().get();
+        let all = fs::read_dir("/proc").ok()?;
+        let stats = all.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+        let mut any = false;
+        for stat in stats {
+            any = true;
+            // `pid (name) state parent group …`, and the name may hold anything.
+            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            let dead = matches!(fields.next(), Some("Z" | "X"));
+            if !dead && fields.nth(1).and_then(|field| field.parse().ok()) == Some(group) {
+                return Some(true);
+            }
+        }
+        any.then_some(false)
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::entries::walk;
 use crate::toolset::RESULT_BYTES;
+use crate::toolset::boundary;
 use crate::toolset::limited;
 
 /// Longer lines are shown around the match only.
@@ -93,7 +94,7 @@ fn search_file(
         let line = line.trim_end_matches(['\r', '\n']);
         let place = matcher.find(line.as_bytes()).ok().flatten();
         let (start, end) = place.map_or((0, 0), |place| (place.start(), place.end()));
-        let (start, end) = (line.floor_char_boundary(start), line.ceil_char_boundary(end));
+        let (start, end) = (boundary(line, start), boundary(line, end));
         let column = line[..start].chars().count() + 1;
         let _ = writeln!(found, "{}:{number}:{column}: {}", name.display(), preview(line, start, end));
         Ok(found.len() <= RESULT_BYTES)

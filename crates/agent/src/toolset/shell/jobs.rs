@@ -15,6 +15,7 @@ use super::Process;
 use super::Shell;
 use crate::tool::ToolOutcome;
 use crate::toolset::RESULT_BYTES;
+use crate::toolset::boundary;
 
 /// The jobs in the order of their start.
 #[derive(Debug, Default)]
@@ -161,7 +162,7 @@ fn tail(output: &str) -> String {
     if output.is_empty() {
         return "<no output>\n".to_owned();
     }
-    let start = output.ceil_char_boundary(output.len().saturating_sub(RESULT_BYTES));
+    let start = boundary(output, output.len().saturating_sub(RESULT_BYTES));
     if start == 0 {
         output.to_owned()
     } else {
