@@ -1,13 +1,14 @@
 //! What a run may know of the machine. Nothing in this crate reads the process' own environment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fmt::Debug;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The surroundings of one run.
-#[derive(Debug, Clone)]
+/// The surroundings of one run. Its debug form shows no values of variables: they may be secrets.
+#[derive(Clone)]
 pub struct Environment {
     /// The variables that children of the agent get and in which keys and base URLs are looked up.
     pub variables: BTreeMap<String, String>,
@@ -15,6 +16,16 @@ pub struct Environment {
     pub working_dir: PathBuf,
     /// Who is told of every process group of the run.
     pub guard: Arc<dyn ProcessGuard>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("working_dir", &self.working_dir)
+            .field("guard", &self.guard)
+            .finish()
+    }
 }
 
 impl Environment {
@@ -51,4 +62,16 @@ impl ProcessGuard for NoGuard {
     fn started(&self, _group: u32) {}
 
     fn ended(&self, _group: u32) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown() {
+        let variables = BTreeMap::from([("KEY".to_owned(), "hunter2".to_owned())]);
+        let shown = format!("{:?}", Environment::new(variables, "/".into()));
+        assert!(shown.contains("KEY") && !shown.contains("hunter2"), "{shown}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The port of a model.
 
+pub mod provider;
 pub(crate) mod retry;
 pub mod scripted;
 
