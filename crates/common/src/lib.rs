@@ -7,6 +7,7 @@
 //! - [`job`]: what was asked (`JobSpec`) and what is known (`Job`).
 //! - [`service`]: the `BackgroundAgents` trait that every face translates into.
 //! - [`contract`]: the exact texts that models see.
+//! - [`team`]: the agent file, from bytes to a team.
 //! - [`duration`]: durations as people and models read and write them.
 //! - [`error`]: error codes, hints and exit statuses.
 //! - [`retry`]: backoff as an iterator.

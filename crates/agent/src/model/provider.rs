@@ -1,0 +1,149 @@
+//! Models of real providers, through the `genai` library.
+//!
+//! The library does not say when a stream breaks off without an error; here that is a failure that may pass. Keys
+//! come from the environment that was given, never from the process' own. The program installs a TLS provider for
+//! `rustls` before it makes a [`GenaiModels`].
+
+mod fault;
+mod request;
+mod target;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use genai::Client;
+use genai::chat::ChatStreamEvent;
+use genai::chat::ContentPart;
+use genai::chat::StreamEnd;
+use jiff::Timestamp;
+use legwork_common::job::Usage;
+use legwork_common::team::ModelSettings;
+use serde_json::Value;
+use serde_json::json;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::Delta;
+use super::ModelError;
+use super::ModelPort;
+use super::ModelRequest;
+use crate::environment::Environment;
+use crate::message::AssistantMessage;
+use crate::message::ToolCall;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// The HTTP client could not be made.
+#[derive(Debug, Error)]
+#[error("no HTTP client for the model providers")]
+pub struct ClientError(#[source] genai::Error);
+
+/// Models of real providers. One for a process: it keeps connections.
+#[derive(Debug, Clone)]
+pub struct GenaiModels {
+    client: Client,
+    environment: Environment,
+}
+
+impl GenaiModels {
+    /// Models whose keys and base URLs are looked up in `environment`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] where the system has no usable network configuration.
+    pub fn new(environment: Environment) -> Result<Self, ClientError> {
+        let web = genai::WebConfig::default().with_connect_timeout(CONNECT);
+        let client = Client::builder().with_web_config(web).build().map_err(ClientError)?;
+        Ok(Self { client, environment })
+    }
+}
+
+#[async_trait]
+impl ModelPort for GenaiModels {
+    async fn stream(
+        &self,
+        settings: &ModelSettings,
+        request: &ModelRequest,
+        deltas: mpsc::Sender<Delta>,
+    ) -> Result<AssistantMessage, ModelError> {
+        let target = target::target(settings, &request.agent, &self.environment)?;
+        let chat = request::chat(settings, request);
+        let options = request::options(settings);
+        let failed = |error: &genai::Error| fault::classified(settings, error, Timestamp::now());
+        let answer = self
+            .client
+            .exec_chat_stream(target, chat, Some(&options))
+            .await
+            .map_err(|error| failed(&error))?;
+        let mut events = answer.stream;
+        while let Some(event) = events.next().await {
+            let delta = match event.map_err(|error| failed(&error))? {
+                ChatStreamEvent::Chunk(piece) => Delta::Text(piece.content),
+                ChatStreamEvent::ReasoningChunk(piece) => Delta::Reasoning(piece.content),
+                ChatStreamEvent::End(end) => return Ok(message(settings, end)),
+                ChatStreamEvent::Start
+                | ChatStreamEvent::ThoughtSignatureChunk(_)
+                | ChatStreamEvent::ToolCallChunk(_)
+                | ChatStreamEvent::Heartbeat => continue,
+            };
+            // Nobody listens any more: the whole reply is still wanted.
+            deltas.send(delta).await.ok();
+        }
+        Err(ModelError::Passing {
+            model: settings.reference(),
+            detail: "the stream ended in the middle of the reply".to_owned(),
+        })
+    }
+}
+
+/// The whole reply.
+fn message(settings: &ModelSettings, mut end: StreamEnd) -> AssistantMessage {
+    let usage = usage(end.captured_usage.as_ref());
+    let reasoning = end.captured_reasoning_content.take();
+    let (mut text, mut tool_calls, mut kept) = (String::new(), Vec::new(), Vec::new());
+    for part in end.captured_content.map(|content| content.into_parts()).unwrap_or_default() {
+        match part {
+            ContentPart::Text(piece) => text.push_str(&piece),
+            ContentPart::ToolCall(call) => tool_calls.push(tool_call(call)),
+            ContentPart::ThoughtSignature(_) | ContentPart::ReasoningContent(_) | ContentPart::Custom(_) => {
+                kept.push(part);
+            }
+            ContentPart::Binary(_) | ContentPart::ToolResponse(_) => {}
+        }
+    }
+    let has_reasoning = kept.iter().any(ContentPart::is_reasoning_content);
+    kept.extend(reasoning.clone().filter(|_| !has_reasoning).map(ContentPart::ReasoningContent));
+    AssistantMessage { text, reasoning, tool_calls, continuation: continuation(settings, &kept), usage }
+}
+
+/// What this provider wants back; another one would not understand it.
+fn continuation(settings: &ModelSettings, kept: &[ContentPart]) -> Option<Value> {
+    let parts = serde_json::to_value(kept).ok()?;
+    (!kept.is_empty()).then(|| json!({"provider": settings.provider, "parts": parts}))
+}
+
+fn tool_call(call: genai::chat::ToolCall) -> ToolCall {
+    let arguments = match call.fn_arguments {
+        // What was no JSON stays as the model wrote it.
+        Value::String(raw) => raw,
+        arguments => arguments.to_string(),
+    };
+    ToolCall { id: call.call_id, name: call.fn_name, arguments }
+}
+
+fn usage(counted: Option<&genai::chat::Usage>) -> Usage {
+    let tokens = |count: Option<i32>| count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
+    let Some(counted) = counted else { return Usage { turns: 1, ..Usage::default() } };
+    let details = counted.prompt_tokens_details.as_ref();
+    Usage {
+        input_tokens: tokens(counted.prompt_tokens),
+        cached_tokens: tokens(details.and_then(|details| details.cached_tokens)),
+        output_tokens: tokens(counted.completion_tokens),
+        turns: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Our conversation in the library's words. Pure.
+
+use std::time::Duration;
+
+use genai::chat::CacheControl;
+use genai::chat::ChatMessage;
+use genai::chat::ChatOptions;
+use genai::chat::ChatRequest;
+use genai::chat::ChatRole;
+use genai::chat::ContentPart;
+use genai::chat::MessageContent;
+use genai::chat::ReasoningEffort;
+use genai::chat::Tool;
+use genai::chat::ToolResponse;
+use legwork_common::team::Api;
+use legwork_common::team::ModelSettings;
+use legwork_common::team::ThinkingBudget;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::message::AssistantMessage;
+use crate::message::Message;
+use crate::message::ToolCall;
+use crate::message::ToolResult;
+use crate::model::ModelRequest;
+use crate::tool::ToolSpec;
+
+/// How long a provider may think before it begins to answer.
+const FIRST_BYTE: Duration = Duration::from_secs(600);
+/// How long it may be silent in the middle of an answer.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// The conversation and the tools.
+pub(super) fn chat(settings: &ModelSettings, request: &ModelRequest) -> ChatRequest {
+    let mut messages = messages(settings, &request.messages);
+    if settings.api == Api::Anthropic {
+        cache(&mut messages);
+    }
+    let tools: Vec<Tool> = request.tools.iter().map(tool).collect();
+    let chat = ChatRequest::from_messages(messages);
+    if tools.is_empty() { chat } else { chat.with_tools(tools) }
+}
+
+/// How it is asked.
+pub(super) fn options(settings: &ModelSettings) -> ChatOptions {
+    let mut options = ChatOptions::default()
+        .with_capture_content(true)
+        .with_capture_reasoning_content(true)
+        .with_capture_tool_calls(true)
+        .with_capture_usage(settings.track_usage.unwrap_or(true))
+        .with_stream_header_timeout(FIRST_BYTE)
+        .with_stream_read_timeout(SILENCE);
+    options.temperature = settings.temperature;
+    options.max_tokens = settings.max_tokens;
+    options.top_p = settings.top_p;
+    options.reasoning_effort = settings.thinking_budget.as_ref().and_then(effort);
+    let extra = extra(settings);
+    if extra.is_empty() { options } else { options.with_extra_body(Value::Object(extra)) }
+}
+
+/// `-1` leaves it to the model.
+fn effort(budget: &ThinkingBudget) -> Option<ReasoningEffort> {
+    match budget {
+        ThinkingBudget::Effort(word) => ReasoningEffort::from_keyword(word),
+        ThinkingBudget::Tokens(0) => Some(ReasoningEffort::Zero),
+        ThinkingBudget::Tokens(tokens) => u32::try_from(*tokens).ok().map(ReasoningEffort::Budget),
+    }
+}
+
+/// What only OpenAI's language knows.
+fn extra(settings: &ModelSettings) -> Map<String, Value> {
+    let mut extra = Map::new();
+    match settings.api {
+        Api::OpenaiChat | Api::DockerModelRunner => {
+            extra.extend(settings.frequency_penalty.map(|it| ("frequency_penalty".to_owned(), json!(it))));
+            extra.extend(settings.presence_penalty.map(|it| ("presence_penalty".to_owned(), json!(it))));
+            extra
+                .extend(settings.parallel_tool_calls.map(|it| ("parallel_tool_calls".to_owned(), json!(it))));
+        }
+        Api::OpenaiResponses => {
+            extra
+                .extend(settings.parallel_tool_calls.map(|it| ("parallel_tool_calls".to_owned(), json!(it))));
+        }
+        Api::Anthropic | Api::Google | Api::AmazonBedrock | Api::Scripted => {}
+    }
+    extra
+}
+
+fn tool(spec: &ToolSpec) -> Tool {
+    Tool::new(spec.name.as_str()).with_description(&spec.description).with_schema(spec.parameters.clone())
+}
+
+/// The messages; results that follow each other are one message.
+fn messages(settings: &ModelSettings, messages: &[Message]) -> Vec<ChatMessage> {
+    let mut said: Vec<ChatMessage> = Vec::new();
+    for message in messages {
+        match message {
+            Message::System { text } => said.push(ChatMessage::system(text.as_str())),
+            Message::User { text } => said.push(ChatMessage::user(text.as_str())),
+            Message::Assistant(message) => said.extend(assistant(settings, message)),
+            Message::ToolResult(result) => match said.last_mut() {
+                Some(last) if last.role == ChatRole::Tool => last.content.push(response(result)),
+                _ => said.push(ChatMessage::tool(MessageContent::from_parts(vec![response(result)]))),
+            },
+        }
+    }
+    said
+}
+
+fn response(result: &ToolResult) -> ContentPart {
+    // Some providers refuse an empty result.
+    let text = if result.text.is_empty() { "<no output>" } else { &result.text };
+    ContentPart::ToolResponse(ToolResponse::new(&result.call_id, text).with_fn_name(&result.name))
+}
+
+/// A reply; `None` for one that says nothing, which no provider takes back.
+fn assistant(settings: &ModelSettings, message: &AssistantMessage) -> Option<ChatMessage> {
+    let mut parts = continuation(settings, message);
+    if !message.text.is_empty() {
+        parts.push(ContentPart::from_text(message.text.as_str()));
+    }
+    parts.extend(message.tool_calls.iter().map(call));
+    let says = parts.iter().any(|part| part.is_text() || part.is_tool_call());
+    says.then(|| ChatMessage::assistant(MessageContent::from_parts(parts)))
+}
+
+/// What the same provider wants back.
+fn continuation(settings: &ModelSettings, message: &AssistantMessage) -> Vec<ContentPart> {
+    let kept = message.continuation.as_ref().filter(|kept| kept["provider"] == settings.provider.as_str());
+    kept.and_then(|kept| serde_json::from_value(kept["parts"].clone()).ok()).unwrap_or_default()
+}
+
+fn call(call: &ToolCall) -> ContentPart {
+    let arguments = match serde_json::from_str(call.arguments.trim()) {
+        Ok(arguments @ Value::Object(_)) => arguments,
+        Ok(Value::Null) => json!({}),
+        // Providers want an object back even where the model wrote none.
+        Ok(_) | Err(_) if call.arguments.trim().is_empty() => json!({}),
+        Ok(_) | Err(_) => json!({"invalid_json": call.arguments}),
+    };
+    ContentPart::ToolCall(genai::chat::ToolCall {
+        call_id: call.id.clone(),
+        fn_name: call.name.clone(),
+        fn_arguments: arguments,
+        thought_signatures: None,
+    })
+}
+
+/// Marks the last system message and the last message, so that the next turn reads what is before them from the cache.
+fn cache(messages: &mut [ChatMessage]) {
+    let system = messages.iter().rposition(|message| message.role == ChatRole::System);
+    let last = messages.len().checked_sub(1);
+    for at in [system, last].into_iter().flatten() {
+        messages[at].options = Some(CacheControl::Ephemeral.into());
+    }
+}

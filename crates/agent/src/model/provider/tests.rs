@@ -1,0 +1,262 @@
+//! Both wires against a provider on this machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::assignment::Assignment;
+use crate::assignment::Opening;
+use crate::assignment::Outcome;
+use crate::message::Message;
+use crate::message::ToolResult;
+use crate::run::run;
+use crate::testing::provider::Answer;
+use crate::testing::provider::Call;
+use crate::testing::provider::FakeProvider;
+use crate::testing::team;
+use crate::testing::world;
+use crate::tool::Interrupted;
+use crate::tool::ToolSpec;
+
+const WIRES: [&str; 2] = ["openai", "anthropic"];
+
+fn models() -> GenaiModels {
+    // A second test finds it installed already.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"].map(|key| (key.to_owned(), "sesame".to_owned()));
+    GenaiModels::new(Environment::new(BTreeMap::from(keys), "/".into())).unwrap()
+}
+
+fn settings(wire: &str, provider: &FakeProvider) -> ModelSettings {
+    let mut settings = ModelSettings::inline(wire, "test-model").unwrap();
+    settings.base_url = Some(provider.url.clone());
+    settings
+}
+
+fn think() -> ToolSpec {
+    ToolSpec {
+        name: "think".into(),
+        description: "Think".into(),
+        parameters: json!({"type": "object", "properties": {}, "additionalProperties": false}),
+        read_only: true,
+        interrupted: Interrupted::RunAgain,
+    }
+}
+
+fn request(messages: Vec<Message>) -> ModelRequest {
+    ModelRequest { agent: "a".into(), turn: 1, messages, tools: vec![think()] }
+}
+
+fn hello() -> ModelRequest {
+    request(vec![Message::system("be good"), Message::system("be brief"), Message::user("hello")])
+}
+
+async fn ask(
+    wire: &str,
+    provider: &FakeProvider,
+    request: &ModelRequest,
+) -> (Result<AssistantMessage, ModelError>, Vec<Delta>) {
+    let (sender, mut receiver) = mpsc::channel(100);
+    let answer = models().stream(&settings(wire, provider), request, sender).await;
+    let mut deltas = Vec::new();
+    while let Some(delta) = receiver.recv().await {
+        deltas.push(delta);
+    }
+    (answer, deltas)
+}
+
+fn two_calls() -> Answer {
+    Answer::Reply {
+        reasoning: Some("hm"),
+        text: vec!["both ", "at once"],
+        calls: vec![
+            Call { id: "c1", name: "think", arguments: vec!["{\"thou", "ght\": \"ä", "\"}"] },
+            Call { id: "c2", name: "list", arguments: vec![] },
+        ],
+    }
+}
+
+#[tokio::test]
+async fn text_reasoning_calls_and_usage() {
+    for wire in WIRES {
+        let provider = FakeProvider::start(vec![two_calls()]).await;
+        let (answer, deltas) = ask(wire, &provider, &hello()).await;
+        let message = answer.unwrap();
+        assert_eq!(message.text, "both at once", "{wire}");
+        assert_eq!(message.reasoning.as_deref(), Some("hm"), "{wire}");
+        let text = |text: &str| Delta::Text(text.into());
+        assert_eq!(deltas, [Delta::Reasoning("hm".into()), text("both "), text("at once")], "{wire}");
+        let calls: Vec<_> = message
+            .tool_calls
+            .iter()
+            .map(|call| (call.id.as_str(), call.name.as_str(), call.arguments.as_str()))
+            .collect();
+        let empty = if wire == "openai" { "" } else { "{}" };
+        assert_eq!(calls, [("c1", "think", "{\"thought\":\"ä\"}"), ("c2", "list", empty)], "{wire}");
+        let (input_tokens, cached_tokens) = if wire == "openai" { (31, 12) } else { (170, 100) };
+        assert_eq!(message.usage, Usage { input_tokens, cached_tokens, output_tokens: 17, turns: 1 });
+        let asked = &provider.asked()[0];
+        let key = if wire == "openai" { "Bearer sesame" } else { "sesame" };
+        let header = if wire == "openai" { "authorization" } else { "x-api-key" };
+        assert_eq!(asked.headers[header], key);
+        assert_eq!(asked.body["model"], "test-model");
+        assert_eq!(asked.body["stream"], true);
+    }
+}
+
+/// What the second turn sends back of the first.
+async fn second_turn(wire: &str) -> Value {
+    let provider = FakeProvider::start(vec![two_calls(), Answer::text(&["done"])]).await;
+    let mut request = hello();
+    let mut message = ask(wire, &provider, &request).await.0.unwrap();
+    message.tool_calls[1].arguments = "{broken".into();
+    request.messages.push(Message::Assistant(message));
+    for (id, text) in [("c1", "one"), ("c2", "")] {
+        request.messages.push(Message::ToolResult(ToolResult {
+            call_id: id.into(),
+            name: "think".into(),
+            text: text.into(),
+            is_error: false,
+        }));
+    }
+    let (answer, _) = ask(wire, &provider, &request).await;
+    assert_eq!(answer.unwrap().text, "done");
+    provider.asked()[1].body.clone()
+}
+
+#[tokio::test]
+async fn a_turn_goes_back_to_openai() {
+    let body = second_turn("openai").await;
+    let messages = body["messages"].as_array().unwrap();
+    let roles: Vec<&str> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "system", "user", "assistant", "tool", "tool"]);
+    let call = &messages[3]["tool_calls"][1];
+    assert_eq!(call["id"], "c2");
+    assert_eq!(call["function"]["arguments"], r#"{"invalid_json":"{broken"}"#);
+    assert_eq!((&messages[4]["tool_call_id"], &messages[4]["content"]), (&json!("c1"), &json!("one")));
+    assert_eq!(messages[5]["content"], "<no output>");
+    assert_eq!(body["tools"][0]["function"]["name"], "think");
+}
+
+#[tokio::test]
+async fn a_turn_goes_back_to_anthropic_with_its_signed_thoughts() {
+    let body = second_turn("anthropic").await;
+    let messages = body["messages"].as_array().unwrap();
+    let kinds = |at: usize| -> Vec<&str> {
+        messages[at]["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|part| part["type"].as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(kinds(1), ["thinking", "text", "tool_use", "tool_use"]);
+    let thought = &messages[1]["content"][0];
+    assert_eq!((&thought["thinking"], &thought["signature"]), (&json!("hm"), &json!("signed")));
+    assert_eq!(kinds(2), ["tool_result", "tool_result"]);
+    assert_eq!(messages[2]["content"][1]["cache_control"]["type"], "ephemeral");
+    assert!(body["system"].to_string().contains("be brief"), "{body}");
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    for wire in WIRES {
+        let provider = FakeProvider::start(vec![
+            Answer::Cut("half"),
+            Answer::ErrorInside("half", "overloaded_error"),
+            Answer::Status(429, vec![("retry-after", "7")], "{\"error\": {\"message\": \"slow down\"}}"),
+            Answer::Status(401, vec![], "{\"error\": {\"message\": \"bad key\"}}"),
+            Answer::Status(529, vec![], "overloaded"),
+        ])
+        .await;
+        let mut errors = Vec::new();
+        for _ in 0..5 {
+            errors.push(ask(wire, &provider, &hello()).await.0.unwrap_err());
+        }
+        let passing = |at: usize| matches!(errors[at], ModelError::Passing { .. });
+        assert!(passing(0) && passing(1) && passing(4), "{wire} {errors:?}");
+        assert!(errors[0].to_string().contains("ended in the middle"), "{}", errors[0]);
+        let wait = Some(Duration::from_secs(7));
+        assert!(matches!(&errors[2], ModelError::RateLimited { retry_after, .. } if *retry_after == wait));
+        assert_eq!(errors[3].to_string(), format!("{wire}/test-model refused: 401 Unauthorized: bad key"));
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_there_may_pass() {
+    let mut settings = ModelSettings::inline("openai", "m").unwrap();
+    settings.base_url = Some("http://127.0.0.1:1/v1".into());
+    let error = models().stream(&settings, &hello(), mpsc::channel(1).0).await.unwrap_err();
+    assert!(matches!(error, ModelError::Passing { .. }), "{error:?}");
+}
+
+/// A whole run of one agent against a provider.
+async fn go(wire: &str, answers: Vec<Answer>, cancel_at: Option<&str>) -> (Outcome, String, usize) {
+    let provider = FakeProvider::start(answers).await;
+    let runner = json!({"models": [settings(wire, &provider)]});
+    let toolsets = json!([{"kind": {"type": "think"}}]);
+    let team = team(&[("a", &[], json!({"runner": runner, "toolsets": toolsets}))]);
+    let mut world = world(&json!({}));
+    world.ports.models = Arc::new(models());
+    let opening = Opening::Delegated { task: "t".into(), expected_output: None };
+    let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
+    let cancel = CancellationToken::new();
+    let cancelling = async {
+        if let Some(text) = cancel_at {
+            world.journal.saw_output(text).await;
+            cancel.cancel();
+        }
+    };
+    let running = run(assignment, world.ports.clone(), cancel.clone());
+    let (outcome, ()) = tokio::join!(running, cancelling);
+    (outcome, world.journal.output(), provider.asked().len())
+}
+
+#[tokio::test]
+async fn a_run_over_both_wires() {
+    for wire in WIRES {
+        let first = Answer::Reply {
+            reasoning: None,
+            text: vec!["I think."],
+            calls: vec![Call { id: "c", name: "think", arguments: vec!["{\"thought\"", ":\"x\"}"] }],
+        };
+        let answers = vec![
+            first,
+            Answer::Status(429, vec![("retry-after-ms", "20")], "slow down"),
+            Answer::Cut("half of"),
+            Answer::text(&["the ", "end"]),
+        ];
+        let (outcome, output, asked) = go(wire, answers, None).await;
+        match outcome {
+            Outcome::Completed { result, usage } => {
+                assert_eq!((result.as_str(), usage.turns), ("the end", 2))
+            }
+            other => panic!("{wire} {other:?}"),
+        }
+        let cut = "\n[the model's answer was cut off; asking again]\n";
+        assert_eq!(output, format!("I think.\n\nhalf of{cut}the end"), "{wire}");
+        assert_eq!(asked, 4);
+    }
+}
+
+#[tokio::test]
+async fn a_run_gives_up_when_patience_ends() {
+    let bad = || Answer::Status(500, vec![], "{\"error\": {\"message\": \"broken\"}}");
+    let (outcome, _, asked) = go("openai", vec![bad(), bad(), bad(), bad()], None).await;
+    assert_eq!(asked, 3, "two repeats");
+    let expected = "openai/test-model did not answer: 500 Internal Server Error: broken";
+    assert!(matches!(&outcome, Outcome::Failed { message, .. } if message == expected), "{outcome:?}");
+    let refused = Answer::Status(400, vec![], "no");
+    assert_eq!(go("anthropic", vec![refused], None).await.2, 1, "a refusal is not repeated");
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_while_the_provider_is_silent() {
+    for wire in WIRES {
+        let (outcome, output, asked) = go(wire, vec![Answer::Hang("so far")], Some("so far")).await;
+        assert!(matches!(outcome, Outcome::Stopped { .. }), "{wire} {outcome:?}");
+        assert_eq!((output.as_str(), asked), ("so far", 1));
+    }
+}

@@ -1,0 +1,130 @@
+//! What a script can quote from the conversation.
+
+use legwork_common::id::JOB_ID_PREFIX;
+use legwork_common::id::JobId;
+use serde_json::Value;
+
+use crate::message::Message;
+use crate::message::ToolResult;
+
+/// The quotable parts of a conversation.
+#[derive(Debug, Default)]
+pub(super) struct Facts<'m> {
+    task: &'m str,
+    last_user: &'m str,
+    /// All tool results, oldest first.
+    results: Vec<&'m ToolResult>,
+    /// How many of them are older than the last reply.
+    older: usize,
+    jobs: Vec<String>,
+}
+
+impl<'m> Facts<'m> {
+    pub(super) fn of(messages: &'m [Message]) -> Self {
+        let mut facts = Self::default();
+        for message in messages {
+            match message {
+                Message::System { text } => {
+                    if let Some(task) = between(text, "<task>\n", "\n</task>") {
+                        facts.task = task;
+                    }
+                }
+                Message::User { text } => {
+                    if facts.task.is_empty() {
+                        facts.task = text;
+                    }
+                    facts.last_user = text;
+                }
+                Message::Assistant(_) => facts.older = facts.results.len(),
+                Message::ToolResult(result) => {
+                    facts.results.push(result);
+                    facts.note_jobs(&result.text);
+                }
+            }
+        }
+        facts
+    }
+
+    /// Keeps the ids of jobs that `text` names, each once.
+    fn note_jobs(&mut self, text: &str) {
+        for (at, _) in text.match_indices(JOB_ID_PREFIX) {
+            let rest = &text[at + JOB_ID_PREFIX.len()..];
+            let end = rest.find(|c: char| !c.is_ascii_hexdigit() && c != '-').unwrap_or(rest.len());
+            if let Ok(id) = rest[..end].parse::<JobId>() {
+                let id = id.to_string();
+                if !self.jobs.contains(&id) {
+                    self.jobs.push(id);
+                }
+            }
+        }
+    }
+
+    /// `text` with every placeholder replaced. What is put in is not looked at again.
+    pub(super) fn filled(&self, text: &str) -> Result<String, String> {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let Some((name, behind)) = after.split_once("}}") else { break };
+            filled.push_str(before);
+            filled.push_str(&self.named(name.trim())?);
+            rest = behind;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
+    /// `value` with the placeholders in all its strings replaced.
+    pub(super) fn filled_value(&self, value: &Value) -> Result<Value, String> {
+        Ok(match value {
+            Value::String(text) => Value::String(self.filled(text)?),
+            Value::Array(items) => {
+                let mut filled = Vec::new();
+                for item in items {
+                    if item == "{{jobs}}" {
+                        filled.extend(self.jobs.iter().cloned().map(Value::String));
+                    } else {
+                        filled.push(self.filled_value(item)?);
+                    }
+                }
+                Value::Array(filled)
+            }
+            Value::Object(entries) => entries
+                .iter()
+                .map(|(key, value)| Ok((key.clone(), self.filled_value(value)?)))
+                .collect::<Result<_, String>>()?,
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        })
+    }
+
+    /// What a placeholder stands for.
+    fn named(&self, name: &str) -> Result<String, String> {
+        let recent = &self.results[self.older.min(self.results.len())..];
+        let missing = || format!("the script quotes {{{{{name}}}}}, and the conversation has no such thing");
+        match name.split_once(':') {
+            None if name == "task" => Ok(self.task.to_owned()),
+            None if name == "last_user" => Ok(self.last_user.to_owned()),
+            None if name == "results" => {
+                let texts: Vec<&str> = recent.iter().map(|result| result.text.as_str()).collect();
+                Ok(texts.join("\n\n"))
+            }
+            Some(("job", number)) => {
+                let index: usize = number.parse().map_err(|_| missing())?;
+                self.jobs.get(index).cloned().ok_or_else(missing)
+            }
+            Some(("result", which)) => {
+                let found = match which.parse::<usize>() {
+                    Ok(index) => recent.get(index),
+                    Err(_) => self.results.iter().rfind(|result| result.name == which),
+                };
+                found.map(|result| result.text.clone()).ok_or_else(missing)
+            }
+            None | Some(_) => Err(missing()),
+        }
+    }
+}
+
+/// What stands between two marks.
+fn between<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
+    let (_, after) = text.split_once(open)?;
+    after.rsplit_once(close).map(|(inner, _)| inner)
+}

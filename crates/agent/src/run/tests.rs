@@ -1,0 +1,339 @@
+//! Whole runs against fakes: what is told, recorded, repeated and ended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use legwork_common::contract;
+use legwork_common::lifecycle::State;
+use legwork_common::service::CallIndex;
+use legwork_common::service::MailId;
+use serde_json::Value;
+use serde_json::json;
+
+use super::*;
+use crate::message::AssistantMessage;
+use crate::message::ToolCall;
+use crate::testing::World;
+use crate::testing::team;
+use crate::testing::viewed;
+use crate::testing::world;
+
+fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
+    let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
+    Assignment { team: team.clone(), agent: agent.into(), opening, recorded }
+}
+
+/// A lone agent with the tools `think` and `shell`.
+fn lone() -> Arc<Team> {
+    let toolsets = json!([{"kind": {"type": "think"}}, {"kind": {"type": "shell", "env": {}}}]);
+    team(&[("a", &[], json!({"toolsets": toolsets}))])
+}
+
+/// An agent `a` that dispatches to `b`.
+fn dispatching() -> Arc<Team> {
+    let toolsets = json!([{"kind": {"type": "background_agents"}}]);
+    team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({"description": "helps"}))])
+}
+
+fn calls(name: &str, arguments: Value) -> Value {
+    json!({"tool_calls": [{"name": name, "arguments": arguments}]})
+}
+
+async fn go(world: &World, assignment: Assignment) -> Outcome {
+    run(assignment, world.ports.clone(), CancellationToken::new()).await
+}
+
+fn completed(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Completed { result, .. } => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The entries in short: `reply 1`, `result 1.0 text`, `told 2 ids`.
+fn entries(world: &World) -> Vec<String> {
+    let short = |entry: TurnEntry| match entry {
+        TurnEntry::Reply { turn, message } => format!("reply {turn} {}", message.text),
+        TurnEntry::Result { turn, index, text, .. } => format!("result {turn}.{index} {text}"),
+        TurnEntry::Told { turn, mail, .. } => {
+            let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
+            format!("told {turn} {}", ids.join(","))
+        }
+    };
+    world.journal.entries().into_iter().map(short).collect()
+}
+
+#[tokio::test]
+async fn tools_run_and_their_results_go_back() {
+    let world = world(&json!({"a": [
+        {"text": "hm", "tool_calls": [{"name": "think", "arguments": {"thought": "one"}}, {"name": "nope"}, {"name": "think", "arguments": "{broken"}, {"name": "think", "arguments": "[1]"}]},
+        {"text": "{{result:0}}", "input_tokens": 7},
+    ]}));
+    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    assert!(
+        matches!(&outcome, Outcome::Completed { usage, .. } if usage.turns == 2 && usage.input_tokens == 7)
+    );
+    assert_eq!(completed(outcome), "Thoughts:\none");
+    assert_eq!(world.journal.output(), "hm\n\nThoughts:\none");
+    let entries = entries(&world);
+    assert_eq!(entries[0], "reply 1 hm");
+    assert_eq!(entries[5], "reply 2 Thoughts:\none");
+    let mut results = entries[1..5].to_vec();
+    results.sort();
+    assert_eq!(results[0], "result 1.0 Thoughts:\none");
+    assert!(
+        results[1].starts_with("result 1.1 unknown tool `nope`. Available: think, shell,"),
+        "{results:?}"
+    );
+    assert!(results[2].starts_with("result 1.2 the arguments of think are not valid JSON"), "{results:?}");
+    assert_eq!(results[3], "result 1.3 the arguments of think are not a JSON object");
+}
+
+#[tokio::test]
+async fn the_first_messages_are_the_contracts() {
+    let toolsets = json!([{"kind": {"type": "think"}, "instruction": "think first"}]);
+    let team = team(&[
+        (
+            "a",
+            &["b"],
+            json!({"instruction": "be good", "toolsets": toolsets, "add_date": true, "add_environment_info": true}),
+        ),
+        ("b", &[], json!({"description": "helps"})),
+    ]);
+    let world = world(&json!({}));
+    let agent = team.agent("a").unwrap();
+    let toolbox = Toolbox::open(agent, &world.ports.environment, &world.ports.background);
+    let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
+    let messages = opening_messages(&team, agent, opening, &toolbox, &world.ports.environment);
+    let texts: Vec<(bool, String)> = messages
+        .into_iter()
+        .map(|message| match message {
+            Message::System { text } => (true, text),
+            Message::User { text } => (false, text),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(texts[0].1.contains("Name: b | Description: helps\n"), "{texts:?}");
+    assert_eq!(texts[1].1, "be good");
+    assert_eq!(texts[2].1, "think first");
+    assert!(texts[3].1.starts_with("Today's date: 2"), "{texts:?}");
+    assert!(texts[4].1.contains("Working directory: /\n"), "{texts:?}");
+    assert_eq!(texts[5].1, contract::assignment("count", Some("a number")));
+    assert_eq!(texts[6], (false, "Please proceed.".to_owned()));
+    assert_eq!(texts.iter().filter(|(system, _)| *system).count(), 6);
+}
+
+#[tokio::test]
+async fn a_dispatcher_waits_for_its_jobs_and_is_told_once() {
+    let world = world(&json!({"a": [
+        calls("run_background_agent", json!({"agent": "b", "task": "count"})),
+        {"text": "I wait."},
+        {"text": "Told: {{last_user}}"},
+    ]}));
+    let result = completed(go(&world, delegated(&dispatching(), "a", Vec::new())).await);
+    assert!(
+        result.starts_with("Told: Background agent tasks finished since your last turn:\n\nID: agent_task_")
+    );
+    assert!(result.contains("  Output:\nresult 0\n"), "{result}");
+    assert_eq!(world.service.told(), ["end-0"]);
+    assert_eq!(world.service.settled_calls(), 2);
+    assert_eq!(entries(&world)[3], "told 3 end-0");
+    let call = Some(CallIndex { turn: 1, index: 0 });
+    assert_eq!(world.service.requests()[0].call, call);
+}
+
+#[tokio::test]
+async fn an_end_seen_by_wait_is_not_announced() {
+    let world = world(&json!({"a": [
+        calls("run_background_agent", json!({"agent": "b", "task": "count", "expected_output": null})),
+        calls("wait_background_agents", json!({"task_ids": ["{{jobs}}"], "timeout": null})),
+        {"text": "done"},
+    ]}));
+    assert_eq!(completed(go(&world, delegated(&dispatching(), "a", Vec::new())).await), "done");
+    assert_eq!(world.service.told(), ["end-0"]);
+    assert!(!entries(&world).iter().any(|entry| entry.starts_with("told")), "{:?}", entries(&world));
+}
+
+#[tokio::test]
+async fn mail_is_recorded_before_the_call_that_sees_it_and_known_mail_is_dropped() {
+    let world = world(&json!({"a": [{"text": "{{last_user}}"}]}));
+    world.service.post_end("e", viewed(7, "b", State::Completed, "seven"));
+    world.service.post("m1", "first");
+    world.service.post("m0", "old");
+    let told = |ids: &[&str], text: &str| TurnEntry::Told {
+        turn: 1,
+        mail: ids.iter().map(|&id| MailId(id.into())).collect(),
+        text: text.into(),
+    };
+    let outcome = go(&world, delegated(&lone(), "a", vec![told(&["m0"], "old")])).await;
+    assert_eq!(completed(outcome), "first");
+    assert_eq!(entries(&world), ["told 1 e", "told 1 m1", "reply 1 first"]);
+    assert_eq!(world.service.told(), ["m0", "e", "m1"]);
+    assert_eq!(world.service.settled_calls(), 0, "an agent that dispatches nothing waits for nothing");
+}
+
+/// A recorded reply with these calls.
+fn reply(turn: u32, names: &[(&str, Value)]) -> TurnEntry {
+    let tool_calls = names.iter().map(|(name, arguments)| ToolCall {
+        id: (*name).into(),
+        name: (*name).into(),
+        arguments: arguments.to_string(),
+    });
+    let message = AssistantMessage { tool_calls: tool_calls.collect(), ..AssistantMessage::default() };
+    TurnEntry::Reply { turn, message }
+}
+
+#[tokio::test]
+async fn an_open_turn_is_taken_up() {
+    let toolsets = json!([{"kind": {"type": "think"}}, {"kind": {"type": "shell", "env": {}}}, {"kind": {"type": "background_agents"}}]);
+    let team = team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({}))]);
+    let world = world(&json!({"a": [{}, {}, {"text": "{{results}}"}]}));
+    let dispatch = json!({"agent": "b", "task": "again"});
+    let recorded = vec![
+        reply(1, &[("think", json!({"thought": "before"}))]),
+        TurnEntry::Result {
+            turn: 1,
+            index: 0,
+            call_id: "think".into(),
+            text: "Thoughts:\nbefore".into(),
+            is_error: false,
+            ended: Vec::new(),
+        },
+        reply(
+            2,
+            &[
+                ("shell", json!({"cmd": "exit 1"})),
+                ("run_background_agent", dispatch.clone()),
+                ("transfer_task", dispatch),
+                ("think", json!({"thought": "after"})),
+            ],
+        ),
+    ];
+    let text = completed(go(&world, delegated(&team, "a", recorded)).await);
+    let parts: Vec<&str> = text.split("\n\n").collect();
+    assert_eq!(parts[0], "This call was interrupted and its outcome is unknown. It was not repeated.");
+    assert!(parts[1].starts_with("Background agent task started with ID: "), "{parts:?}");
+    assert_eq!(parts[2], "result 1");
+    assert_eq!(parts[3], "Thoughts:\nbefore\nafter");
+    let calls: Vec<_> = world.service.requests().into_iter().map(|request| request.call).collect();
+    let at = |index| Some(CallIndex { turn: 2, index });
+    assert_eq!(calls, [at(1), at(2)], "the same places find the same children");
+    assert!(entries(&world)[0].starts_with("result 2.0 This call was interrupted"));
+}
+
+#[tokio::test]
+async fn a_run_that_was_done_when_it_crashed_asks_nothing() {
+    let world = world(&json!({}));
+    let message = AssistantMessage { text: "the end".into(), ..AssistantMessage::default() };
+    let recorded = vec![TurnEntry::Reply { turn: 1, message }];
+    assert_eq!(completed(go(&world, delegated(&lone(), "a", recorded)).await), "the end");
+    assert!(world.journal.entries().is_empty());
+}
+
+#[tokio::test]
+async fn iterations_run_out() {
+    let toolsets = json!([{"kind": {"type": "think"}}]);
+    let team = team(&[("a", &[], json!({"toolsets": toolsets, "max_iterations": 2}))]);
+    let think = calls("think", json!({"thought": "more"}));
+    let world = world(&json!({"a": [think, think, think]}));
+    match go(&world, delegated(&team, "a", Vec::new())).await {
+        Outcome::Failed { cause, message, usage } => {
+            assert_eq!(cause, Cause::MaxIterations);
+            assert_eq!(message, "the agent used up its 2 iterations (max_iterations)");
+            assert_eq!(usage.turns, 2);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lost_lease_ends_the_run() {
+    let world = world(&json!({"a": [{"text": "x"}]}));
+    world.journal.lost.store(true, Ordering::Relaxed);
+    assert_eq!(go(&world, delegated(&lone(), "a", Vec::new())).await, Outcome::Lost);
+}
+
+#[tokio::test]
+async fn a_refused_model_call_fails_the_run() {
+    let world = world(&json!({"a": []}));
+    match go(&world, delegated(&lone(), "a", Vec::new())).await {
+        Outcome::Failed { cause: Cause::ProviderError, message, .. } => {
+            assert!(message.contains("turn 1 needs one more"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn cancelled_in_the_middle_of_a_model_call() {
+    let world = world(&json!({"a": [{"text": "some words and no end", "chunk_delay_ms": 20}]}));
+    let cancel = CancellationToken::new();
+    let running = run(delegated(&lone(), "a", Vec::new()), world.ports.clone(), cancel.clone());
+    let stopping = async {
+        world.journal.saw_output("some ").await;
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(running, stopping);
+    assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
+    assert!(world.journal.output().starts_with("some "));
+    assert!(world.journal.entries().is_empty());
+}
+
+#[tokio::test]
+async fn cancelled_in_the_middle_of_a_tool_call() {
+    let world = world(&json!({"a": [calls("shell", json!({"cmd": "sleep 100 & sleep 100"}))]}));
+    let cancel = CancellationToken::new();
+    let running = run(delegated(&lone(), "a", Vec::new()), world.ports.clone(), cancel.clone());
+    let stopping = async {
+        world.journal.saw(|event| matches!(event, RunEvent::ToolStarted { .. })).await;
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(running, stopping);
+    assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
+    assert_eq!(entries(&world), ["reply 1 "]);
+}
+
+#[tokio::test]
+async fn denied_tools_and_missing_toolsets() {
+    let toolsets = json!([
+        {"kind": {"type": "think"}, "tools": ["nothing"]},
+        {"kind": {"type": "shell", "env": {"A": "${NOT_THERE}"}}},
+        {"kind": {"type": "unsupported", "kind": "teleport"}},
+        {"kind": {"type": "todo", "shared": false}},
+    ]);
+    let mut parts = serde_json::to_value(&*team(&[("a", &[], json!({"toolsets": toolsets}))])).unwrap();
+    parts["permissions"]["deny"] = json!(["list_*"]);
+    let team: Arc<Team> = Arc::new(serde_json::from_value(parts).unwrap());
+    let world = world(&json!({"a": [
+        {"tool_calls": [{"name": "list_todos"}, {"name": "think", "arguments": {"thought": "x"}}]},
+        {"text": "{{results}}"},
+    ]}));
+    assert_eq!(
+        completed(go(&world, delegated(&team, "a", Vec::new())).await),
+        "Tool 'list_todos' is denied by permissions configuration.\n\n\
+         unknown tool `think`. Available: create_todo, create_todos, update_todos, list_todos"
+    );
+    let warnings: Vec<String> = world
+        .journal
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            RunEvent::Warning(text) => Some(text),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "toolset shell failed: environment variable NOT_THERE is not set",
+            "toolset teleport failed: unknown toolset type: teleport",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_there_is_rejected() {
+    let world = world(&json!({}));
+    let outcome = go(&world, delegated(&lone(), "x", Vec::new())).await;
+    assert!(matches!(outcome, Outcome::Failed { cause: Cause::Rejected, .. }), "{outcome:?}");
+}

@@ -1,0 +1,211 @@
+//! Background agents and a mailbox in memory. A job ends as soon as somebody waits for it.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::Job;
+use legwork_common::job::Usage;
+use legwork_common::lifecycle::State;
+use legwork_common::service::BackgroundAgents;
+use legwork_common::service::JobList;
+use legwork_common::service::JobView;
+use legwork_common::service::Mail;
+use legwork_common::service::MailContent;
+use legwork_common::service::MailId;
+use legwork_common::service::Mailbox;
+use legwork_common::service::OutputSlice;
+use legwork_common::service::RunRequest;
+use legwork_common::service::SendRequest;
+use legwork_common::service::ServiceError;
+use legwork_common::service::StopReply;
+use legwork_common::service::WaitItem;
+use legwork_common::service::WaitRequest;
+
+/// The id of the n-th job.
+pub(crate) fn job_id(number: usize) -> JobId {
+    format!("agent_task_{number:08x}-1111-4111-8111-11111111abcd").parse().unwrap()
+}
+
+/// A job as `view` shows it.
+pub(crate) fn viewed(number: usize, agent: &str, status: State, result: &str) -> JobView {
+    let session: SessionId = "00000000-0000-4000-8000-00000000abcd".parse().unwrap();
+    let job = Job {
+        id: job_id(number),
+        session,
+        parent: None,
+        depth: 0,
+        queue: "default".into(),
+        agent: agent.into(),
+        task: "t".into(),
+        status,
+        cause: None,
+        error: (status == State::Failed).then(|| result.to_owned()),
+        attempt: 1,
+        worker: None,
+        key: None,
+        retry_of: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        started_at: None,
+        finished_at: None,
+        runtime_ms: 2000,
+        output_bytes: 0,
+        result: (status == State::Completed).then(|| result.to_owned()),
+        usage: Usage::default(),
+    };
+    JobView {
+        job,
+        output: OutputSlice::default(),
+        truncated: false,
+        queued: None,
+        starts_at: None,
+        since: None,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    requests: Vec<RunRequest>,
+    jobs: Vec<JobView>,
+    mail: Vec<Mail>,
+    told: Vec<MailId>,
+    sent: Vec<SendRequest>,
+    settled: usize,
+    waits: Vec<WaitRequest>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct FakeService(Mutex<Inner>);
+
+impl FakeService {
+    pub(crate) fn requests(&self) -> Vec<RunRequest> {
+        self.0.lock().unwrap().requests.clone()
+    }
+
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.0.lock().unwrap().told.iter().map(|id| id.0.clone()).collect()
+    }
+
+    pub(crate) fn sent(&self) -> Vec<SendRequest> {
+        self.0.lock().unwrap().sent.clone()
+    }
+
+    pub(crate) fn waits(&self) -> Vec<WaitRequest> {
+        self.0.lock().unwrap().waits.clone()
+    }
+
+    pub(crate) fn settled_calls(&self) -> usize {
+        self.0.lock().unwrap().settled
+    }
+
+    /// Puts a message into the mailbox.
+    pub(crate) fn post(&self, id: &str, text: &str) {
+        let content = MailContent::Message(text.into());
+        self.0.lock().unwrap().mail.push(Mail { id: MailId(id.into()), content });
+    }
+
+    /// Puts the end of a job into the mailbox.
+    pub(crate) fn post_end(&self, id: &str, view: JobView) {
+        let content = MailContent::Ended(Box::new(view));
+        self.0.lock().unwrap().mail.push(Mail { id: MailId(id.into()), content });
+    }
+
+    /// Makes a job that the caller has.
+    pub(crate) fn have(&self, view: JobView) {
+        self.0.lock().unwrap().jobs.push(view);
+    }
+}
+
+impl Inner {
+    /// All jobs end now, with mail.
+    fn end_all(&mut self) {
+        for (number, job) in self.jobs.iter_mut().enumerate() {
+            if !job.job.status.is_terminal() {
+                *job = viewed(number, &job.job.agent, State::Completed, &format!("result {number}"));
+                let content = MailContent::Ended(Box::new(job.clone()));
+                self.mail.push(Mail { id: MailId(format!("end-{number}")), content });
+            }
+        }
+    }
+
+    fn find(&self, id: JobId) -> Result<JobView, ServiceError> {
+        let found = self.jobs.iter().find(|view| view.job.id == id).cloned();
+        found.ok_or_else(|| ServiceError::NotFound(id.to_string()))
+    }
+}
+
+#[async_trait]
+impl BackgroundAgents for FakeService {
+    async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        if let Some(number) = inner.requests.iter().position(|known| known.call == request.call) {
+            return Ok(job_id(number));
+        }
+        let number = inner.jobs.len();
+        inner.jobs.push(viewed(number, &request.agent, State::Running, ""));
+        inner.requests.push(request);
+        Ok(job_id(number))
+    }
+
+    async fn list(&self) -> Result<JobList, ServiceError> {
+        let jobs = self.0.lock().unwrap().jobs.iter().map(|view| view.job.clone()).collect();
+        Ok(JobList { jobs, ..JobList::default() })
+    }
+
+    async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
+        let view = self.0.lock().unwrap().find(id)?;
+        Ok(JobView { since, ..view })
+    }
+
+    async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
+        let view = self.0.lock().unwrap().find(id)?;
+        if view.job.status.is_terminal() {
+            return Ok(StopReply::AlreadyEnded(view.job.status));
+        }
+        Ok(StopReply::Stopping)
+    }
+
+    async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        inner.end_all();
+        inner.waits.push(request.clone());
+        let item = |id: String| match id.parse().ok().and_then(|id| inner.find(id).ok()) {
+            Some(view) => WaitItem::Found(Box::new(view)),
+            None => WaitItem::NotFound(id),
+        };
+        Ok(request.ids.into_iter().map(item).collect())
+    }
+
+    async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        let status = inner.find(request.id)?.job.status;
+        if status.is_terminal() {
+            return Err(ServiceError::NotRunning { id: request.id, status });
+        }
+        inner.sent.push(request);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Mailbox for FakeService {
+    async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
+        Ok(self.0.lock().unwrap().mail.clone())
+    }
+
+    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        inner.told.extend_from_slice(mail);
+        inner.mail.retain(|piece| !mail.contains(&piece.id));
+        Ok(())
+    }
+
+    async fn settled(&self) -> Result<(), ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        inner.settled += 1;
+        inner.end_all();
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! The toolsets of one run, and the tools in them.
+//!
+//! A toolset that cannot start, or that is not there, is a warning: the agent runs without it.
+
+mod background;
+mod filesystem;
+mod process;
+mod schema;
+mod shell;
+mod think;
+mod todo;
+mod transfer;
+
+use std::sync::Arc;
+
+use legwork_common::service::BackgroundAgents;
+use legwork_common::team::Agent;
+use legwork_common::team::Toolset;
+use legwork_common::team::ToolsetKind;
+
+use self::process::Nursery;
+use crate::environment::Environment;
+use crate::tool::Tool;
+use crate::tool::ToolSpec;
+
+/// The most bytes of a tool's result that a model is given.
+const RESULT_BYTES: usize = 30_000;
+
+/// What one toolset brings.
+#[derive(Debug, Default)]
+pub(crate) struct Kit {
+    pub(crate) tools: Vec<Arc<dyn Tool>>,
+    /// What the model is told about them, where the file says nothing.
+    pub(crate) instruction: Option<String>,
+}
+
+/// The tools of one run.
+///
+/// Dropping it tells the processes of its tools to end; [`close`](Self::close) also waits for that.
+#[derive(Debug)]
+pub struct Toolbox {
+    tools: Vec<Arc<dyn Tool>>,
+    instructions: Vec<String>,
+    nursery: Nursery,
+    warnings: Vec<String>,
+}
+
+impl Toolbox {
+    /// Opens the toolsets of `agent`, and `transfer_task` where it has sub-agents.
+    pub fn open(
+        agent: &Agent,
+        environment: &Arc<Environment>,
+        background: &Arc<dyn BackgroundAgents>,
+    ) -> Self {
+        let mut toolbox = Self {
+            tools: Vec::new(),
+            instructions: Vec::new(),
+            nursery: Nursery::new(Arc::clone(&environment.guard)),
+            warnings: Vec::new(),
+        };
+        if !agent.sub_agents.is_empty() {
+            let transfer = transfer::TransferTask::new(agent, background.clone());
+            toolbox.add_tool(Arc::new(transfer), "sub_agents");
+        }
+        for toolset in &agent.toolsets {
+            match toolbox.kit(agent, toolset, environment, background) {
+                Ok(kit) => toolbox.add(kit, toolset),
+                Err(reason) => toolbox.warnings.push(reason),
+            }
+        }
+        toolbox
+    }
+
+    fn add(&mut self, kit: Kit, toolset: &Toolset) {
+        for tool in kit.tools {
+            let name = &tool.spec().name;
+            if toolset.tools.is_empty() || toolset.tools.contains(name) {
+                self.add_tool(tool, type_name(&toolset.kind));
+            }
+        }
+        self.instructions.extend(toolset.instruction.clone().or(kit.instruction));
+    }
+
+    fn add_tool(&mut self, tool: Arc<dyn Tool>, origin: &str) {
+        let name = &tool.spec().name;
+        if self.get(name).is_some() {
+            self.warnings.push(format!("tool {name} of {origin} left out: another tool has its name"));
+        } else {
+            self.tools.push(tool);
+        }
+    }
+
+    /// The tool of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
+        self.tools.iter().find(|tool| tool.spec().name == name)
+    }
+
+    /// What the model is told of each tool.
+    pub fn specs(&self) -> Vec<ToolSpec> {
+        self.tools.iter().map(|tool| tool.spec().clone()).collect()
+    }
+
+    /// What the model is told about the toolsets.
+    pub fn instructions(&self) -> &[String] {
+        &self.instructions
+    }
+
+    /// What the agent does without, and why.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Ends what the tools started, and returns when it is gone: at most about two seconds.
+    pub async fn close(&self) {
+        self.nursery.close().await;
+    }
+
+    /// Opens one toolset, or says why not.
+    fn kit(
+        &self,
+        agent: &Agent,
+        toolset: &Toolset,
+        environment: &Arc<Environment>,
+        background: &Arc<dyn BackgroundAgents>,
+    ) -> Result<Kit, String> {
+        match &toolset.kind {
+            ToolsetKind::Think => Ok(think::kit()),
+            ToolsetKind::Todo { .. } => Ok(todo::kit()),
+            ToolsetKind::Filesystem { ignore_vcs, post_edit } => {
+                Ok(filesystem::kit(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
+            }
+            ToolsetKind::Shell { env } => shell::kit(environment.clone(), env, self.nursery.clone())
+                .map_err(|missing| format!("toolset shell failed: {missing}")),
+            ToolsetKind::BackgroundAgents => Ok(background::kit(agent, background.clone())),
+            ToolsetKind::Unsupported { kind } => {
+                Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
+            }
+            ToolsetKind::Mcp(_)
+            | ToolsetKind::Fetch { .. }
+            | ToolsetKind::Memory { .. }
+            | ToolsetKind::Script { .. }
+            | ToolsetKind::Api(_)
+            | ToolsetKind::Openapi { .. }
+            | ToolsetKind::A2a { .. }
+            | ToolsetKind::Lsp { .. }
+            | ToolsetKind::Tasks { .. }
+            | ToolsetKind::UserPrompt
+            | ToolsetKind::ModelPicker { .. } => {
+                let name = type_name(&toolset.kind);
+                Err(format!("toolset {name} is not supported here: the agent runs without it"))
+            }
+        }
+    }
+}
+
+impl Drop for Toolbox {
+    fn drop(&mut self) {
+        self.nursery.abandon();
+    }
+}
+
+/// The word for a toolset in the file.
+fn type_name(kind: &ToolsetKind) -> &str {
+    match kind {
+        ToolsetKind::Think => "think",
+        ToolsetKind::Todo { .. } => "todo",
+        ToolsetKind::Shell { .. } => "shell",
+        ToolsetKind::Filesystem { .. } => "filesystem",
+        ToolsetKind::Mcp(_) => "mcp",
+        ToolsetKind::BackgroundAgents => "background_agents",
+        ToolsetKind::Fetch { .. } => "fetch",
+        ToolsetKind::Memory { .. } => "memory",
+        ToolsetKind::Script { .. } => "script",
+        ToolsetKind::Api(_) => "api",
+        ToolsetKind::Openapi { .. } => "openapi",
+        ToolsetKind::A2a { .. } => "a2a",
+        ToolsetKind::Lsp { .. } => "lsp",
+        ToolsetKind::Tasks { .. } => "tasks",
+        ToolsetKind::UserPrompt => "user_prompt",
+        ToolsetKind::ModelPicker { .. } => "model_picker",
+        ToolsetKind::Unsupported { kind } => kind,
+    }
+}
+
+/// `text`, cut to what a model is given at once.
+pub(crate) fn limited(mut text: String) -> String {
+    if text.len() > RESULT_BYTES {
+        text.truncate(boundary(&text, RESULT_BYTES));
+        text.push_str("\n\n[Output truncated: exceeded 30,000 character limit]");
+    }
+    text
+}
+
+/// The last place at or before `at` where `text` can be cut.
+pub(crate) fn boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&place| text.is_char_boundary(place)).unwrap_or(0)
+}

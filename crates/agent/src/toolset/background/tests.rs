@@ -1,0 +1,161 @@
+//! The texts of the background tools, and the order of their checks.
+
+use legwork_common::lifecycle::State;
+use serde_json::json;
+
+use super::*;
+use crate::testing;
+use crate::testing::FakeService;
+use crate::testing::job_id;
+use crate::testing::team;
+use crate::testing::viewed;
+
+fn tools(sub_agents: &[&str]) -> (Arc<FakeService>, Vec<Arc<dyn Tool>>) {
+    let others = sub_agents.iter().map(|&name| (name, &[][..], json!({})));
+    let agents: Vec<_> = [("me", sub_agents, json!({}))].into_iter().chain(others).collect();
+    let team = team(&agents);
+    let service = Arc::new(FakeService::default());
+    let kit = kit(team.agent("me").unwrap(), service.clone());
+    (service, kit.tools)
+}
+
+async fn call(tools: &[Arc<dyn Tool>], name: &str, arguments: Value) -> ToolOutcome {
+    let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
+    testing::call(tool, arguments).await
+}
+
+#[tokio::test]
+async fn a_run_is_checked_in_order() {
+    let (_, with) = tools(&["b", "c"]);
+    let (_, without) = tools(&[]);
+    let table = [
+        (&with, json!({}), "agent name must not be empty"),
+        (&with, json!({"agent": " ", "task": ""}), "agent name must not be empty"),
+        (&with, json!({"agent": "x"}), "task must not be empty"),
+        (
+            &with,
+            json!({"agent": "x", "task": "t"}),
+            "agent \"x\" is not in the sub-agents list. Available: b, c",
+        ),
+        (
+            &without,
+            json!({"agent": "x", "task": "t"}),
+            "agent \"x\" is not in the sub-agents list. This agent has no sub-agents configured.",
+        ),
+    ];
+    for (tools, arguments, expected) in table {
+        assert_eq!(call(tools, "run_background_agent", arguments).await, ToolOutcome::error(expected));
+    }
+    assert_eq!(
+        call(&with, "run_background_agent", json!({"agent": "c", "task": "count"})).await,
+        ToolOutcome::ok(format!(
+            "Background agent task started with ID: {}\nAgent: c\nTask: count",
+            job_id(0)
+        ))
+    );
+}
+
+#[tokio::test]
+async fn unknown_and_ended_jobs() {
+    let (service, tools) = tools(&["b"]);
+    service.have(viewed(0, "b", State::Completed, "forty-two"));
+    let done = job_id(0);
+    for name in ["view_background_agent", "stop_background_agent"] {
+        for wrong in ["nonsense".to_owned(), job_id(9).to_string()] {
+            let outcome = call(&tools, name, json!({"task_id": wrong})).await;
+            assert_eq!(outcome, ToolOutcome::error(format!("task not found: {wrong}")), "{name}");
+        }
+    }
+    let stopped = call(&tools, "stop_background_agent", json!({"task_id": done.to_string()})).await;
+    assert_eq!(stopped.text, format!("task {done} is not running (status: completed)"));
+    assert_eq!((stopped.is_error, stopped.ended), (true, vec![done]));
+    let sent = json!({"task_id": done.to_string(), "message": "hello"});
+    let sent = call(&tools, "send_background_agent", sent).await;
+    assert_eq!(sent, ToolOutcome::error(format!("task {done} is not running (status: completed)")));
+}
+
+#[tokio::test]
+async fn views_lists_stops_and_messages() {
+    let (service, tools) = tools(&["b"]);
+    assert_eq!(
+        call(&tools, "list_background_agents", json!({})).await.text,
+        "Background Agent Tasks:\n\nNo background agent tasks found.\n"
+    );
+    service.have(viewed(0, "b", State::Completed, "forty-two"));
+    service.have(viewed(1, "b", State::Running, ""));
+    let (done, live) = (job_id(0), job_id(1));
+    let listed = call(&tools, "list_background_agents", json!({})).await.text;
+    assert!(listed.contains(&format!("ID: {done}\n  Agent:   b\n  Status:  completed\n")), "{listed}");
+    let view = call(&tools, "view_background_agent", json!({"task_id": done.to_string()})).await;
+    assert!(view.text.ends_with("\n\n--- Output ---\nforty-two"), "{view:?}");
+    assert_eq!(view.ended, [done]);
+    let view = call(&tools, "view_background_agent", json!({"task_id": live.to_string()})).await;
+    assert!(view.text.ends_with("<no output yet — still running>"), "{view:?}");
+    assert!(view.ended.is_empty());
+    let message = json!({"task_id": live.to_string(), "message": "faster"});
+    assert_eq!(
+        call(&tools, "send_background_agent", message).await,
+        ToolOutcome::ok(format!("Message sent to background agent task {live}."))
+    );
+    assert_eq!(service.sent()[0].message, "faster");
+    let stopped = call(&tools, "stop_background_agent", json!({"task_id": live.to_string()})).await;
+    assert_eq!(stopped.text, format!("Background agent task {live} stopped."));
+    assert_eq!((stopped.is_error, stopped.ended), (false, vec![live]));
+}
+
+#[tokio::test]
+async fn waits_have_bounds_and_an_ordered_answer() {
+    let (service, tools) = tools(&["b"]);
+    service.have(viewed(0, "b", State::Running, ""));
+    let id = job_id(0).to_string();
+    let waited = call(&tools, "wait_background_agents", json!({"task_ids": ["x", id], "mode": "any"})).await;
+    assert_eq!(
+        waited.text,
+        format!(
+            r#"[{{"id":"x","status":"not_found","output":"task not found: x","output_offset":0}},{{"id":"{id}","status":"completed","output":"result 0","output_offset":0}}]"#
+        )
+    );
+    assert_eq!(waited.ended, [job_id(0)]);
+    for (timeout, seconds) in [(json!(1.5), 1.5), (json!(-3), 0.0), (json!(99999), 3600.0)] {
+        call(&tools, "wait_background_agents", json!({"task_ids": [id], "timeout": timeout})).await;
+        let last = service.waits().pop().unwrap();
+        assert_eq!(last.timeout.map(|timeout| timeout.as_secs_f64()), Some(seconds));
+    }
+    let first = &service.waits()[0];
+    assert_eq!((first.mode, first.timeout), (WaitMode::Any, Some(Duration::from_secs(300))));
+    assert!(call(&tools, "wait_background_agents", json!({"task_ids": []})).await.is_error);
+}
+
+#[tokio::test]
+async fn transfer_checks_dispatches_and_waits() {
+    let team = team(&[("me", &["b"], json!({})), ("b", &[], json!({}))]);
+    let service = Arc::new(FakeService::default());
+    let transfer = crate::toolset::transfer::TransferTask::new(team.agent("me").unwrap(), service.clone());
+    let transfer: Arc<dyn Tool> = Arc::new(transfer);
+    let wrong = testing::call(&transfer, json!({"agent": "z", "task": "t"})).await;
+    assert_eq!(
+        wrong,
+        ToolOutcome::error(
+            "Agent me cannot transfer task to z: target agent not in sub-agents list. Available agent IDs are: b"
+        )
+    );
+    let done = testing::call(&transfer, json!({"agent": "b", "task": "t", "expected_output": "n"})).await;
+    assert_eq!((done.text.as_str(), done.is_error, done.ended), ("result 0", false, vec![job_id(0)]));
+    assert_eq!(service.waits()[0].timeout, None);
+    assert_eq!(service.requests()[0].expected_output.as_deref(), Some("n"));
+}
+
+#[test]
+fn every_property_is_described_and_no_other_is_taken() {
+    let (_, tools) = tools(&["b"]);
+    for tool in tools {
+        let spec = tool.spec();
+        assert_eq!(spec.parameters["additionalProperties"], json!(false), "{}", spec.name);
+        for (name, property) in spec.parameters["properties"].as_object().unwrap() {
+            assert!(property["description"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
+        }
+        let reads = ["list_background_agents", "view_background_agent", "wait_background_agents"];
+        assert_eq!(spec.read_only, reads.contains(&spec.name.as_str()), "{}", spec.name);
+        assert_eq!(spec.interrupted, crate::tool::Interrupted::RunAgain);
+    }
+}

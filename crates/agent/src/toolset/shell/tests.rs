@@ -1,0 +1,202 @@
+//! Real commands: texts, ends, and what is left of them.
+
+use std::fs;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::environment::ProcessGuard;
+use crate::testing;
+
+/// Remembers the groups.
+#[derive(Debug, Default)]
+struct Groups {
+    started: Mutex<Vec<u32>>,
+    ended: Mutex<Vec<u32>>,
+}
+
+impl ProcessGuard for Groups {
+    fn started(&self, group: u32) {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+    }
+
+    fn ended(&self, group: u32) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+    }
+}
+
+struct Fixture {
+    folder: TempDir,
+    groups: Arc<Groups>,
+    nursery: Nursery,
+    tools: Vec<Arc<dyn Tool>>,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let groups = Arc::new(Groups::default());
+    let mut environment = testing::environment(folder.path());
+    environment.guard = groups.clone();
+    let nursery = Nursery::new(groups.clone());
+    let variables = TextMap::from([("ADDED".to_owned(), "${PATH}!".to_owned())]);
+    let tools = kit(Arc::new(environment), &variables, nursery.clone()).unwrap().tools;
+    Fixture { folder, groups, nursery, tools }
+}
+
+impl Fixture {
+    async fn call(&self, name: &str, arguments: Value) -> ToolOutcome {
+        let tool = self.tools.iter().find(|tool| tool.spec().name == name).unwrap();
+        testing::call(tool, arguments).await
+    }
+
+    async fn shell(&self, cmd: &str) -> String {
+        self.call("shell", json!({"cmd": cmd})).await.text
+    }
+
+    /// Living processes of the groups that were started. A dead one that nobody waited for does not count.
+    fn alive(&self) -> Vec<String> {
+        let groups = self.groups.started.lock().unwrap().clone();
+        let stat =
+            |entry: std::io::Result<fs::DirEntry>| fs::read_to_string(entry.ok()?.path().join("stat")).ok();
+        fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(stat)
+            .filter(|stat| {
+                let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+                let fields: Vec<&str> = after.split_whitespace().collect();
+                let group = fields.get(2).and_then(|group| group.parse().ok());
+                fields.first() != Some(&"Z") && group.is_some_and(|group| groups.contains(&group))
+            })
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn texts_of_the_foreground() {
+    let fixture = fixture();
+    let table = [
+        ("echo out; echo err >&2", "out\nerr\n"),
+        ("true", "<no output>"),
+        ("echo bad; exit 3", "Error executing command: exit status 3\nOutput: bad\n"),
+        ("kill -9 $$", "Error executing command: signal 9\nOutput: "),
+        ("echo $ADDED", "/usr/bin:/bin!\n"),
+        ("cat", "<no output>"),
+    ];
+    for (cmd, expected) in table {
+        assert_eq!(fixture.shell(cmd).await, expected, "{cmd}");
+    }
+    assert_eq!(fixture.call("shell", json!({"cmd": " "})).await, ToolOutcome::error("Error: empty command"));
+    fs::create_dir(fixture.folder.path().join("below")).unwrap();
+    let here = fixture.call("shell", json!({"cmd": "basename $PWD", "cwd": "below"})).await;
+    assert_eq!(here.text, "below\n");
+    let nowhere = fixture.call("shell", json!({"cmd": "true", "cwd": "nowhere"})).await;
+    assert!(nowhere.is_error && nowhere.text.starts_with("Error starting command: "), "{nowhere:?}");
+    let long = fixture.shell("head -c 40000 /dev/zero | tr '\\0' x").await;
+    assert!(long.ends_with("xx\n\n[Output truncated: exceeded 30,000 character limit]"));
+    fixture.nursery.close().await;
+    assert_eq!(*fixture.groups.started.lock().unwrap(), *fixture.groups.ended.lock().unwrap());
+}
+
+#[tokio::test]
+async fn a_timeout_ends_the_whole_group() {
+    let fixture = fixture();
+    let cmd = "echo begun; sleep 100 & sleep 100";
+    let outcome = fixture.call("shell", json!({"cmd": cmd, "timeout": 0.3})).await;
+    assert_eq!(outcome, ToolOutcome::ok("Command timed out after 0.3s\nOutput: begun\n"));
+    assert_eq!(fixture.alive(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_group_that_ignores_sigterm_is_killed() {
+    let fixture = fixture();
+    let begun = Instant::now();
+    let cmd = "trap '' TERM; echo deaf; sleep 100 & sleep 100; sleep 100";
+    let outcome = fixture.call("shell", json!({"cmd": cmd, "timeout": 0.2})).await;
+    assert_eq!(outcome.text, "Command timed out after 0.2s\nOutput: deaf\n");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(fixture.alive(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_nothing() {
+    let fixture = fixture();
+    let cancel = CancellationToken::new();
+    let ready = fixture.folder.path().join("ready");
+    let cmd = "sleep 100 & sleep 100 & touch ready; wait";
+    let call = cancel.run_until_cancelled(fixture.call("shell", json!({"cmd": cmd})));
+    let dropping = async {
+        while !ready.exists() {
+            tokio::task::yield_now().await;
+        }
+        assert!(fixture.alive().len() >= 3, "{:?}", fixture.alive());
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(call, dropping);
+    assert_eq!(outcome, None);
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_in_the_background_ends_with_the_run() {
+    let fixture = fixture();
+    assert_eq!(fixture.shell("sleep 100 > /dev/null 2>&1 & echo left").await, "left\n");
+    assert_eq!(fixture.shell("sleep 100 & echo holds the output").await, "holds the output\n");
+    assert_eq!(fixture.alive().len(), 2, "{:?}", fixture.alive());
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn background_jobs() {
+    let fixture = fixture();
+    assert_eq!(
+        fixture.call("list_background_jobs", json!({})).await.text,
+        "Background Jobs:\n\nNo background jobs found.\n"
+    );
+    let started = fixture.call("run_background_job", json!({"cmd": "echo up; sleep 100"})).await.text;
+    let id =
+        started.strip_prefix("Background job started with ID: ").unwrap().lines().next().unwrap().to_owned();
+    let folder = fixture.folder.path().display();
+    assert_eq!(
+        started,
+        format!(
+            "Background job started with ID: {id}\nCommand: echo up; sleep 100\nWorking directory: {folder}/"
+        )
+    );
+    let viewed = loop {
+        let viewed = fixture.call("view_background_job", json!({"job_id": id})).await.text;
+        if viewed.ends_with("up\n") {
+            break viewed;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(
+        viewed.starts_with(&format!("Job ID: {id}\nCommand: echo up; sleep 100\nStatus: running\nRuntime: ")),
+        "{viewed}"
+    );
+    let stopped = fixture.call("stop_background_job", json!({"job_id": id})).await;
+    assert_eq!(stopped, ToolOutcome::ok(format!("Job {id} stopped successfully")));
+    assert_eq!(fixture.alive(), Vec::<String>::new());
+    let again = fixture.call("stop_background_job", json!({"job_id": id})).await;
+    assert_eq!(again, ToolOutcome::error(format!("Job {id} is not running (current status: stopped)")));
+    let listed = fixture.call("list_background_jobs", json!({})).await.text;
+    assert!(listed.contains("  Status: stopped\n"), "{listed}");
+    for name in ["view_background_job", "stop_background_job"] {
+        let unknown = fixture.call(name, json!({"job_id": "job_0_0"})).await;
+        assert_eq!(unknown, ToolOutcome::error("Job not found: job_0_0"));
+    }
+}
+
+#[tokio::test]
+async fn background_jobs_end_with_the_run() {
+    let fixture = fixture();
+    fixture.call("run_background_job", json!({"cmd": "sleep 100 & sleep 100; true"})).await;
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), Vec::<String>::new());
+    assert_eq!(*fixture.groups.started.lock().unwrap(), *fixture.groups.ended.lock().unwrap());
+}

@@ -1,0 +1,216 @@
+//! What a run does next, decided from what is recorded. Pure: no time, no input, no output.
+//!
+//! ```text
+//! opening ─► told* ─► reply ─┬─ tool calls ─► a result for each ─► told* ─► reply …
+//!                            └─ none ─► mail? ─ yes ─► told ─► reply …
+//!                                           └─ no ──► done
+//! ```
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+
+use legwork_common::contract;
+use legwork_common::id::JobId;
+use legwork_common::job::Usage;
+use legwork_common::service::CallIndex;
+use legwork_common::service::Mail;
+use legwork_common::service::MailContent;
+use legwork_common::service::MailId;
+
+use crate::journal::TurnEntry;
+use crate::message::AssistantMessage;
+use crate::message::Message;
+use crate::message::ToolCall;
+use crate::message::ToolResult;
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The model is asked; its reply begins this turn.
+    Ask {
+        /// The turn, counted from 1.
+        turn: u32,
+    },
+    /// These calls of the last reply have no result yet.
+    Work {
+        /// In the reply's order.
+        open: Vec<(CallIndex, ToolCall)>,
+    },
+    /// The last reply asks for nothing: its text is the result, if no mail waits.
+    Rest {
+        /// The last message of the agent.
+        result: String,
+    },
+    /// The model would be asked, and may not be asked again.
+    Exhausted {
+        /// How many calls it had.
+        turns: u32,
+    },
+}
+
+/// A run so far: the opening messages, and what was recorded since.
+#[derive(Debug, Clone, Default)]
+pub struct Transcript {
+    messages: Vec<Message>,
+    turn: u32,
+    /// The calls of the last reply, and where their results go.
+    calls: Vec<ToolCall>,
+    results: BTreeMap<u32, ToolResult>,
+    /// Whether something was said to the model since its last reply.
+    spoken: bool,
+    /// Whether any reply had text.
+    wrote: bool,
+    last_text: String,
+    told: HashSet<MailId>,
+    ended: HashSet<JobId>,
+    usage: Usage,
+}
+
+impl Transcript {
+    /// A run that begins with `opening` and has done what `recorded` says.
+    pub fn new(opening: Vec<Message>, recorded: &[TurnEntry]) -> Self {
+        let mut transcript = Self { messages: opening, spoken: true, ..Self::default() };
+        for entry in recorded {
+            transcript.apply(entry);
+        }
+        transcript
+    }
+
+    /// Takes in one entry. A second result for the same call changes nothing.
+    pub fn apply(&mut self, entry: &TurnEntry) {
+        match entry {
+            TurnEntry::Reply { turn, message } => self.reply(*turn, message),
+            TurnEntry::Result { turn, index, call_id, text, is_error, ended } => {
+                self.ended.extend(ended);
+                if *turn == self.turn {
+                    self.result(*index, call_id, text, *is_error);
+                }
+            }
+            TurnEntry::Told { mail, text, .. } => {
+                self.told.extend(mail.iter().cloned());
+                self.messages.push(Message::user(text));
+                self.spoken = true;
+            }
+        }
+    }
+
+    fn reply(&mut self, turn: u32, message: &AssistantMessage) {
+        self.turn = turn;
+        self.usage.add(message.usage);
+        self.wrote |= !message.text.is_empty();
+        self.last_text.clone_from(&message.text);
+        self.calls.clone_from(&message.tool_calls);
+        self.results.clear();
+        self.spoken = false;
+        self.messages.push(Message::Assistant(message.clone()));
+    }
+
+    fn result(&mut self, index: u32, call_id: &str, text: &str, is_error: bool) {
+        let Some(call) = self.calls.get(index as usize) else { return };
+        self.results.entry(index).or_insert_with(|| ToolResult {
+            call_id: call_id.to_owned(),
+            name: call.name.clone(),
+            text: text.to_owned(),
+            is_error,
+        });
+        if self.results.len() == self.calls.len() {
+            let results = std::mem::take(&mut self.results);
+            self.messages.extend(results.into_values().map(Message::ToolResult));
+            self.calls.clear();
+            self.spoken = true;
+        }
+    }
+
+    /// What comes next, with at most `limit` model calls in all.
+    pub fn next(&self, limit: Option<u32>) -> Step {
+        let open: Vec<_> = (0..)
+            .zip(&self.calls)
+            .filter(|(index, _)| !self.results.contains_key(index))
+            .map(|(index, call)| (CallIndex { turn: self.turn, index }, call.clone()))
+            .collect();
+        if !open.is_empty() {
+            return Step::Work { open };
+        }
+        if !self.spoken {
+            return Step::Rest { result: self.last_text.clone() };
+        }
+        if limit.is_some_and(|limit| self.turn >= limit) {
+            return Step::Exhausted { turns: self.turn };
+        }
+        Step::Ask { turn: self.turn + 1 }
+    }
+
+    /// The conversation. Whole only when no call is open.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The last turn that has a reply; 0 before the first.
+    pub fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    /// Whether any reply had text, so that the output is not empty.
+    pub fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    /// What the models counted so far.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Sorts mail into what the model is to be told and what it knows already.
+    pub fn sort(&self, mail: Vec<Mail>) -> Sorted {
+        let mut sorted = Sorted::default();
+        let mut fresh = Vec::new();
+        for piece in mail {
+            if self.knows(&piece) {
+                sorted.known.push(piece.id);
+            } else {
+                fresh.push(piece);
+            }
+        }
+        let turn = self.turn + 1;
+        sorted.tell = tell(turn, &fresh);
+        sorted
+    }
+
+    /// Whether the model has seen what the mail says.
+    fn knows(&self, mail: &Mail) -> bool {
+        self.told.contains(&mail.id)
+            || match &mail.content {
+                MailContent::Ended(view) => self.ended.contains(&view.job.id),
+                MailContent::Message(_) => false,
+            }
+    }
+}
+
+/// Mail, sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sorted {
+    /// Mail that can be dropped.
+    pub known: Vec<MailId>,
+    /// What to tell, each entry one user message.
+    pub tell: Vec<TurnEntry>,
+}
+
+/// One entry for all endings, then one for each message.
+fn tell(turn: u32, fresh: &[Mail]) -> Vec<TurnEntry> {
+    let ended = |mail: &&Mail| matches!(mail.content, MailContent::Ended(_));
+    let announced = contract::announcement(fresh).map(|text| TurnEntry::Told {
+        turn,
+        mail: fresh.iter().filter(ended).map(|mail| mail.id.clone()).collect(),
+        text,
+    });
+    let sent = fresh.iter().filter_map(|mail| match &mail.content {
+        MailContent::Ended(_) => None,
+        MailContent::Message(text) => {
+            Some(TurnEntry::Told { turn, mail: vec![mail.id.clone()], text: text.clone() })
+        }
+    });
+    announced.into_iter().chain(sent).collect()
+}
+
+#[cfg(test)]
+mod tests;

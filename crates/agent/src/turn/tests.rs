@@ -1,0 +1,140 @@
+//! Decisions, as tables and for any sequence of entries.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn call(name: &str) -> ToolCall {
+    ToolCall { id: format!("id-{name}"), name: name.to_owned(), arguments: "{}".to_owned() }
+}
+
+fn reply(turn: u32, text: &str, calls: &[&str]) -> TurnEntry {
+    let message = AssistantMessage {
+        text: text.to_owned(),
+        tool_calls: calls.iter().map(|name| call(name)).collect(),
+        usage: Usage { turns: 1, ..Usage::default() },
+        ..AssistantMessage::default()
+    };
+    TurnEntry::Reply { turn, message }
+}
+
+fn result(turn: u32, index: u32) -> TurnEntry {
+    TurnEntry::Result {
+        turn,
+        index,
+        call_id: format!("{turn}.{index}"),
+        text: format!("result {turn}.{index}"),
+        is_error: false,
+        ended: Vec::new(),
+    }
+}
+
+fn told(turn: u32, id: &str) -> TurnEntry {
+    TurnEntry::Told { turn, mail: vec![MailId(id.to_owned())], text: format!("mail {id}") }
+}
+
+fn work(turn: u32, open: &[(u32, &str)]) -> Step {
+    let open = open.iter().map(|&(index, name)| (CallIndex { turn, index }, call(name)));
+    Step::Work { open: open.collect() }
+}
+
+#[test]
+fn what_comes_next() {
+    let table = [
+        (vec![], Step::Ask { turn: 1 }),
+        (vec![told(1, "a")], Step::Ask { turn: 1 }),
+        (vec![reply(1, "end", &[])], Step::Rest { result: "end".into() }),
+        (vec![reply(1, "end", &[]), told(2, "a")], Step::Ask { turn: 2 }),
+        (vec![reply(1, "", &["x", "y"])], work(1, &[(0, "x"), (1, "y")])),
+        (vec![reply(1, "", &["x", "y"]), result(1, 1)], work(1, &[(0, "x")])),
+        (vec![reply(1, "", &["x", "y"]), result(1, 1), result(1, 0)], Step::Ask { turn: 2 }),
+        (
+            vec![reply(1, "", &["x"]), result(1, 0), reply(2, "", &["y"]), result(1, 0), result(2, 7)],
+            work(2, &[(0, "y")]),
+        ),
+        (
+            vec![reply(1, "", &["x"]), result(1, 0), reply(2, "", &["x"]), result(2, 0)],
+            Step::Exhausted { turns: 2 },
+        ),
+        (vec![reply(1, "", &["x"]), result(1, 0), reply(2, "two", &[])], Step::Rest { result: "two".into() }),
+        (vec![reply(2, "two", &[]), told(3, "late")], Step::Exhausted { turns: 2 }),
+    ];
+    for (entries, expected) in table {
+        let transcript = Transcript::new(vec![Message::user("go")], &entries);
+        assert_eq!(transcript.next(Some(2)), expected, "{entries:?}");
+    }
+}
+
+#[test]
+fn results_stand_in_the_order_of_their_calls() {
+    let entries = [reply(1, "", &["x", "y"]), result(1, 1), result(1, 0), result(1, 0)];
+    let transcript = Transcript::new(Vec::new(), &entries);
+    let texts: Vec<&str> = transcript
+        .messages()
+        .iter()
+        .filter_map(|message| match message {
+            Message::ToolResult(result) => Some(result.text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(texts, ["result 1.0", "result 1.1"]);
+}
+
+#[test]
+fn entries_are_read_back() {
+    let mut ended = result(3, 1);
+    if let TurnEntry::Result { ended, .. } = &mut ended {
+        ended.push("agent_task_11111111-1111-4111-8111-11111111abcd".parse().unwrap());
+    }
+    for entry in [reply(1, "text", &["x"]), result(1, 0), ended, told(2, "a")] {
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(serde_json::from_str::<TurnEntry>(&text).unwrap(), entry, "{text}");
+    }
+    let later = r#"{"entry":"told","turn":1,"mail":["a"],"text":"t","of_a_later_version":1}"#;
+    assert!(serde_json::from_str::<TurnEntry>(later).is_ok());
+}
+
+/// Plays a run of models that ask for these numbers of calls, cut anywhere and taken up again.
+fn recorded(calls: &[usize], order: &[u32]) -> Vec<TurnEntry> {
+    let mut entries = Vec::new();
+    for (turn, &count) in (1..).zip(calls) {
+        let names: Vec<String> = (0..count).map(|n| format!("t{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        entries.push(reply(turn, "said", &names));
+        let mut indexes: Vec<u32> = (0..).take(count).collect();
+        indexes.sort_by_key(|&index| order.get(index as usize).copied());
+        entries.extend(indexes.into_iter().map(|index| result(turn, index)));
+    }
+    entries
+}
+
+proptest! {
+    #[test]
+    fn a_run_that_was_cut_anywhere_goes_on_to_the_same_messages(
+        calls in proptest::collection::vec(1usize..4, 0..5),
+        order in proptest::collection::vec(0u32..9, 4),
+        cut in 0usize..32,
+    ) {
+        let mut calls = calls;
+        calls.push(0);
+        let entries = recorded(&calls, &order);
+        let whole = Transcript::new(vec![Message::user("go")], &entries);
+        let mut part = Transcript::new(vec![Message::user("go")], &entries[..cut.min(entries.len())]);
+        for _ in 0..100 {
+            match part.next(None) {
+                Step::Ask { turn } => {
+                    let next = entries.iter().find(|entry| matches!(entry, TurnEntry::Reply { turn: t, .. } if *t == turn));
+                    part.apply(next.unwrap());
+                }
+                Step::Work { open } => {
+                    let (CallIndex { turn, index }, _) = open[0].clone();
+                    part.apply(&result(turn, index));
+                }
+                Step::Rest { .. } | Step::Exhausted { .. } => break,
+            }
+        }
+        prop_assert_eq!(part.messages(), whole.messages());
+        prop_assert_eq!(part.next(None), Step::Rest { result: "said".into() });
+        prop_assert_eq!(part.usage().turns, calls.len() as u64);
+    }
+}
