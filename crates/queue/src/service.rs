@@ -119,6 +119,15 @@ impl Service {
             .collect())
     }
 
+    /// Whether no job that the caller dispatched is live.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when Redis cannot be asked.
+    pub async fn is_settled(&self) -> Result<bool, ServiceError> {
+        Ok(self.queue().live_children(self.caller.session, self.caller.dispatcher()).await? == 0)
+    }
+
     fn queue(&self) -> &crate::queue::Queue {
         self.observer.queue()
     }
@@ -288,7 +297,7 @@ impl Mailbox for Service {
     async fn settled(&self) -> Result<(), ServiceError> {
         let channel = self.queue().keys().session_channel(self.caller.session);
         let mut listener = self.observer.hints().listen(channel).await;
-        while self.queue().live_children(self.caller.session, self.caller.dispatcher()).await? > 0 {
+        while !self.is_settled().await? {
             // Either way the next thing to do is to look.
             let _hint = tokio::time::timeout(LOOK_EVERY, listener.next()).await;
         }

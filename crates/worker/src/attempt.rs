@@ -1,0 +1,294 @@
+//! One attempt at a job, from claim to finish, as a struct piped through named steps.
+//!
+//! `take up → prepare → run → flush → settle`. Each step leaves the job so that, should the worker die
+//! right after it, the next attempt goes on from what is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_agent::journal::TurnEntry;
+use legwork_common::id::WorkerId;
+use legwork_common::job::Cause;
+use legwork_common::job::Usage;
+use legwork_common::team::Team;
+use legwork_queue::Caller;
+use legwork_queue::Observer;
+use legwork_queue::QueueError;
+use legwork_queue::Service;
+use legwork_queue::port::Begun;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::Finish;
+use legwork_queue::port::Finished;
+use legwork_queue::port::Release;
+use legwork_queue::port::ReleaseMode;
+use legwork_queue::port::Work;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::CancelReason;
+use crate::held::Held;
+use crate::held::HeldAttempt;
+use crate::journal::AttemptJournal;
+use crate::journal::TurnCounter;
+use crate::lease_clock::LeaseClock;
+use crate::ledger::Ledger;
+use crate::ledger::PageStart;
+use crate::parking::ParkingService;
+use crate::runner::Run;
+use crate::runner::RunEnd;
+use crate::runner::Runner;
+use crate::supervisor::WorkerEvent;
+
+/// The pause before a failed attempt is tried again, where its job has retries left.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The pause between two tries to read what an attempt needs, or to hand it back.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What all attempts of a worker share.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The queue.
+    pub work: Arc<dyn Work>,
+    /// The queue and its hints, for the service that jobs see.
+    pub observer: Observer,
+    /// What runs.
+    pub runner: Arc<dyn Runner>,
+    /// Who writes.
+    pub ledger: Ledger,
+    /// All held attempts.
+    pub held: Held,
+    /// How long the leases hold.
+    pub clock: LeaseClock,
+    /// Cancelled when the worker drains.
+    pub draining: CancellationToken,
+    /// Where the supervisor hears of parking.
+    pub events: mpsc::Sender<WorkerEvent>,
+    /// The output cap of a job in bytes.
+    pub output_cap: u64,
+}
+
+/// One attempt on its way.
+#[derive(Debug)]
+pub struct Attempt {
+    bench: Bench,
+    claimed: Claimed,
+    begun: Begun,
+    held: HeldAttempt,
+}
+
+/// What an attempt needs from the queue before it can run.
+struct Prepared {
+    team: Option<(Arc<Team>, Arc<str>)>,
+    recorded: Vec<TurnEntry>,
+}
+
+impl Attempt {
+    /// Takes up a claimed job whose fence is set.
+    pub fn take_up(bench: Bench, claimed: Claimed, begun: Begun) -> Self {
+        let held = bench.held.insert(claimed.lease);
+        Self { bench, claimed, begun, held }
+    }
+
+    /// Runs the attempt to its end. Dropped in the middle, the lease runs out and the job is tried again.
+    pub async fn run(self) {
+        let lease = self.claimed.lease;
+        tracing::info!(job = %lease.id, attempt = self.claimed.attempt, agent = %self.claimed.spec.agent, "attempt began");
+        let page = self.bench.ledger.open(PageStart {
+            lease,
+            output_bytes: self.begun.output_bytes,
+            last_entry: self.begun.last_entry,
+            output_cap: self.bench.output_cap,
+        });
+        if let Some(prepared) = self.prepare().await {
+            let journal = Arc::new(AttemptJournal {
+                job: lease.id,
+                ledger: self.bench.ledger.clone(),
+                page: Arc::clone(&page),
+                clock: self.bench.clock.clone(),
+                cancel: self.held.cancel.clone(),
+                draining: self.bench.draining.clone(),
+                turns: TurnCounter::after(&prepared.recorded),
+            });
+            let end = self.run_until_deadline(prepared, journal).await;
+            let stored = self.bench.ledger.flushed(&page).await;
+            if stored.is_ok() {
+                self.settle(end, page.end()).await;
+            }
+        }
+        self.bench.ledger.close(lease);
+        self.bench.held.remove(lease);
+    }
+
+    /// Reads team and turns; asks again while Redis cannot be reached and the attempt may still act.
+    async fn prepare(&self) -> Option<Prepared> {
+        loop {
+            let error = match self.read_prepared().await {
+                Ok(prepared) => return Some(prepared),
+                Err(error) => error,
+            };
+            tracing::warn!(job = %self.claimed.lease.id, %error, "could not read what the attempt needs");
+            let token = self.held.cancel.token();
+            if token.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return None;
+            }
+        }
+    }
+
+    async fn read_prepared(&self) -> Result<Prepared, QueueError> {
+        if !self.bench.runner.wants_team() {
+            return Ok(Prepared { team: None, recorded: Vec::new() });
+        }
+        let json = self.bench.work.team(self.claimed.session, &self.claimed.spec.team).await?;
+        let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
+            Ok(team) => Some((Arc::new(team), Arc::from(json))),
+            Err(error) => {
+                tracing::error!(job = %self.claimed.lease.id, %error, "the stored team cannot be read");
+                None
+            }
+        });
+        let mut recorded = Vec::new();
+        if self.begun.last_entry > 0 {
+            for (sequence, entry) in self.bench.work.turns(self.claimed.lease.id, 0).await? {
+                recorded.push(serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
+                    step: "turns",
+                    detail: format!("entry {sequence}: {error}"),
+                })?);
+            }
+        }
+        Ok(Prepared { team, recorded })
+    }
+
+    async fn run_until_deadline(&self, prepared: Prepared, journal: Arc<AttemptJournal>) -> RunEnd {
+        let caller = Caller {
+            session: self.claimed.session,
+            by: DispatchedBy::Job { id: self.claimed.lease.id, token: self.claimed.lease.token },
+            team: self.claimed.spec.team.clone(),
+            team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
+            working_dir: self.claimed.spec.working_dir.clone(),
+            keys_in_namespace: false,
+        };
+        let service = Service::new(self.bench.observer.clone(), caller);
+        let work = Arc::clone(&self.bench.work);
+        let background = ParkingService::new(service, work, self.held.clone(), self.bench.events.clone());
+        let run = Run {
+            claimed: self.claimed.clone(),
+            team: prepared.team.map(|(team, _)| team),
+            finished_turns: journal.turns.finished(),
+            recorded: prepared.recorded,
+            journal,
+            background: Arc::new(background),
+            cancel: self.held.cancel.token().clone(),
+        };
+        let running = self.bench.runner.run(run);
+        let Some(timeout) = self.claimed.timeout else { return running.await };
+        let left = timeout.saturating_sub(self.claimed.ran);
+        tokio::pin!(running);
+        // At the deadline the run is cancelled and awaited, so that nothing of it lives afterwards.
+        match tokio::time::timeout(left, &mut running).await {
+            Ok(end) => end,
+            Err(_) => {
+                self.held.cancel.cancel(CancelReason::Deadline);
+                running.await
+            }
+        }
+    }
+
+    /// Ends the attempt in the queue, or hands the job back. All it wrote is stored.
+    async fn settle(&self, end: RunEnd, output_bytes: u64) {
+        let lease = self.claimed.lease;
+        match decide(end, self.held.cancel.reason(), self.claimed.timeout) {
+            Settlement::Nothing => tracing::info!(job = %lease.id, "attempt lost its lease"),
+            Settlement::GiveBack(mode) => self.give_back(mode, output_bytes).await,
+            Settlement::Finish(ending, usage) => {
+                let finish = Finish { lease, ending, output_bytes, usage, retry_delay: RETRY_DELAY };
+                match self.bench.ledger.finish(finish).await {
+                    Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
+                    Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
+                    Err(_) => tracing::warn!(job = %lease.id, "the worker ended before the attempt was recorded"),
+                }
+            }
+        }
+    }
+
+    /// Hands the job back; asks again while Redis cannot be reached, for as long as a lease.
+    async fn give_back(&self, mode: ReleaseMode, output_bytes: u64) {
+        let lease = self.claimed.lease;
+        let release = Release { lease, worker: self.bench.worker.clone(), mode, output_bytes };
+        for _ in 0..20 {
+            match self.bench.work.release(&release).await {
+                Ok(outcome) => {
+                    tracing::info!(job = %lease.id, ?outcome, "handed the job back");
+                    return;
+                }
+                Err(error) => tracing::warn!(job = %lease.id, %error, "could not hand the job back"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What becomes of a job whose attempt is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Settlement {
+    Nothing,
+    GiveBack(ReleaseMode),
+    Finish(Ending, Usage),
+}
+
+/// Decides from how the run ended and why it was cancelled, if it was. Pure.
+fn decide(end: RunEnd, reason: Option<CancelReason>, timeout: Option<Duration>) -> Settlement {
+    match (end, reason) {
+        (_, Some(CancelReason::LeaseLost)) => Settlement::Nothing,
+        (RunEnd::Completed { result, usage }, _) => Settlement::Finish(Ending::Completed { result }, usage),
+        (RunEnd::Cancelled { usage } | RunEnd::Failed { usage, .. }, Some(CancelReason::StopWanted)) => {
+            Settlement::Finish(Ending::Stopped { cause: Cause::Operator }, usage)
+        }
+        (RunEnd::Lacks(_), Some(CancelReason::StopWanted)) => {
+            Settlement::Finish(Ending::Stopped { cause: Cause::Operator }, Usage::default())
+        }
+        (RunEnd::Cancelled { usage }, Some(CancelReason::Deadline)) => {
+            let seconds = timeout.unwrap_or_default().as_secs_f64();
+            let message = format!("the timeout of {seconds} s passed");
+            Settlement::Finish(Ending::Failed { cause: Cause::Deadline, message }, usage)
+        }
+        (RunEnd::Cancelled { .. }, Some(CancelReason::HandBack | CancelReason::Suspended)) => {
+            Settlement::GiveBack(ReleaseMode::Drain)
+        }
+        // The run ended itself although nobody cancelled it: its journal said that the lease is lost.
+        (RunEnd::Cancelled { .. }, None) => Settlement::Nothing,
+        (RunEnd::Lacks(reason), _) => Settlement::GiveBack(ReleaseMode::Lack(reason)),
+        (RunEnd::Failed { cause, message, usage }, _) => Settlement::Finish(Ending::Failed { cause, message }, usage),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_an_attempt_ends_depends_on_why_it_was_cancelled() {
+        let usage = Usage::default();
+        let cancelled = || RunEnd::Cancelled { usage };
+        let completed = || RunEnd::Completed { result: "x".into(), usage };
+        let finish = |ending| Settlement::Finish(ending, usage);
+        let deadline = Ending::Failed { cause: Cause::Deadline, message: "the timeout of 2 s passed".into() };
+        let table = [
+            (completed(), None, finish(Ending::Completed { result: "x".into() })),
+            (completed(), Some(CancelReason::HandBack), finish(Ending::Completed { result: "x".into() })),
+            (completed(), Some(CancelReason::LeaseLost), Settlement::Nothing),
+            (cancelled(), Some(CancelReason::HandBack), Settlement::GiveBack(ReleaseMode::Drain)),
+            (cancelled(), Some(CancelReason::Suspended), Settlement::GiveBack(ReleaseMode::Drain)),
+            (cancelled(), Some(CancelReason::StopWanted), finish(Ending::Stopped { cause: Cause::Operator })),
+            (cancelled(), Some(CancelReason::Deadline), finish(deadline)),
+            (cancelled(), None, Settlement::Nothing),
+            (RunEnd::Lacks("k".into()), None, Settlement::GiveBack(ReleaseMode::Lack("k".into()))),
+        ];
+        for (end, reason, expected) in table {
+            assert_eq!(decide(end.clone(), reason, Some(Duration::from_secs(2))), expected, "{end:?} {reason:?}");
+        }
+    }
+}

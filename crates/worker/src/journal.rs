@@ -1,0 +1,154 @@
+//! The journal of an attempt: what the agent writes goes to the ledger, and may only go on while the lease
+//! holds.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use legwork_agent::journal::Journal;
+use legwork_agent::journal::JournalError;
+use legwork_agent::journal::RunEvent;
+use legwork_agent::journal::TurnEntry;
+use legwork_common::id::JobId;
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::AttemptCancel;
+use crate::cancel::CancelReason;
+use crate::lease_clock::LeaseClock;
+use crate::ledger::Gone;
+use crate::ledger::Ledger;
+use crate::ledger::Page;
+
+/// One attempt's way to write.
+#[derive(Debug)]
+pub struct AttemptJournal {
+    pub(crate) job: JobId,
+    pub(crate) ledger: Ledger,
+    pub(crate) page: Arc<Page>,
+    pub(crate) clock: LeaseClock,
+    pub(crate) cancel: AttemptCancel,
+    /// Cancelled when the worker drains: the job goes back at the next boundary of a turn.
+    pub(crate) draining: CancellationToken,
+    pub(crate) turns: TurnCounter,
+}
+
+impl AttemptJournal {
+    /// The lease is another's: nothing of the attempt counts any more.
+    fn lost(&self, _gone: Gone) -> JournalError {
+        self.cancel.cancel(CancelReason::LeaseLost);
+        JournalError::Lost
+    }
+}
+
+#[async_trait]
+impl Journal for AttemptJournal {
+    async fn output(&self, text: &str) -> Result<(), JournalError> {
+        self.ledger.output(&self.page, text).await.map_err(|gone| self.lost(gone))
+    }
+
+    async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {
+        let finished = self.turns.count(entry);
+        let text = serde_json::to_string(entry).map_err(|error| JournalError::Refused(Box::new(error)))?;
+        self.ledger.record(&self.page, text, finished).await.map_err(|gone| self.lost(gone))
+    }
+
+    fn note(&self, event: RunEvent) {
+        match event {
+            RunEvent::Warning(text) => tracing::warn!(job = %self.job, "{text}"),
+            RunEvent::ModelRetried { turn, reason } => {
+                tracing::info!(job = %self.job, turn, reason, "asked the model again");
+            }
+            other => tracing::debug!(job = %self.job, event = ?other),
+        }
+    }
+
+    async fn gate(&self) -> Result<(), JournalError> {
+        if !self.clock.may_act() {
+            self.cancel.cancel(CancelReason::Suspended);
+            return Err(JournalError::Lost);
+        }
+        // Every call of the open turn still runs; between turns is where a drain takes the job.
+        if self.draining.is_cancelled() && self.turns.is_between_turns() {
+            self.cancel.cancel(CancelReason::HandBack);
+            return Err(JournalError::Lost);
+        }
+        Ok(())
+    }
+}
+
+/// Counts finished turns: a turn is finished when every call of its reply has its result.
+#[derive(Debug, Default)]
+pub(crate) struct TurnCounter {
+    finished: AtomicU32,
+    open_calls: AtomicU32,
+}
+
+impl TurnCounter {
+    /// A counter that has seen the turns of earlier attempts.
+    pub(crate) fn after(recorded: &[TurnEntry]) -> Self {
+        let counter = Self::default();
+        for entry in recorded {
+            counter.count(entry);
+        }
+        counter
+    }
+
+    /// How many turns are finished.
+    pub(crate) fn finished(&self) -> u32 {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    fn is_between_turns(&self) -> bool {
+        self.open_calls.load(Ordering::SeqCst) == 0
+    }
+
+    /// Takes an entry; the count of finished turns, if the entry changed it.
+    fn count(&self, entry: &TurnEntry) -> Option<u32> {
+        let left = match entry {
+            TurnEntry::Told { .. } => return None,
+            TurnEntry::Reply { message, .. } => {
+                let calls = u32::try_from(message.tool_calls.len()).unwrap_or(u32::MAX);
+                self.open_calls.store(calls, Ordering::SeqCst);
+                calls
+            }
+            TurnEntry::Result { .. } => {
+                let before = self.open_calls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
+                    Some(open.saturating_sub(1))
+                });
+                before.unwrap_or(0).saturating_sub(1)
+            }
+        };
+        (left == 0).then(|| self.finished.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_agent::message::AssistantMessage;
+    use legwork_agent::message::ToolCall;
+
+    use super::*;
+
+    fn reply(turn: u32, calls: usize) -> TurnEntry {
+        let call = |index: usize| ToolCall { id: index.to_string(), name: "think".into(), arguments: "{}".into() };
+        let message = AssistantMessage { tool_calls: (0..calls).map(call).collect(), ..AssistantMessage::default() };
+        TurnEntry::Reply { turn, message }
+    }
+
+    fn result(turn: u32, index: u32) -> TurnEntry {
+        TurnEntry::Result { turn, index, call_id: index.to_string(), text: String::new(), is_error: false, ended: Vec::new() }
+    }
+
+    #[test]
+    fn a_turn_is_finished_with_its_last_result() {
+        let counter = TurnCounter::default();
+        assert_eq!(counter.count(&reply(1, 2)), None);
+        assert!(!counter.is_between_turns());
+        assert_eq!(counter.count(&result(1, 1)), None);
+        assert_eq!(counter.count(&result(1, 0)), Some(1));
+        assert!(counter.is_between_turns());
+        assert_eq!(counter.count(&reply(2, 0)), Some(2));
+        assert_eq!(TurnCounter::after(&[reply(1, 1), result(1, 0), reply(2, 1)]).finished(), 1);
+    }
+}

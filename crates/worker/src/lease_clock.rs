@@ -1,0 +1,78 @@
+//! How long this worker may still act on its leases, by a clock that goes on while the machine sleeps.
+//!
+//! A lease counts from the sending of the last renewal that was answered well. `CLOCK_BOOTTIME` is used
+//! because a closed laptop stops the monotonic clock while Redis' clock goes on
+//! (clock_gettime(2)).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::time::ClockId;
+use rustix::time::clock_gettime;
+
+/// Time kept back at the end of a lease, to end what runs before another worker may begin.
+const MARGIN: Duration = Duration::from_secs(3);
+
+/// The time of the last good renewal. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LeaseClock {
+    renewed_at: Arc<AtomicU64>,
+    may_act_for: Duration,
+}
+
+impl LeaseClock {
+    /// A clock for leases of this length, good from now on.
+    pub fn new(lease: Duration) -> Self {
+        let margin = MARGIN.min(lease * 3 / 10);
+        let clock = Self { renewed_at: Arc::default(), may_act_for: lease - margin };
+        clock.renewed(clock.now());
+        clock
+    }
+
+    /// Milliseconds since the machine started, sleep included.
+    pub fn now(&self) -> u64 {
+        let time = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let millis = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
+        seconds * 1000 + millis
+    }
+
+    /// A renewal that was sent at `sent` was answered well.
+    pub fn renewed(&self, sent: u64) {
+        self.renewed_at.fetch_max(sent, Ordering::SeqCst);
+    }
+
+    /// Whether attempts may still act.
+    pub fn may_act(&self) -> bool {
+        self.left() > Duration::ZERO
+    }
+
+    /// How long attempts may still act.
+    pub fn left(&self) -> Duration {
+        let age = self.now().saturating_sub(self.renewed_at.load(Ordering::SeqCst));
+        self.may_act_for.saturating_sub(Duration::from_millis(age))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_margin_is_kept_back() {
+        let clock = LeaseClock::new(Duration::from_secs(10));
+        assert!(clock.left() <= Duration::from_secs(7) && clock.may_act());
+        let clock = LeaseClock::new(Duration::from_secs(1));
+        assert!(clock.left() <= Duration::from_millis(700) && clock.may_act());
+    }
+
+    #[test]
+    fn an_old_renewal_changes_nothing() {
+        let clock = LeaseClock::new(Duration::from_secs(10));
+        let before = clock.left();
+        clock.renewed(0);
+        assert!(clock.left() <= before && clock.may_act());
+    }
+}

@@ -1,0 +1,195 @@
+//! What an attempt runs: an agent of a team, or in a benchmark nothing at all.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use legwork_agent::Assignment;
+use legwork_agent::Environment;
+use legwork_agent::Opening;
+use legwork_agent::Outcome;
+use legwork_agent::Ports;
+use legwork_agent::environment::NoGuard;
+use legwork_agent::journal::Journal as _;
+use legwork_agent::journal::TurnEntry;
+use legwork_agent::model::ModelPort;
+use legwork_agent::preflight::preflight;
+use legwork_common::job::Cause;
+use legwork_common::job::Usage;
+use legwork_common::team::Team;
+use legwork_queue::port::Claimed;
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::AttemptJournal;
+use crate::parking::ParkingService;
+
+/// What a runner is given.
+#[derive(Debug)]
+pub struct Run {
+    /// The claimed job.
+    pub claimed: Claimed,
+    /// Its team; `None` where it is not stored any more.
+    pub team: Option<Arc<Team>>,
+    /// The turns of earlier attempts.
+    pub recorded: Vec<TurnEntry>,
+    /// Turns that are finished.
+    pub finished_turns: u32,
+    /// Where it writes.
+    pub journal: Arc<AttemptJournal>,
+    /// What it dispatches and waits through.
+    pub background: Arc<ParkingService>,
+    /// The token that every await sees.
+    pub cancel: CancellationToken,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEnd {
+    /// With a result.
+    Completed {
+        /// The last message.
+        result: String,
+        /// What its models counted.
+        usage: Usage,
+    },
+    /// Without one.
+    Failed {
+        /// Why.
+        cause: Cause,
+        /// In words.
+        message: String,
+        /// What its models counted.
+        usage: Usage,
+    },
+    /// This worker lacks what the job needs; another may have it.
+    Lacks(String),
+    /// It was cancelled; nothing of it runs any more.
+    Cancelled {
+        /// What its models counted.
+        usage: Usage,
+    },
+}
+
+/// Runs attempts.
+#[async_trait]
+pub trait Runner: Debug + Send + Sync {
+    /// Whether the runner wants the team and the recorded turns.
+    fn wants_team(&self) -> bool {
+        true
+    }
+
+    /// Runs one attempt to its end. After it returns nothing of the run lives.
+    async fn run(&self, run: Run) -> RunEnd;
+}
+
+/// Where jobs run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkDir {
+    /// In the working directory of their dispatcher: worker and dispatcher are on one machine.
+    Dispatchers,
+    /// Each in a folder of its own below this one.
+    Own(PathBuf),
+    /// All in this one folder.
+    Shared(PathBuf),
+}
+
+/// Runs agents.
+#[derive(Debug)]
+pub struct AgentRunner {
+    /// The models.
+    pub models: Arc<dyn ModelPort>,
+    /// The variables that agents get.
+    pub variables: BTreeMap<String, String>,
+    /// Where jobs run.
+    pub work_dir: WorkDir,
+}
+
+impl AgentRunner {
+    fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
+        let folder = match &self.work_dir {
+            WorkDir::Shared(folder) => folder.clone(),
+            WorkDir::Own(folder) => folder.join(claimed.lease.id.to_string()),
+            WorkDir::Dispatchers => match &claimed.spec.working_dir {
+                Some(folder) => PathBuf::from(folder),
+                None => return Err("the job names no working directory".to_owned()),
+            },
+        };
+        if matches!(self.work_dir, WorkDir::Own(_)) {
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
+        }
+        if !folder.is_dir() {
+            return Err(format!("the working directory {} does not exist here", folder.display()));
+        }
+        let variables = self.variables.clone();
+        Ok(Environment { variables, working_dir: folder, guard: Arc::new(NoGuard) })
+    }
+}
+
+#[async_trait]
+impl Runner for AgentRunner {
+    async fn run(&self, run: Run) -> RunEnd {
+        let usage = Usage::default();
+        let rejected = |message: String| RunEnd::Failed { cause: Cause::Rejected, message, usage };
+        let Some(team) = run.team else {
+            return rejected("the job's team is not stored any more".to_owned());
+        };
+        let spec = run.claimed.spec.clone();
+        let Some(agent) = team.agent(&spec.agent) else {
+            return rejected(format!("the team has no agent `{}`", spec.agent));
+        };
+        let environment = match self.environment(&run.claimed) {
+            Ok(environment) => environment,
+            Err(lack) => return RunEnd::Lacks(lack),
+        };
+        if let Err(missing) = preflight(agent, &environment) {
+            return RunEnd::Lacks(missing.to_string());
+        }
+        if run.claimed.attempt > 1 {
+            let line = format!("\n[attempt {} goes on from turn {}]\n", run.claimed.attempt, run.finished_turns + 1);
+            if run.journal.output(&line).await.is_err() {
+                return RunEnd::Cancelled { usage };
+            }
+        }
+        let assignment = Assignment {
+            agent: spec.agent,
+            team: Arc::clone(&team),
+            opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
+            recorded: run.recorded,
+        };
+        let ports = Ports {
+            models: Arc::clone(&self.models),
+            journal: run.journal,
+            background: Arc::clone(&run.background) as _,
+            mailbox: run.background,
+            environment: Arc::new(environment),
+        };
+        end_of(legwork_agent::run(assignment, ports, run.cancel).await)
+    }
+}
+
+fn end_of(outcome: Outcome) -> RunEnd {
+    match outcome {
+        Outcome::Completed { result, usage } => RunEnd::Completed { result, usage },
+        Outcome::Failed { cause, message, usage } => RunEnd::Failed { cause, message, usage },
+        Outcome::Stopped { usage } => RunEnd::Cancelled { usage },
+        Outcome::Lost => RunEnd::Cancelled { usage: Usage::default() },
+    }
+}
+
+/// Runs nothing: a job completes as soon as it begins. For benchmarks of the queue itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoopRunner;
+
+#[async_trait]
+impl Runner for NoopRunner {
+    fn wants_team(&self) -> bool {
+        false
+    }
+
+    async fn run(&self, _run: Run) -> RunEnd {
+        RunEnd::Completed { result: String::new(), usage: Usage::default() }
+    }
+}
