@@ -1,0 +1,241 @@
+//! Logs on standard error, as text or JSON. Standard output carries answers and nothing else.
+//!
+//! Times are UTC. A bare level, such as `debug`, is for our own rooms; libraries never say more than
+//! `info` by it, because some of them log requests with their headers below that, and so secrets.
+//! Whoever wants a library's details names it: `info,redis=debug`.
+
+use std::io;
+use std::io::IsTerminal as _;
+use std::panic;
+use std::str::FromStr;
+
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use thiserror::Error;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::tasks::panic_message;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For eyes.
+    #[default]
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = TelemetryError;
+
+    fn from_str(text: &str) -> Result<Self, TelemetryError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(TelemetryError::Format { format: text.to_owned() }),
+        }
+    }
+}
+
+/// Why logging was not set up.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// A word that is neither a level nor `target=level`.
+    #[error("`{level}` is not a log level")]
+    Level {
+        /// The word.
+        level: String,
+    },
+    /// A list of `target=level` that cannot be read.
+    #[error("log filter `{filter}` cannot be read")]
+    Filter {
+        /// The list.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// A word that is no format.
+    #[error("`{format}` is not a log format")]
+    Format {
+        /// The word.
+        format: String,
+    },
+    /// Logging was set up already in this process.
+    #[error("logging is set up already")]
+    Again,
+}
+
+impl Coded for TelemetryError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Level { .. } => "log_level",
+            Self::Filter { .. } => "log_filter",
+            Self::Format { .. } => "log_format",
+            Self::Again => "log_again",
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Level { .. } | Self::Filter { .. } => {
+                Some("use off, error, warn, info, debug or trace, or a list like info,redis=debug".to_owned())
+            }
+            Self::Format { .. } => Some("use text or json".to_owned()),
+            Self::Again => None,
+        }
+    }
+}
+
+/// Sends logs of this process to standard error from now on, panics too. Call once, first in `main`.
+///
+/// # Errors
+///
+/// [`TelemetryError`] for a level that is none, or when called a second time; nothing is set up then.
+pub fn init(level: &str, format: LogFormat) -> Result<(), TelemetryError> {
+    let colour = io::stderr().is_terminal();
+    let subscriber = subscriber(level, format, colour, io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_set_before| TelemetryError::Again)?;
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, message = panic_message(info.payload()), "panicked");
+    }));
+    Ok(())
+}
+
+/// Builds what [`init`] installs, on any writer.
+fn subscriber<W>(
+    level: &str,
+    format: LogFormat,
+    colour: bool,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(level)?)
+        .with_writer(writer)
+        // A closed standard error must not end the program.
+        .log_internal_errors(false);
+    Ok(match format {
+        // Only ever switched off here: the library itself honours NO_COLOR.
+        LogFormat::Text if colour => Box::new(builder.finish()),
+        LogFormat::Text => Box::new(builder.with_ansi(false).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    })
+}
+
+/// Reads a level or a list of directives. The library takes any word for a target and would show
+/// everything of it, so a word that is no level is refused here.
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let mut directives = Vec::new();
+    for piece in text.split(',').map(str::trim) {
+        if piece.contains('=') {
+            directives.push(piece.to_owned());
+            continue;
+        }
+        let named = !piece.is_empty() && !piece.starts_with(|first: char| first.is_ascii_digit());
+        let Some(level) = piece.parse::<LevelFilter>().ok().filter(|_| named) else {
+            return Err(TelemetryError::Level { level: piece.to_owned() });
+        };
+        directives.push(format!("{},legwork={level}", level.min(LevelFilter::INFO)));
+    }
+    EnvFilter::try_new(directives.join(","))
+        .map_err(|source| TelemetryError::Filter { filter: text.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// What `log` writes at `level`, as text.
+    fn written(level: &str, format: LogFormat, log: impl FnOnce()) -> String {
+        let sink = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&sink);
+        let subscriber = subscriber(level, format, false, move || Sink(Arc::clone(&writer))).unwrap();
+        with_default(subscriber, log);
+        String::from_utf8(sink.lock().unwrap().clone()).unwrap()
+    }
+
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_text_line_has_utc_time_level_and_fields() {
+        let line = written("info", LogFormat::Text, || tracing::info!(job = "7", "claimed"));
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.ends_with('Z'), "{line}");
+        assert!(rest.contains(" INFO ") && rest.ends_with("claimed job=\"7\"\n"), "{line}");
+        assert!(!line.contains('\u{1b}'), "no colour off a terminal: {line}");
+    }
+
+    #[test]
+    fn a_json_line_is_one_object() {
+        let line = written("info", LogFormat::Json, || tracing::info!(job = "7", "claimed"));
+        assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with("}\n"), "{line}");
+        assert!(line.contains("\"message\":\"claimed\"") && line.contains("\"job\":\"7\""), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_bare_level_opens_our_rooms_and_keeps_libraries_at_info() {
+        let lines = written("trace", LogFormat::Text, || {
+            tracing::trace!(target: "legwork_queue::link", "ours");
+            tracing::debug!(target: "hyper::proto", "authorization: secret");
+            tracing::info!(target: "hyper::proto", "library");
+        });
+        assert!(lines.contains("ours") && lines.contains("library"), "{lines}");
+        assert!(!lines.contains("secret"), "{lines}");
+    }
+
+    #[test]
+    fn a_named_library_is_opened_on_request() {
+        let lines = written("warn,hyper=debug", LogFormat::Text, || {
+            tracing::debug!(target: "hyper::proto", "asked for");
+            tracing::info!(target: "legwork_queue", "not asked for");
+        });
+        assert!(lines.contains("asked for") && !lines.contains("not asked for"), "{lines}");
+    }
+
+    #[test]
+    fn words_that_are_no_level_are_refused() {
+        for text in ["verbose", "", "info,loud", "3", "info,"] {
+            assert!(matches!(filter(text), Err(TelemetryError::Level { .. })), "{text:?} was taken");
+        }
+        assert!(matches!(filter("legwork=loud"), Err(TelemetryError::Filter { .. })));
+        for text in ["off", "INFO", "info, redis=debug"] {
+            assert!(filter(text).is_ok(), "{text:?} was refused");
+        }
+    }
+
+    #[test]
+    fn formats_are_read() {
+        assert_eq!("text".parse::<LogFormat>().unwrap(), LogFormat::Text);
+        assert_eq!("json".parse::<LogFormat>().unwrap(), LogFormat::Json);
+        assert!("JSON5".parse::<LogFormat>().is_err());
+    }
+}
