@@ -3,14 +3,16 @@
 //! [`parse`] takes the bytes of a file and answers with a [`Team`] in which every reference leads somewhere, or with every mistake
 //! that it found, each with its place and what to do. It reads no file and no environment: `${X}` stays as it is.
 //!
-//! From bytes to a team: `source` (text with places) → `tree` (YAML with places) → `read` (typed values, by the one table of
-//! `keys`) → [`Team`].
+//! From bytes to a team: `source` (text with places) → `tree` (YAML with places) → `fields` (typed values,
+//! by the one table of `keys`) → `read` (agents, models, toolsets) → [`Team`].
 
 mod agent;
 mod error;
 mod expand;
+mod fields;
 mod keys;
 mod model;
+mod names;
 mod read;
 mod reader;
 mod resolved;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::source::Position;
+use super::source::Source;
 
 /// At most this many errors are reported for one file; the rest would repeat them.
 pub(super) const MAX_ERRORS: usize = 20;
@@ -75,16 +76,29 @@ pub struct TeamErrors {
 }
 
 impl TeamErrors {
-    /// Sorts by place and keeps the first of them.
-    pub(super) fn new(mut errors: Vec<TeamError>) -> Self {
+    /// The mistake that hides all others.
+    pub(super) fn one(error: TeamError) -> Self {
+        Self {
+            errors: vec![error],
+            left_out: 0,
+        }
+    }
+
+    /// Sorts by place, keeps the first of them, and cuts their snippets. `uncounted` more were not
+    /// even noted.
+    pub(super) fn new(source: Source<'_>, mut errors: Vec<TeamError>, uncounted: usize) -> Self {
         errors.sort_by_key(|error| {
             error
                 .position
                 .map(|position| (position.line, position.column))
         });
         errors.dedup();
-        let left_out = errors.len().saturating_sub(MAX_ERRORS);
+        let left_out = errors.len().saturating_sub(MAX_ERRORS) + uncounted;
         errors.truncate(MAX_ERRORS);
+        let positions: Vec<Option<Position>> = errors.iter().map(|error| error.position).collect();
+        for (error, snippet) in errors.iter_mut().zip(source.snippets(&positions)) {
+            error.snippet = snippet;
+        }
         Self { errors, left_out }
     }
 

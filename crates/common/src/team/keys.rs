@@ -85,7 +85,7 @@ const fn until(key: Key, version: u8) -> Key {
 }
 
 pub(super) const FILE: Keys = Keys {
-    noun: "the top level",
+    noun: "the file",
     keys: &[
         acted("version"),
         acted("agents"),
@@ -102,6 +102,17 @@ pub(super) const FILE: Keys = Keys {
             instead("env", "set the variables in the environment of the worker"),
             0,
         ),
+    ],
+};
+
+pub(super) const RAG: Keys = Keys {
+    noun: "a RAG source",
+    keys: &[
+        acted("tool"),
+        acted("docs"),
+        acted("respect_vcs"),
+        acted("strategies"),
+        acted("results"),
     ],
 };
 
@@ -372,5 +383,5 @@ pub(super) const HOMES: &[(&Keys, &str)] = &[
     (&AGENT, "an agent, below `agents: <name>:`"),
     (&MODEL, "a model, below `models: <name>:`"),
     (&TOOLSET, "a toolset, in the list `toolsets:` of an agent"),
-    (&FILE, "the top level of the file"),
+    (&FILE, "the file itself, at its left margin"),
 ];

@@ -4,6 +4,7 @@ mod agent;
 mod hooks;
 mod mcp;
 mod model;
+mod settings;
 mod toolset;
 mod trouble;
 
@@ -15,8 +16,8 @@ use self::trouble::yaml_error;
 use super::agent::Agent;
 use super::error::TeamErrors;
 use super::error::Warning;
+use super::fields::Fields;
 use super::keys;
-use super::reader::Fields;
 use super::reader::Reader;
 use super::resolved::Metadata;
 use super::resolved::Parts;
@@ -45,24 +46,24 @@ pub struct Parsed {
 /// # Errors
 /// Every mistake that was found, by place. A mistake of YAML itself hides those after it.
 pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, TeamErrors> {
-    let source = Source::new(file_name, bytes).map_err(|error| TeamErrors::new(vec![error]))?;
+    let source = Source::new(file_name, bytes).map_err(|error| TeamErrors::one(*error))?;
     let root = tree::read(source.text)
-        .map_err(|error| TeamErrors::new(vec![yaml_error(source, &error)]))?;
+        .map_err(|error| TeamErrors::new(source, vec![yaml_error(source, &error)], 0))?;
     let mut reader = Reader::new(source, NEWEST);
     let parts = read_file(&mut reader, &root);
-    if !reader.errors.is_empty() {
-        return Err(TeamErrors::new(reader.errors));
+    if reader.error_count() > 0 {
+        return Err(reader.into_errors());
     }
     match Team::try_from(parts) {
         Ok(team) => Ok(Parsed {
             team,
             warnings: reader.into_warnings(),
         }),
-        Err(broken) => Err(TeamErrors::new(vec![source.error(
+        Err(broken) => Err(TeamErrors::one(source.error(
             None,
             broken.to_string(),
             None,
-        )])),
+        ))),
     }
 }
 
@@ -76,18 +77,16 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
         rag: BTreeMap::new(),
     };
     if root.value == Value::Null {
-        let error = reader.source.error(
-            None,
-            "the file is empty".to_owned(),
-            Some(EXAMPLE.to_owned()),
-        );
-        reader.errors.push(error);
+        reader.error_of_file("the file is empty", EXAMPLE);
         return empty;
     }
     reader.version = version(reader, root);
     let Some(fields) = reader.fields(root, &keys::FILE) else {
         return empty;
     };
+    for entry in fields.map(reader, "rag", "a map of names to sources") {
+        reader.fields(&entry.node, &keys::RAG);
+    }
     let rag = fields.json_map(reader, "rag");
     let models = Models::read(reader, &fields);
     let mcps = toolset::definitions(reader, &fields);
@@ -134,8 +133,22 @@ fn read_agents(
     mcps: &toolset::Definitions<'_>,
     rag: &BTreeMap<String, serde_json::Value>,
 ) -> Vec<Agent> {
+    if let Some(Node {
+        value: Value::List(_),
+        at,
+        ..
+    }) = fields.node("agents")
+    {
+        let hint = format!("put the names before the keys, without dashes; {EXAMPLE}");
+        reader.error(
+            *at,
+            "`agents` must be a map of names to agents, not a list",
+            Some(hint),
+        );
+        return Vec::new();
+    }
     let entries = fields.map(reader, "agents", "a map of names to agents");
-    if entries.is_empty() && reader.errors.is_empty() {
+    if entries.is_empty() && reader.error_count() == 0 {
         let at = fields.entry("agents").map_or(
             Position {
                 length: 1,

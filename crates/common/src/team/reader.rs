@@ -1,16 +1,17 @@
-//! Reads typed values out of the tree, and collects what is wrong and what is not acted on.
-//!
-//! A getter answers none both for a key that is absent and for one that is wrong; the wrong one is then among the errors, so
-//! nothing that was built from the rest is ever handed out.
+//! Collects what is wrong in a file and what is not acted on, while the tree is read.
 
 use std::collections::BTreeMap;
 
 use super::error::TeamError;
+use super::error::TeamErrors;
 use super::error::Warning;
+use super::fields::Fields;
 use super::keys::Effect;
 use super::keys::HOMES;
 use super::keys::Key;
 use super::keys::Keys;
+use super::names::listed;
+use super::names::nearest;
 use super::source::Position;
 use super::source::Source;
 use super::source::shown;
@@ -18,23 +19,29 @@ use super::tree::Entry;
 use super::tree::Node;
 use super::tree::Value;
 
+/// So many mistakes are noted with their words; more are only counted.
+const MAX_NOTED: usize = 100;
+
+/// So many bytes may be copied in all because several agents refer to the same thing.
+const MAX_COPIED: usize = 16 * 1024 * 1024;
+
+/// What two kinds of values are called in messages.
+pub(super) const A_FLAG: &str = "`true` or `false`";
+const A_LIST: &str = "a list of texts";
+
 /// What was found so far.
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
     pub(super) source: Source<'s>,
     /// The schema version of the file, 0 to 7.
     pub(super) version: u8,
-    pub(super) errors: Vec<TeamError>,
+    errors: Vec<TeamError>,
+    /// Mistakes beyond those that are noted.
+    uncounted: usize,
+    /// How much text was copied because several places refer to it, in bytes.
+    copied: usize,
     /// For each message its first place and the lines of the others.
     warnings: BTreeMap<String, (Position, Vec<u64>)>,
-}
-
-/// A map of the file whose keys are all known.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'n> {
-    pub(super) at: Position,
-    pub(super) entries: &'n [Entry],
-    keys: &'static Keys,
 }
 
 impl<'s> Reader<'s> {
@@ -43,14 +50,65 @@ impl<'s> Reader<'s> {
             source,
             version,
             errors: Vec::new(),
+            uncounted: 0,
+            copied: 0,
             warnings: BTreeMap::new(),
+        }
+    }
+
+    /// How many mistakes there are so far.
+    pub(super) fn error_count(&self) -> usize {
+        self.errors.len() + self.uncounted
+    }
+
+    /// All mistakes, when there is one.
+    pub(super) fn into_errors(self) -> TeamErrors {
+        TeamErrors::new(self.source, self.errors, self.uncounted)
+    }
+
+    /// Notes a mistake about the file as a whole.
+    pub(super) fn error_of_file(&mut self, message: &str, hint: &str) {
+        self.errors.push(
+            self.source
+                .error(None, message.to_owned(), Some(hint.to_owned())),
+        );
+    }
+
+    /// Allows a copy of something that the file defines once and refers to often, or notes that there were too many.
+    pub(super) fn may_copy(&mut self, bytes: usize, at: Position) -> bool {
+        let within = self.copied <= MAX_COPIED;
+        self.copied = self.copied.saturating_add(bytes);
+        if within && self.copied > MAX_COPIED {
+            self.error(
+                at,
+                "what the agents refer to is too large, all copies taken together",
+                None,
+            );
+        }
+        self.copied <= MAX_COPIED
+    }
+
+    /// The one of the names that was most likely meant; none once there are enough mistakes to report.
+    pub(super) fn nearest<'a>(
+        &self,
+        wrong: &str,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        if self.errors.len() >= MAX_NOTED {
+            None
+        } else {
+            nearest(wrong, names)
         }
     }
 
     /// Notes a mistake.
     pub(super) fn error(&mut self, at: Position, message: impl Into<String>, hint: Option<String>) {
-        let error = self.source.error(Some(at), message.into(), hint);
-        self.errors.push(error);
+        if self.errors.len() < MAX_NOTED {
+            self.errors
+                .push(self.source.error(Some(at), message.into(), hint));
+        } else {
+            self.uncounted += 1;
+        }
     }
 
     /// Notes something that is not acted on; the same message twice becomes one warning.
@@ -82,20 +140,38 @@ impl<'s> Reader<'s> {
 
     /// A map with these keys; anything else in its place is a mistake, and so is any other key.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
+        let fields = self.fields_unwarned(node, keys)?;
+        for entry in fields.entries {
+            if let Some(key) = keys.find(&entry.key, self.version) {
+                self.warn_of_key(entry, key, keys);
+            }
+        }
+        Some(fields)
+    }
+
+    /// The same without warnings, for a map that is not acted on as a whole.
+    pub(super) fn fields_unwarned<'n>(
+        &mut self,
+        node: &'n Node,
+        keys: &'static Keys,
+    ) -> Option<Fields<'n>> {
         let entries = match &node.value {
             Value::Null => &[],
             Value::Map(entries) => entries.as_slice(),
             other => {
                 let allowed = listed(keys.names(self.version));
-                let message = format!("{} must be a map of keys, not {}", keys.noun, kind(other));
+                let message = format!(
+                    "{} must be a map of keys, not {}",
+                    keys.noun,
+                    self.described(node, other)
+                );
                 self.error(node.at, message, Some(format!("its keys are: {allowed}")));
                 return None;
             }
         };
         for entry in entries {
-            match keys.find(&entry.key, self.version) {
-                Some(key) => self.warn_of_key(entry, key, keys),
-                None => self.unknown_key(entry, keys),
+            if keys.find(&entry.key, self.version).is_none() {
+                self.unknown_key(entry, keys);
             }
         }
         Some(Fields {
@@ -129,7 +205,7 @@ impl<'s> Reader<'s> {
             format!(
                 "version {last} of the schema was the last that had it; this file is read as version {version}"
             )
-        } else if let Some(name) = nearest(&entry.key, keys.names(version)) {
+        } else if let Some(name) = self.nearest(&entry.key, keys.names(version)) {
             format!("did you mean `{name}`?")
         } else if let Some((_, place)) = home() {
             format!("`{}` is a key of {place}", entry.key)
@@ -146,41 +222,64 @@ impl<'s> Reader<'s> {
 
     /// Says that a value is of the wrong kind.
     pub(super) fn wrong_kind(&mut self, name: &str, wanted: &str, node: &Node) {
-        let found = match &node.value {
-            Value::Flag(_) | Value::Integer(_) | Value::Number(_) | Value::Text(_) => {
-                format!(
-                    "{} `{}`",
-                    kind(&node.value),
-                    shown(&self.text_of(node).unwrap_or_default())
-                )
-            }
-            other => kind(other).to_owned(),
-        };
+        let found = self.described(node, &node.value);
+        let hint = self.remedy(wanted, node);
         self.error(
             node.at,
             format!("`{}` must be {wanted}, not {found}", shown(name)),
-            None,
+            hint,
         );
+    }
+
+    /// A value as messages speak of it, with its text where it has one.
+    fn described(&self, node: &Node, value: &Value) -> String {
+        match value {
+            Value::Flag(_) | Value::Integer(_) | Value::Number(_) | Value::Text(_) => {
+                format!(
+                    "{} `{}`",
+                    kind(value),
+                    shown(&self.text_of(node).unwrap_or_default())
+                )
+            }
+            Value::Null | Value::List(_) | Value::Map(_) => kind(value).to_owned(),
+        }
+    }
+
+    /// How the value would be written, where that is plain.
+    fn remedy(&self, wanted: &str, node: &Node) -> Option<String> {
+        let text = self.text_of(node)?;
+        match text.to_lowercase().as_str() {
+            "yes" | "on" | "y" if wanted == A_FLAG => Some("write `true`".to_owned()),
+            "no" | "off" | "n" if wanted == A_FLAG => Some("write `false`".to_owned()),
+            _ if wanted == A_LIST => Some(format!("write it in brackets: `[{}]`", shown(&text))),
+            _ => None,
+        }
     }
 
     /// A scalar as it stands in the file, so that `version: 1.10` keeps its zero.
     pub(super) fn text_of(&self, node: &Node) -> Option<String> {
         match &node.value {
             Value::Text(text) => Some(text.clone()),
-            Value::Flag(flag) => Some(flag.to_string()),
-            Value::Integer(_) | Value::Number(_) if !node.bytes.is_empty() => {
+            Value::Flag(_) | Value::Integer(_) | Value::Number(_) if self.is_plain(node) => {
                 Some(self.source.slice(node.bytes.clone()).to_owned())
             }
+            Value::Flag(flag) => Some(flag.to_string()),
             Value::Integer(integer) => Some(integer.to_string()),
             Value::Number(number) => Some(number.to_string()),
             Value::Null | Value::List(_) | Value::Map(_) => None,
         }
     }
 
+    /// Whether a scalar stands in the file without quotes.
+    fn is_plain(&self, node: &Node) -> bool {
+        let text = self.source.slice(node.bytes.clone());
+        !text.is_empty() && !text.starts_with(['"', '\'', '|', '>'])
+    }
+
     /// The texts of a list, with their places.
     pub(super) fn texts_of(&mut self, name: &str, node: &Node) -> Vec<(String, Position)> {
         let Value::List(items) = &node.value else {
-            self.wrong_kind(name, "a list of texts", node);
+            self.wrong_kind(name, A_LIST, node);
             return Vec::new();
         };
         let mut texts = Vec::new();
@@ -237,174 +336,6 @@ impl<'s> Reader<'s> {
     }
 }
 
-impl<'n> Fields<'n> {
-    /// The entry of this key, unless it is absent or null.
-    pub(super) fn entry(&self, name: &str) -> Option<&'n Entry> {
-        debug_assert!(
-            self.keys.keys.iter().any(|key| key.name == name),
-            "{name} is not in the table"
-        );
-        let entry = self.entries.iter().find(|entry| entry.key == name)?;
-        (entry.node.value != Value::Null).then_some(entry)
-    }
-
-    /// Whether this key is there and not null.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.entry(name).is_some()
-    }
-
-    /// The value of this key, unless it is absent or null.
-    pub(super) fn node(&self, name: &str) -> Option<&'n Node> {
-        self.entry(name).map(|entry| &entry.node)
-    }
-
-    /// Text; a number or a truth value is taken as it is written.
-    pub(super) fn text(&self, reader: &mut Reader<'_>, name: &str) -> Option<String> {
-        let node = self.node(name)?;
-        let text = reader.text_of(node);
-        if text.is_none() {
-            reader.wrong_kind(name, "text", node);
-        }
-        text
-    }
-
-    /// Text, empty where the key is absent.
-    pub(super) fn text_or_empty(&self, reader: &mut Reader<'_>, name: &str) -> String {
-        self.text(reader, name).unwrap_or_default()
-    }
-
-    /// `true` or `false`.
-    pub(super) fn flag(&self, reader: &mut Reader<'_>, name: &str) -> Option<bool> {
-        let node = self.node(name)?;
-        if let Value::Flag(flag) = node.value {
-            return Some(flag);
-        }
-        reader.wrong_kind(name, "`true` or `false`", node);
-        None
-    }
-
-    /// A whole number from `least` to `most`.
-    pub(super) fn integer(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-        least: i64,
-        most: i64,
-    ) -> Option<i64> {
-        let node = self.node(name)?;
-        match node.value {
-            Value::Integer(integer) if (least..=most).contains(&integer) => return Some(integer),
-            Value::Integer(_) if most == i64::MAX => {
-                reader.wrong_kind(name, &format!("a whole number of at least {least}"), node);
-            }
-            Value::Integer(_) => {
-                reader.wrong_kind(
-                    name,
-                    &format!("a whole number from {least} to {most}"),
-                    node,
-                );
-            }
-            _ => reader.wrong_kind(name, "a whole number", node),
-        }
-        None
-    }
-
-    /// A number from `least` to `most`.
-    pub(super) fn number(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-        least: f64,
-        most: f64,
-    ) -> Option<f64> {
-        let node = self.node(name)?;
-        let number = match node.value {
-            Value::Integer(integer) => Some(integer as f64),
-            Value::Number(number) => Some(number),
-            _ => None,
-        };
-        let inside = number.filter(|number| (least..=most).contains(number));
-        if inside.is_none() {
-            reader.wrong_kind(name, &format!("a number from {least} to {most}"), node);
-        }
-        inside
-    }
-
-    /// A list of texts, empty where the key is absent.
-    pub(super) fn texts(&self, reader: &mut Reader<'_>, name: &str) -> Vec<String> {
-        self.placed_texts(reader, name)
-            .into_iter()
-            .map(|(text, _)| text)
-            .collect()
-    }
-
-    /// A list of texts with their places.
-    pub(super) fn placed_texts(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-    ) -> Vec<(String, Position)> {
-        self.node(name)
-            .map_or_else(Vec::new, |node| reader.texts_of(name, node))
-    }
-
-    /// A map of texts, empty where the key is absent.
-    pub(super) fn text_map(&self, reader: &mut Reader<'_>, name: &str) -> BTreeMap<String, String> {
-        let mut texts = BTreeMap::new();
-        for entry in self.map(reader, name, "a map of names to texts") {
-            match reader.text_of(&entry.node) {
-                Some(text) => {
-                    texts.insert(entry.key.clone(), text);
-                }
-                None if entry.node.value == Value::Null => {
-                    texts.insert(entry.key.clone(), String::new());
-                }
-                None => reader.wrong_kind(&entry.key, "text", &entry.node),
-            }
-        }
-        texts
-    }
-
-    /// A map of names that the file chooses, empty where the key is absent.
-    pub(super) fn map(&self, reader: &mut Reader<'_>, name: &str, wanted: &str) -> &'n [Entry] {
-        self.node(name)
-            .map_or(&[], |node| reader.entries_of(name, wanted, node))
-    }
-
-    /// A list, empty where the key is absent.
-    pub(super) fn list(&self, reader: &mut Reader<'_>, name: &str) -> &'n [Node] {
-        match self.node(name) {
-            None => &[],
-            Some(Node {
-                value: Value::List(items),
-                ..
-            }) => items,
-            Some(node) => {
-                reader.wrong_kind(name, "a list", node);
-                &[]
-            }
-        }
-    }
-
-    /// Anything, as JSON.
-    pub(super) fn json(&self, reader: &Reader<'_>, name: &str) -> Option<serde_json::Value> {
-        self.node(name).map(|node| reader.json_of(node))
-    }
-
-    /// A map as JSON.
-    pub(super) fn json_map(
-        &self,
-        reader: &mut Reader<'_>,
-        name: &str,
-    ) -> BTreeMap<String, serde_json::Value> {
-        let entries = self.map(reader, name, "a map");
-        entries
-            .iter()
-            .map(|entry| (entry.key.clone(), reader.json_of(&entry.node)))
-            .collect()
-    }
-}
-
 /// The kind of a value, with its article.
 fn kind(value: &Value) -> &'static str {
     match value {
@@ -428,36 +359,4 @@ fn also(lines: &[u64]) -> String {
         }
         [most @ .., last] => format!(" (also on lines {} and {last})", most.join(", ")),
     }
-}
-
-/// Names as `a`, `b`.
-pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    names
-        .into_iter()
-        .map(|name| format!("`{}`", shown(name)))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// The one of the names that was most likely meant.
-pub(super) fn nearest<'a>(
-    wrong: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    if wrong.len() > 100 {
-        return None;
-    }
-    let plain = |name: &str| name.to_lowercase().replace(['-', '_', ' '], "");
-    let wrong = plain(wrong);
-    names
-        .into_iter()
-        .map(|name| {
-            (
-                strsim::normalized_damerau_levenshtein(&wrong, &plain(name)),
-                name,
-            )
-        })
-        .filter(|(likeness, _)| *likeness >= 0.6)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }

@@ -184,7 +184,8 @@ impl Team {
         &self.rag
     }
 
-    /// The one JSON text of this team: equal teams have equal texts, whatever their files look like.
+    /// The one JSON text of this team: equal teams have equal texts, whatever their files look like. Whoever stores a team
+    /// stores this text.
     ///
     /// # Errors
     /// None in a team that was read from a file or from JSON.

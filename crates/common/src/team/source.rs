@@ -30,13 +30,15 @@ pub(super) struct Source<'s> {
 
 impl<'s> Source<'s> {
     /// Takes the bytes of a file, or says why they are not the text of one.
-    pub(super) fn new(file: &'s str, bytes: &'s [u8]) -> Result<Self, TeamError> {
-        let refuse = |position, message: String, hint: &str| TeamError {
-            file: file.to_owned(),
-            position,
-            message,
-            snippet: None,
-            hint: Some(hint.to_owned()),
+    pub(super) fn new(file: &'s str, bytes: &'s [u8]) -> Result<Self, Box<TeamError>> {
+        let refuse = |position, message: String, hint: &str| {
+            Box::new(TeamError {
+                file: file.to_owned(),
+                position,
+                message,
+                snippet: None,
+                hint: Some(hint.to_owned()),
+            })
         };
         if bytes.len() > MAX_BYTES {
             let message = format!(
@@ -69,7 +71,7 @@ impl<'s> Source<'s> {
         Ok(Self { file, text })
     }
 
-    /// An error of this file, with its snippet.
+    /// An error of this file, as yet without its snippet.
     pub(super) fn error(
         &self,
         position: Option<Position>,
@@ -80,7 +82,7 @@ impl<'s> Source<'s> {
             file: self.file.to_owned(),
             position,
             message,
-            snippet: position.and_then(|position| self.snippet(position)),
+            snippet: None,
             hint,
         }
     }
@@ -90,35 +92,52 @@ impl<'s> Source<'s> {
         self.text.get(range).unwrap_or_default()
     }
 
-    /// The line of a position, with a caret below it. Long lines are cut around the place.
-    fn snippet(&self, position: Position) -> Option<String> {
-        let index = usize::try_from(position.line.checked_sub(1)?).ok()?;
-        let line = self.text.split('\n').nth(index)?.trim_end_matches('\r');
-        let column = usize::try_from(position.column.saturating_sub(1)).ok()?;
-        let first = column.saturating_sub(MAX_SHOWN);
-        let shown: Vec<char> = line
-            .chars()
-            .skip(first)
-            .take(2 * MAX_SHOWN)
-            .map(printable)
-            .collect();
-        let before = if first > 0 { "…" } else { "" };
-        let pad: String = shown
+    /// The snippets of places that are sorted by line, in one walk through the text.
+    pub(super) fn snippets(&self, positions: &[Option<Position>]) -> Vec<Option<String>> {
+        let mut lines = (1_u64..).zip(self.text.split('\n'));
+        let mut current = lines.next();
+        let mut snippet = |position: Position| {
+            while current.is_some_and(|(number, _)| number < position.line) {
+                current = lines.next();
+            }
+            current
+                .filter(|(number, _)| *number == position.line)
+                .map(|(_, line)| snippet(position, line))
+        };
+        positions
             .iter()
-            .take(column - first)
-            .map(|c| if *c == '\t' { '\t' } else { ' ' })
-            .collect();
-        let room = shown.len().saturating_sub(column - first).max(1);
-        let carets = usize::try_from(position.length).unwrap_or(1).clamp(1, room);
-        let number = position.line.to_string();
-        let gutter = " ".repeat(number.len());
-        let shift = if first > 0 { " " } else { "" };
-        Some(format!(
-            "  {gutter} |\n  {number} | {before}{}\n  {gutter} | {shift}{pad}{}\n",
-            shown.iter().collect::<String>().trim_end(),
-            "^".repeat(carets)
-        ))
+            .map(|position| position.and_then(&mut snippet))
+            .collect()
     }
+}
+
+/// A line with a caret below the position. Long lines are cut around it.
+fn snippet(position: Position, line: &str) -> String {
+    let line = line.trim_end_matches('\r');
+    let column = usize::try_from(position.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let first = column.saturating_sub(MAX_SHOWN);
+    let shown: Vec<char> = line
+        .chars()
+        .skip(first)
+        .take(2 * MAX_SHOWN)
+        .map(printable)
+        .collect();
+    let before = if first > 0 { "…" } else { "" };
+    let pad: String = shown
+        .iter()
+        .take(column - first)
+        .map(|c| blank(*c))
+        .collect();
+    let room = shown.len().saturating_sub(column - first).max(1);
+    let carets = usize::try_from(position.length).unwrap_or(1).clamp(1, room);
+    let number = position.line.to_string();
+    let gutter = " ".repeat(number.len());
+    let shift = if first > 0 { " " } else { "" };
+    format!(
+        "  {gutter} |\n  {number} | {before}{}\n  {gutter} | {shift}{pad}{}\n",
+        shown.iter().collect::<String>().trim_end(),
+        "^".repeat(carets)
+    )
 }
 
 /// The place of a byte in bytes that need not be text.
@@ -137,6 +156,18 @@ fn place_of(bytes: &[u8], offset: usize) -> Position {
         line: line as u64,
         column: column as u64,
         length: 1,
+    }
+}
+
+/// What fills the place of a character on a terminal.
+fn blank(c: char) -> &'static str {
+    let wide = matches!(c,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1faff}');
+    match c {
+        '\t' => "\t",
+        _ if wide => "  ",
+        _ => " ",
     }
 }
 

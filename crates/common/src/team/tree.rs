@@ -54,6 +54,37 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
+impl Node {
+    /// Whether nothing is said here: a null or an empty text, which docker-agent does not tell apart.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(&self.value, Value::Null)
+            || matches!(&self.value, Value::Text(text) if text.is_empty())
+    }
+
+    /// Whether nothing is set here: blank, `false`, or a list or a map without entries.
+    pub(super) fn is_unset(&self) -> bool {
+        match &self.value {
+            Value::Flag(flag) => !flag,
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+            Value::Null | Value::Integer(_) | Value::Number(_) | Value::Text(_) => self.is_blank(),
+        }
+    }
+    /// About how much room the value takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let inside = match &self.value {
+            Value::Null | Value::Flag(_) | Value::Integer(_) | Value::Number(_) => 0,
+            Value::Text(text) => text.len(),
+            Value::List(items) => items.iter().map(Self::size).sum(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|entry| entry.key.len() + entry.node.size())
+                .sum(),
+        };
+        inside + size_of::<Self>()
+    }
+}
+
 /// Reads one YAML document. Empty text is a null.
 pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
     serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
@@ -71,6 +102,8 @@ fn options() -> Options {
             flow_nesting_limit: MAX_DEPTH,
             max_documents: 2,
             max_nodes: MAX_NODES,
+            max_total_scalar_bytes: 16 * 1024 * 1024,
+            max_recorded_anchor_bytes: 16 * 1024 * 1024,
             max_merge_keys: 1_000,
         },
         alias_limits: serde_saphyr::alias_limits! {
@@ -81,6 +114,7 @@ fn options() -> Options {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
         with_snippet: false,
     }
 }

@@ -1,6 +1,7 @@
 //! One entry of `agents`.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::hooks::read_hooks;
 use super::hooks::read_structured_output;
@@ -12,11 +13,10 @@ use crate::team::agent::Command;
 use crate::team::agent::Fallback;
 use crate::team::agent::Runner;
 use crate::team::agent::Skills;
+use crate::team::fields::Fields;
 use crate::team::keys;
-use crate::team::reader::Fields;
+use crate::team::names::listed;
 use crate::team::reader::Reader;
-use crate::team::reader::listed;
-use crate::team::reader::nearest;
 use crate::team::source::shown;
 use crate::team::toolset::Toolset;
 use crate::team::toolset::ToolsetKind;
@@ -26,19 +26,26 @@ use crate::team::tree::Value;
 
 /// The names of the agents of the file.
 #[derive(Debug)]
-pub(super) struct AgentNames(Vec<String>);
+pub(super) struct AgentNames {
+    in_order: Vec<String>,
+    set: BTreeSet<String>,
+}
 
 impl AgentNames {
     pub(super) fn new(entries: &[Entry]) -> Self {
-        Self(entries.iter().map(|entry| entry.key.clone()).collect())
+        let in_order: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        Self {
+            set: in_order.iter().cloned().collect(),
+            in_order,
+        }
     }
 
     fn contain(&self, name: &str) -> bool {
-        self.0.iter().any(|known| known == name)
+        self.set.contains(name)
     }
 
     fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        self.0.iter().map(String::as_str)
+        self.in_order.iter().map(String::as_str)
     }
 }
 
@@ -122,11 +129,12 @@ fn read_runner(
     }
     for name in ["env", "working_dir"] {
         if let Some(lonely) = fields.entry(name) {
-            let hint = "the commands of a shell toolset take `env` there".to_owned();
+            let hint = (name == "env")
+                .then(|| "a toolset of type 'shell' takes `env` for its commands".to_owned());
             reader.error(
                 lonely.key_at,
                 format!("`{name}` can only be used with `command`"),
-                Some(hint),
+                hint,
             );
         }
     }
@@ -207,10 +215,10 @@ fn read_agents(
     } else {
         "sub-agent"
     };
-    let (mut own, mut external) = (Vec::new(), Vec::new());
+    let (mut own, mut external, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (name, at) in fields.placed_texts(reader, key) {
         if around.names.contain(&name) {
-            if !own.contains(&name) {
+            if seen.insert(name.clone()) {
                 own.push(name);
             }
         } else if is_address(&name) {
@@ -221,7 +229,7 @@ fn read_agents(
             reader.warn(at, message);
             external.push(name);
         } else {
-            let hint = match nearest(&name, around.names.iter()) {
+            let hint = match reader.nearest(&name, around.names.iter()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!(
                     "the agents of this file are: {}",
@@ -329,7 +337,8 @@ fn read_rag(
     let mut sources = Vec::new();
     for (name, at) in fields.placed_texts(reader, "rag") {
         if !around.rag.contains_key(&name) {
-            let hint = nearest(&name, around.rag.keys().map(String::as_str))
+            let hint = reader
+                .nearest(&name, around.rag.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
             reader.error(
                 at,

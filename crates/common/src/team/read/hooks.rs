@@ -1,7 +1,7 @@
 //! The checks of what is kept as the file has it: `hooks` and `structured_output`.
 
+use crate::team::fields::Fields;
 use crate::team::keys;
-use crate::team::reader::Fields;
 use crate::team::reader::Reader;
 use crate::team::source::shown;
 use crate::team::tree::Node;
@@ -37,7 +37,12 @@ fn check_hook(reader: &mut Reader<'_>, node: &Node) {
     let kind = fields.text_or_empty(reader, "type");
     if kind != "command" {
         let at = fields.node("type").map_or(node.at, |node| node.at);
-        let message = format!("unknown hook type `{}`", shown(&kind));
+        let unknown = format!("unknown hook type `{}`", shown(&kind));
+        let message = if fields.has("type") {
+            unknown
+        } else {
+            "a hook needs `type`".to_owned()
+        };
         reader.error(at, message, Some("write `type: command`".to_owned()));
     }
     if fields.text(reader, "command").is_none() && !fields.has("command") {

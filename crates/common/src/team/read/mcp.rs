@@ -3,11 +3,10 @@
 use super::agent::Around;
 use super::toolset::needed;
 use super::toolset::read_launch;
+use crate::team::fields::Fields;
 use crate::team::keys;
-use crate::team::reader::Fields;
+use crate::team::names::listed;
 use crate::team::reader::Reader;
-use crate::team::reader::listed;
-use crate::team::reader::nearest;
 use crate::team::source::shown;
 use crate::team::toolset::Launch;
 use crate::team::toolset::Mcp;
@@ -105,7 +104,7 @@ pub(super) fn read(
     let Some(defined) = around.mcps.get(&reference) else {
         let at = fields.node("ref").map_or(fields.at, |node| node.at);
         let names = around.mcps.keys().map(String::as_str);
-        let hint = match nearest(&reference, names.clone()) {
+        let hint = match reader.nearest(&reference, names.clone()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if around.mcps.is_empty() => {
                 format!("for Docker's catalog write `docker:{}`", shown(&reference))
@@ -123,6 +122,10 @@ pub(super) fn read(
         reader.error(at, message, Some(hint));
         return None;
     };
+    let at = fields.node("ref").map_or(fields.at, |node| node.at);
+    if !reader.may_copy(defined.bytes(), at) {
+        return None;
+    }
     let server = read_server(reader, defined)?;
     let name = name.or_else(|| defined.text(reader, "name"));
     Some(Mcp {
@@ -138,9 +141,10 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
     }
     if let Some(node) = fields.node("remote") {
         let remote = reader.fields(node, &keys::REMOTE)?;
+        let url = needed(reader, &remote, "url", "mcp")?;
         return Some(McpServer::Remote {
-            url: needed(reader, &remote, "url", "mcp")?,
-            transport: read_transport(reader, &remote)?,
+            transport: read_transport(reader, &remote, &url)?,
+            url,
             headers: remote.text_map(reader, "headers"),
         });
     }
@@ -163,19 +167,15 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
     })
 }
 
-/// `transport_type`.
-fn read_transport(reader: &mut Reader<'_>, remote: &Fields<'_>) -> Option<McpTransport> {
+/// `transport_type`; where the file does not say, an address that ends in `/sse` is spoken to that way.
+fn read_transport(reader: &mut Reader<'_>, remote: &Fields<'_>, url: &str) -> Option<McpTransport> {
     let at = remote
         .node("transport_type")
         .map_or(remote.at, |node| node.at);
     match remote.text_or_empty(reader, "transport_type").as_str() {
+        "" if url.trim_end_matches('/').ends_with("/sse") => Some(McpTransport::Sse),
         "sse" => Some(McpTransport::Sse),
-        "streamable" | "streamable-http" => Some(McpTransport::StreamableHttp),
-        "" => {
-            let hint = "add `transport_type: streamable` (or `sse`)".to_owned();
-            reader.error(at, "a remote needs `transport_type`", Some(hint));
-            None
-        }
+        "" | "streamable" | "streamable-http" => Some(McpTransport::StreamableHttp),
         other => {
             let hint = "it is `streamable` or `sse`".to_owned();
             reader.error(

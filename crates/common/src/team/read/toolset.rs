@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use super::agent::Around;
 use super::mcp;
+use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::keys::Effect;
-use crate::team::reader::Fields;
+use crate::team::names::listed;
 use crate::team::reader::Reader;
-use crate::team::reader::listed;
-use crate::team::reader::nearest;
 use crate::team::source::shown;
 use crate::team::toolset::Api;
 use crate::team::toolset::Defer;
@@ -40,7 +39,7 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
 pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Definitions<'n> {
     let mut definitions = Definitions::new();
     for entry in file.map(reader, "mcps", "a map of names to MCP servers") {
-        if let Some(fields) = reader.fields(&entry.node, &keys::TOOLSET) {
+        if let Some(fields) = reader.fields_unwarned(&entry.node, &keys::TOOLSET) {
             check_keys(reader, &fields, "mcp");
             mcp::check_definition(reader, &entry.key, &fields);
             definitions.insert(entry.key.clone(), fields);
@@ -76,7 +75,7 @@ pub(super) fn read(
         return None;
     };
     let Some(known) = keys::TOOLSET_TYPES.find(kind, reader.version) else {
-        let near = nearest(kind, keys::TOOLSET_TYPES.names(reader.version));
+        let near = reader.nearest(kind, keys::TOOLSET_TYPES.names(reader.version));
         let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
         let kind = kind.to_owned();
         let message = format!(
@@ -86,20 +85,24 @@ pub(super) fn read(
         reader.warn(node.at, message);
         return Some(plain(ToolsetKind::Unsupported { kind }));
     };
-    let fields = reader.fields(node, &keys::TOOLSET)?;
+    let fields = match known.effect {
+        Effect::Acted => reader.fields(node, &keys::TOOLSET)?,
+        Effect::Instead(what) => {
+            let fields = reader.fields_unwarned(node, &keys::TOOLSET)?;
+            let at = fields.node("type").map_or(node.at, |node| node.at);
+            reader.warn(
+                at,
+                format!("toolset type `{kind}` is accepted, not acted on yet: {what}"),
+            );
+            fields
+        }
+    };
     check_keys(reader, &fields, known.name);
-    if let Effect::Instead(what) = known.effect {
-        let at = fields.node("type").map_or(node.at, |node| node.at);
-        reader.warn(
-            at,
-            format!("toolset type `{kind}` is accepted, not acted on yet: {what}"),
-        );
-    }
     let kind = read_kind(reader, around, who, &fields, known.name);
     Some(Toolset {
         tools: fields.texts(reader, "tools"),
         instruction: fields.text(reader, "instruction"),
-        toon: fields.texts(reader, "toon"),
+        toon: read_toon(reader, &fields),
         model: read_model(reader, around, who, &fields),
         defer: read_defer(reader, &fields),
         kind: kind?,
@@ -124,16 +127,11 @@ fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
         let Some(key) = keys::TOOLSET.find(&entry.key, reader.version) else {
             continue;
         };
-        if !key.only_for.is_empty() && !key.only_for.contains(&kind) {
-            let types: Vec<String> = key
-                .only_for
-                .iter()
-                .map(|kind| format!("'{kind}'"))
-                .collect();
+        if !key.only_for.is_empty() && !key.only_for.contains(&kind) && !entry.node.is_unset() {
             let message = format!(
                 "{} can only be used with type {}",
                 key.name,
-                types.join(" or ")
+                either(key.only_for)
             );
             reader.error(
                 entry.key_at,
@@ -148,6 +146,15 @@ fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
                 format!("`{name}` has no effect in a toolset of type '{kind}', only in '{meant}'"),
             );
         }
+    }
+}
+
+/// Types as `'a', 'b' or 'c'`.
+fn either(types: &[&str]) -> String {
+    let quoted: Vec<String> = types.iter().map(|kind| format!("'{kind}'")).collect();
+    match quoted.as_slice() {
+        [most @ .., last] if !most.is_empty() => format!("{} or {last}", most.join(", ")),
+        few => few.concat(),
     }
 }
 
@@ -276,6 +283,22 @@ fn read_models(
         );
     }
     models
+}
+
+/// `toon`: regular expressions with commas between, or a list of them.
+fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
+    match fields.node("toon") {
+        Some(Node {
+            value: Value::List(_),
+            ..
+        }) => fields.texts(reader, "toon"),
+        _ => fields
+            .text_or_empty(reader, "toon")
+            .split(',')
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect(),
+    }
 }
 
 /// `defer`: `true`, or names of tools.

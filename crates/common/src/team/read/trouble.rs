@@ -48,8 +48,15 @@ fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
             Some("an agent file is one document; remove the `---`"),
         ),
         DeserializeError::AliasError { error, .. } => words(error),
+        DeserializeError::UnsupportedTag { tag, .. } => (
+            format!("the tag `{}` means nothing in an agent file", shown(tag)),
+            Some("remove it; to begin a text with `!`, put the text in quotes"),
+        ),
         other => {
             let message = UserMessageFormatter.format_message(other);
+            if message.contains("recursion limit") {
+                return too_deep();
+            }
             (
                 format!("this is not YAML: {}", one_line(&message)),
                 hint_of(&message),
@@ -61,15 +68,20 @@ fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
 /// A file beyond the limits.
 fn budget_words(breach: &serde_saphyr::budget::BudgetBreach) -> (String, Option<&'static str>) {
     match breach {
-        serde_saphyr::budget::BudgetBreach::Depth { .. } => (
-            format!("maps and lists nest more than {MAX_DEPTH} deep here"),
-            None,
-        ),
+        serde_saphyr::budget::BudgetBreach::Depth { .. } => too_deep(),
         _ => (
             "the file is too large or too intricate to be an agent file".to_owned(),
             None,
         ),
     }
+}
+
+/// A file that nests without end.
+fn too_deep() -> (String, Option<&'static str>) {
+    (
+        format!("maps and lists nest more than {MAX_DEPTH} deep here"),
+        None,
+    )
 }
 
 /// The parser's message, which may quote the file, on one line.
@@ -86,8 +98,28 @@ fn one_line(message: &str) -> String {
 
 /// What most often causes a message.
 fn hint_of(message: &str) -> Option<&'static str> {
-    if message.contains("tab") {
-        return Some("indent with spaces; YAML allows no tabs there");
-    }
-    None
+    const CAUSES: &[(&str, &str)] = &[
+        ("tab", "indent with spaces; YAML allows no tabs there"),
+        (
+            "mapping values are not allowed",
+            "a text with `: ` in it goes in quotes, or on its own lines after `|`",
+        ),
+        (
+            "did not find expected key",
+            "the keys of one map begin in the same column",
+        ),
+        (
+            "unclosed quote",
+            "close it with the same kind of quote; a quote inside goes in the other kind",
+        ),
+        (
+            "unclosed bracket",
+            "close it, or write one item on each line without brackets",
+        ),
+        ("expected string scalar", "a key is a text"),
+    ];
+    CAUSES
+        .iter()
+        .find(|(part, _)| message.contains(part))
+        .map(|(_, hint)| *hint)
 }

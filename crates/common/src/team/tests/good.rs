@@ -6,6 +6,9 @@ use super::BACKGROUND_AGENTS;
 use super::EVERY_KEY;
 use super::OLDEST;
 use crate::team::Api;
+use crate::team::Mcp;
+use crate::team::McpServer;
+use crate::team::McpTransport;
 use crate::team::ModelSettings;
 use crate::team::Parsed;
 use crate::team::RequiredKey;
@@ -44,10 +47,9 @@ fn warnings(parsed: &Parsed) -> String {
 #[test]
 fn every_key_resolves() {
     let parsed = good(EVERY_KEY);
-    let json: serde_json::Value = serde_json::from_str(&parsed.team.to_json().unwrap()).unwrap();
     insta::assert_snapshot!(
         "every_key_team",
-        serde_json::to_string_pretty(&json).unwrap()
+        serde_json::to_string_pretty(&parsed.team).unwrap()
     );
     insta::assert_snapshot!("every_key_warnings", warnings(&parsed));
 }
@@ -56,6 +58,7 @@ fn every_key_resolves() {
 fn the_file_of_every_key_has_every_key() {
     let tables = [
         &keys::FILE,
+        &keys::RAG,
         &keys::METADATA,
         &keys::PERMISSIONS,
         &keys::PROVIDER,
@@ -222,86 +225,38 @@ fn the_default_agent_is_root_or_the_first() {
     assert!(team("b: {model: auto}").agent("a").is_none());
 }
 
+/// Reference, interface, place and key of each built-in provider, with words between bars.
+const PROVIDERS: &str = "
+    openai/gpt-4o | OpenaiChat | | OPENAI_API_KEY
+    openai/gpt-5-mini | OpenaiResponses | | OPENAI_API_KEY
+    openai/o3 | OpenaiResponses | | OPENAI_API_KEY
+    anthropic/claude-sonnet-4-0 | Anthropic | | ANTHROPIC_API_KEY
+    google/gemini-2.5-flash | Google | | GOOGLE_API_KEY,GEMINI_API_KEY
+    mistral/small | OpenaiChat | https://api.mistral.ai/v1 | MISTRAL_API_KEY
+    xai/grok | OpenaiChat | https://api.x.ai/v1 | XAI_API_KEY
+    nebius/a/b | OpenaiChat | https://api.studio.nebius.com/v1 | NEBIUS_API_KEY
+    requesty/a | OpenaiChat | https://router.requesty.ai/v1 | REQUESTY_API_KEY
+    minimax/a | OpenaiChat | https://api.minimax.io/v1 | MINIMAX_API_KEY
+    ollama/qwen3 | OpenaiChat | http://localhost:11434/v1 |
+    dmr/ai/qwen3 | DockerModelRunner | |
+    amazon-bedrock/global.x:0 | AmazonBedrock | | AWS_BEARER_TOKEN_BEDROCK
+    scripted/anything | Scripted | |";
+
 #[test]
 fn providers_have_their_place_and_their_key() {
-    let cases = [
-        ("openai/gpt-4o", Api::OpenaiChat, None, "OPENAI_API_KEY"),
-        (
-            "openai/gpt-5-mini",
-            Api::OpenaiResponses,
-            None,
-            "OPENAI_API_KEY",
-        ),
-        (
-            "anthropic/claude-sonnet-4-0",
-            Api::Anthropic,
-            None,
-            "ANTHROPIC_API_KEY",
-        ),
-        (
-            "google/gemini-2.5-flash",
-            Api::Google,
-            None,
-            "GOOGLE_API_KEY",
-        ),
-        (
-            "mistral/small",
-            Api::OpenaiChat,
-            Some("https://api.mistral.ai/v1"),
-            "MISTRAL_API_KEY",
-        ),
-        (
-            "xai/grok",
-            Api::OpenaiChat,
-            Some("https://api.x.ai/v1"),
-            "XAI_API_KEY",
-        ),
-        (
-            "nebius/a/b",
-            Api::OpenaiChat,
-            Some("https://api.studio.nebius.com/v1"),
-            "NEBIUS_API_KEY",
-        ),
-        (
-            "requesty/a",
-            Api::OpenaiChat,
-            Some("https://router.requesty.ai/v1"),
-            "REQUESTY_API_KEY",
-        ),
-        (
-            "minimax/a",
-            Api::OpenaiChat,
-            Some("https://api.minimax.io/v1"),
-            "MINIMAX_API_KEY",
-        ),
-        (
-            "ollama/qwen3",
-            Api::OpenaiChat,
-            Some("http://localhost:11434/v1"),
-            "",
-        ),
-        ("dmr/ai/qwen3", Api::DockerModelRunner, None, ""),
-        (
-            "amazon-bedrock/global.x:0",
-            Api::AmazonBedrock,
-            None,
-            "AWS_BEARER_TOKEN_BEDROCK",
-        ),
-        ("scripted/anything", Api::Scripted, None, ""),
-    ];
-    for (reference, api, base_url, key) in cases {
-        let team = good(&format!("agents: {{a: {{model: '{reference}'}}}}")).team;
+    for line in PROVIDERS.trim().lines() {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        let team = good(&format!("agents: {{a: {{model: '{}'}}}}", columns[0])).team;
         let [model] = models(&team, "a") else {
-            panic!("{reference}")
+            panic!("{line}")
         };
-        assert_eq!(model.reference(), reference);
-        assert_eq!(model.api, api, "{reference}");
-        assert_eq!(model.base_url.as_deref(), base_url, "{reference}");
-        assert_eq!(
-            model.token_keys.first().map_or("", String::as_str),
-            key,
-            "{reference}"
-        );
+        let found = [
+            model.reference(),
+            format!("{:?}", model.api),
+            model.base_url.clone().unwrap_or_default(),
+            model.token_keys.join(","),
+        ];
+        assert_eq!(found.as_slice(), columns, "{line}");
     }
 }
 
@@ -316,6 +271,12 @@ fn a_comma_list_keeps_every_alternative() {
         .map(ModelSettings::reference)
         .collect();
     assert_eq!(names, ["openai/gpt-4o", "xai/grok"]);
+    let nested = "agents: {a: {model: x}}\nmodels: {x: {model: 'y,m'}, y: {model: 'm,openai/b'}, m: {provider: xai, model: grok}}";
+    let names: Vec<String> = models(&good(nested).team, "a")
+        .iter()
+        .map(ModelSettings::reference)
+        .collect();
+    assert_eq!(names, ["xai/grok", "openai/b", "xai/grok"]);
 }
 
 #[test]
@@ -373,6 +334,59 @@ fn required_keys_are_those_without_which_an_agent_fails() {
 fn vertex_and_bedrock_do_without_a_key() {
     let team = good("models: {m: {provider: google, model: g, provider_opts: {project: p}}}\nagents: {a: {model: 'm,amazon-bedrock/x'}}").team;
     assert_eq!(team.agent("a").unwrap().required_keys(), []);
+}
+
+#[test]
+fn a_remote_server_is_spoken_to_as_its_address_says() {
+    let cases = [
+        ("url: 'https://x/mcp'", McpTransport::StreamableHttp),
+        ("url: 'https://x/sse'", McpTransport::Sse),
+        (
+            "url: 'https://x/sse', transport_type: streamable",
+            McpTransport::StreamableHttp,
+        ),
+        ("url: 'https://x', transport_type: sse", McpTransport::Sse),
+    ];
+    for (remote, expected) in cases {
+        let team = good(&format!(
+            "agents: {{a: {{model: auto, toolsets: [{{type: mcp, remote: {{{remote}}}}}]}}}}"
+        ))
+        .team;
+        let kind = &team.default_agent().toolsets[0].kind;
+        assert!(
+            matches!(kind, ToolsetKind::Mcp(Mcp { server: McpServer::Remote { transport, .. }, .. }) if *transport == expected),
+            "{remote}: {kind:?}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_toolset_type_is_a_warning() {
+    let parsed = good(
+        "agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: filesytem, depth: 3}\n",
+    );
+    let kind = ToolsetKind::Unsupported {
+        kind: "filesytem".to_owned(),
+    };
+    assert_eq!(parsed.team.default_agent().toolsets[0].kind, kind);
+    let expected = "5:9: unknown toolset type: filesytem (did you mean `filesystem`?); the agent runs without it\n";
+    assert_eq!(warnings(&parsed), expected);
+}
+
+#[test]
+fn a_command_warns_of_what_it_does_not_use() {
+    let parsed = good("agents:\n  a:\n    command: [cat]\n    max_iterations: 3\n");
+    let expected = "4:5: `max_iterations` has no effect in an agent with `command`: the program decides for itself\n";
+    assert_eq!(warnings(&parsed), expected);
+}
+
+#[test]
+fn what_says_nothing_is_as_good_as_absent() {
+    let toolset = "{type: think, shared: false, env: {}, url: '', args: [], toon: 'a, b'}";
+    let parsed = good(&format!(
+        "agents: {{a: {{model: auto, toolsets: [{toolset}], sub_agents: , instruction: ''}}}}"
+    ));
+    assert_eq!(parsed.team.default_agent().toolsets[0].toon, ["a", "b"]);
 }
 
 #[test]

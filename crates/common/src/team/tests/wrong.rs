@@ -5,53 +5,65 @@ use crate::team::parse;
 /// The head that makes a short file whole.
 const MODEL: &str = "model: openai/gpt-4o";
 
-/// Name and text of each.
-fn files() -> Vec<(&'static str, String)> {
-    let agent = |keys: &str| format!("agents:\n  root:\n    {MODEL}\n    {keys}\n");
-    let toolset =
-        |keys: &str| format!("agents:\n  root:\n    {MODEL}\n    toolsets:\n      - {keys}\n");
-    let model = |keys: &str| {
-        format!(
-            "models:\n  m:\n    provider: openai\n    model: gpt-4o\n    {keys}\nagents: {{root: {{model: m}}}}\n"
-        )
-    };
-    let top = |keys: &str| format!("{keys}\nagents: {{root: {{{MODEL}}}}}\n");
-    let run = |keys: &str| format!("agents:\n  root:\n    {keys}\n  helper: {{{MODEL}}}\n");
+/// Name and text of a wrong file.
+type Case = (&'static str, String);
+
+/// An agent with these keys, and one more.
+fn agent(keys: &str) -> String {
+    format!("agents:\n  root:\n    {MODEL}\n    {keys}\n")
+}
+
+/// The same without a model.
+fn run(keys: &str) -> String {
+    format!("agents:\n  root:\n    {keys}\n  helper: {{{MODEL}}}\n")
+}
+
+/// An agent with this toolset.
+fn toolset(keys: &str) -> String {
+    format!("agents:\n  root:\n    {MODEL}\n    toolsets:\n      - {keys}\n")
+}
+
+/// A model with these keys.
+fn model(keys: &str) -> String {
+    format!(
+        "models:\n  m:\n    provider: openai\n    model: gpt-4o\n    {keys}\nagents: {{root: {{model: m}}}}\n"
+    )
+}
+
+/// A file that begins with these keys.
+fn top(keys: &str) -> String {
+    format!("{keys}\nagents: {{root: {{{MODEL}}}}}\n")
+}
+
+/// Mistakes of the file.
+fn of_the_file() -> Vec<Case> {
     vec![
-        ("a misspelt key of an agent", agent("toolset: []")),
-        ("another spelling", agent("sub-agents: [x]")),
-        ("a key that nobody knows", agent("colour: red")),
-        ("a key of a model in an agent", agent("temperature: 1")),
-        ("a key of a toolset in an agent", agent("ignore_vcs: true")),
         ("a misspelt key at the top", top("agent: {}")),
         ("a key of an agent at the top", top("instruction: hello")),
-        ("a key of an old version", agent("think: true")),
-        ("a misspelt key of a model", model("max_token: 10")),
         ("unknown version", top("version: 9")),
         ("version is a word", top("version: latest")),
         ("version is a list", top("version: [1]")),
-        ("no agents", "models: {}\n".to_owned()),
         ("agents empty", "agents:\n".to_owned()),
         ("agents as a list", "agents:\n  - name: root\n    model: auto\n".to_owned()),
         ("an agent that is text", "agents:\n  root: openai/gpt-4o\n".to_owned()),
-        ("no model", run("description: x")),
-        ("model and command", run("command: [cat]\n    model: auto")),
-        ("command as text", run("command: claude -p")),
-        ("command empty", run("command: []")),
-        ("env without command", run("model: auto\n    env: {A: b}")),
-        ("unknown sub-agent", run("model: auto\n    sub_agents: [helpr]")),
-        ("unknown sub-agent, nothing near", run("model: auto\n    sub_agents:\n      - researcher")),
-        ("unknown handoff", run("model: auto\n    handoffs: [x]")),
-        ("unknown model", run("model: gpt")),
+        ("several at once", "agents:\n  a:\n    modle: auto\n    toolsets: [{type: mcp}]\n  b: {model: c, sub_agents: [d]}\n".to_owned()),
+        ("after tabs and wide characters", "agents:\n  root: {model: auto, description: 日本語, colour: red}\n".to_owned()),
+        ("on a very long line", format!("agents: {{root: {{model: auto, description: '{}', colour: red, instruction: '{}'}}}}\n", "x".repeat(300), "y".repeat(300))),
+        ("a text instead of a map", "hello\n".to_owned()),
+    ]
+}
+
+/// Mistakes of models.
+fn of_models() -> Vec<Case> {
+    vec![
+        ("a misspelt key of a model", model("max_token: 10")),
+        ("no agents", "models: {}\n".to_owned()),
         ("unknown model near a known", "models: {fast: {provider: openai, model: x}}\nagents: {a: {model: fats}}\n".to_owned()),
-        ("unknown provider", run("model: antropic/claude")),
-        ("unknown provider, nothing near", run("model: foo/bar")),
-        ("empty model part", run("model: openai/")),
-        ("only commas", run("model: ','")),
-        ("azure inline", run("model: azure/gpt-4o")),
         ("a model without provider", "models: {m: {model: gpt-4o}}\nagents: {a: {model: m}}\n".to_owned()),
         ("a model without model", "models: {m: {provider: openai}}\nagents: {a: {model: m}}\n".to_owned()),
-        ("an alloy of an alloy", "models: {x: {model: 'a/b,y'}, y: {model: 'openai/a,openai/b'}}\nagents: {a: {model: x}}\n".to_owned()),
+        ("a routing rule to a list", "models: {l: {model: 'openai/a,openai/b'}, m: {provider: openai, model: x, routing: [{model: l}]}}\nagents: {a: {model: m}}\n".to_owned()),
+        ("a list of itself", "models: {x: {model: 'openai/a,y'}, y: {model: 'x,openai/b'}}\nagents: {a: {model: x}}\n".to_owned()),
+        ("a list with an unknown model", "models: {x: {model: 'a/b,z'}, y: {model: 'openai/a,openai/b'}}\nagents: {a: {model: x}}\n".to_owned()),
         ("temperature too high", model("temperature: 3")),
         ("temperature as text", model("temperature: hot")),
         ("max_tokens negative", model("max_tokens: -5")),
@@ -60,40 +72,121 @@ fn files() -> Vec<(&'static str, String)> {
         ("a provider without base_url", top("providers: {p: {token_key: K}}")),
         ("a provider with a slash", top("providers: {a/b: {base_url: 'http://x'}}")),
         ("a provider of an unknown type", top("providers: {p: {base_url: 'http://x', api_type: grpc}}")),
+        ("too many alternatives", run(&format!("model: '{}'", "openai/a,".repeat(40)))),
+    ]
+}
+
+/// Mistakes of agents.
+fn of_agents() -> Vec<Case> {
+    vec![
+        ("a misspelt key of an agent", agent("toolset: []")),
+        ("another spelling", agent("sub-agents: [x]")),
+        ("a key that nobody knows", agent("colour: red")),
+        ("a key of a model in an agent", agent("temperature: 1")),
+        ("a key of a toolset in an agent", agent("ignore_vcs: true")),
+        ("a key of an old version", agent("think: true")),
+        ("no model", run("description: x")),
+        ("model and command", run("command: [cat]\n    model: auto")),
+        ("command as text", run("command: claude -p")),
+        ("command empty", run("command: []")),
+        ("env without command", run("model: auto\n    env: {A: b}")),
+        (
+            "unknown sub-agent",
+            run("model: auto\n    sub_agents: [helpr]"),
+        ),
+        (
+            "unknown sub-agent, nothing near",
+            run("model: auto\n    sub_agents:\n      - researcher"),
+        ),
+        ("unknown handoff", run("model: auto\n    handoffs: [x]")),
+        ("unknown model", run("model: gpt")),
+        ("unknown provider", run("model: antropic/claude")),
+        ("unknown provider, nothing near", run("model: foo/bar")),
+        ("empty model part", run("model: openai/")),
+        ("only commas", run("model: ','")),
+        ("azure inline", run("model: azure/gpt-4o")),
         ("a flag that is a word", agent("add_date: yes")),
         ("a list that is text", agent("sub_agents: helper")),
         ("text that is a list", agent("instruction: [a, b]")),
         ("iterations as text", agent("max_iterations: many")),
         ("an unknown RAG source", agent("rag: [papers]")),
+        (
+            "a hook of no type",
+            agent("hooks: {session_start: [{command: x}]}"),
+        ),
+        (
+            "a known model without its provider",
+            run("model: claude-sonnet-4-0"),
+        ),
+        (
+            "working_dir without command",
+            run("model: auto\n    working_dir: /x"),
+        ),
+    ]
+}
+
+/// Mistakes of toolsets.
+fn of_toolsets() -> Vec<Case> {
+    vec![
         ("a toolset as text", toolset("shell")),
         ("a toolset without type", toolset("tools: [a]")),
-        ("a key of another type", toolset("{type: think, shared: true}")),
-        ("a key of several types", toolset("{type: todo, env: {A: b}}")),
+        (
+            "a key of another type",
+            toolset("{type: think, shared: true}"),
+        ),
+        (
+            "a key of several types",
+            toolset("{type: todo, env: {A: b}}"),
+        ),
         ("mcp without a place", toolset("type: mcp")),
-        ("mcp with two places", toolset("{type: mcp, command: a, ref: 'docker:b'}")),
-        ("mcp with an unknown ref", toolset("{type: mcp, ref: duckduckgo}")),
-        ("mcp with a misspelt ref", format!("mcps: {{docs: {{ref: 'docker:context7'}}}}\n{}", toolset("{type: mcp, ref: doc}"))),
-        ("mcp remote without transport", toolset("{type: mcp, remote: {url: 'http://x'}}")),
-        ("mcp remote with a wrong transport", toolset("{type: mcp, remote: {url: 'http://x', transport_type: http}}")),
-        ("an mcp definition without docker", top("mcps: {d: {ref: duckduckgo}}")),
+        (
+            "mcp with two places",
+            toolset("{type: mcp, command: a, ref: 'docker:b'}"),
+        ),
+        (
+            "mcp with an unknown ref",
+            toolset("{type: mcp, ref: duckduckgo}"),
+        ),
+        (
+            "mcp with a misspelt ref",
+            format!(
+                "mcps: {{docs: {{ref: 'docker:context7'}}}}\n{}",
+                toolset("{type: mcp, ref: doc}")
+            ),
+        ),
+        (
+            "mcp remote without url",
+            toolset("{type: mcp, remote: {headers: {a: b}}}"),
+        ),
+        (
+            "mcp remote with a wrong transport",
+            toolset("{type: mcp, remote: {url: 'http://x', transport_type: http}}"),
+        ),
+        (
+            "an mcp definition without docker",
+            top("mcps: {d: {ref: duckduckgo}}"),
+        ),
         ("a2a without url", toolset("type: a2a")),
         ("lsp without command", toolset("type: lsp")),
         ("model_picker without models", toolset("type: model_picker")),
         ("script without shell", toolset("type: script")),
-        ("script that requires what it has not", toolset("{type: script, shell: {s: {cmd: ls, required: [a]}}}")),
+        (
+            "script that requires what it has not",
+            toolset("{type: script, shell: {s: {cmd: ls, required: [a]}}}"),
+        ),
         ("api without config", toolset("type: api")),
-        ("api without endpoint", toolset("{type: api, api_config: {name: x}}")),
-        ("a hook of no type", agent("hooks: {session_start: [{command: x}]}")),
-        ("several at once", "agents:\n  a:\n    modle: auto\n    toolsets: [{type: mcp}]\n  b: {model: c, sub_agents: [d]}\n".to_owned()),
-        ("after tabs and wide characters", "agents:\n  root: {model: auto, description: 日本語, colour: red}\n".to_owned()),
-        ("on a very long line", format!("agents: {{root: {{model: auto, description: '{}', colour: red, instruction: '{}'}}}}\n", "x".repeat(300), "y".repeat(300))),
+        (
+            "api without endpoint",
+            toolset("{type: api, api_config: {name: x}}"),
+        ),
     ]
 }
 
 #[test]
 fn every_mistake_is_told_with_its_place_and_what_to_do() {
+    let files = [of_the_file(), of_models(), of_agents(), of_toolsets()].concat();
     let mut all = String::new();
-    for (name, text) in files() {
+    for (name, text) in files {
         let report = match parse("agents.yaml", text.as_bytes()) {
             Ok(_) => "accepted\n".to_owned(),
             Err(errors) => errors.report(),
