@@ -60,8 +60,8 @@ mod tests {
         };
         assert_eq!(
             check(&[]).unwrap_err().to_string(),
-            "agent `a` lacks OPENAI_API_KEY (model openai/gpt-4o), GOOGLE_API_KEY or GEMINI_API_KEY (model \
-             google/gemini), TOKEN (toolset shell)"
+            "agent `a` lacks GOOGLE_API_KEY or GEMINI_API_KEY (model google/gemini), OPENAI_API_KEY (model \
+             openai/gpt-4o), TOKEN (toolset shell)"
         );
         assert_eq!(check(&["OPENAI_API_KEY", "GEMINI_API_KEY"]).unwrap_err().missing.len(), 1);
         assert_eq!(check(&["OPENAI_API_KEY", "GEMINI_API_KEY", "TOKEN"]), Ok(()));
