@@ -22,6 +22,7 @@ pub mod message;
 pub mod model;
 pub mod permission;
 pub mod preflight;
+mod process;
 pub mod prompt;
 pub mod run;
 #[cfg(test)]
