@@ -192,3 +192,6 @@ pub(crate) fn limited(mut text: String) -> String {
 pub(crate) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&place| text.is_char_boundary(place)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
