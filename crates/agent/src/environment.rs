@@ -18,7 +18,7 @@ pub struct Environment {
     pub guard: Arc<dyn ProcessGuard>,
 }
 
-impl fmt::Debug for Environment {
+impl Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment")
             .field("variables", &self.variables.keys())

@@ -5,7 +5,7 @@
 //! - [`run`](fn@run): runs one agent to its end; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
 //! - [`journal`]: what a run writes down; the turns are a write-ahead log.
 //! - [`turn`]: what comes next, decided from what is recorded; pure.
-//! - [`prompt`]: the first messages; pure.
+//! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
 //! - [`permission`]: which tool calls a team refuses; pure.
@@ -17,11 +17,13 @@
 
 pub mod assignment;
 pub mod environment;
+pub mod history;
 pub mod journal;
 pub mod message;
 pub mod model;
 pub mod permission;
 pub mod preflight;
+mod process;
 pub mod prompt;
 pub mod run;
 #[cfg(test)]

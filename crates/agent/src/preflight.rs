@@ -34,3 +34,36 @@ fn listed(missing: &[RequiredKey]) -> String {
         missing.iter().map(|key| format!("{} ({})", key.any_of.join(" or "), key.needed_by)).collect();
     each.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use legwork_common::team::ModelSettings;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::team;
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        let models = ["openai/gpt-4o", "google/gemini", "ollama/llama"].map(|reference| {
+            let (provider, model) = reference.split_once('/').unwrap();
+            ModelSettings::inline(provider, model).unwrap()
+        });
+        let toolsets = json!([{"kind": {"type": "shell", "env": {"A": "${TOKEN}", "B": "${env.MAYBE}"}}}]);
+        let team = team(&[("a", &[], json!({"runner": {"models": models}, "toolsets": toolsets}))]);
+        let agent = team.agent("a").unwrap();
+        let check = |names: &[&str]| {
+            let set = names.iter().map(|&name| (name.to_owned(), "x".to_owned()));
+            preflight(agent, &Environment::new(set.collect::<BTreeMap<_, _>>(), "/".into()))
+        };
+        assert_eq!(
+            check(&[]).unwrap_err().to_string(),
+            "agent `a` lacks GOOGLE_API_KEY or GEMINI_API_KEY (model google/gemini), OPENAI_API_KEY (model \
+             openai/gpt-4o), TOKEN (toolset shell)"
+        );
+        assert_eq!(check(&["OPENAI_API_KEY", "GEMINI_API_KEY"]).unwrap_err().missing.len(), 1);
+        assert_eq!(check(&["OPENAI_API_KEY", "GEMINI_API_KEY", "TOKEN"]), Ok(()));
+    }
+}

@@ -1,14 +1,17 @@
 //! Runs one agent to its end: `turn` decides, this does.
 
 mod ask;
+mod command;
 mod mail;
 mod work;
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Zoned;
 use legwork_common::job::Cause;
+use legwork_common::job::Usage;
 use legwork_common::service::ServiceError;
 use legwork_common::team::Agent;
 use legwork_common::team::Permissions;
@@ -17,6 +20,7 @@ use legwork_common::team::Team;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::CancellationToken;
 
+use self::command::Program;
 use crate::assignment::Assignment;
 use crate::assignment::Opening;
 use crate::assignment::Outcome;
@@ -38,27 +42,20 @@ use crate::turn::Transcript;
 /// [`Outcome::Stopped`] within about two seconds. Dropping the future does the same without waiting for the
 /// processes. A crash leaves the recorded turns, from which the next attempt goes on.
 pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken) -> Outcome {
-    let Assignment { team, agent: name, opening, recorded } = assignment;
-    let agent = match runnable(&team, &name) {
-        Ok(agent) => agent,
-        Err((cause, message)) => return Outcome::Failed { cause, message, usage: Default::default() },
+    let team = Arc::clone(&assignment.team);
+    let Some(agent) = team.agent(&assignment.agent) else {
+        let message = format!("the team has no agent `{}`", assignment.agent);
+        return Outcome::Failed { cause: Cause::Rejected, message, usage: Usage::default() };
     };
-    let toolbox = Toolbox::open(agent, &ports.environment, &ports.background);
-    for warning in toolbox.warnings() {
-        ports.journal.note(RunEvent::Warning(warning.clone()));
-    }
-    let messages = opening_messages(&team, agent, opening, &toolbox, &ports.environment);
-    let mut running = Running {
-        agent,
-        permissions: team.permissions(),
-        transcript: Transcript::new(messages, &recorded),
-        toolbox,
-        ports,
-        cancel,
+    let (end, usage) = match &agent.runner {
+        Runner::Models(_) | Runner::Auto => run_model(&team, agent, assignment, ports, cancel).await,
+        Runner::Command { program, args, env, working_dir } => {
+            let program =
+                Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
+            let input = command::input(agent, &assignment.opening);
+            (command::run(program, input, &ports, &cancel).await, Usage::default())
+        }
     };
-    let end = running.drive(&recorded).await;
-    running.toolbox.close().await;
-    let usage = running.transcript.usage();
     match end {
         Ok(result) => Outcome::Completed { result, usage },
         Err(Halt::Failed { cause, message }) => Outcome::Failed { cause, message, usage },
@@ -67,14 +64,25 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     }
 }
 
-/// The agent, if it can be run here.
-fn runnable<'team>(team: &'team Team, name: &str) -> Result<&'team Agent, (Cause, String)> {
-    let agent =
-        team.agent(name).ok_or_else(|| (Cause::Rejected, format!("the team has no agent `{name}`")))?;
-    match agent.runner {
-        Runner::Models(_) | Runner::Auto => Ok(agent),
-        Runner::Command { .. } => Err((Cause::AgentError, "command agents are not run yet".to_owned())),
+/// Runs an agent that a model drives.
+async fn run_model(
+    team: &Team,
+    agent: &Agent,
+    assignment: Assignment,
+    ports: Ports,
+    cancel: CancellationToken,
+) -> (Result<String, Halt>, Usage) {
+    let toolbox = Toolbox::open(agent, &ports.environment, &ports.background);
+    for warning in toolbox.warnings() {
+        ports.journal.note(RunEvent::Warning(warning.clone()));
     }
+    let Assignment { opening, recorded, .. } = assignment;
+    let messages = opening_messages(team, agent, opening, &toolbox, &ports.environment);
+    let transcript = Transcript::new(messages, &recorded);
+    let mut running = Running { agent, permissions: team.permissions(), transcript, toolbox, ports, cancel };
+    let end = running.drive(&recorded).await;
+    running.toolbox.close().await;
+    (end, running.transcript.usage())
 }
 
 /// The messages before the first turn.

@@ -4,7 +4,6 @@
 
 mod background;
 mod filesystem;
-mod process;
 mod schema;
 mod shell;
 mod think;
@@ -17,9 +16,10 @@ use legwork_common::service::BackgroundAgents;
 use legwork_common::team::Agent;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
+use tokio_util::sync::DropGuard;
 
-use self::process::Nursery;
 use crate::environment::Environment;
+use crate::process::Nursery;
 use crate::tool::Tool;
 use crate::tool::ToolSpec;
 
@@ -42,6 +42,7 @@ pub struct Toolbox {
     tools: Vec<Arc<dyn Tool>>,
     instructions: Vec<String>,
     nursery: Nursery,
+    _leaving: DropGuard,
     warnings: Vec<String>,
 }
 
@@ -52,10 +53,12 @@ impl Toolbox {
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
     ) -> Self {
+        let nursery = Nursery::new(Arc::clone(&environment.guard));
         let mut toolbox = Self {
             tools: Vec::new(),
             instructions: Vec::new(),
-            nursery: Nursery::new(Arc::clone(&environment.guard)),
+            _leaving: nursery.abandoning(),
+            nursery,
             warnings: Vec::new(),
         };
         if !agent.sub_agents.is_empty() {
@@ -153,12 +156,6 @@ impl Toolbox {
     }
 }
 
-impl Drop for Toolbox {
-    fn drop(&mut self) {
-        self.nursery.abandon();
-    }
-}
-
 /// The word for a toolset in the file.
 fn type_name(kind: &ToolsetKind) -> &str {
     match kind {
@@ -195,3 +192,6 @@ pub(crate) fn limited(mut text: String) -> String {
 pub(crate) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&place| text.is_char_boundary(place)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

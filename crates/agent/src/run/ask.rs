@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Halt;
 use super::Running;
+use crate::history;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
@@ -41,7 +42,7 @@ impl Running<'_> {
         let request = ModelRequest {
             agent: self.agent.name.clone(),
             turn,
-            messages: self.transcript.messages().to_vec(),
+            messages: history::latest(self.transcript.messages(), self.agent.num_history_items),
             tools: self.toolbox.specs(),
         };
         let message = self.answer(&request).await?;

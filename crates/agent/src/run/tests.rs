@@ -337,3 +337,27 @@ async fn an_agent_that_is_not_there_is_rejected() {
     let outcome = go(&world, delegated(&lone(), "x", Vec::new())).await;
     assert!(matches!(outcome, Outcome::Failed { cause: Cause::Rejected, .. }), "{outcome:?}");
 }
+
+#[tokio::test]
+async fn a_store_that_refuses_fails_the_run() {
+    let world = world(&json!({"a": [{"text": "x"}]}));
+    world.journal.refuses.store(true, Ordering::Relaxed);
+    match go(&world, delegated(&lone(), "a", Vec::new())).await {
+        Outcome::Failed { cause: Cause::AgentError, message, .. } => {
+            assert_eq!(message, "the run cannot be recorded: the store is full");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mailbox_that_cannot_be_reached_is_left_before_a_turn_and_waited_for_at_the_end() {
+    let world = world(&json!({"a": [{"text": "x"}, {"text": "{{last_user}}"}]}));
+    world.service.post("m", "late");
+    world.service.fail_mailbox(5);
+    assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "late");
+    assert_eq!(entries(&world), ["reply 1 x", "told 2 m", "reply 2 late"]);
+    world.service.fail_mailbox(1000);
+    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    assert!(matches!(outcome, Outcome::Failed { cause: Cause::AgentError, .. }), "{outcome:?}");
+}

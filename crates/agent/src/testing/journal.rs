@@ -18,6 +18,7 @@ pub(crate) struct FakeJournal {
     entries: Mutex<Vec<TurnEntry>>,
     events: watch::Sender<Vec<RunEvent>>,
     pub(crate) lost: AtomicBool,
+    pub(crate) refuses: AtomicBool,
 }
 
 impl FakeJournal {
@@ -44,6 +45,9 @@ impl FakeJournal {
     }
 
     fn check(&self) -> Result<(), JournalError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(JournalError::Refused("the store is full".into()));
+        }
         if self.lost.load(Ordering::Relaxed) { Err(JournalError::Lost) } else { Ok(()) }
     }
 }

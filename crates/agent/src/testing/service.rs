@@ -74,6 +74,8 @@ struct Inner {
     sent: Vec<SendRequest>,
     settled: usize,
     waits: Vec<WaitRequest>,
+    /// How many calls of the mailbox fail before one is answered.
+    unreachable: usize,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,11 @@ impl FakeService {
 
     pub(crate) fn settled_calls(&self) -> usize {
         self.0.lock().unwrap().settled
+    }
+
+    /// Lets the next calls of the mailbox fail.
+    pub(crate) fn fail_mailbox(&self, calls: usize) {
+        self.0.lock().unwrap().unreachable = calls;
     }
 
     /// Puts a message into the mailbox.
@@ -192,7 +199,12 @@ impl BackgroundAgents for FakeService {
 #[async_trait]
 impl Mailbox for FakeService {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
-        Ok(self.0.lock().unwrap().mail.clone())
+        let mut inner = self.0.lock().unwrap();
+        if let Some(left) = inner.unreachable.checked_sub(1) {
+            inner.unreachable = left;
+            return Err(ServiceError::Unavailable("down".into()));
+        }
+        Ok(inner.mail.clone())
     }
 
     async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {

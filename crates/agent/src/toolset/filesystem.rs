@@ -22,10 +22,10 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::Kit;
-use super::process::Nursery;
-use super::process::Process;
 use super::schema;
 use crate::environment::Environment;
+use crate::process::Nursery;
+use crate::process::Process;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;

@@ -6,7 +6,6 @@ mod jobs;
 mod specs;
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -23,11 +22,12 @@ use tokio::process::Command;
 use self::jobs::Jobs;
 use super::Kit;
 use super::limited;
-use super::process::End;
-use super::process::Nursery;
-use super::process::Process;
 use super::schema;
 use crate::environment::Environment;
+use crate::process::End;
+use crate::process::Nursery;
+use crate::process::Process;
+use crate::process::described;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -204,16 +204,6 @@ fn finished(status: Option<ExitStatus>, output: &str) -> String {
             }
         }
         _ => format!("Error executing command: {}\nOutput: {output}", described(status)),
-    }
-}
-
-/// `exit status 1`, `signal 9`.
-fn described(status: Option<ExitStatus>) -> String {
-    let Some(status) = status else { return "unknown exit status".to_owned() };
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown exit status".to_owned(),
     }
 }
 

@@ -260,3 +260,19 @@ async fn a_run_is_cancelled_while_the_provider_is_silent() {
         assert_eq!((output.as_str(), asked), ("so far", 1));
     }
 }
+
+#[tokio::test]
+async fn another_model_takes_over_at_once() {
+    let slow = FakeProvider::start(vec![Answer::Status(429, vec![("retry-after", "60")], "slow down")]).await;
+    let gone = FakeProvider::start(vec![Answer::Status(404, vec![], "no such model")]).await;
+    let good = FakeProvider::start(vec![Answer::text(&["here"])]).await;
+    let runner = json!({"models": [settings("openai", &slow)]});
+    let fallback = json!({"models": [settings("anthropic", &gone), settings("openai", &good)], "retries": 1});
+    let team = team(&[("a", &[], json!({"runner": runner, "fallback": fallback}))]);
+    let mut world = world(&json!({}));
+    world.ports.models = Arc::new(models());
+    let opening = Opening::Conversation { messages: vec![Message::user("hello")] };
+    let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
+    let outcome = run(assignment, world.ports.clone(), CancellationToken::new()).await;
+    assert!(matches!(&outcome, Outcome::Completed { result, .. } if result == "here"), "{outcome:?}");
+}

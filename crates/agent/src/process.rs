@@ -1,11 +1,13 @@
 //! One command in a process group of its own.
 //!
-//! A task of the toolset owns the child for as long as the group lives, so the group's id stays reserved
+//! A task of the nursery owns the child for as long as the group lives, so the group's id stays reserved
 //! until the last signal was sent: whoever drops a handle leaves nothing behind.
 
 use std::fs;
 use std::io;
+use std::io::PipeReader;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::process::Command;
@@ -24,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
 use crate::environment::ProcessGuard;
@@ -47,17 +51,17 @@ pub(crate) struct Nursery {
 
 impl Nursery {
     /// An empty one, whose groups `guard` hears of.
-    pub(in crate::toolset) fn new(guard: Arc<dyn ProcessGuard>) -> Self {
+    pub(crate) fn new(guard: Arc<dyn ProcessGuard>) -> Self {
         Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), guard }
     }
 
-    /// Tells every process to end, and waits for none.
-    pub(in crate::toolset) fn abandon(&self) {
-        self.closing.cancel();
+    /// While this guard is there nothing happens; its drop tells every process to end, and waits for none.
+    pub(crate) fn abandoning(&self) -> DropGuard {
+        self.closing.clone().drop_guard()
     }
 
     /// Ends every process and returns when all are gone: SIGTERM, and SIGKILL after two seconds.
-    pub(in crate::toolset) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -66,9 +70,9 @@ impl Nursery {
 
 /// The output so far.
 #[derive(Debug, Default)]
-pub(in crate::toolset) struct Capture {
+pub(crate) struct Capture {
     bytes: Vec<u8>,
-    pub(in crate::toolset) truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 impl Capture {
@@ -78,23 +82,23 @@ impl Capture {
         self.truncated |= piece.len() > room;
     }
 
-    pub(in crate::toolset) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::toolset) struct End {
+pub(crate) struct End {
     /// `None` where the system did not say.
-    pub(in crate::toolset) status: Option<ExitStatus>,
+    pub(crate) status: Option<ExitStatus>,
 }
 
 /// A running command. Dropping it lets the command run on until it ends or the toolset closes.
 #[derive(Debug, Clone)]
-pub(in crate::toolset) struct Process {
+pub(crate) struct Process {
     capture: Arc<Mutex<Capture>>,
-    pub(in crate::toolset) stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     ended: watch::Receiver<Option<End>>,
 }
 
@@ -104,13 +108,42 @@ impl Process {
     /// # Errors
     ///
     /// The system's, where the program or the folder is not there.
-    pub(in crate::toolset) fn start(mut command: Command, nursery: &Nursery) -> io::Result<Self> {
+    pub(crate) fn start(mut command: Command, nursery: &Nursery) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
-        let child = command.spawn()?;
-        // The command holds copies of the pipe's writing end: without this drop it would never end.
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        Self::launch(command, receiver(reader)?, nursery)
+    }
+
+    /// Starts `command` in a group of its own with `input` on its standard input. Its standard output is the
+    /// caller's to read, standard error is captured.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start).
+    pub(crate) fn start_with(
+        mut command: Command,
+        input: Vec<u8>,
+        nursery: &Nursery,
+    ) -> io::Result<(Self, pipe::Receiver)> {
+        let (input_reader, input_writer) = io::pipe()?;
+        let (output_reader, output_writer) = io::pipe()?;
+        let (error_reader, error_writer) = io::pipe()?;
+        let mut sender = pipe::Sender::from_owned_fd(OwnedFd::from(input_writer))?;
+        let output = receiver(output_reader)?;
+        command.stdin(input_reader).stdout(output_writer).stderr(error_writer);
+        let process = Self::launch(command, receiver(error_reader)?, nursery)?;
+        let closing = nursery.closing.clone();
+        nursery.tasks.spawn(async move {
+            // A program need not read its input, and may end before it has.
+            closing.run_until_cancelled(sender.write_all(&input)).await
+        });
+        Ok((process, output))
+    }
+
+    fn launch(mut command: Command, output: pipe::Receiver, nursery: &Nursery) -> io::Result<Self> {
+        let child = command.process_group(0).spawn()?;
+        // The command holds the other ends of the pipes: without this drop they would never end.
         drop(command);
-        let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
         let capture = Arc::default();
         let stop = nursery.closing.child_token();
         let (end, ended) = watch::channel(None);
@@ -125,21 +158,36 @@ impl Process {
     }
 
     /// The output so far.
-    pub(in crate::toolset) fn capture(&self) -> MutexGuard<'_, Capture> {
+    pub(crate) fn capture(&self) -> MutexGuard<'_, Capture> {
         self.capture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it ended, if it has.
-    pub(in crate::toolset) fn end(&self) -> Option<End> {
+    pub(crate) fn end(&self) -> Option<End> {
         *self.ended.borrow()
     }
 
     /// Waits for its end.
-    pub(in crate::toolset) async fn ended(&mut self) -> End {
+    pub(crate) async fn ended(&mut self) -> End {
         match self.ended.wait_for(Option::is_some).await {
             Ok(end) => end.unwrap_or(End { status: None }),
             Err(_) => End { status: None },
         }
+    }
+}
+
+/// The reading end, for this runtime.
+fn receiver(reader: PipeReader) -> io::Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(OwnedFd::from(reader))
+}
+
+/// `exit status 1`, `signal 9`.
+pub(crate) fn described(status: Option<ExitStatus>) -> String {
+    let Some(status) = status else { return "unknown exit status".to_owned() };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown exit status".to_owned(),
     }
 }
 
@@ -172,7 +220,9 @@ impl Attended {
                 () = closing.cancelled() => {}
                 () = discard(&mut self.output) => closing.cancelled().await,
             }
-            self.end_group().await;
+            if self.group.as_ref().is_some_and(Group::lives) {
+                self.end_group().await;
+            }
         }
     }
 
@@ -191,7 +241,15 @@ impl Attended {
             return status;
         }
         group.signal(Signal::KILL);
-        self.child.wait().await.ok()
+        let status = self.child.wait().await.ok();
+        // Nothing survives this signal; the rest of the group only needs a moment to be gone.
+        let gone = async {
+            while group.lives() {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(GRACE, gone).await.ok();
+        status
     }
 }
 

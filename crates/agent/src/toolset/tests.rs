@@ -1,0 +1,104 @@
+//! What holds for the tools of every toolset.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::*;
+use crate::testing::FakeService;
+use crate::testing::environment;
+use crate::testing::team;
+
+fn toolbox(toolsets: Value) -> Toolbox {
+    let team = team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({}))]);
+    let service: Arc<dyn BackgroundAgents> = Arc::new(FakeService::default());
+    Toolbox::open(team.agent("a").unwrap(), &Arc::new(environment("/")), &service)
+}
+
+fn everything() -> Value {
+    json!([
+        {"kind": {"type": "think"}},
+        {"kind": {"type": "todo", "shared": false}},
+        {"kind": {"type": "filesystem", "ignore_vcs": true, "post_edit": []}},
+        {"kind": {"type": "shell", "env": {}}},
+        {"kind": {"type": "background_agents"}},
+    ])
+}
+
+/// Every object of a schema takes no further properties, and every property says what it is.
+fn check(schema: &Value, place: &str) {
+    if let Some(properties) = schema["properties"].as_object() {
+        assert_eq!(schema["additionalProperties"], json!(false), "{place}");
+        for (name, property) in properties {
+            let place = format!("{place}.{name}");
+            assert!(property["description"].as_str().is_some_and(|text| !text.is_empty()), "{place}");
+            check(property, &place);
+        }
+    }
+    if schema["items"].is_object() {
+        check(&schema["items"], place);
+    }
+}
+
+#[test]
+fn schemas_are_closed_and_described() {
+    let toolbox = toolbox(everything());
+    assert_eq!(toolbox.warnings(), Vec::<String>::new());
+    let specs = toolbox.specs();
+    for spec in &specs {
+        check(&spec.parameters, &spec.name);
+        assert!(!spec.description.is_empty(), "{}", spec.name);
+    }
+    let names: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    assert_eq!(names.len(), specs.len());
+    assert_eq!(
+        names.into_iter().collect::<Vec<_>>().join(" "),
+        "create_directory create_todo create_todos directory_tree edit_file list_background_agents \
+         list_background_jobs list_directory list_todos read_file read_multiple_files remove_directory \
+         run_background_agent run_background_job search_files_content send_background_agent shell \
+         stop_background_agent stop_background_job think transfer_task update_todos view_background_agent \
+         view_background_job wait_background_agents write_file"
+    );
+}
+
+#[test]
+fn what_only_reads_says_so() {
+    let specs = toolbox(everything()).specs();
+    let reading: BTreeSet<&str> =
+        specs.iter().filter(|spec| spec.read_only).map(|spec| spec.name.as_str()).collect();
+    for name in
+        ["read_file", "read_multiple_files", "list_directory", "directory_tree", "search_files_content"]
+    {
+        assert!(reading.contains(name), "{name}");
+    }
+    for name in
+        ["shell", "write_file", "edit_file", "run_background_agent", "transfer_task", "stop_background_agent"]
+    {
+        assert!(!reading.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn allow_lists_instructions_and_double_names() {
+    let toolbox = toolbox(json!([
+        {"kind": {"type": "filesystem", "ignore_vcs": true, "post_edit": []}, "tools": ["read_file"], "instruction": "read only"},
+        {"kind": {"type": "filesystem", "ignore_vcs": true, "post_edit": []}, "tools": ["read_file", "list_directory"]},
+        {"kind": {"type": "background_agents"}, "instruction": "mine"},
+    ]));
+    let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
+    assert_eq!(names[..3], ["transfer_task", "read_file", "list_directory"]);
+    assert_eq!(toolbox.instructions(), ["read only", "mine"]);
+    let warning = "tool read_file of filesystem left out: another tool has its name";
+    assert_eq!(toolbox.warnings(), [warning]);
+}
+
+#[test]
+fn long_results_are_cut_between_characters() {
+    let long = limited("ä".repeat(20_000));
+    let (text, rest) = long.split_once("\n\n").unwrap();
+    assert_eq!(text.len(), RESULT_BYTES);
+    assert_eq!(rest, "[Output truncated: exceeded 30,000 character limit]");
+    assert_eq!(limited("short".into()), "short");
+    assert_eq!([0, 1, 2, 3, 9].map(|at| boundary("aäb", at)), [0, 1, 1, 3, 4]);
+}
