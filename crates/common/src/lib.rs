@@ -8,10 +8,12 @@
 //! - [`service`]: the `BackgroundAgents` trait that every face translates into.
 //! - [`contract`]: the exact texts that models see.
 //! - [`team`]: the agent file, from bytes to a team.
+//! - [`variables`]: every environment variable that Legwork reads.
 //! - [`duration`]: durations as people and models read and write them.
 //! - [`error`]: error codes, hints and exit statuses.
 //! - [`retry`]: backoff as an iterator.
 //! - [`team`]: the agent file, from bytes to a team that cannot be wrong.
+//! - [`variables`]: every environment variable that Legwork reads.
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the
 //! environment or a clock.
@@ -25,3 +27,4 @@ pub mod lifecycle;
 pub mod retry;
 pub mod service;
 pub mod team;
+pub mod variables;

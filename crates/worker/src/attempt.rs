@@ -132,9 +132,7 @@ impl Attempt {
             };
             tracing::warn!(job = %self.claimed.lease.id, %error, "could not read what the attempt needs");
             let token = self.held.cancel.token();
-            if token.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-                return None;
-            }
+            token.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
         }
     }
 
@@ -208,7 +206,9 @@ impl Attempt {
                 match self.bench.ledger.finish(finish).await {
                     Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
                     Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
-                    Err(_) => tracing::warn!(job = %lease.id, "the worker ended before the attempt was recorded"),
+                    Err(_) => {
+                        tracing::warn!(job = %lease.id, "the worker ended before the attempt was recorded")
+                    }
                 }
             }
         }
@@ -261,7 +261,9 @@ fn decide(end: RunEnd, reason: Option<CancelReason>, timeout: Option<Duration>) 
         // The run ended itself although nobody cancelled it: its journal said that the lease is lost.
         (RunEnd::Cancelled { .. }, None) => Settlement::Nothing,
         (RunEnd::Lacks(reason), _) => Settlement::GiveBack(ReleaseMode::Lack(reason)),
-        (RunEnd::Failed { cause, message, usage }, _) => Settlement::Finish(Ending::Failed { cause, message }, usage),
+        (RunEnd::Failed { cause, message, usage }, _) => {
+            Settlement::Finish(Ending::Failed { cause, message }, usage)
+        }
     }
 }
 
@@ -288,7 +290,11 @@ mod tests {
             (RunEnd::Lacks("k".into()), None, Settlement::GiveBack(ReleaseMode::Lack("k".into()))),
         ];
         for (end, reason, expected) in table {
-            assert_eq!(decide(end.clone(), reason, Some(Duration::from_secs(2))), expected, "{end:?} {reason:?}");
+            assert_eq!(
+                decide(end.clone(), reason, Some(Duration::from_secs(2))),
+                expected,
+                "{end:?} {reason:?}"
+            );
         }
     }
 }

@@ -113,9 +113,9 @@ impl TurnCounter {
                 calls
             }
             TurnEntry::Result { .. } => {
-                let before = self.open_calls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
-                    Some(open.saturating_sub(1))
-                });
+                let before = self
+                    .open_calls
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| Some(open.saturating_sub(1)));
                 before.unwrap_or(0).saturating_sub(1)
             }
         };
@@ -131,13 +131,22 @@ mod tests {
     use super::*;
 
     fn reply(turn: u32, calls: usize) -> TurnEntry {
-        let call = |index: usize| ToolCall { id: index.to_string(), name: "think".into(), arguments: "{}".into() };
-        let message = AssistantMessage { tool_calls: (0..calls).map(call).collect(), ..AssistantMessage::default() };
+        let call =
+            |index: usize| ToolCall { id: index.to_string(), name: "think".into(), arguments: "{}".into() };
+        let message =
+            AssistantMessage { tool_calls: (0..calls).map(call).collect(), ..AssistantMessage::default() };
         TurnEntry::Reply { turn, message }
     }
 
     fn result(turn: u32, index: u32) -> TurnEntry {
-        TurnEntry::Result { turn, index, call_id: index.to_string(), text: String::new(), is_error: false, ended: Vec::new() }
+        TurnEntry::Result {
+            turn,
+            index,
+            call_id: index.to_string(),
+            text: String::new(),
+            is_error: false,
+            ended: Vec::new(),
+        }
     }
 
     #[test]

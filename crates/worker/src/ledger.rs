@@ -142,7 +142,8 @@ impl Ledger {
             revision: 0,
             room: start.output_cap.saturating_sub(start.output_bytes),
         };
-        let page = Arc::new(Page { buffer: Mutex::new(buffer), written: watch::Sender::new(Written::UpTo(0)) });
+        let page =
+            Arc::new(Page { buffer: Mutex::new(buffer), written: watch::Sender::new(Written::UpTo(0)) });
         lock(&self.shared.pages).insert(start.lease.id, Arc::clone(&page));
         page
     }
@@ -249,7 +250,7 @@ impl Ledger {
             while self.round_with_retry(&over).await {
                 // What comes next may gather, unless it is urgent.
                 let urgent = self.shared.urgent.notified();
-                let _ = tokio::time::timeout(GATHER_FOR, urgent).await;
+                let _urgent = tokio::time::timeout(GATHER_FOR, urgent).await;
             }
         }
     }
@@ -279,7 +280,7 @@ impl Ledger {
             Ok(finished) => {
                 for ((_, answer), finished) in endings.into_iter().zip(finished) {
                     // The attempt may have been dropped meanwhile; its job has ended all the same.
-                    let _ = answer.send(finished);
+                    let _gone = answer.send(finished);
                 }
                 Ok(true)
             }

@@ -1,1 +1,29 @@
-//! Empty room.
+//! A worker: claims jobs and runs their attempts.
+//!
+//! # Layout
+//!
+//! - [`supervisor`] decides what happens next; pure.
+//! - [`driver`] does it: the one loop, and what runs beside it.
+//! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`ledger`]: writes what they say.
+//! - [`attempt`]: one attempt, from claim to finish, in named steps.
+//! - [`parking`]: the service that a job sees; a job that waits holds no slot.
+//! - [`runner`]: what an attempt runs.
+//! - [`options`]: the command line of `legwork-worker`.
+
+pub mod attempt;
+pub mod cancel;
+pub mod claims;
+pub mod driver;
+pub mod held;
+pub mod journal;
+pub mod lease_clock;
+pub mod ledger;
+pub mod options;
+pub mod parking;
+pub mod renewal;
+pub mod runner;
+pub mod supervisor;
+
+pub use driver::Ending;
+pub use driver::Worker;
+pub use driver::WorkerSettings;

@@ -67,7 +67,7 @@ impl ParkingService {
         if *waiting == 0 {
             parked(self.work.park(self.held.lease).await?)?;
             // The worker ends only after its attempts, so somebody listens.
-            let _ = self.events.send(WorkerEvent::Parked(self.held.lease.id)).await;
+            let _gone = self.events.send(WorkerEvent::Parked(self.held.lease.id)).await;
         }
         *waiting += 1;
         Ok(())
@@ -77,7 +77,7 @@ impl ParkingService {
         let mut waiting = self.waiting.lock().await;
         *waiting -= 1;
         if *waiting == 0 {
-            let _ = self.events.send(WorkerEvent::SlotWanted(self.held.lease.id)).await;
+            let _gone = self.events.send(WorkerEvent::SlotWanted(self.held.lease.id)).await;
             match self.held.slot.acquire().await {
                 Ok(slot) => slot.forget(),
                 Err(_) => return Err(ServiceError::LeaseLost),

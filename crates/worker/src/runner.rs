@@ -148,7 +148,8 @@ impl Runner for AgentRunner {
             return RunEnd::Lacks(missing.to_string());
         }
         if run.claimed.attempt > 1 {
-            let line = format!("\n[attempt {} goes on from turn {}]\n", run.claimed.attempt, run.finished_turns + 1);
+            let line =
+                format!("\n[attempt {} goes on from turn {}]\n", run.claimed.attempt, run.finished_turns + 1);
             if run.journal.output(&line).await.is_err() {
                 return RunEnd::Cancelled { usage };
             }

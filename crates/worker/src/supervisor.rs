@@ -263,7 +263,7 @@ mod tests {
             let mut asked = 0;
             let mut held: Vec<JobId> = Vec::new();
             let mut parked: Vec<JobId> = Vec::new();
-            let mut apply = |worker: &mut Supervisor, event, asked: &mut u32, held: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
+            let apply = |worker: &mut Supervisor, event, asked: &mut u32, held: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
                 for action in worker.handle(event) {
                     match action {
                         Action::Claim(count) => *asked = count,

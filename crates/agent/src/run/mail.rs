@@ -36,10 +36,10 @@ impl Running<'_> {
     pub(super) async fn rest(&mut self) -> Result<bool, Halt> {
         if self.dispatches() {
             let mailbox = self.ports.mailbox.clone();
-            self.patiently(async || mailbox.settled().await).await?;
+            self.patiently(|| mailbox.settled()).await?;
         }
         let mailbox = self.ports.mailbox.clone();
-        let mail = self.patiently(async || mailbox.mail().await).await?;
+        let mail = self.patiently(|| mailbox.mail()).await?;
         self.tell(mail).await
     }
 
@@ -70,7 +70,10 @@ impl Running<'_> {
     }
 
     /// Asks until there is an answer, and fails the run when there is none for about a minute.
-    async fn patiently<T>(&self, mut ask: impl AsyncFnMut() -> Result<T, ServiceError>) -> Result<T, Halt> {
+    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Halt>
+    where
+        F: Future<Output = Result<T, ServiceError>> + Send,
+    {
         let mut delays = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(2), TRIES);
         loop {
             let answer = self.live(ask()).await?;

@@ -11,9 +11,6 @@ if session.owner == owner then
   redis.call('HSET', session_key(sid), 'ends', 'keep')
   redis.call('DEL', mailbox_key(sid))
 end
-if mode == 'detach' then
-  redis.call('HDEL', session_key(sid), 'lane')
-  return 'detached'
-end
+if mode == 'detach' then return 'detached' end
 redis.call('HSET', session_key(sid), 'closed', 1)
 return 'closed'

@@ -185,8 +185,7 @@ pub trait Dispatch: Debug + Send + Sync {
     /// a step of its own. A crash before it leaves the owner's lease to run out.
     async fn close(&self, session: SessionId, owner: RunToken) -> Result<(), QueueError>;
 
-    /// Gives up the ownership of a session whose jobs shall go on, on shared lanes for what is
-    /// dispatched later.
+    /// Gives up the ownership of a session whose jobs shall go on, on the lanes that it has.
     async fn detach(&self, session: SessionId, owner: RunToken) -> Result<(), QueueError>;
 
     /// Stores a team beside its jobs. Without a job it is dropped after an hour.
@@ -200,6 +199,10 @@ pub trait Dispatch: Debug + Send + Sync {
     /// Writes a tree's stop mark, and then ends the records below in pages. The mark is durable when
     /// the first page begins; if the caller dies, `reap` goes on with the rest.
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError>;
+
+    /// Goes over the records below a stop mark once more, and drops the mark when nothing below it lives.
+    /// Answers how many live.
+    async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError>;
 
     /// Puts a message before a running job's next model call. `request` names the call: a repeat sends
     /// nothing again.

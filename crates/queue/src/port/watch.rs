@@ -16,6 +16,7 @@ use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
 
 use crate::error::QueueError;
+use crate::port::Lane;
 
 /// What an operator's list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,6 +105,9 @@ pub trait Watch: Debug + Send + Sync {
 
     /// The jobs among each shard's newest 10,000 whose UUID begins with `prefix`, at most `most`.
     async fn find(&self, prefix: &str, most: usize) -> Result<Vec<JobId>, QueueError>;
+
+    /// Whether nothing is queued or scheduled on these lanes, and nothing of a session's own lane is live.
+    async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError>;
 
     /// The live workers.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError>;

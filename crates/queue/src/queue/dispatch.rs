@@ -109,9 +109,10 @@ impl Dispatch for Queue {
     }
 
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
-        let (shard, uuid, kind, close) = match root {
-            StopRoot::Job(id) => (id.shard(self.keys.shards()), id.uuid(), "job", false),
-            StopRoot::Session { id, close } => (id.shard(self.keys.shards()), id.uuid(), "session", close),
+        let (shard, uuid) = self.place_of(root);
+        let (kind, close) = match root {
+            StopRoot::Job(_) => ("job", false),
+            StopRoot::Session { close, .. } => ("session", close),
         };
         let who = match (asker, root) {
             (Asker::Operator, _) => String::new(),
@@ -125,13 +126,18 @@ impl Dispatch for Queue {
         match word.as_str() {
             "marked" => {
                 let cause = next("stop", &mut rest)?.parse()?;
-                self.sweep(shard, uuid, matches!(root, StopRoot::Job(_))).await?;
+                self.sweep_tree(shard, uuid, matches!(root, StopRoot::Job(_))).await?;
                 Ok(StopOutcome::Marked(cause))
             }
             "ended" => Ok(StopOutcome::AlreadyEnded(next("stop", &mut rest)?.parse()?)),
             "missing" => Ok(StopOutcome::NotFound),
             other => Err(unknown_word("stop", other)),
         }
+    }
+
+    async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError> {
+        let (shard, uuid) = self.place_of(root);
+        self.sweep_tree(shard, uuid, matches!(root, StopRoot::Job(_))).await
     }
 
     async fn send(
@@ -159,6 +165,14 @@ impl Dispatch for Queue {
 }
 
 impl Queue {
+    /// The shard and the name of a tree's mark.
+    fn place_of(&self, root: StopRoot) -> (u16, Uuid) {
+        match root {
+            StopRoot::Job(id) => (id.shard(self.keys.shards()), id.uuid()),
+            StopRoot::Session { id, .. } => (id.shard(self.keys.shards()), id.uuid()),
+        }
+    }
+
     async fn leave(&self, session: SessionId, owner: RunToken, mode: &str) -> Result<(), QueueError> {
         let call = Call::on(self.keys.session_tag(session))
             .key(self.keys.session(session))
@@ -255,7 +269,12 @@ impl Queue {
 
     /// Walks the tree below a mark and ends its records in pages; drops the mark once nothing below it
     /// lives. Answers how many still live. May be cut off anywhere and begun again.
-    pub(super) async fn sweep(&self, shard: u16, root: Uuid, root_is_job: bool) -> Result<u64, QueueError> {
+    pub(super) async fn sweep_tree(
+        &self,
+        shard: u16,
+        root: Uuid,
+        root_is_job: bool,
+    ) -> Result<u64, QueueError> {
         let mut live = 0;
         let mut walk = vec![root];
         if root_is_job {

@@ -63,7 +63,7 @@ impl Queue {
         self.take_back(shard, taken, report).await?;
         let mut roots = roots.into_iter();
         while let (Some(root), Some(kind)) = (roots.next(), roots.next()) {
-            self.sweep(shard, root.parse()?, kind.text()? == "job").await?;
+            self.sweep_tree(shard, root.parse()?, kind.text()? == "job").await?;
         }
         Ok(())
     }

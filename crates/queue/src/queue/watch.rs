@@ -20,6 +20,7 @@ use crate::answer::next;
 use crate::error::QueueError;
 use crate::port::JobFilter;
 use crate::port::JobPage;
+use crate::port::Lane;
 use crate::port::PageCursor;
 use crate::port::Watch;
 use crate::port::WorkerRecord;
@@ -173,6 +174,19 @@ impl Watch for Queue {
         Ok(found)
     }
 
+    async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError> {
+        for lane in lanes {
+            let waiting = match lane {
+                Lane::Session(session) => self.live_children(*session, Dispatcher::Root(*session)).await?,
+                Lane::Queue(queue) => self.waiting(queue).await?,
+            };
+            if waiting > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
         // Every worker says in every shard that it lives; the first shard is enough to read.
         let mut pipeline = redis::pipe();
@@ -201,6 +215,18 @@ impl Queue {
 
     async fn read_one(&self, pipeline: &Pipeline) -> Result<Answer, QueueError> {
         Ok(self.read(pipeline).await?.pop().unwrap_or(Answer::of(STEP, Value::Nil)))
+    }
+
+    /// How many jobs are admitted to a queue's shared lane, or scheduled at all.
+    async fn waiting(&self, queue: &str) -> Result<u64, QueueError> {
+        let mut pipeline = redis::pipe();
+        for shard in 0..self.keys.shards() {
+            for priority in 0..3 {
+                pipeline.cmd("XLEN").arg(self.keys.ready(shard, queue, priority));
+            }
+            pipeline.cmd("ZCARD").arg(self.keys.scheduled(shard));
+        }
+        self.read(&pipeline).await?.into_iter().map(Answer::parse::<u64>).sum()
     }
 
     /// Redis' clock in milliseconds.

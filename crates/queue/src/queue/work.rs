@@ -317,7 +317,7 @@ impl Queue {
             return Ok(Finished::Lost);
         }
         if let Some(state) = word.strip_suffix("+tree") {
-            self.sweep(id.shard(self.keys.shards()), id.uuid(), false).await?;
+            self.sweep_tree(id.shard(self.keys.shards()), id.uuid(), false).await?;
             return state.parse().map(Finished::Now).map_err(|_| unknown_word("finish", word));
         }
         word.parse().map(Finished::Now).map_err(|_| unknown_word("finish", word))

@@ -1,0 +1,152 @@
+//! Claims jobs for free slots, and waits for a sign when there are none.
+//!
+//! A task of its own that is never cut off in a claim: cut off there, its jobs would be held by nobody until
+//! their leases ran out. Only the wait for a sign is dropped at the end; that loses at most one sign, which
+//! delays another worker by two seconds at most.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use legwork_common::id::RequestId;
+use legwork_common::id::WorkerId;
+use legwork_queue::Queue;
+use legwork_queue::QueueError;
+use legwork_queue::port::Begun;
+use legwork_queue::port::Claim;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Lease;
+use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The pause after a claim that failed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the claimer tells the driver.
+#[derive(Debug)]
+pub enum ClaimReport {
+    /// These jobs are claimed, each with what earlier attempts left. The claimer waits to be asked again.
+    Claimed(Vec<(Claimed, Begun)>),
+    /// Nothing is queued or scheduled where this worker claims.
+    Idle,
+}
+
+/// The claimer of one worker.
+#[derive(Debug)]
+pub struct Claimer {
+    /// The queue.
+    pub queue: Queue,
+    /// Who claims.
+    pub worker: WorkerId,
+    /// From where.
+    pub lanes: Vec<Lane>,
+    /// How many slots are free right now.
+    pub free: Arc<AtomicU32>,
+    /// Rings when the driver wants jobs.
+    pub asked: Arc<Notify>,
+    /// Whether to report that there is nothing to do.
+    pub until_idle: bool,
+}
+
+impl Claimer {
+    /// Claims whenever asked, until `stop`.
+    pub async fn run(self, reports: mpsc::Sender<ClaimReport>, stop: CancellationToken) {
+        let mut first_shard = 0;
+        while stop.run_until_cancelled(self.asked.notified()).await.is_some() {
+            let batch = self.claim_until_some(&mut first_shard, &reports, &stop).await;
+            if reports.send(ClaimReport::Claimed(batch)).await.is_err() {
+                return;
+            }
+        }
+        // A request that was under way when the worker began to drain is answered too.
+        let _gone = reports.send(ClaimReport::Claimed(Vec::new())).await;
+    }
+
+    /// Claims until there is something, or the worker stops.
+    async fn claim_until_some(
+        &self,
+        first_shard: &mut u16,
+        reports: &mpsc::Sender<ClaimReport>,
+        stop: &CancellationToken,
+    ) -> Vec<(Claimed, Begun)> {
+        while !stop.is_cancelled() {
+            match self.claim_once(*first_shard).await {
+                Ok(batch) if !batch.is_empty() => {
+                    *first_shard = first_shard.wrapping_add(1);
+                    return self.begin(batch).await;
+                }
+                Ok(_) => {
+                    if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
+                        let _gone = reports.send(ClaimReport::Idle).await;
+                    }
+                    let woken = stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await;
+                    if let Some(Err(error)) = woken {
+                        self.pause(&error, stop).await;
+                    }
+                }
+                Err(error) => self.pause(&error, stop).await,
+            }
+        }
+        Vec::new()
+    }
+
+    async fn pause(&self, error: &QueueError, stop: &CancellationToken) {
+        tracing::warn!(%error, "could not claim, trying again");
+        let _stopped = stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+    }
+
+    /// One round over the shards, each time beginning with the next.
+    async fn claim_once(&self, first_shard: u16) -> Result<Vec<Claimed>, QueueError> {
+        let shards = self.queue.settings().shards;
+        let mut batch = Vec::new();
+        for step in 0..shards {
+            let taken = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            let slots = self.free.load(Ordering::SeqCst).saturating_sub(taken).min(1000);
+            if slots == 0 {
+                break;
+            }
+            let claim = Claim {
+                shard: (first_shard.wrapping_add(step)) % shards,
+                worker: self.worker.clone(),
+                request: RequestId::random(),
+                slots,
+                lanes: self.lanes.clone(),
+            };
+            match self.queue.claim(&claim).await {
+                Ok(claimed) => batch.extend(claimed),
+                // What other shards gave already must not be forgotten.
+                Err(error) if batch.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "could not claim from every shard");
+                    break;
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Sets the fences of claimed jobs; tries on while Redis cannot be reached. Should that take longer than
+    /// the leases, the jobs are another's by then and their first renewal says so.
+    async fn begin(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Begun)> {
+        let wanted: Vec<(Lease, u32)> =
+            batch.iter().map(|claimed| (claimed.lease, claimed.attempt)).collect();
+        loop {
+            match self.queue.begin(&wanted).await {
+                Ok(begun) => {
+                    return batch
+                        .into_iter()
+                        .zip(begun)
+                        .filter_map(|(job, begun)| Some((job, begun?)))
+                        .collect();
+                }
+                Err(error) => tracing::warn!(%error, "could not begin claimed jobs, trying again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Does what the supervisor decides: the one loop of a worker.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::id::WorkerId;
+use legwork_process::health::Readiness;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
+use legwork_queue::Hints;
+use legwork_queue::Observer;
+use legwork_queue::Queue;
+use legwork_queue::QueueError;
+use legwork_queue::port::Begun;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Work;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::Attempt;
+use crate::attempt::Bench;
+use crate::cancel::CancelReason;
+use crate::claims::ClaimReport;
+use crate::claims::Claimer;
+use crate::held::Held;
+use crate::lease_clock::LeaseClock;
+use crate::ledger::Ledger;
+use crate::renewal::Load;
+use crate::renewal::Renewer;
+use crate::runner::Runner;
+use crate::supervisor::Action;
+use crate::supervisor::Supervisor;
+use crate::supervisor::WorkerEvent;
+
+/// Events that may wait for the loop; senders wait beyond it.
+const EVENTS: usize = 256;
+/// How often the dead are looked for, before jitter.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// Its id.
+    pub id: WorkerId,
+    /// The host it runs on.
+    pub host: String,
+    /// The lanes it serves, the most urgent first.
+    pub lanes: Vec<Lane>,
+    /// Jobs at once.
+    pub slots: u32,
+    /// How long held jobs may go on after a drain was asked for.
+    pub drain_timeout: Duration,
+    /// Whether it ends when there is nothing to do.
+    pub until_idle: bool,
+}
+
+/// When a worker shall end.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// Take nothing new, finish or hand back what runs.
+    pub drain: CancellationToken,
+    /// End at once.
+    pub now: CancellationToken,
+}
+
+/// A worker before it serves.
+#[derive(Debug)]
+pub struct Worker {
+    settings: WorkerSettings,
+    queue: Queue,
+    hints: Hints,
+    runner: Arc<dyn Runner>,
+    readiness: Readiness,
+}
+
+impl Worker {
+    /// A worker on `queue` that runs its jobs with `runner`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when the hints' connection cannot be prepared.
+    pub fn new(
+        settings: WorkerSettings,
+        queue: Queue,
+        runner: Arc<dyn Runner>,
+        readiness: Readiness,
+    ) -> Result<Self, QueueError> {
+        let hints = Hints::new(queue.target())?;
+        Ok(Self { settings, queue, hints, runner, readiness })
+    }
+
+    /// Serves until it is told to end and all it held is ended or handed back. Dropped in the middle, its
+    /// leases run out and its jobs are tried again elsewhere.
+    pub async fn serve(self, tasks: &Tasks, ending: Ending) {
+        let (events, events_rx) = mpsc::channel(EVENTS);
+        let parts = self.start(tasks, events);
+        tracing::info!(worker = %self.settings.id, slots = self.settings.slots, "worker serves");
+        self.readiness.set(true);
+        let queue = self.queue.clone();
+        let worker = self.settings.id.clone();
+        let readiness = self.readiness.clone();
+        Loop::new(self.settings, parts, tasks.clone()).run(events_rx, &ending).await;
+        readiness.set(false);
+        if let Err(error) = queue.goodbye(&worker).await {
+            tracing::debug!(%error, "could not say goodbye; the heartbeat runs out");
+        }
+        tracing::info!(%worker, "worker ended");
+    }
+
+    /// Starts what runs beside the loop.
+    fn start(&self, tasks: &Tasks, events: mpsc::Sender<WorkerEvent>) -> Parts {
+        let settings = &self.settings;
+        let stop_claiming = CancellationToken::new();
+        let write_over = CancellationToken::new();
+        let draining = CancellationToken::new();
+        let held = Held::default();
+        let clock = LeaseClock::new(self.queue.settings().lease);
+        let ledger = Ledger::new(Arc::new(self.queue.clone()));
+        let load = Arc::new(Load::default());
+        let nudge = Arc::new(Notify::new());
+        let free = Arc::new(AtomicU32::new(settings.slots));
+        let asked = Arc::new(Notify::new());
+
+        let renewer = Arc::new(Renewer {
+            queue: self.queue.clone(),
+            worker: settings.id.clone(),
+            host: settings.host.clone(),
+            lanes: settings.lanes.clone(),
+            slots: settings.slots,
+            load: Arc::clone(&load),
+            held: held.clone(),
+            clock: clock.clone(),
+            nudge: Arc::clone(&nudge),
+            draining: draining.clone(),
+        });
+        let over = write_over.clone();
+        tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
+        tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
+        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
+        tasks.spawn(
+            TaskKind::Hints,
+            until(over.clone(), hear_stops(self.queue.clone(), self.hints.clone(), nudge)),
+        );
+        let writer = ledger.clone();
+        tasks.spawn(TaskKind::Output, async move { writer.write(over).await });
+
+        let claimer = Claimer {
+            queue: self.queue.clone(),
+            worker: settings.id.clone(),
+            lanes: settings.lanes.clone(),
+            free: Arc::clone(&free),
+            asked: Arc::clone(&asked),
+            until_idle: settings.until_idle,
+        };
+        let (reports, reports_rx) = mpsc::channel(4);
+        tasks.spawn(TaskKind::Claims, claimer.run(reports, stop_claiming.clone()));
+
+        let work: Arc<dyn Work> = Arc::new(self.queue.clone());
+        let bench = Bench {
+            worker: settings.id.clone(),
+            work,
+            observer: Observer::new(self.queue.clone(), self.hints.clone()),
+            runner: Arc::clone(&self.runner),
+            ledger,
+            held,
+            clock,
+            draining,
+            events,
+            output_cap: self.queue.settings().output_cap,
+        };
+        Parts { bench, reports: reports_rx, free, asked, load, stop_claiming, write_over }
+    }
+}
+
+/// What the loop holds of the tasks beside it.
+struct Parts {
+    bench: Bench,
+    reports: mpsc::Receiver<ClaimReport>,
+    free: Arc<AtomicU32>,
+    asked: Arc<Notify>,
+    load: Arc<Load>,
+    stop_claiming: CancellationToken,
+    write_over: CancellationToken,
+}
+
+/// The loop: select, decide, act.
+struct Loop {
+    settings: WorkerSettings,
+    supervisor: Supervisor,
+    parts: Parts,
+    tasks: Tasks,
+    // Claimed jobs whose launch the supervisor has not ordered yet.
+    arrived: HashMap<JobId, (Claimed, Begun)>,
+    over: bool,
+}
+
+impl Loop {
+    fn new(settings: WorkerSettings, parts: Parts, tasks: Tasks) -> Self {
+        let supervisor = Supervisor::new(settings.slots, settings.until_idle);
+        Self { settings, supervisor, parts, tasks, arrived: HashMap::new(), over: false }
+    }
+
+    async fn run(mut self, mut events: mpsc::Receiver<WorkerEvent>, ending: &Ending) {
+        self.take(WorkerEvent::Started);
+        let mut drain_asked = false;
+        let mut drain_ends = None;
+        while !self.over {
+            let drain_time_up = sleep_until(drain_ends);
+            let event = tokio::select! {
+                Some(report) = self.parts.reports.recv() => self.read(report),
+                Some(event) = events.recv() => event,
+                () = ending.drain.cancelled(), if !drain_asked => {
+                    drain_asked = true;
+                    drain_ends = Some(tokio::time::Instant::now() + self.settings.drain_timeout);
+                    WorkerEvent::DrainAsked
+                }
+                () = drain_time_up => {
+                    drain_ends = None;
+                    WorkerEvent::DrainTimeUp
+                }
+                () = ending.now.cancelled() => break,
+            };
+            self.take(event);
+        }
+        self.parts.stop_claiming.cancel();
+        self.parts.write_over.cancel();
+    }
+
+    /// Keeps what was claimed and turns the report into an event.
+    fn read(&mut self, report: ClaimReport) -> WorkerEvent {
+        match report {
+            ClaimReport::Idle => WorkerEvent::IdleFound,
+            ClaimReport::Claimed(batch) => {
+                let ids = batch.iter().map(|(claimed, _)| claimed.lease.id).collect();
+                self.arrived.extend(batch.into_iter().map(|job| (job.0.lease.id, job)));
+                WorkerEvent::ClaimAnswered(ids)
+            }
+        }
+    }
+
+    fn take(&mut self, event: WorkerEvent) {
+        tracing::trace!(?event);
+        let actions = self.supervisor.handle(event);
+        // Before anybody acts on it: a claimer that waits reads it.
+        self.parts.free.store(self.supervisor.free(), Ordering::SeqCst);
+        self.parts.load.used.store(self.supervisor.used(), Ordering::SeqCst);
+        self.parts.load.jobs.store(self.supervisor.jobs(), Ordering::SeqCst);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Claim(_) => self.parts.asked.notify_one(),
+            Action::Launch(job) => {
+                if let Some((claimed, begun)) = self.arrived.remove(&job) {
+                    self.launch(claimed, begun);
+                }
+            }
+            Action::GrantSlot(job) => self.parts.bench.held.grant_slot(job),
+            Action::HandBack(job) => self.parts.bench.held.cancel_job(job, CancelReason::HandBack),
+            Action::StopClaiming => {
+                self.parts.bench.draining.cancel();
+                self.parts.stop_claiming.cancel();
+            }
+            Action::Exit => self.over = true,
+        }
+    }
+
+    fn launch(&self, claimed: Claimed, begun: Begun) {
+        let job = claimed.lease.id;
+        let ended = EndedNotice { job, events: self.parts.bench.events.clone(), tasks: self.tasks.clone() };
+        let attempt = Attempt::take_up(self.parts.bench.clone(), claimed, begun);
+        self.tasks.spawn(TaskKind::Attempt, async move {
+            let _notice = ended;
+            Box::pin(attempt.run()).await;
+        });
+    }
+}
+
+/// Tells the loop that an attempt is over, also when it panicked.
+struct EndedNotice {
+    job: JobId,
+    events: mpsc::Sender<WorkerEvent>,
+    tasks: Tasks,
+}
+
+impl Drop for EndedNotice {
+    fn drop(&mut self) {
+        let event = WorkerEvent::AttemptEnded(self.job);
+        // Dropping cannot wait; a full channel is handed to a task that can.
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            let events = self.events.clone();
+            self.tasks.spawn(TaskKind::Attempt, async move {
+                let _gone = events.send(event).await;
+            });
+        }
+    }
+}
+
+/// Runs `future` until `over`.
+async fn until(over: CancellationToken, future: impl Future<Output = ()>) {
+    let _over = over.run_until_cancelled(future).await;
+}
+
+async fn sleep_until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reaps every second, with a little jitter so that a fleet does not do it all at once.
+async fn reap_for_ever(queue: Queue) {
+    loop {
+        match queue.reap(false).await {
+            Ok(report) if report != legwork_queue::port::ReapReport::default() => {
+                tracing::debug!(?report, "reaped");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "could not reap"),
+        }
+        let jitter = f64::from(rand::random::<u8>()) / 255.0;
+        tokio::time::sleep(legwork_common::retry::Backoff::jittered(REAP_EVERY, jitter)).await;
+    }
+}
+
+/// Rings `nudge` whenever a stop is asked for in any shard.
+async fn hear_stops(queue: Queue, hints: Hints, nudge: Arc<Notify>) {
+    let mut listeners = Vec::new();
+    for shard in 0..queue.settings().shards {
+        listeners.push(hints.listen(queue.keys().stop_channel(shard)).await);
+    }
+    let hears = listeners.into_iter().map(|mut listener| {
+        let nudge = Arc::clone(&nudge);
+        async move {
+            loop {
+                let _root = listener.next().await;
+                nudge.notify_one();
+            }
+        }
+    });
+    futures::future::join_all(hears).await;
+}

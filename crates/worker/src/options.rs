@@ -1,0 +1,127 @@
+//! The command line of `legwork-worker`, and the part of it that `legwork` shares.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use legwork_common::duration;
+use legwork_common::id::SessionId;
+use legwork_common::job::DEFAULT_QUEUE;
+use legwork_common::variables;
+use legwork_process::telemetry::LogFormat;
+use legwork_queue::settings::FleetSettings;
+
+/// Where the queue is and how to log: common to both programs.
+#[derive(Debug, Clone, Args)]
+pub struct CommonOptions {
+    /// Where Redis is: redis://, rediss:// or unix://; without it the embedded server serves
+    #[arg(long, env = variables::REDIS_URL, value_name = "URL", hide_env_values = true, global = true)]
+    pub redis: Option<String>,
+    /// The namespace within Redis
+    #[arg(long, env = variables::NAMESPACE, value_name = "NAME", default_value = "default", global = true,
+          value_parser = parse_name)]
+    pub namespace: String,
+    /// The least severe log lines to show: error, warn, info, debug, trace
+    #[arg(long, env = variables::LOG, value_name = "LEVEL", global = true)]
+    pub log: Option<String>,
+    /// How log lines look: text or json
+    #[arg(long, env = variables::LOG_FORMAT, value_name = "FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+    /// Shards of the namespace, if it is new: 1 on one Redis, 16 on a Cluster
+    #[arg(long, env = variables::SHARDS, value_name = "N", global = true, hide_short_help = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: Option<u16>,
+    /// How long a lease holds without being renewed, if the namespace is new
+    #[arg(long, env = variables::LEASE, value_name = "TIME", global = true, hide_short_help = true,
+          value_parser = duration::parse)]
+    pub lease: Option<Duration>,
+    /// The folder of the embedded server
+    #[arg(long, env = variables::STATE_DIR, value_name = "DIR", global = true, hide_short_help = true)]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl CommonOptions {
+    /// The settings of the namespace, should this be its first user.
+    pub fn wanted_settings(&self) -> FleetSettings {
+        let defaults = FleetSettings::default();
+        FleetSettings {
+            shards: self.shards.unwrap_or(defaults.shards),
+            lease: self.lease.unwrap_or(defaults.lease),
+            ..defaults
+        }
+    }
+}
+
+/// Runs background agents: claims jobs from the queue and runs their agents.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "legwork-worker", version, about, max_term_width = 100)]
+pub struct WorkerOptions {
+    /// What both programs share.
+    #[command(flatten)]
+    pub common: CommonOptions,
+    /// The queues to serve; their order is their priority
+    #[arg(long, env = variables::QUEUES, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_QUEUE,
+          value_parser = parse_name)]
+    pub queues: Vec<String>,
+    /// How many jobs to run at once
+    #[arg(long, env = variables::CONCURRENCY, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// The folder below which each job gets its own
+    #[arg(long, env = variables::WORK_DIR, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+    /// Run all jobs in the work dir itself
+    #[arg(long, env = variables::SHARED_WORK_DIR, requires = "work_dir")]
+    pub shared_work_dir: bool,
+    /// Serve this session's own lanes only
+    #[arg(long, env = variables::SESSION, value_name = "ID")]
+    pub session: Option<SessionId>,
+    /// End when there is nothing to do
+    #[arg(long, env = variables::UNTIL_IDLE)]
+    pub until_idle: bool,
+    /// How long jobs may go on after SIGTERM before they are handed back
+    #[arg(long, env = variables::DRAIN_TIMEOUT, value_name = "TIME", default_value = "30s",
+          value_parser = duration::parse)]
+    pub drain_timeout: Duration,
+    /// Where to answer /healthz, /readyz and /metrics
+    #[arg(long, env = variables::HEALTH, value_name = "ADDR")]
+    pub health: Option<SocketAddr>,
+    /// Take model replies from this script instead of asking providers; tools are real
+    #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// A name that may stand in a key: a namespace or a queue.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 60 || !text.chars().all(fits) {
+        return Err("a name has 1 to 60 letters, digits, `-`, `_` and `.`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        WorkerOptions::command().debug_assert();
+    }
+
+    #[test]
+    fn names_fit_into_keys() {
+        assert!(parse_name("code-review_2.x").is_ok());
+        for bad in ["", "a b", "a:b", "{x}", "ä", &"x".repeat(61)] {
+            assert!(parse_name(bad).is_err(), "{bad}");
+        }
+    }
+}

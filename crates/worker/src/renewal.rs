@@ -1,0 +1,122 @@
+//! Keeps the leases, hears of stops, and ends what may not act any more.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use legwork_common::id::WorkerId;
+use legwork_queue::Queue;
+use legwork_queue::QueueError;
+use legwork_queue::port::Heartbeat;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Renewal;
+use legwork_queue::port::Renewed;
+use legwork_queue::port::Work as _;
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::CancelReason;
+use crate::held::Held;
+use crate::lease_clock::LeaseClock;
+
+/// How full a worker is, for its heartbeat.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Jobs that hold a slot.
+    pub used: AtomicU32,
+    /// Jobs that are held.
+    pub jobs: AtomicU32,
+}
+
+/// What renews the leases of one worker.
+#[derive(Debug)]
+pub struct Renewer {
+    /// The queue.
+    pub queue: Queue,
+    /// The worker.
+    pub worker: WorkerId,
+    /// The host it runs on.
+    pub host: String,
+    /// The lanes it serves.
+    pub lanes: Vec<Lane>,
+    /// Its slots.
+    pub slots: u32,
+    /// How full it is.
+    pub load: Arc<Load>,
+    /// What it holds.
+    pub held: Held,
+    /// How long its leases hold.
+    pub clock: LeaseClock,
+    /// Rings when a stop was asked for somewhere, so that it is looked for at once.
+    pub nudge: Arc<Notify>,
+    /// Cancelled when the worker drains.
+    pub draining: CancellationToken,
+}
+
+impl Renewer {
+    /// Renews at every tick and at every nudge, until dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(self.queue.settings().renew_every());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let nudged = tokio::select! {
+                _ = tick.tick() => false,
+                () = self.nudge.notified() => true,
+            };
+            if let Err(error) = self.renew().await {
+                tracing::warn!(%error, "could not renew the leases");
+            }
+            if !nudged && let Err(error) = self.beat().await {
+                tracing::warn!(%error, "could not send the heartbeat");
+            }
+        }
+    }
+
+    /// Suspends all attempts when the last good renewal is too old, until dropped. Runs beside [`Self::run`],
+    /// because a renewal that hangs is just the case it is for.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            let left = self.clock.left();
+            if left.is_zero() {
+                self.held.cancel_all(CancelReason::Suspended);
+                tracing::debug!("no lease is sure any more");
+            }
+            tokio::time::sleep(left.max(Duration::from_millis(100))).await;
+        }
+    }
+
+    /// One renewal of all leases; what was lost or shall stop is cancelled.
+    async fn renew(&self) -> Result<(), QueueError> {
+        let sent = self.clock.now();
+        let renewal = Renewal { jobs: self.held.leases(), sessions: Vec::new() };
+        let (answers, _) = self.queue.renew(&renewal).await?;
+        if renewal.jobs.is_empty() {
+            self.queue.ping().await?;
+        }
+        self.clock.renewed(sent);
+        for (lease, answer) in renewal.jobs.into_iter().zip(answers) {
+            match answer {
+                // Mail is read before each model call; nothing is to be done about it here.
+                Renewed::Kept | Renewed::Mail => {}
+                Renewed::StopWanted => self.held.cancel(lease, CancelReason::StopWanted),
+                Renewed::Lost => self.held.cancel(lease, CancelReason::LeaseLost),
+            }
+        }
+        Ok(())
+    }
+
+    async fn beat(&self) -> Result<(), QueueError> {
+        let heartbeat = Heartbeat {
+            worker: self.worker.clone(),
+            host: self.host.clone(),
+            lanes: self.lanes.clone(),
+            slots: self.slots,
+            used: self.load.used.load(Ordering::SeqCst),
+            jobs: self.load.jobs.load(Ordering::SeqCst),
+            draining: self.draining.is_cancelled(),
+        };
+        self.queue.heartbeat(&heartbeat).await
+    }
+}
