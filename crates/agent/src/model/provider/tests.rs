@@ -263,10 +263,11 @@ async fn a_run_is_cancelled_while_the_provider_is_silent() {
 }
 
 #[tokio::test]
-async fn another_model_takes_over_at_once() {
+async fn another_model_takes_over_at_once_and_keeps_the_next_turns() {
     let slow = FakeProvider::start(vec![Answer::Status(429, vec![("retry-after", "60")], "slow down")]).await;
-    let gone = FakeProvider::start(vec![Answer::Status(404, vec![], "no such model")]).await;
-    let good = FakeProvider::start(vec![Answer::text(&["here"])]).await;
+    let missing = || Answer::Status(404, vec![], "no such model");
+    let gone = FakeProvider::start(vec![missing(), missing()]).await;
+    let good = FakeProvider::start(vec![two_calls(), Answer::text(&["here"])]).await;
     let runner = json!({"models": [settings("openai", &slow)]});
     let fallback = json!({"models": [settings("anthropic", &gone), settings("openai", &good)], "retries": 1});
     let team = team(&[("a", &[], json!({"runner": runner, "fallback": fallback}))]);
@@ -276,6 +277,7 @@ async fn another_model_takes_over_at_once() {
     let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
     let outcome = run(assignment, world.ports.clone(), CancellationToken::new()).await;
     assert!(matches!(&outcome, Outcome::Completed { result, .. } if result == "here"), "{outcome:?}");
+    assert_eq!([&slow, &gone, &good].map(|provider| provider.asked().len()), [1, 2, 2]);
 }
 
 #[tokio::test]
