@@ -8,6 +8,7 @@ mod work;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Zoned;
 use legwork_common::job::Cause;
@@ -79,7 +80,15 @@ async fn run_model(
     let Assignment { opening, recorded, .. } = assignment;
     let messages = opening_messages(team, agent, opening, &toolbox, &ports.environment);
     let transcript = Transcript::new(messages, &recorded);
-    let mut running = Running { agent, permissions: team.permissions(), transcript, toolbox, ports, cancel };
+    let mut running = Running {
+        agent,
+        permissions: team.permissions(),
+        transcript,
+        toolbox,
+        ports,
+        cancel,
+        first_model_rests_until: None,
+    };
     let end = running.drive(&recorded).await;
     running.toolbox.close().await;
     (end, running.transcript.usage())
@@ -137,6 +146,8 @@ struct Running<'team> {
     toolbox: Toolbox,
     ports: Ports,
     cancel: CancellationToken,
+    /// Another model takes the turns until then.
+    first_model_rests_until: Option<Instant>,
 }
 
 impl Running<'_> {

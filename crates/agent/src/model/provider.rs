@@ -1,7 +1,7 @@
 //! Models of real providers, through the `genai` library.
 //!
-//! The library does not say when a stream breaks off without an error; here that is a failure that may pass. Keys
-//! come from the environment that was given, never from the process' own. The program installs a TLS provider for
+//! Where a stream breaks off, the library says nothing, or on some wires that all is well; here that is a failure that
+//! may pass. Keys come from the environment that was given, never from the process' own. The program installs a TLS provider for
 //! `rustls` before it makes a [`GenaiModels`].
 
 mod fault;
@@ -13,12 +13,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use genai::Client;
+use genai::adapter::AdapterKind;
 use genai::chat::ChatStreamEvent;
 use genai::chat::ContentPart;
 use genai::chat::StreamEnd;
 use jiff::Timestamp;
 use legwork_common::job::Usage;
 use legwork_common::team::ModelSettings;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use thiserror::Error;
@@ -70,7 +72,8 @@ impl ModelPort for GenaiModels {
     ) -> Result<AssistantMessage, ModelError> {
         let target = target::target(settings, &request.agent, &self.environment)?;
         let chat = request::chat(settings, request);
-        let options = request::options(settings);
+        let wire = target.model.adapter_kind;
+        let options = request::options(settings, wire);
         let failed = |error: &genai::Error| fault::classified(settings, error, Timestamp::now());
         let answer = self
             .client
@@ -82,7 +85,8 @@ impl ModelPort for GenaiModels {
             let delta = match event.map_err(|error| failed(&error))? {
                 ChatStreamEvent::Chunk(piece) => Delta::Text(piece.content),
                 ChatStreamEvent::ReasoningChunk(piece) => Delta::Reasoning(piece.content),
-                ChatStreamEvent::End(end) => return Ok(message(settings, end)),
+                ChatStreamEvent::End(end) if is_whole(wire, &end) => return Ok(message(settings, end)),
+                ChatStreamEvent::End(_) => break,
                 ChatStreamEvent::Start
                 | ChatStreamEvent::ThoughtSignatureChunk(_)
                 | ChatStreamEvent::ToolCallChunk(_)
@@ -98,15 +102,26 @@ impl ModelPort for GenaiModels {
     }
 }
 
+/// Whether the provider said that this is the end. On two wires the library reports an end only then; on the others
+/// it makes one up when the stream breaks off, and what tells it apart is the missing reason.
+fn is_whole(wire: AdapterKind, end: &StreamEnd) -> bool {
+    matches!(wire, AdapterKind::OpenAI | AdapterKind::Anthropic) || end.captured_stop_reason.is_some()
+}
+
 /// The whole reply.
 fn message(settings: &ModelSettings, mut end: StreamEnd) -> AssistantMessage {
     let usage = usage(end.captured_usage.as_ref());
     let reasoning = end.captured_reasoning_content.take();
     let (mut text, mut tool_calls, mut kept) = (String::new(), Vec::new(), Vec::new());
+    let mut signatures = Map::new();
     for part in end.captured_content.map(|content| content.into_parts()).unwrap_or_default() {
         match part {
             ContentPart::Text(piece) => text.push_str(&piece),
-            ContentPart::ToolCall(call) => tool_calls.push(tool_call(call)),
+            ContentPart::ToolCall(mut call) => {
+                let signed = call.thought_signatures.take();
+                signatures.extend(signed.map(|signed| (call.call_id.clone(), json!(signed))));
+                tool_calls.push(tool_call(call));
+            }
             ContentPart::ThoughtSignature(_) | ContentPart::ReasoningContent(_) | ContentPart::Custom(_) => {
                 kept.push(part);
             }
@@ -115,13 +130,20 @@ fn message(settings: &ModelSettings, mut end: StreamEnd) -> AssistantMessage {
     }
     let has_reasoning = kept.iter().any(ContentPart::is_reasoning_content);
     kept.extend(reasoning.clone().filter(|_| !has_reasoning).map(ContentPart::ReasoningContent));
-    AssistantMessage { text, reasoning, tool_calls, continuation: continuation(settings, &kept), usage }
+    let continuation = continuation(settings, &kept, signatures);
+    AssistantMessage { text, reasoning, tool_calls, continuation, usage }
 }
 
-/// What this provider wants back; another one would not understand it.
-fn continuation(settings: &ModelSettings, kept: &[ContentPart]) -> Option<Value> {
+/// What this provider wants back, with the signatures of single calls by their ids; another provider would not
+/// understand it.
+fn continuation(
+    settings: &ModelSettings,
+    kept: &[ContentPart],
+    signatures: Map<String, Value>,
+) -> Option<Value> {
     let parts = serde_json::to_value(kept).ok()?;
-    (!kept.is_empty()).then(|| json!({"provider": settings.provider, "parts": parts}))
+    let any = !kept.is_empty() || !signatures.is_empty();
+    any.then(|| json!({"provider": settings.provider, "parts": parts, "signatures": signatures}))
 }
 
 fn tool_call(call: genai::chat::ToolCall) -> ToolCall {

@@ -1,7 +1,9 @@
 //! Asking the model, and asking again.
 
 use std::time::Duration;
+use std::time::Instant;
 
+use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Runner;
@@ -26,6 +28,8 @@ const WAITING_DELTAS: usize = 64;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What the output says between a reply that broke off and the next try.
 const CUT_OFF: &str = "\n[the model's answer was cut off; asking again]\n";
+/// How long a model that failed is left out where the file does not say.
+const COOLDOWN: Duration = Duration::from_secs(60);
 /// What stands between the texts of two turns.
 const BETWEEN_TURNS: &str = "\n\n";
 
@@ -45,19 +49,28 @@ impl Running<'_> {
             messages: history::latest(self.transcript.messages(), self.agent.num_history_items),
             tools: self.toolbox.specs(),
         };
-        let message = self.answer(&request).await?;
+        let (message, failed_first) = self.answer(&request).await?;
+        if failed_first {
+            self.first_model_rests_until = Instant::now().checked_add(self.cooldown());
+        }
         self.record(TurnEntry::Reply { turn, message }).await
     }
 
-    /// The first answer of the models that may be asked, one after the other.
-    async fn answer(&self, request: &ModelRequest) -> Result<AssistantMessage, Halt> {
+    /// How long the first model is left out after another had to take over.
+    fn cooldown(&self) -> Duration {
+        let written = self.agent.fallback.as_ref().and_then(|fallback| fallback.cooldown.as_deref());
+        written.and_then(|text| duration::parse(text).ok()).unwrap_or(COOLDOWN)
+    }
+
+    /// The first answer of the models that may be asked, one after the other, and whether others failed before.
+    async fn answer(&self, request: &ModelRequest) -> Result<(AssistantMessage, bool), Halt> {
         let models = self.models();
         let retries = self.agent.fallback.as_ref().map_or(Patience::RETRIES, |fallback| fallback.retries);
         let mut failures: Vec<String> = Vec::new();
         for (number, settings) in (1..).zip(&models) {
             let patience = Patience::new(retries, number == models.len());
             match self.insist(settings, request, patience).await? {
-                Ok(message) => return Ok(message),
+                Ok(message) => return Ok((message, !failures.is_empty())),
                 Err(error) => failures.push(error.to_string()),
             }
         }
@@ -68,15 +81,17 @@ impl Running<'_> {
         Err(Halt::Failed { cause: Cause::ProviderError, message })
     }
 
-    /// One drawn model, then those to fall back to.
+    /// One drawn model, unless it rests, then those to fall back to.
     fn models(&self) -> Vec<ModelSettings> {
         let first = match &self.agent.runner {
             Runner::Models(models) => models.get(rand::random_range(0..models.len().max(1))).cloned(),
             Runner::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
             Runner::Command { .. } => None,
         };
-        let rest = self.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
-        first.into_iter().chain(rest).collect()
+        let others = self.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
+        let all: Vec<ModelSettings> = first.into_iter().chain(others).collect();
+        let rests = self.first_model_rests_until.is_some_and(|until| Instant::now() < until);
+        if rests && all.len() > 1 { all[1..].to_vec() } else { all }
     }
 
     /// One model, as often as patience allows.

@@ -361,3 +361,32 @@ async fn a_mailbox_that_cannot_be_reached_is_left_before_a_turn_and_waited_for_a
     let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
     assert!(matches!(outcome, Outcome::Failed { cause: Cause::AgentError, .. }), "{outcome:?}");
 }
+
+#[tokio::test]
+async fn everything_is_recorded_before_what_depends_on_it() {
+    let world = world(&json!({"a": [calls("think", json!({"thought": "x"})), {"text": "end"}]}));
+    world.service.post("m", "hello");
+    go(&world, delegated(&lone(), "a", Vec::new())).await;
+    let order = ["told", "asked", "reply", "started", "ended", "result", "asked", "reply"];
+    assert_eq!(world.journal.order(), order);
+}
+
+#[tokio::test]
+async fn an_attempt_that_may_not_act_starts_no_tool() {
+    let world = world(&json!({"a": [calls("think", json!({"thought": "x"}))]}));
+    world.journal.loses_with_reply.store(true, Ordering::Relaxed);
+    assert_eq!(go(&world, delegated(&lone(), "a", Vec::new())).await, Outcome::Lost);
+    assert_eq!(world.journal.order(), ["asked", "reply"]);
+}
+
+#[tokio::test]
+async fn the_calls_of_one_reply_run_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let shell = |cmd: &str| json!({"name": "shell", "arguments": {"cmd": cmd, "timeout": 20}});
+    let mut world = world(&json!({"a": [
+        {"tool_calls": [shell("until [ -e there ]; do sleep 0.01; done; echo met"), shell("touch there")]},
+        {"text": "{{result:0}}"},
+    ]}));
+    world.ports.environment = Arc::new(crate::testing::environment(folder.path()));
+    assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "met\n");
+}

@@ -19,6 +19,9 @@ pub(crate) struct FakeJournal {
     events: watch::Sender<Vec<RunEvent>>,
     pub(crate) lost: AtomicBool,
     pub(crate) refuses: AtomicBool,
+    /// The lease is lost with the first reply.
+    pub(crate) loses_with_reply: AtomicBool,
+    order: Mutex<Vec<&'static str>>,
 }
 
 impl FakeJournal {
@@ -32,6 +35,11 @@ impl FakeJournal {
 
     pub(crate) fn events(&self) -> Vec<RunEvent> {
         self.events.borrow().clone()
+    }
+
+    /// What was recorded and noted, in one order.
+    pub(crate) fn order(&self) -> Vec<&'static str> {
+        self.order.lock().unwrap().clone()
     }
 
     /// Waits until the output holds this.
@@ -62,11 +70,26 @@ impl Journal for FakeJournal {
 
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {
         self.check()?;
+        self.order.lock().unwrap().push(match entry {
+            TurnEntry::Reply { .. } => "reply",
+            TurnEntry::Result { .. } => "result",
+            TurnEntry::Told { .. } => "told",
+        });
         self.entries.lock().unwrap().push(entry.clone());
+        if self.loses_with_reply.load(Ordering::Relaxed) {
+            self.lost.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
     fn note(&self, event: RunEvent) {
+        self.order.lock().unwrap().push(match event {
+            RunEvent::ModelAsked { .. } => "asked",
+            RunEvent::ModelRetried { .. } => "retried",
+            RunEvent::ToolStarted { .. } => "started",
+            RunEvent::ToolEnded { .. } => "ended",
+            RunEvent::Warning(_) => "warning",
+        });
         self.events.send_modify(|events| events.push(event));
     }
 

@@ -1,5 +1,5 @@
-//! A provider over HTTP that gives prepared answers, on both wires: OpenAI's chat completions and Anthropic's
-//! Messages. It knows nothing of this crate but its dependencies.
+//! A provider over HTTP that gives prepared answers, on three wires: OpenAI's chat completions and Responses, and
+//! Anthropic's Messages. It knows nothing of this crate but its dependencies.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -76,6 +76,7 @@ impl FakeProvider {
         let router = Router::new()
             .route("/v1/chat/completions", post(openai))
             .route("/v1/messages", post(anthropic))
+            .route("/v1/responses", post(responses))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -194,6 +195,40 @@ async fn anthropic(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
 
 fn event(data: Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap())
+}
+
+async fn responses(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
+    let text = |piece: &str| event(json!({"type": "response.output_text.delta", "delta": piece}));
+    match shared.next(headers, &body) {
+        Answer::Reply { text: pieces, calls, .. } => {
+            let mut events: Vec<String> = pieces.into_iter().map(text).collect();
+            for (index, call) in (1..).zip(&calls) {
+                let item = |arguments: &str| json!({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments});
+                let part = |kind: &str, item: Value| {
+                    event(
+                        json!({"type": format!("response.output_item.{kind}"), "output_index": index, "item": item}),
+                    )
+                };
+                events.push(part("added", item("")));
+                events.extend(call.arguments.iter().map(|piece| {
+                    event(json!({"type": "response.function_call_arguments.delta", "output_index": index, "delta": piece}))
+                }));
+                events.push(part("done", item(&call.arguments.concat())));
+            }
+            let usage = json!({"input_tokens": 31, "input_tokens_details": {"cached_tokens": 12}, "output_tokens": 17, "total_tokens": 48});
+            let response =
+                json!({"id": "r", "status": "completed", "model": "m", "output": [], "usage": usage});
+            events.push(event(json!({"type": "response.completed", "response": response})));
+            streamed(events, false)
+        }
+        Answer::Cut(piece) => streamed(vec![text(piece)], false),
+        Answer::Hang(piece) => streamed(vec![text(piece)], true),
+        Answer::ErrorInside(piece, kind) => {
+            let error = event(json!({"type": "error", "code": kind, "message": "in the middle"}));
+            streamed(vec![text(piece), error], false)
+        }
+        Answer::Status(status, headers, body) => refused(status, &headers, body),
+    }
 }
 
 /// One content block in pieces, closed or left open.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use genai::adapter::AdapterKind;
 use genai::chat::CacheControl;
 use genai::chat::ChatMessage;
 use genai::chat::ChatOptions;
@@ -15,6 +16,7 @@ use genai::chat::ToolResponse;
 use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::ThinkingBudget;
+use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -43,10 +45,13 @@ pub(super) fn chat(settings: &ModelSettings, request: &ModelRequest) -> ChatRequ
 }
 
 /// How it is asked.
-pub(super) fn options(settings: &ModelSettings) -> ChatOptions {
+///
+/// The Responses wire would ask for summaries of the reasoning, which OpenAI refuses for models without reasoning and
+/// for organizations that it has not verified: there the reasoning is not asked for.
+pub(super) fn options(settings: &ModelSettings, wire: AdapterKind) -> ChatOptions {
     let mut options = ChatOptions::default()
         .with_capture_content(true)
-        .with_capture_reasoning_content(true)
+        .with_capture_reasoning_content(wire != AdapterKind::OpenAIResp)
         .with_capture_tool_calls(true)
         .with_capture_usage(settings.track_usage.unwrap_or(true))
         .with_stream_header_timeout(FIRST_BYTE)
@@ -55,7 +60,7 @@ pub(super) fn options(settings: &ModelSettings) -> ChatOptions {
     options.max_tokens = settings.max_tokens;
     options.top_p = settings.top_p;
     options.reasoning_effort = settings.thinking_budget.as_ref().and_then(effort);
-    let extra = extra(settings);
+    let extra = extra(settings, wire);
     if extra.is_empty() { options } else { options.with_extra_body(Value::Object(extra)) }
 }
 
@@ -69,20 +74,16 @@ fn effort(budget: &ThinkingBudget) -> Option<ReasoningEffort> {
 }
 
 /// What only OpenAI's language knows.
-fn extra(settings: &ModelSettings) -> Map<String, Value> {
+fn extra(settings: &ModelSettings, wire: AdapterKind) -> Map<String, Value> {
     let mut extra = Map::new();
-    match settings.api {
-        Api::OpenaiChat | Api::DockerModelRunner => {
-            extra.extend(settings.frequency_penalty.map(|it| ("frequency_penalty".to_owned(), json!(it))));
-            extra.extend(settings.presence_penalty.map(|it| ("presence_penalty".to_owned(), json!(it))));
-            extra
-                .extend(settings.parallel_tool_calls.map(|it| ("parallel_tool_calls".to_owned(), json!(it))));
-        }
-        Api::OpenaiResponses => {
-            extra
-                .extend(settings.parallel_tool_calls.map(|it| ("parallel_tool_calls".to_owned(), json!(it))));
-        }
-        Api::Anthropic | Api::Google | Api::AmazonBedrock | Api::Scripted => {}
+    let mut put =
+        |name: &str, value: Option<Value>| extra.extend(value.map(|value| (name.to_owned(), value)));
+    if matches!(wire, AdapterKind::OpenAI | AdapterKind::OpenAIResp) {
+        put("parallel_tool_calls", settings.parallel_tool_calls.map(Value::from));
+    }
+    if wire == AdapterKind::OpenAI {
+        put("frequency_penalty", settings.frequency_penalty.map(Value::from));
+        put("presence_penalty", settings.presence_penalty.map(Value::from));
     }
     extra
 }
@@ -116,22 +117,25 @@ fn response(result: &ToolResult) -> ContentPart {
 
 /// A reply; `None` for one that says nothing, which no provider takes back.
 fn assistant(settings: &ModelSettings, message: &AssistantMessage) -> Option<ChatMessage> {
-    let mut parts = continuation(settings, message);
+    let kept = continuation(settings, message);
+    let mut parts: Vec<ContentPart> = Vec::deserialize(&kept["parts"]).unwrap_or_default();
     if !message.text.is_empty() {
         parts.push(ContentPart::from_text(message.text.as_str()));
     }
-    parts.extend(message.tool_calls.iter().map(call));
+    parts.extend(message.tool_calls.iter().map(|it| call(it, &kept["signatures"][&it.id])));
     let says = parts.iter().any(|part| part.is_text() || part.is_tool_call());
     says.then(|| ChatMessage::assistant(MessageContent::from_parts(parts)))
 }
 
-/// What the same provider wants back.
-fn continuation(settings: &ModelSettings, message: &AssistantMessage) -> Vec<ContentPart> {
-    let kept = message.continuation.as_ref().filter(|kept| kept["provider"] == settings.provider.as_str());
-    kept.and_then(|kept| serde_json::from_value(kept["parts"].clone()).ok()).unwrap_or_default()
+/// What the provider wanted back, if it is the same one.
+fn continuation<'m>(settings: &ModelSettings, message: &'m AssistantMessage) -> &'m Value {
+    match &message.continuation {
+        Some(kept) if kept["provider"] == settings.provider.as_str() => kept,
+        Some(_) | None => &Value::Null,
+    }
 }
 
-fn call(call: &ToolCall) -> ContentPart {
+fn call(call: &ToolCall, signatures: &Value) -> ContentPart {
     let arguments = match serde_json::from_str(call.arguments.trim()) {
         Ok(arguments @ Value::Object(_)) => arguments,
         Ok(Value::Null) => json!({}),
@@ -143,7 +147,7 @@ fn call(call: &ToolCall) -> ContentPart {
         call_id: call.id.clone(),
         fn_name: call.name.clone(),
         fn_arguments: arguments,
-        thought_signatures: None,
+        thought_signatures: Vec::deserialize(signatures).ok(),
     })
 }
 

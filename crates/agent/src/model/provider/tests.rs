@@ -1,4 +1,4 @@
-//! Both wires against a provider on this machine.
+//! All wires against a provider on this machine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::testing::world;
 use crate::tool::Interrupted;
 use crate::tool::ToolSpec;
 
+/// Providers with wires of their own.
 const WIRES: [&str; 2] = ["openai", "anthropic"];
 
 fn models() -> GenaiModels {
@@ -262,10 +263,11 @@ async fn a_run_is_cancelled_while_the_provider_is_silent() {
 }
 
 #[tokio::test]
-async fn another_model_takes_over_at_once() {
+async fn another_model_takes_over_at_once_and_keeps_the_next_turns() {
     let slow = FakeProvider::start(vec![Answer::Status(429, vec![("retry-after", "60")], "slow down")]).await;
-    let gone = FakeProvider::start(vec![Answer::Status(404, vec![], "no such model")]).await;
-    let good = FakeProvider::start(vec![Answer::text(&["here"])]).await;
+    let missing = || Answer::Status(404, vec![], "no such model");
+    let gone = FakeProvider::start(vec![missing(), missing()]).await;
+    let good = FakeProvider::start(vec![two_calls(), Answer::text(&["here"])]).await;
     let runner = json!({"models": [settings("openai", &slow)]});
     let fallback = json!({"models": [settings("anthropic", &gone), settings("openai", &good)], "retries": 1});
     let team = team(&[("a", &[], json!({"runner": runner, "fallback": fallback}))]);
@@ -275,4 +277,47 @@ async fn another_model_takes_over_at_once() {
     let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
     let outcome = run(assignment, world.ports.clone(), CancellationToken::new()).await;
     assert!(matches!(&outcome, Outcome::Completed { result, .. } if result == "here"), "{outcome:?}");
+    assert_eq!([&slow, &gone, &good].map(|provider| provider.asked().len()), [1, 2, 2]);
+}
+
+#[tokio::test]
+async fn the_responses_wire() {
+    let provider = FakeProvider::start(vec![
+        two_calls(),
+        Answer::text(&["done"]),
+        Answer::Cut("half"),
+        Answer::ErrorInside("half", "server_error"),
+    ])
+    .await;
+    let mut settings = settings("openai", &provider);
+    settings.api = legwork_common::team::Api::OpenaiResponses;
+    settings.provider_opts.insert("api_type".into(), json!("openai_responses"));
+    let models = models();
+    let ask = async |request: &ModelRequest| models.stream(&settings, request, mpsc::channel(100).0).await;
+    let mut request = hello();
+    let message = ask(&request).await.unwrap();
+    assert_eq!(message.text, "both at once");
+    assert_eq!(message.tool_calls[0].arguments, "{\"thought\":\"ä\"}");
+    assert_eq!(message.usage, Usage { input_tokens: 31, cached_tokens: 12, output_tokens: 17, turns: 1 });
+    request.messages.push(Message::Assistant(message));
+    for call_id in ["c1", "c2"] {
+        let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
+        request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+    }
+    assert_eq!(ask(&request).await.unwrap().text, "done");
+    for _ in 0..2 {
+        let error = ask(&request).await.unwrap_err();
+        assert!(matches!(error, ModelError::Passing { .. }), "{error:?}");
+    }
+    let body = &provider.asked()[1].body;
+    let kinds: Vec<&str> = body["input"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["type"].as_str().or(item["role"].as_str()).unwrap())
+        .collect();
+    let calls = ["function_call", "function_call", "function_call_output", "function_call_output"];
+    assert_eq!(kinds[..3], ["system", "system", "user"]);
+    assert_eq!(kinds[kinds.len() - 4..], calls);
+    assert!(body.get("reasoning").is_none() && body.get("include").is_none(), "{body}");
 }
