@@ -6,9 +6,11 @@
 //! - [`Queue`]: the adapter behind every role, on Redis (or Valkey).
 //! - [`keys`]: the only speller of key names.
 //! - [`settings`]: fleet-wide settings, agreed on through the namespace's meta key.
+//! - [`embedded`]: the private server that serves where no Redis is named.
 //! - `lua/`: one file for each atomic step.
 
 mod answer;
+pub mod embedded;
 mod error;
 pub mod keys;
 mod link;
