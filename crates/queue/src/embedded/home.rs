@@ -251,3 +251,13 @@ pub(super) async fn lock(path: &Path, mode: Mode, patience: Duration) -> Result<
         tokio::time::sleep(POLL).await;
     }
 }
+
+/// Deletes what may be gone already.
+pub(super) fn delete(path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), EmbeddedError> {
+    match remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(EmbeddedError::folder("delete", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

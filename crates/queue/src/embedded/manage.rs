@@ -1,7 +1,6 @@
 //! What `legwork local` does: look, stop, reset.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -39,7 +38,10 @@ pub enum ServerState {
     /// None does.
     Stopped,
     /// One holds the folder and does not answer, or still reads its data.
-    NotAnswering,
+    NotAnswering {
+        /// Its process, where it came far enough to say.
+        process_id: Option<u32>,
+    },
     /// One serves.
     Running {
         /// Its process.
@@ -77,9 +79,9 @@ pub async fn status(config: &EmbeddedConfig) -> Result<Status, EmbeddedError> {
     // Taken and given back at once. Whoever needs the lock in that moment asks again.
     let lives = home::try_lock(&home.server_lock(), Mode::Exclusive)?.is_none();
     let state = match record.as_ref() {
-        Some(record) if lives => running(&record.socket).await,
-        None if lives => ServerState::NotAnswering,
-        Some(_) | None => ServerState::Stopped,
+        _ if !lives => ServerState::Stopped,
+        Some(record) => running(&home, &record.socket).await,
+        None => not_answering(&home),
     };
     let server = record.map(|record| KnownServer {
         program: record.path,
@@ -90,15 +92,21 @@ pub async fn status(config: &EmbeddedConfig) -> Result<Status, EmbeddedError> {
     Ok(Status { folder, log, in_use: in_use(&home)?, state, server })
 }
 
-async fn running(socket: &Path) -> ServerState {
+async fn running(home: &Home, socket: &Path) -> ServerState {
     if wire::ping(socket).await != Pulse::Ready {
-        return ServerState::NotAnswering;
+        return not_answering(home);
     }
     let info = wire::info(socket).await;
     ServerState::Running {
         process_id: info.as_ref().and_then(|info| info.process_id),
         clients: info.as_ref().and_then(|info| info.clients),
     }
+}
+
+/// The server's own file names it: an older one's was deleted before it started.
+fn not_answering(home: &Home) -> ServerState {
+    let text = fs::read_to_string(home.pid_file()).unwrap_or_default();
+    ServerState::NotAnswering { process_id: text.trim().parse().ok() }
 }
 
 /// Whether anybody uses the server; who stands in the door counts.
@@ -138,21 +146,11 @@ pub async fn reset(config: &EmbeddedConfig, force: bool) -> Result<(), EmbeddedE
         return Err(EmbeddedError::InUse { folder: home.folder().to_owned() });
     }
     let ended = server::end(&home, SERVER_PATIENCE).await?;
-    delete(&home.data(), |path| fs::remove_dir_all(path))?;
+    home::delete(&home.data(), |path| fs::remove_dir_all(path))?;
     for file in [home.record_file(), home.log(), home.pid_file()] {
-        delete(&file, |path| fs::remove_file(path))?;
+        home::delete(&file, |path| fs::remove_file(path))?;
     }
     // Until here nobody may start a server on data that vanish.
     drop(ended.lock);
     Ok(())
-}
-
-/// Deletes what may be gone already.
-fn delete(path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), EmbeddedError> {
-    match remove(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(EmbeddedError::folder("delete", path)(error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

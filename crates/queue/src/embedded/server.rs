@@ -87,6 +87,8 @@ async fn start(
     let record = Record::new(server.path, server.product, server.version, home.socket()?);
     // Before the server lives, so that whoever cannot have the lock knows where to ask.
     home.write_record(&record)?;
+    // The file of a server that was killed names whatever process has its number now.
+    home::delete(&home.pid_file(), |path| fs::remove_file(path))?;
     let child = spawn(home, &record, lock)?;
     await_answer(home, &record, child, patience).await?;
     let replaced = before.filter(|before| before.path != record.path);

@@ -2,9 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
+use std::process::ExitStatus;
 
+use legwork_common::error::Coded as _;
 use tempfile::TempDir;
 
 use super::*;
@@ -155,4 +159,35 @@ fn a_record_of_another_format_is_refused_with_its_number() {
 fn a_socket_of_any_name_has_a_url() {
     let socket = Path::new(OsStr::from_bytes(b"/a b/#?%\xff/s.sock"));
     assert_eq!(socket_url(socket), "unix:///a%20b/%23%3F%25%FF/s.sock");
+}
+
+#[test]
+fn every_error_says_what_happened_and_what_to_do() {
+    let (folder, log) = (PathBuf::from("/home/me/state"), PathBuf::from("/home/me/state/server.log"));
+    let waited = SERVER_PATIENCE;
+    let status = ExitStatus::from_raw(256);
+    let refused = Target::parse("nonsense").unwrap_err();
+    let errors = [
+        EmbeddedError::NoServer { rejected: Vec::new(), install: "brew install valkey".into() },
+        EmbeddedError::folder("open", &log)(io::ErrorKind::PermissionDenied.into()),
+        EmbeddedError::NotOurs { path: folder.clone() },
+        EmbeddedError::Format { path: folder.join("server.json"), detail: "it has format 2".into() },
+        EmbeddedError::SocketPath { path: folder.join("server.sock"), limit: 107 },
+        EmbeddedError::Ended {
+            server: "/bin/redis-server".into(),
+            status,
+            log: log.clone(),
+            last: "Bad file format".into(),
+        },
+        EmbeddedError::Silent { folder: folder.clone(), waited, log: log.clone() },
+        EmbeddedError::Stuck { folder: folder.clone(), waited, log },
+        EmbeddedError::Busy { path: folder.join("door.lock") },
+        EmbeddedError::InUse { folder },
+        EmbeddedError::Address(refused),
+    ];
+    let told = errors.iter().map(|error| {
+        let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        format!("{}: {error}{hint}\n", error.code())
+    });
+    insta::assert_snapshot!("errors", told.collect::<String>());
 }

@@ -239,6 +239,12 @@ async fn status_stop_and_reset() {
     assert_eq!(process_id.map(|id| id as i32), house.server().map(rustix::process::Pid::as_raw_pid));
     assert!(during.in_use && clients >= Some(1), "{during:?}");
 
+    let server = house.server().unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::STOP).unwrap();
+    let stuck = embedded::status(&house.config).await.unwrap().state;
+    rustix::process::kill_process(server, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(stuck, ServerState::NotAnswering { process_id });
+
     let refused = embedded::reset(&house.config, false).await.unwrap_err();
     assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused}");
     assert!(house.is_served());
