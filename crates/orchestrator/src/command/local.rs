@@ -35,7 +35,7 @@ pub(super) async fn local(context: &Context, command: LocalCommand) -> Result<Ex
 fn show(context: &Context, status: &embedded::Status) -> Result<(), Failure> {
     let state = match status.state {
         ServerState::Stopped => "stopped".to_owned(),
-        ServerState::NotAnswering => "not answering".to_owned(),
+        ServerState::NotAnswering { .. } => "not answering".to_owned(),
         ServerState::Running { process_id: Some(id), .. } => format!("running as process {id}"),
         ServerState::Running { process_id: None, .. } => "running".to_owned(),
     };
