@@ -90,6 +90,13 @@ fn crowded() -> Vec<Case> {
 
 /// Name and bytes of each.
 fn hostile() -> Vec<Case> {
+    let mut cases = broken();
+    cases.extend(huge());
+    cases
+}
+
+/// What is no agent file, or a bad one.
+fn broken() -> Vec<Case> {
     let agents = "agents: {a: {model: auto}}\n";
     let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     vec![
@@ -137,6 +144,12 @@ fn hostile() -> Vec<Case> {
         ),
         ("a tag", b"agents: !!python/object:os.system {a: {model: auto}}\n".to_vec()),
         ("binary", b"agents: !!binary aGVsbG8=\n".to_vec()),
+    ]
+}
+
+/// What is too much of something.
+fn huge() -> Vec<Case> {
+    vec![
         ("50 MB", vec![b'a'; 50_000_000]),
         ("8 MiB of one text", vec![b'a'; 8 * 1024 * 1024]),
         ("8 MiB of keys", "a: b\n".repeat(1_600_000).into_bytes()),
