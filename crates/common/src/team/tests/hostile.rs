@@ -88,6 +88,25 @@ fn crowded() -> Vec<Case> {
     texts.map(|(name, text)| (name, text.into_bytes())).to_vec()
 }
 
+/// Texts that are wrong by their size. Name and bytes of each.
+fn huge() -> Vec<Case> {
+    vec![
+        ("50 MB", vec![b'a'; 50_000_000]),
+        ("8 MiB of one text", vec![b'a'; 8 * 1024 * 1024]),
+        ("8 MiB of keys", "a: b\n".repeat(1_600_000).into_bytes()),
+        ("8 MiB of items", "- b\n".repeat(2_000_000).into_bytes()),
+        ("8 MiB of line ends", vec![b'\n'; 8 * 1024 * 1024]),
+        ("8 MiB of one comment", format!("#{}", "a".repeat(8 * 1024 * 1024 - 1)).into_bytes()),
+        ("8 MiB of a quoted key", format!("\"{}\": 1", "a".repeat(8 * 1024 * 1024 - 8)).into_bytes()),
+        ("many unknown keys", (0..5000).map(|n| format!("key{n}: 1\n")).collect::<String>().into_bytes()),
+        (
+            "many agents of one wrong model",
+            format!("agents:\n{}", (0..4000).map(|n| format!("  a{n}: {{model: m}}\n")).collect::<String>())
+                .into_bytes(),
+        ),
+    ]
+}
+
 /// Name and bytes of each.
 fn hostile() -> Vec<Case> {
     let agents = "agents: {a: {model: auto}}\n";
@@ -137,26 +156,13 @@ fn hostile() -> Vec<Case> {
         ),
         ("a tag", b"agents: !!python/object:os.system {a: {model: auto}}\n".to_vec()),
         ("binary", b"agents: !!binary aGVsbG8=\n".to_vec()),
-        ("50 MB", vec![b'a'; 50_000_000]),
-        ("8 MiB of one text", vec![b'a'; 8 * 1024 * 1024]),
-        ("8 MiB of keys", "a: b\n".repeat(1_600_000).into_bytes()),
-        ("8 MiB of items", "- b\n".repeat(2_000_000).into_bytes()),
-        ("8 MiB of line ends", vec![b'\n'; 8 * 1024 * 1024]),
-        ("8 MiB of one comment", format!("#{}", "a".repeat(8 * 1024 * 1024 - 1)).into_bytes()),
-        ("8 MiB of a quoted key", format!("\"{}\": 1", "a".repeat(8 * 1024 * 1024 - 8)).into_bytes()),
-        ("many unknown keys", (0..5000).map(|n| format!("key{n}: 1\n")).collect::<String>().into_bytes()),
-        (
-            "many agents of one wrong model",
-            format!("agents:\n{}", (0..4000).map(|n| format!("  a{n}: {{model: m}}\n")).collect::<String>())
-                .into_bytes(),
-        ),
     ]
 }
 
 #[test]
 fn hostile_bytes_are_refused_clearly_and_soon() {
     let mut all = String::new();
-    for (name, bytes) in [hostile(), multiplying(), crowded()].concat() {
+    for (name, bytes) in [hostile(), huge(), multiplying(), crowded()].concat() {
         let start = Instant::now();
         let report = match parse("agents.yaml", &bytes) {
             Ok(_) => "accepted\n".to_owned(),
