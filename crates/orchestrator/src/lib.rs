@@ -1,1 +1,24 @@
-//! Empty room.
+//! The front of the house: the root agent's session, and the faces.
+//!
+//! # Layout
+//!
+//! - [`cli`]: the words of the command line.
+//! - [`command`]: one file for each command: parse, one call, show.
+//! - [`context`]: what every command is given, and how it reaches the queue.
+//! - [`root`]: the session of a root agent under `run`.
+//! - [`hosted`]: workers of the embedded server.
+//! - [`panel`]: the live panel of background jobs.
+//! - [`render`]: jobs as text.
+//! - [`follow`]: a job's output as it comes.
+//! - [`failure`] and [`output`]: the edge.
+
+pub mod cli;
+pub mod command;
+pub mod context;
+pub mod failure;
+pub mod follow;
+pub mod hosted;
+pub mod output;
+pub mod panel;
+pub mod render;
+pub mod root;

@@ -194,6 +194,16 @@ impl Keys {
         format!("{{legwork:{}:key:{hash}}}", self.namespace)
     }
 
+    /// The bare stream that a measurement compares with.
+    pub(crate) fn bench_stream(&self) -> String {
+        format!("legwork:{}:bench", self.namespace)
+    }
+
+    /// A pattern that every key of the namespace matches.
+    pub(crate) fn all_pattern(&self) -> String {
+        format!("*legwork:{}:*", self.namespace)
+    }
+
     /// Hints about a job: new output and its end.
     pub fn job_channel(&self, job: JobId) -> String {
         format!("{}:changed", self.own_tag(job))

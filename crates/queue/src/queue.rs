@@ -30,8 +30,8 @@ pub enum User {
 #[derive(Debug, Clone)]
 pub struct Queue {
     target: Target,
-    link: Link,
-    keys: Keys,
+    pub(crate) link: Link,
+    pub(crate) keys: Keys,
     settings: FleetSettings,
     // The connection for the blocking wake; it stalls while it waits, so nothing else may use it.
     wake: Arc<Mutex<Option<MultiplexedConnection>>>,

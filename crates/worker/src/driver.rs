@@ -68,6 +68,8 @@ pub struct Ending {
     pub drain: CancellationToken,
     /// End at once.
     pub now: CancellationToken,
+    /// Hand back what runs without waiting for the drain's time.
+    pub hand_over: CancellationToken,
 }
 
 /// A worker before it serves.
@@ -216,7 +218,8 @@ impl Loop {
                 Some(event) = events.recv() => event,
                 () = ending.drain.cancelled(), if !drain_asked => {
                     drain_asked = true;
-                    drain_ends = Some(tokio::time::Instant::now() + self.settings.drain_timeout);
+                    let patience = if ending.hand_over.is_cancelled() { Duration::ZERO } else { self.settings.drain_timeout };
+                    drain_ends = Some(tokio::time::Instant::now() + patience);
                     WorkerEvent::DrainAsked
                 }
                 () = drain_time_up => {

@@ -8,7 +8,7 @@
 //! - [`attempt`]: one attempt, from claim to finish, in named steps.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
-//! - [`options`]: the command line of `legwork-worker`.
+//! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is.
 
 pub mod attempt;
 pub mod cancel;
@@ -20,6 +20,8 @@ pub mod lease_clock;
 pub mod ledger;
 pub mod options;
 pub mod parking;
+pub mod place;
+pub mod program;
 pub mod renewal;
 pub mod runner;
 pub mod supervisor;

@@ -11,6 +11,8 @@ end
 if not session.cap then
   redis.call('HSET', session_key(sid), 'cap', cap, 'created', now, 'ends', ends, 'jobs', 0, 'sequence', 0)
   if lane ~= '' then redis.call('HSET', session_key(sid), 'lane', lane) end
+  -- Until its first job a session without an owner is nobody's.
+  if owner == '' then redis.call('EXPIRE', session_key(sid), 3600) end
 end
 if owner ~= '' then
   redis.call('HSET', session_key(sid), 'owner', owner, 'ends', ends)

@@ -109,6 +109,9 @@ pub trait Watch: Debug + Send + Sync {
     /// Whether nothing is queued or scheduled on these lanes, and nothing of a session's own lane is live.
     async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError>;
 
+    /// How many jobs of the namespace have not ended.
+    async fn unfinished(&self) -> Result<u64, QueueError>;
+
     /// The live workers.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError>;
 }

@@ -187,6 +187,17 @@ impl Watch for Queue {
         Ok(true)
     }
 
+    async fn unfinished(&self) -> Result<u64, QueueError> {
+        let mut pipeline = redis::pipe();
+        for shard in 0..self.keys.shards() {
+            pipeline.cmd("ZCARD").arg(self.keys.index_all(shard));
+            pipeline.cmd("ZCARD").arg(self.keys.index_ended(shard));
+        }
+        let counts: Vec<u64> =
+            self.read(&pipeline).await?.into_iter().map(Answer::parse).collect::<Result<_, _>>()?;
+        Ok(counts.chunks_exact(2).map(|pair| pair[0].saturating_sub(pair[1])).sum())
+    }
+
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
         // Every worker says in every shard that it lives; the first shard is enough to read.
         let mut pipeline = redis::pipe();

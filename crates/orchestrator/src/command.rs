@@ -1,0 +1,38 @@
+//! The commands, one file each.
+
+mod bench;
+mod check;
+mod dispatch;
+mod list;
+mod local;
+mod run;
+mod stop;
+mod view;
+mod wait;
+mod workers;
+
+use legwork_common::error::ExitStatus;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Does what the command says.
+///
+/// # Errors
+///
+/// [`Failure`], to be printed once.
+pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, Failure> {
+    match command {
+        Command::Run(args) => Box::pin(run::run(context, args)).await,
+        Command::Dispatch(args) => Box::pin(dispatch::dispatch(context, args)).await,
+        Command::List(args) => list::list(context, args).await,
+        Command::View(args) => view::view(context, args).await,
+        Command::Wait(args) => wait::wait(context, args).await,
+        Command::Stop(args) => stop::stop(context, args).await,
+        Command::Check(args) => check::check(&context, &args),
+        Command::Workers => workers::workers(context).await,
+        Command::Local(command) => local::local(&context, command).await,
+        Command::Bench(args) => Box::pin(bench::bench(context, args)).await,
+    }
+}

@@ -1,0 +1,274 @@
+//! `legwork dispatch FILE AGENT TASK…`: `run_background_agent` for a person or a program.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_common::contract;
+use legwork_common::duration;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::Placement;
+use legwork_common::job::Priority;
+use legwork_common::job::TeamDigest;
+use legwork_common::lifecycle::State;
+use legwork_common::service::RunRequest;
+use legwork_common::service::ServiceError;
+use legwork_common::service::WaitItem;
+use legwork_common::service::WaitMode;
+use legwork_common::team::Team;
+use legwork_queue::Caller;
+use legwork_queue::Service;
+use legwork_queue::User;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::Opened;
+use legwork_queue::port::SessionEnd;
+use legwork_queue::port::Watch as _;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::cli::DispatchArgs;
+use crate::command::wait::wait_for;
+use crate::context::Connection;
+use crate::context::Context;
+use crate::context::read;
+use crate::failure::Failure;
+use crate::follow::follow;
+use crate::hosted;
+use crate::render;
+
+/// One line of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchLine {
+    agent: String,
+    task: String,
+    expected_output: Option<String>,
+    key: Option<String>,
+    queue: Option<String>,
+    priority: Option<Priority>,
+    delay: Option<String>,
+    timeout: Option<String>,
+    retries: Option<u32>,
+}
+
+/// Stores the job or the jobs, and prints their ids.
+pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<ExitStatus, Failure> {
+    let (team, team_json) = context.team(&args.file)?;
+    let requests = requests(&args, &team)?;
+    let connection = context.connect(User::Face).await?;
+    let session = args.session.unwrap_or_else(SessionId::random);
+    let done = Box::pin(store(&context, &connection, &args, (&team, team_json), (session, requests))).await;
+    connection.leave().await?;
+    done
+}
+
+async fn store(
+    context: &Context,
+    connection: &Connection,
+    args: &DispatchArgs,
+    (team, team_json): (&Team, Arc<str>),
+    (session, requests): (SessionId, Vec<RunRequest>),
+) -> Result<ExitStatus, Failure> {
+    open(connection, session, args.cap).await?;
+    let here =
+        std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
+    let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+    let caller = Caller {
+        session,
+        by: DispatchedBy::Root,
+        team: TeamDigest(digest),
+        team_json,
+        working_dir: Some(here.display().to_string()),
+        keys_in_namespace: args.session.is_none(),
+    };
+    let service = Service::new(connection.observer.clone(), caller);
+    let queues: Vec<String> = requests.iter().map(|request| request.placement.queue.clone()).collect();
+    let answers = service.run_all(requests).await?;
+    if connection.place.is_embedded() {
+        hosted::serve_in_background(context, connection, session, args.script.as_deref()).await?;
+    } else {
+        hint_unserved(context, connection, &queues).await?;
+    }
+    let (ids, conflict) = print_ids(context, connection, args, answers).await?;
+    if let Some(conflict) = conflict {
+        return Err(conflict.into());
+    }
+    finish(context, connection, args, &ids).await
+}
+
+/// Opens the session without an owner: its jobs go on whoever leaves.
+async fn open(connection: &Connection, session: SessionId, cap: Option<u32>) -> Result<(), Failure> {
+    let open = OpenSession {
+        session,
+        owner: None,
+        on_end: SessionEnd::Keep,
+        cap: cap.unwrap_or(connection.queue().settings().session_cap),
+        own_lane: connection.place.is_embedded(),
+    };
+    match connection.queue().open(&open).await? {
+        Opened::Open | Opened::Owned => Ok(()),
+        Opened::Closed => Err(ServiceError::SessionClosed(session.to_string()).into()),
+    }
+}
+
+/// Prints the ids in the order of the requests. A conflict is told after the ids that were stored.
+async fn print_ids(
+    context: &Context,
+    connection: &Connection,
+    args: &DispatchArgs,
+    answers: Vec<Result<JobId, ServiceError>>,
+) -> Result<(Vec<JobId>, Option<ServiceError>), Failure> {
+    let (mut ids, mut conflict) = (Vec::new(), None);
+    let waits = args.wait || args.follow;
+    for answer in answers {
+        match answer {
+            Ok(id) => {
+                ids.push(id);
+                if !context.output.json {
+                    context.output.line(&id.to_string())?;
+                }
+            }
+            Err(error) => conflict = Some(error),
+        }
+    }
+    if context.output.json && !waits {
+        for job in connection.queue().jobs(&ids).await?.into_iter().flatten() {
+            context.output.object(&job)?;
+        }
+    }
+    Ok((ids, conflict))
+}
+
+/// Says which queues no worker serves: their jobs wait.
+async fn hint_unserved(context: &Context, connection: &Connection, queues: &[String]) -> Result<(), Failure> {
+    let workers = connection.queue().workers().await?;
+    let mut unserved: Vec<&String> =
+        queues.iter().filter(|queue| !workers.iter().any(|worker| worker.lanes.contains(queue))).collect();
+    unserved.sort_unstable();
+    unserved.dedup();
+    for queue in unserved {
+        context.output.note(&format!(
+            "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
+        ));
+    }
+    Ok(())
+}
+
+/// Waits for the jobs or shows their output, where that was asked for.
+async fn finish(
+    context: &Context,
+    connection: &Connection,
+    args: &DispatchArgs,
+    ids: &[JobId],
+) -> Result<ExitStatus, Failure> {
+    let mut good = true;
+    if args.follow {
+        for id in ids {
+            let job = follow(&connection.observer, *id, 0, &context.output).await?;
+            good &= job.status == State::Completed;
+            if context.output.json {
+                context.output.object(&json!({"event": "ended", "job": job}))?;
+            } else {
+                context.output.note(&format!("{} {}", job.id, render::status(&job)));
+            }
+        }
+    } else if args.wait {
+        for item in wait_for(&connection.observer, ids, WaitMode::All, None).await? {
+            let WaitItem::Found(view) = item else { continue };
+            good &= view.job.status == State::Completed;
+            if context.output.json {
+                context.output.object(&view.job)?;
+            } else {
+                context.output.line(&contract::body(&view))?;
+            }
+        }
+    }
+    Ok(if good { ExitStatus::Done } else { ExitStatus::JobFailed })
+}
+
+/// What is asked: one request of the command line, or those of a batch.
+fn requests(args: &DispatchArgs, team: &Team) -> Result<Vec<RunRequest>, Failure> {
+    let Some(batch) = &args.batch else {
+        let request = RunRequest {
+            agent: args.agent.clone().unwrap_or_default(),
+            task: args.task.join(" "),
+            expected_output: args.expected_output.clone(),
+            call: None,
+            key: args.key.clone(),
+            placement: placement(args),
+        };
+        checked(&request, team)?;
+        return Ok(vec![request]);
+    };
+    let bytes = if batch == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+            .map_err(|error| Failure::usage(format!("cannot read the batch: {error}")))?
+            .into_bytes()
+    } else {
+        read(batch)?
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut requests = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let request = batch_request(args, line).and_then(|request| checked(&request, team).map(|()| request));
+        requests.push(request.map_err(|failure| Failure {
+            message: format!("line {number} of the batch: {}", failure.message),
+            ..failure
+        })?);
+    }
+    if requests.is_empty() {
+        return Err(Failure::usage("the batch is empty"));
+    }
+    Ok(requests)
+}
+
+fn placement(args: &DispatchArgs) -> Placement {
+    Placement {
+        queue: args.queue.clone(),
+        priority: args.priority,
+        delay: args.delay,
+        timeout: args.timeout,
+        retries: args.retries,
+    }
+}
+
+fn batch_request(args: &DispatchArgs, line: &str) -> Result<RunRequest, Failure> {
+    let line: BatchLine = serde_json::from_str(line).map_err(|error| Failure::usage(error.to_string()))?;
+    let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
+        text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
+    };
+    let defaults = placement(args);
+    let queue = match line.queue {
+        Some(queue) => legwork_worker::options::parse_name(&queue).map_err(Failure::usage)?,
+        None => defaults.queue,
+    };
+    Ok(RunRequest {
+        agent: line.agent,
+        task: line.task,
+        expected_output: line.expected_output,
+        call: None,
+        key: line.key,
+        placement: Placement {
+            queue,
+            priority: line.priority.unwrap_or(defaults.priority),
+            delay: time(line.delay)?.unwrap_or(defaults.delay),
+            timeout: time(line.timeout)?.or(defaults.timeout),
+            retries: line.retries.unwrap_or(defaults.retries),
+        },
+    })
+}
+
+/// The checks of the contract, in its order.
+fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
+    if request.agent.trim().is_empty() {
+        return Err(Failure::usage("agent name must not be empty"));
+    }
+    if request.task.trim().is_empty() {
+        return Err(Failure::usage("task must not be empty"));
+    }
+    hosted::known_agent(team, &request.agent).map(drop)
+}

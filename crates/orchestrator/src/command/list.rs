@@ -1,0 +1,156 @@
+//! `legwork list`: jobs, newest first.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
+use legwork_common::id::WorkerId;
+use legwork_common::job::Job;
+use legwork_queue::LOOK_EVERY;
+use legwork_queue::User;
+use legwork_queue::port::JobFilter;
+use legwork_queue::port::JobPage;
+use legwork_queue::port::PageCursor;
+use legwork_queue::port::Watch as _;
+use serde_json::json;
+
+use crate::cli::ListArgs;
+use crate::context::Connection;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render;
+
+/// Shows a page of jobs; with `--watch` again and again.
+pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus, Failure> {
+    let after = args.after.as_deref().map(read_cursor).transpose()?;
+    let filter = JobFilter {
+        states: args.status.clone(),
+        agent: args.agent.clone(),
+        session: args.session,
+        queue: args.queue.clone(),
+        worker: args.worker.clone().map(WorkerId::from_stored),
+        since: args.since,
+    };
+    let connection = context.connect(User::Face).await?;
+    let shown = if args.watch {
+        watch(&context, &connection, &args, &filter).await
+    } else {
+        let page = connection.queue().list(&filter, args.limit, after).await?;
+        show(&context, &args, &page)
+    };
+    connection.leave().await?;
+    shown.map(|()| ExitStatus::Done)
+}
+
+/// Shows the first page whenever it changes, until Ctrl-C.
+async fn watch(
+    context: &Context,
+    connection: &Connection,
+    args: &ListArgs,
+    filter: &JobFilter,
+) -> Result<(), Failure> {
+    let mut shown = JobPage::default();
+    loop {
+        let page = connection.queue().list(filter, args.limit, None).await?;
+        let changed = page.jobs.iter().map(key).ne(shown.jobs.iter().map(key));
+        if changed || shown == JobPage::default() {
+            if context.output.color {
+                context.output.text("\x1b[H\x1b[2J")?;
+            }
+            show(context, args, &page)?;
+            shown = page;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY / 2) => {}
+            _interrupt = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+/// What makes a list worth showing again.
+fn key(job: &Job) -> (JobId, legwork_common::lifecycle::State, u32) {
+    (job.id, job.status, job.attempt)
+}
+
+fn show(context: &Context, args: &ListArgs, page: &JobPage) -> Result<(), Failure> {
+    if context.output.json {
+        for job in &page.jobs {
+            context.output.object(job)?;
+        }
+        if let Some(next) = page.next {
+            context.output.object(&json!({"next": write_cursor(next)}))?;
+        }
+        return Ok(());
+    }
+    let lines = if args.tree { as_tree(&page.jobs) } else { page.jobs.iter().map(|job| (0, job)).collect() };
+    let mut rows = vec![render::header()];
+    rows.extend(lines.iter().map(|(depth, job)| {
+        let mut row = render::row(job);
+        row[0] = format!("{}{}", "  ".repeat(*depth), row[0]);
+        row
+    }));
+    let text = render::table(&rows);
+    let mut lines_out = text.lines();
+    if let Some(header) = lines_out.next() {
+        context.output.line(header)?;
+    }
+    for (line, (_, job)) in lines_out.zip(&lines) {
+        let word = render::status(job);
+        let colored = render::colored(job.status, &word, context.output.color);
+        context.output.line(&line.replacen(&word, &colored, 1))?;
+    }
+    if let Some(next) = page.next {
+        context.output.note(&format!("more with --after {}", write_cursor(next)));
+    }
+    Ok(())
+}
+
+/// Jobs below the job that dispatched them, where it is on the page too.
+fn as_tree(jobs: &[Job]) -> Vec<(usize, &Job)> {
+    let mut below: BTreeMap<Option<JobId>, Vec<&Job>> = BTreeMap::new();
+    for job in jobs {
+        let parent = job.parent.filter(|parent| jobs.iter().any(|other| other.id == *parent));
+        below.entry(parent).or_default().push(job);
+    }
+    let mut lines = Vec::new();
+    let mut walk: Vec<(usize, &Job)> =
+        below.get(&None).into_iter().flatten().rev().map(|job| (0, *job)).collect();
+    while let Some((depth, job)) = walk.pop() {
+        lines.push((depth, job));
+        // Children in the order of their dispatch.
+        walk.extend(below.get(&Some(job.id)).into_iter().flatten().map(|child| (depth + 1, *child)));
+    }
+    lines
+}
+
+/// A cursor as people pass it on: creation time in milliseconds and id.
+fn write_cursor(cursor: PageCursor) -> String {
+    format!("{}.{}", cursor.created.as_millisecond(), cursor.id.uuid())
+}
+
+fn read_cursor(text: &str) -> Result<PageCursor, Failure> {
+    let wrong =
+        || Failure::usage(format!("`{text}` is no cursor")).with_hint("pass on what the last page printed");
+    let (created, id) = text.split_once('.').ok_or_else(wrong)?;
+    let created: i64 = created.parse().map_err(|_| wrong())?;
+    Ok(PageCursor {
+        created: Timestamp::from_millisecond(created).map_err(|_| wrong())?,
+        id: id.parse().map_err(|_| wrong())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::id::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back() {
+        let id = JobId::random_in(SessionId::random());
+        let cursor = PageCursor { created: Timestamp::from_millisecond(1_700_000_000_123).unwrap(), id };
+        assert_eq!(read_cursor(&write_cursor(cursor)).unwrap(), cursor);
+        assert!(read_cursor("x").is_err());
+    }
+}

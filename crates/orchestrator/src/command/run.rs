@@ -1,0 +1,297 @@
+//! `legwork run FILE [PROMPT…]`: a root agent's session, from the prompt to the last job's end.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_agent::Assignment;
+use legwork_agent::Environment;
+use legwork_agent::Opening;
+use legwork_agent::Outcome;
+use legwork_agent::Ports;
+use legwork_agent::message::Message;
+use legwork_agent::model::ModelPort;
+use legwork_agent::turn::Transcript;
+use legwork_common::error::ExitStatus;
+use legwork_common::job::Cause;
+use legwork_common::job::TeamDigest;
+use legwork_common::team::Team;
+use legwork_process::shutdown::Shutdown;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
+use legwork_queue::User;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use serde_json::json;
+use tokio::io::AsyncBufReadExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunArgs;
+use crate::command::stop::until_terminal;
+use crate::context::Connection;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::hosted;
+use crate::hosted::HostedWorker;
+use crate::panel::Screen;
+use crate::root::RootOptions;
+use crate::root::RootSession;
+use crate::root::ScreenJournal;
+
+/// How long the tasks beside the root may take to end.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+/// How often the dead are looked for where no worker is hosted.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// Everything one run needs.
+struct House {
+    context: Context,
+    args: RunArgs,
+    team: Arc<Team>,
+    team_json: Arc<str>,
+    agent: String,
+    environment: Arc<Environment>,
+    models: Arc<dyn ModelPort>,
+    tasks: Tasks,
+    shutdown: Shutdown,
+    screen: Arc<Screen>,
+}
+
+/// Runs the root agent.
+pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
+    let prompt = prompt(&args)?;
+    let house = House::build(context, args)?;
+    let connection = house.context.connect(User::Worker).await?;
+    let embedded = connection.place.is_embedded();
+    house.check_keys(embedded)?;
+
+    let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
+    let over = CancellationToken::new();
+    house.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
+    let hosted = if embedded {
+        Some(HostedWorker::start(&house.tasks, connection.queue(), root.lease.session, house.host())?)
+    } else {
+        house.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
+        None
+    };
+    let panel = house.follow(&connection, &root, over.clone());
+
+    let status = house.converse(&root, prompt).await;
+    let ended = house.end(&connection, &root, hosted).await;
+    over.cancel();
+    // The panel's last look shows how the last jobs ended.
+    panel.await.ok();
+    let left = house.tasks.close_and_wait(LAST_GRACE).await;
+    if !left.is_empty() {
+        tracing::warn!(?left, "tasks did not end in time");
+    }
+    if house.args.detach && embedded && ended.is_ok() {
+        hosted::serve_in_background(
+            &house.context,
+            &connection,
+            root.lease.session,
+            house.args.script.as_deref(),
+        )
+        .await?;
+    }
+    connection.leave().await?;
+    ended?;
+    if house.shutdown.drain.is_cancelled() { Ok(ExitStatus::Interrupted) } else { status }
+}
+
+/// The prompt of the command line or of standard input; `None` for a prompt loop.
+fn prompt(args: &RunArgs) -> Result<Option<String>, Failure> {
+    let from_stdin = match args.prompt.as_slice() {
+        [] if std::io::stdin().is_terminal() => return Ok(None),
+        [] => true,
+        [only] => only == "-",
+        _ => false,
+    };
+    let prompt = if from_stdin {
+        std::io::read_to_string(std::io::stdin())
+            .map_err(|error| Failure::usage(format!("cannot read the prompt: {error}")))?
+    } else {
+        args.prompt.join(" ")
+    };
+    if prompt.trim().is_empty() {
+        return Err(Failure::usage("the prompt must not be empty"));
+    }
+    Ok(Some(prompt))
+}
+
+impl House {
+    fn build(context: Context, args: RunArgs) -> Result<Self, Failure> {
+        let (team, team_json) = context.team(&args.file)?;
+        let agent = match &args.agent {
+            None => team.default_agent().name.clone(),
+            Some(name) => hosted::known_agent(&team, name)?,
+        };
+        let here = std::env::current_dir()
+            .map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
+        let environment = Arc::new(Environment::new(context.variables.clone(), here));
+        let models = context.models(args.script.as_deref(), &environment)?;
+        let tasks = Tasks::new();
+        let shutdown = Shutdown::listen(&tasks)
+            .map_err(|error| Failure::usage(format!("cannot hear signals: {error}")))?;
+        let screen = Arc::new(Screen::new(context.output));
+        if args.script.is_some() {
+            screen.note("model replies come from a script; every tool call is real");
+        }
+        Ok(Self { context, args, team, team_json, agent, environment, models, tasks, shutdown, screen })
+    }
+
+    /// Every key that is needed here: the root's, and where a worker is hosted those of all agents that the
+    /// root can reach.
+    fn check_keys(&self, hosts_worker: bool) -> Result<(), Failure> {
+        if self.args.script.is_some() {
+            return Ok(());
+        }
+        hosted::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
+    }
+
+    fn root_options(&self, connection: &Connection) -> Result<RootOptions, Failure> {
+        let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(RootOptions {
+            team: TeamDigest(digest),
+            team_json: Arc::clone(&self.team_json),
+            cap: self.args.cap.unwrap_or(connection.queue().settings().session_cap),
+            own_lane: connection.place.is_embedded(),
+            waits: !self.args.no_wait && !self.args.detach,
+            working_dir: Some(self.environment.working_dir.display().to_string()),
+        })
+    }
+
+    /// What a hosted worker works with.
+    fn host(&self) -> hosted::Host {
+        hosted::Host { models: Arc::clone(&self.models), variables: self.context.variables.clone() }
+    }
+
+    /// Shows the session's jobs beside the answer.
+    fn follow(
+        &self,
+        connection: &Connection,
+        root: &RootSession,
+        over: CancellationToken,
+    ) -> tokio::task::JoinHandle<()> {
+        let (screen, observer) = (Arc::clone(&self.screen), connection.observer.clone());
+        let session = root.lease.session;
+        self.tasks.spawn(TaskKind::Panel, async move { screen.follow(&observer, session, over).await })
+    }
+
+    /// One prompt, or one after the other from the terminal.
+    async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
+        let Some(prompt) = prompt else { return self.prompt_loop(root).await };
+        self.answer(root, vec![Message::user(prompt)]).await.map(|(status, _)| status)
+    }
+
+    async fn prompt_loop(&self, root: &RootSession) -> Result<ExitStatus, Failure> {
+        let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
+        let mut messages = Vec::new();
+        loop {
+            self.screen.note("\nprompt (an empty line or Ctrl-D ends):");
+            let line = tokio::select! {
+                line = lines.next_line() => line.ok().flatten().filter(|line| !line.trim().is_empty()),
+                () = self.shutdown.drain.cancelled() => None,
+            };
+            let Some(line) = line else { return Ok(ExitStatus::Done) };
+            messages.push(Message::user(line));
+            let (status, after) = self.answer(root, messages).await?;
+            if status != ExitStatus::Done {
+                return Ok(status);
+            }
+            messages = after;
+        }
+    }
+
+    /// Runs the agent on a conversation; how it went, and the conversation after it.
+    async fn answer(
+        &self,
+        root: &RootSession,
+        messages: Vec<Message>,
+    ) -> Result<(ExitStatus, Vec<Message>), Failure> {
+        let journal = Arc::new(ScreenJournal::new(Arc::clone(&self.screen)));
+        let assignment = Assignment {
+            team: Arc::clone(&self.team),
+            agent: self.agent.clone(),
+            opening: Opening::Conversation { messages: messages.clone() },
+            recorded: Vec::new(),
+        };
+        let ports = Ports {
+            models: Arc::clone(&self.models),
+            journal: Arc::clone(&journal) as _,
+            background: Arc::clone(&root.service) as _,
+            mailbox: Arc::clone(&root.service) as _,
+            environment: Arc::clone(&self.environment),
+        };
+        let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());
+        let outcome = tokio::select! {
+            outcome = Box::pin(running) => outcome,
+            () = self.shutdown.now.cancelled() => return Ok((ExitStatus::Interrupted, messages)),
+        };
+        self.screen.end_answer();
+        let status = self.report(outcome)?;
+        let entries = journal.entries();
+        Ok((status, Transcript::new(messages, &entries).messages().to_vec()))
+    }
+
+    fn report(&self, outcome: Outcome) -> Result<ExitStatus, Failure> {
+        match outcome {
+            Outcome::Completed { result, usage } => {
+                self.screen.event("completed", &json!({"result": result, "usage": usage}));
+                Ok(ExitStatus::Done)
+            }
+            Outcome::Failed { cause, message, .. } => Err(Failure {
+                code: cause.as_str(),
+                message: format!("the agent failed ({cause}): {message}"),
+                detail: None,
+                hint: None,
+                exit: ExitStatus::JobFailed,
+            }),
+            Outcome::Stopped { .. } | Outcome::Lost => Ok(ExitStatus::Interrupted),
+        }
+    }
+
+    /// Ends the session: its jobs have ended, are stopped, or are left to go on.
+    async fn end(
+        &self,
+        connection: &Connection,
+        root: &RootSession,
+        hosted: Option<HostedWorker>,
+    ) -> Result<(), Failure> {
+        if self.shutdown.now.is_cancelled() {
+            return Ok(());
+        }
+        let interrupted = self.shutdown.drain.is_cancelled();
+        if self.args.detach && !interrupted {
+            if let Some(hosted) = hosted {
+                hosted.hand_over().await;
+            }
+            root.detach().await?;
+            self.screen.note(&format!("session {} goes on in the background", root.lease.session));
+            return Ok(());
+        }
+        let everything = StopRoot::Session { id: root.lease.session, close: true };
+        let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
+        connection.queue().stop(everything, Asker::Root, why).await?;
+        tokio::select! {
+            stopped = until_terminal(&connection.observer, everything) => stopped?,
+            () = self.shutdown.now.cancelled() => return Ok(()),
+        }
+        root.close().await?;
+        if let Some(hosted) = hosted {
+            hosted.end().await;
+        }
+        Ok(())
+    }
+}
+
+/// Takes back what dead workers held, until `over`: whoever lives long does it.
+async fn reap_until(queue: legwork_queue::Queue, over: CancellationToken) {
+    while over.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
+        if let Err(error) = queue.reap(false).await {
+            tracing::warn!(%error, "could not reap");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `legwork wait ID…`: until all, or any, have ended.
+
+use std::time::Duration;
+
+use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
+use legwork_common::lifecycle::State;
+use legwork_common::service::WaitItem;
+use legwork_common::service::WaitMode;
+use legwork_queue::Observer;
+use legwork_queue::User;
+use legwork_queue::port::Upkeep as _;
+use tokio::time::Instant;
+
+use crate::cli::WaitArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render;
+
+/// How often a waiter looks after what died, should no worker do it.
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// Waits and says how each ended.
+pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus, Failure> {
+    let connection = context.connect(User::Face).await?;
+    let mut ids = Vec::new();
+    for text in &args.ids {
+        ids.push(context.job_id(connection.queue(), text).await?);
+    }
+    let mode = if args.any { WaitMode::Any } else { WaitMode::All };
+    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let items = wait_for(&connection.observer, &ids, mode, deadline).await?;
+    let status = report(&context, &items, mode)?;
+    connection.leave().await?;
+    Ok(status)
+}
+
+/// Waits for jobs, and meanwhile takes back what dead workers held.
+pub(super) async fn wait_for(
+    observer: &Observer,
+    ids: &[JobId],
+    mode: WaitMode,
+    deadline: Option<Instant>,
+) -> Result<Vec<WaitItem>, Failure> {
+    let asked: Vec<_> = ids.iter().map(|id| (id.to_string(), Some(*id))).collect();
+    let waiting = observer.wait(&asked, mode, deadline);
+    let reaping = async {
+        loop {
+            tokio::time::sleep(REAP_EVERY).await;
+            if let Err(error) = observer.queue().reap(false).await {
+                tracing::warn!(%error, "could not reap");
+            }
+        }
+    };
+    tokio::select! {
+        items = waiting => Ok(items?),
+        () = reaping => Err(Failure::usage("the wait ended")),
+    }
+}
+
+/// Says how each job is; the exit status follows from all of them.
+fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitStatus, Failure> {
+    let mut statuses = Vec::new();
+    for item in items {
+        match item {
+            WaitItem::NotFound(id) => return Err(Failure::not_found(format!("task not found: {id}"))),
+            WaitItem::Found(view) => {
+                statuses.push(view.job.status);
+                if context.output.json {
+                    context.output.object(&view.job)?;
+                } else {
+                    context.output.line(&format!("{} {}", view.job.id, render::status(&view.job)))?;
+                }
+            }
+        }
+    }
+    Ok(exit_of(&statuses, mode))
+}
+
+/// 6 while somebody is still awaited; 1 if one that ended did not complete.
+fn exit_of(statuses: &[State], mode: WaitMode) -> ExitStatus {
+    let ended = statuses.iter().filter(|status| status.is_terminal()).count();
+    let over = match mode {
+        WaitMode::All => ended == statuses.len(),
+        WaitMode::Any => ended > 0,
+    };
+    let unlucky = |status: &State| matches!(status, State::Failed | State::Stopped);
+    match over {
+        false => ExitStatus::TimedOut,
+        true if statuses.iter().any(unlucky) => ExitStatus::JobFailed,
+        true => ExitStatus::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_follows_from_all() {
+        use State::Completed;
+        use State::Failed;
+        use State::Running;
+        assert_eq!(exit_of(&[Completed, Completed], WaitMode::All), ExitStatus::Done);
+        assert_eq!(exit_of(&[Completed, Failed], WaitMode::All), ExitStatus::JobFailed);
+        assert_eq!(exit_of(&[Completed, Running], WaitMode::All), ExitStatus::TimedOut);
+        assert_eq!(exit_of(&[Completed, Running], WaitMode::Any), ExitStatus::Done);
+    }
+}

@@ -1,0 +1,48 @@
+//! `legwork workers`: the fleet.
+
+use legwork_common::error::ExitStatus;
+use legwork_queue::User;
+use legwork_queue::port::Watch as _;
+use legwork_queue::port::WorkerRecord;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render;
+
+/// Lists the live workers.
+pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
+    let connection = context.connect(User::Face).await?;
+    let workers = connection.queue().workers().await?;
+    if context.output.json {
+        for worker in &workers {
+            context.output.object(&object(worker))?;
+        }
+    } else {
+        let mut rows = vec![["ID", "HOST", "LANES", "SLOTS", "JOBS", "SEEN", ""].map(str::to_owned).to_vec()];
+        rows.extend(workers.iter().map(row));
+        context.output.text(&render::table(&rows))?;
+    }
+    connection.leave().await?;
+    Ok(ExitStatus::Done)
+}
+
+fn object(worker: &WorkerRecord) -> serde_json::Value {
+    json!({
+        "id": worker.id, "host": worker.host, "queues": worker.lanes, "slots": worker.slots, "used": worker.used,
+        "free": worker.slots.saturating_sub(worker.used), "jobs": worker.jobs, "last_heartbeat": worker.seen,
+        "draining": worker.draining,
+    })
+}
+
+fn row(worker: &WorkerRecord) -> Vec<String> {
+    vec![
+        worker.id.to_string(),
+        worker.host.clone(),
+        worker.lanes.join(","),
+        format!("{}/{}", worker.used, worker.slots),
+        worker.jobs.to_string(),
+        format!("{:.0}", worker.seen),
+        if worker.draining { "draining".to_owned() } else { String::new() },
+    ]
+}

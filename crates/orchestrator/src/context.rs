@@ -1,0 +1,161 @@
+//! What every command is given, and how it reaches the queue.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use legwork_agent::Environment;
+use legwork_agent::model::ModelPort;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
+use legwork_common::team;
+use legwork_common::team::Team;
+use legwork_queue::Hints;
+use legwork_queue::Observer;
+use legwork_queue::Queue;
+use legwork_queue::User;
+use legwork_queue::port::Watch as _;
+use legwork_worker::options::CommonOptions;
+use legwork_worker::place::Arrival;
+use legwork_worker::place::Place;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// What every command is given.
+#[derive(Debug)]
+pub struct Context {
+    /// What both programs share.
+    pub common: CommonOptions,
+    /// The environment, read once.
+    pub variables: BTreeMap<String, String>,
+    /// Where answers go.
+    pub output: Output,
+}
+
+/// A command's way to the queue.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where the queue is.
+    pub place: Place,
+    /// The queue and its hints.
+    pub observer: Observer,
+}
+
+impl Connection {
+    /// The queue.
+    pub fn queue(&self) -> &Queue {
+        self.observer.queue()
+    }
+
+    /// Leaves; the last to leave an embedded server on which nothing is live shuts it down.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the server cannot be asked or shut down.
+    pub async fn leave(self) -> Result<(), Failure> {
+        Ok(self.place.leave(self.observer.queue()).await?)
+    }
+}
+
+impl Context {
+    /// Finds the queue and connects to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when there is no Redis to be reached or started.
+    pub async fn connect(&self, user: User) -> Result<Connection, Failure> {
+        let mut place = Place::find(&self.common, &self.variables).await?;
+        if let Some(notice) = place.notice() {
+            tracing::info!("{notice}");
+        }
+        let queue =
+            Queue::connect(place.target(), &self.common.namespace, &self.common.wanted_settings(), user)
+                .await?;
+        place.sweep_up(&queue, Arrival::Operator).await?;
+        let hints = Hints::new(place.target())?;
+        Ok(Connection { place, observer: Observer::new(queue, hints) })
+    }
+
+    /// Reads and resolves an agent file; prints its warnings.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names line and column of what is wrong.
+    pub fn team(&self, file: &Path) -> Result<(Arc<Team>, Arc<str>), Failure> {
+        let bytes = read(file)?;
+        let name = file.display().to_string();
+        let parsed = team::parse(&name, &bytes).map_err(|errors| team_failure(&errors))?;
+        for warning in &parsed.warnings {
+            self.output
+                .note(&format!("warning: {name}:{}:{}: {}", warning.line, warning.column, warning.message));
+        }
+        let json = parsed.team.to_json().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok((Arc::new(parsed.team), Arc::from(json)))
+    }
+
+    /// The models: a script's, or the providers'.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] for a script that cannot be read, or an HTTP client that cannot be made.
+    pub fn models(
+        &self,
+        script: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Arc<dyn ModelPort>, Failure> {
+        Ok(legwork_worker::place::models(script, environment)?)
+    }
+
+    /// The job that a person means: a whole id, or an unambiguous beginning of four characters or more.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when there is none, or when there are several; then the candidates are named.
+    pub async fn job_id(&self, queue: &Queue, text: &str) -> Result<JobId, Failure> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let missing = || {
+            Failure::not_found(format!("task not found: {text}"))
+                .with_hint("`legwork list` shows the jobs that are kept")
+        };
+        let bare = text.strip_prefix(legwork_common::id::JOB_ID_PREFIX).unwrap_or(text);
+        let fits = bare.len() >= 4 && bare.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        if !fits {
+            return Err(missing());
+        }
+        let found = queue.find(bare, 10).await?;
+        match found.as_slice() {
+            [] => Err(missing()),
+            [id] => Ok(*id),
+            several => {
+                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                Err(Failure {
+                    code: "ambiguous",
+                    message: format!("`{text}` may be any of {}", names.join(", ")),
+                    detail: None,
+                    hint: Some("write more of the id".to_owned()),
+                    exit: ExitStatus::Usage,
+                })
+            }
+        }
+    }
+}
+
+/// Reads a file that the command line names.
+pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| Failure::file(file, &error))
+}
+
+/// What is wrong with an agent file: the first error as the message, all of them with snippets below it.
+pub fn team_failure(errors: &team::TeamErrors) -> Failure {
+    let first = errors.iter().next();
+    Failure {
+        code: "agent_file",
+        message: first.map_or_else(|| errors.to_string(), ToString::to_string),
+        detail: Some(errors.report()),
+        hint: first.and_then(|error| error.hint().map(str::to_owned)),
+        exit: ExitStatus::AgentFile,
+    }
+}

@@ -1,0 +1,98 @@
+//! An error at the edge: code, message, hint and exit status, printed once.
+
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::error::chain;
+use serde_json::json;
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub struct Failure {
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// What happened, in one line.
+    pub message: String,
+    /// More lines that belong to it, such as a snippet of a file.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// How the program ends.
+    pub exit: ExitStatus,
+}
+
+impl Failure {
+    /// Wrong usage of the command line.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: "usage", message: message.into(), detail: None, hint: None, exit: ExitStatus::Usage }
+    }
+
+    /// Something that is asked for does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self {
+            code: "not_found",
+            message: message.into(),
+            detail: None,
+            hint: None,
+            exit: ExitStatus::NotFound,
+        }
+    }
+
+    /// A file that cannot be read.
+    pub fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self {
+            code: "file",
+            message: format!("cannot read {}: {error}", path.display()),
+            detail: None,
+            hint: None,
+            exit: ExitStatus::Usage,
+        }
+    }
+
+    /// Adds what to do about it.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The lines for standard error.
+    pub fn text(&self, json: bool) -> String {
+        if json {
+            let error = json!({"error": {"code": self.code, "message": self.message, "hint": self.hint}});
+            return format!("{error}\n");
+        }
+        let mut text = format!("error: {}\n", self.message.trim_end().replace('\n', " "));
+        if let Some(detail) = &self.detail {
+            text.push_str(detail.trim_end());
+            text.push('\n');
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+}
+
+impl<E: Coded> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self {
+            code: error.code(),
+            message: chain(&error),
+            detail: None,
+            hint: error.hint(),
+            exit: error.exit(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_and_a_hint() {
+        let failure = Failure::usage("no\nsuch").with_hint("try this");
+        assert_eq!(failure.text(false), "error: no such\nhint: try this\n");
+        let json: serde_json::Value = serde_json::from_str(&failure.text(true)).unwrap();
+        assert_eq!(json["error"]["code"], "usage");
+    }
+}

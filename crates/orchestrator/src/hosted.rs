@@ -1,0 +1,222 @@
+//! Workers of the embedded server: within `run` for its own session, or in the background for a session that
+//! was left behind.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_agent::Environment;
+use legwork_agent::model::ModelPort;
+use legwork_agent::preflight::preflight;
+use legwork_common::error::ExitStatus;
+use legwork_common::error::chain;
+use legwork_common::id::SessionId;
+use legwork_common::id::WorkerId;
+use legwork_common::team::Agent;
+use legwork_common::team::Team;
+use legwork_process::health::Readiness;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
+use legwork_queue::Queue;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Watch as _;
+use legwork_worker::Ending;
+use legwork_worker::Worker;
+use legwork_worker::WorkerSettings;
+use legwork_worker::place::embedded_config;
+use legwork_worker::program::host_name;
+use legwork_worker::program::worker_program;
+use legwork_worker::runner::AgentRunner;
+use legwork_worker::runner::WorkDir;
+use process_wrap::tokio::CommandWrap;
+use process_wrap::tokio::ProcessSession;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Connection;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Jobs that a hosted worker runs at once.
+const SLOTS: u32 = 100;
+/// How long a hosted worker's jobs may go on when it ends.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often a background worker is looked for until it serves.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many times.
+const LOOKS: u32 = 200;
+
+/// What a hosted worker works with.
+#[derive(Debug)]
+pub struct Host {
+    /// The models.
+    pub models: Arc<dyn ModelPort>,
+    /// The environment that agents get.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A worker within this process, for one session only.
+#[derive(Debug)]
+pub struct HostedWorker {
+    drain: CancellationToken,
+    hand_over: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl HostedWorker {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when its connections cannot be prepared.
+    pub fn start(tasks: &Tasks, queue: &Queue, session: SessionId, host: Host) -> Result<Self, Failure> {
+        let name = host_name(&host.variables);
+        let settings = WorkerSettings {
+            id: WorkerId::random_on(&name),
+            host: name,
+            lanes: vec![Lane::Session(session)],
+            slots: SLOTS,
+            drain_timeout: DRAIN,
+            until_idle: false,
+        };
+        let runner =
+            AgentRunner { models: host.models, variables: host.variables, work_dir: WorkDir::Dispatchers };
+        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Readiness::default())?;
+        let drain = CancellationToken::new();
+        let hand_over = CancellationToken::new();
+        let ending =
+            Ending { drain: drain.clone(), now: CancellationToken::new(), hand_over: hand_over.clone() };
+        let list = tasks.clone();
+        let serving =
+            tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, ending)).await });
+        Ok(Self { drain, hand_over, serving })
+    }
+
+    /// Ends it; its jobs have ended already.
+    pub async fn end(self) {
+        self.drain.cancel();
+        self.serving.await.ok();
+    }
+
+    /// Hands all its jobs back to the queue at once, and ends it.
+    pub async fn hand_over(self) {
+        self.hand_over.cancel();
+        self.drain.cancel();
+        self.serving.await.ok();
+    }
+}
+
+/// Starts a worker of its own for a session of the embedded server, in this folder and environment. Returns
+/// once it serves, so that nobody takes the session for abandoned in between.
+///
+/// # Errors
+///
+/// [`Failure`] when the program cannot be started, or does not serve within ten seconds; it names the log.
+pub async fn serve_in_background(
+    context: &Context,
+    connection: &Connection,
+    session: SessionId,
+    script: Option<&Path>,
+) -> Result<(), Failure> {
+    let lane = Lane::Session(session).name();
+    if is_served(connection, &lane).await? {
+        return Ok(());
+    }
+    let config = embedded_config(&context.common, &context.variables);
+    let log = config.state_dir.join("workers.log");
+    let open = || OpenOptions::new().create(true).append(true).open(&log);
+    let (out, err) = open()
+        .and_then(|file| Ok((file.try_clone()?, file)))
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", log.display())))?;
+    let program = worker_program(std::env::current_exe().ok());
+    let mut command = tokio::process::Command::new(&program);
+    command.args([
+        "--session",
+        &session.to_string(),
+        "--until-idle",
+        "--namespace",
+        &context.common.namespace,
+    ]);
+    command.arg("--state-dir").arg(&config.state_dir);
+    if let Some(script) = script {
+        command.arg("--script").arg(script);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
+    let mut command = CommandWrap::from(command);
+    // A session of its own: Ctrl-C and the terminal's end are not meant for it.
+    command.wrap(ProcessSession);
+    command.spawn().map_err(|error| {
+        Failure::usage(format!("cannot start {}: {error}", program.display()))
+            .with_hint("legwork-worker belongs beside legwork, or on the PATH")
+    })?;
+    for _ in 0..LOOKS {
+        if is_served(connection, &lane).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(Failure::usage("the background worker does not serve")
+        .with_hint(format!("its log is {}", log.display())))
+}
+
+async fn is_served(connection: &Connection, lane: &String) -> Result<bool, Failure> {
+    let workers = connection.queue().workers().await?;
+    Ok(workers.iter().any(|worker| worker.lanes.contains(lane) && !worker.draining))
+}
+
+/// The agent of this name.
+///
+/// # Errors
+///
+/// [`Failure`] that names the agents there are.
+pub fn known_agent(team: &Team, name: &str) -> Result<String, Failure> {
+    if team.agent(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let names: Vec<&str> = team.agents().iter().map(|agent| agent.name.as_str()).collect();
+    Err(Failure::not_found(format!("no such agent: {name}"))
+        .with_hint(format!("this file has {}", names.join(", "))))
+}
+
+/// Checks that the keys of an agent's models are set; with `below`, those of all agents that it can reach.
+///
+/// # Errors
+///
+/// [`Failure`] that names every missing variable and the agent that needs it.
+pub fn check_keys(team: &Team, agent: &str, below: bool, environment: &Environment) -> Result<(), Failure> {
+    let agents = if below { reachable(team, agent) } else { team.agent(agent).into_iter().collect() };
+    let missing: Vec<String> = agents
+        .into_iter()
+        .filter_map(|agent| preflight(agent, environment).err())
+        .map(|missing| chain(&missing))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure {
+        code: "missing_key",
+        message: missing.join("; "),
+        detail: None,
+        hint: Some("set the variable in the environment".to_owned()),
+        exit: ExitStatus::Usage,
+    })
+}
+
+/// An agent and all that it can dispatch to, directly or not.
+fn reachable<'team>(team: &'team Team, agent: &str) -> Vec<&'team Agent> {
+    let mut seen = BTreeSet::new();
+    let mut walk = vec![agent.to_owned()];
+    let mut agents = Vec::new();
+    while let Some(name) = walk.pop() {
+        if seen.insert(name.clone())
+            && let Some(agent) = team.agent(&name)
+        {
+            walk.extend(agent.sub_agents.iter().cloned());
+            agents.push(agent);
+        }
+    }
+    agents
+}

@@ -1,0 +1,219 @@
+//! Starts the server, waits for it, ends it.
+//!
+//! The server is a child only at first: it has a session of its own, so neither Ctrl-C nor the end of
+//! its starter reaches it. Its standard input is the locked `server.lock`: the lock belongs to the open
+//! file, so it lives exactly as long as the server does, and no other child can come by it.
+
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use process_wrap::tokio::ChildWrapper;
+use process_wrap::tokio::CommandWrap;
+use process_wrap::tokio::ProcessSession;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::embedded::EmbeddedConfig;
+use crate::embedded::EmbeddedError;
+use crate::embedded::find;
+use crate::embedded::home;
+use crate::embedded::home::Home;
+use crate::embedded::home::Lock;
+use crate::embedded::home::Mode;
+use crate::embedded::home::POLL;
+use crate::embedded::home::Record;
+use crate::embedded::wire;
+use crate::embedded::wire::Pulse;
+
+/// How much of the end of a log is read for its last line, in bytes.
+const LOG_TAIL: u64 = 4096;
+
+/// A server that answers.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) record: Record,
+    /// Whether this call started it.
+    pub(super) started: bool,
+    /// What served the folder before, if that is gone.
+    pub(super) replaced: Option<Record>,
+}
+
+/// Finds the folder's server or starts one; returns when it answers.
+///
+/// `patience` counts from the last sign of life, so that a server which reads many data is waited for.
+/// Dropping the future may leave a server that starts; whoever comes next finds it.
+pub(super) async fn ensure(
+    home: &Home,
+    config: &EmbeddedConfig,
+    patience: Duration,
+) -> Result<Served, EmbeddedError> {
+    let mut end = Instant::now() + patience;
+    loop {
+        // Tried again each time: the holder may have died, or was a child of a dead server.
+        if let Some(lock) = home::try_lock_file(&home.server_lock(), Mode::Exclusive)? {
+            return start(home, config, lock, patience).await;
+        }
+        if let Some(record) = home.record()? {
+            match wire::ping(&record.socket).await {
+                Pulse::Ready => return Ok(Served { record, started: false, replaced: None }),
+                Pulse::Loading => end = Instant::now() + patience,
+                Pulse::Silent => {}
+            }
+        }
+        if Instant::now() >= end {
+            return Err(silent(home, patience));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Starts a server that inherits `lock`, and waits until it answers.
+async fn start(
+    home: &Home,
+    config: &EmbeddedConfig,
+    lock: File,
+    patience: Duration,
+) -> Result<Served, EmbeddedError> {
+    let before = home.record()?;
+    let server = find::find(config, before.as_ref().map(|record| record.path.as_path())).await?;
+    let record = Record::new(server.path, server.product, server.version, home.socket()?);
+    // Before the server lives, so that whoever cannot have the lock knows where to ask.
+    home.write_record(&record)?;
+    // The file of a server that was killed names whatever process has its number now.
+    home::delete(&home.pid_file(), |path| fs::remove_file(path))?;
+    let child = spawn(home, &record, lock)?;
+    await_answer(home, &record, child, patience).await?;
+    let replaced = before.filter(|before| before.path != record.path);
+    Ok(Served { record, started: true, replaced })
+}
+
+/// The server's process, in a session of its own.
+fn spawn(home: &Home, record: &Record, lock: File) -> Result<Box<dyn ChildWrapper>, EmbeddedError> {
+    let path = home.log();
+    let failed = |error| EmbeddedError::folder("open", &path)(error);
+    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+    let again = log.try_clone().map_err(failed)?;
+    let mut command = Command::new(&record.path);
+    command.args(arguments(home, &record.socket));
+    // It needs nothing of our environment, which may hold keys of models.
+    command.env_clear().current_dir(home.data());
+    command.stdin(Stdio::from(lock)).stdout(Stdio::from(log)).stderr(Stdio::from(again));
+    let mut command = CommandWrap::from(command);
+    command.wrap(ProcessSession);
+    command.spawn().map_err(EmbeddedError::folder("run", &record.path))
+}
+
+/// How the server is set. Every write reaches the disk before it is answered; the append-only file has
+/// no RDB preamble, so Redis reads what Valkey wrote and the other way round.
+fn arguments(home: &Home, socket: &Path) -> Vec<PathBuf> {
+    let pairs: [(&str, PathBuf); 15] = [
+        ("--port", "0".into()),
+        ("--unixsocket", socket.to_owned()),
+        ("--unixsocketperm", "700".into()),
+        ("--dir", home.data()),
+        ("--appendonly", "yes".into()),
+        ("--appendfsync", "always".into()),
+        ("--aof-use-rdb-preamble", "no".into()),
+        ("--save", "".into()),
+        ("--maxmemory-policy", "noeviction".into()),
+        ("--daemonize", "no".into()),
+        ("--supervised", "no".into()),
+        ("--pidfile", home.pid_file()),
+        ("--logfile", home.log()),
+        ("--loglevel", "notice".into()),
+        ("--always-show-logo", "no".into()),
+    ];
+    pairs.into_iter().flat_map(|(name, value)| [PathBuf::from(name), value]).collect()
+}
+
+/// Waits for the first answer of a server that we started. One that stays silent is ended, so that it
+/// does not keep the folder from the next command.
+async fn await_answer(
+    home: &Home,
+    record: &Record,
+    mut child: Box<dyn ChildWrapper>,
+    patience: Duration,
+) -> Result<(), EmbeddedError> {
+    let mut end = Instant::now() + patience;
+    loop {
+        match wire::ping(&record.socket).await {
+            Pulse::Ready => return Ok(()),
+            Pulse::Loading => end = Instant::now() + patience,
+            Pulse::Silent => {}
+        }
+        // Of the process itself, not of its group: there is nobody else in it.
+        let exited = child.inner_mut().try_wait().map_err(EmbeddedError::folder("watch", &record.path))?;
+        if let Some(status) = exited {
+            let (server, log) = (record.path.clone(), home.log());
+            let last = last_line(&log).unwrap_or_default();
+            return Err(EmbeddedError::Ended { server, status, log, last });
+        }
+        if Instant::now() >= end {
+            child.inner_mut().start_kill().map_err(EmbeddedError::folder("end", &record.path))?;
+            child.inner_mut().wait().await.map_err(EmbeddedError::folder("end", &record.path))?;
+            return Err(silent(home, patience));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Ends the folder's server and returns its lock, so that nobody starts another one before the lock is
+/// dropped. Nothing is lost: every answered write is on the disk.
+pub(super) async fn end(home: &Home, patience: Duration) -> Result<Ended, EmbeddedError> {
+    if let Some(lock) = home::try_lock(&home.server_lock(), Mode::Exclusive)? {
+        return Ok(Ended { was_running: false, lock });
+    }
+    let until = Instant::now() + patience;
+    loop {
+        // Said again each time: a server that still starts does not listen yet.
+        wire::shut_down(&listening_at(home)?).await;
+        if let Some(lock) = home::try_lock(&home.server_lock(), Mode::Exclusive)? {
+            return Ok(Ended { was_running: true, lock });
+        }
+        if Instant::now() >= until {
+            let (folder, log) = (home.folder().to_owned(), home.log());
+            return Err(EmbeddedError::Stuck { folder, waited: patience, log });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Where the folder's server listens. A record that cannot be read must not keep anybody from ending it.
+fn listening_at(home: &Home) -> Result<PathBuf, EmbeddedError> {
+    match home.record() {
+        Ok(Some(record)) => Ok(record.socket),
+        Ok(None) | Err(EmbeddedError::Format { .. }) => home.socket(),
+        Err(error) => Err(error),
+    }
+}
+
+/// A folder without a server.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) was_running: bool,
+    /// While it lives, nobody starts a server.
+    pub(super) lock: Lock,
+}
+
+fn silent(home: &Home, patience: Duration) -> EmbeddedError {
+    EmbeddedError::Silent { folder: home.folder().to_owned(), waited: patience, log: home.log() }
+}
+
+/// The last line of a log that says something.
+fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = fs::metadata(log).ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.take(LOG_TAIL).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    tail.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+}

@@ -1,0 +1,193 @@
+//! What needs the inside: servers that hang or fail, with less patience than ours; paths and records.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+use std::process::ExitStatus;
+
+use legwork_common::error::Coded as _;
+use tempfile::TempDir;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Writes a shell script that can be run. Another process writes it: one that this process has open for
+/// writing cannot be run while any test forks.
+pub(super) fn write_program(path: &Path, script: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let written = Command::new("/bin/sh")
+        .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 755 "$1""#, "sh"])
+        .args([path.as_os_str(), OsStr::new(script)])
+        .status()
+        .unwrap();
+    assert!(written.success());
+}
+
+/// A folder whose only server is a script: it tells a good version, then does `otherwise`.
+fn with_fake(otherwise: &str) -> (TempDir, EmbeddedConfig) {
+    let folder = TempDir::new().unwrap();
+    let program = folder.path().join("fake-server");
+    let script = format!(
+        "#!/bin/sh\ncase $1 in --version) echo 'Redis server v=7.0.0 sha=0';; *) {otherwise};; esac\n"
+    );
+    write_program(&program, &script);
+    let config = EmbeddedConfig {
+        state_dir: folder.path().join("state"),
+        runtime_dir: folder.path().join("run"),
+        search_path: Vec::new(),
+        extra_servers: vec![program],
+    };
+    (folder, config)
+}
+
+fn is_free(path: &Path) -> bool {
+    home::try_lock(path, Mode::Exclusive).unwrap().is_some()
+}
+
+#[tokio::test]
+async fn a_holder_that_never_answers_is_an_error_that_names_the_log() {
+    let (_folder, config) = with_fake("exit 1");
+    let home = Home::open(&config).unwrap();
+    let _holder = home::try_lock(&home.server_lock(), Mode::Exclusive).unwrap().unwrap();
+    let error = join_within(&config, PATIENCE).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::Silent { .. }), "{error}");
+    assert!(error.to_string().ends_with("state/server.log"), "{error}");
+    assert!(is_free(&home.door_lock()) && is_free(&home.users_lock()), "the failed one is still counted");
+}
+
+#[tokio::test]
+async fn a_holder_that_dies_without_a_word_is_replaced() {
+    let (_folder, config) = with_fake("echo gone; exit 3");
+    let home = Home::open(&config).unwrap();
+    let holder = home::try_lock(&home.server_lock(), Mode::Exclusive).unwrap().unwrap();
+    let joining = join_within(&config, SERVER_PATIENCE);
+    tokio::pin!(joining);
+    assert!(tokio::time::timeout(PATIENCE, &mut joining).await.is_err(), "it did not wait for the holder");
+    drop(holder);
+    // The fake server ends at once, which shows that it was this call's turn to start one.
+    assert!(matches!(joining.await.unwrap_err(), EmbeddedError::Ended { .. }));
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_ended_and_gives_the_folder_back() {
+    let (_folder, config) = with_fake("exec sleep 100");
+    let error = join_within(&config, PATIENCE).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::Silent { .. }), "{error}");
+    assert!(is_free(&Home::open(&config).unwrap().server_lock()), "the hanging server still lives");
+}
+
+#[tokio::test]
+async fn a_server_that_ends_at_once_is_quoted() {
+    let (_folder, config) = with_fake("echo first; echo 'Bad directive'; echo; exit 1");
+    let error = join_within(&config, SERVER_PATIENCE).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, EmbeddedError::Ended { .. }), "{text}");
+    assert!(text.contains("(exit status: 1)") && text.ends_with("ends with: Bad directive"), "{text}");
+}
+
+#[tokio::test]
+async fn the_server_gets_nothing_of_our_environment() {
+    let (folder, config) = with_fake("env; exit 1");
+    join_within(&config, SERVER_PATIENCE).await.unwrap_err();
+    let log = fs::read_to_string(folder.path().join("state/server.log")).unwrap();
+    assert!(log.contains("PWD=") && !log.contains("HOME=") && !log.contains("CARGO"), "{log}");
+}
+
+#[tokio::test]
+async fn a_user_that_is_alone_keeps_the_door_closed_until_it_shares() {
+    let (_folder, config) = with_fake("exit 1");
+    let home = Home::open(&config).unwrap();
+    let door = home::try_lock(&home.door_lock(), Mode::Exclusive).unwrap();
+    let users = home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
+    let target = Target::parse("unix:///nowhere").unwrap();
+    let notice = String::new();
+    let mut first = Joined { target, alone: true, started: true, notice, home: home.clone(), users, door };
+    assert!(!is_free(&home.door_lock()));
+    first.share();
+    assert!(is_free(&home.door_lock()) && !is_free(&home.users_lock()));
+    assert_eq!(first.leave(true).await.unwrap(), Left::Kept);
+    assert!(is_free(&home.users_lock()));
+}
+
+#[tokio::test]
+async fn a_hold_counts_as_a_user() {
+    let (_folder, config) = with_fake("exit 1");
+    let held = hold(&config).await.unwrap();
+    assert!(status(&config).await.unwrap().in_use);
+    assert!(matches!(reset(&config, false).await.unwrap_err(), EmbeddedError::InUse { .. }));
+    drop(held);
+    assert!(!status(&config).await.unwrap().in_use);
+}
+
+#[test]
+fn a_folder_is_closed_to_others_and_a_long_path_moves_only_the_socket() {
+    let (folder, mut config) = with_fake("exit 1");
+    fs::create_dir(&config.state_dir).unwrap();
+    fs::set_permissions(&config.state_dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let home = Home::open(&config).unwrap();
+    assert_eq!(fs::metadata(home.folder()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(home.socket().unwrap(), home.folder().join("server.sock"));
+
+    config.state_dir = folder.path().join("x".repeat(100));
+    let home = Home::open(&config).unwrap();
+    let socket = home.socket().unwrap();
+    assert!(socket.starts_with(&config.runtime_dir), "{}", socket.display());
+    assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+
+    config.runtime_dir = folder.path().join("y".repeat(90));
+    let error = Home::open(&config).unwrap().socket().unwrap_err();
+    assert!(matches!(error, EmbeddedError::SocketPath { .. }), "{error}");
+}
+
+#[test]
+fn a_record_of_another_format_is_refused_with_its_number() {
+    let (_folder, config) = with_fake("exit 1");
+    let home = Home::open(&config).unwrap();
+    assert_eq!(home.record().unwrap(), None);
+    fs::write(home.record_file(), r#"{"format":2,"path":7}"#).unwrap();
+    let error = home.record().unwrap_err().to_string();
+    assert!(error.ends_with("it has format 2, this release knows format 1"), "{error}");
+    fs::write(home.record_file(), "{").unwrap();
+    assert!(matches!(home.record().unwrap_err(), EmbeddedError::Format { .. }));
+}
+
+#[test]
+fn a_socket_of_any_name_has_a_url() {
+    let socket = Path::new(OsStr::from_bytes(b"/a b/#?%\xff/s.sock"));
+    assert_eq!(socket_url(socket), "unix:///a%20b/%23%3F%25%FF/s.sock");
+}
+
+#[test]
+fn every_error_says_what_happened_and_what_to_do() {
+    let (folder, log) = (PathBuf::from("/home/me/state"), PathBuf::from("/home/me/state/server.log"));
+    let waited = SERVER_PATIENCE;
+    let status = ExitStatus::from_raw(256);
+    let refused = Target::parse("nonsense").unwrap_err();
+    let errors = [
+        EmbeddedError::NoServer { rejected: Vec::new(), install: "brew install valkey".into() },
+        EmbeddedError::folder("open", &log)(io::ErrorKind::PermissionDenied.into()),
+        EmbeddedError::NotOurs { path: folder.clone() },
+        EmbeddedError::Format { path: folder.join("server.json"), detail: "it has format 2".into() },
+        EmbeddedError::SocketPath { path: folder.join("server.sock"), limit: 107 },
+        EmbeddedError::Ended {
+            server: "/bin/redis-server".into(),
+            status,
+            log: log.clone(),
+            last: "Bad file format".into(),
+        },
+        EmbeddedError::Silent { folder: folder.clone(), waited, log: log.clone() },
+        EmbeddedError::Stuck { folder: folder.clone(), waited, log },
+        EmbeddedError::Busy { path: folder.join("door.lock") },
+        EmbeddedError::InUse { folder },
+        EmbeddedError::Address(refused),
+    ];
+    let told = errors.iter().map(|error| {
+        let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        format!("{}: {error}{hint}\n", error.code())
+    });
+    insta::assert_snapshot!("errors", told.collect::<String>());
+}

@@ -1,0 +1,164 @@
+//! The story of `legwork-worker`: find the queue, answer health, serve, drain, leave.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_agent::Environment;
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::WorkerId;
+use legwork_common::variables;
+use legwork_process::health::Gauges;
+use legwork_process::health::HealthListener;
+use legwork_process::health::Readiness;
+use legwork_process::shutdown::Shutdown;
+use legwork_process::tasks::Tasks;
+use legwork_queue::Queue;
+use legwork_queue::User;
+use legwork_queue::port::Lane;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::Ending;
+use crate::driver::Worker;
+use crate::driver::WorkerSettings;
+use crate::options::WorkerOptions;
+use crate::place;
+use crate::place::Arrival;
+use crate::place::Place;
+use crate::runner::AgentRunner;
+use crate::runner::WorkDir;
+
+/// How long the tasks beside the loop may take to end.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// Why the program could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The system refused something that every program needs.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+    /// There is no folder to work in.
+    #[error("on a fleet a worker needs a folder for its jobs")]
+    NoWorkDir,
+}
+
+impl Coded for StartError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::System(_) => "system",
+            Self::NoWorkDir => "no_work_dir",
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::System(_) => None,
+            Self::NoWorkDir => Some("give it one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
+        }
+    }
+}
+
+/// An error of any kind as one that the edge can print.
+pub fn boxed(error: impl Coded) -> Box<dyn Coded> {
+    Box::new(error)
+}
+
+/// Serves until a signal says otherwise, or until there is nothing to do where that was asked for.
+///
+/// # Errors
+///
+/// What kept it from starting. Once it serves, trouble is logged and tried again.
+pub async fn serve(
+    options: WorkerOptions,
+    variables: BTreeMap<String, String>,
+) -> Result<(), Box<dyn Coded>> {
+    let tasks = Tasks::new();
+    let shutdown = Shutdown::listen(&tasks).map_err(|error| boxed(StartError::from(error)))?;
+    let readiness = Readiness::default();
+    if let Some(address) = options.health {
+        let listener = HealthListener::bind(address).await.map_err(boxed)?;
+        listener.serve(&tasks, readiness.clone(), Gauges::default());
+    }
+
+    let mut place = Place::find(&options.common, &variables).await.map_err(boxed)?;
+    if let Some(notice) = place.notice() {
+        tracing::info!("{notice}");
+    }
+    let wanted = options.common.wanted_settings();
+    let queue = Queue::connect(place.target(), &options.common.namespace, &wanted, User::Worker)
+        .await
+        .map_err(boxed)?;
+    place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+
+    let work_dir = work_dir(&options, &place).map_err(boxed)?;
+    let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
+    let environment = Environment::new(variables.clone(), here);
+    let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
+    let settings = settings(&options, &variables);
+    let runner = Arc::new(AgentRunner { models, variables, work_dir });
+    let worker = Worker::new(settings, queue.clone(), runner, readiness).map_err(boxed)?;
+    let ending = Ending {
+        drain: shutdown.drain.clone(),
+        now: shutdown.now.clone(),
+        hand_over: CancellationToken::new(),
+    };
+    worker.serve(&tasks, ending).await;
+
+    let left = tasks.close_and_wait(LAST_GRACE).await;
+    if !left.is_empty() {
+        tracing::warn!(?left, "tasks did not end in time");
+    }
+    place.leave(&queue).await.map_err(boxed)
+}
+
+fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>) -> WorkerSettings {
+    let host = host_name(variables);
+    let lanes = match options.session {
+        Some(session) => vec![Lane::Session(session)],
+        None => options.queues.iter().cloned().map(Lane::Queue).collect(),
+    };
+    WorkerSettings {
+        id: WorkerId::random_on(&host),
+        host,
+        lanes,
+        slots: options.concurrency,
+        drain_timeout: options.drain_timeout,
+        until_idle: options.until_idle,
+    }
+}
+
+/// Where jobs run: on the embedded server in their dispatcher's folder, on a fleet below the work dir.
+fn work_dir(options: &WorkerOptions, place: &Place) -> Result<WorkDir, StartError> {
+    match (&options.work_dir, options.shared_work_dir) {
+        (Some(folder), true) => Ok(WorkDir::Shared(folder.clone())),
+        (Some(folder), false) => Ok(WorkDir::Own(folder.clone())),
+        (None, _) if place.is_embedded() => Ok(WorkDir::Dispatchers),
+        (None, _) => Err(StartError::NoWorkDir),
+    }
+}
+
+/// The machine's name: as the shell says, as the kernel says, or a plain word.
+pub fn host_name(variables: &BTreeMap<String, String>) -> String {
+    let kernel = || rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+    variables
+        .get(variables::HOSTNAME)
+        .cloned()
+        .or_else(kernel)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "worker".to_owned())
+}
+
+/// The program that serves a session on its own: beside `program`, or on the search path.
+pub fn worker_program(program: Option<PathBuf>) -> PathBuf {
+    let name = "legwork-worker";
+    let beside = program.and_then(|program| Some(program.parent()?.join(name)));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
+}
