@@ -3,7 +3,7 @@
 //! A namespace has a fixed number of shards. All keys of a shard share the hash tag
 //! `{legwork:<ns>:<shard>}`, so one script may touch them all; a job's output, turns and fence stand
 //! under a tag of their own, so that token traffic spreads over a Cluster. The Lua steps take the same
-//! names from [`LUA_KEYS`], which is put before each of them. `docs/redis.md` lists every key with its
+//! names from `LUA_KEYS`, which is put before each of them. `docs/redis.md` lists every key with its
 //! type, owner and end.
 
 use legwork_common::id::Dispatcher;

@@ -146,10 +146,8 @@ impl Worker {
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
-        tasks.spawn(
-            TaskKind::Hints,
-            until(over.clone(), hear_stops(self.queue.clone(), self.hints.clone(), nudge)),
-        );
+        let stops = hear_stops(self.queue.clone(), self.hints.clone(), nudge);
+        tasks.spawn(TaskKind::Hints, until(over.clone(), stops));
         let writer = ledger.clone();
         tasks.spawn(TaskKind::Output, async move { writer.write(over).await });
 
