@@ -148,13 +148,18 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|error| Failure::file(file, &error))
 }
 
-/// What is wrong with an agent file: the first error as the message, all of them with snippets below it.
+/// What is wrong with an agent file: the first error with its snippet, and how many more there are.
 pub fn team_failure(errors: &team::TeamErrors) -> Failure {
     let first = errors.iter().next();
+    let more = errors.iter().count().saturating_sub(1) + errors.left_out();
+    let mut detail = first.and_then(|error| error.snippet()).unwrap_or_default().trim_end().to_owned();
+    if more > 0 {
+        detail.push_str(&format!("\nand {more} more; `legwork check` shows them"));
+    }
     Failure {
         code: "agent_file",
         message: first.map_or_else(|| errors.to_string(), ToString::to_string),
-        detail: Some(errors.report()),
+        detail: Some(detail).filter(|detail| !detail.is_empty()),
         hint: first.and_then(|error| error.hint().map(str::to_owned)),
         exit: ExitStatus::AgentFile,
     }

@@ -56,6 +56,8 @@ pub struct Host {
     pub models: Arc<dyn ModelPort>,
     /// The environment that agents get.
     pub variables: BTreeMap<String, String>,
+    /// Whether the models need the keys of their providers.
+    pub needs_keys: bool,
 }
 
 /// A worker within this process, for one session only.
@@ -82,8 +84,12 @@ impl HostedWorker {
             drain_timeout: DRAIN,
             until_idle: false,
         };
-        let runner =
-            AgentRunner { models: host.models, variables: host.variables, work_dir: WorkDir::Dispatchers };
+        let runner = AgentRunner {
+            models: host.models,
+            variables: host.variables,
+            work_dir: WorkDir::Dispatchers,
+            needs_keys: host.needs_keys,
+        };
         let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Readiness::default())?;
         let drain = CancellationToken::new();
         let hand_over = CancellationToken::new();

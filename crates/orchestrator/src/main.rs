@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 /// Sets up logs and the runtime, and does what the command says.
 fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<ExitStatus, Failure> {
-    let level = cli.common.log.clone().unwrap_or_else(|| "warn".to_owned());
+    let level = cli.common.log.clone().unwrap_or_else(|| "error".to_owned());
     legwork_process::telemetry::init(&level, cli.common.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -151,8 +151,11 @@ impl Screen {
         if self.output.json {
             return;
         }
-        match &self.state().panel {
+        let state = self.state();
+        match &state.panel {
             Some(panel) => panel.all.suspend(|| self.output.note(line)),
+            // On a terminal both streams meet; a line of its own begins on a line of its own.
+            None if self.output.live && !state.at_line_start => self.output.note(&format!("\n{line}")),
             None => self.output.note(line),
         }
     }

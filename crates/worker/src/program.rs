@@ -103,7 +103,7 @@ pub async fn serve(
     let environment = Environment::new(variables.clone(), here);
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
     let settings = settings(&options, &variables);
-    let runner = Arc::new(AgentRunner { models, variables, work_dir });
+    let runner = Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() });
     let worker = Worker::new(settings, queue.clone(), runner, readiness).map_err(boxed)?;
     let ending = Ending {
         drain: shutdown.drain.clone(),

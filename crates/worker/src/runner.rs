@@ -104,6 +104,8 @@ pub struct AgentRunner {
     pub variables: BTreeMap<String, String>,
     /// Where jobs run.
     pub work_dir: WorkDir,
+    /// Whether the models need the keys of their providers; those of a script do not.
+    pub needs_keys: bool,
 }
 
 impl AgentRunner {
@@ -144,7 +146,9 @@ impl Runner for AgentRunner {
             Ok(environment) => environment,
             Err(lack) => return RunEnd::Lacks(lack),
         };
-        if let Err(missing) = preflight(agent, &environment) {
+        if self.needs_keys
+            && let Err(missing) = preflight(agent, &environment)
+        {
             return RunEnd::Lacks(missing.to_string());
         }
         if run.claimed.attempt > 1 {

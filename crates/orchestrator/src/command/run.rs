@@ -165,7 +165,11 @@ impl House {
 
     /// What a hosted worker works with.
     fn host(&self) -> hosted::Host {
-        hosted::Host { models: Arc::clone(&self.models), variables: self.context.variables.clone() }
+        hosted::Host {
+            models: Arc::clone(&self.models),
+            variables: self.context.variables.clone(),
+            needs_keys: self.args.script.is_none(),
+        }
     }
 
     /// Shows the session's jobs beside the answer.
