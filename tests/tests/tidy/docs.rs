@@ -171,11 +171,32 @@ fn links_lead_somewhere() {
     hold(&complaints);
 }
 
+/// Names of Rust files between backticks that no file has: `lifecycle.rs`, `crates/common/src/lifecycle.rs`.
+fn lost_files(path: &str, document: &str, files: &[String]) -> Vec<String> {
+    let names = document.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+    let is_there = |name: &str| files.iter().any(|file| file == name || file.ends_with(&format!("/{name}")));
+    names.filter(|name| !is_there(name)).map(|name| format!("{path}: there is no file `{name}`")).collect()
+}
+
+#[test]
+fn files_that_documents_name_are_there() {
+    let files: Vec<String> =
+        crate::source::files_below(&root(), "rs").iter().map(|path| crate::source::shown(path)).collect();
+    let documents = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/redis.md", "docs/lifecycle.md"];
+    hold(&documents.iter().flat_map(|path| lost_files(path, &read(path), &files)).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_documents_lack_is_found() {
     let document = "| code | what |\n| --- | --- |\n| `one` | see `two` |\n";
     let names: BTreeSet<String> = ["one", "two"].into_iter().map(str::to_owned).collect();
     assert_eq!(missing("a.md", document, &names), ["a.md: give `two` a row in a table"]);
+
+    let files = ["crates/a/src/job.rs".to_owned()];
+    assert_eq!(
+        lost_files("a.md", "`job.rs`, `src/job.rs`, `ob.rs`", &files),
+        ["a.md: there is no file `ob.rs`"]
+    );
 
     let code = "impl Coded for E { fn code(&self) -> &'static str { match self { A => \"a\", B => \"b\" } } \
                 fn hint(&self) -> X {\n Some(\"no\") } }\nfn f() { E { code: \"c\", x } }\n#[cfg(test)]\nmod tests { impl Coded for T { fn code() { \"t\" } } }";
