@@ -1,1 +1,12 @@
-//! Empty room.
+//! What the whole-system tests share: real servers, real programs, a fake provider.
+//!
+//! # Layout
+//!
+//! - [`redis`]: a Redis of a test's own, which can be killed and started again.
+//! - [`programs`]: `legwork` and `legwork-worker` as processes.
+//! - [`provider`]: a model provider over HTTP with prepared answers.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
+
+pub mod programs;
+pub mod provider;
+pub mod redis;

@@ -1,7 +1,6 @@
 //! Fakes and helpers for the tests of this crate.
 
 mod journal;
-pub(crate) mod provider;
 mod service;
 
 use std::collections::BTreeMap;

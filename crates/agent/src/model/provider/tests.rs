@@ -12,13 +12,13 @@ use crate::assignment::Outcome;
 use crate::message::Message;
 use crate::message::ToolResult;
 use crate::run::run;
-use crate::testing::provider::Answer;
-use crate::testing::provider::Call;
-use crate::testing::provider::FakeProvider;
 use crate::testing::team;
 use crate::testing::world;
 use crate::tool::Interrupted;
 use crate::tool::ToolSpec;
+use legwork_tests::provider::Answer;
+use legwork_tests::provider::Call;
+use legwork_tests::provider::FakeProvider;
 
 /// Providers with wires of their own.
 const WIRES: [&str; 2] = ["openai", "anthropic"];

@@ -1,5 +1,5 @@
 //! A provider over HTTP that gives prepared answers, on three wires: OpenAI's chat completions and Responses, and
-//! Anthropic's Messages. It knows nothing of this crate but its dependencies.
+//! Anthropic's Messages.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -21,9 +21,16 @@ use tokio::task::JoinSet;
 
 /// What the provider does when it is asked.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// Streams pieces of text, then pieces of the arguments of tool calls, to a good end.
-    Reply { reasoning: Option<&'static str>, text: Vec<&'static str>, calls: Vec<Call> },
+    Reply {
+        /// What it thinks first.
+        reasoning: Option<&'static str>,
+        /// The pieces of the text.
+        text: Vec<&'static str>,
+        /// The tool calls.
+        calls: Vec<Call>,
+    },
     /// Streams a text and ends in the middle.
     Cut(&'static str),
     /// Streams a text and then an error of this type.
@@ -36,43 +43,65 @@ pub(crate) enum Answer {
 
 /// A tool call whose arguments arrive in pieces.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub(crate) id: &'static str,
-    pub(crate) name: &'static str,
-    pub(crate) arguments: Vec<&'static str>,
+pub struct Call {
+    /// The provider's id of it.
+    pub id: &'static str,
+    /// The tool.
+    pub name: &'static str,
+    /// The arguments, in pieces.
+    pub arguments: Vec<&'static str>,
 }
 
 impl Answer {
-    pub(crate) fn text(pieces: &[&'static str]) -> Self {
+    /// A text in pieces.
+    pub fn text(pieces: &[&'static str]) -> Self {
         Self::Reply { reasoning: None, text: pieces.to_vec(), calls: Vec::new() }
     }
 }
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
+pub struct Asked {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Value,
 }
 
-#[derive(Debug, Default)]
+/// Chooses the answer to a request.
+type Choose = Box<dyn Fn(&Value) -> Answer + Send + Sync>;
+
 struct Shared {
-    answers: Mutex<VecDeque<Answer>>,
+    choose: Choose,
     asked: Mutex<Vec<Asked>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("asked", &self.asked).finish_non_exhaustive()
+    }
 }
 
 /// The provider. It ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct FakeProvider {
-    pub(crate) url: String,
+pub struct FakeProvider {
+    /// Its base URL, with the version.
+    pub url: String,
     shared: Arc<Shared>,
     _serving: JoinSet<()>,
 }
 
 impl FakeProvider {
     /// Serves these answers, one for each request, on a free port of this machine.
-    pub(crate) async fn start(answers: Vec<Answer>) -> Self {
-        let shared = Arc::new(Shared { answers: Mutex::new(answers.into()), asked: Mutex::default() });
+    pub async fn start(answers: Vec<Answer>) -> Self {
+        let answers = Mutex::new(VecDeque::from(answers));
+        let none = || Answer::Status(500, Vec::new(), "no answer is prepared");
+        Self::choosing(move |_| answers.lock().unwrap().pop_front().unwrap_or_else(none)).await
+    }
+
+    /// Answers each request with what `choose` says to its body.
+    pub async fn choosing(choose: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> Self {
+        let shared = Arc::new(Shared { choose: Box::new(choose), asked: Mutex::default() });
         let router = Router::new()
             .route("/v1/chat/completions", post(openai))
             .route("/v1/messages", post(anthropic))
@@ -88,17 +117,17 @@ impl FakeProvider {
     }
 
     /// The requests so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().clone()
     }
 }
 
 impl Shared {
     fn next(&self, headers: HeaderMap, body: &str) -> Answer {
-        let body = serde_json::from_str(body).unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        let answer = (self.choose)(&body);
         self.asked.lock().unwrap().push(Asked { headers, body });
-        let none = Answer::Status(500, Vec::new(), "no answer is prepared");
-        self.answers.lock().unwrap().pop_front().unwrap_or(none)
+        answer
     }
 }
 

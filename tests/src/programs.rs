@@ -1,0 +1,262 @@
+//! The two programs as processes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything of the whole system may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+/// How often something is looked at that cannot call.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A place where programs run: a folder with their files, and the environment that they get.
+#[derive(Debug)]
+pub struct House {
+    folder: TempDir,
+    environment: BTreeMap<String, String>,
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub status: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Said {
+    /// Standard output as one JSON object a line.
+    pub fn objects(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Standard output; the program must have ended well.
+    pub fn good(self) -> String {
+        assert_eq!(self.status, 0, "{self:?}");
+        self.out
+    }
+}
+
+impl House {
+    /// A house on this Redis, with short leases.
+    pub fn on(redis_url: &str) -> Self {
+        let mut house = Self::embedded();
+        house.set("LEGWORK_REDIS_URL", redis_url);
+        house.set("LEGWORK_LEASE", "2s");
+        let work_dir = house.path("work").display().to_string();
+        house.set("LEGWORK_WORK_DIR", &work_dir);
+        house
+    }
+
+    /// A house with an embedded server of its own.
+    pub fn embedded() -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut environment = BTreeMap::new();
+        for name in ["PATH", "HOME"] {
+            environment.insert(name.to_owned(), std::env::var_os(name).unwrap().into_string().unwrap());
+        }
+        environment.insert("LEGWORK_STATE_DIR".to_owned(), folder.path().join("state").display().to_string());
+        Self { folder, environment }
+    }
+
+    /// Sets a variable for the programs.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// A path within the house.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file into the house; its path.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program_path(program));
+        command.env_clear().envs(&self.environment).current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs `legwork` to its end.
+    pub fn legwork<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Said {
+        self.legwork_told("", arguments)
+    }
+
+    /// Runs `legwork` to its end with this standard input.
+    pub fn legwork_told<S: AsRef<OsStr>>(&self, input: &str, arguments: impl IntoIterator<Item = S>) -> Said {
+        let mut child = self.start_legwork(arguments);
+        let mut stdin = child.child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
+        drop(stdin);
+        child.end()
+    }
+
+    /// Starts `legwork`.
+    pub fn start_legwork<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
+        let mut command = self.command("legwork");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program { child: command.spawn().unwrap() }
+    }
+
+    /// Starts a worker; returns once the fleet knows it.
+    pub fn worker(&self, arguments: &[&str]) -> Program {
+        let before = self.workers();
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("worker.log")).unwrap();
+        let mut command = self.command("legwork-worker");
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
+        let program = Program { child: command.spawn().unwrap() };
+        until("the worker serves", || self.workers() > before);
+        program
+    }
+
+    fn workers(&self) -> usize {
+        self.legwork(["workers", "--json"]).objects().len()
+    }
+
+    /// Dispatches a job; its id.
+    pub fn dispatch(&self, arguments: &[&str]) -> String {
+        let said = self.legwork(["dispatch"].iter().chain(arguments));
+        assert_eq!(said.status, 0, "{said:?}");
+        said.out.trim().to_owned()
+    }
+
+    /// A job as `view --json` shows it.
+    pub fn view(&self, id: &str) -> Value {
+        self.legwork(["view", id, "--json"]).objects().remove(0)
+    }
+
+    /// Waits until a job has this status.
+    pub fn until_status(&self, id: &str, status: &str) -> Value {
+        let mut view = Value::Null;
+        until(&format!("{id} is {status}"), || {
+            view = self.view(id);
+            view["status"] == status
+        });
+        view
+    }
+
+    /// Waits until a job's output holds this text.
+    pub fn until_output(&self, id: &str, text: &str) {
+        until(&format!("{id} says {text}"), || {
+            self.view(id)["output"].as_str().unwrap_or_default().contains(text)
+        });
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        // An embedded server outlives its users by design; a test's must not.
+        if !self.environment.contains_key("LEGWORK_REDIS_URL") {
+            self.legwork(["local", "stop"]);
+        }
+    }
+}
+
+/// Looks until it is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "gave up waiting until {what}");
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// A running program; killed with the value.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+}
+
+impl Program {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends a signal to this process only.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Kills it with -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it ends by itself; its exit status.
+    pub fn status(&mut self) -> i32 {
+        let mut status = None;
+        until("the program ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code()).unwrap_or(-1)
+    }
+
+    /// Waits until it ends; what it said.
+    pub fn end(mut self) -> Said {
+        let mut out = self.child.stdout.take().unwrap();
+        let mut err = self.child.stderr.take().unwrap();
+        let errors = std::thread::spawn(move || read(&mut err));
+        let out = read(&mut out);
+        Said { status: self.status(), out, err: errors.join().unwrap() }
+    }
+}
+
+fn read(from: &mut impl std::io::Read) -> String {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.kill();
+        }
+    }
+}
+
+/// A built program beside this test's own executable.
+fn program_path(name: &str) -> PathBuf {
+    let executable = std::env::current_exe().unwrap();
+    let folder = executable.ancestors().nth(2).unwrap();
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not built; run `cargo build` or `make test`", path.display());
+    path
+}
+
+/// The processes whose command line holds `text`.
+pub fn processes(text: &str) -> Vec<String> {
+    let commands = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let line = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    commands.filter(|line| line.contains(text)).collect()
+}
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}

@@ -1,0 +1,92 @@
+//! A Redis of a test's own.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::net::Ipv4Addr;
+use std::net::TcpListener;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+
+/// A Redis on a free port of this machine, with an append-only file that is synced with every write. Ended
+/// with the value.
+#[derive(Debug)]
+pub struct Redis {
+    folder: TempDir,
+    port: u16,
+    password: Option<String>,
+    child: Child,
+}
+
+impl Redis {
+    /// Starts one; returns once it accepts connections.
+    pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One that wants this password.
+    pub fn with_password(password: &str) -> Self {
+        Self::start_with(Some(password.to_owned()))
+    }
+
+    fn start_with(password: Option<String>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let port = free_port();
+        let child = spawn(&folder, port, password.as_deref());
+        Self { folder, port, password, child }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// Kills it with -9 and starts it again on its data.
+    pub fn crash_and_restart(&mut self) {
+        self.end();
+        self.child = spawn(&self.folder, self.port, self.password.as_deref());
+    }
+
+    fn end(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(folder: &TempDir, port: u16, password: Option<&str>) -> Child {
+    let program = ["redis-server", "valkey-server"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
+        .expect("redis-server or valkey-server on the PATH; `make test` installs it");
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    command
+        .args(["--maxmemory-policy", "noeviction", "--port", &port.to_string(), "--dir"])
+        .arg(folder.path());
+    if let Some(password) = password {
+        command.args(["--requirepass", password]);
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.any(|line| line.unwrap().to_lowercase().contains("ready to accept connections"));
+    assert!(ready, "the server ended before it was ready");
+    // Keeps the pipe from filling up.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}

@@ -1,0 +1,146 @@
+//! The contract as a model sees it, over both wires.
+
+use legwork_tests::programs::House;
+use legwork_tests::provider::Answer;
+use legwork_tests::provider::Call;
+use legwork_tests::provider::FakeProvider;
+use legwork_tests::redis::Redis;
+use serde_json::Value;
+use serde_json::json;
+
+/// A team on one provider.
+fn team(provider: &str) -> String {
+    format!(
+        "agents:
+  root:
+    model: {provider}/test
+    instruction: Coordinate the team.
+    sub_agents: [helper]
+    toolsets: [{{type: background_agents}}]
+  helper:
+    model: {provider}/test
+    description: Helps.
+    instruction: You help.
+"
+    )
+}
+
+/// The texts of all tool results in a request, on either wire.
+fn tool_results(body: &Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    for message in body["messages"].as_array().unwrap() {
+        if message["role"] == "tool" {
+            texts.push(text_of(&message["content"]));
+        }
+        for part in message["content"].as_array().into_iter().flatten() {
+            if part["type"] == "tool_result" {
+                texts.push(text_of(&part["content"]));
+            }
+        }
+    }
+    texts
+}
+
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().unwrap_or_default()).collect(),
+        other => other.to_string(),
+    }
+}
+
+/// What a model does at each of its turns: the helper answers, the root goes through the tools.
+fn choose(body: &Value) -> Answer {
+    let whole = body.to_string();
+    if whole.contains("You help.") {
+        return Answer::text(&["It is ", "forty-two."]);
+    }
+    let results = tool_results(body);
+    let id =
+        results.iter().find_map(|text| Some(&text[text.find("agent_task_")?..][..47])).unwrap_or_default();
+    let one = |name: &'static str, arguments: Value| {
+        let arguments: &'static str = arguments.to_string().leak();
+        let half = arguments.len() / 2;
+        let call = Call { id: "call", name, arguments: vec![&arguments[..half], &arguments[half..]] };
+        Answer::Reply { reasoning: None, text: vec!["I go on."], calls: vec![call] }
+    };
+    match results.len() {
+        0 => one("list_background_agents", json!({})),
+        1 => one("run_background_agent", json!({"agent": "", "task": "x", "expected_output": null})),
+        2 => one("run_background_agent", json!({"agent": "helper", "task": ""})),
+        3 => one("run_background_agent", json!({"agent": "stranger", "task": "x"})),
+        4 => one(
+            "run_background_agent",
+            json!({"agent": "helper", "task": "What is it?", "expected_output": "A number."}),
+        ),
+        5 => one("wait_background_agents", json!({"task_ids": [id, "agent_task_none"], "timeout": 20})),
+        6 => one("list_background_agents", json!({})),
+        7 => one("view_background_agent", json!({"task_id": id})),
+        8 => one("stop_background_agent", json!({"task_id": id})),
+        9 => one("view_background_agent", json!({"task_id": "agent_task_none"})),
+        _ => Answer::text(&["All done."]),
+    }
+}
+
+fn scenario(provider: &str) -> (String, Value) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fake = runtime.block_on(FakeProvider::choosing(choose));
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    house.set("OPENAI_API_KEY", "sk-secret");
+    house.set("ANTHROPIC_API_KEY", "sk-secret");
+    house.set("OPENAI_BASE_URL", &fake.url);
+    house.set("ANTHROPIC_BASE_URL", &fake.url);
+    let file = house.file("team.yaml", team(provider));
+    let _worker = house.worker(&[]);
+    let said = house.legwork(["run", &file, "Ask the helper."]);
+    assert_eq!(said.status, 0, "{said:?}");
+    let asked = fake.asked();
+    let last = asked.iter().rev().find(|asked| !asked.body.to_string().contains("You help.")).unwrap();
+    let id = house.legwork(["list", "--json"]).objects()[0]["id"].as_str().unwrap().to_owned();
+    let texts = tool_results(&last.body).join("\n=====\n").replace(&id, "<id>");
+    let texts = texts.lines().map(without_runtime).collect::<Vec<_>>().join("\n");
+    let helper = asked.iter().find(|asked| asked.body.to_string().contains("You help.")).unwrap();
+    (texts, helper.body.clone())
+}
+
+/// A job's runtime differs from run to run.
+fn without_runtime(line: &str) -> String {
+    match line.find("Runtime: ") {
+        Some(at) => format!("{}Runtime: <duration>", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
+#[test]
+fn the_tools_texts_over_openais_wire() {
+    let (texts, helper) = scenario("openai");
+    insta::assert_snapshot!("tool_texts", texts);
+    insta::assert_snapshot!("helper_openai", serde_json::to_string_pretty(&helper["messages"]).unwrap());
+}
+
+#[test]
+fn the_tools_texts_over_anthropics_wire() {
+    let (texts, helper) = scenario("anthropic");
+    insta::assert_snapshot!("tool_texts", texts);
+    let messages = json!({"system": helper["system"], "messages": helper["messages"]});
+    insta::assert_snapshot!("helper_anthropic", serde_json::to_string_pretty(&messages).unwrap());
+}
+
+#[test]
+fn a_limit_that_lasts_fails_the_job_with_its_cause() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fake = runtime
+        .block_on(FakeProvider::choosing(|_| Answer::Status(429, vec![("retry-after", "0")], "slow down")));
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    house.set("OPENAI_API_KEY", "sk-secret");
+    house.set("OPENAI_BASE_URL", &fake.url);
+    let file = house.file("team.yaml", team("openai"));
+    let _worker = house.worker(&[]);
+    let id = house.dispatch(&[&file, "helper", "help"]);
+    let view = house.until_status(&id, "failed");
+    assert_eq!(view["cause"], "provider_error", "{view}");
+    assert!(view["error"].as_str().unwrap().contains("429"), "{view}");
+    assert!(!view.to_string().contains("sk-secret"), "{view}");
+}

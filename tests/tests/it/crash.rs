@@ -1,0 +1,84 @@
+//! Somebody dies: a worker, Redis, or a worker only seems to.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use legwork_tests::programs::House;
+use legwork_tests::programs::until;
+use legwork_tests::redis::Redis;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::teams::Team;
+use crate::teams::calls;
+
+/// Two turns of words, the second long enough to be interrupted.
+fn slow() -> serde_json::Value {
+    json!({"shell": [
+        calls("shell", &json!({"cmd": "echo first"})),
+        {"text": "one two three four five six seven eight nine ten", "chunk_delay_ms": 300},
+    ]})
+}
+
+#[test]
+fn a_killed_workers_job_completes_elsewhere_within_lease_and_two_seconds() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = Team::in_house(&mut house, &slow());
+    let mut first = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    house.until_output(&id, "three");
+    let _second = house.worker(&[]);
+    first.kill();
+    let killed = Instant::now();
+    until("another attempt runs", || house.view(&id)["attempt"] == 2);
+    // The lease is two seconds here.
+    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+    let view = house.until_status(&id, "completed");
+    let output = view["output"].as_str().unwrap();
+    assert!(output.contains("[attempt 2 goes on from turn 2]"), "{output}");
+    // The finished turn was not paid for again.
+    assert_eq!(output.matches("I call shell").count(), 1, "{output}");
+    assert_eq!(view["usage"]["turns"], 2);
+}
+
+#[test]
+fn a_worker_that_slept_too_long_changes_nothing() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = Team::in_house(&mut house, &slow());
+    let zombie = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    house.until_output(&id, "three");
+    zombie.signal(Signal::STOP);
+    let _second = house.worker(&[]);
+    until("another attempt runs", || house.view(&id)["attempt"] == 2);
+    zombie.signal(Signal::CONT);
+    let view = house.until_status(&id, "completed");
+    assert_eq!(view["attempt"], 2);
+    let output = view["output"].as_str().unwrap();
+    let (before, after) = output.split_once("[attempt 2 goes on from turn 2]").unwrap();
+    assert!(before.trim_end().len() < output.len() - after.len());
+    assert!(after.trim().ends_with("nine ten") && after.matches("one two").count() == 1, "{output}");
+}
+
+#[test]
+fn redis_killed_under_load_loses_nothing() {
+    let mut redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let text = "alpha beta gamma delta epsilon zeta eta theta iota kappa";
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": text, "chunk_delay_ms": 150}]}));
+    let _workers = [house.worker(&[]), house.worker(&[])];
+    let lines: Vec<String> =
+        (0..30).map(|n| json!({"agent": "quick", "task": format!("{n}")}).to_string()).collect();
+    let batch = house.file("batch.jsonl", lines.join("\n"));
+    let ids: Vec<String> =
+        house.dispatch(&[&team.file, "--batch", &batch, "--cap", "10"]).lines().map(str::to_owned).collect();
+    house.until_output(&ids[0], "gamma");
+    redis.crash_and_restart();
+    for id in &ids {
+        let view = house.until_status(id, "completed");
+        let output = view["output"].as_str().unwrap();
+        assert!(output.ends_with(text), "{output}");
+    }
+}

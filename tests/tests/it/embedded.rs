@@ -1,0 +1,112 @@
+//! One machine, nothing set up.
+
+use legwork_tests::programs::House;
+use legwork_tests::programs::repository;
+use legwork_tests::programs::until;
+use serde_json::json;
+
+use crate::teams::Team;
+use crate::teams::calls;
+
+#[test]
+fn the_example_runs_and_reports_what_is_on_the_disk() {
+    let house = House::embedded();
+    let example = repository().join("examples");
+    let source = house.path("crates");
+    std::fs::create_dir_all(source.join("alpha")).unwrap();
+    std::fs::create_dir_all(house.path("tests")).unwrap();
+    std::fs::write(source.join("alpha/one.rs"), "fn one() {}\nfn two() {}\n").unwrap();
+    let file = example.join("background_agents.yaml").display().to_string();
+    let script = example.join("background_agents.script.json").display().to_string();
+    let said = house.legwork(["run", &file, "--script", &script, "Look around"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.contains("1 Rust files, 2 lines"), "{}", said.out);
+    assert!(said.out.contains("DIR  alpha"), "{}", said.out);
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!(jobs.iter().map(|job| &job["status"]).collect::<Vec<_>>(), ["completed", "completed"]);
+}
+
+#[test]
+fn a_second_legwork_lists_and_stops_what_a_first_one_runs() {
+    let mut house = House::embedded();
+    let script = json!({
+        "root": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "sleep"})),
+            {"text": "I rest."},
+            {"text": "told: {{last_user}}"},
+        ],
+        "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let run = house.start_legwork(["run", &team.file, "go"]);
+    let mut id = String::new();
+    until("the job is listed", || {
+        let jobs = house.legwork(["list", "--status", "running", "--json"]).objects();
+        jobs.first().is_some_and(|job| {
+            id = job["id"].as_str().unwrap_or_default().to_owned();
+            true
+        })
+    });
+    house.until_output(&id, "I call shell");
+    house.legwork(["stop", &id[11..19]]).good();
+    let said = run.end();
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.contains("Status:  stopped"), "{}", said.out);
+}
+
+#[test]
+fn a_dispatched_job_goes_on_without_its_dispatcher() {
+    let mut house = House::embedded();
+    let script = json!({"shell": [
+        calls("shell", &json!({"cmd": "pwd; echo $SHELL_WORD"})),
+        {"text": "{{result:shell}}"},
+    ]});
+    house.set("SHELL_WORD", "from here");
+    let team = Team::in_house(&mut house, &script);
+    let id = house.dispatch(&[&team.file, "shell", "where"]);
+    let waited = house.legwork(["wait", &id, "--timeout", "30s"]);
+    assert_eq!(waited.good(), format!("{id} completed\n"));
+    let result = house.view(&id)["result"].clone();
+    let folder = house.path("").canonicalize().unwrap();
+    assert!(result.as_str().unwrap().contains(&folder.display().to_string()), "{result}");
+    assert!(result.as_str().unwrap().contains("from here"), "{result}");
+    until("the server has ended", || house.legwork(["local", "status"]).out.contains("State    stopped"));
+}
+
+#[test]
+fn a_detached_session_goes_on_and_a_killed_one_ends() {
+    let mut house = House::embedded();
+    let script = json!({
+        "root": [calls("run_background_agent", &json!({"agent": "shell", "task": "t"})), {"text": "I leave."}],
+        "shell": [
+            {"text": "one two three four five six seven eight", "chunk_delay_ms": 100, "tool_calls": [{"name": "shell", "arguments": {"cmd": "echo ok"}}]},
+            {"text": "finished"},
+        ],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let said = house.legwork(["run", &team.file, "--detach", "go"]);
+    assert_eq!(said.status, 0, "{said:?}");
+    let id = house.legwork(["list", "--json"]).objects()[0]["id"].as_str().unwrap().to_owned();
+    let view = house.until_status(&id, "completed");
+    assert!(view["output"].as_str().unwrap().ends_with("finished"), "{view}");
+}
+
+#[test]
+fn ctrl_c_stops_the_tree_and_exits_130() {
+    let mut house = House::embedded();
+    let script = json!({
+        "root": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "t"})),
+            calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
+            {"text": "never"},
+        ],
+        "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let run = house.start_legwork(["run", &team.file, "go"]);
+    until("the job runs", || !house.legwork(["list", "--status", "running", "--json"]).out.is_empty());
+    run.signal(rustix::process::Signal::INT);
+    assert_eq!(run.end().status, 130);
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!(jobs[0]["status"], "stopped", "{jobs:?}");
+}

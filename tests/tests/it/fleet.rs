@@ -1,0 +1,108 @@
+//! A fleet of workers on one Redis.
+
+use std::collections::BTreeMap;
+
+use legwork_tests::programs::House;
+use legwork_tests::redis::Redis;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::teams::Team;
+use crate::teams::calls;
+
+#[test]
+fn two_workers_complete_five_hundred_jobs_once() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "done: {{task}}"}]}));
+    let _workers = [house.worker(&[]), house.worker(&[])];
+    let lines: Vec<String> = (0..500)
+        .map(|n| json!({"agent": "quick", "task": format!("job {n}"), "key": format!("k{n}")}).to_string())
+        .collect();
+    let batch = house.file("batch.jsonl", lines.join("\n"));
+    let dispatch = ["dispatch", &team.file, "--batch", &batch, "--wait", "--json", "--cap", "50"];
+    let jobs = house.legwork(dispatch).objects();
+
+    assert_eq!(jobs.len(), 500);
+    let mut workers: BTreeMap<String, u32> = BTreeMap::new();
+    for (number, job) in jobs.iter().enumerate() {
+        assert_eq!(job["status"], "completed", "{job}");
+        assert_eq!(job["attempt"], 1, "{job}");
+        assert_eq!(job["task"], format!("job {number}"));
+        assert!(job["result"].as_str().unwrap().contains(&format!("job {number}")), "{job}");
+        *workers.entry(job["worker"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert_eq!(workers.len(), 2, "both workers worked: {workers:?}");
+
+    // The same batch again finds the same jobs.
+    let again = house.legwork(["dispatch", &team.file, "--batch", &batch, "--json"]).objects();
+    let ids = |jobs: &[Value]| jobs.iter().map(|job| job["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&again), ids(&jobs));
+}
+
+#[test]
+fn one_slot_and_a_cap_of_one_finish_a_tree_of_depth_five() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    // Each level dispatches one below it and waits; a level knows its depth by the length of its task.
+    let down = json!({"nested": [
+        calls("run_background_agent", &json!({"agent": "nested", "task": "{{task}}x"})),
+        calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
+        {"text": "below me: {{result:wait_background_agents}}"},
+    ]});
+    let team = Team::in_house(&mut house, &down);
+    let deep = house.file("deep.yaml", deep_team(5));
+    let script = house.file("deep.json", json!({"agents": deep_script(5)}).to_string());
+    let _worker = house.worker(&["--concurrency", "1", "--script", &script]);
+    let id = house.dispatch(&[&deep, "level1", "go down", "--cap", "1"]);
+    let view = house.until_status(&id, "completed");
+    assert!(view["result"].as_str().unwrap().contains("the bottom"), "{view}");
+    assert_eq!(house.legwork(["list", "--json"]).objects().len(), 5);
+    drop(team);
+}
+
+/// Agents `level1` to `levelN`, each with the next below it.
+fn deep_team(levels: u32) -> String {
+    let mut text = "agents:\n".to_owned();
+    for level in 1..=levels {
+        let below = if level < levels { format!("[level{}]", level + 1) } else { "[]".to_owned() };
+        text.push_str(&format!(
+            "  level{level}: {{model: scripted/any, description: d, instruction: i, sub_agents: {below}, toolsets: [{{type: background_agents}}]}}\n"
+        ));
+    }
+    text
+}
+
+fn deep_script(levels: u32) -> Value {
+    let mut agents = serde_json::Map::new();
+    for level in 1..levels {
+        let next = format!("level{}", level + 1);
+        // Every second level waits by itself, the others are told.
+        let mut replies = vec![calls("run_background_agent", &json!({"agent": next, "task": "further"}))];
+        if level % 2 == 0 {
+            replies.push(calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})));
+            replies.push(json!({"text": "waited: {{results}}"}));
+        } else {
+            replies.push(json!({"text": "I rest."}));
+            replies.push(json!({"text": "told: {{last_user}}"}));
+        }
+        agents.insert(format!("level{level}"), Value::Array(replies));
+    }
+    agents.insert(format!("level{levels}"), json!([{"text": "the bottom"}]));
+    Value::Object(agents)
+}
+
+#[test]
+fn output_is_followed_byte_for_byte() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let words: String = (0..200).map(|n| format!("wörd{n} ")).collect();
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": words, "chunk_delay_ms": 2}]}));
+    let _worker = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "quick", "say it"]);
+    let followed = house.legwork(["view", &id, "--follow"]).good();
+    assert_eq!(followed, words);
+    let tail = house.legwork(["view", &id, "--since", "1000", "--json"]).objects().remove(0);
+    assert_eq!(tail["output"].as_str().unwrap().as_bytes(), &words.as_bytes()[1000..]);
+    assert_eq!(tail["next_offset"], words.len());
+}

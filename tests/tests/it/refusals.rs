@@ -1,0 +1,112 @@
+//! Bad input: a clear line, the right exit code, nothing lost.
+
+use std::fmt::Write as _;
+
+use legwork_tests::programs::House;
+use legwork_tests::redis::Redis;
+use legwork_tests::redis::free_port;
+use serde_json::json;
+
+use crate::teams::TEAM;
+use crate::teams::Team;
+
+/// What a program said to bad input, without what differs from run to run.
+fn told(house: &House, arguments: &[&str]) -> String {
+    let said = house.legwork(arguments);
+    let folder = house.path("").display().to_string();
+    format!("exit {}\n{}", said.status, said.err.replace(&folder, "/house/"))
+}
+
+#[test]
+fn each_wrong_use_has_its_line_and_exit_code() {
+    let redis = Redis::start();
+    let house = House::on(&redis.url());
+    let team = house.file("team.yaml", TEAM);
+    let broken = house.file("broken.yaml", "agents:\n  root:\n    modle: openai/gpt-4o\n");
+    let keys = house.file("keys.yaml", "agents:\n  root: {model: openai/gpt-4o, instruction: i}\n");
+    let house = house;
+    let table: &[&[&str]] = &[
+        &["run", &broken, "hi"],
+        &["check", "/nowhere.yaml"],
+        &["run", &team, ""],
+        &["run", &keys, "hi"],
+        &["run", &team, "--agent", "nobody", "hi"],
+        &["dispatch", &team, "nobody", "work"],
+        &["dispatch", &team, "quick", "  "],
+        &["dispatch", &team, "", "work"],
+        &["dispatch", &team, "quick"],
+        &["view", "deadbeef"],
+        &["view", "x"],
+        &["stop", "agent_task_00000000-0000-4000-8000-000000000000"],
+        &["wait", "deadbeef"],
+        &["list", "--after", "nonsense"],
+        &["list", "--status", "sleeping"],
+    ];
+    let mut text = String::new();
+    for arguments in table {
+        let shown: Vec<String> =
+            arguments.iter().map(|word| word.replace(&house.path("").display().to_string(), "")).collect();
+        writeln!(text, "$ legwork {}\n{}", shown.join(" "), told(&house, arguments)).unwrap();
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_redis_that_is_not_there_or_wants_a_password_is_named() {
+    let nobody = House::on(&format!("redis://127.0.0.1:{}", free_port()));
+    let said = told(&nobody, &["list"]);
+    assert!(said.starts_with("exit 5\nerror: Redis could not be reached"), "{said}");
+    assert!(said.contains("hint: check --redis"), "{said}");
+
+    let redis = Redis::with_password("sesame");
+    let locked = House::on(&redis.url().replace(":sesame@", ":wrong@"));
+    let said = told(&locked, &["list"]);
+    assert!(said.starts_with("exit 5\nerror: Redis refused the credentials"), "{said}");
+    assert!(!said.contains("wrong@"), "{said}");
+    House::on(&redis.url()).legwork(["list"]).good();
+}
+
+#[test]
+fn an_ambiguous_id_lists_the_candidates_and_a_conflict_is_one() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "x"}]}));
+    // Seventeen ids: two of them begin alike in their first digit, which is too short, so more are needed
+    // until two share four.
+    let lines: Vec<String> =
+        (0..2000).map(|n| json!({"agent": "quick", "task": format!("{n}")}).to_string()).collect();
+    let batch = house.file("batch.jsonl", lines.join("\n"));
+    let ids = house.dispatch(&[&team.file, "--batch", &batch]);
+    let mut starts: Vec<&str> = ids.lines().map(|id| &id[11..15]).collect();
+    starts.sort_unstable();
+    let twice = starts.windows(2).find(|pair| pair[0] == pair[1]).unwrap()[0].to_owned();
+    let said = house.legwork(["view", &twice]);
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(said.err.contains("may be any of agent_task_"), "{said:?}");
+
+    let once = house.dispatch(&[&team.file, "quick", "a", "--key", "k"]);
+    assert_eq!(house.dispatch(&[&team.file, "quick", "a", "--key", "k"]), once);
+    let other = house.legwork(["dispatch", &team.file, "quick", "b", "--key", "k"]);
+    assert_eq!(other.status, 7, "{other:?}");
+    assert!(other.err.contains(&once), "{other:?}");
+}
+
+#[test]
+fn a_task_of_a_megabyte_and_output_that_is_no_text_pass() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let script = json!({
+        "quick": [{"text": "read"}],
+        "shell": [crate::teams::calls("shell", &json!({"cmd": "printf '\\377\\376 bytes'"})), {"text": "{{result:shell}}"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let _worker = house.worker(&[]);
+    let line = json!({"agent": "quick", "task": "m".repeat(1_000_000)}).to_string();
+    let batch = house.file("batch.jsonl", line);
+    let id = house.dispatch(&[&team.file, "--batch", &batch]);
+    assert_eq!(house.until_status(&id, "completed")["task"].as_str().unwrap().len(), 1_000_000);
+
+    let id = house.dispatch(&[&team.file, "shell", "print"]);
+    let view = house.until_status(&id, "completed");
+    assert!(view["result"].as_str().unwrap().contains(" bytes"), "{view}");
+}

@@ -1,0 +1,66 @@
+//! Stopped means stopped: the whole tree, its processes too.
+
+use legwork_tests::programs::House;
+use legwork_tests::programs::processes;
+use legwork_tests::programs::until;
+use legwork_tests::redis::Redis;
+use serde_json::json;
+
+use crate::teams::Team;
+use crate::teams::calls;
+
+#[test]
+fn a_stop_ends_the_shell_commands_of_the_whole_tree() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let command = "sleep 61.25 & sleep 61.25";
+    let script = json!({
+        "nested": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "sleep"})),
+            calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
+            {"text": "never"},
+        ],
+        "shell": [calls("shell", &json!({"cmd": command, "timeout": 100})), {"text": "never"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let _worker = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "nested", "go"]);
+    until("the command runs", || processes("sleep 61.25").len() >= 2);
+
+    let said = house.legwork(["stop", &id]);
+    assert_eq!(said.good(), format!("{id} stopped\n"));
+    assert_eq!(processes("sleep 61.25"), Vec::<String>::new());
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!(jobs.len(), 2);
+    for job in &jobs {
+        assert_eq!((&job["status"], &job["cause"]), (&json!("stopped"), &json!("operator")), "{job}");
+    }
+    // A job that ended first says so instead.
+    let again = house.legwork(["stop", &id]);
+    assert_eq!(again.good(), format!("{id} had ended before: stopped\n"));
+}
+
+#[test]
+fn a_drained_worker_hands_its_jobs_to_another() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let script = json!({"shell": [
+        calls("shell", &json!({"cmd": "sleep 3.5; echo slept", "timeout": 60})),
+        {"text": "it said {{result:shell}}"},
+    ]});
+    let team = Team::in_house(&mut house, &script);
+    let mut first = house.worker(&["--drain-timeout", "0s"]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    house.until_output(&id, "I call shell");
+    first.signal(rustix::process::Signal::TERM);
+    assert_eq!(first.status(), 0);
+    assert_eq!(house.view(&id)["status"], "queued");
+
+    let _second = house.worker(&[]);
+    let view = house.until_status(&id, "completed");
+    assert_eq!(view["attempt"], 2);
+    let output = view["output"].as_str().unwrap();
+    assert!(output.contains("[attempt 2 goes on from turn 1]"), "{output}");
+    // What was cut off is not repeated.
+    assert!(output.contains("interrupted"), "{output}");
+}
