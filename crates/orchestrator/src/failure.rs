@@ -26,6 +26,17 @@ impl Failure {
         Self { code: "usage", message: message.into(), detail: None, hint: None, exit: ExitStatus::Usage }
     }
 
+    /// What the command line's parser says, as one line and a hint.
+    pub fn from_clap(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let paragraphs =
+            text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+        let words: Vec<&str> = paragraphs.flat_map(str::split_whitespace).collect();
+        let message = words.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        Self::usage(message).with_hint("`legwork help` and `legwork COMMAND --help` say what there is")
+    }
+
     /// Something that is asked for does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self {

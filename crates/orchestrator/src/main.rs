@@ -15,8 +15,11 @@ use legwork_common::variables;
 fn main() -> ExitCode {
     // TLS needs its one provider before anything connects.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
     let variables = environment();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &variables),
+    };
     let output = Output::new(cli.json, variables.contains_key(variables::NO_COLOR));
     match run(cli, variables, output) {
         Ok(status) => ExitCode::from(status.code()),
@@ -25,6 +28,23 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// What the command line's parser says: help and version as they are, an error as any other of ours.
+fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that went away is no error.
+        let _unread = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _unread = error.print();
+        return ExitCode::from(ExitStatus::Usage.code());
+    }
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    let failure = Failure::from_clap(error);
+    Output::new(json, variables.contains_key(variables::NO_COLOR)).note(failure.text(json).trim_end());
+    ExitCode::from(failure.exit.code())
 }
 
 /// Sets up logs and the runtime, and does what the command says.

@@ -130,19 +130,19 @@ impl Claimer {
         Ok(batch)
     }
 
-    /// Sets the fences of claimed jobs; tries on while Redis cannot be reached. Should that take longer than
-    /// the leases, the jobs are another's by then and their first renewal says so.
+    /// Sets the fences of jobs that were tried before; tries on while Redis cannot be reached. Should that
+    /// take longer than the leases, the jobs are another's by then and their first renewal says so.
     async fn begin(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Begun)> {
+        let (again, fresh): (Vec<Claimed>, Vec<Claimed>) = batch.into_iter().partition(|job| job.attempt > 1);
+        let mut ready: Vec<(Claimed, Begun)> = fresh.into_iter().map(|job| (job, Begun::default())).collect();
         let wanted: Vec<(Lease, u32)> =
-            batch.iter().map(|claimed| (claimed.lease, claimed.attempt)).collect();
+            again.iter().map(|claimed| (claimed.lease, claimed.attempt)).collect();
         loop {
             match self.queue.begin(&wanted).await {
                 Ok(begun) => {
-                    return batch
-                        .into_iter()
-                        .zip(begun)
-                        .filter_map(|(job, begun)| Some((job, begun?)))
-                        .collect();
+                    let pairs = again.into_iter().zip(begun);
+                    ready.extend(pairs.filter_map(|(job, begun)| Some((job, begun?))));
+                    return ready;
                 }
                 Err(error) => tracing::warn!(%error, "could not begin claimed jobs, trying again"),
             }

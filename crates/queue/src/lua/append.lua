@@ -3,7 +3,12 @@
 -- KEYS: output, turns, fence. ARGV: token, channel, offset, bytes, finished turns ('' to leave), then
 -- sequence and payload of each turn entry.
 -- Replies: {'appended', output length} | {'fenced'} | {'gap', output length}.
-local fence = redis.call('HMGET', KEYS[3], 'token', 'sealed')
+local fence = redis.call('HMGET', KEYS[3], 'token', 'sealed', 'attempt')
+if not fence[3] then
+  -- Nobody began: only the first attempt writes without it, and its first words set the fence.
+  redis.call('HSET', KEYS[3], 'attempt', 1, 'token', ARGV[1], 'sealed', 0)
+  fence = { ARGV[1], '0', '1' }
+end
 if fence[1] ~= ARGV[1] or fence[2] ~= '0' then return { 'fenced' } end
 local offset, bytes = tonumber(ARGV[3]), ARGV[4]
 local length = redis.call('STRLEN', KEYS[1])

@@ -71,7 +71,6 @@ for i, id in ipairs(ids) do
   job.token = token
   redis.call('HSET', job_key(id), 'state', 'running', 'attempt', job.attempt, 'token', token, 'worker', worker,
     'claimed', now, 'started', job.started)
-  redis.call('HDEL', job_key(id), 'entry')
   leases[#leases + 1] = now + lease
   leases[#leases + 1] = id
   batch[i] = answer(id, job, texts[i])

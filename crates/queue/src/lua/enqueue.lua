@@ -35,7 +35,8 @@ for n = 0, count - 1 do
     answers[n + 1] = 'conflict:' .. known[1]
   elseif known[1] then
     answers[n + 1] = known[1]
-  elseif redis.call('EXISTS', job_key(id)) == 1 then
+  elseif not redis.call('SET', spec_key(id), ARGV[at + 2], 'NX') then
+    -- A repeat: the job is stored already.
     answers[n + 1] = id
   else
     local queue, priority, delay = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
@@ -56,16 +57,18 @@ for n = 0, count - 1 do
       put('a1', dispatcher)
       for i = 1, depth - 1 do put(ANCESTORS[i + 1], above[ANCESTORS[i]]) end
     end
+    if delay > 0 then
+      redis.call('ZADD', SCHEDULED, now + delay, id)
+    elseif has_room(sid, queue) then
+      put('entry', place(id, sid, queue, lane, priority))
+      woken[lane] = (woken[lane] or 0) + 1
+    else
+      hold_back(id, sid, queue, priority, order)
+    end
     redis.call('HSET', job_key(id), unpack(record))
-    redis.call('SET', spec_key(id), ARGV[at + 2])
     redis.call('ZADD', children_key(dispatcher ~= '' and dispatcher or sid), order, id)
     redis.call('ZADD', INDEX_ALL, now, ARGV[at + 1])
     if once ~= '' then redis.call('HSET', once_key(once), 'job', id, 'request', ARGV[at + 10]) end
-    if delay > 0 then
-      redis.call('ZADD', SCHEDULED, now + delay, id)
-    elseif queue_job(id, sid, queue, lane, priority, order) then
-      woken[lane] = (woken[lane] or 0) + 1
-    end
     answers[n + 1] = id
     added = added + 1
   end

@@ -46,4 +46,5 @@ for n = 0, #ARGV / STRIDE - 1 do
     end
   end
 end
+settle()
 return replies

@@ -47,22 +47,49 @@ local function wake(lane, count)
   if length == #tokens then redis.call('EXPIRE', wake_key(lane), 3600) end
 end
 
--- Puts a queued job onto its lane's stream and counts it as admitted. Does not wake.
-local function admit(id, session, queue, lane, priority)
-  local entry = redis.call('XADD', ready_key(lane, priority), '*', 'job', id)
-  redis.call('HSET', job_key(id), 'entry', entry)
-  redis.call('ZADD', admitted_key(session, queue), now, id)
+-- What admission needs of a session, read once in a script.
+local sessions = {}
+local function session_of(sid)
+  local known = sessions[sid]
+  if not known then
+    known = read(session_key(sid), { 'cap', 'owner' })
+    known.cap = tonumber(known.cap or '0')
+    sessions[sid] = known
+  end
+  return known
 end
 
--- Admits the next jobs of a session's backlog while the cap allows.
+-- Puts a job onto its lane's stream and counts it as admitted; its entry. Does not wake.
+local function place(id, session, queue, lane, priority)
+  redis.call('ZADD', admitted_key(session, queue), now, id)
+  return redis.call('XADD', ready_key(lane, priority), '*', 'job', id)
+end
+
+-- The same for a job whose record is there already.
+local function admit(id, session, queue, lane, priority)
+  redis.call('HSET', job_key(id), 'entry', place(id, session, queue, lane, priority))
+end
+
+-- Whether a session's cap leaves room in this queue.
+local function has_room(session, queue)
+  local cap = session_of(session).cap
+  return cap == 0 or redis.call('ZCARD', admitted_key(session, queue)) < cap
+end
+
+-- Admits the next jobs of a session's backlog while the cap allows. A backlog seen empty stays so within a
+-- script that ends jobs.
+local drained = {}
 local function admit_next(session, queue)
   local waiting = backlog_key(session, queue)
+  if drained[waiting] then return end
   if any_stop() and redis.call('EXISTS', stop_key(session)) == 1 then return end
   while true do
     local first = redis.call('ZRANGE', waiting, 0, 0)[1]
-    if not first then return end
-    local cap = tonumber(redis.call('HGET', session_key(session), 'cap') or '0')
-    if cap > 0 and redis.call('ZCARD', admitted_key(session, queue)) >= cap then return end
+    if not first then
+      drained[waiting] = true
+      return
+    end
+    if not has_room(session, queue) then return end
     redis.call('ZREM', waiting, first)
     local job = read(job_key(first), { 'state', 'lane', 'priority' })
     if job.state == 'queued' then
@@ -72,24 +99,32 @@ local function admit_next(session, queue)
   end
 end
 
--- Queues a job: admitted while its session is below its cap, else in the backlog, by priority, then age.
-local function queue_job(id, session, queue, lane, priority, sequence)
-  local cap = tonumber(redis.call('HGET', session_key(session), 'cap') or '0')
-  if cap > 0 and redis.call('ZCARD', admitted_key(session, queue)) >= cap then
-    redis.call('ZADD', backlog_key(session, queue), priority * 1e12 + sequence, id)
-    return false
-  end
-  admit(id, session, queue, lane, priority)
-  return true
+-- Puts a job that waits for admission behind its session's others, by priority, then age.
+local function hold_back(id, session, queue, priority, sequence)
+  redis.call('ZADD', backlog_key(session, queue), priority * 1e12 + sequence, id)
+  drained[backlog_key(session, queue)] = nil
 end
 
 -- Takes a job out of the stream, the backlog and the admitted, and admits the session's next.
 local function leave_queue(id, job)
-  if job.entry then redis.call('XDEL', ready_key(job.lane, job.priority), job.entry) end
+  if job.state == 'queued' and job.entry then
+    redis.call('XDEL', ready_key(job.lane, job.priority), job.entry)
+  end
   if redis.call('ZREM', admitted_key(job.session, job.queue), id) == 0 then
     redis.call('ZREM', backlog_key(job.session, job.queue), id)
   end
   admit_next(job.session, job.queue)
+end
+
+-- What the ends of jobs change once for many: counters, leases, notices. Every script that calls end_job
+-- calls settle at its end.
+local fewer, leases_gone, noticed = {}, {}, {}
+local function settle()
+  for key, count in pairs(fewer) do redis.call('HINCRBY', key, 'live', -count) end
+  for first = 1, #leases_gone, 1000 do
+    redis.call('ZREM', LEASE, unpack(leases_gone, first, math.min(first + 999, #leases_gone)))
+  end
+  for sid, id in pairs(noticed) do redis.call('PUBLISH', session_channel(sid), id) end
 end
 
 -- What end_job and its callers need of a record.
@@ -112,13 +147,14 @@ local function end_job(id, job, ending)
   if job.state == 'scheduled' then
     redis.call('ZREM', SCHEDULED, id)
   else
-    if job.state ~= 'queued' then redis.call('ZREM', LEASE, id) end
+    if job.state ~= 'queued' then leases_gone[#leases_gone + 1] = id end
     if job.state ~= 'waiting' then
       leave_queue(id, job)
     end
   end
 
-  redis.call('HINCRBY', job.parent and job_key(job.parent) or session_key(job.session), 'live', -1)
+  local above = job.parent and job_key(job.parent) or session_key(job.session)
+  fewer[above] = (fewer[above] or 0) + 1
   local asked_by = nil
   if ending.root then asked_by = redis.call('HGET', stop_key(ending.root), 'who') end
   local told = false
@@ -126,7 +162,7 @@ local function end_job(id, job, ending)
     local state = redis.call('HGET', job_key(job.parent), 'state')
     told = state and state ~= 'completed' and state ~= 'failed' and state ~= 'stopped'
   else
-    told = redis.call('HGET', session_key(job.session), 'owner')
+    told = session_of(job.session).owner
   end
   local dispatcher = job.parent or job.session
   if told and asked_by ~= dispatcher then
@@ -139,7 +175,7 @@ local function end_job(id, job, ending)
   if ending.state ~= 'completed' then
     redis.call('ZADD', INDEX_UNLUCKY, redis.call('HGET', job_key(id), 'created'), bytes)
   end
-  redis.call('PUBLISH', session_channel(job.session), id)
+  noticed[job.session] = id
 
   if job.dispatched then
     redis.call('DEL', mailbox_key(id))

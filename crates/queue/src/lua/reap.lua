@@ -49,8 +49,11 @@ for _, id in ipairs(due) do
   local job = read(job_key(id), { 'state', 'session', 'queue', 'lane', 'priority', 'sequence' })
   if job.state == 'scheduled' then
     redis.call('HSET', job_key(id), 'state', 'queued')
-    if queue_job(id, job.session, job.queue, job.lane, job.priority, job.sequence) then
+    if has_room(job.session, job.queue) then
+      admit(id, job.session, job.queue, job.lane, job.priority)
       woken[job.lane] = (woken[job.lane] or 0) + 1
+    else
+      hold_back(id, job.session, job.queue, job.priority, job.sequence)
     end
   end
 end

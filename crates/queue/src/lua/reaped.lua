@@ -38,4 +38,5 @@ for at = 2, #ARGV, 4 do
     end
   end
 end
+settle()
 return replies

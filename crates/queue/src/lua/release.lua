@@ -10,6 +10,7 @@ local root = stop_root(id, job)
 if job.state == 'stopping' or root then
   local why = root and redis.call('HGET', stop_key(root), 'why') or 'operator'
   end_job(id, job, { state = 'stopped', cause = why, fields = fields, root = root })
+  settle()
   return { 'stopped' }
 end
 
@@ -42,6 +43,7 @@ for _, name in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
 end
 if not able then
   local tree = end_job(id, job, { state = 'failed', cause = 'rejected', text = reason, fields = fields })
+  settle()
   return { tree and 'failed+tree' or 'failed' }
 end
 redis.call('HSET', job_key(id), 'state', 'scheduled')

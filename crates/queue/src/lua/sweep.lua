@@ -27,6 +27,7 @@ for _, id in ipairs(ids) do
   end
   if job.dispatched then dispatched[#dispatched + 1] = id end
 end
+settle()
 local following = -1
 if mode == 'children' and #ids == page then following = offset + page end
 if live > 0 then redis.call('PUBLISH', STOP_CHANNEL, root) end

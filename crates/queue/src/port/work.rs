@@ -87,8 +87,8 @@ pub struct Claimed {
     pub spec: JobSpec,
 }
 
-/// What earlier attempts left under a job's own tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What earlier attempts left under a job's own tag; for a first attempt the default, nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Begun {
     /// Bytes of output that are stored: the offset at which this attempt goes on.
     pub output_bytes: u64,
@@ -281,7 +281,8 @@ pub trait Work: Debug + Send + Sync {
     async fn await_work(&self, lanes: &[Lane]) -> Result<(), QueueError>;
 
     /// Sets the fence for claimed jobs and reads what earlier attempts left; `None` where another
-    /// attempt is already further.
+    /// attempt is already further. A first attempt needs none: nothing is left, and its first append sets
+    /// the fence.
     async fn begin(&self, claimed: &[(Lease, u32)]) -> Result<Vec<Option<Begun>>, QueueError>;
 
     /// Keeps leases, in one call for each shard. Answers come in the order of asking, jobs first.
