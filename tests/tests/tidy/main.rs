@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod docs;
 mod modules;
 mod rooms;
 mod shape;

@@ -96,7 +96,7 @@ fn keys_in_lua(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-fn keys_source() -> Source {
+pub(crate) fn keys_source() -> Source {
     Source::parse(KEYS, &std::fs::read_to_string(root().join(KEYS)).unwrap(), false)
 }
 

@@ -1,0 +1,206 @@
+//! Documents say what the code says: states, keys, error codes and environment variables.
+
+use std::collections::BTreeSet;
+
+use legwork_common::lifecycle::Event;
+use legwork_common::lifecycle::State;
+use legwork_common::lifecycle::next;
+use proc_macro2::TokenStream;
+use proc_macro2::TokenTree;
+use syn::ImplItem;
+use syn::Item;
+
+use crate::hold;
+use crate::source::Source;
+use crate::source::packages;
+use crate::source::root;
+use crate::source::strings;
+use crate::spelling::key_pieces;
+use crate::spelling::keys_source;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The first cells of the rows of all tables of a document.
+fn first_cells(document: &str) -> Vec<&str> {
+    document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .filter_map(|row| row.split(" | ").next())
+        .collect()
+}
+
+/// Complaints about names that no first cell has between backticks.
+fn missing(path: &str, document: &str, names: &BTreeSet<String>) -> Vec<String> {
+    let cells = first_cells(document).join("\n");
+    let has = |name: &&String| !cells.contains(&format!("`{name}`"));
+    names.iter().filter(has).map(|name| format!("{path}: give `{name}` a row in a table")).collect()
+}
+
+/// The transition function as the table of docs/lifecycle.md.
+fn transitions() -> String {
+    let live: Vec<State> = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
+    let row =
+        |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+    let mut table = row(&mut std::iter::once("event".to_owned()).chain(live.iter().map(State::to_string)));
+    table += &row(&mut std::iter::repeat_n("---".to_owned(), live.len() + 1));
+    for event in Event::ALL {
+        let after = |state: &State| next(*state, event).map_or("·".to_owned(), |after| after.to_string());
+        table += &row(&mut std::iter::once(format!("`{event:?}`")).chain(live.iter().map(after)));
+    }
+    table
+}
+
+/// The words that `Coded::code` answers, in the code of a file that is not for tests.
+fn codes(source: &Source) -> BTreeSet<String> {
+    let test_lines = source.test_lines();
+    let implementations = source.file.items.iter().filter_map(|item| match item {
+        Item::Impl(item) => Some(item),
+        _ => None,
+    });
+    let coded = implementations.filter(|item| {
+        item.trait_.as_ref().is_some_and(|(_, path, _)| path.segments.last().unwrap().ident == "Coded")
+    });
+    let functions = coded.flat_map(|item| &item.items).filter_map(|item| match item {
+        ImplItem::Fn(function) if function.sig.ident == "code" => Some(function),
+        _ => None,
+    });
+    let mut found = BTreeSet::new();
+    given_codes(source.tokens(), &mut found);
+    for function in functions {
+        let (first, last) = (
+            function.block.brace_token.span.open().start().line,
+            function.block.brace_token.span.close().end().line,
+        );
+        let within = strings(source.tokens()).into_iter().filter(|(_, line)| (first..=last).contains(line));
+        found.extend(within.filter(|(_, line)| !test_lines.contains(line)).map(|(text, _)| text));
+    }
+    found
+}
+
+/// The words of `code: "…"`, where an error is put together at the edge.
+fn given_codes(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for three in tokens.windows(3) {
+        let [name, colon, value] = three else { continue };
+        if name.to_string() == "code" && colon.to_string() == ":" {
+            found.extend(syn::parse_str::<syn::LitStr>(&value.to_string()).map(|text| text.value()));
+        }
+    }
+    for token in tokens {
+        if let TokenTree::Group(group) = token {
+            given_codes(group.stream(), found);
+        }
+    }
+}
+
+/// Our variables: the values of the constants in variables.rs.
+fn variables() -> BTreeSet<String> {
+    let path = "crates/common/src/variables.rs";
+    let source = Source::parse(path, &read(path), false);
+    strings(source.tokens())
+        .into_iter()
+        .map(|(text, _)| text)
+        .filter(|text| text.starts_with("LEGWORK_"))
+        .collect()
+}
+
+#[test]
+fn the_states_are_as_documented() {
+    let (path, table) = ("docs/lifecycle.md", transitions());
+    assert!(
+        read(path).contains(&table),
+        "{path}: put this table in place of the one that is there:\n\n{table}"
+    );
+}
+
+#[test]
+fn every_redis_key_is_documented() {
+    let path = "docs/redis.md";
+    let document = read(path);
+    let pieces = key_pieces(&keys_source());
+    let cells = first_cells(&document).join("\n");
+    // `…:session:<sid>:admitted:<queue>` has two pieces.
+    let named: BTreeSet<String> = cells
+        .split(['`', '\n', ' '])
+        .flat_map(|key| key.split(':').skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|piece| piece.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !piece.is_empty())
+        .collect();
+    let undocumented =
+        pieces.difference(&named).map(|piece| format!("{path}: give the key with `:{piece}` a row"));
+    let gone = named
+        .difference(&pieces)
+        .map(|piece| format!("{path}: no key of keys.rs has `:{piece}`; take it out"));
+    hold(&undocumented.chain(gone).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_error_code_is_documented() {
+    let packages = packages();
+    let all: BTreeSet<String> =
+        packages.iter().flat_map(|package| package.own_sources()).flat_map(codes).collect();
+    assert!(all.contains("not_found"), "codes are not found where they were: {all:?}");
+    hold(&missing("docs/errors.md", &read("docs/errors.md"), &all));
+}
+
+#[test]
+fn every_environment_variable_is_documented() {
+    let all = variables();
+    assert!(all.contains("LEGWORK_REDIS_URL"), "{all:?}");
+    hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
+}
+
+/// Links of a document that lead to files: `[text](path)`, without what follows a `#`.
+fn links(document: &str) -> Vec<&str> {
+    let targets = document.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.filter(|target| !target.starts_with("http") && !target.starts_with('#'));
+    files.filter_map(|target| target.split('#').next()).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let documents = crate::source::files_below(&root(), "md");
+    let mut complaints = Vec::new();
+    for path in documents {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for link in links(&text).into_iter().filter(|link| !path.parent().unwrap().join(link).exists()) {
+            complaints.push(format!("{}: `{link}` is not there", crate::source::shown(&path)));
+        }
+    }
+    hold(&complaints);
+}
+
+/// Names of Rust files between backticks that no file has: `lifecycle.rs`, `crates/common/src/lifecycle.rs`.
+fn lost_files(path: &str, document: &str, files: &[String]) -> Vec<String> {
+    let names = document.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+    let is_there = |name: &str| files.iter().any(|file| file == name || file.ends_with(&format!("/{name}")));
+    names.filter(|name| !is_there(name)).map(|name| format!("{path}: there is no file `{name}`")).collect()
+}
+
+#[test]
+fn files_that_documents_name_are_there() {
+    let files: Vec<String> =
+        crate::source::files_below(&root(), "rs").iter().map(|path| crate::source::shown(path)).collect();
+    let documents = ["ARCHITECTURE.md", "docs/redis.md", "docs/lifecycle.md"];
+    hold(&documents.iter().flat_map(|path| lost_files(path, &read(path), &files)).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_documents_lack_is_found() {
+    let document = "| code | what |\n| --- | --- |\n| `one` | see `two` |\n";
+    let names: BTreeSet<String> = ["one", "two"].into_iter().map(str::to_owned).collect();
+    assert_eq!(missing("a.md", document, &names), ["a.md: give `two` a row in a table"]);
+
+    let files = ["crates/a/src/job.rs".to_owned()];
+    assert_eq!(
+        lost_files("a.md", "`job.rs`, `src/job.rs`, `ob.rs`", &files),
+        ["a.md: there is no file `ob.rs`"]
+    );
+
+    let code = "impl Coded for E { fn code(&self) -> &'static str { match self { A => \"a\", B => \"b\" } } \
+                fn hint(&self) -> X {\n Some(\"no\") } }\nfn f() { E { code: \"c\", x } }\n#[cfg(test)]\nmod tests { impl Coded for T { fn code() { \"t\" } } }";
+    assert_eq!(codes(&Source::parse("a.rs", code, false)).into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+
+    assert_eq!(links("[a](b.md#c) [d](https://e) [f](#g) [h](../i.md)"), ["b.md", "../i.md"]);
+}
