@@ -112,11 +112,27 @@ fn without_runtime(line: &str) -> String {
     }
 }
 
+/// As JSON with sorted keys: how maps are ordered depends on what else is in the build.
+fn pretty(value: &Value) -> String {
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Array(items) => items.iter().map(sorted).collect(),
+            Value::Object(map) => {
+                let mut pairs: Vec<_> = map.iter().collect();
+                pairs.sort_by_key(|(key, _)| *key);
+                pairs.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
+            }
+            other => other.clone(),
+        }
+    }
+    serde_json::to_string_pretty(&sorted(value)).unwrap()
+}
+
 #[test]
 fn the_tools_texts_over_openais_wire() {
     let (texts, helper) = scenario("openai");
     insta::assert_snapshot!("tool_texts", texts);
-    insta::assert_snapshot!("helper_openai", serde_json::to_string_pretty(&helper["messages"]).unwrap());
+    insta::assert_snapshot!("helper_openai", pretty(&helper["messages"]));
 }
 
 #[test]
@@ -124,7 +140,7 @@ fn the_tools_texts_over_anthropics_wire() {
     let (texts, helper) = scenario("anthropic");
     insta::assert_snapshot!("tool_texts", texts);
     let messages = json!({"system": helper["system"], "messages": helper["messages"]});
-    insta::assert_snapshot!("helper_anthropic", serde_json::to_string_pretty(&messages).unwrap());
+    insta::assert_snapshot!("helper_anthropic", pretty(&messages));
 }
 
 #[test]
