@@ -131,17 +131,29 @@ impl Queue {
         Ok(())
     }
 
-    /// Drops output, turns and fences.
+    /// Drops output, turns and fences, and before them the keys that hold in the whole namespace: a repeat
+    /// of a forgotten request is a new one.
     async fn drop_own_keys(&self, ids: &[JobId]) -> Result<(), QueueError> {
-        let mut pipeline = redis::pipe();
-        for id in ids {
-            let keys = [self.keys.output(*id), self.keys.turns(*id), self.keys.fence(*id)];
-            pipeline.cmd("UNLINK").arg(&keys);
-        }
         if ids.is_empty() {
             return Ok(());
         }
-        self.link.pipeline(&pipeline).await.map(drop).map_err(|error| QueueError::from_redis("forget", error))
+        let failed = |error| QueueError::from_redis("forget", error);
+        let mut reads = redis::pipe();
+        for id in ids {
+            reads.cmd("HGET").arg(self.keys.job(*id)).arg("once");
+        }
+        let onces = self.link.pipeline(&reads).await.map_err(failed)?;
+        let mut drops = redis::pipe();
+        for (id, once) in ids.iter().zip(onces) {
+            let once = Answer::of("forget", once).text()?;
+            if !once.is_empty() {
+                drops.cmd("UNLINK").arg(self.keys.namespace_once(&once));
+            }
+            drops.cmd("UNLINK").arg(self.keys.output(*id));
+            drops.cmd("UNLINK").arg(self.keys.turns(*id));
+            drops.cmd("UNLINK").arg(self.keys.fence(*id));
+        }
+        self.link.pipeline(&drops).await.map(drop).map_err(failed)
     }
 
     /// The step for several jobs in one round trip.
