@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_agent::Outcome;
 use legwork_agent::journal::TurnEntry;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
@@ -241,29 +242,33 @@ enum Settlement {
 
 /// Decides from how the run ended and why it was cancelled, if it was. Pure.
 fn decide(end: RunEnd, reason: Option<CancelReason>, timeout: Option<Duration>) -> Settlement {
+    let stopped = |usage| Settlement::Finish(Ending::Stopped { cause: Cause::Operator }, usage);
     match (end, reason) {
         (_, Some(CancelReason::LeaseLost)) => Settlement::Nothing,
-        (RunEnd::Completed { result, usage }, _) => Settlement::Finish(Ending::Completed { result }, usage),
-        (RunEnd::Cancelled { usage } | RunEnd::Failed { usage, .. }, Some(CancelReason::StopWanted)) => {
-            Settlement::Finish(Ending::Stopped { cause: Cause::Operator }, usage)
+        (RunEnd::Ended(Outcome::Completed { result, usage }), _) => {
+            Settlement::Finish(Ending::Completed { result }, usage)
         }
-        (RunEnd::Lacks(_), Some(CancelReason::StopWanted)) => {
-            Settlement::Finish(Ending::Stopped { cause: Cause::Operator }, Usage::default())
+        (
+            RunEnd::Ended(Outcome::Stopped { usage } | Outcome::Failed { usage, .. }),
+            Some(CancelReason::StopWanted),
+        ) => stopped(usage),
+        (RunEnd::Ended(Outcome::Lost) | RunEnd::Lacks(_), Some(CancelReason::StopWanted)) => {
+            stopped(Usage::default())
         }
-        (RunEnd::Cancelled { usage }, Some(CancelReason::Deadline)) => {
+        (RunEnd::Ended(Outcome::Failed { cause, message, usage }), _) => {
+            Settlement::Finish(Ending::Failed { cause, message }, usage)
+        }
+        (RunEnd::Ended(Outcome::Stopped { usage }), Some(CancelReason::Deadline)) => {
             let seconds = timeout.unwrap_or_default().as_secs_f64();
             let message = format!("the timeout of {seconds} s passed");
             Settlement::Finish(Ending::Failed { cause: Cause::Deadline, message }, usage)
         }
-        (RunEnd::Cancelled { .. }, Some(CancelReason::HandBack | CancelReason::Suspended)) => {
+        (RunEnd::Ended(Outcome::Stopped { .. } | Outcome::Lost), Some(_)) => {
             Settlement::GiveBack(ReleaseMode::Drain)
         }
         // The run ended itself although nobody cancelled it: its journal said that the lease is lost.
-        (RunEnd::Cancelled { .. }, None) => Settlement::Nothing,
+        (RunEnd::Ended(Outcome::Stopped { .. } | Outcome::Lost), None) => Settlement::Nothing,
         (RunEnd::Lacks(reason), _) => Settlement::GiveBack(ReleaseMode::Lack(reason)),
-        (RunEnd::Failed { cause, message, usage }, _) => {
-            Settlement::Finish(Ending::Failed { cause, message }, usage)
-        }
     }
 }
 
@@ -274,8 +279,8 @@ mod tests {
     #[test]
     fn how_an_attempt_ends_depends_on_why_it_was_cancelled() {
         let usage = Usage::default();
-        let cancelled = || RunEnd::Cancelled { usage };
-        let completed = || RunEnd::Completed { result: "x".into(), usage };
+        let cancelled = || RunEnd::Ended(Outcome::Stopped { usage });
+        let completed = || RunEnd::Ended(Outcome::Completed { result: "x".into(), usage });
         let finish = |ending| Settlement::Finish(ending, usage);
         let deadline = Ending::Failed { cause: Cause::Deadline, message: "the timeout of 2 s passed".into() };
         let table = [
@@ -283,6 +288,11 @@ mod tests {
             (completed(), Some(CancelReason::HandBack), finish(Ending::Completed { result: "x".into() })),
             (completed(), Some(CancelReason::LeaseLost), Settlement::Nothing),
             (cancelled(), Some(CancelReason::HandBack), Settlement::GiveBack(ReleaseMode::Drain)),
+            (
+                RunEnd::Ended(Outcome::Lost),
+                Some(CancelReason::HandBack),
+                Settlement::GiveBack(ReleaseMode::Drain),
+            ),
             (cancelled(), Some(CancelReason::Suspended), Settlement::GiveBack(ReleaseMode::Drain)),
             (cancelled(), Some(CancelReason::StopWanted), finish(Ending::Stopped { cause: Cause::Operator })),
             (cancelled(), Some(CancelReason::Deadline), finish(deadline)),

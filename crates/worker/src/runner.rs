@@ -47,29 +47,10 @@ pub struct Run {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEnd {
-    /// With a result.
-    Completed {
-        /// The last message.
-        result: String,
-        /// What its models counted.
-        usage: Usage,
-    },
-    /// Without one.
-    Failed {
-        /// Why.
-        cause: Cause,
-        /// In words.
-        message: String,
-        /// What its models counted.
-        usage: Usage,
-    },
+    /// The agent ran, and ended so.
+    Ended(Outcome),
     /// This worker lacks what the job needs; another may have it.
     Lacks(String),
-    /// It was cancelled; nothing of it runs any more.
-    Cancelled {
-        /// What its models counted.
-        usage: Usage,
-    },
 }
 
 /// Runs attempts.
@@ -134,7 +115,8 @@ impl AgentRunner {
 impl Runner for AgentRunner {
     async fn run(&self, run: Run) -> RunEnd {
         let usage = Usage::default();
-        let rejected = |message: String| RunEnd::Failed { cause: Cause::Rejected, message, usage };
+        let rejected =
+            |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
         let Some(team) = run.team else {
             return rejected("the job's team is not stored any more".to_owned());
         };
@@ -155,7 +137,7 @@ impl Runner for AgentRunner {
             let line =
                 format!("\n[attempt {} goes on from turn {}]\n", run.claimed.attempt, run.finished_turns + 1);
             if run.journal.output(&line).await.is_err() {
-                return RunEnd::Cancelled { usage };
+                return RunEnd::Ended(Outcome::Lost);
             }
         }
         let assignment = Assignment {
@@ -171,16 +153,7 @@ impl Runner for AgentRunner {
             mailbox: run.background,
             environment: Arc::new(environment),
         };
-        end_of(legwork_agent::run(assignment, ports, run.cancel).await)
-    }
-}
-
-fn end_of(outcome: Outcome) -> RunEnd {
-    match outcome {
-        Outcome::Completed { result, usage } => RunEnd::Completed { result, usage },
-        Outcome::Failed { cause, message, usage } => RunEnd::Failed { cause, message, usage },
-        Outcome::Stopped { usage } => RunEnd::Cancelled { usage },
-        Outcome::Lost => RunEnd::Cancelled { usage: Usage::default() },
+        RunEnd::Ended(legwork_agent::run(assignment, ports, run.cancel).await)
     }
 }
 
@@ -195,6 +168,6 @@ impl Runner for NoopRunner {
     }
 
     async fn run(&self, _run: Run) -> RunEnd {
-        RunEnd::Completed { result: String::new(), usage: Usage::default() }
+        RunEnd::Ended(Outcome::Completed { result: String::new(), usage: Usage::default() })
     }
 }

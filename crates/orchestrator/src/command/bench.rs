@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use legwork_agent::Outcome;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
@@ -171,7 +172,7 @@ impl Runner for Stopwatch {
         let now = Instant::now();
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(run.claimed.lease.id, now);
         self.rings.notify_one();
-        RunEnd::Completed { result: String::new(), usage: Usage::default() }
+        RunEnd::Ended(Outcome::Completed { result: String::new(), usage: Usage::default() })
     }
 }
 
