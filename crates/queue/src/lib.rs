@@ -8,7 +8,7 @@
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only speller of key names.
 //! - [`settings`]: fleet-wide settings, agreed on through the namespace's meta key.
-//! - [`bench`]: what a measurement asks of the server.
+//! - [`mod@bench`]: what a measurement asks of the server.
 //! - [`embedded`]: the private server that serves where no Redis is named.
 //! - `lua/`: one file for each atomic step.
 
