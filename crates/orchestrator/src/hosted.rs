@@ -18,13 +18,13 @@ use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::team::Agent;
 use legwork_common::team::Team;
-use legwork_process::health::Readiness;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Watch as _;
 use legwork_worker::Ending;
+use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
 use legwork_worker::place::embedded_config;
@@ -90,7 +90,7 @@ impl HostedWorker {
             work_dir: WorkDir::Dispatchers,
             needs_keys: host.needs_keys,
         };
-        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Readiness::default())?;
+        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
         let drain = CancellationToken::new();
         let hand_over = CancellationToken::new();
         let ending =
@@ -166,6 +166,29 @@ pub async fn serve_in_background(
     }
     Err(Failure::usage("the background worker does not serve")
         .with_hint(format!("its log is {}", log.display())))
+}
+
+/// Says which queues no worker serves: their jobs wait.
+///
+/// # Errors
+///
+/// [`Failure`] when the queue cannot be asked.
+pub async fn hint_unserved(
+    context: &Context,
+    connection: &Connection,
+    queues: &[String],
+) -> Result<(), Failure> {
+    let workers = connection.queue().workers().await?;
+    let mut unserved: Vec<&String> =
+        queues.iter().filter(|queue| !workers.iter().any(|worker| worker.lanes.contains(queue))).collect();
+    unserved.sort_unstable();
+    unserved.dedup();
+    for queue in unserved {
+        context.output.note(&format!(
+            "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
+        ));
+    }
+    Ok(())
 }
 
 async fn is_served(connection: &Connection, lane: &String) -> Result<bool, Failure> {

@@ -79,7 +79,16 @@ pub struct Worker {
     queue: Queue,
     hints: Hints,
     runner: Arc<dyn Runner>,
-    readiness: Readiness,
+    vitals: Vitals,
+}
+
+/// What a worker shows of itself. The default is shown to nobody.
+#[derive(Debug, Clone, Default)]
+pub struct Vitals {
+    /// Whether it can do its work.
+    pub readiness: Readiness,
+    /// How full it is.
+    pub load: Load,
 }
 
 impl Worker {
@@ -92,10 +101,10 @@ impl Worker {
         settings: WorkerSettings,
         queue: Queue,
         runner: Arc<dyn Runner>,
-        readiness: Readiness,
+        vitals: Vitals,
     ) -> Result<Self, QueueError> {
         let hints = Hints::new(queue.target())?;
-        Ok(Self { settings, queue, hints, runner, readiness })
+        Ok(Self { settings, queue, hints, runner, vitals })
     }
 
     /// Serves until it is told to end and all it held is ended or handed back. Dropped in the middle, its
@@ -104,10 +113,10 @@ impl Worker {
         let (events, events_rx) = mpsc::channel(EVENTS);
         let parts = self.start(tasks, events);
         tracing::info!(worker = %self.settings.id, slots = self.settings.slots, "worker serves");
-        self.readiness.set(true);
+        self.vitals.readiness.set(true);
         let queue = self.queue.clone();
         let worker = self.settings.id.clone();
-        let readiness = self.readiness.clone();
+        let readiness = self.vitals.readiness.clone();
         Loop::new(self.settings, parts, tasks.clone()).run(events_rx, &ending).await;
         readiness.set(false);
         if let Err(error) = queue.goodbye(&worker).await {
@@ -125,7 +134,7 @@ impl Worker {
         let held = Held::default();
         let clock = LeaseClock::new(self.queue.settings().lease);
         let ledger = Ledger::new(Arc::new(self.queue.clone()));
-        let load = Arc::new(Load::default());
+        let load = self.vitals.load.clone();
         let nudge = Arc::new(Notify::new());
         let free = Arc::new(AtomicU32::new(settings.slots));
         let asked = Arc::new(Notify::new());
@@ -136,7 +145,8 @@ impl Worker {
             host: settings.host.clone(),
             lanes: settings.lanes.clone(),
             slots: settings.slots,
-            load: Arc::clone(&load),
+            load: load.clone(),
+            readiness: self.vitals.readiness.clone(),
             held: held.clone(),
             clock: clock.clone(),
             nudge: Arc::clone(&nudge),
@@ -185,7 +195,7 @@ struct Parts {
     reports: mpsc::Receiver<ClaimReport>,
     free: Arc<AtomicU32>,
     asked: Arc<Notify>,
-    load: Arc<Load>,
+    load: Load,
     stop_claiming: CancellationToken,
     write_over: CancellationToken,
 }
@@ -251,8 +261,8 @@ impl Loop {
         let actions = self.supervisor.handle(event);
         // Before anybody acts on it: a claimer that waits reads it.
         self.parts.free.store(self.supervisor.free(), Ordering::SeqCst);
-        self.parts.load.used.store(self.supervisor.used(), Ordering::SeqCst);
-        self.parts.load.jobs.store(self.supervisor.jobs(), Ordering::SeqCst);
+        self.parts.load.used.set(u64::from(self.supervisor.used()));
+        self.parts.load.jobs.set(u64::from(self.supervisor.jobs()));
         for action in actions {
             self.act(action);
         }

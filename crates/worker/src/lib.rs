@@ -27,5 +27,6 @@ pub mod runner;
 pub mod supervisor;
 
 pub use driver::Ending;
+pub use driver::Vitals;
 pub use driver::Worker;
 pub use driver::WorkerSettings;

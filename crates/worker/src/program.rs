@@ -23,12 +23,14 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Ending;
+use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
 use crate::options::WorkerOptions;
 use crate::place;
 use crate::place::Arrival;
 use crate::place::Place;
+use crate::renewal::Load;
 use crate::runner::AgentRunner;
 use crate::runner::WorkDir;
 
@@ -82,10 +84,11 @@ pub async fn serve(
 ) -> Result<(), Box<dyn Coded>> {
     let tasks = Tasks::new();
     let shutdown = Shutdown::listen(&tasks).map_err(|error| boxed(StartError::from(error)))?;
-    let readiness = Readiness::default();
+    let gauges = Gauges::default();
+    let vitals = Vitals { readiness: Readiness::default(), load: Load::shown_in(&gauges) };
     if let Some(address) = options.health {
         let listener = HealthListener::bind(address).await.map_err(boxed)?;
-        listener.serve(&tasks, readiness.clone(), Gauges::default());
+        listener.serve(&tasks, vitals.readiness.clone(), gauges);
     }
 
     let mut place = Place::find(&options.common, &variables).await.map_err(boxed)?;
@@ -104,7 +107,7 @@ pub async fn serve(
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
     let settings = settings(&options, &variables);
     let runner = Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() });
-    let worker = Worker::new(settings, queue.clone(), runner, readiness).map_err(boxed)?;
+    let worker = Worker::new(settings, queue.clone(), runner, vitals).map_err(boxed)?;
     let ending = Ending {
         drain: shutdown.drain.clone(),
         now: shutdown.now.clone(),

@@ -1,11 +1,12 @@
 //! Keeps the leases, hears of stops, and ends what may not act any more.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_common::id::WorkerId;
+use legwork_process::health::Gauge;
+use legwork_process::health::Gauges;
+use legwork_process::health::Readiness;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::port::Heartbeat;
@@ -21,13 +22,24 @@ use crate::cancel::CancelReason;
 use crate::held::Held;
 use crate::lease_clock::LeaseClock;
 
-/// How full a worker is, for its heartbeat.
-#[derive(Debug, Default)]
+/// How full a worker is, for its heartbeat and its metrics. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
 pub struct Load {
     /// Jobs that hold a slot.
-    pub used: AtomicU32,
-    /// Jobs that are held.
-    pub jobs: AtomicU32,
+    pub used: Gauge,
+    /// Jobs that are held, waiting ones included.
+    pub jobs: Gauge,
+}
+
+impl Load {
+    /// A load that `/metrics` shows.
+    pub fn shown_in(gauges: &Gauges) -> Self {
+        Self {
+            used: gauges.register("legwork_worker_used_slots", "Jobs that hold a slot of this worker."),
+            jobs: gauges
+                .register("legwork_worker_held_jobs", "Jobs that this worker holds, waiting ones included."),
+        }
+    }
 }
 
 /// What renews the leases of one worker.
@@ -44,7 +56,9 @@ pub struct Renewer {
     /// Its slots.
     pub slots: u32,
     /// How full it is.
-    pub load: Arc<Load>,
+    pub load: Load,
+    /// Whether the worker can do its work: Redis answers.
+    pub readiness: Readiness,
     /// What it holds.
     pub held: Held,
     /// How long its leases hold.
@@ -65,7 +79,9 @@ impl Renewer {
                 _ = tick.tick() => false,
                 () = self.nudge.notified() => true,
             };
-            if let Err(error) = self.renew().await {
+            let renewed = self.renew().await;
+            self.readiness.set(renewed.is_ok() && !self.draining.is_cancelled());
+            if let Err(error) = renewed {
                 tracing::warn!(%error, "could not renew the leases");
             }
             if !nudged && let Err(error) = self.beat().await {
@@ -113,10 +129,14 @@ impl Renewer {
             host: self.host.clone(),
             lanes: self.lanes.clone(),
             slots: self.slots,
-            used: self.load.used.load(Ordering::SeqCst),
-            jobs: self.load.jobs.load(Ordering::SeqCst),
+            used: count(&self.load.used),
+            jobs: count(&self.load.jobs),
             draining: self.draining.is_cancelled(),
         };
         self.queue.heartbeat(&heartbeat).await
     }
+}
+
+fn count(gauge: &Gauge) -> u32 {
+    u32::try_from(gauge.value()).unwrap_or(u32::MAX)
 }

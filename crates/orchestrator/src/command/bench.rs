@@ -16,7 +16,6 @@ use legwork_common::job::JobSpec;
 use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
-use legwork_process::health::Readiness;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
@@ -31,6 +30,7 @@ use legwork_queue::port::OpenSession;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
 use legwork_worker::Ending;
+use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
 use legwork_worker::runner::Run;
@@ -250,7 +250,7 @@ impl Bench {
             until_idle: false,
         };
         let runner = Arc::clone(&self.stopwatch);
-        let worker = Worker::new(settings, self.queue.clone(), runner, Readiness::default())?;
+        let worker = Worker::new(settings, self.queue.clone(), runner, Vitals::default())?;
         let drain = CancellationToken::new();
         let ending = Ending {
             drain: drain.clone(),

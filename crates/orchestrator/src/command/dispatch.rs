@@ -91,7 +91,7 @@ async fn store(
     if connection.place.is_embedded() {
         hosted::serve_in_background(context, connection, session, args.script.as_deref()).await?;
     } else {
-        hint_unserved(context, connection, &queues).await?;
+        hosted::hint_unserved(context, connection, &queues).await?;
     }
     let (ids, conflict) = print_ids(context, connection, args, answers).await?;
     if let Some(conflict) = conflict {
@@ -141,21 +141,6 @@ async fn print_ids(
         }
     }
     Ok((ids, conflict))
-}
-
-/// Says which queues no worker serves: their jobs wait.
-async fn hint_unserved(context: &Context, connection: &Connection, queues: &[String]) -> Result<(), Failure> {
-    let workers = connection.queue().workers().await?;
-    let mut unserved: Vec<&String> =
-        queues.iter().filter(|queue| !workers.iter().any(|worker| worker.lanes.contains(queue))).collect();
-    unserved.sort_unstable();
-    unserved.dedup();
-    for queue in unserved {
-        context.output.note(&format!(
-            "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
-        ));
-    }
-    Ok(())
 }
 
 /// Waits for the jobs or shows their output, where that was asked for.

@@ -14,6 +14,7 @@ use legwork_agent::model::ModelPort;
 use legwork_agent::turn::Transcript;
 use legwork_common::error::ExitStatus;
 use legwork_common::job::Cause;
+use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
 use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
@@ -73,6 +74,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let hosted = if embedded {
         Some(HostedWorker::start(&house.tasks, connection.queue(), root.lease.session, house.host())?)
     } else {
+        hosted::hint_unserved(&house.context, &connection, &[DEFAULT_QUEUE.to_owned()]).await?;
         house.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
         None
     };

@@ -4,17 +4,14 @@
 local worker, request, token = ARGV[1], ARGV[2], ARGV[3]
 local free, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIELDS = {
-  'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token',
-  'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10',
-  'excluded1', 'excluded2', 'excluded3', 'excluded4', 'excluded5', 'excluded6', 'excluded7', 'excluded8',
+  'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
+  'lacks',
 }
 
 local function answer(id, job, spec)
-  local depth = 0
-  for i, field in ipairs(ANCESTORS) do if job[field] then depth = i end end
   return {
     id, job.session, job.parent or '', job.attempt, job.queue, job.started, job.ran or '0',
-    job.timeout or '0', job.retries or '0', spec, depth, job.token,
+    job.timeout or '0', job.retries or '0', spec, job.depth or '0', job.token,
   }
 end
 
@@ -28,10 +25,14 @@ if last[1] == request then
   return batch
 end
 
-local function excluded(job)
-  for i = 1, 8 do
-    if not job['excluded' .. i] then return false end
-    if job['excluded' .. i] == worker then return true end
+-- Whether this worker gave the job back for lacking something.
+local EXCLUDED = {
+  'excluded1', 'excluded2', 'excluded3', 'excluded4', 'excluded5', 'excluded6', 'excluded7', 'excluded8',
+}
+local function excluded(id, job)
+  if not job.lacks then return false end
+  for _, name in ipairs(redis.call('HMGET', job_key(id), unpack(EXCLUDED))) do
+    if name == worker then return true end
   end
   return false
 end
@@ -50,7 +51,7 @@ for lane = 6, #ARGV do
       local job = read(job_key(id), FIELDS)
       if job.state ~= 'queued' or job.entry ~= entry[1] then
         consumed[#consumed + 1] = entry[1]
-      elseif not excluded(job) and not stop_root(id, job) then
+      elseif not excluded(id, job) and not stop_root(id, job.session) then
         consumed[#consumed + 1] = entry[1]
         ids[#ids + 1] = id
         jobs[#jobs + 1] = job

@@ -9,19 +9,18 @@ local FIRST, STRIDE = 5, 11
 local session = read(session_key(sid), { 'cap', 'closed', 'lane', 'owner' })
 if not session.cap then return { 'missing' } end
 if session.closed then return { 'closed' } end
-local above = { session = sid }
-local depth = 0
+local ancestors = {}
 if dispatcher ~= '' then
-  above = read(job_key(dispatcher), ENDING)
+  local above = read(job_key(dispatcher), { 'state', 'token' })
   if above.token ~= token or (above.state ~= 'running' and above.state ~= 'waiting') then
     if above.token == token and above.state == 'stopping' then return { 'stopping' } end
     return { 'stale' }
   end
-  for i, field in ipairs(ANCESTORS) do if above[field] then depth = i end end
-  depth = depth + 1
-  if depth >= 10 then return { 'deep' } end
+  ancestors = ancestors_of(dispatcher)
+  table.insert(ancestors, 1, dispatcher)
+  if #ancestors >= 10 then return { 'deep' } end
 end
-if stop_root(dispatcher ~= '' and dispatcher or nil, above) then return { 'stopping' } end
+if stop_root(dispatcher ~= '' and dispatcher or nil, sid) then return { 'stopping' } end
 if redis.call('HEXISTS', team_key(team), 'json') == 0 then return { 'team' } end
 
 local count = (#ARGV - FIRST + 1) / STRIDE
@@ -54,8 +53,8 @@ for n = 0, count - 1 do
     if once ~= '' then put('once', once) end
     if dispatcher ~= '' then
       put('parent', dispatcher)
-      put('a1', dispatcher)
-      for i = 1, depth - 1 do put(ANCESTORS[i + 1], above[ANCESTORS[i]]) end
+      put('depth', #ancestors)
+      for i, ancestor in ipairs(ancestors) do put(ANCESTORS[i], ancestor) end
     end
     if delay > 0 then
       redis.call('ZADD', SCHEDULED, now + delay, id)

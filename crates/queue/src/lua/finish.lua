@@ -1,8 +1,8 @@
 -- Ends attempts, under their tokens only. The worker has flushed what they wrote.
 -- KEYS: tag. ARGV: for each attempt: id, token, outcome (completed|failed|stopped), cause, text, output bytes,
--- input tokens, cached tokens, output tokens, turns, delay of a retry in ms.
+-- input tokens, cached tokens, output tokens, turns, delay of a retry in ms, raw id.
 -- Replies: for each: the state that the job has now, 'lost', or 'failed+tree' where a tree must be swept.
-local STRIDE = 11
+local STRIDE = 12
 local replies = {}
 for n = 0, #ARGV / STRIDE - 1 do
   local at = 1 + n * STRIDE
@@ -18,7 +18,7 @@ for n = 0, #ARGV / STRIDE - 1 do
       'output_bytes', ARGV[at + 5], 'input_tokens', ARGV[at + 6], 'cached_tokens', ARGV[at + 7],
       'output_tokens', ARGV[at + 8], 'turns', ARGV[at + 9],
     }
-    local root = stop_root(id, job)
+    local root = stop_root(id, job.session)
     local retries = 0
     if outcome == 'failed' and state ~= 'stopping' and not root then
       retries = tonumber(redis.call('HGET', job_key(id), 'retries') or '0')
@@ -34,7 +34,7 @@ for n = 0, #ARGV / STRIDE - 1 do
       redis.call('ZADD', SCHEDULED, now + tonumber(ARGV[at + 10]), id)
       replies[n + 1] = 'scheduled'
     else
-      local ending = { state = outcome, cause = ARGV[at + 3] ~= '' and ARGV[at + 3] or nil, text = ARGV[at + 4] }
+      local ending = { state = outcome, cause = ARGV[at + 3] ~= '' and ARGV[at + 3] or nil, text = ARGV[at + 4], raw = ARGV[at + 11] }
       if state == 'stopping' or root then
         ending.state = 'stopped'
         ending.cause = root and redis.call('HGET', stop_key(root), 'why') or ending.cause or 'operator'

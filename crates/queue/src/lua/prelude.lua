@@ -26,14 +26,24 @@ local function any_stop()
   return marks
 end
 
--- The root of the stop mark that covers a job, or nil. `job` has session and a1..a10.
-local function stop_root(id, job)
+-- The jobs above a job, the nearest first. Read only where they are needed: mostly nothing is stopped.
+local function ancestors_of(id)
+  local above = {}
+  for _, ancestor in ipairs(redis.call('HMGET', job_key(id), unpack(ANCESTORS))) do
+    if not ancestor then break end
+    above[#above + 1] = ancestor
+  end
+  return above
+end
+
+-- The root of the stop mark that covers a job (or with id nil the root of a session), or nil.
+local function stop_root(id, session)
   if not any_stop() then return nil end
-  if redis.call('EXISTS', stop_key(job.session)) == 1 then return job.session end
-  if id and redis.call('EXISTS', stop_key(id)) == 1 then return id end
-  for _, field in ipairs(ANCESTORS) do
-    if not job[field] then return nil end
-    if redis.call('EXISTS', stop_key(job[field])) == 1 then return job[field] end
+  if redis.call('EXISTS', stop_key(session)) == 1 then return session end
+  if not id then return nil end
+  if redis.call('EXISTS', stop_key(id)) == 1 then return id end
+  for _, ancestor in ipairs(ancestors_of(id)) do
+    if redis.call('EXISTS', stop_key(ancestor)) == 1 then return ancestor end
   end
   return nil
 end
@@ -128,13 +138,10 @@ local function settle()
 end
 
 -- What end_job and its callers need of a record.
-local ENDING = {
-  'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched',
-  'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10',
-}
+local ENDING = { 'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched' }
 
 -- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `ending` has state, cause,
--- text, and fields (a flat list for HSET). Answers whether the job left a tree that must be swept.
+-- text, fields (a flat list for HSET), the root of the stop mark, and the raw id where it is known. Answers whether the job left a tree that must be swept.
 local function end_job(id, job, ending)
   local fields = { 'state', ending.state, 'finished', now }
   if ending.cause then
@@ -169,7 +176,7 @@ local function end_job(id, job, ending)
     redis.call('XADD', mailbox_key(dispatcher), '*', 'ended', id)
   end
 
-  local bytes = raw(id)
+  local bytes = ending.raw or raw(id)
   redis.call('ZADD', INDEX_ENDED, now, bytes)
   -- By creation like the index of all, so that one cursor serves both.
   if ending.state ~= 'completed' then

@@ -12,7 +12,7 @@ for at = 2, #ARGV, 4 do
     replies[#replies + 1] = 'gone'
   else
     local fields = { 'output_bytes', ARGV[at + 2] }
-    local root = stop_root(id, job)
+    local root = stop_root(id, job.session)
     if books.was == 'stopping' or root then
       local why = root and redis.call('HGET', stop_key(root), 'why') or 'operator'
       end_job(id, job, { state = 'stopped', cause = why, fields = fields, root = root })

@@ -6,7 +6,7 @@ local job = read(job_key(id), ENDING)
 if job.token ~= token then return { 'lost' } end
 if job.state ~= 'running' and job.state ~= 'waiting' and job.state ~= 'stopping' then return { job.state } end
 local fields = { 'output_bytes', ARGV[6] }
-local root = stop_root(id, job)
+local root = stop_root(id, job.session)
 if job.state == 'stopping' or root then
   local why = root and redis.call('HGET', stop_key(root), 'why') or 'operator'
   end_job(id, job, { state = 'stopped', cause = why, fields = fields, root = root })

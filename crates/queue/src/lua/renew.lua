@@ -3,10 +3,7 @@
 -- KEYS: tag. ARGV: lease in ms, number of jobs, then id and token of each, then session and owner of each.
 -- Replies: {now, answer of each job..., answer of each session...}: kept | mail | stop | lost.
 local lease, count = tonumber(ARGV[1]), tonumber(ARGV[2])
-local FIELDS = {
-  'state', 'token', 'session', 'dispatched', 'mail',
-  'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10',
-}
+local FIELDS = { 'state', 'token', 'session', 'dispatched', 'mail' }
 local replies, leases = { now }, {}
 for n = 0, count - 1 do
   local id = ARGV[3 + 2 * n]
@@ -18,7 +15,7 @@ for n = 0, count - 1 do
   else
     leases[#leases + 1] = now + lease
     leases[#leases + 1] = id
-    if job.state == 'stopping' or stop_root(id, job) then
+    if job.state == 'stopping' or stop_root(id, job.session) then
       replies[#replies + 1] = 'stop'
     elseif (job.dispatched or job.mail) and redis.call('EXISTS', mailbox_key(id)) == 1 then
       replies[#replies + 1] = 'mail'

@@ -341,6 +341,7 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(finish.usage.output_tokens);
     call.push(finish.usage.turns);
     call.push(finish.retry_delay.as_millis());
+    call.push_bytes(finish.lease.id.as_bytes());
 }
 
 fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
