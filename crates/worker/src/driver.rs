@@ -135,11 +135,10 @@ impl Worker {
         let clock = LeaseClock::new(self.queue.settings().lease);
         let ledger = Ledger::new(Arc::new(self.queue.clone()));
         let load = self.vitals.load.clone();
-        let nudge = Arc::new(Notify::new());
         let free = Arc::new(AtomicU32::new(settings.slots));
         let asked = Arc::new(Notify::new());
 
-        let renewer = Arc::new(Renewer {
+        let renewer = Renewer {
             queue: self.queue.clone(),
             worker: settings.id.clone(),
             host: settings.host.clone(),
@@ -149,15 +148,11 @@ impl Worker {
             readiness: self.vitals.readiness.clone(),
             held: held.clone(),
             clock: clock.clone(),
-            nudge: Arc::clone(&nudge),
+            nudge: Arc::new(Notify::new()),
             draining: draining.clone(),
-        });
+        };
+        self.keep_watch(tasks, renewer, &write_over);
         let over = write_over.clone();
-        tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
-        tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
-        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
-        let stops = hear_stops(self.queue.clone(), self.hints.clone(), nudge);
-        tasks.spawn(TaskKind::Hints, until(over.clone(), stops));
         let writer = ledger.clone();
         tasks.spawn(TaskKind::Output, async move { writer.write(over).await });
 
@@ -186,6 +181,16 @@ impl Worker {
             output_cap: self.queue.settings().output_cap,
         };
         Parts { bench, reports: reports_rx, free, asked, load, stop_claiming, write_over }
+    }
+
+    /// Keeps the leases, hears of stops and looks for the dead, until `over`.
+    fn keep_watch(&self, tasks: &Tasks, renewer: Renewer, over: &CancellationToken) {
+        let stops = hear_stops(self.queue.clone(), self.hints.clone(), Arc::clone(&renewer.nudge));
+        let renewer = Arc::new(renewer);
+        tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
+        tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
+        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
+        tasks.spawn(TaskKind::Hints, until(over.clone(), stops));
     }
 }
 
