@@ -154,6 +154,22 @@ fn every_environment_variable_is_documented() {
     hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
 }
 
+/// Names of metrics: the literals that begin like one.
+fn metrics(source: &Source) -> BTreeSet<String> {
+    let test_lines = source.test_lines();
+    let found = strings(source.tokens()).into_iter().filter(|(_, line)| !test_lines.contains(line));
+    found.map(|(text, _)| text).filter(|text| text.starts_with("legwork_worker_")).collect()
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let packages = packages();
+    let all: BTreeSet<String> =
+        packages.iter().flat_map(|package| package.own_sources()).flat_map(metrics).collect();
+    assert!(all.contains("legwork_worker_used_slots"), "metrics are not found where they were: {all:?}");
+    hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
+}
+
 /// Links of a document that lead to files: `[text](path)`, without what follows a `#`.
 fn links(document: &str) -> Vec<&str> {
     let targets = document.split("](").skip(1).filter_map(|rest| rest.split(')').next());
