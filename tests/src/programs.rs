@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use legwork_common::variables;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
@@ -57,10 +58,10 @@ impl House {
     /// A house on this Redis, with short leases.
     pub fn on(redis_url: &str) -> Self {
         let mut house = Self::embedded();
-        house.set("LEGWORK_REDIS_URL", redis_url);
-        house.set("LEGWORK_LEASE", "2s");
+        house.set(variables::REDIS_URL, redis_url);
+        house.set(variables::LEASE, "2s");
         let work_dir = house.path("work").display().to_string();
-        house.set("LEGWORK_WORK_DIR", &work_dir);
+        house.set(variables::WORK_DIR, &work_dir);
         house
     }
 
@@ -68,10 +69,11 @@ impl House {
     pub fn embedded() -> Self {
         let folder = TempDir::new().unwrap();
         let mut environment = BTreeMap::new();
-        for name in ["PATH", "HOME"] {
+        for name in [variables::PATH, variables::HOME] {
             environment.insert(name.to_owned(), std::env::var_os(name).unwrap().into_string().unwrap());
         }
-        environment.insert("LEGWORK_STATE_DIR".to_owned(), folder.path().join("state").display().to_string());
+        environment
+            .insert(variables::STATE_DIR.to_owned(), folder.path().join("state").display().to_string());
         Self { folder, environment }
     }
 
@@ -167,7 +169,7 @@ impl House {
 impl Drop for House {
     fn drop(&mut self) {
         // An embedded server outlives its users by design; a test's must not.
-        if !self.environment.contains_key("LEGWORK_REDIS_URL") {
+        if !self.environment.contains_key(variables::REDIS_URL) {
             self.legwork(["local", "stop"]);
         }
     }

@@ -41,6 +41,8 @@ use crate::supervisor::WorkerEvent;
 
 /// Events that may wait for the loop; senders wait beyond it.
 const EVENTS: usize = 256;
+/// Claims that may wait for the loop.
+const REPORTS: usize = 4;
 /// How often the dead are looked for, before jitter.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -127,82 +129,83 @@ impl Worker {
 
     /// Starts what runs beside the loop.
     fn start(&self, tasks: &Tasks, events: mpsc::Sender<WorkerEvent>) -> Parts {
-        let settings = &self.settings;
-        let stop_claiming = CancellationToken::new();
-        let write_over = CancellationToken::new();
-        let draining = CancellationToken::new();
-        let held = Held::default();
-        let clock = LeaseClock::new(self.queue.settings().lease);
-        let ledger = Ledger::new(Arc::new(self.queue.clone()));
-        let load = self.vitals.load.clone();
-        let free = Arc::new(AtomicU32::new(settings.slots));
-        let asked = Arc::new(Notify::new());
-
-        let renewer = Renewer {
-            queue: self.queue.clone(),
-            worker: settings.id.clone(),
-            host: settings.host.clone(),
-            lanes: settings.lanes.clone(),
-            slots: settings.slots,
-            load: load.clone(),
-            readiness: self.vitals.readiness.clone(),
-            held: held.clone(),
-            clock: clock.clone(),
-            nudge: Arc::new(Notify::new()),
-            draining: draining.clone(),
-        };
-        self.keep_watch(tasks, renewer, &write_over);
-        let over = write_over.clone();
-        let writer = ledger.clone();
-        tasks.spawn(TaskKind::Output, async move { writer.write(over).await });
-
-        let claimer = Claimer {
-            queue: self.queue.clone(),
-            worker: settings.id.clone(),
-            lanes: settings.lanes.clone(),
-            free: Arc::clone(&free),
-            asked: Arc::clone(&asked),
-            until_idle: settings.until_idle,
-        };
-        let (reports, reports_rx) = mpsc::channel(4);
-        tasks.spawn(TaskKind::Claims, claimer.run(reports, stop_claiming.clone()));
-
+        let over = CancellationToken::new();
         let work: Arc<dyn Work> = Arc::new(self.queue.clone());
         let bench = Bench {
-            worker: settings.id.clone(),
-            work,
+            worker: self.settings.id.clone(),
             observer: Observer::new(self.queue.clone(), self.hints.clone()),
             runner: Arc::clone(&self.runner),
-            ledger,
-            held,
-            clock,
-            draining,
+            ledger: Ledger::new(Arc::clone(&work)),
+            held: Held::default(),
+            clock: LeaseClock::new(self.queue.settings().lease),
+            draining: CancellationToken::new(),
             events,
             output_cap: self.queue.settings().output_cap,
+            work,
         };
-        Parts { bench, reports: reports_rx, free, asked, load, stop_claiming, write_over }
+        self.start_renewal(tasks, &bench, &over);
+        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
+        let (writer, written) = (bench.ledger.clone(), over.clone());
+        tasks.spawn(TaskKind::Output, async move { writer.write(written).await });
+        let claims = self.start_claims(tasks);
+        Parts { bench, claims, load: self.vitals.load.clone(), over }
     }
 
-    /// Keeps the leases, hears of stops and looks for the dead, until `over`.
-    fn keep_watch(&self, tasks: &Tasks, renewer: Renewer, over: &CancellationToken) {
-        let stops = hear_stops(self.queue.clone(), self.hints.clone(), Arc::clone(&renewer.nudge));
-        let renewer = Arc::new(renewer);
+    /// Starts what keeps the leases and hears of stops.
+    fn start_renewal(&self, tasks: &Tasks, bench: &Bench, over: &CancellationToken) {
+        let nudge = Arc::new(Notify::new());
+        let renewer = Arc::new(Renewer {
+            queue: self.queue.clone(),
+            worker: self.settings.id.clone(),
+            host: self.settings.host.clone(),
+            lanes: self.settings.lanes.clone(),
+            slots: self.settings.slots,
+            load: self.vitals.load.clone(),
+            readiness: self.vitals.readiness.clone(),
+            held: bench.held.clone(),
+            clock: bench.clock.clone(),
+            nudge: Arc::clone(&nudge),
+            draining: bench.draining.clone(),
+        });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
-        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
-        tasks.spawn(TaskKind::Hints, until(over.clone(), stops));
+        let hears = hear_stops(self.queue.clone(), self.hints.clone(), nudge);
+        tasks.spawn(TaskKind::Hints, until(over.clone(), hears));
     }
+
+    /// Starts the claimer.
+    fn start_claims(&self, tasks: &Tasks) -> Claims {
+        let (free, asked) = (Arc::new(AtomicU32::new(self.settings.slots)), Arc::new(Notify::new()));
+        let claimer = Claimer {
+            queue: self.queue.clone(),
+            worker: self.settings.id.clone(),
+            lanes: self.settings.lanes.clone(),
+            free: Arc::clone(&free),
+            asked: Arc::clone(&asked),
+            until_idle: self.settings.until_idle,
+        };
+        let stop = CancellationToken::new();
+        let (sender, reports) = mpsc::channel(REPORTS);
+        tasks.spawn(TaskKind::Claims, claimer.run(sender, stop.clone()));
+        Claims { reports, free, asked, stop }
+    }
+}
+
+/// What the loop holds of the claimer.
+struct Claims {
+    reports: mpsc::Receiver<ClaimReport>,
+    free: Arc<AtomicU32>,
+    asked: Arc<Notify>,
+    stop: CancellationToken,
 }
 
 /// What the loop holds of the tasks beside it.
 struct Parts {
     bench: Bench,
-    reports: mpsc::Receiver<ClaimReport>,
-    free: Arc<AtomicU32>,
-    asked: Arc<Notify>,
+    claims: Claims,
     load: Load,
-    stop_claiming: CancellationToken,
-    write_over: CancellationToken,
+    /// Ends what runs beside the loop.
+    over: CancellationToken,
 }
 
 /// The loop: select, decide, act.
@@ -229,7 +232,7 @@ impl Loop {
         while !self.over {
             let drain_time_up = sleep_until(drain_ends);
             let event = tokio::select! {
-                Some(report) = self.parts.reports.recv() => self.read(report),
+                Some(report) = self.parts.claims.reports.recv() => self.read(report),
                 Some(event) = events.recv() => event,
                 () = ending.drain.cancelled(), if !drain_asked => {
                     drain_asked = true;
@@ -245,8 +248,8 @@ impl Loop {
             };
             self.take(event);
         }
-        self.parts.stop_claiming.cancel();
-        self.parts.write_over.cancel();
+        self.parts.claims.stop.cancel();
+        self.parts.over.cancel();
     }
 
     /// Keeps what was claimed and turns the report into an event.
@@ -265,7 +268,7 @@ impl Loop {
         tracing::trace!(?event);
         let actions = self.supervisor.handle(event);
         // Before anybody acts on it: a claimer that waits reads it.
-        self.parts.free.store(self.supervisor.free(), Ordering::SeqCst);
+        self.parts.claims.free.store(self.supervisor.free(), Ordering::SeqCst);
         self.parts.load.used.set(u64::from(self.supervisor.used()));
         self.parts.load.jobs.set(u64::from(self.supervisor.jobs()));
         for action in actions {
@@ -275,7 +278,7 @@ impl Loop {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Claim(_) => self.parts.asked.notify_one(),
+            Action::Claim(_) => self.parts.claims.asked.notify_one(),
             Action::Launch(job) => {
                 if let Some((claimed, begun)) = self.arrived.remove(&job) {
                     self.launch(claimed, begun);
@@ -285,7 +288,7 @@ impl Loop {
             Action::HandBack(job) => self.parts.bench.held.cancel_job(job, CancelReason::HandBack),
             Action::StopClaiming => {
                 self.parts.bench.draining.cancel();
-                self.parts.stop_claiming.cancel();
+                self.parts.claims.stop.cancel();
             }
             Action::Exit => self.over = true,
         }

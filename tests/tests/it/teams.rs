@@ -1,5 +1,6 @@
 //! The agent files and scripts that several tests use.
 
+use legwork_common::variables;
 use legwork_tests::programs::House;
 use serde_json::Value;
 use serde_json::json;
@@ -39,7 +40,7 @@ impl Team {
     pub(crate) fn in_house(house: &mut House, agents: &Value) -> Self {
         let file = house.file("team.yaml", TEAM);
         let script = house.file("script.json", json!({"agents": agents}).to_string());
-        house.set("LEGWORK_SCRIPT", &script);
+        house.set(variables::SCRIPT, &script);
         Self { file }
     }
 }
