@@ -48,7 +48,17 @@ impl Redis {
 
     /// Kills it with -9 and starts it again on its data.
     pub fn crash_and_restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// Kills it with -9.
+    pub fn stop(&mut self) {
         self.end();
+    }
+
+    /// Starts it again on its data.
+    pub fn start_again(&mut self) {
         self.child = spawn(&self.folder, self.port, self.password.as_deref());
     }
 

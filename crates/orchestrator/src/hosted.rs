@@ -69,12 +69,18 @@ pub struct HostedWorker {
 }
 
 impl HostedWorker {
-    /// Starts it.
+    /// Starts it; `now` ends it at once.
     ///
     /// # Errors
     ///
     /// [`Failure`] when its connections cannot be prepared.
-    pub fn start(tasks: &Tasks, queue: &Queue, session: SessionId, host: Host) -> Result<Self, Failure> {
+    pub fn start(
+        tasks: &Tasks,
+        queue: &Queue,
+        session: SessionId,
+        host: Host,
+        now: CancellationToken,
+    ) -> Result<Self, Failure> {
         let name = host_name(&host.variables);
         let settings = WorkerSettings {
             id: WorkerId::random_on(&name),
@@ -93,8 +99,7 @@ impl HostedWorker {
         let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
         let drain = CancellationToken::new();
         let hand_over = CancellationToken::new();
-        let ending =
-            Ending { drain: drain.clone(), now: CancellationToken::new(), hand_over: hand_over.clone() };
+        let ending = Ending { drain: drain.clone(), now, hand_over: hand_over.clone() };
         let list = tasks.clone();
         let serving =
             tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, ending)).await });

@@ -142,6 +142,17 @@ pub struct RootService {
     waits: bool,
 }
 
+impl RootService {
+    /// Whether no job that the root dispatched is live.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when the queue cannot be asked.
+    pub async fn is_settled(&self) -> Result<bool, ServiceError> {
+        self.inner.is_settled().await
+    }
+}
+
 #[async_trait]
 impl BackgroundAgents for RootService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {

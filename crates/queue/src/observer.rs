@@ -6,7 +6,6 @@ use std::time::Duration;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
-use legwork_common::lifecycle::State;
 use legwork_common::service::JobView;
 use legwork_common::service::ServiceError;
 use legwork_common::service::VIEW_BYTES;
@@ -26,6 +25,9 @@ use crate::queue::Queue;
 
 /// The longest that a lost hint delays a waiter.
 pub const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a hint waits for others, where several jobs are awaited.
+const GATHER_FOR: Duration = Duration::from_millis(20);
 
 /// A queue and its hints.
 #[derive(Debug, Clone)]
@@ -74,20 +76,24 @@ impl Observer {
     ) -> Result<Vec<WaitItem>, ServiceError> {
         let known: Vec<JobId> = ids.iter().filter_map(|(_, id)| *id).collect();
         let mut listeners = self.listen(&known).await?;
+        let mut live = known.clone();
         loop {
-            let states = self.states(&known).await?;
-            let ended = states.iter().filter(|state| state.is_none_or(State::is_terminal)).count();
+            let states = self.queue.states(&live).await?;
+            let mut states = states.into_iter();
+            live.retain(|_| states.next().flatten().is_some_and(|state| !state.is_terminal()));
             let over = match mode {
-                WaitMode::All => ended == states.len(),
-                WaitMode::Any => ended > 0 || states.is_empty(),
+                WaitMode::All => live.is_empty(),
+                WaitMode::Any => live.len() < known.len() || known.is_empty(),
             };
             if over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
             }
             let look = Instant::now() + LOOK_EVERY;
             let until = deadline.map_or(look, |deadline| deadline.min(look));
-            // Either way the next thing to do is to look.
-            let _hint = tokio::time::timeout_at(until, any_hint(&mut listeners)).await;
+            // Either way the next thing to do is to look. Ends come in bursts, so a hint gathers others.
+            if tokio::time::timeout_at(until, any_hint(&mut listeners)).await.is_ok() && live.len() > 1 {
+                tokio::time::sleep(GATHER_FOR).await;
+            }
         }
         let mut items = Vec::with_capacity(ids.len());
         for (text, id) in ids {
@@ -109,12 +115,6 @@ impl Observer {
     /// [`QueueError`] when Redis cannot be asked; the stop may or may not have been marked.
     pub async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
         self.queue.stop(root, asker, why).await
-    }
-
-    /// The states of jobs; `None` for those that do not exist.
-    async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError> {
-        let jobs = self.queue.jobs(ids).await?;
-        Ok(jobs.into_iter().map(|job| job.map(|job| job.status)).collect())
     }
 
     /// Listens for ends in the sessions of these jobs.

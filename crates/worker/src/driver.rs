@@ -244,7 +244,11 @@ impl Loop {
                     drain_ends = None;
                     WorkerEvent::DrainTimeUp
                 }
-                () = ending.now.cancelled() => break,
+                () = ending.now.cancelled() => {
+                    // Nothing is waited for, but no command of a job may be left behind.
+                    self.parts.bench.held.cancel_all(CancelReason::HandBack);
+                    break;
+                }
             };
             self.take(event);
         }

@@ -19,6 +19,7 @@ use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::User;
 use legwork_queue::port::Lane;
+use legwork_queue::port::Watch as _;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -32,10 +33,13 @@ use crate::place::Arrival;
 use crate::place::Place;
 use crate::renewal::Load;
 use crate::runner::AgentRunner;
+use crate::runner::Runner;
 use crate::runner::WorkDir;
 
 /// How long the tasks beside the loop may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+/// The same after a second signal: long enough to end the commands of jobs.
+const HASTY_GRACE: Duration = Duration::from_secs(1);
 
 /// Why the program could not start.
 #[derive(Debug, Error)]
@@ -106,20 +110,29 @@ pub async fn serve(
     let environment = Environment::new(variables.clone(), here);
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
     let settings = settings(&options, &variables);
-    let runner = Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() });
-    let worker = Worker::new(settings, queue.clone(), runner, vitals).map_err(boxed)?;
-    let ending = Ending {
-        drain: shutdown.drain.clone(),
-        now: shutdown.now.clone(),
-        hand_over: CancellationToken::new(),
-    };
-    worker.serve(&tasks, ending).await;
+    let runner: Arc<dyn Runner> =
+        Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() });
+    loop {
+        let runner = Arc::clone(&runner);
+        let worker = Worker::new(settings.clone(), queue.clone(), runner, vitals.clone()).map_err(boxed)?;
+        worker.serve(&tasks, ending(&shutdown)).await;
+        // Said goodbye, it looks once more: whoever dispatched meanwhile and still saw it relies on it.
+        if shutdown.drain.is_cancelled() || queue.is_idle(&settings.lanes).await.unwrap_or(true) {
+            break;
+        }
+    }
 
-    let left = tasks.close_and_wait(LAST_GRACE).await;
+    let grace = if shutdown.now.is_cancelled() { HASTY_GRACE } else { LAST_GRACE };
+    let left = tasks.close_and_wait(grace).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
     place.leave(&queue).await.map_err(boxed)
+}
+
+/// The signals as the worker takes them.
+fn ending(shutdown: &Shutdown) -> Ending {
+    Ending { drain: shutdown.drain.clone(), now: shutdown.now.clone(), hand_over: CancellationToken::new() }
 }
 
 fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>) -> WorkerSettings {

@@ -1,8 +1,10 @@
 //! A fleet of workers on one Redis.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use legwork_tests::programs::House;
+use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -105,4 +107,27 @@ fn output_is_followed_byte_for_byte() {
     let tail = house.legwork(["view", &id, "--since", "1000", "--json"]).objects().remove(0);
     assert_eq!(tail["output"].as_str().unwrap().as_bytes(), &words.as_bytes()[1000..]);
     assert_eq!(tail["next_offset"], words.len());
+}
+
+#[test]
+fn health_follows_redis() {
+    let mut redis = Redis::start();
+    let house = House::on(&redis.url());
+    let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
+    let mut worker = house.worker(&["--health", &address]);
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        std::io::read_to_string(stream).unwrap()
+    };
+    assert!(get("/healthz").starts_with("HTTP/1.1 200"));
+    until("the worker is ready", || get("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get("/metrics").contains("legwork_worker_used_slots 0"));
+    redis.stop();
+    until("the worker is not ready", || get("/readyz").starts_with("HTTP/1.1 503"));
+    assert!(get("/healthz").starts_with("HTTP/1.1 200"));
+    redis.start_again();
+    until("the worker is ready again", || get("/readyz").starts_with("HTTP/1.1 200"));
+    worker.signal(rustix::process::Signal::TERM);
+    assert_eq!(worker.status(), 0);
 }

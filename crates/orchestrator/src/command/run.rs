@@ -43,6 +43,8 @@ use crate::root::ScreenJournal;
 
 /// How long the tasks beside the root may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+/// The same after a second Ctrl-C: long enough to end the commands of jobs.
+const HASTY_GRACE: Duration = Duration::from_secs(1);
 /// How often the dead are looked for where no worker is hosted.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,8 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let over = CancellationToken::new();
     house.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
     let hosted = if embedded {
-        Some(HostedWorker::start(&house.tasks, connection.queue(), root.lease.session, house.host())?)
+        let (session, now) = (root.lease.session, house.shutdown.now.clone());
+        Some(HostedWorker::start(&house.tasks, connection.queue(), session, house.host(), now)?)
     } else {
         hosted::hint_unserved(&house.context, &connection, &[DEFAULT_QUEUE.to_owned()]).await?;
         house.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
@@ -85,7 +88,8 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     over.cancel();
     // The panel's last look shows how the last jobs ended.
     panel.await.ok();
-    let left = house.tasks.close_and_wait(LAST_GRACE).await;
+    let grace = if house.shutdown.now.is_cancelled() { HASTY_GRACE } else { LAST_GRACE };
+    let left = house.tasks.close_and_wait(grace).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
@@ -278,18 +282,30 @@ impl House {
             self.screen.note(&format!("session {} goes on in the background", root.lease.session));
             return Ok(());
         }
-        let everything = StopRoot::Session { id: root.lease.session, close: true };
-        let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
-        connection.queue().stop(everything, Asker::Root, why).await?;
-        tokio::select! {
-            stopped = until_terminal(&connection.observer, everything) => stopped?,
-            () = self.shutdown.now.cancelled() => return Ok(()),
+        if interrupted || !root.service.is_settled().await? {
+            self.stop_all(connection, root, interrupted).await?;
         }
         root.close().await?;
         if let Some(hosted) = hosted {
             hosted.end().await;
         }
         Ok(())
+    }
+
+    /// Stops all jobs of the session and waits until they have ended, or until a second Ctrl-C.
+    async fn stop_all(
+        &self,
+        connection: &Connection,
+        root: &RootSession,
+        interrupted: bool,
+    ) -> Result<(), Failure> {
+        let everything = StopRoot::Session { id: root.lease.session, close: true };
+        let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
+        connection.queue().stop(everything, Asker::Root, why).await?;
+        tokio::select! {
+            stopped = until_terminal(&connection.observer, everything) => stopped,
+            () = self.shutdown.now.cancelled() => Ok(()),
+        }
     }
 }
 

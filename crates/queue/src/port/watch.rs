@@ -80,6 +80,9 @@ pub trait Watch: Debug + Send + Sync {
     /// Reads jobs; `None` for those that do not exist.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
 
+    /// Reads the states of jobs and nothing else; `None` for those that do not exist.
+    async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError>;
+
     /// Reads one job with a piece of its output: from `since`, or else the tail; at most `most` bytes.
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError>;
 

@@ -32,19 +32,19 @@ impl Upkeep for Queue {
 
     async fn forget(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError> {
         let mut all = Vec::with_capacity(ids.len());
-        for id in ids {
+        for piece in ids.chunks(PAGE) {
             // What cannot be forgotten yet must keep its output.
-            let verdict = self.may_forget(*id, force).await?;
-            if verdict == Forgotten::Forgotten {
-                let mut drop_own = redis::cmd("UNLINK");
-                drop_own.arg(self.keys.output(*id)).arg(self.keys.turns(*id)).arg(self.keys.fence(*id));
-                let dropped = self.link.command(&drop_own).await;
-                dropped.map_err(|error| QueueError::from_redis("forget", error))?;
+            let mut verdicts = self.forget_all(piece, if force { "ask-forced" } else { "ask" }).await?;
+            let may = |verdict: &Forgotten| matches!(verdict, Forgotten::Forgotten | Forgotten::Missing);
+            let gone: Vec<JobId> =
+                piece.iter().zip(&verdicts).filter(|(_, verdict)| may(verdict)).map(|(id, _)| *id).collect();
+            self.drop_own_keys(&gone).await?;
+            let mut dropped =
+                self.forget_all(&gone, if force { "forced" } else { "kept" }).await?.into_iter();
+            for verdict in verdicts.iter_mut().filter(|verdict| may(verdict)) {
+                *verdict = dropped.next().unwrap_or(Forgotten::Missing);
             }
-            all.push(match verdict {
-                Forgotten::Forgotten | Forgotten::Missing => self.forget_record(*id, force).await?,
-                kept => kept,
-            });
+            all.extend(verdicts);
         }
         Ok(all)
     }
@@ -131,24 +131,47 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether `forget` would drop this job; changes nothing.
-    async fn may_forget(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
-        self.forget_call(id, if force { "ask-forced" } else { "ask" }).await
-    }
-
-    async fn forget_record(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
-        self.forget_call(id, if force { "forced" } else { "kept" }).await
-    }
-
-    async fn forget_call(&self, id: JobId, mode: &str) -> Result<Forgotten, QueueError> {
-        let call = Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(mode).arg(id.uuid());
-        let word = Answer::of("forget", step::call(&self.link, &step::FORGET, &call).await?).text()?;
-        match word.as_str() {
-            "forgotten" => Ok(Forgotten::Forgotten),
-            "spared" => Ok(Forgotten::Spared),
-            "live" => Ok(Forgotten::Live),
-            "missing" => Ok(Forgotten::Missing),
-            other => Err(unknown_word("forget", other)),
+    /// Drops output, turns and fences, and before them the keys that hold in the whole namespace: a repeat
+    /// of a forgotten request is a new one.
+    async fn drop_own_keys(&self, ids: &[JobId]) -> Result<(), QueueError> {
+        if ids.is_empty() {
+            return Ok(());
         }
+        let failed = |error| QueueError::from_redis("forget", error);
+        let mut reads = redis::pipe();
+        for id in ids {
+            reads.cmd("HGET").arg(self.keys.job(*id)).arg("once");
+        }
+        let onces = self.link.pipeline(&reads).await.map_err(failed)?;
+        let mut drops = redis::pipe();
+        for (id, once) in ids.iter().zip(onces) {
+            let once = Answer::of("forget", once).text()?;
+            if !once.is_empty() {
+                drops.cmd("UNLINK").arg(self.keys.namespace_once(&once));
+            }
+            drops.cmd("UNLINK").arg(self.keys.output(*id));
+            drops.cmd("UNLINK").arg(self.keys.turns(*id));
+            drops.cmd("UNLINK").arg(self.keys.fence(*id));
+        }
+        self.link.pipeline(&drops).await.map(drop).map_err(failed)
+    }
+
+    /// The step for several jobs in one round trip.
+    async fn forget_all(&self, ids: &[JobId], mode: &str) -> Result<Vec<Forgotten>, QueueError> {
+        let call =
+            |id: &JobId| Call::on(self.keys.job_tag(*id)).key(self.keys.job(*id)).arg(mode).arg(id.uuid());
+        let calls: Vec<Call> = ids.iter().map(call).collect();
+        let answers = step::call_all(&self.link, &step::FORGET, &calls).await?;
+        answers.into_iter().map(|value| read_forgotten(&Answer::of("forget", value).text()?)).collect()
+    }
+}
+
+fn read_forgotten(word: &str) -> Result<Forgotten, QueueError> {
+    match word {
+        "forgotten" => Ok(Forgotten::Forgotten),
+        "spared" => Ok(Forgotten::Spared),
+        "live" => Ok(Forgotten::Live),
+        "missing" => Ok(Forgotten::Missing),
+        other => Err(unknown_word("forget", other)),
     }
 }

@@ -46,6 +46,20 @@ impl Watch for Queue {
         Ok(self.records(ids).await?.into_iter().map(|record| record.map(|record| record.job)).collect())
     }
 
+    async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError> {
+        let mut states = Vec::with_capacity(ids.len());
+        for piece in ids.chunks(PIECE) {
+            let mut pipeline = redis::pipe();
+            for id in piece {
+                pipeline.cmd("HGET").arg(self.keys.job(*id)).arg("state");
+            }
+            for answer in self.read(&pipeline).await? {
+                states.push(answer.parse_optional()?);
+            }
+        }
+        Ok(states)
+    }
+
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError> {
         let Some(record) = self.records(&[id]).await?.pop().flatten() else { return Ok(None) };
         let total = record.job.output_bytes;

@@ -21,6 +21,7 @@ use legwork_queue::port::Enqueued;
 use legwork_queue::port::Finished;
 use legwork_queue::port::Lease;
 use legwork_queue::port::MailEntryContent;
+use legwork_queue::port::NewJob;
 use legwork_queue::port::Once;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Renewal;
@@ -169,12 +170,12 @@ async fn a_key_finds_its_job_and_refuses_another_request() {
         let once = |request: &str| {
             Some(Once { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
         };
-        let first = legwork_queue::port::NewJob { once: once("a"), ..it.job() };
+        let first = NewJob { once: once("a"), ..it.job() };
         let id = first.id;
         assert_eq!(it.enqueue(DispatchedBy::Root, vec![first]).await, Ok(vec![Enqueued::Stored(id)]));
-        let repeat = legwork_queue::port::NewJob { once: once("a"), ..it.job() };
+        let repeat = NewJob { once: once("a"), ..it.job() };
         assert_eq!(it.enqueue(DispatchedBy::Root, vec![repeat]).await, Ok(vec![Enqueued::Stored(id)]));
-        let other = legwork_queue::port::NewJob { once: once("b"), ..it.job() };
+        let other = NewJob { once: once("b"), ..it.job() };
         assert_eq!(it.enqueue(DispatchedBy::Root, vec![other]).await, Ok(vec![Enqueued::Conflict(id)]));
     }
 }
@@ -270,4 +271,27 @@ async fn what_is_forgotten_leaves_no_key() {
         left,
         ["legwork:test:meta", "{legwork:test:0}:ready:default:1", "{legwork:test:0}:wake:default"]
     );
+}
+
+#[tokio::test]
+async fn a_key_of_the_namespace_finds_its_job_in_every_shard_until_it_is_forgotten() {
+    let redis = PrivateRedis::start();
+    let settings = legwork_queue::settings::FleetSettings { shards: 16, ..quick() };
+    let queue = redis.queue(&settings).await;
+    let once = Once { key: "k".into(), request: "r".into(), in_namespace: true };
+    let first = Conversation::open(&queue, 20).await;
+    let job = NewJob { once: Some(once.clone()), ..first.job() };
+    let id = job.id;
+    assert_eq!(first.enqueue(DispatchedBy::Root, vec![job]).await, Ok(vec![Enqueued::Stored(id)]));
+    for _ in 0..8 {
+        let other = Conversation::open(&queue, 20).await;
+        let repeat = NewJob { once: Some(once.clone()), ..other.job() };
+        assert_eq!(other.enqueue(DispatchedBy::Root, vec![repeat]).await, Ok(vec![Enqueued::Stored(id)]));
+    }
+    assert_eq!(queue.unfinished().await.unwrap(), 1);
+    queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    queue.forget(&[id], true).await.unwrap();
+    let mut raw = redis.raw().await;
+    let left: Vec<String> = redis::cmd("KEYS").arg("*:key:*").query_async(&mut raw).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }
