@@ -115,14 +115,11 @@ fn the_states_are_as_documented() {
     );
 }
 
-#[test]
-fn every_redis_key_is_documented() {
-    let path = "docs/redis.md";
-    let document = read(path);
-    let pieces = key_pieces(&keys_source());
-    let cells = first_cells(&document).join("\n");
+/// Where the keys of a document's tables and the keys of the code differ.
+fn keys_astray(path: &str, document: &str, pieces: &BTreeSet<String>) -> Vec<String> {
     // `…:session:<sid>:admitted:<queue>` has two pieces.
-    let named: BTreeSet<String> = cells
+    let named: BTreeSet<String> = first_cells(document)
+        .join("\n")
         .split(['`', '\n', ' '])
         .flat_map(|key| key.split(':').skip(1).map(str::to_owned).collect::<Vec<_>>())
         .filter(|piece| piece.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !piece.is_empty())
@@ -130,9 +127,15 @@ fn every_redis_key_is_documented() {
     let undocumented =
         pieces.difference(&named).map(|piece| format!("{path}: give the key with `:{piece}` a row"));
     let gone = named
-        .difference(&pieces)
+        .difference(pieces)
         .map(|piece| format!("{path}: no key of keys.rs has `:{piece}`; take it out"));
-    hold(&undocumented.chain(gone).collect::<Vec<_>>());
+    undocumented.chain(gone).collect()
+}
+
+#[test]
+fn every_redis_key_is_documented() {
+    let path = "docs/redis.md";
+    hold(&keys_astray(path, &read(path), &key_pieces(&keys_source())));
 }
 
 #[test]
@@ -148,6 +151,22 @@ fn every_error_code_is_documented() {
 fn every_environment_variable_is_documented() {
     let all = variables();
     assert!(all.contains("LEGWORK_REDIS_URL"), "{all:?}");
+    hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
+}
+
+/// Names of metrics: the literals that begin like one.
+fn metrics(source: &Source) -> BTreeSet<String> {
+    let test_lines = source.test_lines();
+    let found = strings(source.tokens()).into_iter().filter(|(_, line)| !test_lines.contains(line));
+    found.map(|(text, _)| text).filter(|text| text.starts_with("legwork_worker_")).collect()
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let packages = packages();
+    let all: BTreeSet<String> =
+        packages.iter().flat_map(|package| package.own_sources()).flat_map(metrics).collect();
+    assert!(all.contains("legwork_worker_used_slots"), "metrics are not found where they were: {all:?}");
     hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
 }
 
@@ -191,6 +210,10 @@ fn what_documents_lack_is_found() {
     let document = "| code | what |\n| --- | --- |\n| `one` | see `two` |\n";
     let names: BTreeSet<String> = ["one", "two"].into_iter().map(str::to_owned).collect();
     assert_eq!(missing("a.md", document, &names), ["a.md: give `two` a row in a table"]);
+
+    let pieces: BTreeSet<String> = ["job", "spec"].into_iter().map(str::to_owned).collect();
+    let astray = keys_astray("a.md", "| `{T}:job:<id>` | hash |\n| `{T}:gone` | hash |\n", &pieces);
+    assert_eq!(astray.len(), 2, "{astray:?}");
 
     let files = ["crates/a/src/job.rs".to_owned()];
     assert_eq!(
