@@ -5,6 +5,8 @@ local id, token, mode, worker, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV
 local job = read(job_key(id), ENDING)
 if job.token ~= token then return { 'lost' } end
 if job.state ~= 'running' and job.state ~= 'waiting' and job.state ~= 'stopping' then return { job.state } end
+-- A waiting job has run here already, so the worker lacks nothing.
+if mode == 'lack' and job.state == 'waiting' then return { job.state } end
 local fields = { 'output_bytes', ARGV[6] }
 local root = stop_root(id, job)
 if job.state == 'stopping' or root then
