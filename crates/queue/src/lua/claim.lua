@@ -23,7 +23,7 @@ if last[1] == request then
   local batch = {}
   for id in string.gmatch(last[2] or '', '%S+') do
     local job = read(job_key(id), FIELDS)
-    if job.token == last[3] then batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id))) end
+    if job.token == last[3] and job.state == 'running' then batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id))) end
   end
   return batch
 end

@@ -19,7 +19,8 @@ local books = read(job_key(id), { 'claimed', 'ran', 'lacks' })
 local ran = (tonumber(books.ran) or 0) + now - tonumber(books.claimed)
 if mode == 'drain' then
   redis.call('HSET', job_key(id), 'state', 'queued', 'ran', ran, unpack(fields))
-  redis.call('HDEL', job_key(id), 'token', 'worker')
+  -- The token stays, so that a repeat is known; nothing but running grants anything for it.
+  redis.call('HDEL', job_key(id), 'worker')
   redis.call('ZREM', LEASE, id)
   admit(id, job.session, job.queue, job.lane, job.priority)
   wake(job.lane, 1)
@@ -47,7 +48,7 @@ if not able then
   return { tree and 'failed+tree' or 'failed' }
 end
 redis.call('HSET', job_key(id), 'state', 'scheduled')
-redis.call('HDEL', job_key(id), 'token', 'worker')
+redis.call('HDEL', job_key(id), 'worker')
 redis.call('ZREM', LEASE, id)
 leave_queue(id, job)
 redis.call('ZADD', SCHEDULED, now + math.min(30000, 1000 * 2 ^ math.min(lacks, 5)), id)
