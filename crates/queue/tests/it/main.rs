@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
 
 mod lifecycle;
+mod proxy;
 mod steps;
 mod support;
+mod traps;
