@@ -86,6 +86,7 @@ steps! {
     BEGIN = of_job("begin");
     APPEND = of_job("append");
     SEAL = of_job("seal");
+    RESERVE = of_job("reserve");
 }
 
 /// One call of a step: its keys (the shard's tag first) and its arguments.

@@ -24,6 +24,7 @@ use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
 use crate::port::NewJob;
+use crate::port::Once;
 use crate::port::OpenSession;
 use crate::port::Opened;
 use crate::port::SendOutcome;
@@ -38,6 +39,15 @@ use crate::step::Call;
 const ENQUEUE_PIECE: usize = 200;
 /// Records of one page of a sweep.
 const SWEEP_PAGE: usize = 200;
+
+/// What became of a job's key of the namespace.
+#[derive(Debug, Clone, Copy)]
+enum Reserved {
+    /// The job is to be stored under this id.
+    Fresh(JobId),
+    /// The key stands for another job.
+    Known(Enqueued),
+}
 
 #[async_trait]
 impl Dispatch for Queue {
@@ -85,13 +95,13 @@ impl Dispatch for Queue {
     async fn enqueue(&self, request: &Enqueue) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError> {
         let mut all = Vec::with_capacity(request.jobs.len());
         for piece in request.jobs.chunks(ENQUEUE_PIECE) {
-            let ids = self.reserve(piece).await?;
+            let ids = self.reserve(request.session, piece).await?;
             let fresh: Vec<(&NewJob, JobId)> = piece
                 .iter()
                 .zip(&ids)
                 .filter_map(|(job, reserved)| match reserved {
-                    Enqueued::Stored(id) => Some((job, *id)),
-                    Enqueued::Conflict(_) => None,
+                    Reserved::Fresh(id) => Some((job, *id)),
+                    Reserved::Known(_) => None,
                 })
                 .collect();
             let mut stored = match self.enqueue_piece(request, &fresh).await? {
@@ -100,8 +110,8 @@ impl Dispatch for Queue {
             };
             for reserved in ids {
                 all.push(match reserved {
-                    Enqueued::Stored(id) => stored.next().unwrap_or(Enqueued::Stored(id)),
-                    conflict @ Enqueued::Conflict(_) => conflict,
+                    Reserved::Fresh(id) => stored.next().unwrap_or(Enqueued::Stored(id)),
+                    Reserved::Known(known) => known,
                 });
             }
         }
@@ -191,7 +201,7 @@ impl Queue {
 
     /// Reserves the keys that hold in the whole namespace, each in its own slot. A repeat finds the id
     /// that was reserved first and completes what a dead caller began.
-    async fn reserve(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    async fn reserve(&self, session: SessionId, jobs: &[NewJob]) -> Result<Vec<Reserved>, QueueError> {
         let failed = |error| QueueError::from_redis("reserve a key", error);
         let mut pipeline = redis::pipe();
         for job in jobs {
@@ -210,20 +220,52 @@ impl Queue {
         let mut reserved = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) else {
-                reserved.push(Enqueued::Stored(job.id));
+                reserved.push(Reserved::Fresh(job.id));
                 continue;
             };
             let value = answers.next().unwrap_or(Value::Nil).extract_error().map_err(failed)?;
             let earlier = Answer::of("reserve a key", value).text()?;
-            reserved.push(match earlier.split_once(' ') {
-                None => Enqueued::Stored(job.id),
-                Some((id, request)) => {
-                    let id = id.parse().map_err(|_| unknown_word("reserve a key", &earlier))?;
-                    if request == once.request { Enqueued::Stored(id) } else { Enqueued::Conflict(id) }
-                }
-            });
+            reserved.push(self.reserved(session, job, once, earlier).await?);
         }
         Ok(reserved)
+    }
+
+    /// What an earlier reservation, or none, means for a job.
+    async fn reserved(
+        &self,
+        session: SessionId,
+        job: &NewJob,
+        once: &Once,
+        mut earlier: String,
+    ) -> Result<Reserved, QueueError> {
+        let shards = self.keys.shards();
+        loop {
+            let Some((id, request)) = earlier.split_once(' ') else { return Ok(Reserved::Fresh(job.id)) };
+            let id: JobId = id.parse().map_err(|_| unknown_word("reserve a key", &earlier))?;
+            if request != once.request {
+                return Ok(Reserved::Known(Enqueued::Conflict(id)));
+            }
+            if id.shard(shards) == session.shard(shards) {
+                return Ok(Reserved::Fresh(id));
+            }
+            // A job of another shard cannot be completed from this session, but found.
+            if self.exists(id).await? {
+                return Ok(Reserved::Known(Enqueued::Stored(id)));
+            }
+            let call = Call::on(self.keys.namespace_once(&once.key)).arg(&earlier).arg(format!(
+                "{} {}",
+                job.id.uuid(),
+                once.request
+            ));
+            earlier =
+                Answer::of("reserve a key", step::call(&self.link, &step::RESERVE, &call).await?).text()?;
+        }
+    }
+
+    async fn exists(&self, id: JobId) -> Result<bool, QueueError> {
+        let failed = |error| QueueError::from_redis("reserve a key", error);
+        let value = self.link.command(redis::cmd("EXISTS").arg(self.keys.job(id))).await.map_err(failed)?;
+        Ok(Answer::of("reserve a key", value).text()? == "1")
     }
 
     async fn enqueue_piece(
