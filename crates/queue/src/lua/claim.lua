@@ -78,4 +78,6 @@ for i, id in ipairs(ids) do
 end
 redis.call('ZADD', LEASE, unpack(leases))
 redis.call('HSET', worker_key(worker), 'request', request, 'claimed', table.concat(ids, ' '), 'token', token)
+-- A heartbeat sets the same; without one the record must end too.
+if not last[1] then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
 return batch
