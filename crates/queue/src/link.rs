@@ -4,8 +4,9 @@
 //! A worker's hot path holds its own: a checkout from the pool costs a round trip.
 //!
 //! What the client does not do by itself, and is done here: TCP_NODELAY is switched on; the response
-//! timeout is two seconds instead of half a second; a held connection is replaced when the server says
-//! `READONLY`, because after a failover the old address may be a replica.
+//! timeout is two seconds instead of half a second; a connection is replaced when the server says
+//! `READONLY`, because after a failover the old address may be a replica; a round trip has a bound, which
+//! counts the tries to connect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,11 @@ use crate::error::QueueError;
 
 /// How long one command may take before its answer is given up.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a round trip may take with all tries to connect: one silent server shall not hold a step up for
+/// as long as its tries add up to.
+pub(crate) const ROUND_TRIP: Duration = Duration::from_secs(3);
+/// What a replica answers to a write.
+const READ_ONLY: &str = "READONLY";
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest pause between two tries to reconnect.
@@ -156,29 +162,49 @@ impl Link {
 
     /// Sends one command. Dropping the future may leave the command done or not done.
     pub(crate) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::Pool(pool) => pool.get().await.map_err(pool_error)?.req_packed_command(command).await,
-            Self::Held(held) => {
-                let answer = held.current().req_packed_command(command).await;
-                held.replace_after(answer.as_ref().err());
-                answer
-            }
-        }
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command.clone());
+        let mut answers = self.pipeline(&pipeline).await?;
+        answers.pop().unwrap_or(Value::Nil).extract_error()
     }
 
-    /// Sends several commands in one round trip; each answer stands for itself.
+    /// Sends several commands in one round trip; each answer stands for itself. Gives up after
+    /// [`ROUND_TRIP`], connecting included.
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        let answers = tokio::time::timeout(ROUND_TRIP, self.unbounded(pipeline)).await;
+        answers.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn unbounded(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         let count = pipeline.len();
         match self {
             Self::Pool(pool) => {
-                pool.get().await.map_err(pool_error)?.req_packed_commands(pipeline, 0, count).await
+                let mut connection = pool.get().await.map_err(pool_error)?;
+                let answers = connection.req_packed_commands(pipeline, 0, count).await;
+                if is_read_only(&answers) {
+                    // Out of the pool, and closed.
+                    drop(deadpool_redis::Connection::take(connection));
+                }
+                answers
             }
             Self::Held(held) => {
                 let answers = held.current().req_packed_commands(pipeline, 0, count).await;
-                held.replace_after(answers.as_ref().err());
+                if is_read_only(&answers) {
+                    held.replace();
+                }
                 answers
             }
         }
+    }
+}
+
+/// Whether a server said that it is a replica. One answer is enough: all came from the same server.
+fn is_read_only(answers: &RedisResult<Vec<Value>>) -> bool {
+    match answers {
+        Ok(values) => {
+            values.iter().any(|value| matches!(value, Value::ServerError(error) if error.code() == READ_ONLY))
+        }
+        Err(error) => error.code() == Some(READ_ONLY),
     }
 }
 
@@ -210,10 +236,7 @@ impl Held {
     }
 
     /// The manager reconnects by itself when a connection drops, but not on `READONLY`.
-    fn replace_after(&self, error: Option<&RedisError>) {
-        if error.and_then(RedisError::code) != Some("READONLY") {
-            return;
-        }
+    fn replace(&self) {
         tracing::warn!("server became read-only, connecting anew");
         if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config()) {
             *self.current.lock().unwrap_or_else(PoisonError::into_inner) = manager;

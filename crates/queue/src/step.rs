@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 use std::time::Duration;
+use std::time::Instant;
 
 use legwork_common::retry::Backoff;
 use redis::Cmd;
@@ -22,6 +23,8 @@ use crate::link::Link;
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 /// The first line of a script that is refused while memory is full.
 const REFUSED_OOM: &str = "#!lua\n";
+/// After this long no further repeat is begun, so that a step ends within this and one round trip.
+const PATIENCE: Duration = Duration::from_millis(2500);
 /// What the steps of a shard share.
 const PRELUDE: &str = include_str!("lua/prelude.lua");
 
@@ -83,6 +86,7 @@ steps! {
     BEGIN = of_job("begin");
     APPEND = of_job("append");
     SEAL = of_job("seal");
+    RESERVE = of_job("reserve");
 }
 
 /// One call of a step: its keys (the shard's tag first) and its arguments.
@@ -157,6 +161,7 @@ pub(crate) async fn call_all(link: &Link, step: &Step, calls: &[Call]) -> Result
         pipeline.add_command(call.command(step));
     }
     let mut pauses = Backoff::exponential(Duration::from_millis(20), Duration::from_millis(500), 5);
+    let began = Instant::now();
     let mut loaded = false;
     loop {
         let error = match send(link, &pipeline).await {
@@ -170,7 +175,8 @@ pub(crate) async fn call_all(link: &Link, step: &Step, calls: &[Call]) -> Result
         }
         let error = QueueError::from_redis(step.name, error);
         let full = matches!(error, QueueError::Full { .. });
-        let Some(pause) = pauses.next().filter(|_| error.is_passing() && !full) else {
+        let Some(pause) = pauses.next().filter(|_| error.is_passing() && !full && began.elapsed() < PATIENCE)
+        else {
             return Err(error);
         };
         tokio::time::sleep(pause).await;

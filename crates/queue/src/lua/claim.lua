@@ -20,7 +20,7 @@ if last[1] == request then
   local batch = {}
   for id in string.gmatch(last[2] or '', '%S+') do
     local job = read(job_key(id), FIELDS)
-    if job.token == last[3] then batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id))) end
+    if job.token == last[3] and job.state == 'running' then batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id))) end
   end
   return batch
 end
@@ -78,4 +78,6 @@ for i, id in ipairs(ids) do
 end
 redis.call('ZADD', LEASE, unpack(leases))
 redis.call('HSET', worker_key(worker), 'request', request, 'claimed', table.concat(ids, ' '), 'token', token)
+-- A heartbeat sets the same; without one the record must end too.
+if not last[1] then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
 return batch

@@ -27,7 +27,8 @@ for n = 0, #ARGV / STRIDE - 1 do
       local claimed = redis.call('HMGET', job_key(id), 'claimed', 'ran')
       redis.call('HSET', job_key(id), 'state', 'scheduled', 'retries', retries - 1,
         'ran', (tonumber(claimed[2]) or 0) + now - tonumber(claimed[1]), unpack(fields))
-      redis.call('HDEL', job_key(id), 'token', 'worker')
+      -- The token stays, so that a repeat is known; nothing but running grants anything for it.
+      redis.call('HDEL', job_key(id), 'worker')
       redis.call('SET', result_key(id), ARGV[at + 4])
       redis.call('ZREM', LEASE, id)
       leave_queue(id, job)

@@ -16,6 +16,7 @@ if not session.cap then
 end
 if owner ~= '' then
   redis.call('HSET', session_key(sid), 'owner', owner, 'ends', ends)
+  redis.call('PERSIST', session_key(sid))
   redis.call('ZADD', LEASE, now + lease, owner_member(sid))
 end
 return 'opened'

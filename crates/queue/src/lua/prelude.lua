@@ -126,6 +126,18 @@ local function leave_queue(id, job)
   admit_next(job.session, job.queue)
 end
 
+-- Lets a session without jobs and without an owner go: its lanes now, its record after an hour, in which a
+-- late open or close is answered as before.
+local function fade(sid)
+  local session = read(session_key(sid), { 'jobs', 'lane' })
+  if tonumber(session.jobs or '0') > 0 then return end
+  if session.lane then
+    redis.call('DEL', ready_key(session.lane, 0), ready_key(session.lane, 1), ready_key(session.lane, 2),
+      wake_key(session.lane))
+  end
+  redis.call('EXPIRE', session_key(sid), 3600)
+end
+
 -- What the ends of jobs change once for many: counters, leases, notices. Every script that calls end_job
 -- calls settle at its end.
 local fewer, leases_gone, noticed = {}, {}, {}
@@ -138,10 +150,13 @@ local function settle()
 end
 
 -- What end_job and its callers need of a record.
-local ENDING = { 'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched' }
+local ENDING = {
+  'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched', 'mail',
+}
 
 -- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `ending` has state, cause,
--- text, fields (a flat list for HSET), the root of the stop mark, and the raw id where it is known. Answers whether the job left a tree that must be swept.
+-- text, fields (a flat list for HSET), the root of the stop mark, and the raw id where it is known. Answers
+-- whether the job left a tree that must be swept.
 local function end_job(id, job, ending)
   local fields = { 'state', ending.state, 'finished', now }
   if ending.cause then
@@ -150,7 +165,12 @@ local function end_job(id, job, ending)
   end
   for _, field in ipairs(ending.fields or {}) do fields[#fields + 1] = field end
   redis.call('HSET', job_key(id), unpack(fields))
-  if ending.text and ending.text ~= '' then redis.call('SET', result_key(id), ending.text) end
+  if ending.text and ending.text ~= '' then
+    redis.call('SET', result_key(id), ending.text)
+  elseif ending.state ~= 'stopped' then
+    -- What an earlier try left is not the result of this one.
+    redis.call('DEL', result_key(id))
+  end
   if job.state == 'scheduled' then
     redis.call('ZREM', SCHEDULED, id)
   else
@@ -160,15 +180,16 @@ local function end_job(id, job, ending)
     end
   end
 
-  local above = job.parent and job_key(job.parent) or session_key(job.session)
-  fewer[above] = (fewer[above] or 0) + 1
   local asked_by = nil
   if ending.root then asked_by = redis.call('HGET', stop_key(ending.root), 'who') end
   local told = false
   if job.parent then
     local state = redis.call('HGET', job_key(job.parent), 'state')
     told = state and state ~= 'completed' and state ~= 'failed' and state ~= 'stopped'
+    -- A parent that was forgotten must not be made again.
+    if state then fewer[job_key(job.parent)] = (fewer[job_key(job.parent)] or 0) + 1 end
   else
+    fewer[session_key(job.session)] = (fewer[session_key(job.session)] or 0) + 1
     told = session_of(job.session).owner
   end
   local dispatcher = job.parent or job.session
@@ -184,8 +205,8 @@ local function end_job(id, job, ending)
   end
   noticed[job.session] = id
 
+  if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end
   if job.dispatched then
-    redis.call('DEL', mailbox_key(id))
     if ending.state == 'failed' then
       redis.call('HSETNX', stop_key(id), 'why', 'parent')
       redis.call('ZADD', STOPS, 'NX', now, id)

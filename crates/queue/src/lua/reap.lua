@@ -22,6 +22,7 @@ if alone or now >= grace then
       local session = read(session_key(sid), { 'ends' })
       redis.call('HDEL', session_key(sid), 'owner')
       redis.call('DEL', mailbox_key(sid))
+      fade(sid)
       if session.ends == 'stop' then orphans[#orphans + 1] = sid end
     else
       local job = read(job_key(member), { 'state', 'attempt', 'claimed', 'ran' })
@@ -65,10 +66,14 @@ for _, sid in ipairs(orphans) do
   redis.call('ZADD', STOPS, 'NX', now, sid)
   redis.call('HSET', session_key(sid), 'closed', 1)
 end
-local stops = redis.call('ZRANGEBYSCORE', STOPS, '-inf', '+inf', 'LIMIT', 0, 10)
 local roots = {}
-for _, root in ipairs(stops) do
-  roots[#roots + 1] = root
-  roots[#roots + 1] = redis.call('HGET', stop_key(root), 'kind') or 'job'
+local unswept = redis.call('ZCARD', STOPS)
+if unswept > 0 then
+  -- A window that moves on, so that trees that stop slowly do not hold up the others.
+  local from = (redis.call('HINCRBY', REAPED, 'window', 10) - 10) % unswept
+  for _, root in ipairs(redis.call('ZRANGE', STOPS, from, from + 9)) do
+    roots[#roots + 1] = root
+    roots[#roots + 1] = redis.call('HGET', stop_key(root), 'kind') or 'job'
+  end
 end
 return { taken, orphans, roots, #due }

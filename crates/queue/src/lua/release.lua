@@ -5,6 +5,8 @@ local id, token, mode, worker, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV
 local job = read(job_key(id), ENDING)
 if job.token ~= token then return { 'lost' } end
 if job.state ~= 'running' and job.state ~= 'waiting' and job.state ~= 'stopping' then return { job.state } end
+-- A waiting job has run here already, so the worker lacks nothing.
+if mode == 'lack' and job.state == 'waiting' then return { job.state } end
 local fields = { 'output_bytes', ARGV[6] }
 local root = stop_root(id, job.session)
 if job.state == 'stopping' or root then
@@ -18,7 +20,8 @@ local books = read(job_key(id), { 'claimed', 'ran', 'lacks' })
 local ran = (tonumber(books.ran) or 0) + now - tonumber(books.claimed)
 if mode == 'drain' then
   redis.call('HSET', job_key(id), 'state', 'queued', 'ran', ran, unpack(fields))
-  redis.call('HDEL', job_key(id), 'token', 'worker')
+  -- The token stays, so that a repeat is known; nothing but running grants anything for it.
+  redis.call('HDEL', job_key(id), 'worker')
   redis.call('ZREM', LEASE, id)
   admit(id, job.session, job.queue, job.lane, job.priority)
   wake(job.lane, 1)
@@ -47,7 +50,7 @@ if not able then
   return { tree and 'failed+tree' or 'failed' }
 end
 redis.call('HSET', job_key(id), 'state', 'scheduled')
-redis.call('HDEL', job_key(id), 'token', 'worker')
+redis.call('HDEL', job_key(id), 'worker')
 redis.call('ZREM', LEASE, id)
 leave_queue(id, job)
 redis.call('ZADD', SCHEDULED, now + math.min(30000, 1000 * 2 ^ math.min(lacks, 5)), id)

@@ -1,15 +1,16 @@
 -- Ends one page of the records below a stop mark: what waits ends stopped, what runs becomes stopping.
--- KEYS: tag. ARGV: root of the mark, mode (self|children|unmark), dispatcher, offset, page size.
--- Replies: {live, next offset or -1, ids that dispatched...}; for unmark: {'unmarked'}.
+-- KEYS: tag. ARGV: root of the mark, mode (self|children|unmark), dispatcher, first sequence, page size.
+-- Replies: {live, next sequence or -1, ids that dispatched...}; for unmark: {'unmarked'}.
 local root, mode = ARGV[1], ARGV[2]
 if mode == 'unmark' then
   redis.call('ZREM', STOPS, root)
   redis.call('DEL', stop_key(root))
   return { 'unmarked' }
 end
-local ids, offset, page = { root }, tonumber(ARGV[4]), tonumber(ARGV[5])
+-- Pages go by sequence: a place in the list would move when records before it are forgotten.
+local ids, first, page = { root }, tonumber(ARGV[4]), tonumber(ARGV[5])
 if mode == 'children' then
-  ids = redis.call('ZRANGE', children_key(ARGV[3]), offset, offset + page - 1)
+  ids = redis.call('ZRANGEBYSCORE', children_key(ARGV[3]), first, '+inf', 'LIMIT', 0, page)
 end
 local why = redis.call('HGET', stop_key(root), 'why') or 'operator'
 local live, dispatched = 0, {}
@@ -29,6 +30,8 @@ for _, id in ipairs(ids) do
 end
 settle()
 local following = -1
-if mode == 'children' and #ids == page then following = offset + page end
+if mode == 'children' and #ids == page then
+  following = tonumber(redis.call('ZSCORE', children_key(ARGV[3]), ids[page])) + 1
+end
 if live > 0 then redis.call('PUBLISH', STOP_CHANNEL, root) end
 return { live, following, unpack(dispatched) }

@@ -149,7 +149,7 @@ pub struct Append {
 pub enum Appended {
     /// All of it is stored; so many bytes of output are there.
     Stored(u64),
-    /// The fence is another's, or sealed: this attempt is over.
+    /// The fence is another's, or sealed, or confirmed output is gone: this attempt is over.
     Fenced,
 }
 

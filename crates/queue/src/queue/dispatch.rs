@@ -31,7 +31,6 @@ use crate::port::SendOutcome;
 use crate::port::SessionEnd;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
-use crate::port::Watch as _;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
@@ -41,35 +40,13 @@ const ENQUEUE_PIECE: usize = 200;
 /// Records of one page of a sweep.
 const SWEEP_PAGE: usize = 200;
 
-/// How often a job that another caller is about to store is looked for.
-const LOOKS: u32 = 10;
-/// The pause between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// What a namespace's key was found to stand for.
-struct Reservation {
-    own: JobId,
-    earlier: Option<Earlier>,
-}
-
-/// An earlier reservation of the same key.
-struct Earlier {
-    id: JobId,
-    same: bool,
-    once: Once,
-}
-
-/// What is to be done about a job with a key, or without.
+/// What became of a job's key of the namespace.
+#[derive(Debug, Clone, Copy)]
 enum Reserved {
-    /// It is to be stored under this id.
-    ToStore(JobId),
-    /// Nothing is to be stored.
+    /// The job is to be stored under this id.
+    Fresh(JobId),
+    /// The key stands for another job.
     Known(Enqueued),
-}
-
-/// The value of a namespace's key.
-fn reservation(id: JobId, request: &str) -> String {
-    format!("{} {request}", id.uuid())
 }
 
 #[async_trait]
@@ -118,15 +95,12 @@ impl Dispatch for Queue {
     async fn enqueue(&self, request: &Enqueue) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError> {
         let mut all = Vec::with_capacity(request.jobs.len());
         for piece in request.jobs.chunks(ENQUEUE_PIECE) {
-            let mut settled = Vec::with_capacity(piece.len());
-            for reserved in self.reserve(piece).await? {
-                settled.push(self.look_up(request.session, reserved).await?);
-            }
+            let ids = self.reserve(request.session, piece).await?;
             let fresh: Vec<(&NewJob, JobId)> = piece
                 .iter()
-                .zip(&settled)
-                .filter_map(|(job, settled)| match settled {
-                    Reserved::ToStore(id) => Some((job, *id)),
+                .zip(&ids)
+                .filter_map(|(job, reserved)| match reserved {
+                    Reserved::Fresh(id) => Some((job, *id)),
                     Reserved::Known(_) => None,
                 })
                 .collect();
@@ -134,10 +108,10 @@ impl Dispatch for Queue {
                 Ok(stored) => stored.into_iter(),
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            for settled in settled {
-                all.push(match settled {
-                    Reserved::ToStore(id) => stored.next().unwrap_or(Enqueued::Stored(id)),
-                    Reserved::Known(outcome) => outcome,
+            for reserved in ids {
+                all.push(match reserved {
+                    Reserved::Fresh(id) => stored.next().unwrap_or(Enqueued::Stored(id)),
+                    Reserved::Known(known) => known,
                 });
             }
         }
@@ -225,14 +199,16 @@ impl Queue {
         Answer::of("stop", value.map_err(|error| QueueError::from_redis("stop", error))?).text()
     }
 
-    /// Reserves the keys that hold in the whole namespace, each in its own slot; what each stands for.
-    async fn reserve(&self, jobs: &[NewJob]) -> Result<Vec<Reservation>, QueueError> {
+    /// Reserves the keys that hold in the whole namespace, each in its own slot. A repeat finds the id
+    /// that was reserved first and completes what a dead caller began.
+    async fn reserve(&self, session: SessionId, jobs: &[NewJob]) -> Result<Vec<Reserved>, QueueError> {
         let failed = |error| QueueError::from_redis("reserve a key", error);
         let mut pipeline = redis::pipe();
         for job in jobs {
             if let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) {
+                let reservation = format!("{} {}", job.id.uuid(), once.request);
                 let key = self.keys.namespace_once(&once.key);
-                pipeline.cmd("SET").arg(key).arg(reservation(job.id, &once.request)).arg("NX").arg("GET");
+                pipeline.cmd("SET").arg(key).arg(reservation).arg("NX").arg("GET");
             }
         }
         let answers = if pipeline.is_empty() {
@@ -244,48 +220,52 @@ impl Queue {
         let mut reserved = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) else {
-                reserved.push(Reservation { own: job.id, earlier: None });
+                reserved.push(Reserved::Fresh(job.id));
                 continue;
             };
             let value = answers.next().unwrap_or(Value::Nil).extract_error().map_err(failed)?;
-            let text = Answer::of("reserve a key", value).text()?;
-            let earlier = match text.split_once(' ') {
-                None => None,
-                Some((id, request)) => {
-                    let id: JobId = id.parse().map_err(|_| unknown_word("reserve a key", &text))?;
-                    Some(Earlier { id, same: request == once.request, once: once.clone() })
-                }
-            };
-            reserved.push(Reservation { own: job.id, earlier });
+            let earlier = Answer::of("reserve a key", value).text()?;
+            reserved.push(self.reserved(session, job, once, earlier).await?);
         }
         Ok(reserved)
     }
 
-    /// What is to be done about a reservation. A job that is there is the answer. One that is not was
-    /// reserved by a caller that died, or is about to store it: in this session's shard it is stored under
-    /// the reserved id, which completes what was begun; in another shard, where this session cannot store
-    /// it, the reservation is taken over after a pause.
-    async fn look_up(&self, session: SessionId, reserved: Reservation) -> Result<Reserved, QueueError> {
-        let Some(Earlier { id, same, once }) = reserved.earlier else {
-            return Ok(Reserved::ToStore(reserved.own));
-        };
-        if !same {
-            return Ok(Reserved::Known(Enqueued::Conflict(id)));
-        }
+    /// What an earlier reservation, or none, means for a job.
+    async fn reserved(
+        &self,
+        session: SessionId,
+        job: &NewJob,
+        once: &Once,
+        mut earlier: String,
+    ) -> Result<Reserved, QueueError> {
         let shards = self.keys.shards();
-        for _ in 0..LOOKS {
-            if self.states(&[id]).await?.pop().flatten().is_some() {
-                return Ok(Reserved::Known(Enqueued::Stored(id)));
+        loop {
+            let Some((id, request)) = earlier.split_once(' ') else { return Ok(Reserved::Fresh(job.id)) };
+            let id: JobId = id.parse().map_err(|_| unknown_word("reserve a key", &earlier))?;
+            if request != once.request {
+                return Ok(Reserved::Known(Enqueued::Conflict(id)));
             }
             if id.shard(shards) == session.shard(shards) {
-                return Ok(Reserved::ToStore(id));
+                return Ok(Reserved::Fresh(id));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            // A job of another shard cannot be completed from this session, but found.
+            if self.exists(id).await? {
+                return Ok(Reserved::Known(Enqueued::Stored(id)));
+            }
+            let call = Call::on(self.keys.namespace_once(&once.key)).arg(&earlier).arg(format!(
+                "{} {}",
+                job.id.uuid(),
+                once.request
+            ));
+            earlier =
+                Answer::of("reserve a key", step::call(&self.link, &step::RESERVE, &call).await?).text()?;
         }
-        let mut take = redis::cmd("SET");
-        take.arg(self.keys.namespace_once(&once.key)).arg(reservation(reserved.own, &once.request));
-        self.link.command(&take).await.map_err(|error| QueueError::from_redis("take over a key", error))?;
-        Ok(Reserved::ToStore(reserved.own))
+    }
+
+    async fn exists(&self, id: JobId) -> Result<bool, QueueError> {
+        let failed = |error| QueueError::from_redis("reserve a key", error);
+        let value = self.link.command(redis::cmd("EXISTS").arg(self.keys.job(id))).await.map_err(failed)?;
+        Ok(Answer::of("reserve a key", value).text()? == "1")
     }
 
     async fn enqueue_piece(

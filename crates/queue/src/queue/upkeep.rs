@@ -18,13 +18,16 @@ use crate::step::Call;
 
 /// Jobs of one round of each kind of work in one shard.
 const PAGE: usize = 200;
+/// For how long retention leaves a job alone that it had to spare, in milliseconds.
+const SPARE_MS: u64 = 60_000;
 
 #[async_trait]
 impl Upkeep for Queue {
     async fn reap(&self, alone: bool) -> Result<ReapReport, QueueError> {
         let mut report = ReapReport::default();
         for shard in 0..self.keys.shards() {
-            self.reap_shard(shard, alone, &mut report).await?;
+            // Who is alone leaves nobody to take the rest of a long page back.
+            while self.reap_shard(shard, alone, &mut report).await? && alone {}
             self.retire(shard, &mut report).await?;
         }
         Ok(report)
@@ -32,26 +35,24 @@ impl Upkeep for Queue {
 
     async fn forget(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError> {
         let mut all = Vec::with_capacity(ids.len());
-        for piece in ids.chunks(PAGE) {
+        for id in ids {
             // What cannot be forgotten yet must keep its output.
-            let mut verdicts = self.forget_all(piece, if force { "ask-forced" } else { "ask" }).await?;
-            let may = |verdict: &Forgotten| matches!(verdict, Forgotten::Forgotten | Forgotten::Missing);
-            let gone: Vec<JobId> =
-                piece.iter().zip(&verdicts).filter(|(_, verdict)| may(verdict)).map(|(id, _)| *id).collect();
-            self.drop_own_keys(&gone).await?;
-            let mut dropped =
-                self.forget_all(&gone, if force { "forced" } else { "kept" }).await?.into_iter();
-            for verdict in verdicts.iter_mut().filter(|verdict| may(verdict)) {
-                *verdict = dropped.next().unwrap_or(Forgotten::Missing);
+            let verdict = self.may_forget(*id, force).await?;
+            if verdict == Forgotten::Forgotten {
+                self.forget_own(*id).await?;
             }
-            all.extend(verdicts);
+            all.push(match verdict {
+                Forgotten::Forgotten | Forgotten::Missing => self.forget_record(*id, force).await?,
+                kept => kept,
+            });
         }
         Ok(all)
     }
 }
 
 impl Queue {
-    async fn reap_shard(&self, shard: u16, alone: bool, report: &mut ReapReport) -> Result<(), QueueError> {
+    /// One page of each kind of work in a shard; answers whether any job was taken back.
+    async fn reap_shard(&self, shard: u16, alone: bool, report: &mut ReapReport) -> Result<bool, QueueError> {
         let call = Call::on(self.keys.tag(shard)).arg(self.lease_ms()).arg(PAGE).arg(u8::from(alone));
         let answer = Answer::of("reap", step::call(&self.link, &step::REAP, &call).await?);
         let mut parts = answer.list()?.into_iter();
@@ -60,12 +61,13 @@ impl Queue {
         let roots = next("reap", &mut parts)?.list()?;
         report.due += next("reap", &mut parts)?.parse::<u32>()?;
         report.orphans += u32::try_from(orphans.len()).unwrap_or(u32::MAX);
+        let before = report.requeued + report.ended;
         self.take_back(shard, taken, report).await?;
         let mut roots = roots.into_iter();
         while let (Some(root), Some(kind)) = (roots.next(), roots.next()) {
             self.sweep_tree(shard, root.parse()?, kind.text()? == "job").await?;
         }
-        Ok(())
+        Ok(report.requeued + report.ended > before)
     }
 
     /// Seals the fences of jobs that were taken back, and decides what becomes of them.
@@ -109,6 +111,28 @@ impl Queue {
         Ok(())
     }
 
+    /// Drops what a job has outside its shard's tag: output, turns and fence, and before them its key of
+    /// the namespace, where it has one.
+    async fn forget_own(&self, id: JobId) -> Result<(), QueueError> {
+        let step = "forget";
+        let failed = |error| QueueError::from_redis(step, error);
+        let mut read = redis::cmd("HGET");
+        read.arg(self.keys.job(id)).arg("once");
+        let once = Answer::of(step, self.link.command(&read).await.map_err(failed)?).text()?;
+        if !once.is_empty() {
+            let key = self.keys.namespace_once(&once);
+            let mut read = redis::cmd("GET");
+            read.arg(&key);
+            let reserved = Answer::of(step, self.link.command(&read).await.map_err(failed)?).text()?;
+            if reserved.starts_with(&id.uuid().to_string()) {
+                self.link.command(redis::cmd("UNLINK").arg(key)).await.map_err(failed)?;
+            }
+        }
+        let mut drop_own = redis::cmd("UNLINK");
+        drop_own.arg(self.keys.output(id)).arg(self.keys.turns(id)).arg(self.keys.fence(id));
+        self.link.command(&drop_own).await.map(drop).map_err(failed)
+    }
+
     /// Forgets a page of jobs that were kept long enough.
     async fn retire(&self, shard: u16, report: &mut ReapReport) -> Result<(), QueueError> {
         let step = "retention";
@@ -117,8 +141,9 @@ impl Queue {
         let mut parts = Answer::of(step, time).list()?.into_iter();
         let now = next(step, &mut parts)?.parse::<u64>()? * 1000;
         let retention = u64::try_from(self.settings.retention.as_millis()).unwrap_or(u64::MAX);
+        let kept_since = now.saturating_sub(retention);
         let mut command = redis::cmd("ZRANGE");
-        command.arg(self.keys.index_ended(shard)).arg("-inf").arg(now.saturating_sub(retention));
+        command.arg(self.keys.index_ended(shard)).arg("-inf").arg(kept_since);
         command.arg("BYSCORE").arg("LIMIT").arg(0).arg(PAGE);
         let value = self.link.command(&command).await.map_err(failed)?;
         let mut ids = Vec::new();
@@ -127,51 +152,37 @@ impl Queue {
         }
         let forgotten = self.forget(&ids, false).await?;
         let count = forgotten.iter().filter(|verdict| **verdict == Forgotten::Forgotten).count();
+        // What must be kept is looked at again later, so that it does not hide what follows it.
+        let mut pipeline = redis::pipe();
+        for (id, _) in ids.iter().zip(&forgotten).filter(|(_, verdict)| **verdict == Forgotten::Spared) {
+            let key = self.keys.index_ended(shard);
+            pipeline.cmd("ZADD").arg(key).arg("XX").arg(kept_since + SPARE_MS).arg(id.as_bytes());
+        }
+        if !pipeline.is_empty() {
+            self.link.pipeline(&pipeline).await.map_err(failed)?;
+        }
         report.forgotten += u32::try_from(count).unwrap_or(u32::MAX);
         Ok(())
     }
 
-    /// Drops output, turns and fences, and before them the keys that hold in the whole namespace: a repeat
-    /// of a forgotten request is a new one.
-    async fn drop_own_keys(&self, ids: &[JobId]) -> Result<(), QueueError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let failed = |error| QueueError::from_redis("forget", error);
-        let mut reads = redis::pipe();
-        for id in ids {
-            reads.cmd("HGET").arg(self.keys.job(*id)).arg("once");
-        }
-        let onces = self.link.pipeline(&reads).await.map_err(failed)?;
-        let mut drops = redis::pipe();
-        for (id, once) in ids.iter().zip(onces) {
-            let once = Answer::of("forget", once).text()?;
-            if !once.is_empty() {
-                drops.cmd("UNLINK").arg(self.keys.namespace_once(&once));
-            }
-            drops.cmd("UNLINK").arg(self.keys.output(*id));
-            drops.cmd("UNLINK").arg(self.keys.turns(*id));
-            drops.cmd("UNLINK").arg(self.keys.fence(*id));
-        }
-        self.link.pipeline(&drops).await.map(drop).map_err(failed)
+    /// Whether `forget` would drop this job; changes nothing.
+    async fn may_forget(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
+        self.forget_call(id, if force { "ask-forced" } else { "ask" }).await
     }
 
-    /// The step for several jobs in one round trip.
-    async fn forget_all(&self, ids: &[JobId], mode: &str) -> Result<Vec<Forgotten>, QueueError> {
-        let call =
-            |id: &JobId| Call::on(self.keys.job_tag(*id)).key(self.keys.job(*id)).arg(mode).arg(id.uuid());
-        let calls: Vec<Call> = ids.iter().map(call).collect();
-        let answers = step::call_all(&self.link, &step::FORGET, &calls).await?;
-        answers.into_iter().map(|value| read_forgotten(&Answer::of("forget", value).text()?)).collect()
+    async fn forget_record(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
+        self.forget_call(id, if force { "forced" } else { "kept" }).await
     }
-}
 
-fn read_forgotten(word: &str) -> Result<Forgotten, QueueError> {
-    match word {
-        "forgotten" => Ok(Forgotten::Forgotten),
-        "spared" => Ok(Forgotten::Spared),
-        "live" => Ok(Forgotten::Live),
-        "missing" => Ok(Forgotten::Missing),
-        other => Err(unknown_word("forget", other)),
+    async fn forget_call(&self, id: JobId, mode: &str) -> Result<Forgotten, QueueError> {
+        let call = Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(mode).arg(id.uuid());
+        let word = Answer::of("forget", step::call(&self.link, &step::FORGET, &call).await?).text()?;
+        match word.as_str() {
+            "forgotten" => Ok(Forgotten::Forgotten),
+            "spared" => Ok(Forgotten::Spared),
+            "live" => Ok(Forgotten::Live),
+            "missing" => Ok(Forgotten::Missing),
+            other => Err(unknown_word("forget", other)),
+        }
     }
 }

@@ -403,10 +403,13 @@ fn read_appended(answer: Answer) -> Result<Appended, QueueError> {
     match word.as_str() {
         "appended" => Ok(Appended::Stored(next("append", &mut rest)?.parse()?)),
         "fenced" => Ok(Appended::Fenced),
-        "gap" => Err(QueueError::Unexpected {
-            step: "append",
-            detail: format!("a gap after byte {}", next("append", &mut rest)?.text()?),
-        }),
+        // The server lost what it had confirmed. The next attempt goes on from what is there; an error
+        // would hold up all jobs of the same round trip, for ever.
+        "gap" => {
+            let stored = next("append", &mut rest)?.text()?;
+            tracing::warn!(stored, "output that was confirmed is gone; the attempt ends");
+            Ok(Appended::Fenced)
+        }
         other => Err(unknown_word("append", other)),
     }
 }

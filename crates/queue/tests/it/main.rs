@@ -1,5 +1,9 @@
 //! The queue against real Redis servers, each test with its own.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
 
+mod books;
+mod lifecycle;
+mod proxy;
 mod steps;
 mod support;
+mod traps;

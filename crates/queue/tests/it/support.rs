@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -47,6 +48,11 @@ pub(crate) struct PrivateRedis {
 impl PrivateRedis {
     /// Starts one; returns once it accepts connections.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further options of the server.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let program = ["redis-server", "valkey-server"]
             .into_iter()
@@ -57,6 +63,7 @@ impl PrivateRedis {
             .arg(folder.path())
             .arg("--unixsocket")
             .arg(folder.path().join("r.sock"))
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -77,7 +84,17 @@ impl PrivateRedis {
 
     /// A queue on it.
     pub(crate) async fn queue(&self, settings: &FleetSettings) -> Queue {
-        Queue::connect(&self.target(), "test", settings, User::Worker).await.unwrap()
+        self.queue_in("test", settings).await
+    }
+
+    /// A queue on it in a namespace of its own.
+    pub(crate) async fn queue_in(&self, namespace: &str, settings: &FleetSettings) -> Queue {
+        Queue::connect(&self.target(), namespace, settings, User::Worker).await.unwrap()
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("r.sock")
     }
 
     /// A plain connection, to look behind the queue's back.

@@ -1,0 +1,361 @@
+//! The books that the steps keep beside the records: counts, mailboxes, marks, keys, and what of them is
+//! left when somebody goes.
+
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::id::RunToken;
+use legwork_common::id::SessionId;
+use legwork_common::job::Cause;
+use legwork_common::job::Usage;
+use legwork_common::lifecycle::State;
+use legwork_queue::port::Append;
+use legwork_queue::port::Appended;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::EnqueueRefusal;
+use legwork_queue::port::Enqueued;
+use legwork_queue::port::Finish;
+use legwork_queue::port::Finished;
+use legwork_queue::port::Forgotten;
+use legwork_queue::port::NewJob;
+use legwork_queue::port::Once;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::Opened;
+use legwork_queue::port::SessionEnd;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
+use legwork_queue::settings::FleetSettings;
+
+use crate::support::Conversation;
+use crate::support::PrivateRedis;
+use crate::support::completed;
+use crate::support::quick;
+
+/// All keys of the server, sorted.
+async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
+    let mut raw = redis.raw().await;
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut raw).await.unwrap();
+    keys.sort();
+    keys
+}
+
+async fn state(it: &Conversation, id: JobId) -> State {
+    it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap().status
+}
+
+fn by(claimed: &Claimed) -> DispatchedBy {
+    DispatchedBy::Job { id: claimed.lease.id, token: claimed.lease.token }
+}
+
+/// Stores one child of a running job.
+async fn child(it: &Conversation, above: &Claimed) -> JobId {
+    let job = it.job();
+    let id = job.id;
+    it.enqueue(by(above), vec![job]).await.unwrap();
+    id
+}
+
+fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
+    OpenSession { session, owner: Some(owner), on_end: SessionEnd::Stop, cap: 1, own_lane }
+}
+
+#[tokio::test]
+async fn an_empty_result_does_not_show_the_error_of_an_earlier_try() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let mut job = it.job();
+    job.placement.retries = 1;
+    let id = job.id;
+    it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+    let finish = Finish {
+        lease: it.claim(1).await[0].lease,
+        ending: Ending::Failed { cause: Cause::AgentError, message: "broken".into() },
+        output_bytes: 0,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+    };
+    assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Scheduled)]);
+    it.queue.reap(false).await.unwrap();
+    let lease = it.claim(1).await[0].lease;
+    it.finish(lease, Ending::Completed { result: String::new() }).await;
+    let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
+    assert_eq!((job.status, job.result.unwrap_or_default().as_str()), (State::Completed, ""));
+}
+
+#[tokio::test]
+async fn a_forgotten_parent_is_not_made_again_by_its_childs_end() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let parent_id = it.one().await;
+    let parent = it.claim(1).await.remove(0);
+    let child_id = child(&it, &parent).await;
+    it.finish(parent.lease, completed()).await;
+    assert_eq!(it.queue.forget(&[parent_id], true).await.unwrap(), [Forgotten::Forgotten]);
+    // The child is still in the session's list, and a stop of the session still reaches it.
+    let listed =
+        it.queue.children(it.session, legwork_common::id::Dispatcher::Root(it.session)).await.unwrap();
+    assert_eq!(listed.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [child_id]);
+    let root = StopRoot::Session { id: it.session, close: false };
+    it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    assert_eq!(state(&it, child_id).await, State::Stopped);
+    assert_eq!(it.queue.jobs(&[parent_id]).await.unwrap(), [None]);
+    assert_eq!(it.queue.forget(&[child_id], true).await.unwrap(), [Forgotten::Forgotten]);
+    let left = keys(&redis, "*").await;
+    assert!(
+        left.iter().all(|key| key.contains(":meta")
+            || key.contains(":ready:")
+            || key.contains(":wake:")
+            || key.contains(":worker:")),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_stop_reaches_the_children_of_a_forgotten_job_in_the_middle() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let top_id = it.one().await;
+    let top = it.claim(1).await.remove(0);
+    let middle_id = child(&it, &top).await;
+    let middle = it.claim(1).await.remove(0);
+    let low_id = child(&it, &middle).await;
+    it.finish(middle.lease, completed()).await;
+    it.queue.forget(&[middle_id], true).await.unwrap();
+    it.queue.stop(StopRoot::Job(top_id), Asker::Operator, Cause::Operator).await.unwrap();
+    assert_eq!(state(&it, low_id).await, State::Stopped);
+}
+
+#[tokio::test]
+async fn a_session_without_jobs_goes_when_its_owner_does() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = Conversation::open(&queue, 20).await;
+    let (session, owner) = (SessionId::random(), RunToken::random());
+    // One whose job was forgotten before, one that never had any, one whose owner was lost.
+    queue.open(&owned(session, owner, true)).await.unwrap();
+    let it = Conversation { session, ..it };
+    let id = it.one().await;
+    queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    queue.forget(&[id], true).await.unwrap();
+    queue.close(session, owner).await.unwrap();
+    queue.open(&owned(SessionId::random(), owner, false)).await.unwrap();
+    queue.reap(true).await.unwrap();
+    let mut raw = redis.raw().await;
+    for key in keys(&redis, "*:session:*").await {
+        let ttl: i64 = redis::cmd("TTL").arg(&key).query_async(&mut raw).await.unwrap();
+        assert!(ttl > 0, "{key} stays for ever");
+    }
+    assert_eq!(keys(&redis, "*@*").await, [""; 0]);
+    // Who repeats the close, or comes late, is answered as before.
+    queue.close(session, owner).await.unwrap();
+    assert_eq!(queue.open(&owned(session, owner, true)).await.unwrap(), Opened::Closed);
+}
+
+#[tokio::test]
+async fn an_owner_of_a_session_that_was_nobodys_keeps_it() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = Conversation::open(&queue, 20).await;
+    let owner = RunToken::random();
+    assert_eq!(queue.open(&owned(it.session, owner, false)).await.unwrap(), Opened::Open);
+    let mut raw = redis.raw().await;
+    let key = queue.keys().session(it.session);
+    let ttl: i64 = redis::cmd("TTL").arg(key).query_async(&mut raw).await.unwrap();
+    assert_eq!(ttl, -1, "as long as it is owned it does not expire");
+    // A root that lost it to this owner closes nothing.
+    queue.close(it.session, RunToken::random()).await.unwrap();
+    assert!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await.is_ok());
+    queue.close(it.session, owner).await.unwrap();
+    assert_eq!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await, Err(EnqueueRefusal::Closed));
+}
+
+fn keyed(it: &Conversation, in_namespace: bool) -> NewJob {
+    let once = Some(Once { key: "key".into(), request: "request".into(), in_namespace });
+    NewJob { once, ..it.job() }
+}
+
+#[tokio::test]
+async fn a_forgotten_job_frees_its_key() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let first = keyed(&it, true);
+    let id = first.id;
+    it.enqueue(DispatchedBy::Root, vec![first]).await.unwrap();
+    it.queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    it.queue.forget(&[id], true).await.unwrap();
+    assert_eq!(keys(&redis, "*:key:*").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_key_of_the_namespace_finds_its_job_from_every_shard() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
+    let one = Conversation::open(&queue, 20).await;
+    let mut other = Conversation::open(&queue, 20).await;
+    while other.session.shard(16) == one.session.shard(16) {
+        other = Conversation::open(&queue, 20).await;
+    }
+    let first = keyed(&one, true);
+    let id = first.id;
+    one.enqueue(DispatchedBy::Root, vec![first]).await.unwrap();
+    let repeat = other.enqueue(DispatchedBy::Root, vec![keyed(&other, true)]).await;
+    assert_eq!(repeat, Ok(vec![Enqueued::Stored(id)]));
+    assert_eq!(keys(&redis, "*:job:*").await, [queue.keys().job(id)]);
+}
+
+#[tokio::test]
+async fn a_key_reserved_by_a_dead_caller_of_another_shard_is_taken_over() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
+    let one = Conversation::open(&queue, 20).await;
+    let mut other = Conversation::open(&queue, 20).await;
+    while other.session.shard(16) == one.session.shard(16) {
+        other = Conversation::open(&queue, 20).await;
+    }
+    let mut raw = redis.raw().await;
+    let reservation = format!("{} request", JobId::random_in(one.session).uuid());
+    let key = queue.keys().namespace_once("key");
+    redis::cmd("SET").arg(key).arg(reservation).exec_async(&mut raw).await.unwrap();
+    let job = keyed(&other, true);
+    let id = job.id;
+    for _ in 0..2 {
+        let stored = other.enqueue(DispatchedBy::Root, vec![job.clone()]).await;
+        assert_eq!(stored, Ok(vec![Enqueued::Stored(id)]));
+    }
+    assert_eq!(keys(&redis, "*:job:*").await, [queue.keys().job(id)]);
+}
+
+#[tokio::test]
+async fn ended_jobs_that_must_be_kept_do_not_keep_the_others() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings { retention: Duration::ZERO, ..quick() }).await;
+    let it = Conversation::open(&queue, 0).await;
+    let owned_session = SessionId::random();
+    queue.open(&owned(owned_session, RunToken::random(), false)).await.unwrap();
+    let kept = Conversation { session: owned_session, ..it.clone() };
+    let jobs: Vec<_> = (0..250).map(|_| kept.job()).collect();
+    kept.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    let root = StopRoot::Session { id: owned_session, close: false };
+    queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    let id = it.one().await;
+    queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    // Retention counts in whole seconds.
+    let mut raw = redis.raw().await;
+    let index = queue.keys().index_ended(0);
+    let ended: Vec<(Vec<u8>, f64)> = redis::cmd("ZRANGE")
+        .arg(&index)
+        .arg(0)
+        .arg(-1)
+        .arg("WITHSCORES")
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    for (at, (member, _)) in ended.iter().enumerate() {
+        redis::cmd("ZADD").arg(&index).arg(at).arg(member).exec_async(&mut raw).await.unwrap();
+    }
+    let mut forgotten = 0;
+    for _ in 0..2 {
+        forgotten += queue.reap(false).await.unwrap().forgotten;
+    }
+    assert_eq!(forgotten, 1);
+    assert_eq!(queue.jobs(&[id]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    it.one().await;
+    it.one().await;
+    let claimed = it.claim(2).await;
+    let begun: Vec<_> = claimed.iter().map(|claimed| (claimed.lease, 1)).collect();
+    it.queue.begin(&begun).await.unwrap();
+    let append = |at: usize, offset| Append {
+        lease: claimed[at].lease,
+        offset,
+        bytes: b"hello".to_vec(),
+        entries: Vec::new(),
+        finished_turns: None,
+    };
+    // What a server that lost its last seconds leaves behind.
+    let answers = it.queue.append(&[append(0, 3), append(1, 0)]).await.unwrap();
+    assert_eq!(answers, [Appended::Fenced, Appended::Stored(5)]);
+}
+
+#[tokio::test]
+async fn the_mailbox_of_a_job_ends_with_it() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    let claimed = it.claim(1).await.remove(0);
+    it.queue.send(id, "hi", "request", Duration::from_secs(9)).await.unwrap();
+    it.finish(claimed.lease, completed()).await;
+    assert_eq!(keys(&redis, "*:mailbox:*").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn who_knows_to_be_alone_takes_everything_back_at_once() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 0).await;
+    it.enqueue(DispatchedBy::Root, (0..450).map(|_| it.job()).collect()).await.unwrap();
+    assert_eq!(it.claim(450).await.len(), 450);
+    assert_eq!(it.queue.reap(true).await.unwrap().requeued, 450);
+}
+
+#[tokio::test]
+async fn many_trees_that_stop_slowly_do_not_hold_up_the_others() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    it.enqueue(DispatchedBy::Root, (0..25).map(|_| it.job()).collect()).await.unwrap();
+    let claimed = it.claim(25).await;
+    for claimed in &claimed {
+        let root = StopRoot::Job(claimed.lease.id);
+        it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    }
+    it.finish(claimed[24].lease, completed()).await;
+    let mut raw = redis.raw().await;
+    let mark = it.queue.keys().stop(0, claimed[24].lease.id.uuid());
+    for _ in 0..3 {
+        it.queue.reap(false).await.unwrap();
+    }
+    let left: bool = redis::cmd("EXISTS").arg(mark).query_async(&mut raw).await.unwrap();
+    assert!(!left, "its mark is never dropped");
+}
+
+#[tokio::test]
+async fn a_page_of_a_sweep_that_shrinks_behind_it_skips_nobody() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let jobs: Vec<_> = (0..450).map(|_| it.job()).collect();
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    let root = StopRoot::Session { id: it.session, close: false };
+    let mut stop = it.queue.stop(root, Asker::Operator, Cause::Operator);
+    // The sweep stands still after its first page, while that page is forgotten.
+    while state(&it, ids[0]).await != State::Stopped {
+        assert!(futures::poll!(stop.as_mut()).is_pending());
+    }
+    it.queue.forget(&ids[..200], true).await.unwrap();
+    stop.await.unwrap();
+    for state in it.queue.jobs(&ids).await.unwrap().into_iter().flatten().map(|job| job.status) {
+        assert_eq!(state, State::Stopped);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_claims_without_a_heartbeat_leaves_nothing_for_ever() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 0).await;
+    it.one().await;
+    it.claim(1).await;
+    let mut raw = redis.raw().await;
+    let key = it.queue.keys().worker(0, it.worker.as_str());
+    let ttl: i64 = redis::cmd("PTTL").arg(key).query_async(&mut raw).await.unwrap();
+    assert!(ttl > 0);
+}

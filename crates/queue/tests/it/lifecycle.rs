@@ -1,0 +1,207 @@
+//! The table of `common::lifecycle` and the Lua steps, pair by pair: every state meets every event.
+
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::id::WorkerId;
+use legwork_common::job::Cause;
+use legwork_common::job::Usage;
+use legwork_common::lifecycle::Event;
+use legwork_common::lifecycle::State;
+use legwork_common::lifecycle::next;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::Finish;
+use legwork_queue::port::Heartbeat;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Lease;
+use legwork_queue::port::NewJob;
+use legwork_queue::port::Release;
+use legwork_queue::port::ReleaseMode;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
+use legwork_queue::settings::FleetSettings;
+use redis::aio::MultiplexedConnection;
+
+use crate::support::Conversation;
+use crate::support::PrivateRedis;
+use crate::support::completed;
+
+const LATER: Duration = Duration::from_secs(3600);
+
+/// One job, brought into a state by steps, with the lease of its first attempt.
+struct Subject {
+    it: Conversation,
+    raw: MultiplexedConnection,
+    lease: Lease,
+}
+
+impl Subject {
+    async fn bring(redis: &PrivateRedis, namespace: &str, state: State) -> Self {
+        let queue = redis.queue_in(namespace, &FleetSettings::default()).await;
+        let it = Conversation::open(&queue, 20).await;
+        let mut job: NewJob = it.job();
+        job.placement.retries = u32::from(state == State::Scheduled);
+        it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+        let claimed = it.claim(1).await.remove(0);
+        queue.begin(&[(claimed.lease, 1)]).await.unwrap();
+        let mut subject = Self { it, raw: redis.raw().await, lease: claimed.lease };
+        match state {
+            State::Running => {}
+            State::Scheduled => subject.finish(failed(), LATER).await,
+            State::Queued => subject.release(ReleaseMode::Drain).await,
+            State::Waiting => drop(queue.park(subject.lease).await.unwrap()),
+            State::Stopping => subject.stop().await,
+            State::Reaping => subject.expire().await,
+            State::Completed => subject.finish(completed(), LATER).await,
+            State::Failed => subject.finish(failed(), LATER).await,
+            State::Stopped => subject.finish(Ending::Stopped { cause: Cause::Tool }, LATER).await,
+        }
+        assert_eq!(subject.state().await, state, "brought into the state by steps");
+        subject
+    }
+
+    fn id(&self) -> JobId {
+        self.lease.id
+    }
+
+    async fn state(&self) -> State {
+        self.it.queue.jobs(&[self.id()]).await.unwrap().remove(0).unwrap().status
+    }
+
+    async fn finish(&self, ending: Ending, retry_delay: Duration) {
+        let finish =
+            Finish { lease: self.lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay };
+        self.it.queue.finish(&[finish]).await.unwrap();
+    }
+
+    async fn release(&self, mode: ReleaseMode) {
+        let release = Release { lease: self.lease, worker: self.it.worker.clone(), mode, output_bytes: 0 };
+        self.it.queue.release(&release).await.unwrap();
+    }
+
+    async fn stop(&self) {
+        let root = StopRoot::Job(self.id());
+        self.it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    }
+
+    async fn raw(&mut self, words: &[&str]) {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).exec_async(&mut self.raw).await.unwrap();
+    }
+
+    /// Sets a field of the record, where no step of the port does.
+    async fn write(&mut self, field: &str, value: &str) {
+        let key = self.it.queue.keys().job(self.id());
+        self.raw(&["HSET", &key, field, value]).await;
+    }
+
+    /// The lease ran out and the reaper died between its first and its second part: a fence that cannot
+    /// be sealed is what it dies of.
+    async fn expire(&mut self) {
+        let lease = self.it.queue.keys().lease(0);
+        let fence = self.it.queue.keys().fence(self.id());
+        let member = self.id().uuid().to_string();
+        self.raw(&["ZADD", &lease, "1", &member]).await;
+        self.raw(&["SET", &fence, "no hash"]).await;
+        // Only a job that was taken back has its fence sealed.
+        let _reaped = self.it.queue.reap(true).await;
+        self.raw(&["DEL", &fence]).await;
+    }
+
+    /// Another worker that could take the job.
+    async fn other_worker(&self) {
+        let heartbeat = Heartbeat {
+            worker: WorkerId::random_on("other"),
+            host: "other".into(),
+            lanes: vec![Lane::Queue("default".into())],
+            slots: 1,
+            used: 0,
+            jobs: 0,
+            draining: false,
+        };
+        self.it.queue.heartbeat(&heartbeat).await.unwrap();
+    }
+
+    /// Applies the step that stands for the event; `false` where none does in this state.
+    async fn apply(&mut self, state: State, event: Event) -> bool {
+        match event {
+            Event::Due => {
+                let scheduled = self.it.queue.keys().scheduled(0);
+                let member = self.id().uuid().to_string();
+                self.raw(&["ZADD", &scheduled, "1", &member]).await;
+                self.it.queue.reap(false).await.unwrap();
+            }
+            Event::Claimed => drop(self.it.claim(5).await),
+            Event::Parked => drop(self.it.queue.park(self.lease).await.unwrap()),
+            Event::Resumed => drop(self.it.queue.resume(self.lease).await.unwrap()),
+            Event::Released => self.release(ReleaseMode::Drain).await,
+            Event::GivenBack => {
+                self.other_worker().await;
+                self.release(ReleaseMode::Lack("no key".into())).await;
+            }
+            // Of a stopping job the same step means that it was given back. Jobs that no worker holds are
+            // rejected by the last worker that tried.
+            Event::Rejected if matches!(state, State::Stopping | State::Scheduled | State::Queued) => {
+                return false;
+            }
+            Event::Rejected => self.release(ReleaseMode::Lack("no key".into())).await,
+            Event::StopAsked => self.stop().await,
+            Event::Completed => self.finish(completed(), LATER).await,
+            Event::Failed => {
+                self.write("retries", "0").await;
+                self.finish(failed(), LATER).await;
+            }
+            Event::RetryLater => {
+                self.write("retries", "2").await;
+                self.finish(failed(), LATER).await;
+            }
+            Event::Confirmed if state == State::Reaping => {
+                self.stop().await;
+                self.it.queue.reap(true).await.unwrap();
+            }
+            Event::Confirmed => self.finish(Ending::Stopped { cause: Cause::Operator }, LATER).await,
+            Event::LeaseExpired => self.expire().await,
+            // The reaper's own last part, which follows on the first.
+            Event::Requeued | Event::WorkerLost if state != State::Reaping => return false,
+            Event::Requeued => drop(self.it.queue.reap(true).await.unwrap()),
+            Event::WorkerLost => {
+                self.write("crashes", "9").await;
+                self.it.queue.reap(true).await.unwrap();
+            }
+        }
+        true
+    }
+}
+
+fn failed() -> Ending {
+    Ending::Failed { cause: Cause::AgentError, message: "no".into() }
+}
+
+#[tokio::test]
+async fn every_state_takes_every_event_as_the_table_says() {
+    let redis = PrivateRedis::start();
+    let mut wrong = Vec::new();
+    let mut walked = 0;
+    for state in State::ALL {
+        for event in Event::ALL {
+            let mut subject = Subject::bring(&redis, &format!("{state}-{event:?}"), state).await;
+            if !subject.apply(state, event).await {
+                continue;
+            }
+            walked += 1;
+            // An illegal event changes nothing.
+            let wanted = next(state, event).unwrap_or(state);
+            let found = subject.state().await;
+            if found != wanted {
+                wrong.push(format!("{state} + {event:?}: {found}, not {wanted}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(walked, 9 * 15 - 3 - 2 * 8);
+}
