@@ -41,6 +41,8 @@ use crate::supervisor::WorkerEvent;
 
 /// Events that may wait for the loop; senders wait beyond it.
 const EVENTS: usize = 256;
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Claims that may wait for the loop.
 const REPORTS: usize = 4;
 /// How often the dead are looked for, before jitter.
@@ -121,8 +123,9 @@ impl Worker {
         let readiness = self.vitals.readiness.clone();
         Loop::new(self.settings, parts, tasks.clone()).run(events_rx, &ending).await;
         readiness.set(false);
-        if let Err(error) = queue.goodbye(&worker).await {
-            tracing::debug!(%error, "could not say goodbye; the heartbeat runs out");
+        // Unsaid, the heartbeat runs out.
+        if tokio::time::timeout(GOODBYE, queue.goodbye(&worker)).await.is_err() {
+            tracing::debug!("could not say goodbye in time");
         }
         tracing::info!(%worker, "worker ended");
     }
@@ -131,13 +134,14 @@ impl Worker {
     fn start(&self, tasks: &Tasks, events: mpsc::Sender<WorkerEvent>) -> Parts {
         let over = CancellationToken::new();
         let work: Arc<dyn Work> = Arc::new(self.queue.clone());
+        let clock = LeaseClock::new(self.queue.settings().lease);
         let bench = Bench {
             worker: self.settings.id.clone(),
             observer: Observer::new(self.queue.clone(), self.hints.clone()),
             runner: Arc::clone(&self.runner),
-            ledger: Ledger::new(Arc::clone(&work)),
+            ledger: Ledger::new(Arc::clone(&work), clock.clone()),
             held: Held::default(),
-            clock: LeaseClock::new(self.queue.settings().lease),
+            clock,
             draining: CancellationToken::new(),
             events,
             output_cap: self.queue.settings().output_cap,

@@ -25,6 +25,8 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::lease_clock::LeaseClock;
+
 /// Output that may wait in one attempt's buffer before the attempt waits too.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Output that goes out without waiting for more.
@@ -104,6 +106,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Shared {
     work: Arc<dyn Work>,
+    clock: LeaseClock,
     pages: Mutex<BTreeMap<JobId, Arc<Page>>>,
     endings: Mutex<Vec<(Finish, oneshot::Sender<Finished>)>>,
     // Something is there that need not wait for more.
@@ -118,10 +121,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Ledger {
     /// A ledger that writes to `work` once [`Ledger::write`] runs.
-    pub fn new(work: Arc<dyn Work>) -> Self {
+    /// While `clock` does not vouch for the leases nothing is written.
+    pub fn new(work: Arc<dyn Work>, clock: LeaseClock) -> Self {
         Self {
             shared: Arc::new(Shared {
                 work,
+                clock,
                 pages: Mutex::default(),
                 endings: Mutex::default(),
                 urgent: Notify::new(),
@@ -257,6 +262,12 @@ impl Ledger {
 
     /// One round; false if there was nothing to write. A round that fails is repeated by the next.
     async fn round_with_retry(&self, over: &CancellationToken) -> bool {
+        if !self.shared.clock.may_act() {
+            // A worker that slept may wake long after its jobs were taken back, even forgotten. What it has
+            // to say is kept until a renewal says whose they are.
+            tokio::time::sleep(PAUSE).await;
+            return !over.is_cancelled();
+        }
         match self.round().await {
             Ok(wrote) => wrote,
             Err(error) => {

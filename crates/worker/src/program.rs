@@ -15,6 +15,7 @@ use legwork_process::health::Gauges;
 use legwork_process::health::HealthListener;
 use legwork_process::health::Readiness;
 use legwork_process::shutdown::Shutdown;
+use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::User;
@@ -40,6 +41,10 @@ use crate::runner::WorkDir;
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// The same after a second signal: long enough to end the commands of jobs.
 const HASTY_GRACE: Duration = Duration::from_secs(1);
+/// How often an embedded server is asked for a sign of life.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How many times in a row it may give none.
+const SILENT_LOOKS: u32 = 5;
 
 /// Why the program could not start.
 #[derive(Debug, Error)]
@@ -95,29 +100,19 @@ pub async fn serve(
         listener.serve(&tasks, vitals.readiness.clone(), gauges);
     }
 
-    let mut place = Place::find(&options.common, &variables).await.map_err(boxed)?;
-    if let Some(notice) = place.notice() {
-        tracing::info!("{notice}");
-    }
-    let wanted = options.common.wanted_settings();
-    let queue = Queue::connect(place.target(), &options.common.namespace, &wanted, User::Worker)
-        .await
-        .map_err(boxed)?;
-    place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
-
-    let work_dir = work_dir(&options, &place).map_err(boxed)?;
-    let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
-    let environment = Environment::new(variables.clone(), here);
-    let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
+    let (place, queue) = arrive(&options, &variables).await?;
     let settings = settings(&options, &variables);
-    let runner: Arc<dyn Runner> =
-        Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() });
+    let runner = runner(&options, variables, &place)?;
+    let lost = CancellationToken::new();
+    if place.is_embedded() {
+        tasks.spawn(TaskKind::Upkeep, watch_embedded(queue.clone(), lost.clone(), shutdown.clone()));
+    }
     loop {
         let runner = Arc::clone(&runner);
         let worker = Worker::new(settings.clone(), queue.clone(), runner, vitals.clone()).map_err(boxed)?;
         worker.serve(&tasks, ending(&shutdown)).await;
         // Said goodbye, it looks once more: whoever dispatched meanwhile and still saw it relies on it.
-        if shutdown.drain.is_cancelled() || queue.is_idle(&settings.lanes).await.unwrap_or(true) {
+        if shutdown.drain.is_cancelled() || is_idle(&queue, &settings.lanes).await {
             break;
         }
     }
@@ -127,7 +122,68 @@ pub async fn serve(
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
-    place.leave(&queue).await.map_err(boxed)
+    depart(place, &queue, &lost).await
+}
+
+/// Finds the queue and, on an embedded server that nobody else uses, sweeps up after the dead.
+async fn arrive(
+    options: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+) -> Result<(Place, Queue), Box<dyn Coded>> {
+    let mut place = Place::find(&options.common, variables).await.map_err(boxed)?;
+    if let Some(notice) = place.notice() {
+        tracing::info!("{notice}");
+    }
+    let wanted = options.common.wanted_settings();
+    let queue = Queue::connect(place.target(), &options.common.namespace, &wanted, User::Worker)
+        .await
+        .map_err(boxed)?;
+    place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    Ok((place, queue))
+}
+
+/// What runs the jobs.
+fn runner(
+    options: &WorkerOptions,
+    variables: BTreeMap<String, String>,
+    place: &Place,
+) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
+    let work_dir = work_dir(options, place).map_err(boxed)?;
+    let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
+    let environment = Environment::new(variables.clone(), here);
+    let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
+    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() }))
+}
+
+/// Leaves the queue's place. A Redis that does not answer keeps nobody.
+async fn depart(place: Place, queue: &Queue, lost: &CancellationToken) -> Result<(), Box<dyn Coded>> {
+    if lost.is_cancelled() {
+        tracing::warn!("the embedded server is gone; its next user starts it again");
+        return Ok(());
+    }
+    if let Ok(left) = tokio::time::timeout(LAST_GRACE, place.leave(queue)).await {
+        return left.map_err(boxed);
+    }
+    tracing::warn!("could not ask Redis whether anything is left; leaving all the same");
+    Ok(())
+}
+
+/// Whether there is nothing to do; so it seems, too, where Redis does not say in time.
+async fn is_idle(queue: &Queue, lanes: &[Lane]) -> bool {
+    tokio::time::timeout(LAST_GRACE, queue.is_idle(lanes)).await.is_ok_and(|idle| idle.unwrap_or(true))
+}
+
+/// Watches an embedded server, which nobody but its users starts again: once it has been silent for long,
+/// `lost` and the drain are cancelled. Until then a restart is waited for, as on any Redis.
+async fn watch_embedded(queue: Queue, lost: CancellationToken, shutdown: Shutdown) {
+    let mut silent = 0;
+    while silent < SILENT_LOOKS {
+        tokio::time::sleep(LOOK_EVERY).await;
+        silent = if queue.ping().await.is_ok() { 0 } else { silent + 1 };
+    }
+    lost.cancel();
+    shutdown.drain.cancel();
+    shutdown.now.cancel();
 }
 
 /// The signals as the worker takes them.

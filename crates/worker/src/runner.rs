@@ -11,7 +11,6 @@ use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
-use legwork_agent::environment::NoGuard;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
@@ -19,6 +18,7 @@ use legwork_agent::preflight::preflight;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::Team;
+use legwork_common::variables::REDIS_URL;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
@@ -106,9 +106,16 @@ impl AgentRunner {
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
-        let variables = self.variables.clone();
-        Ok(Environment { variables, working_dir: folder, guard: Arc::new(NoGuard) })
+        Ok(Environment::new(for_agents(&self.variables), folder))
     }
+}
+
+/// The environment that agents get: all of it but where Redis is and how to log in, which their commands
+/// have no business with.
+pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut variables = variables.clone();
+    variables.remove(REDIS_URL);
+    variables
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! One machine, nothing set up.
 
 use legwork_tests::programs::House;
+use legwork_tests::programs::processes;
 use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
 use serde_json::json;
@@ -109,4 +110,20 @@ fn ctrl_c_stops_the_tree_and_exits_130() {
     assert_eq!(run.end().status, 130);
     let jobs = house.legwork(["list", "--json"]).objects();
     assert_eq!(jobs[0]["status"], "stopped", "{jobs:?}");
+}
+
+#[test]
+fn a_background_worker_does_not_outlive_its_server_for_long() {
+    let mut house = House::embedded();
+    let script =
+        json!({"shell": [calls("shell", &json!({"cmd": "sleep 600", "timeout": 900})), {"text": "never"}]});
+    let team = Team::in_house(&mut house, &script);
+    let id = house.dispatch(&[&team.file, "shell", "sleep"]);
+    house.until_output(&id, "I call shell");
+    let folder = house.path("state").display().to_string();
+    let workers = || processes("legwork-worker").into_iter().filter(|line| line.contains(&folder)).count();
+    assert_eq!(workers(), 1);
+    house.legwork(["local", "stop"]).good();
+    until("the worker has ended", || workers() == 0);
+    assert_eq!(processes("sleep 600"), Vec::<String>::new());
 }

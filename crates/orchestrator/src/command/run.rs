@@ -25,6 +25,7 @@ use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
+use legwork_worker::runner::for_agents;
 use serde_json::json;
 use tokio::io::AsyncBufReadExt as _;
 use tokio_util::sync::CancellationToken;
@@ -136,7 +137,7 @@ impl House {
         };
         let here = std::env::current_dir()
             .map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
-        let environment = Arc::new(Environment::new(context.variables.clone(), here));
+        let environment = Arc::new(Environment::new(for_agents(&context.variables), here));
         let models = context.models(args.script.as_deref(), &environment)?;
         let tasks = Tasks::new();
         let shutdown = Shutdown::listen(&tasks)
