@@ -82,3 +82,34 @@ fn redis_killed_under_load_loses_nothing() {
         assert!(output.ends_with(text), "{output}");
     }
 }
+
+#[test]
+fn a_run_is_told_once_although_its_worker_was_killed() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let mut script = slow();
+    script["root"] = json!([
+        calls("run_background_agent", &json!({"agent": "shell", "task": "count"})),
+        {"text": "I rest."},
+        {"text": "I was told: {{last_user}}"},
+        {"text": "I was told again: {{last_user}}"},
+    ]);
+    let team = Team::in_house(&mut house, &script);
+    let mut first = house.worker(&[]);
+    let run = house.start_legwork(["run", &team.file, "go"]);
+    let mut id = String::new();
+    until("the job is there", || {
+        let jobs = house.legwork(["list", "--json"]).objects();
+        jobs.first().is_some_and(|job| {
+            id = job["id"].as_str().unwrap_or_default().to_owned();
+            true
+        })
+    });
+    house.until_output(&id, "three");
+    let _second = house.worker(&[]);
+    first.kill();
+    let said = run.end();
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!(said.out.matches("Background agent tasks finished").count(), 1, "{}", said.out);
+    assert!(said.out.contains("Status:  completed"), "{}", said.out);
+}

@@ -131,3 +131,21 @@ fn health_follows_redis() {
     worker.signal(rustix::process::Signal::TERM);
     assert_eq!(worker.status(), 0);
 }
+
+#[test]
+fn jobs_nest_ten_deep_and_no_deeper() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let deep = house.file("deep.yaml", deep_team(12));
+    let script = house.file("deep.json", json!({"agents": deep_script(12)}).to_string());
+    house.set(legwork_common::variables::SCRIPT, &script);
+    let _worker = house.worker(&[]);
+    let id = house.dispatch(&[&deep, "level1", "go down"]);
+    house.until_status(&id, "completed");
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!(jobs.len(), 10);
+    assert_eq!(jobs.iter().map(|job| job["depth"].as_u64().unwrap()).max(), Some(9));
+    let deepest = jobs.iter().find(|job| job["depth"] == 9).unwrap()["id"].as_str().unwrap().to_owned();
+    let turns = house.legwork(["view", &deepest, "--transcript"]).good();
+    assert!(turns.contains("nested at most 10 deep"), "{turns}");
+}
