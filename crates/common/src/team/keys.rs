@@ -275,7 +275,7 @@ pub(super) const API: Keys = Keys {
     ],
 };
 
-pub(super) const TODO: Keys = Keys { noun: "a todo list", keys: &[acted("shared")] };
+pub(super) const TODO_LIST: Keys = Keys { noun: "a todo list", keys: &[acted("shared")] };
 
 pub(super) const MEMORY: Keys = Keys { noun: "a memory", keys: &[acted("path")] };
 

@@ -215,7 +215,7 @@ fn read_old_toolsets(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<Toolse
         None | Some(Node { value: Value::Flag(false), .. }) => {}
         Some(Node { value: Value::Flag(true), .. }) => kinds.push(ToolsetKind::Todo { shared: false }),
         Some(node) => {
-            if let Some(todo) = reader.fields(node, &keys::TODO) {
+            if let Some(todo) = reader.fields(node, &keys::TODO_LIST) {
                 let shared = todo.flag(reader, "shared").unwrap_or(false);
                 kinds.push(ToolsetKind::Todo { shared });
             }
