@@ -147,7 +147,7 @@ impl World {
         let (jobs, leases) = (self.ids.len(), self.leases.len());
         match op {
             Op::Enqueue { by, priority, retries, key } => {
-                let by = by.filter(|_| leases > 0).map(|by| by % leases);
+                let by = by.filter(|_| leases > 0).map(|by| self.pick_lease(by));
                 self.enqueue(by, priority, retries, key).await;
             }
             Op::Claim { worker, slots } => self.claim(worker, slots).await,
@@ -170,7 +170,7 @@ impl World {
             Op::StopSession | Op::SweepSession => self.whole_session(matches!(op, Op::StopSession)).await,
             Op::Told(of) => self.told(of.filter(|_| jobs > 0).map(|of| of % jobs)).await,
             Op::Stop(job) | Op::Send(job) | Op::Forget(job) if jobs > 0 => {
-                self.job_step(&op, job % jobs).await;
+                self.job_step(&op, self.pick_job(&op, job)).await;
             }
             Op::Begin(lease)
             | Op::Append { lease, .. }
@@ -181,10 +181,30 @@ impl World {
             | Op::Release { lease, .. }
                 if leases > 0 =>
             {
-                self.lease_step(&op, lease % leases).await;
+                self.lease_step(&op, self.pick_lease(lease)).await;
             }
             _ => {}
         }
+    }
+
+    /// Mostly a lease that holds its job, else any: a zombie.
+    fn pick_lease(&self, at: usize) -> usize {
+        let held = |lease: &usize| self.model.under(*lease).is_some_and(State::is_held);
+        let holding: Vec<usize> = (0..self.leases.len()).filter(held).collect();
+        if holding.is_empty() || at.is_multiple_of(4) {
+            return at % self.leases.len();
+        }
+        holding[at % holding.len()]
+    }
+
+    /// Any job; to forget, mostly one that has ended.
+    fn pick_job(&self, op: &Op, at: usize) -> usize {
+        let over = |job: &usize| !self.model.jobs[*job].gone && self.model.jobs[*job].state.is_terminal();
+        let ended: Vec<usize> = (0..self.ids.len()).filter(over).collect();
+        if ended.is_empty() || at.is_multiple_of(4) || !matches!(op, Op::Forget(_)) {
+            return at % self.ids.len();
+        }
+        ended[at % ended.len()]
     }
 
     async fn enqueue(&mut self, by: Option<usize>, priority: u8, retries: u32, key: Option<u8>) {
@@ -516,7 +536,7 @@ impl World {
         self.step(Op::Reap).await;
         self.step(Op::Reap).await;
         for job in 0..self.ids.len() {
-            self.step(Op::Forget(job)).await;
+            self.job_step(&Op::Forget(job), job).await;
             assert!(self.model.jobs[job].gone, "nothing sweeps through job {job} any more");
         }
         for worker in &self.workers {
