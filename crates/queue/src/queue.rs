@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod record;
+mod slice;
 mod upkeep;
 mod watch;
 mod work;

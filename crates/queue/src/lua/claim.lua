@@ -38,27 +38,40 @@ local function excluded(id, job)
 end
 
 local ids, jobs, specs = {}, {}, {}
+
+-- Takes one page of a stream from `first` on; where the next page begins, or nil at the end.
+local function take(ready, first)
+  -- A few more than wanted, so that excluded entries at the head do not cost a page each.
+  local wanted = free - #ids + 16
+  local entries = redis.call('XRANGE', ready, first, '+', 'COUNT', wanted)
+  local consumed = {}
+  for _, entry in ipairs(entries) do
+    if #ids >= free then break end
+    local id = entry[2][2]
+    local job = read(job_key(id), FIELDS)
+    if job.state ~= 'queued' or job.entry ~= entry[1] then
+      consumed[#consumed + 1] = entry[1]
+    elseif not excluded(id, job) and not stop_root(id, job.session) then
+      consumed[#consumed + 1] = entry[1]
+      ids[#ids + 1] = id
+      jobs[#jobs + 1] = job
+      specs[#specs + 1] = spec_key(id)
+    end
+  end
+  if #consumed > 0 then redis.call('XDEL', ready, unpack(consumed)) end
+  if #entries == wanted then return '(' .. entries[#entries][1] end
+end
+
+-- Pages of one stream that a claim looks at: what excludes this worker must not hide the rest for ever, nor
+-- cost every claim the whole stream.
+local PAGES = 20
 for lane = 6, #ARGV do
   for priority = 0, 2 do
-    if #ids >= free then break end
-    local ready = ready_key(ARGV[lane], priority)
-    -- A few more than wanted, so that excluded entries at the head do not hide the rest.
-    local entries = redis.call('XRANGE', ready, '-', '+', 'COUNT', free - #ids + 16)
-    local consumed = {}
-    for _, entry in ipairs(entries) do
-      if #ids >= free then break end
-      local id = entry[2][2]
-      local job = read(job_key(id), FIELDS)
-      if job.state ~= 'queued' or job.entry ~= entry[1] then
-        consumed[#consumed + 1] = entry[1]
-      elseif not excluded(id, job) and not stop_root(id, job.session) then
-        consumed[#consumed + 1] = entry[1]
-        ids[#ids + 1] = id
-        jobs[#jobs + 1] = job
-        specs[#specs + 1] = spec_key(id)
-      end
+    local first = '-'
+    for _ = 1, PAGES do
+      if #ids >= free or not first then break end
+      first = take(ready_key(ARGV[lane], priority), first)
     end
-    if #consumed > 0 then redis.call('XDEL', ready, unpack(consumed)) end
   end
 end
 if #ids == 0 then return {} end

@@ -1,12 +1,14 @@
 -- Ends one page of the records below a stop mark: what waits ends stopped, what runs becomes stopping.
 -- KEYS: tag. ARGV: root of the mark, mode (self|children|unmark), dispatcher, first sequence, page size.
--- Replies: {live, next sequence or -1, ids that dispatched...}; for unmark: {'unmarked'}.
+-- Without its mark a tree is left alone: another sweep dropped the mark, and what came since may live.
+-- Replies: {live (-1 without a mark), next sequence or -1, ids that dispatched...}; for unmark: {'unmarked'}.
 local root, mode = ARGV[1], ARGV[2]
 if mode == 'unmark' then
   redis.call('ZREM', STOPS, root)
   redis.call('DEL', stop_key(root))
   return { 'unmarked' }
 end
+if redis.call('EXISTS', stop_key(root)) == 0 then return { -1, -1 } end
 -- Pages go by sequence: a place in the list would move when records before it are forgotten.
 local ids, first, page = { root }, tonumber(ARGV[4]), tonumber(ARGV[5])
 if mode == 'children' then

@@ -182,7 +182,7 @@ pub trait Dispatch: Debug + Send + Sync {
     async fn open(&self, session: &OpenSession) -> Result<Opened, QueueError>;
 
     /// Closes a session to new jobs and gives up its ownership. Jobs that run go on; stopping them is
-    /// a step of its own. A crash before it leaves the owner's lease to run out.
+    /// a step of its own. A session that another owner took over stays as it is. A crash before it leaves the owner's lease to run out.
     async fn close(&self, session: SessionId, owner: RunToken) -> Result<(), QueueError>;
 
     /// Gives up the ownership of a session whose jobs shall go on, on the lanes that it has.

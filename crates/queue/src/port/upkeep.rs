@@ -29,7 +29,7 @@ pub enum Forgotten {
     Forgotten,
     /// Its dispatcher lives and may not have been told.
     Spared,
-    /// It has not ended.
+    /// It has not ended, or its tree is still being stopped.
     Live,
     /// There was no such job.
     Missing,

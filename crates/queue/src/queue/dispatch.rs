@@ -320,13 +320,18 @@ impl Queue {
         let mut live = 0;
         let mut walk = vec![root];
         if root_is_job {
-            live += self.sweep_page(shard, root, None, &mut Vec::new()).await?.0;
+            let Some((lives, _)) = self.sweep_page(shard, root, None, &mut Vec::new()).await? else {
+                return Ok(0);
+            };
+            live += lives;
         }
         while let Some(dispatcher) = walk.pop() {
             let mut offset = Some(0);
             while let Some(from) = offset {
-                let (lives, following) =
-                    self.sweep_page(shard, root, Some((dispatcher, from)), &mut walk).await?;
+                let page = Some((dispatcher, from));
+                let Some((lives, following)) = self.sweep_page(shard, root, page, &mut walk).await? else {
+                    return Ok(0);
+                };
                 live += lives;
                 offset = following;
             }
@@ -338,14 +343,15 @@ impl Queue {
         Ok(live)
     }
 
-    /// One page of a sweep: how many of it live, and where the next page begins.
+    /// One page of a sweep: how many of it live, and where the next page begins; `None` where another
+    /// sweep dropped the mark, which was the end of it.
     async fn sweep_page(
         &self,
         shard: u16,
         root: Uuid,
         page: Option<(Uuid, u64)>,
         walk: &mut Vec<Uuid>,
-    ) -> Result<(u64, Option<u64>), QueueError> {
+    ) -> Result<Option<(u64, Option<u64>)>, QueueError> {
         let (mode, dispatcher, offset) = match page {
             None => ("self", root, 0),
             Some((dispatcher, offset)) => ("children", dispatcher, offset),
@@ -354,12 +360,12 @@ impl Queue {
             Call::on(self.keys.tag(shard)).arg(root).arg(mode).arg(dispatcher).arg(offset).arg(SWEEP_PAGE);
         let answer = Answer::of("sweep", step::call(&self.link, &step::SWEEP, &call).await?);
         let mut items = answer.list()?.into_iter();
-        let live = next("sweep", &mut items)?.parse()?;
+        let live: i64 = next("sweep", &mut items)?.parse()?;
         let following: i64 = next("sweep", &mut items)?.parse()?;
         for id in items {
             walk.push(id.parse()?);
         }
-        Ok((live, u64::try_from(following).ok()))
+        Ok(u64::try_from(live).ok().map(|live| (live, u64::try_from(following).ok())))
     }
 
     /// The dispatcher's name in a session, for key names.

@@ -359,3 +359,14 @@ async fn a_worker_that_claims_without_a_heartbeat_leaves_nothing_for_ever() {
     let ttl: i64 = redis::cmd("PTTL").arg(key).query_async(&mut raw).await.unwrap();
     assert!(ttl > 0);
 }
+
+#[tokio::test]
+async fn a_sweep_that_comes_after_its_mark_was_dropped_ends_nothing() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let root = StopRoot::Session { id: it.session, close: false };
+    it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    let id = it.one().await;
+    assert_eq!(it.queue.sweep(root).await.unwrap(), 0);
+    assert_eq!(state(&it, id).await, State::Queued);
+}

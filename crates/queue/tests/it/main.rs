@@ -3,7 +3,9 @@
 
 mod books;
 mod lifecycle;
+mod model;
 mod proxy;
+mod random;
 mod steps;
 mod support;
 mod traps;

@@ -1,0 +1,593 @@
+//! Random sequences of all steps by several workers, zombies among them, against the model.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use legwork_common::id::Dispatcher;
+use legwork_common::id::JobId;
+use legwork_common::id::RequestId;
+use legwork_common::id::RunToken;
+use legwork_common::id::WorkerId;
+use legwork_common::job::Cause;
+use legwork_common::job::Priority;
+use legwork_common::lifecycle::Event;
+use legwork_common::lifecycle::State;
+use legwork_queue::port::Append;
+use legwork_queue::port::Appended;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Claim;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::EnqueueRefusal;
+use legwork_queue::port::Enqueued;
+use legwork_queue::port::Forgotten;
+use legwork_queue::port::Heartbeat;
+use legwork_queue::port::JobFilter;
+use legwork_queue::port::Lane;
+use legwork_queue::port::Lease;
+use legwork_queue::port::MailEntryContent;
+use legwork_queue::port::Once;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::Release;
+use legwork_queue::port::ReleaseMode;
+use legwork_queue::port::Renewal;
+use legwork_queue::port::SendOutcome;
+use legwork_queue::port::SessionEnd;
+use legwork_queue::port::StopOutcome;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
+use legwork_queue::settings::FleetSettings;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use redis::aio::MultiplexedConnection;
+
+use crate::model::Letter;
+use crate::model::Model;
+use crate::model::WORKERS;
+use crate::support::Conversation;
+use crate::support::PrivateRedis;
+use crate::support::completed;
+
+const CAP: u32 = 2;
+const DEEPEST: usize = 6;
+
+/// One step; numbers are taken modulo what there is.
+#[derive(Debug, Clone)]
+enum Op {
+    Enqueue { by: Option<usize>, priority: u8, retries: u32, key: Option<u8> },
+    Claim { worker: usize, slots: u32 },
+    Begin(usize),
+    Append { lease: usize, back: u64, bytes: u64 },
+    Renew(usize),
+    Park(usize),
+    Resume(usize),
+    Finish(usize, u8),
+    Release { lease: usize, lack: bool },
+    Stop(usize),
+    StopSession,
+    SweepSession,
+    Send(usize),
+    Told(Option<usize>),
+    Reap,
+    Forget(usize),
+    Close,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let which = 0..1000usize;
+    prop_oneof![
+        8 => (proptest::option::weighted(0.6, which.clone()), 0..3u8, 0..2u32, proptest::option::weighted(0.2, 0..2u8))
+            .prop_map(|(by, priority, retries, key)| Op::Enqueue { by, priority, retries, key }),
+        10 => (0..WORKERS, 1..4u32).prop_map(|(worker, slots)| Op::Claim { worker, slots }),
+        3 => which.clone().prop_map(Op::Begin),
+        4 => (which.clone(), 0..4u64, 0..9u64).prop_map(|(lease, back, bytes)| Op::Append { lease, back, bytes }),
+        2 => which.clone().prop_map(Op::Renew),
+        5 => which.clone().prop_map(Op::Park),
+        4 => which.clone().prop_map(Op::Resume),
+        6 => (which.clone(), 0..3u8).prop_map(|(lease, how)| Op::Finish(lease, how)),
+        4 => (which.clone(), any::<bool>()).prop_map(|(lease, lack)| Op::Release { lease, lack }),
+        2 => which.clone().prop_map(Op::Stop),
+        1 => Just(Op::StopSession),
+        1 => Just(Op::SweepSession),
+        2 => which.clone().prop_map(Op::Send),
+        2 => proptest::option::of(which.clone()).prop_map(Op::Told),
+        3 => Just(Op::Reap),
+        3 => which.prop_map(Op::Forget),
+        1 => Just(Op::Close),
+    ]
+}
+
+/// The model and the real queue side by side.
+struct World {
+    it: Conversation,
+    raw: MultiplexedConnection,
+    model: Model,
+    ids: Vec<JobId>,
+    leases: Vec<Lease>,
+    workers: Vec<WorkerId>,
+    owner: RunToken,
+}
+
+impl World {
+    async fn open(redis: &PrivateRedis, namespace: &str, owned: Option<SessionEnd>) -> Self {
+        let queue = redis.queue_in(namespace, &FleetSettings::default()).await;
+        let it = Conversation::open(&queue, CAP).await;
+        let owner = RunToken::random();
+        if let Some(on_end) = owned {
+            let (session, owner) = (it.session, Some(owner));
+            let open = OpenSession { session, owner, on_end, cap: CAP, own_lane: false };
+            queue.open(&open).await.unwrap();
+        }
+        let workers: Vec<WorkerId> = (0..WORKERS).map(|_| WorkerId::random_on("test")).collect();
+        for worker in &workers {
+            let heartbeat = Heartbeat {
+                worker: worker.clone(),
+                host: "test".into(),
+                lanes: vec![Lane::Queue("default".into())],
+                slots: 3,
+                used: 0,
+                jobs: 0,
+                draining: false,
+            };
+            queue.heartbeat(&heartbeat).await.unwrap();
+        }
+        let model = Model {
+            owned: owned.is_some(),
+            stops_with_owner: owned == Some(SessionEnd::Stop),
+            ..Model::default()
+        };
+        let (ids, leases) = (Vec::new(), Vec::new());
+        Self { it, raw: redis.raw().await, model, ids, leases, workers, owner }
+    }
+
+    async fn step(&mut self, op: Op) {
+        let (jobs, leases) = (self.ids.len(), self.leases.len());
+        match op {
+            Op::Enqueue { by, priority, retries, key } => {
+                let by = by.filter(|_| leases > 0).map(|by| self.pick_lease(by));
+                self.enqueue(by, priority, retries, key).await;
+            }
+            Op::Claim { worker, slots } => self.claim(worker, slots).await,
+            Op::Reap => {
+                let lease = self.it.queue.keys().lease(0);
+                let leased = self.in_order(&lease).await;
+                let place = |member: &String| self.ids.iter().position(|id| id.uuid().to_string() == *member);
+                let held: Vec<usize> = leased.iter().filter_map(place).collect();
+                self.it.queue.reap(true).await.unwrap();
+                self.model.reap(&held);
+            }
+            Op::Close => {
+                self.it.queue.close(self.it.session, self.owner).await.unwrap();
+                if self.model.owned {
+                    self.model.mail.clear();
+                }
+                self.model.owned = false;
+                self.model.closed |= !self.model.session_gone;
+            }
+            Op::StopSession | Op::SweepSession => self.whole_session(matches!(op, Op::StopSession)).await,
+            Op::Told(of) => self.told(of.filter(|_| jobs > 0).map(|of| of % jobs)).await,
+            Op::Stop(job) | Op::Send(job) | Op::Forget(job) if jobs > 0 => {
+                self.job_step(&op, self.pick_job(&op, job)).await;
+            }
+            Op::Begin(lease)
+            | Op::Append { lease, .. }
+            | Op::Renew(lease)
+            | Op::Park(lease)
+            | Op::Resume(lease)
+            | Op::Finish(lease, _)
+            | Op::Release { lease, .. }
+                if leases > 0 =>
+            {
+                self.lease_step(&op, self.pick_lease(lease)).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Mostly a lease that holds its job, else any: a zombie.
+    fn pick_lease(&self, at: usize) -> usize {
+        let held = |lease: &usize| self.model.under(*lease).is_some_and(State::is_held);
+        let holding: Vec<usize> = (0..self.leases.len()).filter(held).collect();
+        if holding.is_empty() || at.is_multiple_of(4) {
+            return at % self.leases.len();
+        }
+        holding[at % holding.len()]
+    }
+
+    /// Any job; to forget, mostly one that has ended.
+    fn pick_job(&self, op: &Op, at: usize) -> usize {
+        let over = |job: &usize| !self.model.jobs[*job].gone && self.model.jobs[*job].state.is_terminal();
+        let ended: Vec<usize> = (0..self.ids.len()).filter(over).collect();
+        if ended.is_empty() || at.is_multiple_of(4) || !matches!(op, Op::Forget(_)) {
+            return at % self.ids.len();
+        }
+        ended[at % ended.len()]
+    }
+
+    async fn enqueue(&mut self, by: Option<usize>, priority: u8, retries: u32, key: Option<u8>) {
+        if self.model.session_gone {
+            let again = Conversation::open(&self.it.queue, CAP).await;
+            self.it = Conversation { worker: self.it.worker.clone(), ..again };
+            self.model.session_gone = false;
+            self.model.marked = false;
+        }
+        self.it.queue.store_team(self.it.session, &self.it.team, "{}").await.unwrap();
+        let above = by.map(|by| self.model.leases[by].job);
+        if above.is_some_and(|above| self.model.depth(above) >= DEEPEST) {
+            return;
+        }
+        let refusal = match by.map(|by| self.model.under(by)) {
+            _ if self.model.closed => Some(EnqueueRefusal::Closed),
+            None if self.model.marked => Some(EnqueueRefusal::Stopping),
+            None | Some(Some(State::Running | State::Waiting)) => None,
+            Some(Some(State::Stopping)) => Some(EnqueueRefusal::Stopping),
+            Some(_) => Some(EnqueueRefusal::Stale),
+        };
+        let known = (0..self.ids.len())
+            .find(|&job| key.is_some() && !self.model.jobs[job].gone && self.model.jobs[job].key == key);
+        let mut job = self.it.job();
+        job.placement.priority = Priority::ALL[usize::from(priority)];
+        job.placement.retries = retries;
+        job.once =
+            key.map(|key| Once { key: format!("k{key}"), request: "r".into(), in_namespace: key == 1 });
+        let by = by.map_or(DispatchedBy::Root, |by| {
+            let Lease { id, token } = self.leases[by];
+            DispatchedBy::Job { id, token }
+        });
+        let id = known.map_or(job.id, |known| self.ids[known]);
+        for _ in 0..2 {
+            let answer = self.it.enqueue(by, vec![job.clone()]).await;
+            match refusal {
+                Some(refusal) => assert_eq!(answer, Err(refusal)),
+                // A key that was reserved by a refused try names the job that it was reserved for.
+                None if key == Some(1) && known.is_none() => {
+                    let Ok([Enqueued::Stored(stored)]) = answer.as_deref() else {
+                        unreachable!("{answer:?}")
+                    };
+                    job.id = *stored;
+                }
+                None => assert_eq!(answer, Ok(vec![Enqueued::Stored(id)])),
+            }
+        }
+        if refusal.is_none() && known.is_none() {
+            self.ids.push(job.id);
+            self.model.store(above, priority, retries, key);
+        }
+    }
+
+    async fn claim(&mut self, worker: usize, slots: u32) {
+        let admitted = self.members("session", ":admitted:default").await;
+        let mut eligible: Vec<usize> = (0..self.ids.len())
+            .filter(|&job| admitted.contains(&self.ids[job].uuid().to_string()))
+            .filter(|&job| self.model.jobs[job].state == State::Queued)
+            .filter(|&job| !self.model.jobs[job].excluded.contains(&worker))
+            .collect();
+        let claim = Claim {
+            shard: 0,
+            worker: self.workers[worker].clone(),
+            request: RequestId::random(),
+            slots,
+            lanes: vec![Lane::Queue("default".into())],
+        };
+        let claimed = self.it.queue.claim(&claim).await.unwrap();
+        let again = self.it.queue.claim(&claim).await.unwrap();
+        let ids = |batch: &[legwork_queue::port::Claimed]| batch.iter().map(|c| c.lease).collect::<Vec<_>>();
+        assert_eq!(ids(&claimed), ids(&again), "a repeat gets the same");
+        assert_eq!(claimed.len(), eligible.len().min(slots as usize), "{eligible:?}");
+        let mut last = 0;
+        for claimed in &claimed {
+            let job = self.ids.iter().position(|id| *id == claimed.lease.id).unwrap();
+            assert!(eligible.contains(&job));
+            eligible.retain(|other| *other != job);
+            last = last.max(self.model.jobs[job].priority);
+            self.model.claimed(job, worker);
+            assert_eq!(claimed.attempt, self.model.jobs[job].attempt);
+            self.leases.push(claimed.lease);
+        }
+        assert!(eligible.iter().all(|&job| self.model.jobs[job].priority >= last), "by priority");
+    }
+
+    async fn whole_session(&mut self, stop: bool) {
+        let root = StopRoot::Session { id: self.it.session, close: false };
+        if stop {
+            let answer = self.it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+            if self.model.session_gone {
+                assert_eq!(answer, StopOutcome::NotFound);
+                return;
+            }
+            self.model.stop_session();
+        } else {
+            self.it.queue.sweep(root).await.unwrap();
+            if self.model.marked {
+                self.model.stop_session();
+            }
+        }
+    }
+
+    async fn told(&mut self, of: Option<usize>) {
+        let dispatcher = of.map_or(Dispatcher::Root(self.it.session), |of| Dispatcher::Job(self.ids[of]));
+        let mail = self.it.queue.mail(self.it.session, dispatcher).await.unwrap();
+        let Some(first) = mail.first() else { return };
+        self.it.queue.told(self.it.session, dispatcher, std::slice::from_ref(&first.id)).await.unwrap();
+        let letter = self.letter(&first.content);
+        let letters = of.map_or(&mut self.model.mail, |of| &mut self.model.jobs[of].mail);
+        let at = letters.iter().position(|other| *other == letter).unwrap();
+        letters.remove(at);
+    }
+
+    fn letter(&self, content: &MailEntryContent) -> Letter {
+        match content {
+            MailEntryContent::Ended(id) => {
+                Letter::Ended(self.ids.iter().position(|other| other == id).unwrap())
+            }
+            MailEntryContent::Message(_) => Letter::Message,
+        }
+    }
+
+    async fn job_step(&mut self, op: &Op, job: usize) {
+        let (id, state, gone) = (self.ids[job], self.model.jobs[job].state, self.model.jobs[job].gone);
+        let over = state.is_terminal();
+        if let Op::Stop(_) = op {
+            let answer =
+                self.it.queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+            if gone {
+                assert_eq!(answer, StopOutcome::NotFound);
+            } else if over {
+                assert_eq!(answer, StopOutcome::AlreadyEnded(state));
+            } else {
+                assert!(matches!(answer, StopOutcome::Marked(_)));
+                self.model.stop(job);
+            }
+        } else if let Op::Send(_) = op {
+            let wanted = match state {
+                _ if gone => SendOutcome::NotFound,
+                _ if over || state == State::Stopping => SendOutcome::NotRunning(state),
+                _ => SendOutcome::Sent,
+            };
+            let request = RequestId::random().to_string();
+            for _ in 0..2 {
+                let sent = self.it.queue.send(id, "hi", &request, Duration::from_secs(60)).await.unwrap();
+                assert_eq!(sent, wanted);
+            }
+            if wanted == SendOutcome::Sent {
+                self.model.jobs[job].mail.push(Letter::Message);
+            }
+        } else {
+            let answer = self.it.queue.forget(&[id], true).await.unwrap()[0];
+            match answer {
+                Forgotten::Forgotten => {
+                    assert!(over && !gone);
+                    self.model.forget(job);
+                }
+                // What dispatched may still be swept through.
+                Forgotten::Live => assert!(!gone && (!over || self.model.jobs[job].dispatched)),
+                Forgotten::Missing => assert!(gone),
+                Forgotten::Spared => unreachable!("forced"),
+            }
+        }
+    }
+}
+
+impl World {
+    async fn lease_step(&mut self, op: &Op, at: usize) {
+        let lease = self.leases[at];
+        let job = self.model.leases[at].job;
+        let queue = self.it.queue.clone();
+        match *op {
+            // A zombie this late would write below the tag of a job that is no more.
+            Op::Begin(_) | Op::Append { .. } if self.model.jobs[job].gone => {}
+            Op::Begin(_) => {
+                let output = self.model.jobs[job].output;
+                let begun = queue.begin(&[(lease, self.model.leases[at].attempt)]).await.unwrap()[0];
+                assert_eq!(begun.is_some(), self.model.begin(at));
+                assert!(begun.is_none_or(|begun| begun.output_bytes == output));
+            }
+            Op::Append { back, bytes, .. } => {
+                let offset = self.model.jobs[job].output.saturating_sub(back);
+                let text = (offset..offset + bytes).map(letter_at).collect();
+                let append = Append { lease, offset, bytes: text, entries: Vec::new(), finished_turns: None };
+                let wanted = self.model.append(at, offset + bytes);
+                let answer = queue.append(&[append]).await.unwrap()[0];
+                assert_eq!(answer, wanted.map_or(Appended::Fenced, Appended::Stored));
+            }
+            Op::Renew(_) => {
+                let renewal = Renewal { jobs: vec![lease], sessions: Vec::new() };
+                assert_eq!(queue.renew(&renewal).await.unwrap().0, [self.model.renew(at)]);
+            }
+            Op::Park(_) => assert_eq!(queue.park(lease).await.unwrap(), self.model.park(at, false)),
+            Op::Resume(_) => assert_eq!(queue.resume(lease).await.unwrap(), self.model.park(at, true)),
+            Op::Finish(_, how) => {
+                let (ending, event) = match how {
+                    0 => (completed(), Event::Completed),
+                    1 => {
+                        let message = "no".into();
+                        (Ending::Failed { cause: Cause::AgentError, message }, Event::Failed)
+                    }
+                    _ => (Ending::Stopped { cause: Cause::Tool }, Event::Confirmed),
+                };
+                assert_eq!(self.it.finish(lease, ending).await, self.model.finish(at, event));
+            }
+            Op::Release { lack, .. } => {
+                let was = self.model.jobs[job].state;
+                let worker = self.workers[self.model.leases[at].worker].clone();
+                let mode = if lack { ReleaseMode::Lack("no key".into()) } else { ReleaseMode::Drain };
+                let release = Release { lease, worker, mode, output_bytes: 0 };
+                assert_eq!(queue.release(&release).await.unwrap(), self.model.release(at, lack));
+                let is_scheduled = self.model.jobs[job].state == State::Scheduled;
+                if lack && is_scheduled && was != State::Scheduled {
+                    self.schedule(job, "9e15").await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets when a scheduled job is due.
+    async fn schedule(&mut self, job: usize, due: &str) {
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.it.queue.keys().scheduled(0)).arg("XX").arg(due);
+        command.arg(self.ids[job].uuid().to_string()).exec_async(&mut self.raw).await.unwrap();
+    }
+
+    /// The members of a sorted set: of the shard, or of the session.
+    async fn members(&mut self, of: &str, rest: &str) -> BTreeSet<String> {
+        let tag = self.it.queue.keys().tag(0);
+        let key = match of {
+            "session" => format!("{tag}:session:{}{rest}", self.it.session),
+            shard => format!("{tag}:{shard}"),
+        };
+        self.in_order(&key).await.into_iter().collect()
+    }
+
+    /// The members of a sorted set by score.
+    async fn in_order(&mut self, key: &str) -> Vec<String> {
+        redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query_async(&mut self.raw).await.unwrap()
+    }
+
+    async fn check(&mut self) {
+        let jobs = self.it.queue.jobs(&self.ids).await.unwrap();
+        for (at, (found, wanted)) in jobs.iter().zip(&self.model.jobs).enumerate() {
+            let found = found.as_ref().map(|job| (job.status, job.attempt));
+            assert_eq!(found, (!wanted.gone).then_some((wanted.state, wanted.attempt)), "job {at}");
+        }
+        let listed = self.it.queue.list(&JobFilter::default(), 500, None).await.unwrap();
+        let kept = self.model.jobs.iter().filter(|job| !job.gone).count();
+        assert_eq!(listed.jobs.len(), kept, "every job is listed");
+        self.check_sets().await;
+        if !self.model.session_gone {
+            self.check_dispatcher(None).await;
+        }
+        for job in 0..self.ids.len() {
+            if !self.model.jobs[job].gone {
+                self.check_dispatcher(Some(job)).await;
+                let slice = self.it.queue.output(self.ids[job], 0, 4096).await.unwrap();
+                let wanted: Vec<u8> = (0..self.model.jobs[job].output).map(letter_at).collect();
+                assert_eq!(slice.bytes, wanted, "output of job {job}");
+            }
+        }
+    }
+
+    async fn check_sets(&mut self) {
+        let admitted = self.members("session", ":admitted:default").await;
+        let backlog = self.members("session", ":backlog:default").await;
+        let scheduled = self.members("scheduled", "").await;
+        let leased = self.members("lease", "").await;
+        assert!(backlog.is_empty() || admitted.len() >= CAP as usize, "a place is free: {backlog:?}");
+        assert!(self.model.over_cap || admitted.len() <= CAP as usize + self.stopped_while_waiting());
+        for (at, job) in self.model.jobs.iter().enumerate() {
+            let id = self.ids[at].uuid().to_string();
+            let has = |set: &BTreeSet<String>| set.contains(&id);
+            let state = (!job.gone).then_some(job.state);
+            let held = state.is_some_and(State::is_held);
+            assert_eq!(has(&leased), held, "lease of job {at}, {state:?}");
+            assert_eq!(has(&scheduled), state == Some(State::Scheduled), "schedule of job {at}");
+            match state {
+                Some(State::Queued) => assert!(has(&admitted) != has(&backlog), "job {at} waits somewhere"),
+                Some(State::Running) => assert!(has(&admitted), "job {at} runs"),
+                Some(State::Stopping) => assert!(!has(&backlog)),
+                _ => assert!(!has(&admitted) && !has(&backlog), "job {at} holds nothing"),
+            }
+        }
+        let held = self.model.jobs.iter().filter(|job| !job.gone && job.state.is_held()).count();
+        assert_eq!(leased.len(), held + usize::from(self.model.owned));
+    }
+
+    /// Jobs that count as admitted although they waited when they were stopped.
+    fn stopped_while_waiting(&self) -> usize {
+        self.model.jobs.iter().filter(|job| job.state == State::Stopping).count()
+    }
+
+    async fn check_dispatcher(&self, of: Option<usize>) {
+        let dispatcher = of.map_or(Dispatcher::Root(self.it.session), |of| Dispatcher::Job(self.ids[of]));
+        let live = self.it.queue.live_children(self.it.session, dispatcher).await.unwrap();
+        assert_eq!(live, self.model.live_children(of), "live children of {of:?}");
+        let mail = self.it.queue.mail(self.it.session, dispatcher).await.unwrap();
+        let mut found: Vec<Letter> = mail.iter().map(|entry| self.letter(&entry.content)).collect();
+        let mut wanted = of.map_or(&self.model.mail, |of| &self.model.jobs[of].mail).clone();
+        found.sort();
+        wanted.sort();
+        assert_eq!(found, wanted, "mail of {of:?}");
+    }
+
+    /// Lets everything end, forgets it, and looks for what is left.
+    async fn end(mut self, namespace: &str) {
+        for round in 0.. {
+            assert!(round < 200, "jobs that never end: {:?}", self.model);
+            if self.model.all_ended() {
+                break;
+            }
+            for job in 0..self.ids.len() {
+                self.schedule(job, "1").await;
+            }
+            self.model.make_due();
+            self.step(Op::Reap).await;
+            let before = self.leases.len();
+            for worker in 0..WORKERS {
+                self.step(Op::Claim { worker, slots: 9 }).await;
+            }
+            for lease in before..self.leases.len() {
+                self.lease_step(&Op::Finish(lease, 0), lease).await;
+            }
+            self.check().await;
+        }
+        self.step(Op::Reap).await;
+        self.step(Op::Reap).await;
+        for job in 0..self.ids.len() {
+            self.job_step(&Op::Forget(job), job).await;
+            assert!(self.model.jobs[job].gone, "nothing sweeps through job {job} any more");
+        }
+        for worker in &self.workers {
+            self.it.queue.goodbye(worker).await.unwrap();
+        }
+        self.it.queue.close(self.it.session, self.owner).await.unwrap();
+        let pattern = format!("*legwork:{namespace}:*");
+        let left: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut self.raw).await.unwrap();
+        let mut leaked = Vec::new();
+        for key in left {
+            let ttl: i64 = redis::cmd("TTL").arg(&key).query_async(&mut self.raw).await.unwrap();
+            let stays = [":meta", ":ready:", ":wake:"].iter().any(|name| key.contains(name));
+            if ttl < 0 && !stays {
+                leaked.push(key);
+            }
+        }
+        // A key that a refused dispatch reserved waits for its repeat.
+        leaked.retain(|key| key != &format!("{{legwork:{namespace}:key:k1}}"));
+        assert!(leaked.is_empty(), "leaked: {leaked:#?}");
+    }
+}
+
+/// What stands at a place of every output.
+fn letter_at(place: u64) -> u8 {
+    b'a' + u8::try_from(place % 26).unwrap()
+}
+
+#[test]
+fn random_walks_keep_to_the_model() {
+    let redis = PrivateRedis::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    // Unless PROPTEST_CASES asks for another number than the library's own.
+    if config.cases == 256 {
+        config.cases = 200;
+    }
+    let walks = std::cell::Cell::new(0);
+    let owned = prop_oneof![Just(None), Just(Some(SessionEnd::Keep)), Just(Some(SessionEnd::Stop))];
+    let outcome =
+        TestRunner::new(config).run(&(owned, proptest::collection::vec(op(), 1..60)), |(owned, ops)| {
+            walks.set(walks.get() + 1);
+            runtime.block_on(async {
+                let namespace = format!("walk{}", walks.get());
+                let mut world = World::open(&redis, &namespace, owned).await;
+                for op in ops {
+                    world.step(op).await;
+                    world.check().await;
+                }
+                world.end(&namespace).await;
+            });
+            Ok(())
+        });
+    assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+}
