@@ -110,3 +110,12 @@ fn ctrl_c_stops_the_tree_and_exits_130() {
     let jobs = house.legwork(["list", "--json"]).objects();
     assert_eq!(jobs[0]["status"], "stopped", "{jobs:?}");
 }
+
+#[test]
+fn a_job_that_ends_at_once_is_dispatched_all_the_same() {
+    let mut house = House::embedded();
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "done"}]}));
+    for _ in 0..6 {
+        assert!(house.dispatch(&[&team.file, "quick", "x"]).starts_with("agent_task_"));
+    }
+}
