@@ -119,3 +119,13 @@ fn a_job_that_ends_at_once_is_dispatched_all_the_same() {
         assert!(house.dispatch(&[&team.file, "quick", "x"]).starts_with("agent_task_"));
     }
 }
+
+#[test]
+fn a_follower_begins_where_it_asks_to() {
+    let mut house = House::embedded();
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "one two"}]}));
+    let id = house.dispatch(&[&team.file, "quick", "x"]);
+    house.until_status(&id, "completed");
+    assert_eq!(house.legwork(["view", &id, "--follow", "--since", "2"]).good(), "e two");
+    assert_eq!(house.legwork(["view", &id, "--follow", "--tail", "3"]).good(), "two");
+}
