@@ -84,18 +84,21 @@ struct Panel {
     all: MultiProgress,
     partial: ProgressBar,
     bars: BTreeMap<JobId, ProgressBar>,
+    /// How many jobs are not shown.
+    rest: ProgressBar,
 }
 
 impl Panel {
     fn new() -> Self {
         let all = MultiProgress::new();
         let partial = all.add(ProgressBar::new_spinner().with_style(style("{wide_msg}")));
-        Self { all, partial, bars: BTreeMap::new() }
+        let rest = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
+        Self { all, partial, bars: BTreeMap::new(), rest }
     }
 
     fn show(&mut self, job: &Job, last_line: &str) {
         let bar = self.bars.entry(job.id).or_insert_with(|| {
-            let bar = self.all.add(ProgressBar::new_spinner());
+            let bar = self.all.insert_before(&self.rest, ProgressBar::new_spinner());
             bar.enable_steady_tick(SPIN_EVERY);
             bar.set_style(style("{spinner} {wide_msg}"));
             bar
@@ -110,6 +113,13 @@ impl Panel {
         );
         if bar.message() != text {
             bar.set_message(text);
+        }
+    }
+
+    fn show_rest(&self, more: usize) {
+        let text = if more == 0 { String::new() } else { format!("  and {more} more") };
+        if self.rest.message() != text {
+            self.rest.set_message(text);
         }
     }
 
@@ -229,8 +239,10 @@ impl Screen {
         if !self.output.live {
             return;
         }
-        let live: Vec<&(Job, String)> =
-            jobs.iter().filter(|(job, _)| !job.status.is_terminal()).take(SHOWN).collect();
+        let mut live: Vec<&(Job, String)> =
+            jobs.iter().filter(|(job, _)| !job.status.is_terminal()).collect();
+        let more = live.len().saturating_sub(SHOWN);
+        live.truncate(SHOWN);
         if live.is_empty() {
             self.take_down(&mut state);
             return;
@@ -244,6 +256,7 @@ impl Screen {
         }
         let ids: Vec<JobId> = live.iter().map(|(job, _)| job.id).collect();
         panel.drop_ended(&ids);
+        panel.show_rest(more);
     }
 
     /// A job is in another state than before: a line for it, or an event.
@@ -266,6 +279,7 @@ impl Screen {
         if let Some(mut panel) = state.panel.take() {
             panel.drop_ended(&[]);
             panel.partial.finish_and_clear();
+            panel.rest.finish_and_clear();
             // A failed redraw leaves a line on a terminal, nothing else.
             if let Err(error) = panel.all.clear() {
                 tracing::debug!(%error, "could not clear the panel");
