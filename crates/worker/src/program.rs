@@ -15,6 +15,7 @@ use legwork_process::health::Gauges;
 use legwork_process::health::HealthListener;
 use legwork_process::health::Readiness;
 use legwork_process::shutdown::Shutdown;
+use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::User;
@@ -28,6 +29,7 @@ use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
 use crate::options::WorkerOptions;
+use crate::orphan::end_without_server;
 use crate::place;
 use crate::place::Arrival;
 use crate::place::Place;
@@ -104,6 +106,12 @@ pub async fn serve(
         .await
         .map_err(boxed)?;
     place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    if place.is_embedded() {
+        tasks.spawn(
+            TaskKind::Upkeep,
+            end_without_server(queue.clone(), [shutdown.drain.clone(), shutdown.now.clone()]),
+        );
+    }
 
     let work_dir = work_dir(&options, &place).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
@@ -117,7 +125,10 @@ pub async fn serve(
         let worker = Worker::new(settings.clone(), queue.clone(), runner, vitals.clone()).map_err(boxed)?;
         worker.serve(&tasks, ending(&shutdown)).await;
         // Said goodbye, it looks once more: whoever dispatched meanwhile and still saw it relies on it.
-        if shutdown.drain.is_cancelled() || queue.is_idle(&settings.lanes).await.unwrap_or(true) {
+        if shutdown.drain.is_cancelled()
+            || shutdown.now.is_cancelled()
+            || queue.is_idle(&settings.lanes).await.unwrap_or(true)
+        {
             break;
         }
     }
