@@ -129,3 +129,15 @@ fn a_follower_begins_where_it_asks_to() {
     assert_eq!(house.legwork(["view", &id, "--follow", "--since", "2"]).good(), "e two");
     assert_eq!(house.legwork(["view", &id, "--follow", "--tail", "3"]).good(), "two");
 }
+
+#[test]
+fn a_command_that_fails_leaves_no_server_behind() {
+    let mut house = House::embedded();
+    let stopped = |house: &House| house.legwork(["local", "status"]).out.contains("State    stopped");
+    assert_eq!(house.legwork(["wait", "abcd"]).status, 3);
+    assert!(stopped(&house));
+    let file = house.file("team.yaml", "agents: {root: {model: openai/gpt-4o}}");
+    house.set("OPENAI_API_KEY", "");
+    assert_eq!(house.legwork(["run", &file, "go"]).status, 2);
+    assert!(stopped(&house));
+}

@@ -66,9 +66,10 @@ struct House {
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let prompt = prompt(&args)?;
     let house = House::build(context, args)?;
+    // Before a server is started for nothing.
+    house.check_keys(house.context.common.redis.is_none())?;
     let connection = house.context.connect(User::Worker).await?;
     let embedded = connection.place.is_embedded();
-    house.check_keys(embedded)?;
 
     let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
     let over = CancellationToken::new();
