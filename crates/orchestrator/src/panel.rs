@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -43,6 +44,8 @@ const OPEN_LINE: usize = 72;
 pub struct Screen {
     output: Output,
     state: Mutex<ScreenState>,
+    /// Cancelled when nobody reads the answer any more.
+    pub unread: CancellationToken,
 }
 
 #[derive(Default)]
@@ -143,7 +146,7 @@ impl Screen {
     /// A screen without a panel yet.
     pub fn new(output: Output) -> Self {
         let state = ScreenState { at_line_start: true, ..ScreenState::default() };
-        Self { output, state: Mutex::new(state) }
+        Self { output, state: Mutex::new(state), unread: CancellationToken::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, ScreenState> {
@@ -219,11 +222,13 @@ impl Screen {
         self.print(&format!("{event}\n"));
     }
 
-    /// Standard output that cannot be written is a closed pipe, which ends the program, or a full disk,
-    /// about which nothing can be done here.
+    /// Standard output that cannot be written is a closed pipe, which the run hears of and ends in order, or a
+    /// full disk, about which nothing can be done here.
     fn print(&self, text: &str) {
-        if let Err(failure) = self.output.text(text) {
-            tracing::error!(error = failure.message, "the answer cannot be written");
+        match self.output.try_text(text) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.unread.cancel(),
+            Err(error) => tracing::error!(%error, "the answer cannot be written"),
         }
     }
 

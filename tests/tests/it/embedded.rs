@@ -141,3 +141,24 @@ fn a_command_that_fails_leaves_no_server_behind() {
     assert_eq!(house.legwork(["run", &file, "go"]).status, 2);
     assert!(stopped(&house));
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_and_its_jobs() {
+    let mut house = House::embedded();
+    let words = "a line\n".repeat(300);
+    let script = json!({
+        "root": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "t"})),
+            {"text": words, "chunk_delay_ms": 50},
+            {"text": "never"},
+        ],
+        "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let mut run = house.start_legwork(["run", &team.file, "go"]);
+    until("the job runs", || !house.legwork(["list", "--status", "running", "--json"]).out.is_empty());
+    run.stop_reading();
+    assert_eq!(run.status(), 0);
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!((&jobs[0]["status"], &jobs[0]["cause"]), (&json!("stopped"), &json!("operator")));
+}
