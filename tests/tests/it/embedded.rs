@@ -162,3 +162,15 @@ fn a_reader_that_goes_away_ends_the_run_and_its_jobs() {
     let jobs = house.legwork(["list", "--json"]).objects();
     assert_eq!((&jobs[0]["status"], &jobs[0]["cause"]), (&json!("stopped"), &json!("operator")));
 }
+
+#[test]
+fn an_empty_key_is_no_key() {
+    let mut house = House::embedded();
+    let team = Team::in_house(&mut house, &json!({}));
+    let said = house.legwork(["dispatch", &team.file, "quick", "x", "--key", ""]);
+    assert_eq!((said.status, said.err.lines().next()), (2, Some("error: the key must not be empty")));
+    let line = json!({"agent": "quick", "task": "x", "key": ""}).to_string();
+    let said = house.legwork_told(&line, ["dispatch", &team.file, "--batch", "-"]);
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(said.err.contains("line 1"), "{said:?}");
+}

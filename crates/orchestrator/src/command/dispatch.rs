@@ -257,5 +257,9 @@ fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
     if request.task.trim().is_empty() {
         return Err(Failure::usage("task must not be empty"));
     }
+    // An unset variable of a shell; all such requests would be taken for one.
+    if request.key.as_deref().is_some_and(str::is_empty) {
+        return Err(Failure::usage("the key must not be empty"));
+    }
     hosted::known_agent(team, &request.agent).map(drop)
 }
