@@ -174,3 +174,16 @@ fn an_empty_key_is_no_key() {
     assert_eq!(said.status, 2, "{said:?}");
     assert!(said.err.contains("line 1"), "{said:?}");
 }
+
+#[test]
+fn a_stop_says_how_far_it_is() {
+    let mut house = House::embedded();
+    let script = json!({"shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100}))]});
+    let team = Team::in_house(&mut house, &script);
+    let id = house.dispatch(&[&team.file, "shell", "x"]);
+    assert_eq!(house.legwork(["stop", &id, "--no-wait"]).good(), format!("{id} stopping\n"));
+    house.until_status(&id, "stopped");
+    let id = house.dispatch(&[&team.file, "shell", "x"]);
+    assert_eq!(house.legwork(["stop", &id]).good(), format!("{id} stopped\n"));
+    assert_eq!(house.view(&id)["status"], "stopped");
+}
