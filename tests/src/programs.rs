@@ -206,6 +206,11 @@ impl Program {
         self.child.wait().unwrap();
     }
 
+    /// Closes this end of its standard output.
+    pub fn stop_reading(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
     /// Waits until it ends by itself; its exit status.
     pub fn status(&mut self) -> i32 {
         let mut status = None;

@@ -32,6 +32,7 @@ use legwork_worker::program::host_name;
 use legwork_worker::program::worker_program;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
+use process_wrap::tokio::ChildWrapper;
 use process_wrap::tokio::CommandWrap;
 use process_wrap::tokio::ProcessSession;
 use tokio_util::sync::CancellationToken;
@@ -121,11 +122,13 @@ impl HostedWorker {
 }
 
 /// Starts a worker of its own for a session of the embedded server, in this folder and environment. Returns
-/// once it serves, so that nobody takes the session for abandoned in between.
+/// once it serves, so that nobody takes the session for abandoned in between, or has served: a short job may
+/// have ended before the first look.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the program cannot be started, or does not serve within ten seconds; it names the log.
+/// [`Failure`] when the program cannot be started, ends badly, or does not serve within ten seconds; it names
+/// the log.
 pub async fn serve_in_background(
     context: &Context,
     connection: &Connection,
@@ -138,7 +141,31 @@ pub async fn serve_in_background(
     }
     let config = embedded_config(&context.common, &context.variables);
     let log = config.state_dir.join("workers.log");
-    let open = || OpenOptions::new().create(true).append(true).open(&log);
+    let mut worker = start_worker(context, session, script, &config.state_dir, &log)?;
+    for _ in 0..LOOKS {
+        match worker.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(_)) => break,
+            Ok(None) | Err(_) => {}
+        }
+        if is_served(connection, &lane).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(Failure::usage("the background worker does not serve")
+        .with_hint(format!("its log is {}", log.display())))
+}
+
+/// Starts the program that serves a session until it is idle, and writes to this log.
+fn start_worker(
+    context: &Context,
+    session: SessionId,
+    script: Option<&Path>,
+    state_dir: &Path,
+    log: &Path,
+) -> Result<Box<dyn ChildWrapper>, Failure> {
+    let open = || OpenOptions::new().create(true).append(true).open(log);
     let (out, err) = open()
         .and_then(|file| Ok((file.try_clone()?, file)))
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", log.display())))?;
@@ -151,7 +178,7 @@ pub async fn serve_in_background(
         "--namespace",
         &context.common.namespace,
     ]);
-    command.arg("--state-dir").arg(&config.state_dir);
+    command.arg("--state-dir").arg(state_dir);
     if let Some(script) = script {
         command.arg("--script").arg(script);
     }
@@ -162,15 +189,7 @@ pub async fn serve_in_background(
     command.spawn().map_err(|error| {
         Failure::usage(format!("cannot start {}: {error}", program.display()))
             .with_hint("legwork-worker belongs beside legwork, or on the PATH")
-    })?;
-    for _ in 0..LOOKS {
-        if is_served(connection, &lane).await? {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Err(Failure::usage("the background worker does not serve")
-        .with_hint(format!("its log is {}", log.display())))
+    })
 }
 
 /// Says which queues no worker serves: their jobs wait.

@@ -31,7 +31,17 @@ impl Output {
 
     /// Writes text as it is.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
-        written(io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().lock().flush()))
+        written(self.try_text(text))
+    }
+
+    /// Writes text as it is; for whoever has more to do about a closed pipe than to end.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, a closed pipe too.
+    pub fn try_text(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }
 
     /// Writes raw bytes.

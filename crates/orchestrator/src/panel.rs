@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -36,11 +37,15 @@ const SPIN_EVERY: Duration = Duration::from_millis(100);
 const LAST_LINE_BYTES: u64 = 400;
 /// Jobs that the panel shows at most.
 const SHOWN: usize = 12;
+/// Characters of the answer's open line that the panel shows: they fit a narrow terminal.
+const OPEN_LINE: usize = 72;
 
 /// The screen. All writing of `run` goes through it.
 pub struct Screen {
     output: Output,
     state: Mutex<ScreenState>,
+    /// Cancelled when nobody reads the answer any more.
+    pub unread: CancellationToken,
 }
 
 #[derive(Default)]
@@ -52,6 +57,29 @@ struct ScreenState {
     seen: BTreeMap<JobId, State>,
     /// Whether the answer's last character was a line break.
     at_line_start: bool,
+    /// Whether the terminal's last line is one of the answer that is not complete yet.
+    line_open: bool,
+}
+
+impl ScreenState {
+    /// The answer went on.
+    fn answered(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.at_line_start = text.ends_with('\n');
+        }
+    }
+
+    /// A piece of the answer was written to where the terminal may be.
+    fn written(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.line_open = !text.ends_with('\n');
+        }
+    }
+
+    /// Whether the terminal's line has to be ended before anything else is shown; asked once for each.
+    fn take_break(&mut self) -> bool {
+        std::mem::take(&mut self.line_open)
+    }
 }
 
 /// The drawn panel.
@@ -59,20 +87,23 @@ struct Panel {
     all: MultiProgress,
     partial: ProgressBar,
     bars: BTreeMap<JobId, ProgressBar>,
+    /// How many jobs are not shown.
+    rest: ProgressBar,
 }
 
 impl Panel {
     fn new() -> Self {
         let all = MultiProgress::new();
-        let partial = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
-        Self { all, partial, bars: BTreeMap::new() }
+        let partial = all.add(ProgressBar::new_spinner().with_style(style("{wide_msg}")));
+        let rest = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
+        Self { all, partial, bars: BTreeMap::new(), rest }
     }
 
     fn show(&mut self, job: &Job, last_line: &str) {
         let bar = self.bars.entry(job.id).or_insert_with(|| {
-            let bar = self.all.add(ProgressBar::new_spinner());
+            let bar = self.all.insert_before(&self.rest, ProgressBar::new_spinner());
             bar.enable_steady_tick(SPIN_EVERY);
-            bar.set_style(style("{spinner} {msg}"));
+            bar.set_style(style("{spinner} {wide_msg}"));
             bar
         });
         let runtime = duration::short(job.runtime());
@@ -85,6 +116,13 @@ impl Panel {
         );
         if bar.message() != text {
             bar.set_message(text);
+        }
+    }
+
+    fn show_rest(&self, more: usize) {
+        let text = if more == 0 { String::new() } else { format!("  and {more} more") };
+        if self.rest.message() != text {
+            self.rest.set_message(text);
         }
     }
 
@@ -108,7 +146,7 @@ impl Screen {
     /// A screen without a panel yet.
     pub fn new(output: Output) -> Self {
         let state = ScreenState { at_line_start: true, ..ScreenState::default() };
-        Self { output, state: Mutex::new(state) }
+        Self { output, state: Mutex::new(state), unread: CancellationToken::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, ScreenState> {
@@ -122,9 +160,10 @@ impl Screen {
             return;
         }
         let mut state = self.state();
-        state.at_line_start = text.ends_with('\n');
+        state.answered(text);
         if state.panel.is_none() {
             self.print(text);
+            state.written(text);
             return;
         }
         state.partial.push_str(text);
@@ -134,7 +173,7 @@ impl Screen {
             if !lines.is_empty() {
                 panel.all.suspend(|| self.print(&lines));
             }
-            panel.partial.set_message(render::first_line(&state.partial, 100));
+            panel.partial.set_message(render::line_end(&state.partial, OPEN_LINE));
         }
     }
 
@@ -151,12 +190,23 @@ impl Screen {
         if self.output.json {
             return;
         }
-        let state = self.state();
-        match &state.panel {
-            Some(panel) => panel.all.suspend(|| self.output.note(line)),
-            // On a terminal both streams meet; a line of its own begins on a line of its own.
-            None if self.output.live && !state.at_line_start => self.output.note(&format!("\n{line}")),
-            None => self.output.note(line),
+        self.line(&mut self.state(), line);
+    }
+
+    /// A line beside the answer. On a terminal both streams meet: it begins on a line of its own.
+    fn line(&self, state: &mut ScreenState, line: &str) {
+        if let Some(panel) = &state.panel {
+            panel.all.suspend(|| self.output.note(line));
+            return;
+        }
+        self.end_open_line(state);
+        self.output.note(line);
+    }
+
+    /// Ends the terminal's line where the answer left it open; the answer itself stays as it is.
+    fn end_open_line(&self, state: &mut ScreenState) {
+        if self.output.live && state.take_break() {
+            self.output.note("");
         }
     }
 
@@ -172,11 +222,13 @@ impl Screen {
         self.print(&format!("{event}\n"));
     }
 
-    /// Standard output that cannot be written is a closed pipe, which ends the program, or a full disk,
-    /// about which nothing can be done here.
+    /// Standard output that cannot be written is a closed pipe, which the run hears of and ends in order, or a
+    /// full disk, about which nothing can be done here.
     fn print(&self, text: &str) {
-        if let Err(failure) = self.output.text(text) {
-            tracing::error!(error = failure.message, "the answer cannot be written");
+        match self.output.try_text(text) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.unread.cancel(),
+            Err(error) => tracing::error!(%error, "the answer cannot be written"),
         }
     }
 
@@ -186,17 +238,22 @@ impl Screen {
         for (job, _) in jobs {
             let before = state.seen.insert(job.id, job.status);
             if before != Some(job.status) {
-                self.changed(&state, job);
+                self.changed(&mut state, job);
             }
         }
         if !self.output.live {
             return;
         }
-        let live: Vec<&(Job, String)> =
-            jobs.iter().filter(|(job, _)| !job.status.is_terminal()).take(SHOWN).collect();
+        let mut live: Vec<&(Job, String)> =
+            jobs.iter().filter(|(job, _)| !job.status.is_terminal()).collect();
+        let more = live.len().saturating_sub(SHOWN);
+        live.truncate(SHOWN);
         if live.is_empty() {
             self.take_down(&mut state);
             return;
+        }
+        if state.panel.is_none() {
+            self.end_open_line(&mut state);
         }
         let panel = state.panel.get_or_insert_with(Panel::new);
         for (job, last_line) in &live {
@@ -204,10 +261,11 @@ impl Screen {
         }
         let ids: Vec<JobId> = live.iter().map(|(job, _)| job.id).collect();
         panel.drop_ended(&ids);
+        panel.show_rest(more);
     }
 
     /// A job is in another state than before: a line for it, or an event.
-    fn changed(&self, state: &ScreenState, job: &Job) {
+    fn changed(&self, state: &mut ScreenState, job: &Job) {
         if self.output.json {
             self.event("job", &json!({"job": job}));
             return;
@@ -218,10 +276,7 @@ impl Screen {
         }
         let runtime = duration::short(job.runtime());
         let line = format!("[{}] {} {} {runtime}", render::short_id(job), job.agent, render::status(job));
-        match &state.panel {
-            Some(panel) => panel.all.suspend(|| self.output.note(&line)),
-            None => self.output.note(&line),
-        }
+        self.line(state, &line);
     }
 
     /// Takes the panel down and gives the line that was held back to the terminal.
@@ -229,12 +284,14 @@ impl Screen {
         if let Some(mut panel) = state.panel.take() {
             panel.drop_ended(&[]);
             panel.partial.finish_and_clear();
+            panel.rest.finish_and_clear();
             // A failed redraw leaves a line on a terminal, nothing else.
             if let Err(error) = panel.all.clear() {
                 tracing::debug!(%error, "could not clear the panel");
             }
             let partial = std::mem::take(&mut state.partial);
             self.print(&partial);
+            state.written(&partial);
         }
     }
 
@@ -285,5 +342,33 @@ async fn last_line(observer: &Observer, job: &Job) -> String {
 impl fmt::Debug for Screen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Screen").field("output", &self.output).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_line_is_ended_once() {
+        let mut state = ScreenState::default();
+        assert!(!state.take_break());
+        for (text, open) in [("a", true), ("", false), ("b\n", false), ("c\nd", true)] {
+            state.written(text);
+            assert_eq!(state.take_break(), open, "{text:?}");
+            assert!(!state.take_break(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_its_line_whatever_was_shown_beside_it() {
+        let mut state = ScreenState::default();
+        state.answered("a\n");
+        state.answered("");
+        assert!(state.at_line_start);
+        state.answered("b");
+        state.written("b");
+        assert!(state.take_break());
+        assert!(!state.at_line_start);
     }
 }

@@ -83,6 +83,16 @@ pub fn first_line(text: &str, most: usize) -> String {
     format!("{}…", cut.trim_end())
 }
 
+/// The end of a line without control characters, after an ellipsis where something is left out.
+pub fn line_end(text: &str, most: usize) -> String {
+    let characters: Vec<char> = text.chars().filter(|c| !c.is_control()).collect();
+    if characters.len() <= most {
+        return characters.into_iter().collect();
+    }
+    let from = characters.len() - most.saturating_sub(1).min(characters.len());
+    std::iter::once('…').chain(characters.into_iter().skip(from)).collect()
+}
+
 /// What is known of a job, a line each, before its output.
 pub fn head(job: &Job, color: bool) -> String {
     let mut text = String::new();
@@ -106,7 +116,7 @@ pub fn head(job: &Job, color: bool) -> String {
         line("Worker", worker.as_str());
     }
     if let Some(key) = &job.key {
-        line("Key", key);
+        line("Key", &first_line(key, 400));
     }
     line("Created", &format!("{:.0}", job.created_at));
     if let Some(started) = job.started_at {
@@ -140,5 +150,13 @@ mod tests {
         assert_eq!(first_line("two\nlines", 10), "two…");
         assert_eq!(first_line("a very long line", 8), "a very…");
         assert_eq!(first_line("bell\u{7}\u{1b}[31m", 20), "bell[31m");
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_what_came_last() {
+        assert_eq!(line_end("short\u{7}", 10), "short");
+        assert_eq!(line_end("a very long line", 8), "…ng line");
+        assert_eq!(line_end("äöü", 2), "…ü");
+        assert_eq!(line_end("abc", 0), "…");
     }
 }

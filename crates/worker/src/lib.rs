@@ -8,7 +8,8 @@
 //! - [`attempt`]: one attempt, from claim to finish, in named steps.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
-//! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is.
+//! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
+//!   `orphan`: its end without an embedded server.
 
 pub mod attempt;
 pub mod cancel;
@@ -19,6 +20,7 @@ pub mod journal;
 pub mod lease_clock;
 pub mod ledger;
 pub mod options;
+mod orphan;
 pub mod parking;
 pub mod place;
 pub mod program;

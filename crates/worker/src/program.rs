@@ -29,6 +29,7 @@ use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
 use crate::options::WorkerOptions;
+use crate::orphan::end_without_server;
 use crate::place;
 use crate::place::Arrival;
 use crate::place::Place;
@@ -41,10 +42,6 @@ use crate::runner::WorkDir;
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// The same after a second signal: long enough to end the commands of jobs.
 const HASTY_GRACE: Duration = Duration::from_secs(1);
-/// How often an embedded server is asked for a sign of life.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How many times in a row it may give none.
-const SILENT_LOOKS: u32 = 5;
 
 /// Why the program could not start.
 #[derive(Debug, Error)]
@@ -103,9 +100,9 @@ pub async fn serve(
     let (place, queue) = arrive(&options, &variables).await?;
     let settings = settings(&options, &variables);
     let runner = runner(&options, variables, &place)?;
-    let lost = CancellationToken::new();
     if place.is_embedded() {
-        tasks.spawn(TaskKind::Upkeep, watch_embedded(queue.clone(), lost.clone(), shutdown.clone()));
+        let ends = [shutdown.drain.clone(), shutdown.now.clone()];
+        tasks.spawn(TaskKind::Upkeep, end_without_server(queue.clone(), ends));
     }
     loop {
         let runner = Arc::clone(&runner);
@@ -122,7 +119,7 @@ pub async fn serve(
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
-    depart(place, &queue, &lost).await
+    depart(place, &queue).await
 }
 
 /// Finds the queue and, on an embedded server that nobody else uses, sweeps up after the dead.
@@ -156,11 +153,7 @@ fn runner(
 }
 
 /// Leaves the queue's place. A Redis that does not answer keeps nobody.
-async fn depart(place: Place, queue: &Queue, lost: &CancellationToken) -> Result<(), Box<dyn Coded>> {
-    if lost.is_cancelled() {
-        tracing::warn!("the embedded server is gone; its next user starts it again");
-        return Ok(());
-    }
+async fn depart(place: Place, queue: &Queue) -> Result<(), Box<dyn Coded>> {
     if let Ok(left) = tokio::time::timeout(LAST_GRACE, place.leave(queue)).await {
         return left.map_err(boxed);
     }
@@ -171,19 +164,6 @@ async fn depart(place: Place, queue: &Queue, lost: &CancellationToken) -> Result
 /// Whether there is nothing to do; so it seems, too, where Redis does not say in time.
 async fn is_idle(queue: &Queue, lanes: &[Lane]) -> bool {
     tokio::time::timeout(LAST_GRACE, queue.is_idle(lanes)).await.is_ok_and(|idle| idle.unwrap_or(true))
-}
-
-/// Watches an embedded server, which nobody but its users starts again: once it has been silent for long,
-/// `lost` and the drain are cancelled. Until then a restart is waited for, as on any Redis.
-async fn watch_embedded(queue: Queue, lost: CancellationToken, shutdown: Shutdown) {
-    let mut silent = 0;
-    while silent < SILENT_LOOKS {
-        tokio::time::sleep(LOOK_EVERY).await;
-        silent = if queue.ping().await.is_ok() { 0 } else { silent + 1 };
-    }
-    lost.cancel();
-    shutdown.drain.cancel();
-    shutdown.now.cancel();
 }
 
 /// The signals as the worker takes them.

@@ -127,3 +127,80 @@ fn a_background_worker_does_not_outlive_its_server_for_long() {
     until("the worker has ended", || workers() == 0);
     assert_eq!(processes("sleep 600"), Vec::<String>::new());
 }
+
+#[test]
+fn a_job_that_ends_at_once_is_dispatched_all_the_same() {
+    let mut house = House::embedded();
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "done"}]}));
+    for _ in 0..6 {
+        assert!(house.dispatch(&[&team.file, "quick", "x"]).starts_with("agent_task_"));
+    }
+}
+
+#[test]
+fn a_follower_begins_where_it_asks_to() {
+    let mut house = House::embedded();
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "one two"}]}));
+    let id = house.dispatch(&[&team.file, "quick", "x"]);
+    house.until_status(&id, "completed");
+    assert_eq!(house.legwork(["view", &id, "--follow", "--since", "2"]).good(), "e two");
+    assert_eq!(house.legwork(["view", &id, "--follow", "--tail", "3"]).good(), "two");
+}
+
+#[test]
+fn a_command_that_fails_leaves_no_server_behind() {
+    let mut house = House::embedded();
+    let stopped = |house: &House| house.legwork(["local", "status"]).out.contains("State    stopped");
+    assert_eq!(house.legwork(["wait", "abcd"]).status, 3);
+    assert!(stopped(&house));
+    let file = house.file("team.yaml", "agents: {root: {model: openai/gpt-4o}}");
+    house.set("OPENAI_API_KEY", "");
+    assert_eq!(house.legwork(["run", &file, "go"]).status, 2);
+    assert!(stopped(&house));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_and_its_jobs() {
+    let mut house = House::embedded();
+    let words = "a line\n".repeat(300);
+    let script = json!({
+        "root": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "t"})),
+            {"text": words, "chunk_delay_ms": 50},
+            {"text": "never"},
+        ],
+        "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let mut run = house.start_legwork(["run", &team.file, "go"]);
+    until("the job runs", || !house.legwork(["list", "--status", "running", "--json"]).out.is_empty());
+    run.stop_reading();
+    assert_eq!(run.status(), 0);
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!((&jobs[0]["status"], &jobs[0]["cause"]), (&json!("stopped"), &json!("operator")));
+}
+
+#[test]
+fn an_empty_key_is_no_key() {
+    let mut house = House::embedded();
+    let team = Team::in_house(&mut house, &json!({}));
+    let said = house.legwork(["dispatch", &team.file, "quick", "x", "--key", ""]);
+    assert_eq!((said.status, said.err.lines().next()), (2, Some("error: the key must not be empty")));
+    let line = json!({"agent": "quick", "task": "x", "key": ""}).to_string();
+    let said = house.legwork_told(&line, ["dispatch", &team.file, "--batch", "-"]);
+    assert_eq!(said.status, 2, "{said:?}");
+    assert!(said.err.contains("line 1"), "{said:?}");
+}
+
+#[test]
+fn a_stop_says_how_far_it_is() {
+    let mut house = House::embedded();
+    let script = json!({"shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100}))]});
+    let team = Team::in_house(&mut house, &script);
+    let id = house.dispatch(&[&team.file, "shell", "x"]);
+    assert_eq!(house.legwork(["stop", &id, "--no-wait"]).good(), format!("{id} stopping\n"));
+    house.until_status(&id, "stopped");
+    let id = house.dispatch(&[&team.file, "shell", "x"]);
+    assert_eq!(house.legwork(["stop", &id]).good(), format!("{id} stopped\n"));
+    assert_eq!(house.view(&id)["status"], "stopped");
+}

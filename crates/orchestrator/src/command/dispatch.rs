@@ -88,12 +88,14 @@ async fn store(
     let service = Service::new(connection.observer.clone(), caller);
     let queues: Vec<String> = requests.iter().map(|request| request.placement.queue.clone()).collect();
     let answers = service.run_all(requests).await?;
-    if connection.place.is_embedded() {
-        hosted::serve_in_background(context, connection, session, args.script.as_deref()).await?;
+    // Before the ids: should nobody read them, the jobs run all the same.
+    let served = if connection.place.is_embedded() {
+        hosted::serve_in_background(context, connection, session, args.script.as_deref()).await
     } else {
-        hosted::hint_unserved(context, connection, &queues).await?;
-    }
+        hosted::hint_unserved(context, connection, &queues).await
+    };
     let (ids, conflict) = print_ids(context, connection, args, answers).await?;
+    served?;
     if let Some(conflict) = conflict {
         return Err(conflict.into());
     }
@@ -254,6 +256,10 @@ fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
     }
     if request.task.trim().is_empty() {
         return Err(Failure::usage("task must not be empty"));
+    }
+    // An unset variable of a shell; all such requests would be taken for one.
+    if request.key.as_deref().is_some_and(str::is_empty) {
+        return Err(Failure::usage("the key must not be empty"));
     }
     hosted::known_agent(team, &request.agent).map(drop)
 }

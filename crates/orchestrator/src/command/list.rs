@@ -36,8 +36,10 @@ pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus,
     let shown = if args.watch {
         watch(&context, &connection, &args, &filter).await
     } else {
-        let page = connection.queue().list(&filter, args.limit, after).await?;
-        show(&context, &args, &page)
+        match connection.queue().list(&filter, args.limit, after).await {
+            Ok(page) => show(&context, &args, &page),
+            Err(error) => Err(error.into()),
+        }
     };
     connection.leave().await?;
     shown.map(|()| ExitStatus::Done)

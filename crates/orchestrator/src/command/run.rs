@@ -67,9 +67,10 @@ struct House {
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let prompt = prompt(&args)?;
     let house = House::build(context, args)?;
+    // Before a server is started for nothing.
+    house.check_keys(house.context.common.redis.is_none())?;
     let connection = house.context.connect(User::Worker).await?;
     let embedded = connection.place.is_embedded();
-    house.check_keys(embedded)?;
 
     let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
     let over = CancellationToken::new();
@@ -83,6 +84,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
         None
     };
     let panel = house.follow(&connection, &root, over.clone());
+    house.tasks.spawn(TaskKind::Panel, house.end_when_unread(over.clone()));
 
     let status = house.converse(&root, prompt).await;
     let ended = house.end(&connection, &root, hosted).await;
@@ -105,7 +107,11 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     }
     connection.leave().await?;
     ended?;
-    if house.shutdown.drain.is_cancelled() { Ok(ExitStatus::Interrupted) } else { status }
+    match house.shutdown.drain.is_cancelled() {
+        _ if house.screen.unread.is_cancelled() => Ok(ExitStatus::Done),
+        true => Ok(ExitStatus::Interrupted),
+        false => status,
+    }
 }
 
 /// The prompt of the command line or of standard input; `None` for a prompt loop.
@@ -189,6 +195,16 @@ impl House {
         let (screen, observer) = (Arc::clone(&self.screen), connection.observer.clone());
         let session = root.lease.session;
         self.tasks.spawn(TaskKind::Panel, async move { screen.follow(&observer, session, over).await })
+    }
+
+    /// Ends the run as an interrupt does when the answer's reader has gone: nothing that it started may go on.
+    fn end_when_unread(&self, over: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let (unread, drain) = (self.screen.unread.clone(), self.shutdown.drain.clone());
+        async move {
+            if over.run_until_cancelled(unread.cancelled()).await.is_some() {
+                drain.cancel();
+            }
+        }
     }
 
     /// One prompt, or one after the other from the terminal.

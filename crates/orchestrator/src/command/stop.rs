@@ -49,14 +49,16 @@ async fn stop_all(context: &Context, connection: &Connection, args: &StopArgs) -
         if matches!(outcome, StopOutcome::Marked(_)) {
             marked.push(root);
         } else {
-            say(context, root, outcome)?;
+            say(context, root, outcome, State::Stopped)?;
         }
     }
+    // Without the wait nobody knows yet that all is over.
+    let reached = if args.no_wait { State::Stopping } else { State::Stopped };
     for root in marked {
         if !args.no_wait {
             until_terminal(&connection.observer, root).await?;
         }
-        say(context, root, StopOutcome::Marked(Cause::Operator))?;
+        say(context, root, StopOutcome::Marked(Cause::Operator), reached)?;
     }
     Ok(())
 }
@@ -98,7 +100,8 @@ pub(crate) async fn until_terminal(observer: &Observer, root: StopRoot) -> Resul
     Ok(())
 }
 
-fn say(context: &Context, root: StopRoot, outcome: StopOutcome) -> Result<(), Failure> {
+/// Says what became of it; `reached` is how far a tree is that was marked.
+fn say(context: &Context, root: StopRoot, outcome: StopOutcome, reached: State) -> Result<(), Failure> {
     let name = match root {
         StopRoot::Job(id) => id.to_string(),
         StopRoot::Session { id, .. } => id.to_string(),
@@ -106,9 +109,9 @@ fn say(context: &Context, root: StopRoot, outcome: StopOutcome) -> Result<(), Fa
     match outcome {
         StopOutcome::NotFound => Err(Failure::not_found(format!("task not found: {name}"))),
         StopOutcome::Marked(_) if context.output.json => {
-            context.output.object(&json!({"id": name, "stopped": true}))
+            context.output.object(&json!({"id": name, "stopped": true, "status": reached}))
         }
-        StopOutcome::Marked(_) => context.output.line(&format!("{name} stopped")),
+        StopOutcome::Marked(_) => context.output.line(&format!("{name} {reached}")),
         StopOutcome::AlreadyEnded(state) if context.output.json => {
             context.output.object(&json!({"id": name, "stopped": false, "status": state}))
         }

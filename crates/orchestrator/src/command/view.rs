@@ -35,7 +35,8 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
         return Ok(ExitStatus::Done);
     }
     if args.follow {
-        let job = follow(&connection.observer, id, args.since.unwrap_or(0), &context.output).await?;
+        let from = follow_from(connection, id, args).await?;
+        let job = follow(&connection.observer, id, from, &context.output).await?;
         if context.output.json {
             context.output.object(&json!({"event": "ended", "job": job}))?;
         } else {
@@ -60,6 +61,14 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
         context.output.bytes(&view.output.bytes)?;
     }
     Ok(ExitStatus::Done)
+}
+
+/// The byte that following begins with.
+async fn follow_from(connection: &Connection, id: JobId, args: &ViewArgs) -> Result<u64, Failure> {
+    let Some(tail) = args.tail else { return Ok(args.since.unwrap_or(0)) };
+    let job = connection.queue().jobs(&[id]).await?.pop().flatten();
+    let job = job.ok_or_else(|| Failure::not_found(format!("task not found: {id}")))?;
+    Ok(job.output_bytes.saturating_sub(tail))
 }
 
 /// The job object with its output.

@@ -13,6 +13,7 @@ use legwork_queue::port::Upkeep as _;
 use tokio::time::Instant;
 
 use crate::cli::WaitArgs;
+use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render;
@@ -23,6 +24,12 @@ const REAP_EVERY: Duration = Duration::from_secs(1);
 /// Waits and says how each ended.
 pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(User::Face).await?;
+    let waited = wait_on(&context, &connection, &args).await;
+    connection.leave().await?;
+    waited
+}
+
+async fn wait_on(context: &Context, connection: &Connection, args: &WaitArgs) -> Result<ExitStatus, Failure> {
     let mut ids = Vec::new();
     for text in &args.ids {
         ids.push(context.job_id(connection.queue(), text).await?);
@@ -30,9 +37,7 @@ pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus,
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     let items = wait_for(&connection.observer, &ids, mode, deadline).await?;
-    let status = report(&context, &items, mode)?;
-    connection.leave().await?;
-    Ok(status)
+    report(context, &items, mode)
 }
 
 /// Waits for jobs, and meanwhile takes back what dead workers held.
