@@ -65,7 +65,7 @@ impl FleetSettings {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Namespace`] for another data format.
+    /// [`QueueError::Namespace`] for another data format, and for another number of shards than was asked for.
     pub(crate) async fn agree(namespace: &str, wanted: &Self, link: &Link) -> Result<Self, QueueError> {
         let step = "read the namespace's settings";
         let failed = |error| QueueError::from_redis(step, error);
@@ -82,7 +82,13 @@ impl FleetSettings {
             .into_iter()
             .map(|(field, value)| Ok((field, value.text()?)))
             .collect::<Result<BTreeMap<_, _>, QueueError>>()?;
-        Self::read(namespace, &stored)
+        let agreed = Self::read(namespace, &stored)?;
+        // The number of shards says where records live; whoever asked for another would look elsewhere.
+        if wanted.shards != Self::default().shards && wanted.shards != agreed.shards {
+            let detail = format!("has {} shards, not {}", agreed.shards, wanted.shards);
+            return Err(QueueError::Namespace { namespace: namespace.to_owned(), detail });
+        }
+        Ok(agreed)
     }
 
     fn read(namespace: &str, stored: &BTreeMap<String, String>) -> Result<Self, QueueError> {

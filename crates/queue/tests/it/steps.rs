@@ -295,3 +295,13 @@ async fn a_key_of_the_namespace_finds_its_job_in_every_shard_until_it_is_forgott
     let left: Vec<String> = redis::cmd("KEYS").arg("*:key:*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn another_number_of_shards_is_refused() {
+    let redis = PrivateRedis::start();
+    redis.queue(&quick()).await;
+    let wanted = legwork_queue::settings::FleetSettings { shards: 4, ..quick() };
+    let user = legwork_queue::User::Worker;
+    let refused = legwork_queue::Queue::connect(&redis.target(), "test", &wanted, user).await.unwrap_err();
+    assert_eq!(refused.to_string(), "namespace `test` has 1 shards, not 4");
+}
