@@ -140,7 +140,7 @@ pub enum Event {
     Released,
     /// A worker that lacks what the job needs gave it back.
     GivenBack,
-    /// No live worker can run the job, or its team is bad.
+    /// No live worker can run the job.
     Rejected,
     /// Someone asked for the job, or a tree above it, to stop.
     StopAsked,

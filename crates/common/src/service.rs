@@ -299,9 +299,7 @@ impl Coded for ServiceError {
             Self::NotFound(_) => Some("`legwork list` shows the jobs that are kept".to_owned()),
             Self::SessionClosed(_) => Some("dispatch without --session to open a new one".to_owned()),
             Self::Conflict { .. } => Some("use another key, or repeat the first request exactly".to_owned()),
-            Self::Full { .. } => {
-                Some("raise maxmemory, or delete ended jobs with `legwork delete`".to_owned())
-            }
+            Self::Full { .. } => Some("raise maxmemory; what runs can still finish".to_owned()),
             Self::Unavailable(_) => {
                 Some("check --redis, or leave it away to use the embedded server".to_owned())
             }

@@ -105,7 +105,7 @@ impl Coded for QueueError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Full { .. } => Some("raise maxmemory, or delete ended jobs".to_owned()),
+            Self::Full { .. } => Some("raise maxmemory; what runs can still finish".to_owned()),
             Self::Credentials(_) => {
                 Some("put user and password into the URL: redis://user:password@host".to_owned())
             }

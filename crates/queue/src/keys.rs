@@ -204,7 +204,7 @@ impl Keys {
         format!("*legwork:{}:*", self.namespace)
     }
 
-    /// Hints about a job: new output and its end.
+    /// Hints about a job: new output.
     pub fn job_channel(&self, job: JobId) -> String {
         format!("{}:changed", self.own_tag(job))
     }

@@ -193,8 +193,12 @@ impl Service {
 
     /// Refuses jobs that are not below the caller.
     async fn check_reach(&self, id: JobId) -> Result<(), ServiceError> {
-        let below = self.queue().is_below(id, self.caller.session, self.caller.dispatcher()).await?;
-        if below { Ok(()) } else { Err(ServiceError::NotFound(id.to_string())) }
+        if self.reaches(id).await? { Ok(()) } else { Err(ServiceError::NotFound(id.to_string())) }
+    }
+
+    /// Whether a job is below the caller.
+    async fn reaches(&self, id: JobId) -> Result<bool, ServiceError> {
+        Ok(self.queue().is_below(id, self.caller.session, self.caller.dispatcher()).await?)
     }
 }
 
@@ -246,7 +250,7 @@ impl BackgroundAgents for Service {
         let mut ids = Vec::with_capacity(request.ids.len());
         for text in request.ids {
             let id = match text.parse() {
-                Ok(id) => self.check_reach(id).await.is_ok().then_some(id),
+                Ok(id) => self.reaches(id).await?.then_some(id),
                 Err(_) => None,
             };
             ids.push((text, id));

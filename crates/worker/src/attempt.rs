@@ -46,6 +46,9 @@ use crate::supervisor::WorkerEvent;
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// The pause between two tries to read what an attempt needs, or to hand it back.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How many times handing back is tried: a lease of the usual length runs out meanwhile, and then others
+/// take the job by themselves.
+const GIVE_BACK_TRIES: u32 = 20;
 
 /// What all attempts of a worker share.
 #[derive(Debug, Clone)]
@@ -215,11 +218,11 @@ impl Attempt {
         }
     }
 
-    /// Hands the job back; asks again while Redis cannot be reached, for as long as a lease.
+    /// Hands the job back; asks again, within a bound, while Redis cannot be reached.
     async fn give_back(&self, mode: ReleaseMode, output_bytes: u64) {
         let lease = self.claimed.lease;
         let release = Release { lease, worker: self.bench.worker.clone(), mode, output_bytes };
-        for _ in 0..20 {
+        for _ in 0..GIVE_BACK_TRIES {
             match self.bench.work.release(&release).await {
                 Ok(outcome) => {
                     tracing::info!(job = %lease.id, ?outcome, "handed the job back");

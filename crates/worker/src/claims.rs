@@ -22,6 +22,7 @@ use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The pause after a claim that failed.
@@ -130,14 +131,15 @@ impl Claimer {
         Ok(batch)
     }
 
-    /// Sets the fences of jobs that were tried before; tries on while Redis cannot be reached. Should that
-    /// take longer than the leases, the jobs are another's by then and their first renewal says so.
+    /// Sets the fences of jobs that were tried before; tries on for as long as their leases hold without being
+    /// renewed. After that they are another's, and are let go.
     async fn begin(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Begun)> {
         let (again, fresh): (Vec<Claimed>, Vec<Claimed>) = batch.into_iter().partition(|job| job.attempt > 1);
         let mut ready: Vec<(Claimed, Begun)> = fresh.into_iter().map(|job| (job, Begun::default())).collect();
         let wanted: Vec<(Lease, u32)> =
             again.iter().map(|claimed| (claimed.lease, claimed.attempt)).collect();
-        loop {
+        let leases_end = Instant::now() + self.queue.settings().lease;
+        while Instant::now() < leases_end {
             match self.queue.begin(&wanted).await {
                 Ok(begun) => {
                     let pairs = again.into_iter().zip(begun);
@@ -148,5 +150,6 @@ impl Claimer {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        ready
     }
 }

@@ -124,8 +124,10 @@ impl Worker {
         Loop::new(self.settings, parts, tasks.clone()).run(events_rx, &ending).await;
         readiness.set(false);
         // Unsaid, the heartbeat runs out.
-        if tokio::time::timeout(GOODBYE, queue.goodbye(&worker)).await.is_err() {
-            tracing::debug!("could not say goodbye in time");
+        match tokio::time::timeout(GOODBYE, queue.goodbye(&worker)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "could not say goodbye"),
+            Err(_) => tracing::debug!("could not say goodbye in time"),
         }
         tracing::info!(%worker, "worker ended");
     }
@@ -286,7 +288,7 @@ impl Loop {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Claim(_) => self.parts.claims.asked.notify_one(),
+            Action::Claim => self.parts.claims.asked.notify_one(),
             Action::Launch(job) => {
                 if let Some((claimed, begun)) = self.arrived.remove(&job) {
                     self.launch(claimed, begun);

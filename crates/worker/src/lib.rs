@@ -6,6 +6,8 @@
 //! - [`driver`] does it: the one loop, and what runs beside it.
 //! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`ledger`]: writes what they say.
 //! - [`attempt`]: one attempt, from claim to finish, in named steps.
+//! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
+//! - [`journal`]: what an agent writes, on its way to the ledger.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
 //! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;

@@ -1,6 +1,7 @@
 //! Where the queue is: the Redis that was named, or the embedded server.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ use legwork_queue::port::Watch as _;
 use thiserror::Error;
 
 use crate::options::CommonOptions;
+
+/// Jobs of one read of those that wait.
+const PAGE: usize = 1000;
 
 /// Why the queue's place could not be found or left.
 #[derive(Debug, Error)]
@@ -152,10 +156,16 @@ impl Place {
 /// Stops what waits in sessions whose workers are gone.
 async fn end_abandoned(queue: &Queue) -> Result<(), QueueError> {
     let filter = JobFilter { states: vec![State::Queued, State::Scheduled], ..JobFilter::default() };
-    let page = queue.list(&filter, 1000, None).await?;
-    let mut sessions: Vec<SessionId> = page.jobs.iter().map(|job| job.session).collect();
-    sessions.sort_unstable();
-    sessions.dedup();
+    let mut sessions: BTreeSet<SessionId> = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = queue.list(&filter, PAGE, after).await?;
+        sessions.extend(page.jobs.iter().map(|job| job.session));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
     for id in sessions {
         tracing::warn!(session = %id, "no worker is left for this session; its jobs are stopped");
         queue.stop(StopRoot::Session { id, close: true }, Asker::Operator, Cause::SessionEnd).await?;

@@ -3,8 +3,7 @@
 //! ```text
 //! event                         actions
 //! Started                       Claim
-//! ClaimAnswered, none wanted    Rest, until a slot is free
-//! ClaimAnswered                 Launch each, then Claim again
+//! ClaimAnswered                 Launch each, then Claim again once a slot is free
 //! AttemptEnded, Parked          GrantSlot to who waits longest for one, else Claim
 //! SlotWanted                    GrantSlot, or remembered
 //! DrainAsked                    StopClaiming; Exit once nothing is held
@@ -41,8 +40,8 @@ pub enum WorkerEvent {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ask for at most this many jobs.
-    Claim(u32),
+    /// Ask for jobs, as many as slots are free when it is done.
+    Claim,
     /// Start the attempt of a claimed job.
     Launch(JobId),
     /// Give a slot to a waiting attempt.
@@ -183,7 +182,7 @@ impl Supervisor {
         match self.phase {
             Phase::Serving if !self.claiming && self.free() > 0 => {
                 self.claiming = true;
-                actions.push(Action::Claim(self.free()));
+                actions.push(Action::Claim);
             }
             Phase::Draining if !self.claiming && self.held.is_empty() => {
                 self.phase = Phase::Done;
@@ -210,11 +209,11 @@ mod tests {
     fn a_worker_claims_what_it_has_slots_for() {
         let mut worker = Supervisor::new(3, false);
         let jobs = ids(3);
-        assert_eq!(worker.handle(WorkerEvent::Started), [Action::Claim(3)]);
+        assert_eq!(worker.handle(WorkerEvent::Started), [Action::Claim]);
         let actions = worker.handle(WorkerEvent::ClaimAnswered(jobs[..2].to_vec()));
-        assert_eq!(actions, [Action::Launch(jobs[0]), Action::Launch(jobs[1]), Action::Claim(1)]);
+        assert_eq!(actions, [Action::Launch(jobs[0]), Action::Launch(jobs[1]), Action::Claim]);
         assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[2]])), [Action::Launch(jobs[2])]);
-        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [Action::Claim(1)]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [Action::Claim]);
     }
 
     #[test]
@@ -223,7 +222,7 @@ mod tests {
         let jobs = ids(2);
         worker.handle(WorkerEvent::Started);
         worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
-        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [Action::Claim(1)]);
+        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [Action::Claim]);
         assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[1]])), [Action::Launch(jobs[1])]);
         assert_eq!(worker.handle(WorkerEvent::SlotWanted(jobs[0])), []);
         // Who waits for a slot goes ahead of new claims.
@@ -260,13 +259,13 @@ mod tests {
         #[test]
         fn the_slots_are_never_overdrawn(slots in 1u32..4, choices in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 0..80)) {
             let mut worker = Supervisor::new(slots, false);
-            let mut asked = 0;
+            let mut asked = false;
             let mut held: Vec<JobId> = Vec::new();
             let mut parked: Vec<JobId> = Vec::new();
-            let apply = |worker: &mut Supervisor, event, asked: &mut u32, held: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
+            let apply = |worker: &mut Supervisor, event, asked: &mut bool, held: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
                 for action in worker.handle(event) {
                     match action {
-                        Action::Claim(count) => *asked = count,
+                        Action::Claim => *asked = true,
                         Action::GrantSlot(job) => { parked.retain(|other| *other != job); held.push(job); }
                         Action::Launch(job) => held.push(job),
                         Action::StopClaiming | Action::HandBack(_) | Action::Exit => {}
@@ -276,15 +275,15 @@ mod tests {
             apply(&mut worker, WorkerEvent::Started, &mut asked, &mut held, &mut parked);
             for (choice, index) in choices {
                 let event = match choice {
-                    0 if asked > 0 => { let n = index.index(asked as usize + 1); asked = 0; WorkerEvent::ClaimAnswered(ids(n)) }
+                    // The claimer looks at the free slots when it claims, not when it was asked.
+                    0 if asked => { let n = index.index(worker.free() as usize + 1); asked = false; WorkerEvent::ClaimAnswered(ids(n)) }
                     1 if !held.is_empty() => WorkerEvent::AttemptEnded(held.swap_remove(index.index(held.len()))),
                     2 if !held.is_empty() => { let job = held.swap_remove(index.index(held.len())); parked.push(job); WorkerEvent::Parked(job) }
                     3 if !parked.is_empty() => WorkerEvent::SlotWanted(parked[index.index(parked.len())]),
                     _ => continue,
                 };
                 apply(&mut worker, event, &mut asked, &mut held, &mut parked);
-                // Jobs in flight from a claim count as held: the worker never asked for more than it had free,
-                // and a slot that was granted meanwhile is the only thing that may go over.
+                prop_assert!(worker.used() <= slots);
                 prop_assert_eq!(worker.used() as usize, held.len());
                 prop_assert_eq!(worker.jobs() as usize, held.len() + parked.len());
             }

@@ -1,5 +1,5 @@
 -- A worker hands a job back: drained, or lacking what the job needs.
--- KEYS: tag, job. ARGV: id, token, mode (drain|lack), worker, reason, output bytes, finished turns.
+-- KEYS: tag, job. ARGV: id, token, mode (drain|lack), worker, reason, output bytes.
 -- Replies: {state that the job has now} | {'lost'}; 'failed+tree' where a tree must be swept.
 local id, token, mode, worker, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local job = read(job_key(id), ENDING)

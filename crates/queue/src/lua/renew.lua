@@ -1,10 +1,10 @@
 -- Renews what a process holds, and counts as its heartbeat. The rightful owner of an expired lease that
 -- nobody reaped keeps it.
 -- KEYS: tag. ARGV: lease in ms, number of jobs, then id and token of each, then session and owner of each.
--- Replies: {now, answer of each job..., answer of each session...}: kept | mail | stop | lost.
+-- Replies: {answer of each job..., answer of each session...}: kept | mail | stop | lost.
 local lease, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local FIELDS = { 'state', 'token', 'session', 'dispatched', 'mail' }
-local replies, leases = { now }, {}
+local replies, leases = {}, {}
 for n = 0, count - 1 do
   local id = ARGV[3 + 2 * n]
   local job = read(job_key(id), FIELDS)

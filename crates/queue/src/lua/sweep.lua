@@ -21,7 +21,7 @@ for _, id in ipairs(ids) do
   if job.state == 'queued' or job.state == 'scheduled' then
     end_job(id, job, { state = 'stopped', cause = why, root = root })
   elseif job.state == 'running' or job.state == 'waiting' then
-    -- A waiting job is not admitted; leave that to park, which keeps the books.
+    -- It counts as admitted again, over the cap if need be, until its worker confirms.
     if job.state == 'waiting' then redis.call('ZADD', admitted_key(job.session, job.queue), now, id) end
     redis.call('HSET', job_key(id), 'state', 'stopping')
     live = live + 1

@@ -110,7 +110,7 @@ pub enum Enqueued {
     Conflict(JobId),
 }
 
-/// Why nothing of an [`Enqueue`] was stored.
+/// Why an [`Enqueue`] was refused. Pieces of it that came before may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnqueueRefusal {
     /// No such session.
@@ -192,7 +192,7 @@ pub trait Dispatch: Debug + Send + Sync {
     async fn store_team(&self, session: SessionId, digest: &TeamDigest, json: &str)
     -> Result<(), QueueError>;
 
-    /// Stores and queues jobs. Once answered they are durable and will reach a terminal state; a crash
+    /// Stores and queues jobs, one step for each 200. Once answered they are durable and will reach a terminal state; a crash
     /// of the caller before the answer may leave them stored, and a repeat finds them.
     async fn enqueue(&self, request: &Enqueue) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError>;
 

@@ -23,6 +23,7 @@ use crate::port::DispatchedBy;
 use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
+use crate::port::Lane;
 use crate::port::NewJob;
 use crate::port::Once;
 use crate::port::OpenSession;
@@ -52,7 +53,7 @@ enum Reserved {
 #[async_trait]
 impl Dispatch for Queue {
     async fn open(&self, session: &OpenSession) -> Result<Opened, QueueError> {
-        let lane = if session.own_lane { format!("@{}", session.session) } else { String::new() };
+        let lane = if session.own_lane { Lane::Session(session.session).name() } else { String::new() };
         let call = Call::on(self.keys.session_tag(session.session))
             .key(self.keys.session(session.session))
             .arg(session.session)

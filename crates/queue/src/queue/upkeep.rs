@@ -137,11 +137,8 @@ impl Queue {
     async fn retire(&self, shard: u16, report: &mut ReapReport) -> Result<(), QueueError> {
         let step = "retention";
         let failed = |error| QueueError::from_redis(step, error);
-        let time = self.link.command(&redis::cmd("TIME")).await.map_err(failed)?;
-        let mut parts = Answer::of(step, time).list()?.into_iter();
-        let now = next(step, &mut parts)?.parse::<u64>()? * 1000;
         let retention = u64::try_from(self.settings.retention.as_millis()).unwrap_or(u64::MAX);
-        let kept_since = now.saturating_sub(retention);
+        let kept_since = self.now_ms().await?.saturating_sub(retention);
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.keys.index_ended(shard)).arg("-inf").arg(kept_since);
         command.arg("BYSCORE").arg("LIMIT").arg(0).arg(PAGE);

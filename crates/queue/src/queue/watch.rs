@@ -120,7 +120,8 @@ impl Watch for Queue {
             let newest = next(STEP, &mut answers)?.list()?;
             let count: usize = next(STEP, &mut answers)?.parse()?;
             let ids = if room == 0 { Vec::new() } else { parse_all(newest)? };
-            unseen += count - ids.len();
+            // Jobs may be forgotten between the two reads.
+            unseen += count.saturating_sub(ids.len());
             for record in self.records(&ids).await?.into_iter().flatten() {
                 // Whatever ran may have dispatched jobs of its own.
                 if record.job.attempt > 0 {
@@ -256,7 +257,7 @@ impl Queue {
     }
 
     /// Redis' clock in milliseconds.
-    async fn now_ms(&self) -> Result<u64, QueueError> {
+    pub(super) async fn now_ms(&self) -> Result<u64, QueueError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("TIME");
         let mut parts = self.read_one(&pipeline).await?.list()?.into_iter();

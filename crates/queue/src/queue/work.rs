@@ -292,8 +292,7 @@ impl Queue {
 
     async fn renewed(&self, call: &Call) -> Result<Vec<Renewed>, QueueError> {
         let answer = Answer::of("renew", step::call(&self.link, &step::RENEW, call).await?);
-        // The first item is Redis' clock.
-        answer.list()?.into_iter().skip(1).map(|word| read_renewed(&word.text()?)).collect()
+        answer.list()?.into_iter().map(|word| read_renewed(&word.text()?)).collect()
     }
 
     async fn park_or_resume(&self, lease: Lease, direction: &str) -> Result<Parked, QueueError> {
