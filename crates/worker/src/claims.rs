@@ -4,6 +4,7 @@
 //! their leases ran out. Only the wait for a sign is dropped at the end; that loses at most one sign, which
 //! delays another worker by two seconds at most.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -37,6 +38,15 @@ pub enum ClaimReport {
     Idle,
 }
 
+/// Where the next round over the shards begins, and what the last ones left open.
+#[derive(Debug, Default)]
+struct Rotation {
+    first_shard: u16,
+    // Claims whose answer was lost: asked again under the same name they give the same jobs, which would
+    // otherwise be held by nobody until their leases ran out.
+    unanswered: BTreeMap<u16, RequestId>,
+}
+
 /// The claimer of one worker.
 #[derive(Debug)]
 pub struct Claimer {
@@ -57,9 +67,9 @@ pub struct Claimer {
 impl Claimer {
     /// Claims whenever asked, until `stop`.
     pub async fn run(self, reports: mpsc::Sender<ClaimReport>, stop: CancellationToken) {
-        let mut first_shard = 0;
+        let mut rotation = Rotation::default();
         while stop.run_until_cancelled(self.asked.notified()).await.is_some() {
-            let batch = self.claim_until_some(&mut first_shard, &reports, &stop).await;
+            let batch = self.claim_until_some(&mut rotation, &reports, &stop).await;
             if reports.send(ClaimReport::Claimed(batch)).await.is_err() {
                 return;
             }
@@ -71,14 +81,14 @@ impl Claimer {
     /// Claims until there is something, or the worker stops.
     async fn claim_until_some(
         &self,
-        first_shard: &mut u16,
+        rotation: &mut Rotation,
         reports: &mpsc::Sender<ClaimReport>,
         stop: &CancellationToken,
     ) -> Vec<(Claimed, Begun)> {
         while !stop.is_cancelled() {
-            match self.claim_once(*first_shard).await {
+            match self.claim_once(rotation).await {
                 Ok(batch) if !batch.is_empty() => {
-                    *first_shard = first_shard.wrapping_add(1);
+                    rotation.first_shard = rotation.first_shard.wrapping_add(1);
                     return self.begin(batch).await;
                 }
                 Ok(_) => {
@@ -102,7 +112,7 @@ impl Claimer {
     }
 
     /// One round over the shards, each time beginning with the next.
-    async fn claim_once(&self, first_shard: u16) -> Result<Vec<Claimed>, QueueError> {
+    async fn claim_once(&self, rotation: &mut Rotation) -> Result<Vec<Claimed>, QueueError> {
         let shards = self.queue.settings().shards;
         let mut batch = Vec::new();
         for step in 0..shards {
@@ -111,14 +121,20 @@ impl Claimer {
             if slots == 0 {
                 break;
             }
+            let shard = rotation.first_shard.wrapping_add(step) % shards;
             let claim = Claim {
-                shard: (first_shard.wrapping_add(step)) % shards,
+                shard,
                 worker: self.worker.clone(),
-                request: RequestId::random(),
+                request: *rotation.unanswered.entry(shard).or_insert_with(RequestId::random),
                 slots,
                 lanes: self.lanes.clone(),
             };
-            match self.queue.claim(&claim).await {
+            let answer = self.queue.claim(&claim).await;
+            // An answer that cannot be read is an answer: repeated, it would hold up all that follows.
+            if !answer.as_ref().is_err_and(QueueError::is_passing) {
+                rotation.unanswered.remove(&shard);
+            }
+            match answer {
                 Ok(claimed) => batch.extend(claimed),
                 // What other shards gave already must not be forgotten.
                 Err(error) if batch.is_empty() => return Err(error),
