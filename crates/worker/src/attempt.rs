@@ -35,6 +35,7 @@ use crate::journal::AttemptJournal;
 use crate::journal::TurnCounter;
 use crate::lease_clock::LeaseClock;
 use crate::ledger::Ledger;
+use crate::ledger::Page;
 use crate::ledger::PageStart;
 use crate::parking::ParkingService;
 use crate::runner::Run;
@@ -107,36 +108,48 @@ impl Attempt {
             last_entry: self.begun.last_entry,
             output_cap: self.bench.output_cap,
         });
-        if let Some(prepared) = self.prepare().await {
-            let journal = Arc::new(AttemptJournal {
-                job: lease.id,
-                ledger: self.bench.ledger.clone(),
-                page: Arc::clone(&page),
-                clock: self.bench.clock.clone(),
-                cancel: self.held.cancel.clone(),
-                draining: self.bench.draining.clone(),
-                turns: TurnCounter::after(&prepared.recorded),
-            });
-            let end = self.run_until_deadline(prepared, journal).await;
-            let stored = self.bench.ledger.flushed(&page).await;
-            if stored.is_ok() {
-                self.settle(end, page.end()).await;
-            }
+        let end = match self.prepare().await {
+            Ok(prepared) => self.run_prepared(prepared, &page).await,
+            Err(end) => end,
+        };
+        if self.bench.ledger.flushed(&page).await.is_ok() {
+            self.settle(end, page.end()).await;
         }
         self.bench.ledger.close(lease);
         self.bench.held.remove(lease);
     }
 
-    /// Reads team and turns; asks again while Redis cannot be reached and the attempt may still act.
-    async fn prepare(&self) -> Option<Prepared> {
+    async fn run_prepared(&self, prepared: Prepared, page: &Arc<Page>) -> RunEnd {
+        let journal = Arc::new(AttemptJournal {
+            job: self.claimed.lease.id,
+            ledger: self.bench.ledger.clone(),
+            page: Arc::clone(page),
+            clock: self.bench.clock.clone(),
+            cancel: self.held.cancel.clone(),
+            draining: self.bench.draining.clone(),
+            turns: TurnCounter::after(&prepared.recorded),
+        });
+        self.run_until_deadline(prepared, journal).await
+    }
+
+    /// Reads team and turns; asks again while Redis cannot be reached and the attempt may still act. What
+    /// can never be read ends the attempt, and so does a cancellation.
+    async fn prepare(&self) -> Result<Prepared, RunEnd> {
+        let usage = Usage::default();
         loop {
             let error = match self.read_prepared().await {
-                Ok(prepared) => return Some(prepared),
+                Ok(prepared) => return Ok(prepared),
                 Err(error) => error,
             };
             tracing::warn!(job = %self.claimed.lease.id, %error, "could not read what the attempt needs");
+            if !error.is_passing() {
+                let message = format!("what earlier attempts recorded cannot be read: {error}");
+                return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
+            }
             let token = self.held.cancel.token();
-            token.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
+            if token.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return Err(RunEnd::Ended(Outcome::Stopped { usage }));
+            }
         }
     }
 

@@ -295,11 +295,14 @@ impl Ledger {
                 }
                 Ok(true)
             }
-            Err(error) => {
+            Err(error) if error.is_passing() => {
                 lock(&self.shared.endings).extend(endings);
                 self.shared.some.notify_one();
                 Err(error)
             }
+            // Repeating helps nobody and would hold up everybody: these attempts hear that they are on their
+            // own, and their leases run out.
+            Err(error) => Err(error),
         }
     }
 
