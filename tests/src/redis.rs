@@ -2,8 +2,10 @@
 
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -44,6 +46,17 @@ impl Redis {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
             None => format!("redis://127.0.0.1:{}", self.port),
         }
+    }
+
+    /// The URL of a new user who may do all but hear pub/sub messages.
+    pub fn deaf_url(&self) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";
+        stream.write_all(format!("ACL SETUSER deaf {rules}\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        assert_eq!(answer, "+OK\r\n");
+        format!("redis://deaf:deaf@127.0.0.1:{}", self.port)
     }
 
     /// Kills it with -9 and starts it again on its data.

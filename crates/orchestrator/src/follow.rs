@@ -5,8 +5,8 @@ use legwork_common::job::Job;
 use legwork_common::service::ServiceError;
 use legwork_queue::LOOK_EVERY;
 use legwork_queue::Observer;
-use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
+use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -21,7 +21,11 @@ const PIECE: usize = 64 * 1024;
 /// # Errors
 ///
 /// [`Failure`] when there is no such job, or the queue cannot be asked.
-pub async fn follow(
+pub async fn follow(observer: &Observer, id: JobId, offset: u64, output: &Output) -> Result<Job, Failure> {
+    while_reaping(observer.queue(), until_ended(observer, id, offset, output)).await
+}
+
+async fn until_ended(
     observer: &Observer,
     id: JobId,
     mut offset: u64,
@@ -41,8 +45,8 @@ pub async fn follow(
         tokio::select! {
             _hint = listener.next() => {}
             _hint = ends.next() => {}
-            // A lost hint costs no more than this; and if no worker lives, somebody must take back its jobs.
-            () = tokio::time::sleep(LOOK_EVERY) => { queue.reap(false).await?; }
+            // A lost hint costs no more than this.
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }

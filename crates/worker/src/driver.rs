@@ -18,7 +18,6 @@ use legwork_queue::QueueError;
 use legwork_queue::port::Begun;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Lane;
-use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Work;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -38,6 +37,7 @@ use crate::runner::Runner;
 use crate::supervisor::Action;
 use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
+use crate::upkeep::reap_for_ever;
 
 /// Events that may wait for the loop; senders wait beyond it.
 const EVENTS: usize = 256;
@@ -45,8 +45,6 @@ const EVENTS: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Claims that may wait for the loop.
 const REPORTS: usize = 4;
-/// How often the dead are looked for, before jitter.
-const REAP_EVERY: Duration = Duration::from_secs(1);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -336,7 +334,7 @@ impl Drop for EndedNotice {
 }
 
 /// Runs `future` until `over`.
-async fn until(over: CancellationToken, future: impl Future<Output = ()>) {
+async fn until<T>(over: CancellationToken, future: impl Future<Output = T>) {
     let _over = over.run_until_cancelled(future).await;
 }
 
@@ -344,21 +342,6 @@ async fn sleep_until(instant: Option<tokio::time::Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Reaps every second, with a little jitter so that a fleet does not do it all at once.
-async fn reap_for_ever(queue: Queue) {
-    loop {
-        match queue.reap(false).await {
-            Ok(report) if report != legwork_queue::port::ReapReport::default() => {
-                tracing::debug!(?report, "reaped");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "could not reap"),
-        }
-        let jitter = f64::from(rand::random::<u8>()) / 255.0;
-        tokio::time::sleep(legwork_common::retry::Backoff::jittered(REAP_EVERY, jitter)).await;
     }
 }
 

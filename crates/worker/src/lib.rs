@@ -8,6 +8,7 @@
 //! - [`attempt`]: one attempt, from claim to finish, in named steps.
 //! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
 //! - [`journal`]: what an agent writes, on its way to the ledger.
+//! - [`upkeep`]: looks after what the dead left behind.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
 //! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
@@ -29,6 +30,7 @@ pub mod program;
 pub mod renewal;
 pub mod runner;
 pub mod supervisor;
+pub mod upkeep;
 
 pub use driver::Ending;
 pub use driver::Vitals;

@@ -64,3 +64,20 @@ fn a_drained_worker_hands_its_jobs_to_another() {
     // What was cut off is not repeated.
     assert!(output.contains("interrupted"), "{output}");
 }
+
+#[test]
+fn a_worker_that_hears_no_message_stops_within_a_heartbeat() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let script =
+        json!({"shell": [calls("shell", &json!({"cmd": "sleep 62.5", "timeout": 100})), {"text": "never"}]});
+    let team = Team::in_house(&mut house, &script);
+    let _worker = house.worker(&["--redis", &redis.deaf_url()]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    until("the command runs", || !processes("sleep 62.5").is_empty());
+    let asked = std::time::Instant::now();
+    house.legwork(["stop", &id]).good();
+    // A heartbeat is 0.6 s with leases of two seconds.
+    assert!(asked.elapsed() < std::time::Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(processes("sleep 62.5"), Vec::<String>::new());
+}

@@ -20,12 +20,13 @@ use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
+use legwork_queue::Queue;
 use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::StopRoot;
-use legwork_queue::port::Upkeep as _;
 use legwork_worker::runner::for_agents;
+use legwork_worker::upkeep::reap_for_ever;
 use serde_json::json;
 use tokio::io::AsyncBufReadExt as _;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +47,6 @@ use crate::root::ScreenJournal;
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// The same after a second Ctrl-C: long enough to end the commands of jobs.
 const HASTY_GRACE: Duration = Duration::from_secs(1);
-/// How often the dead are looked for where no worker is hosted.
-const REAP_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything one run needs.
 struct House {
@@ -327,10 +326,6 @@ impl House {
 }
 
 /// Takes back what dead workers held, until `over`: whoever lives long does it.
-async fn reap_until(queue: legwork_queue::Queue, over: CancellationToken) {
-    while over.run_until_cancelled(tokio::time::sleep(REAP_EVERY)).await.is_some() {
-        if let Err(error) = queue.reap(false).await {
-            tracing::warn!(%error, "could not reap");
-        }
-    }
+async fn reap_until(queue: Queue, over: CancellationToken) {
+    over.run_until_cancelled(reap_for_ever(queue)).await;
 }

@@ -13,8 +13,8 @@ use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::JobFilter;
 use legwork_queue::port::StopOutcome;
 use legwork_queue::port::StopRoot;
-use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
+use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 
 use crate::cli::StopArgs;
@@ -93,11 +93,14 @@ async fn roots(
 
 /// Looks until nothing below the mark lives, and takes back what dead workers held.
 pub(crate) async fn until_terminal(observer: &Observer, root: StopRoot) -> Result<(), Failure> {
-    while observer.queue().sweep(root).await? > 0 {
-        tokio::time::sleep(LOOK_EVERY).await;
-        observer.queue().reap(false).await?;
-    }
-    Ok(())
+    let queue = observer.queue();
+    while_reaping(queue, async {
+        while queue.sweep(root).await? > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Says what became of it; `reached` is how far a tree is that was marked.

@@ -1,7 +1,5 @@
 //! `legwork wait ID…`: until all, or any, have ended.
 
-use std::time::Duration;
-
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
@@ -9,7 +7,7 @@ use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::Observer;
 use legwork_queue::User;
-use legwork_queue::port::Upkeep as _;
+use legwork_worker::upkeep::while_reaping;
 use tokio::time::Instant;
 
 use crate::cli::WaitArgs;
@@ -17,9 +15,6 @@ use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render;
-
-/// How often a waiter looks after what died, should no worker do it.
-const REAP_EVERY: Duration = Duration::from_secs(1);
 
 /// Waits and says how each ended.
 pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus, Failure> {
@@ -48,19 +43,7 @@ pub(super) async fn wait_for(
     deadline: Option<Instant>,
 ) -> Result<Vec<WaitItem>, Failure> {
     let asked: Vec<_> = ids.iter().map(|id| (id.to_string(), Some(*id))).collect();
-    let waiting = observer.wait(&asked, mode, deadline);
-    let reaping = async {
-        loop {
-            tokio::time::sleep(REAP_EVERY).await;
-            if let Err(error) = observer.queue().reap(false).await {
-                tracing::warn!(%error, "could not reap");
-            }
-        }
-    };
-    tokio::select! {
-        items = waiting => Ok(items?),
-        () = reaping => Err(Failure::usage("the wait ended")),
-    }
+    Ok(while_reaping(observer.queue(), observer.wait(&asked, mode, deadline)).await?)
 }
 
 /// Says how each job is; the exit status follows from all of them.

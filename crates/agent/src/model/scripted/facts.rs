@@ -59,7 +59,7 @@ impl<'m> Facts<'m> {
         }
     }
 
-    /// `text` with every placeholder replaced. What is put in is not looked at again.
+    /// `text` with every blank filled. What is put in is not looked at again.
     pub(super) fn filled(&self, text: &str) -> Result<String, String> {
         let mut filled = String::new();
         let mut rest = text;
@@ -73,7 +73,7 @@ impl<'m> Facts<'m> {
         Ok(filled)
     }
 
-    /// `value` with the placeholders in all its strings replaced.
+    /// `value` with the blanks in all its strings filled.
     pub(super) fn filled_value(&self, value: &Value) -> Result<Value, String> {
         Ok(match value {
             Value::String(text) => Value::String(self.filled(text)?),
@@ -96,7 +96,7 @@ impl<'m> Facts<'m> {
         })
     }
 
-    /// What a placeholder stands for.
+    /// What a blank stands for.
     fn named(&self, name: &str) -> Result<String, String> {
         let recent = &self.results[self.older.min(self.results.len())..];
         let missing = || format!("the script quotes {{{{{name}}}}}, and the conversation has no such thing");
