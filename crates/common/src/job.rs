@@ -173,7 +173,13 @@ pub struct JobSpec {
     /// The job that this one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// Whether it begins anew instead of going on from the turns of `retry_of`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
 }
+
+/// The pause before the first retry of a failure when nobody says otherwise.
+pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Where, when and how often a job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +194,8 @@ pub struct Placement {
     pub timeout: Option<Duration>,
     /// How many times a failure is tried again.
     pub retries: u32,
+    /// The pause before the first of these; doubled for each further one, up to ten minutes.
+    pub retry_delay: Duration,
 }
 
 impl Default for Placement {
@@ -198,6 +206,7 @@ impl Default for Placement {
             delay: Duration::ZERO,
             timeout: None,
             retries: 0,
+            retry_delay: DEFAULT_RETRY_DELAY,
         }
     }
 }

@@ -45,6 +45,10 @@ pub enum Command {
     Wait(WaitArgs),
     /// Stop jobs and the whole tree below each
     Stop(StopArgs),
+    /// Try failed or stopped jobs again, each as a new job that goes on from its last turn
+    Retry(RetryArgs),
+    /// Send a message to a running job, delivered before its next model call
+    Send(SendArgs),
     /// Say what is wrong with agent files
     Check(CheckArgs),
     /// List the live workers
@@ -115,6 +119,9 @@ pub struct DispatchArgs {
     /// How many times a failure is tried again
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub retries: u32,
+    /// The pause before the first retry; doubled for each further one, up to ten minutes
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    pub retry_delay: Duration,
     /// How many jobs of the session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
@@ -221,6 +228,30 @@ pub struct StopArgs {
     /// Return when the wish is durable, not when all is terminal
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// `legwork retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The jobs
+    #[arg(required = true)]
+    pub ids: Vec<String>,
+    /// Begin anew instead of going on from the recorded turns
+    #[arg(long)]
+    pub fresh: bool,
+    /// Take model replies from this script instead of asking providers; tools are real
+    #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// `legwork send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The job: its id, or an unambiguous beginning of four characters or more
+    pub id: String,
+    /// What to tell it; `-` reads it from standard input
+    #[arg(required = true)]
+    pub message: Vec<String>,
 }
 
 /// `legwork check`.

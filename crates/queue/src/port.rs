@@ -32,6 +32,7 @@ pub use upkeep::ReapReport;
 pub use upkeep::Upkeep;
 pub use watch::JobFilter;
 pub use watch::JobPage;
+pub use watch::Original;
 pub use watch::PageCursor;
 pub use watch::Watch;
 pub use watch::WorkerRecord;

@@ -1,6 +1,7 @@
 //! The queue on Redis: the adapter behind every role of the port.
 
 mod dispatch;
+mod original;
 mod record;
 mod slice;
 mod upkeep;

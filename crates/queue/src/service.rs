@@ -158,6 +158,7 @@ impl Service {
                 working_dir: self.caller.working_dir.clone(),
                 key: request.key,
                 retry_of: None,
+                fresh: false,
             },
             placement: request.placement,
             once,
@@ -177,7 +178,7 @@ impl Service {
     }
 
     fn request_digest(&self, request: &RunRequest) -> String {
-        let Placement { queue, priority, delay, timeout, retries } = &request.placement;
+        let Placement { queue, priority, delay, timeout, retries, retry_delay: _ } = &request.placement;
         digest(&[
             &request.agent,
             &request.task,

@@ -11,6 +11,7 @@ use legwork_agent::journal::TurnEntry;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::retry::Backoff;
 use legwork_common::team::Team;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::CancelReason;
 use crate::held::Held;
 use crate::held::HeldAttempt;
+use crate::inheritance;
+use crate::inheritance::Inheritance;
 use crate::journal::AttemptJournal;
 use crate::journal::TurnCounter;
 use crate::lease_clock::LeaseClock;
@@ -43,8 +46,8 @@ use crate::runner::RunEnd;
 use crate::runner::Runner;
 use crate::supervisor::WorkerEvent;
 
-/// The pause before a failed attempt is tried again, where its job has retries left.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The longest pause before a failed attempt is tried again.
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(600);
 /// The pause between two tries to read what an attempt needs, or to hand it back.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many times handing back is tried: a lease of the usual length runs out meanwhile, and then others
@@ -89,6 +92,7 @@ pub struct Attempt {
 struct Prepared {
     team: Option<(Arc<Team>, Arc<str>)>,
     recorded: Vec<TurnEntry>,
+    inheritance: Option<Inheritance>,
 }
 
 impl Attempt {
@@ -119,7 +123,12 @@ impl Attempt {
         self.bench.held.remove(lease);
     }
 
-    async fn run_prepared(&self, prepared: Prepared, page: &Arc<Page>) -> RunEnd {
+    async fn run_prepared(&self, mut prepared: Prepared, page: &Arc<Page>) -> RunEnd {
+        if let Some(inheritance) = prepared.inheritance.take()
+            && inheritance.take(&self.bench.ledger, page, &mut prepared.recorded).await.is_err()
+        {
+            return RunEnd::Ended(Outcome::Lost);
+        }
         let journal = Arc::new(AttemptJournal {
             job: self.claimed.lease.id,
             ledger: self.bench.ledger.clone(),
@@ -155,7 +164,7 @@ impl Attempt {
 
     async fn read_prepared(&self) -> Result<Prepared, QueueError> {
         if !self.bench.runner.wants_team() {
-            return Ok(Prepared { team: None, recorded: Vec::new() });
+            return Ok(Prepared { team: None, recorded: Vec::new(), inheritance: None });
         }
         let json = self.bench.work.team(self.claimed.session, &self.claimed.spec.team).await?;
         let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
@@ -174,7 +183,9 @@ impl Attempt {
                 })?);
             }
         }
-        Ok(Prepared { team, recorded })
+        let inheritance =
+            inheritance::still_to_take(&*self.bench.work, &self.claimed.spec, &recorded).await?;
+        Ok(Prepared { team, recorded, inheritance })
     }
 
     async fn run_until_deadline(&self, prepared: Prepared, journal: Arc<AttemptJournal>) -> RunEnd {
@@ -219,7 +230,7 @@ impl Attempt {
             Settlement::Nothing => tracing::info!(job = %lease.id, "attempt lost its lease"),
             Settlement::GiveBack(mode) => self.give_back(mode, output_bytes).await,
             Settlement::Finish(ending, usage) => {
-                let finish = Finish { lease, ending, output_bytes, usage, retry_delay: RETRY_DELAY };
+                let finish = Finish { lease, ending, output_bytes, usage, retry_delay: self.retry_delay() };
                 match self.bench.ledger.finish(finish).await {
                     Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
                     Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
@@ -229,6 +240,13 @@ impl Attempt {
                 }
             }
         }
+    }
+
+    /// The pause before the next try, should the job have retries left.
+    fn retry_delay(&self) -> Duration {
+        let Claimed { failures, retry_delay, .. } = self.claimed;
+        let pauses = Backoff::exponential(retry_delay, LONGEST_RETRY_DELAY, failures.saturating_add(1));
+        pauses.last().map_or(retry_delay, |pause| Backoff::jittered(pause, rand::random()))
     }
 
     /// Hands the job back; asks again, within a bound, while Redis cannot be reached.

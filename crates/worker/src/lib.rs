@@ -5,7 +5,8 @@
 //! - [`supervisor`] decides what happens next; pure.
 //! - [`driver`] does it: the one loop, and what runs beside it.
 //! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`ledger`]: writes what they say.
-//! - [`attempt`]: one attempt, from claim to finish, in named steps.
+//! - [`attempt`]: one attempt, from claim to finish, in named steps; `inheritance`: the turns it takes over from a
+//!   job that it tries again.
 //! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
 //! - [`journal`]: what an agent writes, on its way to the ledger.
 //! - [`upkeep`]: looks after what the dead left behind.
@@ -19,7 +20,8 @@ pub mod cancel;
 pub mod claims;
 pub mod driver;
 pub mod held;
-pub mod journal;
+mod inheritance;
+mod journal;
 pub mod lease_clock;
 pub mod ledger;
 pub mod options;

@@ -1,6 +1,7 @@
 //! The whole system: real programs, a real Redis, a model provider over HTTP, and faults.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
 
+mod again;
 mod contract;
 mod crash;
 mod embedded;

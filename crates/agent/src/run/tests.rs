@@ -55,6 +55,7 @@ fn entries(world: &World) -> Vec<String> {
     let short = |entry: TurnEntry| match entry {
         TurnEntry::Reply { turn, message } => format!("reply {turn} {}", message.text),
         TurnEntry::Result { turn, index, text, .. } => format!("result {turn}.{index} {text}"),
+        TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Told { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("told {turn} {}", ids.join(","))

@@ -235,6 +235,7 @@ impl Bench {
                 working_dir: None,
                 key: None,
                 retry_of: None,
+                fresh: false,
             },
             placement: Placement::default(),
             once: None,

@@ -53,6 +53,7 @@ struct BatchLine {
     delay: Option<String>,
     timeout: Option<String>,
     retries: Option<u32>,
+    retry_delay: Option<String>,
 }
 
 /// Stores the job or the jobs, and prints their ids.
@@ -103,7 +104,11 @@ async fn store(
 }
 
 /// Opens the session without an owner: its jobs go on whoever leaves.
-async fn open(connection: &Connection, session: SessionId, cap: Option<u32>) -> Result<(), Failure> {
+pub(super) async fn open(
+    connection: &Connection,
+    session: SessionId,
+    cap: Option<u32>,
+) -> Result<(), Failure> {
     let open = OpenSession {
         session,
         owner: None,
@@ -220,6 +225,7 @@ fn placement(args: &DispatchArgs) -> Placement {
         delay: args.delay,
         timeout: args.timeout,
         retries: args.retries,
+        retry_delay: args.retry_delay,
     }
 }
 
@@ -245,6 +251,7 @@ fn batch_request(args: &DispatchArgs, line: &str) -> Result<RunRequest, Failure>
             delay: time(line.delay)?.unwrap_or(defaults.delay),
             timeout: time(line.timeout)?.or(defaults.timeout),
             retries: line.retries.unwrap_or(defaults.retries),
+            retry_delay: time(line.retry_delay)?.unwrap_or(defaults.retry_delay),
         },
     })
 }

@@ -114,5 +114,6 @@ fn paragraph(entry: &TurnEntry) -> String {
             format!("{mark} [{index}] {}\n", text.trim_end())
         }
         TurnEntry::Told { turn, text, .. } => format!("── told before turn {turn}\n{}\n", text.trim_end()),
+        TurnEntry::Retried { of } => format!("── goes on from here; all above is of {of}\n"),
     }
 }

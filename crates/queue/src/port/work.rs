@@ -83,6 +83,10 @@ pub struct Claimed {
     pub timeout: Option<Duration>,
     /// How many failures are tried again after this attempt.
     pub retries: u32,
+    /// How many failures were tried again before this attempt.
+    pub failures: u32,
+    /// The pause before the first retry.
+    pub retry_delay: Duration,
     /// What is asked.
     pub spec: JobSpec,
 }

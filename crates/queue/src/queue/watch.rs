@@ -21,6 +21,7 @@ use crate::error::QueueError;
 use crate::port::JobFilter;
 use crate::port::JobPage;
 use crate::port::Lane;
+use crate::port::Original;
 use crate::port::PageCursor;
 use crate::port::Watch;
 use crate::port::WorkerRecord;
@@ -45,6 +46,10 @@ const FIND_WINDOW: usize = 10_000;
 impl Watch for Queue {
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
         Ok(self.records(ids).await?.into_iter().map(|record| record.map(|record| record.job)).collect())
+    }
+
+    async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError> {
+        self.read_original(id).await
     }
 
     async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError> {
@@ -231,7 +236,7 @@ impl Watch for Queue {
 }
 
 impl Queue {
-    async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Answer>, QueueError> {
+    pub(super) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Answer>, QueueError> {
         let failed = |error| QueueError::from_redis(STEP, error);
         let answers = self.link.pipeline(pipeline).await.map_err(failed)?;
         answers

@@ -358,6 +358,8 @@ fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
     let spec = item()?.bytes()?.unwrap_or_default();
     let depth = item()?.parse()?;
     let token = item()?.parse()?;
+    let failures = item()?.parse()?;
+    let retry_delay = Duration::from_millis(item()?.parse()?);
     Ok(Claimed {
         lease: Lease { id, token },
         session,
@@ -368,6 +370,8 @@ fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
         ran,
         timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
         retries,
+        failures,
+        retry_delay,
         spec: serde_json::from_slice(&spec)
             .map_err(|error| QueueError::Unexpected { step: "claim", detail: error.to_string() })?,
     })
