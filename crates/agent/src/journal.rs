@@ -110,6 +110,11 @@ pub enum RunEvent {
         /// Why.
         reason: String,
     },
+    /// A model call has to wait before it can begin.
+    ModelWaits {
+        /// Why, in words; `None` once it goes on.
+        why: Option<String>,
+    },
     /// A tool call begins.
     ToolStarted {
         /// Where it stands.

@@ -33,6 +33,10 @@ pub const UNTIL_IDLE: &str = "LEGWORK_UNTIL_IDLE";
 pub const DRAIN_TIMEOUT: &str = "LEGWORK_DRAIN_TIMEOUT";
 /// The address of a worker's health endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
+/// The file with what the fleet decides: where agents run, limits of model providers.
+pub const POLICY: &str = "LEGWORK_POLICY";
+/// Limits of model providers, separated by semicolons.
+pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 /// A script of model replies, in place of providers.
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod original;
+mod permits;
 mod record;
 mod slice;
 mod upkeep;

@@ -11,6 +11,7 @@ use legwork_agent::journal::TurnEntry;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::policy::Policy;
 use legwork_common::retry::Backoff;
 use legwork_common::team::Team;
 use legwork_queue::Caller;
@@ -77,6 +78,8 @@ pub struct Bench {
     pub events: mpsc::Sender<WorkerEvent>,
     /// The output cap of a job in bytes.
     pub output_cap: u64,
+    /// What the fleet decides for the jobs that its jobs dispatch.
+    pub policy: Arc<Policy>,
 }
 
 /// One attempt on its way.
@@ -196,6 +199,7 @@ impl Attempt {
             team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
             working_dir: self.claimed.spec.working_dir.clone(),
             keys_in_namespace: false,
+            policy: Arc::clone(&self.bench.policy),
         };
         let service = Service::new(self.bench.observer.clone(), caller);
         let work = Arc::clone(&self.bench.work);

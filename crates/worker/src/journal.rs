@@ -59,6 +59,7 @@ impl Journal for AttemptJournal {
             RunEvent::ModelRetried { turn, reason } => {
                 tracing::info!(job = %self.job, turn, reason, "asked the model again");
             }
+            RunEvent::ModelWaits { why } => self.ledger.wait_for(&self.page, why),
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }

@@ -12,6 +12,7 @@
 //! - [`upkeep`]: looks after what the dead left behind.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
+//! - [`limited`]: models behind the fleet's limits.
 //! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
 //!   `orphan`: its end without an embedded server.
 
@@ -24,6 +25,7 @@ mod inheritance;
 mod journal;
 pub mod lease_clock;
 pub mod ledger;
+pub mod limited;
 pub mod options;
 mod orphan;
 pub mod parking;

@@ -10,6 +10,7 @@ use legwork_agent::Environment;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::WorkerId;
+use legwork_common::policy::Policy;
 use legwork_common::variables;
 use legwork_process::health::Gauges;
 use legwork_process::health::HealthListener;
@@ -28,6 +29,7 @@ use crate::driver::Ending;
 use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
+use crate::limited::LimitedModels;
 use crate::options::WorkerOptions;
 use crate::orphan::end_without_server;
 use crate::place;
@@ -98,8 +100,9 @@ pub async fn serve(
     }
 
     let (place, queue) = arrive(&options, &variables).await?;
-    let settings = settings(&options, &variables);
-    let runner = runner(&options, variables, &place)?;
+    let policy = options.common.policy().map_err(boxed)?;
+    let settings = settings(&options, &variables, Arc::clone(&policy));
+    let runner = runner(&options, variables, &place, (&queue, policy))?;
     if place.is_embedded() {
         let ends = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, end_without_server(queue.clone(), ends));
@@ -144,11 +147,13 @@ fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
     place: &Place,
+    (queue, policy): (&Queue, Arc<Policy>),
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let work_dir = work_dir(options, place).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
+    let models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), policy));
     Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() }))
 }
 
@@ -171,7 +176,11 @@ fn ending(shutdown: &Shutdown) -> Ending {
     Ending { drain: shutdown.drain.clone(), now: shutdown.now.clone(), hand_over: CancellationToken::new() }
 }
 
-fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>) -> WorkerSettings {
+fn settings(
+    options: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+    policy: Arc<Policy>,
+) -> WorkerSettings {
     let host = host_name(variables);
     let lanes = match options.session {
         Some(session) => vec![Lane::Session(session)],
@@ -184,6 +193,7 @@ fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>) -> Wo
         slots: options.concurrency,
         drain_timeout: options.drain_timeout,
         until_idle: options.until_idle,
+        policy,
     }
 }
 

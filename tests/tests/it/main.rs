@@ -6,6 +6,7 @@ mod contract;
 mod crash;
 mod embedded;
 mod fleet;
+mod limits;
 mod refusals;
 mod stop;
 mod teams;

@@ -87,6 +87,7 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match event {
             RunEvent::ModelAsked { .. } => "asked",
             RunEvent::ModelRetried { .. } => "retried",
+            RunEvent::ModelWaits { .. } => "waits",
             RunEvent::ToolStarted { .. } => "started",
             RunEvent::ToolEnded { .. } => "ended",
             RunEvent::Warning(_) => "warning",

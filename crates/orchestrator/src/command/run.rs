@@ -16,6 +16,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::job::Cause;
 use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
 use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
@@ -25,6 +26,7 @@ use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::StopRoot;
+use legwork_worker::limited::LimitedModels;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
 use serde_json::json;
@@ -57,6 +59,7 @@ struct House {
     agent: String,
     environment: Arc<Environment>,
     models: Arc<dyn ModelPort>,
+    policy: Arc<Policy>,
     tasks: Tasks,
     shutdown: Shutdown,
     screen: Arc<Screen>,
@@ -65,11 +68,12 @@ struct House {
 /// Runs the root agent.
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let prompt = prompt(&args)?;
-    let house = House::build(context, args)?;
+    let mut house = House::build(context, args)?;
     // Before a server is started for nothing.
     house.check_keys(house.context.common.redis.is_none())?;
     let connection = house.context.connect(User::Worker).await?;
     let embedded = connection.place.is_embedded();
+    house.limit_models(connection.queue());
 
     let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
     let over = CancellationToken::new();
@@ -151,7 +155,26 @@ impl House {
         if args.script.is_some() {
             screen.note("model replies come from a script; every tool call is real");
         }
-        Ok(Self { context, args, team, team_json, agent, environment, models, tasks, shutdown, screen })
+        let policy = context.common.policy()?;
+        Ok(Self {
+            context,
+            args,
+            team,
+            team_json,
+            agent,
+            environment,
+            models,
+            policy,
+            tasks,
+            shutdown,
+            screen,
+        })
+    }
+
+    /// From now on the models are asked within the fleet's limits.
+    fn limit_models(&mut self, queue: &Queue) {
+        let models = Arc::clone(&self.models);
+        self.models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
     }
 
     /// Every key that is needed here: the root's, and where a worker is hosted those of all agents that the
@@ -172,6 +195,7 @@ impl House {
             own_lane: connection.place.is_embedded(),
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
+            policy: Arc::clone(&self.policy),
         })
     }
 
@@ -181,6 +205,7 @@ impl House {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
+            policy: Arc::clone(&self.policy),
         }
     }
 

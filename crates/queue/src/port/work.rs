@@ -146,6 +146,8 @@ pub struct Append {
     pub entries: Vec<(u64, String)>,
     /// How many turns are finished, where that changed.
     pub finished_turns: Option<u32>,
+    /// What the attempt waits for, in words, where that changed; empty for nothing.
+    pub waits_for: Option<String>,
 }
 
 /// How an append went.

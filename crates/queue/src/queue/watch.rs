@@ -85,8 +85,12 @@ impl Watch for Queue {
             State::Scheduled => self.starts_at(id).await?,
             _ => None,
         };
+        let waits_for = match record.job.status {
+            State::Running | State::Waiting => self.waits_for(id).await?,
+            _ => None,
+        };
         let truncated = total >= self.settings().output_cap;
-        Ok(Some(JobView { job: record.job, output, truncated, queued, starts_at, since }))
+        Ok(Some(JobView { job: record.job, output, truncated, queued, starts_at, waits_for, since }))
     }
 
     async fn output(&self, id: JobId, offset: u64, most: usize) -> Result<OutputSlice, QueueError> {
@@ -306,6 +310,13 @@ impl Queue {
         }
         let served = self.workers().await?.iter().any(|worker| worker.lanes.contains(&record.lane));
         Ok(if served || !record.admitted { QueuedReason::Next } else { QueuedReason::NoWorker })
+    }
+
+    /// What a running job's attempt waits for, in words.
+    async fn waits_for(&self, id: JobId) -> Result<Option<String>, QueueError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGET").arg(self.keys.fence(id)).arg("waits");
+        Ok(Some(self.read_one(&pipeline).await?.text()?).filter(|words| !words.is_empty()))
     }
 
     async fn starts_at(&self, id: JobId) -> Result<Option<Timestamp>, QueueError> {

@@ -278,7 +278,9 @@ impl Queue {
             .arg(self.keys.job_channel(id))
             .arg(append.offset)
             .bytes(&append.bytes)
-            .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default());
+            .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default())
+            .arg(u8::from(append.waits_for.is_some()))
+            .arg(append.waits_for.as_deref().unwrap_or_default());
         for (sequence, entry) in &append.entries {
             call.push(sequence);
             call.push(entry);
