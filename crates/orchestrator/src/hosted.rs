@@ -27,6 +27,7 @@ use legwork_worker::Ending;
 use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
+use legwork_worker::guard::Guard;
 use legwork_worker::place::embedded_config;
 use legwork_worker::program::host_name;
 use legwork_worker::program::worker_program;
@@ -59,6 +60,8 @@ pub struct Host {
     pub variables: BTreeMap<String, String>,
     /// Whether the models need the keys of their providers.
     pub needs_keys: bool,
+    /// Who ends the jobs' commands if this program cannot.
+    pub guard: Guard,
 }
 
 /// A worker within this process, for one session only.
@@ -90,12 +93,14 @@ impl HostedWorker {
             slots: SLOTS,
             drain_timeout: DRAIN,
             until_idle: false,
+            guard: host.guard.clone(),
         };
         let runner = AgentRunner {
             models: host.models,
             variables: host.variables,
             work_dir: WorkDir::Dispatchers,
             needs_keys: host.needs_keys,
+            guard: host.guard,
         };
         let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
         let drain = CancellationToken::new();

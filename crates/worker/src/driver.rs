@@ -28,6 +28,7 @@ use crate::attempt::Bench;
 use crate::cancel::CancelReason;
 use crate::claims::ClaimReport;
 use crate::claims::Claimer;
+use crate::guard::Guard;
 use crate::held::Held;
 use crate::lease_clock::LeaseClock;
 use crate::ledger::Ledger;
@@ -61,6 +62,8 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// Whether it ends when there is nothing to do.
     pub until_idle: bool,
+    /// Who ends the jobs' commands if this program cannot.
+    pub guard: Guard,
 }
 
 /// When a worker shall end.
@@ -169,6 +172,7 @@ impl Worker {
             held: bench.held.clone(),
             clock: bench.clock.clone(),
             nudge: Arc::clone(&nudge),
+            guard: self.settings.guard.clone(),
             draining: bench.draining.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));

@@ -28,6 +28,7 @@ use crate::driver::Ending;
 use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
+use crate::guard::Guard;
 use crate::options::WorkerOptions;
 use crate::orphan::end_without_server;
 use crate::place;
@@ -98,8 +99,9 @@ pub async fn serve(
     }
 
     let (place, queue) = arrive(&options, &variables).await?;
-    let settings = settings(&options, &variables);
-    let runner = runner(&options, variables, &place)?;
+    let guard = place.guard(&tasks).map_err(boxed)?;
+    let settings = settings(&options, &variables, guard.clone());
+    let runner = runner(&options, variables, &place, guard)?;
     if place.is_embedded() {
         let ends = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, end_without_server(queue.clone(), ends));
@@ -144,12 +146,13 @@ fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
     place: &Place,
+    guard: Guard,
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let work_dir = work_dir(options, place).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
-    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() }))
+    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
 }
 
 /// Leaves the queue's place. A Redis that does not answer keeps nobody.
@@ -171,7 +174,7 @@ fn ending(shutdown: &Shutdown) -> Ending {
     Ending { drain: shutdown.drain.clone(), now: shutdown.now.clone(), hand_over: CancellationToken::new() }
 }
 
-fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>) -> WorkerSettings {
+fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>, guard: Guard) -> WorkerSettings {
     let host = host_name(variables);
     let lanes = match options.session {
         Some(session) => vec![Lane::Session(session)],
@@ -184,6 +187,7 @@ fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>) -> Wo
         slots: options.concurrency,
         drain_timeout: options.drain_timeout,
         until_idle: options.until_idle,
+        guard,
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelReason;
+use crate::guard::Guard;
 use crate::held::Held;
 use crate::lease_clock::LeaseClock;
 
@@ -65,6 +66,8 @@ pub struct Renewer {
     pub clock: LeaseClock,
     /// Rings when a stop was asked for somewhere, so that it is looked for at once.
     pub nudge: Arc<Notify>,
+    /// Who must know for how long the worker may act.
+    pub guard: Guard,
     /// Cancelled when the worker drains.
     pub draining: CancellationToken,
 }
@@ -112,6 +115,7 @@ impl Renewer {
             self.queue.ping().await?;
         }
         self.clock.renewed(sent);
+        self.guard.act_until(self.clock.last_moment());
         for (lease, answer) in renewal.jobs.into_iter().zip(answers) {
             match answer {
                 // Mail is read before each model call; nothing is to be done about it here.

@@ -22,6 +22,7 @@ use legwork_common::variables::REDIS_URL;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::Guard;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
 
@@ -87,6 +88,8 @@ pub struct AgentRunner {
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers; those of a script do not.
     pub needs_keys: bool,
+    /// Who ends the jobs' commands if this program cannot.
+    pub guard: Guard,
 }
 
 impl AgentRunner {
@@ -106,7 +109,8 @@ impl AgentRunner {
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
-        Ok(Environment::new(for_agents(&self.variables), folder))
+        let guard = self.guard.of_jobs();
+        Ok(Environment { guard, ..Environment::new(for_agents(&self.variables), folder) })
     }
 }
 

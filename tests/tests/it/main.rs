@@ -5,6 +5,7 @@ mod contract;
 mod crash;
 mod embedded;
 mod fleet;
+mod guard;
 mod refusals;
 mod stop;
 mod teams;

@@ -25,6 +25,7 @@ use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::StopRoot;
+use legwork_worker::guard::Guard;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
 use serde_json::json;
@@ -56,6 +57,7 @@ struct House {
     team_json: Arc<str>,
     agent: String,
     environment: Arc<Environment>,
+    guard: Guard,
     models: Arc<dyn ModelPort>,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -65,10 +67,11 @@ struct House {
 /// Runs the root agent.
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let prompt = prompt(&args)?;
-    let house = House::build(context, args)?;
+    let mut house = House::build(context, args)?;
     // Before a server is started for nothing.
     house.check_keys(house.context.common.redis.is_none())?;
     let connection = house.context.connect(User::Worker).await?;
+    house.guard(&connection)?;
     let embedded = connection.place.is_embedded();
 
     let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
@@ -151,7 +154,28 @@ impl House {
         if args.script.is_some() {
             screen.note("model replies come from a script; every tool call is real");
         }
-        Ok(Self { context, args, team, team_json, agent, environment, models, tasks, shutdown, screen })
+        let guard = Guard::default();
+        Ok(Self {
+            context,
+            args,
+            team,
+            team_json,
+            agent,
+            environment,
+            guard,
+            models,
+            tasks,
+            shutdown,
+            screen,
+        })
+    }
+
+    /// Starts the guard: should this program be killed, the commands of its root and of its jobs end.
+    fn guard(&mut self, connection: &Connection) -> Result<(), Failure> {
+        self.guard = connection.place.guard(&self.tasks)?;
+        let guard = self.guard.of_program();
+        self.environment = Arc::new(Environment { guard, ..(*self.environment).clone() });
+        Ok(())
     }
 
     /// Every key that is needed here: the root's, and where a worker is hosted those of all agents that the
@@ -181,6 +205,7 @@ impl House {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
+            guard: self.guard.clone(),
         }
     }
 
