@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
 use crate::attempt::Bench;
+use crate::attempt::sleep_until;
 use crate::cancel::CancelReason;
 use crate::claims::ClaimReport;
 use crate::claims::Claimer;
@@ -176,6 +177,7 @@ impl Worker {
             draining: bench.draining.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
+        tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).beat_for_ever()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
         let hears = hear_stops(self.queue.clone(), self.hints.clone(), nudge);
         tasks.spawn(TaskKind::Hints, until(over.clone(), hears));
@@ -340,13 +342,6 @@ impl Drop for EndedNotice {
 /// Runs `future` until `over`.
 async fn until<T>(over: CancellationToken, future: impl Future<Output = T>) {
     let _over = over.run_until_cancelled(future).await;
-}
-
-async fn sleep_until(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Rings `nudge` whenever a stop is asked for in any shard.

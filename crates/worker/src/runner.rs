@@ -37,6 +37,8 @@ pub struct Run {
     pub recorded: Vec<TurnEntry>,
     /// Turns that are finished.
     pub finished_turns: u32,
+    /// Whether this attempt ran before and was suspended.
+    pub resumed: bool,
     /// Where it writes.
     pub journal: Arc<AttemptJournal>,
     /// What it dispatches and waits through.
@@ -114,6 +116,15 @@ impl AgentRunner {
     }
 }
 
+/// The line between what was said before and what follows, where anything was.
+fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
+    match (attempt, resumed) {
+        (_, true) => Some(format!("\n[attempt {attempt} was suspended and goes on from turn {turn}]\n")),
+        (0 | 1, false) => None,
+        (_, false) => Some(format!("\n[attempt {attempt} goes on from turn {turn}]\n")),
+    }
+}
+
 /// The environment that agents get: all of it but where Redis is and how to log in, which their commands
 /// have no business with.
 pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -144,12 +155,10 @@ impl Runner for AgentRunner {
         {
             return RunEnd::Lacks(missing.to_string());
         }
-        if run.claimed.attempt > 1 {
-            let line =
-                format!("\n[attempt {} goes on from turn {}]\n", run.claimed.attempt, run.finished_turns + 1);
-            if run.journal.output(&line).await.is_err() {
-                return RunEnd::Ended(Outcome::Lost);
-            }
+        if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1)
+            && run.journal.output(&line).await.is_err()
+        {
+            return RunEnd::Ended(Outcome::Lost);
         }
         let assignment = Assignment {
             agent: spec.agent,

@@ -9,3 +9,4 @@ mod guard;
 mod refusals;
 mod stop;
 mod teams;
+mod trouble;

@@ -4,7 +4,6 @@
 mod books;
 mod lifecycle;
 mod model;
-mod proxy;
 mod random;
 mod steps;
 mod support;
