@@ -4,9 +4,11 @@
 //!
 //! - [`redis`]: a Redis of a test's own, which can be killed and started again.
 //! - [`programs`]: `legwork` and `legwork-worker` as processes.
+//! - [`proxy`]: a bad line to a server.
 //! - [`provider`]: a model provider over HTTP with prepared answers.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
 
 pub mod programs;
 pub mod provider;
+pub mod proxy;
 pub mod redis;

@@ -206,6 +206,14 @@ impl Program {
         self.child.wait().unwrap();
     }
 
+    /// The processes that it started and that live.
+    pub fn children(&self) -> Vec<u32> {
+        let own = self.child.id();
+        let ids =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        ids.filter(|&id| stat(id).is_some_and(|(state, parent)| parent == own && state != "Z")).collect()
+    }
+
     /// Closes this end of its standard output.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());
@@ -252,6 +260,19 @@ fn program_path(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(path.is_file(), "{} is not built; run `cargo build` or `make test`", path.display());
     path
+}
+
+/// Whether this process lives: a dead one that nobody has waited for does not.
+pub fn lives(process: u32) -> bool {
+    stat(process).is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
+/// The state and the parent of a process.
+fn stat(process: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 /// The processes whose command line holds `text`.

@@ -4,6 +4,7 @@ use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::process::Child;
@@ -11,6 +12,9 @@ use std::process::Command;
 use std::process::Stdio;
 
 use tempfile::TempDir;
+
+use crate::proxy::Proxy;
+use crate::proxy::Server;
 
 /// A Redis on a free port of this machine, with an append-only file that is synced with every write. Ended
 /// with the value.
@@ -48,14 +52,29 @@ impl Redis {
         }
     }
 
-    /// The URL of a new user who may do all but hear pub/sub messages.
-    pub fn deaf_url(&self) -> String {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";
-        stream.write_all(format!("ACL SETUSER deaf {rules}\r\n").as_bytes()).unwrap();
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// A bad line to it.
+    pub fn behind_proxy(&self) -> Proxy {
+        Proxy::before(Server::Tcp(self.address()))
+    }
+
+    /// Says one command, by itself and not through anybody's proxy; the first line of the answer.
+    pub fn say(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
-        assert_eq!(answer, "+OK\r\n");
+        answer.trim_end().to_owned()
+    }
+
+    /// The URL of a new user who may do all but hear pub/sub messages.
+    pub fn deaf_url(&self) -> String {
+        let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";
+        assert_eq!(self.say(&format!("ACL SETUSER deaf {rules}")), "+OK");
         format!("redis://deaf:deaf@127.0.0.1:{}", self.port)
     }
 

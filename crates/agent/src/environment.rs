@@ -1,6 +1,7 @@
 //! What a run may know of the machine. Nothing in this crate reads the process' own environment.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fmt::Debug;
 use std::path::Path;
@@ -47,6 +48,12 @@ impl Environment {
 
 /// Hears of the process groups that a run starts, so that they can be ended if the run cannot do it.
 pub trait ProcessGuard: Debug + Send + Sync {
+    /// The words that every command line begins with: a program that makes the group known and then becomes the
+    /// command, so that a crash right after the start leaves nothing behind that nobody knows. None by default.
+    fn before(&self) -> Vec<OsString> {
+        Vec::new()
+    }
+
     /// A group with this id (always above 1) exists now.
     fn started(&self, group: u32);
 

@@ -3,6 +3,7 @@
 //! A task of the nursery owns the child for as long as the group lives, so the group's id stays reserved
 //! until the last signal was sent: whoever drops a handle leaves nothing behind.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::io::PipeReader;
@@ -53,6 +54,16 @@ impl Nursery {
     /// An empty one, whose groups `guard` hears of.
     pub(crate) fn new(guard: Arc<dyn ProcessGuard>) -> Self {
         Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), guard }
+    }
+
+    /// A command that the guard hears of before it runs. Where the program is not there, the command starts all
+    /// the same, and ends with the status 127 and a line on standard error.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut words = self.guard.before().into_iter();
+        let Some(first) = words.next() else { return Command::new(program) };
+        let mut command = Command::new(first);
+        command.args(words).arg(program);
+        command
     }
 
     /// While this guard is there nothing happens; its drop tells every process to end, and waits for none.
@@ -335,6 +346,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.guard.ended(self.id.as_raw_nonzero().get().unsigned_abs());
+        // Dropped in the middle, with a runtime that ends, the group may live: then it is the guard's.
+        if !self.lives() {
+            self.guard.ended(self.id.as_raw_nonzero().get().unsigned_abs());
+        }
     }
 }

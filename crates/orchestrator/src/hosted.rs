@@ -28,6 +28,7 @@ use legwork_worker::Ending;
 use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
+use legwork_worker::guard::Guard;
 use legwork_worker::place::embedded_config;
 use legwork_worker::program::host_name;
 use legwork_worker::program::worker_program;
@@ -62,6 +63,8 @@ pub struct Host {
     pub needs_keys: bool,
     /// What the fleet decides for jobs that jobs dispatch.
     pub policy: Arc<Policy>,
+    /// Who ends the jobs' commands if this program cannot.
+    pub guard: Guard,
 }
 
 /// A worker within this process, for one session only.
@@ -94,12 +97,14 @@ impl HostedWorker {
             drain_timeout: DRAIN,
             until_idle: false,
             policy: host.policy,
+            guard: host.guard.clone(),
         };
         let runner = AgentRunner {
             models: host.models,
             variables: host.variables,
             work_dir: WorkDir::Dispatchers,
             needs_keys: host.needs_keys,
+            guard: host.guard,
         };
         let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
         let drain = CancellationToken::new();

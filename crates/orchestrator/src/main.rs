@@ -11,8 +11,12 @@ use legwork::failure::Failure;
 use legwork::output::Output;
 use legwork_common::error::ExitStatus;
 use legwork_common::variables;
+use legwork_worker::guard;
 
 fn main() -> ExitCode {
+    if let Some(code) = guard::entry(std::env::args_os()) {
+        return code;
+    }
     // TLS needs its one provider before anything connects.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let variables = environment();

@@ -30,6 +30,8 @@ mod server;
 mod wire;
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -134,6 +136,16 @@ impl Joined {
         self.door = None;
     }
 
+    /// A file for a guard to hold open: should this user die without leaving, it counts as a user until the guard
+    /// has ended, so that nobody takes the dead user's jobs back while their commands are still being ended.
+    ///
+    /// # Errors
+    ///
+    /// The system's, where it gives no more files.
+    pub fn stake(&self) -> io::Result<File> {
+        self.users.copy()
+    }
+
     /// Gives up the use. The last user shuts the server down, unless `unfinished` says that jobs are left
     /// which somebody may still want to look at or go on with; the data stay in any case.
     ///
@@ -156,23 +168,6 @@ impl Joined {
         server::end(&home, SERVER_PATIENCE).await?;
         Ok(Left::ShutDown)
     }
-}
-
-/// Counts its process among the users for as long as it lives, without any use of the server.
-#[derive(Debug)]
-pub struct Hold {
-    _users: Lock,
-}
-
-/// Counts this process among the users. For a guard, which must not be taken for dead while it still ends
-/// the children of a worker that is.
-///
-/// # Errors
-///
-/// [`EmbeddedError`] when the folder cannot be used, or others come and go for more than 30 s.
-pub async fn hold(config: &EmbeddedConfig) -> Result<Hold, EmbeddedError> {
-    let home = Home::open(config)?;
-    Ok(Hold { _users: home::lock(&home.users_lock(), Mode::Shared, DOOR_PATIENCE).await? })
 }
 
 /// What was done, for a person.

@@ -1,6 +1,6 @@
 //! One attempt at a job, from claim to finish, as a struct piped through named steps.
 //!
-//! `take up → prepare → run → flush → settle`. Each step leaves the job so that, should the worker die
+//! `take up → prepare → run → flush → settle`, with `prepare → run` again for an attempt that was suspended. Each step leaves the job so that, should the worker die
 //! right after it, the next attempt goes on from what is stored.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::policy::Policy;
 use legwork_common::retry::Backoff;
+use legwork_common::service::ServiceError;
 use legwork_common::team::Team;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
@@ -28,6 +29,7 @@ use legwork_queue::port::Release;
 use legwork_queue::port::ReleaseMode;
 use legwork_queue::port::Work;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelReason;
@@ -115,10 +117,7 @@ impl Attempt {
             last_entry: self.begun.last_entry,
             output_cap: self.bench.output_cap,
         });
-        let end = match self.prepare().await {
-            Ok(prepared) => self.run_prepared(prepared, &page).await,
-            Err(end) => end,
-        };
+        let end = self.run_in_stints(&page).await;
         if self.bench.ledger.flushed(&page).await.is_ok() {
             self.settle(end, page.end()).await;
         }
@@ -126,7 +125,64 @@ impl Attempt {
         self.bench.held.remove(lease);
     }
 
-    async fn run_prepared(&self, mut prepared: Prepared, page: &Arc<Page>) -> RunEnd {
+    /// Runs to the end; a run whose lease was not sure any more goes on in place once it is.
+    async fn run_in_stints(&self, page: &Arc<Page>) -> RunEnd {
+        let left = self.claimed.timeout.map(|timeout| timeout.saturating_sub(self.claimed.ran));
+        let deadline = left.map(|left| Instant::now() + left);
+        let mut resumed = false;
+        loop {
+            let end = match self.prepare(resumed).await {
+                Ok(prepared) => self.run_prepared(prepared, page, resumed, deadline).await,
+                Err(end) => return end,
+            };
+            let Some(usage) = self.suspended(&end) else { return end };
+            tracing::warn!(job = %self.claimed.lease.id, "the lease is not sure; the attempt is suspended");
+            if !self.is_ours_again(page, deadline).await {
+                return RunEnd::Ended(Outcome::Stopped { usage });
+            }
+            tracing::info!(job = %self.claimed.lease.id, "the attempt goes on");
+            self.held.cancel.go_on();
+            resumed = true;
+        }
+    }
+
+    /// What was used, if the run ended only because its lease was not sure.
+    fn suspended(&self, end: &RunEnd) -> Option<Usage> {
+        if !self.held.cancel.is_suspended() {
+            return None;
+        }
+        match end {
+            RunEnd::Ended(Outcome::Completed { .. }) | RunEnd::Lacks(_) => None,
+            // Cut off, anything may fail.
+            RunEnd::Ended(Outcome::Stopped { usage } | Outcome::Failed { usage, .. }) => Some(*usage),
+            RunEnd::Ended(Outcome::Lost) => Some(Usage::default()),
+        }
+    }
+
+    /// Waits until a renewal finds the lease to be ours, and all that was said until then is stored; false if the
+    /// attempt is over instead.
+    async fn is_ours_again(&self, page: &Arc<Page>, deadline: Option<Instant>) -> bool {
+        let ours = async {
+            self.bench.clock.until_sure().await;
+            self.bench.ledger.flushed(page).await.is_ok()
+        };
+        tokio::select! {
+            ours = ours => ours,
+            () = self.held.cancel.token().cancelled() => false,
+            () = sleep_until(deadline) => {
+                self.held.cancel.cancel(CancelReason::Deadline);
+                false
+            }
+        }
+    }
+
+    async fn run_prepared(
+        &self,
+        mut prepared: Prepared,
+        page: &Arc<Page>,
+        resumed: bool,
+        deadline: Option<Instant>,
+    ) -> RunEnd {
         if let Some(inheritance) = prepared.inheritance.take()
             && inheritance.take(&self.bench.ledger, page, &mut prepared.recorded).await.is_err()
         {
@@ -141,15 +197,36 @@ impl Attempt {
             draining: self.bench.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
         });
-        self.run_until_deadline(prepared, journal).await
+        let (run, background) = self.run_of(prepared, journal, resumed);
+        let stint = run.cancel.clone();
+        let running = async {
+            match stint.run_until_cancelled(background.come_back()).await {
+                // Where it shall stop, its cancellation is on the way.
+                Some(Ok(()) | Err(ServiceError::Stopping)) => self.bench.runner.run(run).await,
+                Some(Err(error)) => {
+                    tracing::warn!(job = %self.claimed.lease.id, %error, "the attempt could not come back");
+                    RunEnd::Ended(Outcome::Lost)
+                }
+                None => RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
+            }
+        };
+        tokio::pin!(running);
+        tokio::select! {
+            end = &mut running => end,
+            () = sleep_until(deadline) => {
+                // The run is cancelled and awaited, so that nothing of it lives afterwards.
+                self.held.cancel.cancel(CancelReason::Deadline);
+                running.await
+            }
+        }
     }
 
     /// Reads team and turns; asks again while Redis cannot be reached and the attempt may still act. What
     /// can never be read ends the attempt, and so does a cancellation.
-    async fn prepare(&self) -> Result<Prepared, RunEnd> {
+    async fn prepare(&self, resumed: bool) -> Result<Prepared, RunEnd> {
         let usage = Usage::default();
         loop {
-            let error = match self.read_prepared().await {
+            let error = match self.read_prepared(resumed).await {
                 Ok(prepared) => return Ok(prepared),
                 Err(error) => error,
             };
@@ -165,7 +242,7 @@ impl Attempt {
         }
     }
 
-    async fn read_prepared(&self) -> Result<Prepared, QueueError> {
+    async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
         if !self.bench.runner.wants_team() {
             return Ok(Prepared { team: None, recorded: Vec::new(), inheritance: None });
         }
@@ -178,7 +255,7 @@ impl Attempt {
             }
         });
         let mut recorded = Vec::new();
-        if self.begun.last_entry > 0 {
+        if self.begun.last_entry > 0 || resumed {
             for (sequence, entry) in self.bench.work.turns(self.claimed.lease.id, 0).await? {
                 recorded.push(serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
                     step: "turns",
@@ -191,7 +268,13 @@ impl Attempt {
         Ok(Prepared { team, recorded, inheritance })
     }
 
-    async fn run_until_deadline(&self, prepared: Prepared, journal: Arc<AttemptJournal>) -> RunEnd {
+    /// What the runner is given, and the service in it.
+    fn run_of(
+        &self,
+        prepared: Prepared,
+        journal: Arc<AttemptJournal>,
+        resumed: bool,
+    ) -> (Run, Arc<ParkingService>) {
         let caller = Caller {
             session: self.claimed.session,
             by: DispatchedBy::Job { id: self.claimed.lease.id, token: self.claimed.lease.token },
@@ -203,28 +286,19 @@ impl Attempt {
         };
         let service = Service::new(self.bench.observer.clone(), caller);
         let work = Arc::clone(&self.bench.work);
-        let background = ParkingService::new(service, work, self.held.clone(), self.bench.events.clone());
+        let background =
+            Arc::new(ParkingService::new(service, work, self.held.clone(), self.bench.events.clone()));
         let run = Run {
             claimed: self.claimed.clone(),
             team: prepared.team.map(|(team, _)| team),
             finished_turns: journal.turns.finished(),
             recorded: prepared.recorded,
             journal,
-            background: Arc::new(background),
-            cancel: self.held.cancel.token().clone(),
+            background: Arc::clone(&background),
+            cancel: self.held.cancel.stint(),
+            resumed,
         };
-        let running = self.bench.runner.run(run);
-        let Some(timeout) = self.claimed.timeout else { return running.await };
-        let left = timeout.saturating_sub(self.claimed.ran);
-        tokio::pin!(running);
-        // At the deadline the run is cancelled and awaited, so that nothing of it lives afterwards.
-        match tokio::time::timeout(left, &mut running).await {
-            Ok(end) => end,
-            Err(_) => {
-                self.held.cancel.cancel(CancelReason::Deadline);
-                running.await
-            }
-        }
+        (run, background)
     }
 
     /// Ends the attempt in the queue, or hands the job back. All it wrote is stored.
@@ -267,6 +341,14 @@ impl Attempt {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Waits for the moment, or for ever where there is none.
+pub(crate) async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -331,7 +413,6 @@ mod tests {
                 Some(CancelReason::HandBack),
                 Settlement::GiveBack(ReleaseMode::Drain),
             ),
-            (cancelled(), Some(CancelReason::Suspended), Settlement::GiveBack(ReleaseMode::Drain)),
             (cancelled(), Some(CancelReason::StopWanted), finish(Ending::Stopped { cause: Cause::Operator })),
             (cancelled(), Some(CancelReason::Deadline), finish(deadline)),
             (cancelled(), None, Settlement::Nothing),

@@ -1,6 +1,8 @@
-//! Why an attempt shall end, escalating.
+//! Why an attempt shall end, escalating, and the pause of one whose lease is not sure.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
@@ -12,9 +14,6 @@ use tokio_util::sync::CancellationToken;
 pub enum CancelReason {
     /// The worker drains and its time is up: the job goes back to the queue.
     HandBack = 1,
-    /// The lease could not be renewed in time. If it turns out to be ours still, the job goes back to the
-    /// queue and nothing is counted.
-    Suspended,
     /// The job's timeout passed.
     Deadline,
     /// Somebody asked the job, or a tree above it, to stop.
@@ -24,8 +23,7 @@ pub enum CancelReason {
 }
 
 impl CancelReason {
-    const ALL: [Self; 5] =
-        [Self::HandBack, Self::Suspended, Self::Deadline, Self::StopWanted, Self::LeaseLost];
+    const ALL: [Self; 4] = [Self::HandBack, Self::Deadline, Self::StopWanted, Self::LeaseLost];
 
     fn from_stored(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)
@@ -33,10 +31,20 @@ impl CancelReason {
 }
 
 /// The switch that ends one attempt. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AttemptCancel {
     token: CancellationToken,
     reason: Arc<AtomicU8>,
+    // The token of the run that goes on now; a std mutex, held for a look or an assignment.
+    stint: Arc<Mutex<CancellationToken>>,
+}
+
+impl Default for AttemptCancel {
+    fn default() -> Self {
+        let token = CancellationToken::new();
+        let stint = Arc::new(Mutex::new(token.child_token()));
+        Self { token, reason: Arc::default(), stint }
+    }
 }
 
 impl AttemptCancel {
@@ -46,9 +54,30 @@ impl AttemptCancel {
         self.token.cancel();
     }
 
-    /// The token that every await of the attempt sees.
+    /// Cancelled when the attempt shall end for good.
     pub fn token(&self) -> &CancellationToken {
         &self.token
+    }
+
+    /// The token that every await of the run sees: cancelled when the attempt shall end, or pause.
+    pub fn stint(&self) -> CancellationToken {
+        self.stint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the run but not the attempt: its lease is not sure. If the lease turns out to be ours still, the
+    /// attempt goes on in place.
+    pub fn suspend(&self) {
+        self.stint().cancel();
+    }
+
+    /// Whether the run was ended, and nothing else.
+    pub fn is_suspended(&self) -> bool {
+        self.stint().is_cancelled() && !self.token.is_cancelled()
+    }
+
+    /// The lease is sure again: the token of a new run.
+    pub fn go_on(&self) {
+        *self.stint.lock().unwrap_or_else(PoisonError::into_inner) = self.token.child_token();
     }
 
     /// The gravest reason given so far.
@@ -70,6 +99,22 @@ mod tests {
         assert_eq!(cancel.reason(), Some(CancelReason::StopWanted));
         cancel.cancel(CancelReason::LeaseLost);
         assert_eq!(cancel.reason(), Some(CancelReason::LeaseLost));
-        assert!(cancel.token().is_cancelled());
+        assert!(cancel.token().is_cancelled() && cancel.stint().is_cancelled());
+    }
+
+    #[test]
+    fn a_pause_ends_the_run_and_not_the_attempt() {
+        let cancel = AttemptCancel::default();
+        let first = cancel.stint();
+        cancel.suspend();
+        assert!(first.is_cancelled() && cancel.is_suspended());
+        assert_eq!((cancel.reason(), cancel.token().is_cancelled()), (None, false));
+        cancel.go_on();
+        let second = cancel.stint();
+        assert!(!second.is_cancelled() && !cancel.is_suspended());
+        cancel.cancel(CancelReason::LeaseLost);
+        assert!(second.is_cancelled() && !cancel.is_suspended());
+        cancel.go_on();
+        assert!(cancel.stint().is_cancelled());
     }
 }

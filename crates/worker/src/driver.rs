@@ -26,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
 use crate::attempt::Bench;
+use crate::attempt::sleep_until;
 use crate::cancel::CancelReason;
 use crate::claims::ClaimReport;
 use crate::claims::Claimer;
+use crate::guard::Guard;
 use crate::held::Held;
 use crate::lease_clock::LeaseClock;
 use crate::ledger::Ledger;
@@ -64,6 +66,8 @@ pub struct WorkerSettings {
     pub until_idle: bool,
     /// What the fleet decides for jobs that its jobs dispatch.
     pub policy: Arc<Policy>,
+    /// Who ends the jobs' commands if this program cannot.
+    pub guard: Guard,
 }
 
 /// When a worker shall end.
@@ -173,9 +177,11 @@ impl Worker {
             held: bench.held.clone(),
             clock: bench.clock.clone(),
             nudge: Arc::clone(&nudge),
+            guard: self.settings.guard.clone(),
             draining: bench.draining.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
+        tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).beat_for_ever()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.watch()));
         let hears = hear_stops(self.queue.clone(), self.hints.clone(), nudge);
         tasks.spawn(TaskKind::Hints, until(over.clone(), hears));
@@ -340,13 +346,6 @@ impl Drop for EndedNotice {
 /// Runs `future` until `over`.
 async fn until<T>(over: CancellationToken, future: impl Future<Output = T>) {
     let _over = over.run_until_cancelled(future).await;
-}
-
-async fn sleep_until(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Rings `nudge` whenever a stop is asked for in any shard.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 
 use legwork_common::id::JobId;
 use legwork_queue::port::Lease;
@@ -22,6 +23,8 @@ pub struct HeldAttempt {
     pub cancel: AttemptCancel,
     /// Gets a permit when a slot is granted to it after it was parked.
     pub slot: Arc<Semaphore>,
+    /// Whether it may have given its slot back.
+    pub parked: Arc<AtomicBool>,
 }
 
 /// All held attempts. Cheap to clone.
@@ -38,8 +41,12 @@ impl Held {
 
     /// Takes up a claimed job, not yet cancelled and with its slot.
     pub fn insert(&self, lease: Lease) -> HeldAttempt {
-        let attempt =
-            HeldAttempt { lease, cancel: AttemptCancel::default(), slot: Arc::new(Semaphore::new(0)) };
+        let attempt = HeldAttempt {
+            lease,
+            cancel: AttemptCancel::default(),
+            slot: Arc::new(Semaphore::new(0)),
+            parked: Arc::default(),
+        };
         self.attempts().insert(lease.id, attempt.clone());
         attempt
     }
@@ -75,6 +82,13 @@ impl Held {
     pub fn cancel_all(&self, reason: CancelReason) {
         for held in self.attempts().values() {
             held.cancel.cancel(reason);
+        }
+    }
+
+    /// Pauses all attempts.
+    pub fn suspend_all(&self) {
+        for held in self.attempts().values() {
+            held.cancel.suspend();
         }
     }
 

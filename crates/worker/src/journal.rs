@@ -34,6 +34,15 @@ pub struct AttemptJournal {
 }
 
 impl AttemptJournal {
+    /// The lease is ours, as far as anybody knows; else the attempt pauses.
+    fn sure(&self) -> Result<(), JournalError> {
+        if self.clock.may_act() {
+            return Ok(());
+        }
+        self.cancel.suspend();
+        Err(JournalError::Lost)
+    }
+
     /// The lease is another's: nothing of the attempt counts any more.
     fn lost(&self, _gone: Gone) -> JournalError {
         self.cancel.cancel(CancelReason::LeaseLost);
@@ -48,6 +57,10 @@ impl Journal for AttemptJournal {
     }
 
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {
+        if matches!(entry, TurnEntry::Result { .. }) {
+            // The guard may have ended the command that this came from.
+            self.sure()?;
+        }
         let finished = self.turns.count(entry);
         let text = serde_json::to_string(entry).map_err(|error| JournalError::Refused(Box::new(error)))?;
         self.ledger.record(&self.page, text, finished).await.map_err(|gone| self.lost(gone))
@@ -65,10 +78,7 @@ impl Journal for AttemptJournal {
     }
 
     async fn gate(&self) -> Result<(), JournalError> {
-        if !self.clock.may_act() {
-            self.cancel.cancel(CancelReason::Suspended);
-            return Err(JournalError::Lost);
-        }
+        self.sure()?;
         // Every call of the open turn still runs; between turns is where a drain takes the job.
         if self.draining.is_cancelled() && self.turns.is_between_turns() {
             self.cancel.cancel(CancelReason::HandBack);

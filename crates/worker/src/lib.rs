@@ -8,6 +8,7 @@
 //! - [`attempt`]: one attempt, from claim to finish, in named steps; `inheritance`: the turns it takes over from a
 //!   job that it tries again.
 //! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
+//! - [`guard`]: the process that ends the commands of a worker which cannot do it any more.
 //! - [`journal`]: what an agent writes, on its way to the ledger.
 //! - [`upkeep`]: looks after what the dead left behind.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
@@ -20,6 +21,7 @@ pub mod attempt;
 pub mod cancel;
 pub mod claims;
 pub mod driver;
+pub mod guard;
 pub mod held;
 mod inheritance;
 mod journal;

@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use legwork_common::error::Coded;
 use legwork_common::error::chain;
+use legwork_worker::guard;
 use legwork_worker::options::WorkerOptions;
 use legwork_worker::program;
 
 fn main() -> ExitCode {
+    if let Some(code) = guard::entry(std::env::args_os()) {
+        return code;
+    }
     // TLS needs its one provider before anything connects.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let options = WorkerOptions::parse();

@@ -1,7 +1,10 @@
 //! The service that a running job sees: while it waits for its own jobs it holds no slot.
 
+use std::error::Error;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
@@ -18,14 +21,19 @@ use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
+use legwork_queue::QueueError;
 use legwork_queue::Service;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Work;
 use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
 use crate::held::HeldAttempt;
 use crate::supervisor::WorkerEvent;
+
+/// The pause before Redis is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The service of one attempt, with its slot.
 #[derive(Debug)]
@@ -65,7 +73,12 @@ impl ParkingService {
     async fn begin_waiting(&self) -> Result<(), ServiceError> {
         let mut waiting = self.waiting.lock().await;
         if *waiting == 0 {
-            parked(self.work.park(self.held.lease).await?)?;
+            // Slots that were granted to a wait which was dropped are not this wait's.
+            self.held.slot.forget_permits(Semaphore::MAX_PERMITS);
+            // Before it is so: whoever drops this has to come back, wherever it was.
+            self.held.parked.store(true, Ordering::SeqCst);
+            let lease = self.held.lease;
+            patiently(|| async move { parked(self.work.park(lease).await?) }).await?;
             // The worker ends only after its attempts, so somebody listens.
             let _gone = self.events.send(WorkerEvent::Parked(self.held.lease.id)).await;
         }
@@ -77,15 +90,57 @@ impl ParkingService {
         let mut waiting = self.waiting.lock().await;
         *waiting -= 1;
         if *waiting == 0 {
-            let _gone = self.events.send(WorkerEvent::SlotWanted(self.held.lease.id)).await;
-            match self.held.slot.acquire().await {
-                Ok(slot) => slot.forget(),
-                Err(_) => return Err(ServiceError::LeaseLost),
-            }
-            parked(self.work.resume(self.held.lease).await?)?;
+            self.take_slot().await?;
         }
         Ok(())
     }
+
+    /// Comes back with a slot, where a run of this attempt was dropped while it waited. Asks on while Redis cannot
+    /// be reached. Dropped in the middle, it may be called again.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] for what no repeat cures.
+    pub async fn come_back(&self) -> Result<(), ServiceError> {
+        if !self.held.parked.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.take_slot().await
+    }
+
+    async fn take_slot(&self) -> Result<(), ServiceError> {
+        let _gone = self.events.send(WorkerEvent::SlotWanted(self.held.lease.id)).await;
+        match self.held.slot.acquire().await {
+            Ok(slot) => slot.forget(),
+            Err(_) => return Err(ServiceError::LeaseLost),
+        }
+        let lease = self.held.lease;
+        patiently(|| async move { parked(self.work.resume(lease).await?) }).await?;
+        self.held.parked.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Asks on while Redis cannot be reached. Every call of a job may be repeated, and how long it may is not
+/// decided here: an attempt whose lease is not sure drops it.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, ServiceError>
+where
+    F: Future<Output = Result<T, ServiceError>>,
+{
+    loop {
+        match ask().await {
+            Err(ServiceError::Unavailable(error)) if passes(error.as_ref()) => {
+                tracing::warn!(%error, "a job could not ask the queue, asking again");
+            }
+            answer => return answer,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether a later repeat may succeed.
+fn passes(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref().is_some_and(QueueError::is_passing)
 }
 
 /// A job that shall stop, or is another's, does not wait; its cancellation is on the way.
@@ -112,32 +167,37 @@ fn is_over(items: &[WaitItem], mode: WaitMode) -> bool {
 #[async_trait]
 impl BackgroundAgents for ParkingService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        self.inner.run(request).await
+        patiently(|| self.inner.run(request.clone())).await
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {
-        self.inner.list().await
+        patiently(|| self.inner.list()).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        self.inner.view(id, since).await
+        patiently(|| self.inner.view(id, since)).await
     }
 
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
-        self.inner.stop(id).await
+        patiently(|| self.inner.stop(id)).await
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
         let look = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
-        let items = self.inner.wait(look).await?;
+        let items = patiently(|| self.inner.wait(look.clone())).await?;
         if is_over(&items, request.mode) || request.timeout == Some(Duration::ZERO) {
             return Ok(items);
         }
-        self.without_slot(self.inner.wait(request)).await
+        let began = Instant::now();
+        let wait = patiently(|| {
+            let timeout = request.timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+            self.inner.wait(WaitRequest { timeout, ..request.clone() })
+        });
+        self.without_slot(wait).await
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
-        self.inner.send(request).await
+        patiently(|| self.inner.send(request.clone())).await
     }
 }
 
@@ -155,6 +215,6 @@ impl Mailbox for ParkingService {
         if self.inner.is_settled().await? {
             return Ok(());
         }
-        self.without_slot(self.inner.settled()).await
+        self.without_slot(patiently(|| self.inner.settled())).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
 use legwork_common::variables;
+use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::Target;
@@ -34,6 +36,7 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use thiserror::Error;
 
+use crate::guard::Guard;
 use crate::options::CommonOptions;
 
 /// Jobs of one read of those that wait.
@@ -48,6 +51,9 @@ pub enum PlaceError {
     /// The queue could not be asked.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The process that looks after the jobs' commands could not be started.
+    #[error("the guard of the jobs' commands cannot be started: {0}")]
+    Guard(#[source] io::Error),
 }
 
 impl Coded for PlaceError {
@@ -55,6 +61,7 @@ impl Coded for PlaceError {
         match self {
             Self::Embedded(error) => error.code(),
             Self::Queue(error) => error.code(),
+            Self::Guard(_) => "system",
         }
     }
 
@@ -62,6 +69,7 @@ impl Coded for PlaceError {
         match self {
             Self::Embedded(error) => error.exit(),
             Self::Queue(error) => error.exit(),
+            Self::Guard(_) => ExitStatus::Usage,
         }
     }
 
@@ -69,6 +77,7 @@ impl Coded for PlaceError {
         match self {
             Self::Embedded(error) => error.hint(),
             Self::Queue(error) => error.hint(),
+            Self::Guard(_) => None,
         }
     }
 }
@@ -114,6 +123,17 @@ impl Place {
     /// Whether the server is the embedded one.
     pub fn is_embedded(&self) -> bool {
         self.joined.is_some()
+    }
+
+    /// Starts the guard of this program. While it lives it counts as a user of the embedded server, so that nobody
+    /// takes a dead program's jobs back while it still ends their commands.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Guard`] when the system starts none.
+    pub fn guard(&self, tasks: &Tasks) -> Result<Guard, PlaceError> {
+        let stake = self.joined.as_ref().map(Joined::stake).transpose();
+        stake.and_then(|stake| Guard::start(tasks, stake)).map_err(PlaceError::Guard)
     }
 
     /// The line that says what was done.
@@ -198,7 +218,7 @@ pub enum ModelsError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is no script.
     #[error("{} is no script", path.display())]

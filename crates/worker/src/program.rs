@@ -29,6 +29,7 @@ use crate::driver::Ending;
 use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
+use crate::guard::Guard;
 use crate::limited::LimitedModels;
 use crate::options::WorkerOptions;
 use crate::orphan::end_without_server;
@@ -101,8 +102,9 @@ pub async fn serve(
 
     let (place, queue) = arrive(&options, &variables).await?;
     let policy = options.common.policy().map_err(boxed)?;
-    let settings = settings(&options, &variables, Arc::clone(&policy));
-    let runner = runner(&options, variables, &place, (&queue, policy))?;
+    let guard = place.guard(&tasks).map_err(boxed)?;
+    let settings = settings(&options, &variables, Arc::clone(&policy), guard.clone());
+    let runner = runner(&options, variables, &place, (&queue, policy), guard)?;
     if place.is_embedded() {
         let ends = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, end_without_server(queue.clone(), ends));
@@ -148,13 +150,14 @@ fn runner(
     variables: BTreeMap<String, String>,
     place: &Place,
     (queue, policy): (&Queue, Arc<Policy>),
+    guard: Guard,
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let work_dir = work_dir(options, place).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
     let models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), policy));
-    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none() }))
+    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
 }
 
 /// Leaves the queue's place. A Redis that does not answer keeps nobody.
@@ -180,6 +183,7 @@ fn settings(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
     policy: Arc<Policy>,
+    guard: Guard,
 ) -> WorkerSettings {
     let host = host_name(variables);
     let lanes = match options.session {
@@ -194,6 +198,7 @@ fn settings(
         drain_timeout: options.drain_timeout,
         until_idle: options.until_idle,
         policy,
+        guard,
     }
 }
 

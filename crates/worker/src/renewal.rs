@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use legwork_common::id::WorkerId;
 use legwork_process::health::Gauge;
@@ -19,8 +20,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelReason;
+use crate::guard::Guard;
 use crate::held::Held;
 use crate::lease_clock::LeaseClock;
+
+/// The longest pause after a renewal that failed.
+const SOON: Duration = Duration::from_millis(500);
 
 /// How full a worker is, for its heartbeat and its metrics. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -65,26 +70,41 @@ pub struct Renewer {
     pub clock: LeaseClock,
     /// Rings when a stop was asked for somewhere, so that it is looked for at once.
     pub nudge: Arc<Notify>,
+    /// Who must know for how long the worker may act.
+    pub guard: Guard,
     /// Cancelled when the worker drains.
     pub draining: CancellationToken,
 }
 
 impl Renewer {
-    /// Renews at every tick and at every nudge, until dropped.
+    /// Renews at every tick and at every nudge, and soon again after it could not, until dropped.
     pub async fn run(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(self.queue.settings().renew_every());
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let every = self.queue.settings().renew_every();
+        let mut pause = Duration::ZERO;
         loop {
-            let nudged = tokio::select! {
-                _ = tick.tick() => false,
-                () = self.nudge.notified() => true,
-            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.nudge.notified() => {}
+            }
+            let sent = Instant::now();
             let renewed = self.renew().await;
             self.readiness.set(renewed.is_ok() && !self.draining.is_cancelled());
+            // A lease counts from the sending: an answer that was long on its way is no reason to wait as long again.
+            pause = if renewed.is_ok() { every.saturating_sub(sent.elapsed()) } else { every.min(SOON) };
             if let Err(error) = renewed {
                 tracing::warn!(%error, "could not renew the leases");
             }
-            if !nudged && let Err(error) = self.beat().await {
+        }
+    }
+
+    /// Sends the heartbeat at every tick, until dropped. Apart from [`Self::run`]: a heartbeat that hangs must not
+    /// hold the leases up.
+    pub async fn beat_for_ever(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(self.queue.settings().renew_every());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error) = self.beat().await {
                 tracing::warn!(%error, "could not send the heartbeat");
             }
         }
@@ -96,7 +116,7 @@ impl Renewer {
         loop {
             let left = self.clock.left();
             if left.is_zero() {
-                self.held.cancel_all(CancelReason::Suspended);
+                self.held.suspend_all();
                 tracing::debug!("no lease is sure any more");
             }
             tokio::time::sleep(left.max(Duration::from_millis(100))).await;
@@ -111,7 +131,6 @@ impl Renewer {
         if renewal.jobs.is_empty() {
             self.queue.ping().await?;
         }
-        self.clock.renewed(sent);
         for (lease, answer) in renewal.jobs.into_iter().zip(answers) {
             match answer {
                 // Mail is read before each model call; nothing is to be done about it here.
@@ -120,6 +139,9 @@ impl Renewer {
                 Renewed::Lost => self.held.cancel(lease, CancelReason::LeaseLost),
             }
         }
+        // Last: whoever waits for it goes on, unless it has heard that it is over.
+        self.clock.renewed(sent);
+        self.guard.act_until(self.clock.last_moment());
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use legwork_common::variables::REDIS_URL;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::Guard;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
 
@@ -36,6 +37,8 @@ pub struct Run {
     pub recorded: Vec<TurnEntry>,
     /// Turns that are finished.
     pub finished_turns: u32,
+    /// Whether this attempt ran before and was suspended.
+    pub resumed: bool,
     /// Where it writes.
     pub journal: Arc<AttemptJournal>,
     /// What it dispatches and waits through.
@@ -87,6 +90,8 @@ pub struct AgentRunner {
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers; those of a script do not.
     pub needs_keys: bool,
+    /// Who ends the jobs' commands if this program cannot.
+    pub guard: Guard,
 }
 
 impl AgentRunner {
@@ -106,7 +111,17 @@ impl AgentRunner {
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
-        Ok(Environment::new(for_agents(&self.variables), folder))
+        let guard = self.guard.of_jobs();
+        Ok(Environment { guard, ..Environment::new(for_agents(&self.variables), folder) })
+    }
+}
+
+/// The line between what was said before and what follows, where anything was.
+fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
+    match (attempt, resumed) {
+        (_, true) => Some(format!("\n[attempt {attempt} was suspended and goes on from turn {turn}]\n")),
+        (0 | 1, false) => None,
+        (_, false) => Some(format!("\n[attempt {attempt} goes on from turn {turn}]\n")),
     }
 }
 
@@ -140,12 +155,10 @@ impl Runner for AgentRunner {
         {
             return RunEnd::Lacks(missing.to_string());
         }
-        if run.claimed.attempt > 1 {
-            let line =
-                format!("\n[attempt {} goes on from turn {}]\n", run.claimed.attempt, run.finished_turns + 1);
-            if run.journal.output(&line).await.is_err() {
-                return RunEnd::Ended(Outcome::Lost);
-            }
+        if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1)
+            && run.journal.output(&line).await.is_err()
+        {
+            return RunEnd::Ended(Outcome::Lost);
         }
         let assignment = Assignment {
             agent: spec.agent,

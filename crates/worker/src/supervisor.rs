@@ -5,7 +5,7 @@
 //! Started                       Claim
 //! ClaimAnswered                 Launch each, then Claim again once a slot is free
 //! AttemptEnded, Parked          GrantSlot to who waits longest for one, else Claim
-//! SlotWanted                    GrantSlot, or remembered
+//! SlotWanted                    GrantSlot, or remembered until one is free
 //! DrainAsked                    StopClaiming; Exit once nothing is held
 //! DrainTimeUp                   HandBack all that is held
 //! IdleFound (--until-idle)      Exit once nothing is held
@@ -135,11 +135,12 @@ impl Supervisor {
                     *hold = Hold::Parked;
                 }
             }
-            WorkerEvent::SlotWanted(job) => {
-                if self.held.contains_key(&job) && !self.wanting.contains(&job) {
-                    self.wanting.push_back(job);
-                }
-            }
+            WorkerEvent::SlotWanted(job) => match self.held.get(&job) {
+                Some(Hold::Parked) if !self.wanting.contains(&job) => self.wanting.push_back(job),
+                // It was suspended between the grant and its use, and asks again for what it has.
+                Some(Hold::Slot) => actions.push(Action::GrantSlot(job)),
+                Some(Hold::Parked) | None => {}
+            },
             WorkerEvent::DrainAsked => {
                 if self.phase == Phase::Serving {
                     self.phase = Phase::Draining;
@@ -227,6 +228,16 @@ mod tests {
         assert_eq!(worker.handle(WorkerEvent::SlotWanted(jobs[0])), []);
         // Who waits for a slot goes ahead of new claims.
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[1])), [Action::GrantSlot(jobs[0])]);
+    }
+
+    #[test]
+    fn who_has_a_slot_is_granted_it_again() {
+        let mut worker = Supervisor::new(1, false);
+        let jobs = ids(1);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
+        assert_eq!(worker.handle(WorkerEvent::SlotWanted(jobs[0])), [Action::GrantSlot(jobs[0])]);
+        assert_eq!(worker.used(), 1);
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn follow(
 ) -> Result<String, Halt> {
     ports.journal.gate().await?;
     let failed = |message: String| Halt::Failed { cause: Cause::AgentError, message };
-    let command = command(program, ports).map_err(failed)?;
+    let command = command(program, ports, nursery).map_err(failed)?;
     let (mut process, output) = Process::start_with(command, input.into_bytes(), nursery)
         .map_err(|error| failed(format!("{} cannot be started: {error}", program.name)))?;
     let written = write(output, ports).await?;
@@ -98,7 +98,7 @@ async fn follow(
     Err(failed(if error.is_empty() { end } else { format!("{end}: {error}") }))
 }
 
-fn command(program: Program<'_>, ports: &Ports) -> Result<Command, String> {
+fn command(program: Program<'_>, ports: &Ports, nursery: &Nursery) -> Result<Command, String> {
     let environment = &ports.environment;
     let mut variables: BTreeMap<String, String> = environment.variables.clone();
     for (name, value) in program.variables {
@@ -106,7 +106,7 @@ fn command(program: Program<'_>, ports: &Ports) -> Result<Command, String> {
             .map_err(|missing| format!("{}: {missing}", program.name))?;
         variables.insert(name.clone(), value);
     }
-    let mut command = Command::new(program.name);
+    let mut command = nursery.command(program.name);
     command
         .args(program.args)
         .current_dir(environment.resolve(program.working_dir.unwrap_or_default()))

@@ -17,7 +17,6 @@ use globset::Glob;
 use globset::GlobMatcher;
 use legwork_common::team::PostEdit;
 use serde_json::Value;
-use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +112,7 @@ impl Shared {
         let mut troubles = String::new();
         let name = path.file_name().map(PathBuf::from).unwrap_or_default();
         for (_, text) in self.after.iter().filter(|(glob, _)| glob.is_match(&name)) {
-            let mut command = Command::new("/bin/sh");
+            let mut command = self.nursery.command("/bin/sh");
             command
                 .arg("-c")
                 .arg(text)

@@ -17,7 +17,6 @@ use legwork_common::team::TextMap;
 use legwork_common::team::expand_shell;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::process::Command;
 
 use self::jobs::Jobs;
 use super::Kit;
@@ -73,7 +72,7 @@ impl Shell {
     /// Starts a command of the user's shell.
     fn start(&self, text: &str, cwd: Option<&str>) -> std::io::Result<Process> {
         let program = self.variables.get("SHELL").filter(|shell| !shell.is_empty());
-        let mut command = Command::new(program.map_or("/bin/sh", String::as_str));
+        let mut command = self.nursery.command(program.map_or("/bin/sh", String::as_str));
         command
             .arg("-c")
             .arg(text)

@@ -34,6 +34,7 @@ use legwork_worker::Ending;
 use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
+use legwork_worker::guard::Guard;
 use legwork_worker::runner::Run;
 use legwork_worker::runner::RunEnd;
 use legwork_worker::runner::Runner;
@@ -251,6 +252,7 @@ impl Bench {
             slots: 100,
             drain_timeout: Duration::from_secs(5),
             until_idle: false,
+            guard: Guard::default(),
         };
         let runner = Arc::clone(&self.stopwatch);
         let worker = Worker::new(settings, self.queue.clone(), runner, Vitals::default())?;

@@ -26,6 +26,7 @@ use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::StopRoot;
+use legwork_worker::guard::Guard;
 use legwork_worker::limited::LimitedModels;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
@@ -58,6 +59,7 @@ struct House {
     team_json: Arc<str>,
     agent: String,
     environment: Arc<Environment>,
+    guard: Guard,
     models: Arc<dyn ModelPort>,
     policy: Arc<Policy>,
     tasks: Tasks,
@@ -72,6 +74,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     // Before a server is started for nothing.
     house.check_keys(house.context.common.redis.is_none())?;
     let connection = house.context.connect(User::Worker).await?;
+    house.guard(&connection)?;
     let embedded = connection.place.is_embedded();
     house.limit_models(connection.queue());
 
@@ -156,6 +159,7 @@ impl House {
             screen.note("model replies come from a script; every tool call is real");
         }
         let policy = context.common.policy()?;
+        let guard = Guard::default();
         Ok(Self {
             context,
             args,
@@ -163,6 +167,7 @@ impl House {
             team_json,
             agent,
             environment,
+            guard,
             models,
             policy,
             tasks,
@@ -175,6 +180,14 @@ impl House {
     fn limit_models(&mut self, queue: &Queue) {
         let models = Arc::clone(&self.models);
         self.models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
+    }
+
+    /// Starts the guard: should this program be killed, the commands of its root and of its jobs end.
+    fn guard(&mut self, connection: &Connection) -> Result<(), Failure> {
+        self.guard = connection.place.guard(&self.tasks)?;
+        let guard = self.guard.of_program();
+        self.environment = Arc::new(Environment { guard, ..(*self.environment).clone() });
+        Ok(())
     }
 
     /// Every key that is needed here: the root's, and where a worker is hosted those of all agents that the
@@ -206,6 +219,7 @@ impl House {
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
             policy: Arc::clone(&self.policy),
+            guard: self.guard.clone(),
         }
     }
 

@@ -210,6 +210,13 @@ pub(super) enum Mode {
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
+impl Lock {
+    /// Another handle of the locked file. The lock lives as long as any, or until the lock is given back.
+    pub(super) fn copy(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing alone is too late: a child that another thread forks has a copy until it execs. Where

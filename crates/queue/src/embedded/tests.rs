@@ -114,12 +114,21 @@ async fn a_user_that_is_alone_keeps_the_door_closed_until_it_shares() {
 }
 
 #[tokio::test]
-async fn a_hold_counts_as_a_user() {
+async fn a_stake_counts_as_a_user_until_that_one_leaves() {
     let (_folder, config) = with_fake("exit 1");
-    let held = hold(&config).await.unwrap();
+    let home = Home::open(&config).unwrap();
+    let users = || home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
+    // The system closes the files of a user that dies, and nobody unlocks them.
+    let dead = home::try_lock_file(&home.users_lock(), Mode::Shared).unwrap().unwrap();
+    let stake = dead.try_clone().unwrap();
+    drop(dead);
     assert!(status(&config).await.unwrap().in_use);
     assert!(matches!(reset(&config, false).await.unwrap_err(), EmbeddedError::InUse { .. }));
-    drop(held);
+    drop(stake);
+    assert!(!status(&config).await.unwrap().in_use);
+    let leaving = users();
+    let _stake = leaving.copy().unwrap();
+    drop(leaving);
     assert!(!status(&config).await.unwrap().in_use);
 }
 

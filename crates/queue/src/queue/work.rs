@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
@@ -109,16 +110,21 @@ impl Work for Queue {
             jobs.entry(lease.id.shard(shards)).or_default().push(position);
         }
         let mut kept = vec![Renewed::Lost; renewal.jobs.len()];
-        for (shard, positions) in jobs {
+        let mut calls = Vec::new();
+        for (shard, positions) in &jobs {
             for piece in positions.chunks(PIECE) {
-                let mut call = Call::on(self.keys.tag(shard)).arg(self.lease_ms()).arg(piece.len());
+                let mut call = Call::on(self.keys.tag(*shard)).arg(self.lease_ms()).arg(piece.len());
                 for &position in piece {
                     call.push(renewal.jobs[position].id.uuid());
                     call.push(renewal.jobs[position].token);
                 }
-                for (&position, answer) in piece.iter().zip(self.renewed(&call).await?) {
-                    kept[position] = answer;
-                }
+                calls.push(async move { Ok::<_, QueueError>((piece, self.renewed(&call).await?)) });
+            }
+        }
+        // All at once: a shard that is slow must not make the others late.
+        for (piece, answers) in try_join_all(calls).await? {
+            for (&position, answer) in piece.iter().zip(answers) {
+                kept[position] = answer;
             }
         }
         let mut sessions = Vec::with_capacity(renewal.sessions.len());

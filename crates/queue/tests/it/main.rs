@@ -5,7 +5,6 @@ mod books;
 mod lifecycle;
 mod model;
 mod permits;
-mod proxy;
 mod random;
 mod steps;
 mod support;

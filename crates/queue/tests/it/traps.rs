@@ -41,9 +41,10 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
+use legwork_tests::proxy::Proxy;
+use legwork_tests::proxy::Server;
 use redis::aio::MultiplexedConnection;
 
-use crate::proxy::Proxy;
 use crate::support::Conversation;
 use crate::support::PrivateRedis;
 use crate::support::completed;
@@ -243,9 +244,10 @@ async fn round_of_second_tries(it: &Conversation, lose: &impl Fn()) {
 #[tokio::test]
 async fn a_step_whose_reply_was_lost_is_answered_as_the_first_time() {
     let redis = PrivateRedis::start();
-    let proxy = Proxy::start(redis.socket()).await;
+    let proxy = Proxy::before(Server::Unix(redis.socket()));
+    let target = Target::parse(&proxy.url()).unwrap();
     let settings = FleetSettings::default();
-    let queue = Queue::connect(&proxy.target(), "test", &settings, User::Worker).await.unwrap();
+    let queue = Queue::connect(&target, "test", &settings, User::Worker).await.unwrap();
     // The first round fills the script cache.
     round(&Conversation::open(&queue, 20).await, || {}).await;
     round(&Conversation::open(&queue, 20).await, || {
