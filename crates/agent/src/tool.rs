@@ -79,3 +79,11 @@ pub trait Tool: Debug + Send + Sync {
     /// Takes in a call of an earlier attempt, for tools that remember calls (a log of thoughts).
     fn replay(&self, _arguments: &Value) {}
 }
+
+/// An argument as a text: what is a text already, as it is; all else as JSON.
+pub(crate) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -2,9 +2,13 @@
 //!
 //! A toolset that cannot start, or that is not there, is a warning: the agent runs without it.
 
+mod api;
 mod background;
 mod filesystem;
+mod foreground;
+mod http;
 mod schema;
+mod script;
 mod shell;
 mod think;
 mod todo;
@@ -135,14 +139,17 @@ impl Toolbox {
             ToolsetKind::Shell { env } => shell::kit(environment.clone(), env, self.nursery.clone())
                 .map_err(|missing| format!("toolset shell failed: {missing}")),
             ToolsetKind::BackgroundAgents => Ok(background::kit(agent, background.clone())),
+            ToolsetKind::Script { scripts } => script::kit(environment, scripts, &self.nursery)
+                .map_err(|missing| format!("toolset script failed: {missing}")),
+            ToolsetKind::Api(api) => {
+                api::kit(environment.clone(), api).map_err(|wrong| format!("toolset api failed: {wrong}"))
+            }
             ToolsetKind::Unsupported { kind } => {
                 Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
             }
             ToolsetKind::Mcp(_)
             | ToolsetKind::Fetch { .. }
             | ToolsetKind::Memory { .. }
-            | ToolsetKind::Script { .. }
-            | ToolsetKind::Api(_)
             | ToolsetKind::Openapi { .. }
             | ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }
