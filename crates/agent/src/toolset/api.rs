@@ -13,7 +13,6 @@ use reqwest::Method;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
-use reqwest::redirect::Policy;
 use serde_json::Map;
 use serde_json::Value;
 
@@ -33,8 +32,6 @@ use crate::tool::ToolSpec;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of an answer that are read.
 const ANSWER_BYTES: usize = 1024 * 1024;
-/// The most redirects that are followed.
-const REDIRECTS: usize = 10;
 
 /// The toolset: one tool.
 ///
@@ -48,7 +45,7 @@ pub(crate) fn kit(environment: Arc<Environment>, api: &Api) -> Result<Kit, Strin
     let client = Client::builder()
         .timeout(TIMEOUT)
         .user_agent(http::USER_AGENT)
-        .redirect(redirects(headers.is_empty()))
+        .redirect(http::redirects(headers.is_empty()))
         .build()
         .map_err(|error| error.to_string())?;
     let tool = HttpCall {
@@ -78,24 +75,6 @@ fn spec(api: &Api, method: &Method) -> ToolSpec {
         // What HTTP calls idempotent may run again after a crash.
         if method.is_idempotent() { ToolSpec { interrupted: Interrupted::RunAgain, ..spec } } else { spec }
     }
-}
-
-/// Headers may hold secrets, so they stay with the host that they were meant for.
-fn redirects(anywhere: bool) -> Policy {
-    Policy::custom(move |attempt| {
-        let first = attempt
-            .previous()
-            .first()
-            .map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned)));
-        let next = Some((attempt.url().scheme().to_owned(), attempt.url().host_str().map(str::to_owned)));
-        if attempt.previous().len() > REDIRECTS {
-            attempt.error("too many redirects")
-        } else if anywhere || first == next {
-            attempt.follow()
-        } else {
-            attempt.stop()
-        }
-    })
 }
 
 #[derive(Debug)]

@@ -2,14 +2,19 @@
 
 use legwork_common::team::TextMap;
 use reqwest::Response;
+use reqwest::Url;
 use reqwest::header::HeaderMap;
 use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
+use reqwest::redirect::Policy;
 
 use crate::environment::Environment;
 
 /// Who asks.
 pub(super) const USER_AGENT: &str = concat!("legwork/", env!("CARGO_PKG_VERSION"));
+
+/// The most redirects that are followed.
+const REDIRECTS: usize = 10;
 
 /// The headers of the team's file, with the worker's variables put in. None is shown in a log: they may be secrets.
 ///
@@ -39,4 +44,20 @@ pub(super) async fn head(mut response: Response, most: usize) -> Result<Vec<u8>,
         }
     }
     Ok(bytes)
+}
+
+/// Follows redirects: to anywhere, or within one scheme and host. Headers may hold secrets, and those stay with the host
+/// that they were meant for.
+pub(super) fn redirects(anywhere: bool) -> Policy {
+    Policy::custom(move |attempt| {
+        let place = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned));
+        let first = attempt.previous().first().map(place);
+        if attempt.previous().len() > REDIRECTS {
+            attempt.error("too many redirects")
+        } else if anywhere || first == Some(place(attempt.url())) {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    })
 }

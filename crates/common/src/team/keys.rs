@@ -192,7 +192,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         acted("filesystem"),
         acted("background_agents"),
         acted("todo"),
-        instead("mcp", NO_TOOLS),
+        acted("mcp"),
         instead("fetch", NO_TOOLS),
         instead("memory", NO_TOOLS),
         acted("script"),
