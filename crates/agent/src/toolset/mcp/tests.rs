@@ -1,5 +1,6 @@
 //! Servers that are programs: what they offer, how they are called, how they end.
 
+mod real;
 mod remote;
 
 use std::fs;
