@@ -42,6 +42,8 @@ pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 
 /// The folder of the user's state, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
+/// The folder of what can be had again, by the XDG Base Directory Specification: tests find their programs there.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 /// The folder of the user's sockets, by the XDG Base Directory Specification.
 pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// The user's home.
