@@ -4,6 +4,7 @@
 
 mod api;
 mod background;
+mod fetch;
 mod filesystem;
 mod foreground;
 mod http;
@@ -174,11 +175,13 @@ impl Toolbox {
             ToolsetKind::Unsupported { kind } => {
                 Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
             }
+            ToolsetKind::Fetch { timeout } => {
+                fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
+            }
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
-            ToolsetKind::Fetch { .. }
-            | ToolsetKind::Memory { .. }
+            ToolsetKind::Memory { .. }
             | ToolsetKind::Openapi { .. }
             | ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }

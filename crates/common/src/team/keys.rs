@@ -193,7 +193,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         acted("background_agents"),
         acted("todo"),
         acted("mcp"),
-        instead("fetch", NO_TOOLS),
+        acted("fetch"),
         instead("memory", NO_TOOLS),
         acted("script"),
         acted("api"),
