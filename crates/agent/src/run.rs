@@ -74,7 +74,7 @@ async fn run_model(
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
     let mut toolbox = Toolbox::new(&ports.environment);
-    let opening = toolbox.open(agent, &ports.environment, &ports.background);
+    let opening = toolbox.open(team, agent, &ports.environment, &ports.background);
     if cancel.run_until_cancelled(opening).await.is_none() {
         toolbox.close().await;
         return (Err(Halt::Stopped), Usage::default());

@@ -9,6 +9,7 @@ mod filesystem;
 mod foreground;
 mod http;
 mod mcp;
+mod memory;
 mod schema;
 mod script;
 mod shell;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::team::Agent;
+use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::DropGuard;
@@ -76,6 +78,7 @@ impl Toolbox {
     /// limit of time. Dropping the future leaves a box that is to be closed.
     pub async fn open(
         &mut self,
+        team: &Team,
         agent: &Agent,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
@@ -84,7 +87,8 @@ impl Toolbox {
             let transfer = transfer::TransferTask::new(agent, background.clone());
             self.add_tool(Arc::new(transfer), "sub_agents");
         }
-        let opening = agent.toolsets.iter().map(|toolset| self.kit(agent, toolset, environment, background));
+        let opening =
+            agent.toolsets.iter().map(|toolset| self.kit((team, agent), toolset, environment, background));
         let kits = join_all(opening).await;
         for (toolset, kit) in agent.toolsets.iter().zip(kits) {
             match kit {
@@ -153,7 +157,7 @@ impl Toolbox {
     /// Opens one toolset, or says why not.
     async fn kit(
         &self,
-        agent: &Agent,
+        (team, agent): (&Team, &Agent),
         toolset: &Toolset,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
@@ -178,11 +182,13 @@ impl Toolbox {
             ToolsetKind::Fetch { timeout } => {
                 fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
             }
+            ToolsetKind::Memory { path } => memory::kit(environment, path.as_deref(), &team.identity())
+                .await
+                .map_err(|why| format!("toolset memory failed: {why}")),
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
-            ToolsetKind::Memory { .. }
-            | ToolsetKind::Openapi { .. }
+            ToolsetKind::Openapi { .. }
             | ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }
             | ToolsetKind::Tasks { .. }

@@ -103,7 +103,7 @@ async fn the_first_messages_are_the_contracts() {
     let world = world(&json!({}));
     let agent = team.agent("a").unwrap();
     let mut toolbox = Toolbox::new(&world.ports.environment);
-    toolbox.open(agent, &world.ports.environment, &world.ports.background).await;
+    toolbox.open(&team, agent, &world.ports.environment, &world.ports.background).await;
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
     let messages = opening_messages(&team, agent, opening, &toolbox, &world.ports.environment);
     let texts: Vec<(bool, String)> = messages

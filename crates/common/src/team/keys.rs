@@ -194,7 +194,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         acted("todo"),
         acted("mcp"),
         acted("fetch"),
-        instead("memory", NO_TOOLS),
+        acted("memory"),
         acted("script"),
         acted("api"),
         instead("openapi", NO_TOOLS),
