@@ -7,6 +7,7 @@ mod background;
 mod fetch;
 mod filesystem;
 mod foreground;
+mod handoff;
 mod http;
 mod mcp;
 mod memory;
@@ -86,6 +87,9 @@ impl Toolbox {
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
             self.add_tool(Arc::new(transfer), "sub_agents");
+        }
+        if !agent.handoffs.is_empty() {
+            self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), "handoffs");
         }
         let opening =
             agent.toolsets.iter().map(|toolset| self.kit((team, agent), toolset, environment, background));

@@ -137,7 +137,7 @@ pub(super) const AGENT: Keys = Keys {
         acted("max_iterations"),
         acted("add_date"),
         acted("add_environment_info"),
-        instead("handoffs", "the agent cannot hand the conversation over"),
+        acted("handoffs"),
         instead("commands", "there are no slash commands"),
         instead("welcome_message", "it is not shown"),
         instead("rag", "the agent cannot search these sources"),
