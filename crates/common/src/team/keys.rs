@@ -76,7 +76,7 @@ pub(super) const FILE: Keys = Keys {
         acted("mcps"),
         acted("metadata"),
         instead("rag", "no agent searches these sources"),
-        instead("permissions", "no tool call is denied or asked about because of it"),
+        acted("permissions"),
         until(instead("env", "set the variables in the environment of the worker"), 0),
     ],
 };
@@ -142,12 +142,12 @@ pub(super) const AGENT: Keys = Keys {
         instead("welcome_message", "it is not shown"),
         instead("rag", "the agent cannot search these sources"),
         instead("add_prompt_files", "the files are not added to the prompt"),
-        instead("fallback", "a model that fails is retried, no other model takes its place"),
+        acted("fallback"),
         instead("code_mode_tools", "the tools are called one by one"),
         instead("skills", "no skill is loaded"),
         instead("hooks", "no hook runs"),
         instead("structured_output", "the model answers in free text"),
-        instead("num_history_items", "the whole history is sent to the model"),
+        acted("num_history_items"),
         instead("add_description_parameter", "the tools keep their own parameters"),
         until(acted("think"), 0),
         until(acted("todo"), 0),
@@ -197,16 +197,17 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         acted("memory"),
         acted("script"),
         acted("api"),
-        instead("openapi", NO_TOOLS),
-        instead("a2a", NO_TOOLS),
-        instead("lsp", NO_TOOLS),
-        instead("tasks", NO_TOOLS),
-        instead("user_prompt", NO_TOOLS),
-        instead("model_picker", NO_TOOLS),
+        instead(
+            "openapi",
+            "the agent cannot call the operations of this description; a toolset `api` is one HTTP call",
+        ),
+        instead("a2a", "the agent cannot call this other agent; an agent with `command:` can be any program"),
+        instead("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
+        instead("tasks", "no list of tasks is kept in a file; `todo` keeps one for the run"),
+        instead("user_prompt", "the agent cannot ask the user: nobody can answer a background agent"),
+        instead("model_picker", "the agent's model stays"),
     ],
 };
-
-const NO_TOOLS: &str = "the agent runs without its tools";
 
 /// The keys of a toolset and of an entry of `mcps`.
 pub(super) const TOOLSET: Keys = Keys {
@@ -229,7 +230,7 @@ pub(super) const TOOLSET: Keys = Keys {
         only(acted("url"), &["a2a", "openapi"]),
         only(acted("headers"), &["a2a", "openapi"]),
         only(acted("path"), &["memory", "tasks"]),
-        only(acted("shared"), &["todo"]),
+        only(instead("shared", "each job has a list of its own"), &["todo"]),
         only(acted("shell"), &["script"]),
         only(acted("post_edit"), &["filesystem"]),
         only(acted("ignore_vcs"), &["filesystem"]),
