@@ -12,6 +12,7 @@ use legwork_common::team::MissingVariable;
 use legwork_common::team::TextMap;
 use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
+use legwork_common::variables;
 
 /// The surroundings of one run. Its debug form shows no values of variables: they may be secrets.
 #[derive(Clone)]
@@ -62,6 +63,14 @@ impl Environment {
     /// `text` with each `${env.X}` in it replaced; a variable that is not set is empty.
     pub fn expanded(&self, text: &str) -> String {
         expand_template(text, |name| self.variables.get(name).cloned())
+    }
+
+    /// Our folder of the user's state, as the variables say; `None` where they do not.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let folder = |name| self.variable(name).map(PathBuf::from);
+        let state = || folder(variables::XDG_STATE_HOME);
+        let home = || folder(variables::HOME).map(|home| home.join(".local/state"));
+        folder(variables::STATE_DIR).or_else(|| Some(state().or_else(home)?.join("legwork")))
     }
 
     /// `path` as seen from the working folder. Absolute paths stay.

@@ -5,6 +5,7 @@
 //! - [`run`](fn@run): runs one agent to its end; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
 //! - [`journal`]: what a run writes down; the turns are a write-ahead log.
 //! - [`turn`]: what comes next, decided from what is recorded; pure.
+//! - [`floor`]: which agent of a team goes on, decided from what is recorded; pure.
 //! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
@@ -17,6 +18,7 @@
 
 pub mod assignment;
 pub mod environment;
+pub mod floor;
 pub mod history;
 pub mod journal;
 pub mod message;

@@ -23,7 +23,7 @@ pub struct Surroundings {
     pub architecture: String,
 }
 
-/// The system messages before the task or the conversation: sub-agents, instruction, toolsets, date and
+/// The system messages before the task or the conversation: sub-agents, handoffs, instruction, toolsets, date and
 /// environment.
 pub fn system_messages(
     team: &Team,
@@ -33,6 +33,7 @@ pub fn system_messages(
 ) -> Vec<Message> {
     let mut messages = Vec::new();
     messages.extend(sub_agents(team, agent).map(Message::system));
+    messages.extend(handoffs(team, agent).map(Message::system));
     if !agent.instruction.is_empty() {
         messages.push(Message::system(&agent.instruction));
     }
@@ -58,15 +59,36 @@ fn sub_agents(team: &Team, agent: &Agent) -> Option<String> {
     }
     let mut text =
         "You work with a team of agents. You can give tasks to these, and to no others:\n\n".to_owned();
-    for name in &agent.sub_agents {
-        let description = team.agent(name).map_or("", |agent| agent.description.as_str());
-        let _ = writeln!(text, "Name: {name} | Description: {description}");
-    }
+    list(&mut text, team, &agent.sub_agents);
     text.push_str(
         "\nName them exactly so. Answer yourself what you are the best to answer; where another agent fits \
          better, give it the task with everything it needs to know: it sees nothing of this conversation.",
     );
     Some(text)
+}
+
+/// Who the conversation can be handed to, each as name and description.
+fn handoffs(team: &Team, agent: &Agent) -> Option<String> {
+    if agent.handoffs.is_empty() {
+        return None;
+    }
+    let mut text =
+        "You can hand this conversation over to these agents, and to no others, with the tool handoff:\n\n"
+            .to_owned();
+    list(&mut text, team, &agent.handoffs);
+    text.push_str(
+        "\nName them exactly so. Where another agent is better for what comes next, hand over without asking and \
+         without announcing it: it sees the whole conversation and goes on in your place.",
+    );
+    Some(text)
+}
+
+/// A line for each agent.
+fn list(text: &mut String, team: &Team, names: &[String]) {
+    for name in names {
+        let description = team.agent(name).map_or("", |agent| agent.description.as_str());
+        let _ = writeln!(text, "Name: {name} | Description: {description}");
+    }
 }
 
 fn environment_info(around: &Surroundings) -> String {

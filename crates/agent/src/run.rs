@@ -3,37 +3,35 @@
 mod ask;
 mod command;
 mod mail;
+mod part;
 mod work;
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Zoned;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::service::ServiceError;
-use legwork_common::team::Agent;
 use legwork_common::team::Permissions;
 use legwork_common::team::Runner;
 use legwork_common::team::Team;
+use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
+use self::part::Part;
 use crate::assignment::Assignment;
 use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
-use crate::environment::Environment;
+use crate::floor::Floor;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::prompt;
-use crate::prompt::Surroundings;
-use crate::toolset::Toolbox;
 use crate::turn::Step;
 use crate::turn::Transcript;
 
@@ -49,7 +47,7 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
         return Outcome::Failed { cause: Cause::Rejected, message, usage: Usage::default() };
     };
     let (end, usage) = match &agent.runner {
-        Runner::Models(_) | Runner::Auto => run_model(&team, agent, assignment, ports, cancel).await,
+        Runner::Models(_) | Runner::Auto => run_model(&team, assignment, ports, cancel).await,
         Runner::Command { program, args, env, working_dir } => {
             let program =
                 Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
@@ -65,64 +63,53 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     }
 }
 
-/// Runs an agent that a model drives.
+/// Runs an agent that a model drives, and those that it hands the conversation to.
 async fn run_model(
-    team: &Team,
-    agent: &Agent,
+    team: &Arc<Team>,
     assignment: Assignment,
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let mut toolbox = Toolbox::new(&ports.environment);
-    let opening = toolbox.open(agent, &ports.environment, &ports.background);
-    if cancel.run_until_cancelled(opening).await.is_none() {
-        toolbox.close().await;
-        return (Err(Halt::Stopped), Usage::default());
+    let Assignment { agent: first, opening, recorded, .. } = assignment;
+    let transcript = Transcript::new(opened(opening), &recorded);
+    let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
+    if let Step::Ask { .. } = transcript.next(None) {
+        floor.pass();
     }
-    for warning in toolbox.warnings() {
-        ports.journal.note(RunEvent::Warning(warning.clone()));
-    }
-    let Assignment { opening, recorded, .. } = assignment;
-    let messages = opening_messages(team, agent, opening, &toolbox, &ports.environment);
-    let transcript = Transcript::new(messages, &recorded);
+    let Some(agent) = team.agent(floor.holder()) else {
+        let message = format!("the team has no agent `{}`", floor.holder());
+        return (Err(Halt::Failed { cause: Cause::Rejected, message }), transcript.usage());
+    };
+    let part = match Part::open(team, agent, &ports, &cancel).await {
+        Ok(part) => part,
+        Err(halt) => return (Err(halt), transcript.usage()),
+    };
     let mut running = Running {
-        agent,
+        team,
+        first,
+        recorded,
+        floor,
+        part,
+        resting: Vec::new(),
         permissions: team.permissions(),
         transcript,
-        toolbox,
         ports,
         cancel,
         first_model_rests_until: None,
     };
-    let end = running.drive(&recorded).await;
-    running.toolbox.close().await;
+    let end = running.drive().await;
+    running.close().await;
     (end, running.transcript.usage())
 }
 
-/// The messages before the first turn.
-fn opening_messages(
-    team: &Team,
-    agent: &Agent,
-    opening: Opening,
-    toolbox: &Toolbox,
-    environment: &Environment,
-) -> Vec<Message> {
-    let around = Surroundings {
-        date: Zoned::now().date().to_string(),
-        working_dir: environment.working_dir.display().to_string(),
-        is_git: environment.working_dir.ancestors().any(|folder| Path::new(folder).join(".git").exists()),
-        system: std::env::consts::OS.to_owned(),
-        architecture: std::env::consts::ARCH.to_owned(),
-    };
-    let about_tools: Vec<String> = toolbox.instructions().iter().cloned().chain(toolbox.notice()).collect();
-    let mut messages = prompt::system_messages(team, agent, &about_tools, &around);
+/// What an agent is asked, as messages.
+fn opened(opening: Opening) -> Vec<Message> {
     match opening {
-        Opening::Conversation { messages: said } => messages.extend(said),
+        Opening::Conversation { messages } => messages,
         Opening::Delegated { task, expected_output } => {
-            messages.extend(prompt::delegated(&task, expected_output.as_deref()));
+            prompt::delegated(&task, expected_output.as_deref()).into()
         }
     }
-    messages
 }
 
 /// Why a run ends other than completed.
@@ -146,10 +133,18 @@ impl From<JournalError> for Halt {
 
 /// One run.
 struct Running<'team> {
-    agent: &'team Agent,
+    team: &'team Arc<Team>,
+    /// The agent that began.
+    first: String,
+    /// The turns of earlier attempts.
+    recorded: Vec<TurnEntry>,
+    floor: Floor,
+    /// The agent that has the floor.
+    part: Part<'team>,
+    /// Those that had it.
+    resting: Vec<Part<'team>>,
     permissions: &'team Permissions,
     transcript: Transcript,
-    toolbox: Toolbox,
     ports: Ports,
     cancel: CancellationToken,
     /// Another model takes the turns until then.
@@ -158,13 +153,14 @@ struct Running<'team> {
 
 impl Running<'_> {
     /// Takes step after step; the agent's last message.
-    async fn drive(&mut self, recorded: &[TurnEntry]) -> Result<String, Halt> {
-        self.take_up(recorded).await?;
+    async fn drive(&mut self) -> Result<String, Halt> {
+        self.take_up().await?;
         loop {
-            match self.transcript.next(self.agent.max_iterations) {
+            match self.transcript.next(self.floor.limit()) {
                 Step::Work { open } => self.work(open).await?,
                 Step::Ask { turn } => {
                     self.gate().await?;
+                    self.pass_the_floor().await?;
                     self.hear().await?;
                     self.ask(turn).await?;
                 }
@@ -174,25 +170,32 @@ impl Running<'_> {
                     }
                 }
                 Step::Exhausted { turns } => {
-                    let message = format!("the agent used up its {turns} iterations (max_iterations)");
+                    self.floor.pass();
+                    let had = turns.saturating_sub(self.floor.since());
+                    let message = format!("the agent used up its {had} iterations (max_iterations)");
                     return Err(Halt::Failed { cause: Cause::MaxIterations, message });
                 }
             }
         }
     }
 
-    /// Whether the agent may have dispatched jobs.
+    /// Whether any agent of the run may have dispatched jobs.
     fn dispatches(&self) -> bool {
-        let background = |kind: &ToolsetKind| matches!(kind, ToolsetKind::BackgroundAgents);
-        !self.agent.sub_agents.is_empty()
-            || self.agent.toolsets.iter().any(|toolset| background(&toolset.kind))
+        let background = |toolset: &Toolset| matches!(toolset.kind, ToolsetKind::BackgroundAgents);
+        self.floor.seen().any(|agent| !agent.sub_agents.is_empty() || agent.toolsets.iter().any(background))
     }
 
     /// Records an entry, and goes on from it.
     async fn record(&mut self, entry: TurnEntry) -> Result<(), Halt> {
         self.live(self.ports.journal.record(&entry)).await??;
-        self.transcript.apply(&entry);
+        self.take_in(&entry);
         Ok(())
+    }
+
+    /// Goes on from an entry that is recorded.
+    fn take_in(&mut self, entry: &TurnEntry) {
+        self.transcript.apply(entry);
+        self.floor.apply(entry);
     }
 
     /// Whether this attempt may still act.
@@ -206,7 +209,7 @@ impl Running<'_> {
     }
 
     fn warn(&self, warning: String) {
-        tracing::warn!(agent = %self.agent.name, "{warning}");
+        tracing::warn!(agent = %self.part.agent.name, "{warning}");
         self.ports.journal.note(RunEvent::Warning(warning));
     }
 }

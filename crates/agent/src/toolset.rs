@@ -4,10 +4,13 @@
 
 mod api;
 mod background;
+mod fetch;
 mod filesystem;
 mod foreground;
+mod handoff;
 mod http;
 mod mcp;
+mod memory;
 mod schema;
 mod script;
 mod shell;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::team::Agent;
+use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::DropGuard;
@@ -75,6 +79,7 @@ impl Toolbox {
     /// limit of time. Dropping the future leaves a box that is to be closed.
     pub async fn open(
         &mut self,
+        team: &Team,
         agent: &Agent,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
@@ -83,7 +88,11 @@ impl Toolbox {
             let transfer = transfer::TransferTask::new(agent, background.clone());
             self.add_tool(Arc::new(transfer), "sub_agents");
         }
-        let opening = agent.toolsets.iter().map(|toolset| self.kit(agent, toolset, environment, background));
+        if !agent.handoffs.is_empty() {
+            self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), "handoffs");
+        }
+        let opening =
+            agent.toolsets.iter().map(|toolset| self.kit((team, agent), toolset, environment, background));
         let kits = join_all(opening).await;
         for (toolset, kit) in agent.toolsets.iter().zip(kits) {
             match kit {
@@ -152,7 +161,7 @@ impl Toolbox {
     /// Opens one toolset, or says why not.
     async fn kit(
         &self,
-        agent: &Agent,
+        (team, agent): (&Team, &Agent),
         toolset: &Toolset,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
@@ -174,12 +183,16 @@ impl Toolbox {
             ToolsetKind::Unsupported { kind } => {
                 Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
             }
+            ToolsetKind::Fetch { timeout } => {
+                fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
+            }
+            ToolsetKind::Memory { path } => memory::kit(environment, path.as_deref(), &team.identity())
+                .await
+                .map_err(|why| format!("toolset memory failed: {why}")),
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
-            ToolsetKind::Fetch { .. }
-            | ToolsetKind::Memory { .. }
-            | ToolsetKind::Openapi { .. }
+            ToolsetKind::Openapi { .. }
             | ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }
             | ToolsetKind::Tasks { .. }

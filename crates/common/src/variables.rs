@@ -39,6 +39,8 @@ pub const POLICY: &str = "LEGWORK_POLICY";
 pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 /// A script of model replies, in place of providers.
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
+/// Whether agents may fetch from addresses that are not public; `0` or nothing: they may not.
+pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
 
 /// The folder of the user's state, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";

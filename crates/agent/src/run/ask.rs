@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Halt;
 use super::Running;
+use super::part::Part;
 use crate::history;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
@@ -43,12 +44,10 @@ struct Tried {
 impl Running<'_> {
     /// One turn's model call, recorded.
     pub(super) async fn ask(&mut self, turn: u32) -> Result<(), Halt> {
-        let request = ModelRequest {
-            agent: self.agent.name.clone(),
-            turn,
-            messages: history::latest(self.transcript.messages(), self.agent.num_history_items),
-            tools: self.toolbox.specs(),
-        };
+        let Part { agent, toolbox, head } = &self.part;
+        let mut messages = head.clone();
+        messages.extend(history::latest(self.transcript.messages(), agent.num_history_items));
+        let request = ModelRequest { agent: agent.name.clone(), turn, messages, tools: toolbox.specs() };
         let (message, failed_first) = self.answer(&request).await?;
         if failed_first {
             self.first_model_rests_until = Instant::now().checked_add(self.cooldown());
@@ -58,14 +57,15 @@ impl Running<'_> {
 
     /// How long the first model is left out after another had to take over.
     fn cooldown(&self) -> Duration {
-        let written = self.agent.fallback.as_ref().and_then(|fallback| fallback.cooldown.as_deref());
+        let written = self.part.agent.fallback.as_ref().and_then(|fallback| fallback.cooldown.as_deref());
         written.and_then(|text| duration::parse(text).ok()).unwrap_or(COOLDOWN)
     }
 
     /// The first answer of the models that may be asked, one after the other, and whether others failed before.
     async fn answer(&self, request: &ModelRequest) -> Result<(AssistantMessage, bool), Halt> {
         let models = self.models();
-        let retries = self.agent.fallback.as_ref().map_or(Patience::RETRIES, |fallback| fallback.retries);
+        let retries =
+            self.part.agent.fallback.as_ref().map_or(Patience::RETRIES, |fallback| fallback.retries);
         let mut failures: Vec<String> = Vec::new();
         for (number, settings) in (1..).zip(&models) {
             let patience = Patience::new(retries, number == models.len());
@@ -83,12 +83,12 @@ impl Running<'_> {
 
     /// One drawn model, unless it rests, then those to fall back to.
     fn models(&self) -> Vec<ModelSettings> {
-        let first = match &self.agent.runner {
+        let first = match &self.part.agent.runner {
             Runner::Models(models) => models.get(rand::random_range(0..models.len().max(1))).cloned(),
             Runner::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
             Runner::Command { .. } => None,
         };
-        let others = self.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
+        let others = self.part.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
         let all: Vec<ModelSettings> = first.into_iter().chain(others).collect();
         let rests = self.first_model_rests_until.is_some_and(|until| Instant::now() < until);
         if rests && all.len() > 1 { all[1..].to_vec() } else { all }

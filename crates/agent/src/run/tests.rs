@@ -102,11 +102,10 @@ async fn the_first_messages_are_the_contracts() {
         ("b", &[], json!({"description": "helps"})),
     ]);
     let world = world(&json!({}));
-    let agent = team.agent("a").unwrap();
-    let mut toolbox = Toolbox::new(&world.ports.environment);
-    toolbox.open(agent, &world.ports.environment, &world.ports.background).await;
+    let part =
+        Part::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-    let messages = opening_messages(&team, agent, opening, &toolbox, &world.ports.environment);
+    let messages: Vec<Message> = part.head.into_iter().chain(opened(opening)).collect();
     let texts: Vec<(bool, String)> = messages
         .into_iter()
         .map(|message| match message {
@@ -411,4 +410,82 @@ async fn a_stop_does_not_wait_for_a_server_that_never_answers() {
     };
     let (outcome, ()) = tokio::join!(running, stopping);
     assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
+}
+
+/// A team in which `a` hands over to `b`, and `b` back.
+fn handing() -> Arc<Team> {
+    let think = json!([{"kind": {"type": "think"}}]);
+    team(&[
+        (
+            "a",
+            &[],
+            json!({"instruction": "I am a", "handoffs": ["b"], "toolsets": think, "max_iterations": 2}),
+        ),
+        (
+            "b",
+            &[],
+            json!({"instruction": "I am b", "handoffs": ["a"], "description": "knows", "max_iterations": 1}),
+        ),
+    ])
+}
+
+#[tokio::test]
+async fn another_agent_goes_on_with_its_own_tools_and_limit() {
+    let world = world(&json!({
+        "a": [calls("think", json!({"thought": "hm"})), calls("handoff", json!({"agent": "b"}))],
+        "b": [{}, {}, {"text": "{{result:0}}", "tool_calls": [{"name": "think", "arguments": {"thought": "x"}}]}],
+    }));
+    let outcome = go(&world, delegated(&handing(), "a", Vec::new())).await;
+    let entries = entries(&world);
+    assert!(
+        entries[3].starts_with("result 2.0 The agent a handed the conversation over to you, b."),
+        "{entries:?}"
+    );
+    assert!(entries[4].starts_with("reply 3 The agent a handed"), "{entries:?}");
+    assert_eq!(entries[5], "result 3.0 unknown tool `think`. Available: handoff");
+    let Outcome::Failed { cause, message, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(
+        (cause, message.as_str()),
+        (Cause::MaxIterations, "the agent used up its 1 iterations (max_iterations)")
+    );
+}
+
+#[tokio::test]
+async fn a_new_attempt_resumes_with_the_agent_that_has_the_floor() {
+    let script = json!({
+        "a": [calls("handoff", json!({"agent": "b"})), {}, calls("think", json!({"thought": "again"})), {"text": "done"}],
+        "b": [{}, calls("handoff", json!({"agent": "a"}))],
+    });
+    let whole = world(&script);
+    assert_eq!(completed(go(&whole, delegated(&handing(), "a", Vec::new())).await), "done");
+    let recorded = whole.journal.entries();
+    assert_eq!(recorded.len(), 7);
+    for done in 0..recorded.len() {
+        let world = world(&script);
+        let again = go(&world, delegated(&handing(), "a", recorded[..done].to_vec())).await;
+        assert_eq!(completed(again), "done", "after {done} entries");
+        assert_eq!(world.journal.entries(), recorded[done..], "after {done} entries");
+    }
+}
+
+#[tokio::test]
+async fn who_takes_over_sees_its_own_system_messages_and_the_history() {
+    let world = world(&json!({
+        "a": [calls("handoff", json!({"agent": "b"}))],
+        "b": [{}, {"text": "ok"}],
+    }));
+    completed(go(&world, delegated(&handing(), "a", Vec::new())).await);
+    let team = handing();
+    let part =
+        Part::open(&team, team.agent("b").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
+    let texts: Vec<String> = part
+        .head
+        .iter()
+        .map(|message| match message {
+            Message::System { text } => text.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(texts[0].starts_with("You can hand this conversation over") && texts[0].contains("Name: a |"));
+    assert_eq!(texts[1], "I am b");
 }

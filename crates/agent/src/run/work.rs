@@ -1,6 +1,5 @@
 //! Doing the tool calls of one reply.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
@@ -27,34 +26,16 @@ const INTERRUPTED: &str = "This call was interrupted and its outcome is unknown.
 impl Running<'_> {
     /// Takes up the turns of an earlier attempt: tools remember what they were told, and open calls that may not be
     /// repeated are reported.
-    pub(super) async fn take_up(&mut self, recorded: &[TurnEntry]) -> Result<(), Halt> {
-        self.replay(recorded);
+    pub(super) async fn take_up(&mut self) -> Result<(), Halt> {
+        self.part.replay(self.team, &self.first, &self.recorded);
         let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
         for (index, call) in open {
-            let again = self.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
+            let again = self.part.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
             if again != Some(Interrupted::RunAgain) {
                 self.record(result(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
             }
         }
         Ok(())
-    }
-
-    fn replay(&self, recorded: &[TurnEntry]) {
-        let mut calls: HashMap<(u32, u32), &ToolCall> = HashMap::new();
-        for entry in recorded {
-            match entry {
-                TurnEntry::Reply { turn, message } => {
-                    calls.extend((0..).zip(&message.tool_calls).map(|(index, call)| ((*turn, index), call)));
-                }
-                TurnEntry::Result { turn, index, .. } => {
-                    let Some(call) = calls.remove(&(*turn, *index)) else { continue };
-                    if let (Some(tool), Ok(arguments)) = (self.toolbox.get(&call.name), arguments(call)) {
-                        tool.replay(&Value::Object(arguments));
-                    }
-                }
-                TurnEntry::Told { .. } | TurnEntry::Retried { .. } => {}
-            }
-        }
     }
 
     /// Does all calls at once. Each result is recorded as soon as it is there.
@@ -68,7 +49,7 @@ impl Running<'_> {
         }
         drop(calls);
         for entry in results {
-            self.transcript.apply(&entry);
+            self.take_in(&entry);
         }
         Ok(())
     }
@@ -90,8 +71,8 @@ impl Running<'_> {
     }
 
     async fn outcome(&self, index: CallIndex, call: &ToolCall) -> ToolOutcome {
-        let Some(tool) = self.toolbox.get(&call.name) else {
-            let names: Vec<String> = self.toolbox.specs().into_iter().map(|spec| spec.name).collect();
+        let Some(tool) = self.part.toolbox.get(&call.name) else {
+            let names: Vec<String> = self.part.toolbox.specs().into_iter().map(|spec| spec.name).collect();
             let names = names.join(", ");
             return ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name));
         };
@@ -115,7 +96,7 @@ fn result(index: CallIndex, call: &ToolCall, outcome: ToolOutcome) -> TurnEntry 
 }
 
 /// The arguments with the nulls of OpenAI's strict form left out, or what is wrong with them.
-fn arguments(call: &ToolCall) -> Result<Map<String, Value>, String> {
+pub(super) fn arguments(call: &ToolCall) -> Result<Map<String, Value>, String> {
     let text = call.arguments.trim();
     if text.is_empty() {
         return Ok(Map::new());

@@ -15,7 +15,7 @@ async fn toolbox(toolsets: Value) -> Toolbox {
     let service: Arc<dyn BackgroundAgents> = Arc::new(FakeService::default());
     let environment = Arc::new(environment("/"));
     let mut toolbox = Toolbox::new(&environment);
-    toolbox.open(team.agent("a").unwrap(), &environment, &service).await;
+    toolbox.open(&team, team.agent("a").unwrap(), &environment, &service).await;
     toolbox
 }
 

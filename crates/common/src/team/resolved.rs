@@ -183,11 +183,29 @@ impl Team {
     /// # Errors
     /// Those of `to_json`.
     pub fn sha256(&self) -> Result<String, serde_json::Error> {
-        let mut hexadecimal = String::with_capacity(64);
-        for byte in Sha256::digest(self.to_json()?) {
-            // Writing to a String cannot fail.
-            write!(hexadecimal, "{byte:02x}").ok();
-        }
-        Ok(hexadecimal)
+        Ok(hexadecimal(&Sha256::digest(self.to_json()?)))
     }
+
+    /// A short name for what the team remembers on a machine, in hexadecimal. It stays the same while the team's agents
+    /// keep their names and descriptions, whatever else of them is changed.
+    pub fn identity(&self) -> String {
+        let mut digest = Sha256::new();
+        for agent in self.agents() {
+            for text in [&agent.name, &agent.description] {
+                digest.update(text.len().to_be_bytes());
+                digest.update(text);
+            }
+        }
+        hexadecimal(&digest.finalize()[..4])
+    }
+}
+
+/// The bytes in hexadecimal.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }

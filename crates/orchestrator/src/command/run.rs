@@ -9,6 +9,7 @@ use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
+use legwork_agent::floor::Floor;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
 use legwork_agent::turn::Transcript;
@@ -248,12 +249,13 @@ impl House {
     /// One prompt, or one after the other from the terminal.
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
-        self.answer(root, vec![Message::user(prompt)]).await.map(|(status, _)| status)
+        Ok(self.answer(root, &self.agent, vec![Message::user(prompt)]).await?.status)
     }
 
     async fn prompt_loop(&self, root: &RootSession) -> Result<ExitStatus, Failure> {
         let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
         let mut messages = Vec::new();
+        let mut agent = self.agent.clone();
         loop {
             self.screen.note("\nprompt (an empty line or Ctrl-D ends):");
             let line = tokio::select! {
@@ -262,24 +264,26 @@ impl House {
             };
             let Some(line) = line else { return Ok(ExitStatus::Done) };
             messages.push(Message::user(line));
-            let (status, after) = self.answer(root, messages).await?;
-            if status != ExitStatus::Done {
-                return Ok(status);
+            let answered = self.answer(root, &agent, messages).await?;
+            if answered.status != ExitStatus::Done {
+                return Ok(answered.status);
             }
-            messages = after;
+            messages = answered.messages;
+            agent = answered.agent;
         }
     }
 
-    /// Runs the agent on a conversation; how it went, and the conversation after it.
+    /// Runs an agent on a conversation.
     async fn answer(
         &self,
         root: &RootSession,
+        agent: &str,
         messages: Vec<Message>,
-    ) -> Result<(ExitStatus, Vec<Message>), Failure> {
+    ) -> Result<Answered, Failure> {
         let journal = Arc::new(ScreenJournal::new(Arc::clone(&self.screen)));
         let assignment = Assignment {
             team: Arc::clone(&self.team),
-            agent: self.agent.clone(),
+            agent: agent.to_owned(),
             opening: Opening::Conversation { messages: messages.clone() },
             recorded: Vec::new(),
         };
@@ -293,12 +297,16 @@ impl House {
         let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());
         let outcome = tokio::select! {
             outcome = Box::pin(running) => outcome,
-            () = self.shutdown.now.cancelled() => return Ok((ExitStatus::Interrupted, messages)),
+            () = self.shutdown.now.cancelled() => {
+                return Ok(Answered { status: ExitStatus::Interrupted, agent: agent.to_owned(), messages });
+            }
         };
         self.screen.end_answer();
         let status = self.report(outcome)?;
         let entries = journal.entries();
-        Ok((status, Transcript::new(messages, &entries).messages().to_vec()))
+        let floor = Floor::new(Arc::clone(&self.team), agent, &entries);
+        let messages = Transcript::new(messages, &entries).messages().to_vec();
+        Ok(Answered { status, agent: floor.holder().to_owned(), messages })
     }
 
     fn report(&self, outcome: Outcome) -> Result<ExitStatus, Failure> {
@@ -362,6 +370,15 @@ impl House {
             () = self.shutdown.now.cancelled() => Ok(()),
         }
     }
+}
+
+/// How a prompt was answered.
+struct Answered {
+    status: ExitStatus,
+    /// Who has the floor now.
+    agent: String,
+    /// The conversation after it.
+    messages: Vec<Message>,
 }
 
 /// Takes back what dead workers held, until `over`: whoever lives long does it.

@@ -313,3 +313,16 @@ fn scalars_keep_their_text() {
     assert_eq!(team.metadata().license, "yes");
     assert_eq!(team.default_agent().description, "007");
 }
+
+#[test]
+fn a_team_is_known_by_names_and_descriptions() {
+    let identity = |name: &str, rest: &str| {
+        let file = format!("agents:\n  {name}:\n    model: openai/gpt-4o\n{rest}");
+        good(&file).team.identity()
+    };
+    let plain = identity("root", "    description: Helps\n");
+    assert_eq!(plain.len(), 8);
+    assert_eq!(identity("root", "    description: Helps\n    instruction: Do.\n"), plain);
+    assert_ne!(identity("root", "    description: Writes\n"), plain);
+    assert_ne!(identity("roo", "    description: tHelps\n"), plain);
+}

@@ -1,0 +1,123 @@
+//! One agent's part in a run: its tools, and the messages that only its model sees.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Zoned;
+use legwork_common::team::Agent;
+use legwork_common::team::Team;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::Halt;
+use super::Running;
+use super::work;
+use crate::assignment::Ports;
+use crate::environment::Environment;
+use crate::floor::Floor;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
+use crate::message::Message;
+use crate::message::ToolCall;
+use crate::prompt;
+use crate::prompt::Surroundings;
+use crate::toolset::Toolbox;
+
+/// An agent that has, or had, the floor.
+pub(super) struct Part<'team> {
+    pub(super) agent: &'team Agent,
+    pub(super) toolbox: Toolbox,
+    /// Its system messages.
+    pub(super) head: Vec<Message>,
+}
+
+impl<'team> Part<'team> {
+    /// Opens the agent's tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Stopped`] when the run is cancelled meanwhile; then nothing of the tools is left.
+    pub(super) async fn open(
+        team: &Team,
+        agent: &'team Agent,
+        ports: &Ports,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Halt> {
+        let mut toolbox = Toolbox::new(&ports.environment);
+        let opening = toolbox.open(team, agent, &ports.environment, &ports.background);
+        if cancel.run_until_cancelled(opening).await.is_none() {
+            toolbox.close().await;
+            return Err(Halt::Stopped);
+        }
+        for warning in toolbox.warnings() {
+            ports.journal.note(RunEvent::Warning(warning.clone()));
+        }
+        let head = head(team, agent, &toolbox, &ports.environment);
+        Ok(Self { agent, toolbox, head })
+    }
+
+    /// Tells the tools what they were asked in an earlier attempt, for those that remember.
+    pub(super) fn replay(&self, team: &Arc<Team>, first: &str, recorded: &[TurnEntry]) {
+        let mut floor = Floor::new(Arc::clone(team), first, &[]);
+        let mut calls: HashMap<(u32, u32), &ToolCall> = HashMap::new();
+        for entry in recorded {
+            floor.apply(entry);
+            match entry {
+                TurnEntry::Reply { turn, message } if floor.holder() == self.agent.name => {
+                    calls.extend((0..).zip(&message.tool_calls).map(|(index, call)| ((*turn, index), call)));
+                }
+                TurnEntry::Result { turn, index, .. } => {
+                    let Some(call) = calls.remove(&(*turn, *index)) else { continue };
+                    let tool = self.toolbox.get(&call.name);
+                    if let (Some(tool), Ok(arguments)) = (tool, work::arguments(call)) {
+                        tool.replay(&Value::Object(arguments));
+                    }
+                }
+                TurnEntry::Reply { .. } | TurnEntry::Told { .. } | TurnEntry::Retried { .. } => {}
+            }
+        }
+    }
+}
+
+/// The system messages of an agent.
+pub(super) fn head(team: &Team, agent: &Agent, toolbox: &Toolbox, environment: &Environment) -> Vec<Message> {
+    let around = Surroundings {
+        date: Zoned::now().date().to_string(),
+        working_dir: environment.working_dir.display().to_string(),
+        is_git: environment.working_dir.ancestors().any(|folder| Path::new(folder).join(".git").exists()),
+        system: std::env::consts::OS.to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
+    };
+    let about_tools: Vec<String> = toolbox.instructions().iter().cloned().chain(toolbox.notice()).collect();
+    prompt::system_messages(team, agent, &about_tools, &around)
+}
+
+impl Running<'_> {
+    /// Before a model call: lets whoever was named take the floor. The tools of the others stay open.
+    pub(super) async fn pass_the_floor(&mut self) -> Result<(), Halt> {
+        self.floor.pass();
+        let Some(agent) = self.team.agent(self.floor.holder()) else { return Ok(()) };
+        if agent.name == self.part.agent.name {
+            return Ok(());
+        }
+        let known = self.resting.iter().position(|part| part.agent.name == agent.name);
+        let part = match known {
+            Some(at) => self.resting.swap_remove(at),
+            None => {
+                let part = Part::open(self.team, agent, &self.ports, &self.cancel).await?;
+                part.replay(self.team, &self.first, &self.recorded);
+                part
+            }
+        };
+        self.resting.push(std::mem::replace(&mut self.part, part));
+        self.first_model_rests_until = None;
+        Ok(())
+    }
+
+    /// Ends what the tools of every agent started.
+    pub(super) async fn close(&self) {
+        let all = self.resting.iter().chain([&self.part]);
+        futures::future::join_all(all.map(|part| part.toolbox.close())).await;
+    }
+}

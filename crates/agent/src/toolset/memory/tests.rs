@@ -1,0 +1,116 @@
+//! Remembering, finding and forgetting.
+
+use std::os::unix::fs::symlink;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::testing;
+
+async fn tools(environment: &Environment, path: Option<&str>) -> Vec<Arc<dyn Tool>> {
+    kit(environment, path, "0a1b2c3d").await.unwrap().tools
+}
+
+async fn call(tools: &[Arc<dyn Tool>], name: &str, arguments: Value) -> ToolOutcome {
+    let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
+    testing::call(tool, arguments).await
+}
+
+async fn add(tools: &[Arc<dyn Tool>], arguments: Value) -> String {
+    let text = call(tools, "add_memory", arguments).await.text;
+    text.strip_prefix("Memory added successfully with ID: ").unwrap().to_owned()
+}
+
+async fn found(tools: &[Arc<dyn Tool>], arguments: Value) -> Vec<String> {
+    let text = call(tools, "search_memories", arguments).await.text;
+    let all: Option<Vec<Value>> = serde_json::from_str(&text).unwrap();
+    all.unwrap_or_default().iter().map(|one| one["memory"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_memory_outlives_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut environment = testing::environment("/");
+    let home = folder.path().display().to_string();
+    environment.variables.insert("HOME".into(), home);
+    let first = tools(&environment, None).await;
+    assert_eq!(call(&first, "get_memories", json!({})).await, ToolOutcome::ok("null"));
+    let id = add(&first, json!({"memory": "Ada likes tea", "category": "preference"})).await;
+    assert!(id.len() >= 19 && id.bytes().all(|byte| byte.is_ascii_digit()), "{id}");
+    assert!(folder.path().join(".local/state/legwork/memory/0a1b2c3d/memory.db").is_file());
+    let second = tools(&environment, None).await;
+    let all: Value = serde_json::from_str(&call(&second, "get_memories", json!({})).await.text).unwrap();
+    let created = all[0]["created_at"].as_str().unwrap();
+    assert!(created.starts_with("20") && created.ends_with('Z'), "{created}");
+    let expected =
+        json!([{"id": id, "created_at": created, "memory": "Ada likes tea", "category": "preference"}]);
+    assert_eq!(all, expected);
+    let updated = call(&second, "update_memory", json!({"id": id, "memory": "Ada likes coffee"})).await;
+    assert_eq!(updated, ToolOutcome::ok(format!("Memory with ID {id} updated successfully")));
+    assert_eq!(found(&first, json!({"category": "Preference"})).await, ["Ada likes coffee"]);
+    let unknown = call(&second, "update_memory", json!({"id": "7", "memory": "x"})).await;
+    assert_eq!(unknown, ToolOutcome::error("Memory with ID 7 not found"));
+    for id in [id.as_str(), "7"] {
+        let deleted = call(&second, "delete_memory", json!({"id": id})).await;
+        assert_eq!(deleted, ToolOutcome::ok(format!("Memory with ID {id} deleted successfully")));
+    }
+    assert_eq!(call(&first, "search_memories", json!({"query": "Ada"})).await, ToolOutcome::ok("null"));
+}
+
+#[tokio::test]
+async fn all_words_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = testing::environment(folder.path());
+    let tools = tools(&environment, Some("db/m.db")).await;
+    for memory in ["Bats sleep upside down", "Cats sleep on sofas", "100% of bats_fly", "back\\slash"] {
+        add(&tools, json!({"memory": memory})).await;
+    }
+    for (query, expected) in [
+        ("sleep", vec!["Bats sleep upside down", "Cats sleep on sofas"]),
+        ("BATS  down", vec!["Bats sleep upside down"]),
+        ("% bats_", vec!["100% of bats_fly"]),
+        ("k\\s", vec!["back\\slash"]),
+        ("'; DROP TABLE memories; --", vec![]),
+    ] {
+        assert_eq!(found(&tools, json!({"query": query})).await, expected, "{query}");
+    }
+    assert_eq!(found(&tools, json!({})).await.len(), 4);
+}
+
+#[tokio::test]
+async fn many_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let tools = tools(&testing::environment(folder.path()), Some("m.db")).await;
+    let adding = (0..20).map(|number| add(&tools, json!({"memory": number.to_string()})));
+    let ids: std::collections::BTreeSet<String> =
+        futures::future::join_all(adding).await.into_iter().collect();
+    assert_eq!(ids.len(), 20);
+}
+
+#[tokio::test]
+async fn paths_stay_below_the_working_folder() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    symlink(elsewhere.path(), folder.path().join("link")).unwrap();
+    let environment = testing::environment(folder.path());
+    for path in ["../m.db", "a/../../m.db", "/tmp/m.db", "."] {
+        let why = kit(&environment, Some(path), "t").await.unwrap_err();
+        assert_eq!(why, format!("the path {path} is not below the working folder"));
+    }
+    let why = kit(&environment, Some("link/m.db"), "t").await.unwrap_err();
+    assert!(why.ends_with("link/m.db leads out of the working folder"), "{why}");
+    assert!(!elsewhere.path().join("m.db").exists());
+    let homeless = kit(&environment, None, "t").await.unwrap_err();
+    assert!(homeless.starts_with("no folder for its database"), "{homeless}");
+}
+
+#[tokio::test]
+async fn older_databases_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = Connection::open(folder.path().join("m.db")).unwrap();
+    let text = "CREATE TABLE memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT); \
+                INSERT INTO memories VALUES ('1', '2025-01-01T00:00:00Z', 'old')";
+    old.execute_batch(text).unwrap();
+    let tools = tools(&testing::environment(folder.path()), Some("./m.db")).await;
+    let listed = call(&tools, "get_memories", json!({})).await.text;
+    assert_eq!(listed, r#"[{"id":"1","created_at":"2025-01-01T00:00:00Z","memory":"old"}]"#);
+}
