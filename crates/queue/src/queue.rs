@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod record;
+mod server;
 mod slice;
 mod upkeep;
 mod watch;

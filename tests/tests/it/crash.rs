@@ -112,6 +112,7 @@ fn redis_killed_under_load_loses_nothing() {
         let view = house.until_status(id, "completed");
         let output = view["output"].as_str().unwrap();
         assert!(output.ends_with(text), "{output}");
+        assert_eq!(view["attempt"], 1, "{view}");
     }
 }
 
