@@ -8,6 +8,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use legwork_common::team::MissingVariable;
+use legwork_common::team::TextMap;
+use legwork_common::team::expand_shell;
+use legwork_common::team::expand_template;
+
 /// The surroundings of one run. Its debug form shows no values of variables: they may be secrets.
 #[derive(Clone)]
 pub struct Environment {
@@ -38,6 +43,25 @@ impl Environment {
     /// The value of a variable; an empty one counts as absent.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The variables of a child that gets `more` on top. What the team's file says wins.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingVariable`] where a value names a variable that is not set.
+    pub fn variables_with(&self, more: &TextMap) -> Result<BTreeMap<String, String>, MissingVariable> {
+        let mut all = self.variables.clone();
+        for (name, value) in more {
+            let value = expand_shell(value, |name| self.variables.get(name).cloned())?;
+            all.insert(name.clone(), value);
+        }
+        Ok(all)
+    }
+
+    /// `text` with each `${env.X}` in it replaced; a variable that is not set is empty.
+    pub fn expanded(&self, text: &str) -> String {
+        expand_template(text, |name| self.variables.get(name).cloned())
     }
 
     /// `path` as seen from the working folder. Absolute paths stay.

@@ -52,6 +52,12 @@ pub enum TurnEntry {
         /// The text of the user message.
         text: String,
     },
+    /// All entries before this one were recorded by another job, which this one tries again. Its mail and
+    /// what its models cost were its own; its turns count for neither limits nor usage here.
+    Retried {
+        /// The other job.
+        of: JobId,
+    },
 }
 
 /// Why an entry or output could not be written.
@@ -103,6 +109,11 @@ pub enum RunEvent {
         turn: u32,
         /// Why.
         reason: String,
+    },
+    /// A model call has to wait before it can begin.
+    ModelWaits {
+        /// Why, in words; `None` once it goes on.
+        why: Option<String>,
     },
     /// A tool call begins.
     ToolStarted {

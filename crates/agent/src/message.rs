@@ -35,6 +35,18 @@ impl Message {
     pub fn user(text: impl Into<String>) -> Self {
         Self::User { text: text.into() }
     }
+
+    /// About how many bytes of it a model reads.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::System { text } | Self::User { text } => text.len(),
+            Self::Assistant(message) => {
+                let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len());
+                message.text.len() + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+            }
+            Self::ToolResult(result) => result.text.len(),
+        }
+    }
 }
 
 /// One reply of a model, whole.

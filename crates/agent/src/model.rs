@@ -36,6 +36,8 @@ pub enum Delta {
     Text(String),
     /// New reasoning text.
     Reasoning(String),
+    /// The call has not begun: why, in words; `None` once it goes on.
+    Waits(Option<String>),
 }
 
 /// Why a model gave no reply.

@@ -7,6 +7,8 @@ use legwork_common::team::Permissions;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::tool::text_of;
+
 /// Why a call may not be made, as the model is told; `None` where it may.
 ///
 /// `deny` wins over `allow`, and `allow` over `ask`. Nobody can answer here, so `ask` is a refusal.
@@ -49,13 +51,6 @@ fn split(pattern: &str) -> (String, Vec<(String, String)>) {
         }
     }
     (name, conditions)
-}
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Whether `text` fits `pattern`, without regard to case.

@@ -71,6 +71,16 @@ impl Nursery {
         self.closing.clone().drop_guard()
     }
 
+    /// Cancelled when everything here has to end.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// Lets `work` run here. It ends by itself soon after [`closing`](Self::closing) is cancelled: closing waits for it.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// Ends every process and returns when all are gone: SIGTERM, and SIGKILL after two seconds.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
@@ -132,23 +142,37 @@ impl Process {
     ///
     /// Those of [`start`](Self::start).
     pub(crate) fn start_with(
-        mut command: Command,
+        command: Command,
         input: Vec<u8>,
         nursery: &Nursery,
     ) -> io::Result<(Self, pipe::Receiver)> {
-        let (input_reader, input_writer) = io::pipe()?;
-        let (output_reader, output_writer) = io::pipe()?;
-        let (error_reader, error_writer) = io::pipe()?;
-        let mut sender = pipe::Sender::from_owned_fd(OwnedFd::from(input_writer))?;
-        let output = receiver(output_reader)?;
-        command.stdin(input_reader).stdout(output_writer).stderr(error_writer);
-        let process = Self::launch(command, receiver(error_reader)?, nursery)?;
+        let (process, output, mut sender) = Self::start_piped(command, nursery)?;
         let closing = nursery.closing.clone();
         nursery.tasks.spawn(async move {
             // A program need not read its input, and may end before it has.
             closing.run_until_cancelled(sender.write_all(&input)).await
         });
         Ok((process, output))
+    }
+
+    /// Starts `command` in a group of its own. Its standard output and input are the caller's to read and to write,
+    /// standard error is captured.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start).
+    pub(crate) fn start_piped(
+        mut command: Command,
+        nursery: &Nursery,
+    ) -> io::Result<(Self, pipe::Receiver, pipe::Sender)> {
+        let (input_reader, input_writer) = io::pipe()?;
+        let (output_reader, output_writer) = io::pipe()?;
+        let (error_reader, error_writer) = io::pipe()?;
+        let sender = pipe::Sender::from_owned_fd(OwnedFd::from(input_writer))?;
+        let output = receiver(output_reader)?;
+        command.stdin(input_reader).stdout(output_writer).stderr(error_writer);
+        let process = Self::launch(command, receiver(error_reader)?, nursery)?;
+        Ok((process, output, sender))
     }
 
     fn launch(mut command: Command, output: pipe::Receiver, nursery: &Nursery) -> io::Result<Self> {

@@ -73,7 +73,12 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let toolbox = Toolbox::open(agent, &ports.environment, &ports.background);
+    let mut toolbox = Toolbox::new(&ports.environment);
+    let opening = toolbox.open(agent, &ports.environment, &ports.background);
+    if cancel.run_until_cancelled(opening).await.is_none() {
+        toolbox.close().await;
+        return (Err(Halt::Stopped), Usage::default());
+    }
     for warning in toolbox.warnings() {
         ports.journal.note(RunEvent::Warning(warning.clone()));
     }
@@ -109,7 +114,8 @@ fn opening_messages(
         system: std::env::consts::OS.to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
     };
-    let mut messages = prompt::system_messages(team, agent, toolbox.instructions(), &around);
+    let about_tools: Vec<String> = toolbox.instructions().iter().cloned().chain(toolbox.notice()).collect();
+    let mut messages = prompt::system_messages(team, agent, &about_tools, &around);
     match opening {
         Opening::Conversation { messages: said } => messages.extend(said),
         Opening::Delegated { task, expected_output } => {

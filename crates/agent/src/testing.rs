@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Router;
 use legwork_common::service::CallIndex;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
 use serde_json::Value;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::assignment::Ports;
 use crate::environment::Environment;
@@ -82,4 +85,12 @@ pub(crate) fn world(script: &Value) -> World {
         environment: Arc::new(environment("/")),
     };
     World { journal, service, ports }
+}
+
+/// Serves `app` on a free port of this machine until the test's runtime ends; its address.
+pub(crate) async fn serve(app: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    TaskTracker::new().spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}")
 }

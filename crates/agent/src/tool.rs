@@ -70,6 +70,11 @@ pub trait Tool: Debug + Send + Sync {
     /// Its description. Constant for the life of the tool.
     fn spec(&self) -> &ToolSpec;
 
+    /// What it is called where it comes from; an allow list may say this too.
+    fn own_name(&self) -> &str {
+        &self.spec().name
+    }
+
     /// Does it. `arguments` is a JSON object with absent options left out.
     ///
     /// The loop drops the future when the run is cancelled; a tool that starts processes ends them
@@ -78,4 +83,12 @@ pub trait Tool: Debug + Send + Sync {
 
     /// Takes in a call of an earlier attempt, for tools that remember calls (a log of thoughts).
     fn replay(&self, _arguments: &Value) {}
+}
+
+/// An argument as a text: what is a text already, as it is; all else as JSON.
+pub(crate) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }

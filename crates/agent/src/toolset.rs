@@ -2,9 +2,14 @@
 //!
 //! A toolset that cannot start, or that is not there, is a warning: the agent runs without it.
 
+mod api;
 mod background;
 mod filesystem;
+mod foreground;
+mod http;
+mod mcp;
 mod schema;
+mod script;
 mod shell;
 mod think;
 mod todo;
@@ -12,6 +17,7 @@ mod transfer;
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::team::Agent;
 use legwork_common::team::Toolset;
@@ -25,6 +31,12 @@ use crate::tool::ToolSpec;
 
 /// The most bytes of a tool's result that a model is given.
 const RESULT_BYTES: usize = 30_000;
+
+/// What stands in a file's instruction for what the toolset itself says.
+const ORIGINAL_INSTRUCTIONS: &str = "{ORIGINAL_INSTRUCTIONS}";
+
+/// What stands above the list of what an agent does without.
+const NOTICE: &str = "Some of your tools are not there, and you work without them. Say so where it matters:";
 
 /// What one toolset brings.
 #[derive(Debug, Default)]
@@ -47,41 +59,54 @@ pub struct Toolbox {
 }
 
 impl Toolbox {
-    /// Opens the toolsets of `agent`, and `transfer_task` where it has sub-agents.
-    pub fn open(
-        agent: &Agent,
-        environment: &Arc<Environment>,
-        background: &Arc<dyn BackgroundAgents>,
-    ) -> Self {
+    /// A box without tools.
+    pub fn new(environment: &Environment) -> Self {
         let nursery = Nursery::new(Arc::clone(&environment.guard));
-        let mut toolbox = Self {
+        Self {
             tools: Vec::new(),
             instructions: Vec::new(),
             _leaving: nursery.abandoning(),
             nursery,
             warnings: Vec::new(),
-        };
+        }
+    }
+
+    /// Opens the toolsets of `agent`, and `transfer_task` where it has sub-agents. All at once, each within its own
+    /// limit of time. Dropping the future leaves a box that is to be closed.
+    pub async fn open(
+        &mut self,
+        agent: &Agent,
+        environment: &Arc<Environment>,
+        background: &Arc<dyn BackgroundAgents>,
+    ) {
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
-            toolbox.add_tool(Arc::new(transfer), "sub_agents");
+            self.add_tool(Arc::new(transfer), "sub_agents");
         }
-        for toolset in &agent.toolsets {
-            match toolbox.kit(agent, toolset, environment, background) {
-                Ok(kit) => toolbox.add(kit, toolset),
-                Err(reason) => toolbox.warnings.push(reason),
+        let opening = agent.toolsets.iter().map(|toolset| self.kit(agent, toolset, environment, background));
+        let kits = join_all(opening).await;
+        for (toolset, kit) in agent.toolsets.iter().zip(kits) {
+            match kit {
+                Ok(kit) => self.add(kit, toolset),
+                Err(reason) => self.warnings.push(reason),
             }
         }
-        toolbox
     }
 
     fn add(&mut self, kit: Kit, toolset: &Toolset) {
+        let allowed = &toolset.tools;
         for tool in kit.tools {
             let name = &tool.spec().name;
-            if toolset.tools.is_empty() || toolset.tools.contains(name) {
+            if allowed.is_empty()
+                || allowed.contains(name)
+                || allowed.iter().any(|one| one == tool.own_name())
+            {
                 self.add_tool(tool, type_name(&toolset.kind));
             }
         }
-        self.instructions.extend(toolset.instruction.clone().or(kit.instruction));
+        let own = kit.instruction.as_deref().unwrap_or_default();
+        let written = toolset.instruction.as_ref().map(|text| text.replace(ORIGINAL_INSTRUCTIONS, own));
+        self.instructions.extend(written.or(kit.instruction));
     }
 
     fn add_tool(&mut self, tool: Arc<dyn Tool>, origin: &str) {
@@ -108,6 +133,12 @@ impl Toolbox {
         &self.instructions
     }
 
+    /// What the model is told of what it does without.
+    pub fn notice(&self) -> Option<String> {
+        let each: String = self.warnings.iter().map(|warning| format!("\n- {warning}")).collect();
+        (!each.is_empty()).then(|| format!("{NOTICE}{each}"))
+    }
+
     /// What the agent does without, and why.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -119,7 +150,7 @@ impl Toolbox {
     }
 
     /// Opens one toolset, or says why not.
-    fn kit(
+    async fn kit(
         &self,
         agent: &Agent,
         toolset: &Toolset,
@@ -135,14 +166,19 @@ impl Toolbox {
             ToolsetKind::Shell { env } => shell::kit(environment.clone(), env, self.nursery.clone())
                 .map_err(|missing| format!("toolset shell failed: {missing}")),
             ToolsetKind::BackgroundAgents => Ok(background::kit(agent, background.clone())),
+            ToolsetKind::Script { scripts } => script::kit(environment, scripts, &self.nursery)
+                .map_err(|missing| format!("toolset script failed: {missing}")),
+            ToolsetKind::Api(api) => {
+                api::kit(environment.clone(), api).map_err(|wrong| format!("toolset api failed: {wrong}"))
+            }
             ToolsetKind::Unsupported { kind } => {
                 Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
             }
-            ToolsetKind::Mcp(_)
-            | ToolsetKind::Fetch { .. }
+            ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
+                .await
+                .map_err(|why| format!("toolset mcp failed: {why}")),
+            ToolsetKind::Fetch { .. }
             | ToolsetKind::Memory { .. }
-            | ToolsetKind::Script { .. }
-            | ToolsetKind::Api(_)
             | ToolsetKind::Openapi { .. }
             | ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }

@@ -53,6 +53,8 @@ pub enum Step {
 pub struct Transcript {
     messages: Vec<Message>,
     turn: u32,
+    /// Turns that another job finished, which this one tries again.
+    inherited: u32,
     /// The calls of the last reply, and where their results go.
     calls: Vec<ToolCall>,
     results: BTreeMap<u32, ToolResult>,
@@ -91,6 +93,12 @@ impl Transcript {
                 self.messages.push(Message::user(text));
                 self.spoken = true;
             }
+            TurnEntry::Retried { .. } => {
+                self.inherited = self.turn;
+                self.usage = Usage::default();
+                self.told.clear();
+                self.ended.clear();
+            }
         }
     }
 
@@ -121,7 +129,7 @@ impl Transcript {
         }
     }
 
-    /// What comes next, with at most `limit` model calls in all.
+    /// What comes next, with at most `limit` model calls of its own.
     pub fn next(&self, limit: Option<u32>) -> Step {
         let open: Vec<_> = (0..)
             .zip(&self.calls)
@@ -134,8 +142,9 @@ impl Transcript {
         if !self.spoken {
             return Step::Rest { result: self.last_text.clone() };
         }
-        if limit.is_some_and(|limit| self.turn >= limit) {
-            return Step::Exhausted { turns: self.turn };
+        let own = self.turn - self.inherited;
+        if limit.is_some_and(|limit| own >= limit) {
+            return Step::Exhausted { turns: own };
         }
         Step::Ask { turn: self.turn + 1 }
     }

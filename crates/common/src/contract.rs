@@ -102,7 +102,7 @@ pub fn body(view: &JobView) -> String {
             with_partial(format!("<task failed>\nError: {error}"), view)
         }
         State::Stopped => with_partial("<task was stopped>".to_owned(), view),
-        State::Queued => queued(view.queued),
+        State::Queued => queued(view.queued, &view.job.queue),
         State::Scheduled => match view.starts_at {
             Some(time) => format!("<starts at {time:.0}>"),
             None => "<scheduled>".to_owned(),
@@ -114,12 +114,12 @@ pub fn body(view: &JobView) -> String {
 }
 
 /// The line of a queued job.
-fn queued(reason: Option<QueuedReason>) -> String {
+fn queued(reason: Option<QueuedReason>, queue: &str) -> String {
     match reason {
         None => "<queued>".to_owned(),
         Some(QueuedReason::Behind(jobs)) => format!("<queued> behind {jobs} of this session"),
         Some(QueuedReason::Next) => "<queued> next".to_owned(),
-        Some(QueuedReason::NoWorker) => "<queued> no worker serves this queue".to_owned(),
+        Some(QueuedReason::NoWorker) => format!("<queued> no worker serves queue {queue}"),
     }
 }
 

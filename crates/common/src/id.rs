@@ -140,6 +140,13 @@ impl SessionId {
     pub fn random() -> Self {
         Self(random())
     }
+
+    /// A new session in the shard of `job`.
+    pub fn random_beside(job: JobId) -> Self {
+        let mut bytes = *random().as_bytes();
+        bytes[14..].copy_from_slice(&job.as_bytes()[14..]);
+        Self(Uuid::from_bytes(bytes))
+    }
 }
 
 impl RunToken {

@@ -173,7 +173,26 @@ pub struct JobSpec {
     /// The job that this one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// Whether it begins anew instead of going on from the turns of `retry_of`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
 }
+
+/// A name that may stand in a key: a namespace or a queue.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 60 || !text.chars().all(fits) {
+        return Err("a name has 1 to 60 letters, digits, `-`, `_` and `.`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The pause before the first retry of a failure when nobody says otherwise.
+pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Where, when and how often a job runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +207,8 @@ pub struct Placement {
     pub timeout: Option<Duration>,
     /// How many times a failure is tried again.
     pub retries: u32,
+    /// The pause before the first of these; doubled for each further one, up to ten minutes.
+    pub retry_delay: Duration,
 }
 
 impl Default for Placement {
@@ -198,6 +219,7 @@ impl Default for Placement {
             delay: Duration::ZERO,
             timeout: None,
             retries: 0,
+            retry_delay: DEFAULT_RETRY_DELAY,
         }
     }
 }
@@ -277,5 +299,18 @@ impl Job {
     /// How long it has run, or ran.
     pub fn runtime(&self) -> Duration {
         Duration::from_millis(self.runtime_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_into_keys() {
+        assert!(parse_name("code-review_2.x").is_ok());
+        for bad in ["", "a b", "a:b", "{x}", "ä", &"x".repeat(61)] {
+            assert!(parse_name(bad).is_err(), "{bad}");
+        }
     }
 }

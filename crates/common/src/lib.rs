@@ -5,10 +5,9 @@
 //! - [`id`]: typed identifiers; a job's shard is written in its id.
 //! - [`lifecycle`]: the states and events of a job and the one total transition function.
 //! - [`job`]: what was asked (`JobSpec`) and what is known (`Job`).
+//! - [`policy`]: what a fleet decides apart from agent files.
 //! - [`service`]: the `BackgroundAgents` trait that every face translates into.
 //! - [`contract`]: the exact texts that models see.
-//! - [`team`]: the agent file, from bytes to a team.
-//! - [`variables`]: every environment variable that Legwork reads.
 //! - [`duration`]: durations as people and models read and write them.
 //! - [`error`]: error codes, hints and exit statuses.
 //! - [`retry`]: backoff as an iterator.
@@ -24,6 +23,7 @@ pub mod error;
 pub mod id;
 pub mod job;
 pub mod lifecycle;
+pub mod policy;
 pub mod retry;
 pub mod service;
 pub mod team;

@@ -88,8 +88,8 @@ pub struct RunRequest {
     pub call: Option<CallIndex>,
     /// An idempotency key of the caller's own.
     pub key: Option<String>,
-    /// Where, when and how often it runs.
-    pub placement: Placement,
+    /// Where, when and how often it runs; `None` for what the fleet decides.
+    pub placement: Option<Placement>,
 }
 
 /// The jobs of one dispatcher, oldest first, and how many more there are.
@@ -145,6 +145,8 @@ pub struct JobView {
     pub queued: Option<QueuedReason>,
     /// When it will be queued, when scheduled.
     pub starts_at: Option<Timestamp>,
+    /// What it waits for, in words, when running.
+    pub waits_for: Option<String>,
     /// The offset that was asked for, if one was.
     pub since: Option<u64>,
 }

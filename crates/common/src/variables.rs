@@ -33,11 +33,17 @@ pub const UNTIL_IDLE: &str = "LEGWORK_UNTIL_IDLE";
 pub const DRAIN_TIMEOUT: &str = "LEGWORK_DRAIN_TIMEOUT";
 /// The address of a worker's health endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
+/// The file with what the fleet decides: where agents run, limits of model providers.
+pub const POLICY: &str = "LEGWORK_POLICY";
+/// Limits of model providers, separated by semicolons.
+pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 /// A script of model replies, in place of providers.
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 
 /// The folder of the user's state, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
+/// The folder of what can be had again, by the XDG Base Directory Specification: tests find their programs there.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 /// The folder of the user's sockets, by the XDG Base Directory Specification.
 pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// The user's home.

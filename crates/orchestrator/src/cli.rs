@@ -8,12 +8,11 @@ use clap::Parser;
 use clap::Subcommand;
 use legwork_common::duration;
 use legwork_common::id::SessionId;
-use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::Priority;
+use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
 use legwork_common::variables;
 use legwork_worker::options::CommonOptions;
-use legwork_worker::options::parse_name;
 
 /// Runs agents that dispatch background agents onto a fleet of workers, and operates the fleet.
 #[derive(Debug, Parser)]
@@ -45,6 +44,10 @@ pub enum Command {
     Wait(WaitArgs),
     /// Stop jobs and the whole tree below each
     Stop(StopArgs),
+    /// Try failed or stopped jobs again, each as a new job that goes on from its last turn
+    Retry(RetryArgs),
+    /// Send a message to a running job, delivered before its next model call
+    Send(SendArgs),
     /// Say what is wrong with agent files
     Check(CheckArgs),
     /// List the live workers
@@ -100,21 +103,24 @@ pub struct DispatchArgs {
     /// The session it belongs to; a new one if none is given
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// The queue it goes to
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_QUEUE, value_parser = parse_name)]
-    pub queue: String,
-    /// high, normal or low
-    #[arg(long, value_name = "PRIORITY", default_value = "normal")]
-    pub priority: Priority,
+    /// The queue it goes to; by default what the policy says, else `default`
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub queue: Option<String>,
+    /// high, normal (the default) or low
+    #[arg(long, value_name = "PRIORITY")]
+    pub priority: Option<Priority>,
     /// How long it waits before it is queued
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     pub delay: Duration,
     /// How long it may run
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// How many times a failure is tried again
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub retries: u32,
+    /// How many times a failure is tried again (0)
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// The pause before the first retry (5s); doubled for each further one, up to ten minutes
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub retry_delay: Option<Duration>,
     /// How many jobs of the session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
@@ -221,6 +227,30 @@ pub struct StopArgs {
     /// Return when the wish is durable, not when all is terminal
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// `legwork retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The jobs
+    #[arg(required = true)]
+    pub ids: Vec<String>,
+    /// Begin anew instead of going on from the recorded turns
+    #[arg(long)]
+    pub fresh: bool,
+    /// Take model replies from this script instead of asking providers; tools are real
+    #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// `legwork send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The job: its id, or an unambiguous beginning of four characters or more
+    pub id: String,
+    /// What to tell it; `-` reads it from standard input
+    #[arg(required = true)]
+    pub message: Vec<String>,
 }
 
 /// `legwork check`.

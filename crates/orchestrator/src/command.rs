@@ -5,7 +5,9 @@ mod check;
 mod dispatch;
 mod list;
 mod local;
+mod retry;
 mod run;
+mod send;
 mod stop;
 mod view;
 mod wait;
@@ -30,6 +32,8 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::View(args) => view::view(context, args).await,
         Command::Wait(args) => wait::wait(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,
+        Command::Retry(args) => Box::pin(retry::retry(context, args)).await,
+        Command::Send(args) => send::send(context, args).await,
         Command::Check(args) => check::check(&context, &args),
         Command::Workers => workers::workers(context).await,
         Command::Local(command) => local::local(&context, command).await,

@@ -16,6 +16,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::policy::Policy;
 use legwork_common::team::Agent;
 use legwork_common::team::Team;
 use legwork_process::tasks::TaskKind;
@@ -60,6 +61,8 @@ pub struct Host {
     pub variables: BTreeMap<String, String>,
     /// Whether the models need the keys of their providers.
     pub needs_keys: bool,
+    /// What the fleet decides for jobs that jobs dispatch.
+    pub policy: Arc<Policy>,
     /// Who ends the jobs' commands if this program cannot.
     pub guard: Guard,
 }
@@ -93,6 +96,7 @@ impl HostedWorker {
             slots: SLOTS,
             drain_timeout: DRAIN,
             until_idle: false,
+            policy: host.policy,
             guard: host.guard.clone(),
         };
         let runner = AgentRunner {
@@ -186,6 +190,12 @@ fn start_worker(
     command.arg("--state-dir").arg(state_dir);
     if let Some(script) = script {
         command.arg("--script").arg(script);
+    }
+    if let Some(policy) = &context.common.policy {
+        command.arg("--policy").arg(policy);
+    }
+    for limit in &context.common.limits {
+        command.arg("--rate-limit").arg(limit);
     }
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut command = CommandWrap::from(command);

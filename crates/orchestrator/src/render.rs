@@ -103,12 +103,17 @@ pub fn head(job: &Job, color: bool) -> String {
     line("Agent", &job.agent);
     line("Status", &colored(job.status, &status(job), color));
     if let Some(error) = &job.error {
-        line("Error", &first_line(error, 400));
+        // Before its end a job shows what its last try failed with.
+        let name = if job.status.is_terminal() { "Error" } else { "Failed" };
+        line(name, &first_line(error, 400));
     }
     line("Task", &first_line(&job.task, 400));
     line("Session", &job.session.to_string());
     if let Some(parent) = job.parent {
         line("Parent", &parent.to_string());
+    }
+    if let Some(of) = job.retry_of {
+        line("Retry of", &of.to_string());
     }
     line("Queue", &job.queue);
     line("Attempt", &job.attempt.to_string());

@@ -13,6 +13,7 @@ use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
@@ -58,6 +59,8 @@ pub struct RootOptions {
     pub waits: bool,
     /// The folder that its jobs run in.
     pub working_dir: Option<String>,
+    /// What the fleet decides for its jobs.
+    pub policy: Arc<Policy>,
 }
 
 /// An open session and the proof of owning it.
@@ -97,6 +100,7 @@ impl RootSession {
             team_json: options.team_json,
             working_dir: options.working_dir,
             keys_in_namespace: false,
+            policy: options.policy,
         };
         let inner = Service::new(observer.clone(), caller);
         let service = Arc::new(RootService { inner, waits: options.waits });
@@ -237,6 +241,12 @@ impl Journal for ScreenJournal {
             RunEvent::ModelRetried { turn, reason } => {
                 self.screen.event("retry", &json!({"turn": turn, "reason": reason}));
                 self.screen.note(&format!("asking the model again: {reason}"));
+            }
+            RunEvent::ModelWaits { why } => {
+                self.screen.event("waits", &json!({"why": why}));
+                if let Some(why) = why {
+                    self.screen.note(&format!("waiting: {why}"));
+                }
             }
             RunEvent::ToolStarted { call, name, arguments } => {
                 self.screen.event("tool", &json!({"turn": call.turn, "name": name, "arguments": arguments}));

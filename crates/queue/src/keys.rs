@@ -194,6 +194,16 @@ impl Keys {
         format!("{{legwork:{}:key:{hash}}}", self.namespace)
     }
 
+    /// A limit of a model provider, or of one of its models: a hash under a tag of its own.
+    pub fn limit(&self, name: &str) -> String {
+        format!("{{legwork:{}:limit:{name}}}", self.namespace)
+    }
+
+    /// Calls that count against a limit and are in flight: a sorted set by the end of their permits.
+    pub fn limit_calls(&self, name: &str) -> String {
+        format!("{}:calls", self.limit(name))
+    }
+
     /// The bare stream that a measurement compares with.
     pub(crate) fn bench_stream(&self) -> String {
         format!("legwork:{}:bench", self.namespace)

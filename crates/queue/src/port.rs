@@ -3,12 +3,14 @@
 //! - [`Dispatch`]: sessions, storing jobs, stopping trees, sending messages.
 //! - [`Work`]: what a worker does with a job, from claim to finish.
 //! - [`Upkeep`]: what keeps the promises when somebody died.
+//! - [`Permits`]: the fleet's limits for model providers.
 //! - [`Watch`] reads.
 //!
 //! Every method is one atomic step in Redis unless it says otherwise, may be repeated after a lost
 //! answer, and uses Redis' clock. Cancelling a call leaves its step done or not done, never half done.
 
 mod dispatch;
+mod permits;
 mod upkeep;
 mod watch;
 mod work;
@@ -27,11 +29,16 @@ pub use dispatch::SendOutcome;
 pub use dispatch::SessionEnd;
 pub use dispatch::StopOutcome;
 pub use dispatch::StopRoot;
+pub use permits::Holdup;
+pub use permits::Permits;
+pub use permits::Permitted;
+pub use permits::Wish;
 pub use upkeep::Forgotten;
 pub use upkeep::ReapReport;
 pub use upkeep::Upkeep;
 pub use watch::JobFilter;
 pub use watch::JobPage;
+pub use watch::Original;
 pub use watch::PageCursor;
 pub use watch::Watch;
 pub use watch::WorkerRecord;

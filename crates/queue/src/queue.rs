@@ -1,6 +1,8 @@
 //! The queue on Redis: the adapter behind every role of the port.
 
 mod dispatch;
+mod original;
+mod permits;
 mod record;
 mod server;
 mod slice;

@@ -1,5 +1,7 @@
 //! The service trait over the port: what the root of a session, or one of its running jobs, may do.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
@@ -9,6 +11,7 @@ use legwork_common::job::JobSpec;
 use legwork_common::job::MAX_DEPTH;
 use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
@@ -55,11 +58,13 @@ pub struct Caller {
     /// The team that its jobs belong to.
     pub team: TeamDigest,
     /// The team itself, stored before the first job.
-    pub team_json: std::sync::Arc<str>,
+    pub team_json: Arc<str>,
     /// The folder that its jobs run in, on a worker of the same machine.
     pub working_dir: Option<String>,
     /// Whether idempotency keys hold in the whole namespace; else in the session.
     pub keys_in_namespace: bool,
+    /// What the fleet decides for jobs whose dispatcher says nothing.
+    pub policy: Arc<Policy>,
 }
 
 impl Caller {
@@ -147,7 +152,9 @@ impl Service {
     }
 
     fn new_job(&self, request: RunRequest) -> NewJob {
-        let once = self.once(&request);
+        let placement =
+            request.placement.clone().unwrap_or_else(|| self.caller.policy.placement(&request.agent));
+        let once = self.once(&request, &placement);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -158,14 +165,15 @@ impl Service {
                 working_dir: self.caller.working_dir.clone(),
                 key: request.key,
                 retry_of: None,
+                fresh: false,
             },
-            placement: request.placement,
+            placement,
             once,
         }
     }
 
     /// What makes a repeat of this request find the first one's job: its key, or its place in the turns.
-    fn once(&self, request: &RunRequest) -> Option<Once> {
+    fn once(&self, request: &RunRequest, placement: &Placement) -> Option<Once> {
         let scope = self.caller.dispatcher().uuid().to_string();
         let (key, in_namespace) = match (&request.key, request.call) {
             (Some(key), _) if self.caller.keys_in_namespace => (digest(&["namespace", key]), true),
@@ -173,11 +181,11 @@ impl Service {
             (None, Some(call)) => (call_digest(&scope, call), false),
             (None, None) => return None,
         };
-        Some(Once { key, request: self.request_digest(request), in_namespace })
+        Some(Once { key, request: self.request_digest(request, placement), in_namespace })
     }
 
-    fn request_digest(&self, request: &RunRequest) -> String {
-        let Placement { queue, priority, delay, timeout, retries } = &request.placement;
+    fn request_digest(&self, request: &RunRequest, placement: &Placement) -> String {
+        let Placement { queue, priority, delay, timeout, retries, retry_delay: _ } = placement;
         digest(&[
             &request.agent,
             &request.task,

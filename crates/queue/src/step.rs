@@ -87,6 +87,7 @@ steps! {
     APPEND = of_job("append");
     SEAL = of_job("seal");
     RESERVE = of_job("reserve");
+    PERMIT = of_job("permit");
 }
 
 /// One call of a step: its keys (the shard's tag first) and its arguments.

@@ -11,6 +11,8 @@ use legwork_agent::journal::TurnEntry;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::policy::Policy;
+use legwork_common::retry::Backoff;
 use legwork_common::service::ServiceError;
 use legwork_common::team::Team;
 use legwork_queue::Caller;
@@ -33,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::CancelReason;
 use crate::held::Held;
 use crate::held::HeldAttempt;
+use crate::inheritance;
+use crate::inheritance::Inheritance;
 use crate::journal::AttemptJournal;
 use crate::journal::TurnCounter;
 use crate::lease_clock::LeaseClock;
@@ -46,8 +50,8 @@ use crate::runner::RunEnd;
 use crate::runner::Runner;
 use crate::supervisor::WorkerEvent;
 
-/// The pause before a failed attempt is tried again, where its job has retries left.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The longest pause before a failed attempt is tried again.
+const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(600);
 /// The pause between two tries to read what an attempt needs, or to hand it back.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many times handing back is tried: a lease of the usual length runs out meanwhile, and then others
@@ -77,6 +81,8 @@ pub struct Bench {
     pub events: mpsc::Sender<WorkerEvent>,
     /// The output cap of a job in bytes.
     pub output_cap: u64,
+    /// What the fleet decides for the jobs that its jobs dispatch.
+    pub policy: Arc<Policy>,
 }
 
 /// One attempt on its way.
@@ -94,6 +100,7 @@ struct Prepared {
     recorded: Vec<TurnEntry>,
     /// The last recorded turn.
     open: Option<OpenTurn>,
+    inheritance: Option<Inheritance>,
 }
 
 impl Attempt {
@@ -174,11 +181,16 @@ impl Attempt {
 
     async fn run_prepared(
         &self,
-        prepared: Prepared,
+        mut prepared: Prepared,
         page: &Arc<Page>,
         resumed: bool,
         deadline: Option<Instant>,
     ) -> RunEnd {
+        if let Some(inheritance) = prepared.inheritance.take()
+            && inheritance.take(&self.bench.ledger, page, &mut prepared.recorded).await.is_err()
+        {
+            return RunEnd::Ended(Outcome::Lost);
+        }
         let journal = Arc::new(AttemptJournal {
             job: self.claimed.lease.id,
             ledger: self.bench.ledger.clone(),
@@ -235,7 +247,7 @@ impl Attempt {
 
     async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
         if !self.bench.runner.wants_team() {
-            return Ok(Prepared { team: None, recorded: Vec::new(), open: None });
+            return Ok(Prepared { team: None, recorded: Vec::new(), open: None, inheritance: None });
         }
         let json = self.bench.work.team(self.claimed.session, &self.claimed.spec.team).await?;
         let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
@@ -259,7 +271,10 @@ impl Attempt {
                 recorded.push(entry);
             }
         }
-        Ok(Prepared { team, recorded, open: self.open_turn(last_reply).await? })
+        let inheritance =
+            inheritance::still_to_take(&*self.bench.work, &self.claimed.spec, &recorded).await?;
+        let open = self.open_turn(last_reply).await?;
+        Ok(Prepared { team, recorded, open, inheritance })
     }
 
     /// When the calls of the last reply were asked for.
@@ -284,6 +299,7 @@ impl Attempt {
             team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
             working_dir: self.claimed.spec.working_dir.clone(),
             keys_in_namespace: false,
+            policy: Arc::clone(&self.bench.policy),
         };
         let service = Service::new(self.bench.observer.clone(), caller);
         let work = Arc::clone(&self.bench.work);
@@ -309,7 +325,7 @@ impl Attempt {
             Settlement::Nothing => tracing::info!(job = %lease.id, "attempt lost its lease"),
             Settlement::GiveBack(mode) => self.give_back(mode, output_bytes).await,
             Settlement::Finish(ending, usage) => {
-                let finish = Finish { lease, ending, output_bytes, usage, retry_delay: RETRY_DELAY };
+                let finish = Finish { lease, ending, output_bytes, usage, retry_delay: self.retry_delay() };
                 match self.bench.ledger.finish(finish).await {
                     Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
                     Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
@@ -319,6 +335,13 @@ impl Attempt {
                 }
             }
         }
+    }
+
+    /// The pause before the next try, should the job have retries left.
+    fn retry_delay(&self) -> Duration {
+        let Claimed { failures, retry_delay, .. } = self.claimed;
+        let pauses = Backoff::exponential(retry_delay, LONGEST_RETRY_DELAY, failures.saturating_add(1));
+        pauses.last().map_or(retry_delay, |pause| Backoff::jittered(pause, rand::random()))
     }
 
     /// Hands the job back; asks again, within a bound, while Redis cannot be reached.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
+use legwork_common::policy::Policy;
 use legwork_process::health::Readiness;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
@@ -63,6 +64,8 @@ pub struct WorkerSettings {
     pub drain_timeout: Duration,
     /// Whether it ends when there is nothing to do.
     pub until_idle: bool,
+    /// What the fleet decides for jobs that its jobs dispatch.
+    pub policy: Arc<Policy>,
     /// Who ends the jobs' commands if this program cannot.
     pub guard: Guard,
 }
@@ -149,6 +152,7 @@ impl Worker {
             draining: CancellationToken::new(),
             events,
             output_cap: self.queue.settings().output_cap,
+            policy: Arc::clone(&self.settings.policy),
             work,
         };
         self.start_renewal(tasks, &bench, &over);

@@ -72,6 +72,7 @@ impl Journal for AttemptJournal {
             RunEvent::ModelRetried { turn, reason } => {
                 tracing::info!(job = %self.job, turn, reason, "asked the model again");
             }
+            RunEvent::ModelWaits { why } => self.ledger.wait_for(&self.page, why),
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }
@@ -116,7 +117,7 @@ impl TurnCounter {
     /// Takes an entry; the count of finished turns, if the entry changed it.
     fn count(&self, entry: &TurnEntry) -> Option<u32> {
         let left = match entry {
-            TurnEntry::Told { .. } => return None,
+            TurnEntry::Told { .. } | TurnEntry::Retried { .. } => return None,
             TurnEntry::Reply { message, .. } => {
                 let calls = u32::try_from(message.tool_calls.len()).unwrap_or(u32::MAX);
                 self.open_calls.store(calls, Ordering::SeqCst);

@@ -55,6 +55,8 @@ struct Buffer {
     entries: Vec<(u64, String)>,
     next_entry: u64,
     finished_turns: Option<u32>,
+    /// What the attempt waits for, where that changed; empty for nothing.
+    waits_for: Option<String>,
     /// Counts every change, so that a writer can wait for its own.
     revision: u64,
     /// Bytes that may still be written before the output cap.
@@ -138,6 +140,7 @@ impl Ledger {
     /// Opens the page of an attempt.
     pub fn open(&self, start: PageStart) -> Arc<Page> {
         let buffer = Buffer {
+            waits_for: None,
             lease: start.lease,
             offset: start.output_bytes,
             bytes: Vec::new(),
@@ -206,6 +209,16 @@ impl Ledger {
             buffer.revision += 1;
         }
         self.flushed(page).await
+    }
+
+    /// Notes what the attempt waits for, for people to see; `None` once it goes on.
+    pub fn wait_for(&self, page: &Page, what: Option<String>) {
+        {
+            let mut buffer = page.buffer();
+            buffer.waits_for = Some(what.unwrap_or_default());
+            buffer.revision += 1;
+        }
+        self.shared.some.notify_one();
     }
 
     /// Waits until all that was added is stored.
@@ -343,7 +356,7 @@ impl Ledger {
 /// A copy of what waits in a page, or nothing. The buffer keeps it until it is stored.
 fn peek(page: &Page) -> Option<(Append, u64)> {
     let buffer = page.buffer();
-    if buffer.bytes.is_empty() && buffer.entries.is_empty() {
+    if buffer.bytes.is_empty() && buffer.entries.is_empty() && buffer.waits_for.is_none() {
         // Output beyond the cap changes the revision and leaves nothing to write.
         let revision = buffer.revision;
         drop(buffer);
@@ -362,6 +375,7 @@ fn peek(page: &Page) -> Option<(Append, u64)> {
         bytes: buffer.bytes.clone(),
         entries: buffer.entries.clone(),
         finished_turns: buffer.finished_turns,
+        waits_for: buffer.waits_for.clone(),
     };
     Some((append, buffer.revision))
 }
@@ -373,6 +387,9 @@ fn settle(page: &Page, append: &Append, revision: u64) {
         buffer.bytes.drain(..append.bytes.len());
         buffer.entries.drain(..append.entries.len());
         buffer.offset += append.bytes.len() as u64;
+        if buffer.waits_for == append.waits_for {
+            buffer.waits_for = None;
+        }
     }
     page.written.send_replace(Written::UpTo(revision));
 }

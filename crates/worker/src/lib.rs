@@ -5,13 +5,15 @@
 //! - [`supervisor`] decides what happens next; pure.
 //! - [`driver`] does it: the one loop, and what runs beside it.
 //! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`ledger`]: writes what they say.
-//! - [`attempt`]: one attempt, from claim to finish, in named steps.
+//! - [`attempt`]: one attempt, from claim to finish, in named steps; `inheritance`: the turns it takes over from a
+//!   job that it tries again.
 //! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
 //! - [`guard`]: the process that ends the commands of a worker which cannot do it any more.
 //! - [`journal`]: what an agent writes, on its way to the ledger.
 //! - [`upkeep`]: looks after what the dead left behind.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
+//! - [`limited`]: models behind the fleet's limits.
 //! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
 //!   `orphan`: its end without an embedded server.
 
@@ -21,9 +23,11 @@ pub mod claims;
 pub mod driver;
 pub mod guard;
 pub mod held;
-pub mod journal;
+mod inheritance;
+mod journal;
 pub mod lease_clock;
 pub mod ledger;
+pub mod limited;
 pub mod options;
 mod orphan;
 pub mod parking;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,10 @@ use clap::Parser;
 use legwork_common::duration;
 use legwork_common::id::SessionId;
 use legwork_common::job::DEFAULT_QUEUE;
+use legwork_common::job::parse_name;
+use legwork_common::policy;
+use legwork_common::policy::Policy;
+use legwork_common::policy::PolicyError;
 use legwork_common::variables;
 use legwork_process::telemetry::LogFormat;
 use legwork_queue::settings::FleetSettings;
@@ -37,12 +42,40 @@ pub struct CommonOptions {
     #[arg(long, env = variables::LEASE, value_name = "TIME", global = true, hide_short_help = true,
           value_parser = duration::parse)]
     pub lease: Option<Duration>,
+    /// The file with what the fleet decides: queues of agents, limits of model providers
+    #[arg(long, env = variables::POLICY, value_name = "FILE", global = true)]
+    pub policy: Option<PathBuf>,
+    /// A limit of a model provider for the whole fleet: anthropic=requests:50,tokens:40000,concurrent:4 (both a minute)
+    #[arg(long = "rate-limit", env = variables::RATE_LIMITS, value_name = "LIMIT", value_delimiter = ';', global = true,
+          hide_short_help = true)]
+    pub limits: Vec<String>,
     /// The folder of the embedded server
     #[arg(long, env = variables::STATE_DIR, value_name = "DIR", global = true, hide_short_help = true)]
     pub state_dir: Option<PathBuf>,
 }
 
 impl CommonOptions {
+    /// What the fleet decides: the file, then the limits of the command line.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] for a file that cannot be read, or for what is wrong in either.
+    pub fn policy(&self) -> Result<Arc<Policy>, PolicyError> {
+        let mut policy = match &self.policy {
+            Some(file) => {
+                let name = file.display().to_string();
+                let bytes = std::fs::read(file)
+                    .map_err(|error| PolicyError::File { name: name.clone(), detail: error.to_string() })?;
+                policy::parse(&name, &bytes)?
+            }
+            None => Policy::default(),
+        };
+        for limit in &self.limits {
+            policy.add_limit(limit)?;
+        }
+        Ok(Arc::new(policy))
+    }
+
     /// The settings of the namespace, should this be its first user.
     pub fn wanted_settings(&self) -> FleetSettings {
         let defaults = FleetSettings::default();
@@ -93,19 +126,6 @@ pub struct WorkerOptions {
     pub script: Option<PathBuf>,
 }
 
-/// A name that may stand in a key: a namespace or a queue.
-///
-/// # Errors
-///
-/// What is wrong with it, in words.
-pub fn parse_name(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.is_empty() || text.len() > 60 || !text.chars().all(fits) {
-        return Err("a name has 1 to 60 letters, digits, `-`, `_` and `.`".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -115,13 +135,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         WorkerOptions::command().debug_assert();
-    }
-
-    #[test]
-    fn names_fit_into_keys() {
-        assert!(parse_name("code-review_2.x").is_ok());
-        for bad in ["", "a b", "a:b", "{x}", "ä", &"x".repeat(61)] {
-            assert!(parse_name(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use legwork_agent::Environment;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::WorkerId;
+use legwork_common::policy::Policy;
 use legwork_common::variables;
 use legwork_process::health::Gauges;
 use legwork_process::health::HealthListener;
@@ -29,6 +30,7 @@ use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
 use crate::guard::Guard;
+use crate::limited::LimitedModels;
 use crate::options::WorkerOptions;
 use crate::orphan::end_without_server;
 use crate::place;
@@ -102,9 +104,10 @@ pub async fn serve(
     }
 
     let (place, queue) = arrive(&options, &variables).await?;
+    let policy = options.common.policy().map_err(boxed)?;
     let guard = place.guard(&tasks).map_err(boxed)?;
-    let settings = settings(&options, &variables, guard.clone());
-    let runner = runner(&options, variables, &place, guard)?;
+    let settings = settings(&options, &variables, Arc::clone(&policy), guard.clone());
+    let runner = runner(&options, variables, &place, (&queue, policy), guard)?;
     if place.is_embedded() {
         let ends = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, end_without_server(queue.clone(), ends));
@@ -163,12 +166,14 @@ fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
     place: &Place,
+    (queue, policy): (&Queue, Arc<Policy>),
     guard: Guard,
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let work_dir = work_dir(options, place).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
+    let models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), policy));
     Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
 }
 
@@ -191,7 +196,12 @@ fn ending(shutdown: &Shutdown) -> Ending {
     Ending { drain: shutdown.drain.clone(), now: shutdown.now.clone(), hand_over: CancellationToken::new() }
 }
 
-fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>, guard: Guard) -> WorkerSettings {
+fn settings(
+    options: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+    policy: Arc<Policy>,
+    guard: Guard,
+) -> WorkerSettings {
     let host = host_name(variables);
     let lanes = match options.session {
         Some(session) => vec![Lane::Session(session)],
@@ -204,6 +214,7 @@ fn settings(options: &WorkerOptions, variables: &BTreeMap<String, String>, guard
         slots: options.concurrency,
         drain_timeout: options.drain_timeout,
         until_idle: options.until_idle,
+        policy,
         guard,
     }
 }

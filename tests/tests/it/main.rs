@@ -1,11 +1,13 @@
 //! The whole system: real programs, a real Redis, a model provider over HTTP, and faults.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
 
+mod again;
 mod contract;
 mod crash;
 mod embedded;
 mod fleet;
 mod guard;
+mod limits;
 mod refusals;
 mod stop;
 mod teams;

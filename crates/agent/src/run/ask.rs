@@ -153,13 +153,7 @@ impl Running<'_> {
         let mut wrote = false;
         let mut pieces = Vec::new();
         while deltas.recv_many(&mut pieces, WAITING_DELTAS).await > 0 {
-            let text: String = pieces
-                .drain(..)
-                .map(|piece| match piece {
-                    Delta::Text(text) => text,
-                    Delta::Reasoning(_) => String::new(),
-                })
-                .collect();
+            let text: String = pieces.drain(..).map(|piece| self.visible(piece)).collect();
             if text.is_empty() {
                 continue;
             }
@@ -170,5 +164,17 @@ impl Running<'_> {
             self.ports.journal.output(&text).await?;
         }
         Ok(wrote)
+    }
+
+    /// What of a piece belongs to the output.
+    fn visible(&self, piece: Delta) -> String {
+        match piece {
+            Delta::Text(text) => text,
+            Delta::Reasoning(_) => String::new(),
+            Delta::Waits(why) => {
+                self.ports.journal.note(RunEvent::ModelWaits { why });
+                String::new()
+            }
+        }
     }
 }

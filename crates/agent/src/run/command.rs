@@ -3,14 +3,12 @@
 //!
 //! Nothing of it is recorded but the output, so a new attempt starts the program again.
 
-use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::Arc;
 
 use legwork_common::job::Cause;
 use legwork_common::team::Agent;
 use legwork_common::team::TextMap;
-use legwork_common::team::expand_shell;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
@@ -100,12 +98,9 @@ async fn follow(
 
 fn command(program: Program<'_>, ports: &Ports, nursery: &Nursery) -> Result<Command, String> {
     let environment = &ports.environment;
-    let mut variables: BTreeMap<String, String> = environment.variables.clone();
-    for (name, value) in program.variables {
-        let value = expand_shell(value, |name| environment.variables.get(name).cloned())
-            .map_err(|missing| format!("{}: {missing}", program.name))?;
-        variables.insert(name.clone(), value);
-    }
+    let variables = environment
+        .variables_with(program.variables)
+        .map_err(|missing| format!("{}: {missing}", program.name))?;
     let mut command = nursery.command(program.name);
     command
         .args(program.args)

@@ -55,6 +55,7 @@ fn entries(world: &World) -> Vec<String> {
     let short = |entry: TurnEntry| match entry {
         TurnEntry::Reply { turn, message } => format!("reply {turn} {}", message.text),
         TurnEntry::Result { turn, index, text, .. } => format!("result {turn}.{index} {text}"),
+        TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Told { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("told {turn} {}", ids.join(","))
@@ -102,7 +103,8 @@ async fn the_first_messages_are_the_contracts() {
     ]);
     let world = world(&json!({}));
     let agent = team.agent("a").unwrap();
-    let toolbox = Toolbox::open(agent, &world.ports.environment, &world.ports.background);
+    let mut toolbox = Toolbox::new(&world.ports.environment);
+    toolbox.open(agent, &world.ports.environment, &world.ports.background).await;
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
     let messages = opening_messages(&team, agent, opening, &toolbox, &world.ports.environment);
     let texts: Vec<(bool, String)> = messages
@@ -389,4 +391,24 @@ async fn the_calls_of_one_reply_run_at_once() {
     ]}));
     world.ports.environment = Arc::new(crate::testing::environment(folder.path()));
     assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "met\n");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_server_that_never_answers() {
+    let launch = json!({"command": "sh", "args": ["-c", "touch up; sleep 1000"], "env": {}});
+    let toolsets = json!([{"kind": {"type": "mcp", "name": null, "server": {"command": launch}}}]);
+    let team = team(&[("a", &[], json!({"toolsets": toolsets}))]);
+    let mut world = world(&json!({}));
+    let folder = tempfile::tempdir().unwrap();
+    world.ports.environment = Arc::new(crate::testing::environment(folder.path()));
+    let cancel = CancellationToken::new();
+    let running = run(delegated(&team, "a", Vec::new()), world.ports.clone(), cancel.clone());
+    let stopping = async {
+        while !folder.path().join("up").exists() {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(running, stopping);
+    assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
 }

@@ -52,7 +52,7 @@ impl Running<'_> {
                         tool.replay(&Value::Object(arguments));
                     }
                 }
-                TurnEntry::Told { .. } => {}
+                TurnEntry::Told { .. } | TurnEntry::Retried { .. } => {}
             }
         }
     }

@@ -74,6 +74,7 @@ impl Journal for FakeJournal {
             TurnEntry::Reply { .. } => "reply",
             TurnEntry::Result { .. } => "result",
             TurnEntry::Told { .. } => "told",
+            TurnEntry::Retried { .. } => "retried",
         });
         self.entries.lock().unwrap().push(entry.clone());
         if self.loses_with_reply.load(Ordering::Relaxed) {
@@ -86,6 +87,7 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match event {
             RunEvent::ModelAsked { .. } => "asked",
             RunEvent::ModelRetried { .. } => "retried",
+            RunEvent::ModelWaits { .. } => "waits",
             RunEvent::ToolStarted { .. } => "started",
             RunEvent::ToolEnded { .. } => "ended",
             RunEvent::Warning(_) => "warning",

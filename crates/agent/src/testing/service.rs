@@ -61,6 +61,7 @@ pub(crate) fn viewed(number: usize, agent: &str, status: State, result: &str) ->
         truncated: false,
         queued: None,
         starts_at: None,
+        waits_for: None,
         since: None,
     }
 }

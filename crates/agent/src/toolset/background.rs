@@ -8,7 +8,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_common::contract;
 use legwork_common::id::JobId;
-use legwork_common::job::Placement;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::JobView;
 use legwork_common::service::RunRequest;
@@ -142,7 +141,7 @@ impl Background {
             expected_output,
             call: Some(context.call),
             key: None,
-            placement: Placement::default(),
+            placement: None,
         };
         let id = self.service.run(request).await?;
         Ok(ToolOutcome::ok(contract::started(id, &agent, &task)))

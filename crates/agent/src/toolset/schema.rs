@@ -1,5 +1,7 @@
 //! The schemas of tools' arguments, and reading arguments by them.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 use serde_json::Value;
@@ -41,6 +43,25 @@ impl Schema {
         self.property(name, shape, description)
     }
 
+    /// The arguments that a team's file declares, texts where it names no type.
+    pub(super) fn declared(args: &BTreeMap<String, Value>, required: &[String]) -> Self {
+        args.iter().fold(Self::new(), |schema, (name, written)| {
+            let mut shape = if written.is_object() { written.clone() } else { json!({}) };
+            if shape.get("type").is_none() && shape.get("enum").is_none() {
+                shape["type"] = json!("string");
+            }
+            let description = match shape.get("description").and_then(Value::as_str) {
+                Some(text) if !text.is_empty() => text.to_owned(),
+                _ => format!("The argument {name}"),
+            };
+            if required.contains(name) {
+                schema.required(name, shape, &description)
+            } else {
+                schema.optional(name, shape, &description)
+            }
+        })
+    }
+
     fn property(mut self, name: &str, mut shape: Value, description: &str) -> Self {
         shape["description"] = json!(description);
         self.properties.insert(name.to_owned(), shape);
@@ -76,6 +97,26 @@ pub(super) fn writing(name: &str, description: &str, schema: Schema) -> ToolSpec
 /// A tool that changes something, and where the same call has the same effect once.
 pub(super) fn repeatable(name: &str, description: &str, schema: Schema) -> ToolSpec {
     ToolSpec { read_only: false, ..reading(name, description, schema) }
+}
+
+/// The arguments of a tool whose file declares them, or what the model is told.
+pub(super) fn given<'a>(
+    spec: &ToolSpec,
+    arguments: &'a Value,
+) -> Result<Vec<(&'a str, &'a Value)>, ToolOutcome> {
+    let wrong = |what: String| ToolOutcome::error(format!("invalid arguments for {}: {what}", spec.name));
+    let names = spec.parameters["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(missing) = names.into_iter().find(|name| arguments.get(name).is_none()) {
+        return Err(wrong(format!("missing field `{missing}`")));
+    }
+    let mut given = Vec::new();
+    for (name, value) in arguments.as_object().into_iter().flatten() {
+        if spec.parameters["properties"].get(name).is_none() {
+            return Err(wrong(format!("unknown field `{name}`")));
+        }
+        given.push((name.as_str(), value));
+    }
+    Ok(given)
 }
 
 /// The arguments as the tool's own type, or what the model is told.

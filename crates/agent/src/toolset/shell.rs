@@ -14,12 +14,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_common::team::MissingVariable;
 use legwork_common::team::TextMap;
-use legwork_common::team::expand_shell;
 use serde::Deserialize;
 use serde_json::Value;
 
 use self::jobs::Jobs;
 use super::Kit;
+use super::foreground;
+use super::foreground::Over;
 use super::limited;
 use super::schema;
 use crate::environment::Environment;
@@ -47,12 +48,8 @@ pub(crate) fn kit(
     variables: &TextMap,
     nursery: Nursery,
 ) -> Result<Kit, MissingVariable> {
-    let mut all = environment.variables.clone();
-    for (name, value) in variables {
-        let value = expand_shell(value, |name| environment.variables.get(name).cloned())?;
-        all.insert(name.clone(), value);
-    }
-    let shell = Arc::new(Shell { environment, variables: all, nursery, jobs: Mutex::default() });
+    let variables = environment.variables_with(variables)?;
+    let shell = Arc::new(Shell { environment, variables, nursery, jobs: Mutex::default() });
     let tool =
         |(action, spec)| Arc::new(ShellTool { spec, action, shell: Arc::clone(&shell) }) as Arc<dyn Tool>;
     let tools = specs::all().into_iter().map(tool).collect();
@@ -71,15 +68,8 @@ struct Shell {
 impl Shell {
     /// Starts a command of the user's shell.
     fn start(&self, text: &str, cwd: Option<&str>) -> std::io::Result<Process> {
-        let program = self.variables.get("SHELL").filter(|shell| !shell.is_empty());
-        let mut command = self.nursery.command(program.map_or("/bin/sh", String::as_str));
-        command
-            .arg("-c")
-            .arg(text)
-            .current_dir(self.environment.resolve(cwd.unwrap_or(".")))
-            .env_clear()
-            .envs(&self.variables);
-        Process::start(command, &self.nursery)
+        let folder = self.environment.resolve(cwd.unwrap_or("."));
+        Process::start(foreground::command(&self.nursery, text, &folder, &self.variables), &self.nursery)
     }
 }
 
@@ -157,53 +147,29 @@ impl Shell {
         let mut process = self
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting command: {error}")))?;
-        // Whoever drops this call ends the command, and only then: a good end cancels nothing.
-        let leaving = process.stop.clone().drop_guard();
-        let over = tokio::select! {
-            end = process.ended() => Over::Ended(end),
-            () = tokio::time::sleep(limit) => Over::TimedOut,
-            () = context.cancel.cancelled() => Over::Cancelled,
-        };
-        let text = match over {
-            Over::Ended(end) => {
-                leaving.disarm();
-                finished(end.status, &process.capture().text())
-            }
+        let text = match foreground::finish(&mut process, Some(limit), &context.cancel).await {
+            Over::Ended(end) => finished(end.status, &process.capture().text()),
             Over::TimedOut => {
-                process.stop.cancel();
-                process.ended().await;
                 let output = process.capture().text();
                 format!("Command timed out after {}\nOutput: {output}", seconds(limit))
             }
-            Over::Cancelled => {
-                process.stop.cancel();
-                process.ended().await;
-                "Command cancelled".to_owned()
-            }
+            Over::Cancelled => "Command cancelled".to_owned(),
         };
         Ok(ToolOutcome::ok(limited(text)))
     }
 }
 
-/// How waiting for a command ended.
-enum Over {
-    Ended(End),
-    TimedOut,
-    Cancelled,
-}
-
 /// The answer for a command that ended by itself.
 fn finished(status: Option<ExitStatus>, output: &str) -> String {
     match status {
-        Some(status) if status.success() => {
-            if output.trim().is_empty() {
-                "<no output>".to_owned()
-            } else {
-                output.to_owned()
-            }
-        }
+        Some(status) if status.success() => or_no_output(output),
         _ => format!("Error executing command: {}\nOutput: {output}", described(status)),
     }
+}
+
+/// The output, or that there is none.
+pub(super) fn or_no_output(output: &str) -> String {
+    if output.trim().is_empty() { "<no output>".to_owned() } else { output.to_owned() }
 }
 
 /// `30s`, `0.5s`.

@@ -10,10 +10,13 @@ use crate::testing::FakeService;
 use crate::testing::environment;
 use crate::testing::team;
 
-fn toolbox(toolsets: Value) -> Toolbox {
+async fn toolbox(toolsets: Value) -> Toolbox {
     let team = team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({}))]);
     let service: Arc<dyn BackgroundAgents> = Arc::new(FakeService::default());
-    Toolbox::open(team.agent("a").unwrap(), &Arc::new(environment("/")), &service)
+    let environment = Arc::new(environment("/"));
+    let mut toolbox = Toolbox::new(&environment);
+    toolbox.open(team.agent("a").unwrap(), &environment, &service).await;
+    toolbox
 }
 
 fn everything() -> Value {
@@ -41,9 +44,9 @@ fn check(schema: &Value, place: &str) {
     }
 }
 
-#[test]
-fn schemas_are_closed_and_described() {
-    let toolbox = toolbox(everything());
+#[tokio::test]
+async fn schemas_are_closed_and_described() {
+    let toolbox = toolbox(everything()).await;
     assert_eq!(toolbox.warnings(), Vec::<String>::new());
     let specs = toolbox.specs();
     for spec in &specs {
@@ -62,9 +65,9 @@ fn schemas_are_closed_and_described() {
     );
 }
 
-#[test]
-fn what_only_reads_says_so() {
-    let specs = toolbox(everything()).specs();
+#[tokio::test]
+async fn what_only_reads_says_so() {
+    let specs = toolbox(everything()).await.specs();
     let reading: BTreeSet<&str> =
         specs.iter().filter(|spec| spec.read_only).map(|spec| spec.name.as_str()).collect();
     for name in
@@ -79,18 +82,20 @@ fn what_only_reads_says_so() {
     }
 }
 
-#[test]
-fn allow_lists_instructions_and_double_names() {
+#[tokio::test]
+async fn allow_lists_instructions_and_double_names() {
     let toolbox = toolbox(json!([
         {"kind": {"type": "filesystem", "ignore_vcs": true, "post_edit": []}, "tools": ["read_file"], "instruction": "read only"},
         {"kind": {"type": "filesystem", "ignore_vcs": true, "post_edit": []}, "tools": ["read_file", "list_directory"]},
         {"kind": {"type": "background_agents"}, "instruction": "mine"},
-    ]));
+    ]))
+    .await;
     let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
     assert_eq!(names[..3], ["transfer_task", "read_file", "list_directory"]);
     assert_eq!(toolbox.instructions(), ["read only", "mine"]);
     let warning = "tool read_file of filesystem left out: another tool has its name";
     assert_eq!(toolbox.warnings(), [warning]);
+    assert!(toolbox.notice().unwrap().ends_with(&format!(":\n- {warning}")));
 }
 
 #[test]
@@ -101,4 +106,30 @@ fn long_results_are_cut_between_characters() {
     assert_eq!(rest, "[Output truncated: exceeded 30,000 character limit]");
     assert_eq!(limited("short".into()), "short");
     assert_eq!([0, 1, 2, 3, 9].map(|at| boundary("aäb", at)), [0, 1, 1, 3, 4]);
+}
+
+#[tokio::test]
+async fn the_tools_of_servers_are_allowed_by_either_name_and_missing_ones_are_told() {
+    let server = |instruction: &str, tools: Value| {
+        let launch = json!({"command": "sh", "args": ["-c", include_str!("mcp/tests/server.sh")], "env": {}});
+        json!({"kind": {"type": "mcp", "name": "t", "server": {"command": launch}},
+            "instruction": instruction, "tools": tools})
+    };
+    let missing = json!({"kind": {"type": "mcp", "name": null,
+        "server": {"command": {"command": "not-a-program", "args": [], "env": {}}}}});
+    let toolsets = json!([
+        server("{ORIGINAL_INSTRUCTIONS} And brief.", json!(["echo", "t_env"])),
+        missing,
+        {"kind": {"type": "user_prompt"}},
+    ]);
+    let toolbox = toolbox(toolsets).await;
+    let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
+    assert_eq!(names, ["transfer_task", "t_echo", "t_env"]);
+    assert_eq!(toolbox.instructions(), ["Be kind. And brief."]);
+    let expected = [
+        "toolset mcp failed: not-a-program: not-a-program is not on the PATH",
+        "toolset user_prompt is not supported here: the agent runs without it",
+    ];
+    assert_eq!(toolbox.warnings(), expected);
+    toolbox.close().await;
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_common::contract;
-use legwork_common::job::Placement;
 use legwork_common::lifecycle::State;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::JobView;
@@ -75,7 +74,7 @@ impl TransferTask {
                 expected_output: arguments.expected_output,
                 call: Some(context.call),
                 key: None,
-                placement: Placement::default(),
+                placement: None,
             })
             .await?;
         let request =

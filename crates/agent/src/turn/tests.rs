@@ -66,6 +66,22 @@ fn what_comes_next() {
 }
 
 #[test]
+fn turns_of_another_job_count_for_neither_limits_nor_usage() {
+    let of = JobId::random_in(legwork_common::id::SessionId::random());
+    let old =
+        [reply(1, "", &["x"]), result(1, 0), told(2, "a"), reply(2, "", &["y"]), TurnEntry::Retried { of }];
+    let mut transcript = Transcript::new(vec![Message::user("go")], &old);
+    assert_eq!(transcript.next(Some(1)), work(2, &[(0, "y")]));
+    transcript.apply(&result(2, 0));
+    assert_eq!(transcript.next(Some(1)), Step::Ask { turn: 3 });
+    assert_eq!(transcript.usage(), Usage::default());
+    transcript.apply(&reply(3, "", &["z"]));
+    transcript.apply(&result(3, 0));
+    assert_eq!(transcript.next(Some(1)), Step::Exhausted { turns: 1 });
+    assert_eq!(transcript.usage().turns, 1);
+}
+
+#[test]
 fn results_stand_in_the_order_of_their_calls() {
     let entries = [reply(1, "", &["x", "y"]), result(1, 1), result(1, 0), result(1, 0)];
     let transcript = Transcript::new(Vec::new(), &entries);

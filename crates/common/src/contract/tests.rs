@@ -43,6 +43,7 @@ fn viewed(status: State, output: &str) -> JobView {
         truncated: false,
         queued: None,
         starts_at: None,
+        waits_for: None,
         since: None,
     }
 }

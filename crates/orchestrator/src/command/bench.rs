@@ -236,6 +236,7 @@ impl Bench {
                 working_dir: None,
                 key: None,
                 retry_of: None,
+                fresh: false,
             },
             placement: Placement::default(),
             once: None,
@@ -244,6 +245,7 @@ impl Bench {
 
     fn serve(&self, tasks: &Tasks) -> Result<(CancellationToken, tokio::task::JoinHandle<()>), Failure> {
         let settings = WorkerSettings {
+            policy: Arc::default(),
             id: WorkerId::random_on("bench"),
             host: "bench".to_owned(),
             lanes: vec![Lane::Queue(Placement::default().queue)],

@@ -12,7 +12,9 @@ use legwork_common::id::SessionId;
 use legwork_common::job::Placement;
 use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
+use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
+use legwork_common::policy::Policy;
 use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::WaitItem;
@@ -53,12 +55,14 @@ struct BatchLine {
     delay: Option<String>,
     timeout: Option<String>,
     retries: Option<u32>,
+    retry_delay: Option<String>,
 }
 
 /// Stores the job or the jobs, and prints their ids.
 pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<ExitStatus, Failure> {
     let (team, team_json) = context.team(&args.file)?;
-    let requests = requests(&args, &team)?;
+    let policy = context.common.policy()?;
+    let requests = requests(&args, &team, &policy)?;
     let connection = context.connect(User::Face).await?;
     let session = args.session.unwrap_or_else(SessionId::random);
     let done = Box::pin(store(&context, &connection, &args, (&team, team_json), (session, requests))).await;
@@ -84,9 +88,11 @@ async fn store(
         team_json,
         working_dir: Some(here.display().to_string()),
         keys_in_namespace: args.session.is_none(),
+        policy: Arc::default(),
     };
     let service = Service::new(connection.observer.clone(), caller);
-    let queues: Vec<String> = requests.iter().map(|request| request.placement.queue.clone()).collect();
+    let queues: Vec<String> =
+        requests.iter().filter_map(|request| Some(request.placement.as_ref()?.queue.clone())).collect();
     let answers = service.run_all(requests).await?;
     // Before the ids: should nobody read them, the jobs run all the same.
     let served = if connection.place.is_embedded() {
@@ -103,7 +109,11 @@ async fn store(
 }
 
 /// Opens the session without an owner: its jobs go on whoever leaves.
-async fn open(connection: &Connection, session: SessionId, cap: Option<u32>) -> Result<(), Failure> {
+pub(super) async fn open(
+    connection: &Connection,
+    session: SessionId,
+    cap: Option<u32>,
+) -> Result<(), Failure> {
     let open = OpenSession {
         session,
         owner: None,
@@ -178,15 +188,16 @@ async fn finish(
 }
 
 /// What is asked: one request of the command line, or those of a batch.
-fn requests(args: &DispatchArgs, team: &Team) -> Result<Vec<RunRequest>, Failure> {
+fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<RunRequest>, Failure> {
     let Some(batch) = &args.batch else {
+        let agent = args.agent.clone().unwrap_or_default();
         let request = RunRequest {
-            agent: args.agent.clone().unwrap_or_default(),
+            placement: Some(placement(args, policy, &agent)),
+            agent,
             task: args.task.join(" "),
             expected_output: args.expected_output.clone(),
             call: None,
             key: args.key.clone(),
-            placement: placement(args),
         };
         checked(&request, team)?;
         return Ok(vec![request]);
@@ -201,7 +212,8 @@ fn requests(args: &DispatchArgs, team: &Team) -> Result<Vec<RunRequest>, Failure
     let text = String::from_utf8_lossy(&bytes);
     let mut requests = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let request = batch_request(args, line).and_then(|request| checked(&request, team).map(|()| request));
+        let request =
+            batch_request(args, policy, line).and_then(|request| checked(&request, team).map(|()| request));
         requests.push(request.map_err(|failure| Failure {
             message: format!("line {number} of the batch: {}", failure.message),
             ..failure
@@ -213,24 +225,27 @@ fn requests(args: &DispatchArgs, team: &Team) -> Result<Vec<RunRequest>, Failure
     Ok(requests)
 }
 
-fn placement(args: &DispatchArgs) -> Placement {
+/// What the command line says, and where it says nothing the policy.
+fn placement(args: &DispatchArgs, policy: &Policy, agent: &str) -> Placement {
+    let decided = policy.placement(agent);
     Placement {
-        queue: args.queue.clone(),
-        priority: args.priority,
+        queue: args.queue.clone().unwrap_or(decided.queue),
+        priority: args.priority.unwrap_or(decided.priority),
         delay: args.delay,
-        timeout: args.timeout,
-        retries: args.retries,
+        timeout: args.timeout.or(decided.timeout),
+        retries: args.retries.unwrap_or(decided.retries),
+        retry_delay: args.retry_delay.unwrap_or(decided.retry_delay),
     }
 }
 
-fn batch_request(args: &DispatchArgs, line: &str) -> Result<RunRequest, Failure> {
+fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<RunRequest, Failure> {
     let line: BatchLine = serde_json::from_str(line).map_err(|error| Failure::usage(error.to_string()))?;
     let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
         text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
     };
-    let defaults = placement(args);
+    let defaults = placement(args, policy, &line.agent);
     let queue = match line.queue {
-        Some(queue) => legwork_worker::options::parse_name(&queue).map_err(Failure::usage)?,
+        Some(queue) => parse_name(&queue).map_err(Failure::usage)?,
         None => defaults.queue,
     };
     Ok(RunRequest {
@@ -239,13 +254,14 @@ fn batch_request(args: &DispatchArgs, line: &str) -> Result<RunRequest, Failure>
         expected_output: line.expected_output,
         call: None,
         key: line.key,
-        placement: Placement {
+        placement: Some(Placement {
             queue,
             priority: line.priority.unwrap_or(defaults.priority),
             delay: time(line.delay)?.unwrap_or(defaults.delay),
             timeout: time(line.timeout)?.or(defaults.timeout),
             retries: line.retries.unwrap_or(defaults.retries),
-        },
+            retry_delay: time(line.retry_delay)?.unwrap_or(defaults.retry_delay),
+        }),
     })
 }
 

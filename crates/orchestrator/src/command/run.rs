@@ -16,6 +16,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::job::Cause;
 use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
 use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
@@ -26,6 +27,7 @@ use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::StopRoot;
 use legwork_worker::guard::Guard;
+use legwork_worker::limited::LimitedModels;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
 use serde_json::json;
@@ -59,6 +61,7 @@ struct House {
     environment: Arc<Environment>,
     guard: Guard,
     models: Arc<dyn ModelPort>,
+    policy: Arc<Policy>,
     tasks: Tasks,
     shutdown: Shutdown,
     screen: Arc<Screen>,
@@ -73,6 +76,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let connection = house.context.connect(User::Worker).await?;
     house.guard(&connection)?;
     let embedded = connection.place.is_embedded();
+    house.limit_models(connection.queue());
 
     let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
     let over = CancellationToken::new();
@@ -154,6 +158,7 @@ impl House {
         if args.script.is_some() {
             screen.note("model replies come from a script; every tool call is real");
         }
+        let policy = context.common.policy()?;
         let guard = Guard::default();
         Ok(Self {
             context,
@@ -164,10 +169,17 @@ impl House {
             environment,
             guard,
             models,
+            policy,
             tasks,
             shutdown,
             screen,
         })
+    }
+
+    /// From now on the models are asked within the fleet's limits.
+    fn limit_models(&mut self, queue: &Queue) {
+        let models = Arc::clone(&self.models);
+        self.models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
     }
 
     /// Starts the guard: should this program be killed, the commands of its root and of its jobs end.
@@ -196,6 +208,7 @@ impl House {
             own_lane: connection.place.is_embedded(),
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
+            policy: Arc::clone(&self.policy),
         })
     }
 
@@ -205,6 +218,7 @@ impl House {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
+            policy: Arc::clone(&self.policy),
             guard: self.guard.clone(),
         }
     }

@@ -53,6 +53,9 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
         return Ok(ExitStatus::Done);
     }
     context.output.text(&render::head(&view.job, context.output.color))?;
+    if let Some(what) = &view.waits_for {
+        context.output.line(&format!("{:<10}{what}", "Waits"))?;
+    }
     context.output.text("\n--- Output ---\n")?;
     let whole = args.since.is_none() && args.tail.is_none();
     if whole {
@@ -78,6 +81,7 @@ fn object(view: &JobView) -> Result<serde_json::Value, Failure> {
     object["output"] = json!(String::from_utf8_lossy(&view.output.bytes));
     object["output_offset"] = json!(view.output.offset);
     object["next_offset"] = json!(view.output.next_offset());
+    object["waits_for"] = json!(view.waits_for);
     Ok(object)
 }
 
@@ -114,5 +118,6 @@ fn paragraph(entry: &TurnEntry) -> String {
             format!("{mark} [{index}] {}\n", text.trim_end())
         }
         TurnEntry::Told { turn, text, .. } => format!("── told before turn {turn}\n{}\n", text.trim_end()),
+        TurnEntry::Retried { of } => format!("── goes on from here; all above is of {of}\n"),
     }
 }

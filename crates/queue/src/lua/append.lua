@@ -1,7 +1,7 @@
 -- Appends output at its offset and turns at their sequence, under the current unsealed fence only. What is
 -- there already is answered as done.
--- KEYS: output, turns, fence. ARGV: token, channel, offset, bytes, finished turns ('' to leave), then
--- sequence and payload of each turn entry.
+-- KEYS: output, turns, fence. ARGV: token, channel, offset, bytes, finished turns ('' to leave), 1 where
+-- what it waits for changed, that in words, then sequence and payload of each turn entry.
 -- Replies: {'appended', output length} | {'fenced'} | {'gap', output length}.
 local fence = redis.call('HMGET', KEYS[3], 'token', 'sealed', 'attempt')
 if not fence[3] then
@@ -20,13 +20,13 @@ if #fresh > 0 then
   length = length + #fresh
 end
 local last, now = 0, 0
-if #ARGV > 5 then
+if #ARGV > 7 then
   local clock = redis.call('TIME')
   now = clock[1] * 1000 + math.floor(clock[2] / 1000)
   local entry = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   if entry then last = tonumber(string.match(entry[1], '^%d+')) end
 end
-for at = 6, #ARGV, 2 do
+for at = 8, #ARGV, 2 do
   local sequence = tonumber(ARGV[at])
   if sequence > last then
     -- The sequence, and when it was stored.
@@ -34,5 +34,6 @@ for at = 6, #ARGV, 2 do
     last = sequence
   end
 end
+if ARGV[6] == '1' then redis.call('HSET', KEYS[3], 'waits', ARGV[7]) end
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[3], 'finished', ARGV[5]) end
 return { 'appended', length }

@@ -1,17 +1,19 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
 -- KEYS: tag. ARGV: worker, request, run token, free slots, lease in ms, then the lanes.
--- Replies: a list of {id, session, parent, attempt, queue, started, ran, timeout, retries, spec, depth, token}.
+-- Replies: a list of {id, session, parent, attempt, queue, started, ran, timeout, retries, spec, depth, token,
+-- failures, retry delay}.
 local worker, request, token = ARGV[1], ARGV[2], ARGV[3]
 local free, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIELDS = {
   'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
-  'lacks',
+  'lacks', 'failures', 'retry_delay',
 }
 
 local function answer(id, job, spec)
   return {
     id, job.session, job.parent or '', job.attempt, job.queue, job.started, job.ran or '0',
     job.timeout or '0', job.retries or '0', spec, job.depth or '0', job.token,
+    job.failures or '0', job.retry_delay or '0',
   }
 end
 

@@ -2,10 +2,10 @@
 -- as the first time.
 -- KEYS: tag, session, team. ARGV: session, dispatcher ('' for the root), its token, team digest, then for
 -- each job: id, raw id, spec, agent, queue, priority (0..2), delay ms, timeout ms, retries, once-key hash
--- ('' for none), request hash.
+-- ('' for none), request hash, first pause before a retry in ms, the job that it tries again ('' for none).
 -- Replies: {'stored', {id | 'conflict:'..id, ...}} or {refusal}: missing, closed, stale, deep, stopping, team.
 local sid, dispatcher, token, team = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local FIRST, STRIDE = 5, 11
+local FIRST, STRIDE = 5, 13
 local session = read(session_key(sid), { 'cap', 'closed', 'lane', 'owner' })
 if not session.cap then return { 'missing' } end
 if session.closed then return { 'closed' } end
@@ -50,6 +50,9 @@ for n = 0, count - 1 do
       record[#record + 1] = value
     end
     if ARGV[at + 7] ~= '0' then put('timeout', ARGV[at + 7]) end
+    if ARGV[at + 8] ~= '0' then put('retry_delay', ARGV[at + 11]) end
+    -- What it goes on from is kept for as long again.
+    if ARGV[at + 12] ~= '' then redis.call('ZADD', INDEX_ENDED, 'XX', now, raw(ARGV[at + 12])) end
     if once ~= '' then put('once', once) end
     if dispatcher ~= '' then
       put('parent', dispatcher)

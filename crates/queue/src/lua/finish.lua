@@ -25,6 +25,7 @@ for n = 0, #ARGV / STRIDE - 1 do
     end
     if retries > 0 then
       local claimed = redis.call('HMGET', job_key(id), 'claimed', 'ran')
+      redis.call('HINCRBY', job_key(id), 'failures', 1)
       redis.call('HSET', job_key(id), 'state', 'scheduled', 'retries', retries - 1,
         'ran', (tonumber(claimed[2]) or 0) + now - tonumber(claimed[1]), unpack(fields))
       -- The token stays, so that a repeat is known; nothing but running grants anything for it.

@@ -10,6 +10,8 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
+use legwork_common::job::JobSpec;
+use legwork_common::job::Placement;
 use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
@@ -53,6 +55,21 @@ pub struct JobPage {
     pub next: Option<PageCursor>,
 }
 
+/// A job as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    /// Where it is in its life.
+    pub status: State,
+    /// The session it belongs to.
+    pub session: SessionId,
+    /// What was asked.
+    pub spec: JobSpec,
+    /// Where and how often it ran; without the delay that it waited at first.
+    pub placement: Placement,
+    /// Its team's JSON, if that is still stored.
+    pub team_json: Option<String>,
+}
+
 /// One worker of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerRecord {
@@ -79,6 +96,9 @@ pub struct WorkerRecord {
 pub trait Watch: Debug + Send + Sync {
     /// Reads jobs; `None` for those that do not exist.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
+
+    /// Reads what is needed to dispatch the same again; `None` where there is no such job.
+    async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError>;
 
     /// Reads the states of jobs and nothing else; `None` for those that do not exist.
     async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError>;

@@ -83,6 +83,10 @@ pub struct Claimed {
     pub timeout: Option<Duration>,
     /// How many failures are tried again after this attempt.
     pub retries: u32,
+    /// How many failures were tried again before this attempt.
+    pub failures: u32,
+    /// The pause before the first retry.
+    pub retry_delay: Duration,
     /// What is asked.
     pub spec: JobSpec,
 }
@@ -142,6 +146,8 @@ pub struct Append {
     pub entries: Vec<(u64, String)>,
     /// How many turns are finished, where that changed.
     pub finished_turns: Option<u32>,
+    /// What the attempt waits for, in words, where that changed; empty for nothing.
+    pub waits_for: Option<String>,
 }
 
 /// How an append went.

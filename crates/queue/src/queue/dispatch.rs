@@ -395,6 +395,8 @@ fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> 
     let once = job.once.as_ref();
     call.push(once.map(|once| once.key.as_str()).unwrap_or_default());
     call.push(once.map(|once| once.request.as_str()).unwrap_or_default());
+    call.push(job.placement.retry_delay.as_millis());
+    call.push(job.spec.retry_of.map(|id| id.uuid().to_string()).unwrap_or_default());
     Ok(())
 }
 

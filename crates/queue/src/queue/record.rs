@@ -152,7 +152,8 @@ fn job_of(
     let status: State = fields.parsed("state")?;
     let started = fields.number("started");
     let until = if status.is_terminal() { fields.number("finished") } else { moment.now_ms };
-    let failed = status == State::Failed;
+    // Until the job ends it is what its last try failed with.
+    let failed = status == State::Failed || !status.is_terminal();
     Ok(Job {
         id,
         session: fields.parsed("session")?,

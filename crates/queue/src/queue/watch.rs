@@ -21,6 +21,7 @@ use crate::error::QueueError;
 use crate::port::JobFilter;
 use crate::port::JobPage;
 use crate::port::Lane;
+use crate::port::Original;
 use crate::port::PageCursor;
 use crate::port::Watch;
 use crate::port::WorkerRecord;
@@ -45,6 +46,10 @@ const FIND_WINDOW: usize = 10_000;
 impl Watch for Queue {
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
         Ok(self.records(ids).await?.into_iter().map(|record| record.map(|record| record.job)).collect())
+    }
+
+    async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError> {
+        self.read_original(id).await
     }
 
     async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError> {
@@ -80,8 +85,12 @@ impl Watch for Queue {
             State::Scheduled => self.starts_at(id).await?,
             _ => None,
         };
+        let waits_for = match record.job.status {
+            State::Running | State::Waiting => self.waits_for(id).await?,
+            _ => None,
+        };
         let truncated = total >= self.settings().output_cap;
-        Ok(Some(JobView { job: record.job, output, truncated, queued, starts_at, since }))
+        Ok(Some(JobView { job: record.job, output, truncated, queued, starts_at, waits_for, since }))
     }
 
     async fn output(&self, id: JobId, offset: u64, most: usize) -> Result<OutputSlice, QueueError> {
@@ -231,7 +240,7 @@ impl Watch for Queue {
 }
 
 impl Queue {
-    async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Answer>, QueueError> {
+    pub(super) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Answer>, QueueError> {
         let failed = |error| QueueError::from_redis(STEP, error);
         let answers = self.link.pipeline(pipeline).await.map_err(failed)?;
         answers
@@ -301,6 +310,13 @@ impl Queue {
         }
         let served = self.workers().await?.iter().any(|worker| worker.lanes.contains(&record.lane));
         Ok(if served || !record.admitted { QueuedReason::Next } else { QueuedReason::NoWorker })
+    }
+
+    /// What a running job's attempt waits for, in words.
+    async fn waits_for(&self, id: JobId) -> Result<Option<String>, QueueError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HGET").arg(self.keys.fence(id)).arg("waits");
+        Ok(Some(self.read_one(&pipeline).await?.text()?).filter(|words| !words.is_empty()))
     }
 
     async fn starts_at(&self, id: JobId) -> Result<Option<Timestamp>, QueueError> {

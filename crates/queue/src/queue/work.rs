@@ -298,7 +298,9 @@ impl Queue {
             .arg(self.keys.job_channel(id))
             .arg(append.offset)
             .bytes(&append.bytes)
-            .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default());
+            .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default())
+            .arg(u8::from(append.waits_for.is_some()))
+            .arg(append.waits_for.as_deref().unwrap_or_default());
         for (sequence, entry) in &append.entries {
             call.push(sequence);
             call.push(entry);
@@ -378,6 +380,8 @@ fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
     let spec = item()?.bytes()?.unwrap_or_default();
     let depth = item()?.parse()?;
     let token = item()?.parse()?;
+    let failures = item()?.parse()?;
+    let retry_delay = Duration::from_millis(item()?.parse()?);
     Ok(Claimed {
         lease: Lease { id, token },
         session,
@@ -388,6 +392,8 @@ fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
         ran,
         timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
         retries,
+        failures,
+        retry_delay,
         spec: serde_json::from_slice(&spec)
             .map_err(|error| QueueError::Unexpected { step: "claim", detail: error.to_string() })?,
     })

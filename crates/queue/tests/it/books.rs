@@ -282,6 +282,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
         bytes: b"hello".to_vec(),
         entries: Vec::new(),
         finished_turns: None,
+        waits_for: None,
     };
     // What a server that lost its last seconds leaves behind.
     let answers = it.queue.append(&[append(0, 3), append(1, 0)]).await.unwrap();

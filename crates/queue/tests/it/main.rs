@@ -4,6 +4,7 @@
 mod books;
 mod lifecycle;
 mod model;
+mod permits;
 mod random;
 mod steps;
 mod support;

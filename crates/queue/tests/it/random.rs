@@ -388,7 +388,14 @@ impl World {
             Op::Append { back, bytes, .. } => {
                 let offset = self.model.jobs[job].output.saturating_sub(back);
                 let text = (offset..offset + bytes).map(letter_at).collect();
-                let append = Append { lease, offset, bytes: text, entries: Vec::new(), finished_turns: None };
+                let append = Append {
+                    lease,
+                    offset,
+                    bytes: text,
+                    entries: Vec::new(),
+                    finished_turns: None,
+                    waits_for: None,
+                };
                 let wanted = self.model.append(at, offset + bytes);
                 let answer = queue.append(&[append]).await.unwrap()[0];
                 assert_eq!(answer, wanted.map_or(Appended::Fenced, Appended::Stored));

@@ -56,6 +56,7 @@ async fn a_job_goes_from_queued_to_completed() {
         bytes: b"hello".to_vec(),
         entries: vec![(1, "reply".into()), (2, "result".into())],
         finished_turns: Some(1),
+        waits_for: None,
     };
     for _ in 0..2 {
         assert_eq!(it.queue.append(std::slice::from_ref(&append)).await.unwrap(), [Appended::Stored(5)]);
@@ -133,6 +134,7 @@ async fn a_lost_worker_is_fenced_and_its_job_goes_on() {
         bytes: text.as_bytes().to_vec(),
         entries: Vec::new(),
         finished_turns: None,
+        waits_for: None,
     };
     it.queue.append(&[append(zombie.lease, 0, "one")]).await.unwrap();
 

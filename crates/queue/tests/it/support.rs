@@ -148,6 +148,7 @@ impl Conversation {
                 working_dir: None,
                 key: None,
                 retry_of: None,
+                fresh: false,
             },
             placement: Placement::default(),
             once: None,

@@ -56,7 +56,14 @@ fn lanes() -> [Lane; 1] {
 }
 
 fn append(lease: Lease) -> Append {
-    Append { lease, offset: 0, bytes: b"hello".to_vec(), entries: Vec::new(), finished_turns: None }
+    Append {
+        lease,
+        offset: 0,
+        bytes: b"hello".to_vec(),
+        entries: Vec::new(),
+        finished_turns: None,
+        waits_for: None,
+    }
 }
 
 async fn clients(raw: &mut MultiplexedConnection) -> String {

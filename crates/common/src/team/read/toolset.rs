@@ -271,6 +271,7 @@ fn read_post_edit(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<PostEdit>
 /// `shell` of a script toolset.
 fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String, Script> {
     let mut scripts = BTreeMap::new();
+    let of_all = fields.text_map(reader, "env");
     if !fields.has("shell") {
         reader.error(fields.at, "shell must be set in a toolset of type 'script'", None);
     }
@@ -299,7 +300,7 @@ fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String
             description: script.text_or_empty(reader, "description"),
             args,
             required,
-            env: script.text_map(reader, "env"),
+            env: of_all.clone().into_iter().chain(script.text_map(reader, "env")).collect(),
             working_dir: script.text(reader, "working_dir"),
         };
         scripts.insert(entry.key.clone(), read);

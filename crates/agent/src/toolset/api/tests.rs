@@ -1,0 +1,103 @@
+//! Calls to a server on this machine.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::http::HeaderMap as Headers;
+use axum::http::StatusCode;
+use axum::response::Redirect;
+use axum::routing::get;
+use axum::routing::post;
+use serde_json::json;
+
+use super::*;
+use crate::testing;
+
+async fn server() -> String {
+    let key = |headers: Headers| async move {
+        headers.get("x-key").map_or("no key".to_owned(), |value| value.to_str().unwrap().to_owned())
+    };
+    let app = Router::new()
+        .route("/echo/{city}", get(|RawQuery(query): RawQuery| async move { query.unwrap_or_default() }))
+        .route(
+            "/post",
+            post(|headers: Headers, body: String| async move {
+                format!("{} {body}", headers["content-type"].to_str().unwrap())
+            }),
+        )
+        .route("/key", get(key))
+        .route("/bad", get(|| async { (StatusCode::NOT_FOUND, "nothing here") }))
+        .route("/long", get(|| async { "x".repeat(2 * ANSWER_BYTES) }))
+        .route("/away", get(|| async { Redirect::temporary("http://127.0.0.1:9/") }))
+        .route("/near", get(|| async { Redirect::temporary("/key") }));
+    testing::serve(app).await
+}
+
+async fn tool(endpoint: String, method: &str, args: Value) -> Arc<dyn Tool> {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let api = json!({"name": "call", "endpoint": endpoint, "method": method, "instruction": "Calls",
+        "headers": {"X-Key": "open ${env.SESAME}"}, "args": args, "required": [], "output_schema": null});
+    let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
+    let environment = Arc::new(Environment::new(variables, "/".into()));
+    let kit = kit(environment, &serde_json::from_value(api).unwrap()).unwrap();
+    kit.tools[0].clone()
+}
+
+#[tokio::test]
+async fn gets_and_posts() {
+    let server = server().await;
+    let args = json!({"q": {}, "n": {"type": "integer"}});
+    let get = tool(format!("{server}/echo/x?q=${{q}}&n=${{n}}"), "get", args.clone()).await;
+    assert!(get.spec().read_only);
+    let answer = testing::call(&get, json!({"q": "a b", "n": 2})).await;
+    assert_eq!(answer, ToolOutcome::ok("q=a%20b&n=2"));
+    let post = tool(format!("{server}/post"), "POST", args).await;
+    assert_eq!(post.spec().interrupted, Interrupted::Report);
+    let answer = testing::call(&post, json!({"q": "a b", "n": 2})).await;
+    assert_eq!(answer, ToolOutcome::ok(r#"application/json {"q":"a b","n":2}"#));
+    let unknown = testing::call(&post, json!({"nobody": 1})).await;
+    assert_eq!(unknown, ToolOutcome::error("invalid arguments for call: unknown field `nobody`"));
+}
+
+#[tokio::test]
+async fn secrets_come_from_the_worker_and_stay_with_their_host() {
+    let server = server().await;
+    let call = async |path: &str| {
+        testing::call(&tool(format!("{server}{path}"), "GET", json!({})).await, json!({})).await
+    };
+    assert_eq!(call("/key").await, ToolOutcome::ok("open sesame"));
+    assert_eq!(call("/near").await, ToolOutcome::ok("open sesame"));
+    // Port 9 of the same machine is the same host: nobody listens there, and the address stays unnamed.
+    let gone = call("/away").await;
+    assert!(gone.is_error && gone.text.starts_with("Error calling call: "), "{gone:?}");
+    assert!(!gone.text.contains("127.0.0.1:9/"), "{gone:?}");
+    let other = server.replace("127.0.0.1", "localhost");
+    let elsewhere = tool(format!("{other}/away"), "GET", json!({})).await;
+    assert_eq!(testing::call(&elsewhere, json!({})).await.text, "HTTP 307 Temporary Redirect\n\n");
+}
+
+#[tokio::test]
+async fn errors_and_long_answers() {
+    let server = server().await;
+    let bad = tool(format!("{server}/bad"), "GET", json!({})).await;
+    assert_eq!(
+        testing::call(&bad, json!({})).await,
+        ToolOutcome::error("HTTP 404 Not Found\n\nnothing here")
+    );
+    let long = testing::call(&tool(format!("{server}/long"), "GET", json!({})).await, json!({})).await;
+    assert!(long.text.ends_with("xx\n\n[Output truncated: exceeded 30,000 character limit]"));
+}
+
+#[test]
+fn what_cannot_be_sent_is_said_at_the_start() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let wrong = |method: &str, headers: Value| {
+        let api = json!({"name": "call", "endpoint": "http://x", "method": method, "instruction": "",
+            "headers": headers, "args": {}, "required": [], "output_schema": null});
+        kit(Arc::new(testing::environment("/")), &serde_json::from_value(api).unwrap()).unwrap_err()
+    };
+    assert_eq!(wrong("GET IT", json!({})), "`GET IT` is no method of HTTP");
+    assert_eq!(wrong("GET", json!({"a b": ""})), "`a b` is no name of a header");
+    assert_eq!(wrong("GET", json!({"A": "x\ny"})), "the value of the header `A` cannot be sent");
+}

@@ -1,0 +1,105 @@
+//! The older way of MCP over HTTP: one stream of server-sent events for what the server says, posts for what we say.
+//!
+//! The first event names the address of the posts. Client libraries have dropped this way; servers have not.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use reqwest::Client;
+use reqwest::Url;
+use reqwest::header::ACCEPT;
+use reqwest::header::HeaderMap;
+use rmcp::RoleClient;
+use rmcp::service::RxJsonRpcMessage;
+use rmcp::service::TxJsonRpcMessage;
+use rmcp::transport::Transport;
+use sse_stream::Sse;
+use sse_stream::SseStream;
+use thiserror::Error;
+
+use super::source::Headers;
+
+/// What can go wrong.
+#[derive(Debug, Error)]
+pub(super) enum SseError {
+    #[error("the server cannot be reached")]
+    Unreachable(#[from] reqwest::Error),
+    #[error("the address is no address")]
+    Address,
+    #[error("the server did not name the address of its messages")]
+    NoEndpoint,
+    #[error("the server wants its messages sent to another host")]
+    ForeignEndpoint,
+}
+
+/// A connection.
+pub(super) struct SseTransport {
+    events: BoxStream<'static, Result<Sse, sse_stream::Error>>,
+    client: Client,
+    endpoint: Url,
+    headers: Arc<HeaderMap>,
+}
+
+impl SseTransport {
+    /// Opens the stream and reads where messages go.
+    ///
+    /// # Errors
+    ///
+    /// [`SseError`]; nothing is left open then.
+    pub(super) async fn open(client: Client, url: &str, headers: Headers) -> Result<Self, SseError> {
+        let url = Url::parse(url).map_err(|_| SseError::Address)?;
+        let headers: HeaderMap = headers.into_iter().collect();
+        let request = client.get(url.clone()).headers(headers.clone()).header(ACCEPT, "text/event-stream");
+        let response = request.send().await?.error_for_status()?;
+        let mut events = SseStream::from_bytes_stream(response.bytes_stream()).boxed();
+        let endpoint = loop {
+            match events.next().await {
+                Some(Ok(event)) if event.event.as_deref() == Some("endpoint") => {
+                    let data = event.data.unwrap_or_default();
+                    break url.join(data.trim()).map_err(|_| SseError::NoEndpoint)?;
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(SseError::NoEndpoint),
+            }
+        };
+        // The headers may hold secrets, and they are meant for this server.
+        if endpoint.origin() != url.origin() {
+            return Err(SseError::ForeignEndpoint);
+        }
+        Ok(Self { events, client, endpoint, headers: Arc::new(headers) })
+    }
+}
+
+impl Transport<RoleClient> for SseTransport {
+    type Error = SseError;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), SseError>> + Send + 'static {
+        let request = self.client.post(self.endpoint.clone()).headers((*self.headers).clone()).json(&item);
+        async move {
+            request.send().await?.error_for_status()?;
+            Ok(())
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            let event = self.events.next().await?.ok()?;
+            let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
+            // What cannot be read is not for us: a later version of the protocol may say more than we know.
+            let message = event.data.filter(|_| is_message);
+            match message.and_then(|data| serde_json::from_str(&data).ok()) {
+                Some(message) => return Some(message),
+                None => tracing::debug!("an event of an MCP server was left out"),
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), SseError> {
+        self.events = futures::stream::empty().boxed();
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! Servers that are programs: what they offer, how they are called, how they end.
+
+mod real;
+mod remote;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Mutex;
+
+use legwork_common::service::CallIndex;
+use legwork_common::team::McpServer;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::environment::ProcessGuard;
+use crate::testing;
+
+const SERVER: &str = include_str!("tests/server.sh");
+
+/// Counts the groups that live.
+#[derive(Debug, Default)]
+struct Living(Mutex<Vec<u32>>);
+
+impl ProcessGuard for Living {
+    fn started(&self, group: u32) {
+        self.0.lock().unwrap().push(group);
+    }
+
+    fn ended(&self, group: u32) {
+        self.0.lock().unwrap().retain(|&living| living != group);
+    }
+}
+
+struct Fixture {
+    folder: TempDir,
+    living: Arc<Living>,
+    environment: Environment,
+    nursery: Nursery,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let living = Arc::new(Living::default());
+    let mut environment = testing::environment(folder.path());
+    environment.guard = living.clone();
+    environment.variables.insert("FOLDER".into(), folder.path().display().to_string());
+    environment.variables.insert("TMPDIR".into(), folder.path().display().to_string());
+    Fixture { nursery: Nursery::new(living.clone()), folder, living, environment }
+}
+
+/// Quick, and never again.
+fn timing() -> Timing {
+    Timing { start: Duration::from_secs(20), backoff: Vec::new(), stable: Duration::from_secs(60) }
+}
+
+fn program(program: &str, args: &[&str], env: Value) -> Mcp {
+    let launch = json!({"command": program, "args": args, "env": env, "version": null});
+    mcp(None, json!({"command": launch}))
+}
+
+fn mcp(name: Option<&str>, server: Value) -> Mcp {
+    serde_json::from_value(json!({"name": name, "server": server})).unwrap()
+}
+
+fn server(env: Value) -> Mcp {
+    program("sh", &["-c", SERVER], env)
+}
+
+impl Fixture {
+    async fn kit(&self, mcp: &Mcp) -> Result<Kit, String> {
+        kit(mcp, &self.environment, &self.nursery, timing()).await
+    }
+
+    async fn start(&self, server: &McpServer, timing: Timing) -> Server {
+        let source = Source::new(server, &self.environment).unwrap();
+        Server::start(source, self.nursery.clone(), timing).await.unwrap().0
+    }
+
+    fn alive(&self) -> usize {
+        self.living.0.lock().unwrap().len()
+    }
+
+    /// A `docker` on the PATH that is a shell: what it is told first, `mcp`, is then the script that it runs.
+    fn write_docker(&self, script: &str) {
+        let docker = self.folder.path().join("docker");
+        if !docker.exists() {
+            symlink("/bin/sh", docker).unwrap();
+        }
+        fs::write(self.folder.path().join("mcp"), script).unwrap();
+    }
+}
+
+fn tool(kit: &Kit, name: &str) -> Arc<dyn Tool> {
+    kit.tools.iter().find(|tool| tool.spec().name == name).unwrap().clone()
+}
+
+async fn call(kit: &Kit, name: &str, arguments: Value) -> ToolOutcome {
+    testing::call(&tool(kit, name), arguments).await
+}
+
+async fn appeared(path: &Path) {
+    while !path.exists() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn offers_and_calls() {
+    let mut fixture = fixture();
+    fixture.environment.variables.insert("TOKEN".into(), "sesame".into());
+    let mut mcp = server(json!({"ADDED": "open ${TOKEN}"}));
+    mcp.name = Some("t".into());
+    let kit = fixture.kit(&mcp).await.unwrap();
+    assert_eq!(kit.instruction.as_deref(), Some("Be kind."));
+    let names: Vec<&str> = kit.tools.iter().map(|tool| tool.spec().name.as_str()).collect();
+    assert_eq!(names, ["t_echo", "t_env", "t_empty", "t_parts", "t_ask_me", "t_die", "t_hang"]);
+    assert_eq!(kit.tools[4].own_name(), "ask.me");
+    let kinds = ["t_echo", "t_env", "t_ask_me"].map(|name| {
+        let spec = tool(&kit, name).spec().clone();
+        (spec.read_only, spec.interrupted)
+    });
+    assert_eq!(
+        kinds,
+        [(true, Interrupted::RunAgain), (false, Interrupted::Report), (false, Interrupted::RunAgain)]
+    );
+    assert_eq!(tool(&kit, "t_echo").spec().parameters, json!({"type": "object", "properties": {}}));
+    assert_eq!(call(&kit, "t_echo", json!({"a": "b \" c"})).await, ToolOutcome::ok(r#"{"a":"b \" c"}"#));
+    assert_eq!(call(&kit, "t_env", json!({})).await, ToolOutcome::ok("open sesame no address"));
+    assert_eq!(call(&kit, "t_empty", json!({})).await, ToolOutcome::ok("no output"));
+    assert_eq!(
+        call(&kit, "t_parts", json!({})).await,
+        ToolOutcome::error("a[an image (image/png), which cannot be shown here]b")
+    );
+    assert_eq!(call(&kit, "t_ask_me", json!({})).await, ToolOutcome::ok("decline"));
+    assert_eq!(fixture.alive(), 1);
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+    let after = call(&kit, "t_echo", json!({})).await;
+    assert!(after.is_error && after.text.contains("the MCP server sh ended during the call"), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_and_the_server_is_told() {
+    let fixture = fixture();
+    let kit = fixture.kit(&server(json!({}))).await.unwrap();
+    let (hang, cancel) = (tool(&kit, "hang"), CancellationToken::new());
+    let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: cancel.clone() };
+    let cancelling = async {
+        appeared(&fixture.folder.path().join("hangs")).await;
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(hang.call(json!({}), &context), cancelling);
+    assert_eq!(outcome, ToolOutcome::error("Call cancelled"));
+    appeared(&fixture.folder.path().join("cancelled")).await;
+    assert_eq!(call(&kit, "echo", json!({})).await.text, "{}");
+    fixture.nursery.close().await;
+}
+
+#[tokio::test]
+async fn what_does_not_start_says_why_and_leaves_nothing() {
+    let fixture = fixture();
+    let table = [
+        (program("not-a-program", &[], json!({})), "not-a-program: not-a-program is not on the PATH"),
+        (
+            program("sh", &["-c", "echo broken >&2; exit 3"], json!({})),
+            "sh: it ended before it answered: broken",
+        ),
+        (program("sh", &["-c", "sleep 100 & exit 0"], json!({})), "sh: it ended before it answered"),
+        (program("sh", &["-c", ""], json!({"A": "$NOWHERE"})), "environment variable NOWHERE is not set"),
+    ];
+    for (mcp, expected) in table {
+        assert_eq!(fixture.kit(&mcp).await.unwrap_err(), expected);
+    }
+    let deaf = Timing { start: Duration::from_millis(200), ..timing() };
+    let silent = program("sh", &["-c", "trap '' TERM; sleep 100 & sleep 100"], json!({}));
+    let why = kit(&silent, &fixture.environment, &fixture.nursery, deaf).await.unwrap_err();
+    assert_eq!(why, "sh: it did not answer within 0.2 s");
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_started_again() {
+    let fixture = fixture();
+    let timing = Timing { backoff: vec![Duration::ZERO; 2], ..timing() };
+    let dying = fixture.start(&server(json!({})).server, timing).await;
+    let request = |name: &'static str| CallToolRequestParams::new(name);
+    for _ in 0..2 {
+        let died = dying.call(request("die")).await.unwrap_err();
+        assert_eq!(died, "the MCP server sh ended during the call, whose outcome is unknown");
+        while dying.call(request("echo")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    dying.call(request("die")).await.unwrap_err();
+    dying.saw("given up").await;
+    let gone = dying.call(request("echo")).await.unwrap_err();
+    assert_eq!(gone, "the MCP server sh ended 2 times and is given up");
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+}
+
+#[tokio::test]
+async fn calls_meanwhile_are_errors_and_failed_starts_count() {
+    let fixture = fixture();
+    let once = fixture.folder.path().join("once");
+    let server = server(json!({"ONCE": once.display().to_string()})).server;
+    let timing = Timing { backoff: vec![Duration::ZERO, Duration::from_secs(3600)], ..timing() };
+    let dying = fixture.start(&server, timing).await;
+    dying.call(CallToolRequestParams::new("die")).await.unwrap_err();
+    dying.saw("(2 of 2)").await;
+    let meanwhile = dying.call(CallToolRequestParams::new("echo")).await.unwrap_err();
+    assert_eq!(meanwhile, "the MCP server sh ended by itself and is being started again (2 of 2); try later");
+    // Closing does not wait for the pause.
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+}
+
+#[tokio::test]
+async fn servers_of_dockers_catalog_go_through_the_gateway() {
+    let mut fixture = fixture();
+    let docker =
+        |config: Value| mcp(None, json!({"docker": {"server": "duck", "config": config, "env": {}}}));
+    fixture.environment.variables.insert("PATH".into(), fixture.folder.path().display().to_string());
+    let missing = fixture.kit(&docker(json!(null))).await.unwrap_err();
+    assert!(
+        missing.starts_with("docker:duck: docker is not on the PATH: servers of Docker's MCP"),
+        "{missing}"
+    );
+    fixture.write_docker(&format!(
+        "PATH=/usr/bin:/bin\necho \"$@\" > \"$FOLDER/args\"\n[ -z \"$5\" ] || cp \"$5\" \"$FOLDER/config\"\n{SERVER}"
+    ));
+    let kit = fixture.kit(&docker(json!(null))).await.unwrap();
+    assert_eq!(call(&kit, "echo", json!({"q": 1})).await, ToolOutcome::ok(r#"{"q":1}"#));
+    let read = |name: &str| fs::read_to_string(fixture.folder.path().join(name)).unwrap();
+    assert_eq!(read("args"), "gateway run --servers=duck\n");
+    let configured = fixture.kit(&docker(json!({"size": 3}))).await.unwrap();
+    assert_eq!(read("config"), r#"{"duck":{"size":3}}"#);
+    let file = read("args").trim().rsplit_once(' ').unwrap().1.to_owned();
+    assert!(Path::new(&file).exists());
+    fixture.nursery.close().await;
+    drop((kit, configured));
+    assert!(!Path::new(&file).exists());
+    fixture.write_docker("echo \"docker: 'mcp' is not a docker command.\" >&2; exit 1");
+    let old = Fixture { nursery: Nursery::new(fixture.living.clone()), ..fixture };
+    let why = old.kit(&docker(json!(null))).await.unwrap_err();
+    assert_eq!(why, "docker:duck: it ended before it answered: docker: 'mcp' is not a docker command.");
+}
+
+#[test]
+fn names_fit_every_provider() {
+    assert_eq!(named(None, "read_file"), "read_file");
+    assert_eq!(named(Some("d"), "a.b/c ä"), "d_a_b_c__");
+    assert_eq!(named(None, &"x".repeat(70)).len(), 64);
+}

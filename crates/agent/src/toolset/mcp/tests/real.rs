@@ -1,0 +1,92 @@
+//! Servers that others wrote, where `scripts/install-mcp-servers` has installed them.
+
+use std::env;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
+use legwork_common::variables;
+
+use super::*;
+
+/// An installed server; else says what is skipped, past whatever captures the output of tests.
+fn installed(path: &str) -> Option<String> {
+    let home = || env::var_os(variables::HOME).map(|home| PathBuf::from(home).join(".cache"));
+    let cache = env::var_os(variables::XDG_CACHE_HOME).map(PathBuf::from).or_else(home)?;
+    let program = cache.join("legwork-test-tools").join(path);
+    if program.exists() {
+        return Some(program.display().to_string());
+    }
+    let program = program.display();
+    writeln!(std::io::stderr(), "skipped: {program} is not there; scripts/install-mcp-servers installs it")
+        .ok()?;
+    None
+}
+
+/// With the machine's own PATH: some of these are scripts of an interpreter.
+fn fixture_of_the_machine() -> Fixture {
+    let mut fixture = fixture();
+    let path = env::var_os(variables::PATH).unwrap_or_default();
+    fixture.environment.variables.insert(variables::PATH.into(), path.to_string_lossy().into_owned());
+    fixture
+}
+
+#[tokio::test]
+async fn the_time() {
+    let Some(program) = installed("mcp-python/bin/mcp-server-time") else { return };
+    let fixture = fixture_of_the_machine();
+    let kit = fixture.kit(&self::program(&program, &["--local-timezone=UTC"], json!({}))).await.unwrap();
+    let now = call(&kit, "get_current_time", json!({"timezone": "UTC"})).await;
+    assert!(!now.is_error && now.text.contains("\"timezone\": \"UTC\""), "{now:?}");
+    let nowhere = call(&kit, "get_current_time", json!({"timezone": "Nowhere/At_All"})).await;
+    assert!(nowhere.is_error, "{nowhere:?}");
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+}
+
+#[tokio::test]
+async fn a_page() {
+    let Some(program) = installed("mcp-python/bin/mcp-server-fetch") else { return };
+    let fixture = fixture_of_the_machine();
+    let page = || async {
+        Html("<html><body><article><h1>Bats</h1><p>They sleep upside down.</p></article></body>")
+    };
+    let url = testing::serve(Router::new().route("/", get(page))).await;
+    let mcp = self::program(&program, &["--allow-private-ips"], json!({}));
+    let kit = fixture.kit(&mcp).await.unwrap();
+    let fetched = call(&kit, "fetch", json!({"url": url, "raw": true})).await;
+    assert!(!fetched.is_error && fetched.text.contains("They sleep upside down."), "{fetched:?}");
+    fixture.nursery.close().await;
+}
+
+#[tokio::test]
+async fn files() {
+    let Some(program) = installed("mcp-node/node_modules/.bin/mcp-server-filesystem") else { return };
+    let fixture = fixture_of_the_machine();
+    let folder = fixture.folder.path().canonicalize().unwrap().display().to_string();
+    let mut mcp = self::program(&program, &[&folder], json!({}));
+    mcp.name = Some("fs".into());
+    let kit = fixture.kit(&mcp).await.unwrap();
+    assert!(tool(&kit, "fs_read_text_file").spec().read_only);
+    assert!(!tool(&kit, "fs_write_file").spec().read_only);
+    let path = format!("{folder}/a.txt");
+    let written = call(&kit, "fs_write_file", json!({"path": path, "content": "bats"})).await;
+    assert!(!written.is_error, "{written:?}");
+    assert_eq!(call(&kit, "fs_read_text_file", json!({"path": path})).await, ToolOutcome::ok("bats"));
+    assert!(call(&kit, "fs_read_text_file", json!({"path": "/etc/passwd"})).await.is_error);
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+}
+
+#[tokio::test]
+async fn everything() {
+    let Some(program) = installed("mcp-node/node_modules/.bin/mcp-server-everything") else { return };
+    let fixture = fixture_of_the_machine();
+    let kit = fixture.kit(&self::program(&program, &[], json!({}))).await.unwrap();
+    assert!(kit.instruction.is_some());
+    assert_eq!(call(&kit, "echo", json!({"message": "hi"})).await, ToolOutcome::ok("Echo: hi"));
+    fixture.nursery.close().await;
+    assert_eq!(fixture.alive(), 0);
+}
