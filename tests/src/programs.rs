@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -119,6 +121,11 @@ impl House {
         let mut command = self.command("legwork");
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Program { child: command.spawn().unwrap() }
+    }
+
+    /// What the workers of this house have logged.
+    pub fn worker_log(&self) -> String {
+        fs::read_to_string(self.path("worker.log")).unwrap()
     }
 
     /// Starts a worker; returns once the fleet knows it.
@@ -282,6 +289,13 @@ pub fn processes(text: &str) -> Vec<String> {
         Some(String::from_utf8_lossy(&line).replace('\0', " "))
     });
     commands.filter(|line| line.contains(text)).collect()
+}
+
+/// The whole answer to a GET of `path`.
+pub fn http_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    std::io::read_to_string(stream).unwrap()
 }
 
 /// The repository's root.

@@ -180,6 +180,9 @@ pub struct WaitRequest {
     pub timeout: Option<Duration>,
     /// All or any.
     pub mode: WaitMode,
+    /// Where the request stands in the caller's turns, when the caller is a job: repeated after a crash, it keeps
+    /// its first deadline.
+    pub call: Option<CallIndex>,
 }
 
 /// One answer of a wait.

@@ -1,7 +1,5 @@
 //! What `legwork bench` measures on the server itself.
 
-use std::collections::BTreeMap;
-
 use redis::Value;
 
 use crate::answer::Answer;
@@ -35,12 +33,8 @@ impl Queue {
     ///
     /// [`QueueError`] when Redis cannot be asked.
     pub async fn server_cost(&self) -> Result<ServerCost, QueueError> {
-        let mut cpu = redis::cmd("INFO");
-        cpu.arg("cpu");
-        let mut commands = redis::cmd("INFO");
-        commands.arg("commandstats");
-        let cpu = self.info(&cpu).await?;
-        let commands = self.info(&commands).await?;
+        let cpu = self.info("cpu").await?;
+        let commands = self.info("commandstats").await?;
         let second = |name: &str| cpu.get(name).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
         let calls = commands.values().filter_map(|text| {
             text.split(',').find_map(|part| part.strip_prefix("calls=")?.parse::<f64>().ok())
@@ -49,16 +43,6 @@ impl Queue {
             commands: calls.sum(),
             cpu_seconds: second("used_cpu_sys") + second("used_cpu_user"),
         })
-    }
-
-    async fn info(&self, command: &redis::Cmd) -> Result<BTreeMap<String, String>, QueueError> {
-        let value = self.link.command(command).await.map_err(|error| QueueError::from_redis(STEP, error))?;
-        let text = match value {
-            Value::VerbatimString { text, .. } => text,
-            other => Answer::of(STEP, other).text()?,
-        };
-        let pairs = text.lines().filter_map(|line| line.trim().split_once(':'));
-        Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     /// What the same number of entries cost as a bare stream: XADD, XREADGROUP, XACK and XDEL, 100 in a

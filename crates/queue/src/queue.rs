@@ -4,6 +4,7 @@ mod dispatch;
 mod original;
 mod permits;
 mod record;
+mod server;
 mod slice;
 mod upkeep;
 mod watch;

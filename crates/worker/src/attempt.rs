@@ -43,6 +43,7 @@ use crate::lease_clock::LeaseClock;
 use crate::ledger::Ledger;
 use crate::ledger::Page;
 use crate::ledger::PageStart;
+use crate::parking::OpenTurn;
 use crate::parking::ParkingService;
 use crate::runner::Run;
 use crate::runner::RunEnd;
@@ -97,6 +98,8 @@ pub struct Attempt {
 struct Prepared {
     team: Option<(Arc<Team>, Arc<str>)>,
     recorded: Vec<TurnEntry>,
+    /// The last recorded turn.
+    open: Option<OpenTurn>,
     inheritance: Option<Inheritance>,
 }
 
@@ -244,7 +247,7 @@ impl Attempt {
 
     async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
         if !self.bench.runner.wants_team() {
-            return Ok(Prepared { team: None, recorded: Vec::new(), inheritance: None });
+            return Ok(Prepared { team: None, recorded: Vec::new(), open: None, inheritance: None });
         }
         let json = self.bench.work.team(self.claimed.session, &self.claimed.spec.team).await?;
         let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
@@ -255,17 +258,31 @@ impl Attempt {
             }
         });
         let mut recorded = Vec::new();
+        let mut last_reply = None;
         if self.begun.last_entry > 0 || resumed {
             for (sequence, entry) in self.bench.work.turns(self.claimed.lease.id, 0).await? {
-                recorded.push(serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
+                let entry = serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
                     step: "turns",
                     detail: format!("entry {sequence}: {error}"),
-                })?);
+                })?;
+                if let TurnEntry::Reply { turn, .. } = &entry {
+                    last_reply = Some((*turn, sequence));
+                }
+                recorded.push(entry);
             }
         }
         let inheritance =
             inheritance::still_to_take(&*self.bench.work, &self.claimed.spec, &recorded).await?;
-        Ok(Prepared { team, recorded, inheritance })
+        let open = self.open_turn(last_reply).await?;
+        Ok(Prepared { team, recorded, open, inheritance })
+    }
+
+    /// When the calls of the last reply were asked for.
+    async fn open_turn(&self, reply: Option<(u32, u64)>) -> Result<Option<OpenTurn>, QueueError> {
+        let Some((turn, sequence)) = reply else { return Ok(None) };
+        let age = self.bench.work.turn_age(self.claimed.lease.id, sequence).await?;
+        let asked = age.and_then(|age| std::time::Instant::now().checked_sub(age));
+        Ok(asked.map(|asked| OpenTurn { turn, asked }))
     }
 
     /// What the runner is given, and the service in it.
@@ -286,8 +303,8 @@ impl Attempt {
         };
         let service = Service::new(self.bench.observer.clone(), caller);
         let work = Arc::clone(&self.bench.work);
-        let background =
-            Arc::new(ParkingService::new(service, work, self.held.clone(), self.bench.events.clone()));
+        let (held, events) = (self.held.clone(), self.bench.events.clone());
+        let background = Arc::new(ParkingService::new(service, work, held, events, prepared.open));
         let run = Run {
             claimed: self.claimed.clone(),
             team: prepared.team.map(|(team, _)| team),

@@ -46,17 +46,28 @@ pub struct ParkingService {
     // the slot back, the last to go on takes one again. Held over an await on purpose: whoever comes
     // meanwhile must not act before the change is done.
     waiting: Mutex<u32>,
+    open: Option<OpenTurn>,
+}
+
+/// The turn that an earlier run left open.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenTurn {
+    /// Its number.
+    pub turn: u32,
+    /// When its calls were asked for, by this machine's clock.
+    pub asked: Instant,
 }
 
 impl ParkingService {
-    /// `inner` for the attempt `held`; the worker hears of parking through `events`.
+    /// `inner` for the attempt `held`; the worker hears of parking through `events`. The calls of `open` run again.
     pub fn new(
         inner: Service,
         work: std::sync::Arc<dyn Work>,
         held: HeldAttempt,
         events: mpsc::Sender<WorkerEvent>,
+        open: Option<OpenTurn>,
     ) -> Self {
-        Self { inner, work, held, events, waiting: Mutex::new(0) }
+        Self { inner, work, held, events, waiting: Mutex::new(0), open }
     }
 
     /// Waits without a slot. Dropped in the middle, the attempt is over and its slot with it.
@@ -183,12 +194,14 @@ impl BackgroundAgents for ParkingService {
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
+        // Run again it keeps its first deadline.
+        let open = self.open.filter(|open| request.call.is_some_and(|call| call.turn == open.turn));
+        let began = open.map_or_else(Instant::now, |open| open.asked);
         let look = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
         let items = patiently(|| self.inner.wait(look.clone())).await?;
         if is_over(&items, request.mode) || request.timeout == Some(Duration::ZERO) {
             return Ok(items);
         }
-        let began = Instant::now();
         let wait = patiently(|| {
             let timeout = request.timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
             self.inner.wait(WaitRequest { timeout, ..request.clone() })

@@ -46,6 +46,9 @@ const LAST_GRACE: Duration = Duration::from_secs(5);
 /// The same after a second signal: long enough to end the commands of jobs.
 const HASTY_GRACE: Duration = Duration::from_secs(1);
 
+/// The one `maxmemory-policy` that loses nothing.
+const NO_EVICTION: &str = "noeviction";
+
 /// Why the program could not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -141,7 +144,21 @@ async fn arrive(
         .await
         .map_err(boxed)?;
     place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    warn_of_eviction(&queue).await;
     Ok((place, queue))
+}
+
+/// Says so where the server may drop what is stored. A server that does not say is not asked again.
+async fn warn_of_eviction(queue: &Queue) {
+    match queue.eviction_policy().await {
+        Ok(Some(policy)) if policy != NO_EVICTION => {
+            tracing::warn!(
+                "Redis' maxmemory-policy is {policy}: when its memory is full it drops jobs; set it to {NO_EVICTION}"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "could not ask for the maxmemory-policy"),
+    }
 }
 
 /// What runs the jobs.

@@ -43,6 +43,38 @@ fn a_killed_workers_job_completes_elsewhere_within_lease_and_two_seconds() {
 }
 
 #[test]
+fn a_wait_keeps_its_first_deadline_over_a_crash() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let words = "word ".repeat(60);
+    let script = json!({
+        "nested": [
+            calls("run_background_agent", &json!({"agent": "quick", "task": "talk"})),
+            calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"], "timeout": 9})),
+            {"text": "I waited."},
+        ],
+        "quick": [{"text": words, "chunk_delay_ms": 1000}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let mut first = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "nested", "go"]);
+    house.until_output(&id, "I call wait");
+    let began = Instant::now();
+    until("the parent waits", || house.view(&id)["status"] == "waiting");
+    let _second = house.worker(&[]);
+    first.kill();
+    until("another attempt waits", || {
+        let view = house.view(&id);
+        view["attempt"] == 2 && view["status"] == "waiting"
+    });
+    let again = began.elapsed();
+    house.until_output(&id, "I waited.");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(8500), "{took:?}");
+    assert!(took < Duration::from_secs(9) + again / 2, "{took:?}, waited again after {again:?}");
+}
+
+#[test]
 fn a_worker_that_slept_too_long_changes_nothing() {
     let redis = Redis::start();
     let mut house = House::on(&redis.url());
@@ -80,6 +112,7 @@ fn redis_killed_under_load_loses_nothing() {
         let view = house.until_status(id, "completed");
         let output = view["output"].as_str().unwrap();
         assert!(output.ends_with(text), "{output}");
+        assert_eq!(view["attempt"], 1, "{view}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! A fleet of workers on one Redis.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use legwork_tests::programs::House;
+use legwork_tests::programs::http_get;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
@@ -115,11 +115,7 @@ fn health_follows_redis() {
     let house = House::on(&redis.url());
     let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
     let mut worker = house.worker(&["--health", &address]);
-    let get = |path: &str| {
-        let mut stream = std::net::TcpStream::connect(&address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        std::io::read_to_string(stream).unwrap()
-    };
+    let get = |path: &str| http_get(&address, path);
     assert!(get("/healthz").starts_with("HTTP/1.1 200"));
     until("the worker is ready", || get("/readyz").starts_with("HTTP/1.1 200"));
     assert!(get("/metrics").contains("legwork_worker_used_slots 0"));

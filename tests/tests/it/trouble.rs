@@ -1,11 +1,18 @@
 //! Redis in trouble: the line to it is cut, stands still or is slow.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use legwork_common::variables;
 use legwork_tests::programs::House;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::http_get;
 use legwork_tests::programs::until;
+use legwork_tests::provider::Answer;
+use legwork_tests::provider::Call;
+use legwork_tests::provider::FakeProvider;
 use legwork_tests::proxy::Proxy;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
@@ -16,7 +23,7 @@ use crate::teams::calls;
 
 /// A worker behind a bad line, with a job in the middle of its second turn.
 struct Scene {
-    _redis: Redis,
+    redis: Redis,
     line: Proxy,
     house: House,
     _worker: Program,
@@ -41,14 +48,17 @@ fn scene() -> Scene {
     let worker = house.worker(&[]);
     let id = house.dispatch(&[&team.file, "shell", "go"]);
     house.until_output(&id, "three");
-    Scene { _redis: redis, line, house, _worker: worker, id }
+    Scene { redis, line, house, _worker: worker, id }
 }
 
 impl Scene {
     /// Lets this time pass.
     fn after(&self, time: Duration) {
         let began = Instant::now();
-        until("time has passed", || began.elapsed() >= time);
+        // Woken early, it looks again.
+        while let Some(left) = time.checked_sub(began.elapsed()) {
+            std::thread::park_timeout(left);
+        }
     }
 
     /// The job completes in its first attempt, with its finished turn done once.
@@ -114,7 +124,7 @@ fn a_parent_that_waits_is_suspended_with_its_child_and_both_go_on() {
     until("there is a child", || child(&house).is_some());
     let id = child(&house).unwrap();
     house.until_output(&id, "three");
-    let scene = Scene { _redis: redis, line, house, _worker: worker, id };
+    let scene = Scene { redis, line, house, _worker: worker, id };
     scene.line.cut();
     scene.after(Duration::from_secs(5));
     scene.line.mend();
@@ -122,4 +132,136 @@ fn a_parent_that_waits_is_suspended_with_its_child_and_both_go_on() {
     let view = scene.house.until_status(&parent, "completed");
     assert_eq!((&view["attempt"], &view["usage"]["turns"]), (&json!(1), &json!(3)), "{view}");
     assert!(view["result"].as_str().unwrap().contains("eight nine ten"), "{view}");
+}
+
+#[test]
+fn a_slow_line_is_only_slow() {
+    let redis = Redis::start();
+    let line = redis.behind_proxy();
+    line.delay(Duration::from_millis(50));
+    let mut house = House::on(&line.url());
+    let script = two_turns(&house);
+    let team = Team::in_house(&mut house, &script);
+    let worker = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    let followed = house.legwork(["view", &id, "--follow"]).good();
+    let scene = Scene { redis, line, house, _worker: worker, id };
+    let output = scene.completes_as_if_nothing_were();
+    assert_eq!(followed, output);
+    assert!(!output.contains("suspended"), "{output}");
+}
+
+#[test]
+fn a_server_that_is_a_replica_for_a_while_is_waited_for() {
+    for (seconds, suspends) in [(0.5, false), (4.0, true)] {
+        let scene = scene();
+        assert_eq!(scene.redis.say("REPLICAOF 127.0.0.1 1"), "+OK");
+        scene.after(Duration::from_secs_f64(seconds));
+        assert_eq!(scene.redis.say("REPLICAOF NO ONE"), "+OK");
+        let output = scene.completes_as_if_nothing_were();
+        assert!(suspends || !output.contains("suspended"), "{output}");
+        assert!(scene.house.worker_log().contains("read-only, connecting anew"));
+    }
+}
+
+#[test]
+fn a_flushed_script_cache_is_filled_again() {
+    let scene = scene();
+    for _ in 0..5 {
+        assert_eq!(scene.redis.say("SCRIPT FLUSH"), "+OK");
+        scene.after(Duration::from_millis(300));
+    }
+    scene.completes_as_if_nothing_were();
+}
+
+#[test]
+fn full_memory_refuses_what_is_new_and_lets_what_runs_finish() {
+    let scene = scene();
+    assert_eq!(scene.redis.say("CONFIG SET maxmemory 1"), "+OK");
+    let file = scene.house.path("team.yaml").display().to_string();
+    let said = scene.house.legwork(["dispatch", &file, "quick", "more"]);
+    assert_eq!(said.status, 5, "{said:?}");
+    assert!(said.err.contains("Redis is full") && said.err.contains("raise maxmemory"), "{said:?}");
+    scene.completes_as_if_nothing_were();
+    assert_eq!(scene.house.legwork(["list", "--json"]).objects().len(), 1);
+    assert_eq!(scene.redis.say("CONFIG SET maxmemory 0"), "+OK");
+    let id = scene.house.dispatch(&[&file, "shell", "more"]);
+    scene.house.until_status(&id, "completed");
+}
+
+#[test]
+fn a_server_that_evicts_is_warned_of() {
+    let redis = Redis::start();
+    assert_eq!(redis.say("CONFIG SET maxmemory-policy allkeys-lru"), "+OK");
+    let house = House::on(&redis.url());
+    let _worker = house.worker(&[]);
+    let log = house.worker_log();
+    assert!(log.contains("WARN") && log.contains("maxmemory-policy is allkeys-lru"), "{log}");
+}
+
+#[test]
+fn a_worker_is_ready_while_redis_answers() {
+    let redis = Redis::start();
+    let line = redis.behind_proxy();
+    let house = House::on(&line.url());
+    let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
+    let _worker = house.worker(&["--health", &address]);
+    let ready = |yes: bool| {
+        let what = if yes { "the worker is ready" } else { "the worker is not ready" };
+        until(what, || http_get(&address, "/readyz").starts_with("HTTP/1.1 200") == yes);
+    };
+    ready(true);
+    line.stall();
+    ready(false);
+    line.mend();
+    ready(true);
+    line.cut();
+    ready(false);
+    line.mend();
+    ready(true);
+}
+
+#[test]
+fn ten_seconds_without_redis_cost_no_finished_turn() {
+    an_outage_costs_no_finished_turn(Duration::from_secs(10));
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn a_minute_without_redis_costs_no_finished_turn() {
+    an_outage_costs_no_finished_turn(Duration::from_secs(60));
+}
+
+/// With leases of the usual length, and a provider that counts.
+fn an_outage_costs_no_finished_turn(outage: Duration) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let hung = AtomicBool::new(false);
+    let fake = runtime.block_on(FakeProvider::choosing(move |body| {
+        if !body.to_string().contains("first words") {
+            let call = Call { id: "1", name: "shell", arguments: vec!["{\"cmd\": \"echo first words\"}"] };
+            return Answer::Reply { reasoning: None, text: vec!["I look."], calls: vec![call] };
+        }
+        // The second turn takes until it is cut off, and is quick when it is asked again.
+        if hung.swap(true, Ordering::SeqCst) { Answer::text(&["all is well"]) } else { Answer::Hang("half") }
+    }));
+    let redis = Redis::start();
+    let line = redis.behind_proxy();
+    let mut house = House::on(&line.url());
+    house.set(variables::LEASE, "10s");
+    house.set("OPENAI_API_KEY", "sk-secret");
+    house.set("OPENAI_BASE_URL", &fake.url);
+    let team = "agents: {root: {model: openai/test, instruction: i, toolsets: [{type: shell}]}}";
+    let file = house.file("team.yaml", team);
+    let worker = house.worker(&[]);
+    let id = house.dispatch(&[&file, "root", "go"]);
+    house.until_output(&id, "half");
+    let scene = Scene { redis, line, house, _worker: worker, id };
+    scene.line.cut();
+    scene.after(outage);
+    scene.line.mend();
+    let view = scene.house.until_status(&scene.id, "completed");
+    assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("all is well")), "{view}");
+    let asked: Vec<bool> =
+        fake.asked().iter().map(|asked| asked.body.to_string().contains("first words")).collect();
+    assert_eq!(asked, [false, true, true]);
 }

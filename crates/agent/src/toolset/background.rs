@@ -119,7 +119,7 @@ impl Background {
             Action::List => Ok(ToolOutcome::ok(contract::list(&self.service.list().await?))),
             Action::View => self.view(schema::read(&self.spec, arguments)?).await,
             Action::Stop => self.stop(schema::read(&self.spec, arguments)?).await,
-            Action::Wait => self.wait(schema::read(&self.spec, arguments)?).await,
+            Action::Wait => self.wait(schema::read(&self.spec, arguments)?, context).await,
             Action::Send => self.send(schema::read(&self.spec, arguments)?, context).await,
         }
     }
@@ -163,7 +163,7 @@ impl Background {
         Ok(ToolOutcome { ended: vec![id], ..outcome })
     }
 
-    async fn wait(&self, arguments: Wait) -> Result<ToolOutcome, Wrong> {
+    async fn wait(&self, arguments: Wait, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
         if arguments.task_ids.is_empty() {
             return Err(ToolOutcome::error("task_ids must not be empty").into());
         }
@@ -172,6 +172,7 @@ impl Background {
             ids: arguments.task_ids,
             timeout: Some(Duration::from_secs_f64(seconds)),
             mode: arguments.mode.unwrap_or_default(),
+            call: Some(context.call),
         };
         let items = self.service.wait(request).await?;
         let found = items.iter().filter_map(|item| match item {

@@ -77,7 +77,8 @@ impl TransferTask {
                 placement: None,
             })
             .await?;
-        let request = WaitRequest { ids: vec![id.to_string()], timeout: None, mode: WaitMode::All };
+        let request =
+            WaitRequest { ids: vec![id.to_string()], timeout: None, mode: WaitMode::All, call: None };
         match self.service.wait(request).await?.into_iter().next() {
             Some(WaitItem::Found(view)) => Ok(answer(&view)),
             Some(WaitItem::NotFound(_)) | None => Err(ServiceError::NotFound(id.to_string())),

@@ -19,15 +19,18 @@ if #fresh > 0 then
   redis.call('PUBLISH', ARGV[2], length .. ':' .. fresh)
   length = length + #fresh
 end
-local last = 0
+local last, now = 0, 0
 if #ARGV > 7 then
+  local clock = redis.call('TIME')
+  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
   local entry = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   if entry then last = tonumber(string.match(entry[1], '^%d+')) end
 end
 for at = 8, #ARGV, 2 do
   local sequence = tonumber(ARGV[at])
   if sequence > last then
-    redis.call('XADD', KEYS[2], sequence .. '-0', 'entry', ARGV[at + 1])
+    -- The sequence, and when it was stored.
+    redis.call('XADD', KEYS[2], string.format('%d-%.0f', sequence, now), 'entry', ARGV[at + 1])
     last = sequence
   end
 end

@@ -326,4 +326,7 @@ pub trait Work: Debug + Send + Sync {
 
     /// Reads a job's turn entries after `sequence`, all of them, in pages.
     async fn turns(&self, id: JobId, after: u64) -> Result<Vec<(u64, String)>, QueueError>;
+
+    /// How long ago a turn entry was stored, by Redis' clock; `None` where there is none.
+    async fn turn_age(&self, id: JobId, sequence: u64) -> Result<Option<Duration>, QueueError>;
 }

@@ -255,7 +255,9 @@ impl Work for Queue {
         loop {
             let from = turns.last().map_or(after, |(sequence, _)| *sequence);
             let mut command = redis::cmd("XRANGE");
-            command.arg(self.keys.turns(id)).arg(format!("({from}-0")).arg("+").arg("COUNT").arg(TURNS_PAGE);
+            // Behind all that begins with this sequence: the other half of an entry's name is its time.
+            let behind = format!("({from}-{}", u64::MAX);
+            command.arg(self.keys.turns(id)).arg(behind).arg("+").arg("COUNT").arg(TURNS_PAGE);
             let value = self.link.command(&command).await;
             let answer = Answer::of("turns", value.map_err(|error| QueueError::from_redis("turns", error))?);
             let page = answer.list()?;
@@ -267,6 +269,18 @@ impl Work for Queue {
                 return Ok(turns);
             }
         }
+    }
+
+    async fn turn_age(&self, id: JobId, sequence: u64) -> Result<Option<Duration>, QueueError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys.turns(id)).arg(sequence).arg(sequence).arg("COUNT").arg(1);
+        let value = self.link.command(&command).await;
+        let answer = Answer::of("turns", value.map_err(|error| QueueError::from_redis("turns", error))?);
+        let Some(entry) = answer.list()?.into_iter().next() else { return Ok(None) };
+        let (name, _, _) = read_entry("turns", entry)?;
+        let stored: Option<u64> = name.split('-').nth(1).and_then(|digits| digits.parse().ok());
+        let stored = stored.ok_or_else(|| unknown_word("turns", &name))?;
+        Ok(Some(Duration::from_millis(self.now_ms().await?.saturating_sub(stored))))
     }
 }
 

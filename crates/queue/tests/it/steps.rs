@@ -62,6 +62,9 @@ async fn a_job_goes_from_queued_to_completed() {
         assert_eq!(it.queue.append(std::slice::from_ref(&append)).await.unwrap(), [Appended::Stored(5)]);
     }
     assert_eq!(it.queue.turns(id, 0).await.unwrap(), [(1, "reply".into()), (2, "result".into())]);
+    assert_eq!(it.queue.turns(id, 1).await.unwrap(), [(2, "result".into())]);
+    assert!(it.queue.turn_age(id, 1).await.unwrap().unwrap() < Duration::from_secs(60));
+    assert_eq!(it.queue.turn_age(id, 3).await.unwrap(), None);
     for _ in 0..2 {
         assert_eq!(it.finish(lease, completed()).await, Finished::Now(State::Completed));
     }
