@@ -50,6 +50,8 @@ pub enum Command {
     Send(SendArgs),
     /// Say what is wrong with agent files
     Check(CheckArgs),
+    /// Say whether this Redis is safe for jobs, and whether this machine can run these agent files
+    Doctor(DoctorArgs),
     /// List the live workers
     Workers,
     /// Manage the embedded server
@@ -258,6 +260,13 @@ pub struct SendArgs {
 pub struct CheckArgs {
     /// The agent files
     #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// `legwork doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Agent files that this machine shall be able to run
     pub files: Vec<PathBuf>,
 }
 

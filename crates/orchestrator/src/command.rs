@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod dispatch;
+mod doctor;
 mod list;
 mod local;
 mod retry;
@@ -35,6 +36,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Retry(args) => Box::pin(retry::retry(context, args)).await,
         Command::Send(args) => send::send(context, args).await,
         Command::Check(args) => check::check(&context, &args),
+        Command::Doctor(args) => doctor::doctor(context, args).await,
         Command::Workers => workers::workers(context).await,
         Command::Local(command) => local::local(&context, command).await,
         Command::Bench(args) => Box::pin(bench::bench(context, args)).await,

@@ -33,6 +33,7 @@ pub use link::Target;
 pub use observer::LOOK_EVERY;
 pub use observer::Observer;
 pub use queue::Queue;
+pub use queue::ServerFacts;
 pub use queue::User;
 pub use service::Caller;
 pub use service::Service;

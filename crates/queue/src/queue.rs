@@ -10,6 +10,8 @@ mod upkeep;
 mod watch;
 mod work;
 
+pub use server::ServerFacts;
+
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;

@@ -1,0 +1,240 @@
+//! `legwork doctor [FILE…]`: is this Redis safe for jobs, can this machine run these files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use legwork_agent::Environment;
+use legwork_agent::preflight::preflight;
+use legwork_common::error::ExitStatus;
+use legwork_common::error::chain;
+use legwork_common::team::Runner;
+use legwork_queue::ServerFacts;
+use legwork_queue::User;
+use legwork_worker::runner::for_agents;
+use serde_json::json;
+
+use crate::cli::DoctorArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Round trips longer than this make agents wait for their queue.
+const SLOW: Duration = Duration::from_millis(20);
+/// The oldest versions that have all that is needed.
+const OLDEST: [(&str, (u32, u32)); 2] = [("redis", (7, 0)), ("valkey", (7, 2))];
+
+/// How good something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    text: String,
+}
+
+fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding {
+    Finding { what, verdict, text: text.into() }
+}
+
+/// Looks, and says what it found; the exit status is 0 when nothing is bad.
+pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitStatus, Failure> {
+    let connection = context.connect(User::Face).await?;
+    let facts = connection.queue().server_facts().await;
+    connection.leave().await?;
+    let of_redis = of_redis(&facts?);
+    let mut of_files = Vec::new();
+    for file in &args.files {
+        of_files.extend(of_file(&context, file)?);
+    }
+    let bad = |findings: &[Finding]| findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    let status = match (bad(&of_redis), bad(&of_files)) {
+        (true, _) => ExitStatus::Redis,
+        (false, true) => ExitStatus::Usage,
+        (false, false) => ExitStatus::Done,
+    };
+    for Finding { what, verdict, text } in of_redis.into_iter().chain(of_files) {
+        if context.output.json {
+            context.output.object(&json!({"what": what, "verdict": verdict.word(), "text": text}))?;
+        } else {
+            context.output.line(&format!("{:<9}{what}: {text}", verdict.word()))?;
+        }
+    }
+    Ok(status)
+}
+
+/// What the server says of itself, judged. Pure.
+fn of_redis(facts: &ServerFacts) -> Vec<Finding> {
+    vec![version(facts), persistence(facts), eviction(facts), memory(facts), latency(facts)]
+}
+
+fn version(facts: &ServerFacts) -> Finding {
+    let (Some(name), Some(version)) = (&facts.name, &facts.version) else {
+        return finding("version", Verdict::Warning, "the server does not say");
+    };
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let has = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let needs = OLDEST.iter().find(|(known, _)| known == name).map_or((7, 0), |(_, oldest)| *oldest);
+    if has >= needs {
+        return finding("version", Verdict::Good, format!("{name} {version}"));
+    }
+    let text = format!("{name} {version} is too old: {name} {}.{} or newer is needed", needs.0, needs.1);
+    finding("version", Verdict::Bad, text)
+}
+
+fn persistence(facts: &ServerFacts) -> Finding {
+    let (verdict, text) = match (facts.append_only, facts.append_fsync.as_deref()) {
+        (Some(false), _) => (
+            Verdict::Bad,
+            "no append-only file: a restart loses jobs; set appendonly yes, appendfsync always",
+        ),
+        (None, _) => (Verdict::Warning, "the server does not say whether it keeps an append-only file"),
+        (Some(true), Some("always")) => {
+            (Verdict::Good, "every accepted job is on the disk before its id is answered")
+        }
+        (Some(true), Some("everysec")) => (
+            Verdict::Warning,
+            "a kill or a power loss loses up to two seconds (appendfsync everysec); always loses nothing",
+        ),
+        (Some(true), Some(_)) => {
+            (Verdict::Bad, "a power loss loses what the system had not written; set appendfsync always")
+        }
+        (Some(true), None) => (
+            Verdict::Warning,
+            "there is an append-only file; this user may not ask when it is written (appendfsync)",
+        ),
+    };
+    finding("persistence", verdict, text)
+}
+
+fn eviction(facts: &ServerFacts) -> Finding {
+    match facts.eviction_policy.as_deref() {
+        Some("noeviction") => finding("eviction", Verdict::Good, "full memory drops nothing (noeviction)"),
+        Some(policy) => {
+            let text = format!("full memory drops jobs ({policy}); set maxmemory-policy noeviction");
+            finding("eviction", Verdict::Bad, text)
+        }
+        None => finding("eviction", Verdict::Warning, "the server does not say its maxmemory-policy"),
+    }
+}
+
+fn memory(facts: &ServerFacts) -> Finding {
+    let (Some(used), Some(most)) = (facts.used_memory, facts.max_memory) else {
+        return finding("memory", Verdict::Warning, "the server does not say");
+    };
+    let mebibytes = |bytes: u64| bytes / (1 << 20);
+    if most == 0 {
+        let text =
+            format!("{} MiB used, no limit: the system ends the server when it has no more", mebibytes(used));
+        return finding("memory", Verdict::Warning, text);
+    }
+    let verdict = if used > most / 5 * 4 { Verdict::Warning } else { Verdict::Good };
+    finding("memory", verdict, format!("{} of {} MiB used", mebibytes(used), mebibytes(most)))
+}
+
+fn latency(facts: &ServerFacts) -> Finding {
+    let milliseconds = facts.latency.as_secs_f64() * 1000.0;
+    let verdict = if facts.latency > SLOW { Verdict::Warning } else { Verdict::Good };
+    finding("latency", verdict, format!("{milliseconds:.1} ms a round trip"))
+}
+
+/// What an agent file needs of this machine: keys of its models, programs of its agents.
+fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
+    let (team, _) = context.team(file)?;
+    let here =
+        std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
+    let environment = Environment::new(for_agents(&context.variables), here);
+    let mut findings = Vec::new();
+    for agent in team.agents() {
+        if let Err(missing) = preflight(agent, &environment) {
+            findings.push(finding("keys", Verdict::Bad, chain(&missing)));
+        }
+        if let Runner::Command { program, .. } = &agent.runner
+            && !is_there(program, &environment)
+        {
+            let text = format!("agent `{}` runs {program}, which is not on the PATH", agent.name);
+            findings.push(finding("programs", Verdict::Bad, text));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(finding("file", Verdict::Good, format!("{} can run here", file.display())));
+    }
+    Ok(findings)
+}
+
+/// Whether a program can be found as the system does it.
+fn is_there(program: &str, environment: &Environment) -> bool {
+    if program.contains('/') {
+        return environment.resolve(program).is_file();
+    }
+    let path = environment.variable(legwork_common::variables::PATH).unwrap_or_default();
+    std::env::split_paths(path).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn safe() -> ServerFacts {
+        ServerFacts {
+            name: Some("redis".into()),
+            version: Some("7.0.15".into()),
+            append_only: Some(true),
+            append_fsync: Some("always".into()),
+            eviction_policy: Some("noeviction".into()),
+            used_memory: Some(10 << 20),
+            max_memory: Some(100 << 20),
+            latency: Duration::from_micros(200),
+        }
+    }
+
+    fn verdicts(facts: &ServerFacts) -> Vec<&'static str> {
+        of_redis(facts).into_iter().map(|finding| finding.verdict.word()).collect()
+    }
+
+    #[test]
+    fn a_safe_server_is_good_in_every_way() {
+        assert_eq!(verdicts(&safe()), ["good"; 5]);
+    }
+
+    #[test]
+    fn what_costs_jobs_is_bad_and_what_is_not_known_is_a_warning() {
+        let old = ServerFacts { version: Some("6.2.1".into()), ..safe() };
+        assert_eq!(verdicts(&old)[0], "bad");
+        let early = ServerFacts { name: Some("valkey".into()), version: Some("7.1.0".into()), ..safe() };
+        assert_eq!(verdicts(&early)[0], "bad");
+        for (append_only, fsync, expected) in [
+            (Some(false), None, "bad"),
+            (Some(true), Some("everysec"), "warning"),
+            (Some(true), Some("no"), "bad"),
+            (Some(true), None, "warning"),
+            (None, None, "warning"),
+        ] {
+            let facts = ServerFacts { append_only, append_fsync: fsync.map(str::to_owned), ..safe() };
+            assert_eq!(verdicts(&facts)[1], expected, "{append_only:?} {fsync:?}");
+        }
+        assert_eq!(
+            verdicts(&ServerFacts { eviction_policy: Some("allkeys-lru".into()), ..safe() })[2],
+            "bad"
+        );
+        assert_eq!(verdicts(&ServerFacts { max_memory: Some(0), ..safe() })[3], "warning");
+        assert_eq!(verdicts(&ServerFacts { used_memory: Some(90 << 20), ..safe() })[3], "warning");
+        assert_eq!(verdicts(&ServerFacts { latency: Duration::from_millis(50), ..safe() })[4], "warning");
+        assert_eq!(verdicts(&ServerFacts::default())[..4], ["warning"; 4]);
+    }
+}
