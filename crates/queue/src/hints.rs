@@ -17,6 +17,7 @@ use redis::aio::ConnectionManager;
 use tokio::sync::broadcast;
 
 use crate::error::QueueError;
+use crate::link::ROUND_TRIP;
 use crate::link::Target;
 
 /// Hints that a slow listener may fall behind before it is told to look for itself.
@@ -69,15 +70,21 @@ impl Hints {
         let listener = Listener { channel, pushes, shared: Arc::clone(&self.shared) };
         let mut connection = self.shared.connection.clone();
         for old in unused.iter().filter(|old| **old != listener.channel) {
-            if let Err(error) = connection.unsubscribe(old.as_str()).await {
+            if let Err(error) = bounded(connection.unsubscribe(old.as_str())).await {
                 tracing::debug!(%error, channel = %old, "could not unsubscribe");
             }
         }
-        if is_new && let Err(error) = connection.subscribe(listener.channel.as_str()).await {
+        if is_new && let Err(error) = bounded(connection.subscribe(listener.channel.as_str())).await {
             tracing::debug!(%error, channel = %listener.channel, "could not subscribe; looking by time instead");
         }
         listener
     }
+}
+
+/// A call of the connection, which by itself would go on reconnecting for much longer.
+async fn bounded(call: impl Future<Output = redis::RedisResult<()>>) -> redis::RedisResult<()> {
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+    tokio::time::timeout(ROUND_TRIP, call).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 impl fmt::Debug for Hints {

@@ -14,6 +14,7 @@ use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
 use legwork_agent::turn::Transcript;
 use legwork_common::error::ExitStatus;
+use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
@@ -75,45 +76,23 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     // Before a server is started for nothing.
     house.check_keys(house.context.common.redis.is_none())?;
     let connection = house.context.connect(User::Worker).await?;
-    house.guard(&connection)?;
     let embedded = connection.place.is_embedded();
-    house.limit_models(connection.queue());
-
-    let root = RootSession::open(&connection.observer, house.root_options(&connection)?).await?;
-    let over = CancellationToken::new();
-    house.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
-    let hosted = if embedded {
-        let (session, now) = (root.lease.session, house.shutdown.now.clone());
-        Some(HostedWorker::start(&house.tasks, connection.queue(), session, house.host(), now)?)
-    } else {
-        hosted::hint_unserved(&house.context, &connection, &[DEFAULT_QUEUE.to_owned()]).await?;
-        house.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
-        None
-    };
-    let panel = house.follow(&connection, &root, over.clone());
-    house.tasks.spawn(TaskKind::Panel, house.end_when_unread(over.clone()));
-
-    let status = house.converse(&root, prompt).await;
-    let ended = house.end(&connection, &root, hosted).await;
-    over.cancel();
-    // The panel's last look shows how the last jobs ended.
-    panel.await.ok();
+    let held = Box::pin(house.hold_session(&connection, prompt)).await;
     let grace = if house.shutdown.now.is_cancelled() { HASTY_GRACE } else { LAST_GRACE };
     let left = house.tasks.close_and_wait(grace).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
-    if house.args.detach && embedded && ended.is_ok() {
-        hosted::serve_in_background(
-            &house.context,
-            &connection,
-            root.lease.session,
-            house.args.script.as_deref(),
-        )
-        .await?;
-    }
+    let handed_over = match &held {
+        Ok((session, _)) if house.args.detach && embedded => {
+            let script = house.args.script.as_deref();
+            hosted::serve_in_background(&house.context, &connection, *session, script).await
+        }
+        Ok(_) | Err(_) => Ok(()),
+    };
     connection.leave().await?;
-    ended?;
+    let (_, status) = held?;
+    handed_over?;
     match house.shutdown.drain.is_cancelled() {
         _ if house.screen.unread.is_cancelled() => Ok(ExitStatus::Done),
         true => Ok(ExitStatus::Interrupted),
@@ -175,6 +154,38 @@ impl House {
             shutdown,
             screen,
         })
+    }
+
+    /// The session from its opening to its end: which one it was, and how the agent did in it.
+    async fn hold_session(
+        &mut self,
+        connection: &Connection,
+        prompt: Option<String>,
+    ) -> Result<(SessionId, Result<ExitStatus, Failure>), Failure> {
+        self.guard(connection)?;
+        self.limit_models(connection.queue());
+        let root = RootSession::open(&connection.observer, self.root_options(connection)?).await?;
+        let over = CancellationToken::new();
+        // However this ends, nothing of it goes on.
+        let _over = over.clone().drop_guard();
+        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
+        let hosted = if connection.place.is_embedded() {
+            let (session, now) = (root.lease.session, self.shutdown.now.clone());
+            Some(HostedWorker::start(&self.tasks, connection.queue(), session, self.host(), now)?)
+        } else {
+            hosted::hint_unserved(&self.context, connection, &[DEFAULT_QUEUE.to_owned()]).await?;
+            self.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
+            None
+        };
+        let panel = self.follow(connection, &root, over.clone());
+        self.tasks.spawn(TaskKind::Panel, self.end_when_unread(over.clone()));
+
+        let status = self.converse(&root, prompt).await;
+        let ended = self.end(connection, &root, hosted).await;
+        over.cancel();
+        // The panel's last look shows how the last jobs ended.
+        panel.await.ok();
+        ended.map(|()| (root.lease.session, status))
     }
 
     /// From now on the models are asked within the fleet's limits.
