@@ -9,6 +9,7 @@
 //! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
+//! - [`slash`]: the prompts that a user calls by name.
 //! - [`permission`]: which tool calls a team refuses; pure.
 //! - [`environment`]: what a run may know of the machine.
 //! - [`preflight`]: what an agent needs and the machine lacks; pure.
@@ -27,7 +28,9 @@ pub mod permission;
 pub mod preflight;
 mod process;
 pub mod prompt;
+mod prompt_files;
 pub mod run;
+pub mod slash;
 #[cfg(test)]
 mod testing;
 pub mod tool;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::team::ModelSettings;
+use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -27,6 +28,8 @@ pub struct ModelRequest {
     pub messages: Vec<Message>,
     /// The tools that may be called.
     pub tools: Vec<ToolSpec>,
+    /// The form of the answer, as the agent file has it (`structured_output`); none: free text.
+    pub form: Option<Value>,
 }
 
 /// A piece of a reply as it arrives.

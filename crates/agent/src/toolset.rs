@@ -4,9 +4,10 @@
 
 mod api;
 mod background;
+pub(crate) mod described;
 mod fetch;
 mod filesystem;
-mod foreground;
+pub(crate) mod foreground;
 mod handoff;
 mod http;
 mod mcp;

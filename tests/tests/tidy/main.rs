@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod compatibility;
 mod docs;
 mod modules;
 mod rooms;

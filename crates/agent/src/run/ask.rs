@@ -44,10 +44,16 @@ struct Tried {
 impl Running<'_> {
     /// One turn's model call, recorded.
     pub(super) async fn ask(&mut self, turn: u32) -> Result<(), Halt> {
-        let Part { agent, toolbox, head } = &self.part;
+        let Part { agent, head, .. } = &self.part;
         let mut messages = head.clone();
         messages.extend(history::latest(self.transcript.messages(), agent.num_history_items));
-        let request = ModelRequest { agent: agent.name.clone(), turn, messages, tools: toolbox.specs() };
+        let request = ModelRequest {
+            agent: agent.name.clone(),
+            turn,
+            messages,
+            tools: self.part.offered(),
+            form: agent.structured_output.clone(),
+        };
         let (message, failed_first) = self.answer(&request).await?;
         if failed_first {
             self.first_model_rests_until = Instant::now().checked_add(self.cooldown());

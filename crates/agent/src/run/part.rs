@@ -22,7 +22,10 @@ use crate::message::Message;
 use crate::message::ToolCall;
 use crate::prompt;
 use crate::prompt::Surroundings;
+use crate::prompt_files;
+use crate::tool::ToolSpec;
 use crate::toolset::Toolbox;
+use crate::toolset::described;
 
 /// An agent that has, or had, the floor.
 pub(super) struct Part<'team> {
@@ -53,8 +56,22 @@ impl<'team> Part<'team> {
         for warning in toolbox.warnings() {
             ports.journal.note(RunEvent::Warning(warning.clone()));
         }
-        let head = head(team, agent, &toolbox, &ports.environment);
+        let found = prompt_files::find(&agent.add_prompt_files, &ports.environment);
+        for warning in found.warnings {
+            ports.journal.note(RunEvent::Warning(warning));
+        }
+        let mut head = head(team, agent, &toolbox, &ports.environment);
+        head.extend(found.texts.into_iter().map(Message::system));
         Ok(Self { agent, toolbox, head })
+    }
+
+    /// The tools as its model is offered them.
+    pub(super) fn offered(&self) -> Vec<ToolSpec> {
+        let specs = self.toolbox.specs();
+        if self.agent.add_description_parameter {
+            return specs.into_iter().map(described::offered).collect();
+        }
+        specs
     }
 
     /// Tells the tools what they were asked in an earlier attempt, for those that remember.
@@ -70,7 +87,10 @@ impl<'team> Part<'team> {
                 TurnEntry::Result { turn, index, .. } => {
                     let Some(call) = calls.remove(&(*turn, *index)) else { continue };
                     let tool = self.toolbox.get(&call.name);
-                    if let (Some(tool), Ok(arguments)) = (tool, work::arguments(call)) {
+                    if let (Some(tool), Ok(mut arguments)) = (tool, work::arguments(call)) {
+                        if self.agent.add_description_parameter {
+                            described::strip(tool.spec(), &mut arguments);
+                        }
                         tool.replay(&Value::Object(arguments));
                     }
                 }

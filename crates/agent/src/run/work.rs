@@ -18,6 +18,7 @@ use crate::permission;
 use crate::tool::Interrupted;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
+use crate::toolset::described;
 use crate::turn::Step;
 
 /// What the model is told of a call whose outcome nobody knows.
@@ -76,10 +77,13 @@ impl Running<'_> {
             let names = names.join(", ");
             return ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name));
         };
-        let arguments = match arguments(call) {
+        let mut arguments = match arguments(call) {
             Ok(arguments) => arguments,
             Err(wrong) => return ToolOutcome::error(wrong),
         };
+        if self.part.agent.add_description_parameter {
+            described::strip(tool.spec(), &mut arguments);
+        }
         if let Some(refusal) = permission::refusal(self.permissions, &call.name, &arguments) {
             return ToolOutcome::error(refusal);
         }

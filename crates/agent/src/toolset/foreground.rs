@@ -13,7 +13,7 @@ use crate::process::Process;
 
 /// How waiting for a command ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Over {
+pub(crate) enum Over {
     /// By itself.
     Ended(End),
     /// It took too long, and is gone.
@@ -23,7 +23,7 @@ pub(super) enum Over {
 }
 
 /// `text` for the user's shell: `$SHELL`, or `/bin/sh`.
-pub(super) fn command(
+pub(crate) fn command(
     nursery: &Nursery,
     text: &str,
     folder: &Path,
@@ -37,7 +37,7 @@ pub(super) fn command(
 
 /// Waits for the end of a command; one that takes longer than `limit` is ended, and so is one whose call is cancelled
 /// or dropped.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     process: &mut Process,
     limit: Option<Duration>,
     cancel: &CancellationToken,

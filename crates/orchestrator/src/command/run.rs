@@ -12,6 +12,7 @@ use legwork_agent::Ports;
 use legwork_agent::floor::Floor;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
+use legwork_agent::slash;
 use legwork_agent::turn::Transcript;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
@@ -260,13 +261,31 @@ impl House {
     /// One prompt, or one after the other from the terminal.
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
+        let prompt = self.spoken(&self.agent, &prompt).await;
         Ok(self.answer(root, &self.agent, vec![Message::user(prompt)]).await?.status)
+    }
+
+    /// What an agent is told when the user says `text`, which may call one of its prompts.
+    async fn spoken(&self, agent: &str, text: &str) -> String {
+        match self.team.agent(agent) {
+            Some(agent) => slash::spoken(agent, text, &self.environment, &self.shutdown.drain).await,
+            None => text.to_owned(),
+        }
+    }
+
+    /// What the user sees before the first prompt.
+    fn welcome(&self) {
+        let message = self.team.agent(&self.agent).and_then(|agent| agent.welcome_message.as_deref());
+        if let Some(message) = message {
+            self.screen.note(&self.environment.expanded(message));
+        }
     }
 
     async fn prompt_loop(&self, root: &RootSession) -> Result<ExitStatus, Failure> {
         let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
         let mut messages = Vec::new();
         let mut agent = self.agent.clone();
+        self.welcome();
         loop {
             self.screen.note("\nprompt (an empty line or Ctrl-D ends):");
             let line = tokio::select! {
@@ -274,7 +293,7 @@ impl House {
                 () = self.shutdown.drain.cancelled() => None,
             };
             let Some(line) = line else { return Ok(ExitStatus::Done) };
-            messages.push(Message::user(line));
+            messages.push(Message::user(self.spoken(&agent, &line).await));
             let answered = self.answer(root, &agent, messages).await?;
             if answered.status != ExitStatus::Done {
                 return Ok(answered.status);

@@ -7,8 +7,10 @@ use genai::chat::CacheControl;
 use genai::chat::ChatMessage;
 use genai::chat::ChatOptions;
 use genai::chat::ChatRequest;
+use genai::chat::ChatResponseFormat;
 use genai::chat::ChatRole;
 use genai::chat::ContentPart;
+use genai::chat::JsonSpec;
 use genai::chat::MessageContent;
 use genai::chat::ReasoningEffort;
 use genai::chat::Tool;
@@ -48,7 +50,7 @@ pub(super) fn chat(settings: &ModelSettings, request: &ModelRequest) -> ChatRequ
 ///
 /// The Responses wire would ask for summaries of the reasoning, which OpenAI refuses for models without reasoning and
 /// for organizations that it has not verified: there the reasoning is not asked for.
-pub(super) fn options(settings: &ModelSettings, wire: AdapterKind) -> ChatOptions {
+pub(super) fn options(settings: &ModelSettings, wire: AdapterKind, form: Option<&Value>) -> ChatOptions {
     let mut options = ChatOptions::default()
         .with_capture_content(true)
         .with_capture_reasoning_content(wire != AdapterKind::OpenAIResp)
@@ -60,8 +62,18 @@ pub(super) fn options(settings: &ModelSettings, wire: AdapterKind) -> ChatOption
     options.max_tokens = settings.max_tokens;
     options.top_p = settings.top_p;
     options.reasoning_effort = settings.thinking_budget.as_ref().and_then(effort);
+    options.response_format = form.map(|form| ChatResponseFormat::JsonSpec(specified(form)));
     let extra = extra(settings, wire);
     if extra.is_empty() { options } else { options.with_extra_body(Value::Object(extra)) }
+}
+
+/// `structured_output`.
+fn specified(form: &Value) -> JsonSpec {
+    let specified = JsonSpec::new(form["name"].as_str().unwrap_or("answer"), form["schema"].clone());
+    match form["description"].as_str() {
+        Some(description) => specified.with_description(description),
+        None => specified,
+    }
 }
 
 /// `-1` leaves it to the model.

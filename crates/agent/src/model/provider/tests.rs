@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use legwork_common::team::ThinkingBudget;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -47,7 +48,7 @@ fn think() -> ToolSpec {
 }
 
 fn request(messages: Vec<Message>) -> ModelRequest {
-    ModelRequest { agent: "a".into(), turn: 1, messages, tools: vec![think()] }
+    ModelRequest { agent: "a".into(), turn: 1, messages, tools: vec![think()], form: None }
 }
 
 fn hello() -> ModelRequest {
@@ -320,4 +321,27 @@ async fn the_responses_wire() {
     assert_eq!(kinds[..3], ["system", "system", "user"]);
     assert_eq!(kinds[kinds.len() - 4..], calls);
     assert!(body.get("reasoning").is_none() && body.get("include").is_none(), "{body}");
+}
+
+#[tokio::test]
+async fn the_form_of_the_answer_and_the_thinking_are_asked_for() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+        "additionalProperties": false});
+    let form = json!({"name": "count", "description": "a count", "strict": true, "schema": schema});
+    let asked_of = async |wire: &str, budget: ThinkingBudget| {
+        let provider = FakeProvider::start(vec![Answer::text(&["{}"])]).await;
+        let mut settings = settings(wire, &provider);
+        settings.thinking_budget = Some(budget);
+        let request = ModelRequest { form: Some(form.clone()), ..hello() };
+        let (sender, _receiver) = mpsc::channel(100);
+        models().stream(&settings, &request, sender).await.unwrap();
+        provider.asked()[0].body.clone()
+    };
+    let body = asked_of("openai", ThinkingBudget::Effort("low".into())).await;
+    assert_eq!(body["response_format"]["json_schema"]["name"], "count");
+    assert_eq!(body["response_format"]["json_schema"]["schema"]["properties"]["n"]["type"], "integer");
+    assert_eq!(body["reasoning_effort"], "low");
+    let body = asked_of("anthropic", ThinkingBudget::Tokens(2048)).await;
+    assert!(body.to_string().contains(r#""n":{"type":"integer"}"#), "{body}");
+    assert_eq!(body["thinking"]["budget_tokens"], 2048, "{body}");
 }

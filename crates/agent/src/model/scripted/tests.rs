@@ -12,7 +12,7 @@ fn script(value: &Value) -> ScriptedModels {
 }
 
 fn request(agent: &str, turn: u32, messages: Vec<Message>) -> ModelRequest {
-    ModelRequest { agent: agent.into(), turn, messages, tools: Vec::new() }
+    ModelRequest { agent: agent.into(), turn, messages, tools: Vec::new(), form: None }
 }
 
 async fn ask(

@@ -1,0 +1,157 @@
+//! `commands`: prompts of an agent that the user calls by `/name arguments`.
+//!
+//! In such a prompt `$1` is the first argument, and `` !`command` `` what a command of the user's shell prints, which has
+//! the arguments as its own `$1`. Arguments that no `$1` asks for follow the prompt.
+
+use legwork_common::team::Agent;
+use tokio_util::sync::CancellationToken;
+
+use crate::environment::Environment;
+use crate::process::Nursery;
+use crate::process::Process;
+use crate::process::described;
+use crate::toolset::foreground;
+use crate::toolset::foreground::Over;
+use crate::toolset::limited;
+
+/// A piece of a prompt.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece<'t> {
+    Text(&'t str),
+    /// From 1.
+    Argument(usize),
+    Command(&'t str),
+}
+
+/// What the agent is told when the user says `text`: the prompt where it calls one, else the text itself.
+///
+/// Commands run in the working folder, with the environment of the run. One that fails is told as such in its place.
+/// Cancelling ends them; so does dropping the future.
+pub async fn spoken(
+    agent: &Agent,
+    text: &str,
+    environment: &Environment,
+    cancel: &CancellationToken,
+) -> String {
+    let Some((template, arguments)) = called(agent, text) else { return text.to_owned() };
+    let template = environment.expanded(template);
+    let pieces = pieces(&template);
+    let mut said = String::new();
+    for piece in &pieces {
+        match piece {
+            Piece::Text(text) => said.push_str(text),
+            Piece::Argument(number) => {
+                said.push_str(arguments.get(number - 1).copied().unwrap_or_default());
+            }
+            Piece::Command(command) => {
+                said.push_str(&printed(command, &arguments, environment, cancel).await);
+            }
+        }
+    }
+    if !arguments.is_empty() && !template.contains("$1") {
+        said.push_str("\n\n");
+        said.push_str(&arguments.join(" "));
+    }
+    said
+}
+
+/// The prompt that is called, and with what.
+fn called<'a>(agent: &'a Agent, text: &'a str) -> Option<(&'a str, Vec<&'a str>)> {
+    let mut words = text.trim().strip_prefix('/')?.split_whitespace();
+    let command = agent.commands.get(words.next()?)?;
+    Some((&command.instruction, words.collect()))
+}
+
+/// A prompt, taken apart.
+fn pieces(template: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let (mut rest, mut from) = (template, 0);
+    while let Some(at) = rest[from..].find(['!', '$']).map(|at| from + at) {
+        let (before, here) = rest.split_at(at);
+        let (piece, after) = match special(here) {
+            Some(found) => found,
+            None => {
+                from = at + 1;
+                continue;
+            }
+        };
+        pieces.push(Piece::Text(before));
+        pieces.push(piece);
+        (rest, from) = (after, 0);
+    }
+    pieces.push(Piece::Text(rest));
+    pieces
+}
+
+/// What begins here, where it is more than text, and what follows it.
+fn special(here: &str) -> Option<(Piece<'_>, &str)> {
+    if let Some(rest) = here.strip_prefix("!`") {
+        let (command, after) = rest.split_once('`')?;
+        return Some((Piece::Command(command), after));
+    }
+    let rest = here.strip_prefix('$')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let number = rest[..digits].parse().ok().filter(|number| *number > 0)?;
+    Some((Piece::Argument(number), &rest[digits..]))
+}
+
+/// What a command prints, without the line's end.
+async fn printed(
+    command: &str,
+    arguments: &[&str],
+    environment: &Environment,
+    cancel: &CancellationToken,
+) -> String {
+    let nursery = Nursery::new(environment.guard.clone());
+    let mut shell = foreground::command(&nursery, command, &environment.working_dir, &environment.variables);
+    shell.arg("command").args(arguments);
+    let failed = |why: &str, output: &str| format!("[`{command}` failed: {why}]\n{output}");
+    let mut process = match Process::start(shell, &nursery) {
+        Ok(process) => process,
+        Err(error) => return failed(&error.to_string(), ""),
+    };
+    match foreground::finish(&mut process, None, cancel).await {
+        Over::Ended(end) => {
+            let output = limited(process.capture().text().trim_end().to_owned());
+            if end.status.is_some_and(|status| status.success()) {
+                return output;
+            }
+            failed(&described(end.status), &output)
+        }
+        Over::TimedOut | Over::Cancelled => failed("cancelled", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn prompts_are_called_by_name() {
+        let prompt = |text: &str| json!({"description": "", "instruction": text});
+        let commands = json!({
+            "plain": prompt("Do it."),
+            "fix": prompt("Fix $1 in $2, for $5!"),
+            "look": prompt("Here: !`printf '%s|' \"$1\"; pwd` and !`exit 3`, $1."),
+            "odd": prompt("a $ b ! c !`open $0"),
+        });
+        let team = testing::team(&[("a", &[], json!({"commands": commands}))]);
+        let (agent, environment) = (team.agent("a").unwrap(), testing::environment("/usr"));
+        let table = [
+            ("hello /plain", "hello /plain"),
+            ("/nothing here", "/nothing here"),
+            ("/plain", "Do it."),
+            ("/plain and  more", "Do it.\n\nand more"),
+            ("/fix a b c", "Fix a in b, for !"),
+            ("/look $(ls);", "Here: $(ls);|/usr and [`exit 3` failed: exit status 3]\n, $(ls);."),
+            ("/odd", "a $ b ! c !`open $0"),
+        ];
+        for (text, expected) in table {
+            let said = spoken(agent, text, &environment, &CancellationToken::new()).await;
+            assert_eq!(said, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! docs/compatibility.md says of every key of the agent file, and of every provider, what the code says.
+
+use std::collections::BTreeMap;
+
+use proc_macro2::TokenStream;
+use proc_macro2::TokenTree;
+
+use crate::hold;
+use crate::source::Source;
+use crate::source::root;
+use crate::source::strings;
+
+const DOCUMENT: &str = "docs/compatibility.md";
+const PROVIDERS: &str = "Providers of models";
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Each call `word("name", …)` in tokens, as the word and the name.
+fn calls(tokens: TokenStream, words: &[&str], found: &mut Vec<(String, String)>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        let TokenTree::Group(group) = token else { continue };
+        let before = at.checked_sub(1).map(|at| tokens[at].to_string()).unwrap_or_default();
+        if words.contains(&before.as_str()) {
+            let first = strings(group.stream()).into_iter().next();
+            found.extend(first.map(|(name, _)| (before, name)));
+        } else {
+            calls(group.stream(), words, found);
+        }
+    }
+}
+
+/// The constants of a file, by name, each with the tokens after its name.
+fn constants(source: &Source) -> Vec<(String, TokenStream)> {
+    let tokens: Vec<TokenTree> = source.tokens().into_iter().collect();
+    let of_item = |item: &[TokenTree]| {
+        let at =
+            item.windows(2).rposition(|two| two[0].to_string() == "const" && two[1].to_string() != "fn")?;
+        Some((item[at + 1].to_string(), item[at + 2..].iter().cloned().collect()))
+    };
+    tokens.split(|token| token.to_string() == ";").filter_map(of_item).collect()
+}
+
+/// The maps of keys.rs: what each is, and its keys with whether they are acted on.
+fn maps(source: &Source) -> BTreeMap<String, Vec<(String, bool)>> {
+    let mut maps = BTreeMap::new();
+    for (_, value) in constants(source) {
+        let mut found = Vec::new();
+        calls(value.clone(), &["acted", "instead"], &mut found);
+        // The noun is the first literal of such a constant.
+        let Some((noun, _)) = strings(value).into_iter().next().filter(|_| !found.is_empty()) else {
+            continue;
+        };
+        let keys = found.into_iter().map(|(word, key)| (key, word == "acted")).collect();
+        maps.insert(noun, keys);
+    }
+    maps
+}
+
+/// The built-in providers of model.rs.
+fn providers(source: &Source) -> Vec<String> {
+    let value = constants(source).into_iter().find(|(name, _)| name == "BUILTIN").unwrap().1;
+    let mut found = Vec::new();
+    calls(value, &["native", "compatible", "Builtin"], &mut found);
+    found.into_iter().map(|(_, name)| name).collect()
+}
+
+/// The rows of each section's table: the name between backticks, the second cell and the third.
+fn sections(document: &str) -> BTreeMap<String, Vec<[String; 3]>> {
+    let mut sections: BTreeMap<String, Vec<[String; 3]>> = BTreeMap::new();
+    let mut section = String::new();
+    for line in document.lines() {
+        if let Some(heading) = line.strip_prefix("## ").or(line.strip_prefix("### ")) {
+            section = heading.to_owned();
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", name, word, why, ""] = cells.as_slice()
+            && let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`'))
+        {
+            let row = [name, word, why].map(str::to_owned);
+            sections.entry(section.clone()).or_default().push(row);
+        }
+    }
+    sections
+}
+
+/// What is wrong with the row of one key.
+fn wrong_row(place: &str, key: &str, acted: bool, rows: &[[String; 3]]) -> Option<String> {
+    let of_key: Vec<_> = rows.iter().filter(|row| row[0] == key).collect();
+    let [[_, word, why]] = of_key.as_slice() else {
+        return Some(format!("{DOCUMENT}, {place}: give `{key}` one row, not {}", of_key.len()));
+    };
+    let right = if acted { ["yes", "partly"] } else { ["no", "partly"] };
+    if !right.contains(&word.as_str()) {
+        return Some(format!("{DOCUMENT}, {place}: `{key}` is {}, not `{word}`", right.join(" or ")));
+    }
+    (word != "yes" && why.is_empty()).then(|| format!("{DOCUMENT}, {place}: say what happens with `{key}`"))
+}
+
+/// Where the rows and the keys differ.
+fn astray(document: &str, maps: &BTreeMap<String, Vec<(String, bool)>>) -> Vec<String> {
+    let sections = sections(document);
+    let mut complaints = Vec::new();
+    for (noun, keys) in maps {
+        let place = noun[..1].to_uppercase() + &noun[1..];
+        let rows = sections.get(&place).map_or(&[][..], Vec::as_slice);
+        complaints.extend(keys.iter().filter_map(|(key, acted)| wrong_row(&place, key, *acted, rows)));
+        let gone = rows.iter().filter(|row| !keys.iter().any(|(key, _)| *key == row[0]));
+        complaints.extend(gone.map(|row| format!("{DOCUMENT}, {place}: there is no key `{}`", row[0])));
+    }
+    complaints
+}
+
+#[test]
+fn every_key_is_documented_as_it_is() {
+    let path = "crates/common/src/team/keys.rs";
+    let maps = maps(&Source::parse(path, &read(path), false));
+    assert!(maps["an agent"].contains(&("model".to_owned(), true)), "{maps:?}");
+    hold(&astray(&read(DOCUMENT), &maps));
+}
+
+#[test]
+fn every_provider_is_documented() {
+    let path = "crates/common/src/team/model.rs";
+    let all = providers(&Source::parse(path, &read(path), false));
+    assert!(all.iter().any(|name| name == "azure"), "{all:?}");
+    let document = read(DOCUMENT);
+    let named: Vec<String> = sections(&document)[PROVIDERS].iter().map(|row| row[0].clone()).collect();
+    assert_eq!(named, all, "{DOCUMENT}: the providers are those of {path}, in its order");
+}
+
+#[test]
+fn rows_that_are_wrong_are_found() {
+    let code = "const A: Keys = Keys { noun: \"a map\", keys: &[acted(\"a\"), until(instead(\"b\", \"why\"), 1), acted(\"c\")] };";
+    let maps = maps(&Source::parse("keys.rs", code, false));
+    assert_eq!(maps["a map"], [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
+    let right = "### A map\n| `a` | yes | |\n| `b` | no | why |\n| `c` | partly | in part |\n";
+    assert_eq!(astray(right, &maps), [""; 0]);
+    let wrong = "### A map\n| `a` | no | x |\n| `b` | no | |\n| `d` | yes | |\n";
+    assert_eq!(astray(wrong, &maps).len(), 4);
+}
