@@ -27,8 +27,11 @@ fn a_stop_ends_the_shell_commands_of_the_whole_tree() {
     let id = house.dispatch(&[&team.file, "nested", "go"]);
     until("the command runs", || processes("sleep 61.25").len() >= 2);
 
+    let child = house.legwork(["list", "--agent", "shell", "--json"]).objects().remove(0);
+    let child = child["id"].as_str().unwrap();
     let said = house.legwork(["stop", &id]);
-    assert_eq!(said.good(), format!("{id} stopped\n"));
+    // It lists what was stopped with it.
+    assert_eq!(said.good(), format!("{id} stopped\n  {child} shell stopped\n"));
     assert_eq!(processes("sleep 61.25"), Vec::<String>::new());
     let jobs = house.legwork(["list", "--json"]).objects();
     assert_eq!(jobs.len(), 2);

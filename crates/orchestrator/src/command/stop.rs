@@ -4,7 +4,10 @@ use std::io::BufRead as _;
 use std::time::Duration;
 
 use legwork_common::error::ExitStatus;
+use legwork_common::id::Dispatcher;
+use legwork_common::id::JobId;
 use legwork_common::job::Cause;
+use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use legwork_queue::Observer;
 use legwork_queue::User;
@@ -45,21 +48,46 @@ async fn stop_all(context: &Context, connection: &Connection, args: &StopArgs) -
     let roots = roots(context, connection, args).await?;
     let mut marked = Vec::new();
     for root in roots {
+        // What is live below it now is what the stop ends: nothing new begins there.
+        let below = live_below(connection, root).await?;
         let outcome = connection.observer.stop(root, Asker::Operator, Cause::Operator).await?;
         if matches!(outcome, StopOutcome::Marked(_)) {
-            marked.push(root);
+            marked.push((root, below));
         } else {
-            say(context, root, outcome, State::Stopped)?;
+            say(context, root, outcome, State::Stopped, &[])?;
         }
     }
     // Without the wait nobody knows yet that all is over.
     let reached = if args.no_wait { State::Stopping } else { State::Stopped };
-    for root in marked {
+    for (root, mut below) in marked {
         if !args.no_wait {
             until_terminal(&connection.observer, root).await?;
         }
-        say(context, root, StopOutcome::Marked(Cause::Operator), reached)?;
+        refresh(connection, &mut below).await?;
+        say(context, root, StopOutcome::Marked(Cause::Operator), reached, &below)?;
     }
+    Ok(())
+}
+
+/// The jobs below a root that have not ended.
+async fn live_below(connection: &Connection, root: StopRoot) -> Result<Vec<Job>, Failure> {
+    let queue = connection.queue();
+    let (session, of) = match root {
+        StopRoot::Session { id, .. } => (id, Dispatcher::Root(id)),
+        StopRoot::Job(id) => match queue.jobs(&[id]).await?.pop().flatten() {
+            Some(job) => (job.session, Dispatcher::Job(id)),
+            None => return Ok(Vec::new()),
+        },
+    };
+    let mut jobs = queue.children(session, of).await?.jobs;
+    jobs.retain(|job| !job.status.is_terminal());
+    Ok(jobs)
+}
+
+/// Reads again what became of jobs.
+async fn refresh(connection: &Connection, jobs: &mut Vec<Job>) -> Result<(), Failure> {
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    *jobs = connection.queue().jobs(&ids).await?.into_iter().flatten().collect();
     Ok(())
 }
 
@@ -103,8 +131,14 @@ pub(crate) async fn until_terminal(observer: &Observer, root: StopRoot) -> Resul
     .await
 }
 
-/// Says what became of it; `reached` is how far a tree is that was marked.
-fn say(context: &Context, root: StopRoot, outcome: StopOutcome, reached: State) -> Result<(), Failure> {
+/// Says what became of it; `reached` is how far a tree is that was marked, `below` what was stopped with it.
+fn say(
+    context: &Context,
+    root: StopRoot,
+    outcome: StopOutcome,
+    reached: State,
+    below: &[Job],
+) -> Result<(), Failure> {
     let name = match root {
         StopRoot::Job(id) => id.to_string(),
         StopRoot::Session { id, .. } => id.to_string(),
@@ -112,9 +146,19 @@ fn say(context: &Context, root: StopRoot, outcome: StopOutcome, reached: State) 
     match outcome {
         StopOutcome::NotFound => Err(Failure::not_found(format!("task not found: {name}"))),
         StopOutcome::Marked(_) if context.output.json => {
-            context.output.object(&json!({"id": name, "stopped": true, "status": reached}))
+            let below: Vec<_> = below
+                .iter()
+                .map(|job| json!({"id": job.id, "agent": job.agent, "status": job.status}))
+                .collect();
+            context.output.object(&json!({"id": name, "stopped": true, "status": reached, "below": below}))
         }
-        StopOutcome::Marked(_) => context.output.line(&format!("{name} {reached}")),
+        StopOutcome::Marked(_) => {
+            context.output.line(&format!("{name} {reached}"))?;
+            for job in below {
+                context.output.line(&format!("  {} {} {}", job.id, job.agent, job.status))?;
+            }
+            Ok(())
+        }
         StopOutcome::AlreadyEnded(state) if context.output.json => {
             context.output.object(&json!({"id": name, "stopped": false, "status": state}))
         }
