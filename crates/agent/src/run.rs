@@ -2,6 +2,7 @@
 
 mod ask;
 mod command;
+mod compact;
 mod mail;
 mod part;
 mod work;
@@ -162,6 +163,7 @@ impl Running<'_> {
                     self.gate().await?;
                     self.pass_the_floor().await?;
                     self.hear().await?;
+                    self.compact(turn).await?;
                     self.ask(turn).await?;
                 }
                 Step::Rest { result } => {

@@ -12,6 +12,7 @@ use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::message::Message;
 use crate::message::ToolResult;
+use crate::model::Purpose;
 use crate::run::run;
 use crate::testing::team;
 use crate::testing::world;
@@ -48,7 +49,14 @@ fn think() -> ToolSpec {
 }
 
 fn request(messages: Vec<Message>) -> ModelRequest {
-    ModelRequest { agent: "a".into(), turn: 1, messages, tools: vec![think()], form: None }
+    ModelRequest {
+        agent: "a".into(),
+        turn: 1,
+        messages,
+        tools: vec![think()],
+        form: None,
+        purpose: Purpose::Turn,
+    }
 }
 
 fn hello() -> ModelRequest {
