@@ -1,5 +1,6 @@
 //! Replacing the middle of a long conversation by a summary, before the model's window is full.
 
+use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Runner;
@@ -12,6 +13,9 @@ use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
+
+/// Tokens that a reply is expected to have.
+const USUAL_REPLY: u64 = 500;
 
 impl Running<'_> {
     /// Asks for a summary where the next request would be too large, and records it.
@@ -39,6 +43,20 @@ impl Running<'_> {
         // What it cost counts; a turn it is not.
         let usage = Usage { turns: 0, ..reply.usage };
         self.record(TurnEntry::Compacted { turn, kept, summary: reply.text, usage }).await
+    }
+
+    /// Ends the run where its budget does not hold the next request and a usual reply.
+    pub(super) fn check_budget(&self) -> Result<(), Halt> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        let usage = self.transcript.usage();
+        let used = usage.input_tokens.saturating_add(usage.output_tokens);
+        let next = self.request_tokens().saturating_add(USUAL_REPLY);
+        if used.saturating_add(next) <= budget {
+            return Ok(());
+        }
+        let message =
+            format!("the job used {used} of its {budget} tokens, and the next model call needs about {next}");
+        Err(Halt::Failed { cause: Cause::Budget, message })
     }
 
     /// About how many tokens the next request has.

@@ -24,7 +24,7 @@ use crate::testing::world;
 
 fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
     let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
-    Assignment { team: team.clone(), agent: agent.into(), opening, recorded }
+    Assignment { team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
 }
 
 /// A lone agent with the tools `think` and `shell`.
@@ -546,4 +546,24 @@ async fn a_thousand_turns_fit_into_a_small_window() {
     let asked = tokens.len();
     assert_eq!(completed(go(&world, delegated(&team, "a", entries)).await), "done");
     assert_eq!(models.tokens.lock().unwrap().len(), asked);
+}
+
+#[tokio::test]
+async fn a_budget_is_kept_over_attempts() {
+    let spent = |text: &str, tokens: u64| {
+        json!({"text": text, "input_tokens": tokens, "output_tokens": 100,
+        "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]})
+    };
+    let world = world(&json!({"a": [spent("one", 900), spent("two", 900), spent("three", 900)]}));
+    let within = |budget, recorded| Assignment { budget: Some(budget), ..delegated(&lone(), "a", recorded) };
+    let outcome = go(&world, within(3000, Vec::new())).await;
+    let Outcome::Failed { cause: Cause::Budget, message, usage } = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("used 2000 of its 3000 tokens"), "{message}");
+    assert_eq!(usage.turns, 2);
+    assert_eq!(world.journal.output(), "one\n\ntwo");
+    // Another attempt has nothing left, and asks nothing.
+    let recorded = world.journal.entries();
+    let outcome = go(&world, within(3000, recorded)).await;
+    assert!(matches!(outcome, Outcome::Failed { cause: Cause::Budget, .. }), "{outcome:?}");
+    assert_eq!(world.journal.output(), "one\n\ntwo");
 }
