@@ -38,6 +38,7 @@ impl Running<'_> {
             form: None,
             purpose: Purpose::Summary,
         };
+        self.afford(compaction::estimate(&request.messages, &[]))?;
         let (reply, _) = self.answer(&request).await?;
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         // What it cost counts; a turn it is not.
@@ -47,10 +48,15 @@ impl Running<'_> {
 
     /// Ends the run where its budget does not hold the next request and a usual reply.
     pub(super) fn check_budget(&self) -> Result<(), Halt> {
+        self.afford(self.request_tokens())
+    }
+
+    /// The same for a request of this many tokens.
+    fn afford(&self, request: u64) -> Result<(), Halt> {
         let Some(budget) = self.budget else { return Ok(()) };
         let usage = self.transcript.usage();
         let used = usage.input_tokens.saturating_add(usage.output_tokens);
-        let next = self.request_tokens().saturating_add(USUAL_REPLY);
+        let next = request.saturating_add(USUAL_REPLY);
         if used.saturating_add(next) <= budget {
             return Ok(());
         }
