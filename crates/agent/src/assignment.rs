@@ -25,6 +25,8 @@ pub struct Assignment {
     pub opening: Opening,
     /// The turns of earlier attempts; empty for the first.
     pub recorded: Vec<TurnEntry>,
+    /// How many tokens the models may count, in and out, what is recorded included; `None` for no limit.
+    pub budget: Option<u64>,
 }
 
 /// What an agent is asked.

@@ -63,7 +63,7 @@ impl Floor {
                     self.next = self.target(*index).map(|name| (*index, name)).or(self.next.take());
                 }
             }
-            TurnEntry::Told { .. } | TurnEntry::Retried { .. } => {}
+            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } | TurnEntry::Retried { .. } => {}
         }
     }
 

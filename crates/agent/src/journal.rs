@@ -8,6 +8,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
+use legwork_common::job::Usage;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
 use serde::Deserialize;
@@ -51,6 +52,19 @@ pub enum TurnEntry {
         mail: Vec<MailId>,
         /// The text of the user message.
         text: String,
+    },
+    /// Before the model call of `turn`, a summary took the place of the conversation between the task and its last
+    /// messages. Whoever resumes goes on from it; the entries before it stay readable.
+    Compacted {
+        /// The turn whose model call sees it first.
+        turn: u32,
+        /// How many of the last messages stayed.
+        kept: u32,
+        /// The summary.
+        summary: String,
+        /// What the summary cost.
+        #[serde(default)]
+        usage: Usage,
     },
     /// All entries before this one were recorded by another job, which this one tries again. Its mail and
     /// what its models cost were its own; its turns count for neither limits nor usage here.

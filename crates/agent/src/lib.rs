@@ -18,6 +18,7 @@
 //! know that queues exist: it dispatches and waits through `legwork_common::service`.
 
 pub mod assignment;
+mod compaction;
 pub mod environment;
 pub mod floor;
 pub mod history;

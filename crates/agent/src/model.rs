@@ -30,6 +30,17 @@ pub struct ModelRequest {
     pub tools: Vec<ToolSpec>,
     /// The form of the answer, as the agent file has it (`structured_output`); none: free text.
     pub form: Option<Value>,
+    /// What the reply is for.
+    pub purpose: Purpose,
+}
+
+/// What a reply is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It begins the turn.
+    Turn,
+    /// It takes the place of the conversation so far, and is no turn.
+    Summary,
 }
 
 /// A piece of a reply as it arrives.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod command;
+mod compact;
 mod mail;
 mod part;
 mod work;
@@ -70,7 +71,7 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first, opening, recorded, .. } = assignment;
+    let Assignment { agent: first, opening, recorded, budget, .. } = assignment;
     let transcript = Transcript::new(opened(opening), &recorded);
     let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
     if let Step::Ask { .. } = transcript.next(None) {
@@ -88,6 +89,7 @@ async fn run_model(
         team,
         first,
         recorded,
+        budget,
         floor,
         part,
         resting: Vec::new(),
@@ -138,6 +140,7 @@ struct Running<'team> {
     first: String,
     /// The turns of earlier attempts.
     recorded: Vec<TurnEntry>,
+    budget: Option<u64>,
     floor: Floor,
     /// The agent that has the floor.
     part: Part<'team>,
@@ -162,6 +165,8 @@ impl Running<'_> {
                     self.gate().await?;
                     self.pass_the_floor().await?;
                     self.hear().await?;
+                    self.compact(turn).await?;
+                    self.check_budget()?;
                     self.ask(turn).await?;
                 }
                 Step::Rest { result } => {

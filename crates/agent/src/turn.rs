@@ -17,6 +17,7 @@ use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
 
+use crate::compaction;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 use crate::message::Message;
@@ -52,6 +53,10 @@ pub enum Step {
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
     messages: Vec<Message>,
+    /// How many messages at the beginning say what is asked; they stay for ever.
+    task: usize,
+    /// What the last model call and its reply counted, and how many messages that was.
+    measured: Option<(u64, usize)>,
     turn: u32,
     /// Turns that another job finished, which this one tries again.
     inherited: u32,
@@ -71,7 +76,9 @@ pub struct Transcript {
 impl Transcript {
     /// A run that begins with `opening` and has done what `recorded` says.
     pub fn new(opening: Vec<Message>, recorded: &[TurnEntry]) -> Self {
-        let mut transcript = Self { messages: opening, spoken: true, ..Self::default() };
+        let first = opening.iter().position(|message| matches!(message, Message::User { .. }));
+        let task = first.map_or(opening.len(), |first| first + 1);
+        let mut transcript = Self { messages: opening, task, spoken: true, ..Self::default() };
         for entry in recorded {
             transcript.apply(entry);
         }
@@ -93,6 +100,7 @@ impl Transcript {
                 self.messages.push(Message::user(text));
                 self.spoken = true;
             }
+            TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
             TurnEntry::Retried { .. } => {
                 self.inherited = self.turn;
                 self.usage = Usage::default();
@@ -102,9 +110,20 @@ impl Transcript {
         }
     }
 
+    fn compact(&mut self, kept: u32, summary: &str, usage: Usage) {
+        self.usage.add(usage);
+        let from = self.messages.len().saturating_sub(kept as usize);
+        if from > self.task {
+            self.messages.splice(self.task..from, [compaction::in_place(summary)]);
+        }
+        self.measured = None;
+    }
+
     fn reply(&mut self, turn: u32, message: &AssistantMessage) {
         self.turn = turn;
         self.usage.add(message.usage);
+        let read = message.usage.input_tokens + message.usage.output_tokens;
+        self.measured = (message.usage.input_tokens > 0).then_some((read, self.messages.len() + 1));
         self.wrote |= !message.text.is_empty();
         self.last_text.clone_from(&message.text);
         self.calls.clone_from(&message.tool_calls);
@@ -152,6 +171,18 @@ impl Transcript {
     /// The conversation. Whole only when no call is open.
     pub fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    /// What was asked: the messages that no summary takes the place of.
+    pub fn task(&self) -> &[Message] {
+        &self.messages[..self.task]
+    }
+
+    /// About how many tokens the next request has, going by what the last one counted; `None` where it counted none.
+    pub(crate) fn measured(&self) -> Option<u64> {
+        let (tokens, messages) = self.measured?;
+        let since: usize = self.messages.get(messages..)?.iter().map(Message::bytes).sum();
+        Some(tokens + compaction::tokens(since))
     }
 
     /// The last turn that has a reply; 0 before the first.

@@ -176,6 +176,9 @@ pub struct JobSpec {
     /// Whether it begins anew instead of going on from the turns of `retry_of`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
+    /// How many tokens its models may count, in and out, over all attempts; none: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<u64>,
 }
 
 /// A name that may stand in a key: a namespace or a queue.
@@ -209,6 +212,8 @@ pub struct Placement {
     pub retries: u32,
     /// The pause before the first of these; doubled for each further one, up to ten minutes.
     pub retry_delay: Duration,
+    /// How many tokens its models may count, in and out, over all attempts; `None` for no limit.
+    pub budget: Option<u64>,
 }
 
 impl Default for Placement {
@@ -220,6 +225,7 @@ impl Default for Placement {
             timeout: None,
             retries: 0,
             retry_delay: DEFAULT_RETRY_DELAY,
+            budget: None,
         }
     }
 }

@@ -162,6 +162,7 @@ impl Policy {
             timeout: policy.timeout.or(defaults.timeout),
             retries: policy.retries.unwrap_or(defaults.retries),
             retry_delay: policy.retry_delay.unwrap_or(defaults.retry_delay),
+            budget: defaults.budget,
         }
     }
 

@@ -123,6 +123,9 @@ pub struct DispatchArgs {
     /// The pause before the first retry (5s); doubled for each further one, up to ten minutes
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub retry_delay: Option<Duration>,
+    /// How many tokens its models may count, in and out, over all attempts; then it fails, cause `budget`
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget: Option<u64>,
     /// How many jobs of the session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,

@@ -166,6 +166,7 @@ impl Service {
                 key: request.key,
                 retry_of: None,
                 fresh: false,
+                budget: placement.budget,
             },
             placement,
             once,
@@ -185,18 +186,23 @@ impl Service {
     }
 
     fn request_digest(&self, request: &RunRequest, placement: &Placement) -> String {
-        let Placement { queue, priority, delay, timeout, retries, retry_delay: _ } = placement;
-        digest(&[
+        let Placement { queue, priority, delay, timeout, retries, retry_delay: _, budget } = placement;
+        let budget = budget.map(|tokens| tokens.to_string());
+        let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
+        let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();
+        let mut parts: Vec<&str> = vec![
             &request.agent,
             &request.task,
             request.expected_output.as_deref().unwrap_or("\0"),
             &self.caller.team.0,
             queue,
             priority.as_str(),
-            &delay.as_millis().to_string(),
-            &timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default(),
-            &retries.to_string(),
-        ])
+            &delay,
+            &timeout,
+            &retries,
+        ];
+        parts.extend(budget.as_deref());
+        digest(&parts)
     }
 
     /// Refuses jobs that are not below the caller.

@@ -165,6 +165,7 @@ impl Runner for AgentRunner {
             team: Arc::clone(&team),
             opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
             recorded: run.recorded,
+            budget: spec.budget,
         };
         let ports = Ports {
             models: Arc::clone(&self.models),

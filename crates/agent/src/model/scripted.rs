@@ -14,7 +14,7 @@
 //! The reply that begins turn *k* of a run is the *k*-th of its agent, so that a resumed run goes on where it was.
 //! `*` stands for every agent without a list of its own. In a reply, `delay_ms` passes before the first word and
 //! `chunk_delay_ms` between words; `input_tokens` and `output_tokens` are what it counts. Arguments that are a string are
-//! sent as they are, broken JSON too.
+//! sent as they are, broken JSON too. A summary of a long conversation is no turn: its text is made up here.
 //!
 //! Texts and the strings in arguments may hold
 //!
@@ -43,6 +43,7 @@ use super::Delta;
 use super::ModelError;
 use super::ModelPort;
 use super::ModelRequest;
+use super::Purpose;
 use crate::message::AssistantMessage;
 use crate::message::ToolCall;
 
@@ -61,7 +62,7 @@ pub struct ScriptedModels {
     agents: BTreeMap<String, Vec<Reply>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reply {
     #[serde(default)]
@@ -112,8 +113,12 @@ impl ScriptedModels {
     }
 
     /// The whole message.
-    fn message(&self, request: &ModelRequest) -> Result<(AssistantMessage, &Reply), String> {
-        let reply = self.reply(&request.agent, request.turn)?;
+    fn message(&self, request: &ModelRequest) -> Result<(AssistantMessage, Reply), String> {
+        if request.purpose == Purpose::Summary {
+            let text = format!("All of it before turn {}.", request.turn);
+            return Ok((AssistantMessage { text, ..AssistantMessage::default() }, Reply::default()));
+        }
+        let reply = self.reply(&request.agent, request.turn)?.clone();
         let facts = Facts::of(&request.messages);
         let calls = (0..).zip(&reply.tool_calls).map(|(index, call): (u32, &Call)| {
             Ok(ToolCall {

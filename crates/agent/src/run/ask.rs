@@ -21,6 +21,7 @@ use crate::message::AssistantMessage;
 use crate::model::Delta;
 use crate::model::ModelError;
 use crate::model::ModelRequest;
+use crate::model::Purpose;
 use crate::model::retry::Patience;
 
 /// Pieces of a reply that may wait for the journal.
@@ -53,6 +54,7 @@ impl Running<'_> {
             messages,
             tools: self.part.offered(),
             form: agent.structured_output.clone(),
+            purpose: Purpose::Turn,
         };
         let (message, failed_first) = self.answer(&request).await?;
         if failed_first {
@@ -68,7 +70,7 @@ impl Running<'_> {
     }
 
     /// The first answer of the models that may be asked, one after the other, and whether others failed before.
-    async fn answer(&self, request: &ModelRequest) -> Result<(AssistantMessage, bool), Halt> {
+    pub(super) async fn answer(&self, request: &ModelRequest) -> Result<(AssistantMessage, bool), Halt> {
         let models = self.models();
         let retries =
             self.part.agent.fallback.as_ref().map_or(Patience::RETRIES, |fallback| fallback.retries);
@@ -88,7 +90,7 @@ impl Running<'_> {
     }
 
     /// One drawn model, unless it rests, then those to fall back to.
-    fn models(&self) -> Vec<ModelSettings> {
+    pub(super) fn models(&self) -> Vec<ModelSettings> {
         let first = match &self.part.agent.runner {
             Runner::Models(models) => models.get(rand::random_range(0..models.len().max(1))).cloned(),
             Runner::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
@@ -141,7 +143,7 @@ impl Running<'_> {
         };
         let writing = async {
             tokio::select! {
-                wrote = self.write(receiver, before) => wrote,
+                wrote = self.write(receiver, before, request.purpose) => wrote,
                 () = self.long_cancelled() => Ok(false),
             }
         };
@@ -155,11 +157,16 @@ impl Running<'_> {
     }
 
     /// Writes text until the sender is gone. Whether there was any.
-    async fn write(&self, mut deltas: mpsc::Receiver<Delta>, before: &str) -> Result<bool, JournalError> {
+    async fn write(
+        &self,
+        mut deltas: mpsc::Receiver<Delta>,
+        before: &str,
+        purpose: Purpose,
+    ) -> Result<bool, JournalError> {
         let mut wrote = false;
         let mut pieces = Vec::new();
         while deltas.recv_many(&mut pieces, WAITING_DELTAS).await > 0 {
-            let text: String = pieces.drain(..).map(|piece| self.visible(piece)).collect();
+            let text: String = pieces.drain(..).map(|piece| self.visible(piece, purpose)).collect();
             if text.is_empty() {
                 continue;
             }
@@ -173,10 +180,10 @@ impl Running<'_> {
     }
 
     /// What of a piece belongs to the output.
-    fn visible(&self, piece: Delta) -> String {
+    fn visible(&self, piece: Delta, purpose: Purpose) -> String {
         match piece {
-            Delta::Text(text) => text,
-            Delta::Reasoning(_) => String::new(),
+            Delta::Text(text) if purpose == Purpose::Turn => text,
+            Delta::Text(_) | Delta::Reasoning(_) => String::new(),
             Delta::Waits(why) => {
                 self.ports.journal.note(RunEvent::ModelWaits { why });
                 String::new()

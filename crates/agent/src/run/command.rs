@@ -177,7 +177,7 @@ mod tests {
         }});
         let team = team(&[("a", &[], json!({"runner": runner, "instruction": "be good"}))]);
         let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-        let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
+        let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
         crate::run::run(assignment, world.ports.clone(), cancel).await
     }
 

@@ -94,7 +94,10 @@ impl<'team> Part<'team> {
                         tool.replay(&Value::Object(arguments));
                     }
                 }
-                TurnEntry::Reply { .. } | TurnEntry::Told { .. } | TurnEntry::Retried { .. } => {}
+                TurnEntry::Reply { .. }
+                | TurnEntry::Told { .. }
+                | TurnEntry::Compacted { .. }
+                | TurnEntry::Retried { .. } => {}
             }
         }
     }

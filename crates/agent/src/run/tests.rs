@@ -7,12 +7,16 @@ use legwork_common::contract;
 use legwork_common::lifecycle::State;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
+use legwork_common::team::ModelSettings;
 use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::compaction;
 use crate::message::AssistantMessage;
 use crate::message::ToolCall;
+use crate::model::ModelRequest;
+use crate::model::Purpose;
 use crate::testing::World;
 use crate::testing::team;
 use crate::testing::viewed;
@@ -20,7 +24,7 @@ use crate::testing::world;
 
 fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
     let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
-    Assignment { team: team.clone(), agent: agent.into(), opening, recorded }
+    Assignment { team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
 }
 
 /// A lone agent with the tools `think` and `shell`.
@@ -55,6 +59,7 @@ fn entries(world: &World) -> Vec<String> {
     let short = |entry: TurnEntry| match entry {
         TurnEntry::Reply { turn, message } => format!("reply {turn} {}", message.text),
         TurnEntry::Result { turn, index, text, .. } => format!("result {turn}.{index} {text}"),
+        TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Told { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
@@ -488,4 +493,94 @@ async fn who_takes_over_sees_its_own_system_messages_and_the_history() {
         .collect();
     assert!(texts[0].starts_with("You can hand this conversation over") && texts[0].contains("Name: a |"));
     assert_eq!(texts[1], "I am b");
+}
+
+/// Models that remember how large their requests were.
+#[derive(Debug)]
+struct Measured {
+    models: Arc<dyn crate::model::ModelPort>,
+    tokens: std::sync::Mutex<Vec<(Purpose, u64)>>,
+}
+
+#[async_trait::async_trait]
+impl crate::model::ModelPort for Measured {
+    async fn stream(
+        &self,
+        settings: &ModelSettings,
+        request: &ModelRequest,
+        deltas: tokio::sync::mpsc::Sender<crate::model::Delta>,
+    ) -> Result<AssistantMessage, crate::model::ModelError> {
+        let tokens = compaction::estimate(&request.messages, &request.tools);
+        self.tokens.lock().unwrap().push((request.purpose, tokens));
+        self.models.stream(settings, request, deltas).await
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_turns_fit_into_a_small_window() {
+    let window = 4000;
+    let thought = "It is long, and it is said again. ".repeat(10);
+    let mut replies = vec![calls("shell", json!({"cmd": format!("echo {thought}")})); 999];
+    replies.push(json!({"text": "done"}));
+    let mut world = world(&json!({"a": replies}));
+    let models = Arc::new(Measured { models: world.ports.models.clone(), tokens: Default::default() });
+    world.ports.models = models.clone();
+    let mut settings = crate::testing::settings();
+    settings.provider_opts.insert("context_size".to_owned(), json!(window));
+    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
+    let team = team(&[("a", &[], json!({"toolsets": toolsets, "runner": {"models": [settings]}}))]);
+    assert_eq!(completed(go(&world, delegated(&team, "a", Vec::new())).await), "done");
+    let tokens = models.tokens.lock().unwrap().clone();
+    let largest = tokens.iter().map(|(_, tokens)| *tokens).max().unwrap();
+    assert!(largest <= window, "{largest}");
+    let summaries = tokens.iter().filter(|(purpose, _)| *purpose == Purpose::Summary).count();
+    assert!((20..500).contains(&summaries), "{summaries}");
+
+    // Another attempt has the same conversation, and pays for no summary again.
+    let entries = world.journal.entries();
+    let opening = prompt::delegated("the task", None).to_vec();
+    let resumed = Transcript::new(opening.clone(), &entries);
+    assert!(compaction::estimate(resumed.messages(), &[]) <= window);
+    assert_eq!(resumed.task(), opening);
+    assert!(!world.journal.output().contains("All of it"), "{}", world.journal.output());
+    let asked = tokens.len();
+    assert_eq!(completed(go(&world, delegated(&team, "a", entries)).await), "done");
+    assert_eq!(models.tokens.lock().unwrap().len(), asked);
+}
+
+#[tokio::test]
+async fn a_budget_is_kept_over_attempts() {
+    let spent = |text: &str, tokens: u64| {
+        json!({"text": text, "input_tokens": tokens, "output_tokens": 100,
+        "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]})
+    };
+    let world = world(&json!({"a": [spent("one", 900), spent("two", 900), spent("three", 900)]}));
+    let within = |budget, recorded| Assignment { budget: Some(budget), ..delegated(&lone(), "a", recorded) };
+    let outcome = go(&world, within(3000, Vec::new())).await;
+    let Outcome::Failed { cause: Cause::Budget, message, usage } = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("used 2000 of its 3000 tokens"), "{message}");
+    assert_eq!(usage.turns, 2);
+    assert_eq!(world.journal.output(), "one\n\ntwo");
+    // Another attempt has nothing left, and asks nothing.
+    let recorded = world.journal.entries();
+    let outcome = go(&world, within(3000, recorded)).await;
+    assert!(matches!(outcome, Outcome::Failed { cause: Cause::Budget, .. }), "{outcome:?}");
+    assert_eq!(world.journal.output(), "one\n\ntwo");
+}
+
+#[tokio::test]
+async fn each_turn_draws_from_the_list_of_models() {
+    let mut replies = vec![calls("think", json!({"thought": "t"})); 60];
+    replies.push(json!({"text": "done"}));
+    let world = world(&json!({"a": replies}));
+    let drawn = ["one", "two"].map(|model| ModelSettings::inline("scripted", model).unwrap());
+    let toolsets = json!([{"kind": {"type": "think"}}]);
+    let more = json!({"toolsets": toolsets, "runner": {"models": drawn}});
+    assert_eq!(completed(go(&world, delegated(&team(&[("a", &[], more)]), "a", Vec::new())).await), "done");
+    for model in ["scripted/one", "scripted/two"] {
+        let asked = |event: &RunEvent| matches!(event, RunEvent::ModelAsked { model: m, .. } if m == model);
+        // Of 61 draws none is this one once in 2^61 runs.
+        assert!(world.journal.events().iter().any(asked), "{model}");
+    }
+    assert_eq!(world.journal.entries().len(), 121);
 }

@@ -74,6 +74,7 @@ impl Journal for FakeJournal {
             TurnEntry::Reply { .. } => "reply",
             TurnEntry::Result { .. } => "result",
             TurnEntry::Told { .. } => "told",
+            TurnEntry::Compacted { .. } => "compacted",
             TurnEntry::Retried { .. } => "retried",
         });
         self.entries.lock().unwrap().push(entry.clone());

@@ -237,6 +237,7 @@ impl Bench {
                 key: None,
                 retry_of: None,
                 fresh: false,
+                budget: None,
             },
             placement: Placement::default(),
             once: None,

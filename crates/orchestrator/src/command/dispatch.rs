@@ -56,6 +56,7 @@ struct BatchLine {
     timeout: Option<String>,
     retries: Option<u32>,
     retry_delay: Option<String>,
+    budget: Option<u64>,
 }
 
 /// Stores the job or the jobs, and prints their ids.
@@ -235,6 +236,7 @@ fn placement(args: &DispatchArgs, policy: &Policy, agent: &str) -> Placement {
         timeout: args.timeout.or(decided.timeout),
         retries: args.retries.unwrap_or(decided.retries),
         retry_delay: args.retry_delay.unwrap_or(decided.retry_delay),
+        budget: args.budget.or(decided.budget),
     }
 }
 
@@ -261,6 +263,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<Run
             timeout: time(line.timeout)?.or(defaults.timeout),
             retries: line.retries.unwrap_or(defaults.retries),
             retry_delay: time(line.retry_delay)?.unwrap_or(defaults.retry_delay),
+            budget: line.budget.or(defaults.budget),
         }),
     })
 }

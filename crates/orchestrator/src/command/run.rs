@@ -316,6 +316,7 @@ impl House {
             agent: agent.to_owned(),
             opening: Opening::Conversation { messages: messages.clone() },
             recorded: Vec::new(),
+            budget: None,
         };
         let ports = Ports {
             models: Arc::clone(&self.models),

@@ -118,6 +118,12 @@ fn paragraph(entry: &TurnEntry) -> String {
             format!("{mark} [{index}] {}\n", text.trim_end())
         }
         TurnEntry::Told { turn, text, .. } => format!("── told before turn {turn}\n{}\n", text.trim_end()),
+        TurnEntry::Compacted { turn, summary, .. } => {
+            format!(
+                "── before turn {turn} a summary took the place of what was said\n{}\n",
+                summary.trim_end()
+            )
+        }
         TurnEntry::Retried { of } => format!("── goes on from here; all above is of {of}\n"),
     }
 }

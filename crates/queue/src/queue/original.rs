@@ -57,6 +57,7 @@ impl Queue {
             // What was used up is granted again.
             retries: left.unwrap_or(0).saturating_add(failures.unwrap_or(0)),
             retry_delay: retry_delay.map_or(DEFAULT_RETRY_DELAY, Duration::from_millis),
+            budget: spec.budget,
         };
         Ok(Some(Original { status, session, spec, placement, team_json }))
     }

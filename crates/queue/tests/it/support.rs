@@ -149,6 +149,7 @@ impl Conversation {
                 key: None,
                 retry_of: None,
                 fresh: false,
+                budget: None,
             },
             placement: Placement::default(),
             once: None,

@@ -12,6 +12,7 @@ use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::message::Message;
 use crate::message::ToolResult;
+use crate::model::Purpose;
 use crate::run::run;
 use crate::testing::team;
 use crate::testing::world;
@@ -48,7 +49,14 @@ fn think() -> ToolSpec {
 }
 
 fn request(messages: Vec<Message>) -> ModelRequest {
-    ModelRequest { agent: "a".into(), turn: 1, messages, tools: vec![think()], form: None }
+    ModelRequest {
+        agent: "a".into(),
+        turn: 1,
+        messages,
+        tools: vec![think()],
+        form: None,
+        purpose: Purpose::Turn,
+    }
 }
 
 fn hello() -> ModelRequest {
@@ -203,7 +211,7 @@ async fn go(wire: &str, answers: Vec<Answer>, cancel_at: Option<&str>) -> (Outco
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Delegated { task: "t".into(), expected_output: None };
-    let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
+    let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
     let cancel = CancellationToken::new();
     let cancelling = async {
         if let Some(text) = cancel_at {
@@ -275,7 +283,7 @@ async fn another_model_takes_over_at_once_and_keeps_the_next_turns() {
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Conversation { messages: vec![Message::user("hello")] };
-    let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new() };
+    let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
     let outcome = run(assignment, world.ports.clone(), CancellationToken::new()).await;
     assert!(matches!(&outcome, Outcome::Completed { result, .. } if result == "here"), "{outcome:?}");
     assert_eq!([&slow, &gone, &good].map(|provider| provider.asked().len()), [1, 2, 2]);

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::message::Message;
 use crate::message::ToolResult;
+use crate::model::Purpose;
 use crate::testing::settings;
 
 fn script(value: &Value) -> ScriptedModels {
@@ -12,7 +13,14 @@ fn script(value: &Value) -> ScriptedModels {
 }
 
 fn request(agent: &str, turn: u32, messages: Vec<Message>) -> ModelRequest {
-    ModelRequest { agent: agent.into(), turn, messages, tools: Vec::new(), form: None }
+    ModelRequest {
+        agent: agent.into(),
+        turn,
+        messages,
+        tools: Vec::new(),
+        form: None,
+        purpose: Purpose::Turn,
+    }
 }
 
 async fn ask(
