@@ -1,5 +1,8 @@
 //! Whether an output is what its agent says, with no byte too many or too few.
 
+/// What stands between two turns of one attempt.
+const BETWEEN: &str = "\n\n";
+
 /// The lines that an attempt begins with are between what was said before and after it.
 fn pieces(output: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
@@ -19,6 +22,8 @@ fn onward(piece: &str, turns: &[String], from: usize) -> Vec<usize> {
     let mut rest = piece;
     let mut onward = Vec::new();
     for (turn, text) in turns.iter().enumerate().skip(from) {
+        // A blank line is between two turns.
+        let text = if turn > from { format!("{BETWEEN}{text}") } else { text.clone() };
         let Some(after) = rest.strip_prefix(text.as_str()) else {
             // Cut off within this turn, which was not recorded: it is said again.
             if text.starts_with(rest) {
@@ -54,23 +59,23 @@ fn nothing_may_be_missing_or_twice() {
     let turns = ["one two\n".to_owned(), "three four".to_owned()];
     let cut = "[attempt 2 goes on from turn";
     for good in [
-        "one two\nthree four",
-        &format!("one\n{cut} 1]\none two\nthree four"),
-        &format!("one two\n\n{cut} 1]\none two\nthree four"),
+        "one two\n\n\nthree four",
+        &format!("one\n{cut} 1]\none two\n\n\nthree four"),
+        &format!("one two\n\n{cut} 1]\none two\n\n\nthree four"),
         &format!("one two\n\n{cut} 1]\nthree four"),
-        &format!("one two\nthr\n{cut} 2]\nthree four"),
-        &format!("\n{cut} 1]\none\n{cut} 1]\none two\nthree four"),
-        &format!("one two\nthree four\n{cut} 3]\n"),
+        &format!("one two\n\n\nthr\n{cut} 2]\nthree four"),
+        &format!("\n{cut} 1]\none\n{cut} 1]\none two\n\n\nthree four"),
+        &format!("one two\n\n\nthree four\n{cut} 3]\n"),
     ] {
         assert!(is_exact(good, &turns), "{good}");
     }
     for bad in [
-        "one two\nthree",
-        "one two\nthree fourfour",
+        "one two\n\n\nthree",
+        "one two\n\n\nthree fourfour",
         "three four",
         &format!("one\n{cut} 1]\nthree four"),
-        &format!("one x\n{cut} 1]\none two\nthree four"),
-        &format!("one two\nthr\n{cut} 2]\nee four"),
+        &format!("one x\n{cut} 1]\none two\n\n\nthree four"),
+        &format!("one two\n\n\nthr\n{cut} 2]\nee four"),
     ] {
         assert!(!is_exact(bad, &turns), "{bad}");
     }
