@@ -1,6 +1,6 @@
 # The commands of this repository. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt audit
+.PHONY: help demo test chaos check fmt audit
 
 help: ## lists the commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -10,6 +10,10 @@ demo: ## runs a team of background agents with scripted model replies; needs no 
 
 test: ## runs every check: format, lints, all tests, docs, deploy files
 	@scripts/test
+
+chaos: ## faults at random for ten minutes, then the ledger; SECONDS=60 SEED=1 for less, or the same again
+	cargo build --workspace --bins
+	CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test -p legwork-tests --test chaos -- --nocapture
 
 check: ## the quick part: format and lints
 	cargo fmt --all --check

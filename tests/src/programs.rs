@@ -131,12 +131,17 @@ impl House {
     /// Starts a worker; returns once the fleet knows it.
     pub fn worker(&self, arguments: &[&str]) -> Program {
         let before = self.workers();
+        let program = self.start_worker(arguments);
+        until("the worker serves", || self.workers() > before);
+        program
+    }
+
+    /// Starts a worker, and does not wait for it.
+    pub fn start_worker(&self, arguments: &[&str]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("worker.log")).unwrap();
         let mut command = self.command("legwork-worker");
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
-        let program = Program { child: command.spawn().unwrap() };
-        until("the worker serves", || self.workers() > before);
-        program
+        Program { child: command.spawn().unwrap() }
     }
 
     fn workers(&self) -> usize {
@@ -211,6 +216,11 @@ impl Program {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// The processes that it started and that live.

@@ -1,0 +1,57 @@
+//! Random faults on a whole fleet for a while, and then the ledger: every job that was taken on has ended as it must.
+//!
+//! `CHAOS_SECONDS` says how long (20 where it is not set) and `CHAOS_SEED` which faults; the seed of each run is
+//! printed. The same seed gives the same faults, not the same moments.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
+
+mod jobs;
+mod ledger;
+mod random;
+mod speech;
+mod storm;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::jobs::Clients;
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::storm::Fleet;
+use crate::storm::Storm;
+
+/// How long the faults go on where nobody says.
+const SHORT: u64 = 20;
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var_os(name)?.to_str()?.parse().ok()
+}
+
+#[test]
+fn the_ledger_is_whole_after_random_faults() {
+    let lasting = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(SHORT));
+    let seed = number("CHAOS_SEED").unwrap_or_else(random::seed);
+    println!("chaos: {lasting:?} with CHAOS_SEED={seed}");
+    let mut random = Random::new(seed);
+    let mut fleet = Fleet::start();
+    let mut clients = Clients::of(Arc::clone(&fleet.house), random.fork());
+    let calm = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let dispatching = scope.spawn(|| clients.dispatch_until(&calm));
+        let mut storm = Storm::over(&mut fleet, random);
+        let began = Instant::now();
+        while began.elapsed() < lasting && !dispatching.is_finished() {
+            storm.next_fault();
+        }
+        storm.calm_down();
+        calm.store(true, Ordering::SeqCst);
+        println!("chaos: {}", storm.told());
+    });
+    let ledger = Ledger::at_rest(&fleet, &clients);
+    println!("chaos: {}", ledger.summary());
+    ledger.check();
+    ledger.nothing_is_left();
+}
