@@ -13,7 +13,7 @@ test: ## runs every check: format, lints, all tests, docs, deploy files
 
 chaos: ## faults at random for ten minutes, then the ledger; SECONDS=60 SEED=1 for less, or the same again
 	cargo build --workspace --bins
-	CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test -p legwork-tests --test chaos -- --nocapture
+	CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test -p legwork-tests --test chaos -- --include-ignored --nocapture
 
 check: ## the quick part: format and lints
 	cargo fmt --all --check

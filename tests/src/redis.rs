@@ -71,16 +71,6 @@ impl Redis {
         answer.trim_end().to_owned()
     }
 
-    /// The names of all keys. A server with a password does not say them.
-    pub fn keys(&self) -> Vec<String> {
-        let mut stream = TcpStream::connect(self.address()).unwrap();
-        stream.write_all(b"KEYS *\r\n").unwrap();
-        let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
-        let count: usize = lines.next().unwrap().trim_start_matches('*').parse().unwrap();
-        // Before each stands a line with its length.
-        lines.skip(1).step_by(2).take(count).collect()
-    }
-
     /// The URL of a new user who may do all but hear pub/sub messages.
     pub fn deaf_url(&self) -> String {
         let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";

@@ -1,4 +1,4 @@
-//! The ledger: what became of every job, and what is left.
+//! The ledger: what became of every job.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -20,8 +20,6 @@ use crate::storm::Fleet;
 const REST: Duration = Duration::from_secs(120);
 /// Longer than a lease of the fleet: who is to be reaped has been.
 const AFTER_REST: Duration = Duration::from_secs(3);
-/// What a key is for that may stay when all jobs are gone, by docs/redis.md: one of them stands in its name.
-const STAYING: [&str; 7] = ["meta", "ready", "wake", "workers", "worker", "reaped", "limit"];
 
 /// What became of every job.
 #[derive(Debug)]
@@ -190,21 +188,4 @@ impl<'f> Ledger<'f> {
             assert!(late.is_none(), "a command after the stop at {stopped:?}: {marks:?} {job:#}");
         }
     }
-
-    /// When the jobs are deleted, nothing of them is left in Redis.
-    pub(crate) fn nothing_is_left(&self) {
-        let house = &self.fleet.house;
-        let ids: Vec<&str> = self.jobs.keys().map(String::as_str).collect();
-        for some in ids.chunks(200) {
-            house.legwork(["delete"].iter().chain(some)).good();
-        }
-        assert!(all(house).is_empty());
-        let left: Vec<String> = self.fleet.redis.keys().into_iter().filter(|key| !may_stay(key)).collect();
-        assert!(left.is_empty(), "{} keys are left: {left:#?}", left.len());
-    }
-}
-
-/// Whether this key may stay when all jobs are gone.
-fn may_stay(key: &str) -> bool {
-    key.split([':', '}']).any(|piece| STAYING.contains(&piece))
 }

@@ -26,7 +26,7 @@ pub(crate) struct Fleet {
     leaving: Vec<Program>,
     pub(crate) house: Arc<House>,
     lines: [Proxy; 2],
-    pub(crate) redis: Redis,
+    redis: Redis,
 }
 
 impl Fleet {
