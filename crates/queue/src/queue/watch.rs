@@ -163,8 +163,7 @@ impl Watch for Queue {
         let mut page = JobPage { jobs: Vec::new(), next: after };
         let mut seen = 0;
         while page.jobs.len() < limit && seen < PAGE_WINDOW {
-            let ids = self.index_page(filter, oldest, page.next).await?;
-            let last_piece = ids.len() < PIECE;
+            let (ids, last_piece) = self.index_page(filter, oldest, page.next).await?;
             seen += ids.len();
             let found = self.records(&ids).await?;
             for record in found.into_iter().flatten() {
@@ -339,13 +338,13 @@ impl Queue {
         }
     }
 
-    /// The next piece of ids, newest first over all shards, strictly after the cursor.
+    /// The next piece of ids, newest first over all shards, strictly after the cursor; and whether nothing follows.
     async fn index_page(
         &self,
         filter: &JobFilter,
         oldest: u64,
         after: Option<PageCursor>,
-    ) -> Result<Vec<JobId>, QueueError> {
+    ) -> Result<(Vec<JobId>, bool), QueueError> {
         let shards = match filter.session {
             Some(session) => {
                 let shard = session.shard(self.keys.shards());
@@ -357,23 +356,28 @@ impl Queue {
             && filter.states.iter().all(|state| matches!(state, State::Failed | State::Stopped));
         let newest = after.map_or("+inf".to_owned(), |after| after.created.as_millisecond().to_string());
         let mut found: Vec<(i64, JobId)> = Vec::new();
+        let mut all_last = true;
         for shard in shards {
             let key = if unlucky { self.keys.index_unlucky(shard) } else { self.keys.index_all(shard) };
-            found.extend(self.index_piece(&key, &newest, oldest, after).await?);
+            let (piece, last) = self.index_piece(&key, &newest, oldest, after).await?;
+            found.extend(piece);
+            all_last &= last;
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
+        let last = all_last && found.len() <= PIECE;
         found.truncate(PIECE);
-        Ok(found.into_iter().map(|(_, id)| id).collect())
+        Ok((found.into_iter().map(|(_, id)| id).collect(), last))
     }
 
-    /// One shard's part of a page. Jobs of the cursor's own millisecond that were shown are passed over.
+    /// One shard's part of a page, and whether nothing follows. Jobs of the cursor's own millisecond that were
+    /// shown are passed over, so the part may be short of a whole piece although more follow.
     async fn index_piece(
         &self,
         key: &str,
         newest: &str,
         oldest: u64,
         after: Option<PageCursor>,
-    ) -> Result<Vec<(i64, JobId)>, QueueError> {
+    ) -> Result<(Vec<(i64, JobId)>, bool), QueueError> {
         let mut offset = 0;
         loop {
             let mut pipeline = redis::pipe();
@@ -387,7 +391,7 @@ impl Queue {
                 .filter(|found| after.is_none_or(|after| *found < (after.created.as_millisecond(), after.id)))
                 .collect();
             if !fresh.is_empty() || !full {
-                return Ok(fresh);
+                return Ok((fresh, !full));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The books that the steps keep beside the records: counts, mailboxes, marks, keys, and what of them is
 //! left when somebody goes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use legwork_common::id::JobId;
@@ -21,6 +22,7 @@ use legwork_queue::port::Enqueued;
 use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::Forgotten;
+use legwork_queue::port::JobFilter;
 use legwork_queue::port::NewJob;
 use legwork_queue::port::Once;
 use legwork_queue::port::OpenSession;
@@ -370,4 +372,32 @@ async fn a_sweep_that_comes_after_its_mark_was_dropped_ends_nothing() {
     let id = it.one().await;
     assert_eq!(it.queue.sweep(root).await.unwrap(), 0);
     assert_eq!(state(&it, id).await, State::Queued);
+}
+
+#[tokio::test]
+async fn pages_of_a_list_hold_every_job_once_however_long_they_are() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let session = Conversation::open(&queue, 0).await;
+    let jobs: Vec<_> = (0..1000).map(|_| session.job()).collect();
+    let stored: BTreeSet<String> = jobs.iter().map(|job| job.id.to_string()).collect();
+    session.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    let queued = JobFilter { states: vec![State::Queued], ..JobFilter::default() };
+    for filter in [JobFilter::default(), queued] {
+        for limit in [1000, 500, 200, 199, 70] {
+            let mut listed = BTreeSet::new();
+            let mut after = None;
+            loop {
+                let page = queue.list(&filter, limit, after).await.unwrap();
+                for job in page.jobs {
+                    assert!(listed.insert(job.id.to_string()), "{} twice", job.id);
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(listed.len(), stored.len(), "pages of {limit}");
+        }
+    }
 }
