@@ -24,7 +24,7 @@ pub mod driver;
 pub mod guard;
 pub mod held;
 mod inheritance;
-mod journal;
+pub mod journal;
 pub mod lease_clock;
 pub mod ledger;
 pub mod limited;
