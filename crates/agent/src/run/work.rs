@@ -66,6 +66,11 @@ impl Running<'_> {
             .await
             .unwrap_or_else(|_| ToolOutcome::error(format!("the tool {name} broke")));
         journal.note(RunEvent::ToolEnded { call: index, name, is_error: outcome.is_error });
+        // What a tool that was cut off says of its end is not what it came to: such a call is reported as interrupted.
+        if self.cancel.is_cancelled() {
+            return Err(Halt::Stopped);
+        }
+        journal.gate().await?;
         let entry = result(index, &call, outcome);
         journal.record(&entry).await?;
         Ok(entry)
