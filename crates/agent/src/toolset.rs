@@ -34,6 +34,11 @@ use crate::process::Nursery;
 use crate::tool::Tool;
 use crate::tool::ToolSpec;
 
+/// What a model is told of each tool of `background_agents`: for faces that offer them to other programs.
+pub fn background_tools() -> Vec<ToolSpec> {
+    background::specs()
+}
+
 /// The most bytes of a tool's result that a model is given.
 const RESULT_BYTES: usize = 30_000;
 

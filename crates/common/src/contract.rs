@@ -68,7 +68,7 @@ fn block(job: &Job) -> String {
 }
 
 /// The status that people see: a job that is being taken back from a lost worker still runs for them.
-fn shown(state: State) -> State {
+pub fn shown(state: State) -> State {
     match state {
         State::Reaping => State::Running,
         other => other,
@@ -219,8 +219,27 @@ pub fn assignment(task: &str, expected_output: Option<&str>) -> String {
 /// The user message that starts a sub-agent.
 pub const PROCEED: &str = "Please proceed.";
 
+/// Why `run_background_agent` refuses these arguments; `None` where it does not. The first that is wrong is told.
+pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String> {
+    if agent.trim().is_empty() {
+        Some("agent name must not be empty".to_owned())
+    } else if task.trim().is_empty() {
+        Some("task must not be empty".to_owned())
+    } else if !sub_agents.iter().any(|name| name == agent) {
+        Some(not_a_sub_agent(agent, sub_agents))
+    } else {
+        None
+    }
+}
+
+/// How `wait_background_agents` refuses a list without ids.
+pub const NO_IDS: &str = "task_ids must not be empty";
+
+/// How `send_background_agent` refuses a message without words.
+pub const NO_MESSAGE: &str = "message must not be empty";
+
 /// The refusal of an agent that is not among the caller's sub-agents, for `run_background_agent`.
-pub fn not_a_sub_agent(agent: &str, available: &[String]) -> String {
+fn not_a_sub_agent(agent: &str, available: &[String]) -> String {
     if available.is_empty() {
         format!("agent \"{agent}\" is not in the sub-agents list. This agent has no sub-agents configured.")
     } else {

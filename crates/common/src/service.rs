@@ -171,6 +171,20 @@ pub enum WaitMode {
     Any,
 }
 
+impl WaitMode {
+    /// Whether a wait of this mode is over with these answers. A job that the caller does not have is not waited for.
+    pub fn is_over(self, items: &[WaitItem]) -> bool {
+        let ended = |item: &WaitItem| match item {
+            WaitItem::Found(view) => view.job.status.is_terminal(),
+            WaitItem::NotFound(_) => true,
+        };
+        match self {
+            Self::All => items.iter().all(ended),
+            Self::Any => items.iter().any(ended) || items.is_empty(),
+        }
+    }
+}
+
 /// A request to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitRequest {

@@ -41,6 +41,8 @@ pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 /// Whether agents may fetch from addresses that are not public; `0` or nothing: they may not.
 pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
+/// The bearer token of `legwork mcp --http`. From the environment and not by a flag, which a list of processes shows.
+pub const MCP_TOKEN: &str = "LEGWORK_MCP_TOKEN";
 
 /// The folder of the user's state, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";

@@ -1,5 +1,6 @@
 //! The command line of `legwork`: its words, nothing else.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// List the live workers
     Workers,
+    /// Offer the background agents' tools to other programs, as a server of the Model Context Protocol
+    Mcp(McpArgs),
     /// Manage the embedded server
     #[command(subcommand)]
     Local(LocalCommand),
@@ -271,6 +274,37 @@ pub struct CheckArgs {
 pub struct DoctorArgs {
     /// Agent files that this machine shall be able to run
     pub files: Vec<PathBuf>,
+}
+
+/// `legwork mcp`.
+#[derive(Debug, Args)]
+pub struct McpArgs {
+    /// The agent file
+    pub file: PathBuf,
+    /// The agents to offer; by default the sub-agents of the file's root, else all but the root
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub agents: Vec<String>,
+    /// The session to work in, of an earlier server for example; by default one for each connection
+    #[arg(long, value_name = "ID")]
+    pub session: Option<SessionId>,
+    /// Serve over HTTP at this address instead of standard input and output
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// A file with the bearer token that every request over HTTP must carry (or set LEGWORK_MCP_TOKEN to the token)
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub token_file: Option<PathBuf>,
+    /// A web origin whose pages may reach the server over HTTP, besides this machine's own; may be repeated
+    #[arg(long, value_name = "ORIGIN", requires = "http")]
+    pub allow_origin: Vec<String>,
+    /// The longest that a call may take; hosts give up after 60 seconds or more
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
+    pub answer_within: Duration,
+    /// How many jobs of a session are admitted at once; 0 for no cap
+    #[arg(long, value_name = "N")]
+    pub cap: Option<u32>,
+    /// Take model replies from this script instead of asking providers; tools are real
+    #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
+    pub script: Option<PathBuf>,
 }
 
 /// `legwork local`.

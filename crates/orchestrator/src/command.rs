@@ -6,6 +6,7 @@ mod dispatch;
 mod doctor;
 mod list;
 mod local;
+mod mcp;
 mod retry;
 mod run;
 mod send;
@@ -38,6 +39,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Check(args) => check::check(&context, &args),
         Command::Doctor(args) => doctor::doctor(context, args).await,
         Command::Workers => workers::workers(context).await,
+        Command::Mcp(args) => Box::pin(mcp::mcp(context, args)).await,
         Command::Local(command) => local::local(&context, command).await,
         Command::Bench(args) => Box::pin(bench::bench(context, args)).await,
     }

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 /// What every command is given.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// What both programs share.
     pub common: CommonOptions,
@@ -65,6 +65,15 @@ impl Context {
     ///
     /// [`Failure`] when there is no Redis to be reached or started.
     pub async fn connect(&self, user: User) -> Result<Connection, Failure> {
+        self.connect_as(user, Arrival::Operator).await
+    }
+
+    /// Finds the queue and connects to it, meaning to do this with an embedded server that nobody else uses.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when there is no Redis to be reached or started.
+    pub async fn connect_as(&self, user: User, arrival: Arrival) -> Result<Connection, Failure> {
         let mut place = Place::find(&self.common, &self.variables).await?;
         if let Some(notice) = place.notice() {
             tracing::info!("{notice}");
@@ -72,7 +81,7 @@ impl Context {
         let queue =
             Queue::connect(place.target(), &self.common.namespace, &self.common.wanted_settings(), user)
                 .await?;
-        place.sweep_up(&queue, Arrival::Operator).await?;
+        place.sweep_up(&queue, arrival).await?;
         let hints = Hints::new(place.target())?;
         Ok(Connection { place, observer: Observer::new(queue, hints) })
     }

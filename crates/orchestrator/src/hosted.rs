@@ -140,12 +140,12 @@ impl HostedWorker {
 /// the log.
 pub async fn serve_in_background(
     context: &Context,
-    connection: &Connection,
+    queue: &Queue,
     session: SessionId,
     script: Option<&Path>,
 ) -> Result<(), Failure> {
     let lane = Lane::Session(session).name();
-    if is_served(connection, &lane).await? {
+    if is_served(queue, &lane).await? {
         return Ok(());
     }
     let config = embedded_config(&context.common, &context.variables);
@@ -157,7 +157,7 @@ pub async fn serve_in_background(
             Ok(Some(_)) => break,
             Ok(None) | Err(_) => {}
         }
-        if is_served(connection, &lane).await? {
+        if is_served(queue, &lane).await? {
             return Ok(());
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -230,8 +230,8 @@ pub async fn hint_unserved(
     Ok(())
 }
 
-async fn is_served(connection: &Connection, lane: &String) -> Result<bool, Failure> {
-    let workers = connection.queue().workers().await?;
+async fn is_served(queue: &Queue, lane: &String) -> Result<bool, Failure> {
+    let workers = queue.workers().await?;
     Ok(workers.iter().any(|worker| worker.lanes.contains(lane) && !worker.draining))
 }
 

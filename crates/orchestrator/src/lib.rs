@@ -10,6 +10,7 @@
 //! - [`panel`]: the live panel of background jobs.
 //! - [`render`]: jobs as text.
 //! - [`follow`]: a job's output as it comes.
+//! - [`mcp`]: the tools of the contract for hosts of the Model Context Protocol.
 //! - [`failure`] and [`output`]: the edge.
 
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod context;
 pub mod failure;
 pub mod follow;
 pub mod hosted;
+pub mod mcp;
 pub mod output;
 pub mod panel;
 pub mod render;

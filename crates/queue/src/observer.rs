@@ -62,6 +62,37 @@ impl Observer {
         view.ok_or_else(|| ServiceError::NotFound(id.to_string()))
     }
 
+    /// One job with its output from `since` on, once there is more than that, the job has ended, or `deadline` has
+    /// passed; without `since`, once there is more than now. Dropping the future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`], or that Redis cannot be asked.
+    pub async fn view_grown(
+        &self,
+        id: JobId,
+        since: Option<u64>,
+        deadline: Instant,
+    ) -> Result<JobView, ServiceError> {
+        let mut output = self.hints.listen(self.queue.keys().job_channel(id)).await;
+        let first = self.view(id, since).await?;
+        let mut ends = self.hints.listen(self.queue.keys().session_channel(first.job.session)).await;
+        let seen = since.unwrap_or(first.output.total);
+        loop {
+            let view = self.view(id, since).await?;
+            let news = view.output.total > seen || view.job.status.is_terminal();
+            if news || deadline <= Instant::now() {
+                return Ok(view);
+            }
+            let until = deadline.min(Instant::now() + LOOK_EVERY);
+            tokio::select! {
+                _hint = output.next() => {}
+                _hint = ends.next() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
     /// Blocks until all or any of the jobs have ended, or until `deadline`. `None` stands for an id that
     /// nobody has. Dropping the future changes nothing.
     ///

@@ -124,6 +124,21 @@ impl Service {
             .collect())
     }
 
+    /// One job below the caller, as [`Observer::view_grown`] has it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] as for a view.
+    pub async fn view_grown(
+        &self,
+        id: JobId,
+        since: Option<u64>,
+        deadline: Instant,
+    ) -> Result<JobView, ServiceError> {
+        self.check_reach(id).await?;
+        self.observer.view_grown(id, since, deadline).await
+    }
+
     /// Whether no job that the caller dispatched is live.
     ///
     /// # Errors

@@ -19,7 +19,6 @@ use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
-use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
 use legwork_queue::QueueError;
 use legwork_queue::Service;
@@ -163,18 +162,6 @@ fn parked(parked: Parked) -> Result<(), ServiceError> {
     }
 }
 
-/// Whether a wait is over with these answers.
-fn is_over(items: &[WaitItem], mode: WaitMode) -> bool {
-    let ended = |item: &WaitItem| match item {
-        WaitItem::Found(view) => view.job.status.is_terminal(),
-        WaitItem::NotFound(_) => true,
-    };
-    match mode {
-        WaitMode::All => items.iter().all(ended),
-        WaitMode::Any => items.iter().any(ended) || items.is_empty(),
-    }
-}
-
 #[async_trait]
 impl BackgroundAgents for ParkingService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
@@ -199,7 +186,7 @@ impl BackgroundAgents for ParkingService {
         let began = open.map_or_else(Instant::now, |open| open.asked);
         let look = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
         let items = patiently(|| self.inner.wait(look.clone())).await?;
-        if is_over(&items, request.mode) || request.timeout == Some(Duration::ZERO) {
+        if request.mode.is_over(&items) || request.timeout == Some(Duration::ZERO) {
             return Ok(items);
         }
         let wait = patiently(|| {

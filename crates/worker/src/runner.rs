@@ -18,6 +18,7 @@ use legwork_agent::preflight::preflight;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::Team;
+use legwork_common::variables::MCP_TOKEN;
 use legwork_common::variables::REDIS_URL;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
@@ -125,11 +126,12 @@ fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
     }
 }
 
-/// The environment that agents get: all of it but where Redis is and how to log in, which their commands
-/// have no business with.
+/// The environment that agents get: all of it but where Redis is and how to log in there or to our own server, which
+/// their commands have no business with.
 pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
+    variables.remove(MCP_TOKEN);
     variables
 }
 

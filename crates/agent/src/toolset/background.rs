@@ -45,6 +45,11 @@ pub(crate) fn kit(agent: &Agent, service: Arc<dyn BackgroundAgents>) -> Kit {
     Kit { tools, instruction: Some(specs::INSTRUCTION.to_owned()) }
 }
 
+/// What is said of each tool to whoever calls it.
+pub(crate) fn specs() -> Vec<ToolSpec> {
+    specs::all().into_iter().map(|(_, spec)| spec).collect()
+}
+
 /// Which of the tools.
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -126,14 +131,8 @@ impl Background {
 
     async fn run(&self, arguments: Run, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
         let Run { agent, task, expected_output } = arguments;
-        if agent.trim().is_empty() {
-            return Err(ToolOutcome::error("agent name must not be empty").into());
-        }
-        if task.trim().is_empty() {
-            return Err(ToolOutcome::error("task must not be empty").into());
-        }
-        if !self.sub_agents.contains(&agent) {
-            return Err(ToolOutcome::error(contract::not_a_sub_agent(&agent, &self.sub_agents)).into());
+        if let Some(refusal) = contract::refusal(&agent, &task, &self.sub_agents) {
+            return Err(ToolOutcome::error(refusal).into());
         }
         let request = RunRequest {
             agent: agent.clone(),
@@ -165,7 +164,7 @@ impl Background {
 
     async fn wait(&self, arguments: Wait, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
         if arguments.task_ids.is_empty() {
-            return Err(ToolOutcome::error("task_ids must not be empty").into());
+            return Err(ToolOutcome::error(contract::NO_IDS).into());
         }
         let seconds = arguments.timeout.unwrap_or(WAIT_DEFAULT).clamp(0.0, WAIT_LONGEST);
         let request = WaitRequest {
@@ -186,7 +185,7 @@ impl Background {
     async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
         let id = id(&arguments.task_id)?;
         if arguments.message.trim().is_empty() {
-            return Err(ToolOutcome::error("message must not be empty").into());
+            return Err(ToolOutcome::error(contract::NO_MESSAGE).into());
         }
         let request = SendRequest { id, message: arguments.message, call: Some(context.call) };
         self.service.send(request).await?;

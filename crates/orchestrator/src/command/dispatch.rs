@@ -97,7 +97,7 @@ async fn store(
     let answers = service.run_all(requests).await?;
     // Before the ids: should nobody read them, the jobs run all the same.
     let served = if connection.place.is_embedded() {
-        hosted::serve_in_background(context, connection, session, args.script.as_deref()).await
+        hosted::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await
     } else {
         hosted::hint_unserved(context, connection, &queues).await
     };

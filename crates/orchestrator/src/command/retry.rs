@@ -65,7 +65,7 @@ async fn retry_all(context: &Context, connection: &Connection, args: &RetryArgs)
     sessions.sort_unstable_by_key(ToString::to_string);
     sessions.dedup();
     for session in sessions {
-        hosted::serve_in_background(context, connection, session, args.script.as_deref()).await?;
+        hosted::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let handed_over = match &held {
         Ok((session, _)) if house.args.detach && embedded => {
             let script = house.args.script.as_deref();
-            hosted::serve_in_background(&house.context, &connection, *session, script).await
+            hosted::serve_in_background(&house.context, connection.queue(), *session, script).await
         }
         Ok(_) | Err(_) => Ok(()),
     };

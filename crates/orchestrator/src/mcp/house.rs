@@ -1,0 +1,168 @@
+//! The sessions behind the connections, and who works for them.
+//!
+//! A session has no owner: its jobs go on whoever leaves. On the embedded server each session with jobs is served by
+//! a program of its own in the background, so that jobs outlive this one however it ends.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
+use legwork_common::service::BackgroundAgents as _;
+use legwork_common::service::RunRequest;
+use legwork_common::service::ServiceError;
+use legwork_queue::Caller;
+use legwork_queue::Observer;
+use legwork_queue::Service;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::Opened;
+use legwork_queue::port::SessionEnd;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::hosted;
+
+/// How often sessions are looked at for a worker that is gone.
+const TEND_EVERY: Duration = Duration::from_secs(2);
+
+/// What the sessions have in common.
+#[derive(Debug)]
+pub struct House {
+    /// What the command was given.
+    pub context: Context,
+    /// The queue and its hints.
+    pub observer: Observer,
+    /// The stored name of the team.
+    pub team: TeamDigest,
+    /// The team as JSON.
+    pub team_json: Arc<str>,
+    /// What the fleet decides for jobs.
+    pub policy: Arc<Policy>,
+    /// The folder that jobs run in, on a worker of this machine.
+    pub working_dir: String,
+    /// How many jobs of a session are admitted at once; 0 for no cap.
+    pub cap: u32,
+    /// Whether the embedded server serves, so that each session needs a worker.
+    pub embedded: bool,
+    /// The script of model replies, if any.
+    pub script: Option<PathBuf>,
+    /// The sessions that may need a worker, each with the lock of whoever starts one.
+    pub tended: Tended,
+}
+
+/// Sessions of this program that had jobs when they were last looked at.
+#[derive(Debug, Default)]
+pub struct Tended {
+    // A std mutex: never held over an await.
+    sessions: Mutex<BTreeMap<SessionId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Tended {
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<tokio::sync::Mutex<()>>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_of(&self, session: SessionId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.sessions().entry(session).or_default())
+    }
+
+    fn all(&self) -> Vec<SessionId> {
+        self.sessions().keys().copied().collect()
+    }
+}
+
+impl House {
+    /// What the root of a session may do.
+    pub fn service(&self, session: SessionId) -> Service {
+        let caller = Caller {
+            session,
+            by: DispatchedBy::Root,
+            team: self.team.clone(),
+            team_json: Arc::clone(&self.team_json),
+            working_dir: Some(self.working_dir.clone()),
+            keys_in_namespace: false,
+            policy: Arc::clone(&self.policy),
+        };
+        Service::new(self.observer.clone(), caller)
+    }
+
+    /// Dispatches into a session, which is opened if need be. The job is durable when this answers, and a repeat with
+    /// the same key finds it. A worker that cannot be started now is tried again by [`tend`](Self::tend).
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when nothing was stored, or nobody knows.
+    pub async fn dispatch(&self, session: SessionId, request: RunRequest) -> Result<JobId, ServiceError> {
+        self.open(session).await?;
+        let id = self.service(session).run(request).await?;
+        if let Err(failure) = self.serve(session).await {
+            tracing::error!(%session, "{}", failure.message);
+        }
+        Ok(id)
+    }
+
+    /// Sees to it that a session's jobs have a worker, where that is for this program to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when none can be started.
+    pub async fn serve(&self, session: SessionId) -> Result<(), Failure> {
+        if !self.embedded {
+            return Ok(());
+        }
+        // Twenty dispatches at once need one worker.
+        let lock = self.tended.lock_of(session);
+        let _starting = lock.lock().await;
+        hosted::serve_in_background(&self.context, self.observer.queue(), session, self.script.as_deref())
+            .await
+    }
+
+    /// From now on a session is looked after that an earlier host may have left jobs in.
+    pub fn come_back(&self, session: SessionId) {
+        if self.embedded {
+            let _lock = self.tended.lock_of(session);
+        }
+    }
+
+    /// Looks after the sessions' workers for ever: one that was killed is followed by another.
+    pub async fn tend(&self) -> Infallible {
+        loop {
+            for session in self.tended.all() {
+                match self.service(session).is_settled().await {
+                    Ok(true) => drop(self.tended.sessions().remove(&session)),
+                    Ok(false) => {
+                        if let Err(failure) = self.serve(session).await {
+                            tracing::error!(%session, "{}", failure.message);
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, %session, "could not look after the session"),
+                }
+            }
+            tokio::time::sleep(TEND_EVERY).await;
+        }
+    }
+
+    async fn open(&self, session: SessionId) -> Result<(), ServiceError> {
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap: self.cap,
+            own_lane: self.embedded,
+        };
+        match self.observer.queue().open(&open).await? {
+            Opened::Open | Opened::Owned => Ok(()),
+            Opened::Closed => Err(ServiceError::SessionClosed(session.to_string())),
+        }
+    }
+}

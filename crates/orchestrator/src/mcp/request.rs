@@ -1,0 +1,63 @@
+//! What a request says beside its arguments: which call of the host's model it is.
+
+use rmcp::model::RequestMetaObject;
+
+/// The longest name of a call that is taken for one, in bytes.
+const LONGEST: usize = 256;
+
+/// How hosts call the id of a tool call, without case and separators. Claude Code writes `claudecode/toolUseId`, others
+/// `toolCallId`, `tool_call_id` or `idempotency-key`, with or without a prefix of their own.
+const NAMES: [&str; 3] = ["tooluseid", "toolcallid", "idempotencykey"];
+
+/// The id that the host's model gave to this tool call, where the host passes it on: the same for a request that the
+/// host repeats. The id of the JSON-RPC request is not one, for it starts again with every connection.
+pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
+    let id = meta.0.0.iter().find_map(|(key, value)| {
+        let own = key.rsplit(['/', '.']).next()?;
+        let plain: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
+        NAMES.contains(&plain.to_ascii_lowercase().as_str()).then(|| value.as_str()).flatten()
+    })?;
+    (!id.is_empty() && id.len() <= LONGEST).then(|| id.to_owned())
+}
+
+/// What makes a repeated run find the first one's job: the caller's own key, or the id of the host's tool call.
+pub fn key(own: Option<String>, meta: &RequestMetaObject) -> Option<String> {
+    own.filter(|key| !key.is_empty()).or_else(|| call_id(meta).map(|id| format!("call:{id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn meta(value: serde_json::Value) -> RequestMetaObject {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_host_names_its_calls_in_its_own_way() {
+        let table = [
+            (json!({"claudecode/toolUseId": "toolu_1"}), Some("toolu_1")),
+            (json!({"toolCallId": "call_1"}), Some("call_1")),
+            (json!({"vscode.tool_call_id": "call_2"}), Some("call_2")),
+            (json!({"example.com/tool-call-id": "call_3"}), Some("call_3")),
+            (json!({"progressToken": 7}), None),
+            (json!({"toolCallId": 7}), None),
+            (json!({"toolCallId": ""}), None),
+            (json!({"toolCallId": "x".repeat(257)}), None),
+            (json!({}), None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(call_id(&meta(value.clone())).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_callers_own_key_comes_first() {
+        let named = meta(json!({"toolCallId": "1"}));
+        assert_eq!(key(Some("mine".into()), &named).as_deref(), Some("mine"));
+        assert_eq!(key(Some(String::new()), &named).as_deref(), Some("call:1"));
+        assert_eq!(key(None, &meta(json!({}))), None);
+    }
+}
