@@ -6,9 +6,11 @@
 //! - [`programs`]: `legwork` and `legwork-worker` as processes.
 //! - [`proxy`]: a bad line to a server.
 //! - [`provider`]: a model provider over HTTP with prepared answers.
+//! - [`tools`]: programs of others, where they are installed.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
 
 pub mod programs;
 pub mod provider;
 pub mod proxy;
 pub mod redis;
+pub mod tools;

@@ -8,6 +8,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
+use std::process::ChildStderr;
+use std::process::ChildStdin;
+use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -97,7 +100,12 @@ impl House {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program_path(program));
+        self.outsider(program_path(program))
+    }
+
+    /// A program of somebody else, in this house's folder and environment.
+    pub fn outsider(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().envs(&self.environment).current_dir(self.folder.path());
         command
     }
@@ -231,6 +239,12 @@ impl Program {
         ids.filter(|&id| stat(id).is_some_and(|(state, parent)| parent == own && state != "Z")).collect()
     }
 
+    /// Its standard input, output and error, to be talked with.
+    pub fn streams(&mut self) -> (ChildStdin, ChildStdout, ChildStderr) {
+        let child = &mut self.child;
+        (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap())
+    }
+
     /// Closes this end of its standard output.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());
@@ -271,7 +285,7 @@ impl Drop for Program {
 }
 
 /// A built program beside this test's own executable.
-fn program_path(name: &str) -> PathBuf {
+pub fn program_path(name: &str) -> PathBuf {
     let executable = std::env::current_exe().unwrap();
     let folder = executable.ancestors().nth(2).unwrap();
     let path = folder.join(name);

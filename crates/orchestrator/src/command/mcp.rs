@@ -43,13 +43,14 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, Failure> {
     let (team, team_json) = context.team(&args.file)?;
     let agents = offer::agents(&team, &args.agents)?;
-    let door = door(&context, &args).await?;
+    let door = door(&context, &args)?;
     let tasks = Tasks::new();
     let shutdown =
         Shutdown::listen(&tasks).map_err(|error| Failure::usage(format!("cannot hear signals: {error}")))?;
 
-    // Whose session waits for a worker is not to be swept up: this is where it comes from.
-    let connection = context.connect_as(User::Face, Arrival::SessionsWorker).await?;
+    // As many hosts at once as there are: no pool. Whose session waits for a worker is not to be swept up, for this is
+    // where it comes from.
+    let connection = context.connect_as(User::Worker, Arrival::SessionsWorker).await?;
     let house = Arc::new(house(&context, &args, &connection, (&team, team_json))?);
     warn_of_keys(&house, &team, &agents)?;
     let offer = Arc::new(Offer::new(&team, agents, args.answer_within));
@@ -74,7 +75,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
 }
 
 /// The address to listen on, before anything else is begun.
-async fn door(context: &Context, args: &McpArgs) -> Result<Option<Door>, Failure> {
+fn door(context: &Context, args: &McpArgs) -> Result<Option<Door>, Failure> {
     let Some(address) = args.http else { return Ok(None) };
     let text = match &args.token_file {
         Some(file) => Some(String::from_utf8_lossy(&read(file)?).into_owned()),
@@ -84,7 +85,7 @@ async fn door(context: &Context, args: &McpArgs) -> Result<Option<Door>, Failure
     if text.is_some() && token.is_none() {
         return Err(Failure::usage("the bearer token is empty"));
     }
-    Door::bind(address, token, &args.allow_origin).await.map(Some)
+    Door::bind(address, token, &args.allow_origin).map(Some)
 }
 
 fn house(

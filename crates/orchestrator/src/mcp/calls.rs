@@ -216,8 +216,8 @@ impl<'house> Calls<'house> {
         let asked = Duration::from_secs_f64(wait.timeout.unwrap_or(WAIT_DEFAULT).clamp(0.0, WAIT_LONGEST));
         let mode = wait.mode.unwrap_or_default();
         let deadline = Instant::now() + asked.min(self.longest);
+        let mut until = progress.first(deadline);
         let (items, over) = loop {
-            let until = progress.next(deadline);
             let request = WaitRequest {
                 ids: wait.task_ids.clone(),
                 timeout: Some(until.duration_since(Instant::now())),
@@ -230,6 +230,7 @@ impl<'house> Calls<'house> {
                 break (items, over);
             }
             progress.tell(&items, deadline).await;
+            until = progress.next(deadline);
         };
         let note = (!over && asked > self.longest).then(|| cut(&items, self.longest));
         let structured = structured::waited(&items, over);

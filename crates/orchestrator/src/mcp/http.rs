@@ -3,6 +3,7 @@
 //! On a loopback address no token is needed: `Host` and `Origin` must be this machine's, so that no page of another
 //! site gets through a browser. On any other address every request needs the bearer token (RFC 6750).
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -32,6 +34,8 @@ use crate::mcp::server::Server;
 
 /// The path of the endpoint.
 pub const PATH: &str = "/mcp";
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 4096;
 /// How long open streams may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// Origins of this machine's own pages.
@@ -78,11 +82,7 @@ impl Door {
     /// # Errors
     ///
     /// [`Failure`] when the address is taken or not this machine's, and for one that others reach without a token.
-    pub async fn bind(
-        address: SocketAddr,
-        token: Option<Token>,
-        origins: &[String],
-    ) -> Result<Self, Failure> {
+    pub fn bind(address: SocketAddr, token: Option<Token>, origins: &[String]) -> Result<Self, Failure> {
         if !address.ip().is_loopback() && token.is_none() {
             return Err(Failure::usage(format!("{address} can be reached by others, and there is no token"))
                 .with_hint("give one with LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1"));
@@ -94,7 +94,7 @@ impl Door {
             hint: Some("give another --http address, or one with port 0".to_owned()),
             exit: ExitStatus::Usage,
         };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let origins = LOCAL_ORIGINS.into_iter().map(str::to_owned).chain(origins.iter().cloned()).collect();
         Ok(Self { listener, address, token, origins })
@@ -141,6 +141,15 @@ impl Door {
     }
 }
 
+/// Listens. The system keeps so many connections that nobody has taken yet; by default few enough that a crowd of hosts
+/// sees some of theirs reset.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// The connections of older protocols.
 fn sessions() -> LocalSessionManager {
     LocalSessionManager::default()
@@ -176,8 +185,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_others_reach_needs_a_token() {
-        let open = Door::bind(([0, 0, 0, 0], 0).into(), None, &[]).await.unwrap_err();
+        let open = Door::bind(([0, 0, 0, 0], 0).into(), None, &[]).unwrap_err();
         assert!(open.message.contains("no token"), "{}", open.message);
-        assert!(Door::bind(([127, 0, 0, 1], 0).into(), None, &[]).await.is_ok());
+        assert!(Door::bind(([127, 0, 0, 1], 0).into(), None, &[]).is_ok());
     }
 }

@@ -30,6 +30,11 @@ impl Progress {
         Self { listener: token.map(|token| (context.peer.clone(), token)), began: Instant::now() }
     }
 
+    /// When to look up for the first time: at once where somebody listens, so that a wait shows from its beginning.
+    pub fn first(&self, deadline: Instant) -> Instant {
+        if self.listener.is_some() { self.began } else { deadline }
+    }
+
     /// When to look up from waiting to tell: never where nobody listens.
     pub fn next(&self, deadline: Instant) -> Instant {
         match self.listener {

@@ -1,29 +1,14 @@
-//! Servers that others wrote, where `scripts/install-mcp-servers` has installed them.
+//! Servers that others wrote, where `scripts/install-mcp-tools` has installed them.
 
 use std::env;
-use std::io::Write as _;
-use std::path::PathBuf;
 
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
 use legwork_common::variables;
+use legwork_tests::tools::installed;
 
 use super::*;
-
-/// An installed server; else says what is skipped, past whatever captures the output of tests.
-fn installed(path: &str) -> Option<String> {
-    let home = || env::var_os(variables::HOME).map(|home| PathBuf::from(home).join(".cache"));
-    let cache = env::var_os(variables::XDG_CACHE_HOME).map(PathBuf::from).or_else(home)?;
-    let program = cache.join("legwork-test-tools").join(path);
-    if program.exists() {
-        return Some(program.display().to_string());
-    }
-    let program = program.display();
-    writeln!(std::io::stderr(), "skipped: {program} is not there; scripts/install-mcp-servers installs it")
-        .ok()?;
-    None
-}
 
 /// With the machine's own PATH: some of these are scripts of an interpreter.
 fn fixture_of_the_machine() -> Fixture {

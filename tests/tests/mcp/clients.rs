@@ -1,0 +1,95 @@
+//! The official clients of the protocol drive every tool, over both transports.
+
+use std::process::Command;
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::program_path;
+use legwork_tests::programs::repository;
+use legwork_tests::redis::Redis;
+use legwork_tests::tools::installed;
+
+use crate::host::Host;
+use crate::host::team;
+
+/// The token of the servers over HTTP.
+const TOKEN: &str = "open-sesame";
+
+/// Runs a driver to its end; it checks by itself.
+fn drive(command: &mut Command) {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.ends_with("all good\n"), "{output:#?}");
+}
+
+fn script(name: &str) -> String {
+    repository().join("tests/clients").join(name).display().to_string()
+}
+
+/// Over standard streams, with the embedded server and a worker that the server starts.
+fn over_stdio(client: impl Fn(&House) -> Option<Command>) {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let Some(mut command) = client(&house) else { return };
+    let program = program_path("legwork").display().to_string();
+    drive(command.args(["stdio", &program, "mcp", &team]));
+}
+
+/// Over HTTP with a token, on a Redis with a worker.
+fn over_http(client: impl Fn(&House) -> Option<Command>) {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let Some(mut command) = client(&house) else { return };
+    house.set(variables::MCP_TOKEN, TOKEN);
+    let _worker = house.worker(&[]);
+    let host = Host::start(&house, &[&team, "--http", "127.0.0.1:0"]);
+    let url = host.noted("listening on ");
+    drive(command.args(["http", &url, TOKEN]));
+}
+
+/// The Python client, which negotiates 2026-07-28 as `auto` and an older version as `legacy`.
+fn python(mode: &'static str) -> impl Fn(&House) -> Option<Command> {
+    move |house| {
+        let mut command = house.outsider(installed("mcp-python/bin/python")?);
+        command.args([&script("drive.py"), mode]);
+        Some(command)
+    }
+}
+
+fn typescript(house: &House) -> Option<Command> {
+    let sdk = installed("mcp-node/node_modules")?;
+    let mut command = house.outsider("node");
+    command.arg(script("drive.mjs")).env("MCP_SDK", sdk);
+    Some(command)
+}
+
+#[test]
+fn python_over_standard_streams() {
+    over_stdio(python("auto"));
+}
+
+#[test]
+fn python_of_an_older_protocol_over_standard_streams() {
+    over_stdio(python("legacy"));
+}
+
+#[test]
+fn python_over_http() {
+    over_http(python("auto"));
+}
+
+#[test]
+fn python_of_an_older_protocol_over_http() {
+    over_http(python("legacy"));
+}
+
+#[test]
+fn typescript_over_standard_streams() {
+    over_stdio(typescript);
+}
+
+#[test]
+fn typescript_over_http() {
+    over_http(typescript);
+}

@@ -1,0 +1,181 @@
+//! A host that speaks the protocol by hand, and the team that it is offered.
+
+use std::collections::BTreeMap;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Write as _;
+use std::process::ChildStdin;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::PATIENCE;
+use legwork_tests::programs::Program;
+use serde_json::Value;
+use serde_json::json;
+
+/// What every host offers: one agent that answers at once, one whose command runs until it is stopped or the file `go`
+/// is there.
+pub(crate) const TEAM: &str = "
+agents:
+  root:
+    model: scripted/any
+    sub_agents: [quick, shell]
+  quick:
+    model: scripted/any
+    description: Answers at once.
+  shell:
+    model: scripted/any
+    description: Runs a command.
+    toolsets: [{type: shell}]
+";
+
+/// Writes the team and its script into the house and makes every program use them; the path of the team.
+pub(crate) fn team(house: &mut House) -> String {
+    let go = house.path("go").display().to_string();
+    let command = format!("echo marker; while [ ! -e {go} ]; do sleep 0.05; done");
+    let shell = json!({
+        "text": "The marker is on its way.",
+        "tool_calls": [{"name": "shell", "arguments": {"cmd": command, "timeout": 600}}],
+    });
+    let script = json!({"agents": {
+        "quick": [{"text": "Done {{task}}."}],
+        "shell": [shell, {"text": "Went."}],
+    }});
+    let script = house.file("script.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    house.file("team.yaml", TEAM)
+}
+
+/// A running server on its standard streams, and what it has said.
+pub(crate) struct Host {
+    pub(crate) program: Program,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+    notes: Receiver<String>,
+    /// Answers that came before they were asked for.
+    early: BTreeMap<u64, Value>,
+    /// Notifications in their order.
+    pub(crate) notifications: Vec<Value>,
+    last: u64,
+}
+
+impl Host {
+    /// Starts `legwork mcp` with these arguments.
+    pub(crate) fn start(house: &House, arguments: &[&str]) -> Self {
+        let mut program = house.start_legwork(["mcp"].iter().chain(arguments));
+        let (input, output, errors) = program.streams();
+        let (lines, notes) = (lines_of(output), lines_of(errors));
+        let early = BTreeMap::new();
+        Self { program, input: Some(input), lines, notes, early, notifications: Vec::new(), last: 0 }
+    }
+
+    /// Starts it and shakes hands as a host of protocol 2025-11-25.
+    pub(crate) fn greet(house: &House, arguments: &[&str]) -> Self {
+        let mut host = Self::start(house, arguments);
+        host.initialize();
+        host
+    }
+
+    /// Shakes hands; what the server says of itself.
+    pub(crate) fn initialize(&mut self) -> Value {
+        let said = self.ask("initialize", initialize());
+        self.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string());
+        said["result"].clone()
+    }
+
+    /// The next line on standard error that begins so; the rest of it.
+    pub(crate) fn noted(&self, beginning: &str) -> String {
+        loop {
+            let line = self.notes.recv_timeout(PATIENCE).unwrap();
+            if let Some(rest) = line.strip_prefix(beginning) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Writes one line.
+    pub(crate) fn write(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Closes its standard input.
+    pub(crate) fn hang_up(&mut self) {
+        self.input = None;
+    }
+
+    /// Sends a request and does not wait; its id.
+    pub(crate) fn send(&mut self, method: &str, params: Value) -> u64 {
+        self.last += 1;
+        self.write(
+            &json!({"jsonrpc": "2.0", "id": self.last, "method": method, "params": params}).to_string(),
+        );
+        self.last
+    }
+
+    /// The answer to a request.
+    pub(crate) fn answer(&mut self, id: u64) -> Value {
+        loop {
+            if let Some(answer) = self.early.remove(&id) {
+                return answer;
+            }
+            let line = self.lines.recv_timeout(PATIENCE).unwrap();
+            let message: Value = serde_json::from_str(&line).unwrap();
+            match message["id"].as_u64() {
+                Some(id) => drop(self.early.insert(id, message)),
+                None => self.notifications.push(message),
+            }
+        }
+    }
+
+    /// Sends a request and waits for the answer.
+    pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
+        let id = self.send(method, params);
+        self.answer(id)
+    }
+
+    /// Calls a tool; its result.
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
+        let answer = self.ask("tools/call", json!({"name": tool, "arguments": arguments}));
+        assert!(answer["error"].is_null(), "{answer}");
+        answer["result"].clone()
+    }
+
+    /// Dispatches; the id.
+    pub(crate) fn run(&mut self, agent: &str) -> String {
+        let result = self.call("run_background_agent", json!({"agent": agent, "task": "go"}));
+        id_of(&result)
+    }
+}
+
+/// The id in the answer of a run.
+pub(crate) fn id_of(result: &Value) -> String {
+    result["structuredContent"]["id"].as_str().unwrap_or_else(|| unreachable!("{result}")).to_owned()
+}
+
+/// The first text of a result.
+pub(crate) fn text(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap()
+}
+
+/// What a host of protocol 2025-11-25 says first.
+pub(crate) fn initialize() -> Value {
+    json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "by hand", "version": "1"},
+    })
+}
+
+fn lines_of(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::sync_channel(1000);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,117 @@
+//! Hosts that misbehave: nothing lost, nothing doubled, nothing hung.
+
+use legwork_tests::programs::House;
+use legwork_tests::redis::Redis;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::host::Host;
+use crate::host::id_of;
+use crate::host::team;
+use crate::host::text;
+
+#[test]
+fn garbage_is_answered_or_ignored_and_the_next_request_is_served() {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team]);
+    for line in ["", "garbage", "{", "[]", "null", "{\"jsonrpc\":\"2.0\"}", "\u{0}\u{1}", "{\"id\":{}}", "🦀"]
+    {
+        host.write(line);
+    }
+    host.write(&"x".repeat(3_000_000));
+    host.write(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)));
+    host.write(
+        &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 9}})
+            .to_string(),
+    );
+
+    let unknown = host.ask("tools/call", json!({"name": "no_such_tool", "arguments": {}}));
+    assert_eq!(unknown["error"]["code"], -32602, "{unknown}");
+    let method = host.ask("no/such/method", json!({}));
+    assert_eq!(method["error"]["code"], -32601, "{method}");
+    let table = [
+        ("view_background_agent", json!({}), "missing field `task_id`"),
+        ("view_background_agent", json!({"task_id": 7}), "expected a string"),
+        ("view_background_agent", json!({"task_id": "x", "more": 1}), "unknown field `more`"),
+        ("wait_background_agents", json!({"task_ids": []}), "task_ids must not be empty"),
+        ("wait_background_agents", json!({"task_ids": "x"}), "expected a sequence"),
+        ("run_background_agent", json!({}), "agent name must not be empty"),
+        ("send_background_agent", json!({"task_id": "x", "message": " "}), "task not found: x"),
+    ];
+    for (tool, arguments, words) in table {
+        let result = host.call(tool, arguments.clone());
+        assert!(result["isError"] == true && text(&result).contains(words), "{tool} {arguments} {result}");
+    }
+    assert!(!host.run("quick").is_empty());
+}
+
+#[test]
+fn a_host_that_says_something_else_first_is_told_so() {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let mut host = Host::start(&house, &[&team]);
+    let early = host.ask("tools/list", json!({}));
+    assert_eq!(early["error"]["code"], -32602, "{early}");
+    assert_eq!(host.initialize()["serverInfo"]["name"], "legwork");
+    assert_eq!(host.ask("tools/list", json!({}))["result"]["tools"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn a_wait_is_cut_before_the_host_gives_up() {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team, "--answer-within", "1s"]);
+    let (slow, quick) = (host.run("shell"), host.run("quick"));
+    let ids = json!({"task_ids": [slow, quick], "timeout": 300});
+    let cut = host.call("wait_background_agents", ids.clone());
+    assert_eq!(cut["structuredContent"]["still_running"], json!([slow]), "{cut}");
+    let items: Value = serde_json::from_str(text(&cut)).unwrap();
+    assert_eq!((&items[0]["status"], &items[1]["status"]), (&json!("running"), &json!("completed")));
+    let note = cut["content"][1]["text"].as_str().unwrap();
+    assert!(
+        note.ends_with(&format!("call wait_background_agents again with task_ids [\"{slow}\"].")),
+        "{note}"
+    );
+    house.file("go", "");
+    let mut done = json!(false);
+    while done != true {
+        done = host.call("wait_background_agents", ids.clone())["structuredContent"]["done"].clone();
+    }
+}
+
+#[test]
+fn a_host_that_repeats_a_dispatch_starts_one_job() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team]);
+    let request = json!({
+        "name": "run_background_agent",
+        "arguments": {"agent": "quick", "task": "once"},
+        "_meta": {"claudecode/toolUseId": "toolu_7"},
+    });
+    let asked: Vec<u64> = (0..20).map(|_| host.send("tools/call", request.clone())).collect();
+    let mut ids: Vec<String> = asked.into_iter().map(|id| id_of(&host.answer(id)["result"])).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    assert_eq!(house.legwork(["list", "--json"]).objects().len(), 1);
+}
+
+#[test]
+fn a_cancelled_request_ends_alone() {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team]);
+    let id = host.run("shell");
+    house.until_output(&id, "marker");
+    let params = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
+    let waiting = host.send("tools/call", params);
+    let cancelled = json!({"requestId": waiting, "reason": "changed my mind"});
+    host.write(
+        &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled}).to_string(),
+    );
+    // Answered at once, where the wait would have gone on for 45 s; the job runs on.
+    assert!(text(&host.call("list_background_agents", json!({}))).contains("Status:  running"));
+    assert!(host.call("stop_background_agent", json!({"task_id": id}))["isError"] == false);
+}

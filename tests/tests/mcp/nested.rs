@@ -1,0 +1,42 @@
+//! Legwork's own runtime as the host: an agent whose toolset is the server of another file.
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::program_path;
+use serde_json::json;
+
+use crate::host::team;
+
+#[test]
+fn an_agent_dispatches_through_the_server() {
+    let mut house = House::embedded();
+    let other = team(&mut house);
+    let program = program_path("legwork");
+    let file = house.file(
+        "host.yaml",
+        format!(
+            "agents:
+  root:
+    model: scripted/any
+    toolsets:
+      - {{type: mcp, command: {}, args: [mcp, {other}]}}
+",
+            program.display()
+        ),
+    );
+    let call = |tool: &str, arguments| json!({"tool_calls": [{"name": tool, "arguments": arguments}]});
+    let script = json!({"agents": {
+        "root": [
+            call("run_background_agent", json!({"agent": "quick", "task": "the errand"})),
+            call("wait_background_agents", json!({"task_ids": ["{{jobs}}"]})),
+            {"text": "It says: {{result:wait_background_agents}}"},
+        ],
+        "quick": [{"text": "Did {{task}}."}],
+    }});
+    let script = house.file("host.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    let said = house.legwork(["run", &file, "Have the errand done."]);
+    assert!(said.out.contains("Did the errand."), "{said:?}");
+    let jobs = house.legwork(["list", "--json"]).objects();
+    assert_eq!((jobs.len(), &jobs[0]["status"]), (1, &json!("completed")), "{jobs:?}");
+}

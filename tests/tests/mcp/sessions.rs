@@ -1,0 +1,136 @@
+//! Jobs live as long as their session says, whatever becomes of the host, the server or the worker.
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::until;
+use legwork_tests::redis::Redis;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use serde_json::json;
+
+use crate::host::Host;
+use crate::host::team;
+use crate::host::text;
+
+/// The process of the one worker that serves a session in the background.
+fn worker_of(session: &str) -> Option<Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries
+        .filter_map(|entry| {
+            let folder = entry.ok()?.path();
+            let line = std::fs::read(folder.join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let serves = line.contains("legwork-worker --session") && line.contains(session);
+            serves.then(|| folder.file_name()?.to_str()?.parse().ok()).flatten()
+        })
+        .find_map(Pid::from_raw)
+}
+
+#[test]
+fn a_job_outlives_its_killed_server_and_is_there_after_a_restart() {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team]);
+    let session = host.noted("session ").split_once(';').unwrap().0.to_owned();
+    let id = host.run("shell");
+    house.until_output(&id, "marker");
+    host.program.kill();
+    assert_eq!(house.view(&id)["status"], "running");
+
+    let mut again = Host::greet(&house, &[&team, "--session", &session]);
+    assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
+    house.file("go", "");
+    let waited = again.call("wait_background_agents", json!({"task_ids": [id]}));
+    assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
+    assert_eq!(house.view(&id)["attempt"], 1);
+
+    // A host that hangs up ends the server, and well.
+    again.hang_up();
+    assert_eq!(again.program.status(), 0);
+}
+
+#[test]
+fn a_session_of_nobody_sees_nothing_of_another() {
+    let mut house = House::embedded();
+    let team = team(&mut house);
+    let mut one = Host::greet(&house, &[&team]);
+    let id = one.run("quick");
+    let mut other = Host::greet(&house, &[&team]);
+    let list = other.call("list_background_agents", json!({}));
+    assert_eq!(text(&list), "Background Agent Tasks:\n\nNo background agent tasks found.\n");
+    for tool in ["view_background_agent", "stop_background_agent"] {
+        let view = other.call(tool, json!({"task_id": id}));
+        assert_eq!((text(&view), &view["isError"]), (format!("task not found: {id}").as_str(), &json!(true)));
+    }
+}
+
+#[test]
+fn a_killed_worker_is_followed_by_another() {
+    let mut house = House::embedded();
+    house.set(variables::LEASE, "2s");
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team]);
+    let session = host.noted("session ").split_once(';').unwrap().0.to_owned();
+    let id = host.run("shell");
+    house.until_output(&id, "marker");
+    kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
+    // The command of the dead worker counts as interrupted, and the agent goes on.
+    house.file("go", "");
+    let waited = host.call("wait_background_agents", json!({"task_ids": [id], "timeout": 40}));
+    assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
+    assert_eq!(house.view(&id)["attempt"], 2);
+}
+
+#[test]
+fn on_a_named_redis_the_fleet_does_the_work() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let mut host = Host::greet(&house, &[&team, "--agents", "quick"]);
+    let id = host.run("quick");
+    let view = host.call("view_background_agent", json!({"task_id": id}));
+    assert!(text(&view).ends_with("<queued> no worker serves queue default"), "{view}");
+    let _worker = house.worker(&[]);
+    let waited = host.call("wait_background_agents", json!({"task_ids": [id]}));
+    assert_eq!(waited["structuredContent"]["done"], true, "{waited}");
+    let refused = host.call("run_background_agent", json!({"agent": "shell", "task": "x"}));
+    assert_eq!(text(&refused), "agent \"shell\" is not in the sub-agents list. Available: quick");
+    host.program.signal(Signal::TERM);
+    until("the server ends", || !host.program.runs());
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_served() {
+    let house = House::embedded();
+    let team = house.file("team.yaml", crate::host::TEAM);
+    let table: [(&[&str], i32, &str); 4] = [
+        (
+            &["mcp", &team, "--agents", "nobody"],
+            3,
+            "error: no such agent: nobody\nhint: this file has root, quick, shell\n",
+        ),
+        (
+            &["mcp", &team, "--http", "0.0.0.0:0"],
+            2,
+            "error: 0.0.0.0:0 can be reached by others, and there is no token\nhint: give one with \
+             LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1\n",
+        ),
+        (
+            &["mcp", &team, "--token-file", "x"],
+            2,
+            "error: the following required arguments were not provided: --http <ADDR>\nhint: `legwork help` and \
+             `legwork COMMAND --help` say what there is\n",
+        ),
+        (
+            &["mcp", "absent.yaml"],
+            2,
+            "error: cannot read absent.yaml: No such file or directory (os error 2)\n",
+        ),
+    ];
+    for (arguments, status, expected) in table {
+        let said = house.legwork(arguments);
+        assert_eq!((said.status, said.err.as_str()), (status, expected), "{arguments:?}");
+        assert_eq!(said.out, "");
+    }
+}

@@ -1,0 +1,112 @@
+//! The extension `io.modelcontextprotocol/tasks`: a job is a task, and any replica answers for it.
+
+use legwork_tests::programs::House;
+use legwork_tests::redis::Redis;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::host::Host;
+use crate::host::team;
+
+/// What every request of protocol 2026-07-28 says of its client.
+fn meta(tasks: bool) -> Value {
+    let extensions = if tasks { json!({"io.modelcontextprotocol/tasks": {}}) } else { json!({}) };
+    json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "by hand", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions},
+    })
+}
+
+fn ask(host: &mut Host, method: &str, mut params: Value) -> Value {
+    params["_meta"] = meta(true);
+    host.ask(method, params)
+}
+
+/// Dispatches as a client of the extension; the task.
+fn run(host: &mut Host, agent: &str) -> Value {
+    let params = json!({"name": "run_background_agent", "arguments": {"agent": agent, "task": "go"}});
+    ask(host, "tools/call", params)["result"].clone()
+}
+
+/// Asks until the task has ended; it.
+fn ended(host: &mut Host, id: &Value) -> Value {
+    loop {
+        let task = ask(host, "tasks/get", json!({"taskId": id}))["result"].clone();
+        if task["status"] != "working" {
+            return task;
+        }
+    }
+}
+
+#[test]
+fn a_job_is_a_task_for_a_client_that_knows_tasks() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let session = "7d3a1f7e-9a68-4d0c-8c8e-0c7c53f4a1b2";
+    let mut host = Host::start(&house, &[&team, "--session", session]);
+    let mut replica = Host::start(&house, &[&team, "--session", session]);
+
+    let discovered = ask(&mut host, "server/discover", json!({}));
+    let extensions = &discovered["result"]["capabilities"]["extensions"];
+    assert!(extensions["io.modelcontextprotocol/tasks"].is_object(), "{discovered}");
+
+    let created = run(&mut host, "quick");
+    assert_eq!(created["resultType"], "task", "{created}");
+    let id = &created["taskId"];
+    let message = created["statusMessage"].as_str().unwrap();
+    assert!(message.starts_with("Background agent task started with ID: agent_task_"), "{message}");
+    let task = ended(&mut replica, id);
+    assert_eq!((&task["status"], &task["resultType"]), (&json!("completed"), &json!("complete")), "{task}");
+    assert_eq!(task["result"]["content"][0]["text"], "Done go.");
+    assert_eq!(task["result"]["structuredContent"]["status"], "completed");
+    assert!(task["ttlMs"].as_u64().unwrap() >= 24 * 3600 * 1000, "{task}");
+
+    // Cancelled at the other replica.
+    let slow = run(&mut host, "shell");
+    let cancelled = ask(&mut replica, "tasks/cancel", json!({"taskId": slow["taskId"]}));
+    assert!(cancelled["error"].is_null(), "{cancelled}");
+    assert_eq!(ended(&mut host, &slow["taskId"])["status"], "cancelled");
+    let updated = ask(&mut host, "tasks/update", json!({"taskId": slow["taskId"], "inputResponses": {}}));
+    assert!(updated["error"].is_null(), "{updated}");
+
+    let unknown = ask(&mut host, "tasks/get", json!({"taskId": "agent_task_none"}));
+    assert_eq!(unknown["error"]["code"], -32602, "{unknown}");
+}
+
+#[test]
+fn a_failed_job_is_a_completed_task_with_an_error_result() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    team(&mut house);
+    // The script has no replies for this one.
+    let broken = "agents:\n  root: {model: scripted/any, sub_agents: [odd]}\n  odd: {model: scripted/any}\n";
+    let file = house.file("broken.yaml", broken);
+    let _worker = house.worker(&[]);
+    let mut host = Host::start(&house, &[&file]);
+    let created = run(&mut host, "odd");
+    let task = ended(&mut host, &created["taskId"]);
+    assert_eq!((&task["status"], &task["result"]["isError"]), (&json!("completed"), &json!(true)), "{task}");
+    let text = task["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("<task failed>\nError: "), "{text}");
+}
+
+#[test]
+fn a_client_that_does_not_know_tasks_gets_a_plain_answer() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let mut host = Host::start(&house, &[&team]);
+    let params = json!({
+        "name": "run_background_agent",
+        "arguments": {"agent": "quick", "task": "go"},
+        "_meta": meta(false),
+    });
+    let plain = host.ask("tools/call", params);
+    assert_eq!(plain["result"]["resultType"], "complete", "{plain}");
+    let id = &plain["result"]["structuredContent"]["id"];
+    let refused = host.ask("tasks/get", json!({"taskId": id, "_meta": meta(false)}));
+    assert_eq!(refused["error"]["code"], -32021, "{refused}");
+}

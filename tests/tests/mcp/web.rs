@@ -1,0 +1,218 @@
+//! Over HTTP: who is let in, what a connection is, and what becomes of streams that are cut.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::PATIENCE;
+use legwork_tests::programs::Program;
+use legwork_tests::redis::Redis;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::host::Host;
+use crate::host::id_of;
+use crate::host::initialize;
+use crate::host::team;
+use crate::host::text;
+
+/// A server over HTTP, reached by hand.
+struct Web {
+    _program: Program,
+    address: String,
+}
+
+/// A response: its status line and headers, and its body.
+struct Response {
+    head: String,
+    body: String,
+}
+
+impl Response {
+    fn status(&self) -> u16 {
+        self.head.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (own, value) = line.split_once(": ")?;
+            own.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// The JSON-RPC answer, plain or as the last event of a stream.
+    fn answer(&self) -> Value {
+        let text = match self.body.rsplit_once("data: ") {
+            Some((_, event)) => event.lines().next().unwrap(),
+            None => &self.body,
+        };
+        serde_json::from_str(text).unwrap_or_else(|_| unreachable!("{} {}", self.head, self.body))
+    }
+}
+
+impl Web {
+    fn start(house: &House, arguments: &[&str]) -> Self {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--http", "127.0.0.1:0"]).collect();
+        let host = Host::start(house, &arguments);
+        let url = host.noted("listening on http://");
+        Self { address: url.strip_suffix("/mcp").unwrap().to_owned(), _program: host.program }
+    }
+
+    /// Sends a POST and leaves the answer to be read.
+    fn post(&self, headers: &[(&str, &str)], body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut head =
+            format!("POST /mcp HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+        let usual = [
+            ("Host", self.address.as_str()),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+        ];
+        let given = |name: &str| headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+        for (name, value) in usual.iter().filter(|(name, _)| !given(name)).chain(headers) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        write!(stream, "{head}\r\n{body}").unwrap();
+        stream
+    }
+
+    fn send(&self, headers: &[(&str, &str)], method: &str, params: Value) -> Response {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        read(self.post(headers, &request.to_string()))
+    }
+
+    /// Shakes hands; the name of the connection.
+    fn connect(&self) -> String {
+        self.send(&[], "initialize", initialize()).header("mcp-session-id").unwrap().to_owned()
+    }
+
+    /// Calls a tool on a connection; its result.
+    fn call(&self, connection: &str, tool: &str, arguments: Value) -> Value {
+        let params = json!({"name": tool, "arguments": arguments});
+        let answer = self.send(&[("Mcp-Session-Id", connection)], "tools/call", params).answer();
+        assert!(answer["error"].is_null(), "{answer}");
+        answer["result"].clone()
+    }
+}
+
+fn read(mut stream: TcpStream) -> Response {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let whole = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+    Response { head: head.to_owned(), body: body.to_owned() }
+}
+
+#[test]
+fn who_may_come_in() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let open = Web::start(&house, &[&team]);
+    let status = |web: &Web, headers: &[(&str, &str)]| web.send(headers, "initialize", initialize()).status();
+    assert_eq!(status(&open, &[]), 200);
+    assert_eq!(status(&open, &[("Origin", "http://localhost:6274")]), 200);
+    assert_eq!(status(&open, &[("Origin", "https://evil.example")]), 403);
+    assert_eq!(status(&open, &[("Host", "evil.example")]), 403);
+
+    house.set(variables::MCP_TOKEN, "open-sesame");
+    let closed = Web::start(&house, &[&team, "--allow-origin", "https://console.example:*"]);
+    assert_eq!(status(&closed, &[]), 401);
+    assert_eq!(status(&closed, &[("Authorization", "Bearer guess")]), 401);
+    let token = ("Authorization", "Bearer open-sesame");
+    assert_eq!(status(&closed, &[token]), 200);
+    assert_eq!(status(&closed, &[token, ("Host", "legwork.example")]), 200);
+    assert_eq!(status(&closed, &[token, ("Origin", "https://console.example")]), 200);
+    assert_eq!(status(&closed, &[token, ("Origin", "https://evil.example")]), 403);
+    let health = legwork_tests::programs::http_get(&closed.address, "/healthz");
+    assert!(health.starts_with("HTTP/1.1 200 OK"), "{health}");
+}
+
+#[test]
+fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let web = Web::start(&house, &[&team]);
+    let (one, other) = (web.connect(), web.connect());
+    let id = id_of(&web.call(&one, "run_background_agent", json!({"agent": "quick", "task": "x"})));
+    web.call(&one, "wait_background_agents", json!({"task_ids": [id]}));
+    assert!(text(&web.call(&one, "list_background_agents", json!({}))).contains(&id));
+    assert!(!text(&web.call(&other, "list_background_agents", json!({}))).contains(&id));
+
+    // The name of the connection is the session: a replica that is told of it sees its jobs.
+    let replica = Web::start(&house, &[&team, "--session", &one]);
+    let connection = replica.connect();
+    assert!(text(&replica.call(&connection, "list_background_agents", json!({}))).contains(&id));
+}
+
+#[test]
+fn a_cut_stream_costs_nothing_and_can_be_taken_up() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let web = Web::start(&house, &[&team]);
+    let connection = web.connect();
+    let id = id_of(&web.call(&connection, "run_background_agent", json!({"agent": "shell", "task": "x"})));
+    house.until_output(&id, "marker");
+
+    let call = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
+    let request = json!({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": call});
+    let stream = web.post(&[("Mcp-Session-Id", &connection)], &request.to_string());
+    let mut lines = BufReader::new(stream).lines();
+    let event = lines.find_map(|line| line.unwrap().strip_prefix("id: ").map(str::to_owned)).unwrap();
+    drop(lines);
+    assert_eq!(house.view(&id)["status"], "running");
+    house.file("go", "");
+
+    let mut stream = TcpStream::connect(&web.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "GET /mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nMcp-Session-Id: {connection}\r\n\
+         Last-Event-ID: {event}\r\nConnection: close\r\n\r\n",
+        web.address
+    )
+    .unwrap();
+    let answer = BufReader::new(stream)
+        .lines()
+        .find_map(|line| serde_json::from_str::<Value>(line.unwrap().strip_prefix("data: ")?).ok())
+        .unwrap();
+    assert_eq!(answer["id"], 5, "{answer}");
+    assert_eq!(answer["result"]["structuredContent"]["tasks"][0]["status"], "completed", "{answer}");
+}
+
+#[test]
+fn five_hundred_connections_are_served() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let web = Web::start(&house, &[&team]);
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let hosts: Vec<_> = (0..500)
+            .map(|_| {
+                scope.spawn(|| {
+                    let connection = web.connect();
+                    let arguments = json!({"agent": "quick", "task": "x"});
+                    let id = id_of(&web.call(&connection, "run_background_agent", arguments));
+                    let waited = web.call(&connection, "wait_background_agents", json!({"task_ids": [id]}));
+                    assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
+                    id
+                })
+            })
+            .collect();
+        hosts.into_iter().map(|host| host.join().unwrap()).collect()
+    });
+    let mut jobs = house.legwork(["list", "--json", "--limit", "1000"]).objects();
+    jobs.retain(|job| job["id"].is_string());
+    assert_eq!((ids.len(), jobs.len()), (500, 500));
+    assert!(jobs.iter().all(|job| job["status"] == "completed"));
+}
