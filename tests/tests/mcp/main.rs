@@ -4,6 +4,7 @@
 mod clients;
 mod host;
 mod hostile;
+mod inspection;
 mod nested;
 mod sessions;
 mod tasks;

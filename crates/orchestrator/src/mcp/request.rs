@@ -1,4 +1,4 @@
-//! What a request says beside its arguments: which call of the host's model it is.
+//! What a request says beside its arguments: which call of the host's model it is, and what answers it takes.
 
 use rmcp::model::RequestMetaObject;
 
@@ -23,6 +23,12 @@ pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
 /// What makes a repeated run find the first one's job: the caller's own key, or the id of the host's tool call.
 pub fn key(own: Option<String>, meta: &RequestMetaObject) -> Option<String> {
     own.filter(|key| !key.is_empty()).or_else(|| call_id(meta).map(|id| format!("call:{id}")))
+}
+
+/// Whether this request takes a task for an answer. What a client says in the handshake of an older protocol does not
+/// count: the extension is declared with each request, and such clients are known to trip over a task.
+pub fn takes_tasks(meta: &RequestMetaObject) -> bool {
+    meta.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
 
 #[cfg(test)]
@@ -51,6 +57,14 @@ mod tests {
         for (value, expected) in table {
             assert_eq!(call_id(&meta(value.clone())).as_deref(), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn a_request_takes_tasks_if_it_says_so_itself() {
+        let capabilities = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+        assert!(takes_tasks(&meta(json!({"io.modelcontextprotocol/clientCapabilities": capabilities}))));
+        assert!(!takes_tasks(&meta(json!({"io.modelcontextprotocol/clientCapabilities": {}}))));
+        assert!(!takes_tasks(&meta(json!({}))));
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl ServerHandler for Server {
             return Ok(answer.map_or_else(cancelled, |(result, _)| result).into());
         }
         let (result, dispatched) = answer.await;
-        let as_task = context.client_capabilities().is_some_and(|client| client.supports_tasks());
+        let as_task = request::takes_tasks(&context.meta);
         match dispatched.filter(|_| as_task) {
             Some(id) => {
                 let view = self.task(&id.to_string(), &context).await?;
