@@ -13,6 +13,7 @@ use crate::id::JobId;
 use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
+use crate::trace::TraceParent;
 
 /// The deepest a job may be nested below its session's root.
 pub const MAX_DEPTH: u8 = 10;
@@ -179,6 +180,9 @@ pub struct JobSpec {
     /// How many tokens its models may count, in and out, over all attempts; none: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<u64>,
+    /// The trace of whoever dispatched it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 /// A name that may stand in a key: a namespace or a queue.

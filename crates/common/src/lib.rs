@@ -12,6 +12,7 @@
 //! - [`error`]: error codes, hints and exit statuses.
 //! - [`retry`]: backoff as an iterator.
 //! - [`team`]: the agent file, from bytes to a team that cannot be wrong.
+//! - [`trace`]: the trace of other programs that a job belongs to.
 //! - [`variables`]: every environment variable that Legwork reads.
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the
@@ -27,4 +28,5 @@ pub mod policy;
 pub mod retry;
 pub mod service;
 pub mod team;
+pub mod trace;
 pub mod variables;

@@ -56,5 +56,8 @@ pub const HOME: &str = "HOME";
 pub const PATH: &str = "PATH";
 /// The name of the machine, where the shell exports it.
 pub const HOSTNAME: &str = "HOSTNAME";
+/// The trace that a program belongs to, by OpenTelemetry's convention for environment variables: read by who dispatches,
+/// and set for the commands of a job that belongs to one.
+pub const TRACEPARENT: &str = "TRACEPARENT";
 /// Set to anything: no colours (no-color.org).
 pub const NO_COLOR: &str = "NO_COLOR";

@@ -10,6 +10,8 @@ use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::team;
 use legwork_common::team::Team;
+use legwork_common::trace::TraceParent;
+use legwork_common::variables;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
 use legwork_queue::Queue;
@@ -101,6 +103,11 @@ impl Context {
         }
         let json = parsed.team.to_json().map_err(|error| Failure::usage(error.to_string()))?;
         Ok((Arc::new(parsed.team), Arc::from(json)))
+    }
+
+    /// The trace that this program belongs to. A variable that holds none is as good as not set.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.variables.get(variables::TRACEPARENT)?.parse().ok()
     }
 
     /// The models: a script's, or the providers'.

@@ -26,6 +26,7 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::Queue;
@@ -61,6 +62,8 @@ pub struct RootOptions {
     pub working_dir: Option<String>,
     /// What the fleet decides for its jobs.
     pub policy: Arc<Policy>,
+    /// The trace that its jobs belong to.
+    pub trace: Option<TraceParent>,
 }
 
 /// An open session and the proof of owning it.
@@ -101,6 +104,7 @@ impl RootSession {
             working_dir: options.working_dir,
             keys_in_namespace: false,
             policy: options.policy,
+            trace: options.trace,
         };
         let inner = Service::new(observer.clone(), caller);
         let service = Arc::new(RootService { inner, waits: options.waits });

@@ -27,6 +27,7 @@ use legwork_common::service::StopReply;
 use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::trace::TraceParent;
 use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::time::Instant;
@@ -65,6 +66,8 @@ pub struct Caller {
     pub keys_in_namespace: bool,
     /// What the fleet decides for jobs whose dispatcher says nothing.
     pub policy: Arc<Policy>,
+    /// The trace that its jobs belong to.
+    pub trace: Option<TraceParent>,
 }
 
 impl Caller {
@@ -182,6 +185,7 @@ impl Service {
                 retry_of: None,
                 fresh: false,
                 budget: placement.budget,
+                trace: self.caller.trace.clone(),
             },
             placement,
             once,

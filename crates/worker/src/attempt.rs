@@ -15,6 +15,7 @@ use legwork_common::policy::Policy;
 use legwork_common::retry::Backoff;
 use legwork_common::service::ServiceError;
 use legwork_common::team::Team;
+use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::QueueError;
@@ -113,7 +114,9 @@ impl Attempt {
     /// Runs the attempt to its end. Dropped in the middle, the lease runs out and the job is tried again.
     pub async fn run(self) {
         let lease = self.claimed.lease;
-        tracing::info!(job = %lease.id, attempt = self.claimed.attempt, agent = %self.claimed.spec.agent, "attempt began");
+        let (attempt, spec) = (self.claimed.attempt, &self.claimed.spec);
+        let trace = spec.trace.as_ref().map(TraceParent::trace_id);
+        tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt began");
         let page = self.bench.ledger.open(PageStart {
             lease,
             output_bytes: self.begun.output_bytes,
@@ -300,6 +303,7 @@ impl Attempt {
             working_dir: self.claimed.spec.working_dir.clone(),
             keys_in_namespace: false,
             policy: Arc::clone(&self.bench.policy),
+            trace: self.claimed.spec.trace.clone(),
         };
         let service = Service::new(self.bench.observer.clone(), caller);
         let work = Arc::clone(&self.bench.work);

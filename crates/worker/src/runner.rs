@@ -20,6 +20,7 @@ use legwork_common::job::Usage;
 use legwork_common::team::Team;
 use legwork_common::variables::MCP_TOKEN;
 use legwork_common::variables::REDIS_URL;
+use legwork_common::variables::TRACEPARENT;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +114,11 @@ impl AgentRunner {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
         let guard = self.guard.of_jobs();
-        Ok(Environment { guard, ..Environment::new(for_agents(&self.variables), folder) })
+        let mut variables = for_agents(&self.variables);
+        // The worker's own trace, if it has one, is not the job's.
+        variables.remove(TRACEPARENT);
+        variables.extend(claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string())));
+        Ok(Environment { guard, ..Environment::new(variables, folder) })
     }
 }
 

@@ -34,7 +34,7 @@ agents:
 /// Writes the team and its script into the house and makes every program use them; the path of the team.
 pub(crate) fn team(house: &mut House) -> String {
     let go = house.path("go").display().to_string();
-    let command = format!("echo marker; while [ ! -e {go} ]; do sleep 0.05; done");
+    let command = format!("echo marker $TRACEPARENT; while [ ! -e {go} ]; do sleep 0.05; done");
     let shell = json!({
         "text": "The marker is on its way.",
         "tool_calls": [{"name": "shell", "arguments": {"cmd": command, "timeout": 600}}],

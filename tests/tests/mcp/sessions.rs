@@ -10,6 +10,7 @@ use rustix::process::kill_process;
 use serde_json::json;
 
 use crate::host::Host;
+use crate::host::id_of;
 use crate::host::team;
 use crate::host::text;
 
@@ -98,6 +99,32 @@ fn on_a_named_redis_the_fleet_does_the_work() {
     assert_eq!(text(&refused), "agent \"shell\" is not in the sub-agents list. Available: quick");
     host.program.signal(Signal::TERM);
     until("the server ends", || !host.program.runs());
+}
+
+#[test]
+fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    house.set(variables::LOG, "info");
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let mut host = Host::greet(&house, &[&team]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+    let params = json!({
+        "name": "run_background_agent",
+        "arguments": {"agent": "shell", "task": "x"},
+        "_meta": {"traceparent": trace},
+    });
+    let id = id_of(&host.ask("tools/call", params)["result"]);
+    house.file("go", "");
+    let transcript = |id: &str| house.legwork(["view", id, "--transcript"]).good();
+    house.until_status(&id, "completed");
+    assert!(transcript(&id).contains(&format!("marker {trace}")), "{}", transcript(&id));
+    assert!(
+        house.worker_log().contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\""),
+        "{}",
+        house.worker_log()
+    );
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::team::Mcp;
+use legwork_common::trace::TraceParent;
+use legwork_common::variables::TRACEPARENT;
 use rmcp::model::CallToolRequestParams;
 use rmcp::model::CallToolResponse;
 use rmcp::model::CallToolResult;
@@ -76,10 +78,13 @@ pub(crate) async fn kit(
     let source = Source::new(&mcp.server, environment)?;
     let (server, offer) = Server::start(source, nursery.clone(), timing).await?;
     let server = Arc::new(server);
+    let trace: Option<TraceParent> =
+        environment.variables.get(TRACEPARENT).and_then(|trace| trace.parse().ok());
     let tool = |offered: Offered| {
         let spec = spec(mcp.name.as_deref(), &offered);
         let own_name = offered.name.into_owned();
-        Arc::new(McpTool { spec, own_name, server: Arc::clone(&server) }) as Arc<dyn Tool>
+        let trace = trace.clone();
+        Arc::new(McpTool { spec, own_name, server: Arc::clone(&server), trace }) as Arc<dyn Tool>
     };
     Ok(Kit { tools: offer.tools.into_iter().map(tool).collect(), instruction: offer.instructions })
 }
@@ -118,6 +123,8 @@ struct McpTool {
     /// What the server calls it.
     own_name: String,
     server: Arc<Server>,
+    /// The trace that its calls belong to.
+    trace: Option<TraceParent>,
 }
 
 #[async_trait]
@@ -134,7 +141,10 @@ impl Tool for McpTool {
         let Value::Object(arguments) = arguments else {
             return ToolOutcome::error(format!("the arguments of {} are not a JSON object", self.spec.name));
         };
-        let request = CallToolRequestParams::new(self.own_name.clone()).with_arguments(arguments);
+        let mut request = CallToolRequestParams::new(self.own_name.clone()).with_arguments(arguments);
+        if let Some(trace) = &self.trace {
+            request.meta.get_or_insert_default().0.set_traceparent(trace.to_string());
+        }
         // A call that is dropped tells the server so.
         match context.cancel.run_until_cancelled(self.server.call(request)).await {
             Some(Ok(CallToolResponse::Complete(result))) => outcome(result),

@@ -238,6 +238,7 @@ impl Bench {
                 retry_of: None,
                 fresh: false,
                 budget: None,
+                trace: None,
             },
             placement: Placement::default(),
             once: None,

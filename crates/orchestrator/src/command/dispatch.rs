@@ -90,6 +90,7 @@ async fn store(
         working_dir: Some(here.display().to_string()),
         keys_in_namespace: args.session.is_none(),
         policy: Arc::default(),
+        trace: context.trace(),
     };
     let service = Service::new(connection.observer.clone(), caller);
     let queues: Vec<String> =

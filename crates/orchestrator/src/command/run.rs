@@ -222,6 +222,7 @@ impl House {
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
+            trace: self.context.trace(),
         })
     }
 

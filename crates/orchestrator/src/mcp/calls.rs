@@ -17,6 +17,7 @@ use legwork_common::service::WaitRequest;
 use legwork_queue::Service;
 use rmcp::model::CallToolResult;
 use rmcp::model::ContentBlock;
+use rmcp::model::RequestMetaObject;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,6 +28,7 @@ use crate::mcp::house::House;
 use crate::mcp::offer::Offer;
 use crate::mcp::offer::name;
 use crate::mcp::progress::Progress;
+use crate::mcp::request;
 use crate::mcp::structured;
 
 /// How long a wait lasts where the host's model does not say, in seconds.
@@ -132,7 +134,7 @@ impl<'house> Calls<'house> {
         Self { house, offer, longest, session, service: house.service(session) }
     }
 
-    /// Does what a tool is for; `key_of` makes of a run's own key the one that counts.
+    /// Does what a tool is for. `meta` is what the request says beside its arguments.
     ///
     /// Dropping the future ends the call and leaves the jobs as they are.
     ///
@@ -143,15 +145,11 @@ impl<'house> Calls<'house> {
         &self,
         tool: &str,
         arguments: Value,
-        key_of: impl FnOnce(Option<String>) -> Option<String>,
+        meta: &RequestMetaObject,
         progress: &Progress,
     ) -> Result<Answer, Refused> {
         match tool {
-            name::RUN => {
-                let run: Run = read(tool, arguments)?;
-                let key = key_of(run.key.clone());
-                self.run(Run { key, ..run }).await
-            }
+            name::RUN => self.run(read(tool, arguments)?, meta).await,
             name::LIST => {
                 let Nothing {} = read(tool, arguments)?;
                 self.list().await
@@ -163,7 +161,7 @@ impl<'house> Calls<'house> {
         }
     }
 
-    async fn run(&self, run: Run) -> Result<Answer, Refused> {
+    async fn run(&self, run: Run, meta: &RequestMetaObject) -> Result<Answer, Refused> {
         let Run { agent, task, expected_output, key } = run;
         if let Some(refusal) = contract::refusal(&agent, &task, &self.offer.agents) {
             return Err(Refused(refusal));
@@ -173,10 +171,10 @@ impl<'house> Calls<'house> {
             task: task.clone(),
             expected_output,
             call: None,
-            key,
+            key: request::key(key, meta),
             placement: None,
         };
-        let id = self.house.dispatch(self.session, request).await?;
+        let id = self.house.dispatch(self.session, request, request::trace(meta)).await?;
         Ok(Answer {
             text: contract::started(id, &agent, &task),
             note: None,

@@ -19,6 +19,7 @@ use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
+use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::Service;
@@ -84,6 +85,11 @@ impl Tended {
 impl House {
     /// What the root of a session may do.
     pub fn service(&self, session: SessionId) -> Service {
+        self.traced(session, None)
+    }
+
+    /// The same, with the trace that its jobs belong to.
+    fn traced(&self, session: SessionId, trace: Option<TraceParent>) -> Service {
         let caller = Caller {
             session,
             by: DispatchedBy::Root,
@@ -92,6 +98,7 @@ impl House {
             working_dir: Some(self.working_dir.clone()),
             keys_in_namespace: false,
             policy: Arc::clone(&self.policy),
+            trace: trace.or_else(|| self.context.trace()),
         };
         Service::new(self.observer.clone(), caller)
     }
@@ -102,9 +109,14 @@ impl House {
     /// # Errors
     ///
     /// [`ServiceError`] when nothing was stored, or nobody knows.
-    pub async fn dispatch(&self, session: SessionId, request: RunRequest) -> Result<JobId, ServiceError> {
+    pub async fn dispatch(
+        &self,
+        session: SessionId,
+        request: RunRequest,
+        trace: Option<TraceParent>,
+    ) -> Result<JobId, ServiceError> {
         self.open(session).await?;
-        let id = self.service(session).run(request).await?;
+        let id = self.traced(session, trace).run(request).await?;
         if let Err(failure) = self.serve(session).await {
             tracing::error!(%session, "{}", failure.message);
         }

@@ -1,5 +1,6 @@
-//! What a request says beside its arguments: which call of the host's model it is, and what answers it takes.
+//! What a request says beside its arguments: which call of the host's model it is, whose trace it belongs to, and what answers it takes.
 
+use legwork_common::trace::TraceParent;
 use rmcp::model::RequestMetaObject;
 
 /// The longest name of a call that is taken for one, in bytes.
@@ -23,6 +24,11 @@ pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
 /// What makes a repeated run find the first one's job: the caller's own key, or the id of the host's tool call.
 pub fn key(own: Option<String>, meta: &RequestMetaObject) -> Option<String> {
     own.filter(|key| !key.is_empty()).or_else(|| call_id(meta).map(|id| format!("call:{id}")))
+}
+
+/// The trace that the host's request belongs to.
+pub fn trace(meta: &RequestMetaObject) -> Option<TraceParent> {
+    meta.0.get_traceparent()?.parse().ok()
 }
 
 /// Whether this request takes a task for an answer. What a client says in the handshake of an older protocol does not

@@ -90,7 +90,7 @@ impl Server {
         let calls = Calls::new(&self.house, &self.offer, self.longest, self.session(context));
         let arguments = params.arguments.map(without_nulls).unwrap_or_default();
         let progress = Progress::of(context);
-        let call = calls.call(&params.name, arguments, |own| request::key(own, &context.meta), &progress);
+        let call = calls.call(&params.name, arguments, &context.meta, &progress);
         match call.await {
             Ok(answer) => {
                 let dispatched = answer.dispatched;

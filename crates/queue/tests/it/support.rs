@@ -150,6 +150,7 @@ impl Conversation {
                 retry_of: None,
                 fresh: false,
                 budget: None,
+                trace: None,
             },
             placement: Placement::default(),
             once: None,

@@ -107,6 +107,21 @@ async fn appeared(path: &Path) {
 }
 
 #[tokio::test]
+async fn a_call_belongs_to_the_jobs_trace() {
+    let mut fixture = fixture();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+    fixture.environment.variables.insert(TRACEPARENT.into(), trace.into());
+    let kit = fixture.kit(&server(json!({}))).await.unwrap();
+    assert_eq!(call(&kit, "trace", json!({})).await, ToolOutcome::ok(trace));
+    fixture.nursery.close().await;
+
+    let fixture = self::fixture();
+    let kit = fixture.kit(&server(json!({}))).await.unwrap();
+    assert_eq!(call(&kit, "trace", json!({})).await, ToolOutcome::ok("no output"));
+    fixture.nursery.close().await;
+}
+
+#[tokio::test]
 async fn offers_and_calls() {
     let mut fixture = fixture();
     fixture.environment.variables.insert("TOKEN".into(), "sesame".into());
@@ -115,7 +130,7 @@ async fn offers_and_calls() {
     let kit = fixture.kit(&mcp).await.unwrap();
     assert_eq!(kit.instruction.as_deref(), Some("Be kind."));
     let names: Vec<&str> = kit.tools.iter().map(|tool| tool.spec().name.as_str()).collect();
-    assert_eq!(names, ["t_echo", "t_env", "t_empty", "t_parts", "t_ask_me", "t_die", "t_hang"]);
+    assert_eq!(names, ["t_echo", "t_env", "t_empty", "t_parts", "t_ask_me", "t_die", "t_hang", "t_trace"]);
     assert_eq!(kit.tools[4].own_name(), "ask.me");
     let kinds = ["t_echo", "t_env", "t_ask_me"].map(|name| {
         let spec = tool(&kit, name).spec().clone();

@@ -24,6 +24,7 @@ call() {
             read -r reply
             text "$(quoted "$(printf '%s' "$reply" | sed 's/.*"action":"\([a-z]*\)".*/\1/')")"
             ;;
+        *'"name":"trace"'*) text "$(printf '%s' "$1" | sed -n 's/.*"traceparent":"\([^"]*\)".*/\1/p')" ;;
         *'"name":"die"'*) exit 3 ;;
         *'"name":"hang"'*) : > "$FOLDER/hangs" ;;
     esac
@@ -38,7 +39,7 @@ while read -r line; do
             answer '{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"shell","version":"1"},"instructions":"Be kind."}'
             ;;
         *'"method":"tools/list"'*)
-            answer "{\"tools\":[$(tool echo ',"annotations":{"readOnlyHint":true}'),$(tool env),$(tool empty),$(tool parts),$(tool ask.me ',"annotations":{"idempotentHint":true}'),$(tool die),$(tool hang)]}"
+            answer "{\"tools\":[$(tool echo ',"annotations":{"readOnlyHint":true}'),$(tool env),$(tool empty),$(tool parts),$(tool ask.me ',"annotations":{"idempotentHint":true}'),$(tool die),$(tool hang),$(tool trace)]}"
             ;;
         *'"method":"tools/call"'*) call "$line" ;;
         *'"method":"notifications/cancelled"'*) : > "$FOLDER/cancelled" ;;
