@@ -10,12 +10,14 @@
 //! - [`tasks`]: a job as a task of the protocol's extension; pure.
 //! - [`progress`]: telling a host that a wait goes on.
 //! - [`server`]: the protocol's requests, each given to one of these.
+//! - [`connections`]: the connections of older protocols, where every replica finds them.
 //! - [`http`]: who may reach the server over HTTP.
 //!
 //! A job belongs to its session and never to a request, a stream or the server: nothing here stops one but the tool
 //! that says so.
 
 pub mod calls;
+pub mod connections;
 pub mod house;
 pub mod http;
 pub mod offer;

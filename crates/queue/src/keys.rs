@@ -174,6 +174,11 @@ impl Keys {
         format!("{{legwork:{}:{}}}", self.namespace, job.uuid())
     }
 
+    /// What a host said when it connected: a string.
+    pub fn connection(&self, session: SessionId) -> String {
+        format!("{{legwork:{}:{session}}}:connection", self.namespace)
+    }
+
     /// The output of a job: a string that only grows.
     pub fn output(&self, job: JobId) -> String {
         format!("{}:output", self.own_tag(job))

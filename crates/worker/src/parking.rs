@@ -1,6 +1,5 @@
 //! The service that a running job sees: while it waits for its own jobs it holds no slot.
 
-use std::error::Error;
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,8 +19,8 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
-use legwork_queue::QueueError;
 use legwork_queue::Service;
+use legwork_queue::patiently;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Work;
 use tokio::sync::Mutex;
@@ -31,10 +30,8 @@ use tokio::sync::mpsc;
 use crate::held::HeldAttempt;
 use crate::supervisor::WorkerEvent;
 
-/// The pause before Redis is asked again.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// The service of one attempt, with its slot.
+/// The service of one attempt, with its slot. It asks on while Redis cannot be reached: every call of a job may be
+/// repeated, and for how long is not decided here, for an attempt whose lease is not sure drops the call.
 #[derive(Debug)]
 pub struct ParkingService {
     inner: Service,
@@ -88,7 +85,7 @@ impl ParkingService {
             // Before it is so: whoever drops this has to come back, wherever it was.
             self.held.parked.store(true, Ordering::SeqCst);
             let lease = self.held.lease;
-            patiently(|| async move { parked(self.work.park(lease).await?) }).await?;
+            patiently(None, || async move { parked(self.work.park(lease).await?) }).await?;
             // The worker ends only after its attempts, so somebody listens.
             let _gone = self.events.send(WorkerEvent::Parked(self.held.lease.id)).await;
         }
@@ -125,32 +122,10 @@ impl ParkingService {
             Err(_) => return Err(ServiceError::LeaseLost),
         }
         let lease = self.held.lease;
-        patiently(|| async move { parked(self.work.resume(lease).await?) }).await?;
+        patiently(None, || async move { parked(self.work.resume(lease).await?) }).await?;
         self.held.parked.store(false, Ordering::SeqCst);
         Ok(())
     }
-}
-
-/// Asks on while Redis cannot be reached. Every call of a job may be repeated, and how long it may is not
-/// decided here: an attempt whose lease is not sure drops it.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, ServiceError>
-where
-    F: Future<Output = Result<T, ServiceError>>,
-{
-    loop {
-        match ask().await {
-            Err(ServiceError::Unavailable(error)) if passes(error.as_ref()) => {
-                tracing::warn!(%error, "a job could not ask the queue, asking again");
-            }
-            answer => return answer,
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Whether a later repeat may succeed.
-fn passes(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref().is_some_and(QueueError::is_passing)
 }
 
 /// A job that shall stop, or is another's, does not wait; its cancellation is on the way.
@@ -165,19 +140,19 @@ fn parked(parked: Parked) -> Result<(), ServiceError> {
 #[async_trait]
 impl BackgroundAgents for ParkingService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        patiently(|| self.inner.run(request.clone())).await
+        patiently(None, || self.inner.run(request.clone())).await
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {
-        patiently(|| self.inner.list()).await
+        patiently(None, || self.inner.list()).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        patiently(|| self.inner.view(id, since)).await
+        patiently(None, || self.inner.view(id, since)).await
     }
 
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
-        patiently(|| self.inner.stop(id)).await
+        patiently(None, || self.inner.stop(id)).await
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
@@ -185,11 +160,11 @@ impl BackgroundAgents for ParkingService {
         let open = self.open.filter(|open| request.call.is_some_and(|call| call.turn == open.turn));
         let began = open.map_or_else(Instant::now, |open| open.asked);
         let look = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
-        let items = patiently(|| self.inner.wait(look.clone())).await?;
+        let items = patiently(None, || self.inner.wait(look.clone())).await?;
         if request.mode.is_over(&items) || request.timeout == Some(Duration::ZERO) {
             return Ok(items);
         }
-        let wait = patiently(|| {
+        let wait = patiently(None, || {
             let timeout = request.timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
             self.inner.wait(WaitRequest { timeout, ..request.clone() })
         });
@@ -197,7 +172,7 @@ impl BackgroundAgents for ParkingService {
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
-        patiently(|| self.inner.send(request.clone())).await
+        patiently(None, || self.inner.send(request.clone())).await
     }
 }
 
@@ -215,6 +190,6 @@ impl Mailbox for ParkingService {
         if self.inner.is_settled().await? {
             return Ok(());
         }
-        self.without_slot(patiently(|| self.inner.settled())).await
+        self.without_slot(patiently(None, || self.inner.settled())).await
     }
 }

@@ -81,6 +81,27 @@ fn a_wait_is_cut_before_the_host_gives_up() {
 }
 
 #[test]
+fn a_wait_outlasts_a_restart_of_redis() {
+    let mut redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let mut host = Host::greet(&house, &[&team]);
+    let id = host.run("shell");
+    house.until_output(&id, "marker");
+    let params = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
+    let waiting = host.send("tools/call", params);
+    redis.stop();
+    // A call that cannot wait says what is wrong.
+    let list = host.call("list_background_agents", json!({}));
+    assert!(list["isError"] == true && text(&list).starts_with("the queue is not reachable: "), "{list}");
+    redis.start_again();
+    house.file("go", "");
+    let waited = host.answer(waiting)["result"].clone();
+    assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
+}
+
+#[test]
 fn a_host_that_repeats_a_dispatch_starts_one_job() {
     let redis = Redis::start();
     let mut house = House::on(&redis.url());

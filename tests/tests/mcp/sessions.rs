@@ -2,11 +2,13 @@
 
 use legwork_common::variables;
 use legwork_tests::programs::House;
+use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::host::Host;
@@ -125,6 +127,27 @@ fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
         "{}",
         house.worker_log()
     );
+}
+
+#[test]
+fn what_the_documentation_says_to_paste_can_be_read() {
+    let text = std::fs::read_to_string(repository().join("docs/mcp.md")).unwrap();
+    let fenced = |language: &str| -> Vec<String> {
+        let opening = format!("```{language}\n");
+        text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let servers: Vec<Value> = fenced("json").iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert_eq!(servers.len(), 4);
+    for server in servers {
+        let (key, hosts) = server.as_object().unwrap().iter().next().unwrap();
+        assert!(["mcpServers", "servers"].contains(&key.as_str()), "{key}");
+        let server = &hosts["legwork"];
+        assert!(server["command"] == "legwork" || server["url"].is_string(), "{server}");
+    }
+    let toolsets: String = fenced("yaml")[0].lines().map(|line| format!("    {line}\n")).collect();
+    let house = House::embedded();
+    let file = house.file("team.yaml", format!("agents:\n  root:\n    model: openai/gpt-4o\n{toolsets}"));
+    house.legwork(["check", &file]).good();
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::host::text;
 
 /// A server over HTTP, reached by hand.
 struct Web {
-    _program: Program,
+    program: Program,
     address: String,
 }
 
@@ -59,7 +59,7 @@ impl Web {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--http", "127.0.0.1:0"]).collect();
         let host = Host::start(house, &arguments);
         let url = host.noted("listening on http://");
-        Self { address: url.strip_suffix("/mcp").unwrap().to_owned(), _program: host.program }
+        Self { address: url.strip_suffix("/mcp").unwrap().to_owned(), program: host.program }
     }
 
     /// Sends a POST and leaves the answer to be read.
@@ -150,6 +150,30 @@ fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
     let replica = Web::start(&house, &[&team, "--session", &one]);
     let connection = replica.connect();
     assert!(text(&replica.call(&connection, "list_background_agents", json!({}))).contains(&id));
+}
+
+#[test]
+fn a_connection_outlives_its_server_and_goes_on_at_another() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = team(&mut house);
+    let _worker = house.worker(&[]);
+    let mut web = Web::start(&house, &[&team]);
+    let connection = web.connect();
+    let id = id_of(&web.call(&connection, "run_background_agent", json!({"agent": "quick", "task": "x"})));
+    web.program.kill();
+
+    let replica = Web::start(&house, &[&team]);
+    let waited = replica.call(&connection, "wait_background_agents", json!({"task_ids": [id]}));
+    assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
+    let stranger = "7d3a1f7e-9a68-4d0c-8c8e-0c7c53f4a1b2";
+    for unknown in [stranger, "none", "../.."] {
+        assert_eq!(
+            replica.send(&[("Mcp-Session-Id", unknown)], "ping", json!({})).status(),
+            404,
+            "{unknown}"
+        );
+    }
 }
 
 #[test]

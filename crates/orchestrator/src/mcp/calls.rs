@@ -15,6 +15,7 @@ use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
 use legwork_queue::Service;
+use legwork_queue::patiently;
 use rmcp::model::CallToolResult;
 use rmcp::model::ContentBlock;
 use rmcp::model::RequestMetaObject;
@@ -194,7 +195,8 @@ impl<'house> Calls<'house> {
         let seen = if patience.is_zero() {
             self.service.view(id, view.since).await?
         } else {
-            self.service.view_grown(id, view.since, Instant::now() + patience).await?
+            let deadline = Instant::now() + patience;
+            patiently(Some(deadline), || self.service.view_grown(id, view.since, deadline)).await?
         };
         Ok(plain(contract::view(&seen), structured::view(&seen)))
     }
@@ -222,7 +224,7 @@ impl<'house> Calls<'house> {
                 mode,
                 call: None,
             };
-            let items = self.service.wait(request).await?;
+            let items = patiently(Some(deadline), || self.service.wait(request.clone())).await?;
             let over = mode.is_over(&items);
             if over || deadline <= Instant::now() {
                 break (items, over);

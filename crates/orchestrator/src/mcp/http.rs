@@ -30,6 +30,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::mcp::connections::Kept;
 use crate::mcp::server::Server;
 
 /// The path of the endpoint.
@@ -111,7 +112,10 @@ impl Door {
     ///
     /// [`Failure`] when the system takes the address away.
     pub async fn serve(self, server: Server, end: CancellationToken) -> Result<(), Failure> {
-        let config = self.config(end.child_token());
+        let queue = server.house.observer.queue().clone();
+        let kept = Kept { keep: queue.settings().retention, connections: Arc::new(queue) };
+        let mut config = self.config(end.child_token());
+        config.session_store = Some(Arc::new(kept));
         let service = StreamableHttpService::new(move || Ok(server.clone()), Arc::new(sessions()), config);
         let router = Router::new()
             .nest_service(PATH, service)
