@@ -55,7 +55,7 @@ impl Work for Queue {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, QueueError> {
         let mut call = Call::on(self.keys.tag(claim.shard))
             .arg(&claim.worker)
-            .arg(claim.request)
+            .arg(claim.number)
             .arg(RunToken::random())
             .arg(claim.slots)
             .arg(self.lease_ms());
