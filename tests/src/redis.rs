@@ -71,6 +71,11 @@ impl Redis {
         answer.trim_end().to_owned()
     }
 
+    /// All keys that match a pattern, sorted.
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        keys(self.address(), pattern)
+    }
+
     /// The URL of a new user who may do all but hear pub/sub messages.
     pub fn deaf_url(&self) -> String {
         let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";
@@ -104,6 +109,18 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// All keys of the server at `address` that match a pattern, sorted.
+pub fn keys(address: SocketAddr, pattern: &str) -> Vec<String> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("KEYS {pattern}\r\n").as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
+    let count: usize = lines.next().unwrap().trim_start_matches('*').parse().unwrap();
+    // The length of each stands before it; no key of ours holds the end of a line.
+    let mut keys: Vec<String> = lines.skip(1).step_by(2).take(count).collect();
+    keys.sort();
+    keys
 }
 
 /// A port that nobody listens on.

@@ -55,7 +55,7 @@ fn said(piece: &str, turns: &[String], from: usize, lead: &str) -> Vec<usize> {
 }
 
 /// Whether `output` is these turns, each once and whole, but for what was cut off before another attempt.
-pub(crate) fn is_exact(output: &str, turns: &[String]) -> bool {
+pub fn is_exact(output: &str, turns: &[String]) -> bool {
     let mut places = vec![0];
     for piece in pieces(output) {
         places = places.iter().flat_map(|&from| onward(piece, turns, from)).collect();

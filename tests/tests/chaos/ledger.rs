@@ -8,12 +8,12 @@ use std::time::Instant;
 use legwork_tests::programs::House;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
+use legwork_tests::speech::is_exact;
 use serde_json::Value;
 
 use crate::jobs::AGENTS;
 use crate::jobs::Clients;
 use crate::jobs::turns_of;
-use crate::speech::is_exact;
 use crate::storm::Fleet;
 
 /// How long the jobs may take to end after the last fault.

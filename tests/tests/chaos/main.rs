@@ -7,7 +7,6 @@
 mod jobs;
 mod ledger;
 mod random;
-mod speech;
 mod storm;
 
 use std::sync::Arc;
