@@ -9,6 +9,7 @@ mod fleet;
 mod guard;
 mod limits;
 mod refusals;
+mod session;
 mod stop;
 mod teams;
 mod trouble;
