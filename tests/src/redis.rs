@@ -76,6 +76,20 @@ impl Redis {
         keys(self.address(), pattern)
     }
 
+    /// The keys that do not end by themselves within an hour, but for what belongs to the namespace: its settings, and
+    /// the streams of its queues, which must be empty.
+    pub fn keys_that_stay(&self) -> Vec<String> {
+        let number = |command: String| self.say(&command).trim_start_matches(':').parse::<i64>().unwrap();
+        let mut keys = self.keys("*");
+        keys.retain(|key| {
+            let is_empty_stream = || key.contains(":ready:") && number(format!("XLEN {key}")) == 0;
+            !(key.ends_with(":meta")
+                || is_empty_stream()
+                || (1..=3600).contains(&number(format!("TTL {key}"))))
+        });
+        keys
+    }
+
     /// The URL of a new user who may do all but hear pub/sub messages.
     pub fn deaf_url(&self) -> String {
         let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";

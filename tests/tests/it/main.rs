@@ -4,6 +4,7 @@
 mod again;
 mod contract;
 mod crash;
+mod delete;
 mod embedded;
 mod fleet;
 mod guard;

@@ -14,6 +14,7 @@ use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Claimed;
+use legwork_queue::port::Cleared;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
@@ -175,6 +176,32 @@ async fn an_owner_of_a_session_that_was_nobodys_keeps_it() {
     assert!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await.is_ok());
     queue.close(it.session, owner).await.unwrap();
     assert_eq!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await, Err(EnqueueRefusal::Closed));
+}
+
+#[tokio::test]
+async fn clearing_passes_over_what_must_be_kept() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let owner = RunToken::random();
+    let kept = Conversation::open(&queue, 0).await;
+    queue.open(&owned(kept.session, owner, false)).await.unwrap();
+    // More than a page of jobs whose root lives, and then one of nobody's session.
+    let jobs: Vec<_> = (0..201).map(|_| kept.job()).collect();
+    kept.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    queue
+        .stop(StopRoot::Session { id: kept.session, close: false }, Asker::Operator, Cause::Operator)
+        .await
+        .unwrap();
+    let free = Conversation::open(&queue, 0).await;
+    let id = free.one().await;
+    queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    let cleared = queue.clear(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(cleared, Cleared::default());
+    let cleared = queue.clear(Duration::ZERO).await.unwrap();
+    assert_eq!(cleared, Cleared { forgotten: 1, kept: 201 });
+    queue.close(kept.session, owner).await.unwrap();
+    let cleared = queue.clear(Duration::ZERO).await.unwrap();
+    assert_eq!(cleared, Cleared { forgotten: 201, kept: 0 });
 }
 
 fn keyed(it: &Conversation, in_namespace: bool) -> NewJob {
