@@ -90,6 +90,15 @@ impl Redis {
         keys
     }
 
+    /// A number of what the server says of itself.
+    pub fn info(&self, section: &str, field: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.write_all(format!("INFO {section}\r\n").as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
+        let found = lines.find_map(|line| line.strip_prefix(&format!("{field}:"))?.parse().ok());
+        found.unwrap()
+    }
+
     /// The URL of a new user who may do all but hear pub/sub messages.
     pub fn deaf_url(&self) -> String {
         let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";

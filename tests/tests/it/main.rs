@@ -9,6 +9,7 @@ mod embedded;
 mod fleet;
 mod guard;
 mod limits;
+mod long;
 mod refusals;
 mod session;
 mod stop;
