@@ -202,7 +202,7 @@ pub struct Finish {
     pub output_bytes: u64,
     /// What its models counted, over all attempts.
     pub usage: Usage,
-    /// When to try again, if it failed and retries remain.
+    /// When to try again, if it failed for a cause that may pass and retries remain.
     pub retry_delay: Duration,
 }
 

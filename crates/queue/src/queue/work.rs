@@ -363,6 +363,7 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(finish.usage.turns);
     call.push(finish.retry_delay.as_millis());
     call.push_bytes(finish.lease.id.as_bytes());
+    call.push(u8::from(cause.is_some_and(Cause::may_pass)));
 }
 
 fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {

@@ -92,6 +92,28 @@ async fn an_empty_result_does_not_show_the_error_of_an_earlier_try() {
 }
 
 #[tokio::test]
+async fn only_what_may_pass_is_tried_again() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let causes = Cause::ALL
+        .into_iter()
+        .filter(|cause| !matches!(cause, Cause::Tool | Cause::Operator | Cause::Parent | Cause::SessionEnd));
+    for cause in causes {
+        let mut job = it.job();
+        job.placement.retries = 1;
+        it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+        let lease = it.claim(1).await[0].lease;
+        let expected = match cause {
+            Cause::AgentError | Cause::ProviderError => State::Scheduled,
+            _ => State::Failed,
+        };
+        let ending = Ending::Failed { cause, message: "no".into() };
+        assert_eq!(it.finish(lease, ending).await, Finished::Now(expected), "{cause}");
+        it.queue.stop(StopRoot::Job(lease.id), Asker::Operator, Cause::Operator).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_forgotten_parent_is_not_made_again_by_its_childs_end() {
     let redis = PrivateRedis::start();
     let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
