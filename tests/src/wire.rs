@@ -25,8 +25,8 @@ use tokio::time::sleep;
 use tokio::time::sleep_until;
 
 /// Commands that are no calls of the queue's port.
-const UNCOUNTED: [&str; 9] =
-    ["HELLO", "CLIENT", "AUTH", "SELECT", "PING", "SCRIPT", "BLPOP", "SUBSCRIBE", "UNSUBSCRIBE"];
+const UNCOUNTED: [&str; 10] =
+    ["UNWATCH", "HELLO", "CLIENT", "AUTH", "SELECT", "PING", "SCRIPT", "BLPOP", "SUBSCRIBE", "UNSUBSCRIBE"];
 /// A command that every server refuses, for good.
 const BROKEN: &[u8] = b"*1\r\n$6\r\nBROKEN\r\n";
 /// How long a server that lost its client is left to do what it was told.
@@ -41,6 +41,8 @@ pub enum Harm {
     LoseReply,
     /// Its connection closes, and it is done so much later: after it was repeated on another one.
     Late(Duration),
+    /// It, and what follows it on its connection, arrive so much later.
+    Hold(Duration),
     /// It is done, and nothing of its connection is heard for so long.
     Delay(Duration),
     /// The server refuses it for good.
@@ -53,6 +55,8 @@ struct Line {
     armed: Option<(usize, Harm)>,
     counted: usize,
     hit: Option<String>,
+    /// A late command was sent.
+    is_late: bool,
 }
 
 /// The line. It ends with the value.
@@ -96,12 +100,17 @@ impl Wire {
 
     /// From now on commands are counted, and the `nth`, from 1, meets with `harm`.
     pub fn arm(&self, nth: usize, harm: Harm) {
-        *lock(&self.line) = Line { armed: Some((nth, harm)), counted: 0, hit: None };
+        *lock(&self.line) = Line { armed: Some((nth, harm)), ..Line::default() };
     }
 
     /// How many commands were counted.
     pub fn counted(&self) -> usize {
         lock(&self.line).counted
+    }
+
+    /// Whether a command that was to come late has been sent.
+    pub fn came_late(&self) -> bool {
+        lock(&self.line).is_late
     }
 
     /// The command that met with harm, if one did.
@@ -154,6 +163,10 @@ async fn carry(client: TcpStream, server: SocketAddr, line: &Mutex<Line>) -> io:
                 None => server.write_all(&command).await?,
                 Some(Harm::Refuse) => server.write_all(BROKEN).await?,
                 Some(Harm::Fail) => return Ok(()),
+                Some(Harm::Hold(time)) => {
+                    sleep(time).await;
+                    server.write_all(&command).await?;
+                }
                 Some(Harm::Delay(time)) => {
                     fate.send_replace(Replies::HeldUntil(Instant::now() + time));
                     server.write_all(&command).await?;
@@ -170,6 +183,7 @@ async fn carry(client: TcpStream, server: SocketAddr, line: &Mutex<Line>) -> io:
                     drop(asks);
                     sleep(time).await;
                     server.write_all(&command).await?;
+                    lock(line).is_late = true;
                     sleep(LINGER).await;
                     return Ok(());
                 }

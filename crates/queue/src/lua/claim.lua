@@ -32,15 +32,8 @@ if number == latest then
 end
 
 -- Whether this worker gave the job back for lacking something.
-local EXCLUDED = {
-  'excluded1', 'excluded2', 'excluded3', 'excluded4', 'excluded5', 'excluded6', 'excluded7', 'excluded8',
-}
 local function excluded(id, job)
-  if not job.lacks then return false end
-  for _, name in ipairs(redis.call('HMGET', job_key(id), unpack(EXCLUDED))) do
-    if name == worker then return true end
-  end
-  return false
+  return job.lacks and redis.call('SISMEMBER', lacks_key(id), worker) == 1
 end
 
 local ids, jobs, specs = {}, {}, {}
