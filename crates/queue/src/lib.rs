@@ -35,5 +35,6 @@ pub use observer::Observer;
 pub use queue::Queue;
 pub use queue::ServerFacts;
 pub use queue::User;
+pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;

@@ -37,7 +37,7 @@ use crate::step;
 use crate::step::Call;
 
 /// Jobs of one call of `enqueue`: their arguments stay far below what Lua's `unpack` takes.
-const ENQUEUE_PIECE: usize = 200;
+pub(crate) const ENQUEUE_PIECE: usize = 200;
 /// Records of one page of a sweep.
 const SWEEP_PAGE: usize = 200;
 
