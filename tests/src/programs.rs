@@ -245,6 +245,19 @@ impl Program {
         (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap())
     }
 
+    /// Reads its standard output until this text was said; it must say so before it ends.
+    pub fn until_said(&mut self, text: &str) {
+        let mut said = Vec::new();
+        let mut piece = [0; 65536];
+        while !said.windows(text.len()).any(|window| window == text.as_bytes()) {
+            // What was looked at before needs no second look, but for a beginning of the text.
+            said.drain(..said.len().saturating_sub(text.len()));
+            let length = std::io::Read::read(self.child.stdout.as_mut().unwrap(), &mut piece).unwrap();
+            assert_ne!(length, 0, "it ended before it said {text}");
+            said.extend_from_slice(&piece[..length]);
+        }
+    }
+
     /// Closes this end of its standard output.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -30,6 +31,16 @@ pub enum Answer {
         text: Vec<&'static str>,
         /// The tool calls.
         calls: Vec<Call>,
+    },
+    /// Streams words, one after the other in this time, and then whole tool calls (name and arguments), to a good
+    /// end; on the wire of chat completions only.
+    Spoken {
+        /// The words, with the spaces between them.
+        words: Vec<String>,
+        /// The time before each word.
+        every: Duration,
+        /// The tool calls.
+        calls: Vec<(String, String)>,
     },
     /// Streams a text and ends in the middle.
     Cut(&'static str),
@@ -147,6 +158,9 @@ async fn openai(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Str
             events.push(format!("data: {}\n\ndata: [DONE]\n\n", json!({"choices": [], "usage": usage})));
             streamed(events, false)
         }
+        Answer::Spoken { words, every, calls } => {
+            paced(words.iter().map(|word| text(word)).collect(), every, spoken_end(&calls))
+        }
         Answer::Cut(piece) => streamed(vec![text(piece)], false),
         Answer::Hang(piece) => streamed(vec![text(piece)], true),
         Answer::ErrorInside(piece, kind) => {
@@ -155,6 +169,23 @@ async fn openai(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Str
         }
         Answer::Status(status, headers, body) => refused(status, &headers, body),
     }
+}
+
+/// The calls and the end of what was spoken.
+fn spoken_end(calls: &[(String, String)]) -> Vec<String> {
+    let mut choices = Vec::new();
+    for (index, (name, arguments)) in calls.iter().enumerate() {
+        let function = json!({"name": name, "arguments": arguments});
+        let call =
+            json!({"index": index, "id": format!("call_{index}"), "type": "function", "function": function});
+        choices.push(json!({"index": 0, "delta": {"tool_calls": [call]}}));
+    }
+    let reason = if calls.is_empty() { "stop" } else { "tool_calls" };
+    choices.push(json!({"index": 0, "delta": {}, "finish_reason": reason}));
+    let mut events: Vec<String> =
+        choices.iter().map(|choice| format!("data: {}\n\n", json!({"choices": [choice]}))).collect();
+    events.push("data: [DONE]\n\n".to_owned());
+    events
 }
 
 /// The pieces of all calls, those of one call not next to each other.
@@ -211,6 +242,7 @@ async fn anthropic(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
             events.push(event(json!({"type": "message_stop"})));
             streamed(events, false)
         }
+        Answer::Spoken { .. } => refused(400, &[], "only chat completions are spoken"),
         Answer::Cut(piece) => streamed(open(piece), false),
         Answer::Hang(piece) => streamed(open(piece), true),
         Answer::ErrorInside(piece, kind) => {
@@ -250,6 +282,7 @@ async fn responses(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
             events.push(event(json!({"type": "response.completed", "response": response})));
             streamed(events, false)
         }
+        Answer::Spoken { .. } => refused(400, &[], "only chat completions are spoken"),
         Answer::Cut(piece) => streamed(vec![text(piece)], false),
         Answer::Hang(piece) => streamed(vec![text(piece)], true),
         Answer::ErrorInside(piece, kind) => {
@@ -279,6 +312,16 @@ fn streamed(events: Vec<String>, hangs: bool) -> Response {
     let body =
         if hangs { Body::from_stream(pieces.chain(stream::pending())) } else { Body::from_stream(pieces) };
     Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+}
+
+/// Events in this time after each other, and then their end.
+fn paced(events: Vec<String>, every: Duration, end: Vec<String>) -> Response {
+    let slowly = stream::iter(events).then(move |event| async move {
+        tokio::time::sleep(every).await;
+        event
+    });
+    let pieces = slowly.chain(stream::iter(end)).map(Ok::<_, std::io::Error>);
+    Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(pieces)).unwrap()
 }
 
 fn refused(status: u16, headers: &[(&str, &str)], body: &'static str) -> Response {

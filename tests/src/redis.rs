@@ -71,6 +71,34 @@ impl Redis {
         answer.trim_end().to_owned()
     }
 
+    /// All keys that match a pattern, sorted.
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        keys(self.address(), pattern)
+    }
+
+    /// The keys that do not end by themselves within an hour, but for what belongs to the namespace: its settings, and
+    /// the streams of its queues, which must be empty.
+    pub fn keys_that_stay(&self) -> Vec<String> {
+        let number = |command: String| self.say(&command).trim_start_matches(':').parse::<i64>().unwrap();
+        let mut keys = self.keys("*");
+        keys.retain(|key| {
+            let is_empty_stream = || key.contains(":ready:") && number(format!("XLEN {key}")) == 0;
+            !(key.ends_with(":meta")
+                || is_empty_stream()
+                || (1..=3600).contains(&number(format!("TTL {key}"))))
+        });
+        keys
+    }
+
+    /// A number of what the server says of itself.
+    pub fn info(&self, section: &str, field: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.write_all(format!("INFO {section}\r\n").as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
+        let found = lines.find_map(|line| line.strip_prefix(&format!("{field}:"))?.parse().ok());
+        found.unwrap()
+    }
+
     /// The URL of a new user who may do all but hear pub/sub messages.
     pub fn deaf_url(&self) -> String {
         let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";
@@ -104,6 +132,18 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// All keys of the server at `address` that match a pattern, sorted.
+pub fn keys(address: SocketAddr, pattern: &str) -> Vec<String> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("KEYS {pattern}\r\n").as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
+    let count: usize = lines.next().unwrap().trim_start_matches('*').parse().unwrap();
+    // The length of each stands before it; no key of ours holds the end of a line.
+    let mut keys: Vec<String> = lines.skip(1).step_by(2).take(count).collect();
+    keys.sort();
+    keys
 }
 
 /// A port that nobody listens on.

@@ -65,7 +65,7 @@ pub struct Transcript {
     results: BTreeMap<u32, ToolResult>,
     /// Whether something was said to the model since its last reply.
     spoken: bool,
-    /// Whether any reply had text.
+    /// Whether any reply after the recorded ones had text.
     wrote: bool,
     last_text: String,
     told: HashSet<MailId>,
@@ -82,6 +82,7 @@ impl Transcript {
         for entry in recorded {
             transcript.apply(entry);
         }
+        transcript.wrote = false;
         transcript
     }
 
@@ -190,7 +191,7 @@ impl Transcript {
         self.turn
     }
 
-    /// Whether any reply had text, so that the output is not empty.
+    /// Whether any reply of this run had text: what earlier runs said is set apart already.
     pub fn wrote(&self) -> bool {
         self.wrote
     }

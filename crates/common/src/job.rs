@@ -118,6 +118,12 @@ impl Cause {
         Self::SessionEnd,
     ];
 
+    /// Whether another try of a failed job may end otherwise. Limits that hold over all attempts are used up for
+    /// good, and a bad team stays bad.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::AgentError | Self::ProviderError)
+    }
+
     /// The word in JSON and in Redis.
     pub fn as_str(self) -> &'static str {
         match self {

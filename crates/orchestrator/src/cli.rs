@@ -47,6 +47,8 @@ pub enum Command {
     Stop(StopArgs),
     /// Try failed or stopped jobs again, each as a new job that goes on from its last turn
     Retry(RetryArgs),
+    /// Forget ended jobs and all that they left in Redis
+    Delete(DeleteArgs),
     /// Send a message to a running job, delivered before its next model call
     Send(SendArgs),
     /// Say what is wrong with agent files
@@ -249,6 +251,17 @@ pub struct RetryArgs {
     /// Take model replies from this script instead of asking providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
+}
+
+/// `legwork delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The jobs, which must have ended
+    #[arg(required_unless_present = "ended_before")]
+    pub ids: Vec<String>,
+    /// All jobs that ended so long ago or longer
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with = "ids")]
+    pub ended_before: Option<Duration>,
 }
 
 /// `legwork send`.

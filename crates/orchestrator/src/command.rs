@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod delete;
 mod dispatch;
 mod doctor;
 mod list;
@@ -35,6 +36,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Wait(args) => wait::wait(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,
         Command::Retry(args) => Box::pin(retry::retry(context, args)).await,
+        Command::Delete(args) => delete::delete(context, args).await,
         Command::Send(args) => send::send(context, args).await,
         Command::Check(args) => check::check(&context, &args),
         Command::Doctor(args) => doctor::doctor(context, args).await,

@@ -56,6 +56,8 @@ pub struct RootOptions {
     pub cap: u32,
     /// Whether its jobs go to its own lane.
     pub own_lane: bool,
+    /// What becomes of its jobs should the program die.
+    pub on_end: SessionEnd,
     /// Whether the root waits for its jobs at the end of its turn.
     pub waits: bool,
     /// The folder that its jobs run in.
@@ -77,7 +79,7 @@ pub struct RootSession {
 }
 
 impl RootSession {
-    /// Opens a new session. When its owner dies, its jobs are stopped.
+    /// Opens a new session. When its owner dies, its jobs are stopped, or go on where the options say so.
     ///
     /// # Errors
     ///
@@ -88,7 +90,7 @@ impl RootSession {
         let open = OpenSession {
             session: lease.session,
             owner: Some(lease.owner),
-            on_end: SessionEnd::Stop,
+            on_end: options.on_end,
             cap: options.cap,
             own_lane: options.own_lane,
         };
@@ -112,7 +114,7 @@ impl RootSession {
     }
 
     /// Renews the owner's lease until `over`. Trouble is logged and tried again; a lease that ran out is
-    /// found by whoever reaps, and then the session's jobs are stopped.
+    /// found by whoever reaps, and then it has no owner any more.
     pub async fn keep(self, over: CancellationToken) {
         let mut tick = tokio::time::interval(self.queue.settings().renew_every());
         let renewal = Renewal { jobs: Vec::new(), sessions: vec![self.lease] };

@@ -18,6 +18,7 @@ local LEASE, SCHEDULED, STOPS, REAPED = T .. ':lease', T .. ':scheduled', T .. '
 local INDEX_ALL, INDEX_ENDED, INDEX_UNLUCKY = T .. ':index:all', T .. ':index:ended', T .. ':index:unlucky'
 local WORKERS = T .. ':workers'
 local function job_key(id) return T .. ':job:' .. id end
+local function lacks_key(id) return T .. ':lacks:' .. id end
 local function spec_key(id) return T .. ':spec:' .. id end
 local function result_key(id) return T .. ':result:' .. id end
 local function children_key(dispatcher) return T .. ':children:' .. dispatcher end

@@ -38,5 +38,6 @@ pub use patience::patiently;
 pub use queue::Queue;
 pub use queue::ServerFacts;
 pub use queue::User;
+pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;

@@ -36,6 +36,7 @@ pub use permits::Holdup;
 pub use permits::Permits;
 pub use permits::Permitted;
 pub use permits::Wish;
+pub use upkeep::Cleared;
 pub use upkeep::Forgotten;
 pub use upkeep::ReapReport;
 pub use upkeep::Upkeep;

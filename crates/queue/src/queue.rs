@@ -11,6 +11,7 @@ mod upkeep;
 mod watch;
 mod work;
 
+pub(crate) use dispatch::ENQUEUE_PIECE;
 pub use server::ServerFacts;
 
 use std::sync::Arc;

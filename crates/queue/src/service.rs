@@ -48,6 +48,7 @@ use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::port::Work as _;
+use crate::queue::ENQUEUE_PIECE;
 
 /// Who calls, and what its jobs inherit.
 #[derive(Debug, Clone)]
@@ -80,6 +81,15 @@ impl Caller {
     }
 }
 
+/// What became of several requests.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// One for each request, in their order; without those of a piece that was refused, and what follows.
+    pub answers: Vec<Result<JobId, ServiceError>>,
+    /// Why the rest was not stored.
+    pub refused: Option<ServiceError>,
+}
+
 /// The service of one caller.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -93,13 +103,29 @@ impl Service {
         Self { observer, caller }
     }
 
-    /// Runs several at once, in the order of the requests; the answer has one item for each.
+    /// Runs several at once, in the order of the requests. Where the queue refuses in the middle, the answer says what
+    /// was stored until then.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] when nothing of the last piece was stored. Earlier pieces may be stored, and a
-    /// repeat with the same keys finds them.
-    pub async fn run_all(
+    /// [`ServiceError`] when nothing is known to be stored; a repeat with the same keys finds what is.
+    pub async fn run_all(&self, requests: Vec<RunRequest>) -> Result<Batch, ServiceError> {
+        let mut batch = Batch::default();
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            match self.run_piece(requests.by_ref().take(ENQUEUE_PIECE).collect()).await {
+                Ok(answers) => batch.answers.extend(answers),
+                Err(error) if batch.answers.is_empty() => return Err(error),
+                Err(error) => {
+                    batch.refused = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    async fn run_piece(
         &self,
         requests: Vec<RunRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
@@ -254,7 +280,7 @@ fn digest(parts: &[&str]) -> String {
 impl BackgroundAgents for Service {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
         let mut stored = self.run_all(vec![request]).await?;
-        stored.pop().unwrap_or(Err(ServiceError::LeaseLost))
+        stored.answers.pop().unwrap_or(Err(ServiceError::LeaseLost))
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {

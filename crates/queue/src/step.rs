@@ -87,6 +87,7 @@ steps! {
     APPEND = of_job("append");
     SEAL = of_job("seal");
     RESERVE = of_job("reserve");
+    VOID = of_job("void");
     PERMIT = of_job("permit");
 }
 

@@ -199,6 +199,7 @@ impl Attempt {
             ledger: self.bench.ledger.clone(),
             page: Arc::clone(page),
             clock: self.bench.clock.clone(),
+            lapses: self.bench.clock.lapses(),
             cancel: self.held.cancel.clone(),
             draining: self.bench.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
@@ -329,6 +330,14 @@ impl Attempt {
             Settlement::Nothing => tracing::info!(job = %lease.id, "attempt lost its lease"),
             Settlement::GiveBack(mode) => self.give_back(mode, output_bytes).await,
             Settlement::Finish(ending, usage) => {
+                let cap = self.bench.output_cap;
+                let ending = match ending {
+                    Ending::Completed { result } => Ending::Completed { result: capped(result, cap) },
+                    Ending::Failed { cause, message } => {
+                        Ending::Failed { cause, message: capped(message, cap) }
+                    }
+                    stopped @ Ending::Stopped { .. } => stopped,
+                };
                 let finish = Finish { lease, ending, output_bytes, usage, retry_delay: self.retry_delay() };
                 match self.bench.ledger.finish(finish).await {
                     Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
@@ -371,6 +380,16 @@ pub(crate) async fn sleep_until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// What the last message, or an error, keeps of a text that is longer than the output may be.
+fn capped(mut text: String, cap: u64) -> String {
+    let cap = usize::try_from(cap).unwrap_or(usize::MAX);
+    if text.len() > cap {
+        text.truncate(text.floor_char_boundary(cap));
+        text.push_str(&format!("\n\n[cut at {cap} bytes, the output cap]"));
+    }
+    text
 }
 
 /// What becomes of a job whose attempt is over.
@@ -416,6 +435,12 @@ fn decide(end: RunEnd, reason: Option<CancelReason>, timeout: Option<Duration>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_is_no_longer_than_output_may_be() {
+        assert_eq!(capped("four".to_owned(), 4), "four");
+        assert_eq!(capped("fünf".to_owned(), 2), "f\n\n[cut at 2 bytes, the output cap]");
+    }
 
     #[test]
     fn how_an_attempt_ends_depends_on_why_it_was_cancelled() {

@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use legwork_common::id::RequestId;
 use legwork_common::id::WorkerId;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
@@ -25,6 +24,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::lease_clock::boot_millis;
 
 /// The pause after a claim that failed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -42,9 +43,22 @@ pub enum ClaimReport {
 #[derive(Debug, Default)]
 struct Rotation {
     first_shard: u16,
-    // Claims whose answer was lost: asked again under the same name they give the same jobs, which would
+    /// The number of the latest claim.
+    number: u64,
+    // Claims whose answer was lost: asked again under the same number they give the same jobs, which would
     // otherwise be held by nobody until their leases ran out.
-    unanswered: BTreeMap<u16, RequestId>,
+    unanswered: BTreeMap<u16, u64>,
+}
+
+impl Rotation {
+    /// The number of the next claim in a shard. It follows the clock, so that a claimer that takes the place of
+    /// another one in the same worker goes on above it.
+    fn number(&mut self, shard: u16) -> u64 {
+        *self.unanswered.entry(shard).or_insert_with(|| {
+            self.number = (self.number + 1).max(boot_millis());
+            self.number
+        })
+    }
 }
 
 /// The claimer of one worker.
@@ -125,7 +139,7 @@ impl Claimer {
             let claim = Claim {
                 shard,
                 worker: self.worker.clone(),
-                request: *rotation.unanswered.entry(shard).or_insert_with(RequestId::random),
+                number: rotation.number(shard),
                 slots,
                 lanes: self.lanes.clone(),
             };

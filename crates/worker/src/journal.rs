@@ -27,6 +27,8 @@ pub struct AttemptJournal {
     pub(crate) ledger: Ledger,
     pub(crate) page: Arc<Page>,
     pub(crate) clock: LeaseClock,
+    /// The lapses of the leases when this run began.
+    pub(crate) lapses: u32,
     pub(crate) cancel: AttemptCancel,
     /// Cancelled when the worker drains: the job goes back at the next boundary of a turn.
     pub(crate) draining: CancellationToken,
@@ -34,9 +36,10 @@ pub struct AttemptJournal {
 }
 
 impl AttemptJournal {
-    /// The lease is ours, as far as anybody knows; else the attempt pauses.
+    /// The lease is ours, as far as anybody knows, and was all the time of this run; else the attempt pauses. A worker
+    /// that stood still may renew before it looks, and find its commands ended by the guard.
     fn sure(&self) -> Result<(), JournalError> {
-        if self.clock.may_act() {
+        if self.clock.may_act() && self.clock.lapses() == self.lapses {
             return Ok(());
         }
         self.cancel.suspend();

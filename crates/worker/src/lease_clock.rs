@@ -5,6 +5,8 @@
 //! (clock_gettime(2)).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::time::ClockId;
@@ -26,6 +28,8 @@ pub(crate) fn boot_millis() -> u64 {
 #[derive(Debug, Clone)]
 pub struct LeaseClock {
     renewed_at: Arc<watch::Sender<u64>>,
+    // How often the leases were not sure for a while.
+    lapses: Arc<AtomicU32>,
     may_act_for: Duration,
     margin: Duration,
 }
@@ -34,9 +38,12 @@ impl LeaseClock {
     /// A clock for leases of this length, good from now on.
     pub fn new(lease: Duration) -> Self {
         let margin = MARGIN.min(lease * 3 / 10);
-        let clock = Self { renewed_at: Arc::new(watch::Sender::new(0)), may_act_for: lease - margin, margin };
-        clock.renewed(clock.now());
-        clock
+        Self {
+            renewed_at: Arc::new(watch::Sender::new(boot_millis())),
+            lapses: Arc::default(),
+            may_act_for: lease - margin,
+            margin,
+        }
     }
 
     /// Milliseconds since the machine started, sleep included.
@@ -46,11 +53,21 @@ impl LeaseClock {
 
     /// A renewal that was sent at `sent` was answered well.
     pub fn renewed(&self, sent: u64) {
+        // Before anybody can see that they are sure again.
+        if !self.may_act() {
+            self.lapses.fetch_add(1, Ordering::SeqCst);
+        }
         self.renewed_at.send_if_modified(|renewed_at| {
             let is_later = sent > *renewed_at;
             *renewed_at = sent.max(*renewed_at);
             is_later
         });
+    }
+
+    /// How often the leases were not sure for a while. Whatever ran across a lapse may have been ended by the
+    /// guard, and what it says of its end does not count.
+    pub fn lapses(&self) -> u32 {
+        self.lapses.load(Ordering::SeqCst)
     }
 
     /// Waits until attempts may act again. Dropping the future changes nothing.
@@ -111,6 +128,17 @@ mod tests {
         let (waits, says) = (clock.clone(), clock.clone());
         tokio::join!(waits.until_sure(), async move { says.renewed(says.now()) });
         assert!(clock.may_act());
+    }
+
+    #[test]
+    fn a_lapse_is_remembered() {
+        let clock = LeaseClock::new(Duration::from_secs(10));
+        clock.renewed(clock.now());
+        assert_eq!(clock.lapses(), 0);
+        clock.renewed_at.send_replace(0);
+        clock.renewed(clock.now());
+        clock.renewed(clock.now());
+        assert_eq!(clock.lapses(), 1);
     }
 
     #[test]

@@ -6,28 +6,28 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use legwork_common::variables;
 use legwork_tests::programs::House;
 use legwork_tests::programs::until;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::random::Random;
+use crate::voices::Voices;
 
 /// A job waits for jobs, is told of them, runs commands, or talks.
 const TEAM: &str = "
 agents:
-  root: {model: scripted/any, instruction: Coordinate., sub_agents: [talks, runs, waits, told]}
-  talks: {model: scripted/any, description: Talks., instruction: Talk.}
-  runs: {model: scripted/any, description: Runs commands., instruction: Run., toolsets: [{type: shell}]}
+  root: {model: openai/test, instruction: Coordinate., sub_agents: [talks, runs, waits, told]}
+  talks: {model: openai/test, description: Talks., instruction: Talk.}
+  runs: {model: openai/test, description: Runs commands., instruction: Run., toolsets: [{type: shell}]}
   waits:
-    model: scripted/any
+    model: openai/test
     description: Waits for others.
     instruction: Delegate.
     sub_agents: [talks, runs, told]
     toolsets: [{type: background_agents}]
   told:
-    model: scripted/any
+    model: openai/test
     description: Is told of others.
     instruction: Delegate.
     sub_agents: [talks, runs]
@@ -42,7 +42,7 @@ fn dispatches(agent: &str, child: &str) -> Value {
     json!({"name": "run_background_agent", "arguments": {"agent": agent, "task": format!("{{{{task}}}}.{child}")}})
 }
 
-/// The scripts, with the folder of the marks.
+/// What the agents say and call, with the folder of the marks.
 fn script(marks: &str) -> Value {
     let mark = |turn: u32| {
         let cmd = format!("echo {turn} $(date +%s%N) >> {marks}/{{{{task}}}}; sleep 0.3");
@@ -149,17 +149,19 @@ impl Clients {
 }
 
 /// Nanoseconds since 1970, as the commands note them.
-fn now() -> u128 {
+pub(crate) fn now() -> u128 {
     #[expect(clippy::disallowed_methods, reason = "compared with what `date` says on this machine")]
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
 }
 
-/// Makes the house one where these jobs can run.
-pub(crate) fn furnish(house: &mut House) {
+/// Makes the house one where these jobs can run, and asks these models.
+pub(crate) fn furnish(house: &mut House) -> Voices {
     house.file("team.yaml", TEAM);
     let marks = house.path("marks");
     std::fs::create_dir(&marks).unwrap();
-    let script = house.file("script.json", script(&marks.display().to_string()).to_string());
-    house.set(variables::SCRIPT, &script);
+    let voices = Voices::of(script(&marks.display().to_string()));
+    house.set("OPENAI_BASE_URL", &voices.url());
+    house.set("OPENAI_API_KEY", "sk-secret");
+    voices
 }

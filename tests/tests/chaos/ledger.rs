@@ -8,18 +8,21 @@ use std::time::Instant;
 use legwork_tests::programs::House;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
+use legwork_tests::speech::is_exact;
 use serde_json::Value;
 
 use crate::jobs::AGENTS;
 use crate::jobs::Clients;
 use crate::jobs::turns_of;
-use crate::speech::is_exact;
 use crate::storm::Fleet;
 
 /// How long the jobs may take to end after the last fault.
 const REST: Duration = Duration::from_secs(120);
 /// Longer than a lease of the fleet: who is to be reaped has been.
 const AFTER_REST: Duration = Duration::from_secs(3);
+
+/// How long a request that was sent before the stop may be on its way, in nanoseconds.
+const ON_ITS_WAY: u128 = 250_000_000;
 
 /// What became of every job.
 #[derive(Debug)]
@@ -88,13 +91,15 @@ impl<'f> Ledger<'f> {
     pub(crate) fn summary(&self) -> String {
         let known = &self.clients.known;
         format!(
-            "{} jobs of {} dispatches and their trees: {} completed, {} failed, {} stopped; {} stops confirmed; most attempts {}",
+            "{} jobs of {} dispatches and their trees: {} completed, {} failed, {} stopped; {} stops confirmed; \
+             {} model calls; most attempts {}",
             self.jobs.len(),
             self.clients.dispatches,
             self.count("completed"),
             self.count("failed"),
             self.count("stopped"),
             known.iter().filter(|job| job.stopped.is_some()).count(),
+            self.fleet.voices.asked().len(),
             self.jobs.values().filter_map(|job| job["attempt"].as_u64()).max().unwrap_or_default(),
         )
     }
@@ -115,6 +120,7 @@ impl<'f> Ledger<'f> {
             }
         }
         self.check_marks();
+        self.check_asked();
         let folder = self.fleet.house.path("marks").display().to_string();
         assert_eq!(processes(&folder), Vec::<String>::new(), "no command outlives its job");
     }
@@ -145,6 +151,8 @@ impl<'f> Ledger<'f> {
         });
         let spoken = spoken.unwrap_or_else(|| panic!("the output is not exact: {view:#}"));
         assert_eq!(view["usage"]["turns"], spoken, "a turn that is recorded is not paid again: {view:#}");
+        let asked = self.fleet.voices.asked().iter().filter(|asked| asked.task == task).count();
+        assert!(asked >= spoken, "what was said was asked for: {asked} times, {view:#}");
         if agent == "runs" {
             let marks = self.marks(task);
             let ran: BTreeSet<&str> = marks.iter().map(|(turn, _)| turn.as_str()).collect();
@@ -167,6 +175,17 @@ impl<'f> Ledger<'f> {
             _ => false,
         };
         assert!(reason, "it was stopped without a reason: {job:#}");
+    }
+
+    /// No model was asked after a stop was confirmed.
+    fn check_asked(&self) {
+        for known in &self.clients.known {
+            let Some(stopped) = known.stopped else { continue };
+            let below = |task: &str| task.split('.').next() == Some(known.task.as_str());
+            let asked = self.fleet.voices.asked();
+            let late = asked.iter().find(|asked| below(&asked.task) && asked.when > stopped + ON_ITS_WAY);
+            assert!(late.is_none(), "a model was asked after the stop at {stopped}: {late:?}");
+        }
     }
 
     /// The commands that ran for this task: their turn, and when.

@@ -7,8 +7,8 @@
 mod jobs;
 mod ledger;
 mod random;
-mod speech;
 mod storm;
+mod voices;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,4 +53,6 @@ fn the_ledger_is_whole_after_random_faults() {
     let ledger = Ledger::at_rest(&fleet, &clients);
     println!("chaos: {}", ledger.summary());
     ledger.check();
+    drop(ledger);
+    fleet.forgets_everything();
 }

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::jobs::furnish;
 use crate::random::Random;
+use crate::voices::Voices;
 
 /// Workers at a time.
 const WORKERS: usize = 3;
@@ -25,6 +26,7 @@ pub(crate) struct Fleet {
     /// Who was told to drain and may still be at it.
     leaving: Vec<Program>,
     pub(crate) house: Arc<House>,
+    pub(crate) voices: Voices,
     lines: [Proxy; 2],
     redis: Redis,
 }
@@ -35,9 +37,9 @@ impl Fleet {
         let redis = Redis::start();
         let lines = [redis.behind_proxy(), redis.behind_proxy()];
         let mut house = House::on(&lines[0].url());
-        furnish(&mut house);
+        let voices = furnish(&mut house);
         let mut fleet =
-            Self { workers: Vec::new(), leaving: Vec::new(), house: Arc::new(house), lines, redis };
+            Self { workers: Vec::new(), leaving: Vec::new(), house: Arc::new(house), voices, lines, redis };
         fleet.workers = (0..WORKERS).map(|place| fleet.worker(place)).collect();
         fleet
     }
@@ -45,6 +47,28 @@ impl Fleet {
     fn worker(&self, place: usize) -> Program {
         let line = &self.lines[place % self.lines.len()];
         self.house.start_worker(&["--redis", &line.url(), "--drain-timeout", "1s"])
+    }
+}
+
+impl Fleet {
+    /// After the retention nothing is left of any job, nor, soon after them, of the workers.
+    pub(crate) fn forgets_everything(mut self) {
+        self.workers_end();
+        assert_eq!(self.redis.say("HSET legwork:default:meta retention_ms 1"), ":0");
+        let last = self.worker(0);
+        until("all jobs are forgotten", || self.house.legwork(["list", "--json"]).good().is_empty());
+        self.workers.push(last);
+        self.workers_end();
+        assert_eq!(self.redis.keys_that_stay(), Vec::<String>::new());
+    }
+
+    fn workers_end(&mut self) {
+        for worker in &self.workers {
+            worker.signal(Signal::TERM);
+        }
+        for mut worker in self.workers.drain(..) {
+            assert_eq!(worker.status(), 0, "a drained worker ends well");
+        }
     }
 }
 

@@ -4,11 +4,14 @@
 mod again;
 mod contract;
 mod crash;
+mod delete;
 mod embedded;
 mod fleet;
 mod guard;
 mod limits;
+mod long;
 mod refusals;
+mod session;
 mod stop;
 mod teams;
 mod trouble;

@@ -3,7 +3,10 @@
 use legwork_tests::programs::House;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
+use legwork_tests::provider::Answer;
+use legwork_tests::provider::FakeProvider;
 use legwork_tests::redis::Redis;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::teams::Team;
@@ -55,7 +58,7 @@ fn a_drained_worker_hands_its_jobs_to_another() {
     let mut first = house.worker(&["--drain-timeout", "0s"]);
     let id = house.dispatch(&[&team.file, "shell", "go"]);
     house.until_output(&id, "I call shell");
-    first.signal(rustix::process::Signal::TERM);
+    first.signal(Signal::TERM);
     assert_eq!(first.status(), 0);
     assert_eq!(house.view(&id)["status"], "queued");
 
@@ -83,4 +86,46 @@ fn a_worker_that_hears_no_message_stops_within_a_heartbeat() {
     // A heartbeat is 0.6 s with leases of two seconds.
     assert!(asked.elapsed() < std::time::Duration::from_secs(2), "{:?}", asked.elapsed());
     assert_eq!(processes("sleep 62.5"), Vec::<String>::new());
+}
+
+/// What befalls the worker of a job before that is stopped.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Lives,
+    Killed,
+    StandsStill,
+}
+
+#[test]
+fn after_a_stop_no_model_is_asked_whatever_became_of_the_worker() {
+    for fate in [Fate::Lives, Fate::Killed, Fate::StandsStill] {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let fake = runtime.block_on(FakeProvider::choosing(|_| Answer::Hang("half")));
+        let redis = Redis::start();
+        let mut house = House::on(&redis.url());
+        house.set("OPENAI_API_KEY", "sk-secret");
+        house.set("OPENAI_BASE_URL", &fake.url);
+        let file = house.file("team.yaml", "agents: {root: {model: openai/test, instruction: i}}");
+        let mut worker = house.worker(&[]);
+        let id = house.dispatch(&[&file, "root", "go"]);
+        house.until_output(&id, "half");
+        match fate {
+            Fate::Lives => {}
+            Fate::Killed => worker.kill(),
+            Fate::StandsStill => worker.signal(Signal::STOP),
+        }
+        // Another one could take it over.
+        let _other = house.worker(&[]);
+        assert_eq!(house.legwork(["stop", &id]).good(), format!("{id} stopped\n"), "{fate:?}");
+        let asked = fake.asked().len();
+        if !matches!(fate, Fate::Killed) {
+            worker.signal(Signal::CONT);
+            worker.signal(Signal::TERM);
+            assert_eq!(worker.status(), 0);
+        }
+        let view = house.view(&id);
+        assert_eq!((&view["status"], &view["cause"]), (&json!("stopped"), &json!("operator")), "{view}");
+        assert!(view["output"].as_str().unwrap().starts_with("half"), "{view}");
+        assert_eq!(fake.asked().len(), asked, "{fate:?}");
+    }
 }

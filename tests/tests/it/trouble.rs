@@ -190,6 +190,30 @@ fn full_memory_refuses_what_is_new_and_lets_what_runs_finish() {
 }
 
 #[test]
+fn a_batch_that_is_refused_in_the_middle_says_what_is_stored() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = Team::in_house(&mut house, &json!({}));
+    let task = "word ".repeat(2000);
+    let lines: Vec<String> = (0..1000).map(|_| json!({"agent": "quick", "task": task}).to_string()).collect();
+    let batch = house.file("batch.jsonl", lines.join("\n"));
+    let used = redis.info("memory", "used_memory");
+    assert_eq!(redis.say(&format!("CONFIG SET maxmemory {}", used + 8_000_000)), "+OK");
+    let said = house.legwork(["dispatch", &team.file, "--batch", &batch]);
+    assert_eq!(said.status, 5, "{said:?}");
+    let count = said.out.lines().count();
+    assert!((1..1000).contains(&count), "{count}");
+    let told = format!("error: {count} of 1000 jobs were stored: Redis is full");
+    assert!(said.err.contains(&told) && said.err.contains("raise maxmemory"), "{}", said.err);
+    let listed = house.legwork(["list", "--json", "--limit", "1000"]).objects();
+    let mut stored: Vec<&str> = listed.iter().map(|job| job["id"].as_str().unwrap()).collect();
+    let mut printed: Vec<&str> = said.out.lines().collect();
+    stored.sort_unstable();
+    printed.sort_unstable();
+    assert_eq!(printed, stored);
+}
+
+#[test]
 fn a_server_that_evicts_is_warned_of() {
     let redis = Redis::start();
     assert_eq!(redis.say("CONFIG SET maxmemory-policy allkeys-lru"), "+OK");

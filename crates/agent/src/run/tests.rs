@@ -569,6 +569,19 @@ async fn a_budget_is_kept_over_attempts() {
 }
 
 #[tokio::test]
+async fn what_another_attempt_says_begins_without_a_blank_line() {
+    let first = json!({"text": "one", "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]});
+    let script = json!({"a": [first, {"text": "two"}]});
+    let before = world(&script);
+    assert_eq!(completed(go(&before, delegated(&lone(), "a", Vec::new())).await), "two");
+    assert_eq!(before.journal.output(), "one\n\ntwo");
+    let recorded = before.journal.entries()[..2].to_vec();
+    let after = world(&script);
+    assert_eq!(completed(go(&after, delegated(&lone(), "a", recorded)).await), "two");
+    assert_eq!(after.journal.output(), "two");
+}
+
+#[tokio::test]
 async fn each_turn_draws_from_the_list_of_models() {
     let mut replies = vec![calls("think", json!({"thought": "t"})); 60];
     replies.push(json!({"text": "done"}));

@@ -20,6 +20,7 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::team::Team;
+use legwork_queue::Batch;
 use legwork_queue::Caller;
 use legwork_queue::Service;
 use legwork_queue::User;
@@ -95,7 +96,9 @@ async fn store(
     let service = Service::new(connection.observer.clone(), caller);
     let queues: Vec<String> =
         requests.iter().filter_map(|request| Some(request.placement.as_ref()?.queue.clone())).collect();
-    let answers = service.run_all(requests).await?;
+    let asked = requests.len();
+    let Batch { answers, refused } = service.run_all(requests).await?;
+    let stored = answers.len();
     // Before the ids: should nobody read them, the jobs run all the same.
     let served = if connection.place.is_embedded() {
         hosted::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await
@@ -104,10 +107,20 @@ async fn store(
     };
     let (ids, conflict) = print_ids(context, connection, args, answers).await?;
     served?;
+    if let Some(refused) = refused {
+        return Err(cut_short(stored, asked, refused));
+    }
     if let Some(conflict) = conflict {
         return Err(conflict.into());
     }
     finish(context, connection, args, &ids).await
+}
+
+/// A batch that was refused in the middle: what is stored runs.
+fn cut_short(stored: usize, asked: usize, refused: ServiceError) -> Failure {
+    let failure = Failure::from(refused);
+    let message = format!("{stored} of {asked} jobs were stored: {}", failure.message);
+    Failure { message, ..failure }
 }
 
 /// Opens the session without an owner: its jobs go on whoever leaves.

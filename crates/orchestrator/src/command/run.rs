@@ -28,6 +28,7 @@ use legwork_queue::Queue;
 use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::SessionEnd;
 use legwork_queue::port::StopRoot;
 use legwork_worker::guard::Guard;
 use legwork_worker::limited::LimitedModels;
@@ -213,12 +214,15 @@ impl House {
     }
 
     fn root_options(&self, connection: &Connection) -> Result<RootOptions, Failure> {
+        let embedded = connection.place.is_embedded();
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
         Ok(RootOptions {
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
             cap: self.args.cap.unwrap_or(connection.queue().settings().session_cap),
-            own_lane: connection.place.is_embedded(),
+            own_lane: embedded,
+            // On an embedded server nobody but this program serves them.
+            on_end: if self.args.detach && !embedded { SessionEnd::Keep } else { SessionEnd::Stop },
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),

@@ -1,8 +1,10 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
--- KEYS: tag. ARGV: worker, request, run token, free slots, lease in ms, then the lanes.
+-- KEYS: tag. ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
+-- A repeat has the number of its first and gets the same batch; one that comes after its successor gets nothing:
+-- whoever asked has given up waiting, and nobody would hold its jobs.
 -- Replies: a list of {id, session, parent, attempt, queue, started, ran, timeout, retries, spec, depth, token,
 -- failures, retry delay}.
-local worker, request, token = ARGV[1], ARGV[2], ARGV[3]
+local worker, number, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local free, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIELDS = {
   'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
@@ -17,8 +19,10 @@ local function answer(id, job, spec)
   }
 end
 
-local last = redis.call('HMGET', worker_key(worker), 'request', 'claimed', 'token')
-if last[1] == request then
+local last = redis.call('HMGET', worker_key(worker), 'claim', 'claimed', 'token')
+local latest = tonumber(last[1] or '0')
+if number < latest then return {} end
+if number == latest then
   local batch = {}
   for id in string.gmatch(last[2] or '', '%S+') do
     local job = read(job_key(id), FIELDS)
@@ -28,15 +32,8 @@ if last[1] == request then
 end
 
 -- Whether this worker gave the job back for lacking something.
-local EXCLUDED = {
-  'excluded1', 'excluded2', 'excluded3', 'excluded4', 'excluded5', 'excluded6', 'excluded7', 'excluded8',
-}
 local function excluded(id, job)
-  if not job.lacks then return false end
-  for _, name in ipairs(redis.call('HMGET', job_key(id), unpack(EXCLUDED))) do
-    if name == worker then return true end
-  end
-  return false
+  return job.lacks and redis.call('SISMEMBER', lacks_key(id), worker) == 1
 end
 
 local ids, jobs, specs = {}, {}, {}
@@ -76,7 +73,16 @@ for lane = 6, #ARGV do
     end
   end
 end
-if #ids == 0 then return {} end
+
+-- A heartbeat sets the end of the record; without one it must end too.
+local function remember()
+  redis.call('HSET', worker_key(worker), 'claim', ARGV[2], 'claimed', table.concat(ids, ' '), 'token', token)
+  if not last[1] then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+end
+if #ids == 0 then
+  remember()
+  return {}
+end
 
 local texts = redis.call('MGET', unpack(specs))
 local batch, leases = {}, {}
@@ -92,7 +98,5 @@ for i, id in ipairs(ids) do
   batch[i] = answer(id, job, texts[i])
 end
 redis.call('ZADD', LEASE, unpack(leases))
-redis.call('HSET', worker_key(worker), 'request', request, 'claimed', table.concat(ids, ' '), 'token', token)
--- A heartbeat sets the same; without one the record must end too.
-if not last[1] then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+remember()
 return batch

@@ -3,7 +3,7 @@
 -- KEYS: tag, session, team. ARGV: session, dispatcher ('' for the root), its token, team digest, then for
 -- each job: id, raw id, spec, agent, queue, priority (0..2), delay ms, timeout ms, retries, once-key hash
 -- ('' for none), request hash, first pause before a retry in ms, the job that it tries again ('' for none).
--- Replies: {'stored', {id | 'conflict:'..id, ...}} or {refusal}: missing, closed, stale, deep, stopping, team.
+-- Replies: {'stored', {id | 'conflict:'..id | 'void:'..id, ...}} or {refusal}: missing, closed, stale, deep, stopping, team.
 local sid, dispatcher, token, team = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local FIRST, STRIDE = 5, 13
 local session = read(session_key(sid), { 'cap', 'closed', 'lane', 'owner' })
@@ -35,8 +35,8 @@ for n = 0, count - 1 do
   elseif known[1] then
     answers[n + 1] = known[1]
   elseif not redis.call('SET', spec_key(id), ARGV[at + 2], 'NX') then
-    -- A repeat: the job is stored already.
-    answers[n + 1] = id
+    -- A repeat: the job is stored already. Or its key was given to another one.
+    answers[n + 1] = redis.call('STRLEN', spec_key(id)) > 0 and id or 'void:' .. id
   else
     local queue, priority, delay = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
     local lane = session.lane or queue

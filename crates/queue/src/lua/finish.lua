@@ -1,8 +1,9 @@
 -- Ends attempts, under their tokens only. The worker has flushed what they wrote.
 -- KEYS: tag. ARGV: for each attempt: id, token, outcome (completed|failed|stopped), cause, text, output bytes,
--- input tokens, cached tokens, output tokens, turns, delay of a retry in ms, raw id.
+-- input tokens, cached tokens, output tokens, turns, delay of a retry in ms, raw id, 1 where another try may end
+-- otherwise.
 -- Replies: for each: the state that the job has now, 'lost', or 'failed+tree' where a tree must be swept.
-local STRIDE = 12
+local STRIDE = 13
 local replies = {}
 for n = 0, #ARGV / STRIDE - 1 do
   local at = 1 + n * STRIDE
@@ -20,7 +21,7 @@ for n = 0, #ARGV / STRIDE - 1 do
     }
     local root = stop_root(id, job.session)
     local retries = 0
-    if outcome == 'failed' and state ~= 'stopping' and not root then
+    if outcome == 'failed' and ARGV[at + 12] == '1' and state ~= 'stopping' and not root then
       retries = tonumber(redis.call('HGET', job_key(id), 'retries') or '0')
     end
     if retries > 0 then

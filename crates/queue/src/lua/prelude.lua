@@ -2,6 +2,8 @@
 -- Time is Redis' own, in milliseconds.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Names this call: no two have the same.
+local stamp = clock[1] .. '.' .. clock[2]
 
 -- The fields by which a job's place in its tree is known.
 local ANCESTORS = { 'a1', 'a2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'a10' }
@@ -152,6 +154,7 @@ end
 -- What end_job and its callers need of a record.
 local ENDING = {
   'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched', 'mail',
+  'lacks',
 }
 
 -- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `ending` has state, cause,
@@ -206,9 +209,11 @@ local function end_job(id, job, ending)
   noticed[job.session] = id
 
   if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end
+  if job.lacks then redis.call('DEL', lacks_key(id)) end
   if job.dispatched then
     if ending.state == 'failed' then
       redis.call('HSETNX', stop_key(id), 'why', 'parent')
+      redis.call('HSET', stop_key(id), 'asked', stamp)
       redis.call('ZADD', STOPS, 'NX', now, id)
       return true
     end

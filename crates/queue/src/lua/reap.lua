@@ -62,7 +62,7 @@ for lane, tokens in pairs(woken) do wake(lane, tokens) end
 
 for _, sid in ipairs(orphans) do
   redis.call('HSETNX', stop_key(sid), 'why', 'session_end')
-  redis.call('HSET', stop_key(sid), 'kind', 'session')
+  redis.call('HSET', stop_key(sid), 'kind', 'session', 'asked', stamp)
   redis.call('ZADD', STOPS, 'NX', now, sid)
   redis.call('HSET', session_key(sid), 'closed', 1)
 end

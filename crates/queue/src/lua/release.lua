@@ -28,26 +28,30 @@ if mode == 'drain' then
   return { 'queued' }
 end
 
--- Excluded workers are a ring of eight; when every live worker of the lane is excluded, the job is rejected.
+-- When every live worker of the lane is excluded, the job is rejected. Of the dead nobody need be remembered.
 local lacks = tonumber(books.lacks or '0')
-redis.call('HSET', job_key(id), 'excluded' .. (lacks % 8 + 1), worker, 'lacks', lacks + 1, 'ran', ran, unpack(fields))
-local excluded = {}
-for i = 1, 8 do
-  local name = redis.call('HGET', job_key(id), 'excluded' .. i)
-  if name then excluded[name] = true end
-end
+local excluded, kept = {}, { worker }
+for _, name in ipairs(redis.call('SMEMBERS', lacks_key(id))) do excluded[name] = true end
+excluded[worker] = true
 local able = false
 for _, name in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
   local lanes = redis.call('HGET', worker_key(name), 'lanes') or ''
-  if not excluded[name] and string.find(' ' .. lanes .. ' ', ' ' .. job.lane .. ' ', 1, true) then
+  if excluded[name] then
+    kept[#kept + 1] = name
+  elseif string.find(' ' .. lanes .. ' ', ' ' .. job.lane .. ' ', 1, true) then
     able = true
-    break
   end
 end
+redis.call('HSET', job_key(id), 'lacks', lacks + 1, 'ran', ran, unpack(fields))
+job.lacks = true
 if not able then
   local tree = end_job(id, job, { state = 'failed', cause = 'rejected', text = reason, fields = fields })
   settle()
   return { tree and 'failed+tree' or 'failed' }
+end
+redis.call('DEL', lacks_key(id))
+for first = 1, #kept, 1000 do
+  redis.call('SADD', lacks_key(id), unpack(kept, first, math.min(first + 999, #kept)))
 end
 redis.call('HSET', job_key(id), 'state', 'scheduled')
 redis.call('HDEL', job_key(id), 'worker')

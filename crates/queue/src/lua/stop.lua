@@ -14,7 +14,7 @@ end
 if redis.call('HSETNX', stop_key(root), 'why', why) == 1 and who ~= '' then
   redis.call('HSET', stop_key(root), 'who', who)
 end
-redis.call('HSET', stop_key(root), 'kind', kind)
+redis.call('HSET', stop_key(root), 'kind', kind, 'asked', stamp)
 redis.call('ZADD', STOPS, 'NX', now, root)
 redis.call('PUBLISH', STOP_CHANNEL, root)
 return { 'marked', redis.call('HGET', stop_key(root), 'why') }

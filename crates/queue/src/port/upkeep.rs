@@ -1,6 +1,7 @@
 //! What keeps the promises when somebody died. Takes no input; runs on a tick and on a nudge.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
@@ -35,6 +36,15 @@ pub enum Forgotten {
     Missing,
 }
 
+/// What clearing away ended jobs came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// Jobs of which nothing is left.
+    pub forgotten: u64,
+    /// Jobs that were kept: their dispatcher lives, or their tree is still being stopped.
+    pub kept: u64,
+}
+
 /// What any process that lives long does for all.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
@@ -49,4 +59,8 @@ pub trait Upkeep: Debug + Send + Sync {
     /// without it a job whose dispatcher lives is spared. A crash in between leaves a job without
     /// output, which the next call forgets.
     async fn forget(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError>;
+
+    /// Forgets all jobs that ended at least `age` ago, in pages, as [`Upkeep::forget`] does without `force`. A
+    /// crash leaves the rest for a repeat.
+    async fn clear(&self, age: Duration) -> Result<Cleared, QueueError>;
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
-use legwork_common::id::RequestId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
@@ -45,8 +44,8 @@ pub struct Claim {
     pub shard: u16,
     /// Who claims.
     pub worker: WorkerId,
-    /// Names the call, so that a repeat gets the same batch.
-    pub request: RequestId,
+    /// Ascends with each claim of the worker in the shard, from 1 to 2^53. A repeat carries the number of its first.
+    pub number: u64,
     /// How many at most, 1 to 1000.
     pub slots: u32,
     /// From which lanes, the most urgent first.
@@ -203,7 +202,7 @@ pub struct Finish {
     pub output_bytes: u64,
     /// What its models counted, over all attempts.
     pub usage: Usage,
-    /// When to try again, if it failed and retries remain.
+    /// When to try again, if it failed for a cause that may pass and retries remain.
     pub retry_delay: Duration,
 }
 
@@ -279,7 +278,8 @@ pub enum MailEntryContent {
 #[async_trait]
 pub trait Work: Debug + Send + Sync {
     /// Takes queued jobs: a new attempt each, leased to the worker. A crash after it lets the leases
-    /// run out; a repeat of the same request gets the same batch.
+    /// run out; a repeat of the same number gets the same batch, and a lower number than was seen gets nothing: it
+    /// was long on its way, and who sent it waits no more.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, QueueError>;
 
     /// Waits up to two seconds for a sign that one of the lanes has something. A lost sign costs two

@@ -37,9 +37,14 @@ use crate::step;
 use crate::step::Call;
 
 /// Jobs of one call of `enqueue`: their arguments stay far below what Lua's `unpack` takes.
-const ENQUEUE_PIECE: usize = 200;
+pub(crate) const ENQUEUE_PIECE: usize = 200;
 /// Records of one page of a sweep.
 const SWEEP_PAGE: usize = 200;
+
+/// How long an id that was reserved and is void is remembered: longer than any caller may be on its way.
+const VOID_MS: u64 = 24 * 3600 * 1000;
+/// How long whoever reserved a key is given to store its job.
+const ABOUT_TO_STORE: Duration = Duration::from_millis(20);
 
 /// What became of a job's key of the namespace.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +53,26 @@ enum Reserved {
     Fresh(JobId),
     /// The key stands for another job.
     Known(Enqueued),
+}
+
+/// What became of a job that was to be stored.
+#[derive(Debug, Clone, Copy)]
+enum Stored {
+    /// It is answered so.
+    As(Enqueued),
+    /// Its id is void: its key may stand for another job by now.
+    Void(JobId),
+}
+
+/// What one page of a sweep found.
+#[derive(Debug)]
+struct SweptPage {
+    /// How many of it live.
+    live: u64,
+    /// Where the next page begins, if there is one.
+    following: Option<u64>,
+    /// Which asking for the stop is being swept for.
+    asked: String,
 }
 
 #[async_trait]
@@ -109,10 +134,17 @@ impl Dispatch for Queue {
                 Ok(stored) => stored.into_iter(),
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            for reserved in ids {
-                all.push(match reserved {
-                    Reserved::Fresh(id) => stored.next().unwrap_or(Enqueued::Stored(id)),
-                    Reserved::Known(known) => known,
+            for (job, reserved) in piece.iter().zip(ids) {
+                let outcome = match reserved {
+                    Reserved::Known(known) => Stored::As(known),
+                    Reserved::Fresh(id) => stored.next().unwrap_or(Stored::As(Enqueued::Stored(id))),
+                };
+                all.push(match outcome {
+                    Stored::As(known) => known,
+                    Stored::Void(id) => match self.enqueue_anew(request, job, id).await? {
+                        Ok(known) => known,
+                        Err(refusal) => return Ok(Err(refusal)),
+                    },
                 });
             }
         }
@@ -226,22 +258,49 @@ impl Queue {
             };
             let value = answers.next().unwrap_or(Value::Nil).extract_error().map_err(failed)?;
             let earlier = Answer::of("reserve a key", value).text()?;
-            reserved.push(self.reserved(session, job, once, earlier).await?);
+            reserved.push(self.reserved(session, job.id, once, earlier).await?);
         }
         Ok(reserved)
     }
 
-    /// What an earlier reservation, or none, means for a job.
+    /// Stores a job whose reserved id is void: somebody else took over its key, or was about to.
+    async fn enqueue_anew(
+        &self,
+        request: &Enqueue,
+        job: &NewJob,
+        mut void: JobId,
+    ) -> Result<Result<Enqueued, EnqueueRefusal>, QueueError> {
+        let Some(once) = &job.once else { return Err(unknown_word("enqueue", "void")) };
+        loop {
+            let own = JobId::random_in(request.session);
+            let earlier = format!("{} {}", void.uuid(), once.request);
+            let holder = self.take_over(once, &earlier, own).await?;
+            let id = match self.reserved(request.session, own, once, holder).await? {
+                Reserved::Known(known) => return Ok(Ok(known)),
+                Reserved::Fresh(id) => id,
+            };
+            match self.enqueue_piece(request, &[(job, id)]).await? {
+                Err(refusal) => return Ok(Err(refusal)),
+                Ok(stored) => match stored.first() {
+                    Some(Stored::Void(id)) => void = *id,
+                    Some(Stored::As(known)) => return Ok(Ok(*known)),
+                    None => return Ok(Ok(Enqueued::Stored(id))),
+                },
+            }
+        }
+    }
+
+    /// What an earlier reservation, or none, means for a job that would be stored as `own`.
     async fn reserved(
         &self,
         session: SessionId,
-        job: &NewJob,
+        own: JobId,
         once: &Once,
         mut earlier: String,
     ) -> Result<Reserved, QueueError> {
         let shards = self.keys.shards();
         loop {
-            let Some((id, request)) = earlier.split_once(' ') else { return Ok(Reserved::Fresh(job.id)) };
+            let Some((id, request)) = earlier.split_once(' ') else { return Ok(Reserved::Fresh(own)) };
             let id: JobId = id.parse().map_err(|_| unknown_word("reserve a key", &earlier))?;
             if request != once.request {
                 return Ok(Reserved::Known(Enqueued::Conflict(id)));
@@ -249,17 +308,34 @@ impl Queue {
             if id.shard(shards) == session.shard(shards) {
                 return Ok(Reserved::Fresh(id));
             }
-            // A job of another shard cannot be completed from this session, but found.
+            // A job of another shard cannot be completed from this session, but found; where whoever reserved it
+            // is dead, or so slow, its id becomes void.
             if self.exists(id).await? {
                 return Ok(Reserved::Known(Enqueued::Stored(id)));
             }
-            let call = Call::on(self.keys.namespace_once(&once.key)).arg(&earlier).arg(format!(
-                "{} {}",
-                job.id.uuid(),
-                once.request
-            ));
-            earlier =
-                Answer::of("reserve a key", step::call(&self.link, &step::RESERVE, &call).await?).text()?;
+            tokio::time::sleep(ABOUT_TO_STORE).await;
+            if self.is_stored_or_void(id).await? {
+                return Ok(Reserved::Known(Enqueued::Stored(id)));
+            }
+            earlier = self.take_over(once, &earlier, own).await?;
+        }
+    }
+
+    /// Reserves a key for `own` instead of `earlier`; the reservation that holds now.
+    async fn take_over(&self, once: &Once, earlier: &str, own: JobId) -> Result<String, QueueError> {
+        let reservation = format!("{} {}", own.uuid(), once.request);
+        let call = Call::on(self.keys.namespace_once(&once.key)).arg(earlier).arg(reservation);
+        Answer::of("reserve a key", step::call(&self.link, &step::RESERVE, &call).await?).text()
+    }
+
+    /// Whether a reserved job is stored; if not, it never will be.
+    async fn is_stored_or_void(&self, id: JobId) -> Result<bool, QueueError> {
+        let call = Call::on(self.keys.job_tag(id)).key(self.keys.spec(id)).arg(VOID_MS);
+        let word = Answer::of("void", step::call(&self.link, &step::VOID, &call).await?).text()?;
+        match word.as_str() {
+            "stored" => Ok(true),
+            "void" => Ok(false),
+            other => Err(unknown_word("void", other)),
         }
     }
 
@@ -273,7 +349,7 @@ impl Queue {
         &self,
         request: &Enqueue,
         jobs: &[(&NewJob, JobId)],
-    ) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError> {
+    ) -> Result<Result<Vec<Stored>, EnqueueRefusal>, QueueError> {
         if jobs.is_empty() {
             return Ok(Ok(Vec::new()));
         }
@@ -297,7 +373,7 @@ impl Queue {
         let refusal = match word.as_str() {
             "stored" => {
                 let ids = next("enqueue", &mut rest)?.list()?;
-                return ids.into_iter().map(read_enqueued).collect::<Result<_, _>>().map(Ok);
+                return ids.into_iter().map(read_stored).collect::<Result<_, _>>().map(Ok);
             }
             "missing" => EnqueueRefusal::NoSession,
             "closed" => EnqueueRefusal::Closed,
@@ -319,40 +395,42 @@ impl Queue {
         root_is_job: bool,
     ) -> Result<u64, QueueError> {
         let mut live = 0;
+        let mut asked = None;
         let mut walk = vec![root];
         if root_is_job {
-            let Some((lives, _)) = self.sweep_page(shard, root, None, &mut Vec::new()).await? else {
+            let Some(page) = self.sweep_page(shard, root, None, &mut Vec::new()).await? else {
                 return Ok(0);
             };
-            live += lives;
+            live += page.live;
+            asked.get_or_insert(page.asked);
         }
         while let Some(dispatcher) = walk.pop() {
             let mut offset = Some(0);
             while let Some(from) = offset {
-                let page = Some((dispatcher, from));
-                let Some((lives, following)) = self.sweep_page(shard, root, page, &mut walk).await? else {
+                let place = Some((dispatcher, from));
+                let Some(page) = self.sweep_page(shard, root, place, &mut walk).await? else {
                     return Ok(0);
                 };
-                live += lives;
-                offset = following;
+                live += page.live;
+                offset = page.following;
+                asked.get_or_insert(page.asked);
             }
         }
         if live == 0 {
-            let call = Call::on(self.keys.tag(shard)).arg(root).arg("unmark");
+            let call = Call::on(self.keys.tag(shard)).arg(root).arg("unmark").arg(asked.unwrap_or_default());
             step::call(&self.link, &step::SWEEP, &call).await?;
         }
         Ok(live)
     }
 
-    /// One page of a sweep: how many of it live, and where the next page begins; `None` where another
-    /// sweep dropped the mark, which was the end of it.
+    /// One page of a sweep; `None` where another sweep dropped the mark, which was the end of it.
     async fn sweep_page(
         &self,
         shard: u16,
         root: Uuid,
         page: Option<(Uuid, u64)>,
         walk: &mut Vec<Uuid>,
-    ) -> Result<Option<(u64, Option<u64>)>, QueueError> {
+    ) -> Result<Option<SweptPage>, QueueError> {
         let (mode, dispatcher, offset) = match page {
             None => ("self", root, 0),
             Some((dispatcher, offset)) => ("children", dispatcher, offset),
@@ -363,10 +441,12 @@ impl Queue {
         let mut items = answer.list()?.into_iter();
         let live: i64 = next("sweep", &mut items)?.parse()?;
         let following: i64 = next("sweep", &mut items)?.parse()?;
+        let asked = next("sweep", &mut items)?.text()?;
         for id in items {
             walk.push(id.parse()?);
         }
-        Ok(u64::try_from(live).ok().map(|live| (live, u64::try_from(following).ok())))
+        let following = u64::try_from(following).ok();
+        Ok(u64::try_from(live).ok().map(|live| SweptPage { live, following, asked }))
     }
 
     /// The dispatcher's name in a session, for key names.
@@ -400,11 +480,13 @@ fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> 
     Ok(())
 }
 
-fn read_enqueued(answer: Answer) -> Result<Enqueued, QueueError> {
+fn read_stored(answer: Answer) -> Result<Stored, QueueError> {
     let text = answer.text()?;
     let id = |text: &str| text.parse().map_err(|_| unknown_word("enqueue", text));
-    match text.strip_prefix("conflict:") {
-        Some(other) => id(other).map(Enqueued::Conflict),
-        None => id(&text).map(Enqueued::Stored),
+    match text.split_once(':') {
+        Some(("conflict", other)) => id(other).map(Enqueued::Conflict).map(Stored::As),
+        Some(("void", void)) => id(void).map(Stored::Void),
+        Some(_) => Err(unknown_word("enqueue", &text)),
+        None => id(&text).map(Enqueued::Stored).map(Stored::As),
     }
 }

@@ -1,5 +1,7 @@
 //! Reaping, on Redis.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
@@ -8,6 +10,7 @@ use crate::answer::Answer;
 use crate::answer::next;
 use crate::answer::unknown_word;
 use crate::error::QueueError;
+use crate::port::Cleared;
 use crate::port::Finished;
 use crate::port::Forgotten;
 use crate::port::ReapReport;
@@ -20,6 +23,8 @@ use crate::step::Call;
 const PAGE: usize = 200;
 /// For how long retention leaves a job alone that it had to spare, in milliseconds.
 const SPARE_MS: u64 = 60_000;
+/// What reading for the retention is called in messages.
+const RETENTION: &str = "retention";
 
 #[async_trait]
 impl Upkeep for Queue {
@@ -47,6 +52,30 @@ impl Upkeep for Queue {
             });
         }
         Ok(all)
+    }
+
+    async fn clear(&self, age: Duration) -> Result<Cleared, QueueError> {
+        let mut cleared = Cleared::default();
+        for shard in 0..self.keys.shards() {
+            let until = self.ended_since(age).await?;
+            let mut kept = 0;
+            loop {
+                let ids = self.ended(shard, until, kept).await?;
+                if ids.is_empty() {
+                    break;
+                }
+                for verdict in self.forget(&ids, false).await? {
+                    match verdict {
+                        Forgotten::Forgotten => cleared.forgotten += 1,
+                        Forgotten::Missing => {}
+                        // What stays in the index is passed over by the next page.
+                        Forgotten::Spared | Forgotten::Live => kept += 1,
+                    }
+                }
+            }
+            cleared.kept += kept;
+        }
+        Ok(cleared)
     }
 }
 
@@ -135,18 +164,9 @@ impl Queue {
 
     /// Forgets a page of jobs that were kept long enough.
     async fn retire(&self, shard: u16, report: &mut ReapReport) -> Result<(), QueueError> {
-        let step = "retention";
-        let failed = |error| QueueError::from_redis(step, error);
-        let retention = u64::try_from(self.settings.retention.as_millis()).unwrap_or(u64::MAX);
-        let kept_since = self.now_ms().await?.saturating_sub(retention);
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.keys.index_ended(shard)).arg("-inf").arg(kept_since);
-        command.arg("BYSCORE").arg("LIMIT").arg(0).arg(PAGE);
-        let value = self.link.command(&command).await.map_err(failed)?;
-        let mut ids = Vec::new();
-        for raw in Answer::of(step, value).list()? {
-            ids.extend(raw.bytes()?.as_deref().and_then(JobId::from_slice));
-        }
+        let failed = |error| QueueError::from_redis(RETENTION, error);
+        let kept_since = self.ended_since(self.settings.retention).await?;
+        let ids = self.ended(shard, kept_since, 0).await?;
         let forgotten = self.forget(&ids, false).await?;
         let count = forgotten.iter().filter(|verdict| **verdict == Forgotten::Forgotten).count();
         // What must be kept is looked at again later, so that it does not hide what follows it.
@@ -160,6 +180,26 @@ impl Queue {
         }
         report.forgotten += u32::try_from(count).unwrap_or(u32::MAX);
         Ok(())
+    }
+
+    /// The moment so long ago, by Redis' clock in milliseconds.
+    async fn ended_since(&self, age: Duration) -> Result<u64, QueueError> {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.now_ms().await?.saturating_sub(age))
+    }
+
+    /// A page of the jobs of a shard that ended until then, the longest ended first.
+    async fn ended(&self, shard: u16, until: u64, skip: u64) -> Result<Vec<JobId>, QueueError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys.index_ended(shard)).arg("-inf").arg(until);
+        command.arg("BYSCORE").arg("LIMIT").arg(skip).arg(PAGE);
+        let value = self.link.command(&command).await;
+        let value = value.map_err(|error| QueueError::from_redis(RETENTION, error))?;
+        let mut ids = Vec::new();
+        for raw in Answer::of(RETENTION, value).list()? {
+            ids.extend(raw.bytes()?.as_deref().and_then(JobId::from_slice));
+        }
+        Ok(ids)
     }
 
     /// Whether `forget` would drop this job; changes nothing.

@@ -163,14 +163,16 @@ impl Watch for Queue {
         let mut page = JobPage { jobs: Vec::new(), next: after };
         let mut seen = 0;
         while page.jobs.len() < limit && seen < PAGE_WINDOW {
-            let (ids, last_piece) = self.index_page(filter, oldest, page.next).await?;
-            seen += ids.len();
-            let found = self.records(&ids).await?;
-            for record in found.into_iter().flatten() {
+            let (places, last_piece) = self.index_page(filter, oldest, page.next).await?;
+            seen += places.len();
+            let ids: Vec<JobId> = places.iter().map(|place| place.id).collect();
+            for (place, record) in places.into_iter().zip(self.records(&ids).await?) {
                 if page.jobs.len() == limit {
                     return Ok(page);
                 }
-                page.next = Some(PageCursor { created: record.job.created_at, id: record.job.id });
+                // Also past one that was forgotten meanwhile: a page of nothing else must not repeat itself.
+                page.next = Some(place);
+                let Some(record) = record else { continue };
                 if matches(filter, &record.job) {
                     page.jobs.push(record.job);
                 }
@@ -338,13 +340,13 @@ impl Queue {
         }
     }
 
-    /// The next piece of ids, newest first over all shards, strictly after the cursor; and whether nothing follows.
+    /// The next piece of jobs, newest first over all shards, strictly after the cursor; and whether nothing follows.
     async fn index_page(
         &self,
         filter: &JobFilter,
         oldest: u64,
         after: Option<PageCursor>,
-    ) -> Result<(Vec<JobId>, bool), QueueError> {
+    ) -> Result<(Vec<PageCursor>, bool), QueueError> {
         let shards = match filter.session {
             Some(session) => {
                 let shard = session.shard(self.keys.shards());
@@ -366,7 +368,11 @@ impl Queue {
         found.sort_unstable_by(|a, b| b.cmp(a));
         let last = all_last && found.len() <= PIECE;
         found.truncate(PIECE);
-        Ok((found.into_iter().map(|(_, id)| id).collect(), last))
+        let place = |(created, id)| {
+            let created = Timestamp::from_millisecond(created).unwrap_or(Timestamp::UNIX_EPOCH);
+            PageCursor { created, id }
+        };
+        Ok((found.into_iter().map(place).collect(), last))
     }
 
     /// One shard's part of a page, and whether nothing follows. Jobs of the cursor's own millisecond that were

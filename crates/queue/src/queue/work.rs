@@ -55,7 +55,7 @@ impl Work for Queue {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, QueueError> {
         let mut call = Call::on(self.keys.tag(claim.shard))
             .arg(&claim.worker)
-            .arg(claim.request)
+            .arg(claim.number)
             .arg(RunToken::random())
             .arg(claim.slots)
             .arg(self.lease_ms());
@@ -363,6 +363,7 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(finish.usage.turns);
     call.push(finish.retry_delay.as_millis());
     call.push_bytes(finish.lease.id.as_bytes());
+    call.push(u8::from(cause.is_some_and(Cause::may_pass)));
 }
 
 fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {

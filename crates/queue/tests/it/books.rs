@@ -14,6 +14,7 @@ use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Claimed;
+use legwork_queue::port::Cleared;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
@@ -22,11 +23,15 @@ use legwork_queue::port::Enqueued;
 use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::Forgotten;
+use legwork_queue::port::Heartbeat;
 use legwork_queue::port::JobFilter;
+use legwork_queue::port::Lane;
 use legwork_queue::port::NewJob;
 use legwork_queue::port::Once;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::Opened;
+use legwork_queue::port::Release;
+use legwork_queue::port::ReleaseMode;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
@@ -88,6 +93,28 @@ async fn an_empty_result_does_not_show_the_error_of_an_earlier_try() {
     it.finish(lease, Ending::Completed { result: String::new() }).await;
     let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!((job.status, job.result.unwrap_or_default().as_str()), (State::Completed, ""));
+}
+
+#[tokio::test]
+async fn only_what_may_pass_is_tried_again() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let causes = Cause::ALL
+        .into_iter()
+        .filter(|cause| !matches!(cause, Cause::Tool | Cause::Operator | Cause::Parent | Cause::SessionEnd));
+    for cause in causes {
+        let mut job = it.job();
+        job.placement.retries = 1;
+        it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+        let lease = it.claim(1).await[0].lease;
+        let expected = match cause {
+            Cause::AgentError | Cause::ProviderError => State::Scheduled,
+            _ => State::Failed,
+        };
+        let ending = Ending::Failed { cause, message: "no".into() };
+        assert_eq!(it.finish(lease, ending).await, Finished::Now(expected), "{cause}");
+        it.queue.stop(StopRoot::Job(lease.id), Asker::Operator, Cause::Operator).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -175,6 +202,32 @@ async fn an_owner_of_a_session_that_was_nobodys_keeps_it() {
     assert!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await.is_ok());
     queue.close(it.session, owner).await.unwrap();
     assert_eq!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await, Err(EnqueueRefusal::Closed));
+}
+
+#[tokio::test]
+async fn clearing_passes_over_what_must_be_kept() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let owner = RunToken::random();
+    let kept = Conversation::open(&queue, 0).await;
+    queue.open(&owned(kept.session, owner, false)).await.unwrap();
+    // More than a page of jobs whose root lives, and then one of nobody's session.
+    let jobs: Vec<_> = (0..201).map(|_| kept.job()).collect();
+    kept.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    queue
+        .stop(StopRoot::Session { id: kept.session, close: false }, Asker::Operator, Cause::Operator)
+        .await
+        .unwrap();
+    let free = Conversation::open(&queue, 0).await;
+    let id = free.one().await;
+    queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    let cleared = queue.clear(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(cleared, Cleared::default());
+    let cleared = queue.clear(Duration::ZERO).await.unwrap();
+    assert_eq!(cleared, Cleared { forgotten: 1, kept: 201 });
+    queue.close(kept.session, owner).await.unwrap();
+    let cleared = queue.clear(Duration::ZERO).await.unwrap();
+    assert_eq!(cleared, Cleared { forgotten: 201, kept: 0 });
 }
 
 fn keyed(it: &Conversation, in_namespace: bool) -> NewJob {
@@ -372,6 +425,73 @@ async fn a_sweep_that_comes_after_its_mark_was_dropped_ends_nothing() {
     let id = it.one().await;
     assert_eq!(it.queue.sweep(root).await.unwrap(), 0);
     assert_eq!(state(&it, id).await, State::Queued);
+}
+
+#[tokio::test]
+async fn a_page_whose_jobs_were_all_forgotten_meanwhile_leads_on() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let session = Conversation::open(&queue, 0).await;
+    let oldest = session.one().await;
+    let jobs: Vec<_> = (0..2300).map(|_| session.job()).collect();
+    let gone: Vec<String> = jobs.iter().map(|job| queue.keys().job(job.id)).collect();
+    session.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+    let mut raw = redis.raw().await;
+    let _: u64 = redis::cmd("DEL").arg(&gone).query_async(&mut raw).await.unwrap();
+    let first = queue.list(&JobFilter::default(), 50, None).await.unwrap();
+    assert_eq!((first.jobs.len(), first.next.is_some()), (0, true));
+    let second = queue.list(&JobFilter::default(), 50, first.next).await.unwrap();
+    assert_eq!(second.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [oldest]);
+    assert_eq!(second.next, None);
+}
+
+#[tokio::test]
+async fn a_job_that_every_worker_of_a_large_fleet_lacks_something_for_is_rejected() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let id = it.one().await;
+    let fleet: Vec<_> = (0..20)
+        .map(|_| Conversation { worker: legwork_common::id::WorkerId::random_on("test"), ..it.clone() })
+        .collect();
+    for worker in &fleet {
+        it.queue.heartbeat(&alive(worker)).await.unwrap();
+    }
+    let mut raw = redis.raw().await;
+    for (number, worker) in (1..).zip(&fleet) {
+        let lease = worker.claim(1).await[0].lease;
+        let mode = ReleaseMode::Lack(format!("lack {number}"));
+        let release = Release { lease, worker: worker.worker.clone(), mode, output_bytes: 0 };
+        let last = number == fleet.len();
+        let expected = if last { State::Failed } else { State::Scheduled };
+        assert_eq!(it.queue.release(&release).await.unwrap(), Finished::Now(expected), "{number}");
+        // Its pause is over.
+        let scheduled = it.queue.keys().scheduled(0);
+        let _: () = redis::cmd("ZADD")
+            .arg(scheduled)
+            .arg("XX")
+            .arg(1)
+            .arg(id.uuid().to_string())
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+        it.queue.reap(false).await.unwrap();
+        assert!(worker.claim(1).await.is_empty(), "who lacks it does not get it again");
+    }
+    let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
+    assert_eq!((job.cause, job.error.as_deref()), (Some(Cause::Rejected), Some("lack 20")));
+    assert_eq!(keys(&redis, "*:lacks:*").await, [""; 0]);
+}
+
+fn alive(of: &Conversation) -> Heartbeat {
+    Heartbeat {
+        worker: of.worker.clone(),
+        host: "test".to_owned(),
+        lanes: vec![Lane::Queue("default".to_owned())],
+        slots: 1,
+        used: 0,
+        jobs: 0,
+        draining: false,
+    }
 }
 
 #[tokio::test]

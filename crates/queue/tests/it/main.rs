@@ -3,6 +3,7 @@
 
 mod books;
 mod fairness;
+mod late;
 mod lifecycle;
 mod model;
 mod permits;

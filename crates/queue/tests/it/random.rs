@@ -50,6 +50,7 @@ use crate::model::WORKERS;
 use crate::support::Conversation;
 use crate::support::PrivateRedis;
 use crate::support::completed;
+use crate::support::next_number;
 
 const CAP: u32 = 2;
 const DEEPEST: usize = 6;
@@ -268,7 +269,7 @@ impl World {
         let claim = Claim {
             shard: 0,
             worker: self.workers[worker].clone(),
-            request: RequestId::random(),
+            number: next_number(),
             slots,
             lanes: vec![Lane::Queue("default".into())],
         };

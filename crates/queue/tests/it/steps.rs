@@ -13,12 +13,14 @@ use legwork_common::lifecycle::State;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
 use legwork_queue::port::Asker;
+use legwork_queue::port::Claim;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
 use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
 use legwork_queue::port::Finished;
+use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::MailEntryContent;
 use legwork_queue::port::NewJob;
@@ -71,6 +73,30 @@ async fn a_job_goes_from_queued_to_completed() {
     let view = it.queue.view(id, None, 100).await.unwrap().unwrap();
     assert_eq!(view.job.result.as_deref(), Some("done"));
     assert_eq!(it.claim(10).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_claim_that_comes_after_its_successor_takes_nothing() {
+    let redis = PrivateRedis::start();
+    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let claim = |number| Claim {
+        shard: 0,
+        worker: it.worker.clone(),
+        number,
+        slots: 9,
+        lanes: vec![Lane::Queue("default".into())],
+    };
+    for number in [1, 2] {
+        assert!(it.queue.claim(&claim(number)).await.unwrap().is_empty());
+    }
+    let id = it.one().await;
+    // The first was long on its way; a repeat of the second is answered as the first time.
+    for number in [1, 2] {
+        assert!(it.queue.claim(&claim(number)).await.unwrap().is_empty());
+    }
+    for _ in 0..2 {
+        assert_eq!(it.queue.claim(&claim(3)).await.unwrap()[0].lease.id, id);
+    }
 }
 
 #[tokio::test]

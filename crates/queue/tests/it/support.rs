@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_common::id::JobId;
-use legwork_common::id::RequestId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::JobSpec;
@@ -180,7 +181,7 @@ impl Conversation {
         let claim = Claim {
             shard: 0,
             worker: self.worker.clone(),
-            request: RequestId::random(),
+            number: next_number(),
             slots,
             lanes: vec![Lane::Queue("default".into())],
         };
@@ -193,6 +194,12 @@ impl Conversation {
             Finish { lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay: Duration::ZERO };
         self.queue.finish(&[finish]).await.unwrap()[0]
     }
+}
+
+/// The number of a claim: above all before.
+pub(crate) fn next_number() -> u64 {
+    static LATEST: AtomicU64 = AtomicU64::new(0);
+    LATEST.fetch_add(1, Ordering::SeqCst) + 1
 }
 
 /// A completed ending.

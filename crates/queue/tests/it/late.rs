@@ -1,0 +1,97 @@
+//! Calls that arrive late: after their repeat, or after somebody else has been there.
+
+use std::time::Duration;
+
+use legwork_common::job::Cause;
+use legwork_common::lifecycle::State;
+use legwork_queue::Queue;
+use legwork_queue::Target;
+use legwork_queue::User;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::EnqueueRefusal;
+use legwork_queue::port::Enqueued;
+use legwork_queue::port::JobFilter;
+use legwork_queue::port::NewJob;
+use legwork_queue::port::Once;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Watch as _;
+use legwork_queue::settings::FleetSettings;
+use legwork_tests::redis::Redis;
+use legwork_tests::wire::Harm;
+use legwork_tests::wire::Wire;
+
+use crate::support::Conversation;
+
+const LATE: Duration = Duration::from_millis(400);
+
+async fn queue(url: &str, shards: u16) -> Queue {
+    let settings = FleetSettings { shards, ..FleetSettings::default() };
+    Queue::connect(&Target::parse(url).unwrap(), "test", &settings, User::Face).await.unwrap()
+}
+
+async fn until(so: impl Fn() -> bool) {
+    while !so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_names_one_job_however_slow_its_first_caller_is() {
+    let redis = Redis::start();
+    let wire = Wire::before(redis.address()).await;
+    let slow = queue(&wire.url(), 16).await;
+    let quick = queue(&redis.url(), 16).await;
+    let once = Once { key: "k".into(), request: "r".into(), in_namespace: true };
+    let keyed = |it: &Conversation| NewJob { once: Some(once.clone()), ..it.job() };
+    let first = Conversation::open(&slow, 20).await;
+    // Others of the same shard and of other shards; one of each would be enough, and chance gives both.
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(Conversation::open(&quick, 20).await);
+    }
+    // It has reserved the key, and is long in storing the job.
+    wire.arm(2, Harm::Hold(LATE));
+    let storing = first.enqueue(DispatchedBy::Root, vec![keyed(&first)]);
+    let meanwhile = async {
+        until(|| wire.hit().is_some()).await;
+        let mut answers = Vec::new();
+        for other in &others {
+            answers.push(other.enqueue(DispatchedBy::Root, vec![keyed(other)]).await.unwrap()[0]);
+        }
+        answers
+    };
+    let (stored, mut answers) = tokio::join!(storing, meanwhile);
+    answers.push(stored.unwrap()[0]);
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    let page = quick.list(&JobFilter::default(), 100, None).await.unwrap();
+    let listed: Vec<Enqueued> = page.jobs.iter().map(|job| Enqueued::Stored(job.id)).collect();
+    assert_eq!(listed, answers);
+}
+
+#[tokio::test]
+async fn the_end_of_one_stop_is_not_the_end_of_the_next() {
+    let redis = Redis::start();
+    let wire = Wire::before(redis.address()).await;
+    let (slow, quick) = (queue(&wire.url(), 1).await, queue(&redis.url(), 1).await);
+    let it = Conversation::open(&quick, 20).await;
+    let all = StopRoot::Session { id: it.session, close: false };
+    // The server knows the scripts by then, so that each is called once.
+    quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
+    it.one().await;
+    // Its mark, one page, and the end of the mark, which comes once more when another stop is under way.
+    wire.arm(3, Harm::Late(LATE));
+    slow.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
+    let running = it.one().await;
+    it.claim(1).await;
+    quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
+    assert!(!wire.came_late());
+    until(|| wire.came_late()).await;
+    // What is sent later is done later.
+    quick.ping().await.unwrap();
+    quick.ping().await.unwrap();
+    assert_eq!(quick.states(&[running]).await.unwrap(), [Some(State::Stopping)]);
+    assert_eq!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
+}

@@ -1,0 +1,136 @@
+//! How the session of a `legwork run` ends, on a Redis and workers that are not its own.
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::Program;
+use legwork_tests::programs::processes;
+use legwork_tests::programs::until;
+use legwork_tests::redis::Redis;
+use rustix::process::Signal;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::teams::Team;
+use crate::teams::calls;
+
+/// A root that waits for a job which waits for another one, whose command takes long.
+fn long_tree(sleep: &str) -> Value {
+    let waits = calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"], "timeout": 3000}));
+    json!({
+        "root": [calls("run_background_agent", &json!({"agent": "nested", "task": "t"})), waits, {"text": "never"}],
+        "nested": [calls("run_background_agent", &json!({"agent": "shell", "task": "t"})), waits, {"text": "never"}],
+        "shell": [calls("shell", &json!({"cmd": format!("sleep {sleep}"), "timeout": 3000})), {"text": "never"}],
+    })
+}
+
+/// A run whose tree is under way.
+struct Scene {
+    house: House,
+    worker: Program,
+    run: Program,
+    sleep: &'static str,
+    _redis: Redis,
+}
+
+fn scene(sleep: &'static str, lease: &str) -> Scene {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    house.set(variables::LEASE, lease);
+    let team = Team::in_house(&mut house, &long_tree(sleep));
+    let worker = house.worker(&[]);
+    let run = house.start_legwork(["run", &team.file, "go"]);
+    until("the command runs", || !processes(&format!("sleep {sleep}")).is_empty());
+    Scene { house, worker, run, sleep, _redis: redis }
+}
+
+impl Scene {
+    fn jobs(&self) -> Vec<Value> {
+        self.house.legwork(["list", "--json"]).objects()
+    }
+
+    fn all_are(&self, status: &str) -> bool {
+        self.jobs().iter().all(|job| job["status"] == status)
+    }
+
+    /// Both jobs have ended for this cause, and no command of theirs lives.
+    fn is_over(&self, cause: &str) {
+        let jobs = self.jobs();
+        assert_eq!(jobs.len(), 2, "{jobs:#?}");
+        for job in &jobs {
+            assert_eq!((&job["status"], &job["cause"]), (&json!("stopped"), &json!(cause)), "{job:#}");
+        }
+        assert_eq!(processes(&format!("sleep {}", self.sleep)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_jobs_of_a_killed_run_are_stopped() {
+    let mut scene = scene("63.125", "2s");
+    scene.run.kill();
+    // Its workers see to it, once its lease is over.
+    until("the jobs are stopped", || scene.all_are("stopped"));
+    scene.is_over("session_end");
+}
+
+#[test]
+fn ctrl_c_stops_the_tree_and_waits_for_it() {
+    let mut scene = scene("63.25", "2s");
+    scene.run.signal(Signal::INT);
+    assert_eq!(scene.run.status(), 130);
+    scene.is_over("operator");
+}
+
+#[test]
+fn ctrl_c_twice_ends_the_run_at_once_and_the_jobs_soon() {
+    let mut scene = scene("63.375", "30s");
+    // A worker that does not confirm anything.
+    scene.worker.signal(Signal::STOP);
+    scene.run.signal(Signal::INT);
+    until("the run waits for the tree", || scene.all_are("stopping"));
+    assert!(scene.run.runs());
+    scene.run.signal(Signal::INT);
+    assert_eq!(scene.run.status(), 130);
+    assert!(scene.all_are("stopping"), "nobody waited: {:#?}", scene.jobs());
+    scene.worker.signal(Signal::CONT);
+    until("the jobs are stopped", || scene.all_are("stopped"));
+    scene.is_over("operator");
+}
+
+/// A root that leaves a job behind, or does not come to that.
+fn leaves(root_rests: bool) -> Value {
+    let delay = if root_rests { 0 } else { 600_000 };
+    json!({
+        "root": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "t"})),
+            {"text": "I leave.", "delay_ms": delay},
+        ],
+        "shell": [
+            calls("shell", &json!({"cmd": "echo first; sleep 5"})),
+            {"text": "finished"},
+        ],
+    })
+}
+
+#[test]
+fn the_jobs_of_a_detached_run_go_on_also_when_it_is_killed() {
+    for killed in [false, true] {
+        let redis = Redis::start();
+        let mut house = House::on(&redis.url());
+        let team = Team::in_house(&mut house, &leaves(!killed));
+        let _worker = house.worker(&[]);
+        let mut run = house.start_legwork(["run", &team.file, "--detach", "go"]);
+        let mut jobs = Vec::new();
+        until("the job is there", || {
+            jobs = house.legwork(["list", "--json"]).objects();
+            !jobs.is_empty()
+        });
+        let id = jobs[0]["id"].as_str().unwrap();
+        if killed {
+            run.kill();
+        } else {
+            assert_eq!(run.status(), 0);
+        }
+        let view = house.until_status(id, "completed");
+        assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("finished")), "{view}");
+    }
+}
