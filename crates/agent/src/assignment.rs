@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelPort;
+use crate::prompt;
 
 /// Which agent runs, with what, from where on.
 #[derive(Debug, Clone)]
@@ -44,6 +45,18 @@ pub enum Opening {
         /// What its answer should look like.
         expected_output: Option<String>,
     },
+}
+
+impl Opening {
+    /// What an agent is asked, as messages.
+    pub fn messages(self) -> Vec<Message> {
+        match self {
+            Self::Conversation { messages } => messages,
+            Self::Delegated { task, expected_output } => {
+                prompt::delegated(&task, expected_output.as_deref()).into()
+            }
+        }
+    }
 }
 
 /// Everything a run reaches the world through.

@@ -24,15 +24,12 @@ use tokio_util::sync::CancellationToken;
 use self::command::Program;
 use self::part::Part;
 use crate::assignment::Assignment;
-use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
 use crate::floor::Floor;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
-use crate::message::Message;
-use crate::prompt;
 use crate::turn::Step;
 use crate::turn::Transcript;
 
@@ -72,7 +69,7 @@ async fn run_model(
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
     let Assignment { agent: first, opening, recorded, budget, .. } = assignment;
-    let transcript = Transcript::new(opened(opening), &recorded);
+    let transcript = Transcript::new(opening.messages(), &recorded);
     let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
     if let Step::Ask { .. } = transcript.next(None) {
         floor.pass();
@@ -102,16 +99,6 @@ async fn run_model(
     let end = running.drive().await;
     running.close().await;
     (end, running.transcript.usage())
-}
-
-/// What an agent is asked, as messages.
-fn opened(opening: Opening) -> Vec<Message> {
-    match opening {
-        Opening::Conversation { messages } => messages,
-        Opening::Delegated { task, expected_output } => {
-            prompt::delegated(&task, expected_output.as_deref()).into()
-        }
-    }
 }
 
 /// Why a run ends other than completed.

@@ -86,6 +86,9 @@ pub struct RunArgs {
     /// Take model replies from this script instead of asking providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// Write what the models answered, in this run and its jobs, as a script for --script
+    #[arg(long, value_name = "FILE", conflicts_with = "detach")]
+    pub record: Option<PathBuf>,
 }
 
 /// `legwork dispatch`.

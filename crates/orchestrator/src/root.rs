@@ -207,9 +207,9 @@ pub struct ScreenJournal {
 }
 
 impl ScreenJournal {
-    /// A journal for one prompt.
-    pub fn new(screen: Arc<Screen>) -> Self {
-        Self { screen, entries: Mutex::default() }
+    /// A journal for one prompt, which goes on from what is recorded.
+    pub fn new(screen: Arc<Screen>, recorded: Vec<TurnEntry>) -> Self {
+        Self { screen, entries: Mutex::new(recorded) }
     }
 
     /// The turns so far.

@@ -8,6 +8,7 @@ mod embedded;
 mod fleet;
 mod guard;
 mod limits;
+mod record;
 mod refusals;
 mod stop;
 mod teams;

@@ -12,11 +12,14 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::assignment::Opening;
 use crate::compaction;
 use crate::message::AssistantMessage;
+use crate::message::Message;
 use crate::message::ToolCall;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
+use crate::prompt;
 use crate::testing::World;
 use crate::testing::team;
 use crate::testing::viewed;
@@ -110,7 +113,7 @@ async fn the_first_messages_are_the_contracts() {
     let part =
         Part::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-    let messages: Vec<Message> = part.head.into_iter().chain(opened(opening)).collect();
+    let messages: Vec<Message> = part.head.into_iter().chain(opening.messages()).collect();
     let texts: Vec<(bool, String)> = messages
         .into_iter()
         .map(|message| match message {
