@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legwork_common::commons::Commons;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::service::BackgroundAgents;
@@ -70,6 +71,8 @@ pub struct Ports {
     pub background: Arc<dyn BackgroundAgents>,
     /// What reaches this run.
     pub mailbox: Arc<dyn Mailbox>,
+    /// What it shares with the other agents of its session.
+    pub commons: Arc<dyn Commons>,
     /// The machine.
     pub environment: Arc<Environment>,
 }

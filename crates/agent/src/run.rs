@@ -87,6 +87,7 @@ async fn run_model(
         first,
         recorded,
         budget,
+        session_is_unlimited: false,
         floor,
         part,
         resting: Vec::new(),
@@ -128,6 +129,8 @@ struct Running<'team> {
     /// The turns of earlier attempts.
     recorded: Vec<TurnEntry>,
     budget: Option<u64>,
+    /// Whether the session turned out to have no budget.
+    session_is_unlimited: bool,
     floor: Floor,
     /// The agent that has the floor.
     part: Part<'team>,
@@ -153,8 +156,10 @@ impl Running<'_> {
                     self.pass_the_floor().await?;
                     self.hear().await?;
                     self.compact(turn).await?;
-                    self.check_budget()?;
-                    self.ask(turn).await?;
+                    self.check_budget().await?;
+                    let asked = self.ask(turn).await;
+                    self.settle_budget().await;
+                    asked?;
                 }
                 Step::Rest { result } => {
                     if !self.rest().await? {

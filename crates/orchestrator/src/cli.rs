@@ -83,6 +83,9 @@ pub struct RunArgs {
     /// How many jobs of this session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
+    /// How many tokens the models of the whole session may count, in and out; then its agents fail, cause `budget`
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub session_budget: Option<u64>,
     /// Take model replies from this script instead of asking providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -132,6 +135,9 @@ pub struct DispatchArgs {
     /// How many tokens its models may count, in and out, over all attempts; then it fails, cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget: Option<u64>,
+    /// How many tokens the models of the whole session may count, in and out; then its agents fail, cause `budget`
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
+    pub session_budget: Option<u64>,
     /// How many jobs of the session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,

@@ -4,17 +4,21 @@
 //! - [`Work`]: what a worker does with a job, from claim to finish.
 //! - [`Upkeep`]: what keeps the promises when somebody died.
 //! - [`Permits`]: the fleet's limits for model providers.
+//! - [`Shared`]: what a session's agents have in common.
 //! - [`Watch`] reads.
 //!
 //! Every method is one atomic step in Redis unless it says otherwise, may be repeated after a lost
 //! answer, and uses Redis' clock. Cancelling a call leaves its step done or not done, never half done.
 
+mod commons;
 mod dispatch;
 mod permits;
 mod upkeep;
 mod watch;
 mod work;
 
+pub use commons::Shared;
+pub use commons::SharedRefusal;
 pub use dispatch::Asker;
 pub use dispatch::Dispatch;
 pub use dispatch::DispatchedBy;

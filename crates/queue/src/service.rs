@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Reserved;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
@@ -43,6 +47,8 @@ use crate::port::MailEntryContent;
 use crate::port::NewJob;
 use crate::port::Once;
 use crate::port::SendOutcome;
+use crate::port::Shared as _;
+use crate::port::SharedRefusal;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
@@ -162,6 +168,17 @@ impl Service {
             EnqueueRefusal::NoTeam => ServiceError::Full {
                 what: "Redis",
                 detail: "the team was dropped between two calls".to_owned(),
+            },
+        }
+    }
+
+    fn not_shared(&self, refusal: SharedRefusal) -> ServiceError {
+        match refusal {
+            SharedRefusal::NoSession => ServiceError::NotFound(self.caller.session.to_string()),
+            SharedRefusal::Stale => ServiceError::LeaseLost,
+            SharedRefusal::Full => ServiceError::Full {
+                what: "the shared list of things to do",
+                detail: "it has a thousand".to_owned(),
             },
         }
     }
@@ -301,6 +318,19 @@ impl BackgroundAgents for Service {
             SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id: request.id, status }),
             SendOutcome::NotFound => Err(ServiceError::NotFound(request.id.to_string())),
         }
+    }
+}
+
+#[async_trait]
+impl Commons for Service {
+    async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        let Caller { session, by, .. } = self.caller;
+        self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.not_shared(refusal))
+    }
+
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+        let Caller { session, by, .. } = self.caller;
+        self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.not_shared(refusal))
     }
 }
 

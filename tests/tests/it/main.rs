@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
 
 mod again;
+mod commons;
 mod contract;
 mod crash;
 mod embedded;

@@ -572,6 +572,37 @@ async fn a_budget_is_kept_over_attempts() {
 }
 
 #[tokio::test]
+async fn a_sessions_budget_is_reserved_before_each_call_and_told_after_it() {
+    let turn = |text: &str| {
+        json!({"text": text, "input_tokens": 900, "output_tokens": 100,
+        "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]})
+    };
+    let world = world(&json!({"a": [turn("one"), turn("two"), turn("three")]}));
+    world.service.have_budget(3000);
+    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    let Outcome::Failed { cause: Cause::Budget, message, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(message.starts_with("the session used 2000 of its 3000 tokens"), "{message}");
+    assert_eq!(world.journal.output(), "one\n\ntwo");
+    let reserved = world.service.reserved();
+    let used: Vec<u64> = reserved.iter().map(|(used, _)| *used).collect();
+    assert_eq!(used, [0, 1000, 1000, 2000, 2000]);
+    let wanted: Vec<bool> = reserved.iter().map(|(_, wanted)| *wanted > 500).collect();
+    assert_eq!(wanted, [true, false, true, false, true]);
+
+    // A call that fails gives back what it reserved.
+    let world = crate::testing::world(&json!({"a": []}));
+    world.service.have_budget(3000);
+    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    assert!(matches!(outcome, Outcome::Failed { cause: Cause::ProviderError, .. }), "{outcome:?}");
+    assert_eq!(world.service.reserved().last(), Some(&(0, 0)));
+
+    // Without a budget nobody is asked twice.
+    let world = crate::testing::world(&json!({"a": [turn("one"), {"text": "done"}]}));
+    assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "done");
+    assert_eq!(world.service.reserved().len(), 1);
+}
+
+#[tokio::test]
 async fn each_turn_draws_from_the_list_of_models() {
     let mut replies = vec![calls("think", json!({"thought": "t"})); 60];
     replies.push(json!({"text": "done"}));

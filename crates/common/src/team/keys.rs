@@ -230,7 +230,7 @@ pub(super) const TOOLSET: Keys = Keys {
         only(acted("url"), &["a2a", "openapi"]),
         only(acted("headers"), &["a2a", "openapi"]),
         only(acted("path"), &["memory", "tasks"]),
-        only(instead("shared", "each job has a list of its own"), &["todo"]),
+        only(acted("shared"), &["todo"]),
         only(acted("shell"), &["script"]),
         only(acted("post_edit"), &["filesystem"]),
         only(acted("ignore_vcs"), &["filesystem"]),

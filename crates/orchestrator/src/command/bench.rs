@@ -201,7 +201,14 @@ struct Bench {
 impl Bench {
     async fn open(queue: &Queue) -> Result<Self, Failure> {
         let session = SessionId::random();
-        let open = OpenSession { session, owner: None, on_end: SessionEnd::Keep, cap: 0, own_lane: false };
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap: 0,
+            own_lane: false,
+            budget: None,
+        };
         queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));
         queue.store_team(session, &team, "{}").await?;

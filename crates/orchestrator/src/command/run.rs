@@ -227,6 +227,7 @@ impl House {
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
             cap: self.args.cap.unwrap_or(connection.queue().settings().session_cap),
+            budget: self.args.session_budget,
             own_lane: connection.place.is_embedded(),
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
@@ -330,6 +331,7 @@ impl House {
             journal: Arc::clone(&journal) as _,
             background: Arc::clone(&root.service) as _,
             mailbox: Arc::clone(&root.service) as _,
+            commons: Arc::clone(&root.service) as _,
             environment: Arc::clone(&self.environment),
         };
         let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());

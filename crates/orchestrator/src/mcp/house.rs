@@ -159,6 +159,7 @@ impl House {
             on_end: SessionEnd::Keep,
             cap: self.cap,
             own_lane: self.embedded,
+            budget: None,
         };
         match self.observer.queue().open(&open).await? {
             Opened::Open | Opened::Owned => Ok(()),
