@@ -254,6 +254,7 @@ impl Bench {
     fn serve(&self, tasks: &Tasks) -> Result<(CancellationToken, tokio::task::JoinHandle<()>), Failure> {
         let settings = WorkerSettings {
             policy: Arc::default(),
+            stall_after: Duration::MAX,
             id: WorkerId::random_on("bench"),
             host: "bench".to_owned(),
             lanes: vec![Lane::Queue(Placement::default().queue)],

@@ -242,6 +242,7 @@ impl House {
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
             policy: Arc::clone(&self.policy),
+            stall_after: self.context.common.stall_after,
             guard: self.guard.clone(),
         }
     }
