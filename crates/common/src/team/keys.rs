@@ -287,3 +287,31 @@ pub(super) const HOMES: &[(&Keys, &str)] = &[
     (&TOOLSET, "a toolset, in the list `toolsets:` of an agent"),
     (&FILE, "the file itself, at its left margin"),
 ];
+
+/// Every map of the schema.
+#[cfg(test)]
+pub(super) const ALL: &[&Keys] = &[
+    &FILE,
+    &RAG,
+    &METADATA,
+    &PERMISSIONS,
+    &PROVIDER,
+    &MODEL,
+    &THINKING,
+    &ROUTING,
+    &AGENT,
+    &COMMAND,
+    &FALLBACK,
+    &HOOKS,
+    &HOOK_MATCHER,
+    &HOOK,
+    &STRUCTURED_OUTPUT,
+    &TOOLSET_TYPES,
+    &TOOLSET,
+    &REMOTE,
+    &POST_EDIT,
+    &SCRIPT,
+    &API,
+    &TODO_LIST,
+    &MEMORY,
+];

@@ -6,7 +6,9 @@ use crate::team::model::Api;
 use crate::team::model::ModelSettings;
 use crate::team::model::ProviderSettings;
 use crate::team::model::ThinkingBudget;
+use crate::team::names::listed;
 use crate::team::reader::Reader;
+use crate::team::source::Position;
 use crate::team::source::shown;
 use crate::team::tree::Entry;
 use crate::team::tree::Value;
@@ -79,11 +81,23 @@ fn read_thinking(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Thinkin
     let node = fields.node("thinking_budget")?;
     match &node.value {
         Value::Integer(tokens) => return Some(ThinkingBudget::Tokens(*tokens)),
-        Value::Text(word) => return Some(ThinkingBudget::Effort(word.clone())),
-        Value::Map(_) if reader.version <= 2 => {
+        Value::Text(word) => {
+            check_effort(reader, word, node.at);
+            return Some(ThinkingBudget::Effort(word.clone()));
+        }
+        Value::Map(_) if reader.version > 2 => {
+            let message = "`thinking_budget` is a map in schema versions up to 2 only";
+            let hint = "write the word or the number of tokens itself: `thinking_budget: high`".to_owned();
+            reader.error(node.at, message, Some(hint));
+        }
+        Value::Map(_) => {
             let fields = reader.fields(node, &keys::THINKING)?;
             let tokens = fields.integer(reader, "tokens", -1, MAX_TOKENS).map(ThinkingBudget::Tokens);
-            return tokens.or_else(|| fields.text(reader, "effort").map(ThinkingBudget::Effort));
+            let effort = fields.text(reader, "effort");
+            if let (Some(word), Some(node)) = (&effort, fields.node("effort")) {
+                check_effort(reader, word, node.at);
+            }
+            return tokens.or(effort.map(ThinkingBudget::Effort));
         }
         _ => reader.wrong_kind(
             "thinking_budget",
@@ -92,4 +106,16 @@ fn read_thinking(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Thinkin
         ),
     }
     None
+}
+
+/// The words for how much a model thinks.
+const EFFORTS: [&str; 8] = ["none", "minimal", "low", "medium", "high", "xhigh", "max", "adaptive"];
+
+fn check_effort(reader: &mut Reader<'_>, word: &str, at: Position) {
+    if EFFORTS.contains(&word) {
+        return;
+    }
+    let near = reader.nearest(word, EFFORTS).map(|near| format!("did you mean `{near}`?"));
+    let hint = near.unwrap_or_else(|| format!("it is {}, or a number of tokens", listed(EFFORTS)));
+    reader.error(at, format!("unknown thinking budget `{}`", shown(word)), Some(hint));
 }
