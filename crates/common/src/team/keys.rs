@@ -112,7 +112,7 @@ pub(super) const MODEL: Keys = Keys {
         acted("parallel_tool_calls"),
         acted("track_usage"),
         acted("thinking_budget"),
-        instead("provider_opts", "only `api_type`, `region` and `context_size` in it are looked at"),
+        acted("provider_opts"),
         instead("routing", "every turn uses the model's own `provider` and `model`"),
         until(acted("type"), 0),
     ],
