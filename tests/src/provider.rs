@@ -1,5 +1,8 @@
-//! A provider over HTTP that gives prepared answers, on three wires: OpenAI's chat completions and Responses, and
-//! Anthropic's Messages.
+//! A provider over HTTP that gives prepared answers, on five wires: OpenAI's chat completions and Responses, Anthropic's
+//! Messages, Google's Gemini and Bedrock's Converse.
+
+mod bedrock;
+mod gemini;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -9,8 +12,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::post;
 use futures::StreamExt;
@@ -73,6 +78,8 @@ impl Answer {
 /// A request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    /// Its path, with what follows a question mark.
+    pub path: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -117,6 +124,10 @@ impl FakeProvider {
             .route("/v1/chat/completions", post(openai))
             .route("/v1/messages", post(anthropic))
             .route("/v1/responses", post(responses))
+            .route("/openai/deployments/{deployment}/chat/completions", post(openai))
+            .route("/v1/models/{call}", post(gemini::gemini))
+            .route("/v1/publishers/google/models/{call}", post(gemini::gemini))
+            .route("/v1/model/{model}/converse-stream", post(bedrock::bedrock))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -134,18 +145,19 @@ impl FakeProvider {
 }
 
 impl Shared {
-    fn next(&self, headers: HeaderMap, body: &str) -> Answer {
+    fn next(&self, uri: &Uri, headers: HeaderMap, body: &str) -> Answer {
         let body: Value = serde_json::from_str(body).unwrap();
         let answer = (self.choose)(&body);
-        self.asked.lock().unwrap().push(Asked { headers, body });
+        let path = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        self.asked.lock().unwrap().push(Asked { path, headers, body });
         answer
     }
 }
 
-async fn openai(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
+async fn openai(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
     let chunk = |delta: Value| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta}]}));
     let text = |text: &str| chunk(json!({"content": text}));
-    match shared.next(headers, &body) {
+    match shared.next(&uri, headers, &body) {
         Answer::Reply { reasoning, text: pieces, calls } => {
             let mut events: Vec<String> = vec![chunk(json!({"role": "assistant", "content": ""}))];
             events.extend(reasoning.map(|piece| chunk(json!({"reasoning_content": piece}))));
@@ -206,7 +218,12 @@ fn openai_calls(calls: &[Call]) -> Vec<Value> {
     pieces
 }
 
-async fn anthropic(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
+async fn anthropic(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     let begin = event(
         json!({"type": "message_start", "message": {"usage": {"input_tokens": 20, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 50, "output_tokens": 1}}}),
     );
@@ -215,7 +232,7 @@ async fn anthropic(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
         events.extend(block(0, &json!({"type": "text", "text": ""}), "text_delta", "text", &[text], false));
         events
     };
-    match shared.next(headers, &body) {
+    match shared.next(&uri, headers, &body) {
         Answer::Reply { reasoning, text, calls } => {
             let mut events = vec![begin];
             if let Some(thought) = reasoning {
@@ -258,9 +275,14 @@ fn event(data: Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap())
 }
 
-async fn responses(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: String) -> Response {
+async fn responses(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     let text = |piece: &str| event(json!({"type": "response.output_text.delta", "delta": piece}));
-    match shared.next(headers, &body) {
+    match shared.next(&uri, headers, &body) {
         Answer::Reply { text: pieces, calls, .. } => {
             let mut events: Vec<String> = pieces.into_iter().map(text).collect();
             for (index, call) in (1..).zip(&calls) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legwork_common::commons::Commons;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::service::BackgroundAgents;
@@ -13,6 +14,7 @@ use crate::journal::Journal;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelPort;
+use crate::prompt;
 
 /// Which agent runs, with what, from where on.
 #[derive(Debug, Clone)]
@@ -46,6 +48,18 @@ pub enum Opening {
     },
 }
 
+impl Opening {
+    /// What an agent is asked, as messages.
+    pub fn messages(self) -> Vec<Message> {
+        match self {
+            Self::Conversation { messages } => messages,
+            Self::Delegated { task, expected_output } => {
+                prompt::delegated(&task, expected_output.as_deref()).into()
+            }
+        }
+    }
+}
+
 /// Everything a run reaches the world through.
 #[derive(Debug, Clone)]
 pub struct Ports {
@@ -57,6 +71,8 @@ pub struct Ports {
     pub background: Arc<dyn BackgroundAgents>,
     /// What reaches this run.
     pub mailbox: Arc<dyn Mailbox>,
+    /// What it shares with the other agents of its session.
+    pub commons: Arc<dyn Commons>,
     /// The machine.
     pub environment: Arc<Environment>,
 }

@@ -22,7 +22,7 @@ pub const HANDOFF: &str = "handoff";
 pub struct Floor {
     team: Arc<Team>,
     holder: String,
-    /// The last turn before the holder took over.
+    /// The last turn before the holder took over, or before a new prompt.
     since: u32,
     turn: u32,
     calls: Vec<ToolCall>,
@@ -63,7 +63,10 @@ impl Floor {
                     self.next = self.target(*index).map(|name| (*index, name)).or(self.next.take());
                 }
             }
-            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } | TurnEntry::Retried { .. } => {}
+            // What another job did, and what earlier prompts took, counts for no limit.
+            TurnEntry::Retried { .. } => self.since = self.turn,
+            TurnEntry::Told { mail, .. } if mail.is_empty() => self.since = self.turn,
+            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } => {}
         }
     }
 
@@ -91,7 +94,8 @@ impl Floor {
         &self.holder
     }
 
-    /// The last turn before the holder took over; 0 where it was the first.
+    /// The last turn that does not count for the holder's limit: it took over then, or a new prompt came, or another job
+    /// did all before it; 0 where all count.
     pub fn since(&self) -> u32 {
         self.since
     }

@@ -44,7 +44,7 @@ pub enum TurnEntry {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ended: Vec<JobId>,
     },
-    /// One user message made of mail, before the model call of `turn`.
+    /// One user message made of mail, before the model call of `turn`. Without mail it is a user's next prompt.
     Told {
         /// The turn whose model call sees it first.
         turn: u32,

@@ -24,15 +24,12 @@ use tokio_util::sync::CancellationToken;
 use self::command::Program;
 use self::part::Part;
 use crate::assignment::Assignment;
-use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
 use crate::floor::Floor;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
-use crate::message::Message;
-use crate::prompt;
 use crate::turn::Step;
 use crate::turn::Transcript;
 
@@ -72,7 +69,7 @@ async fn run_model(
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
     let Assignment { agent: first, opening, recorded, budget, .. } = assignment;
-    let transcript = Transcript::new(opened(opening), &recorded);
+    let transcript = Transcript::new(opening.messages(), &recorded);
     let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
     if let Step::Ask { .. } = transcript.next(None) {
         floor.pass();
@@ -90,6 +87,7 @@ async fn run_model(
         first,
         recorded,
         budget,
+        session_is_unlimited: false,
         floor,
         part,
         resting: Vec::new(),
@@ -102,16 +100,6 @@ async fn run_model(
     let end = running.drive().await;
     running.close().await;
     (end, running.transcript.usage())
-}
-
-/// What an agent is asked, as messages.
-fn opened(opening: Opening) -> Vec<Message> {
-    match opening {
-        Opening::Conversation { messages } => messages,
-        Opening::Delegated { task, expected_output } => {
-            prompt::delegated(&task, expected_output.as_deref()).into()
-        }
-    }
 }
 
 /// Why a run ends other than completed.
@@ -141,6 +129,8 @@ struct Running<'team> {
     /// The turns of earlier attempts.
     recorded: Vec<TurnEntry>,
     budget: Option<u64>,
+    /// Whether the session turned out to have no budget.
+    session_is_unlimited: bool,
     floor: Floor,
     /// The agent that has the floor.
     part: Part<'team>,
@@ -166,8 +156,10 @@ impl Running<'_> {
                     self.pass_the_floor().await?;
                     self.hear().await?;
                     self.compact(turn).await?;
-                    self.check_budget()?;
-                    self.ask(turn).await?;
+                    self.check_budget().await?;
+                    let asked = self.ask(turn).await;
+                    self.settle_budget().await;
+                    asked?;
                 }
                 Step::Rest { result } => {
                     if !self.rest().await? {

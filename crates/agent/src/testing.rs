@@ -82,6 +82,7 @@ pub(crate) fn world(script: &Value) -> World {
         journal: journal.clone(),
         background: service.clone(),
         mailbox: service.clone(),
+        commons: service.clone(),
         environment: Arc::new(environment("/")),
     };
     World { journal, service, ports }

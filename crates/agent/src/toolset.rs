@@ -22,6 +22,7 @@ mod transfer;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use legwork_common::commons::Commons;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::team::Agent;
 use legwork_common::team::Team;
@@ -89,6 +90,7 @@ impl Toolbox {
         agent: &Agent,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
+        commons: &Arc<dyn Commons>,
     ) {
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
@@ -97,8 +99,8 @@ impl Toolbox {
         if !agent.handoffs.is_empty() {
             self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), "handoffs");
         }
-        let opening =
-            agent.toolsets.iter().map(|toolset| self.kit((team, agent), toolset, environment, background));
+        let kit = |toolset| self.kit((team, agent), toolset, environment, background, commons);
+        let opening = agent.toolsets.iter().map(kit);
         let kits = join_all(opening).await;
         for (toolset, kit) in agent.toolsets.iter().zip(kits) {
             match kit {
@@ -171,10 +173,11 @@ impl Toolbox {
         toolset: &Toolset,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
+        commons: &Arc<dyn Commons>,
     ) -> Result<Kit, String> {
         match &toolset.kind {
             ToolsetKind::Think => Ok(think::kit()),
-            ToolsetKind::Todo { .. } => Ok(todo::kit()),
+            ToolsetKind::Todo { shared } => Ok(todo::kit(shared.then(|| Arc::clone(commons)))),
             ToolsetKind::Filesystem { ignore_vcs, post_edit } => {
                 Ok(filesystem::kit(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
             }

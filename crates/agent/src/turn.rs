@@ -44,7 +44,7 @@ pub enum Step {
     },
     /// The model would be asked, and may not be asked again.
     Exhausted {
-        /// How many calls it had.
+        /// The last turn.
         turns: u32,
     },
 }
@@ -58,8 +58,6 @@ pub struct Transcript {
     /// What the last model call and its reply counted, and how many messages that was.
     measured: Option<(u64, usize)>,
     turn: u32,
-    /// Turns that another job finished, which this one tries again.
-    inherited: u32,
     /// The calls of the last reply, and where their results go.
     calls: Vec<ToolCall>,
     results: BTreeMap<u32, ToolResult>,
@@ -100,10 +98,11 @@ impl Transcript {
                 self.told.extend(mail.iter().cloned());
                 self.messages.push(Message::user(text));
                 self.spoken = true;
+                // A new prompt: its answer is an output of its own.
+                self.wrote &= !mail.is_empty();
             }
             TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
             TurnEntry::Retried { .. } => {
-                self.inherited = self.turn;
                 self.usage = Usage::default();
                 self.told.clear();
                 self.ended.clear();
@@ -149,7 +148,7 @@ impl Transcript {
         }
     }
 
-    /// What comes next, with at most `limit` model calls of its own.
+    /// What comes next, where `limit` is the last turn that there may be.
     pub fn next(&self, limit: Option<u32>) -> Step {
         let open: Vec<_> = (0..)
             .zip(&self.calls)
@@ -162,9 +161,8 @@ impl Transcript {
         if !self.spoken {
             return Step::Rest { result: self.last_text.clone() };
         }
-        let own = self.turn - self.inherited;
-        if limit.is_some_and(|limit| own >= limit) {
-            return Step::Exhausted { turns: own };
+        if limit.is_some_and(|limit| self.turn >= limit) {
+            return Step::Exhausted { turns: self.turn };
         }
         Step::Ask { turn: self.turn + 1 }
     }

@@ -7,6 +7,7 @@
 //! - [`job`]: what was asked (`JobSpec`) and what is known (`Job`).
 //! - [`policy`]: what a fleet decides apart from agent files.
 //! - [`service`]: the `BackgroundAgents` trait that every face translates into.
+//! - [`commons`]: what all agents of a session share.
 //! - [`contract`]: the exact texts that models see.
 //! - [`duration`]: durations as people and models read and write them.
 //! - [`error`]: error codes, hints and exit statuses.
@@ -18,6 +19,7 @@
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the
 //! environment or a clock.
 
+pub mod commons;
 pub mod contract;
 pub mod duration;
 pub mod error;

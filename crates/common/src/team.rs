@@ -15,6 +15,7 @@ mod model;
 mod names;
 mod read;
 mod reader;
+mod remedy;
 mod resolved;
 mod source;
 mod toolset;

@@ -31,6 +31,8 @@ pub const SESSION: &str = "LEGWORK_SESSION";
 pub const UNTIL_IDLE: &str = "LEGWORK_UNTIL_IDLE";
 /// How long a draining worker lets its jobs go on.
 pub const DRAIN_TIMEOUT: &str = "LEGWORK_DRAIN_TIMEOUT";
+/// How long nothing may be heard of a job before a worker says so.
+pub const STALL_AFTER: &str = "LEGWORK_STALL_AFTER";
 /// The address of a worker's health endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
 /// The file with what the fleet decides: where agents run, limits of model providers.

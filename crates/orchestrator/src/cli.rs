@@ -85,9 +85,15 @@ pub struct RunArgs {
     /// How many jobs of this session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
+    /// How many tokens the models of the whole session may count, in and out; then its agents fail, cause `budget`
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub session_budget: Option<u64>,
     /// Take model replies from this script instead of asking providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// Write what the models answered, in this run and its jobs, as a script for --script
+    #[arg(long, value_name = "FILE", conflicts_with = "detach")]
+    pub record: Option<PathBuf>,
 }
 
 /// `legwork dispatch`.
@@ -131,6 +137,9 @@ pub struct DispatchArgs {
     /// How many tokens its models may count, in and out, over all attempts; then it fails, cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget: Option<u64>,
+    /// How many tokens the models of the whole session may count, in and out; then its agents fail, cause `budget`
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
+    pub session_budget: Option<u64>,
     /// How many jobs of the session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
@@ -312,6 +321,9 @@ pub struct McpArgs {
     /// The longest that a call may take; hosts give up after 60 seconds or more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub answer_within: Duration,
+    /// How many tokens the models of a whole session may count, in and out; then its agents fail, cause `budget`
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub session_budget: Option<u64>,
     /// How many jobs of a session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,

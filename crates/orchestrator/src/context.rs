@@ -1,6 +1,7 @@
 //! What every command is given, and how it reaches the queue.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ use legwork_worker::place::Place;
 
 use crate::failure::Failure;
 use crate::output::Output;
+
+/// The most bytes of a file that are read.
+const MOST: u64 = 64 * 1024 * 1024;
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -160,8 +164,12 @@ impl Context {
 }
 
 /// Reads a file that the command line names.
+/// Of what is longer than any file of ours only the beginning is read: a device has no end.
 pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(file).map_err(|error| Failure::file(file, &error))
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::file(file, &error))?;
+    Ok(bytes)
 }
 
 /// What is wrong with an agent file: the first error with its snippet, and how many more there are.

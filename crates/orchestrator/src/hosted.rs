@@ -63,6 +63,8 @@ pub struct Host {
     pub needs_keys: bool,
     /// What the fleet decides for jobs that jobs dispatch.
     pub policy: Arc<Policy>,
+    /// How long nothing may be heard of a job before that is said.
+    pub stall_after: Duration,
     /// Who ends the jobs' commands if this program cannot.
     pub guard: Guard,
 }
@@ -97,6 +99,7 @@ impl HostedWorker {
             drain_timeout: DRAIN,
             until_idle: false,
             policy: host.policy,
+            stall_after: host.stall_after,
             guard: host.guard.clone(),
         };
         let runner = AgentRunner {

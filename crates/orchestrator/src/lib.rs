@@ -8,6 +8,7 @@
 //! - [`root`]: the session of a root agent under `run`.
 //! - [`hosted`]: workers of the embedded server.
 //! - [`panel`]: the live panel of background jobs.
+//! - [`recorder`]: what the models answered, as a script.
 //! - [`render`]: jobs as text.
 //! - [`follow`]: a job's output as it comes.
 //! - [`mcp`]: the tools of the contract for hosts of the Model Context Protocol.
@@ -22,5 +23,6 @@ pub mod hosted;
 pub mod mcp;
 pub mod output;
 pub mod panel;
+pub mod recorder;
 pub mod render;
 pub mod root;

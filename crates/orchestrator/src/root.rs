@@ -9,12 +9,17 @@ use legwork_agent::journal::Journal;
 use legwork_agent::journal::JournalError;
 use legwork_agent::journal::RunEvent;
 use legwork_agent::journal::TurnEntry;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Reserved;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents;
+use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::Mail;
@@ -54,6 +59,8 @@ pub struct RootOptions {
     pub team_json: Arc<str>,
     /// How many of its jobs are admitted at once for each queue.
     pub cap: u32,
+    /// How many tokens the models of the session may count; `None` for no limit.
+    pub budget: Option<u64>,
     /// Whether its jobs go to its own lane.
     pub own_lane: bool,
     /// What becomes of its jobs should the program die.
@@ -93,6 +100,7 @@ impl RootSession {
             on_end: options.on_end,
             cap: options.cap,
             own_lane: options.own_lane,
+            budget: options.budget,
         };
         match queue.open(&open).await? {
             Opened::Open => {}
@@ -191,6 +199,17 @@ impl BackgroundAgents for RootService {
 }
 
 #[async_trait]
+impl Commons for RootService {
+    async fn todos(&self, change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        self.inner.todos(change, None).await
+    }
+
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+        self.inner.reserve(used, wanted).await
+    }
+}
+
+#[async_trait]
 impl Mailbox for RootService {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
         self.inner.mail().await
@@ -213,9 +232,9 @@ pub struct ScreenJournal {
 }
 
 impl ScreenJournal {
-    /// A journal for one prompt.
-    pub fn new(screen: Arc<Screen>) -> Self {
-        Self { screen, entries: Mutex::default() }
+    /// A journal for one prompt, which goes on from what is recorded.
+    pub fn new(screen: Arc<Screen>, recorded: Vec<TurnEntry>) -> Self {
+        Self { screen, entries: Mutex::new(recorded) }
     }
 
     /// The turns so far.

@@ -27,6 +27,8 @@ local function stop_key(root) return T .. ':stop:' .. root end
 local function session_key(sid) return T .. ':session:' .. sid end
 local function admitted_key(sid, queue) return T .. ':session:' .. sid .. ':admitted:' .. queue end
 local function backlog_key(sid, queue) return T .. ':session:' .. sid .. ':backlog:' .. queue end
+local function todos_key(sid) return T .. ':session:' .. sid .. ':todos' end
+local function budget_key(sid) return T .. ':session:' .. sid .. ':budget' end
 local function ready_key(lane, priority) return T .. ':ready:' .. lane .. ':' .. priority end
 local function wake_key(lane) return T .. ':wake:' .. lane end
 local function team_key(digest) return T .. ':team:' .. digest end
@@ -108,6 +110,16 @@ impl Keys {
     /// The jobs of a session that wait for admission: a sorted set.
     pub fn backlog(&self, session: SessionId, queue: &str) -> String {
         format!("{}:session:{session}:backlog:{queue}", self.session_tag(session))
+    }
+
+    /// The list of things to do that a session's agents share: a hash.
+    pub fn todos(&self, session: SessionId) -> String {
+        format!("{}:session:{session}:todos", self.session_tag(session))
+    }
+
+    /// The token budget of a session: a hash.
+    pub fn budget(&self, session: SessionId) -> String {
+        format!("{}:session:{session}:budget", self.session_tag(session))
     }
 
     /// The ready stream of a lane.
@@ -266,6 +278,8 @@ mod tests {
             (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
             (keys.session(session), ":session:"),
             (keys.backlog(session, "q"), ":backlog:"),
+            (keys.todos(session), ":todos"),
+            (keys.budget(session), ":budget"),
             (keys.ready(0, "q", 1), ":ready:"),
             (keys.wake(0, "q"), ":wake:"),
             (keys.worker(0, "w"), ":worker:"),

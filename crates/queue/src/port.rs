@@ -5,11 +5,13 @@
 //! - [`Upkeep`]: what keeps the promises when somebody died.
 //! - [`Permits`]: the fleet's limits for model providers.
 //! - [`Connections`]: what hosts said when they connected.
+//! - [`Shared`]: what a session's agents have in common.
 //! - [`Watch`] reads.
 //!
 //! Every method is one atomic step in Redis unless it says otherwise, may be repeated after a lost
 //! answer, and uses Redis' clock. Cancelling a call leaves its step done or not done, never half done.
 
+mod commons;
 mod connections;
 mod dispatch;
 mod permits;
@@ -17,6 +19,8 @@ mod upkeep;
 mod watch;
 mod work;
 
+pub use commons::Shared;
+pub use commons::SharedRefusal;
 pub use connections::Connections;
 pub use dispatch::Asker;
 pub use dispatch::Dispatch;

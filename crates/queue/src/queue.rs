@@ -1,5 +1,6 @@
 //! The queue on Redis: the adapter behind every role of the port.
 
+mod commons;
 mod connections;
 mod dispatch;
 mod original;

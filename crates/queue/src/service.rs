@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Reserved;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
@@ -44,6 +48,8 @@ use crate::port::MailEntryContent;
 use crate::port::NewJob;
 use crate::port::Once;
 use crate::port::SendOutcome;
+use crate::port::Shared as _;
+use crate::port::SharedRefusal;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
@@ -195,6 +201,17 @@ impl Service {
         }
     }
 
+    fn not_shared(&self, refusal: SharedRefusal) -> ServiceError {
+        match refusal {
+            SharedRefusal::NoSession => ServiceError::NotFound(self.caller.session.to_string()),
+            SharedRefusal::Stale => ServiceError::LeaseLost,
+            SharedRefusal::Full => ServiceError::Full {
+                what: "the shared list of things to do",
+                detail: "it has a thousand".to_owned(),
+            },
+        }
+    }
+
     fn new_job(&self, request: RunRequest) -> NewJob {
         let placement =
             request.placement.clone().unwrap_or_else(|| self.caller.policy.placement(&request.agent));
@@ -331,6 +348,19 @@ impl BackgroundAgents for Service {
             SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id: request.id, status }),
             SendOutcome::NotFound => Err(ServiceError::NotFound(request.id.to_string())),
         }
+    }
+}
+
+#[async_trait]
+impl Commons for Service {
+    async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        let Caller { session, by, .. } = self.caller;
+        self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.not_shared(refusal))
+    }
+
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+        let Caller { session, by, .. } = self.caller;
+        self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.not_shared(refusal))
     }
 }
 

@@ -4,6 +4,7 @@
 //! right after it, the next attempt goes on from what is stored.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_agent::Outcome;
@@ -49,6 +50,8 @@ use crate::parking::ParkingService;
 use crate::runner::Run;
 use crate::runner::RunEnd;
 use crate::runner::Runner;
+use crate::silence::Life;
+use crate::silence::Told;
 use crate::supervisor::WorkerEvent;
 
 /// The longest pause before a failed attempt is tried again.
@@ -84,6 +87,8 @@ pub struct Bench {
     pub output_cap: u64,
     /// What the fleet decides for the jobs that its jobs dispatch.
     pub policy: Arc<Policy>,
+    /// How long nothing may be heard of an attempt before that is said.
+    pub stall_after: Duration,
 }
 
 /// One attempt on its way.
@@ -93,6 +98,7 @@ pub struct Attempt {
     claimed: Claimed,
     begun: Begun,
     held: HeldAttempt,
+    life: Arc<Life>,
 }
 
 /// What an attempt needs from the queue before it can run.
@@ -108,7 +114,7 @@ impl Attempt {
     /// Takes up a claimed job whose fence is set.
     pub fn take_up(bench: Bench, claimed: Claimed, begun: Begun) -> Self {
         let held = bench.held.insert(claimed.lease);
-        Self { bench, claimed, begun, held }
+        Self { bench, claimed, begun, held, life: Arc::default() }
     }
 
     /// Runs the attempt to its end. Dropped in the middle, the lease runs out and the job is tried again.
@@ -123,7 +129,11 @@ impl Attempt {
             last_entry: self.begun.last_entry,
             output_cap: self.bench.output_cap,
         });
-        let end = self.run_in_stints(&page).await;
+        let watched = Watched { attempt: &self, page: &page };
+        let end = tokio::select! {
+            end = self.run_in_stints(&page) => end,
+            never = self.life.watch(self.bench.stall_after, &watched) => match never {},
+        };
         if self.bench.ledger.flushed(&page).await.is_ok() {
             self.settle(end, page.end()).await;
         }
@@ -203,6 +213,7 @@ impl Attempt {
             cancel: self.held.cancel.clone(),
             draining: self.bench.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
+            life: Arc::clone(&self.life),
         });
         let (run, background) = self.run_of(prepared, journal, resumed);
         let stint = run.cancel.clone();
@@ -370,6 +381,30 @@ impl Attempt {
                 Err(error) => tracing::warn!(job = %lease.id, %error, "could not hand the job back"),
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// An attempt whose silence is noticed.
+struct Watched<'a> {
+    attempt: &'a Attempt,
+    page: &'a Arc<Page>,
+}
+
+impl Told for Watched<'_> {
+    fn is_excused(&self) -> bool {
+        self.attempt.held.parked.load(Ordering::SeqCst)
+    }
+
+    fn silent(&self, text: &str) {
+        tracing::warn!(job = %self.attempt.claimed.lease.id, "the job stalls; it waits for {text}");
+        self.attempt.bench.ledger.wait_for(self.page, Some(text.to_owned()));
+    }
+
+    fn heard_again(&self, excused: bool) {
+        tracing::info!(job = %self.attempt.claimed.lease.id, "the job goes on");
+        if !excused {
+            self.attempt.bench.ledger.wait_for(self.page, None);
         }
     }
 }

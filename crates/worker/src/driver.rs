@@ -66,6 +66,8 @@ pub struct WorkerSettings {
     pub until_idle: bool,
     /// What the fleet decides for jobs that its jobs dispatch.
     pub policy: Arc<Policy>,
+    /// How long nothing may be heard of a job before that is said.
+    pub stall_after: Duration,
     /// Who ends the jobs' commands if this program cannot.
     pub guard: Guard,
 }
@@ -153,6 +155,7 @@ impl Worker {
             events,
             output_cap: self.queue.settings().output_cap,
             policy: Arc::clone(&self.settings.policy),
+            stall_after: self.settings.stall_after,
             work,
         };
         self.start_renewal(tasks, &bench, &over);

@@ -19,6 +19,7 @@ use crate::lease_clock::LeaseClock;
 use crate::ledger::Gone;
 use crate::ledger::Ledger;
 use crate::ledger::Page;
+use crate::silence::Life;
 
 /// One attempt's way to write.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct AttemptJournal {
     /// Cancelled when the worker drains: the job goes back at the next boundary of a turn.
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
+    pub(crate) life: Arc<Life>,
 }
 
 impl AttemptJournal {
@@ -56,6 +58,7 @@ impl AttemptJournal {
 #[async_trait]
 impl Journal for AttemptJournal {
     async fn output(&self, text: &str) -> Result<(), JournalError> {
+        self.life.hear("it wrote");
         self.ledger.output(&self.page, text).await.map_err(|gone| self.lost(gone))
     }
 
@@ -70,6 +73,7 @@ impl Journal for AttemptJournal {
     }
 
     fn note(&self, event: RunEvent) {
+        self.life.event(&event);
         match event {
             RunEvent::Warning(text) => tracing::warn!(job = %self.job, "{text}"),
             RunEvent::ModelRetried { turn, reason } => {

@@ -14,6 +14,7 @@
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
 //! - [`limited`]: models behind the fleet's limits.
+//! - `silence`: notices when nothing is heard of an attempt.
 //! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
 //!   `orphan`: its end without an embedded server.
 
@@ -35,6 +36,7 @@ pub mod place;
 pub mod program;
 pub mod renewal;
 pub mod runner;
+mod silence;
 pub mod supervisor;
 pub mod upkeep;
 

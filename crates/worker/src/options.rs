@@ -49,6 +49,10 @@ pub struct CommonOptions {
     #[arg(long = "rate-limit", env = variables::RATE_LIMITS, value_name = "LIMIT", value_delimiter = ';', global = true,
           hide_short_help = true)]
     pub limits: Vec<String>,
+    /// How long nothing may be heard of a running job before its worker warns, and `view` says so
+    #[arg(long, env = variables::STALL_AFTER, value_name = "TIME", default_value = "15m", global = true,
+          hide_short_help = true, value_parser = duration::parse)]
+    pub stall_after: Duration,
     /// The folder of the embedded server
     #[arg(long, env = variables::STATE_DIR, value_name = "DIR", global = true, hide_short_help = true)]
     pub state_dir: Option<PathBuf>,

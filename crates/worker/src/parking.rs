@@ -6,8 +6,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Reserved;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::service::BackgroundAgents;
+use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::Mail;
@@ -173,6 +178,17 @@ impl BackgroundAgents for ParkingService {
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         patiently(None, || self.inner.send(request.clone())).await
+    }
+}
+
+#[async_trait]
+impl Commons for ParkingService {
+    async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        patiently(None, || self.inner.todos(change.clone(), call)).await
+    }
+
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+        patiently(None, || self.inner.reserve(used, wanted)).await
     }
 }
 

@@ -215,6 +215,7 @@ fn settings(
         drain_timeout: options.drain_timeout,
         until_idle: options.until_idle,
         policy,
+        stall_after: options.common.stall_after,
         guard,
     }
 }

@@ -178,6 +178,7 @@ impl Runner for AgentRunner {
             models: Arc::clone(&self.models),
             journal: run.journal,
             background: Arc::clone(&run.background) as _,
+            commons: Arc::clone(&run.background) as _,
             mailbox: run.background,
             environment: Arc::new(environment),
         };

@@ -216,6 +216,7 @@ impl Scene {
             until_idle: false,
             policy: Arc::default(),
             guard: Guard::default(),
+            stall_after: Duration::MAX,
         };
         let queue = self.queue(target, User::Worker).await;
         Worker::new(settings, queue, Arc::new(runner), Vitals::default()).unwrap()
@@ -233,8 +234,16 @@ impl Scene {
             working_dir: None,
             keys_in_namespace: true,
             policy: Arc::<Policy>::default(),
+            trace: None,
         };
-        let open = OpenSession { session, owner: None, on_end: SessionEnd::Keep, cap: 20, own_lane: false };
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap: 20,
+            budget: None,
+            own_lane: false,
+        };
         insist(|| observer.queue().open(&open)).await;
         let service = Service::new(observer.clone(), caller);
         let request = RunRequest {

@@ -138,3 +138,23 @@ fn a_policy_sends_agents_to_their_queues() {
     assert_eq!(said.status, 2);
     assert!(said.err.contains("wrong.yaml") && said.err.contains("quue"), "{}", said.err);
 }
+
+#[test]
+fn a_job_of_which_nothing_is_heard_is_told_of() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let script = json!({"shell": [
+        calls("shell", &json!({"cmd": "while ! test -e go-on; do sleep 0.1; done", "timeout": 60})),
+        {"text": "done"},
+    ]});
+    let team = Team::in_house(&mut house, &script);
+    let _worker = house.worker(&["--stall-after", "1s", "--shared-work-dir", "--work-dir", "."]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    let silent = "a sign of life: none for more than 1s, since tool shell began";
+    until("the job is told to stall", || house.view(&id)["waits_for"] == silent);
+    assert!(house.worker_log().contains("the job stalls"), "{}", house.worker_log());
+    assert!(house.legwork(["view", &id]).good().contains(&format!("\nWaits     {silent}")));
+    house.file("go-on", "");
+    let view = house.until_status(&id, "completed");
+    assert_eq!((&view["waits_for"], &view["result"]), (&json!(null), &json!("done")));
+}

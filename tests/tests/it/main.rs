@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
 
 mod again;
+mod commons;
 mod contract;
 mod crash;
 mod delete;
@@ -10,6 +11,7 @@ mod fleet;
 mod guard;
 mod limits;
 mod long;
+mod record;
 mod refusals;
 mod session;
 mod stop;

@@ -110,3 +110,58 @@ fn a_task_of_a_megabyte_and_output_that_is_no_text_pass() {
     let view = house.until_status(&id, "completed");
     assert!(view["result"].as_str().unwrap().contains(" bytes"), "{view}");
 }
+
+#[test]
+fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
+    let house = House::on("redis://127.0.0.1:1");
+    let utf16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain("agents: {}".bytes().flat_map(|byte| [byte, 0])).collect();
+    let laughs: String = (1..30).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        let below = n - 1;
+        format!("{text}a{n}: &a{n} [*a{below}, *a{below}, *a{below}, *a{below}]\n")
+    });
+    let nested = "agents: ".to_owned() + &"[".repeat(100_000);
+    let twice = "agents:\n  a: {model: auto}\n  a: {model: auto}\n";
+    let files: [(&str, Vec<u8>); 6] = [
+        ("utf16.yaml", utf16),
+        ("laughs.yaml", laughs.into_bytes()),
+        ("nested.yaml", nested.into_bytes()),
+        ("twice.yaml", twice.into()),
+        ("empty.yaml", Vec::new()),
+        ("50mb.yaml", vec![b'a'; 50_000_000]),
+    ];
+    let mut text = String::new();
+    for (name, bytes) in files {
+        let file = house.file(name, bytes);
+        let said = house.legwork(["check", &file]);
+        let folder = house.path("").display().to_string();
+        let told = (said.out + &said.err).replace(&folder, "/house/");
+        let told: String = told.chars().take(600).collect();
+        writeln!(text, "$ legwork check {name}\nexit {}\n{told}", said.status).unwrap();
+    }
+    let folder = house.path("").display().to_string();
+    for path in [folder.as_str(), "/dev/zero"] {
+        let said = house.legwork(["check", path]);
+        let told = (said.out + &said.err).replace(&folder, "FOLDER");
+        writeln!(text, "$ legwork check {}\nexit {}\n{told}", path.replace(&folder, "FOLDER"), said.status)
+            .unwrap();
+    }
+    insta::assert_snapshot!(text);
+
+    let many: String =
+        (0..4000).map(|n| format!("  a{n}:\n    model: auto\n    description: |\n      One\n")).collect();
+    let merged = "base: &base {model: auto}\n".replace(
+        "base: &base",
+        "models: {m: &m {provider: ollama, model: x}, n: {<<: *m, model: y}}\nagents: {root:",
+    );
+    let merged = merged.trim_end().to_owned() + "}\n";
+    for (name, text) in [
+        ("long.yaml", format!("agents:\n{many}")),
+        ("crlf.yaml", "#!/usr/bin/env legwork\r\nagents:\r\n  root:\r\n    model: auto\r\n    instruction: |\r\n      One\r\n      two\r\n".to_owned()),
+        ("merged.yaml", merged.to_owned()),
+    ] {
+        let file = house.file(name, text);
+        let said = house.legwork(["check", &file]);
+        assert_eq!(said.status, 0, "{name}: {said:?}");
+    }
+}

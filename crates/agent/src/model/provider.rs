@@ -73,7 +73,11 @@ impl ModelPort for GenaiModels {
         let target = target::target(settings, &request.agent, &self.environment)?;
         let chat = request::chat(settings, request);
         let wire = target.model.adapter_kind;
-        let options = request::options(settings, wire, request.form.as_ref());
+        let mut options = request::options(settings, wire, request.form.as_ref());
+        let headers = target::headers(settings);
+        if !headers.is_empty() {
+            options = options.with_extra_headers(headers);
+        }
         let failed = |error: &genai::Error| fault::classified(settings, error, Timestamp::now());
         let answer = self
             .client

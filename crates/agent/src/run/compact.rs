@@ -1,5 +1,9 @@
 //! Replacing the middle of a long conversation by a summary, before the model's window is full.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_common::commons::Reserved;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::ModelSettings;
@@ -9,11 +13,14 @@ use super::Halt;
 use super::Running;
 use crate::compaction;
 use crate::history;
+use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
 
+/// How often the session's budget is asked again while others hold what is left.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Tokens that a reply is expected to have.
 const USUAL_REPLY: u64 = 500;
 
@@ -38,31 +45,82 @@ impl Running<'_> {
             form: None,
             purpose: Purpose::Summary,
         };
-        self.afford(compaction::estimate(&request.messages, &[]))?;
-        let (reply, _) = self.answer(&request).await?;
+        self.afford(compaction::estimate(&request.messages, &[])).await?;
+        let answered = self.answer(&request).await;
+        let (reply, _) = match answered {
+            Ok(answered) => answered,
+            Err(halt) => {
+                self.settle_budget().await;
+                return Err(halt);
+            }
+        };
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         // What it cost counts; a turn it is not.
         let usage = Usage { turns: 0, ..reply.usage };
-        self.record(TurnEntry::Compacted { turn, kept, summary: reply.text, usage }).await
+        self.record(TurnEntry::Compacted { turn, kept, summary: reply.text, usage }).await?;
+        self.settle_budget().await;
+        Ok(())
     }
 
-    /// Ends the run where its budget does not hold the next request and a usual reply.
-    pub(super) fn check_budget(&self) -> Result<(), Halt> {
-        self.afford(self.request_tokens())
+    /// Ends the run where its budget, or that of its session, does not hold the next request and a usual reply.
+    pub(super) async fn check_budget(&mut self) -> Result<(), Halt> {
+        self.afford(self.request_tokens()).await
     }
 
-    /// The same for a request of this many tokens.
-    fn afford(&self, request: u64) -> Result<(), Halt> {
-        let Some(budget) = self.budget else { return Ok(()) };
-        let usage = self.transcript.usage();
-        let used = usage.input_tokens.saturating_add(usage.output_tokens);
+    /// The same for a request of this many tokens. Waits for what other jobs of the session have reserved.
+    async fn afford(&mut self, request: u64) -> Result<(), Halt> {
         let next = request.saturating_add(USUAL_REPLY);
-        if used.saturating_add(next) <= budget {
+        let used = self.used();
+        if let Some(budget) = self.budget
+            && used.saturating_add(next) > budget
+        {
+            let had = format!("the job used {used} of its {budget} tokens");
+            return Err(spent(&had, next));
+        }
+        if self.session_is_unlimited {
             return Ok(());
         }
-        let message =
-            format!("the job used {used} of its {budget} tokens, and the next model call needs about {next}");
-        Err(Halt::Failed { cause: Cause::Budget, message })
+        let mut said = false;
+        loop {
+            let commons = Arc::clone(&self.ports.commons);
+            match self.patiently(|| commons.reserve(used, next)).await? {
+                Reserved::Unlimited => self.session_is_unlimited = true,
+                Reserved::Granted => {}
+                Reserved::Spent { spent: all, budget } => {
+                    return Err(spent(&format!("the session used {all} of its {budget} tokens"), next));
+                }
+                Reserved::Wait(held) => {
+                    if !said {
+                        let why = format!("other jobs have reserved {held} tokens of the session's budget");
+                        self.ports.journal.note(RunEvent::ModelWaits { why: Some(why) });
+                    }
+                    said = true;
+                    self.live(tokio::time::sleep(LOOK_EVERY)).await?;
+                    continue;
+                }
+            }
+            if said {
+                self.ports.journal.note(RunEvent::ModelWaits { why: None });
+            }
+            return Ok(());
+        }
+    }
+
+    /// Gives back what was reserved of the session's budget, and says what was used instead. Trouble costs nothing: the next
+    /// call says it too, and a dead attempt's reservation counts no more.
+    pub(super) async fn settle_budget(&mut self) {
+        if self.session_is_unlimited {
+            return;
+        }
+        if let Err(error) = self.ports.commons.reserve(self.used(), 0).await {
+            tracing::warn!(agent = %self.part.agent.name, %error, "the session's budget was not told what was used");
+        }
+    }
+
+    /// Tokens that the models of this run counted, in all its attempts.
+    fn used(&self) -> u64 {
+        let usage = self.transcript.usage();
+        usage.input_tokens.saturating_add(usage.output_tokens)
     }
 
     /// About how many tokens the next request has.
@@ -83,4 +141,10 @@ impl Running<'_> {
         };
         all.iter().chain(&drawn).map(compaction::window).min().unwrap_or(u64::MAX)
     }
+}
+
+/// The end of a run that may not ask again.
+fn spent(had: &str, next: u64) -> Halt {
+    let message = format!("{had}, and the next model call needs about {next}");
+    Halt::Failed { cause: Cause::Budget, message }
 }

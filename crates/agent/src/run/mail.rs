@@ -70,7 +70,7 @@ impl Running<'_> {
     }
 
     /// Asks until there is an answer, and fails the run when there is none for about a minute.
-    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Halt>
+    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Halt>
     where
         F: Future<Output = Result<T, ServiceError>> + Send,
     {

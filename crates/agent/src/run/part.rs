@@ -48,7 +48,7 @@ impl<'team> Part<'team> {
         cancel: &CancellationToken,
     ) -> Result<Self, Halt> {
         let mut toolbox = Toolbox::new(&ports.environment);
-        let opening = toolbox.open(team, agent, &ports.environment, &ports.background);
+        let opening = toolbox.open(team, agent, &ports.environment, &ports.background, &ports.commons);
         if cancel.run_until_cancelled(opening).await.is_none() {
             toolbox.close().await;
             return Err(Halt::Stopped);

@@ -12,11 +12,14 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::assignment::Opening;
 use crate::compaction;
 use crate::message::AssistantMessage;
+use crate::message::Message;
 use crate::message::ToolCall;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
+use crate::prompt;
 use crate::testing::World;
 use crate::testing::team;
 use crate::testing::viewed;
@@ -110,7 +113,7 @@ async fn the_first_messages_are_the_contracts() {
     let part =
         Part::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-    let messages: Vec<Message> = part.head.into_iter().chain(opened(opening)).collect();
+    let messages: Vec<Message> = part.head.into_iter().chain(opening.messages()).collect();
     let texts: Vec<(bool, String)> = messages
         .into_iter()
         .map(|message| match message {
@@ -579,6 +582,37 @@ async fn what_another_attempt_says_begins_without_a_blank_line() {
     let after = world(&script);
     assert_eq!(completed(go(&after, delegated(&lone(), "a", recorded)).await), "two");
     assert_eq!(after.journal.output(), "two");
+}
+
+#[tokio::test]
+async fn a_sessions_budget_is_reserved_before_each_call_and_told_after_it() {
+    let turn = |text: &str| {
+        json!({"text": text, "input_tokens": 900, "output_tokens": 100,
+        "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]})
+    };
+    let world = world(&json!({"a": [turn("one"), turn("two"), turn("three")]}));
+    world.service.have_budget(3000);
+    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    let Outcome::Failed { cause: Cause::Budget, message, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(message.starts_with("the session used 2000 of its 3000 tokens"), "{message}");
+    assert_eq!(world.journal.output(), "one\n\ntwo");
+    let reserved = world.service.reserved();
+    let used: Vec<u64> = reserved.iter().map(|(used, _)| *used).collect();
+    assert_eq!(used, [0, 1000, 1000, 2000, 2000]);
+    let wanted: Vec<bool> = reserved.iter().map(|(_, wanted)| *wanted > 500).collect();
+    assert_eq!(wanted, [true, false, true, false, true]);
+
+    // A call that fails gives back what it reserved.
+    let world = crate::testing::world(&json!({"a": []}));
+    world.service.have_budget(3000);
+    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    assert!(matches!(outcome, Outcome::Failed { cause: Cause::ProviderError, .. }), "{outcome:?}");
+    assert_eq!(world.service.reserved().last(), Some(&(0, 0)));
+
+    // Without a budget nobody is asked twice.
+    let world = crate::testing::world(&json!({"a": [turn("one"), {"text": "done"}]}));
+    assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "done");
+    assert_eq!(world.service.reserved().len(), 1);
 }
 
 #[tokio::test]

@@ -4,12 +4,18 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Reserved;
+use legwork_common::commons::Todo;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_common::service::BackgroundAgents;
+use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::Mail;
@@ -75,6 +81,10 @@ struct Inner {
     sent: Vec<SendRequest>,
     settled: usize,
     waits: Vec<WaitRequest>,
+    todos: Vec<Todo>,
+    /// The session's budget, and what was used and reserved.
+    budget: Option<u64>,
+    reserved: Vec<(u64, u64)>,
     /// How many calls of the mailbox fail before one is answered.
     unreachable: usize,
 }
@@ -118,6 +128,16 @@ impl FakeService {
     pub(crate) fn post_end(&self, id: &str, view: JobView) {
         let content = MailContent::Ended(Box::new(view));
         self.0.lock().unwrap().mail.push(Mail { id: MailId(id.into()), content });
+    }
+
+    /// Gives the session a budget.
+    pub(crate) fn have_budget(&self, tokens: u64) {
+        self.0.lock().unwrap().budget = Some(tokens);
+    }
+
+    /// What was said to be used, and what was wanted.
+    pub(crate) fn reserved(&self) -> Vec<(u64, u64)> {
+        self.0.lock().unwrap().reserved.clone()
     }
 
     /// Makes a job that the caller has.
@@ -194,6 +214,40 @@ impl BackgroundAgents for FakeService {
         }
         inner.sent.push(request);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Commons for FakeService {
+    async fn todos(&self, change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        let todos = &mut self.0.lock().unwrap().todos;
+        let first_added = todos.len();
+        match change {
+            TodoChange::Nothing => {}
+            TodoChange::Add(texts) => {
+                todos.extend(texts.into_iter().zip(first_added..).map(|(description, place)| Todo {
+                    id: Todo::id_at(place),
+                    description,
+                    status: "pending".into(),
+                }))
+            }
+            TodoChange::Update(updates) => {
+                for (id, status) in updates {
+                    todos[Todo::place(&id).unwrap()].status = status;
+                }
+            }
+        }
+        Ok(TodoList { todos: todos.clone(), first_added })
+    }
+
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        inner.reserved.push((used, wanted));
+        Ok(match inner.budget {
+            None => Reserved::Unlimited,
+            Some(budget) if used + wanted > budget => Reserved::Spent { spent: used, budget },
+            Some(_) => Reserved::Granted,
+        })
     }
 }
 

@@ -12,10 +12,11 @@ use crate::testing::team;
 
 async fn toolbox(toolsets: Value) -> Toolbox {
     let team = team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({}))]);
-    let service: Arc<dyn BackgroundAgents> = Arc::new(FakeService::default());
+    let service = Arc::new(FakeService::default());
+    let (background, commons): (Arc<dyn BackgroundAgents>, Arc<dyn Commons>) = (service.clone(), service);
     let environment = Arc::new(environment("/"));
     let mut toolbox = Toolbox::new(&environment);
-    toolbox.open(&team, team.agent("a").unwrap(), &environment, &service).await;
+    toolbox.open(&team, team.agent("a").unwrap(), &environment, &background, &commons).await;
     toolbox
 }
 

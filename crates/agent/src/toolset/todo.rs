@@ -1,12 +1,17 @@
-//! `todo`: a list of things to do, one list for each run.
+//! `todo`: a list of things to do, one for each run, or one that all agents of the session share.
 
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Todo;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
+use legwork_common::error::chain;
+use legwork_common::service::CallIndex;
 use serde::Deserialize;
-use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
@@ -18,9 +23,9 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The toolset.
-pub(crate) fn kit() -> Kit {
-    let list = Arc::new(Mutex::default());
+/// The toolset. With `shared` the list is the session's.
+pub(crate) fn kit(shared: Option<Arc<dyn Commons>>) -> Kit {
+    let list = shared.map_or_else(|| List::Own(Arc::default()), List::Shared);
     let text = || json!({"type": "string"});
     let update = json!({
         "type": "object",
@@ -66,7 +71,7 @@ pub(crate) fn kit() -> Kit {
         ),
         (Action::List, schema::reading("list_todos", "Show the list with each status", Schema::new())),
     ];
-    let tool = |(action, spec)| Arc::new(Todos { spec, action, list: Arc::clone(&list) }) as Arc<dyn Tool>;
+    let tool = |(action, spec)| Arc::new(Todos { spec, action, list: list.clone() }) as Arc<dyn Tool>;
     Kit { tools: tools.into_iter().map(tool).collect(), ..Kit::default() }
 }
 
@@ -78,18 +83,18 @@ enum Action {
     List,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct Todo {
-    id: String,
-    description: String,
-    status: String,
+/// Where the list is.
+#[derive(Debug, Clone)]
+enum List {
+    Own(Arc<Mutex<Vec<Todo>>>),
+    Shared(Arc<dyn Commons>),
 }
 
 #[derive(Debug)]
 struct Todos {
     spec: ToolSpec,
     action: Action,
-    list: Arc<Mutex<Vec<Todo>>>,
+    list: List,
 }
 
 #[derive(Deserialize)]
@@ -114,54 +119,89 @@ struct Change {
 }
 
 impl Todos {
-    fn act(&self, arguments: Value) -> Result<ToolOutcome, ToolOutcome> {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.action {
+    /// What a call shall change.
+    fn change(&self, arguments: Value) -> Result<TodoChange, ToolOutcome> {
+        Ok(match self.action {
             Action::CreateOne => {
                 let CreateOne { description } = schema::read(&self.spec, arguments)?;
-                let created = create(&mut list, description);
-                Ok(answer(json!({"created": created}), "all_todos", &list))
+                TodoChange::Add(vec![description])
             }
             Action::CreateMany => {
                 let CreateMany { descriptions } = schema::read(&self.spec, arguments)?;
-                let created: Vec<Todo> =
-                    descriptions.into_iter().map(|description| create(&mut list, description)).collect();
-                Ok(answer(json!({"created": created}), "all_todos", &list))
+                TodoChange::Add(descriptions)
             }
             Action::Update => {
                 let Update { updates } = schema::read(&self.spec, arguments)?;
-                Ok(update(&mut list, updates))
+                TodoChange::Update(updates.into_iter().map(|change| (change.id, change.status)).collect())
             }
-            Action::List => Ok(answer(json!({}), "todos", &list)),
+            Action::List => TodoChange::Nothing,
+        })
+    }
+
+    async fn act(&self, arguments: Value, call: CallIndex) -> Result<ToolOutcome, ToolOutcome> {
+        let change = self.change(arguments)?;
+        let list = match &self.list {
+            List::Own(list) => applied(list, &change),
+            List::Shared(commons) => commons
+                .todos(change.clone(), Some(call))
+                .await
+                .map_err(|error| ToolOutcome::error(chain(&error)))?,
+        };
+        Ok(self.told(change, &list))
+    }
+
+    /// What the model is told of the list after a change.
+    fn told(&self, change: TodoChange, list: &TodoList) -> ToolOutcome {
+        let TodoList { todos, first_added } = list;
+        match (self.action, change) {
+            (_, TodoChange::Nothing) => answer(json!({}), "todos", todos),
+            (_, TodoChange::Update(updates)) => updated(updates, todos),
+            (action, TodoChange::Add(texts)) => {
+                let created: Vec<&Todo> = todos.iter().skip(*first_added).take(texts.len()).collect();
+                let created = match (action, &created[..]) {
+                    (Action::CreateOne, [one]) => json!(one),
+                    _ => json!(created),
+                };
+                answer(json!({"created": created}), "all_todos", todos)
+            }
         }
     }
 }
 
-fn create(list: &mut Vec<Todo>, description: String) -> Todo {
-    let id = format!("todo_{}", list.len() + 1);
-    let todo = Todo { id, description, status: "pending".to_owned() };
-    list.push(todo.clone());
-    todo
-}
-
-fn update(list: &mut [Todo], updates: Vec<Change>) -> ToolOutcome {
-    let (mut updated, mut not_found) = (Vec::new(), Vec::new());
-    for Change { id, status } in updates {
-        match list.iter_mut().find(|todo| todo.id == id) {
-            Some(todo) => {
-                todo.status.clone_from(&status);
-                updated.push(json!({"id": id, "status": status}));
+/// Changes a list that is nobody else's.
+fn applied(list: &Mutex<Vec<Todo>>, change: &TodoChange) -> TodoList {
+    let mut todos = list.lock().unwrap_or_else(PoisonError::into_inner);
+    let first_added = todos.len();
+    match change {
+        TodoChange::Nothing => {}
+        TodoChange::Add(texts) => {
+            for description in texts.clone() {
+                let id = Todo::id_at(todos.len());
+                todos.push(Todo { id, description, status: "pending".to_owned() });
             }
-            None => not_found.push(id),
+        }
+        TodoChange::Update(updates) => {
+            for (id, status) in updates {
+                if let Some(todo) = todos.iter_mut().find(|todo| todo.id == *id) {
+                    todo.status.clone_from(status);
+                }
+            }
         }
     }
+    TodoList { todos: todos.clone(), first_added }
+}
+
+fn updated(updates: Vec<(String, String)>, list: &[Todo]) -> ToolOutcome {
+    let is_known = |(id, _): &(String, String)| list.iter().any(|todo| todo.id == *id);
+    let (updated, not_found): (Vec<_>, Vec<_>) = updates.into_iter().partition(is_known);
     let is_error = updated.is_empty() && !not_found.is_empty();
     let mut head = json!({});
     if !updated.is_empty() {
-        head["updated"] = json!(updated);
+        let updated = updated.into_iter().map(|(id, status)| json!({"id": id, "status": status}));
+        head["updated"] = updated.collect();
     }
     if !not_found.is_empty() {
-        head["not_found"] = json!(not_found);
+        head["not_found"] = not_found.into_iter().map(|(id, _)| Value::String(id)).collect();
     }
     ToolOutcome { is_error, ..answer(head, "all_todos", list) }
 }
@@ -191,13 +231,15 @@ impl Tool for Todos {
         &self.spec
     }
 
-    async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        self.act(arguments).unwrap_or_else(|refused| refused)
+    async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
+        self.act(arguments, context.call).await.unwrap_or_else(|refused| refused)
     }
 
     fn replay(&self, arguments: &Value) {
-        // A call that was refused then is refused now, and changes nothing either time.
-        self.act(arguments.clone()).ok();
+        // A call that was refused then is refused now, and changes nothing either time. A shared list remembers by itself.
+        if let (List::Own(list), Ok(change)) = (&self.list, self.change(arguments.clone())) {
+            applied(list, &change);
+        }
     }
 }
 
@@ -208,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_grows_and_reminds() {
-        let kit = kit();
+        let kit = kit(None);
         let [one, many, update, list] = [0, 1, 2, 3].map(|at: usize| &kit.tools[at]);
         testing::call(one, json!({"description": "read"})).await;
         testing::call(many, json!({"descriptions": ["write", "send"]})).await;
@@ -223,5 +265,22 @@ mod tests {
         );
         let unknown = testing::call(update, json!({"updates": [{"id": "y", "status": "completed"}]})).await;
         assert!(unknown.is_error);
+    }
+
+    #[tokio::test]
+    async fn a_shared_list_is_one_for_all_and_is_not_replayed() {
+        let service = Arc::new(testing::FakeService::default());
+        let (mine, yours) = (kit(Some(service.clone())), kit(Some(service.clone())));
+        testing::call(&mine.tools[0], json!({"description": "read"})).await;
+        let twice = testing::call(&yours.tools[1], json!({"descriptions": ["write", "send"]})).await;
+        let created: Value = serde_json::from_str(&twice.text).unwrap();
+        assert_eq!(created["created"][0]["id"], "todo_2", "{created}");
+        let one = json!({"updates": [{"id": "todo_2", "status": "completed"}]});
+        assert!(!testing::call(&mine.tools[2], one).await.is_error);
+        mine.tools[0].replay(&json!({"description": "again"}));
+        let listed = testing::call(&yours.tools[3], json!({})).await.text;
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed["todos"].as_array().unwrap().len(), 3, "{listed}");
+        assert_eq!(listed["todos"][1]["status"], "completed");
     }
 }

@@ -71,14 +71,23 @@ fn turns_of_another_job_count_for_neither_limits_nor_usage() {
     let old =
         [reply(1, "", &["x"]), result(1, 0), told(2, "a"), reply(2, "", &["y"]), TurnEntry::Retried { of }];
     let mut transcript = Transcript::new(vec![Message::user("go")], &old);
-    assert_eq!(transcript.next(Some(1)), work(2, &[(0, "y")]));
-    transcript.apply(&result(2, 0));
-    assert_eq!(transcript.next(Some(1)), Step::Ask { turn: 3 });
+    let team = crate::testing::team(&[("a", &[], serde_json::json!({"max_iterations": 1}))]);
+    let mut floor = crate::floor::Floor::new(team, "a", &old);
+    let mut go_on = |transcript: &mut Transcript, entry: &TurnEntry| {
+        transcript.apply(entry);
+        floor.apply(entry);
+        transcript.next(floor.limit())
+    };
+    assert_eq!(transcript.next(Some(3)), work(2, &[(0, "y")]));
+    assert_eq!(go_on(&mut transcript, &result(2, 0)), Step::Ask { turn: 3 });
     assert_eq!(transcript.usage(), Usage::default());
-    transcript.apply(&reply(3, "", &["z"]));
-    transcript.apply(&result(3, 0));
-    assert_eq!(transcript.next(Some(1)), Step::Exhausted { turns: 1 });
+    go_on(&mut transcript, &reply(3, "", &["z"]));
+    assert_eq!(go_on(&mut transcript, &result(3, 0)), Step::Exhausted { turns: 3 });
     assert_eq!(transcript.usage().turns, 1);
+    // A new prompt has the whole limit again, and its answer begins without a line between.
+    let prompt = TurnEntry::Told { turn: 4, mail: Vec::new(), text: "and now?".into() };
+    assert_eq!(go_on(&mut transcript, &prompt), Step::Ask { turn: 4 });
+    assert!(!transcript.wrote());
 }
 
 #[test]

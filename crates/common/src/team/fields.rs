@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::keys::Keys;
-use super::reader::A_FLAG;
 use super::reader::Reader;
+use super::remedy::A_FLAG;
 use super::source::Position;
 use super::tree::Entry;
 use super::tree::Node;
@@ -74,7 +74,8 @@ impl<'n> Fields<'n> {
         let node = self.node(name)?;
         match node.value {
             Value::Integer(integer) if (least..=most).contains(&integer) => return Some(integer),
-            Value::Integer(_) if most == i64::MAX => {
+            // Nobody means a number as large as that.
+            Value::Integer(_) if most >= i64::from(u32::MAX) => {
                 reader.wrong_kind(name, &format!("a whole number of at least {least}"), node);
             }
             Value::Integer(_) => {
@@ -149,13 +150,30 @@ impl<'n> Fields<'n> {
         self.node(name).map(|node| reader.json_of(node))
     }
 
+    /// A map, whatever is in it, as JSON.
+    pub(super) fn json_object(&self, reader: &mut Reader<'_>, name: &str) -> Option<serde_json::Value> {
+        let node = self.node(name)?;
+        reader.entries_of(name, "a map", node);
+        Some(reader.json_of(node))
+    }
+
     /// A map as JSON.
     pub(super) fn json_map(
         &self,
         reader: &mut Reader<'_>,
         name: &str,
     ) -> BTreeMap<String, serde_json::Value> {
-        let entries = self.map(reader, name, "a map");
+        self.map(reader, name, "a map");
+        self.entries_as_json(reader, name)
+    }
+
+    /// The same without a word about a value that is no map.
+    pub(super) fn entries_as_json(
+        &self,
+        reader: &Reader<'_>,
+        name: &str,
+    ) -> BTreeMap<String, serde_json::Value> {
+        let Some(Node { value: Value::Map(entries), .. }) = self.node(name) else { return BTreeMap::new() };
         entries.iter().map(|entry| (entry.key.clone(), reader.json_of(&entry.node))).collect()
     }
 }

@@ -130,12 +130,22 @@ impl ModelSettings {
         format!("{}/{}", self.provider, self.model)
     }
 
-    /// Whether a call fails without one of `token_keys`. Bedrock can take the credentials of an AWS profile instead, and
-    /// Vertex those of the Google Cloud project.
+    /// Whether a call fails without one of `token_keys`.
     #[must_use]
     pub fn needs_key(&self) -> bool {
-        let vertex = self.api == Api::Google && self.provider_opts.contains_key("project");
-        !self.token_keys.is_empty() && self.api != Api::AmazonBedrock && !vertex
+        !self.token_keys.is_empty()
+    }
+
+    /// An option of `provider_opts` that is text.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.provider_opts.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a flag of `provider_opts` is on.
+    #[must_use]
+    pub fn has_option(&self, name: &str) -> bool {
+        self.provider_opts.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false)
     }
 }
 

@@ -77,10 +77,13 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
     let Some(fields) = reader.fields(root, &keys::FILE) else {
         return empty;
     };
-    for entry in fields.map(reader, "rag", "a map of names to sources") {
-        reader.fields(&entry.node, &keys::RAG);
+    if reader.version == 0 {
+        fields.text_map(reader, "env");
     }
-    let rag = fields.json_map(reader, "rag");
+    for entry in fields.map(reader, "rag", "a map of names to sources") {
+        check_source(reader, &entry.node);
+    }
+    let rag = fields.entries_as_json(reader, "rag");
     let models = Models::read(reader, &fields);
     let mcps = toolset::definitions(reader, &fields);
     let agents = read_agents(reader, &fields, &models, &mcps, &rag);
@@ -162,4 +165,14 @@ fn read_metadata(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Metadata {
         readme: fields.text_or_empty(reader, "readme"),
         version: fields.text_or_empty(reader, "version"),
     }
+}
+
+/// A RAG source, of which nothing is kept but its text.
+fn check_source(reader: &mut Reader<'_>, node: &Node) {
+    let Some(fields) = reader.fields(node, &keys::RAG) else { return };
+    fields.json_object(reader, "tool");
+    fields.texts(reader, "docs");
+    fields.flag(reader, "respect_vcs");
+    fields.list(reader, "strategies");
+    fields.json_object(reader, "results");
 }

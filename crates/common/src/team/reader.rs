@@ -12,6 +12,8 @@ use super::keys::Key;
 use super::keys::Keys;
 use super::names::listed;
 use super::names::nearest;
+use super::remedy;
+use super::remedy::A_LIST;
 use super::source::Position;
 use super::source::Source;
 use super::source::shown;
@@ -24,10 +26,6 @@ const MAX_NOTED: usize = 100;
 
 /// So many bytes may be copied in all because several agents refer to the same thing.
 const MAX_COPIED: usize = 16 * 1024 * 1024;
-
-/// What two kinds of values are called in messages.
-pub(super) const A_FLAG: &str = "`true` or `false`";
-const A_LIST: &str = "a list of texts";
 
 /// What was found so far.
 #[derive(Debug)]
@@ -179,9 +177,15 @@ impl<'s> Reader<'s> {
 
     /// Says that a value is of the wrong kind.
     pub(super) fn wrong_kind(&mut self, name: &str, wanted: &str, node: &Node) {
+        self.wrong_kind_of(&format!("`{}`", shown(name)), name, wanted, node);
+    }
+
+    /// The same, with words for what is wrong, which the file need not name.
+    fn wrong_kind_of(&mut self, what: &str, name: &str, wanted: &str, node: &Node) {
         let found = self.described(node, &node.value);
-        let hint = self.remedy(wanted, node);
-        self.error(node.at, format!("`{}` must be {wanted}, not {found}", shown(name)), hint);
+        let text = self.text_of(node);
+        let hint = remedy::remedy(name, wanted, &node.value, text.as_deref());
+        self.error(node.at, format!("{what} must be {wanted}, not {found}"), hint);
     }
 
     /// A value as messages speak of it, with its text where it has one.
@@ -191,17 +195,6 @@ impl<'s> Reader<'s> {
                 format!("{} `{}`", kind(value), shown(&self.text_of(node).unwrap_or_default()))
             }
             Value::Null | Value::List(_) | Value::Map(_) => kind(value).to_owned(),
-        }
-    }
-
-    /// How the value would be written, where that is plain.
-    fn remedy(&self, wanted: &str, node: &Node) -> Option<String> {
-        let text = self.text_of(node)?;
-        match text.to_lowercase().as_str() {
-            "yes" | "on" | "y" if wanted == A_FLAG => Some("write `true`".to_owned()),
-            "no" | "off" | "n" if wanted == A_FLAG => Some("write `false`".to_owned()),
-            _ if wanted == A_LIST => Some(format!("write it in brackets: `[{}]`", shown(&text))),
-            _ => None,
         }
     }
 
@@ -235,7 +228,7 @@ impl<'s> Reader<'s> {
         for item in items {
             match self.text_of(item) {
                 Some(text) => texts.push((text, item.at)),
-                None => self.wrong_kind(&format!("an item of {name}"), "text", item),
+                None => self.wrong_kind_of(&format!("an item of `{}`", shown(name)), name, "text", item),
             }
         }
         texts

@@ -3,6 +3,7 @@
 mod good;
 mod hostile;
 mod wrong;
+mod wrong_values;
 
 /// Every key of the schema, each right.
 const EVERY_KEY: &str = include_str!("tests/every_key.yaml");

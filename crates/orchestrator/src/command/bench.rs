@@ -201,7 +201,14 @@ struct Bench {
 impl Bench {
     async fn open(queue: &Queue) -> Result<Self, Failure> {
         let session = SessionId::random();
-        let open = OpenSession { session, owner: None, on_end: SessionEnd::Keep, cap: 0, own_lane: false };
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap: 0,
+            own_lane: false,
+            budget: None,
+        };
         queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));
         queue.store_team(session, &team, "{}").await?;
@@ -248,6 +255,7 @@ impl Bench {
     fn serve(&self, tasks: &Tasks) -> Result<(CancellationToken, tokio::task::JoinHandle<()>), Failure> {
         let settings = WorkerSettings {
             policy: Arc::default(),
+            stall_after: Duration::MAX,
             id: WorkerId::random_on("bench"),
             host: "bench".to_owned(),
             lanes: vec![Lane::Queue(Placement::default().queue)],

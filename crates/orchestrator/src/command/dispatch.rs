@@ -79,7 +79,7 @@ async fn store(
     (team, team_json): (&Team, Arc<str>),
     (session, requests): (SessionId, Vec<RunRequest>),
 ) -> Result<ExitStatus, Failure> {
-    open(connection, session, args.cap).await?;
+    open(connection, session, args.cap, args.session_budget).await?;
     let here =
         std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
@@ -128,6 +128,7 @@ pub(super) async fn open(
     connection: &Connection,
     session: SessionId,
     cap: Option<u32>,
+    budget: Option<u64>,
 ) -> Result<(), Failure> {
     let open = OpenSession {
         session,
@@ -135,6 +136,7 @@ pub(super) async fn open(
         on_end: SessionEnd::Keep,
         cap: cap.unwrap_or(connection.queue().settings().session_cap),
         own_lane: connection.place.is_embedded(),
+        budget,
     };
     match connection.queue().open(&open).await? {
         Opened::Open | Opened::Owned => Ok(()),

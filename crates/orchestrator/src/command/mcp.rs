@@ -105,6 +105,7 @@ fn house(
         policy: context.common.policy()?,
         working_dir: here.display().to_string(),
         cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
+        budget: args.session_budget,
         embedded: connection.place.is_embedded(),
         script: args.script.clone(),
         tended: Tended::default(),

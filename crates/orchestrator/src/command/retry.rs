@@ -116,7 +116,7 @@ async fn again(
             },
             Err(_) if session == home => {
                 session = SessionId::random_beside(of);
-                dispatch::open(connection, session, None).await?;
+                dispatch::open(connection, session, None, None).await?;
                 moved.insert(home.to_string(), session);
             }
             Err(_) => return Err(ServiceError::Stopping.into()),

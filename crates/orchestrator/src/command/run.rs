@@ -10,6 +10,7 @@ use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
 use legwork_agent::floor::Floor;
+use legwork_agent::journal::TurnEntry;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
 use legwork_agent::slash;
@@ -19,6 +20,7 @@ use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
+use legwork_common::job::Usage;
 use legwork_common::policy::Policy;
 use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
@@ -46,6 +48,7 @@ use crate::failure::Failure;
 use crate::hosted;
 use crate::hosted::HostedWorker;
 use crate::panel::Screen;
+use crate::recorder::Recorder;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
@@ -69,6 +72,7 @@ struct House {
     tasks: Tasks,
     shutdown: Shutdown,
     screen: Arc<Screen>,
+    recorder: Option<Recorder>,
 }
 
 /// Runs the root agent.
@@ -140,6 +144,7 @@ impl House {
         if args.script.is_some() {
             screen.note("model replies come from a script; every tool call is real");
         }
+        let recorder = Recorder::begin(args.record.as_deref(), &team, &agent, &context.variables)?;
         let policy = context.common.policy()?;
         let guard = Guard::default();
         Ok(Self {
@@ -155,6 +160,7 @@ impl House {
             tasks,
             shutdown,
             screen,
+            recorder,
         })
     }
 
@@ -187,6 +193,9 @@ impl House {
         over.cancel();
         // The panel's last look shows how the last jobs ended.
         panel.await.ok();
+        if let Some(recorder) = &self.recorder {
+            recorder.write(connection.queue(), root.lease.session, &self.screen).await?;
+        }
         ended.map(|()| (root.lease.session, status))
     }
 
@@ -223,6 +232,7 @@ impl House {
             own_lane: embedded,
             // On an embedded server nobody but this program serves them.
             on_end: if self.args.detach && !embedded { SessionEnd::Keep } else { SessionEnd::Stop },
+            budget: self.args.session_budget,
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
@@ -237,6 +247,7 @@ impl House {
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
             policy: Arc::clone(&self.policy),
+            stall_after: self.context.common.stall_after,
             guard: self.guard.clone(),
         }
     }
@@ -267,7 +278,7 @@ impl House {
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
         let prompt = self.spoken(&self.agent, &prompt).await;
-        Ok(self.answer(root, &self.agent, vec![Message::user(prompt)]).await?.status)
+        Ok(self.answer(root, prompt, Answered::nothing(&self.agent)).await?.status)
     }
 
     /// What an agent is told when the user says `text`, which may call one of its prompts.
@@ -288,8 +299,7 @@ impl House {
 
     async fn prompt_loop(&self, root: &RootSession) -> Result<ExitStatus, Failure> {
         let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
-        let mut messages = Vec::new();
-        let mut agent = self.agent.clone();
+        let mut so_far = Answered::nothing(&self.agent);
         self.welcome();
         loop {
             self.screen.note("\nprompt (an empty line or Ctrl-D ends):");
@@ -298,29 +308,28 @@ impl House {
                 () = self.shutdown.drain.cancelled() => None,
             };
             let Some(line) = line else { return Ok(ExitStatus::Done) };
-            messages.push(Message::user(self.spoken(&agent, &line).await));
-            let answered = self.answer(root, &agent, messages).await?;
-            if answered.status != ExitStatus::Done {
-                return Ok(answered.status);
+            let prompt = self.spoken(&so_far.agent, &line).await;
+            so_far = self.answer(root, prompt, so_far).await?;
+            if so_far.status != ExitStatus::Done {
+                return Ok(so_far.status);
             }
-            messages = answered.messages;
-            agent = answered.agent;
         }
     }
 
-    /// Runs an agent on a conversation.
+    /// Answers the next prompt of a conversation.
     async fn answer(
         &self,
         root: &RootSession,
-        agent: &str,
-        messages: Vec<Message>,
+        prompt: String,
+        mut so_far: Answered,
     ) -> Result<Answered, Failure> {
-        let journal = Arc::new(ScreenJournal::new(Arc::clone(&self.screen)));
+        so_far.ask(prompt);
+        let journal = Arc::new(ScreenJournal::new(Arc::clone(&self.screen), so_far.entries.clone()));
         let assignment = Assignment {
             team: Arc::clone(&self.team),
-            agent: agent.to_owned(),
-            opening: Opening::Conversation { messages: messages.clone() },
-            recorded: Vec::new(),
+            agent: self.agent.clone(),
+            opening: so_far.opening(),
+            recorded: so_far.entries.clone(),
             budget: None,
         };
         let ports = Ports {
@@ -328,21 +337,25 @@ impl House {
             journal: Arc::clone(&journal) as _,
             background: Arc::clone(&root.service) as _,
             mailbox: Arc::clone(&root.service) as _,
+            commons: Arc::clone(&root.service) as _,
             environment: Arc::clone(&self.environment),
         };
         let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());
         let outcome = tokio::select! {
             outcome = Box::pin(running) => outcome,
-            () = self.shutdown.now.cancelled() => {
-                return Ok(Answered { status: ExitStatus::Interrupted, agent: agent.to_owned(), messages });
-            }
+            () = self.shutdown.now.cancelled() => Outcome::Stopped { usage: Usage::default() },
         };
+        so_far.entries = journal.entries();
+        if let Some(recorder) = &self.recorder {
+            recorder.keep_root(&so_far.prompt, &so_far.entries);
+        }
+        if self.shutdown.now.is_cancelled() {
+            return Ok(Answered { status: ExitStatus::Interrupted, ..so_far });
+        }
         self.screen.end_answer();
         let status = self.report(outcome)?;
-        let entries = journal.entries();
-        let floor = Floor::new(Arc::clone(&self.team), agent, &entries);
-        let messages = Transcript::new(messages, &entries).messages().to_vec();
-        Ok(Answered { status, agent: floor.holder().to_owned(), messages })
+        let floor = Floor::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
+        Ok(Answered { status, agent: floor.holder().to_owned(), ..so_far })
     }
 
     fn report(&self, outcome: Outcome) -> Result<ExitStatus, Failure> {
@@ -408,13 +421,37 @@ impl House {
     }
 }
 
-/// How a prompt was answered.
+/// A conversation with a root, and how its last prompt was answered.
 struct Answered {
     status: ExitStatus,
     /// Who has the floor now.
     agent: String,
-    /// The conversation after it.
-    messages: Vec<Message>,
+    /// The first prompt.
+    prompt: String,
+    /// All since then, later prompts too.
+    entries: Vec<TurnEntry>,
+}
+
+impl Answered {
+    /// Nothing was said yet.
+    fn nothing(agent: &str) -> Self {
+        let (status, agent) = (ExitStatus::Done, agent.to_owned());
+        Self { status, agent, prompt: String::new(), entries: Vec::new() }
+    }
+
+    /// Adds a prompt.
+    fn ask(&mut self, prompt: String) {
+        if self.prompt.is_empty() {
+            self.prompt = prompt;
+            return;
+        }
+        let turn = Transcript::new(Vec::new(), &self.entries).turn() + 1;
+        self.entries.push(TurnEntry::Told { turn, mail: Vec::new(), text: prompt });
+    }
+
+    fn opening(&self) -> Opening {
+        Opening::Conversation { messages: vec![Message::user(&self.prompt)] }
+    }
 }
 
 /// Takes back what dead workers held, until `over`: whoever lives long does it.

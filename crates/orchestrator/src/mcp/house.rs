@@ -53,6 +53,8 @@ pub struct House {
     pub working_dir: String,
     /// How many jobs of a session are admitted at once; 0 for no cap.
     pub cap: u32,
+    /// How many tokens the models of one session may count; `None` for no limit.
+    pub budget: Option<u64>,
     /// Whether the embedded server serves, so that each session needs a worker.
     pub embedded: bool,
     /// The script of model replies, if any.
@@ -171,6 +173,7 @@ impl House {
             on_end: SessionEnd::Keep,
             cap: self.cap,
             own_lane: self.embedded,
+            budget: self.budget,
         };
         match self.observer.queue().open(&open).await? {
             Opened::Open | Opened::Owned => Ok(()),

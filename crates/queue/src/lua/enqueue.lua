@@ -76,7 +76,7 @@ for n = 0, count - 1 do
   end
 end
 if added > 0 then
-  if redis.call('HINCRBY', session_key(sid), 'jobs', added) == added then redis.call('PERSIST', session_key(sid)) end
+  if redis.call('HINCRBY', session_key(sid), 'jobs', added) == added then keep_session(sid) end
   if redis.call('HINCRBY', team_key(team), 'jobs', added) == added then redis.call('PERSIST', team_key(team)) end
   if dispatcher ~= '' then redis.call('HSET', job_key(dispatcher), 'dispatched', 1) end
   redis.call('HINCRBY', dispatcher ~= '' and job_key(dispatcher) or session_key(sid), 'live', added)

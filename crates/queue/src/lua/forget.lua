@@ -58,6 +58,8 @@ if job.once then redis.call('DEL', once_key(job.once)) end
 redis.call('ZREM', children_key(home), id)
 unindex()
 if redis.call('HINCRBY', team_key(job.team), 'jobs', -1) <= 0 then redis.call('DEL', team_key(job.team)) end
+-- What it spent stays spent.
+redis.call('HDEL', budget_key(job.session), 'used:' .. id, 'held:' .. id)
 local left = (tonumber(session.jobs) or 0) - 1
 if left > 0 or redis.call('ZSCORE', LEASE, owner_member(job.session)) then
   redis.call('HSET', session_key(job.session), 'jobs', left)
@@ -66,6 +68,7 @@ else
     redis.call('DEL', ready_key(session.lane, 0), ready_key(session.lane, 1), ready_key(session.lane, 2),
       wake_key(session.lane))
   end
-  redis.call('DEL', session_key(job.session), children_key(job.session), mailbox_key(job.session))
+  redis.call('DEL', session_key(job.session), children_key(job.session), mailbox_key(job.session),
+    todos_key(job.session), budget_key(job.session))
 end
 return 'forgotten'

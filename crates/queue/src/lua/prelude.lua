@@ -128,6 +128,23 @@ local function leave_queue(id, job)
   admit_next(job.session, job.queue)
 end
 
+-- Whether a job is held by the attempt with this token.
+local function runs(id, token)
+  local job = read(job_key(id), { 'state', 'token' })
+  return job.token == token and (job.state == 'running' or job.state == 'waiting' or job.state == 'stopping')
+end
+
+-- Keeps a session and what its agents share.
+local function keep_session(sid)
+  for _, key in ipairs({ session_key(sid), todos_key(sid), budget_key(sid) }) do redis.call('PERSIST', key) end
+end
+
+-- Lets a key of a session end when the session does.
+local function follow_session(sid, key)
+  local left = redis.call('TTL', session_key(sid))
+  if left > 0 then redis.call('EXPIRE', key, left) else redis.call('PERSIST', key) end
+end
+
 -- Lets a session without jobs and without an owner go: its lanes now, its record after an hour, in which a
 -- late open or close is answered as before.
 local function fade(sid)
@@ -137,7 +154,7 @@ local function fade(sid)
     redis.call('DEL', ready_key(session.lane, 0), ready_key(session.lane, 1), ready_key(session.lane, 2),
       wake_key(session.lane))
   end
-  redis.call('EXPIRE', session_key(sid), 3600)
+  for _, key in ipairs({ session_key(sid), todos_key(sid), budget_key(sid) }) do redis.call('EXPIRE', key, 3600) end
 end
 
 -- What the ends of jobs change once for many: counters, leases, notices. Every script that calls end_job

@@ -37,6 +37,8 @@ pub struct OpenSession {
     pub cap: u32,
     /// Whether its jobs go to lanes of its own, which only its own workers serve.
     pub own_lane: bool,
+    /// How many tokens all its agents' models may count together; `None` for no limit. Set when the session is new.
+    pub budget: Option<u64>,
 }
 
 /// How opening a session went.

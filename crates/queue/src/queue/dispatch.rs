@@ -89,7 +89,8 @@ impl Dispatch for Queue {
             })
             .arg(session.cap)
             .arg(lane)
-            .arg(self.lease_ms());
+            .arg(self.lease_ms())
+            .arg(session.budget.map(|tokens| tokens.to_string()).unwrap_or_default());
         let word = Answer::of("open", step::call(&self.link, &step::OPEN, &call).await?).text()?;
         match word.as_str() {
             "opened" => Ok(Opened::Open),

@@ -69,7 +69,7 @@ async fn child(it: &Conversation, above: &Claimed) -> JobId {
 }
 
 fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
-    OpenSession { session, owner: Some(owner), on_end: SessionEnd::Stop, cap: 1, own_lane }
+    OpenSession { session, owner: Some(owner), on_end: SessionEnd::Stop, cap: 1, own_lane, budget: None }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
 
 mod books;
+mod commons;
 mod fairness;
 mod late;
 mod lifecycle;

@@ -119,7 +119,7 @@ impl World {
         let owner = RunToken::random();
         if let Some(on_end) = owned {
             let (session, owner) = (it.session, Some(owner));
-            let open = OpenSession { session, owner, on_end, cap: CAP, own_lane: false };
+            let open = OpenSession { session, owner, on_end, cap: CAP, own_lane: false, budget: None };
             queue.open(&open).await.unwrap();
         }
         let workers: Vec<WorkerId> = (0..WORKERS).map(|_| WorkerId::random_on("test")).collect();

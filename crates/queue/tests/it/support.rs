@@ -131,7 +131,14 @@ impl Conversation {
     pub(crate) async fn open(queue: &Queue, cap: u32) -> Self {
         let session = SessionId::random();
         let team = TeamDigest("0".repeat(64));
-        let open = OpenSession { session, owner: None, on_end: SessionEnd::Keep, cap, own_lane: false };
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap,
+            own_lane: false,
+            budget: None,
+        };
         queue.open(&open).await.unwrap();
         queue.store_team(session, &team, "{}").await.unwrap();
         Self { queue: queue.clone(), session, team, worker: WorkerId::random_on("test") }

@@ -12,6 +12,14 @@ use legwork_common::team::expand_template;
 use crate::environment::Environment;
 use crate::model::ModelError;
 
+/// The provider whose addresses and keys are written in another way.
+const AZURE: &str = "azure";
+/// The version of Azure's interface where the file names none.
+const AZURE_VERSION: &str = "2024-10-21";
+/// The feature of Anthropic's interface that thinks between tool calls.
+const INTERLEAVED: &str = "interleaved-thinking-2025-05-14";
+/// What Vertex needs.
+const VERTEX_TOKEN: &str = "Vertex takes no API key: name with `token_key` a variable that holds an access token, such as that of `gcloud auth print-access-token`";
 /// Sent where a provider wants no key.
 const NO_KEY: &str = "none";
 
@@ -22,7 +30,7 @@ pub(super) fn target(
     environment: &Environment,
 ) -> Result<ServiceTarget, ModelError> {
     let key = settings.token_keys.iter().find_map(|name| environment.variable(name));
-    if key.is_none() && (settings.needs_key() || settings.api == Api::AmazonBedrock) {
+    if key.is_none() && settings.needs_key() {
         return Err(ModelError::MissingKey {
             agent: agent.to_owned(),
             variable: settings.token_keys.join(" or "),
@@ -32,11 +40,39 @@ pub(super) fn target(
     let elsewhere = elsewhere(settings, environment);
     let adapter = adapter(settings, elsewhere.is_some())?;
     let url = elsewhere.unwrap_or_else(|| usual_place(settings, environment));
+    let key = key.unwrap_or(NO_KEY);
+    let auth = match settings.provider.as_str() {
+        AZURE => azure(settings, &url, key),
+        _ => AuthData::from_single(key),
+    };
     Ok(ServiceTarget {
         endpoint: Endpoint::from_owned(with_version(settings.api, &url)),
-        auth: AuthData::from_single(key.unwrap_or(NO_KEY)),
+        auth,
         model: ModelIden::new(adapter, settings.model.as_str()),
     })
+}
+
+/// The headers that a provider wants besides those of its wire: a feature of Anthropic has to be asked for.
+pub(super) fn headers(settings: &ModelSettings) -> Vec<(String, String)> {
+    let interleaved = settings.api == Api::Anthropic && settings.has_option("interleaved_thinking");
+    interleaved.then(|| ("anthropic-beta".to_owned(), INTERLEAVED.to_owned())).into_iter().collect()
+}
+
+/// Azure's way of saying where and by which key: the address of the resource gets the path of the deployment, which is named
+/// as the model; one with a path below `/openai` is taken as it is.
+fn azure(settings: &ModelSettings, url: &str, key: &str) -> AuthData {
+    let bare = url.trim_end_matches('/');
+    let version = settings.option("api_version");
+    let (place, version) = if bare.contains("/openai") {
+        (bare.to_owned(), version)
+    } else {
+        // As the original does: names of deployments have neither dots nor colons.
+        let deployment = settings.model.replace(['.', ':'], "");
+        (format!("{bare}/openai/deployments/{deployment}"), version.or(Some(AZURE_VERSION)))
+    };
+    let query = version.map(|version| format!("?api-version={version}")).unwrap_or_default();
+    let headers = vec![("api-key".to_owned(), key.to_owned())];
+    AuthData::RequestOverride { url: format!("{place}/chat/completions{query}"), headers: headers.into() }
 }
 
 /// The address that the file or the environment gives.
@@ -46,6 +82,7 @@ fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<Stri
         return Some(expand_template(url, value)).filter(|url| !url.is_empty());
     }
     match (settings.api, settings.provider.as_str()) {
+        (Api::AmazonBedrock, _) => settings.option("endpoint_url").map(str::to_owned),
         (Api::OpenaiChat | Api::OpenaiResponses, "openai") => value("OPENAI_BASE_URL"),
         (Api::Anthropic, "anthropic") => value("ANTHROPIC_BASE_URL"),
         (Api::DockerModelRunner, _) => {
@@ -60,10 +97,20 @@ fn usual_place(settings: &ModelSettings, environment: &Environment) -> String {
     match settings.api {
         Api::OpenaiChat | Api::OpenaiResponses | Api::Scripted => "https://api.openai.com/v1".to_owned(),
         Api::Anthropic => "https://api.anthropic.com/v1".to_owned(),
-        Api::Google => "https://generativelanguage.googleapis.com/v1beta".to_owned(),
+        Api::Google => match settings.option("project") {
+            Some(project) => {
+                let location = settings.option("location").unwrap_or("global");
+                let host = match location {
+                    "global" => String::new(),
+                    elsewhere => format!("{elsewhere}-"),
+                };
+                format!("https://{host}aiplatform.googleapis.com/v1/projects/{project}/locations/{location}")
+            }
+            None => "https://generativelanguage.googleapis.com/v1beta".to_owned(),
+        },
         Api::AmazonBedrock => {
-            let named = settings.provider_opts.get("region").and_then(|region| region.as_str());
-            let region = named
+            let region = settings
+                .option("region")
                 .or_else(|| environment.variable("AWS_REGION"))
                 .or_else(|| environment.variable("AWS_DEFAULT_REGION"))
                 .unwrap_or("us-east-1");
@@ -93,8 +140,9 @@ fn adapter(settings: &ModelSettings, elsewhere: bool) -> Result<AdapterKind, Mod
         Api::OpenaiResponses => Ok(AdapterKind::OpenAIResp),
         Api::OpenaiChat | Api::DockerModelRunner => Ok(AdapterKind::OpenAI),
         Api::Anthropic => Ok(AdapterKind::Anthropic),
-        Api::Google if settings.provider_opts.contains_key("project") => {
-            Err(refused("Vertex is not supported here; use a GOOGLE_API_KEY"))
+        Api::Google if settings.option("project").is_some() => {
+            let by_key = settings.token_keys.iter().any(|name| name == "GOOGLE_API_KEY");
+            if by_key { Err(refused(VERTEX_TOKEN)) } else { Ok(AdapterKind::Vertex) }
         }
         Api::Google => Ok(AdapterKind::Gemini),
         Api::AmazonBedrock => Ok(AdapterKind::BedrockApi),

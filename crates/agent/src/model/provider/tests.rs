@@ -22,6 +22,8 @@ use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
 
+mod wires;
+
 /// Providers with wires of their own.
 const WIRES: [&str; 2] = ["openai", "anthropic"];
 

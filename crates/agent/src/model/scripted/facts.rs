@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::message::Message;
 use crate::message::ToolResult;
 
+/// The blank that stands for two opening braces.
+pub(super) const OPEN: &str = "open";
+
 /// The quotable parts of a conversation.
 #[derive(Debug, Default)]
 pub(super) struct Facts<'m> {
@@ -47,16 +50,24 @@ impl<'m> Facts<'m> {
 
     /// Keeps the ids of jobs that `text` names, each once.
     fn note_jobs(&mut self, text: &str) {
-        for (at, _) in text.match_indices(JOB_ID_PREFIX) {
-            let rest = &text[at + JOB_ID_PREFIX.len()..];
-            let end = rest.find(|c: char| !c.is_ascii_hexdigit() && c != '-').unwrap_or(rest.len());
-            if let Ok(id) = rest[..end].parse::<JobId>() {
-                let id = id.to_string();
-                if !self.jobs.contains(&id) {
-                    self.jobs.push(id);
-                }
+        for id in pieces(text).filter_map(|(_, id)| id) {
+            let id = id.to_string();
+            if !self.jobs.contains(&id) {
+                self.jobs.push(id);
             }
         }
+    }
+
+    /// What the agent was asked.
+    pub(super) fn task(&self) -> &'m str {
+        self.task
+    }
+
+    /// The blank that stands for a job of the conversation; `None` for one that no tool result names.
+    pub(super) fn blank(&self, id: JobId) -> Option<String> {
+        let id = id.to_string();
+        let number = self.jobs.iter().position(|job| *job == id)?;
+        Some(format!("{{{{job:{number}}}}}"))
     }
 
     /// `text` with every blank filled. What is put in is not looked at again.
@@ -101,6 +112,7 @@ impl<'m> Facts<'m> {
         let recent = &self.results[self.older.min(self.results.len())..];
         let missing = || format!("the script quotes {{{{{name}}}}}, and the conversation has no such thing");
         match name.split_once(':') {
+            None if name == OPEN => Ok("{{".to_owned()),
             None if name == "task" => Ok(self.task.to_owned()),
             None if name == "last_user" => Ok(self.last_user.to_owned()),
             None if name == "results" => {
@@ -121,6 +133,31 @@ impl<'m> Facts<'m> {
             None | Some(_) => Err(missing()),
         }
     }
+}
+
+/// `text` cut before and behind each id of a job, with the ids.
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<JobId>)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (length, id) = first_id(rest)?;
+        let piece = &rest[..length];
+        rest = &rest[length..];
+        Some((piece, id))
+    })
+}
+
+/// How long the first piece is, and the id if it is one; `None` where nothing is left.
+fn first_id(text: &str) -> Option<(usize, Option<JobId>)> {
+    for (at, _) in text.match_indices(JOB_ID_PREFIX) {
+        let rest = &text[at + JOB_ID_PREFIX.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_hexdigit() && c != '-').unwrap_or(rest.len());
+        match rest[..end].parse() {
+            Ok(_) if at > 0 => return Some((at, None)),
+            Ok(id) => return Some((JOB_ID_PREFIX.len() + end, Some(id))),
+            Err(_) => {}
+        }
+    }
+    (!text.is_empty()).then_some((text.len(), None))
 }
 
 /// What stands between two marks.

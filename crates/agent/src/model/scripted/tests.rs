@@ -1,4 +1,4 @@
-//! Scripts, read and played.
+//! Scripts, read, played and recorded.
 
 use serde_json::json;
 
@@ -107,4 +107,99 @@ async fn mistakes_are_told() {
         let (answer, _) = ask(&models, request(agent, 1, Vec::new())).await;
         assert!(matches!(answer, Err(ModelError::Refused { .. })), "{answer:?}");
     }
+}
+
+/// A run of an agent that dispatches, waits, and is cut short once by a summary.
+fn recorded_run(job: &str) -> Vec<crate::journal::TurnEntry> {
+    use crate::journal::TurnEntry;
+    let reply = |turn: u32, text: &str, calls: Vec<ToolCall>| TurnEntry::Reply {
+        turn,
+        message: AssistantMessage {
+            text: text.into(),
+            reasoning: (turn == 1).then(|| "sesame opens it".to_owned()),
+            tool_calls: calls,
+            usage: Usage { input_tokens: 10, cached_tokens: 4, output_tokens: 2, turns: 1 },
+            ..AssistantMessage::default()
+        },
+    };
+    let call = |name: &str, arguments: &str| ToolCall {
+        id: "c".into(),
+        name: name.into(),
+        arguments: arguments.into(),
+    };
+    let result = |turn: u32, text: &str| TurnEntry::Result {
+        turn,
+        index: 0,
+        call_id: "c".into(),
+        text: text.into(),
+        is_error: false,
+        ended: Vec::new(),
+    };
+    vec![
+        reply(1, "I let {{task}} run.", vec![call("run_background_agent", r#"{"agent":"b","task":"t"}"#)]),
+        result(1, &format!("started with ID: {job}")),
+        reply(2, "", vec![call("wait_background_agents", &format!(r#"{{"task_ids":["{job}"]}}"#))]),
+        result(2, "done"),
+        TurnEntry::Compacted { turn: 3, kept: 0, summary: format!("{job} is done"), usage: Usage::default() },
+        reply(3, "the key sesame, of {job}", vec![call("shell", "{broken")]),
+        result(3, "no"),
+        reply(4, "end", vec![]),
+    ]
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_played() {
+    let team = crate::testing::team(&[("a", &[], json!({}))]);
+    let id = |digit: char| {
+        "agent_task_11111111-1111-4111-8111-11111111abcd".replace("1111-4", &format!("111{digit}-4"))
+    };
+    let (then, now) = (id('2'), id('3'));
+    let opening = |task: String| crate::Opening::Delegated { task, expected_output: None };
+    let mut recording = Recording::new([("API_KEY".to_owned(), "sesame".to_owned())]);
+    recording.add(&team, "a", opening(format!("look at {then}")), &recorded_run(&then));
+    assert!(recording.twins().is_empty());
+    let json = recording.to_json().unwrap();
+    assert!(!json.contains("sesame") && !json.contains(&then), "{json}");
+    insta::assert_snapshot!("recording", json);
+
+    let models = ScriptedModels::parse(json.as_bytes()).unwrap();
+    let mut transcript = crate::turn::Transcript::new(opening(format!("look at {now}")).messages(), &[]);
+    for entry in recorded_run(&now) {
+        if let crate::journal::TurnEntry::Reply { turn, message } = &entry {
+            let (answer, _) = ask(&models, request("a", *turn, transcript.messages().to_vec())).await;
+            let answer = answer.unwrap();
+            assert_eq!(answer.text, message.text.replace("sesame", "[hidden: API_KEY]"));
+            assert_eq!(answer.usage, message.usage);
+            let calls = |message: &AssistantMessage| -> Vec<_> {
+                message.tool_calls.iter().map(|call| (call.name.clone(), call.arguments.clone())).collect()
+            };
+            assert_eq!(calls(&answer), calls(message));
+        }
+        transcript.apply(&entry);
+    }
+    let summary = ModelRequest {
+        purpose: Purpose::Summary,
+        ..request("a", 3, vec![Message::user(format!("The task: look at {now}"))])
+    };
+    assert_eq!(ask(&models, summary).await.0.unwrap().text, "[a job] is done");
+    let elsewhere = request("a", 1, opening("another".into()).messages().to_vec());
+    let refused = ask(&models, elsewhere).await.0.unwrap_err().to_string();
+    assert!(refused.ends_with("no replies for agent `a` with the task `another`"), "{refused}");
+}
+
+#[test]
+fn of_runs_alike_the_first_is_kept_and_told() {
+    let team = crate::testing::team(&[("a", &[], json!({}))]);
+    let reply = |text: &str| crate::journal::TurnEntry::Reply {
+        turn: 1,
+        message: AssistantMessage { text: text.into(), ..AssistantMessage::default() },
+    };
+    let opening = || crate::Opening::Conversation { messages: vec![Message::user("again")] };
+    let mut recording = Recording::default();
+    recording.add(&team, "a", opening(), &[reply("one")]);
+    recording.add(&team, "a", opening(), &[reply("one")]);
+    assert!(recording.twins().is_empty());
+    recording.add(&team, "a", opening(), &[reply("two")]);
+    assert_eq!(recording.twins(), ["a"]);
+    assert!(!recording.to_json().unwrap().contains("two"));
 }

@@ -8,6 +8,7 @@ use super::hooks::read_structured_output;
 use super::model::Models;
 use super::toolset;
 use super::toolset::Definitions;
+use crate::duration;
 use crate::team::agent::Agent;
 use crate::team::agent::Command;
 use crate::team::agent::Fallback;
@@ -281,7 +282,14 @@ fn read_fallback(
         None | Some(0) => 2,
         Some(retries) => u32::try_from(retries).unwrap_or(0),
     };
-    Some(Fallback { models, retries, cooldown: fields.text(reader, "cooldown") })
+    let cooldown = fields.text(reader, "cooldown");
+    if let (Some(text), Some(node)) = (&cooldown, fields.node("cooldown"))
+        && duration::parse(text).is_err()
+    {
+        let hint = "write for example 30s, 5m or 1h30m".to_owned();
+        reader.error(node.at, format!("`cooldown` is not a time: `{}`", shown(text)), Some(hint));
+    }
+    Some(Fallback { models, retries, cooldown })
 }
 
 /// `skills`: `true`, or where they are.

@@ -53,6 +53,7 @@ pub(super) fn read_structured_output(
 ) -> Option<serde_json::Value> {
     let node = agent.node("structured_output")?;
     let fields = reader.fields(node, &keys::STRUCTURED_OUTPUT)?;
+    fields.text(reader, "name");
     fields.text(reader, "description");
     fields.flag(reader, "strict");
     fields.map(reader, "schema", "a JSON schema");

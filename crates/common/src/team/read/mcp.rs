@@ -115,7 +115,7 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
             Some("for example `docker:duckduckgo`".to_owned()),
         );
     }
-    let config = fields.json(reader, "config").unwrap_or(serde_json::Value::Null);
+    let config = fields.json_object(reader, "config").unwrap_or(serde_json::Value::Null);
     Some(McpServer::Docker { server, config, env: fields.text_map(reader, "env") })
 }
 
@@ -146,7 +146,7 @@ fn merged(reader: &mut Reader<'_>, fields: &Fields<'_>, server: McpServer) -> Mc
         }
         McpServer::Docker { server, config, mut env } => {
             env.extend(more);
-            McpServer::Docker { server, config: fields.json(reader, "config").unwrap_or(config), env }
+            McpServer::Docker { server, config: fields.json_object(reader, "config").unwrap_or(config), env }
         }
         remote @ McpServer::Remote { .. } => remote,
     }

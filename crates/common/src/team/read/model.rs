@@ -286,7 +286,9 @@ impl Models {
             };
             let examples = rule.texts(reader, "examples");
             let Some(target) = rule.text(reader, "model") else {
-                reader.error(node.at, format!("a routing rule of {who} needs `model`"), None);
+                if !rule.has("model") {
+                    reader.error(node.at, format!("a routing rule of {who} needs `model`"), None);
+                }
                 continue;
             };
             let at = rule.node("model").map_or(node.at, |node| node.at);

@@ -74,6 +74,9 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, node
     };
     check_keys(reader, &fields, known.name);
     let kind = read_kind(reader, around, who, &fields, known.name);
+    if reader.version <= 1 {
+        fields.texts(reader, "env_file");
+    }
     Some(Toolset {
         tools: fields.texts(reader, "tools"),
         instruction: fields.text(reader, "instruction"),
@@ -262,6 +265,7 @@ fn read_post_edit(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<PostEdit>
         let (path, cmd) = (rule.text(reader, "path"), rule.text(reader, "cmd"));
         match path.zip(cmd) {
             Some((path, cmd)) => rules.push(PostEdit { path, cmd }),
+            None if rule.has("path") && rule.has("cmd") => {}
             None => reader.error(node.at, "a post-edit rule needs `path` and `cmd`", None),
         }
     }
@@ -292,7 +296,8 @@ fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String
                     shown(&entry.key),
                     shown(&name)
                 );
-                reader.error(at, message, None);
+                let hint = format!("add `{}` to `args`, or remove it here", shown(&name));
+                reader.error(at, message, Some(hint));
             }
         }
         let read = Script {
@@ -319,11 +324,26 @@ fn read_api(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Api> {
     Some(Api {
         name: needed(reader, &api, "name", "api")?,
         endpoint,
-        method: api.text(reader, "method").unwrap_or_else(|| "GET".to_owned()),
+        method: read_method(reader, &api),
         instruction: api.text_or_empty(reader, "instruction"),
         headers: api.text_map(reader, "headers"),
         args: api.json_map(reader, "args"),
         required: api.texts(reader, "required"),
-        output_schema: api.json(reader, "output_schema"),
+        output_schema: api.json_object(reader, "output_schema"),
     })
+}
+
+/// The methods of HTTP that a call can have.
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+/// `method`, in any case; GET where the file does not say.
+fn read_method(reader: &mut Reader<'_>, api: &Fields<'_>) -> String {
+    let (Some(method), Some(node)) = (api.text(reader, "method"), api.node("method")) else {
+        return METHODS[0].to_owned();
+    };
+    if !METHODS.contains(&method.to_uppercase().as_str()) {
+        let hint = format!("it is {}", listed(METHODS));
+        reader.error(node.at, format!("`{}` is no method of HTTP", shown(&method)), Some(hint));
+    }
+    method
 }

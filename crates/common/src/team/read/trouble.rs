@@ -58,7 +58,10 @@ fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
 fn budget_words(breach: &serde_saphyr::budget::BudgetBreach) -> (String, Option<&'static str>) {
     match breach {
         serde_saphyr::budget::BudgetBreach::Depth { .. } => too_deep(),
-        _ => ("the file is too large or too intricate to be an agent file".to_owned(), None),
+        _ => (
+            "the file is too large or too intricate to be an agent file".to_owned(),
+            Some("an alias counts as all that it stands for, each time"),
+        ),
     }
 }
 

@@ -234,9 +234,18 @@ fn required_keys_are_those_without_which_an_agent_fails() {
 }
 
 #[test]
-fn vertex_and_bedrock_do_without_a_key() {
-    let team = good("models: {m: {provider: google, model: g, provider_opts: {project: p}}}\nagents: {a: {model: 'm,amazon-bedrock/x'}}").team;
-    assert_eq!(team.agent("a").unwrap().required_keys(), []);
+fn vertex_and_bedrock_need_a_token() {
+    let file = |more: &str| {
+        good(&format!(
+            "models: {{m: {{provider: google, model: g, {more}provider_opts: {{project: p}}}}}}\nagents: {{a: {{model: 'm,amazon-bedrock/x'}}}}"
+        ))
+    };
+    let parsed = file("token_key: VERTEX_TOKEN, ");
+    let needed: Vec<_> =
+        parsed.team.agent("a").unwrap().required_keys().into_iter().map(|key| key.any_of.concat()).collect();
+    assert_eq!(needed, ["AWS_BEARER_TOKEN_BEDROCK", "VERTEX_TOKEN"]);
+    assert_eq!(warnings(&parsed), "");
+    assert!(warnings(&file("")).contains("name its variable with `token_key`"));
 }
 
 #[test]

@@ -1,17 +1,23 @@
 //! Bytes that nobody should send: refused clearly and soon, and never with a panic.
 
+use std::io::Write as _;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::BACKGROUND_AGENTS;
 use super::EVERY_KEY;
 use crate::team::Team;
+use crate::team::keys;
 use crate::team::parse;
 
-/// Generous for an unoptimised build on a busy machine; what is refused takes far less.
-const SOON: Duration = Duration::from_secs(5);
+/// What grows faster than the file does takes far longer than this. An optimised build answers to each within a second; how
+/// long an unoptimised one takes on a busy machine says nothing.
+const SOON: Duration = Duration::from_secs(60);
 
 /// An alias bomb of this many levels.
 fn laughs(levels: usize) -> String {
@@ -184,6 +190,42 @@ fn hostile_bytes_are_refused_clearly_and_soon() {
     insta::assert_snapshot!("hostile", all);
 }
 
+/// How many bytes were tried, for the test's output.
+#[derive(Debug, Default)]
+struct Tried {
+    files: AtomicUsize,
+    accepted: AtomicUsize,
+    mistakes: AtomicUsize,
+}
+
+static TRIED: Tried =
+    Tried { files: AtomicUsize::new(0), accepted: AtomicUsize::new(0), mistakes: AtomicUsize::new(0) };
+
+impl Tried {
+    fn count(&self, accepted: bool, mistakes: usize) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(usize::from(accepted), Ordering::Relaxed);
+        self.mistakes.fetch_add(mistakes, Ordering::Relaxed);
+    }
+}
+
+/// Prints what was tried so far by the test that ends now.
+struct Report(&'static str);
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let Tried { files, accepted, mistakes } = &TRIED;
+        let [files, accepted, mistakes] =
+            [files, accepted, mistakes].map(|count| count.load(Ordering::Relaxed));
+        // Past the capture of the test's own output: the counts are for the log.
+        let line = format!(
+            "fuzzed the agent file until the end of {}: {files} files, {accepted} accepted, {mistakes} mistakes told, no crash\n",
+            self.0
+        );
+        std::io::stderr().write_all(line.as_bytes()).ok();
+    }
+}
+
 /// One change of a file's bytes.
 fn change(bytes: &mut Vec<u8>, at: usize, kind: u8, with: u8) {
     if bytes.is_empty() {
@@ -207,6 +249,7 @@ fn change(bytes: &mut Vec<u8>, at: usize, kind: u8, with: u8) {
 fn print(bytes: &[u8]) {
     match parse("agents.yaml", bytes) {
         Ok(parsed) => {
+            TRIED.count(true, 0);
             let json = parsed.team.to_json().unwrap();
             assert_eq!(
                 serde_json::from_str::<Team>(&json).unwrap().agents().len(),
@@ -214,33 +257,87 @@ fn print(bytes: &[u8]) {
             );
         }
         Err(errors) => {
-            assert!(errors.report().starts_with("agents.yaml:") && errors.iter().count() > 0)
+            let mistakes = errors.iter().count() + errors.left_out();
+            TRIED.count(false, mistakes);
+            assert!(errors.report().starts_with("agents.yaml:") && mistakes > 0);
         }
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+/// Tries `cases` files of a strategy, and says how many there were.
+fn fuzz<S: Strategy>(name: &'static str, cases: u32, strategy: S, bytes: impl Fn(S::Value) -> Vec<u8>) {
+    let report = Report(name);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let run = runner.run(&strategy, |value| {
+        print(&bytes(value));
+        Ok(())
+    });
+    run.unwrap();
+    drop(report);
+}
 
-    #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        print(&bytes);
-    }
+/// How many files each of the tests below tries.
+const CASES: u32 = 1000;
 
-    #[test]
-    fn arbitrary_yaml_like_text_never_panics(text in "[a-c:{}\\[\\]&*!|>'\"%@`,#?\\- \n\t~<.0-9é\u{202e}]{0,200}") {
-        print(text.as_bytes());
-    }
+#[test]
+fn arbitrary_bytes_never_panic() {
+    let bytes = proptest::collection::vec(any::<u8>(), 0..400);
+    fuzz("arbitrary bytes", CASES, bytes, |bytes| bytes);
+}
 
-    #[test]
-    fn changed_good_files_never_panic(
-        long in any::<bool>(),
-        changes in proptest::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
-    ) {
+#[test]
+fn arbitrary_yaml_like_text_never_panics() {
+    let text = "[a-c:{}\\[\\]&*!|>'\"%@`,#?\\- \n\t~<.0-9é\u{202e}]{0,200}";
+    fuzz("text like YAML", CASES, text, String::into_bytes);
+}
+
+/// A piece of an agent file: keys, values and structure that belong to one, put together anyhow.
+fn pieces() -> impl Strategy<Value = String> {
+    let names = keys::ALL.iter().flat_map(|keys| keys.names(7)).collect::<Vec<_>>();
+    let key = proptest::sample::select(names).prop_map(|name| format!("{name}: "));
+    let value = proptest::sample::select(vec![
+        "auto\n",
+        "true\n",
+        "[",
+        "{",
+        "]",
+        "}",
+        ", ",
+        "\n",
+        "  ",
+        "    ",
+        "- ",
+        "openai/gpt-4o",
+        "docker:x\n",
+        "1m\n",
+        "-1",
+        "0.5\n",
+        "root",
+        "*a ",
+        "&a ",
+        "<<: *a\n",
+        "|\n",
+        "\"",
+        "${env.X}",
+    ]);
+    let piece = prop_oneof![key, value.prop_map(str::to_owned)];
+    proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn pieces_of_agent_files_never_panic() {
+    let agent = pieces().prop_map(|text| format!("agents:\n  root:\n    model: auto\n    {text}"));
+    fuzz("pieces of agent files", CASES, prop_oneof![pieces(), agent], String::into_bytes);
+}
+
+#[test]
+fn changed_good_files_never_panic() {
+    let changes = proptest::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6);
+    fuzz("changed good files", CASES, (any::<bool>(), changes), |(long, changes)| {
         let mut bytes = if long { EVERY_KEY } else { BACKGROUND_AGENTS }.as_bytes().to_vec();
         for (at, kind, with) in changes {
             change(&mut bytes, at, kind, with);
         }
-        print(&bytes);
-    }
+        bytes
+    });
 }

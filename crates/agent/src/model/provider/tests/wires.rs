@@ -1,0 +1,223 @@
+//! The wires of Google and Bedrock, and the providers that speak OpenAI's language elsewhere.
+
+use super::*;
+
+/// Keys of every provider.
+const KEYS: [&str; 8] = [
+    "GOOGLE_API_KEY",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AZURE_API_KEY",
+    "MISTRAL_API_KEY",
+    "XAI_API_KEY",
+    "NEBIUS_API_KEY",
+    "REQUESTY_API_KEY",
+    "MINIMAX_API_KEY",
+];
+
+fn models() -> GenaiModels {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let keys = KEYS.map(|key| (key.to_owned(), "sesame".to_owned()));
+    GenaiModels::new(Environment::new(BTreeMap::from(keys), "/".into())).unwrap()
+}
+
+/// A model of a built-in provider, at this address.
+fn at(provider: &str, model: &str, url: &str) -> ModelSettings {
+    // Azure has no address of its own, so it cannot be named inline.
+    let inline = ModelSettings::inline(provider, model);
+    let mut settings = inline.unwrap_or_else(|| ModelSettings {
+        provider: provider.to_owned(),
+        token_keys: vec!["AZURE_API_KEY".to_owned()],
+        ..ModelSettings::inline("openai", model).unwrap()
+    });
+    settings.base_url = Some(url.to_owned());
+    settings
+}
+
+async fn ask(
+    settings: &ModelSettings,
+    request: &ModelRequest,
+) -> Result<(AssistantMessage, String), ModelError> {
+    let (sender, mut receiver) = mpsc::channel(100);
+    let message = models().stream(settings, request, sender).await?;
+    let mut text = String::new();
+    while let Some(delta) = receiver.recv().await {
+        if let Delta::Text(piece) = delta {
+            text.push_str(&piece);
+        }
+    }
+    Ok((message, text))
+}
+
+/// A turn with two calls, and the next one; what the second request said.
+async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u64) -> Value {
+    let mut request = hello();
+    let (message, streamed) = ask(settings, &request).await.unwrap();
+    assert_eq!((message.text.as_str(), streamed.as_str()), ("both at once", "both at once"));
+    let calls: Vec<_> = message
+        .tool_calls
+        .iter()
+        .map(|call| (call.id.as_str(), call.name.as_str(), call.arguments.as_str()))
+        .collect();
+    assert_eq!(calls, [("c1", "think", "{\"thought\":\"ä\"}"), ("c2", "list", "{}")]);
+    let usage = Usage { input_tokens: 31, cached_tokens: cached, output_tokens: 17, turns: 1 };
+    assert_eq!(message.usage, usage);
+    assert_eq!(message.reasoning.as_deref(), Some("hm"));
+    request.messages.push(Message::Assistant(message));
+    for (id, name, text) in [("c1", "think", "one"), ("c2", "list", "two")] {
+        let (call_id, name, text) = (id.into(), name.into(), text.into());
+        request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+    }
+    assert_eq!(ask(settings, &request).await.unwrap().0.text, "done");
+    provider.asked()[1].body.clone()
+}
+
+#[tokio::test]
+async fn gemini_by_key_with_its_signed_calls() {
+    let provider = FakeProvider::start(vec![two_calls(), Answer::text(&["done"])]).await;
+    let settings = at("google", "gemini-2.5-flash", &provider.url);
+    let body = two_turns(&settings, &provider, 12).await;
+    let asked = &provider.asked()[0];
+    assert_eq!(asked.path, "/v1/models/gemini-2.5-flash:streamGenerateContent?alt=sse");
+    assert_eq!(asked.headers["x-goog-api-key"], "sesame");
+    assert!(asked.body["systemInstruction"].to_string().contains("be brief"), "{}", asked.body);
+    assert_eq!(asked.body["tools"][0]["functionDeclarations"][0]["name"], "think");
+    let contents = body["contents"].as_array().unwrap();
+    let text = contents[1].to_string();
+    assert!(text.contains("\"functionCall\"") && text.contains("\"thoughtSignature\":\"signed\""), "{text}");
+    let results = contents[2].to_string();
+    assert!(results.matches("functionResponse").count() == 2 && results.contains("one"), "{results}");
+}
+
+#[tokio::test]
+async fn gemini_on_vertex_takes_an_access_token() {
+    let provider = FakeProvider::start(vec![Answer::text(&["hello"])]).await;
+    let mut settings = at("google", "gemini-2.5-flash", &provider.url);
+    settings.provider_opts.insert("project".into(), json!("p"));
+    settings.provider_opts.insert("location".into(), json!("europe-west1"));
+    let refused = ask(&settings, &hello()).await.unwrap_err().to_string();
+    assert!(refused.contains("takes no API key: name with `token_key`"), "{refused}");
+    settings.token_keys = vec!["MISTRAL_API_KEY".to_owned()];
+    assert_eq!(ask(&settings, &hello()).await.unwrap().0.text, "hello");
+    let asked = &provider.asked()[0];
+    assert_eq!(asked.headers["authorization"], "Bearer sesame");
+    assert!(asked.path.starts_with("/v1/publishers/google/models/gemini-2.5-flash:stream"), "{}", asked.path);
+}
+
+#[tokio::test]
+async fn bedrock_by_token_with_its_signed_thoughts() {
+    let provider = FakeProvider::start(vec![two_calls(), Answer::text(&["done"])]).await;
+    let mut settings = at("amazon-bedrock", "global.anthropic.claude-sonnet-4-5:0", &provider.url);
+    // The place by the option that is Bedrock's own.
+    let url = settings.base_url.take().unwrap();
+    settings.provider_opts.insert("endpoint_url".into(), json!(url));
+    let body = two_turns(&settings, &provider, 12).await;
+    let asked = &provider.asked()[0];
+    assert_eq!(asked.path, "/v1/model/global.anthropic.claude-sonnet-4-5%3A0/converse-stream");
+    assert_eq!(asked.headers["authorization"], "Bearer sesame");
+    assert!(asked.body["system"].to_string().contains("be brief"), "{}", asked.body);
+    let messages = body["messages"].as_array().unwrap();
+    let said = messages[1].to_string();
+    assert!(said.contains("\"signature\":\"signed\"") && said.contains("\"toolUseId\":\"c1\""), "{said}");
+    assert_eq!(messages[2].to_string().matches("toolResult").count(), 2, "{}", messages[2]);
+}
+
+#[tokio::test]
+async fn failures_of_google_and_bedrock_are_told_apart() {
+    for (provider, model) in [("google", "gemini"), ("amazon-bedrock", "nova")] {
+        let fake = FakeProvider::start(vec![
+            Answer::Cut("half"),
+            Answer::ErrorInside("half", "throttlingException"),
+            Answer::Status(429, vec![("retry-after", "7")], "{\"error\": {\"message\": \"slow down\"}}"),
+            Answer::Status(403, vec![], "{\"message\": \"bad key\"}"),
+            Answer::Status(503, vec![], "overloaded"),
+        ])
+        .await;
+        let settings = at(provider, model, &fake.url);
+        let mut errors = Vec::new();
+        for _ in 0..5 {
+            errors.push(ask(&settings, &hello()).await.unwrap_err());
+        }
+        for at in [0, 1, 4] {
+            assert!(matches!(errors[at], ModelError::Passing { .. }), "{provider} {at} {:?}", errors[at]);
+        }
+        let wait = Some(Duration::from_secs(7));
+        assert!(
+            matches!(&errors[2], ModelError::RateLimited { retry_after, .. } if *retry_after == wait),
+            "{errors:?}"
+        );
+        assert_eq!(errors[3].to_string(), format!("{provider}/{model} refused: 403 Forbidden: bad key"));
+    }
+}
+
+#[tokio::test]
+async fn azure_by_deployment_version_and_key() {
+    let answers = (0..3).map(|_| Answer::text(&["hello"])).collect();
+    let provider = FakeProvider::start(answers).await;
+    let resource = provider.url.trim_end_matches("/v1").to_owned();
+    let mut settings = at("azure", "gpt-4.1", &resource);
+    settings.api = legwork_common::team::Api::OpenaiChat;
+    ask(&settings, &hello()).await.unwrap();
+    settings.provider_opts.insert("api_version".into(), json!("2024-12-01-preview"));
+    ask(&settings, &hello()).await.unwrap();
+    settings.base_url = Some(format!("{resource}/openai/deployments/mine"));
+    ask(&settings, &hello()).await.unwrap();
+    let asked = provider.asked();
+    let paths: Vec<&str> = asked.iter().map(|asked| asked.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "/openai/deployments/gpt-41/chat/completions?api-version=2024-10-21",
+            "/openai/deployments/gpt-41/chat/completions?api-version=2024-12-01-preview",
+            "/openai/deployments/mine/chat/completions?api-version=2024-12-01-preview",
+        ]
+    );
+    let by_key = |asked: &legwork_tests::provider::Asked| {
+        asked.headers["api-key"] == "sesame" && !asked.headers.contains_key("authorization")
+    };
+    assert!(asked.iter().all(by_key));
+}
+
+#[tokio::test]
+async fn whoever_speaks_chat_completions_elsewhere() {
+    for (provider, has_key) in [
+        ("mistral", true),
+        ("xai", true),
+        ("nebius", true),
+        ("requesty", true),
+        ("minimax", true),
+        ("ollama", false),
+        ("dmr", false),
+    ] {
+        let fake = FakeProvider::start(vec![two_calls(), Answer::text(&["done"])]).await;
+        let settings = at(provider, "some/model", &fake.url);
+        let mut request = hello();
+        let (message, streamed) = ask(&settings, &request).await.unwrap();
+        assert_eq!(
+            (streamed.as_str(), message.tool_calls[0].name.as_str()),
+            ("both at once", "think"),
+            "{provider}"
+        );
+        assert_eq!(message.usage.input_tokens, 31, "{provider}");
+        request.messages.push(Message::Assistant(message));
+        for call_id in ["c1", "c2"] {
+            let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
+            request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+        }
+        assert_eq!(ask(&settings, &request).await.unwrap().0.text, "done", "{provider}");
+        let asked = &fake.asked()[0];
+        assert_eq!(asked.path, "/v1/chat/completions");
+        assert_eq!(asked.body["model"], "some/model");
+        let key = if has_key { "Bearer sesame" } else { "Bearer none" };
+        assert_eq!(asked.headers["authorization"], key, "{provider}");
+    }
+}
+
+#[tokio::test]
+async fn thinking_between_calls_is_asked_for() {
+    let provider = FakeProvider::start(vec![Answer::text(&["hello"])]).await;
+    let mut settings = settings("anthropic", &provider);
+    settings.provider_opts.insert("interleaved_thinking".into(), json!(true));
+    super::models().stream(&settings, &hello(), mpsc::channel(100).0).await.unwrap();
+    let beta = provider.asked()[0].headers["anthropic-beta"].to_str().unwrap().to_owned();
+    assert!(beta.contains("interleaved-thinking"), "{beta}");
+}

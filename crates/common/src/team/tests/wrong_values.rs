@@ -1,0 +1,252 @@
+//! Every key of the schema once with a wrong value: what a person reads. The snapshot is the test; read it as that person.
+
+use crate::team::keys;
+use crate::team::keys::Key;
+use crate::team::keys::Keys;
+use crate::team::parse;
+
+/// Wrong for nearly every key: a list that holds a map.
+const WRONG: &str = "[{zz: 1}]";
+
+/// Where the keys of a map stand in a file.
+struct Place {
+    keys: &'static Keys,
+    /// What stands above.
+    head: &'static str,
+    indent: usize,
+    /// What the map needs besides.
+    others: &'static [(&'static str, &'static str)],
+    /// What stands below.
+    tail: &'static str,
+    /// The newest schema that has it.
+    version: u8,
+}
+
+const ROOT: &str = "agents: {root: {model: auto}}\n";
+const IN_AGENT: &str = "agents:\n  root:\n    model: auto\n";
+const ONE_MODEL: &str = "agents: {root: {model: m}}\nmodels:\n  m:\n";
+const IN_HOOKS: &str = "agents:\n  root:\n    model: auto\n    hooks:\n";
+
+/// A place in a file of the newest schema with nothing below.
+const fn place(
+    keys: &'static Keys,
+    head: &'static str,
+    indent: usize,
+    others: &'static [(&'static str, &'static str)],
+) -> Place {
+    Place { keys, head, indent, others, tail: "", version: 7 }
+}
+
+/// Every map but the toolset, whose keys need different types.
+fn places() -> Vec<Place> {
+    vec![
+        Place { tail: "", ..place(&keys::FILE, "", 0, &[("agents", "{root: {model: auto}}")]) },
+        Place { version: 0, ..place(&keys::FILE, "version: 0\n", 0, &[("agents", "{root: {model: auto}}")]) },
+        Place { tail: ROOT, ..place(&keys::METADATA, "metadata:\n", 2, &[]) },
+        Place { tail: ROOT, ..place(&keys::RAG, "rag:\n  papers:\n", 4, &[]) },
+        Place { tail: ROOT, ..place(&keys::PERMISSIONS, "permissions:\n", 2, &[]) },
+        Place {
+            tail: ROOT,
+            ..place(&keys::PROVIDER, "providers:\n  p:\n", 4, &[("base_url", "'http://localhost/v1'")])
+        },
+        place(&keys::MODEL, ONE_MODEL, 4, &[("provider", "openai"), ("model", "gpt-4o")]),
+        place(
+            &keys::THINKING,
+            "version: 2\nagents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    thinking_budget:\n",
+            6,
+            &[],
+        ),
+        place(
+            &keys::ROUTING,
+            "agents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    routing:\n    -\n",
+            6,
+            &[("model", "openai/gpt-4o")],
+        ),
+        place(&keys::AGENT, "agents:\n  root:\n", 4, &[("model", "auto")]),
+        Place {
+            version: 0,
+            ..place(&keys::AGENT, "version: 0\nagents:\n  root:\n", 4, &[("model", "auto")])
+        },
+        place(
+            &keys::COMMAND,
+            "agents:\n  root:\n    model: auto\n    commands:\n      fix:\n",
+            8,
+            &[("instruction", "Fix it")],
+        ),
+        place(
+            &keys::FALLBACK,
+            "agents:\n  root:\n    model: auto\n    fallback:\n",
+            6,
+            &[("models", "[openai/gpt-4o]")],
+        ),
+        place(&keys::HOOKS, IN_HOOKS, 6, &[]),
+        place(
+            &keys::HOOK_MATCHER,
+            "agents:\n  root:\n    model: auto\n    hooks:\n      pre_tool_use:\n      -\n",
+            8,
+            &[("hooks", "[{type: command, command: x}]")],
+        ),
+        place(
+            &keys::HOOK,
+            "agents:\n  root:\n    model: auto\n    hooks:\n      session_start:\n      -\n",
+            8,
+            &[("type", "command"), ("command", "x")],
+        ),
+        place(
+            &keys::STRUCTURED_OUTPUT,
+            "agents:\n  root:\n    model: auto\n    structured_output:\n",
+            6,
+            &[("name", "answer"), ("schema", "{type: object}")],
+        ),
+        place(
+            &keys::REMOTE,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: mcp\n      remote:\n",
+            8,
+            &[("url", "'https://x'")],
+        ),
+        place(
+            &keys::POST_EDIT,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: filesystem\n      post_edit:\n      -\n",
+            8,
+            &[("path", "'*.rs'"), ("cmd", "rustfmt")],
+        ),
+        place(
+            &keys::SCRIPT,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: script\n      shell:\n        s:\n",
+            10,
+            &[("cmd", "ls")],
+        ),
+        place(
+            &keys::API,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: api\n      api_config:\n",
+            8,
+            &[("name", "x"), ("endpoint", "'https://x'")],
+        ),
+        place(&keys::TODO_LIST, "version: 0\nagents:\n  root:\n    model: auto\n    todo:\n", 6, &[]),
+        place(&keys::MEMORY, "version: 0\nagents:\n  root:\n    model: auto\n    memory:\n", 6, &[]),
+    ]
+}
+
+/// What a toolset of this type needs besides `key`.
+fn toolset(key: &Key) -> Vec<(&'static str, &'static str)> {
+    let meant = keys::MEANT_FOR.iter().find(|(name, _)| *name == key.name).map(|(_, kind)| *kind);
+    let kind = key.only_for.first().copied().or(meant).unwrap_or("think");
+    let more: &[(&str, &str)] = match (kind, key.name) {
+        ("mcp", "ref" | "remote") => &[],
+        ("mcp", "config") => &[("ref", "docker:x")],
+        ("mcp", _) => &[("command", "x")],
+        ("a2a", _) => &[("url", "'https://x'")],
+        ("lsp", _) => &[("command", "x")],
+        ("model_picker", _) => &[("models", "[openai/gpt-4o]")],
+        ("api", _) => &[("api_config", "{name: x, endpoint: 'https://x'}")],
+        _ => &[],
+    };
+    [("type", kind)].iter().chain(more).copied().collect()
+}
+
+/// The wrong value of a key: one that a person could have written, where the usual one says little or is right.
+fn wrong(noun: &str, key: &str) -> &'static str {
+    match (noun, key) {
+        ("the file", "version") => "8",
+        ("a RAG source", "docs") => "./papers",
+        ("a RAG source", "respect_vcs") => "sometimes",
+        ("a RAG source", "strategies") => "{type: bm25}",
+        ("the permissions", "deny") => "shell",
+        ("a provider", "api_type") => "openai_chat",
+        ("a model", "provider") => "opneai",
+        ("a model", "max_tokens") => "many",
+        ("a model", "temperature") => "20",
+        ("a model", "top_p") => "1.5",
+        ("a model", "track_usage") => "'true'",
+        ("a model", "thinking_budget") => "hihg",
+        ("a model", "routing") => "openai/gpt-4o",
+        ("a thinking budget", "effort") => "much",
+        ("a thinking budget", "tokens") => "-2",
+        ("an agent", "commands") => "[fix]",
+        ("an agent", "command") => "claude -p",
+        ("an agent", "sub_agents" | "handoffs") => "helper",
+        ("an agent", "toolsets") => "shell",
+        ("an agent", "max_iterations") => "-1",
+        ("an agent", "num_history_items") => "'20'",
+        ("an agent", "add_date") => "today",
+        ("an agent", "skills") => "all",
+        ("a fallback", "models") => "[gpt-4o]",
+        ("a fallback", "retries") => "often",
+        ("a fallback", "cooldown") => "soon",
+        ("the hooks", _) => "check.sh",
+        ("a hook", "type") => "program",
+        ("a hook", "timeout") => "60s",
+        ("a structured output", "schema") => "string",
+        ("a toolset", "type") => "",
+        ("a toolset", "tools") => "think",
+        ("a toolset", "defer") => "later",
+        ("a toolset", "model") => "gpt-4o",
+        ("a toolset", "args") => "--stdio",
+        ("a toolset", "ref") => "duckduckgo",
+        ("a toolset", "remote") => "https://example.com/mcp",
+        ("a toolset", "post_edit") => "rustfmt",
+        ("a toolset", "timeout") => "1m",
+        ("a toolset", "shared") => "yes",
+        ("a script", "cmd") => "",
+        ("a script", "required") => "[who]",
+        ("a remote", "transport_type") => "websocket",
+        ("an API", "method") => "FETCH",
+        _ => WRONG,
+    }
+}
+
+/// The map's lines: what it needs, and the one that is wrong.
+fn lines(indent: usize, others: &[(&str, &str)], key: &str, value: &str) -> String {
+    let pad = " ".repeat(indent);
+    let others = others.iter().filter(|(name, _)| *name != key);
+    let line = |(name, value): (&str, &str)| format!("{pad}{name}: {value}\n");
+    others.copied().chain([(key, value)]).map(line).collect()
+}
+
+/// Every key with its file.
+fn files() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for place in places() {
+        let fits = |key: &&Key| match place.version {
+            0 => key.last_version.is_some(),
+            _ => key.last_version.is_none(),
+        };
+        for key in place.keys.keys.iter().filter(fits) {
+            let lines = lines(place.indent, place.others, key.name, wrong(place.keys.noun, key.name));
+            let name = format!("{}: {}", place.keys.noun, key.name);
+            files.push((name, format!("{}{lines}{}", place.head, place.tail)));
+        }
+    }
+    for key in keys::TOOLSET.keys {
+        let version = if key.last_version.is_some() { "version: 1\n" } else { "" };
+        let lines = lines(6, &toolset(key), key.name, wrong("a toolset", key.name));
+        let head = format!("{version}{IN_AGENT}    toolsets:\n    -\n");
+        files.push((format!("a toolset: {}", key.name), format!("{head}{lines}")));
+    }
+    files
+}
+
+#[test]
+fn every_key_with_a_wrong_value_is_refused_at_its_place() {
+    let (mut all, mut accepted) = (String::new(), Vec::new());
+    for (name, text) in files() {
+        match parse("agents.yaml", text.as_bytes()) {
+            Ok(_) => accepted.push(name),
+            Err(errors) => {
+                assert!(errors.iter().all(|error| error.line().is_some()), "{name}: {errors}");
+                all.push_str(&format!("=== {name}\n{}\n", errors.report()));
+            }
+        }
+    }
+    assert_eq!(accepted, [""; 0], "these values are right; choose wrong ones");
+    insta::assert_snapshot!("wrong_values", all);
+}
+
+#[test]
+fn no_map_of_the_schema_is_left_out() {
+    let covered: Vec<&str> = places().iter().map(|place| place.keys.noun).collect();
+    for keys in keys::ALL {
+        let is_types = keys.noun == keys::TOOLSET_TYPES.noun;
+        assert!(is_types || keys.noun == "a toolset" || covered.contains(&keys.noun), "{}", keys.noun);
+    }
+}

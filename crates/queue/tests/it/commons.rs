@@ -1,0 +1,158 @@
+//! What the agents of a session share: a list of things to do, and a budget of tokens.
+
+use legwork_common::commons::Reserved;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
+use legwork_common::id::RunToken;
+use legwork_common::id::SessionId;
+use legwork_common::service::CallIndex;
+use legwork_queue::Queue;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::SessionEnd;
+use legwork_queue::port::Shared as _;
+use legwork_queue::port::SharedRefusal;
+use legwork_queue::port::Upkeep as _;
+
+use crate::support::Conversation;
+use crate::support::PrivateRedis;
+use crate::support::completed;
+use crate::support::quick;
+
+fn by(claimed: &Claimed) -> DispatchedBy {
+    DispatchedBy::Job { id: claimed.lease.id, token: claimed.lease.token }
+}
+
+fn add(texts: &[&str]) -> TodoChange {
+    TodoChange::Add(texts.iter().map(|&text| text.to_owned()).collect())
+}
+
+async fn todos(
+    it: &Conversation,
+    by: DispatchedBy,
+    change: &TodoChange,
+    call: Option<u32>,
+) -> Result<TodoList, SharedRefusal> {
+    let call = call.map(|index| CallIndex { turn: 1, index });
+    it.queue.todos(it.session, by, change, call).await.unwrap()
+}
+
+fn lines(list: &TodoList) -> Vec<String> {
+    list.todos.iter().map(|todo| format!("{} {} {}", todo.id, todo.status, todo.description)).collect()
+}
+
+#[tokio::test]
+async fn one_list_for_a_session_and_a_repeat_changes_nothing() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = Conversation::open(&queue, 0).await;
+    it.one().await;
+    it.one().await;
+    let claimed = it.claim(2).await;
+    let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
+    assert_eq!(todos(&it, mine, &TodoChange::Nothing, Some(0)).await, Ok(TodoList::default()));
+    let first = todos(&it, mine, &add(&["a", "b"]), Some(1)).await.unwrap();
+    assert_eq!(
+        (lines(&first), first.first_added),
+        (vec!["todo_1 pending a".into(), "todo_2 pending b".into()], 0)
+    );
+    let second = todos(&it, yours, &add(&["c"]), Some(1)).await.unwrap();
+    assert_eq!((second.todos.len(), second.first_added), (3, 2));
+    let repeat = todos(&it, mine, &add(&["a", "b"]), Some(1)).await.unwrap();
+    assert_eq!((repeat.todos.len(), repeat.first_added), (3, 0));
+    let done = |id: &str, status: &str| TodoChange::Update(vec![(id.to_owned(), status.to_owned())]);
+    todos(&it, mine, &done("todo_1", "in-progress"), Some(2)).await.unwrap();
+    todos(&it, yours, &done("todo_1", "completed"), Some(2)).await.unwrap();
+    // The first one's call runs again after a crash: what came after it stays.
+    let after = todos(&it, mine, &done("todo_1", "in-progress"), Some(2)).await.unwrap();
+    assert_eq!(lines(&after)[0], "todo_1 completed a");
+    for unknown in ["todo_9", "todo_0", "x"] {
+        assert_eq!(todos(&it, mine, &done(unknown, "completed"), Some(3)).await.unwrap(), after.clone());
+    }
+    let full = todos(&it, mine, &TodoChange::Add(vec!["x".into(); 998]), Some(4)).await;
+    assert_eq!(full, Err(SharedRefusal::Full));
+    let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
+    assert_eq!(todos(&it, stranger, &add(&["d"]), Some(5)).await, Err(SharedRefusal::Stale));
+    let elsewhere = Conversation { session: SessionId::random(), ..it.clone() };
+    let none = todos(&elsewhere, DispatchedBy::Root, &add(&["d"]), None).await;
+    assert_eq!(none, Err(SharedRefusal::NoSession));
+
+    for one in claimed {
+        it.finish(one.lease, completed()).await;
+        queue.forget(&[one.lease.id], true).await.unwrap();
+    }
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis.raw().await).await.unwrap();
+    assert!(!keys.iter().any(|key| key.contains("session")), "{keys:?}");
+}
+
+#[tokio::test]
+async fn what_a_session_without_jobs_shares_ends_with_it() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let (session, owner) = (SessionId::random(), RunToken::random());
+    open(&queue, session, Some(owner), 100).await;
+    let root = DispatchedBy::Root;
+    queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
+    let mut raw = redis.raw().await;
+    let keys = [queue.keys().todos(session), queue.keys().budget(session)];
+    let ttl = async |raw: &mut redis::aio::MultiplexedConnection, key: &String| -> i64 {
+        redis::cmd("TTL").arg(key).query_async(raw).await.unwrap()
+    };
+    for key in &keys {
+        assert_eq!(ttl(&mut raw, key).await, -1, "{key}");
+    }
+    queue.close(session, owner).await.unwrap();
+    // What a late call adds ends no later.
+    queue.todos(session, root, &add(&["b"]), None).await.unwrap().unwrap();
+    for key in &keys {
+        assert!((1..=3600).contains(&ttl(&mut raw, key).await), "{key}");
+    }
+}
+
+async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget: u64) {
+    let on_end = SessionEnd::Keep;
+    let open = OpenSession { session, owner, on_end, cap: 0, own_lane: false, budget: Some(budget) };
+    queue.open(&open).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_budget_is_reserved_spent_and_given_back() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let free = Conversation::open(&queue, 0).await;
+    let reserve = async |it: &Conversation, by: DispatchedBy, used: u64, wanted: u64| {
+        it.queue.reserve(it.session, by, used, wanted).await.unwrap()
+    };
+    assert_eq!(reserve(&free, DispatchedBy::Root, 7, 7).await, Ok(Reserved::Unlimited));
+
+    let it = Conversation { session: SessionId::random(), ..free };
+    open(&queue, it.session, Some(RunToken::random()), 100).await;
+    it.one().await;
+    it.one().await;
+    let claimed = it.claim(2).await;
+    let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
+    assert_eq!(reserve(&it, mine, 0, 60).await, Ok(Reserved::Granted));
+    // A repeat takes the place of the first.
+    assert_eq!(reserve(&it, mine, 0, 60).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, yours, 0, 60).await, Ok(Reserved::Wait(60)));
+    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 50).await, Ok(Reserved::Wait(60)));
+    // The call cost less.
+    assert_eq!(reserve(&it, mine, 20, 0).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, mine, 20, 0).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, yours, 0, 60).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, mine, 20, 81).await, Ok(Reserved::Spent { spent: 20, budget: 100 }));
+    let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
+    assert_eq!(reserve(&it, stranger, 0, 1).await, Err(SharedRefusal::Stale));
+
+    // The attempt ends in the middle of its call: nobody holds its 60 tokens any more.
+    it.finish(claimed[1].lease, completed()).await;
+    assert_eq!(reserve(&it, mine, 20, 80).await, Ok(Reserved::Granted));
+    // What it used is spent, whoever forgets it.
+    assert_eq!(reserve(&it, mine, 95, 0).await, Ok(Reserved::Granted));
+    it.finish(claimed[0].lease, completed()).await;
+    queue.forget(&[claimed[0].lease.id], true).await.unwrap();
+    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 10).await, Ok(Reserved::Spent { spent: 95, budget: 100 }));
+    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 5).await, Ok(Reserved::Granted));
+}
