@@ -232,6 +232,8 @@ local function end_job(id, job, ending)
       redis.call('HSETNX', stop_key(id), 'why', 'parent')
       redis.call('HSET', stop_key(id), 'asked', stamp)
       redis.call('ZADD', STOPS, 'NX', now, id)
+      -- What this script looks at from now on may be below it.
+      marks = true
       return true
     end
   end

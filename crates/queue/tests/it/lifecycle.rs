@@ -205,3 +205,30 @@ async fn every_state_takes_every_event_as_the_table_says() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(walked, 9 * 15 - 3 - 2 * 8);
 }
+
+/// Both lose their last worker in one round: the parent fails for good, and what is below it ends with it, whichever
+/// of the two is looked at first.
+#[tokio::test]
+async fn a_job_that_is_lost_with_its_parent_ends_with_it() {
+    let redis = PrivateRedis::start();
+    let settings = FleetSettings { max_crashes: 1, ..FleetSettings::default() };
+    let it = Conversation::open(&redis.queue(&settings).await, 20).await;
+    let parent = it.one().await;
+    let held = it.claim(1).await[0].lease;
+    let by = DispatchedBy::Job { id: held.id, token: held.token };
+    let child = it.enqueue(by, vec![it.job()]).await;
+    let below = it.claim(1).await[0].lease;
+    let key = it.queue.keys().lease(0);
+    let mut raw = redis.raw().await;
+    for (score, id) in [(1, held.id), (2, below.id)] {
+        redis::cmd("ZADD").arg(&key).arg(score).arg(id.uuid().to_string()).exec_async(&mut raw).await.unwrap();
+    }
+    it.queue.reap(true).await.unwrap();
+    let jobs = it.queue.jobs(&[parent, below.id]).await.unwrap();
+    let ends: Vec<_> = jobs.iter().flatten().map(|job| (job.status, job.cause)).collect();
+    assert_eq!(
+        ends,
+        [(State::Failed, Some(Cause::WorkerLost)), (State::Stopped, Some(Cause::Parent))],
+        "{child:?}"
+    );
+}
