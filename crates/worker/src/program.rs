@@ -9,6 +9,7 @@ use std::time::Duration;
 use legwork_agent::Environment;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
+use legwork_common::error::chain;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
 use legwork_common::variables;
@@ -19,10 +20,12 @@ use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
+use legwork_queue::QueueError;
 use legwork_queue::User;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Watch as _;
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Ending;
@@ -31,6 +34,7 @@ use crate::driver::Worker;
 use crate::driver::WorkerSettings;
 use crate::guard::Guard;
 use crate::limited::LimitedModels;
+use crate::options::CommonOptions;
 use crate::options::WorkerOptions;
 use crate::orphan::end_without_server;
 use crate::place;
@@ -45,6 +49,11 @@ use crate::runner::WorkDir;
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// The same after a second signal: long enough to end the commands of jobs.
 const HASTY_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a worker waits at its start for a Redis that cannot be reached.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it leaves it alone between two tries.
+const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// The one `maxmemory-policy` that loses nothing.
 const NO_EVICTION: &str = "noeviction";
@@ -103,7 +112,7 @@ pub async fn serve(
         listener.serve(&tasks, vitals.readiness.clone(), gauges);
     }
 
-    let (place, queue) = arrive(&options, &variables).await?;
+    let (place, queue) = arrive(&options, &variables, &shutdown.drain).await?;
     let policy = options.common.policy().map_err(boxed)?;
     let guard = place.guard(&tasks).map_err(boxed)?;
     let settings = settings(&options, &variables, Arc::clone(&policy), guard.clone());
@@ -134,18 +143,36 @@ pub async fn serve(
 async fn arrive(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
+    drain: &CancellationToken,
 ) -> Result<(Place, Queue), Box<dyn Coded>> {
     let mut place = Place::find(&options.common, variables).await.map_err(boxed)?;
     if let Some(notice) = place.notice() {
         tracing::info!("{notice}");
     }
-    let wanted = options.common.wanted_settings();
-    let queue = Queue::connect(place.target(), &options.common.namespace, &wanted, User::Worker)
-        .await
-        .map_err(boxed)?;
+    let queue = connect(&place, &options.common, drain).await.map_err(boxed)?;
     place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
     warn_of_eviction(&queue).await;
     Ok((place, queue))
+}
+
+/// Connects to the queue. A Redis that is away when a fleet starts is waited for a while, or until `drain`.
+async fn connect(
+    place: &Place,
+    common: &CommonOptions,
+    drain: &CancellationToken,
+) -> Result<Queue, QueueError> {
+    let wanted = common.wanted_settings();
+    let patience = Instant::now() + START_PATIENCE;
+    loop {
+        let error = match Queue::connect(place.target(), &common.namespace, &wanted, User::Worker).await {
+            Err(error) if error.is_passing() && Instant::now() < patience => error,
+            settled => return settled,
+        };
+        tracing::warn!(error = %chain(&error), "cannot reach the queue yet, trying again");
+        if drain.run_until_cancelled(tokio::time::sleep(START_PAUSE)).await.is_none() {
+            return Err(error);
+        }
+    }
 }
 
 /// Says so where the server may drop what is stored. A server that does not say is not asked again.

@@ -30,6 +30,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var_os(name)?.to_str()?.parse().ok()
 }
 
+/// Says at its end that nothing more is dispatched.
+struct Calm<'c>(&'c AtomicBool);
+
+impl Drop for Calm<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn the_ledger_is_whole_after_random_faults() {
     let lasting = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(SHORT));
@@ -40,6 +49,8 @@ fn the_ledger_is_whole_after_random_faults() {
     let mut clients = Clients::of(Arc::clone(&fleet.house), random.fork());
     let calm = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // However this ends: who goes on dispatching keeps everybody here.
+        let _calm = Calm(&calm);
         let dispatching = scope.spawn(|| clients.dispatch_until(&calm));
         let mut storm = Storm::over(&mut fleet, random);
         let began = Instant::now();
@@ -47,7 +58,6 @@ fn the_ledger_is_whole_after_random_faults() {
             storm.next_fault();
         }
         storm.calm_down();
-        calm.store(true, Ordering::SeqCst);
         println!("chaos: {}", storm.told());
     });
     let ledger = Ledger::at_rest(&fleet, &clients);

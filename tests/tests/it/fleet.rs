@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use legwork_common::variables;
 use legwork_tests::programs::House;
 use legwork_tests::programs::http_get;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
+use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
@@ -124,7 +126,7 @@ fn health_follows_redis() {
     assert!(get("/healthz").starts_with("HTTP/1.1 200"));
     redis.start_again();
     until("the worker is ready again", || get("/readyz").starts_with("HTTP/1.1 200"));
-    worker.signal(rustix::process::Signal::TERM);
+    worker.signal(Signal::TERM);
     assert_eq!(worker.status(), 0);
 }
 
@@ -134,7 +136,7 @@ fn jobs_nest_ten_deep_and_no_deeper() {
     let mut house = House::on(&redis.url());
     let deep = house.file("deep.yaml", deep_team(12));
     let script = house.file("deep.json", json!({"agents": deep_script(12)}).to_string());
-    house.set(legwork_common::variables::SCRIPT, &script);
+    house.set(variables::SCRIPT, &script);
     let _worker = house.worker(&[]);
     let id = house.dispatch(&[&deep, "level1", "go down"]);
     house.until_status(&id, "completed");
@@ -144,4 +146,27 @@ fn jobs_nest_ten_deep_and_no_deeper() {
     let deepest = jobs.iter().find(|job| job["depth"] == 9).unwrap()["id"].as_str().unwrap().to_owned();
     let turns = house.legwork(["view", &deepest, "--transcript"]).good();
     assert!(turns.contains("nested at most 10 deep"), "{turns}");
+}
+
+#[test]
+fn a_worker_that_starts_before_its_redis_waits_for_it() {
+    let mut redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    house.set(variables::LOG, "warn");
+    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "done"}]}));
+    redis.stop();
+    let mut worker = house.start_worker(&[]);
+    until("it says that it waits", || house.worker_log().contains("cannot reach the queue yet"));
+    assert!(worker.runs());
+    redis.start_again();
+    let id = house.dispatch(&[&team.file, "quick", "go"]);
+    house.until_status(&id, "completed");
+
+    // Told to end while it waits, it says why it had not begun.
+    redis.stop();
+    let mut early = house.start_worker(&[]);
+    let waits = "cannot reach the queue yet";
+    until("the other waits too", || house.worker_log().matches(waits).count() >= 2);
+    early.signal(Signal::TERM);
+    assert_eq!(early.status(), 5);
 }
