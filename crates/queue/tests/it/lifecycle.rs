@@ -221,7 +221,13 @@ async fn a_job_that_is_lost_with_its_parent_ends_with_it() {
     let key = it.queue.keys().lease(0);
     let mut raw = redis.raw().await;
     for (score, id) in [(1, held.id), (2, below.id)] {
-        redis::cmd("ZADD").arg(&key).arg(score).arg(id.uuid().to_string()).exec_async(&mut raw).await.unwrap();
+        redis::cmd("ZADD")
+            .arg(&key)
+            .arg(score)
+            .arg(id.uuid().to_string())
+            .exec_async(&mut raw)
+            .await
+            .unwrap();
     }
     it.queue.reap(true).await.unwrap();
     let jobs = it.queue.jobs(&[parent, below.id]).await.unwrap();
