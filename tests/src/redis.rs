@@ -76,16 +76,12 @@ impl Redis {
         keys(self.address(), pattern)
     }
 
-    /// The keys that do not end by themselves within an hour, but for what belongs to the namespace: its settings, and
-    /// the streams of its queues, which must be empty.
+    /// The keys that do not end by themselves within an hour, but for streams that are empty.
     pub fn keys_that_stay(&self) -> Vec<String> {
-        let number = |command: String| self.say(&command).trim_start_matches(':').parse::<i64>().unwrap();
         let mut keys = self.keys("*");
         keys.retain(|key| {
-            let is_empty_stream = || key.contains(":ready:") && number(format!("XLEN {key}")) == 0;
-            !(key.ends_with(":meta")
-                || is_empty_stream()
-                || (1..=3600).contains(&number(format!("TTL {key}"))))
+            let ends: i64 = self.say(&format!("TTL {key}")).trim_start_matches(':').parse().unwrap();
+            !(1..=3600).contains(&ends) && self.say(&format!("XLEN {key}")) != ":0"
         });
         keys
     }

@@ -1,6 +1,7 @@
 //! Jobs as text for people.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use legwork_common::duration;
 use legwork_common::job::Job;
@@ -32,11 +33,11 @@ pub fn header() -> Vec<String> {
     ["ID", "STATUS", "AGENT", "RUNTIME", "TASK"].map(str::to_owned).to_vec()
 }
 
-/// One job of a list.
-pub fn row(job: &Job) -> Vec<String> {
+/// One job of a list, whose worker was silent for so long.
+pub fn row(job: &Job, silent: Option<Duration>) -> Vec<String> {
     vec![
         short_id(job),
-        status(job),
+        status_of_silent(job, silent),
         job.agent.clone(),
         duration::short(job.runtime()),
         first_line(&job.task, TASK_CHARS),
@@ -53,6 +54,14 @@ pub fn status(job: &Job) -> String {
     match job.cause {
         Some(cause) => format!("{} ({cause})", job.status),
         None => job.status.to_string(),
+    }
+}
+
+/// The same of a job whose worker was silent for longer than a lease.
+pub fn status_of_silent(job: &Job, silent: Option<Duration>) -> String {
+    match silent {
+        Some(silent) => format!("{} (silent {})", job.status, duration::short(silent)),
+        None => status(job),
     }
 }
 

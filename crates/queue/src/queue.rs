@@ -7,6 +7,7 @@ mod original;
 mod permits;
 mod record;
 mod server;
+mod silence;
 mod slice;
 mod upkeep;
 mod watch;

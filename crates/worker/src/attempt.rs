@@ -421,7 +421,9 @@ pub(crate) async fn sleep_until(moment: Option<Instant>) {
 fn capped(mut text: String, cap: u64) -> String {
     let cap = usize::try_from(cap).unwrap_or(usize::MAX);
     if text.len() > cap {
-        text.truncate(text.floor_char_boundary(cap));
+        // Zero is a boundary.
+        let whole = (0..=cap).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(whole);
         text.push_str(&format!("\n\n[cut at {cap} bytes, the output cap]"));
     }
     text

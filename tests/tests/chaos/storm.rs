@@ -59,7 +59,11 @@ impl Fleet {
         until("all jobs are forgotten", || self.house.legwork(["list", "--json"]).good().is_empty());
         self.workers.push(last);
         self.workers_end();
-        assert_eq!(self.redis.keys_that_stay(), Vec::<String>::new());
+        assert_eq!(
+            self.redis.keys_that_stay(),
+            ["legwork:default:meta"],
+            "only the namespace itself is left"
+        );
     }
 
     fn workers_end(&mut self) {

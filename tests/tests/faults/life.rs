@@ -68,7 +68,7 @@ use crate::verdict;
 /// How long anything of one life may take: longer than a lease, a delay and their repeats.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause before somebody asks again.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// The lease, short: what nobody holds is soon taken back.
 const LEASE: Duration = Duration::from_secs(2);
 /// The lease where a call is delayed: what was delayed is heard of before it ends.

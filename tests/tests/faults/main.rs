@@ -62,7 +62,7 @@ async fn every_call_of(plot: Plot, harm: Harm, at_once: usize, redis: &Redis) ->
 
 #[test]
 fn a_call_that_fails_is_made_again() {
-    every_call(Harm::Fail, &[Plot::Waits, Plot::Stopped], 8);
+    every_call(Harm::Fail, &[Plot::Waits], 8);
 }
 
 #[test]

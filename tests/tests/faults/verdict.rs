@@ -17,7 +17,9 @@ use legwork_tests::redis::keys;
 use legwork_tests::speech::is_exact;
 use legwork_tests::wire::Harm;
 use legwork_tests::wire::Wire;
+use tokio::time::sleep;
 
+use crate::life::PAUSE;
 use crate::life::Remains;
 use crate::plot::Plot;
 
@@ -114,8 +116,11 @@ async fn spoken(remains: &Remains<'_>, job: &Job) {
 
 /// Forgotten, a life leaves nothing but the namespace itself.
 pub(crate) async fn nothing_is_left(remains: &Remains<'_>, wire: &Wire) {
-    let Remains { queue, .. } = remains;
-    // Whatever was done late has been done.
+    let Remains { queue, scene, .. } = remains;
+    while matches!(scene.harm, Harm::Late(_)) && wire.hit().is_some() && !wire.came_late() {
+        sleep(PAUSE).await;
+    }
+    // A heartbeat that came after the goodbye ends by itself, three leases later.
     for worker in queue.workers().await.unwrap() {
         queue.goodbye(&worker.id).await.unwrap();
     }

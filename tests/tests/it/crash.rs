@@ -146,3 +146,25 @@ fn a_run_is_told_once_although_its_worker_was_killed() {
     assert_eq!(said.out.matches("Background agent tasks finished").count(), 1, "{}", said.out);
     assert!(said.out.contains("Status:  completed"), "{}", said.out);
 }
+
+#[test]
+fn jobs_of_a_dead_fleet_are_shown_as_what_they_are() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let team = Team::in_house(&mut house, &slow());
+    let mut only = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    house.until_output(&id, "three");
+    assert_eq!(house.view(&id)["silent_ms"], json!(null));
+    only.kill();
+    // Nobody is there to take it back.
+    until("its lease is over", || house.view(&id)["silent_ms"].as_u64().is_some_and(|silent| silent > 2000));
+    let listed = house.legwork(["list"]);
+    assert!(listed.out.contains("running (silent "), "{listed:?}");
+    assert!(listed.err.contains("no sign of the workers"), "{listed:?}");
+    let view = house.legwork(["view", &id]).good();
+    assert!(view.contains("no sign of its worker; it goes on once one serves queue default"), "{view}");
+    let _second = house.worker(&[]);
+    let view = house.until_status(&id, "completed");
+    assert_eq!((&view["attempt"], &view["silent_ms"]), (&json!(2), &json!(null)));
+}

@@ -72,6 +72,50 @@ fn a_drained_worker_hands_its_jobs_to_another() {
 }
 
 #[test]
+fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let marks = house.path("marks");
+    let script = json!({"shell": [
+        calls("shell", &json!({"cmd": format!("echo run >> {}; sleep 1", marks.display())})),
+        {"text": "it ran"},
+    ]});
+    let team = Team::in_house(&mut house, &script);
+    // Its time is longer than this test: the turn's end is what it waits for.
+    let mut first = house.worker(&["--drain-timeout", "300s"]);
+    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    until("the command runs", || marks.exists());
+    first.signal(Signal::TERM);
+    assert_eq!(first.status(), 0);
+    let view = house.view(&id);
+    assert_eq!((&view["status"], &view["attempt"]), (&json!("queued"), &json!(1)), "{view}");
+
+    let _second = house.worker(&[]);
+    let view = house.until_status(&id, "completed");
+    let output = view["output"].as_str().unwrap();
+    assert_eq!(output, "I call shell.\n[attempt 2 goes on from turn 2]\nit ran");
+    assert_eq!(std::fs::read_to_string(&marks).unwrap(), "run\n");
+    // The turn that was finished is not paid for again.
+    assert_eq!(view["usage"]["turns"], 2);
+}
+
+#[test]
+fn a_job_ends_at_its_deadline_with_all_that_it_said_and_no_process() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let script =
+        json!({"shell": [calls("shell", &json!({"cmd": "sleep 62.75", "timeout": 100})), {"text": "never"}]});
+    let team = Team::in_house(&mut house, &script);
+    let _worker = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "shell", "go", "--timeout", "1s", "--retries", "3"]);
+    let view = house.until_status(&id, "failed");
+    assert_eq!((&view["cause"], &view["attempt"]), (&json!("deadline"), &json!(1)), "{view}");
+    assert_eq!(view["error"], "the timeout of 1 s passed");
+    assert!(view["output"].as_str().unwrap().starts_with("I call shell."), "{view}");
+    assert_eq!(processes("sleep 62.75"), Vec::<String>::new());
+}
+
+#[test]
 fn a_worker_that_hears_no_message_stops_within_a_heartbeat() {
     let redis = Redis::start();
     let mut house = House::on(&redis.url());

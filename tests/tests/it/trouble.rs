@@ -35,14 +35,20 @@ fn two_turns(house: &House) -> Value {
     let file = house.path("runs").display().to_string();
     json!({"shell": [
         calls("shell", &json!({"cmd": format!("echo run >> {file}; echo first")})),
-        {"text": "one two three four five six seven eight nine ten", "chunk_delay_ms": 200},
+        {"text": "one two three four five six seven eight nine ten", "chunk_delay_ms": 300},
     ]})
 }
 
 fn scene() -> Scene {
+    scene_with("2s")
+}
+
+/// With leases of this length.
+fn scene_with(lease: &str) -> Scene {
     let redis = Redis::start();
     let line = redis.behind_proxy();
     let mut house = House::on(&line.url());
+    house.set(variables::LEASE, lease);
     let script = two_turns(&house);
     let team = Team::in_house(&mut house, &script);
     let worker = house.worker(&[]);
@@ -78,12 +84,14 @@ impl Scene {
 
 #[test]
 fn a_cut_line_is_not_noticed_when_it_is_short() {
-    let scene = scene();
-    scene.line.cut();
-    scene.after(Duration::from_millis(500));
-    scene.line.mend();
-    let output = scene.completes_as_if_nothing_were();
-    assert!(!output.contains("suspended"), "{output}");
+    for (lease, outage) in [("2s", Duration::from_millis(500)), ("10s", Duration::from_secs(1))] {
+        let scene = scene_with(lease);
+        scene.line.cut();
+        scene.after(outage);
+        scene.line.mend();
+        let output = scene.completes_as_if_nothing_were();
+        assert!(!output.contains("suspended"), "{output}");
+    }
 }
 
 #[test]

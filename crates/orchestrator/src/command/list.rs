@@ -1,6 +1,7 @@
 //! `legwork list`: jobs, newest first.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use legwork_common::error::ExitStatus;
@@ -36,13 +37,32 @@ pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus,
     let shown = if args.watch {
         watch(&context, &connection, &args, &filter).await
     } else {
-        match connection.queue().list(&filter, args.limit, after).await {
-            Ok(page) => show(&context, &args, &page),
-            Err(error) => Err(error.into()),
-        }
+        show_page(&context, &connection, &args, &filter, after).await
     };
     connection.leave().await?;
     shown.map(|()| ExitStatus::Done)
+}
+
+async fn show_page(
+    context: &Context,
+    connection: &Connection,
+    args: &ListArgs,
+    filter: &JobFilter,
+    after: Option<PageCursor>,
+) -> Result<(), Failure> {
+    let page = connection.queue().list(filter, args.limit, after).await?;
+    let silent = silent(connection, &page.jobs).await?;
+    show(context, args, &page, &silent)
+}
+
+/// The jobs whose worker is not heard of any more, and for how long.
+pub(super) async fn silent(
+    connection: &Connection,
+    jobs: &[Job],
+) -> Result<BTreeMap<JobId, Duration>, Failure> {
+    let held: Vec<JobId> = jobs.iter().filter(|job| job.status.is_held()).map(|job| job.id).collect();
+    let silent = connection.queue().silent(&held).await?;
+    Ok(held.into_iter().zip(silent).filter_map(|(id, silent)| Some((id, silent?))).collect())
 }
 
 /// Shows the first page whenever it changes, until Ctrl-C.
@@ -60,7 +80,7 @@ async fn watch(
             if context.output.color {
                 context.output.text("\x1b[H\x1b[2J")?;
             }
-            show(context, args, &page)?;
+            show(context, args, &page, &silent(connection, &page.jobs).await?)?;
             shown = page;
         }
         tokio::select! {
@@ -75,10 +95,15 @@ fn key(job: &Job) -> (JobId, legwork_common::lifecycle::State, u32) {
     (job.id, job.status, job.attempt)
 }
 
-fn show(context: &Context, args: &ListArgs, page: &JobPage) -> Result<(), Failure> {
+fn show(
+    context: &Context,
+    args: &ListArgs,
+    page: &JobPage,
+    silent: &BTreeMap<JobId, Duration>,
+) -> Result<(), Failure> {
     if context.output.json {
         for job in &page.jobs {
-            context.output.object(job)?;
+            context.output.object(&object(job, silent.get(&job.id).copied())?)?;
         }
         if let Some(next) = page.next {
             context.output.object(&json!({"next": write_cursor(next)}))?;
@@ -88,7 +113,7 @@ fn show(context: &Context, args: &ListArgs, page: &JobPage) -> Result<(), Failur
     let lines = if args.tree { as_tree(&page.jobs) } else { page.jobs.iter().map(|job| (0, job)).collect() };
     let mut rows = vec![render::header()];
     rows.extend(lines.iter().map(|(depth, job)| {
-        let mut row = render::row(job);
+        let mut row = render::row(job, silent.get(&job.id).copied());
         row[0] = format!("{}{}", "  ".repeat(*depth), row[0]);
         row
     }));
@@ -98,14 +123,27 @@ fn show(context: &Context, args: &ListArgs, page: &JobPage) -> Result<(), Failur
         context.output.line(header)?;
     }
     for (line, (_, job)) in lines_out.zip(&lines) {
-        let word = render::status(job);
+        let word = render::status_of_silent(job, silent.get(&job.id).copied());
         let colored = render::colored(job.status, &word, context.output.color);
         context.output.line(&line.replacen(&word, &colored, 1))?;
+    }
+    if !silent.is_empty() {
+        context
+            .output
+            .note("no sign of the workers of jobs that are silent; they go on once one serves their queue");
     }
     if let Some(next) = page.next {
         context.output.note(&format!("more with --after {}", write_cursor(next)));
     }
     Ok(())
+}
+
+/// A job object, with how long its worker was silent.
+pub(super) fn object(job: &Job, silent: Option<Duration>) -> Result<serde_json::Value, Failure> {
+    let mut object = serde_json::to_value(job)
+        .map_err(|error| Failure::usage(format!("cannot be written as JSON: {error}")))?;
+    object["silent_ms"] = json!(silent.map(|silent| silent.as_millis()));
+    Ok(object)
 }
 
 /// Jobs below the job that dispatched them, where it is on the page too.

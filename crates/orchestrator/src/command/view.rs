@@ -1,7 +1,10 @@
 //! `legwork view ID`: one job and its output.
 
+use std::time::Duration;
+
 use legwork_agent::journal::TurnEntry;
 use legwork_common::contract;
+use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::service::JobView;
@@ -11,6 +14,7 @@ use legwork_queue::port::Work as _;
 use serde_json::json;
 
 use crate::cli::ViewArgs;
+use crate::command::list;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -48,11 +52,20 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
     let most = args.tail.map_or(MOST, |tail| usize::try_from(tail).unwrap_or(MOST).min(MOST));
     let view = connection.queue().view(id, args.since, most).await?;
     let view = view.ok_or_else(|| Failure::not_found(format!("task not found: {id}")))?;
+    let silent = list::silent(connection, std::slice::from_ref(&view.job)).await?.remove(&id);
     if context.output.json {
-        context.output.object(&object(&view)?)?;
+        context.output.object(&object(&view, silent)?)?;
         return Ok(ExitStatus::Done);
     }
     context.output.text(&render::head(&view.job, context.output.color))?;
+    if let Some(silent) = silent {
+        let silent = duration::short(silent);
+        let queue = &view.job.queue;
+        context.output.line(&format!(
+            "{:<10}{silent}: no sign of its worker; it goes on once one serves queue {queue}",
+            "Silent"
+        ))?;
+    }
     if let Some(what) = &view.waits_for {
         context.output.line(&format!("{:<10}{what}", "Waits"))?;
     }
@@ -75,9 +88,8 @@ async fn follow_from(connection: &Connection, id: JobId, args: &ViewArgs) -> Res
 }
 
 /// The job object with its output.
-fn object(view: &JobView) -> Result<serde_json::Value, Failure> {
-    let mut object = serde_json::to_value(&view.job)
-        .map_err(|error| Failure::usage(format!("cannot be written as JSON: {error}")))?;
+fn object(view: &JobView, silent: Option<Duration>) -> Result<serde_json::Value, Failure> {
+    let mut object = list::object(&view.job, silent)?;
     object["output"] = json!(String::from_utf8_lossy(&view.output.bytes));
     object["output_offset"] = json!(view.output.offset);
     object["next_offset"] = json!(view.output.next_offset());

@@ -103,6 +103,10 @@ pub trait Watch: Debug + Send + Sync {
     /// Reads the states of jobs and nothing else; `None` for those that do not exist.
     async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError>;
 
+    /// For how long nobody has renewed the leases of jobs whose lease is over and was not taken back: where nobody
+    /// reaps, a job of a dead worker is `running` for ever. `None` for all others.
+    async fn silent(&self, ids: &[JobId]) -> Result<Vec<Option<Duration>>, QueueError>;
+
     /// Reads one job with a piece of its output: from `since`, or else the tail; at most `most` bytes.
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError>;
 

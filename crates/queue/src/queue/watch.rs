@@ -1,5 +1,7 @@
 //! Reading jobs, output and the fleet, on Redis.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
@@ -64,6 +66,10 @@ impl Watch for Queue {
             }
         }
         Ok(states)
+    }
+
+    async fn silent(&self, ids: &[JobId]) -> Result<Vec<Option<Duration>>, QueueError> {
+        self.read_silence(ids).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError> {
