@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod delete;
 mod embedded;
+mod examples;
 mod fleet;
 mod guard;
 mod limits;

@@ -64,6 +64,7 @@ fn entries(world: &World) -> Vec<String> {
         TurnEntry::Result { turn, index, text, .. } => format!("result {turn}.{index} {text}"),
         TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
+        TurnEntry::Stderr { text } => format!("stderr {text}"),
         TurnEntry::Told { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("told {turn} {}", ids.join(","))
