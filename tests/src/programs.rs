@@ -131,6 +131,23 @@ impl House {
         Program { child: command.spawn().unwrap() }
     }
 
+    /// Runs `legwork` on a terminal on which this is typed; all that the terminal shows.
+    pub fn on_a_terminal(&self, arguments: &[&str], typed: &str) -> String {
+        let program = program_path("legwork").display().to_string();
+        let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+        let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        let mut command = self.outsider("script");
+        command.args(["-qec", &line.join(" "), "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Program { child: command.spawn().unwrap() };
+        let mut stdin = child.child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
+        let said = child.end();
+        drop(stdin);
+        assert_eq!(said.status, 0, "{said:?}");
+        said.out
+    }
+
     /// What the workers of this house have logged.
     pub fn worker_log(&self) -> String {
         fs::read_to_string(self.path("worker.log")).unwrap()

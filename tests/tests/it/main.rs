@@ -8,6 +8,7 @@ mod crash;
 mod delete;
 mod embedded;
 mod examples;
+mod files;
 mod fleet;
 mod guard;
 mod limits;
