@@ -80,10 +80,11 @@ impl Redis {
     /// the streams of its queues, which must be empty.
     pub fn keys_that_stay(&self) -> Vec<String> {
         let number = |command: String| self.say(&command).trim_start_matches(':').parse::<i64>().unwrap();
+        let has = |key: &str, piece: &str| key.split(':').any(|one| one == piece);
         let mut keys = self.keys("*");
         keys.retain(|key| {
-            let is_empty_stream = || key.contains(":ready:") && number(format!("XLEN {key}")) == 0;
-            !(key.ends_with(":meta")
+            let is_empty_stream = || has(key, "ready") && number(format!("XLEN {key}")) == 0;
+            !(has(key, "meta")
                 || is_empty_stream()
                 || (1..=3600).contains(&number(format!("TTL {key}"))))
         });

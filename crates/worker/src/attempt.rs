@@ -421,7 +421,8 @@ pub(crate) async fn sleep_until(moment: Option<Instant>) {
 fn capped(mut text: String, cap: u64) -> String {
     let cap = usize::try_from(cap).unwrap_or(usize::MAX);
     if text.len() > cap {
-        text.truncate(text.floor_char_boundary(cap));
+        let cut = (0..=cap).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(cut);
         text.push_str(&format!("\n\n[cut at {cap} bytes, the output cap]"));
     }
     text
