@@ -84,9 +84,7 @@ impl Redis {
         let mut keys = self.keys("*");
         keys.retain(|key| {
             let is_empty_stream = || has(key, "ready") && number(format!("XLEN {key}")) == 0;
-            !(has(key, "meta")
-                || is_empty_stream()
-                || (1..=3600).contains(&number(format!("TTL {key}"))))
+            !(has(key, "meta") || is_empty_stream() || (1..=3600).contains(&number(format!("TTL {key}"))))
         });
         keys
     }

@@ -1,22 +1,8 @@
 //! The examples with other agents run as they stand, with stand-ins for the programs that cost money.
 
-use std::os::unix::fs::PermissionsExt as _;
-
-use legwork_common::variables;
 use legwork_tests::programs::House;
 use legwork_tests::programs::repository;
 use serde_json::json;
-
-/// A program on the house's PATH, in front of all others.
-fn program(house: &mut House, name: &str, script: &str) {
-    let folder = house.path("bin");
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join(name);
-    std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
-    house.set(variables::PATH, &format!("{}:{path}", folder.display()));
-}
 
 fn example(name: &str) -> String {
     repository().join("examples").join(name).display().to_string()
@@ -28,8 +14,8 @@ const STAND_IN: &str = r#"echo "asked: $*"; cat; echo thinking >&2"#;
 #[test]
 fn claude_code_and_codex_work_in_the_background() {
     let mut house = House::embedded();
-    program(&mut house, "claude", STAND_IN);
-    program(&mut house, "codex", STAND_IN);
+    house.program("claude", &format!("#!/bin/sh\n{STAND_IN}\n"));
+    house.program("codex", &format!("#!/bin/sh\n{STAND_IN}\n"));
     let files = [
         ("claude_code.yaml", "asked: -p --output-format text --permission-mode acceptEdits\n"),
         ("codex.yaml", "asked: exec --sandbox workspace-write --skip-git-repo-check -\n"),
@@ -53,7 +39,7 @@ fn claude_code_and_codex_work_in_the_background() {
 #[test]
 fn an_agent_program_that_fails_says_its_last_lines() {
     let mut house = House::embedded();
-    program(&mut house, "claude", "cat > /dev/null; echo half; echo 'no key' >&2; exit 7");
+    house.program("claude", "#!/bin/sh\ncat > /dev/null; echo half; echo 'no key' >&2; exit 7\n");
     let id = house.dispatch(&[&example("claude_code.yaml"), "coder", "Explain it"]);
     let view = house.until_status(&id, "failed");
     assert_eq!((&view["cause"], &view["output"]), (&json!("agent_error"), &json!("half\n")));

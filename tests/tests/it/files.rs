@@ -1,8 +1,13 @@
 //! Agent files as people have them: what an agent is given is the same in the root and on a worker that shares nothing with it,
 //! and a terminal is a conversation.
 
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+
 use legwork_common::variables;
 use legwork_tests::programs::House;
+use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
@@ -149,6 +154,102 @@ fn an_agent_is_given_the_same_in_the_root_and_in_the_background() {
         let models: Vec<&str> = asked.iter().map(|body| body["model"].as_str().unwrap()).collect();
         assert_eq!(models, ["broken", "good", "good", "good", "good", "good", "good", "good"]);
     }
+}
+
+/// Tools of every outside origin: a definition of Docker's catalog, one used at once, a program, an HTTP interface.
+const OUTSIDE: &str = r#"
+mcps:
+  docs: {ref: "docker:context7", config: {size: 3}, env: {ADDED: from the file}}
+agents:
+  root:
+    model: scripted/any
+    toolsets:
+      - {type: mcp, ref: docs, name: docs}
+      - {type: mcp, ref: "docker:duckduckgo", name: web, env: {ADDED: "${LOCAL_KEY}"}, tools: [env]}
+      - {type: mcp, command: ./server.sh, args: [x], name: own, env: {ADDED: here}}
+      - {type: fetch, timeout: 1}
+      - type: api
+        api_config:
+          name: weather
+          endpoint: "${env.SITE}/of/${city}"
+          method: GET
+          instruction: The weather of a city
+          headers: {Authorization: "Bearer ${env.LOCAL_KEY}"}
+          args: {city: {type: string}}
+          required: [city]
+"#;
+
+/// A site that says what it was asked, and one page that never comes.
+fn site() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 4096];
+            let length = stream.read(&mut asked).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&asked[..length]).to_lowercase();
+            if asked.contains("/slow") {
+                silent.push(stream);
+                continue;
+            }
+            let key =
+                if asked.contains("authorization: bearer sesame") { "with the key" } else { "without a key" };
+            let body = format!("{} {key}", asked.lines().next().unwrap_or_default());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).ok();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn tools_from_outside_work_on_a_worker_of_a_fleet() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let server = repository().join("crates/agent/src/toolset/mcp/tests/server.sh");
+    let server = std::fs::read_to_string(server).unwrap();
+    // The gateway: it says how it was started, and serves as the server does.
+    let gateway = server.replacen("#!/bin/sh", "#!/bin/sh\necho \"$@\" >> gateway.log", 1);
+    house.program("docker", &gateway);
+    house.program("server.sh", &server);
+    let site = site();
+    house.set("SITE", &site);
+    house.set("LOCAL_KEY", "sesame");
+    house.set(variables::FETCH_PRIVATE, "1");
+    let slow = format!("{site}/slow");
+    let script = json!({"agents": {"root": [
+        {"tool_calls": [
+            {"name": "docs_env"}, {"name": "web_env"}, {"name": "web_echo"}, {"name": "own_echo", "arguments": {"a": 1}},
+            {"name": "weather", "arguments": {"city": "Oslo"}},
+            {"name": "fetch", "arguments": {"urls": [slow], "format": "text"}},
+        ]},
+        {"text": "{{results}}"},
+    ]}});
+    let script = house.file("script.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    let folder = house.path("").display().to_string();
+    let file = house.file("team.yaml", OUTSIDE.replace("./server.sh", "server.sh"));
+    let _worker = house.worker(&["--work-dir", &folder, "--shared-work-dir"]);
+    let id = house.dispatch(&[&file, "root", "go"]);
+    let view = house.until_status(&id, "completed");
+    let result = view["result"].as_str().unwrap();
+    let said: Vec<&str> = result.split("\n\n").collect();
+    assert_eq!(said[0], "from the file no address");
+    assert_eq!(said[1], "sesame no address");
+    assert!(said[2].starts_with("unknown tool `web_echo`"), "{}", said[2]);
+    assert_eq!(said[3], r#"{"a":1}"#);
+    assert!(said[4].contains("get /of/oslo http/1.1 with the key"), "{}", said[4]);
+    assert_eq!(said[5], format!("Error fetching {slow}: no answer within 1 s"));
+    let started = std::fs::read_to_string(house.path("gateway.log")).unwrap();
+    let mut started: Vec<&str> = started.lines().collect();
+    started.sort_unstable();
+    assert!(started[0].starts_with("mcp gateway run --servers=context7 --config "), "{started:?}");
+    assert_eq!(started[1], "mcp gateway run --servers=duckduckgo");
 }
 
 #[test]

@@ -368,6 +368,7 @@ async fn the_settings_of_the_file_reach_the_provider() {
         settings.presence_penalty = Some(-0.5);
         settings.parallel_tool_calls = Some(false);
         settings.track_usage = Some(false);
+        // `token_key: OTHER_KEY`.
         settings.token_keys = vec!["OTHER_KEY".to_owned()];
         let environment = BTreeMap::from([("OTHER_KEY".to_owned(), "sesame".to_owned())]);
         rustls::crypto::ring::default_provider().install_default().ok();
