@@ -324,7 +324,11 @@ impl House {
         mut so_far: Answered,
     ) -> Result<Answered, Failure> {
         so_far.ask(prompt);
-        let journal = Arc::new(ScreenJournal::new(Arc::clone(&self.screen), so_far.entries.clone()));
+        let journal = Arc::new(ScreenJournal::new(
+            Arc::clone(&self.screen),
+            so_far.entries.clone(),
+            self.recorder.is_some(),
+        ));
         let assignment = Assignment {
             team: Arc::clone(&self.team),
             agent: self.agent.clone(),
