@@ -11,7 +11,7 @@
 //! - [`model`]: the port of a model, with providers and scripts behind it.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
 //! - [`slash`]: the prompts that a user calls by name.
-//! - [`permission`]: which tool calls a team refuses; pure.
+//! - [`permission`]: which tool calls a team refuses.
 //! - [`environment`]: what a run may know of the machine.
 //! - [`preflight`]: what an agent needs and the machine lacks; pure.
 //!

@@ -281,6 +281,26 @@ agents:
 }
 
 #[test]
+fn a_terminal_is_asked_what_the_team_wants_a_person_to_decide() {
+    let mut house = House::embedded();
+    let team = "
+permissions: {ask: [shell]}
+agents:
+  root: {model: scripted/any, instruction: Work., toolsets: [{type: shell}]}
+";
+    let shell = |cmd: &str| json!({"tool_calls": [{"name": "shell", "arguments": {"cmd": cmd}}]});
+    let script = json!({"agents": {"root": [
+        shell("echo it ran"), shell("echo again > made.txt"), {"text": "{{result:0}}"},
+    ]}});
+    let team = house.file("team.yaml", team);
+    let script = house.file("script.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    let said = house.on_a_terminal(&["run", &team], "go\ny\nno\n\n");
+    assert!(said.contains("the agent wants to call shell {\"cmd\":\"echo it ran\"}"), "{said}");
+    assert!(said.contains("The user rejected the tool call.") && !house.path("made.txt").exists(), "{said}");
+}
+
+#[test]
 fn check_tells_warnings_and_mistakes_to_programs_too() {
     let house = House::on("redis://127.0.0.1:1");
     let good = house.file(
