@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -129,6 +130,37 @@ impl House {
         let mut command = self.command("legwork");
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Program { child: command.spawn().unwrap() }
+    }
+
+    /// Puts a program of this text onto the PATH of the house, in front of all others.
+    pub fn program(&mut self, name: &str, text: &str) {
+        let folder = self.path("bin");
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = folder.display().to_string();
+        let path = self.environment[variables::PATH].clone();
+        if !path.starts_with(&folder) {
+            self.set(variables::PATH, &format!("{folder}:{path}"));
+        }
+    }
+
+    /// Runs `legwork` on a terminal on which this is typed; all that the terminal shows.
+    pub fn on_a_terminal(&self, arguments: &[&str], typed: &str) -> String {
+        let program = program_path("legwork").display().to_string();
+        let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+        let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        let mut command = self.outsider("script");
+        command.args(["-qec", &line.join(" "), "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Program { child: command.spawn().unwrap() };
+        let mut stdin = child.child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
+        let said = child.end();
+        drop(stdin);
+        assert_eq!(said.status, 0, "{said:?}");
+        said.out
     }
 
     /// What the workers of this house have logged.

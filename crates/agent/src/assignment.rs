@@ -14,6 +14,7 @@ use crate::journal::Journal;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelPort;
+use crate::permission::Approval;
 use crate::prompt;
 
 /// Which agent runs, with what, from where on.
@@ -73,6 +74,8 @@ pub struct Ports {
     pub mailbox: Arc<dyn Mailbox>,
     /// What it shares with the other agents of its session.
     pub commons: Arc<dyn Commons>,
+    /// Who answers where the team wants a person to; none: such calls are refused.
+    pub approval: Option<Arc<dyn Approval>>,
     /// The machine.
     pub environment: Arc<Environment>,
 }

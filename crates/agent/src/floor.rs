@@ -66,7 +66,7 @@ impl Floor {
             // What another job did, and what earlier prompts took, counts for no limit.
             TurnEntry::Retried { .. } => self.since = self.turn,
             TurnEntry::Told { mail, .. } if mail.is_empty() => self.since = self.turn,
-            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } => {}
+            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } => {}
         }
     }
 

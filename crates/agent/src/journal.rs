@@ -66,6 +66,11 @@ pub enum TurnEntry {
         #[serde(default)]
         usage: Usage,
     },
+    /// What a program that is an agent wrote to standard error, or its end. It says nothing to any model.
+    Stderr {
+        /// The text.
+        text: String,
+    },
     /// All entries before this one were recorded by another job, which this one tries again. Its mail and
     /// what its models cost were its own; its turns count for neither limits nor usage here.
     Retried {

@@ -5,12 +5,13 @@
 //! - [`run`](fn@run): runs one agent to its end; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
 //! - [`journal`]: what a run writes down; the turns are a write-ahead log.
 //! - [`turn`]: what comes next, decided from what is recorded; pure.
+//! - [`thinning`]: what of recorded turns need not be kept in memory; pure.
 //! - [`floor`]: which agent of a team goes on, decided from what is recorded; pure.
 //! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
 //! - [`slash`]: the prompts that a user calls by name.
-//! - [`permission`]: which tool calls a team refuses; pure.
+//! - [`permission`]: which tool calls a team refuses.
 //! - [`environment`]: what a run may know of the machine.
 //! - [`preflight`]: what an agent needs and the machine lacks; pure.
 //!
@@ -34,6 +35,7 @@ pub mod run;
 pub mod slash;
 #[cfg(test)]
 mod testing;
+pub mod thinning;
 pub mod tool;
 pub mod toolset;
 pub mod turn;

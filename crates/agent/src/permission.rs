@@ -1,26 +1,64 @@
-//! Which tool calls a team refuses. Pure.
+//! Which tool calls a team refuses.
 //!
 //! A pattern is `tool` or `tool:argument=glob[:argument=glob]`, without regard to case. A trailing `*` stands
 //! for any rest; elsewhere `*` stands for any characters and `?` for one.
 
+use std::fmt::Debug;
+
+use async_trait::async_trait;
 use legwork_common::team::Permissions;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::message::ToolCall;
 use crate::tool::text_of;
 
-/// Why a call may not be made, as the model is told; `None` where it may.
-///
-/// `deny` wins over `allow`, and `allow` over `ask`. Nobody can answer here, so `ask` is a refusal.
-pub fn refusal(permissions: &Permissions, tool: &str, arguments: &Map<String, Value>) -> Option<String> {
+/// What a team says of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be made.
+    Allowed,
+    /// It may not.
+    Denied,
+    /// A person decides.
+    Asks,
+}
+
+/// What the permissions say: `deny` wins over `allow`, and `allow` over `ask`. What none of them names may be called.
+pub fn verdict(permissions: &Permissions, tool: &str, arguments: &Map<String, Value>) -> Verdict {
     let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, tool, arguments));
     if any(&permissions.deny) {
-        return Some(format!("Tool '{tool}' is denied by permissions configuration."));
+        return Verdict::Denied;
     }
-    if any(&permissions.allow) || !any(&permissions.ask) {
-        return None;
+    if any(&permissions.allow) || !any(&permissions.ask) { Verdict::Allowed } else { Verdict::Asks }
+}
+
+/// Who answers where a team wants a person to.
+#[async_trait]
+pub trait Approval: Debug + Send + Sync {
+    /// Whether the call may be made. `arguments` are as the model wrote them. Dropped, nothing was decided.
+    async fn approves(&self, tool: &str, arguments: &str) -> bool;
+}
+
+/// Why a call may not be made, as the model is told; `None` where it may. Without anybody to ask that is a refusal.
+pub(crate) async fn refusal(
+    permissions: &Permissions,
+    approval: Option<&dyn Approval>,
+    call: &ToolCall,
+    arguments: &Map<String, Value>,
+) -> Option<String> {
+    let ToolCall { name, arguments: written, .. } = call;
+    match (verdict(permissions, name, arguments), approval) {
+        (Verdict::Allowed, _) => None,
+        (Verdict::Denied, _) => Some(format!("Tool '{name}' is denied by permissions configuration.")),
+        (Verdict::Asks, None) => {
+            Some(format!("Tool '{name}' needs a person's approval, and nobody can answer here."))
+        }
+        (Verdict::Asks, Some(approval)) => {
+            let approves = approval.approves(name, written).await;
+            (!approves).then(|| "The user rejected the tool call.".to_owned())
+        }
     }
-    Some(format!("Tool '{tool}' needs a person's approval, and nobody can answer here."))
 }
 
 /// Whether a pattern covers a call.
@@ -92,7 +130,7 @@ mod tests {
     fn refused(deny: &[&str], tool: &str, arguments: Value) -> bool {
         let permissions =
             Permissions { deny: deny.iter().map(|&d| d.to_owned()).collect(), ..Permissions::default() };
-        refusal(&permissions, tool, arguments.as_object().unwrap()).is_some()
+        verdict(&permissions, tool, arguments.as_object().unwrap()) == Verdict::Denied
     }
 
     #[test]
@@ -115,14 +153,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn deny_wins_over_allow_and_allow_over_ask() {
+    /// A person who wants one tool only.
+    #[derive(Debug)]
+    struct Wants(&'static str);
+
+    #[async_trait]
+    impl Approval for Wants {
+        async fn approves(&self, tool: &str, arguments: &str) -> bool {
+            assert_eq!(arguments, "{}");
+            tool == self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn deny_wins_over_allow_and_allow_over_ask() {
         let all = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
         let permissions = Permissions { allow: all(&["a", "b"]), ask: all(&["b", "c"]), deny: all(&["a"]) };
-        let refusal = |tool| refusal(&permissions, tool, &Map::new());
-        assert_eq!(refusal("a").unwrap(), "Tool 'a' is denied by permissions configuration.");
-        assert_eq!(refusal("b"), None);
-        assert_eq!(refusal("c").unwrap(), "Tool 'c' needs a person's approval, and nobody can answer here.");
-        assert_eq!(refusal("d"), None);
+        let told = async |tool: &str, person: Option<&dyn Approval>| {
+            let call = ToolCall { id: "1".into(), name: tool.into(), arguments: "{}".into() };
+            refusal(&permissions, person, &call, &Map::new()).await
+        };
+        let (willing, unwilling) = (Wants("c"), Wants("x"));
+        let denied = "Tool 'a' is denied by permissions configuration.";
+        for person in [None, Some(&willing as &dyn Approval)] {
+            assert_eq!(told("a", person).await.unwrap(), denied);
+            assert_eq!(told("b", person).await, None);
+            assert_eq!(told("d", person).await, None);
+        }
+        let nobody = "Tool 'c' needs a person's approval, and nobody can answer here.";
+        assert_eq!(told("c", None).await.unwrap(), nobody);
+        assert_eq!(told("c", Some(&willing)).await, None);
+        assert_eq!(told("c", Some(&unwilling)).await.unwrap(), "The user rejected the tool call.");
     }
 }

@@ -30,6 +30,7 @@ use crate::floor::Floor;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
+use crate::thinning;
 use crate::turn::Step;
 use crate::turn::Transcript;
 
@@ -68,9 +69,11 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first, opening, recorded, budget, .. } = assignment;
+    let Assignment { agent: first, opening, mut recorded, budget, .. } = assignment;
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
+    // From now on only the calls are looked at, by tools that remember them.
+    thinning::thin(&mut recorded);
     if let Step::Ask { .. } = transcript.next(None) {
         floor.pass();
     }

@@ -83,6 +83,7 @@ pub(crate) fn world(script: &Value) -> World {
         background: service.clone(),
         mailbox: service.clone(),
         commons: service.clone(),
+        approval: None,
         environment: Arc::new(environment("/")),
     };
     World { journal, service, ports }

@@ -102,6 +102,7 @@ impl Transcript {
                 self.wrote &= !mail.is_empty();
             }
             TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
+            TurnEntry::Stderr { .. } => {}
             TurnEntry::Retried { .. } => {
                 self.usage = Usage::default();
                 self.told.clear();

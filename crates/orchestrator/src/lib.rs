@@ -7,6 +7,7 @@
 //! - [`context`]: what every command is given, and how it reaches the queue.
 //! - [`root`]: the session of a root agent under `run`.
 //! - [`hosted`]: workers of the embedded server.
+//! - [`terminal`]: what a user types.
 //! - [`panel`]: the live panel of background jobs.
 //! - [`recorder`]: what the models answered, as a script.
 //! - [`render`]: jobs as text.
@@ -26,3 +27,4 @@ pub mod panel;
 pub mod recorder;
 pub mod render;
 pub mod root;
+pub mod terminal;

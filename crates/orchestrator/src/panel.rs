@@ -185,6 +185,11 @@ impl Screen {
         }
     }
 
+    /// Whether a person sees what is noted.
+    pub fn is_seen(&self) -> bool {
+        self.output.live
+    }
+
     /// A line about what goes on; not with `--json`.
     pub fn note(&self, line: &str) {
         if self.output.json {

@@ -9,6 +9,7 @@ use legwork_agent::journal::Journal;
 use legwork_agent::journal::JournalError;
 use legwork_agent::journal::RunEvent;
 use legwork_agent::journal::TurnEntry;
+use legwork_agent::thinning::thin_replaced;
 use legwork_common::commons::Commons;
 use legwork_common::commons::Reserved;
 use legwork_common::commons::TodoChange;
@@ -229,12 +230,14 @@ impl Mailbox for RootService {
 pub struct ScreenJournal {
     screen: Arc<Screen>,
     entries: Mutex<Vec<TurnEntry>>,
+    keeps_all: bool,
 }
 
 impl ScreenJournal {
-    /// A journal for one prompt, which goes on from what is recorded.
-    pub fn new(screen: Arc<Screen>, recorded: Vec<TurnEntry>) -> Self {
-        Self { screen, entries: Mutex::new(recorded) }
+    /// A journal for one prompt, which goes on from what is recorded. What summaries stand for is dropped, unless it
+    /// `keeps_all`.
+    pub fn new(screen: Arc<Screen>, recorded: Vec<TurnEntry>, keeps_all: bool) -> Self {
+        Self { screen, entries: Mutex::new(recorded), keeps_all }
     }
 
     /// The turns so far.
@@ -251,7 +254,12 @@ impl Journal for ScreenJournal {
     }
 
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push(entry.clone());
+        if !self.keeps_all && matches!(entry, TurnEntry::Compacted { .. }) {
+            thin_replaced(&mut entries);
+        }
+        drop(entries);
         if let TurnEntry::Told { text, .. } = entry {
             self.screen.event("told", &json!({"text": text}));
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use legwork_agent::Outcome;
 use legwork_agent::journal::TurnEntry;
+use legwork_agent::thinning::thin_replaced;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
@@ -283,7 +284,11 @@ impl Attempt {
                 if let TurnEntry::Reply { turn, .. } = &entry {
                     last_reply = Some((*turn, sequence));
                 }
+                let is_summary = matches!(entry, TurnEntry::Compacted { .. });
                 recorded.push(entry);
+                if is_summary {
+                    thin_replaced(&mut recorded);
+                }
             }
         }
         let inheritance =

@@ -73,6 +73,9 @@ impl Inheritance {
 fn turn_of(entry: &TurnEntry) -> Option<u32> {
     match entry {
         TurnEntry::Reply { turn, .. } | TurnEntry::Result { turn, .. } => Some(*turn),
-        TurnEntry::Told { .. } | TurnEntry::Compacted { .. } | TurnEntry::Retried { .. } => None,
+        TurnEntry::Told { .. }
+        | TurnEntry::Compacted { .. }
+        | TurnEntry::Stderr { .. }
+        | TurnEntry::Retried { .. } => None,
     }
 }

@@ -124,7 +124,10 @@ impl TurnCounter {
     /// Takes an entry; the count of finished turns, if the entry changed it.
     fn count(&self, entry: &TurnEntry) -> Option<u32> {
         let left = match entry {
-            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } | TurnEntry::Retried { .. } => return None,
+            TurnEntry::Told { .. }
+            | TurnEntry::Compacted { .. }
+            | TurnEntry::Stderr { .. }
+            | TurnEntry::Retried { .. } => return None,
             TurnEntry::Reply { message, .. } => {
                 let calls = u32::try_from(message.tool_calls.len()).unwrap_or(u32::MAX);
                 self.open_calls.store(calls, Ordering::SeqCst);

@@ -180,6 +180,7 @@ impl Runner for AgentRunner {
             background: Arc::clone(&run.background) as _,
             commons: Arc::clone(&run.background) as _,
             mailbox: run.background,
+            approval: None,
             environment: Arc::new(environment),
         };
         RunEnd::Ended(legwork_agent::run(assignment, ports, run.cancel).await)

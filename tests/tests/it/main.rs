@@ -7,6 +7,8 @@ mod contract;
 mod crash;
 mod delete;
 mod embedded;
+mod examples;
+mod files;
 mod fleet;
 mod guard;
 mod limits;

@@ -11,6 +11,7 @@ use crate::source::root;
 use crate::source::strings;
 
 const DOCUMENT: &str = "docs/compatibility.md";
+const TESTS: &str = "tests/golden/compatibility.txt";
 const PROVIDERS: &str = "Providers of models";
 
 fn read(path: &str) -> String {
@@ -129,6 +130,73 @@ fn every_provider_is_documented() {
     let document = read(DOCUMENT);
     let named: Vec<String> = sections(&document)[PROVIDERS].iter().map(|row| row[0].clone()).collect();
     assert_eq!(named, all, "{DOCUMENT}: the providers are those of {path}, in its order");
+}
+
+/// Tests that go through the whole schema, one file of every key.
+const OF_EVERY_KEY: [&str; 3] = [
+    "every_key_resolves",
+    "the_oldest_schema_is_read",
+    "every_key_with_a_wrong_value_is_refused_at_its_place",
+];
+
+/// Where the rows of the document and the tests that are named for them differ. `text` reads a file of the repository.
+fn untested(document: &str, named: &str, text: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let rows: Vec<(String, String)> = sections(document)
+        .into_iter()
+        .flat_map(|(section, rows)| rows.into_iter().map(move |row| (section.clone(), row[0].clone())))
+        .collect();
+    let mut tests: BTreeMap<(String, String), &str> = BTreeMap::new();
+    for line in named.lines().filter(|line| !line.starts_with('#')) {
+        let [section, row, test] = line.split(" | ").collect::<Vec<_>>()[..] else {
+            return vec![format!("{TESTS}: `{line}` is not `section | row | file::test`")];
+        };
+        tests.insert((section.to_owned(), row.to_owned()), test);
+    }
+    let mut complaints = Vec::new();
+    for row in &rows {
+        let (section, key) = row;
+        match tests.remove(row) {
+            None => complaints.push(format!("{TESTS}: name the test of `{key}` in {section}")),
+            Some(test) => complaints.extend(astray_test(key, test, &text)),
+        }
+    }
+    let gone =
+        tests.into_keys().map(|(section, key)| format!("{TESTS}: there is no row `{key}` in {section}"));
+    complaints.extend(gone);
+    complaints
+}
+
+/// What is wrong with the test that is named for a row.
+fn astray_test(key: &str, test: &str, text: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let found = test.split_once("::").and_then(|(file, name)| Some((name, text(file)?)));
+    let Some((name, text)) = found.filter(|(name, text)| text.contains(&format!("fn {name}("))) else {
+        return Some(format!("{TESTS}: there is no test `{test}`"));
+    };
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words = |text: &str| {
+        text.match_indices(key)
+            .any(|(at, _)| !text[..at].ends_with(is_word) && !text[at + key.len()..].starts_with(is_word))
+    };
+    let shows = OF_EVERY_KEY.contains(&name) || words(&text);
+    (!shows).then(|| format!("{TESTS}: the file of `{test}` does not name `{key}`"))
+}
+
+#[test]
+fn every_row_has_a_test() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).ok();
+    hold(&untested(&read(DOCUMENT), &read(TESTS), text));
+}
+
+#[test]
+fn rows_without_a_test_are_found() {
+    let document = "### A map\n| `a` | yes | |\n| `b` | no | why |\n| `c` | yes | |\n";
+    let text =
+        |path: &str| (path == "t.rs").then(|| "fn of_a() { \"a\" } fn every_key_resolves() {}".to_owned());
+    let right = "# comment\nA map | a | t.rs::of_a\nA map | b | t.rs::every_key_resolves\nA map | c | t.rs::every_key_resolves\n";
+    assert_eq!(untested(document, right, text), [""; 0]);
+    let wrong = "A map | a | t.rs::of_b\nA map | b | t.rs::of_a\nA map | d | t.rs::of_a\n";
+    assert_eq!(untested(document, wrong, text).len(), 4);
+    assert_eq!(untested(document, "A map | a\n", text).len(), 1);
 }
 
 #[test]

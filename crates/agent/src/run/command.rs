@@ -1,7 +1,7 @@
 //! An agent that is a program: the task on its standard input, its standard output is the live output, its exit
 //! status the outcome.
 //!
-//! Nothing of it is recorded but the output, so a new attempt starts the program again.
+//! Nothing of it is recorded but the output and the end of its standard error, so a new attempt starts the program again.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Halt;
 use crate::assignment::Opening;
 use crate::assignment::Ports;
+use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::process::Nursery;
 use crate::process::Process;
@@ -26,6 +27,10 @@ use crate::process::described;
 const RESULT_BYTES: usize = 1024 * 1024;
 /// The most characters of standard error in a failure's message: its end.
 const ERROR_CHARACTERS: usize = 2000;
+/// The most bytes of standard error that are recorded: its end.
+const RECORDED_BYTES: usize = 64 * 1024;
+/// What stands for the task in an argument.
+const TASK: &str = "{task}";
 
 /// What the team says about the program.
 #[derive(Debug, Clone, Copy)]
@@ -81,34 +86,45 @@ async fn follow(
 ) -> Result<String, Halt> {
     ports.journal.gate().await?;
     let failed = |message: String| Halt::Failed { cause: Cause::AgentError, message };
-    let command = command(program, ports, nursery).map_err(failed)?;
+    let command = command(program, input.trim_end(), ports, nursery).map_err(failed)?;
     let (mut process, output) = Process::start_with(command, input.into_bytes(), nursery)
         .map_err(|error| failed(format!("{} cannot be started: {error}", program.name)))?;
     let written = write(output, ports).await?;
     let status = process.ended().await.status;
+    let error = process.capture().text();
+    record(&error, ports).await?;
     if status.is_some_and(|status| status.success()) {
         return Ok(written.trim().to_owned());
     }
-    let error = process.capture().text();
     let skipped = error.trim().chars().count().saturating_sub(ERROR_CHARACTERS);
     let error: String = error.trim().chars().skip(skipped).collect();
     let end = described(status);
     Err(failed(if error.is_empty() { end } else { format!("{end}: {error}") }))
 }
 
-fn command(program: Program<'_>, ports: &Ports, nursery: &Nursery) -> Result<Command, String> {
+fn command(program: Program<'_>, task: &str, ports: &Ports, nursery: &Nursery) -> Result<Command, String> {
     let environment = &ports.environment;
     let variables = environment
         .variables_with(program.variables)
         .map_err(|missing| format!("{}: {missing}", program.name))?;
     let mut command = nursery.command(program.name);
     command
-        .args(program.args)
+        .args(program.args.iter().map(|argument| argument.replace(TASK, task)))
         .current_dir(environment.resolve(program.working_dir.unwrap_or_default()))
         .env_clear()
         .envs(variables)
         .stdin(Stdio::null());
     Ok(command)
+}
+
+/// Records the end of what the program wrote to standard error, if it wrote anything.
+async fn record(error: &str, ports: &Ports) -> Result<(), Halt> {
+    let surplus = error.len().saturating_sub(RECORDED_BYTES);
+    let text = error[crate::toolset::boundary(error, surplus)..].trim().to_owned();
+    if text.is_empty() {
+        return Ok(());
+    }
+    Ok(ports.journal.record(&TurnEntry::Stderr { text }).await?)
 }
 
 /// Writes the program's output as it comes; the end of it.
@@ -173,7 +189,7 @@ mod tests {
 
     async fn go(world: &World, script: &str, cancel: CancellationToken) -> Outcome {
         let runner = json!({"command": {
-            "program": "sh", "args": ["-c", script], "env": {"GREETING": "hi ${PATH}"}, "working_dir": "usr",
+            "program": "sh", "args": ["-c", script, "{task}"], "env": {"GREETING": "hi ${PATH}"}, "working_dir": "usr",
         }});
         let team = team(&[("a", &[], json!({"runner": runner, "instruction": "be good"}))]);
         let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
@@ -184,14 +200,15 @@ mod tests {
     #[tokio::test]
     async fn input_output_environment_and_folder() {
         let world = world(&json!({}));
-        let script = "cat; echo $GREETING; pwd; echo noise >&2";
-        let expected = "be good\n\ncount\n\nExpected output:\na number\nhi /usr/bin:/bin\n/usr";
+        let script = "cat; echo $GREETING; pwd; echo \"<$0>\"; echo noise >&2";
+        let task = "be good\n\ncount\n\nExpected output:\na number";
+        let expected = format!("{task}\nhi /usr/bin:/bin\n/usr\n<{task}>");
         match go(&world, script, CancellationToken::new()).await {
             Outcome::Completed { result, .. } => assert_eq!(result, expected),
             other => panic!("{other:?}"),
         }
         assert_eq!(world.journal.output(), format!("{expected}\n"));
-        assert!(world.journal.entries().is_empty());
+        assert_eq!(world.journal.entries(), [TurnEntry::Stderr { text: "noise".into() }]);
     }
 
     #[tokio::test]

@@ -97,6 +97,7 @@ impl<'team> Part<'team> {
                 TurnEntry::Reply { .. }
                 | TurnEntry::Told { .. }
                 | TurnEntry::Compacted { .. }
+                | TurnEntry::Stderr { .. }
                 | TurnEntry::Retried { .. } => {}
             }
         }

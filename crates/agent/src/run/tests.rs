@@ -64,6 +64,7 @@ fn entries(world: &World) -> Vec<String> {
         TurnEntry::Result { turn, index, text, .. } => format!("result {turn}.{index} {text}"),
         TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
+        TurnEntry::Stderr { text } => format!("stderr {text}"),
         TurnEntry::Told { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("told {turn} {}", ids.join(","))
@@ -546,8 +547,14 @@ async fn a_thousand_turns_fit_into_a_small_window() {
     assert!(compaction::estimate(resumed.messages(), &[]) <= window);
     assert_eq!(resumed.task(), opening);
     assert!(!world.journal.output().contains("All of it"), "{}", world.journal.output());
+    // What it keeps of the thousand turns is small, and enough.
+    let mut thinned = entries.clone();
+    thinning::thin_replaced(&mut thinned);
+    assert_eq!(Transcript::new(opening, &thinned).messages(), resumed.messages());
+    let bytes = |entries: &[TurnEntry]| serde_json::to_string(entries).unwrap().len();
+    assert!(3 * bytes(&thinned) < bytes(&entries), "{} of {}", bytes(&thinned), bytes(&entries));
     let asked = tokens.len();
-    assert_eq!(completed(go(&world, delegated(&team, "a", entries)).await), "done");
+    assert_eq!(completed(go(&world, delegated(&team, "a", thinned)).await), "done");
     assert_eq!(models.tokens.lock().unwrap().len(), asked);
 }
 

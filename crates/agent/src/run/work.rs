@@ -89,7 +89,8 @@ impl Running<'_> {
         if self.part.agent.add_description_parameter {
             described::strip(tool.spec(), &mut arguments);
         }
-        if let Some(refusal) = permission::refusal(self.permissions, &call.name, &arguments) {
+        let approval = self.ports.approval.as_deref();
+        if let Some(refusal) = permission::refusal(self.permissions, approval, call, &arguments).await {
             return ToolOutcome::error(refusal);
         }
         let context = ToolContext { call: index, cancel: self.cancel.clone() };

@@ -76,6 +76,7 @@ impl Journal for FakeJournal {
             TurnEntry::Told { .. } => "told",
             TurnEntry::Compacted { .. } => "compacted",
             TurnEntry::Retried { .. } => "retried",
+            TurnEntry::Stderr { .. } => "stderr",
         });
         self.entries.lock().unwrap().push(entry.clone());
         if self.loses_with_reply.load(Ordering::Relaxed) {

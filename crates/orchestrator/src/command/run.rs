@@ -37,7 +37,6 @@ use legwork_worker::limited::LimitedModels;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
 use serde_json::json;
-use tokio::io::AsyncBufReadExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
@@ -52,6 +51,7 @@ use crate::recorder::Recorder;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
+use crate::terminal::Terminal;
 
 /// How long the tasks beside the root may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(5);
@@ -73,6 +73,7 @@ struct House {
     shutdown: Shutdown,
     screen: Arc<Screen>,
     recorder: Option<Recorder>,
+    terminal: Option<Arc<Terminal>>,
 }
 
 /// Runs the root agent.
@@ -144,6 +145,7 @@ impl House {
         if args.script.is_some() {
             screen.note("model replies come from a script; every tool call is real");
         }
+        let terminal = Terminal::find(&screen);
         let recorder = Recorder::begin(args.record.as_deref(), &team, &agent, &context.variables)?;
         let policy = context.common.policy()?;
         let guard = Guard::default();
@@ -161,6 +163,7 @@ impl House {
             shutdown,
             screen,
             recorder,
+            terminal,
         })
     }
 
@@ -298,13 +301,13 @@ impl House {
     }
 
     async fn prompt_loop(&self, root: &RootSession) -> Result<ExitStatus, Failure> {
-        let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
+        let terminal = self.terminal.clone().unwrap_or_else(|| Terminal::on(&self.screen));
         let mut so_far = Answered::nothing(&self.agent);
         self.welcome();
         loop {
             self.screen.note("\nprompt (an empty line or Ctrl-D ends):");
             let line = tokio::select! {
-                line = lines.next_line() => line.ok().flatten().filter(|line| !line.trim().is_empty()),
+                line = terminal.line() => line.filter(|line| !line.trim().is_empty()),
                 () = self.shutdown.drain.cancelled() => None,
             };
             let Some(line) = line else { return Ok(ExitStatus::Done) };
@@ -324,7 +327,11 @@ impl House {
         mut so_far: Answered,
     ) -> Result<Answered, Failure> {
         so_far.ask(prompt);
-        let journal = Arc::new(ScreenJournal::new(Arc::clone(&self.screen), so_far.entries.clone()));
+        let journal = Arc::new(ScreenJournal::new(
+            Arc::clone(&self.screen),
+            so_far.entries.clone(),
+            self.recorder.is_some(),
+        ));
         let assignment = Assignment {
             team: Arc::clone(&self.team),
             agent: self.agent.clone(),
@@ -338,6 +345,7 @@ impl House {
             background: Arc::clone(&root.service) as _,
             mailbox: Arc::clone(&root.service) as _,
             commons: Arc::clone(&root.service) as _,
+            approval: self.terminal.clone().map(|terminal| terminal as _),
             environment: Arc::clone(&self.environment),
         };
         let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());

@@ -136,6 +136,7 @@ fn paragraph(entry: &TurnEntry) -> String {
                 summary.trim_end()
             )
         }
+        TurnEntry::Stderr { text } => format!("── standard error\n{}\n", text.trim_end()),
         TurnEntry::Retried { of } => format!("── goes on from here; all above is of {of}\n"),
     }
 }

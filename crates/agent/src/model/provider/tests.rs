@@ -355,3 +355,35 @@ async fn the_form_of_the_answer_and_the_thinking_are_asked_for() {
     assert!(body.to_string().contains(r#""n":{"type":"integer"}"#), "{body}");
     assert_eq!(body["thinking"]["budget_tokens"], 2048, "{body}");
 }
+
+#[tokio::test]
+async fn the_settings_of_the_file_reach_the_provider() {
+    let asked_of = async |wire: &str| {
+        let provider = FakeProvider::start(vec![Answer::text(&["hello"])]).await;
+        let mut settings = settings(wire, &provider);
+        settings.max_tokens = Some(77);
+        settings.temperature = Some(0.25);
+        settings.top_p = Some(0.5);
+        settings.frequency_penalty = Some(0.75);
+        settings.presence_penalty = Some(-0.5);
+        settings.parallel_tool_calls = Some(false);
+        settings.track_usage = Some(false);
+        // `token_key: OTHER_KEY`.
+        settings.token_keys = vec!["OTHER_KEY".to_owned()];
+        let environment = BTreeMap::from([("OTHER_KEY".to_owned(), "sesame".to_owned())]);
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let models = GenaiModels::new(Environment::new(environment, "/".into())).unwrap();
+        let answer = models.stream(&settings, &hello(), mpsc::channel(100).0).await.unwrap();
+        (provider.asked()[0].body.clone(), answer.usage)
+    };
+    let (body, usage) = asked_of("openai").await;
+    let sent = |key: &str| body[key].clone();
+    assert_eq!([sent("temperature"), sent("top_p")], [json!(0.25), json!(0.5)]);
+    assert_eq!([sent("frequency_penalty"), sent("presence_penalty")], [json!(0.75), json!(-0.5)]);
+    assert_eq!(sent("parallel_tool_calls"), false);
+    assert!(body.to_string().contains("77"), "{body}");
+    assert_eq!(usage.input_tokens, 0, "usage is not tracked");
+    let (body, _) = asked_of("anthropic").await;
+    assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(77), &json!(0.25)));
+    assert!(body.get("frequency_penalty").is_none(), "{body}");
+}

@@ -63,7 +63,10 @@ impl Recording {
                     let text = self.quoted(&nameless(summary), &Facts::default());
                     Some(Reply { turn: Some(*turn), summary: true, text, ..Reply::default() })
                 }
-                TurnEntry::Result { .. } | TurnEntry::Told { .. } | TurnEntry::Retried { .. } => None,
+                TurnEntry::Result { .. }
+                | TurnEntry::Told { .. }
+                | TurnEntry::Stderr { .. }
+                | TurnEntry::Retried { .. } => None,
             };
             if let Some(reply) = reply {
                 self.put(floor.holder(), &task, reply);

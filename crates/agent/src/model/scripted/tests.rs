@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::message::ToolResult;
 use crate::model::Purpose;
@@ -110,8 +111,7 @@ async fn mistakes_are_told() {
 }
 
 /// A run of an agent that dispatches, waits, and is cut short once by a summary.
-fn recorded_run(job: &str) -> Vec<crate::journal::TurnEntry> {
-    use crate::journal::TurnEntry;
+fn recorded_run(job: &str) -> Vec<TurnEntry> {
     let reply = |turn: u32, text: &str, calls: Vec<ToolCall>| TurnEntry::Reply {
         turn,
         message: AssistantMessage {
@@ -165,7 +165,7 @@ async fn what_was_recorded_is_played() {
     let models = ScriptedModels::parse(json.as_bytes()).unwrap();
     let mut transcript = crate::turn::Transcript::new(opening(format!("look at {now}")).messages(), &[]);
     for entry in recorded_run(&now) {
-        if let crate::journal::TurnEntry::Reply { turn, message } = &entry {
+        if let TurnEntry::Reply { turn, message } = &entry {
             let (answer, _) = ask(&models, request("a", *turn, transcript.messages().to_vec())).await;
             let answer = answer.unwrap();
             assert_eq!(answer.text, message.text.replace("sesame", "[hidden: API_KEY]"));
@@ -190,7 +190,7 @@ async fn what_was_recorded_is_played() {
 #[test]
 fn of_runs_alike_the_first_is_kept_and_told() {
     let team = crate::testing::team(&[("a", &[], json!({}))]);
-    let reply = |text: &str| crate::journal::TurnEntry::Reply {
+    let reply = |text: &str| TurnEntry::Reply {
         turn: 1,
         message: AssistantMessage { text: text.into(), ..AssistantMessage::default() },
     };

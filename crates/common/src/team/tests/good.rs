@@ -14,6 +14,7 @@ use crate::team::Parsed;
 use crate::team::RequiredKey;
 use crate::team::Runner;
 use crate::team::Team;
+use crate::team::ThinkingBudget;
 use crate::team::ToolsetKind;
 use crate::team::choose_auto;
 use crate::team::keys;
@@ -334,4 +335,27 @@ fn a_team_is_known_by_names_and_descriptions() {
     assert_eq!(identity("root", "    description: Helps\n    instruction: Do.\n"), plain);
     assert_ne!(identity("root", "    description: Writes\n"), plain);
     assert_ne!(identity("roo", "    description: tHelps\n"), plain);
+}
+
+#[test]
+fn a_thinking_budget_was_a_map_in_old_versions() {
+    let budget = |map: &str| {
+        let file = format!(
+            "version: 2\nmodels: {{m: {{provider: openai, model: o3, thinking_budget: {map}}}}}\nagents: {{a: {{model: m}}}}"
+        );
+        models(&good(&file).team, "a")[0].thinking_budget.clone()
+    };
+    assert_eq!(budget("{effort: low}"), Some(ThinkingBudget::Effort("low".to_owned())));
+    assert_eq!(budget("{tokens: 2048}"), Some(ThinkingBudget::Tokens(2048)));
+}
+
+#[test]
+fn the_wire_of_a_provider_is_what_the_file_says() {
+    let api = |more: &str| {
+        let file =
+            format!("providers: {{p: {{base_url: 'http://x/v1'{more}}}}}\nagents: {{a: {{model: p/m}}}}");
+        models(&good(&file).team, "a")[0].api
+    };
+    assert_eq!(api(""), Api::OpenaiChat);
+    assert_eq!(api(", api_type: openai_responses"), Api::OpenaiResponses);
 }

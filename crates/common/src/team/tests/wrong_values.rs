@@ -39,6 +39,11 @@ const fn place(
 
 /// Every map but the toolset, whose keys need different types.
 fn places() -> Vec<Place> {
+    [outer_places(), inner_places()].into_iter().flatten().collect()
+}
+
+/// The maps of the file, of its models and its agents.
+fn outer_places() -> Vec<Place> {
     vec![
         Place { tail: "", ..place(&keys::FILE, "", 0, &[("agents", "{root: {model: auto}}")]) },
         Place { version: 0, ..place(&keys::FILE, "version: 0\n", 0, &[("agents", "{root: {model: auto}}")]) },
@@ -80,6 +85,12 @@ fn places() -> Vec<Place> {
             &[("models", "[openai/gpt-4o]")],
         ),
         place(&keys::HOOKS, IN_HOOKS, 6, &[]),
+    ]
+}
+
+/// The maps within an agent's maps.
+fn inner_places() -> Vec<Place> {
+    vec![
         place(
             &keys::HOOK_MATCHER,
             "agents:\n  root:\n    model: auto\n    hooks:\n      pre_tool_use:\n      -\n",

@@ -1,0 +1,141 @@
+//! What of recorded turns need not be kept in memory: the texts in whose place a summary stands. Pure.
+//!
+//! The entries stay, with the calls and which of them have results, so that who reads them again comes to the same place.
+
+use std::collections::HashSet;
+
+use crate::floor::HANDOFF;
+use crate::journal::TurnEntry;
+use crate::message::AssistantMessage;
+
+/// Tools whose calls are read again: those that remember them, and the one that says who goes on.
+const READ_AGAIN: [&str; 5] = ["think", "create_todo", "create_todos", "update_todos", HANDOFF];
+/// What stands for a text that was not empty.
+const THERE_WAS_TEXT: &str = "…";
+
+/// Drops the texts of entries that the last summary among them stands for. A transcript of what is left is that of the whole.
+pub fn thin_replaced(entries: &mut [TurnEntry]) {
+    let summary = |entry: &TurnEntry| match entry {
+        TurnEntry::Compacted { kept, .. } => Some(*kept as usize),
+        _ => None,
+    };
+    let Some((at, kept)) =
+        entries.iter().enumerate().rev().find_map(|(at, entry)| Some((at, summary(entry)?)))
+    else {
+        return;
+    };
+    let (mut first, mut messages, mut results) = (at, 0, HashSet::new());
+    // Whole turns: which of two results of a call counts is decided from its beginning on.
+    let begins = |entry: &TurnEntry| matches!(entry, TurnEntry::Reply { .. } | TurnEntry::Told { .. });
+    while first > 0 && (messages < kept || first < at && !begins(&entries[first])) {
+        first -= 1;
+        messages += match &entries[first] {
+            TurnEntry::Reply { .. } | TurnEntry::Told { .. } => 1,
+            // A second result of a call is none.
+            TurnEntry::Result { turn, index, .. } => usize::from(results.insert((*turn, *index))),
+            TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } | TurnEntry::Retried { .. } => 0,
+        };
+    }
+    thin(&mut entries[..first]);
+}
+
+/// Drops all texts, for a reader that wants to know of the calls only.
+pub(crate) fn thin(entries: &mut [TurnEntry]) {
+    for entry in entries {
+        match entry {
+            TurnEntry::Reply { message, .. } => thin_reply(message),
+            TurnEntry::Result { text, .. } | TurnEntry::Told { text, .. } | TurnEntry::Stderr { text } => {
+                *text = String::new();
+            }
+            TurnEntry::Compacted { summary, .. } => *summary = String::new(),
+            TurnEntry::Retried { .. } => {}
+        }
+    }
+}
+
+fn thin_reply(message: &mut AssistantMessage) {
+    if !message.text.is_empty() {
+        message.text = THERE_WAS_TEXT.to_owned();
+    }
+    message.reasoning = None;
+    message.continuation = None;
+    for call in &mut message.tool_calls {
+        if !READ_AGAIN.contains(&call.name.as_str()) {
+            call.arguments = String::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::job::Usage;
+
+    use super::*;
+    use crate::message::Message;
+    use crate::message::ToolCall;
+    use crate::turn::Transcript;
+
+    fn turn(turn: u32, tool: &str) -> Vec<TurnEntry> {
+        let call =
+            ToolCall { id: format!("c{turn}"), name: tool.into(), arguments: "{\"a\":\"long\"}".into() };
+        let message = AssistantMessage {
+            text: format!("said {turn}"),
+            reasoning: Some("hm".into()),
+            tool_calls: vec![call],
+            usage: Usage { input_tokens: 3, ..Usage::default() },
+            ..AssistantMessage::default()
+        };
+        let result = TurnEntry::Result {
+            turn,
+            index: 0,
+            call_id: format!("c{turn}"),
+            text: format!("result {turn}"),
+            is_error: false,
+            ended: Vec::new(),
+        };
+        vec![TurnEntry::Reply { turn, message }, result.clone(), result]
+    }
+
+    fn summary(turn: u32, kept: u32) -> TurnEntry {
+        TurnEntry::Compacted { turn, kept, summary: format!("summary {turn}"), usage: Usage::default() }
+    }
+
+    #[test]
+    fn a_transcript_of_what_is_left_is_that_of_the_whole() {
+        for kept in [0, 1, 2, 3, 4] {
+            let mut entries = Vec::new();
+            for number in 1..=4 {
+                entries.extend(turn(number, "shell"));
+            }
+            entries.push(summary(5, kept));
+            entries.extend(turn(5, "shell"));
+            entries.push(summary(6, kept));
+            entries.extend(turn(6, "think"));
+            let opening = || vec![Message::user("go")];
+            let whole = Transcript::new(opening(), &entries);
+            thin_replaced(&mut entries);
+            let thinned = Transcript::new(opening(), &entries);
+            assert_eq!(thinned.messages(), whole.messages(), "{kept}");
+            assert_eq!(
+                (thinned.usage(), thinned.turn(), thinned.wrote()),
+                (whole.usage(), whole.turn(), whole.wrote())
+            );
+            assert_eq!(thinned.next(None), whole.next(None));
+            let text = serde_json::to_string(&entries).unwrap();
+            assert!(!text.contains("result 1"), "{kept} {text}");
+        }
+    }
+
+    #[test]
+    fn calls_that_are_read_again_stay() {
+        let mut entries = turn(1, "shell");
+        entries.extend(turn(2, "think"));
+        thin(&mut entries);
+        let arguments = |entry: &TurnEntry| match entry {
+            TurnEntry::Reply { message, .. } => Some(message.tool_calls[0].arguments.clone()),
+            _ => None,
+        };
+        let left: Vec<String> = entries.iter().filter_map(arguments).collect();
+        assert_eq!(left, ["", "{\"a\":\"long\"}"]);
+    }
+}

@@ -1,0 +1,327 @@
+//! Agent files as people have them: what an agent is given is the same in the root and on a worker that shares nothing with it,
+//! and a terminal is a conversation.
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+
+use legwork_common::variables;
+use legwork_tests::programs::House;
+use legwork_tests::programs::repository;
+use legwork_tests::programs::until;
+use legwork_tests::provider::Answer;
+use legwork_tests::provider::Call;
+use legwork_tests::provider::FakeProvider;
+use legwork_tests::redis::Redis;
+use serde_json::Value;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+const FILE: &str = r#"#!/usr/bin/env legwork
+version: "7"
+providers:
+  local: {base_url: "${env.FAKE_URL}", token_key: LOCAL_KEY}
+models:
+  broken: {provider: local, model: broken}
+  good: {provider: local, model: good, temperature: 0.5, max_tokens: 99}
+permissions:
+  deny: ["shell:cmd=rm*"]
+  ask: [greet]
+agents:
+  root:
+    model: broken
+    description: Does everything.
+    instruction: Do it.
+    add_date: true
+    add_environment_info: true
+    add_prompt_files: [RULES.md]
+    max_iterations: 9
+    num_history_items: 40
+    fallback: {models: [good], retries: -1, cooldown: 10m}
+    handoffs: [closer]
+    structured_output: {name: answer, schema: {type: object, properties: {a: {type: string}}}}
+    toolsets:
+      - {type: think, instruction: "Think hard. {ORIGINAL_INSTRUCTIONS}"}
+      - {type: todo}
+      - {type: shell, env: {WHO: "${LOCAL_KEY}"}}
+      - {type: filesystem, tools: [read_file, write_file], post_edit: [{path: "*.txt", cmd: "echo seen >> $path"}]}
+      - {type: memory, path: ./memory.db}
+      - {type: fetch}
+      - type: script
+        shell:
+          greet: {cmd: "echo hello $name", args: {name: {type: string}}, required: [name]}
+          shout: {cmd: "echo HELLO", description: Shouts}
+  closer:
+    model: good
+    description: Ends it.
+    instruction: End it.
+"#;
+
+/// Calls one tool after the other, hands over, and ends.
+fn answer(body: &Value) -> Answer {
+    let calls = [
+        ("write_file", r#"{"path": "made.txt", "content": "made\n"}"#),
+        ("shell", r#"{"cmd": "cat made.txt; echo $WHO"}"#),
+        ("shell", r#"{"cmd": "rm made.txt"}"#),
+        ("greet", r#"{"name": "Ada"}"#),
+        ("shout", "{}"),
+        ("handoff", r#"{"agent": "closer"}"#),
+    ];
+    if body["model"] == "broken" {
+        return Answer::Status(404, Vec::new(), "no such model");
+    }
+    let messages = body["messages"].as_array().unwrap();
+    let replies = messages.iter().filter(|message| message["role"] == "assistant").count();
+    match calls.get(replies) {
+        Some((name, arguments)) => Answer::Reply {
+            reasoning: None,
+            text: Vec::new(),
+            calls: vec![Call { id: "c", name, arguments: vec![arguments] }],
+        },
+        None => Answer::text(&["closed"]),
+    }
+}
+
+/// What differs from run to run, and between a session's root and a job, left out.
+fn shown(asked: &[Value], folders: &[String]) -> String {
+    let first = &asked[1];
+    let mut tools: Vec<&str> = first["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool["function"]["name"].as_str().unwrap())
+        .collect();
+    tools.sort_unstable();
+    let mut text = format!("tools: {}\n", tools.join(", "));
+    for key in ["temperature", "max_tokens", "response_format"] {
+        text.push_str(&format!("{key}: {}\n", first[key]));
+    }
+    let last = asked.last().unwrap()["messages"].as_array().unwrap();
+    let before = first["messages"].as_array().unwrap();
+    for message in
+        before.iter().chain(last).filter(|message| message["role"] == "system" || message["role"] == "tool")
+    {
+        let mut content = message["content"].as_str().unwrap().to_owned();
+        // A job's task is a system message, and a root's is none.
+        if content.contains("<task>") {
+            continue;
+        }
+        for folder in folders {
+            content = content.replace(folder, "FOLDER");
+        }
+        text.push_str(&format!("{}: {content}\n", message["role"].as_str().unwrap()));
+    }
+    let dated = text.lines().map(|line| if line.contains("Today's date") { "DATE" } else { line });
+    dated.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_agent_is_given_the_same_in_the_root_and_in_the_background() {
+    let runtime = Runtime::new().unwrap();
+    let fake = runtime.block_on(FakeProvider::choosing(answer));
+    let redis = Redis::start();
+    // What the orchestrator has, the worker has not, and the other way round.
+    let mut houses = [House::on(&redis.url()), House::on(&redis.url())];
+    for house in &mut houses {
+        house.set("FAKE_URL", &fake.url);
+        house.set("LOCAL_KEY", "sesame");
+        house.file("RULES.md", "Be kind.");
+    }
+    let [front, back] = &houses;
+    let file = front.file("team.yaml", FILE);
+    let folder = back.path("").display().to_string().trim_end_matches('/').to_owned();
+    let worker = ["--work-dir", folder.as_str(), "--shared-work-dir"];
+    let _worker = back.worker(&worker);
+
+    let said = front.legwork(["run", &file, "Do everything"]);
+    assert_eq!((said.status, said.out.trim()), (0, "closed"), "{said:?}");
+    let of_root: Vec<Value> = fake.asked().into_iter().map(|asked| asked.body).collect();
+    assert!(front.path("made.txt").exists());
+
+    let id = front.dispatch(&[&file, "root", "Do everything"]);
+    let view = front.until_status(&id, "completed");
+    assert_eq!(view["result"], "closed");
+    assert_eq!(std::fs::read_to_string(back.path("made.txt")).unwrap(), "made\nseen\n");
+    let of_job: Vec<Value> = fake.asked().into_iter().skip(of_root.len()).map(|asked| asked.body).collect();
+
+    let folders =
+        houses.each_ref().map(|house| house.path("").display().to_string().trim_end_matches('/').to_owned());
+    let (root, job) = (shown(&of_root, &folders), shown(&of_job, &folders));
+    assert_eq!(root, job);
+    insta::assert_snapshot!(root);
+    // The broken model was asked once, and then rested; who took over has a model of its own.
+    for asked in [&of_root, &of_job] {
+        let models: Vec<&str> = asked.iter().map(|body| body["model"].as_str().unwrap()).collect();
+        assert_eq!(models, ["broken", "good", "good", "good", "good", "good", "good", "good"]);
+    }
+}
+
+/// Tools of every outside origin: a definition of Docker's catalog, one used at once, a program, an HTTP interface.
+const OUTSIDE: &str = r#"
+mcps:
+  docs: {ref: "docker:context7", config: {size: 3}, env: {ADDED: from the file}}
+agents:
+  root:
+    model: scripted/any
+    toolsets:
+      - {type: mcp, ref: docs, name: docs}
+      - {type: mcp, ref: "docker:duckduckgo", name: web, env: {ADDED: "${LOCAL_KEY}"}, tools: [env]}
+      - {type: mcp, command: ./server.sh, args: [x], name: own, env: {ADDED: here}}
+      - {type: fetch, timeout: 1}
+      - type: api
+        api_config:
+          name: weather
+          endpoint: "${env.SITE}/of/${city}"
+          method: GET
+          instruction: The weather of a city
+          headers: {Authorization: "Bearer ${env.LOCAL_KEY}"}
+          args: {city: {type: string}}
+          required: [city]
+"#;
+
+/// A site that says what it was asked, and one page that never comes.
+fn site() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = [0; 4096];
+            let length = stream.read(&mut asked).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&asked[..length]).to_lowercase();
+            if asked.contains("/slow") {
+                silent.push(stream);
+                continue;
+            }
+            let key =
+                if asked.contains("authorization: bearer sesame") { "with the key" } else { "without a key" };
+            let body = format!("{} {key}", asked.lines().next().unwrap_or_default());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).ok();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn tools_from_outside_work_on_a_worker_of_a_fleet() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let server = repository().join("crates/agent/src/toolset/mcp/tests/server.sh");
+    let server = std::fs::read_to_string(server).unwrap();
+    // The gateway: it says how it was started, and serves as the server does.
+    let gateway = server.replacen("#!/bin/sh", "#!/bin/sh\necho \"$@\" >> gateway.log", 1);
+    house.program("docker", &gateway);
+    house.program("server.sh", &server);
+    let site = site();
+    house.set("SITE", &site);
+    house.set("LOCAL_KEY", "sesame");
+    house.set(variables::FETCH_PRIVATE, "1");
+    let slow = format!("{site}/slow");
+    let script = json!({"agents": {"root": [
+        {"tool_calls": [
+            {"name": "docs_env"}, {"name": "web_env"}, {"name": "web_echo"}, {"name": "own_echo", "arguments": {"a": 1}},
+            {"name": "weather", "arguments": {"city": "Oslo"}},
+            {"name": "fetch", "arguments": {"urls": [slow], "format": "text"}},
+        ]},
+        {"text": "{{results}}"},
+    ]}});
+    let script = house.file("script.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    let folder = house.path("").display().to_string();
+    let file = house.file("team.yaml", OUTSIDE.replace("./server.sh", "server.sh"));
+    let _worker = house.worker(&["--work-dir", &folder, "--shared-work-dir"]);
+    let id = house.dispatch(&[&file, "root", "go"]);
+    let view = house.until_status(&id, "completed");
+    let result = view["result"].as_str().unwrap();
+    let said: Vec<&str> = result.split("\n\n").collect();
+    assert_eq!(said[0], "from the file no address");
+    assert_eq!(said[1], "sesame no address");
+    assert!(said[2].starts_with("unknown tool `web_echo`"), "{}", said[2]);
+    assert_eq!(said[3], r#"{"a":1}"#);
+    assert!(said[4].contains("get /of/oslo http/1.1 with the key"), "{}", said[4]);
+    assert_eq!(said[5], format!("Error fetching {slow}: no answer within 1 s"));
+    let started = std::fs::read_to_string(house.path("gateway.log")).unwrap();
+    let mut started: Vec<&str> = started.lines().collect();
+    started.sort_unstable();
+    assert!(started[0].starts_with("mcp gateway run --servers=context7 --config "), "{started:?}");
+    assert_eq!(started[1], "mcp gateway run --servers=duckduckgo");
+}
+
+#[test]
+fn a_terminal_is_a_conversation() {
+    let mut house = House::embedded();
+    let team = "
+agents:
+  root:
+    model: scripted/any
+    instruction: Talk.
+    welcome_message: Welcome, ${env.NAME}!
+    max_iterations: 2
+    toolsets: [{type: todo}]
+    commands: {plan: Plan $1}
+";
+    let todo =
+        |text: &str| json!({"tool_calls": [{"name": "create_todo", "arguments": {"description": text}}]});
+    let script = json!({"agents": {"root": [
+        todo("one"), {"text": "first: {{last_user}}"}, todo("two"), {"text": "second: {{last_user}} {{result:0}}"},
+    ]}});
+    let team = house.file("team.yaml", team);
+    let script = house.file("script.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    house.set("NAME", "Ada");
+    let said = house.on_a_terminal(&["run", &team], "hello\n/plan tomorrow\n\n");
+    for expected in ["Welcome, Ada!", "first: hello", "second: Plan tomorrow", "todo_2"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn a_terminal_is_asked_what_the_team_wants_a_person_to_decide() {
+    let mut house = House::embedded();
+    let team = "
+permissions: {ask: [shell]}
+agents:
+  root: {model: scripted/any, instruction: Work., toolsets: [{type: shell}]}
+";
+    let shell = |cmd: &str| json!({"tool_calls": [{"name": "shell", "arguments": {"cmd": cmd}}]});
+    let script = json!({"agents": {"root": [
+        shell("echo it ran"), shell("echo again > made.txt"), {"text": "{{result:0}}"},
+    ]}});
+    let team = house.file("team.yaml", team);
+    let script = house.file("script.json", script.to_string());
+    house.set(variables::SCRIPT, &script);
+    let said = house.on_a_terminal(&["run", &team], "go\ny\nno\n\n");
+    assert!(said.contains("the agent wants to call shell {\"cmd\":\"echo it ran\"}"), "{said}");
+    assert!(said.contains("The user rejected the tool call.") && !house.path("made.txt").exists(), "{said}");
+}
+
+#[test]
+fn check_tells_warnings_and_mistakes_to_programs_too() {
+    let house = House::on("redis://127.0.0.1:1");
+    let good = house.file(
+        "good.yaml",
+        "agents:\n  root:\n    model: auto\n    hooks: {session_start: [{type: command, command: x}]}\n    toolsets: [{type: lsp, command: gopls}]\n",
+    );
+    let bad = house.file("bad.yaml", "agents:\n  root: {modle: auto}\n");
+    let said = house.legwork(["check", "--json", &good, &bad]);
+    assert_eq!(said.status, 4);
+    let objects = said.objects();
+    let warnings = objects[0]["warnings"].as_array().unwrap();
+    let told = |place: (u64, u64), words: &str| {
+        warnings.iter().any(|warning| {
+            (&warning["line"], &warning["column"]) == (&json!(place.0), &json!(place.1))
+                && warning["message"].as_str().unwrap().contains(words)
+        })
+    };
+    assert!(told((4, 5), "no hook runs") && told((5, 23), "no language server runs"), "{warnings:?}");
+    assert_eq!((&objects[0]["good"], &objects[1]["good"]), (&json!(true), &json!(false)));
+    let hints: Vec<&Value> =
+        objects[1]["errors"].as_array().unwrap().iter().map(|error| &error["hint"]).collect();
+    assert!(hints.contains(&&json!("did you mean `model`?")), "{hints:?}");
+    until("the line for people is there", || house.legwork(["check", &good]).good().contains(": warning: "));
+}
