@@ -156,3 +156,22 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     assert_eq!(reserve(&it, DispatchedBy::Root, 0, 10).await, Ok(Reserved::Spent { spent: 95, budget: 100 }));
     assert_eq!(reserve(&it, DispatchedBy::Root, 0, 5).await, Ok(Reserved::Granted));
 }
+
+#[tokio::test]
+async fn what_a_dead_attempt_reserved_is_nobodys() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = Conversation { session: SessionId::random(), ..Conversation::open(&queue, 0).await };
+    open(&queue, it.session, Some(RunToken::random()), 100).await;
+    it.one().await;
+    let dead = it.claim(1).await.remove(0);
+    let reserve = async |by: DispatchedBy| queue.reserve(it.session, by, 0, 60).await.unwrap();
+    assert_eq!(reserve(by(&dead)).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(DispatchedBy::Root).await, Ok(Reserved::Wait(60)));
+    queue.reap(true).await.unwrap();
+    assert_eq!(reserve(DispatchedBy::Root).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(by(&dead)).await, Err(SharedRefusal::Stale));
+    // Who is alone takes the session from its owner too, so the next attempt need not wait for the root's call.
+    let next = it.claim(1).await.remove(0);
+    assert_eq!(reserve(by(&next)).await, Ok(Reserved::Granted));
+}
