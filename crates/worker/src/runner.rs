@@ -15,6 +15,8 @@ use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
 use legwork_agent::preflight::preflight;
+use legwork_agent::turn::Step;
+use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::Team;
@@ -122,8 +124,12 @@ impl AgentRunner {
     }
 }
 
-/// The line between what was said before and what follows, where anything was.
-fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
+/// The line between what was said before and what follows, where anything was said and anything follows: an agent that
+/// has spoken its last word, and has only its end to be recorded or its jobs to wait for, says nothing of it.
+fn continuation(attempt: u32, resumed: bool, turn: u32, recorded: &[TurnEntry]) -> Option<String> {
+    if matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Rest { .. }) {
+        return None;
+    }
     match (attempt, resumed) {
         (_, true) => Some(format!("\n[attempt {attempt} was suspended and goes on from turn {turn}]\n")),
         (0 | 1, false) => None,
@@ -162,7 +168,8 @@ impl Runner for AgentRunner {
         {
             return RunEnd::Lacks(missing.to_string());
         }
-        if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1)
+        let turn = run.finished_turns + 1;
+        if let Some(line) = continuation(run.claimed.attempt, run.resumed, turn, &run.recorded)
             && run.journal.output(&line).await.is_err()
         {
             return RunEnd::Ended(Outcome::Lost);
@@ -199,5 +206,39 @@ impl Runner for NoopRunner {
 
     async fn run(&self, _run: Run) -> RunEnd {
         RunEnd::Ended(Outcome::Completed { result: String::new(), usage: Usage::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_agent::message::AssistantMessage;
+    use legwork_agent::message::ToolCall;
+
+    use super::*;
+
+    fn reply(calls: &[&str]) -> TurnEntry {
+        let call = |name: &&str| ToolCall { id: "1".into(), name: (*name).into(), arguments: "{}".into() };
+        let tool_calls = calls.iter().map(call).collect();
+        let message =
+            AssistantMessage { text: "words".to_owned(), tool_calls, ..AssistantMessage::default() };
+        TurnEntry::Reply { turn: 1, message }
+    }
+
+    #[test]
+    fn what_goes_on_is_set_apart_from_what_was_said() {
+        let open = [reply(&["shell"])];
+        assert_eq!(continuation(1, false, 1, &[]), None);
+        let again = continuation(2, false, 1, &open);
+        assert_eq!(again.as_deref(), Some("\n[attempt 2 goes on from turn 1]\n"));
+        let resumed = continuation(1, true, 1, &open);
+        assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and goes on from turn 1]\n"));
+        assert!(continuation(2, false, 1, &[]).is_some(), "it was cut off in its first turn");
+    }
+
+    #[test]
+    fn who_has_spoken_the_last_word_says_nothing_more() {
+        for resumed in [true, false] {
+            assert_eq!(continuation(2, resumed, 2, &[reply(&[])]), None);
+        }
     }
 }
