@@ -29,6 +29,8 @@ const UNCOUNTED: [&str; 10] =
     ["UNWATCH", "HELLO", "CLIENT", "AUTH", "SELECT", "PING", "SCRIPT", "BLPOP", "SUBSCRIBE", "UNSUBSCRIBE"];
 /// A command that every server refuses, for good.
 const BROKEN: &[u8] = b"*1\r\n$6\r\nBROKEN\r\n";
+/// How long a server is given to do the last command of the dead.
+const DYING: Duration = Duration::from_millis(20);
 /// How long a server that lost its client is left to do what it was told.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,11 @@ pub enum Harm {
     Delay(Duration),
     /// The server refuses it for good.
     Refuse,
+    /// Whoever sends it dies, before it arrives or after it is done: this and all other connections close for good.
+    Die {
+        /// Whether it is done.
+        done: bool,
+    },
 }
 
 /// What happens to which command, and what has happened.
@@ -59,16 +66,29 @@ struct Line {
     is_late: bool,
 }
 
+#[derive(Debug, Default)]
+struct Shared {
+    line: Mutex<Line>,
+    dead: watch::Sender<bool>,
+}
+
 /// The line. It ends with the value.
 #[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
-    line: Arc<Mutex<Line>>,
+    shared: Arc<Shared>,
     _serving: JoinSet<()>,
 }
 
-fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
-    line.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn died(&self) {
+        // It cannot be gone while it is borrowed.
+        self.dead.subscribe().wait_for(|dead| *dead).await.ok();
+    }
 }
 
 impl Wire {
@@ -76,21 +96,25 @@ impl Wire {
     pub async fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let line = Arc::new(Mutex::new(Line::default()));
+        let shared = Arc::new(Shared::default());
         let mut serving = JoinSet::new();
-        let shared = Arc::clone(&line);
+        let accepting = Arc::clone(&shared);
         serving.spawn(async move {
             // Ended together with the one that accepts.
             let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                let shared = Arc::clone(&shared);
+            loop {
+                let client = tokio::select! {
+                    Ok((client, _)) = listener.accept() => client,
+                    () = accepting.died() => return,
+                };
+                let shared = Arc::clone(&accepting);
                 connections.spawn(async move {
                     // However a connection ends, its client notices.
                     carry(client, server, &shared).await.ok();
                 });
             }
         });
-        Self { address, line, _serving: serving }
+        Self { address, shared, _serving: serving }
     }
 
     /// The URL of a Redis behind it.
@@ -100,22 +124,27 @@ impl Wire {
 
     /// From now on commands are counted, and the `nth`, from 1, meets with `harm`.
     pub fn arm(&self, nth: usize, harm: Harm) {
-        *lock(&self.line) = Line { armed: Some((nth, harm)), ..Line::default() };
+        *self.shared.line() = Line { armed: Some((nth, harm)), ..Line::default() };
     }
 
     /// How many commands were counted.
     pub fn counted(&self) -> usize {
-        lock(&self.line).counted
+        self.shared.line().counted
     }
 
     /// Whether a command that was to come late has been sent.
     pub fn came_late(&self) -> bool {
-        lock(&self.line).is_late
+        self.shared.line().is_late
+    }
+
+    /// Waits until whoever is behind it was to die.
+    pub async fn died(&self) {
+        self.shared.died().await;
     }
 
     /// The command that met with harm, if one did.
     pub fn hit(&self) -> Option<String> {
-        lock(&self.line).hit.clone()
+        self.shared.line().hit.clone()
     }
 }
 
@@ -143,7 +172,7 @@ enum Replies {
 }
 
 /// Carries commands to the server until the client closes, or harm ends it.
-async fn carry(client: TcpStream, server: SocketAddr, line: &Mutex<Line>) -> io::Result<()> {
+async fn carry(client: TcpStream, server: SocketAddr, shared: &Shared) -> io::Result<()> {
     client.set_nodelay(true)?;
     let server = TcpStream::connect(server).await?;
     server.set_nodelay(true)?;
@@ -157,12 +186,20 @@ async fn carry(client: TcpStream, server: SocketAddr, line: &Mutex<Line>) -> io:
         let mut follows_a_read = false;
         while let Some(length) = frame(&buffer) {
             let command: Vec<u8> = buffer.drain(..length).collect();
-            let harm = if is_counted(&command) { lock(line).harm(&command, follows_a_read) } else { None };
+            let harm = if is_counted(&command) { shared.line().harm(&command, follows_a_read) } else { None };
             follows_a_read = is_read(&command);
             match harm {
                 None => server.write_all(&command).await?,
                 Some(Harm::Refuse) => server.write_all(BROKEN).await?,
                 Some(Harm::Fail) => return Ok(()),
+                Some(Harm::Die { done }) => {
+                    fate.send_replace(Replies::Lost);
+                    if done {
+                        server.write_all(&command).await?;
+                        sleep(DYING).await;
+                    }
+                    shared.dead.send_replace(true);
+                }
                 Some(Harm::Hold(time)) => {
                     sleep(time).await;
                     server.write_all(&command).await?;
@@ -183,7 +220,7 @@ async fn carry(client: TcpStream, server: SocketAddr, line: &Mutex<Line>) -> io:
                     drop(asks);
                     sleep(time).await;
                     server.write_all(&command).await?;
-                    lock(line).is_late = true;
+                    shared.line().is_late = true;
                     sleep(LINGER).await;
                     return Ok(());
                 }

@@ -56,6 +56,7 @@ use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
 use legwork_worker::upkeep::while_reaping;
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -90,6 +91,16 @@ pub(crate) struct Watched {
     inner: Arc<dyn ModelPort>,
     calls: Mutex<Vec<(String, u32)>>,
     announcements: Mutex<usize>,
+}
+
+/// The workers of a life.
+#[derive(Debug)]
+struct Shift {
+    scene: Arc<Scene>,
+    wire: Arc<Wire>,
+    models: Arc<Watched>,
+    tasks: Tasks,
+    drain: CancellationToken,
 }
 
 /// What is left of a life, seen on a way that nothing harmed.
@@ -143,29 +154,46 @@ impl Scene {
         format!("600.{unique}")
     }
 
+    /// Whether the worker dies of it.
+    pub(crate) fn is_deadly(&self) -> bool {
+        matches!(self.harm, Harm::Die { .. })
+    }
+
+    /// The way to Redis that nothing harms.
+    fn truth(&self) -> Target {
+        Target::parse(&format!("redis://{}", self.redis)).unwrap()
+    }
+
     /// Lives it; whether there was such a call.
-    pub(crate) async fn live(&self) -> bool {
-        let wire = Wire::before(self.redis).await;
-        let _epitaph = Epitaph(self, &wire);
+    pub(crate) async fn live(self: Arc<Self>) -> bool {
+        let wire = Arc::new(Wire::before(self.redis).await);
+        let _epitaph = Epitaph(&self, &wire);
         let behind = Target::parse(&wire.url()).unwrap();
         let models = self.models();
-        let worker = self.worker(&behind, &models).await;
-        let observer = Observer::new(self.queue(&behind, User::Face).await, Hints::new(&behind).unwrap());
+        let worker = match self.is_deadly() {
+            true => None,
+            false => Some(self.worker(&behind, &models).await),
+        };
+        // Only one of them dies.
+        let faces = if self.is_deadly() { self.truth() } else { behind };
+        let observer = Observer::new(self.queue(&faces, User::Face).await, Hints::new(&faces).unwrap());
         let tasks = Tasks::new();
         let drain = CancellationToken::new();
-        let ending = Ending {
-            drain: drain.clone(),
-            now: CancellationToken::new(),
-            hand_over: CancellationToken::new(),
-        };
 
-        wire.arm(self.nth, self.harm);
-        let list = tasks.clone();
-        let serving =
-            tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, ending)).await });
+        if worker.is_some() {
+            wire.arm(self.nth, self.harm);
+        }
+        let shift = Shift {
+            scene: Arc::clone(&self),
+            wire: Arc::clone(&wire),
+            models: Arc::clone(&models),
+            tasks: tasks.clone(),
+            drain: drain.clone(),
+        };
+        let serving = tasks.spawn(TaskKind::HostedWorker, shift.serve(worker));
         let root = bounded("the job is dispatched", self.dispatch(&observer)).await;
-        let truth = Target::parse(&format!("redis://{}", self.redis)).unwrap();
-        let remains = Remains { scene: self, queue: self.queue(&truth, User::Face).await, models, root };
+        let queue = self.queue(&self.truth(), User::Face).await;
+        let remains = Remains { scene: &self, queue, models, root };
         if self.plot == Plot::Stopped {
             bounded("the command runs", remains.under_way()).await;
             bounded("the tree is stopped", stop(&observer, root)).await;
@@ -198,7 +226,7 @@ impl Scene {
 
     async fn worker(&self, target: &Target, models: &Arc<Watched>) -> Worker {
         let work_dir = self.folder.path().join("work");
-        fs::create_dir(&work_dir).unwrap();
+        fs::create_dir_all(&work_dir).unwrap();
         let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
         let runner = AgentRunner {
             models: Arc::clone(models) as Arc<dyn ModelPort>,
@@ -255,6 +283,41 @@ impl Scene {
             placement: None,
         };
         insist(|| service.run(request.clone())).await
+    }
+}
+
+impl Shift {
+    /// Serves until it is told to drain; a worker that dies is followed by another, which nothing harms.
+    async fn serve(self, worker: Option<Worker>) {
+        if let Some(worker) = worker {
+            return Box::pin(worker.serve(&self.tasks, self.ending())).await;
+        }
+        // With its runtime goes all that it does, at once.
+        let mortal = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (ending, wire) = (self.ending(), Arc::clone(&self.wire));
+        let (scene, models) = (Arc::clone(&self.scene), Arc::clone(&self.models));
+        let mut serving = mortal.spawn(async move {
+            let worker = scene.worker(&Target::parse(&wire.url()).unwrap(), &models).await;
+            wire.arm(scene.nth, scene.harm);
+            Box::pin(worker.serve(&Tasks::new(), ending)).await;
+        });
+        let died = tokio::select! {
+            served = &mut serving => {
+                served.unwrap();
+                false
+            }
+            () = self.wire.died() => true,
+        };
+        mortal.shutdown_background();
+        if died {
+            let next = self.scene.worker(&self.scene.truth(), &self.models).await;
+            Box::pin(next.serve(&self.tasks, self.ending())).await;
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        let [now, hand_over] = [CancellationToken::new(), CancellationToken::new()];
+        Ending { drain: self.drain.clone(), now, hand_over }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Harm to every call: for every n, the n-th call of the queue's port in a job's life fails, is repeated because its
-//! reply was lost, comes late, is delayed beyond anybody's patience, or is refused. A life that needs fewer than n calls
-//! is the last.
+//! reply was lost, comes late, is delayed beyond anybody's patience, or is refused; or whoever makes it dies. A life that
+//! needs fewer than n calls is the last.
 //!
-//! Whatever the harm was, the job ends as it must. But for calls that are refused for good nothing is counted, repeated
-//! or said twice.
+//! Whatever the harm was, the job ends as it must. But for calls that are refused for good, and for deaths, nothing is
+//! counted as a crash; and nothing is done twice or paid for twice, whoever dies.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on shall fail there")]
 #![expect(clippy::print_stdout, reason = "a test that fails says which life it was")]
 
@@ -67,7 +67,7 @@ fn a_call_that_fails_is_made_again() {
 
 #[test]
 fn a_call_whose_reply_is_lost_is_answered_as_the_first_time() {
-    every_call(Harm::LoseReply, &Plot::ALL, 8);
+    every_call(Harm::LoseReply, &[Plot::Waits, Plot::Stopped], 8);
 }
 
 #[test]
@@ -77,10 +77,20 @@ fn a_call_that_comes_after_its_repeat_changes_nothing() {
 
 #[test]
 fn a_call_that_is_delayed_beyond_patience_costs_no_attempt() {
-    every_call(Harm::Delay(BEYOND_PATIENCE), &[Plot::Waits, Plot::Stopped], 50);
+    every_call(Harm::Delay(BEYOND_PATIENCE), &[Plot::Waits], 50);
+}
+
+#[test]
+fn a_worker_that_dies_before_a_call_costs_a_turn_at_most() {
+    every_call(Harm::Die { done: false }, &[Plot::Waits], 60);
+}
+
+#[test]
+fn a_worker_that_dies_after_a_call_costs_a_turn_at_most() {
+    every_call(Harm::Die { done: true }, &[Plot::Waits], 60);
 }
 
 #[test]
 fn a_call_that_is_refused_leaves_no_job_without_an_end() {
-    every_call(Harm::Refuse, &[Plot::Waits, Plot::Stopped], 8);
+    every_call(Harm::Refuse, &[Plot::Waits], 8);
 }

@@ -55,7 +55,8 @@ pub(crate) async fn whole(remains: &Remains<'_>) {
         assert!(job.status == State::Completed || job.cause.is_some(), "no end without a cause: {job:?}");
         most_asked += recorded_once(remains, job).await;
         if harmless {
-            assert_eq!(job.attempt, 1, "nothing is a crash here: {job:?}");
+            let most = if remains.scene.is_deadly() { 2 } else { 1 };
+            assert!((1..=most).contains(&job.attempt), "nothing else is a crash here: {job:?}");
         }
         if job.status == State::Completed {
             spoken(remains, job).await;
@@ -73,8 +74,10 @@ pub(crate) async fn whole(remains: &Remains<'_>) {
         return;
     }
     assert!(jobs.len() == 2 && jobs.iter().all(|job| job.status == State::Completed), "{jobs:?}");
-    assert_eq!(remains.models.announcements(), usize::from(plot == Plot::Told));
-    if most_asked == asked.len() {
+    // What ended while nobody served is announced first, also to who was about to wait for it.
+    let most = usize::from(plot == Plot::Told || remains.scene.is_deadly());
+    assert!((usize::from(plot == Plot::Told)..=most).contains(&remains.models.announcements()));
+    if most_asked == asked.len() && !remains.scene.is_deadly() {
         assert_eq!(marks, plot.commands());
     }
 }
@@ -129,7 +132,9 @@ pub(crate) async fn nothing_is_left(remains: &Remains<'_>, wire: &Wire) {
     let forgotten = queue.forget(&ids, true).await.unwrap();
     assert!(forgotten.iter().all(|verdict| *verdict == Forgotten::Forgotten), "{forgotten:?}");
     assert_eq!(queue.live_children(session, Dispatcher::Root(session)).await.unwrap(), 0);
-    let stays = [":meta", ":ready:", ":wake:", ":reaped"];
+    // What is known of a worker that died ends by itself.
+    let stays =
+        [":meta", ":ready:", ":wake:", ":reaped", if scene.is_deadly() { ":worker" } else { ":meta" }];
     let mut left = keys(remains.scene.redis, &format!("*legwork:{}:*", remains.scene.namespace()));
     left.retain(|key| !stays.iter().any(|stays| key.contains(stays)));
     assert!(left.is_empty(), "after {:?}: {left:?}", wire.hit());

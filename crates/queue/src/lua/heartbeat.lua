@@ -10,6 +10,8 @@ if ARGV[3] == 'gone' then
   return 'gone'
 end
 redis.call('ZADD', WORKERS, now, worker)
+-- Of a fleet that died as a whole nobody removes the members.
+redis.call('PEXPIRE', WORKERS, 4 * ttl)
 redis.call('HSET', worker_key(worker), 'seen', now, unpack(ARGV, 4))
 redis.call('PEXPIRE', worker_key(worker), 3 * ttl)
 return 'alive'
