@@ -2,6 +2,7 @@
 
 pub mod provider;
 pub(crate) mod retry;
+pub(crate) mod routing;
 pub mod scripted;
 
 use std::fmt::Debug;

@@ -4,6 +4,8 @@
 
 mod api;
 mod background;
+mod brief;
+mod deferred;
 pub(crate) mod described;
 mod fetch;
 mod filesystem;
@@ -19,17 +21,22 @@ mod think;
 mod todo;
 mod transfer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
 use legwork_common::commons::Commons;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::team::Agent;
+use legwork_common::team::Defer;
+use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::DropGuard;
 
+use self::brief::Briefly;
+use self::deferred::Hidden;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::tool::Tool;
@@ -64,6 +71,10 @@ pub(crate) struct Kit {
 pub struct Toolbox {
     tools: Vec<Arc<dyn Tool>>,
     instructions: Vec<String>,
+    /// What is not offered until the model asks for it.
+    hidden: Hidden,
+    /// The models of the turn after a tool, by the tool's name.
+    next_models: BTreeMap<String, Vec<ModelSettings>>,
     nursery: Nursery,
     _leaving: DropGuard,
     warnings: Vec<String>,
@@ -76,6 +87,8 @@ impl Toolbox {
         Self {
             tools: Vec::new(),
             instructions: Vec::new(),
+            hidden: Hidden::default(),
+            next_models: BTreeMap::new(),
             _leaving: nursery.abandoning(),
             nursery,
             warnings: Vec::new(),
@@ -108,17 +121,37 @@ impl Toolbox {
                 Err(reason) => self.warnings.push(reason),
             }
         }
+        if agent.toolsets.iter().any(|toolset| toolset.defer.is_some()) {
+            for tool in self.hidden.finders() {
+                self.add_tool(tool, "defer");
+            }
+        }
     }
 
     fn add(&mut self, kit: Kit, toolset: &Toolset) {
-        let allowed = &toolset.tools;
+        let named = |tools: &[String], tool: &dyn Tool| {
+            tools.iter().any(|one| *one == tool.spec().name || one == tool.own_name())
+        };
+        let (briefly, wrong) = Briefly::new(&toolset.toon);
+        self.warnings.extend(wrong);
         for tool in kit.tools {
-            let name = &tool.spec().name;
-            if allowed.is_empty()
-                || allowed.contains(name)
-                || allowed.iter().any(|one| one == tool.own_name())
-            {
-                self.add_tool(tool, type_name(&toolset.kind));
+            if !toolset.tools.is_empty() && !named(&toolset.tools, &*tool) {
+                continue;
+            }
+            let waits = match &toolset.defer {
+                None => false,
+                Some(Defer::All) => true,
+                Some(Defer::Tools(tools)) => named(tools, &*tool),
+            };
+            let spec = tool.spec().clone();
+            if !self.add_tool(briefly.of(tool), type_name(&toolset.kind)) {
+                continue;
+            }
+            if waits {
+                self.hidden.hide(&spec);
+            }
+            if !toolset.model.is_empty() {
+                self.next_models.insert(spec.name, toolset.model.clone());
             }
         }
         let own = kit.instruction.as_deref().unwrap_or_default();
@@ -126,13 +159,16 @@ impl Toolbox {
         self.instructions.extend(written.or(kit.instruction));
     }
 
-    fn add_tool(&mut self, tool: Arc<dyn Tool>, origin: &str) {
+    /// Adds a tool, unless another has its name; whether it is there.
+    fn add_tool(&mut self, tool: Arc<dyn Tool>, origin: &str) -> bool {
         let name = &tool.spec().name;
-        if self.get(name).is_some() {
-            self.warnings.push(format!("tool {name} of {origin} left out: another tool has its name"));
-        } else {
+        let new = self.get(name).is_none();
+        if new {
             self.tools.push(tool);
+        } else {
+            self.warnings.push(format!("tool {name} of {origin} left out: another tool has its name"));
         }
+        new
     }
 
     /// The tool of this name.
@@ -140,9 +176,15 @@ impl Toolbox {
         self.tools.iter().find(|tool| tool.spec().name == name)
     }
 
-    /// What the model is told of each tool.
+    /// What the model is told of each tool that is not hidden.
     pub fn specs(&self) -> Vec<ToolSpec> {
-        self.tools.iter().map(|tool| tool.spec().clone()).collect()
+        let specs = self.tools.iter().map(|tool| tool.spec());
+        specs.filter(|spec| !self.hidden.hides(&spec.name)).cloned().collect()
+    }
+
+    /// The models of the turn after this tool, where its toolset says so.
+    pub fn next_models(&self, tool: &str) -> &[ModelSettings] {
+        self.next_models.get(tool).map_or(&[], Vec::as_slice)
     }
 
     /// What the model is told about the toolsets.

@@ -185,6 +185,28 @@ impl Transcript {
         Some(tokens + compaction::tokens(since))
     }
 
+    /// What was last said to the agent: by a user, or else by whoever gave it its task.
+    pub fn said(&self) -> &str {
+        let by_user = self.messages.iter().rev().find_map(|message| match message {
+            Message::User { text } if text != contract::PROCEED => Some(text),
+            _ => None,
+        });
+        let as_task = self.task().iter().rev().find_map(|message| match message {
+            Message::System { text } => Some(text),
+            _ => None,
+        });
+        by_user.or(as_task).map(String::as_str).unwrap_or_default()
+    }
+
+    /// The tools that the last reply asked for.
+    pub fn called(&self) -> impl Iterator<Item = &str> {
+        let last = self.messages.iter().rev().find_map(|message| match message {
+            Message::Assistant(reply) => Some(&reply.tool_calls),
+            Message::System { .. } | Message::User { .. } | Message::ToolResult(_) => None,
+        });
+        last.into_iter().flatten().map(|call| call.name.as_str())
+    }
+
     /// The last turn that has a reply; 0 before the first.
     pub fn turn(&self) -> u32 {
         self.turn

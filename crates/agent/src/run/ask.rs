@@ -23,6 +23,7 @@ use crate::model::ModelError;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::model::retry::Patience;
+use crate::model::routing;
 
 /// Pieces of a reply that may wait for the journal.
 const WAITING_DELTAS: usize = 64;
@@ -89,13 +90,19 @@ impl Running<'_> {
         Err(Halt::Failed { cause: Cause::ProviderError, message })
     }
 
-    /// One drawn model, unless it rests, then those to fall back to.
+    /// One drawn model, or the one that its rules send this turn to, unless it rests; then those to fall back to. After
+    /// tools that say which model goes on, that one is the first.
     pub(super) fn models(&self) -> Vec<ModelSettings> {
-        let first = match &self.part.agent.runner {
-            Runner::Models(models) => models.get(rand::random_range(0..models.len().max(1))).cloned(),
+        let drawn = |models: &[ModelSettings]| {
+            let own = models.get(rand::random_range(0..models.len().max(1)))?;
+            Some(routing::pick(own, self.transcript.said()).clone())
+        };
+        let after = self.transcript.called().find_map(|tool| drawn(self.part.toolbox.next_models(tool)));
+        let first = after.or_else(|| match &self.part.agent.runner {
+            Runner::Models(models) => drawn(models),
             Runner::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
             Runner::Command { .. } => None,
-        };
+        });
         let others = self.part.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
         let all: Vec<ModelSettings> = first.into_iter().chain(others).collect();
         let rests = self.first_model_rests_until.is_some_and(|until| Instant::now() < until);

@@ -1,5 +1,7 @@
 //! Whole runs against fakes: what is told, recorded, repeated and ended.
 
+mod models;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

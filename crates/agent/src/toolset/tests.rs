@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::testing;
 use crate::testing::FakeService;
 use crate::testing::environment;
 use crate::testing::team;
@@ -133,4 +134,31 @@ async fn the_tools_of_servers_are_allowed_by_either_name_and_missing_ones_are_to
     ];
     assert_eq!(toolbox.warnings(), expected);
     toolbox.close().await;
+}
+
+#[tokio::test]
+async fn deferred_tools_are_offered_once_they_were_added() {
+    let deferred = json!([
+        {"kind": {"type": "think"}, "defer": "all"},
+        {"kind": {"type": "todo", "shared": false}, "defer": {"tools": ["create_todos"]}},
+    ]);
+    let toolbox = toolbox(deferred).await;
+    let offered = || toolbox.specs().into_iter().map(|spec| spec.name).collect::<Vec<_>>().join(" ");
+    let before = "transfer_task create_todo update_todos list_todos search_tool add_tool";
+    assert_eq!(offered(), before);
+    let found = testing::call(toolbox.get("search_tool").unwrap(), json!({"query": "think"})).await;
+    assert!(found.text.starts_with("think: "), "{found:?}");
+    testing::call(toolbox.get("add_tool").unwrap(), json!({"name": "think"})).await;
+    assert_eq!(offered(), "transfer_task think create_todo update_todos list_todos search_tool add_tool");
+}
+
+#[tokio::test]
+async fn results_are_brief_where_the_toolset_says_so() {
+    let toolsets = json!([{"kind": {"type": "todo", "shared": false}, "toon": ["^list_", "("]}]);
+    let toolbox = toolbox(toolsets).await;
+    assert_eq!(toolbox.warnings().len(), 1, "{:?}", toolbox.warnings());
+    let added = testing::call(toolbox.get("create_todo").unwrap(), json!({"description": "sweep"})).await;
+    assert!(serde_json::from_str::<Value>(&added.text).is_ok(), "{added:?}");
+    let listed = testing::call(toolbox.get("list_todos").unwrap(), json!({})).await;
+    assert!(listed.text.starts_with("todos[1]{"), "{listed:?}");
 }

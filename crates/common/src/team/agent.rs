@@ -149,13 +149,14 @@ impl Agent {
     pub fn required_keys(&self) -> Vec<RequiredKey> {
         let mut required = BTreeSet::new();
         match &self.runner {
-            Runner::Models(models) => required.extend(models.iter().filter_map(key_of_model)),
+            Runner::Models(models) => required.extend(keys_of_models(models)),
             Runner::Auto => {}
             Runner::Command { program, env, .. } => {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }
         for toolset in &self.toolsets {
+            required.extend(keys_of_models(&toolset.model));
             match &toolset.kind {
                 ToolsetKind::Shell { env } => required.extend(keys_of_env(env, "toolset shell")),
                 ToolsetKind::Mcp(mcp) => required.extend(keys_of_mcp(&mcp.server)),
@@ -182,6 +183,12 @@ impl Agent {
         }
         required.into_iter().collect()
     }
+}
+
+/// The keys that models need, and those that their rules send turns to.
+fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
+    let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
+    models.iter().chain(routed).filter_map(key_of_model)
 }
 
 /// The key that a model needs.

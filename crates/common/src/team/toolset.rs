@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::model::ModelSettings;
+
 /// Named texts: environment variables, headers. Values may hold `${X}` or `${env.X}`, unexpanded.
 pub type TextMap = BTreeMap<String, String>;
 
@@ -22,9 +24,9 @@ pub struct Toolset {
     /// Regular expressions of the tools whose results are written more briefly.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toon: Vec<String>,
-    /// The model of the turn after one of these tools, as the file names it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
+    /// The model of the turn after one of these tools; of several one is drawn; none: the agent's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub model: Vec<ModelSettings>,
     /// Which tools stay hidden until they are searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer: Option<Defer>,

@@ -7,6 +7,7 @@ use super::mcp;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::keys::Effect;
+use crate::team::model::ModelSettings;
 use crate::team::names::listed;
 use crate::team::reader::Reader;
 use crate::team::source::shown;
@@ -25,7 +26,7 @@ pub(super) type Definitions<'n> = BTreeMap<String, Fields<'n>>;
 
 /// A toolset with nothing but its type.
 pub(super) fn plain(kind: ToolsetKind) -> Toolset {
-    Toolset { kind, tools: Vec::new(), instruction: None, toon: Vec::new(), model: None, defer: None }
+    Toolset { kind, tools: Vec::new(), instruction: None, toon: Vec::new(), model: Vec::new(), defer: None }
 }
 
 /// Reads `mcps`.
@@ -195,10 +196,10 @@ fn read_model(
     around: &Around<'_>,
     who: &str,
     fields: &Fields<'_>,
-) -> Option<String> {
-    let reference = fields.text(reader, "model")?;
+) -> Vec<ModelSettings> {
+    let Some(reference) = fields.text(reader, "model") else { return Vec::new() };
     let at = fields.node("model").map_or(fields.at, |node| node.at);
-    around.models.resolve(reader, who, &reference, at).map(|_| reference)
+    around.models.resolve(reader, who, &reference, at).unwrap_or_default()
 }
 
 /// `models` of a model picker.
