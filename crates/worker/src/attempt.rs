@@ -4,6 +4,7 @@
 //! right after it, the next attempt goes on from what is stored.
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -215,6 +216,7 @@ impl Attempt {
             draining: self.bench.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
             life: Arc::clone(&self.life),
+            heading: Mutex::default(),
         });
         let (run, background) = self.run_of(prepared, journal, resumed);
         let stint = run.cancel.clone();

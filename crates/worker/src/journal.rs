@@ -1,7 +1,11 @@
 //! The journal of an attempt: what the agent writes goes to the ledger, and may only go on while the lease
 //! holds.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -35,9 +39,20 @@ pub struct AttemptJournal {
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
     pub(crate) life: Arc<Life>,
+    /// What is written before the next words, if there are any. A std mutex: never held over an await.
+    pub(crate) heading: Mutex<Option<String>>,
 }
 
 impl AttemptJournal {
+    /// Has this written before the next words; where none follow, it is not written at all.
+    pub(crate) fn head_next_words(&self, heading: String) {
+        *self.heading() = Some(heading);
+    }
+
+    fn heading(&self) -> MutexGuard<'_, Option<String>> {
+        self.heading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The lease is ours, as far as anybody knows, and was all the time of this run; else the attempt pauses. A worker
     /// that stood still may renew before it looks, and find its commands ended by the guard.
     fn sure(&self) -> Result<(), JournalError> {
@@ -59,7 +74,9 @@ impl AttemptJournal {
 impl Journal for AttemptJournal {
     async fn output(&self, text: &str) -> Result<(), JournalError> {
         self.life.hear("it wrote");
-        self.ledger.output(&self.page, text).await.map_err(|gone| self.lost(gone))
+        let heading = if text.is_empty() { None } else { self.heading().take() };
+        let text = heading.map_or(Cow::Borrowed(text), |heading| Cow::Owned(heading + text));
+        self.ledger.output(&self.page, &text).await.map_err(|gone| self.lost(gone))
     }
 
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {

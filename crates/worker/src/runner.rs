@@ -124,17 +124,18 @@ impl AgentRunner {
     }
 }
 
-/// The line between what was said before and what follows, where anything was said and anything follows: an agent that
-/// has spoken its last word, and has only its end to be recorded or its jobs to wait for, says nothing of it.
-fn continuation(attempt: u32, resumed: bool, turn: u32, recorded: &[TurnEntry]) -> Option<String> {
-    if matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Rest { .. }) {
-        return None;
-    }
+/// The line between what was said before and what follows, where anything was.
+fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
     match (attempt, resumed) {
         (_, true) => Some(format!("\n[attempt {attempt} was suspended and goes on from turn {turn}]\n")),
         (0 | 1, false) => None,
         (_, false) => Some(format!("\n[attempt {attempt} goes on from turn {turn}]\n")),
     }
+}
+
+/// Whether the agent has spoken its last word, for now: only its end is to be recorded, or its jobs are to be waited for.
+fn rests(recorded: &[TurnEntry]) -> bool {
+    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Rest { .. })
 }
 
 /// The environment that agents get: all of it but where Redis is and how to log in there or to our own server, which
@@ -168,11 +169,12 @@ impl Runner for AgentRunner {
         {
             return RunEnd::Lacks(missing.to_string());
         }
-        let turn = run.finished_turns + 1;
-        if let Some(line) = continuation(run.claimed.attempt, run.resumed, turn, &run.recorded)
-            && run.journal.output(&line).await.is_err()
-        {
-            return RunEnd::Ended(Outcome::Lost);
+        if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1) {
+            if rests(&run.recorded) {
+                run.journal.head_next_words(line);
+            } else if run.journal.output(&line).await.is_err() {
+                return RunEnd::Ended(Outcome::Lost);
+            }
         }
         let assignment = Assignment {
             agent: spec.agent,
@@ -226,19 +228,18 @@ mod tests {
 
     #[test]
     fn what_goes_on_is_set_apart_from_what_was_said() {
-        let open = [reply(&["shell"])];
-        assert_eq!(continuation(1, false, 1, &[]), None);
-        let again = continuation(2, false, 1, &open);
-        assert_eq!(again.as_deref(), Some("\n[attempt 2 goes on from turn 1]\n"));
-        let resumed = continuation(1, true, 1, &open);
+        assert_eq!(continuation(1, false, 1), None);
+        assert_eq!(continuation(2, false, 1).as_deref(), Some("\n[attempt 2 goes on from turn 1]\n"));
+        let resumed = continuation(1, true, 1);
         assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and goes on from turn 1]\n"));
-        assert!(continuation(2, false, 1, &[]).is_some(), "it was cut off in its first turn");
     }
 
     #[test]
-    fn who_has_spoken_the_last_word_says_nothing_more() {
-        for resumed in [true, false] {
-            assert_eq!(continuation(2, resumed, 2, &[reply(&[])]), None);
-        }
+    fn an_agent_rests_that_has_asked_for_nothing_more() {
+        assert!(rests(&[reply(&[])]));
+        assert!(!rests(&[reply(&["shell"])]));
+        assert!(!rests(&[]));
+        let told = TurnEntry::Told { turn: 2, mail: Vec::new(), text: "news".into() };
+        assert!(!rests(&[reply(&[]), told]));
     }
 }

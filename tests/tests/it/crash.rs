@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use legwork_tests::programs::House;
+use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
@@ -167,4 +168,28 @@ fn jobs_of_a_dead_fleet_are_shown_as_what_they_are() {
     let _second = house.worker(&[]);
     let view = house.until_status(&id, "completed");
     assert_eq!((&view["attempt"], &view["silent_ms"]), (&json!(2), &json!(null)));
+}
+
+#[test]
+fn a_parent_that_had_only_to_wait_is_set_apart_from_what_it_says_later() {
+    let redis = Redis::start();
+    let mut house = House::on(&redis.url());
+    let script = json!({
+        "nested": [
+            calls("run_background_agent", &json!({"agent": "shell", "task": "sleep"})),
+            {"text": "I wait."},
+            {"text": "Told."},
+        ],
+        "shell": [calls("shell", &json!({"cmd": "sleep 60.75", "timeout": 100})), {"text": "went"}],
+    });
+    let team = Team::in_house(&mut house, &script);
+    let mut worker = house.worker(&[]);
+    let id = house.dispatch(&[&team.file, "nested", "go"]);
+    house.until_output(&id, "I wait.");
+    until("the child's command runs", || !processes("sleep 60.75").is_empty());
+    worker.kill();
+    let _other = house.worker(&[]);
+    let view = house.until_status(&id, "completed");
+    let output = view["output"].as_str().unwrap();
+    assert!(output.ends_with("I wait.\n[attempt 2 goes on from turn 3]\nTold."), "{output}");
 }
