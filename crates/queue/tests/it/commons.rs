@@ -7,6 +7,8 @@ use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
 use legwork_queue::Queue;
+use legwork_queue::Target;
+use legwork_queue::User;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
@@ -15,6 +17,9 @@ use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Shared as _;
 use legwork_queue::port::SharedRefusal;
 use legwork_queue::port::Upkeep as _;
+use legwork_tests::redis::Redis;
+use legwork_tests::wire::Harm;
+use legwork_tests::wire::Wire;
 
 use crate::support::Conversation;
 use crate::support::PrivateRedis;
@@ -109,6 +114,25 @@ async fn what_a_session_without_jobs_shares_ends_with_it() {
     for key in &keys {
         assert!((1..=3600).contains(&ttl(&mut raw, key).await), "{key}");
     }
+}
+
+#[tokio::test]
+async fn what_the_root_adds_is_there_once_when_the_reply_is_lost() {
+    let redis = Redis::start();
+    let wire = Wire::before(redis.address()).await;
+    let target = Target::parse(&wire.url()).unwrap();
+    let queue = Queue::connect(&target, "test", &quick(), User::Face).await.unwrap();
+    let (session, root) = (SessionId::random(), DispatchedBy::Root);
+    open(&queue, session, Some(RunToken::random()), 100).await;
+    // The server knows the script by then, so that the change is one call.
+    queue.todos(session, root, &TodoChange::Nothing, None).await.unwrap().unwrap();
+    wire.arm(1, Harm::LoseReply);
+    let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
+    assert!(wire.hit().is_some());
+    assert_eq!((lines(&list), list.first_added), (vec!["todo_1 pending a".into()], 0));
+    // Another call is another change.
+    let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
+    assert_eq!((list.todos.len(), list.first_added), (2, 1));
 }
 
 async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget: u64) {
