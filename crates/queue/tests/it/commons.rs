@@ -182,6 +182,29 @@ async fn a_budget_is_reserved_spent_and_given_back() {
 }
 
 #[tokio::test]
+async fn a_budget_is_no_longer_to_read_for_the_jobs_that_used_of_it() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = Conversation { session: SessionId::random(), ..Conversation::open(&queue, 0).await };
+    open(&queue, it.session, Some(RunToken::random()), 100).await;
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        it.one().await;
+        let claimed = it.claim(1).await.remove(0);
+        for (used, wanted) in [(0, 5), (5, 0)] {
+            queue.reserve(it.session, by(&claimed), used, wanted).await.unwrap().unwrap();
+        }
+        it.finish(claimed.lease, completed()).await;
+        let key = queue.keys().budget(it.session);
+        let length: u64 = redis::cmd("HLEN").arg(key).query_async(&mut redis.raw().await).await.unwrap();
+        lengths.push(length);
+    }
+    assert_eq!(lengths, [2, 2, 2], "its limit and what was spent");
+    let spent = queue.reserve(it.session, DispatchedBy::Root, 0, 100).await.unwrap();
+    assert_eq!(spent, Ok(Reserved::Spent { spent: 15, budget: 100 }));
+}
+
+#[tokio::test]
 async fn what_a_dead_attempt_reserved_is_nobodys() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
