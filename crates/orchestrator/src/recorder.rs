@@ -31,8 +31,19 @@ use crate::panel::Screen;
 /// Jobs of one read.
 const PAGE: usize = 500;
 /// Words in a variable's name by which its value is a secret.
-const SECRET_WORDS: [&str; 8] =
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS", "PAT", "AUTH"];
+const SECRET_WORDS: [&str; 11] = [
+    "KEY",
+    "APIKEY",
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "PAT",
+    "AUTH",
+];
 
 /// Writes the script of one run.
 #[derive(Debug)]
@@ -150,7 +161,14 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_their_names() {
-        for name in ["OPENAI_API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", REDIS_URL] {
+        for name in [
+            "OPENAI_API_KEY",
+            "GITHUB_TOKEN",
+            "DB_PASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+            "SOME_APIKEY",
+            REDIS_URL,
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["PATH", "KEYBOARD", "HOME", "MONKEY"] {

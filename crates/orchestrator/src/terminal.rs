@@ -12,10 +12,6 @@ use tokio::io::Stdin;
 use tokio::sync::Mutex;
 
 use crate::panel::Screen;
-use crate::render::first_line;
-
-/// The most characters of a call's arguments that are shown.
-const SHOWN: usize = 200;
 
 /// A terminal. Who reads a line has it alone: questions wait for each other.
 #[derive(Debug)]
@@ -48,9 +44,34 @@ impl Terminal {
 impl Approval for Terminal {
     async fn approves(&self, tool: &str, arguments: &str) -> bool {
         let mut lines = self.lines.lock().await;
-        self.screen.note(&format!("the agent wants to call {tool} {}", first_line(arguments, SHOWN)));
+        self.screen.note(&format!("the agent wants to call {tool} {}", plain(arguments)));
         self.screen.note("may it? (y/N)");
         let answer = lines.next_line().await.ok().flatten().unwrap_or_default();
         matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+}
+
+/// All of a call's arguments, for whoever says yes says it to all. What does not print is written out.
+fn plain(arguments: &str) -> String {
+    let mut text = String::with_capacity(arguments.len());
+    for character in arguments.trim().chars() {
+        match character {
+            '"' | '\'' | '\\' => text.push(character),
+            other => text.extend(other.escape_debug()),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked_sees_all_that_is_asked_for() {
+        let long = format!("{{\"cmd\": \"echo {}; rm -rf .\"}}", "x".repeat(400));
+        assert_eq!(plain(&long), long);
+        assert_eq!(plain("{\n  \"cmd\": \"ö \\n\"\n}\n"), "{\\n  \"cmd\": \"ö \\n\"\\n}");
+        assert_eq!(plain("\u{1b}[2K\u{202e}\u{9b}A"), "\\u{1b}[2K\\u{202e}\\u{9b}A");
     }
 }

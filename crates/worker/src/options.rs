@@ -49,7 +49,7 @@ pub struct CommonOptions {
     #[arg(long = "rate-limit", env = variables::RATE_LIMITS, value_name = "LIMIT", value_delimiter = ';', global = true,
           hide_short_help = true)]
     pub limits: Vec<String>,
-    /// How long nothing may be heard of a running job before its worker warns, and `view` says so
+    /// How long nothing may be heard of a running job before its worker warns, and `view` says so; 0 for never
     #[arg(long, env = variables::STALL_AFTER, value_name = "TIME", default_value = "15m", global = true,
           hide_short_help = true, value_parser = duration::parse)]
     pub stall_after: Duration,

@@ -91,8 +91,11 @@ impl Life {
         }
     }
 
-    /// Says so whenever nothing was heard for `after`, and when something is heard again; until dropped.
+    /// Says so whenever nothing was heard for `after` (zero: never), and when something is heard again; until dropped.
     pub(crate) async fn watch(&self, after: Duration, told: &impl Told) -> Infallible {
+        if after.is_zero() {
+            return std::future::pending().await;
+        }
         loop {
             let due = self.heard().at.checked_add(after);
             sleep_until(due).await;
@@ -180,5 +183,15 @@ mod tests {
         }
         let said = book.said.lock().unwrap().join(", ");
         assert_eq!(said, "it wrote, again false, a model call could begin, again true");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_patience_nothing_is_noticed() {
+        let (life, book) = (Life::default(), Book::default());
+        tokio::select! {
+            never = life.watch(Duration::ZERO, &book) => match never {},
+            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+        }
+        assert!(book.said.lock().unwrap().is_empty());
     }
 }

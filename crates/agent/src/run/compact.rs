@@ -112,7 +112,8 @@ impl Running<'_> {
         if self.session_is_unlimited {
             return;
         }
-        if let Err(error) = self.ports.commons.reserve(self.used(), 0).await {
+        // A run that is cancelled does not wait for an answer.
+        if let Ok(Err(error)) = self.live(self.ports.commons.reserve(self.used(), 0)).await {
             tracing::warn!(agent = %self.part.agent.name, %error, "the session's budget was not told what was used");
         }
     }

@@ -5,6 +5,11 @@ mod models;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
+use legwork_common::commons::Commons;
+use legwork_common::commons::Reserved;
+use legwork_common::commons::TodoChange;
+use legwork_common::commons::TodoList;
 use legwork_common::contract;
 use legwork_common::lifecycle::State;
 use legwork_common::service::CallIndex;
@@ -303,6 +308,40 @@ async fn cancelled_in_the_middle_of_a_tool_call() {
     let (outcome, ()) = tokio::join!(running, stopping);
     assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
     assert_eq!(entries(&world), ["reply 1 "]);
+}
+
+/// A session's budget that grants everything, and never answers who gives something back.
+#[derive(Debug, Default)]
+struct Mute(tokio::sync::Notify);
+
+#[async_trait]
+impl Commons for Mute {
+    async fn todos(&self, _change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        Ok(TodoList::default())
+    }
+
+    async fn reserve(&self, _used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+        if wanted == 0 {
+            self.0.notify_one();
+            std::future::pending::<()>().await;
+        }
+        Ok(Reserved::Granted)
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_until_the_budget_of_the_session_answers() {
+    let mut world = world(&json!({"a": [calls("shell", json!({"cmd": "true"}))]}));
+    let mute = Arc::new(Mute::default());
+    world.ports.commons = mute.clone();
+    let cancel = CancellationToken::new();
+    let running = run(delegated(&lone(), "a", Vec::new()), world.ports.clone(), cancel.clone());
+    let stopping = async {
+        mute.0.notified().await;
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(running, stopping);
+    assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -218,13 +218,12 @@ impl<'house> Calls<'house> {
         let deadline = Instant::now() + asked.min(self.longest);
         let mut until = progress.first(deadline);
         let (items, over) = loop {
-            let request = WaitRequest {
-                ids: wait.task_ids.clone(),
-                timeout: Some(until.duration_since(Instant::now())),
-                mode,
-                call: None,
+            let ask = || {
+                // What is left of it: an outage of Redis counts too.
+                let timeout = Some(until.duration_since(Instant::now()));
+                self.service.wait(WaitRequest { ids: wait.task_ids.clone(), timeout, mode, call: None })
             };
-            let items = patiently(Some(deadline), || self.service.wait(request.clone())).await?;
+            let items = patiently(Some(deadline), ask).await?;
             let over = mode.is_over(&items);
             if over || deadline <= Instant::now() {
                 break (items, over);

@@ -79,6 +79,18 @@ impl Tended {
         Arc::clone(self.sessions().entry(session).or_default())
     }
 
+    /// Takes a session out where nobody starts a worker for it now.
+    fn take_out(&self, session: SessionId) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let mut sessions = self.sessions();
+        // Clones are made under the same lock as this, so the count is exact.
+        let idle = sessions.get(&session).is_some_and(|lock| Arc::strong_count(lock) == 1);
+        if idle { sessions.remove(&session) } else { None }
+    }
+
+    fn put_back(&self, session: SessionId, lock: Arc<tokio::sync::Mutex<()>>) {
+        self.sessions().entry(session).or_insert(lock);
+    }
+
     fn all(&self) -> Vec<SessionId> {
         self.sessions().keys().copied().collect()
     }
@@ -152,14 +164,19 @@ impl House {
     pub async fn tend(&self) -> Infallible {
         loop {
             for session in self.tended.all() {
+                // Before it is asked for its jobs: whoever dispatches from now on puts it in again.
+                let Some(lock) = self.tended.take_out(session) else { continue };
                 match self.service(session).is_settled().await {
-                    Ok(true) => drop(self.tended.sessions().remove(&session)),
-                    Ok(false) => {
-                        if let Err(failure) = self.serve(session).await {
-                            tracing::error!(%session, "{}", failure.message);
-                        }
+                    Ok(true) => continue,
+                    Ok(false) => self.tended.put_back(session, lock),
+                    Err(error) => {
+                        self.tended.put_back(session, lock);
+                        tracing::warn!(%error, %session, "could not look after the session");
+                        continue;
                     }
-                    Err(error) => tracing::warn!(%error, %session, "could not look after the session"),
+                }
+                if let Err(failure) = self.serve(session).await {
+                    tracing::error!(%session, "{}", failure.message);
                 }
             }
             tokio::time::sleep(TEND_EVERY).await;
@@ -179,5 +196,24 @@ impl House {
             Opened::Open | Opened::Owned => Ok(()),
             Opened::Closed => Err(ServiceError::SessionClosed(session.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_stays_that_somebody_starts_a_worker_for() {
+        let (tended, session) = (Tended::default(), SessionId::random());
+        let starting = tended.lock_of(session);
+        assert!(tended.take_out(session).is_none());
+        drop(starting);
+        let lock = tended.take_out(session).unwrap();
+        assert_eq!(tended.all(), []);
+        // Somebody dispatched meanwhile, and has the lock that counts.
+        let later = tended.lock_of(session);
+        tended.put_back(session, lock);
+        assert!(Arc::ptr_eq(&later, &tended.lock_of(session)));
     }
 }

@@ -159,13 +159,17 @@ impl ServerHandler for Server {
         }
         let (result, dispatched) = answer.await;
         let as_task = request::takes_tasks(&context.meta);
-        match dispatched.filter(|_| as_task) {
-            Some(id) => {
-                let view = self.task(&id.to_string(), &context).await?;
-                Ok(CallToolResponse::Task(CreateTaskResult::new(tasks::created(&view, self.retention()))))
+        let Some(id) = dispatched.filter(|_| as_task) else { return Ok(result.into()) };
+        Ok(match self.task(&id.to_string(), &context).await {
+            Ok(view) => {
+                CallToolResponse::Task(CreateTaskResult::new(tasks::created(&view, self.retention())))
             }
-            None => Ok(result.into()),
-        }
+            // It is dispatched all the same, and this says so: an error would be taken for one that is not.
+            Err(error) => {
+                tracing::warn!(%error, %id, "a job could not be shown as a task");
+                result.into()
+            }
+        })
     }
 
     async fn get_task(

@@ -59,7 +59,7 @@ redis.call('ZREM', children_key(home), id)
 unindex()
 if redis.call('HINCRBY', team_key(job.team), 'jobs', -1) <= 0 then redis.call('DEL', team_key(job.team)) end
 -- What it spent stays spent.
-redis.call('HDEL', budget_key(job.session), 'used:' .. id, 'held:' .. id)
+redis.call('HDEL', budget_key(job.session), 'held:' .. id)
 local left = (tonumber(session.jobs) or 0) - 1
 if left > 0 or redis.call('ZSCORE', LEASE, owner_member(job.session)) then
   redis.call('HSET', session_key(job.session), 'jobs', left)

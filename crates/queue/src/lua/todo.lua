@@ -1,6 +1,6 @@
 -- The list of things to do that all agents of a session share. A repeat of a call is answered as the first time.
--- KEYS: tag, the list. ARGV: session, dispatcher ('' for the root), its token, where the call stands ('' for the
--- root), mode (read | add | update), then of each new thing its text, or of each change the number and the status.
+-- KEYS: tag, the list. ARGV: session, dispatcher ('' for the root), its token, where the call stands (or a word of its
+-- own), mode (read | add | update), then of each new thing its text, or of each change the number and the status.
 -- Replies: {'list', the first one added, status, text, ...} | {refusal}: missing, stale, full.
 local sid, dispatcher, token, place, mode = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local MOST = 1000
@@ -9,7 +9,7 @@ if dispatcher ~= '' and not runs(dispatcher, token) then return { 'stale' } end
 local list = todos_key(sid)
 local call = 'call:' .. dispatcher .. ':' .. place
 local count = tonumber(redis.call('HGET', list, 'count') or '0')
-local known = place ~= '' and redis.call('HGET', list, call)
+local known = redis.call('HGET', list, call)
 local first = tonumber(known or count)
 local changes = {}
 if mode == 'add' and not known then
@@ -33,10 +33,8 @@ elseif mode == 'update' and not known then
   end
 end
 if #changes > 0 then
-  if place ~= '' then
-    changes[#changes + 1] = call
-    changes[#changes + 1] = first
-  end
+  changes[#changes + 1] = call
+  changes[#changes + 1] = first
   for at = 1, #changes, 1000 do
     redis.call('HSET', list, unpack(changes, at, math.min(at + 999, #changes)))
   end

@@ -5,6 +5,7 @@ use legwork_common::commons::Reserved;
 use legwork_common::commons::Todo;
 use legwork_common::commons::TodoChange;
 use legwork_common::commons::TodoList;
+use legwork_common::id::RequestId;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
 
@@ -33,7 +34,8 @@ impl Shared for Queue {
     ) -> Result<Result<TodoList, SharedRefusal>, QueueError> {
         let place = match (by, call) {
             (DispatchedBy::Job { .. }, Some(call)) => format!("{}:{}", call.turn, call.index),
-            (DispatchedBy::Job { .. } | DispatchedBy::Root, _) => String::new(),
+            // Where no crash leads to a repeat, a lost reply does.
+            (DispatchedBy::Job { .. } | DispatchedBy::Root, _) => RequestId::random().to_string(),
         };
         let mut step = self.shared_call(session, self.keys.todos(session), by).arg(place);
         match change {

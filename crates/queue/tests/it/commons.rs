@@ -7,6 +7,8 @@ use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
 use legwork_queue::Queue;
+use legwork_queue::Target;
+use legwork_queue::User;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
@@ -15,6 +17,9 @@ use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Shared as _;
 use legwork_queue::port::SharedRefusal;
 use legwork_queue::port::Upkeep as _;
+use legwork_tests::redis::Redis;
+use legwork_tests::wire::Harm;
+use legwork_tests::wire::Wire;
 
 use crate::support::Conversation;
 use crate::support::PrivateRedis;
@@ -111,6 +116,25 @@ async fn what_a_session_without_jobs_shares_ends_with_it() {
     }
 }
 
+#[tokio::test]
+async fn what_the_root_adds_is_there_once_when_the_reply_is_lost() {
+    let redis = Redis::start();
+    let wire = Wire::before(redis.address()).await;
+    let target = Target::parse(&wire.url()).unwrap();
+    let queue = Queue::connect(&target, "test", &quick(), User::Face).await.unwrap();
+    let (session, root) = (SessionId::random(), DispatchedBy::Root);
+    open(&queue, session, Some(RunToken::random()), 100).await;
+    // The server knows the script by then, so that the change is one call.
+    queue.todos(session, root, &TodoChange::Nothing, None).await.unwrap().unwrap();
+    wire.arm(1, Harm::LoseReply);
+    let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
+    assert!(wire.hit().is_some());
+    assert_eq!((lines(&list), list.first_added), (vec!["todo_1 pending a".into()], 0));
+    // Another call is another change.
+    let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
+    assert_eq!((list.todos.len(), list.first_added), (2, 1));
+}
+
 async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget: u64) {
     let on_end = SessionEnd::Keep;
     let open = OpenSession { session, owner, on_end, cap: 0, own_lane: false, budget: Some(budget) };
@@ -155,6 +179,29 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     queue.forget(&[claimed[0].lease.id], true).await.unwrap();
     assert_eq!(reserve(&it, DispatchedBy::Root, 0, 10).await, Ok(Reserved::Spent { spent: 95, budget: 100 }));
     assert_eq!(reserve(&it, DispatchedBy::Root, 0, 5).await, Ok(Reserved::Granted));
+}
+
+#[tokio::test]
+async fn a_budget_is_no_longer_to_read_for_the_jobs_that_used_of_it() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = Conversation { session: SessionId::random(), ..Conversation::open(&queue, 0).await };
+    open(&queue, it.session, Some(RunToken::random()), 100).await;
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        it.one().await;
+        let claimed = it.claim(1).await.remove(0);
+        for (used, wanted) in [(0, 5), (5, 0)] {
+            queue.reserve(it.session, by(&claimed), used, wanted).await.unwrap().unwrap();
+        }
+        it.finish(claimed.lease, completed()).await;
+        let key = queue.keys().budget(it.session);
+        let length: u64 = redis::cmd("HLEN").arg(key).query_async(&mut redis.raw().await).await.unwrap();
+        lengths.push(length);
+    }
+    assert_eq!(lengths, [2, 2, 2], "its limit and what was spent");
+    let spent = queue.reserve(it.session, DispatchedBy::Root, 0, 100).await.unwrap();
+    assert_eq!(spent, Ok(Reserved::Spent { spent: 15, budget: 100 }));
 }
 
 #[tokio::test]
