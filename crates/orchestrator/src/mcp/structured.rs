@@ -122,19 +122,22 @@ pub fn schema(tool: &str) -> Value {
 }
 
 fn list_item() -> Value {
-    object(
-        json!({
-            "id": text("The task's id"),
-            "agent": text("The agent that works on it"),
-            "task": text("What it was asked to do"),
-            "status": text("queued, scheduled, running, waiting, stopping, completed, failed or stopped"),
-            "cause": text_or_null("Why it failed or was stopped"),
-            "runtime_ms": count("Milliseconds from its start to its end, or to now"),
-            "created_at": text("When it was dispatched"),
-            "finished_at": text_or_null("When it ended"),
-        }),
-        &["id", "agent", "task", "status", "runtime_ms", "created_at"],
-    )
+    let mut properties = of_every_job();
+    properties["created_at"] = text("When it was dispatched");
+    properties["finished_at"] = text_or_null("When it ended");
+    object(properties, &["id", "agent", "task", "status", "runtime_ms", "created_at"])
+}
+
+/// What is told of a job wherever it is shown.
+fn of_every_job() -> Value {
+    json!({
+        "id": text("The task's id"),
+        "agent": text("The agent that works on it"),
+        "task": text("What it was asked to do"),
+        "status": text("queued, scheduled, running, waiting, stopping, completed, failed or stopped"),
+        "cause": text_or_null("Why it failed or was stopped"),
+        "runtime_ms": count("Milliseconds from its start to its end, or to now"),
+    })
 }
 
 fn wait_item() -> Value {
@@ -150,25 +153,22 @@ fn wait_item() -> Value {
 }
 
 fn viewed() -> Value {
-    object(
-        json!({
-            "id": text("The task's id"),
-            "agent": text("The agent that works on it"),
-            "task": text("What it was asked to do"),
-            "status": text("queued, scheduled, running, waiting, stopping, completed, failed or stopped"),
-            "cause": text_or_null("Why it failed or was stopped"),
-            "error": text_or_null("What went wrong"),
-            "attempt": count("The number of the attempt; 0 before the first"),
-            "runtime_ms": count("Milliseconds from its start to its end, or to now"),
-            "result": text_or_null("The agent's last message, when completed"),
-            "output": text("A piece of the output"),
-            "output_offset": count("The byte at which the piece begins"),
-            "next_offset": count("Where to read on, as `since`"),
-            "output_bytes": count("Bytes of output that there are"),
-            "usage": {"type": "object", "description": "Tokens that its models counted"},
-        }),
-        &["id", "agent", "task", "status", "output", "output_offset", "next_offset", "output_bytes"],
-    )
+    let mut properties = of_every_job();
+    for (name, shape) in [
+        ("error", text_or_null("What went wrong")),
+        ("attempt", count("The number of the attempt; 0 before the first")),
+        ("result", text_or_null("The agent's last message, when completed")),
+        ("output", text("A piece of the output")),
+        ("output_offset", count("The byte at which the piece begins")),
+        ("next_offset", count("Where to read on, as `since`")),
+        ("output_bytes", count("Bytes of output that there are")),
+        ("usage", json!({"type": "object", "description": "Tokens that its models counted"})),
+    ] {
+        properties[name] = shape;
+    }
+    let required =
+        ["id", "agent", "task", "status", "output", "output_offset", "next_offset", "output_bytes"];
+    object(properties, &required)
 }
 
 fn object(properties: Value, required: &[&str]) -> Value {
