@@ -200,6 +200,7 @@ fn start_worker(
     for limit in &context.common.limits {
         command.arg("--rate-limit").arg(limit);
     }
+    command.arg("--stall-after").arg(format!("{}ms", context.common.stall_after.as_millis()));
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut command = CommandWrap::from(command);
     // A session of its own: Ctrl-C and the terminal's end are not meant for it.

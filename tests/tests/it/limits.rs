@@ -158,3 +158,18 @@ fn a_job_of_which_nothing_is_heard_is_told_of() {
     let view = house.until_status(&id, "completed");
     assert_eq!((&view["waits_for"], &view["result"]), (&json!(null), &json!("done")));
 }
+
+#[test]
+fn a_worker_in_the_background_says_so_too() {
+    let mut house = House::embedded();
+    let script = json!({"shell": [
+        calls("shell", &json!({"cmd": "while ! test -e go-on; do sleep 0.1; done", "timeout": 60})),
+        {"text": "done"},
+    ]});
+    let team = Team::in_house(&mut house, &script);
+    let id = house.dispatch(&[&team.file, "shell", "go", "--stall-after", "1s"]);
+    let silent = "a sign of life: none for more than 1s, since tool shell began";
+    until("the job is told to stall", || house.view(&id)["waits_for"] == silent);
+    house.file("go-on", "");
+    house.until_status(&id, "completed");
+}

@@ -154,7 +154,13 @@ fn what_the_documentation_says_to_paste_can_be_read() {
 fn what_is_wrong_is_said_before_anything_is_served() {
     let house = House::embedded();
     let team = house.file("team.yaml", crate::host::TEAM);
-    let table: [(&[&str], i32, &str); 4] = [
+    let table: [(&[&str], i32, &str); 5] = [
+        (
+            &["mcp", &team, "--policy", "absent.yaml"],
+            2,
+            "error: absent.yaml: No such file or directory (os error 2)\nhint: docs/operations.md shows what a policy \
+             may say\n",
+        ),
         (
             &["mcp", &team, "--agents", "nobody"],
             3,
@@ -183,4 +189,7 @@ fn what_is_wrong_is_said_before_anything_is_served() {
         assert_eq!((said.status, said.err.as_str()), (status, expected), "{arguments:?}");
         assert_eq!(said.out, "");
     }
+    // And before a server is begun that nobody would end.
+    let local = house.legwork(["local", "status"]).good();
+    assert!(local.contains("State    stopped\n"), "{local}");
 }

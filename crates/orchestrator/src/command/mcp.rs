@@ -8,6 +8,7 @@ use legwork_agent::Environment;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
 use legwork_common::team::Team;
 use legwork_common::variables;
 use legwork_process::shutdown::Shutdown;
@@ -44,6 +45,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     let (team, team_json) = context.team(&args.file)?;
     let agents = offer::agents(&team, &args.agents)?;
     let door = door(&context, &args)?;
+    let policy = context.common.policy()?;
     let tasks = Tasks::new();
     let shutdown =
         Shutdown::listen(&tasks).map_err(|error| Failure::usage(format!("cannot hear signals: {error}")))?;
@@ -51,8 +53,8 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     // As many hosts at once as there are: no pool. Whose session waits for a worker is not to be swept up, for this is
     // where it comes from.
     let connection = context.connect_as(User::Worker, Arrival::SessionsWorker).await?;
-    let house = Arc::new(house(&context, &args, &connection, (&team, team_json))?);
-    warn_of_keys(&house, &team, &agents)?;
+    let house = Arc::new(house(&context, &args, &connection, policy, (&team, team_json))?);
+    warn_of_keys(&house, &team, &agents);
     let offer = Arc::new(Offer::new(&team, agents, args.answer_within));
     let scope = scope(&context, args.session);
     let server = Server { house: Arc::clone(&house), offer, longest: args.answer_within, scope };
@@ -92,6 +94,7 @@ fn house(
     context: &Context,
     args: &McpArgs,
     connection: &Connection,
+    policy: Arc<Policy>,
     (team, team_json): (&Team, Arc<str>),
 ) -> Result<House, Failure> {
     let here =
@@ -102,7 +105,7 @@ fn house(
         observer: connection.observer.clone(),
         team: TeamDigest(digest),
         team_json,
-        policy: context.common.policy()?,
+        policy,
         working_dir: here.display().to_string(),
         cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
         budget: args.session_budget,
@@ -113,9 +116,9 @@ fn house(
 }
 
 /// Where this machine's workers will run the agents, says which keys are missing. Others may be used all the same.
-fn warn_of_keys(house: &House, team: &Team, agents: &[String]) -> Result<(), Failure> {
+fn warn_of_keys(house: &House, team: &Team, agents: &[String]) {
     if !house.embedded || house.script.is_some() {
-        return Ok(());
+        return;
     }
     let environment =
         Environment::new(for_agents(&house.context.variables), Path::new(&house.working_dir).into());
@@ -124,7 +127,6 @@ fn warn_of_keys(house: &House, team: &Team, agents: &[String]) -> Result<(), Fai
             house.context.output.note(&format!("warning: {}", failure.message));
         }
     }
-    Ok(())
 }
 
 /// The session of the requests; says how to come back to it.

@@ -25,6 +25,8 @@ use legwork_tests::wire::Wire;
 use crate::support::Conversation;
 
 const LATE: Duration = Duration::from_millis(400);
+/// Late enough for all that shall come before, on a machine that has other things to do.
+const MUCH_LATER: Duration = Duration::from_secs(2);
 
 async fn queue(url: &str, shards: u16) -> Queue {
     let settings = FleetSettings { shards, ..FleetSettings::default() };
@@ -82,7 +84,7 @@ async fn the_end_of_one_stop_is_not_the_end_of_the_next() {
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     it.one().await;
     // Its mark, one page, and the end of the mark, which comes once more when another stop is under way.
-    wire.arm(3, Harm::Late(LATE));
+    wire.arm(3, Harm::Late(MUCH_LATER));
     slow.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     let running = it.one().await;
     it.claim(1).await;

@@ -63,7 +63,8 @@ pub(super) fn headers(settings: &ModelSettings) -> Vec<(String, String)> {
 fn azure(settings: &ModelSettings, url: &str, key: &str) -> AuthData {
     let bare = url.trim_end_matches('/');
     let version = settings.option("api_version");
-    let (place, version) = if bare.contains("/openai") {
+    let beyond_scheme = bare.split_once("://").map_or(bare, |(_, rest)| rest);
+    let (place, version) = if beyond_scheme.contains("/openai") {
         (bare.to_owned(), version)
     } else {
         // As the original does: names of deployments have neither dots nor colons.
@@ -167,6 +168,23 @@ mod tests {
         all.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
         let target = target(&settings, "a", &Environment::new(all, "/".into())).unwrap();
         (target.endpoint.base_url().to_owned(), target.model.adapter_kind)
+    }
+
+    #[test]
+    fn a_resource_of_azure_may_be_called_openai() {
+        let settings = ModelSettings::inline("openai", "gpt-4.1").unwrap();
+        let deployment = "openai/deployments/gpt-41/chat/completions?api-version=2024-10-21";
+        let table = [
+            ("https://openai-east.example/", format!("https://openai-east.example/{deployment}")),
+            ("https://east.example", format!("https://east.example/{deployment}")),
+            ("https://openai.example/openai/v1/", "https://openai.example/openai/v1/chat/completions".into()),
+        ];
+        for (url, expected) in table {
+            match azure(&settings, url, "k") {
+                AuthData::RequestOverride { url, .. } => assert_eq!(url, expected),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
