@@ -322,7 +322,7 @@ pub struct McpArgs {
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub answer_within: Duration,
     /// How many tokens the models of a whole session may count, in and out; then its agents fail, cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
     pub session_budget: Option<u64>,
     /// How many jobs of a session are admitted at once; 0 for no cap
     #[arg(long, value_name = "N")]

@@ -70,8 +70,10 @@ impl Recorder {
         let Some(file) = file else { return Ok(None) };
         let open = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file);
         open.map_err(|error| unwritable(file, &error))?;
-        let secret =
-            |(name, value): (&String, &String)| is_secret(name).then(|| (name.clone(), value.clone()));
+        let secret = |(name, value): (&String, &String)| {
+            let value = if is_secret(name) { Some(value.as_str()) } else { password(value) };
+            value.map(|value| (name.clone(), value.to_owned()))
+        };
         Ok(Some(Self {
             file: file.to_owned(),
             team: Arc::clone(team),
@@ -140,6 +142,13 @@ fn is_secret(name: &str) -> bool {
         || name.split('_').any(|word| SECRET_WORDS.contains(&word.to_ascii_uppercase().as_str()))
 }
 
+/// The password in a URL: `scheme://user:password@host`.
+fn password(value: &str) -> Option<&str> {
+    let authority = value.split_once("://")?.1.split('/').next()?;
+    let (login, _host) = authority.rsplit_once('@')?;
+    login.split_once(':').map(|(_user, password)| password)
+}
+
 /// Puts `text` in place of the file. A crash leaves the file as it was, or a second one beside it.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
@@ -158,6 +167,16 @@ fn unwritable(file: &Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_may_hold_a_password() {
+        assert_eq!(password("postgres://me:hush:hush@db.example/x?y=@"), Some("hush:hush"));
+        for other in
+            ["postgres://db.example/me:x@y", "postgres://me@db.example", "me:hush@db", "/usr/bin:/bin"]
+        {
+            assert_eq!(password(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn secrets_are_known_by_their_names() {

@@ -21,6 +21,7 @@ use legwork_worker::upkeep::reap_for_ever;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cli::McpArgs;
 use crate::context::Connection;
@@ -37,6 +38,8 @@ use crate::mcp::offer::Offer;
 use crate::mcp::server::Scope;
 use crate::mcp::server::Server;
 
+/// How long dispatches that have begun may take: about as long as a worker may take to serve.
+const DISPATCH_GRACE: Duration = Duration::from_secs(10);
 /// How long the tasks beside the server may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,10 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
         }
         None => over_standard_streams(server, &shutdown.drain).await,
     };
+    house.dispatching.close();
+    if tokio::time::timeout(DISPATCH_GRACE, house.dispatching.wait()).await.is_err() {
+        tracing::warn!("a dispatch did not end in time");
+    }
     let left = tasks.close_and_wait(LAST_GRACE).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
@@ -111,6 +118,7 @@ fn house(
         budget: args.session_budget,
         embedded: connection.place.is_embedded(),
         script: args.script.clone(),
+        dispatching: TaskTracker::new(),
         tended: Tended::default(),
     })
 }

@@ -167,12 +167,13 @@ impl<'house> Calls<'house> {
         if let Some(refusal) = contract::refusal(&agent, &task, &self.offer.agents) {
             return Err(Refused(refusal));
         }
+        let key = request::key(key, meta, &[&agent, &task, expected_output.as_deref().unwrap_or_default()]);
         let request = RunRequest {
             agent: agent.clone(),
             task: task.clone(),
             expected_output,
             call: None,
-            key: request::key(key, meta),
+            key,
             placement: None,
         };
         let id = self.house.dispatch(self.session, request, request::trace(meta)).await?;

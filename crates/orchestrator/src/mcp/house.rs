@@ -28,6 +28,7 @@ use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::Opened;
 use legwork_queue::port::SessionEnd;
+use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -59,6 +60,9 @@ pub struct House {
     pub embedded: bool,
     /// The script of model replies, if any.
     pub script: Option<PathBuf>,
+    /// Dispatches that have begun. Whoever ends this program waits for them: a host that is gone is no reason to store a
+    /// job and start no worker for it.
+    pub dispatching: TaskTracker,
     /// The sessions that may need a worker, each with the lock of whoever starts one.
     pub tended: Tended,
 }
@@ -129,6 +133,7 @@ impl House {
         request: RunRequest,
         trace: Option<TraceParent>,
     ) -> Result<JobId, ServiceError> {
+        let _begun = self.dispatching.token();
         self.open(session).await?;
         let id = self.traced(session, trace).run(request).await?;
         if let Err(failure) = self.serve(session).await {

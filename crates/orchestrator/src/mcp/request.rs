@@ -2,6 +2,8 @@
 
 use legwork_common::trace::TraceParent;
 use rmcp::model::RequestMetaObject;
+use sha2::Digest as _;
+use sha2::Sha256;
 
 /// The longest name of a call that is taken for one, in bytes.
 const LONGEST: usize = 256;
@@ -21,9 +23,18 @@ pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
     (!id.is_empty() && id.len() <= LONGEST).then(|| id.to_owned())
 }
 
-/// What makes a repeated run find the first one's job: the caller's own key, or the id of the host's tool call.
-pub fn key(own: Option<String>, meta: &RequestMetaObject) -> Option<String> {
-    own.filter(|key| !key.is_empty()).or_else(|| call_id(meta).map(|id| format!("call:{id}")))
+/// What makes a repeated run find the first one's job: the caller's own key, or the id of the host's tool call with what
+/// was `asked`. Some hosts count their calls anew in each conversation, and another request is no repeat.
+pub fn key(own: Option<String>, meta: &RequestMetaObject, asked: &[&str]) -> Option<String> {
+    own.filter(|key| !key.is_empty()).or_else(|| {
+        let mut hash = Sha256::new();
+        for part in asked {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        let digest: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        call_id(meta).map(|id| format!("call:{id}:{digest}"))
+    })
 }
 
 /// The trace that the host's request belongs to.
@@ -76,8 +87,12 @@ mod tests {
     #[test]
     fn the_callers_own_key_comes_first() {
         let named = meta(json!({"toolCallId": "1"}));
-        assert_eq!(key(Some("mine".into()), &named).as_deref(), Some("mine"));
-        assert_eq!(key(Some(String::new()), &named).as_deref(), Some("call:1"));
-        assert_eq!(key(None, &meta(json!({}))), None);
+        let asked = ["agent", "task"];
+        assert_eq!(key(Some("mine".into()), &named, &asked).as_deref(), Some("mine"));
+        let first = key(Some(String::new()), &named, &asked).unwrap();
+        assert!(first.starts_with("call:1:"), "{first}");
+        assert_eq!(key(None, &named, &asked), Some(first.clone()));
+        assert_ne!(key(None, &named, &["agentt", "ask"]), Some(first));
+        assert_eq!(key(None, &meta(json!({})), &asked), None);
     }
 }

@@ -12,6 +12,7 @@ use legwork_common::id::SessionId;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::JobView;
 use legwork_common::service::ServiceError;
+use legwork_queue::port::Connections as _;
 use rmcp::ErrorData;
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
@@ -73,11 +74,15 @@ impl Server {
     fn session(&self, context: &RequestContext<RoleServer>) -> SessionId {
         match self.scope {
             Scope::Named(session) => session,
-            Scope::OfConnection(own) => {
-                let parts = context.extensions.get::<Parts>();
-                let header = parts.and_then(|parts| parts.headers.get(SESSION_HEADER)?.to_str().ok());
-                header.and_then(|name| name.parse().ok()).unwrap_or(own)
-            }
+            Scope::OfConnection(own) => connection(context).unwrap_or(own),
+        }
+    }
+
+    /// Keeps the connection of a host that is at work. What cannot be kept now is kept by the next call.
+    async fn keep_connection(&self, context: &RequestContext<RoleServer>) {
+        let Some(name) = connection(context) else { return };
+        if let Err(error) = self.house.observer.queue().connection(name, self.retention()).await {
+            tracing::debug!(%error, "could not keep a host's connection");
         }
     }
 
@@ -116,6 +121,12 @@ impl Server {
     }
 }
 
+/// The name of a request's connection, where its protocol knows connections.
+fn connection(context: &RequestContext<RoleServer>) -> Option<SessionId> {
+    let parts = context.extensions.get::<Parts>()?;
+    parts.headers.get(SESSION_HEADER)?.to_str().ok()?.parse().ok()
+}
+
 /// An argument that is null is one that is not there.
 fn without_nulls(arguments: JsonObject) -> Value {
     arguments.into_iter().filter(|(_, value)| !value.is_null()).collect()
@@ -150,6 +161,7 @@ impl ServerHandler for Server {
         if self.get_tool(&params.name).is_none() {
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", params.name), None));
         }
+        self.keep_connection(&context).await;
         let dispatches = params.name == name::RUN;
         let answer = self.answer(params, &context);
         if !dispatches {
