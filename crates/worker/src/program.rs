@@ -112,7 +112,7 @@ pub async fn serve(
         listener.serve(&tasks, vitals.readiness.clone(), gauges);
     }
 
-    let (place, queue) = arrive(&options, &variables, &shutdown.drain).await?;
+    let Some((place, queue)) = arrive(&options, &variables, &shutdown.drain).await? else { return Ok(()) };
     let policy = options.common.policy().map_err(boxed)?;
     let guard = place.guard(&tasks).map_err(boxed)?;
     let settings = settings(&options, &variables, Arc::clone(&policy), guard.clone());
@@ -144,33 +144,34 @@ async fn arrive(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
     drain: &CancellationToken,
-) -> Result<(Place, Queue), Box<dyn Coded>> {
+) -> Result<Option<(Place, Queue)>, Box<dyn Coded>> {
     let mut place = Place::find(&options.common, variables).await.map_err(boxed)?;
     if let Some(notice) = place.notice() {
         tracing::info!("{notice}");
     }
-    let queue = connect(&place, &options.common, drain).await.map_err(boxed)?;
+    let Some(queue) = connect(&place, &options.common, drain).await.map_err(boxed)? else { return Ok(None) };
     place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
     warn_of_eviction(&queue).await;
-    Ok((place, queue))
+    Ok(Some((place, queue)))
 }
 
-/// Connects to the queue. A Redis that is away when a fleet starts is waited for a while, or until `drain`.
+/// Connects to the queue. A Redis that is away when a fleet starts is waited for a while; `None` where `drain` came
+/// first.
 async fn connect(
     place: &Place,
     common: &CommonOptions,
     drain: &CancellationToken,
-) -> Result<Queue, QueueError> {
+) -> Result<Option<Queue>, QueueError> {
     let wanted = common.wanted_settings();
     let patience = Instant::now() + START_PATIENCE;
     loop {
         let error = match Queue::connect(place.target(), &common.namespace, &wanted, User::Worker).await {
             Err(error) if error.is_passing() && Instant::now() < patience => error,
-            settled => return settled,
+            settled => return settled.map(Some),
         };
         tracing::warn!(error = %chain(&error), "cannot reach the queue yet, trying again");
         if drain.run_until_cancelled(tokio::time::sleep(START_PAUSE)).await.is_none() {
-            return Err(error);
+            return Ok(None);
         }
     }
 }
