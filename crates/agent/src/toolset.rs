@@ -5,6 +5,7 @@
 mod api;
 mod background;
 pub(crate) mod described;
+mod fence;
 mod fetch;
 mod filesystem;
 pub(crate) mod foreground;
@@ -15,6 +16,7 @@ mod memory;
 mod schema;
 mod script;
 mod shell;
+mod tasks;
 mod think;
 mod todo;
 mod transfer;
@@ -198,13 +200,14 @@ impl Toolbox {
             ToolsetKind::Memory { path } => memory::kit(environment, path.as_deref(), &team.identity())
                 .await
                 .map_err(|why| format!("toolset memory failed: {why}")),
+            ToolsetKind::Tasks { path } => tasks::kit(&environment.working_dir, path.as_deref())
+                .map_err(|why| format!("toolset tasks failed: {why}")),
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
             ToolsetKind::Openapi { .. }
             | ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }
-            | ToolsetKind::Tasks { .. }
             | ToolsetKind::UserPrompt
             | ToolsetKind::ModelPicker { .. } => {
                 let name = type_name(&toolset.kind);

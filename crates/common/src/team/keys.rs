@@ -203,7 +203,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         ),
         instead("a2a", "the agent cannot call this other agent; an agent with `command:` can be any program"),
         instead("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
-        instead("tasks", "no list of tasks is kept in a file; `todo` keeps one for the run"),
+        acted("tasks"),
         instead("user_prompt", "the agent cannot ask the user: nobody can answer a background agent"),
         instead("model_picker", "the agent's model stays"),
     ],
