@@ -13,6 +13,7 @@ mod handoff;
 mod http;
 mod mcp;
 mod memory;
+mod openapi;
 mod schema;
 mod script;
 mod shell;
@@ -57,6 +58,8 @@ pub(crate) struct Kit {
     pub(crate) tools: Vec<Arc<dyn Tool>>,
     /// What the model is told about them, where the file says nothing.
     pub(crate) instruction: Option<String>,
+    /// What it does without, and why.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The tools of one run.
@@ -113,6 +116,7 @@ impl Toolbox {
     }
 
     fn add(&mut self, kit: Kit, toolset: &Toolset) {
+        self.warnings.extend(kit.warnings);
         let allowed = &toolset.tools;
         for tool in kit.tools {
             let name = &tool.spec().name;
@@ -194,6 +198,9 @@ impl Toolbox {
             ToolsetKind::Unsupported { kind } => {
                 Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
             }
+            ToolsetKind::Openapi { url, headers } => openapi::kit(environment, url, headers)
+                .await
+                .map_err(|why| format!("toolset openapi failed: {why}")),
             ToolsetKind::Fetch { timeout } => {
                 fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
             }
@@ -205,8 +212,7 @@ impl Toolbox {
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
-            ToolsetKind::Openapi { .. }
-            | ToolsetKind::A2a { .. }
+            ToolsetKind::A2a { .. }
             | ToolsetKind::Lsp { .. }
             | ToolsetKind::UserPrompt
             | ToolsetKind::ModelPicker { .. } => {

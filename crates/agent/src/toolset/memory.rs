@@ -52,7 +52,11 @@ pub(crate) async fn kit(environment: &Environment, path: Option<&str>, team: &st
         .map_err(|_| "the database broke".to_owned())?
         .map_err(|error| chain(&error))?;
     let tool = |(action, spec)| Arc::new(Memory { spec, action, store: Arc::clone(&store) }) as Arc<dyn Tool>;
-    Ok(Kit { tools: specs().into_iter().map(tool).collect(), instruction: Some(INSTRUCTION.to_owned()) })
+    Ok(Kit {
+        tools: specs().into_iter().map(tool).collect(),
+        instruction: Some(INSTRUCTION.to_owned()),
+        ..Kit::default()
+    })
 }
 
 /// Which of the tools.

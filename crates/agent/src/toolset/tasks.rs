@@ -44,7 +44,11 @@ pub(crate) fn kit(working_dir: &Path, path: Option<&str>) -> Result<Kit, String>
     let path = fence::confined(working_dir, path.unwrap_or(FILE))?;
     let store = Arc::new(Store { path, fence: working_dir.to_owned() });
     let tool = |(action, spec)| Arc::new(Tasks { spec, action, store: Arc::clone(&store) }) as Arc<dyn Tool>;
-    Ok(Kit { tools: specs().into_iter().map(tool).collect(), instruction: Some(INSTRUCTION.to_owned()) })
+    Ok(Kit {
+        tools: specs().into_iter().map(tool).collect(),
+        instruction: Some(INSTRUCTION.to_owned()),
+        ..Kit::default()
+    })
 }
 
 /// Which of the tools.

@@ -197,10 +197,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         acted("memory"),
         acted("script"),
         acted("api"),
-        instead(
-            "openapi",
-            "the agent cannot call the operations of this description; a toolset `api` is one HTTP call",
-        ),
+        acted("openapi"),
         instead("a2a", "the agent cannot call this other agent; an agent with `command:` can be any program"),
         instead("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
         acted("tasks"),
