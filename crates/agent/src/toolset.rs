@@ -2,6 +2,7 @@
 //!
 //! A toolset that cannot start, or that is not there, is a warning: the agent runs without it.
 
+mod a2a;
 mod api;
 mod background;
 pub(crate) mod described;
@@ -201,6 +202,11 @@ impl Toolbox {
             ToolsetKind::Openapi { url, headers } => openapi::kit(environment, url, headers)
                 .await
                 .map_err(|why| format!("toolset openapi failed: {why}")),
+            ToolsetKind::A2a { name, url, headers } => {
+                a2a::kit(environment, (name.as_deref(), url, headers), a2a::Pace::default())
+                    .await
+                    .map_err(|why| format!("toolset a2a failed: {why}"))
+            }
             ToolsetKind::Fetch { timeout } => {
                 fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
             }
@@ -212,10 +218,7 @@ impl Toolbox {
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
-            ToolsetKind::A2a { .. }
-            | ToolsetKind::Lsp { .. }
-            | ToolsetKind::UserPrompt
-            | ToolsetKind::ModelPicker { .. } => {
+            ToolsetKind::Lsp { .. } | ToolsetKind::UserPrompt | ToolsetKind::ModelPicker { .. } => {
                 let name = type_name(&toolset.kind);
                 Err(format!("toolset {name} is not supported here: the agent runs without it"))
             }

@@ -198,7 +198,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         acted("script"),
         acted("api"),
         acted("openapi"),
-        instead("a2a", "the agent cannot call this other agent; an agent with `command:` can be any program"),
+        acted("a2a"),
         instead("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
         acted("tasks"),
         instead("user_prompt", "the agent cannot ask the user: nobody can answer a background agent"),
