@@ -2,11 +2,13 @@
 //!
 //! A toolset that cannot start, or that is not there, is a warning: the agent runs without it.
 
+mod a2a;
 mod api;
 mod background;
 mod brief;
 mod deferred;
 pub(crate) mod described;
+mod fence;
 mod fetch;
 mod filesystem;
 pub(crate) mod foreground;
@@ -14,9 +16,11 @@ mod handoff;
 mod http;
 mod mcp;
 mod memory;
+mod openapi;
 mod schema;
 mod script;
 mod shell;
+mod tasks;
 mod think;
 mod todo;
 mod transfer;
@@ -62,6 +66,8 @@ pub(crate) struct Kit {
     pub(crate) tools: Vec<Arc<dyn Tool>>,
     /// What the model is told about them, where the file says nothing.
     pub(crate) instruction: Option<String>,
+    /// What it does without, and why.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The tools of one run.
@@ -129,6 +135,7 @@ impl Toolbox {
     }
 
     fn add(&mut self, kit: Kit, toolset: &Toolset) {
+        self.warnings.extend(kit.warnings);
         let named = |tools: &[String], tool: &dyn Tool| {
             tools.iter().any(|one| *one == tool.spec().name || one == tool.own_name())
         };
@@ -234,21 +241,26 @@ impl Toolbox {
             ToolsetKind::Unsupported { kind } => {
                 Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
             }
+            ToolsetKind::Openapi { url, headers } => openapi::kit(environment, url, headers)
+                .await
+                .map_err(|why| format!("toolset openapi failed: {why}")),
+            ToolsetKind::A2a { name, url, headers } => {
+                a2a::kit(environment, (name.as_deref(), url, headers), a2a::Pace::default())
+                    .await
+                    .map_err(|why| format!("toolset a2a failed: {why}"))
+            }
             ToolsetKind::Fetch { timeout } => {
                 fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
             }
             ToolsetKind::Memory { path } => memory::kit(environment, path.as_deref(), &team.identity())
                 .await
                 .map_err(|why| format!("toolset memory failed: {why}")),
+            ToolsetKind::Tasks { path } => tasks::kit(&environment.working_dir, path.as_deref())
+                .map_err(|why| format!("toolset tasks failed: {why}")),
             ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
                 .await
                 .map_err(|why| format!("toolset mcp failed: {why}")),
-            ToolsetKind::Openapi { .. }
-            | ToolsetKind::A2a { .. }
-            | ToolsetKind::Lsp { .. }
-            | ToolsetKind::Tasks { .. }
-            | ToolsetKind::UserPrompt
-            | ToolsetKind::ModelPicker { .. } => {
+            ToolsetKind::Lsp { .. } | ToolsetKind::UserPrompt | ToolsetKind::ModelPicker { .. } => {
                 let name = type_name(&toolset.kind);
                 Err(format!("toolset {name} is not supported here: the agent runs without it"))
             }

@@ -55,6 +55,7 @@ pub use toolset::Script;
 pub use toolset::TextMap;
 pub use toolset::Toolset;
 pub use toolset::ToolsetKind;
+pub use tree::yaml_value;
 
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use legwork_common::team::ApiTool as Api;
 use reqwest::Client;
 use reqwest::Method;
+use reqwest::RequestBuilder;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
 use serde_json::Map;
 use serde_json::Value;
 
+pub(super) use self::address::encoded;
 use super::Kit;
 use super::http;
 use super::limited;
@@ -42,12 +44,7 @@ pub(crate) fn kit(environment: Arc<Environment>, api: &Api) -> Result<Kit, Strin
     let method = Method::from_str(&api.method.to_uppercase())
         .map_err(|_| format!("`{}` is no method of HTTP", api.method))?;
     let headers = http::headers(&environment, &api.headers)?;
-    let client = Client::builder()
-        .timeout(TIMEOUT)
-        .user_agent(http::USER_AGENT)
-        .redirect(http::redirects(headers.is_empty()))
-        .build()
-        .map_err(|error| error.to_string())?;
+    let client = http::client(TIMEOUT, &headers)?;
     let tool = HttpCall {
         spec: spec(api, &method),
         endpoint: api.endpoint.clone(),
@@ -56,7 +53,7 @@ pub(crate) fn kit(environment: Arc<Environment>, api: &Api) -> Result<Kit, Strin
         client,
         environment,
     };
-    Ok(Kit { tools: vec![Arc::new(tool)], instruction: None })
+    Ok(Kit { tools: vec![Arc::new(tool)], ..Kit::default() })
 }
 
 fn spec(api: &Api, method: &Method) -> ToolSpec {
@@ -98,14 +95,18 @@ impl HttpCall {
                 given.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
             request = request.header(CONTENT_TYPE, "application/json").body(Value::Object(body).to_string());
         }
-        // The address may hold a key of the file's, so errors do not name it.
-        let failed = |error: reqwest::Error| {
-            let why = legwork_common::error::chain(&error.without_url());
-            ToolOutcome::error(format!("Error calling {}: {why}", self.spec.name))
-        };
-        let response = request.headers(self.headers.clone()).send().await.map_err(failed)?;
-        answer(response).await.map_err(failed)
+        sent(&self.spec.name, request.headers(self.headers.clone())).await
     }
+}
+
+/// Sends a call of the tool `name`, and what it answers. The address may hold a key of the file's, so errors do not name
+/// it.
+pub(super) async fn sent(name: &str, request: RequestBuilder) -> Result<ToolOutcome, ToolOutcome> {
+    let failed = |error: reqwest::Error| {
+        let why = legwork_common::error::chain(&error.without_url());
+        ToolOutcome::error(format!("Error calling {name}: {why}"))
+    };
+    answer(request.send().await.map_err(failed)?).await.map_err(failed)
 }
 
 async fn answer(response: Response) -> Result<ToolOutcome, reqwest::Error> {

@@ -42,7 +42,7 @@ pub(crate) fn kit(agent: &Agent, service: Arc<dyn BackgroundAgents>) -> Kit {
         Arc::new(Background { spec, action, sub_agents, service: Arc::clone(&service) }) as Arc<dyn Tool>
     };
     let tools = specs::all().into_iter().map(tool).collect();
-    Kit { tools, instruction: Some(specs::INSTRUCTION.to_owned()) }
+    Kit { tools, instruction: Some(specs::INSTRUCTION.to_owned()), ..Kit::default() }
 }
 
 /// What is said of each tool to whoever calls it.

@@ -78,7 +78,7 @@ pub(crate) fn kit(environment: &Environment, seconds: Option<u32>) -> Result<Kit
         );
     let spec = schema::repeatable("fetch", "Fetch web pages, at most 1 MiB of each.", schema);
     let seconds = seconds.unwrap_or(TIMEOUT);
-    Ok(Kit { tools: vec![Arc::new(Fetch { spec, client, allowed, seconds })], instruction: None })
+    Ok(Kit { tools: vec![Arc::new(Fetch { spec, client, allowed, seconds })], ..Kit::default() })
 }
 
 #[derive(Debug)]

@@ -44,7 +44,7 @@ pub(crate) fn kit(
     let shared = Arc::new(Shared { environment, ignore_vcs, after, nursery });
     let tool =
         |(action, spec)| Arc::new(FileTool { spec, action, shared: Arc::clone(&shared) }) as Arc<dyn Tool>;
-    Kit { tools: specs::all().into_iter().map(tool).collect(), instruction: None }
+    Kit { tools: specs::all().into_iter().map(tool).collect(), ..Kit::default() }
 }
 
 /// What all the tools know.

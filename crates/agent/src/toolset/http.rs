@@ -1,6 +1,9 @@
 //! What the toolsets that speak HTTP share.
 
+use std::time::Duration;
+
 use legwork_common::team::TextMap;
+use reqwest::Client;
 use reqwest::Response;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -31,6 +34,34 @@ pub(super) fn headers(environment: &Environment, written: &TextMap) -> Result<He
         headers.insert(key, value);
     }
     Ok(headers)
+}
+
+/// An address of the team's file, its variables put in. Errors do not name it: it may hold a key.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn address(written: &str) -> Result<Url, String> {
+    let url = Url::parse(written).map_err(|error| format!("the address is none: {error}"))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err("the address is not http or https".to_owned())
+    }
+}
+
+/// A client for calls with these headers, each call within `timeout`.
+///
+/// # Errors
+///
+/// The library's.
+pub(super) fn client(timeout: Duration, headers: &HeaderMap) -> Result<Client, String> {
+    Client::builder()
+        .timeout(timeout)
+        .user_agent(USER_AGENT)
+        .redirect(redirects(headers.is_empty()))
+        .build()
+        .map_err(|error| error.to_string())
 }
 
 /// The first bytes of an answer; the rest is not read.

@@ -28,6 +28,7 @@ use self::server::Server;
 use self::source::Source;
 use super::Kit;
 use super::limited;
+use super::schema::fitted;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::tool::Interrupted;
@@ -35,9 +36,6 @@ use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
-
-/// The longest name of a tool that every provider takes.
-const NAME_CHARACTERS: usize = 64;
 
 /// A part of an answer that nobody here knows.
 const OTHER_PART: &str = "[a part of the answer, which cannot be shown here]";
@@ -86,7 +84,11 @@ pub(crate) async fn kit(
         let trace = trace.clone();
         Arc::new(McpTool { spec, own_name, server: Arc::clone(&server), trace }) as Arc<dyn Tool>
     };
-    Ok(Kit { tools: offer.tools.into_iter().map(tool).collect(), instruction: offer.instructions })
+    Ok(Kit {
+        tools: offer.tools.into_iter().map(tool).collect(),
+        instruction: offer.instructions,
+        ..Kit::default()
+    })
 }
 
 /// What a model is told of a tool that a server offers.
@@ -112,9 +114,7 @@ fn spec(prefix: Option<&str>, offered: &Offered) -> ToolSpec {
 
 /// `<prefix>_<name>` in letters that every provider takes.
 fn named(prefix: Option<&str>, name: &str) -> String {
-    let whole = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}_{name}"));
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    whole.chars().map(|c| if fits(c) { c } else { '_' }).take(NAME_CHARACTERS).collect()
+    fitted(&prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}_{name}")))
 }
 
 #[derive(Debug)]

@@ -2,9 +2,6 @@
 
 mod store;
 
-use std::path::Component;
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +15,7 @@ use tokio::task::spawn_blocking;
 use self::store::Store;
 use self::store::StoreError;
 use super::Kit;
+use super::fence;
 use super::limited;
 use super::schema;
 use super::schema::Schema;
@@ -39,7 +37,7 @@ const INSTRUCTION: &str = "You have a memory that outlives this conversation. Lo
 /// Why there is no such database, in words for the agent and the operator.
 pub(crate) async fn kit(environment: &Environment, path: Option<&str>, team: &str) -> Result<Kit, String> {
     let place = match path {
-        Some(path) => confined(&environment.working_dir, path)?,
+        Some(path) => fence::confined(&environment.working_dir, path)?,
         None => {
             let state = environment.state_dir();
             let state = state.ok_or("no folder for its database: set HOME, or `path` in the file")?;
@@ -54,26 +52,11 @@ pub(crate) async fn kit(environment: &Environment, path: Option<&str>, team: &st
         .map_err(|_| "the database broke".to_owned())?
         .map_err(|error| chain(&error))?;
     let tool = |(action, spec)| Arc::new(Memory { spec, action, store: Arc::clone(&store) }) as Arc<dyn Tool>;
-    Ok(Kit { tools: specs().into_iter().map(tool).collect(), instruction: Some(INSTRUCTION.to_owned()) })
-}
-
-/// The place of a path that must be below a folder, by its words alone.
-fn confined(folder: &Path, path: &str) -> Result<PathBuf, String> {
-    let mut place = PathBuf::new();
-    for component in folder.join(path).components() {
-        match component {
-            Component::ParentDir => {
-                place.pop();
-            }
-            Component::CurDir => {}
-            other @ (Component::Normal(_) | Component::RootDir | Component::Prefix(_)) => place.push(other),
-        }
-    }
-    if place.starts_with(folder) && place != folder {
-        Ok(place)
-    } else {
-        Err(format!("the path {path} is not below the working folder"))
-    }
+    Ok(Kit {
+        tools: specs().into_iter().map(tool).collect(),
+        instruction: Some(INSTRUCTION.to_owned()),
+        ..Kit::default()
+    })
 }
 
 /// Which of the tools.

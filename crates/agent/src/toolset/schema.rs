@@ -11,6 +11,15 @@ use crate::tool::Interrupted;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
+/// The longest name of a tool that every provider takes.
+const NAME_CHARACTERS: usize = 64;
+
+/// A name in letters that every provider takes.
+pub(super) fn fitted(name: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    name.chars().map(|c| if fits(c) { c } else { '_' }).take(NAME_CHARACTERS).collect()
+}
+
 /// The JSON schema of an object that takes these properties and no others.
 #[derive(Debug, Default)]
 pub(super) struct Schema {

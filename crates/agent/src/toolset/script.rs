@@ -46,7 +46,7 @@ pub(crate) fn kit(
             nursery: nursery.clone(),
         }));
     }
-    Ok(Kit { tools, instruction: None })
+    Ok(Kit { tools, ..Kit::default() })
 }
 
 fn spec(name: &str, script: &Script) -> ToolSpec {

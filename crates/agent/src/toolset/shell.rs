@@ -53,7 +53,7 @@ pub(crate) fn kit(
     let tool =
         |(action, spec)| Arc::new(ShellTool { spec, action, shell: Arc::clone(&shell) }) as Arc<dyn Tool>;
     let tools = specs::all().into_iter().map(tool).collect();
-    Ok(Kit { tools, instruction: None })
+    Ok(Kit { tools, ..Kit::default() })
 }
 
 /// The user's shell, and what runs in the background.

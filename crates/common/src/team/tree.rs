@@ -86,6 +86,15 @@ pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
     serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
 }
 
+/// A YAML document of others as JSON, within the limits that agent files have.
+///
+/// # Errors
+///
+/// What is wrong with it, and where.
+pub fn yaml_value(text: &str) -> Result<serde_json::Value, String> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| error.to_string())
+}
+
 /// Strict booleans, no duplicate keys, and the limits.
 fn options() -> Options {
     serde_saphyr::options! {

@@ -65,7 +65,7 @@ fn value(
 }
 
 /// Percent-encoded; a path keeps its slashes, but no step upwards.
-fn encoded(text: &str, in_path: bool) -> String {
+pub(in crate::toolset) fn encoded(text: &str, in_path: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

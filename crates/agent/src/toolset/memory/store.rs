@@ -1,6 +1,5 @@
 //! The database: one table. Every call opens it anew, so agents that share it do not keep each other waiting.
 
-use std::fs;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -18,6 +17,8 @@ use rusqlite::params_from_iter;
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
+
+use crate::toolset::fence::leads_out;
 
 /// How long a call waits for another that writes.
 const BUSY: Duration = Duration::from_secs(10);
@@ -73,14 +74,12 @@ impl Store {
     pub(super) fn prepare(&self, fence: Option<&Path>) -> Result<(), StoreError> {
         let folder = self.path.parent().unwrap_or(&self.path);
         let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        if let Some(fence) = fence {
-            let real = |path: &Path| fs::canonicalize(path).map_err(failed);
-            let place = if self.path.exists() { real(&self.path)? } else { real(folder)? };
-            if !place.starts_with(real(fence)?) {
-                return Err(StoreError::Outside { path: self.path.clone() });
-            }
+        if let Some(fence) = fence
+            && leads_out(&self.path, fence).map_err(failed)?
+        {
+            return Err(StoreError::Outside { path: self.path.clone() });
         }
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let database = self.open()?;
         database.execute_batch(
             "CREATE TABLE IF NOT EXISTS memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT, category TEXT)",

@@ -1,0 +1,178 @@
+//! Agents of both versions on this machine.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::Router;
+use axum::http::HeaderMap as Sent;
+use axum::routing::get;
+use axum::routing::post;
+use legwork_common::service::CallIndex;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::testing;
+
+/// The calls that an agent got: its method, its parameters, and its headers `X-Key` and `A2A-Version`.
+type Calls = mpsc::Receiver<(String, Value, String)>;
+
+/// Serves an agent that answers as `answer` says; `card` gets the address.
+async fn agent(
+    card: Value,
+    answer: impl Fn(&str, &Value) -> Value + Clone + Send + Sync + 'static,
+) -> (String, Calls) {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let (sender, calls) = mpsc::channel(100);
+    let serve = async move |headers: Sent, Json(call): Json<Value>| {
+        let header = |name: &str| headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
+        let (method, params) = (call["method"].as_str().unwrap().to_owned(), call["params"].clone());
+        let answer = answer(&method, &params);
+        sender
+            .send((method, params, format!("{} {}", header("x-key"), header("a2a-version"))))
+            .await
+            .unwrap();
+        Json(answer)
+    };
+    let app = Router::new()
+        .route("/.well-known/agent-card.json", get(async move || Json(card)))
+        .route("/rpc", post(serve))
+        .route("/other/.well-known/agent-card.json", get(async || "no card"));
+    (testing::serve(app).await, calls)
+}
+
+fn new_card() -> Value {
+    json!({"name": "Weather agent!", "description": "Knows the weather", "skills": [{"name": "rain", "description": "tells of it"}],
+        "supportedInterfaces": [{"url": "/grpc", "protocolBinding": "GRPC", "protocolVersion": "1.0"},
+            {"url": "/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0", "tenant": "t"}]})
+}
+
+fn old_card() -> Value {
+    json!({"name": "old", "description": "", "url": "/rpc", "protocolVersion": "0.3.0"})
+}
+
+async fn open(name: Option<&str>, url: &str) -> Result<Kit, String> {
+    let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
+    let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
+    let pace = Pace { first: Duration::from_millis(1), last: Duration::from_millis(2) };
+    kit(&Environment::new(variables, "/".into()), (name, url, &headers), pace).await
+}
+
+async fn tell(kit: &Kit, message: &str) -> ToolOutcome {
+    testing::call(&kit.tools[0], json!({"message": message})).await
+}
+
+fn task(state: &str, more: Value) -> Value {
+    let mut task = json!({"id": "t1", "contextId": "c1", "status": {"state": state}});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        task[key] = value.clone();
+    }
+    task
+}
+
+#[tokio::test]
+async fn a_task_is_followed_to_its_end() {
+    let (server, mut calls) = agent(new_card(), |method, _| match method {
+        "SendMessage" => json!({"result": {"task": task("TASK_STATE_SUBMITTED", json!({}))}}),
+        _ => {
+            let parts = json!([{"parts": [{"text": "Rain"}, {"data": {"mm": 3}}, {"url": "x"}]}, {"parts": [{"text": "Bye"}]}]);
+            json!({"result": task("TASK_STATE_COMPLETED", json!({"artifacts": parts}))})
+        }
+    })
+    .await;
+    // The card is at the root of the host, where there is none below the address.
+    let kit = open(None, &format!("{server}/rpc")).await.unwrap();
+    let spec = kit.tools[0].spec();
+    assert_eq!((spec.name.as_str(), spec.read_only), ("Weather_agent_", false));
+    assert_eq!(spec.description, "Knows the weather\n- rain: tells of it");
+    assert_eq!(tell(&kit, "hi").await, ToolOutcome::ok("Rain\n{\"mm\":3}\nBye"));
+    let (method, sent, headers) = calls.recv().await.unwrap();
+    assert_eq!((method.as_str(), headers.as_str()), ("SendMessage", "open sesame 1.0"));
+    assert_eq!((&sent["message"]["parts"], &sent["tenant"]), (&json!([{"text": "hi"}]), &json!("t")));
+    assert_eq!(sent["message"]["messageId"].as_str().unwrap().len(), 32);
+    let (method, sent, _) = calls.recv().await.unwrap();
+    assert_eq!((method.as_str(), sent), ("GetTask", json!({"id": "t1", "tenant": "t"})));
+}
+
+#[tokio::test]
+async fn older_agents_ask_back() {
+    let (server, mut calls) = agent(old_card(), |_, params| match params["message"]["taskId"].as_str() {
+        None => {
+            let asked = json!({"state": "input-required", "message": {"parts": [{"kind": "text", "text": "Where?"}]}});
+            json!({"result": task("", json!({"kind": "task", "status": asked}))})
+        }
+        Some(_) => json!({"result": {"kind": "message", "role": "agent", "parts": [{"kind": "text", "text": "Sun"}]}}),
+    })
+    .await;
+    let kit = open(Some("my weather"), &server).await.unwrap();
+    assert_eq!(kit.tools[0].spec().name, "my_weather");
+    let asked = tell(&kit, "weather?").await;
+    assert_eq!(asked, ToolOutcome::ok("The agent needs more; the next message answers it:\n\nWhere?"));
+    assert_eq!(tell(&kit, "here").await, ToolOutcome::ok("Sun"));
+    assert!(calls.recv().await.unwrap().1["message"].get("taskId").is_none());
+    let (method, sent, headers) = calls.recv().await.unwrap();
+    assert_eq!((method.as_str(), headers.as_str()), ("message/send", "open sesame -"));
+    assert_eq!((&sent["message"]["taskId"], &sent["message"]["contextId"]), (&json!("t1"), &json!("c1")));
+    tell(&kit, "and now?").await;
+    assert!(calls.recv().await.unwrap().1["message"].get("taskId").is_none());
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_an_error() {
+    let (server, _calls) =
+        agent(old_card(), |_, params| match params["message"]["parts"][0]["text"].as_str() {
+            Some("refuse") => json!({"error": {"code": -32600, "message": "no"}}),
+            Some("nonsense") => json!({"result": {}}),
+            state => {
+                let said = json!({"parts": [{"kind": "text", "text": "Sorry."}]});
+                json!({"result": task("", json!({"status": {"state": state, "message": said}}))})
+            }
+        })
+        .await;
+    let kit = open(None, &server).await.unwrap();
+    for (message, expected) in [
+        ("failed", "The agent's task is failed. Sorry."),
+        ("rejected", "The agent's task is rejected. Sorry."),
+        ("canceled", "The agent's task is canceled. Sorry."),
+        ("auth-required", "The agent's task is auth-required. Sorry."),
+        ("refuse", "Error calling old: the agent refused: no (code -32600)"),
+        ("nonsense", "Error calling old: the agent's answer is neither a message nor a task"),
+    ] {
+        assert_eq!(tell(&kit, message).await, ToolOutcome::error(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_stops_the_task() {
+    let (server, mut calls) =
+        agent(new_card(), |_, _| json!({"result": task("TASK_STATE_WORKING", json!({}))})).await;
+    let kit = open(None, &server).await.unwrap();
+    let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
+    let calling = kit.tools[0].call(json!({"message": "hi"}), &context);
+    let watching = async {
+        while calls.recv().await.unwrap().0 != "GetTask" {}
+        context.cancel.cancel();
+        while calls.recv().await.unwrap().0 != "CancelTask" {}
+    };
+    let (outcome, ()) = tokio::join!(calling, watching);
+    assert_eq!(outcome, ToolOutcome::error("Error calling Weather_agent_: cancelled"));
+}
+
+#[tokio::test]
+async fn agents_that_cannot_be_spoken_to() {
+    let card = |way: Value| {
+        let home = Url::parse("http://127.0.0.1/a").unwrap();
+        Card::read(&way, &home).unwrap_err()
+    };
+    let grpc = json!({"url": "/x", "preferredTransport": "GRPC"});
+    assert_eq!(card(grpc), "the agent's card names no way by JSON-RPC");
+    let newer = json!({"url": "/x", "protocolVersion": "2.0"});
+    assert_eq!(card(newer), "the agent speaks version 2.0 of the protocol, not 0.3 or 1.0");
+    let elsewhere = json!({"name": "e", "url": "http://localhost/rpc", "protocolVersion": "0.3.0"});
+    let (server, _calls) = agent(elsewhere, |_, _| json!({})).await;
+    let why = open(None, &server).await.unwrap_err();
+    assert_eq!(why, "the agent's card names another host, and the headers are not for that");
+    let why = open(None, &format!("{server}/other")).await.unwrap_err();
+    assert!(why.starts_with("the agent's card is no JSON: "), "{why}");
+    let why = open(None, "http://127.0.0.1:9/sesame").await.unwrap_err();
+    assert!(why.starts_with("the agent's card cannot be read: ") && !why.contains("sesame"), "{why}");
+}
