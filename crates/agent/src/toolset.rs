@@ -245,7 +245,7 @@ impl Toolbox {
                 .await
                 .map_err(|why| format!("toolset openapi failed: {why}")),
             ToolsetKind::A2a { name, url, headers } => {
-                a2a::kit(environment, (name.as_deref(), url, headers), a2a::Pace::default())
+                a2a::kit(environment, (name.as_deref(), url, headers), a2a::Pace::default(), &self.nursery)
                     .await
                     .map_err(|why| format!("toolset a2a failed: {why}"))
             }

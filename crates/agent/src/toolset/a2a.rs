@@ -18,8 +18,8 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::time::sleep;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::wire::Answer;
@@ -33,6 +33,7 @@ use super::schema;
 use super::schema::Schema;
 use super::schema::fitted;
 use crate::environment::Environment;
+use crate::process::Nursery;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -74,6 +75,7 @@ pub(crate) async fn kit(
     environment: &Environment,
     (name, url, headers): (Option<&str>, &str, &TextMap),
     pace: Pace,
+    nursery: &Nursery,
 ) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
     let home = http::address(&environment.expanded(url))?;
@@ -88,7 +90,8 @@ pub(crate) async fn kit(
     let about = if card.about.is_empty() { "Asks another agent" } else { &card.about };
     let arguments = Schema::new().required("message", json!({"type": "string"}), "What the agent is told");
     let spec = schema::writing(&name, about, arguments);
-    let tool = Arc::new(Agent { spec, card, client, headers, pace, open: Mutex::default() });
+    let line = Arc::new(Line { card, client, headers });
+    let tool = Arc::new(Agent { spec, line, pace, nursery: nursery.clone(), open: Mutex::default() });
     Ok(Kit { tools: vec![tool], ..Kit::default() })
 }
 
@@ -128,12 +131,39 @@ struct Arguments {
 #[derive(Debug)]
 struct Agent {
     spec: ToolSpec,
+    line: Arc<Line>,
+    pace: Pace,
+    /// What tells the agent to stop outlives the call.
+    nursery: Nursery,
+    /// What the next message goes on with: the agent asked for it. A new attempt begins anew.
+    open: Mutex<Option<Thread>>,
+}
+
+/// The way to the agent.
+#[derive(Debug)]
+struct Line {
     card: Card,
     client: Client,
     headers: HeaderMap,
-    pace: Pace,
-    /// What the next message goes on with: the agent asked for it. A new attempt begins anew.
-    open: Mutex<Option<Thread>>,
+}
+
+/// A task that nobody waits for once this is dropped: the agent is told to stop it. Whether it does is its own affair.
+struct Waiting<'a> {
+    agent: &'a Agent,
+    thread: Thread,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Without a runtime the whole program ends.
+        if !self.over && Handle::try_current().is_ok() {
+            let (line, call) = (Arc::clone(&self.agent.line), self.agent.line.card.cancel(&self.thread));
+            self.agent.nursery.spawn(async move {
+                let _told = line.ask(&call, STOPPING).await;
+            });
+        }
+    }
 }
 
 /// Why a call has no answer.
@@ -144,7 +174,7 @@ enum Trouble {
     Final(String),
 }
 
-impl Agent {
+impl Line {
     /// One call of the protocol.
     async fn ask(&self, call: &Value, limit: Duration) -> Result<Answer, Trouble> {
         let lost = |error: reqwest::Error| Trouble::Lost(chain(&error.without_url()));
@@ -169,41 +199,47 @@ impl Agent {
             }
         }
     }
+}
 
-    /// Sends the message, and waits until the agent is done with it. Dropping the future leaves the agent at work.
+impl Agent {
+    /// Sends the message, and waits until the agent is done with it. A call that is cancelled, or a future that is
+    /// dropped, has the agent told to stop its task, if it has named one by then.
     async fn tell(&self, message: &str, cancel: &CancellationToken) -> Result<Answer, String> {
+        let telling = self.tell_to_the_end(message);
+        cancel.run_until_cancelled(telling).await.unwrap_or_else(|| Err("cancelled".to_owned()))
+    }
+
+    async fn tell_to_the_end(&self, message: &str) -> Result<Answer, String> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         let id = format!("{:032x}", rand::random::<u128>());
-        let send = self.card.send(message, &id, open.as_ref());
-        let mut answer = tokio::select! {
-            sent = self.ask(&send, MESSAGE_TIMEOUT) => sent.map_err(|(Trouble::Lost(why) | Trouble::Final(why))| why)?,
-            () = cancel.cancelled() => return Err("cancelled".to_owned()),
-        };
+        let send = self.line.card.send(message, &id, open.as_ref());
+        let sent = self.line.ask(&send, MESSAGE_TIMEOUT).await;
+        match sent.map_err(|(Trouble::Lost(why) | Trouble::Final(why))| why)? {
+            Answer::Working(thread) => self.follow(thread).await,
+            answer => Ok(answer),
+        }
+    }
+
+    /// Asks how far a task is until it is over.
+    async fn follow(&self, thread: Thread) -> Result<Answer, String> {
+        let get = self.line.card.get(&thread);
+        let mut waiting = Waiting { agent: self, thread, over: false };
         let (mut pause, mut lost) = (self.pace.first, 0);
-        while let Answer::Working(thread) = &answer {
-            let thread = thread.clone();
-            let next = async {
-                sleep(pause).await;
-                self.ask(&self.card.get(&thread), TIMEOUT).await
-            };
-            let next = tokio::select! {
-                next = next => next,
-                () = cancel.cancelled() => {
-                    // Whether it stops is its own affair.
-                    let _told = timeout(STOPPING, self.ask(&self.card.cancel(&thread), STOPPING)).await;
-                    return Err("cancelled".to_owned());
-                }
-            };
+        loop {
+            sleep(pause).await;
             pause = (pause * 3 / 2).min(self.pace.last);
-            match next {
-                Ok(next) => (answer, lost) = (next, 0),
+            match self.line.ask(&get, TIMEOUT).await {
+                Ok(Answer::Working(_)) => lost = 0,
+                Ok(answer) => {
+                    waiting.over = true;
+                    return Ok(answer);
+                }
                 Err(Trouble::Lost(_)) if lost < LOST => lost += 1,
                 Err(Trouble::Lost(why) | Trouble::Final(why)) => {
-                    return Err(format!("its task {} was lost: {why}", thread.id));
+                    return Err(format!("its task {} was lost: {why}", waiting.thread.id));
                 }
             }
         }
-        Ok(answer)
     }
 }
 

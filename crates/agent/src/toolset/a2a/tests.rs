@@ -54,7 +54,9 @@ async fn open(name: Option<&str>, url: &str) -> Result<Kit, String> {
     let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
     let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
     let pace = Pace { first: Duration::from_millis(1), last: Duration::from_millis(2) };
-    kit(&Environment::new(variables, "/".into()), (name, url, &headers), pace).await
+    let environment = Environment::new(variables, "/".into());
+    let nursery = Nursery::new(Arc::clone(&environment.guard));
+    kit(&environment, (name, url, &headers), pace, &nursery).await
 }
 
 async fn tell(kit: &Kit, message: &str) -> ToolOutcome {
@@ -142,16 +144,23 @@ async fn what_goes_wrong_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_stops_the_task() {
+async fn a_call_that_is_cancelled_or_dropped_stops_the_task() {
     let (server, mut calls) =
         agent(new_card(), |_, _| json!({"result": task("TASK_STATE_WORKING", json!({}))})).await;
     let kit = open(None, &server).await.unwrap();
     let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
+    let mut until = async |wanted: &str| while calls.recv().await.unwrap().0 != wanted {};
+    let calling = kit.tools[0].call(json!({"message": "hi"}), &context);
+    tokio::select! {
+        outcome = calling => panic!("{outcome:?}"),
+        () = until("GetTask") => {}
+    }
+    until("CancelTask").await;
     let calling = kit.tools[0].call(json!({"message": "hi"}), &context);
     let watching = async {
-        while calls.recv().await.unwrap().0 != "GetTask" {}
+        until("GetTask").await;
         context.cancel.cancel();
-        while calls.recv().await.unwrap().0 != "CancelTask" {}
+        until("CancelTask").await;
     };
     let (outcome, ()) = tokio::join!(calling, watching);
     assert_eq!(outcome, ToolOutcome::error("Error calling Weather_agent_: cancelled"));
