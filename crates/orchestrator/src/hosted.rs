@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,11 +43,14 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::root::RootService;
 
 /// Jobs that a hosted worker runs at once.
 const SLOTS: u32 = 100;
 /// How long a hosted worker's jobs may go on when it ends.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How often a root that shall be outlived by its jobs is looked at for new ones.
+const BESIDE_EVERY: Duration = Duration::from_millis(200);
 /// How often a background worker is looked for until it serves.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How many times.
@@ -130,6 +134,38 @@ impl HostedWorker {
         self.hand_over.cancel();
         self.drain.cancel();
         self.serving.await.ok();
+    }
+}
+
+/// The background worker of a session whose jobs shall outlive the program of their root.
+#[derive(Debug)]
+pub struct Beside {
+    /// What the command was given.
+    pub context: Context,
+    /// The queue.
+    pub queue: Queue,
+    /// The session.
+    pub session: SessionId,
+    /// The script of model replies, if any.
+    pub script: Option<PathBuf>,
+}
+
+impl Beside {
+    /// Sees to it that the root's jobs have a worker, until `over`. One that was killed is followed by another.
+    pub async fn serve_until(self, over: CancellationToken, root: Arc<RootService>) {
+        while over.run_until_cancelled(tokio::time::sleep(BESIDE_EVERY)).await.is_some() {
+            let served = match root.is_settled().await {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    serve_in_background(&self.context, &self.queue, self.session, self.script.as_deref())
+                        .await
+                }
+                Err(error) => Err(error.into()),
+            };
+            if let Err(failure) = served {
+                tracing::error!(session = %self.session, "{}", failure.message);
+            }
+        }
     }
 }
 

@@ -113,11 +113,11 @@ fn leaves(root_rests: bool) -> Value {
 
 #[test]
 fn the_jobs_of_a_detached_run_go_on_also_when_it_is_killed() {
-    for killed in [false, true] {
+    for (embedded, killed) in [(false, false), (false, true), (true, false), (true, true)] {
         let redis = Redis::start();
-        let mut house = House::on(&redis.url());
+        let mut house = if embedded { House::embedded() } else { House::on(&redis.url()) };
         let team = Team::in_house(&mut house, &leaves(!killed));
-        let _worker = house.worker(&[]);
+        let _worker = (!embedded).then(|| house.worker(&[]));
         let mut run = house.start_legwork(["run", &team.file, "--detach", "go"]);
         let mut jobs = Vec::new();
         until("the job is there", || {
@@ -126,6 +126,8 @@ fn the_jobs_of_a_detached_run_go_on_also_when_it_is_killed() {
         });
         let id = jobs[0]["id"].as_str().unwrap();
         if killed {
+            // On the embedded server a worker program is on its way.
+            house.until_status(id, "running");
             run.kill();
         } else {
             assert_eq!(run.status(), 0);

@@ -180,7 +180,18 @@ impl House {
         // However this ends, nothing of it goes on.
         let _over = over.clone().drop_guard();
         self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
-        let hosted = if connection.place.is_embedded() {
+        let hosted = if connection.place.is_embedded() && self.args.detach {
+            // What shall outlive this program is not run in it.
+            let (service, over) = (Arc::clone(&root.service), over.clone());
+            let beside = hosted::Beside {
+                context: self.context.clone(),
+                queue: connection.queue().clone(),
+                session: root.lease.session,
+                script: self.args.script.clone(),
+            };
+            self.tasks.spawn(TaskKind::Upkeep, beside.serve_until(over, service));
+            None
+        } else if connection.place.is_embedded() {
             let (session, now) = (root.lease.session, self.shutdown.now.clone());
             Some(HostedWorker::start(&self.tasks, connection.queue(), session, self.host(), now)?)
         } else {
@@ -233,8 +244,7 @@ impl House {
             team_json: Arc::clone(&self.team_json),
             cap: self.args.cap.unwrap_or(connection.queue().settings().session_cap),
             own_lane: embedded,
-            // On an embedded server nobody but this program serves them.
-            on_end: if self.args.detach && !embedded { SessionEnd::Keep } else { SessionEnd::Stop },
+            on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
             budget: self.args.session_budget,
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
