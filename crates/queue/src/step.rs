@@ -83,7 +83,7 @@ steps! {
     RELEASE = of_shard("release", ALLOW_OOM);
     HEARTBEAT = of_shard("heartbeat", ALLOW_OOM);
     FORGET = of_shard("forget", ALLOW_OOM);
-    TODO = of_shard("todo", REFUSED_OOM);
+    TODOS = of_shard("todo", REFUSED_OOM);
     BUDGET = of_shard("budget", ALLOW_OOM);
     BEGIN = of_job("begin");
     APPEND = of_job("append");

@@ -20,7 +20,7 @@ use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
 
-const TODO: &str = "todo";
+const TODOS: &str = "todo";
 const BUDGET: &str = "budget";
 
 #[async_trait]
@@ -52,15 +52,15 @@ impl Shared for Queue {
                 }
             }
         }
-        let answer = Answer::of(TODO, step::call(&self.link, &step::TODO, &step).await?);
+        let answer = Answer::of(TODOS, step::call(&self.link, &step::TODOS, &step).await?);
         let (word, mut rest) = answer.tagged()?;
         if word != "list" {
-            return refusal(TODO, &word).map(Err);
+            return refusal(TODOS, &word).map(Err);
         }
-        let first_added = next(TODO, &mut rest)?.parse()?;
+        let first_added = next(TODOS, &mut rest)?.parse()?;
         let mut todos = Vec::new();
         while let Some(status) = rest.next() {
-            let description = next(TODO, &mut rest)?.text()?;
+            let description = next(TODOS, &mut rest)?.text()?;
             todos.push(Todo { id: Todo::id_at(todos.len()), description, status: status.text()? });
         }
         Ok(Ok(TodoList { todos, first_added }))

@@ -57,3 +57,20 @@ async fn a_rule_sends_the_turn_that_its_examples_resemble_to_its_model() {
         assert_eq!(asked(&root), [expected], "{said}");
     }
 }
+
+#[tokio::test]
+async fn each_turn_draws_from_the_list_of_models() {
+    let mut replies = vec![calls("think", json!({"thought": "t"})); 60];
+    replies.push(json!({"text": "done"}));
+    let world = world(&json!({"a": replies}));
+    let drawn = ["one", "two"].map(|model| ModelSettings::inline("scripted", model).unwrap());
+    let toolsets = json!([{"kind": {"type": "think"}}]);
+    let more = json!({"toolsets": toolsets, "runner": {"models": drawn}});
+    assert_eq!(completed(go(&world, delegated(&team(&[("a", &[], more)]), "a", Vec::new())).await), "done");
+    for model in ["scripted/one", "scripted/two"] {
+        let asked = |event: &RunEvent| matches!(event, RunEvent::ModelAsked { model: m, .. } if m == model);
+        // Of 61 draws none is this one once in 2^61 runs.
+        assert!(world.journal.events().iter().any(asked), "{model}");
+    }
+    assert_eq!(world.journal.entries().len(), 121);
+}
