@@ -161,9 +161,9 @@ impl ServerHandler for Server {
         if self.get_tool(&params.name).is_none() {
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", params.name), None));
         }
-        self.keep_connection(&context).await;
         let dispatches = params.name == name::RUN;
-        let answer = self.answer(params, &context);
+        // Beside the call: a host does not wait for it.
+        let answer = async { tokio::join!(self.answer(params, &context), self.keep_connection(&context)).0 };
         if !dispatches {
             let answer = context.ct.run_until_cancelled(answer).await;
             let cancelled = || CallToolResult::error(vec![ContentBlock::text("the request was cancelled")]);
