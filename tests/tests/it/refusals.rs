@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use legwork_common::team::parse;
+use legwork_common::team::yaml_value;
 use legwork_tests::programs::House;
 use legwork_tests::redis::Redis;
 use legwork_tests::redis::free_port;
@@ -164,4 +166,19 @@ fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
         let said = house.legwork(["check", &file]);
         assert_eq!(said.status, 0, "{name}: {said:?}");
     }
+}
+
+/// The stack of a worker's thread has two megabytes, and an overflow ends the whole program: half of that must do.
+#[test]
+fn the_deepest_documents_need_little_stack() {
+    let blocks = |levels: usize| (0..levels).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>();
+    let read = move || {
+        for levels in [40, 47, 48, 49, 1000] {
+            let flow = format!("{}1{}", "{a: [".repeat(levels / 2), "]}".repeat(levels / 2));
+            for text in [blocks(levels), flow, "- ".repeat(levels)] {
+                let _either = (parse("agents.yaml", text.as_bytes()).is_ok(), yaml_value(&text).is_ok());
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(1024 * 1024).spawn(read).unwrap().join().unwrap();
 }
