@@ -4,8 +4,29 @@
 //!
 //! - [`conversation`]: what is said, as every wire is given it and as it is stored.
 //! - [`settings`]: what a request needs beyond the conversation.
+//! - [`wire`]: the shape of a wire, [`Wire`](wire::Wire): settings and a conversation to a request, an event to a reply.
+//! - [`reader`]: the reader of bytes, the same for every wire.
+//! - [`reply`]: the pieces of a reply, and the one type that says how it ended.
+//! - [`error`]: what a provider's failure means, in a stream as over HTTP.
+//! - [`sse`]: server-sent events from segments.
+//! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
+//!
+//! # A new wire
+//!
+//! A folder with `request.rs` (settings and conversation to a body), `stream.rs` (one event to calls of
+//! [`Assembly`](reply::Assembly)) and, where a whole reply has another form than the events, `whole.rs`; beside it a file
+//! with a type that implements [`Wire`](wire::Wire) by calling them. Bytes, lines, errors, limits and the end of a reply
+//! are dealt with by the reader, and the wire only says what an event means.
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the environment or a clock.
 
 pub mod conversation;
+pub mod error;
+mod json;
+pub mod reader;
+pub mod reply;
 pub mod settings;
+pub mod sse;
+pub mod tool_calls;
+pub mod wire;
+mod work;
