@@ -17,3 +17,11 @@ pub(crate) fn count(bytes: usize) {
 /// So many bytes are looked at or moved.
 #[cfg(not(test))]
 pub(crate) fn count(_bytes: usize) {}
+
+/// The bytes that `work` looks at, in this thread.
+#[cfg(test)]
+pub(crate) fn counted(work: impl FnOnce()) -> usize {
+    BYTES.with(|all| all.set(0));
+    work();
+    BYTES.with(Cell::get)
+}
