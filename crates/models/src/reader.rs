@@ -41,7 +41,7 @@ pub trait ReadReply: Debug + Send {
     /// # Errors
     ///
     /// [`ProviderError`] where the provider says so in the stream, or a limit is broken. The events before it were
-    /// added; the reader is of no more use.
+    /// added; the reader must not be fed again.
     fn feed(&mut self, segment: &[u8], events: &mut Vec<ReplyEvent>) -> Result<(), ProviderError>;
 
     /// Reads the end of the body.
@@ -50,7 +50,7 @@ pub trait ReadReply: Debug + Send {
     ///
     /// # Errors
     ///
-    /// As [`ReadReply::feed`], and where the body is neither a stream nor a reply. A reply that is incomplete is no error:
+    /// As [`ReadReply::feed`], and where the body is neither a stream nor a reply. An incomplete reply is not an error:
     /// its end says so.
     fn finish(
         self: Box<Self>,

@@ -12,7 +12,7 @@ use crate::work;
 
 /// The mark that a text may begin with.
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// The most bytes that are kept of what is no event.
+/// The most bytes that are kept of lines that are not events.
 const STRAY: usize = 2000;
 
 /// What a stream holds.
@@ -49,7 +49,7 @@ pub struct Decoder {
     after_cr: bool,
     /// Whether no line was read yet.
     at_start: bool,
-    /// What is no event.
+    /// The beginning of the lines that are not events.
     stray: String,
 }
 
@@ -108,7 +108,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The beginning of what was no event, where there was any: words of a gateway, perhaps.
+    /// The beginning of the lines that are not events, where there are any: words of a gateway, perhaps.
     #[must_use]
     pub fn stray(&self) -> &str {
         &self.stray

@@ -180,7 +180,7 @@ impl ToolCalls {
         call.arguments.push(&delta.arguments)
     }
 
-    /// The calls by their positions; none where a piece turned out to be no call of its own.
+    /// The calls by their positions; none where a piece turned out to belong to another call, or to be empty.
     pub(crate) fn finish(mut self) -> Vec<Option<ToolCall>> {
         let mut roots: Vec<usize> = Vec::with_capacity(self.calls.len());
         for at in 0..self.calls.len() {

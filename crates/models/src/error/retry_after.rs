@@ -24,7 +24,7 @@ pub(super) fn in_words(words: &str) -> Option<Duration> {
     duration(after)
 }
 
-/// The duration that a text begins with: `34s`, `120ms`, `1h2m3.5s`, `5 seconds`; a number alone is no duration.
+/// The duration that a text begins with: `34s`, `120ms`, `1h2m3.5s`, `5 seconds`; a number alone does not count.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (mut rest, mut total) = (text.trim_start(), None);
     loop {

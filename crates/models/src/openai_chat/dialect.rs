@@ -15,7 +15,7 @@ pub(super) struct Dialect {
     pub(super) efforts: &'static [&'static str],
     /// Whether several calls may be switched on and off.
     pub(super) parallel: bool,
-    /// Whether usage in a stream has to be asked for. Who sends it anyway may refuse the question.
+    /// Whether usage in a stream has to be asked for. A provider that sends it anyway may refuse the field.
     pub(super) asks_for_usage: bool,
     /// The field in which the reasoning of a reply with calls must go back; none: it must not.
     pub(super) reasoning_back: Option<&'static str>,
