@@ -27,6 +27,7 @@ pub mod conversation;
 pub mod error;
 mod ids;
 mod json;
+mod openai;
 pub mod openai_chat;
 pub mod reader;
 pub mod reply;

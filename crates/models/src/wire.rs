@@ -1,6 +1,7 @@
 //! The shape of a wire: what each folder of this crate gives, and what it is given.
 
 use std::fmt::Debug;
+use std::fmt::Display;
 
 use serde_json::Value;
 use thiserror::Error;
@@ -79,6 +80,18 @@ pub struct Note {
     pub setting: &'static str,
     /// What is done, as a lowercase fragment that follows the name: `is left out: …`.
     pub change: String,
+}
+
+impl Note {
+    /// A setting that is not sent, and why.
+    pub(crate) fn left_out(setting: &'static str, why: &str) -> Self {
+        Self { setting, change: format!("is left out: {why}") }
+    }
+
+    /// A setting that is sent with another value, and why.
+    pub(crate) fn sent_as(setting: &'static str, value: impl Display, why: &str) -> Self {
+        Self { setting, change: format!("is sent as `{value}`: {why}") }
+    }
 }
 
 /// Why no request can be built.

@@ -8,9 +8,11 @@ use serde_json::json;
 
 use super::dialect::Dialect;
 use crate::conversation::ToolSpec;
+use crate::json::put;
+use crate::openai::effort;
+use crate::openai::parameters;
 use crate::settings::Form;
 use crate::settings::Settings;
-use crate::settings::Thinking;
 use crate::settings::ToolChoice;
 use crate::wire::Ask;
 use crate::wire::Note;
@@ -34,7 +36,7 @@ pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest,
     }
     put(&mut body, dialect.output_limit, settings.max_output_tokens);
     sampling(settings, &dialect, &mut body, &mut notes);
-    thinking(settings, &dialect, &mut body, &mut notes);
+    put(&mut body, "reasoning_effort", effort(settings, dialect.model, &mut notes));
     if !ask.tools.is_empty() {
         tools(settings, &dialect, ask.tools, &mut body, &mut notes);
     }
@@ -57,33 +59,10 @@ fn sampling(settings: &Settings, dialect: &Dialect, body: &mut Map<String, Value
     for (setting, value) in fields {
         match value {
             Some(_) if !dialect.sampling => {
-                notes.push(left_out(setting, "a model that thinks before it answers refuses it"));
+                notes.push(Note::left_out(setting, "a model that thinks before it answers refuses it"));
             }
             value => put(body, setting, value),
         }
-    }
-}
-
-fn thinking(settings: &Settings, dialect: &Dialect, body: &mut Map<String, Value>, notes: &mut Vec<Note>) {
-    const SETTING: &str = "thinking_budget";
-    let Some(wanted) = &settings.thinking else { return };
-    match (wanted, dialect.effort(wanted)) {
-        (Thinking::Off | Thinking::Adaptive, _) => {}
-        (Thinking::Effort(word), Some(effort)) => {
-            put(body, "reasoning_effort", Some(effort));
-            if word != effort {
-                let change = format!("is sent as `{effort}`: this model does not know `{word}`");
-                notes.push(Note { setting: SETTING, change });
-            }
-        }
-        (Thinking::Effort(_), None) if dialect.efforts.is_empty() => {
-            notes.push(left_out(SETTING, "this model has no effort to set"));
-        }
-        (Thinking::Effort(_), None) => {
-            let known = dialect.efforts.join(", ");
-            notes.push(left_out(SETTING, &format!("this model knows {known}")));
-        }
-        (Thinking::Tokens(_), _) => notes.push(left_out(SETTING, "this provider takes words, not tokens")),
     }
 }
 
@@ -103,24 +82,17 @@ fn tools(
     };
     put(body, "tool_choice", choice);
     match settings.parallel_tool_calls {
-        Some(_) if !dialect.parallel => {
-            notes.push(left_out("parallel_tool_calls", "this model refuses it"));
+        Some(_) if !dialect.model.takes_parallel => {
+            notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
         }
         parallel => put(body, "parallel_tool_calls", parallel),
     }
 }
 
 fn tool(spec: &ToolSpec) -> Value {
-    let mut parameters = match &spec.parameters {
-        Value::Object(schema) => schema.clone(),
-        _ => Map::new(),
-    };
-    // Some servers refuse a schema without these.
-    parameters.entry("type").or_insert_with(|| json!("object"));
-    parameters.entry("properties").or_insert_with(|| json!({}));
     json!({
         "type": "function",
-        "function": {"name": spec.name, "description": spec.description, "parameters": parameters},
+        "function": {"name": spec.name, "description": spec.description, "parameters": parameters(spec)},
     })
 }
 
@@ -131,13 +103,4 @@ fn form(form: &Form) -> Value {
     put(&mut schema, "strict", Some(form.strict));
     put(&mut schema, "schema", Some(form.schema.clone()));
     json!({"type": "json_schema", "json_schema": schema})
-}
-
-/// Sets a field if there is a value for it.
-fn put(body: &mut Map<String, Value>, field: &str, value: Option<impl Into<Value>>) {
-    body.extend(value.map(|value| (field.to_owned(), value.into())));
-}
-
-fn left_out(setting: &'static str, why: &str) -> Note {
-    Note { setting, change: format!("is left out: {why}") }
 }
