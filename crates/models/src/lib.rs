@@ -11,6 +11,7 @@
 //! - [`sse`]: server-sent events from segments.
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
+//! - [`openai_responses`]: OpenAI's Responses.
 //!
 //! # A new wire
 //!
@@ -29,6 +30,7 @@ mod ids;
 mod json;
 mod openai;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod reader;
 pub mod reply;
 pub mod settings;

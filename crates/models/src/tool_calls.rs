@@ -44,7 +44,7 @@ impl CallDelta<'_> {
     /// What it costs to keep.
     pub(crate) fn bytes(&self) -> usize {
         let signature = self.thought_signature.map_or(0, str::len);
-        let key = self.key.as_ref().map_or(0, |key| key.0.len());
+        let key = self.key.as_ref().map_or(0, CallKey::bytes);
         PIECE_BYTES + key + self.id.len() + self.name.len() + self.arguments.len() + signature
     }
 }
@@ -66,6 +66,11 @@ impl CallKey {
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
         };
         (!text.is_empty()).then_some(Self(text))
+    }
+
+    /// What it costs to keep.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
