@@ -9,6 +9,7 @@
 //! - [`reply`]: the pieces of a reply, and the one type that says how it ended.
 //! - [`error`]: what a provider's failure means, in a stream as over HTTP.
 //! - [`sse`]: server-sent events from segments.
+//! - [`text_calls`]: tool calls that a local model wrote as text.
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
 //! - [`openai_responses`]: OpenAI's Responses.
@@ -37,6 +38,7 @@ pub mod settings;
 pub mod sse;
 #[cfg(test)]
 mod testing;
+pub mod text_calls;
 pub mod tool_calls;
 pub mod wire;
 mod work;
