@@ -9,6 +9,7 @@
 //! - [`reply`]: the pieces of a reply, and the one type that says how it ended.
 //! - [`error`]: what a provider's failure means, in a stream as over HTTP.
 //! - [`sse`]: server-sent events from segments.
+//! - [`aws_event_stream`]: the frames of AWS from segments.
 //! - [`text_calls`]: tool calls that a local model wrote as text.
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
@@ -25,6 +26,7 @@
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the environment or a clock.
 
+pub mod aws_event_stream;
 pub mod conversation;
 pub mod error;
 mod ids;
