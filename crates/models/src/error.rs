@@ -34,13 +34,13 @@ pub struct ProviderError {
 /// What a failure means for the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Too many requests or tokens for now: it passes.
+    /// Too many requests or tokens for now: transient.
     RateLimited,
     /// The account has nothing left: no wait helps, and other accounts are not concerned.
     QuotaUsedUp,
-    /// The provider has too much to do: it passes.
+    /// The provider has too much to do: transient.
     Overloaded,
-    /// Something went wrong at the provider, or on the way to it, that may pass.
+    /// A transient failure at the provider, or on the way to it.
     Server,
     /// The key is missing, wrong, or may not do this.
     Authentication,
@@ -63,7 +63,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the same request may succeed later.
     #[must_use]
-    pub fn may_pass(self) -> bool {
+    pub fn is_retryable(self) -> bool {
         match self {
             Self::RateLimited | Self::Overloaded | Self::Server | Self::NotAReply | Self::Unreadable => true,
             Self::QuotaUsedUp
