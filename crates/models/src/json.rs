@@ -1,5 +1,6 @@
 //! JSON from strangers: read into values whose size in memory is bounded by the size of the text.
 
+use serde_json::Map;
 use serde_json::Value;
 
 use crate::work;
@@ -25,6 +26,11 @@ pub(crate) fn parse(text: &str) -> Result<Value, Unread> {
         return Err(Unread::TooMany);
     }
     serde_json::from_str(text).map_err(|_| Unread::Broken)
+}
+
+/// Sets a field of a body if there is a value for it.
+pub(crate) fn put(body: &mut Map<String, Value>, field: &str, value: Option<impl Into<Value>>) {
+    body.extend(value.map(|value| (field.to_owned(), value.into())));
 }
 
 /// About how many values there are: commas and opening brackets outside of texts.

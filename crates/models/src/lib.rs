@@ -10,6 +10,7 @@
 //! - [`error`]: what a provider's failure means, in a stream as over HTTP.
 //! - [`sse`]: server-sent events from segments.
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
+//! - [`names`]: tool names that a provider refuses, and what is sent in their place.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
 //!
 //! # A new wire
@@ -27,6 +28,7 @@ pub mod conversation;
 pub mod error;
 mod ids;
 mod json;
+pub mod names;
 pub mod openai_chat;
 pub mod reader;
 pub mod reply;

@@ -1,6 +1,7 @@
 //! The shape of a wire: what each folder of this crate gives, and what it is given.
 
 use std::fmt::Debug;
+use std::fmt::Display;
 
 use serde_json::Value;
 use thiserror::Error;
@@ -8,6 +9,7 @@ use thiserror::Error;
 use crate::conversation::Message;
 use crate::conversation::ToolSpec;
 use crate::error::ProviderError;
+use crate::names::Names;
 use crate::reply::Assembly;
 use crate::settings::Settings;
 
@@ -50,6 +52,25 @@ pub trait Wire: Debug {
     fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError>;
 }
 
+/// Builds the request of a wire as [`Wire::request`] does, with names of tools that its provider takes. The names are for
+/// [`Reader::with_names`](crate::reader::Reader::with_names), which restores them in the reply.
+///
+/// # Errors
+///
+/// As [`Wire::request`].
+pub fn build_request<W: Wire>(
+    settings: &Settings,
+    ask: &Ask<'_>,
+) -> Result<(WireRequest, Names), RequestError> {
+    let names = Names::of(ask);
+    if names.is_empty() {
+        return Ok((W::request(settings, ask)?, names));
+    }
+    let (messages, tools) = (names.in_messages(ask.messages), names.in_tools(ask.tools));
+    let ask = Ask { messages: &messages, tools: &tools };
+    Ok((W::request(&names.in_settings(settings), &ask)?, names))
+}
+
 /// What a model is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
@@ -79,6 +100,18 @@ pub struct Note {
     pub setting: &'static str,
     /// What is done, as a lowercase fragment that follows the name: `is left out: …`.
     pub change: String,
+}
+
+impl Note {
+    /// A setting that is not sent, and why.
+    pub(crate) fn left_out(setting: &'static str, why: &str) -> Self {
+        Self { setting, change: format!("is left out: {why}") }
+    }
+
+    /// A setting that is sent with another value, and why.
+    pub(crate) fn sent_as(setting: &'static str, value: impl Display, why: &str) -> Self {
+        Self { setting, change: format!("is sent as `{value}`: {why}") }
+    }
 }
 
 /// Why no request can be built.

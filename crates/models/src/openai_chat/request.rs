@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::dialect::Dialect;
 use crate::conversation::ToolSpec;
+use crate::json::put;
 use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::Thinking;
@@ -57,7 +58,7 @@ fn sampling(settings: &Settings, dialect: &Dialect, body: &mut Map<String, Value
     for (setting, value) in fields {
         match value {
             Some(_) if !dialect.sampling => {
-                notes.push(left_out(setting, "a model that thinks before it answers refuses it"));
+                notes.push(Note::left_out(setting, "a model that thinks before it answers refuses it"));
             }
             value => put(body, setting, value),
         }
@@ -72,18 +73,20 @@ fn thinking(settings: &Settings, dialect: &Dialect, body: &mut Map<String, Value
         (Thinking::Effort(word), Some(effort)) => {
             put(body, "reasoning_effort", Some(effort));
             if word != effort {
-                let change = format!("is sent as `{effort}`: this model does not know `{word}`");
-                notes.push(Note { setting: SETTING, change });
+                let why = format!("this model does not know `{word}`");
+                notes.push(Note::sent_as(SETTING, effort, &why));
             }
         }
         (Thinking::Effort(_), None) if dialect.efforts.is_empty() => {
-            notes.push(left_out(SETTING, "this model has no effort to set"));
+            notes.push(Note::left_out(SETTING, "this model has no effort to set"));
         }
         (Thinking::Effort(_), None) => {
             let known = dialect.efforts.join(", ");
-            notes.push(left_out(SETTING, &format!("this model knows {known}")));
+            notes.push(Note::left_out(SETTING, &format!("this model knows {known}")));
         }
-        (Thinking::Tokens(_), _) => notes.push(left_out(SETTING, "this provider takes words, not tokens")),
+        (Thinking::Tokens(_), _) => {
+            notes.push(Note::left_out(SETTING, "this provider takes words, not tokens"))
+        }
     }
 }
 
@@ -104,7 +107,7 @@ fn tools(
     put(body, "tool_choice", choice);
     match settings.parallel_tool_calls {
         Some(_) if !dialect.parallel => {
-            notes.push(left_out("parallel_tool_calls", "this model refuses it"));
+            notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
         }
         parallel => put(body, "parallel_tool_calls", parallel),
     }
@@ -131,13 +134,4 @@ fn form(form: &Form) -> Value {
     put(&mut schema, "strict", Some(form.strict));
     put(&mut schema, "schema", Some(form.schema.clone()));
     json!({"type": "json_schema", "json_schema": schema})
-}
-
-/// Sets a field if there is a value for it.
-fn put(body: &mut Map<String, Value>, field: &str, value: Option<impl Into<Value>>) {
-    body.extend(value.map(|value| (field.to_owned(), value.into())));
-}
-
-fn left_out(setting: &'static str, why: &str) -> Note {
-    Note { setting, change: format!("is left out: {why}") }
 }
