@@ -12,6 +12,7 @@
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
 //! - [`names`]: tool names that a provider refuses, and what is sent in their place.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
+//! - [`anthropic`]: Anthropic's Messages.
 //!
 //! # A new wire
 //!
@@ -24,6 +25,7 @@
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the environment or a clock.
 
+pub mod anthropic;
 pub mod conversation;
 pub mod error;
 mod ids;

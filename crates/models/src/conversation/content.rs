@@ -34,11 +34,20 @@ impl Image {
     /// The sentence that stands for it where a model takes no images.
     #[must_use]
     pub fn in_words(&self) -> String {
+        self.left_out("this model takes no images")
+    }
+
+    /// The sentence that stands for it where it is not sent, and why.
+    pub(crate) fn left_out(&self, why: &str) -> String {
         let bytes = self.data.len() / 4 * 3;
-        format!(
-            "[An image ({}, about {bytes} bytes) is left out: this model takes no images.]",
-            self.media_type
-        )
+        format!("[An image ({}, about {bytes} bytes) is left out: {why}.]", self.media_type)
+    }
+
+    /// Its media type if it is one of `known`, in the spelling that providers take.
+    pub(crate) fn media_type_in(&self, known: &[&'static str]) -> Option<&'static str> {
+        let own = self.media_type.to_ascii_lowercase();
+        let own = if own == "image/jpg" { "image/jpeg" } else { own.as_str() };
+        known.iter().copied().find(|known| *known == own)
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::anthropic::Anthropic;
 use crate::conversation::AssistantMessage;
 use crate::conversation::ToolCall;
 use crate::openai_chat::OpenaiChat;
@@ -106,4 +107,6 @@ fn names_are_replaced_and_restored_on_every_wire() {
     turn::<OpenaiChat>(
         &json!({"choices": [{"message": {"tool_calls": [{"id": "c", "function": function}]}, "finish_reason": "stop"}]}),
     );
+    let block = json!({"type": "tool_use", "id": "c", "name": "a_b", "input": {}});
+    turn::<Anthropic>(&json!({"type": "message", "content": [block], "stop_reason": "tool_use"}));
 }
