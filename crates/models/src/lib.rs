@@ -13,6 +13,7 @@
 //! - [`names`]: tool names that a provider refuses, and what is sent in their place.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
 //! - [`anthropic`]: Anthropic's Messages.
+//! - [`gemini`]: Google's generateContent, of the Gemini API and of Vertex.
 //!
 //! # A new wire
 //!
@@ -28,6 +29,7 @@
 pub mod anthropic;
 pub mod conversation;
 pub mod error;
+pub mod gemini;
 mod ids;
 mod json;
 pub mod names;

@@ -9,6 +9,7 @@ use super::*;
 use crate::anthropic::Anthropic;
 use crate::conversation::AssistantMessage;
 use crate::conversation::ToolCall;
+use crate::gemini::Gemini;
 use crate::openai_chat::OpenaiChat;
 use crate::reader::Close;
 use crate::reader::ReadReply as _;
@@ -109,4 +110,6 @@ fn names_are_replaced_and_restored_on_every_wire() {
     );
     let block = json!({"type": "tool_use", "id": "c", "name": "a_b", "input": {}});
     turn::<Anthropic>(&json!({"type": "message", "content": [block], "stop_reason": "tool_use"}));
+    let part = json!({"functionCall": {"name": "a_b", "args": {}}});
+    turn::<Gemini>(&json!({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}));
 }
