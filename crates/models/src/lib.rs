@@ -12,8 +12,11 @@
 //! - [`aws_event_stream`]: the frames of AWS from segments.
 //! - [`text_calls`]: tool calls that a local model wrote as text.
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
+//! - [`names`]: tool names that a provider refuses, and what is sent in their place.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
 //! - [`openai_responses`]: OpenAI's Responses.
+//! - [`anthropic`]: Anthropic's Messages.
+//! - [`gemini`]: Google's generateContent, of the Gemini API and of Vertex.
 //!
 //! # A new wire
 //!
@@ -26,11 +29,14 @@
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the environment or a clock.
 
+pub mod anthropic;
 pub mod aws_event_stream;
 pub mod conversation;
 pub mod error;
+pub mod gemini;
 mod ids;
 mod json;
+pub mod names;
 mod openai;
 pub mod openai_chat;
 pub mod openai_responses;

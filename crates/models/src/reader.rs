@@ -10,6 +10,7 @@ use crate::error::ProviderError;
 use crate::error::one_line;
 use crate::json;
 use crate::json::Unread;
+use crate::names::Names;
 use crate::reply::Assembly;
 use crate::reply::Limits;
 use crate::reply::Reply;
@@ -66,6 +67,7 @@ pub struct Reader<W: Wire> {
     reply: Assembly,
     body: Body,
     limit: usize,
+    names: Names,
 }
 
 /// What the body is.
@@ -92,7 +94,19 @@ impl<W: Wire> Reader<W> {
             reply: Assembly::new(limits, origin, id_prefix.into()),
             body: Body::Unknown(Vec::new()),
             limit: limits.line_bytes,
+            names: Names::default(),
         }
+    }
+
+    /// The same reader, which restores the tool names that were replaced in the request.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
+    fn drain_into(&mut self, events: &mut Vec<ReplyEvent>) {
+        let names = &self.names;
+        events.extend(self.reply.drain().map(|event| names.restore_event(event)));
     }
 
     fn read(&mut self, segment: &[u8]) -> Result<(), ProviderError> {
@@ -213,7 +227,7 @@ impl<W: Wire> Reader<W> {
 impl<W: Wire> ReadReply for Reader<W> {
     fn feed(&mut self, segment: &[u8], events: &mut Vec<ReplyEvent>) -> Result<(), ProviderError> {
         let read = self.read(segment);
-        events.extend(self.reply.drain());
+        self.drain_into(events);
         read
     }
 
@@ -223,12 +237,14 @@ impl<W: Wire> ReadReply for Reader<W> {
         events: &mut Vec<ReplyEvent>,
     ) -> Result<Reply, ProviderError> {
         let read = self.read_end(close);
-        events.extend(self.reply.drain());
+        self.drain_into(events);
         read?;
         if let Close::Broken(words) = close {
             self.reply.broken(&one_line(words));
         }
-        Ok(self.reply.finish())
+        let mut reply = self.reply.finish();
+        self.names.restore(&mut reply);
+        Ok(reply)
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Settings {
     pub max_output_tokens: Option<u32>,
     /// How much the model thinks before it answers; none: as its provider's default says.
     pub thinking: Option<Thinking>,
+    /// Whether the model may also think between its tool calls, where its provider wants that asked for.
+    pub interleaved_thinking: bool,
     /// The form of the answer; none: free text.
     pub form: Option<Form>,
     /// Whether, and which, tools must be called.
@@ -48,6 +50,7 @@ impl Settings {
             presence_penalty: None,
             max_output_tokens: None,
             thinking: None,
+            interleaved_thinking: false,
             form: None,
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: None,

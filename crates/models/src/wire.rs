@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::conversation::Message;
 use crate::conversation::ToolSpec;
 use crate::error::ProviderError;
+use crate::names::Names;
 use crate::reply::Assembly;
 use crate::settings::Settings;
 
@@ -49,6 +50,25 @@ pub trait Wire: Debug {
     ///
     /// [`ProviderError`] where the body is an error of the provider or is not a reply.
     fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError>;
+}
+
+/// Builds the request of a wire as [`Wire::request`] does, with names of tools that its provider takes. The names are for
+/// [`Reader::with_names`](crate::reader::Reader::with_names), which restores them in the reply.
+///
+/// # Errors
+///
+/// As [`Wire::request`].
+pub fn build_request<W: Wire>(
+    settings: &Settings,
+    ask: &Ask<'_>,
+) -> Result<(WireRequest, Names), RequestError> {
+    let names = Names::of(ask);
+    if names.is_empty() {
+        return Ok((W::request(settings, ask)?, names));
+    }
+    let (messages, tools) = (names.in_messages(ask.messages), names.in_tools(ask.tools));
+    let ask = Ask { messages: &messages, tools: &tools };
+    Ok((W::request(&names.in_settings(settings), &ask)?, names))
 }
 
 /// What a model is asked.

@@ -62,7 +62,8 @@ impl Said {
         let base = &inner["base_resp"];
         names.extend(named(&base["status_code"]));
         let details = inner["details"].as_array().map(Vec::as_slice).unwrap_or_default();
-        names.extend(details.iter().filter_map(|detail| text(&detail["violations"][0]["quotaId"])));
+        let violations = details.iter().filter_map(|detail| detail["violations"].as_array()).flatten();
+        names.extend(violations.filter_map(|violation| text(&violation["quotaId"])));
         let delay = details.iter().find_map(|detail| detail["retryDelay"].as_str());
         let words = inner.as_str().map(str::to_owned).or_else(|| {
             // A router's own message says less than what the provider behind it said.
