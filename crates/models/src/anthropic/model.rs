@@ -100,7 +100,8 @@ impl Claude {
         !self.is_at_least((4, 6))
     }
 
-    fn is_at_least(self, version: (u32, u32)) -> bool {
+    /// Whether it is known to be of this version or a later one.
+    pub(crate) fn is_at_least(self, version: (u32, u32)) -> bool {
         self.version.is_some_and(|own| own >= version)
     }
 }
