@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A place where programs run: a folder with their files, and the environment that they get.
 #[derive(Debug)]
-pub struct House {
+pub struct StateFolder {
     folder: TempDir,
     environment: BTreeMap<String, String>,
 }
@@ -60,18 +60,18 @@ impl Said {
     }
 }
 
-impl House {
-    /// A house on this Redis, with short leases.
+impl StateFolder {
+    /// A state on this Redis, with short leases.
     pub fn on(redis_url: &str) -> Self {
-        let mut house = Self::embedded();
-        house.set(variables::REDIS_URL, redis_url);
-        house.set(variables::LEASE, "2s");
-        let work_dir = house.path("work").display().to_string();
-        house.set(variables::WORK_DIR, &work_dir);
-        house
+        let mut state = Self::embedded();
+        state.set(variables::REDIS_URL, redis_url);
+        state.set(variables::LEASE, "2s");
+        let work_dir = state.path("work").display().to_string();
+        state.set(variables::WORK_DIR, &work_dir);
+        state
     }
 
-    /// A house with an embedded server of its own.
+    /// A state with an embedded server of its own.
     pub fn embedded() -> Self {
         let folder = TempDir::new().unwrap();
         let mut environment = BTreeMap::new();
@@ -88,12 +88,12 @@ impl House {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
-    /// A path within the house.
+    /// A path within the state.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a file into the house; its path.
+    /// Writes a file into the state; its path.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
@@ -104,7 +104,7 @@ impl House {
         self.outsider(program_path(program))
     }
 
-    /// A program of somebody else, in this house's folder and environment.
+    /// A program of somebody else, in this state's folder and environment.
     pub fn outsider(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(&self.environment).current_dir(self.folder.path());
@@ -132,7 +132,7 @@ impl House {
         Program { child: command.spawn().unwrap() }
     }
 
-    /// Puts a program of this text onto the PATH of the house, in front of all others.
+    /// Puts a program of this text onto the PATH of the state, in front of all others.
     pub fn program(&mut self, name: &str, text: &str) {
         let folder = self.path("bin");
         fs::create_dir_all(&folder).unwrap();
@@ -163,7 +163,7 @@ impl House {
         said.out
     }
 
-    /// What the workers of this house have logged.
+    /// What the workers of this state have logged.
     pub fn worker_log(&self) -> String {
         fs::read_to_string(self.path("worker.log")).unwrap()
     }
@@ -218,7 +218,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for StateFolder {
     fn drop(&mut self) {
         // An embedded server outlives its users by design; a test's must not.
         if !self.environment.contains_key(variables::REDIS_URL) {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use legwork_common::commons::Commons;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::Mailbox;
+use legwork_common::session_state::SessionState;
 use legwork_common::team::Team;
 
 use crate::environment::Environment;
@@ -73,7 +73,7 @@ pub struct Ports {
     /// What reaches this run.
     pub mailbox: Arc<dyn Mailbox>,
     /// What it shares with the other agents of its session.
-    pub commons: Arc<dyn Commons>,
+    pub session_state: Arc<dyn SessionState>,
     /// Who answers where the team wants a person to; none: such calls are refused.
     pub approval: Option<Arc<dyn Approval>>,
     /// The machine.

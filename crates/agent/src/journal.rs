@@ -45,7 +45,7 @@ pub enum TurnEntry {
         ended: Vec<JobId>,
     },
     /// One user message made of mail, before the model call of `turn`. Without mail it is a user's next prompt.
-    Told {
+    Delivered {
         /// The turn whose model call sees it first.
         turn: u32,
         /// The mail that it is made of.

@@ -5,7 +5,7 @@
 //! - [`run`](fn@run): runs one agent to its end; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
 //! - [`journal`]: what a run writes down; the turns are a write-ahead log.
 //! - [`turn`]: what comes next, decided from what is recorded; pure.
-//! - [`thinning`]: what of recorded turns need not be kept in memory; pure.
+//! - [`pruning`]: what of recorded turns need not be kept in memory; pure.
 //! - [`floor`]: which agent of a team goes on, decided from what is recorded; pure.
 //! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
@@ -18,10 +18,10 @@
 //! A root agent and a sub-agent run the same way and differ only in their [`Opening`]. This crate does not
 //! know that queues exist: it dispatches and waits through `legwork_common::service`.
 
+pub mod active_agent;
 pub mod assignment;
 mod compaction;
 pub mod environment;
-pub mod floor;
 pub mod history;
 pub mod journal;
 pub mod message;
@@ -31,11 +31,11 @@ pub mod preflight;
 mod process;
 pub mod prompt;
 mod prompt_files;
+pub mod pruning;
 pub mod run;
 pub mod slash;
 #[cfg(test)]
 mod testing;
-pub mod thinning;
 pub mod tool;
 pub mod toolset;
 pub mod turn;

@@ -80,7 +80,7 @@ pub enum ModelError {
     },
     /// The provider, or the way to it, failed in a way that may pass.
     #[error("{model} did not answer: {detail}")]
-    Passing {
+    Transient {
         /// `provider/model`.
         model: String,
         /// What happened.

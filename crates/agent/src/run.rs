@@ -4,7 +4,7 @@ mod ask;
 mod command;
 mod compact;
 mod mail;
-mod part;
+mod open_agent;
 mod work;
 
 use std::future::Future;
@@ -14,23 +14,23 @@ use std::time::Instant;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::service::ServiceError;
+use legwork_common::team::AgentKind;
 use legwork_common::team::Permissions;
-use legwork_common::team::Runner;
 use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
-use self::part::Part;
+use self::open_agent::OpenAgent;
+use crate::active_agent::ActiveAgent;
 use crate::assignment::Assignment;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
-use crate::floor::Floor;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
-use crate::thinning;
+use crate::pruning;
 use crate::turn::Step;
 use crate::turn::Transcript;
 
@@ -46,8 +46,8 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
         return Outcome::Failed { cause: Cause::Rejected, message, usage: Usage::default() };
     };
     let (end, usage) = match &agent.runner {
-        Runner::Models(_) | Runner::Auto => run_model(&team, assignment, ports, cancel).await,
-        Runner::Command { program, args, env, working_dir } => {
+        AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
+        AgentKind::Command { program, args, env, working_dir } => {
             let program =
                 Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
             let input = command::input(agent, &assignment.opening);
@@ -71,18 +71,18 @@ async fn run_model(
 ) -> (Result<String, Halt>, Usage) {
     let Assignment { agent: first, opening, mut recorded, budget, .. } = assignment;
     let transcript = Transcript::new(opening.messages(), &recorded);
-    let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
+    let mut active_agent = ActiveAgent::new(Arc::clone(team), &first, &recorded);
     // From now on only the calls are looked at, by tools that remember them.
-    thinning::thin(&mut recorded);
+    pruning::prune(&mut recorded);
     if let Step::Ask { .. } = transcript.next(None) {
-        floor.pass();
+        active_agent.pass();
     }
-    let Some(agent) = team.agent(floor.holder()) else {
-        let message = format!("the team has no agent `{}`", floor.holder());
+    let Some(agent) = team.agent(active_agent.holder()) else {
+        let message = format!("the team has no agent `{}`", active_agent.holder());
         return (Err(Halt::Failed { cause: Cause::Rejected, message }), transcript.usage());
     };
-    let part = match Part::open(team, agent, &ports, &cancel).await {
-        Ok(part) => part,
+    let current = match OpenAgent::open(team, agent, &ports, &cancel).await {
+        Ok(current) => current,
         Err(halt) => return (Err(halt), transcript.usage()),
     };
     let mut running = Running {
@@ -91,9 +91,9 @@ async fn run_model(
         recorded,
         budget,
         session_is_unlimited: false,
-        floor,
-        part,
-        resting: Vec::new(),
+        active_agent,
+        current,
+        inactive: Vec::new(),
         permissions: team.permissions(),
         transcript,
         ports,
@@ -134,11 +134,11 @@ struct Running<'team> {
     budget: Option<u64>,
     /// Whether the session turned out to have no budget.
     session_is_unlimited: bool,
-    floor: Floor,
-    /// The agent that has the floor.
-    part: Part<'team>,
+    active_agent: ActiveAgent,
+    /// The agent that has the active_agent.
+    current: OpenAgent<'team>,
     /// Those that had it.
-    resting: Vec<Part<'team>>,
+    inactive: Vec<OpenAgent<'team>>,
     permissions: &'team Permissions,
     transcript: Transcript,
     ports: Ports,
@@ -152,11 +152,11 @@ impl Running<'_> {
     async fn drive(&mut self) -> Result<String, Halt> {
         self.take_up().await?;
         loop {
-            match self.transcript.next(self.floor.limit()) {
+            match self.transcript.next(self.active_agent.limit()) {
                 Step::Work { open } => self.work(open).await?,
                 Step::Ask { turn } => {
                     self.gate().await?;
-                    self.pass_the_floor().await?;
+                    self.switch_agent().await?;
                     self.hear().await?;
                     self.compact(turn).await?;
                     self.check_budget().await?;
@@ -170,8 +170,8 @@ impl Running<'_> {
                     }
                 }
                 Step::Exhausted { turns } => {
-                    self.floor.pass();
-                    let had = turns.saturating_sub(self.floor.since());
+                    self.active_agent.pass();
+                    let had = turns.saturating_sub(self.active_agent.since());
                     let message = format!("the agent used up its {had} iterations (max_iterations)");
                     return Err(Halt::Failed { cause: Cause::MaxIterations, message });
                 }
@@ -182,7 +182,9 @@ impl Running<'_> {
     /// Whether any agent of the run may have dispatched jobs.
     fn dispatches(&self) -> bool {
         let background = |toolset: &Toolset| matches!(toolset.kind, ToolsetKind::BackgroundAgents);
-        self.floor.seen().any(|agent| !agent.sub_agents.is_empty() || agent.toolsets.iter().any(background))
+        self.active_agent
+            .seen()
+            .any(|agent| !agent.sub_agents.is_empty() || agent.toolsets.iter().any(background))
     }
 
     /// Records an entry, and goes on from it.
@@ -195,7 +197,7 @@ impl Running<'_> {
     /// Goes on from an entry that is recorded.
     fn take_in(&mut self, entry: &TurnEntry) {
         self.transcript.apply(entry);
-        self.floor.apply(entry);
+        self.active_agent.apply(entry);
     }
 
     /// Whether this attempt may still act.
@@ -209,7 +211,7 @@ impl Running<'_> {
     }
 
     fn warn(&self, warning: String) {
-        tracing::warn!(agent = %self.part.agent.name, "{warning}");
+        tracing::warn!(agent = %self.current.agent.name, "{warning}");
         self.ports.journal.note(RunEvent::Warning(warning));
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn world(script: &Value) -> World {
         journal: journal.clone(),
         background: service.clone(),
         mailbox: service.clone(),
-        commons: service.clone(),
+        session_state: service.clone(),
         approval: None,
         environment: Arc::new(environment("/")),
     };

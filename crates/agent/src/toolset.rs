@@ -5,9 +5,8 @@
 mod a2a;
 mod api;
 mod background;
-mod brief;
+pub(crate) mod call_description;
 mod deferred;
-pub(crate) mod described;
 mod fence;
 mod fetch;
 mod filesystem;
@@ -23,14 +22,15 @@ mod shell;
 mod tasks;
 mod think;
 mod todo;
+mod toon;
 mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use legwork_common::commons::Commons;
 use legwork_common::service::BackgroundAgents;
+use legwork_common::session_state::SessionState;
 use legwork_common::team::Agent;
 use legwork_common::team::Defer;
 use legwork_common::team::ModelSettings;
@@ -39,8 +39,8 @@ use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio_util::sync::DropGuard;
 
-use self::brief::Briefly;
 use self::deferred::Hidden;
+use self::toon::Briefly;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::tool::Tool;
@@ -109,7 +109,7 @@ impl Toolbox {
         agent: &Agent,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
-        commons: &Arc<dyn Commons>,
+        session_state: &Arc<dyn SessionState>,
     ) {
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
@@ -118,7 +118,7 @@ impl Toolbox {
         if !agent.handoffs.is_empty() {
             self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), "handoffs");
         }
-        let kit = |toolset| self.kit((team, agent), toolset, environment, background, commons);
+        let kit = |toolset| self.kit((team, agent), toolset, environment, background, session_state);
         let opening = agent.toolsets.iter().map(kit);
         let kits = join_all(opening).await;
         for (toolset, kit) in agent.toolsets.iter().zip(kits) {
@@ -222,11 +222,11 @@ impl Toolbox {
         toolset: &Toolset,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
-        commons: &Arc<dyn Commons>,
+        session_state: &Arc<dyn SessionState>,
     ) -> Result<Kit, String> {
         match &toolset.kind {
             ToolsetKind::Think => Ok(think::kit()),
-            ToolsetKind::Todo { shared } => Ok(todo::kit(shared.then(|| Arc::clone(commons)))),
+            ToolsetKind::Todo { shared } => Ok(todo::kit(shared.then(|| Arc::clone(session_state)))),
             ToolsetKind::Filesystem { ignore_vcs, post_edit } => {
                 Ok(filesystem::kit(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
             }

@@ -94,7 +94,7 @@ impl Transcript {
                     self.result(*index, call_id, text, *is_error);
                 }
             }
-            TurnEntry::Told { mail, text, .. } => {
+            TurnEntry::Delivered { mail, text, .. } => {
                 self.told.extend(mail.iter().cloned());
                 self.messages.push(Message::user(text));
                 self.spoken = true;
@@ -260,7 +260,7 @@ pub struct Sorted {
 /// One entry for all endings, then one for each message.
 fn tell(turn: u32, fresh: &[Mail]) -> Vec<TurnEntry> {
     let ended = |mail: &&Mail| matches!(mail.content, MailContent::Ended(_));
-    let announced = contract::announcement(fresh).map(|text| TurnEntry::Told {
+    let announced = contract::announcement(fresh).map(|text| TurnEntry::Delivered {
         turn,
         mail: fresh.iter().filter(ended).map(|mail| mail.id.clone()).collect(),
         text,
@@ -268,7 +268,7 @@ fn tell(turn: u32, fresh: &[Mail]) -> Vec<TurnEntry> {
     let sent = fresh.iter().filter_map(|mail| match &mail.content {
         MailContent::Ended(_) => None,
         MailContent::Message(text) => {
-            Some(TurnEntry::Told { turn, mail: vec![mail.id.clone()], text: text.clone() })
+            Some(TurnEntry::Delivered { turn, mail: vec![mail.id.clone()], text: text.clone() })
         }
     });
     announced.into_iter().chain(sent).collect()

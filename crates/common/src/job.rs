@@ -120,7 +120,7 @@ impl Cause {
 
     /// Whether another try of a failed job may end otherwise. Limits that hold over all attempts are used up for
     /// good, and a bad team stays bad.
-    pub fn may_pass(self) -> bool {
+    pub fn is_retryable(self) -> bool {
         matches!(self, Self::AgentError | Self::ProviderError)
     }
 

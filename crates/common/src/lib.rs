@@ -7,7 +7,7 @@
 //! - [`job`]: what was asked (`JobSpec`) and what is known (`Job`).
 //! - [`policy`]: what a fleet decides apart from agent files.
 //! - [`service`]: the `BackgroundAgents` trait that every face translates into.
-//! - [`commons`]: what all agents of a session share.
+//! - [`session_state`]: what all agents of a session share.
 //! - [`contract`]: the exact texts that models see.
 //! - [`duration`]: durations as people and models read and write them.
 //! - [`error`]: error codes, hints and exit statuses.
@@ -19,7 +19,6 @@
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the
 //! environment or a clock.
 
-pub mod commons;
 pub mod contract;
 pub mod duration;
 pub mod error;
@@ -29,6 +28,7 @@ pub mod lifecycle;
 pub mod policy;
 pub mod retry;
 pub mod service;
+pub mod session_state;
 pub mod team;
 pub mod trace;
 pub mod variables;

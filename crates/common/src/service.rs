@@ -60,7 +60,7 @@ pub trait Mailbox: Debug + Send + Sync {
 
     /// Drops mail that the model has been given. Called after the turn that carries it is durable;
     /// a crash in between gives the next attempt the same mail again, and its turns tell it apart.
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError>;
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError>;
 
     /// Blocks until no job that this dispatcher dispatched is live.
     async fn settled(&self) -> Result<(), ServiceError>;

@@ -13,14 +13,14 @@ use legwork_common::team;
 use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
 use legwork_common::variables;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
 use legwork_queue::Queue;
-use legwork_queue::User;
 use legwork_queue::port::Watch as _;
+use legwork_worker::backend::Arrival;
+use legwork_worker::backend::Backend;
 use legwork_worker::options::CommonOptions;
-use legwork_worker::place::Arrival;
-use legwork_worker::place::Place;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -43,7 +43,7 @@ pub struct Context {
 #[derive(Debug)]
 pub struct Connection {
     /// Where the queue is.
-    pub place: Place,
+    pub backend: Backend,
     /// The queue and its hints.
     pub observer: Observer,
 }
@@ -60,7 +60,7 @@ impl Connection {
     ///
     /// [`Failure`] when the server cannot be asked or shut down.
     pub async fn leave(self) -> Result<(), Failure> {
-        Ok(self.place.leave(self.observer.queue()).await?)
+        Ok(self.backend.leave(self.observer.queue()).await?)
     }
 }
 
@@ -70,8 +70,8 @@ impl Context {
     /// # Errors
     ///
     /// [`Failure`] when there is no Redis to be reached or started.
-    pub async fn connect(&self, user: User) -> Result<Connection, Failure> {
-        self.connect_as(user, Arrival::Operator).await
+    pub async fn connect(&self, kind: ConnectionKind) -> Result<Connection, Failure> {
+        self.connect_as(kind, Arrival::Operator).await
     }
 
     /// Finds the queue and connects to it, meaning to do this with an embedded server that nobody else uses.
@@ -79,17 +79,17 @@ impl Context {
     /// # Errors
     ///
     /// [`Failure`] when there is no Redis to be reached or started.
-    pub async fn connect_as(&self, user: User, arrival: Arrival) -> Result<Connection, Failure> {
-        let mut place = Place::find(&self.common, &self.variables).await?;
-        if let Some(notice) = place.notice() {
+    pub async fn connect_as(&self, kind: ConnectionKind, arrival: Arrival) -> Result<Connection, Failure> {
+        let mut backend = Backend::find(&self.common, &self.variables).await?;
+        if let Some(notice) = backend.notice() {
             tracing::info!("{notice}");
         }
         let queue =
-            Queue::connect(place.target(), &self.common.namespace, &self.common.wanted_settings(), user)
+            Queue::connect(backend.target(), &self.common.namespace, &self.common.wanted_settings(), kind)
                 .await?;
-        place.sweep_up(&queue, arrival).await?;
-        let hints = Hints::new(place.target())?;
-        Ok(Connection { place, observer: Observer::new(queue, hints) })
+        backend.sweep_up(&queue, arrival).await?;
+        let hints = Hints::new(backend.target())?;
+        Ok(Connection { backend, observer: Observer::new(queue, hints) })
     }
 
     /// Reads and resolves an agent file; prints its warnings.
@@ -124,7 +124,7 @@ impl Context {
         script: Option<&Path>,
         environment: &Environment,
     ) -> Result<Arc<dyn ModelPort>, Failure> {
-        Ok(legwork_worker::place::models(script, environment)?)
+        Ok(legwork_worker::backend::models(script, environment)?)
     }
 
     /// The job that a person means: a whole id, or an unambiguous beginning of four characters or more.

@@ -20,7 +20,7 @@ pub mod command;
 pub mod context;
 pub mod failure;
 pub mod follow;
-pub mod hosted;
+pub mod local_worker;
 pub mod mcp;
 pub mod output;
 pub mod panel;

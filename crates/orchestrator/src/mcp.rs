@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`offer`]: which agents and tools a host is told of; pure.
-//! - [`house`]: the sessions behind the connections, and who works for them.
+//! - [`sessions`]: the sessions behind the connections, and who works for them.
 //! - [`calls`]: one call of a tool, translated into the service.
 //! - [`structured`]: answers as JSON, and their schemas; pure.
 //! - [`request`]: what a request says beside its arguments; pure.
@@ -18,11 +18,11 @@
 
 pub mod calls;
 pub mod connections;
-pub mod house;
 pub mod http;
 pub mod offer;
 pub mod progress;
 pub mod request;
 pub mod server;
+pub mod sessions;
 pub mod structured;
 pub mod tasks;

@@ -9,11 +9,7 @@ use legwork_agent::journal::Journal;
 use legwork_agent::journal::JournalError;
 use legwork_agent::journal::RunEvent;
 use legwork_agent::journal::TurnEntry;
-use legwork_agent::thinning::thin_replaced;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
+use legwork_agent::pruning::prune_replaced;
 use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
@@ -32,6 +28,10 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
@@ -200,12 +200,12 @@ impl BackgroundAgents for RootService {
 }
 
 #[async_trait]
-impl Commons for RootService {
+impl SessionState for RootService {
     async fn todos(&self, change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         self.inner.todos(change, None).await
     }
 
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         self.inner.reserve(used, wanted).await
     }
 }
@@ -216,8 +216,8 @@ impl Mailbox for RootService {
         self.inner.mail().await
     }
 
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
-        self.inner.told(mail).await
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+        self.inner.acknowledge(mail).await
     }
 
     async fn settled(&self) -> Result<(), ServiceError> {
@@ -257,10 +257,10 @@ impl Journal for ScreenJournal {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.push(entry.clone());
         if !self.keeps_all && matches!(entry, TurnEntry::Compacted { .. }) {
-            thin_replaced(&mut entries);
+            prune_replaced(&mut entries);
         }
         drop(entries);
-        if let TurnEntry::Told { text, .. } = entry {
+        if let TurnEntry::Delivered { text, .. } = entry {
             self.screen.event("told", &json!({"text": text}));
         }
         Ok(())

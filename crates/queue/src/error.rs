@@ -73,7 +73,7 @@ impl QueueError {
     }
 
     /// Whether a later repeat of the same step may succeed without anybody's help.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Full { .. } => true,
             Self::Refused { source, .. } => {

@@ -15,7 +15,7 @@ use legwork_common::job::TeamDigest;
 pub(crate) const LUA_KEYS: &str = "
 local T = KEYS[1]
 local LEASE, SCHEDULED, STOPS, REAPED = T .. ':lease', T .. ':scheduled', T .. ':stops', T .. ':reaped'
-local INDEX_ALL, INDEX_ENDED, INDEX_UNLUCKY = T .. ':index:all', T .. ':index:ended', T .. ':index:unlucky'
+local INDEX_ALL, INDEX_ENDED, INDEX_UNSUCCESSFUL = T .. ':index:all', T .. ':index:ended', T .. ':index:unsuccessful'
 local WORKERS = T .. ':workers'
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
@@ -33,7 +33,7 @@ local function ready_key(lane, priority) return T .. ':ready:' .. lane .. ':' ..
 local function wake_key(lane) return T .. ':wake:' .. lane end
 local function team_key(digest) return T .. ':team:' .. digest end
 local function worker_key(wid) return T .. ':worker:' .. wid end
-local function once_key(hash) return T .. ':key:' .. hash end
+local function idempotency_key(hash) return T .. ':key:' .. hash end
 local function owner_member(sid) return 'session:' .. sid end
 local function session_channel(sid) return T .. ':ended:' .. sid end
 local STOP_CHANNEL = T .. ':stop-now'
@@ -148,8 +148,8 @@ impl Keys {
     }
 
     /// Failed and stopped jobs by creation: a sorted set of raw ids.
-    pub fn index_unlucky(&self, shard: u16) -> String {
-        format!("{}:index:unlucky", self.tag(shard))
+    pub fn index_unsuccessful(&self, shard: u16) -> String {
+        format!("{}:index:unsuccessful", self.tag(shard))
     }
 
     /// Marks of trees being stopped: a sorted set by the time of asking.
@@ -208,7 +208,7 @@ impl Keys {
     }
 
     /// The idempotency key of the whole namespace: a string under a tag of its own.
-    pub fn namespace_once(&self, hash: &str) -> String {
+    pub fn namespace_idempotency_key(&self, hash: &str) -> String {
         format!("{{legwork:{}:key:{hash}}}", self.namespace)
     }
 
@@ -290,7 +290,7 @@ mod tests {
             (keys.workers(0), ":workers"),
             (keys.index_all(0), ":index:all"),
             (keys.index_ended(0), ":index:ended"),
-            (keys.index_unlucky(0), ":index:unlucky"),
+            (keys.index_unsuccessful(0), ":index:unsuccessful"),
             (keys.stop_channel(0), ":stop-now"),
             (keys.session_channel(session), ":ended:"),
         ] {

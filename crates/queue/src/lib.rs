@@ -5,7 +5,7 @@
 //! - [`port`]: what other rooms may ask, by role, with crash contracts.
 //! - [`Queue`]: the adapter behind every role, on Redis (or Valkey).
 //! - [`Service`]: the service trait over the port, for one caller; [`Observer`]: the same without a reach.
-//! - [`patiently`]: asking on while Redis cannot be reached.
+//! - [`retry_while_unavailable`]: asking on while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only speller of key names.
 //! - [`settings`]: fleet-wide settings, agreed on through the namespace's meta key.
@@ -21,9 +21,9 @@ mod hints;
 pub mod keys;
 mod link;
 mod observer;
-mod patience;
 pub mod port;
 mod queue;
+mod retry;
 mod service;
 pub mod settings;
 mod step;
@@ -34,10 +34,10 @@ pub use hints::Listener;
 pub use link::Target;
 pub use observer::LOOK_EVERY;
 pub use observer::Observer;
-pub use patience::patiently;
+pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;
-pub use queue::User;
+pub use retry::retry_while_unavailable;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;

@@ -130,14 +130,14 @@ fn manager_config() -> ConnectionManagerConfig {
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
     /// Takes a connection from a pool for each command.
-    Pool(Pool),
+    Pooled(Pool),
     /// Holds one multiplexed connection.
-    Held(Box<Held>),
+    Dedicated(Box<Dedicated>),
 }
 
 impl Link {
     /// A pool for short operations. Connects to nothing yet.
-    pub(crate) fn pool(target: &Target) -> Result<Self, QueueError> {
+    pub(crate) fn pooled(target: &Target) -> Result<Self, QueueError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(COMMAND_TIMEOUT));
@@ -151,13 +151,13 @@ impl Link {
             .recycle_timeout(Some(COMMAND_TIMEOUT))
             .build()
             .map_err(|error| QueueError::Unexpected { step: "connect", detail: error.to_string() })?;
-        Ok(Self::Pool(pool))
+        Ok(Self::Pooled(pool))
     }
 
-    /// One held connection. Connects at the first command.
-    pub(crate) fn held(target: &Target) -> Result<Self, QueueError> {
-        let held = Held::new(target).map_err(|error| QueueError::from_redis("connect", error))?;
-        Ok(Self::Held(Box::new(held)))
+    /// One dedicated connection. Connects at the first command.
+    pub(crate) fn dedicated(target: &Target) -> Result<Self, QueueError> {
+        let dedicated = Dedicated::new(target).map_err(|error| QueueError::from_redis("connect", error))?;
+        Ok(Self::Dedicated(Box::new(dedicated)))
     }
 
     /// Sends one command. Dropping the future may leave the command done or not done.
@@ -178,7 +178,7 @@ impl Link {
     async fn unbounded(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         let count = pipeline.len();
         match self {
-            Self::Pool(pool) => {
+            Self::Pooled(pool) => {
                 let mut connection = pool.get().await.map_err(pool_error)?;
                 let answers = connection.req_packed_commands(pipeline, 0, count).await;
                 if is_read_only(&answers) {
@@ -187,10 +187,10 @@ impl Link {
                 }
                 answers
             }
-            Self::Held(held) => {
-                let answers = held.current().req_packed_commands(pipeline, 0, count).await;
+            Self::Dedicated(dedicated) => {
+                let answers = dedicated.current().req_packed_commands(pipeline, 0, count).await;
                 if is_read_only(&answers) {
-                    held.replace();
+                    dedicated.replace();
                 }
                 answers
             }
@@ -216,15 +216,15 @@ fn pool_error(error: PoolError) -> RedisError {
     }
 }
 
-/// One held connection that is replaced when its server turns out to be a replica.
+/// One dedicated connection that is replaced when its server turns out to be a replica.
 #[derive(Clone)]
-pub(crate) struct Held {
+pub(crate) struct Dedicated {
     client: Client,
-    // A std mutex: it is held for a clone or an assignment, never over an await.
+    // A std mutex: it is dedicated for a clone or an assignment, never over an await.
     current: Arc<Mutex<ConnectionManager>>,
 }
 
-impl Held {
+impl Dedicated {
     fn new(target: &Target) -> RedisResult<Self> {
         let client = target.client()?;
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
@@ -244,8 +244,8 @@ impl Held {
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for Dedicated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").finish_non_exhaustive()
+        f.debug_struct("Dedicated").finish_non_exhaustive()
     }
 }

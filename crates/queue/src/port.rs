@@ -5,22 +5,20 @@
 //! - [`Upkeep`]: what keeps the promises when somebody died.
 //! - [`Permits`]: the fleet's limits for model providers.
 //! - [`Connections`]: what hosts said when they connected.
-//! - [`Shared`]: what a session's agents have in common.
+//! - [`SessionStateStore`]: what a session's agents have in common.
 //! - [`Watch`] reads.
 //!
 //! Every method is one atomic step in Redis unless it says otherwise, may be repeated after a lost
 //! answer, and uses Redis' clock. Cancelling a call leaves its step done or not done, never half done.
 
-mod commons;
 mod connections;
 mod dispatch;
 mod permits;
+mod session_state;
 mod upkeep;
 mod watch;
 mod work;
 
-pub use commons::Shared;
-pub use commons::SharedRefusal;
 pub use connections::Connections;
 pub use dispatch::Asker;
 pub use dispatch::Dispatch;
@@ -28,18 +26,20 @@ pub use dispatch::DispatchedBy;
 pub use dispatch::Enqueue;
 pub use dispatch::EnqueueRefusal;
 pub use dispatch::Enqueued;
+pub use dispatch::IdempotencyKey;
 pub use dispatch::NewJob;
-pub use dispatch::Once;
 pub use dispatch::OpenSession;
 pub use dispatch::Opened;
 pub use dispatch::SendOutcome;
 pub use dispatch::SessionEnd;
 pub use dispatch::StopOutcome;
 pub use dispatch::StopRoot;
-pub use permits::Holdup;
+pub use permits::PermitRequest;
 pub use permits::Permits;
 pub use permits::Permitted;
-pub use permits::Wish;
+pub use permits::WaitReason;
+pub use session_state::SessionStateRefusal;
+pub use session_state::SessionStateStore;
 pub use upkeep::Cleared;
 pub use upkeep::Forgotten;
 pub use upkeep::ReapReport;

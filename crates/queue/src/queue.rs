@@ -1,13 +1,13 @@
 //! The queue on Redis: the adapter behind every role of the port.
 
-mod commons;
 mod connections;
 mod dispatch;
+mod expired_leases;
 mod original;
 mod permits;
 mod record;
 mod server;
-mod silence;
+mod session_state;
 mod slice;
 mod upkeep;
 mod watch;
@@ -27,13 +27,13 @@ use crate::link::Link;
 use crate::link::Target;
 use crate::settings::FleetSettings;
 
-/// Who uses the queue, which decides how it connects.
+/// How a queue connects to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum User {
-    /// Short operations: connections come from a pool.
-    Face,
-    /// The hot path: one connection is held.
-    Worker,
+pub enum ConnectionKind {
+    /// Short operations: each command takes a connection from a pool.
+    Pooled,
+    /// The hot path: one multiplexed connection for the life of the queue.
+    Dedicated,
 }
 
 /// The queue of one namespace on one Redis. Cheap to clone.
@@ -58,11 +58,11 @@ impl Queue {
         target: &Target,
         namespace: &str,
         wanted: &FleetSettings,
-        user: User,
+        kind: ConnectionKind,
     ) -> Result<Self, QueueError> {
-        let link = match user {
-            User::Face => Link::pool(target)?,
-            User::Worker => Link::held(target)?,
+        let link = match kind {
+            ConnectionKind::Pooled => Link::pooled(target)?,
+            ConnectionKind::Dedicated => Link::dedicated(target)?,
         };
         let settings = FleetSettings::agree(namespace, wanted, &link).await?;
         let keys = Keys::new(namespace, settings.shards);

@@ -3,10 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
@@ -31,6 +27,10 @@ use legwork_common::service::StopReply;
 use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -44,12 +44,12 @@ use crate::port::DispatchedBy;
 use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
+use crate::port::IdempotencyKey;
 use crate::port::MailEntryContent;
 use crate::port::NewJob;
-use crate::port::Once;
 use crate::port::SendOutcome;
-use crate::port::Shared as _;
-use crate::port::SharedRefusal;
+use crate::port::SessionStateRefusal;
+use crate::port::SessionStateStore as _;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
@@ -201,11 +201,11 @@ impl Service {
         }
     }
 
-    fn not_shared(&self, refusal: SharedRefusal) -> ServiceError {
+    fn not_shared(&self, refusal: SessionStateRefusal) -> ServiceError {
         match refusal {
-            SharedRefusal::NoSession => ServiceError::NotFound(self.caller.session.to_string()),
-            SharedRefusal::Stale => ServiceError::LeaseLost,
-            SharedRefusal::Full => ServiceError::Full {
+            SessionStateRefusal::NoSession => ServiceError::NotFound(self.caller.session.to_string()),
+            SessionStateRefusal::Stale => ServiceError::LeaseLost,
+            SessionStateRefusal::Full => ServiceError::Full {
                 what: "the shared list of things to do",
                 detail: "it has a thousand".to_owned(),
             },
@@ -236,7 +236,7 @@ impl Service {
     }
 
     /// What makes a repeat of this request find the first one's job: its key, or its place in the turns.
-    fn once(&self, request: &RunRequest, placement: &Placement) -> Option<Once> {
+    fn once(&self, request: &RunRequest, placement: &Placement) -> Option<IdempotencyKey> {
         let scope = self.caller.dispatcher().uuid().to_string();
         let (key, in_namespace) = match (&request.key, request.call) {
             (Some(key), _) if self.caller.keys_in_namespace => (digest(&["namespace", key]), true),
@@ -244,7 +244,7 @@ impl Service {
             (None, Some(call)) => (call_digest(&scope, call), false),
             (None, None) => return None,
         };
-        Some(Once { key, request: self.request_digest(request, placement), in_namespace })
+        Some(IdempotencyKey { key, request: self.request_digest(request, placement), in_namespace })
     }
 
     fn request_digest(&self, request: &RunRequest, placement: &Placement) -> String {
@@ -352,13 +352,13 @@ impl BackgroundAgents for Service {
 }
 
 #[async_trait]
-impl Commons for Service {
+impl SessionState for Service {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let Caller { session, by, .. } = self.caller;
         self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.not_shared(refusal))
     }
 
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         let Caller { session, by, .. } = self.caller;
         self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.not_shared(refusal))
     }
@@ -383,8 +383,8 @@ impl Mailbox for Service {
         Ok(mail)
     }
 
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
-        Ok(self.queue().told(self.caller.session, self.caller.dispatcher(), mail).await?)
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+        Ok(self.queue().acknowledge(self.caller.session, self.caller.dispatcher(), mail).await?)
     }
 
     async fn settled(&self) -> Result<(), ServiceError> {

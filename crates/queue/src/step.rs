@@ -76,7 +76,7 @@ steps! {
     FINISH = of_shard("finish", ALLOW_OOM);
     STOP = of_shard("stop", ALLOW_OOM);
     SWEEP = of_shard("sweep", ALLOW_OOM);
-    TOLD = of_shard("told", ALLOW_OOM);
+    ACKNOWLEDGE = of_shard("acknowledge", ALLOW_OOM);
     SEND = of_shard("send", ALLOW_OOM);
     REAP = of_shard("reap", ALLOW_OOM);
     REAPED = of_shard("reaped", ALLOW_OOM);
@@ -179,7 +179,8 @@ pub(crate) async fn call_all(link: &Link, step: &Step, calls: &[Call]) -> Result
         }
         let error = QueueError::from_redis(step.name, error);
         let full = matches!(error, QueueError::Full { .. });
-        let Some(pause) = pauses.next().filter(|_| error.is_passing() && !full && began.elapsed() < PATIENCE)
+        let Some(pause) =
+            pauses.next().filter(|_| error.is_transient() && !full && began.elapsed() < PATIENCE)
         else {
             return Err(error);
         };

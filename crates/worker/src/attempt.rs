@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use legwork_agent::Outcome;
 use legwork_agent::journal::TurnEntry;
-use legwork_agent::thinning::thin_replaced;
+use legwork_agent::pruning::prune_replaced;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
@@ -36,24 +36,24 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::active_attempts::ActiveAttempts;
+use crate::active_attempts::HeldAttempt;
 use crate::cancel::CancelReason;
-use crate::held::Held;
-use crate::held::HeldAttempt;
-use crate::inheritance;
-use crate::inheritance::Inheritance;
+use crate::copied_turns;
+use crate::copied_turns::CopiedTurns;
 use crate::journal::AttemptJournal;
 use crate::journal::TurnCounter;
 use crate::lease_clock::LeaseClock;
-use crate::ledger::Ledger;
-use crate::ledger::Page;
-use crate::ledger::PageStart;
+use crate::log_writer::AttemptBuffer;
+use crate::log_writer::AttemptBufferStart;
+use crate::log_writer::LogWriter;
 use crate::parking::OpenTurn;
 use crate::parking::ParkingService;
 use crate::runner::Run;
 use crate::runner::RunEnd;
 use crate::runner::Runner;
-use crate::silence::Life;
-use crate::silence::Told;
+use crate::stall::StallDetector;
+use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
 
 /// The longest pause before a failed attempt is tried again.
@@ -66,7 +66,7 @@ const GIVE_BACK_TRIES: u32 = 20;
 
 /// What all attempts of a worker share.
 #[derive(Debug, Clone)]
-pub struct Bench {
+pub struct AttemptContext {
     /// The worker.
     pub worker: WorkerId,
     /// The queue.
@@ -76,9 +76,9 @@ pub struct Bench {
     /// What runs.
     pub runner: Arc<dyn Runner>,
     /// Who writes.
-    pub ledger: Ledger,
+    pub log_writer: LogWriter,
     /// All held attempts.
-    pub held: Held,
+    pub held: ActiveAttempts,
     /// How long the leases hold.
     pub clock: LeaseClock,
     /// Cancelled when the worker drains.
@@ -96,11 +96,11 @@ pub struct Bench {
 /// One attempt on its way.
 #[derive(Debug)]
 pub struct Attempt {
-    bench: Bench,
+    context: AttemptContext,
     claimed: Claimed,
     begun: Begun,
     held: HeldAttempt,
-    life: Arc<Life>,
+    life: Arc<StallDetector>,
 }
 
 /// What an attempt needs from the queue before it can run.
@@ -109,14 +109,14 @@ struct Prepared {
     recorded: Vec<TurnEntry>,
     /// The last recorded turn.
     open: Option<OpenTurn>,
-    inheritance: Option<Inheritance>,
+    copied_turns: Option<CopiedTurns>,
 }
 
 impl Attempt {
     /// Takes up a claimed job whose fence is set.
-    pub fn take_up(bench: Bench, claimed: Claimed, begun: Begun) -> Self {
-        let held = bench.held.insert(claimed.lease);
-        Self { bench, claimed, begun, held, life: Arc::default() }
+    pub fn take_up(context: AttemptContext, claimed: Claimed, begun: Begun) -> Self {
+        let held = context.held.insert(claimed.lease);
+        Self { context, claimed, begun, held, life: Arc::default() }
     }
 
     /// Runs the attempt to its end. Dropped in the middle, the lease runs out and the job is tried again.
@@ -125,26 +125,26 @@ impl Attempt {
         let (attempt, spec) = (self.claimed.attempt, &self.claimed.spec);
         let trace = spec.trace.as_ref().map(TraceParent::trace_id);
         tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt began");
-        let page = self.bench.ledger.open(PageStart {
+        let page = self.context.log_writer.open(AttemptBufferStart {
             lease,
             output_bytes: self.begun.output_bytes,
             last_entry: self.begun.last_entry,
-            output_cap: self.bench.output_cap,
+            output_cap: self.context.output_cap,
         });
         let watched = Watched { attempt: &self, page: &page };
         let end = tokio::select! {
-            end = self.run_in_stints(&page) => end,
-            never = self.life.watch(self.bench.stall_after, &watched) => match never {},
+            end = self.run_until_settled(&page) => end,
+            never = self.life.watch(self.context.stall_after, &watched) => match never {},
         };
-        if self.bench.ledger.flushed(&page).await.is_ok() {
+        if self.context.log_writer.flushed(&page).await.is_ok() {
             self.settle(end, page.end()).await;
         }
-        self.bench.ledger.close(lease);
-        self.bench.held.remove(lease);
+        self.context.log_writer.close(lease);
+        self.context.held.remove(lease);
     }
 
     /// Runs to the end; a run whose lease was not sure any more goes on in place once it is.
-    async fn run_in_stints(&self, page: &Arc<Page>) -> RunEnd {
+    async fn run_until_settled(&self, page: &Arc<AttemptBuffer>) -> RunEnd {
         let left = self.claimed.timeout.map(|timeout| timeout.saturating_sub(self.claimed.ran));
         let deadline = left.map(|left| Instant::now() + left);
         let mut resumed = false;
@@ -179,10 +179,10 @@ impl Attempt {
 
     /// Waits until a renewal finds the lease to be ours, and all that was said until then is stored; false if the
     /// attempt is over instead.
-    async fn is_ours_again(&self, page: &Arc<Page>, deadline: Option<Instant>) -> bool {
+    async fn is_ours_again(&self, page: &Arc<AttemptBuffer>, deadline: Option<Instant>) -> bool {
         let ours = async {
-            self.bench.clock.until_sure().await;
-            self.bench.ledger.flushed(page).await.is_ok()
+            self.context.clock.until_sure().await;
+            self.context.log_writer.flushed(page).await.is_ok()
         };
         tokio::select! {
             ours = ours => ours,
@@ -197,33 +197,33 @@ impl Attempt {
     async fn run_prepared(
         &self,
         mut prepared: Prepared,
-        page: &Arc<Page>,
+        page: &Arc<AttemptBuffer>,
         resumed: bool,
         deadline: Option<Instant>,
     ) -> RunEnd {
-        if let Some(inheritance) = prepared.inheritance.take()
-            && inheritance.take(&self.bench.ledger, page, &mut prepared.recorded).await.is_err()
+        if let Some(copied_turns) = prepared.copied_turns.take()
+            && copied_turns.take(&self.context.log_writer, page, &mut prepared.recorded).await.is_err()
         {
             return RunEnd::Ended(Outcome::Lost);
         }
         let journal = Arc::new(AttemptJournal {
             job: self.claimed.lease.id,
-            ledger: self.bench.ledger.clone(),
+            log_writer: self.context.log_writer.clone(),
             page: Arc::clone(page),
-            clock: self.bench.clock.clone(),
-            lapses: self.bench.clock.lapses(),
+            clock: self.context.clock.clone(),
+            lapses: self.context.clock.lapses(),
             cancel: self.held.cancel.clone(),
-            draining: self.bench.draining.clone(),
+            draining: self.context.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
             life: Arc::clone(&self.life),
             heading: Mutex::default(),
         });
         let (run, background) = self.run_of(prepared, journal, resumed);
-        let stint = run.cancel.clone();
+        let cancel = run.cancel.clone();
         let running = async {
-            match stint.run_until_cancelled(background.come_back()).await {
+            match cancel.run_until_cancelled(background.come_back()).await {
                 // Where it shall stop, its cancellation is on the way.
-                Some(Ok(()) | Err(ServiceError::Stopping)) => self.bench.runner.run(run).await,
+                Some(Ok(()) | Err(ServiceError::Stopping)) => self.context.runner.run(run).await,
                 Some(Err(error)) => {
                     tracing::warn!(job = %self.claimed.lease.id, %error, "the attempt could not come back");
                     RunEnd::Ended(Outcome::Lost)
@@ -252,7 +252,7 @@ impl Attempt {
                 Err(error) => error,
             };
             tracing::warn!(job = %self.claimed.lease.id, %error, "could not read what the attempt needs");
-            if !error.is_passing() {
+            if !error.is_transient() {
                 let message = format!("what earlier attempts recorded cannot be read: {error}");
                 return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
             }
@@ -264,10 +264,10 @@ impl Attempt {
     }
 
     async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
-        if !self.bench.runner.wants_team() {
-            return Ok(Prepared { team: None, recorded: Vec::new(), open: None, inheritance: None });
+        if !self.context.runner.wants_team() {
+            return Ok(Prepared { team: None, recorded: Vec::new(), open: None, copied_turns: None });
         }
-        let json = self.bench.work.team(self.claimed.session, &self.claimed.spec.team).await?;
+        let json = self.context.work.team(self.claimed.session, &self.claimed.spec.team).await?;
         let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
             Ok(team) => Some((Arc::new(team), Arc::from(json))),
             Err(error) => {
@@ -278,7 +278,7 @@ impl Attempt {
         let mut recorded = Vec::new();
         let mut last_reply = None;
         if self.begun.last_entry > 0 || resumed {
-            for (sequence, entry) in self.bench.work.turns(self.claimed.lease.id, 0).await? {
+            for (sequence, entry) in self.context.work.turns(self.claimed.lease.id, 0).await? {
                 let entry = serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
                     step: "turns",
                     detail: format!("entry {sequence}: {error}"),
@@ -289,20 +289,20 @@ impl Attempt {
                 let is_summary = matches!(entry, TurnEntry::Compacted { .. });
                 recorded.push(entry);
                 if is_summary {
-                    thin_replaced(&mut recorded);
+                    prune_replaced(&mut recorded);
                 }
             }
         }
-        let inheritance =
-            inheritance::still_to_take(&*self.bench.work, &self.claimed.spec, &recorded).await?;
+        let copied_turns =
+            copied_turns::still_to_take(&*self.context.work, &self.claimed.spec, &recorded).await?;
         let open = self.open_turn(last_reply).await?;
-        Ok(Prepared { team, recorded, open, inheritance })
+        Ok(Prepared { team, recorded, open, copied_turns })
     }
 
     /// When the calls of the last reply were asked for.
     async fn open_turn(&self, reply: Option<(u32, u64)>) -> Result<Option<OpenTurn>, QueueError> {
         let Some((turn, sequence)) = reply else { return Ok(None) };
-        let age = self.bench.work.turn_age(self.claimed.lease.id, sequence).await?;
+        let age = self.context.work.turn_age(self.claimed.lease.id, sequence).await?;
         let asked = age.and_then(|age| std::time::Instant::now().checked_sub(age));
         Ok(asked.map(|asked| OpenTurn { turn, asked }))
     }
@@ -321,12 +321,12 @@ impl Attempt {
             team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
             working_dir: self.claimed.spec.working_dir.clone(),
             keys_in_namespace: false,
-            policy: Arc::clone(&self.bench.policy),
+            policy: Arc::clone(&self.context.policy),
             trace: self.claimed.spec.trace.clone(),
         };
-        let service = Service::new(self.bench.observer.clone(), caller);
-        let work = Arc::clone(&self.bench.work);
-        let (held, events) = (self.held.clone(), self.bench.events.clone());
+        let service = Service::new(self.context.observer.clone(), caller);
+        let work = Arc::clone(&self.context.work);
+        let (held, events) = (self.held.clone(), self.context.events.clone());
         let background = Arc::new(ParkingService::new(service, work, held, events, prepared.open));
         let run = Run {
             claimed: self.claimed.clone(),
@@ -335,7 +335,7 @@ impl Attempt {
             recorded: prepared.recorded,
             journal,
             background: Arc::clone(&background),
-            cancel: self.held.cancel.stint(),
+            cancel: self.held.cancel.run(),
             resumed,
         };
         (run, background)
@@ -348,7 +348,7 @@ impl Attempt {
             Settlement::Nothing => tracing::info!(job = %lease.id, "attempt lost its lease"),
             Settlement::GiveBack(mode) => self.give_back(mode, output_bytes).await,
             Settlement::Finish(ending, usage) => {
-                let cap = self.bench.output_cap;
+                let cap = self.context.output_cap;
                 let ending = match ending {
                     Ending::Completed { result } => Ending::Completed { result: capped(result, cap) },
                     Ending::Failed { cause, message } => {
@@ -357,7 +357,7 @@ impl Attempt {
                     stopped @ Ending::Stopped { .. } => stopped,
                 };
                 let finish = Finish { lease, ending, output_bytes, usage, retry_delay: self.retry_delay() };
-                match self.bench.ledger.finish(finish).await {
+                match self.context.log_writer.finish(finish).await {
                     Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
                     Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
                     Err(_) => {
@@ -378,9 +378,9 @@ impl Attempt {
     /// Hands the job back; asks again, within a bound, while Redis cannot be reached.
     async fn give_back(&self, mode: ReleaseMode, output_bytes: u64) {
         let lease = self.claimed.lease;
-        let release = Release { lease, worker: self.bench.worker.clone(), mode, output_bytes };
+        let release = Release { lease, worker: self.context.worker.clone(), mode, output_bytes };
         for _ in 0..GIVE_BACK_TRIES {
-            match self.bench.work.release(&release).await {
+            match self.context.work.release(&release).await {
                 Ok(outcome) => {
                     tracing::info!(job = %lease.id, ?outcome, "handed the job back");
                     return;
@@ -395,23 +395,23 @@ impl Attempt {
 /// An attempt whose silence is noticed.
 struct Watched<'a> {
     attempt: &'a Attempt,
-    page: &'a Arc<Page>,
+    page: &'a Arc<AttemptBuffer>,
 }
 
-impl Told for Watched<'_> {
+impl StallSink for Watched<'_> {
     fn is_excused(&self) -> bool {
         self.attempt.held.parked.load(Ordering::SeqCst)
     }
 
     fn silent(&self, text: &str) {
         tracing::warn!(job = %self.attempt.claimed.lease.id, "the job stalls; it waits for {text}");
-        self.attempt.bench.ledger.wait_for(self.page, Some(text.to_owned()));
+        self.attempt.context.log_writer.wait_for(self.page, Some(text.to_owned()));
     }
 
     fn heard_again(&self, excused: bool) {
         tracing::info!(job = %self.attempt.claimed.lease.id, "the job goes on");
         if !excused {
-            self.attempt.bench.ledger.wait_for(self.page, None);
+            self.attempt.context.log_writer.wait_for(self.page, None);
         }
     }
 }

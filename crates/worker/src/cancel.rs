@@ -36,14 +36,14 @@ pub struct AttemptCancel {
     token: CancellationToken,
     reason: Arc<AtomicU8>,
     // The token of the run that goes on now; a std mutex, held for a look or an assignment.
-    stint: Arc<Mutex<CancellationToken>>,
+    run: Arc<Mutex<CancellationToken>>,
 }
 
 impl Default for AttemptCancel {
     fn default() -> Self {
         let token = CancellationToken::new();
-        let stint = Arc::new(Mutex::new(token.child_token()));
-        Self { token, reason: Arc::default(), stint }
+        let run = Arc::new(Mutex::new(token.child_token()));
+        Self { token, reason: Arc::default(), run }
     }
 }
 
@@ -60,24 +60,24 @@ impl AttemptCancel {
     }
 
     /// The token that every await of the run sees: cancelled when the attempt shall end, or pause.
-    pub fn stint(&self) -> CancellationToken {
-        self.stint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn run(&self) -> CancellationToken {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the run but not the attempt: its lease is not sure. If the lease turns out to be ours still, the
     /// attempt goes on in place.
     pub fn suspend(&self) {
-        self.stint().cancel();
+        self.run().cancel();
     }
 
     /// Whether the run was ended, and nothing else.
     pub fn is_suspended(&self) -> bool {
-        self.stint().is_cancelled() && !self.token.is_cancelled()
+        self.run().is_cancelled() && !self.token.is_cancelled()
     }
 
     /// The lease is sure again: the token of a new run.
     pub fn go_on(&self) {
-        *self.stint.lock().unwrap_or_else(PoisonError::into_inner) = self.token.child_token();
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = self.token.child_token();
     }
 
     /// The gravest reason given so far.
@@ -99,22 +99,22 @@ mod tests {
         assert_eq!(cancel.reason(), Some(CancelReason::StopWanted));
         cancel.cancel(CancelReason::LeaseLost);
         assert_eq!(cancel.reason(), Some(CancelReason::LeaseLost));
-        assert!(cancel.token().is_cancelled() && cancel.stint().is_cancelled());
+        assert!(cancel.token().is_cancelled() && cancel.run().is_cancelled());
     }
 
     #[test]
     fn a_pause_ends_the_run_and_not_the_attempt() {
         let cancel = AttemptCancel::default();
-        let first = cancel.stint();
+        let first = cancel.run();
         cancel.suspend();
         assert!(first.is_cancelled() && cancel.is_suspended());
         assert_eq!((cancel.reason(), cancel.token().is_cancelled()), (None, false));
         cancel.go_on();
-        let second = cancel.stint();
+        let second = cancel.run();
         assert!(!second.is_cancelled() && !cancel.is_suspended());
         cancel.cancel(CancelReason::LeaseLost);
         assert!(second.is_cancelled() && !cancel.is_suspended());
         cancel.go_on();
-        assert!(cancel.stint().is_cancelled());
+        assert!(cancel.run().is_cancelled());
     }
 }

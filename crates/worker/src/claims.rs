@@ -145,7 +145,7 @@ impl Claimer {
             };
             let answer = self.queue.claim(&claim).await;
             // An answer that cannot be read is an answer: repeated, it would hold up all that follows.
-            if !answer.as_ref().is_err_and(QueueError::is_passing) {
+            if !answer.as_ref().is_err_and(QueueError::is_transient) {
                 rotation.unanswered.remove(&shard);
             }
             match answer {

@@ -24,16 +24,16 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::active_attempts::ActiveAttempts;
 use crate::attempt::Attempt;
-use crate::attempt::Bench;
+use crate::attempt::AttemptContext;
 use crate::attempt::sleep_until;
 use crate::cancel::CancelReason;
 use crate::claims::ClaimReport;
 use crate::claims::Claimer;
 use crate::guard::Guard;
-use crate::held::Held;
 use crate::lease_clock::LeaseClock;
-use crate::ledger::Ledger;
+use crate::log_writer::LogWriter;
 use crate::renewal::Load;
 use crate::renewal::Renewer;
 use crate::runner::Runner;
@@ -74,7 +74,7 @@ pub struct WorkerSettings {
 
 /// When a worker shall end.
 #[derive(Debug, Clone)]
-pub struct Ending {
+pub struct ShutdownTokens {
     /// Take nothing new, finish or hand back what runs.
     pub drain: CancellationToken,
     /// End at once.
@@ -120,7 +120,7 @@ impl Worker {
 
     /// Serves until it is told to end and all it held is ended or handed back. Dropped in the middle, its
     /// leases run out and its jobs are tried again elsewhere.
-    pub async fn serve(self, tasks: &Tasks, ending: Ending) {
+    pub async fn serve(self, tasks: &Tasks, ending: ShutdownTokens) {
         let (events, events_rx) = mpsc::channel(EVENTS);
         let parts = self.start(tasks, events);
         tracing::info!(worker = %self.settings.id, slots = self.settings.slots, "worker serves");
@@ -144,12 +144,12 @@ impl Worker {
         let over = CancellationToken::new();
         let work: Arc<dyn Work> = Arc::new(self.queue.clone());
         let clock = LeaseClock::new(self.queue.settings().lease);
-        let bench = Bench {
+        let context = AttemptContext {
             worker: self.settings.id.clone(),
             observer: Observer::new(self.queue.clone(), self.hints.clone()),
             runner: Arc::clone(&self.runner),
-            ledger: Ledger::new(Arc::clone(&work), clock.clone()),
-            held: Held::default(),
+            log_writer: LogWriter::new(Arc::clone(&work), clock.clone()),
+            held: ActiveAttempts::default(),
             clock,
             draining: CancellationToken::new(),
             events,
@@ -158,16 +158,16 @@ impl Worker {
             stall_after: self.settings.stall_after,
             work,
         };
-        self.start_renewal(tasks, &bench, &over);
+        self.start_renewal(tasks, &context, &over);
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
-        let (writer, written) = (bench.ledger.clone(), over.clone());
+        let (writer, written) = (context.log_writer.clone(), over.clone());
         tasks.spawn(TaskKind::Output, async move { writer.write(written).await });
         let claims = self.start_claims(tasks);
-        Parts { bench, claims, load: self.vitals.load.clone(), over }
+        Parts { context, claims, load: self.vitals.load.clone(), over }
     }
 
     /// Starts what keeps the leases and hears of stops.
-    fn start_renewal(&self, tasks: &Tasks, bench: &Bench, over: &CancellationToken) {
+    fn start_renewal(&self, tasks: &Tasks, context: &AttemptContext, over: &CancellationToken) {
         let nudge = Arc::new(Notify::new());
         let renewer = Arc::new(Renewer {
             queue: self.queue.clone(),
@@ -177,11 +177,11 @@ impl Worker {
             slots: self.settings.slots,
             load: self.vitals.load.clone(),
             readiness: self.vitals.readiness.clone(),
-            held: bench.held.clone(),
-            clock: bench.clock.clone(),
+            held: context.held.clone(),
+            clock: context.clock.clone(),
             nudge: Arc::clone(&nudge),
             guard: self.settings.guard.clone(),
-            draining: bench.draining.clone(),
+            draining: context.draining.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).beat_for_ever()));
@@ -218,7 +218,7 @@ struct Claims {
 
 /// What the loop holds of the tasks beside it.
 struct Parts {
-    bench: Bench,
+    context: AttemptContext,
     claims: Claims,
     load: Load,
     /// Ends what runs beside the loop.
@@ -242,7 +242,7 @@ impl Loop {
         Self { settings, supervisor, parts, tasks, arrived: HashMap::new(), over: false }
     }
 
-    async fn run(mut self, mut events: mpsc::Receiver<WorkerEvent>, ending: &Ending) {
+    async fn run(mut self, mut events: mpsc::Receiver<WorkerEvent>, ending: &ShutdownTokens) {
         self.take(WorkerEvent::Started);
         let mut drain_asked = false;
         let mut drain_ends = None;
@@ -263,7 +263,7 @@ impl Loop {
                 }
                 () = ending.now.cancelled() => {
                     // Nothing is waited for, but no command of a job may be left behind.
-                    self.parts.bench.held.cancel_all(CancelReason::HandBack);
+                    self.parts.context.held.cancel_all(CancelReason::HandBack);
                     break;
                 }
             };
@@ -305,10 +305,10 @@ impl Loop {
                     self.launch(claimed, begun);
                 }
             }
-            Action::GrantSlot(job) => self.parts.bench.held.grant_slot(job),
-            Action::HandBack(job) => self.parts.bench.held.cancel_job(job, CancelReason::HandBack),
+            Action::GrantSlot(job) => self.parts.context.held.grant_slot(job),
+            Action::HandBack(job) => self.parts.context.held.cancel_job(job, CancelReason::HandBack),
             Action::StopClaiming => {
-                self.parts.bench.draining.cancel();
+                self.parts.context.draining.cancel();
                 self.parts.claims.stop.cancel();
             }
             Action::Exit => self.over = true,
@@ -317,8 +317,8 @@ impl Loop {
 
     fn launch(&self, claimed: Claimed, begun: Begun) {
         let job = claimed.lease.id;
-        let ended = EndedNotice { job, events: self.parts.bench.events.clone(), tasks: self.tasks.clone() };
-        let attempt = Attempt::take_up(self.parts.bench.clone(), claimed, begun);
+        let ended = EndedNotice { job, events: self.parts.context.events.clone(), tasks: self.tasks.clone() };
+        let attempt = Attempt::take_up(self.parts.context.clone(), claimed, begun);
         self.tasks.spawn(TaskKind::Attempt, async move {
             let _notice = ended;
             Box::pin(attempt.run()).await;

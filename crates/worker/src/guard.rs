@@ -10,7 +10,7 @@
 //! - `watch`: the guard's own process.
 
 mod begin;
-mod books;
+mod process_groups;
 mod watch;
 
 use std::ffi::OsString;
@@ -36,8 +36,8 @@ use process_wrap::tokio::ProcessSession;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use self::books::Bound;
-use self::books::Record;
+use self::process_groups::Lifetime;
+use self::process_groups::Record;
 
 /// The word that makes a program a guard.
 const GUARD: &str = "__guard";
@@ -99,15 +99,15 @@ impl Guard {
 
     /// For commands of jobs, which may run only while the program may act on its leases.
     pub fn of_jobs(&self) -> Arc<dyn ProcessGuard> {
-        self.bound(Bound::Lease)
+        self.bound(Lifetime::Lease)
     }
 
     /// For commands that may run for as long as the program lives.
     pub fn of_program(&self) -> Arc<dyn ProcessGuard> {
-        self.bound(Bound::Life)
+        self.bound(Lifetime::Process)
     }
 
-    fn bound(&self, bound: Bound) -> Arc<dyn ProcessGuard> {
+    fn bound(&self, bound: Lifetime) -> Arc<dyn ProcessGuard> {
         match &self.line {
             Some(line) => Arc::new(Guarded { line: Arc::clone(line), bound }),
             None => Arc::new(NoGuard),
@@ -174,7 +174,7 @@ async fn attend(
 #[derive(Debug)]
 struct Guarded {
     line: Arc<Line>,
-    bound: Bound,
+    bound: Lifetime,
 }
 
 impl ProcessGuard for Guarded {

@@ -1,4 +1,4 @@
-//! The journal of an attempt: what the agent writes goes to the ledger, and may only go on while the lease
+//! The journal of an attempt: what the agent writes goes to the log_writer, and may only go on while the lease
 //! holds.
 
 use std::borrow::Cow;
@@ -20,17 +20,17 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::AttemptCancel;
 use crate::cancel::CancelReason;
 use crate::lease_clock::LeaseClock;
-use crate::ledger::Gone;
-use crate::ledger::Ledger;
-use crate::ledger::Page;
-use crate::silence::Life;
+use crate::log_writer::AttemptBuffer;
+use crate::log_writer::Gone;
+use crate::log_writer::LogWriter;
+use crate::stall::StallDetector;
 
 /// One attempt's way to write.
 #[derive(Debug)]
 pub struct AttemptJournal {
     pub(crate) job: JobId,
-    pub(crate) ledger: Ledger,
-    pub(crate) page: Arc<Page>,
+    pub(crate) log_writer: LogWriter,
+    pub(crate) page: Arc<AttemptBuffer>,
     pub(crate) clock: LeaseClock,
     /// The lapses of the leases when this run began.
     pub(crate) lapses: u32,
@@ -38,7 +38,7 @@ pub struct AttemptJournal {
     /// Cancelled when the worker drains: the job goes back at the next boundary of a turn.
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
-    pub(crate) life: Arc<Life>,
+    pub(crate) life: Arc<StallDetector>,
     /// What is written before the next words, if there are any. A std mutex: never held over an await.
     pub(crate) heading: Mutex<Option<String>>,
 }
@@ -76,7 +76,7 @@ impl Journal for AttemptJournal {
         self.life.hear("it wrote");
         let heading = if text.is_empty() { None } else { self.heading().take() };
         let text = heading.map_or(Cow::Borrowed(text), |heading| Cow::Owned(heading + text));
-        self.ledger.output(&self.page, &text).await.map_err(|gone| self.lost(gone))
+        self.log_writer.output(&self.page, &text).await.map_err(|gone| self.lost(gone))
     }
 
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {
@@ -86,7 +86,7 @@ impl Journal for AttemptJournal {
         }
         let finished = self.turns.count(entry);
         let text = serde_json::to_string(entry).map_err(|error| JournalError::Refused(Box::new(error)))?;
-        self.ledger.record(&self.page, text, finished).await.map_err(|gone| self.lost(gone))
+        self.log_writer.record(&self.page, text, finished).await.map_err(|gone| self.lost(gone))
     }
 
     fn note(&self, event: RunEvent) {
@@ -96,7 +96,7 @@ impl Journal for AttemptJournal {
             RunEvent::ModelRetried { turn, reason } => {
                 tracing::info!(job = %self.job, turn, reason, "asked the model again");
             }
-            RunEvent::ModelWaits { why } => self.ledger.wait_for(&self.page, why),
+            RunEvent::ModelWaits { why } => self.log_writer.wait_for(&self.page, why),
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }
@@ -141,7 +141,7 @@ impl TurnCounter {
     /// Takes an entry; the count of finished turns, if the entry changed it.
     fn count(&self, entry: &TurnEntry) -> Option<u32> {
         let left = match entry {
-            TurnEntry::Told { .. }
+            TurnEntry::Delivered { .. }
             | TurnEntry::Compacted { .. }
             | TurnEntry::Stderr { .. }
             | TurnEntry::Retried { .. } => return None,

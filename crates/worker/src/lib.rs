@@ -4,12 +4,12 @@
 //!
 //! - [`supervisor`] decides what happens next; pure.
 //! - [`driver`] does it: the one loop, and what runs beside it.
-//! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`ledger`]: writes what they say.
-//! - [`attempt`]: one attempt, from claim to finish, in named steps; `inheritance`: the turns it takes over from a
+//! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`log_writer`]: writes what they say.
+//! - [`attempt`]: one attempt, from claim to finish, in named steps; `copied_turns`: the turns it takes over from a
 //!   job that it tries again.
 //! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
 //! - [`guard`]: the process that ends the commands of a worker which cannot do it any more.
-//! - [`journal`]: what an agent writes, on its way to the ledger.
+//! - [`journal`]: what an agent writes, on its way to the log_writer.
 //! - [`upkeep`]: looks after what the dead left behind.
 //! - [`parking`]: the service that a job sees; a job that waits holds no slot.
 //! - [`runner`]: what an attempt runs.
@@ -18,29 +18,29 @@
 //! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
 //!   `orphan`: its end without an embedded server.
 
+pub mod active_attempts;
 pub mod attempt;
+pub mod backend;
 pub mod cancel;
 pub mod claims;
+mod copied_turns;
 pub mod driver;
 pub mod guard;
-pub mod held;
-mod inheritance;
 pub mod journal;
 pub mod lease_clock;
-pub mod ledger;
-pub mod limited;
+pub mod log_writer;
 pub mod options;
-mod orphan;
 pub mod parking;
-pub mod place;
 pub mod program;
+pub mod rate_limit;
 pub mod renewal;
 pub mod runner;
-mod silence;
+mod server_watch;
+mod stall;
 pub mod supervisor;
 pub mod upkeep;
 
-pub use driver::Ending;
+pub use driver::ShutdownTokens;
 pub use driver::Vitals;
 pub use driver::Worker;
 pub use driver::WorkerSettings;

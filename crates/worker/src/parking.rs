@@ -6,10 +6,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
@@ -24,15 +20,19 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 use legwork_queue::Service;
-use legwork_queue::patiently;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Work;
+use legwork_queue::retry_while_unavailable;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
-use crate::held::HeldAttempt;
+use crate::active_attempts::HeldAttempt;
 use crate::supervisor::WorkerEvent;
 
 /// The service of one attempt, with its slot. It asks on while Redis cannot be reached: every call of a job may be
@@ -44,7 +44,7 @@ pub struct ParkingService {
     held: HeldAttempt,
     events: mpsc::Sender<WorkerEvent>,
     // How many calls of this attempt wait now. Calls of one turn run side by side: the first to wait gives
-    // the slot back, the last to go on takes one again. Held over an await on purpose: whoever comes
+    // the slot back, the last to go on takes one again. ActiveAttempts over an await on purpose: whoever comes
     // meanwhile must not act before the change is done.
     waiting: Mutex<u32>,
     open: Option<OpenTurn>,
@@ -90,7 +90,7 @@ impl ParkingService {
             // Before it is so: whoever drops this has to come back, wherever it was.
             self.held.parked.store(true, Ordering::SeqCst);
             let lease = self.held.lease;
-            patiently(None, || async move { parked(self.work.park(lease).await?) }).await?;
+            retry_while_unavailable(None, || async move { parked(self.work.park(lease).await?) }).await?;
             // The worker ends only after its attempts, so somebody listens.
             let _gone = self.events.send(WorkerEvent::Parked(self.held.lease.id)).await;
         }
@@ -127,7 +127,7 @@ impl ParkingService {
             Err(_) => return Err(ServiceError::LeaseLost),
         }
         let lease = self.held.lease;
-        patiently(None, || async move { parked(self.work.resume(lease).await?) }).await?;
+        retry_while_unavailable(None, || async move { parked(self.work.resume(lease).await?) }).await?;
         self.held.parked.store(false, Ordering::SeqCst);
         Ok(())
     }
@@ -145,19 +145,19 @@ fn parked(parked: Parked) -> Result<(), ServiceError> {
 #[async_trait]
 impl BackgroundAgents for ParkingService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        patiently(None, || self.inner.run(request.clone())).await
+        retry_while_unavailable(None, || self.inner.run(request.clone())).await
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {
-        patiently(None, || self.inner.list()).await
+        retry_while_unavailable(None, || self.inner.list()).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        patiently(None, || self.inner.view(id, since)).await
+        retry_while_unavailable(None, || self.inner.view(id, since)).await
     }
 
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
-        patiently(None, || self.inner.stop(id)).await
+        retry_while_unavailable(None, || self.inner.stop(id)).await
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
@@ -165,11 +165,11 @@ impl BackgroundAgents for ParkingService {
         let open = self.open.filter(|open| request.call.is_some_and(|call| call.turn == open.turn));
         let began = open.map_or_else(Instant::now, |open| open.asked);
         let look = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
-        let items = patiently(None, || self.inner.wait(look.clone())).await?;
+        let items = retry_while_unavailable(None, || self.inner.wait(look.clone())).await?;
         if request.mode.is_over(&items) || request.timeout == Some(Duration::ZERO) {
             return Ok(items);
         }
-        let wait = patiently(None, || {
+        let wait = retry_while_unavailable(None, || {
             let timeout = request.timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
             self.inner.wait(WaitRequest { timeout, ..request.clone() })
         });
@@ -177,18 +177,18 @@ impl BackgroundAgents for ParkingService {
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
-        patiently(None, || self.inner.send(request.clone())).await
+        retry_while_unavailable(None, || self.inner.send(request.clone())).await
     }
 }
 
 #[async_trait]
-impl Commons for ParkingService {
+impl SessionState for ParkingService {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
-        patiently(None, || self.inner.todos(change.clone(), call)).await
+        retry_while_unavailable(None, || self.inner.todos(change.clone(), call)).await
     }
 
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
-        patiently(None, || self.inner.reserve(used, wanted)).await
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
+        retry_while_unavailable(None, || self.inner.reserve(used, wanted)).await
     }
 }
 
@@ -198,14 +198,14 @@ impl Mailbox for ParkingService {
         self.inner.mail().await
     }
 
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
-        self.inner.told(mail).await
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+        self.inner.acknowledge(mail).await
     }
 
     async fn settled(&self) -> Result<(), ServiceError> {
         if self.inner.is_settled().await? {
             return Ok(());
         }
-        self.without_slot(patiently(None, || self.inner.settled())).await
+        self.without_slot(retry_while_unavailable(None, || self.inner.settled())).await
     }
 }

@@ -19,31 +19,31 @@ use legwork_process::health::Readiness;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
-use legwork_queue::User;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Watch as _;
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::Ending;
+use crate::backend;
+use crate::backend::Arrival;
+use crate::backend::Backend;
+use crate::driver::ShutdownTokens;
 use crate::driver::Vitals;
 use crate::driver::Worker;
 use crate::driver::WorkerSettings;
 use crate::guard::Guard;
-use crate::limited::LimitedModels;
 use crate::options::CommonOptions;
 use crate::options::WorkerOptions;
-use crate::orphan::end_without_server;
-use crate::place;
-use crate::place::Arrival;
-use crate::place::Place;
+use crate::rate_limit::RateLimitedModels;
 use crate::renewal::Load;
 use crate::runner::AgentRunner;
 use crate::runner::Runner;
 use crate::runner::WorkDir;
+use crate::server_watch::end_without_server;
 
 /// How long the tasks beside the loop may take to end.
 const LAST_GRACE: Duration = Duration::from_secs(5);
@@ -112,12 +112,12 @@ pub async fn serve(
         listener.serve(&tasks, vitals.readiness.clone(), gauges);
     }
 
-    let Some((place, queue)) = arrive(&options, &variables, &shutdown.drain).await? else { return Ok(()) };
+    let Some((backend, queue)) = arrive(&options, &variables, &shutdown.drain).await? else { return Ok(()) };
     let policy = options.common.policy().map_err(boxed)?;
-    let guard = place.guard(&tasks).map_err(boxed)?;
+    let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = settings(&options, &variables, Arc::clone(&policy), guard.clone());
-    let runner = runner(&options, variables, &place, (&queue, policy), guard)?;
-    if place.is_embedded() {
+    let runner = runner(&options, variables, &backend, (&queue, policy), guard)?;
+    if backend.is_embedded() {
         let ends = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, end_without_server(queue.clone(), ends));
     }
@@ -136,7 +136,7 @@ pub async fn serve(
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
-    depart(place, &queue).await
+    depart(backend, &queue).await
 }
 
 /// Finds the queue and, on an embedded server that nobody else uses, sweeps up after the dead.
@@ -144,31 +144,36 @@ async fn arrive(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
     drain: &CancellationToken,
-) -> Result<Option<(Place, Queue)>, Box<dyn Coded>> {
-    let mut place = Place::find(&options.common, variables).await.map_err(boxed)?;
-    if let Some(notice) = place.notice() {
+) -> Result<Option<(Backend, Queue)>, Box<dyn Coded>> {
+    let mut backend = Backend::find(&options.common, variables).await.map_err(boxed)?;
+    if let Some(notice) = backend.notice() {
         tracing::info!("{notice}");
     }
-    let Some(queue) = connect(&place, &options.common, drain).await.map_err(boxed)? else { return Ok(None) };
-    place.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    let Some(queue) = connect(&backend, &options.common, drain).await.map_err(boxed)? else {
+        return Ok(None);
+    };
+    backend.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
     warn_of_eviction(&queue).await;
-    Ok(Some((place, queue)))
+    Ok(Some((backend, queue)))
 }
 
 /// Connects to the queue. A Redis that is away when a fleet starts is waited for a while; `None` where `drain` came
 /// first.
 async fn connect(
-    place: &Place,
+    backend: &Backend,
     common: &CommonOptions,
     drain: &CancellationToken,
 ) -> Result<Option<Queue>, QueueError> {
     let wanted = common.wanted_settings();
     let patience = Instant::now() + START_PATIENCE;
     loop {
-        let error = match Queue::connect(place.target(), &common.namespace, &wanted, User::Worker).await {
-            Err(error) if error.is_passing() && Instant::now() < patience => error,
-            settled => return settled.map(Some),
-        };
+        let error =
+            match Queue::connect(backend.target(), &common.namespace, &wanted, ConnectionKind::Dedicated)
+                .await
+            {
+                Err(error) if error.is_transient() && Instant::now() < patience => error,
+                settled => return settled.map(Some),
+            };
         tracing::warn!(error = %chain(&error), "cannot reach the queue yet, trying again");
         if drain.run_until_cancelled(tokio::time::sleep(START_PAUSE)).await.is_none() {
             return Ok(None);
@@ -193,21 +198,21 @@ async fn warn_of_eviction(queue: &Queue) {
 fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
-    place: &Place,
+    backend: &Backend,
     (queue, policy): (&Queue, Arc<Policy>),
     guard: Guard,
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
-    let work_dir = work_dir(options, place).map_err(boxed)?;
+    let work_dir = work_dir(options, backend).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
-    let models = place::models(options.script.as_deref(), &environment).map_err(boxed)?;
-    let models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), policy));
+    let models = backend::models(options.script.as_deref(), &environment).map_err(boxed)?;
+    let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
     Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
 }
 
-/// Leaves the queue's place. A Redis that does not answer keeps nobody.
-async fn depart(place: Place, queue: &Queue) -> Result<(), Box<dyn Coded>> {
-    if let Ok(left) = tokio::time::timeout(LAST_GRACE, place.leave(queue)).await {
+/// Leaves the queue's backend. A Redis that does not answer keeps nobody.
+async fn depart(backend: Backend, queue: &Queue) -> Result<(), Box<dyn Coded>> {
+    if let Ok(left) = tokio::time::timeout(LAST_GRACE, backend.leave(queue)).await {
         return left.map_err(boxed);
     }
     tracing::warn!("could not ask Redis whether anything is left; leaving all the same");
@@ -220,8 +225,12 @@ async fn is_idle(queue: &Queue, lanes: &[Lane]) -> bool {
 }
 
 /// The signals as the worker takes them.
-fn ending(shutdown: &Shutdown) -> Ending {
-    Ending { drain: shutdown.drain.clone(), now: shutdown.now.clone(), hand_over: CancellationToken::new() }
+fn ending(shutdown: &Shutdown) -> ShutdownTokens {
+    ShutdownTokens {
+        drain: shutdown.drain.clone(),
+        now: shutdown.now.clone(),
+        hand_over: CancellationToken::new(),
+    }
 }
 
 fn settings(
@@ -249,11 +258,11 @@ fn settings(
 }
 
 /// Where jobs run: on the embedded server in their dispatcher's folder, on a fleet below the work dir.
-fn work_dir(options: &WorkerOptions, place: &Place) -> Result<WorkDir, StartError> {
+fn work_dir(options: &WorkerOptions, backend: &Backend) -> Result<WorkDir, StartError> {
     match (&options.work_dir, options.shared_work_dir) {
         (Some(folder), true) => Ok(WorkDir::Shared(folder.clone())),
         (Some(folder), false) => Ok(WorkDir::Own(folder.clone())),
-        (None, _) if place.is_embedded() => Ok(WorkDir::Dispatchers),
+        (None, _) if backend.is_embedded() => Ok(WorkDir::Dispatchers),
         (None, _) => Err(StartError::NoWorkDir),
     }
 }

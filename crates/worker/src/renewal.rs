@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::active_attempts::ActiveAttempts;
 use crate::cancel::CancelReason;
 use crate::guard::Guard;
-use crate::held::Held;
 use crate::lease_clock::LeaseClock;
 
 /// The longest pause after a renewal that failed.
@@ -65,7 +65,7 @@ pub struct Renewer {
     /// Whether the worker can do its work: Redis answers.
     pub readiness: Readiness,
     /// What it holds.
-    pub held: Held,
+    pub held: ActiveAttempts,
     /// How long its leases hold.
     pub clock: LeaseClock,
     /// Rings when a stop was asked for somewhere, so that it is looked for at once.

@@ -187,7 +187,7 @@ impl Runner for AgentRunner {
             models: Arc::clone(&self.models),
             journal: run.journal,
             background: Arc::clone(&run.background) as _,
-            commons: Arc::clone(&run.background) as _,
+            session_state: Arc::clone(&run.background) as _,
             mailbox: run.background,
             approval: None,
             environment: Arc::new(environment),
@@ -239,7 +239,7 @@ mod tests {
         assert!(rests(&[reply(&[])]));
         assert!(!rests(&[reply(&["shell"])]));
         assert!(!rests(&[]));
-        let told = TurnEntry::Told { turn: 2, mail: Vec::new(), text: "news".into() };
+        let told = TurnEntry::Delivered { turn: 2, mail: Vec::new(), text: "news".into() };
         assert!(!rests(&[reply(&[]), told]));
     }
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::fake_provider::RecordingProvider;
 use crate::random::Random;
-use crate::voices::Voices;
 
 /// A job waits for jobs, is told of them, runs commands, or talks.
 const TEAM: &str = "
@@ -87,7 +87,7 @@ pub(crate) struct Known {
 /// Those who dispatch and stop.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    house: Arc<House>,
+    state: Arc<StateFolder>,
     random: Random,
     file: String,
     pub(crate) known: Vec<Known>,
@@ -96,9 +96,9 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// Writes what they need.
-    pub(crate) fn of(house: Arc<House>, random: Random) -> Self {
-        let file = house.path("team.yaml").display().to_string();
-        Self { house, random, file, known: Vec::new(), dispatches: 0 }
+    pub(crate) fn of(state: Arc<StateFolder>, random: Random) -> Self {
+        let file = state.path("team.yaml").display().to_string();
+        Self { state, random, file, known: Vec::new(), dispatches: 0 }
     }
 
     /// Dispatches and stops until it is calm.
@@ -138,7 +138,7 @@ impl Clients {
     fn insist(&self, arguments: &[&str]) -> String {
         let began = Instant::now();
         loop {
-            let said = self.house.legwork(arguments);
+            let said = self.state.legwork(arguments);
             if said.status == 0 {
                 return said.out.trim().to_owned();
             }
@@ -155,13 +155,13 @@ pub(crate) fn now() -> u128 {
     now.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
 }
 
-/// Makes the house one where these jobs can run, and asks these models.
-pub(crate) fn furnish(house: &mut House) -> Voices {
-    house.file("team.yaml", TEAM);
-    let marks = house.path("marks");
+/// Makes the state one where these jobs can run, and asks these models.
+pub(crate) fn furnish(state: &mut StateFolder) -> RecordingProvider {
+    state.file("team.yaml", TEAM);
+    let marks = state.path("marks");
     std::fs::create_dir(&marks).unwrap();
-    let voices = Voices::of(script(&marks.display().to_string()));
-    house.set("OPENAI_BASE_URL", &voices.url());
-    house.set("OPENAI_API_KEY", "sk-secret");
-    voices
+    let provider = RecordingProvider::of(script(&marks.display().to_string()));
+    state.set("OPENAI_BASE_URL", &provider.url());
+    state.set("OPENAI_API_KEY", "sk-secret");
+    provider
 }

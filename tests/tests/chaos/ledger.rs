@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use std::time::Instant;
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
 use legwork_tests::speech::is_exact;
 use serde_json::Value;
 
+use crate::fleet_faults::Fleet;
 use crate::jobs::AGENTS;
 use crate::jobs::Clients;
 use crate::jobs::turns_of;
-use crate::storm::Fleet;
 
 /// How long the jobs may take to end after the last fault.
 const REST: Duration = Duration::from_secs(120);
@@ -33,7 +33,7 @@ pub(crate) struct Ledger<'f> {
 }
 
 /// All jobs, by id.
-fn all(house: &House) -> BTreeMap<String, Value> {
+fn all(state: &StateFolder) -> BTreeMap<String, Value> {
     let mut jobs = BTreeMap::new();
     let mut after: Option<String> = None;
     loop {
@@ -41,7 +41,7 @@ fn all(house: &House) -> BTreeMap<String, Value> {
         if let Some(after) = &after {
             arguments.extend(["--after", after]);
         }
-        let said = house.legwork(arguments);
+        let said = state.legwork(arguments);
         assert_eq!(said.status, 0, "{said:?}");
         after = None;
         for line in said.objects() {
@@ -71,15 +71,15 @@ impl<'f> Ledger<'f> {
     /// Waits until all have ended.
     pub(crate) fn at_rest(fleet: &'f Fleet, clients: &'f Clients) -> Self {
         let began = Instant::now();
-        let mut jobs = all(&fleet.house);
+        let mut jobs = all(&fleet.state);
         while !jobs.values().all(is_over) {
             let open: Vec<&Value> = jobs.values().filter(|job| !is_over(job)).collect();
             assert!(began.elapsed() < REST, "{} jobs do not end: {open:#?}", open.len());
-            jobs = all(&fleet.house);
+            jobs = all(&fleet.state);
         }
         let ended = Instant::now();
         until("the late have had their chance", || ended.elapsed() > AFTER_REST);
-        assert_eq!(all(&fleet.house), jobs, "an end is final");
+        assert_eq!(all(&fleet.state), jobs, "an end is final");
         Self { fleet, clients, jobs }
     }
 
@@ -99,7 +99,7 @@ impl<'f> Ledger<'f> {
             self.count("failed"),
             self.count("stopped"),
             known.iter().filter(|job| job.stopped.is_some()).count(),
-            self.fleet.voices.asked().len(),
+            self.fleet.provider.asked().len(),
             self.jobs.values().filter_map(|job| job["attempt"].as_u64()).max().unwrap_or_default(),
         )
     }
@@ -121,7 +121,7 @@ impl<'f> Ledger<'f> {
         }
         self.check_marks();
         self.check_asked();
-        let folder = self.fleet.house.path("marks").display().to_string();
+        let folder = self.fleet.state.path("marks").display().to_string();
         assert_eq!(processes(&folder), Vec::<String>::new(), "no command outlives its job");
     }
 
@@ -142,7 +142,7 @@ impl<'f> Ledger<'f> {
     fn check_completed(&self, job: &Value) {
         let (agent, task) = (text(job, "agent"), text(job, "task"));
         let turns = turns_of(agent, task);
-        let view = self.fleet.house.view(text(job, "id"));
+        let view = self.fleet.state.view(text(job, "id"));
         let output = text(&view, "output");
         // An end that came early is told before the second turn; then there is no third.
         let shortest = if agent == "told" { turns.len() - 1 } else { turns.len() };
@@ -151,7 +151,7 @@ impl<'f> Ledger<'f> {
         });
         let spoken = spoken.unwrap_or_else(|| panic!("the output is not exact: {view:#}"));
         assert_eq!(view["usage"]["turns"], spoken, "a turn that is recorded is not paid again: {view:#}");
-        let asked = self.fleet.voices.asked().iter().filter(|asked| asked.task == task).count();
+        let asked = self.fleet.provider.asked().iter().filter(|asked| asked.task == task).count();
         assert!(asked >= spoken, "what was said was asked for: {asked} times, {view:#}");
         if agent == "runs" {
             let marks = self.marks(task);
@@ -182,7 +182,7 @@ impl<'f> Ledger<'f> {
         for known in &self.clients.known {
             let Some(stopped) = known.stopped else { continue };
             let below = |task: &str| task.split('.').next() == Some(known.task.as_str());
-            let asked = self.fleet.voices.asked();
+            let asked = self.fleet.provider.asked();
             let late = asked.iter().find(|asked| below(&asked.task) && asked.when > stopped + ON_ITS_WAY);
             assert!(late.is_none(), "a model was asked after the stop at {stopped}: {late:?}");
         }
@@ -190,7 +190,7 @@ impl<'f> Ledger<'f> {
 
     /// The commands that ran for this task: their turn, and when.
     fn marks(&self, task: &str) -> Vec<(String, u128)> {
-        let marks = std::fs::read_to_string(self.fleet.house.path("marks").join(task)).unwrap_or_default();
+        let marks = std::fs::read_to_string(self.fleet.state.path("marks").join(task)).unwrap_or_default();
         let lines = marks.lines().map(|line| line.split_once(' ').unwrap());
         lines.map(|(turn, when)| (turn.to_owned(), when.parse().unwrap())).collect()
     }

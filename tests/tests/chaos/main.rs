@@ -4,11 +4,11 @@
 //! printed. The same seed gives the same faults, not the same moments.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on shall fail there")]
 
+mod fake_provider;
+mod fleet_faults;
 mod jobs;
 mod ledger;
 mod random;
-mod storm;
-mod voices;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -16,11 +16,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::fleet_faults::Fleet;
+use crate::fleet_faults::FleetFaults;
 use crate::jobs::Clients;
 use crate::ledger::Ledger;
 use crate::random::Random;
-use crate::storm::Fleet;
-use crate::storm::Storm;
 
 /// How long the faults go on where nobody says.
 const SHORT: u64 = 20;
@@ -46,13 +46,13 @@ fn the_ledger_is_whole_after_random_faults() {
     println!("chaos: {lasting:?} with CHAOS_SEED={seed}");
     let mut random = Random::new(seed);
     let mut fleet = Fleet::start();
-    let mut clients = Clients::of(Arc::clone(&fleet.house), random.fork());
+    let mut clients = Clients::of(Arc::clone(&fleet.state), random.fork());
     let calm = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // However this ends: who goes on dispatching keeps everybody here.
         let _calm = Calm(&calm);
         let dispatching = scope.spawn(|| clients.dispatch_until(&calm));
-        let mut storm = Storm::over(&mut fleet, random);
+        let mut storm = FleetFaults::over(&mut fleet, random);
         let began = Instant::now();
         while began.elapsed() < lasting && !dispatching.is_finished() {
             storm.next_fault();

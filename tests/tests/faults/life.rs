@@ -30,12 +30,12 @@ use legwork_common::team::ModelSettings;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Caller;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
 use legwork_queue::Queue;
 use legwork_queue::Service;
 use legwork_queue::Target;
-use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
@@ -47,7 +47,7 @@ use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
 use legwork_tests::wire::Harm;
 use legwork_tests::wire::Wire;
-use legwork_worker::Ending;
+use legwork_worker::ShutdownTokens;
 use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
@@ -62,8 +62,8 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::plot::Plot;
-use crate::plot::TEAM;
+use crate::scenario::Scenario;
+use crate::scenario::TEAM;
 use crate::verdict;
 
 /// How long anything of one life may take: longer than a lease, a delay and their repeats.
@@ -78,7 +78,7 @@ const LONG_LEASE: Duration = Duration::from_secs(6);
 /// A life before it is lived.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    pub(crate) plot: Plot,
+    pub(crate) scenario: Scenario,
     pub(crate) harm: Harm,
     nth: usize,
     pub(crate) redis: SocketAddr,
@@ -119,20 +119,20 @@ struct Epitaph<'s>(&'s Scene, &'s Wire);
 impl Drop for Epitaph<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Scene { plot, harm, nth, .. } = self.0;
-            println!("{plot:?}, call {nth} of {}, {harm:?}: {:?}", self.1.counted(), self.1.hit());
+            let Scene { scenario, harm, nth, .. } = self.0;
+            println!("{scenario:?}, call {nth} of {}, {harm:?}: {:?}", self.1.counted(), self.1.hit());
         }
     }
 }
 
 impl Scene {
-    pub(crate) fn new(plot: Plot, harm: Harm, nth: usize, redis: SocketAddr) -> Self {
-        Self { plot, harm, nth, redis, folder: TempDir::new().unwrap() }
+    pub(crate) fn new(scenario: Scenario, harm: Harm, nth: usize, redis: SocketAddr) -> Self {
+        Self { scenario, harm, nth, redis, folder: TempDir::new().unwrap() }
     }
 
     /// The namespace of this life alone.
     pub(crate) fn namespace(&self) -> String {
-        format!("{:?}-{}", self.plot, self.nth)
+        format!("{:?}-{}", self.scenario, self.nth)
     }
 
     fn marks_file(&self) -> PathBuf {
@@ -176,7 +176,8 @@ impl Scene {
         };
         // Only one of them dies.
         let faces = if self.is_deadly() { self.truth() } else { behind };
-        let observer = Observer::new(self.queue(&faces, User::Face).await, Hints::new(&faces).unwrap());
+        let observer =
+            Observer::new(self.queue(&faces, ConnectionKind::Pooled).await, Hints::new(&faces).unwrap());
         let tasks = Tasks::new();
         let drain = CancellationToken::new();
 
@@ -192,9 +193,9 @@ impl Scene {
         };
         let serving = tasks.spawn(TaskKind::HostedWorker, shift.serve(worker));
         let root = bounded("the job is dispatched", self.dispatch(&observer)).await;
-        let queue = self.queue(&self.truth(), User::Face).await;
+        let queue = self.queue(&self.truth(), ConnectionKind::Pooled).await;
         let remains = Remains { scene: &self, queue, models, root };
-        if self.plot == Plot::Stopped {
+        if self.scenario == Scenario::Stopped {
             bounded("the command runs", remains.under_way()).await;
             bounded("the tree is stopped", stop(&observer, root)).await;
             verdict::stopped(&remains).await;
@@ -209,18 +210,18 @@ impl Scene {
         wire.hit().is_some()
     }
 
-    async fn queue(&self, target: &Target, user: User) -> Queue {
+    async fn queue(&self, target: &Target, kind: ConnectionKind) -> Queue {
         let lease = if matches!(self.harm, Harm::Delay(_)) { LONG_LEASE } else { LEASE };
         let settings = FleetSettings { lease, ..FleetSettings::default() };
-        Queue::connect(target, &self.namespace(), &settings, user).await.unwrap()
+        Queue::connect(target, &self.namespace(), &settings, kind).await.unwrap()
     }
 
     fn models(&self) -> Arc<Watched> {
-        let script = self.plot.script(&self.marks_file().display().to_string(), &self.sleep());
+        let script = self.scenario.script(&self.marks_file().display().to_string(), &self.sleep());
         let file = self.folder.path().join("script.json");
         fs::write(&file, script.to_string()).unwrap();
         let environment = Environment::new(BTreeMap::new(), self.folder.path().to_owned());
-        let inner = legwork_worker::place::models(Some(&file), &environment).unwrap();
+        let inner = legwork_worker::backend::models(Some(&file), &environment).unwrap();
         Arc::new(Watched { inner, calls: Mutex::default(), announcements: Mutex::default() })
     }
 
@@ -246,7 +247,7 @@ impl Scene {
             guard: Guard::default(),
             stall_after: Duration::MAX,
         };
-        let queue = self.queue(target, User::Worker).await;
+        let queue = self.queue(target, ConnectionKind::Dedicated).await;
         Worker::new(settings, queue, Arc::new(runner), Vitals::default()).unwrap()
     }
 
@@ -315,9 +316,9 @@ impl Shift {
         }
     }
 
-    fn ending(&self) -> Ending {
+    fn ending(&self) -> ShutdownTokens {
         let [now, hand_over] = [CancellationToken::new(), CancellationToken::new()];
-        Ending { drain: self.drain.clone(), now, hand_over }
+        ShutdownTokens { drain: self.drain.clone(), now, hand_over }
     }
 }
 

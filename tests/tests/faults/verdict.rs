@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use crate::life::PAUSE;
 use crate::life::Remains;
-use crate::plot::Plot;
+use crate::scenario::Scenario;
 
 /// All jobs of a life, the oldest first.
 async fn jobs(remains: &Remains<'_>) -> Vec<Job> {
@@ -46,7 +46,7 @@ pub(crate) async fn stopped(remains: &Remains<'_>) {
 /// At the very end: every job has one end, and did what it did once.
 pub(crate) async fn whole(remains: &Remains<'_>) {
     let jobs = jobs(remains).await;
-    let (plot, harmless) = (remains.scene.plot, remains.scene.harm != Harm::Refuse);
+    let (scenario, harmless) = (remains.scene.scenario, remains.scene.harm != Harm::Refuse);
     assert_eq!(jobs.iter().filter(|job| job.parent.is_none()).count(), 1, "a key names one job: {jobs:?}");
     assert!(jobs.len() <= 2, "a child is dispatched once: {jobs:?}");
     let mut most_asked = 0;
@@ -70,15 +70,15 @@ pub(crate) async fn whole(remains: &Remains<'_>) {
     }
     let asked = remains.models.calls();
     assert!(asked.len() <= most_asked, "recorded turns are not paid again: {asked:?}, not {most_asked}");
-    if plot == Plot::Stopped {
+    if scenario == Scenario::Stopped {
         return;
     }
     assert!(jobs.len() == 2 && jobs.iter().all(|job| job.status == State::Completed), "{jobs:?}");
     // What ended while nobody served is announced first, also to who was about to wait for it.
-    let most = usize::from(plot == Plot::Told || remains.scene.is_deadly());
-    assert!((usize::from(plot == Plot::Told)..=most).contains(&remains.models.announcements()));
+    let most = usize::from(scenario == Scenario::Told || remains.scene.is_deadly());
+    assert!((usize::from(scenario == Scenario::Told)..=most).contains(&remains.models.announcements()));
     if most_asked == asked.len() && !remains.scene.is_deadly() {
-        assert_eq!(marks, plot.commands());
+        assert_eq!(marks, scenario.commands());
     }
 }
 
@@ -107,10 +107,10 @@ async fn output(remains: &Remains<'_>, id: JobId) -> String {
 
 /// A job that completed said each of its turns, whole and once.
 async fn spoken(remains: &Remains<'_>, job: &Job) {
-    let turns = remains.scene.plot.turns_of(&job.agent);
+    let turns = remains.scene.scenario.turns_of(&job.agent);
     let output = output(remains, job.id).await;
     // An end that came early is told before the second turn; then there is no third.
-    let shortest = if remains.scene.plot == Plot::Told { turns.len() - 1 } else { turns.len() };
+    let shortest = if remains.scene.scenario == Scenario::Told { turns.len() - 1 } else { turns.len() };
     let spoken = (shortest..=turns.len()).find(|&count| is_exact(&output, &turns[..count]));
     let refused = remains.scene.harm == Harm::Refuse;
     assert!(spoken.is_some() || refused, "the output is not exact: {output}");

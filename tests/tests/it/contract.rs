@@ -1,6 +1,6 @@
 //! The contract as a model sees it, over both wires.
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
@@ -86,18 +86,18 @@ fn scenario(provider: &str) -> (String, Value) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(choose));
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set("OPENAI_API_KEY", "sk-secret");
-    house.set("ANTHROPIC_API_KEY", "sk-secret");
-    house.set("OPENAI_BASE_URL", &fake.url);
-    house.set("ANTHROPIC_BASE_URL", &fake.url);
-    let file = house.file("team.yaml", team(provider));
-    let _worker = house.worker(&[]);
-    let said = house.legwork(["run", &file, "Ask the helper."]);
+    let mut state = StateFolder::on(&redis.url());
+    state.set("OPENAI_API_KEY", "sk-secret");
+    state.set("ANTHROPIC_API_KEY", "sk-secret");
+    state.set("OPENAI_BASE_URL", &fake.url);
+    state.set("ANTHROPIC_BASE_URL", &fake.url);
+    let file = state.file("team.yaml", team(provider));
+    let _worker = state.worker(&[]);
+    let said = state.legwork(["run", &file, "Ask the helper."]);
     assert_eq!(said.status, 0, "{said:?}");
     let asked = fake.asked();
     let last = asked.iter().rev().find(|asked| !asked.body.to_string().contains("You help.")).unwrap();
-    let id = house.legwork(["list", "--json"]).objects()[0]["id"].as_str().unwrap().to_owned();
+    let id = state.legwork(["list", "--json"]).objects()[0]["id"].as_str().unwrap().to_owned();
     let texts = tool_results(&last.body).join("\n=====\n").replace(&id, "<id>");
     let texts = texts.lines().map(without_runtime).collect::<Vec<_>>().join("\n");
     let helper = asked.iter().find(|asked| asked.body.to_string().contains("You help.")).unwrap();
@@ -149,13 +149,13 @@ fn a_limit_that_lasts_fails_the_job_with_its_cause() {
     let fake = runtime
         .block_on(FakeProvider::choosing(|_| Answer::Status(429, vec![("retry-after", "0")], "slow down")));
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set("OPENAI_API_KEY", "sk-secret");
-    house.set("OPENAI_BASE_URL", &fake.url);
-    let file = house.file("team.yaml", team("openai"));
-    let _worker = house.worker(&[]);
-    let id = house.dispatch(&[&file, "helper", "help"]);
-    let view = house.until_status(&id, "failed");
+    let mut state = StateFolder::on(&redis.url());
+    state.set("OPENAI_API_KEY", "sk-secret");
+    state.set("OPENAI_BASE_URL", &fake.url);
+    let file = state.file("team.yaml", team("openai"));
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&file, "helper", "help"]);
+    let view = state.until_status(&id, "failed");
     assert_eq!(view["cause"], "provider_error", "{view}");
     assert!(view["error"].as_str().unwrap().contains("429"), "{view}");
     assert!(!view.to_string().contains("sk-secret"), "{view}");

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
@@ -121,11 +121,11 @@ fn an_agent_is_given_the_same_in_the_root_and_in_the_background() {
     let fake = runtime.block_on(FakeProvider::choosing(answer));
     let redis = Redis::start();
     // What the orchestrator has, the worker has not, and the other way round.
-    let mut houses = [House::on(&redis.url()), House::on(&redis.url())];
-    for house in &mut houses {
-        house.set("FAKE_URL", &fake.url);
-        house.set("LOCAL_KEY", "sesame");
-        house.file("RULES.md", "Be kind.");
+    let mut houses = [StateFolder::on(&redis.url()), StateFolder::on(&redis.url())];
+    for state in &mut houses {
+        state.set("FAKE_URL", &fake.url);
+        state.set("LOCAL_KEY", "sesame");
+        state.file("RULES.md", "Be kind.");
     }
     let [front, back] = &houses;
     let file = front.file("team.yaml", FILE);
@@ -145,7 +145,7 @@ fn an_agent_is_given_the_same_in_the_root_and_in_the_background() {
     let of_job: Vec<Value> = fake.asked().into_iter().skip(of_root.len()).map(|asked| asked.body).collect();
 
     let folders =
-        houses.each_ref().map(|house| house.path("").display().to_string().trim_end_matches('/').to_owned());
+        houses.each_ref().map(|state| state.path("").display().to_string().trim_end_matches('/').to_owned());
     let (root, job) = (shown(&of_root, &folders), shown(&of_job, &folders));
     assert_eq!(root, job);
     insta::assert_snapshot!(root);
@@ -210,17 +210,17 @@ fn site() -> String {
 #[test]
 fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
+    let mut state = StateFolder::on(&redis.url());
     let server = repository().join("crates/agent/src/toolset/mcp/tests/server.sh");
     let server = std::fs::read_to_string(server).unwrap();
     // The gateway: it says how it was started, and serves as the server does.
     let gateway = server.replacen("#!/bin/sh", "#!/bin/sh\necho \"$@\" >> gateway.log", 1);
-    house.program("docker", &gateway);
-    house.program("server.sh", &server);
+    state.program("docker", &gateway);
+    state.program("server.sh", &server);
     let site = site();
-    house.set("SITE", &site);
-    house.set("LOCAL_KEY", "sesame");
-    house.set(variables::FETCH_PRIVATE, "1");
+    state.set("SITE", &site);
+    state.set("LOCAL_KEY", "sesame");
+    state.set(variables::FETCH_PRIVATE, "1");
     let slow = format!("{site}/slow");
     let script = json!({"agents": {"root": [
         {"tool_calls": [
@@ -230,13 +230,13 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
         ]},
         {"text": "{{results}}"},
     ]}});
-    let script = house.file("script.json", script.to_string());
-    house.set(variables::SCRIPT, &script);
-    let folder = house.path("").display().to_string();
-    let file = house.file("team.yaml", OUTSIDE.replace("./server.sh", "server.sh"));
-    let _worker = house.worker(&["--work-dir", &folder, "--shared-work-dir"]);
-    let id = house.dispatch(&[&file, "root", "go"]);
-    let view = house.until_status(&id, "completed");
+    let script = state.file("script.json", script.to_string());
+    state.set(variables::SCRIPT, &script);
+    let folder = state.path("").display().to_string();
+    let file = state.file("team.yaml", OUTSIDE.replace("./server.sh", "server.sh"));
+    let _worker = state.worker(&["--work-dir", &folder, "--shared-work-dir"]);
+    let id = state.dispatch(&[&file, "root", "go"]);
+    let view = state.until_status(&id, "completed");
     let result = view["result"].as_str().unwrap();
     let said: Vec<&str> = result.split("\n\n").collect();
     assert_eq!(said[0], "from the file no address");
@@ -245,7 +245,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     assert_eq!(said[3], r#"{"a":1}"#);
     assert!(said[4].contains("get /of/oslo http/1.1 with the key"), "{}", said[4]);
     assert_eq!(said[5], format!("Error fetching {slow}: no answer within 1 s"));
-    let started = std::fs::read_to_string(house.path("gateway.log")).unwrap();
+    let started = std::fs::read_to_string(state.path("gateway.log")).unwrap();
     let mut started: Vec<&str> = started.lines().collect();
     started.sort_unstable();
     assert!(started[0].starts_with("mcp gateway run --servers=context7 --config "), "{started:?}");
@@ -254,7 +254,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
 
 #[test]
 fn a_terminal_is_a_conversation() {
-    let mut house = House::embedded();
+    let mut state = StateFolder::embedded();
     let team = "
 agents:
   root:
@@ -270,11 +270,11 @@ agents:
     let script = json!({"agents": {"root": [
         todo("one"), {"text": "first: {{last_user}}"}, todo("two"), {"text": "second: {{last_user}} {{result:0}}"},
     ]}});
-    let team = house.file("team.yaml", team);
-    let script = house.file("script.json", script.to_string());
-    house.set(variables::SCRIPT, &script);
-    house.set("NAME", "Ada");
-    let said = house.on_a_terminal(&["run", &team], "hello\n/plan tomorrow\n\n");
+    let team = state.file("team.yaml", team);
+    let script = state.file("script.json", script.to_string());
+    state.set(variables::SCRIPT, &script);
+    state.set("NAME", "Ada");
+    let said = state.on_a_terminal(&["run", &team], "hello\n/plan tomorrow\n\n");
     for expected in ["Welcome, Ada!", "first: hello", "second: Plan tomorrow", "todo_2"] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
@@ -282,7 +282,7 @@ agents:
 
 #[test]
 fn a_terminal_is_asked_what_the_team_wants_a_person_to_decide() {
-    let mut house = House::embedded();
+    let mut state = StateFolder::embedded();
     let team = "
 permissions: {ask: [shell]}
 agents:
@@ -292,23 +292,23 @@ agents:
     let script = json!({"agents": {"root": [
         shell("echo it ran"), shell("echo again > made.txt"), {"text": "{{result:0}}"},
     ]}});
-    let team = house.file("team.yaml", team);
-    let script = house.file("script.json", script.to_string());
-    house.set(variables::SCRIPT, &script);
-    let said = house.on_a_terminal(&["run", &team], "go\ny\nno\n\n");
+    let team = state.file("team.yaml", team);
+    let script = state.file("script.json", script.to_string());
+    state.set(variables::SCRIPT, &script);
+    let said = state.on_a_terminal(&["run", &team], "go\ny\nno\n\n");
     assert!(said.contains("the agent wants to call shell {\"cmd\":\"echo it ran\"}"), "{said}");
-    assert!(said.contains("The user rejected the tool call.") && !house.path("made.txt").exists(), "{said}");
+    assert!(said.contains("The user rejected the tool call.") && !state.path("made.txt").exists(), "{said}");
 }
 
 #[test]
 fn check_tells_warnings_and_mistakes_to_programs_too() {
-    let house = House::on("redis://127.0.0.1:1");
-    let good = house.file(
+    let state = StateFolder::on("redis://127.0.0.1:1");
+    let good = state.file(
         "good.yaml",
         "agents:\n  root:\n    model: auto\n    hooks: {session_start: [{type: command, command: x}]}\n    toolsets: [{type: lsp, command: gopls}]\n",
     );
-    let bad = house.file("bad.yaml", "agents:\n  root: {modle: auto}\n");
-    let said = house.legwork(["check", "--json", &good, &bad]);
+    let bad = state.file("bad.yaml", "agents:\n  root: {modle: auto}\n");
+    let said = state.legwork(["check", "--json", &good, &bad]);
     assert_eq!(said.status, 4);
     let objects = said.objects();
     let warnings = objects[0]["warnings"].as_array().unwrap();
@@ -323,5 +323,5 @@ fn check_tells_warnings_and_mistakes_to_programs_too() {
     let hints: Vec<&Value> =
         objects[1]["errors"].as_array().unwrap().iter().map(|error| &error["hint"]).collect();
     assert!(hints.contains(&&json!("did you mean `model`?")), "{hints:?}");
-    until("the line for people is there", || house.legwork(["check", &good]).good().contains(": warning: "));
+    until("the line for people is there", || state.legwork(["check", &good]).good().contains(": warning: "));
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use legwork_tests::programs::House;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::lives;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -38,7 +38,7 @@ fn until_gone(pids: &[u32]) {
 }
 
 struct Fleet {
-    house: House,
+    state: StateFolder,
     worker: Program,
     pids: Vec<u32>,
     id: String,
@@ -48,14 +48,14 @@ struct Fleet {
 /// A worker that runs a shell with a child, and holds the job.
 fn fleet(deaf: bool) -> Fleet {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let file = house.path("pids");
+    let mut state = StateFolder::on(&redis.url());
+    let file = state.path("pids");
     let script = json!({"shell": [shell_with_child(&file, deaf), {"text": "after: {{result:shell}}"}]});
-    let team = Team::in_house(&mut house, &script);
-    let worker = house.worker(&[]);
-    let id = house.dispatch(&[&team.file, "shell", "go"]);
+    let team = Team::in_house(&mut state, &script);
+    let worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
     let pids = written_down(&file);
-    Fleet { house, worker, pids, id, _redis: redis }
+    Fleet { state, worker, pids, id, _redis: redis }
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_worker_that_stands_still_has_no_process_after_its_lease() {
     until_gone(&fleet.pids);
     // Nobody else is there to take the job: awake again, the worker takes it back itself.
     fleet.worker.signal(Signal::CONT);
-    let view = fleet.house.until_status(&fleet.id, "completed");
+    let view = fleet.state.until_status(&fleet.id, "completed");
     assert!(view["result"].as_str().unwrap().contains("interrupted"), "{view}");
 }
 
@@ -83,7 +83,7 @@ fn a_worker_that_ends_takes_its_guard_with_it() {
     let mut fleet = fleet(false);
     let guard = fleet.worker.children();
     assert!(guard.len() >= 2, "a guard and a shell: {guard:?}");
-    fleet.house.legwork(["stop", &fleet.id]).good();
+    fleet.state.legwork(["stop", &fleet.id]).good();
     fleet.worker.signal(Signal::TERM);
     assert_eq!(fleet.worker.status(), 0);
     until_gone(&guard);
@@ -91,13 +91,13 @@ fn a_worker_that_ends_takes_its_guard_with_it() {
 
 #[test]
 fn a_command_that_its_guard_cannot_hear_of_does_not_begin() {
-    let house = House::on("redis://127.0.0.1:1");
-    let file = house.path("begun").display().to_string();
+    let state = StateFolder::on("redis://127.0.0.1:1");
+    let file = state.path("begun").display().to_string();
     let parent = std::process::id().to_string();
     for (program, why) in
         [("1", "the program that began it is gone"), (&parent, "the guard's pipe is closed")]
     {
-        let said = house.legwork(["__guarded", "lease", program, "1", "7", "touch", &file]);
+        let said = state.legwork(["__guarded", "lease", program, "1", "7", "touch", &file]);
         assert_eq!(said.status, 126, "{said:?}");
         assert!(said.err.contains(why), "{said:?}");
         assert!(!Path::new(&file).exists());
@@ -106,8 +106,8 @@ fn a_command_that_its_guard_cannot_hear_of_does_not_begin() {
 
 #[test]
 fn a_killed_run_leaves_no_process_of_its_root_or_its_jobs_behind() {
-    let mut house = House::embedded();
-    let (root, job) = (house.path("root.pids"), house.path("job.pids"));
+    let mut state = StateFolder::embedded();
+    let (root, job) = (state.path("root.pids"), state.path("job.pids"));
     let script = json!({
         "root": [
             calls("run_background_agent", &json!({"agent": "worker", "task": "t"})),
@@ -116,16 +116,16 @@ fn a_killed_run_leaves_no_process_of_its_root_or_its_jobs_behind() {
         ],
         "worker": [shell_with_child(&job, false), {"text": "never"}],
     });
-    let script = house.file("script.json", json!({"agents": script}).to_string());
-    let team = house.file(
+    let script = state.file("script.json", json!({"agents": script}).to_string());
+    let team = state.file(
         "team.yaml",
         "agents:
   root: {model: scripted/any, instruction: i, sub_agents: [worker], toolsets: [{type: background_agents}, {type: shell}]}
   worker: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
 ",
     );
-    house.set(legwork_common::variables::SCRIPT, &script);
-    let mut run = house.start_legwork(["run", &team, "go"]);
+    state.set(legwork_common::variables::SCRIPT, &script);
+    let mut run = state.start_legwork(["run", &team, "go"]);
     let pids = [written_down(&root), written_down(&job)].concat();
     run.kill();
     until_gone(&pids);

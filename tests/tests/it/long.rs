@@ -1,7 +1,7 @@
 //! A long job costs what its turns cost, and a crash near its end costs no more than a turn.
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -63,25 +63,25 @@ fn cost_of(count: usize) -> (Cost, Cost) {
     let redis = Redis::start();
     // Quicker, and no less to write.
     assert_eq!(redis.say("CONFIG SET appendonly no"), "+OK");
-    let mut house = House::on(&redis.url());
-    let file = house.file("team.yaml", TEAM);
-    let script = house.file("script.json", json!({"agents": {"long": turns(count)}}).to_string());
-    house.set(variables::SCRIPT, &script);
-    let mut first = house.worker(&[]);
+    let mut state = StateFolder::on(&redis.url());
+    let file = state.file("team.yaml", TEAM);
+    let script = state.file("script.json", json!({"agents": {"long": turns(count)}}).to_string());
+    state.set(variables::SCRIPT, &script);
+    let mut first = state.worker(&[]);
     let before = Cost::of(&redis);
-    let id = house.dispatch(&[&file, "long", "go"]);
-    let mut follower = house.start_legwork(["view", &id, "--follow"]);
+    let id = state.dispatch(&[&file, "long", "go"]);
+    let mut follower = state.start_legwork(["view", &id, "--follow"]);
     follower.until_said(&format!("turn{}. word", count - 1));
     first.kill();
     let whole = Cost::of(&redis).since(before);
-    let _second = house.worker(&[]);
+    let _second = state.worker(&[]);
     let killed = Cost::of(&redis);
     // The follower hears only what is new.
     assert_eq!(follower.end().status, 0);
     let resumed = Cost::of(&redis).since(killed);
-    let view = house.view(&id);
+    let view = state.view(&id);
     assert_eq!((&view["attempt"], &view["usage"]["turns"]), (&json!(2), &json!(count)), "{}", view["error"]);
-    let entries = house.legwork(["view", &id, "--transcript", "--json"]).objects();
+    let entries = state.legwork(["view", &id, "--transcript", "--json"]).objects();
     let replies = (1..=count).map(|turn| json!(turn));
     let recorded = entries.iter().filter(|entry| entry["entry"] == "reply");
     assert!(recorded.map(|entry| entry["turn"].clone()).eq(replies), "each turn is recorded once");

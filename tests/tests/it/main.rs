@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
 
 mod again;
-mod commons;
 mod contract;
 mod crash;
 mod delete;
@@ -16,6 +15,7 @@ mod long;
 mod record;
 mod refusals;
 mod session;
+mod session_state;
 mod stop;
 mod teams;
 mod trouble;

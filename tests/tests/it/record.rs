@@ -1,6 +1,6 @@
 //! A run is recorded against a provider, and played again without one.
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
@@ -44,8 +44,8 @@ fn answer(body: &Value) -> Answer {
 }
 
 /// The output, and what of the events does not differ from run to run.
-fn course(house: &House, arguments: &[&str]) -> Vec<String> {
-    let said = house.legwork(["run", "--json"].iter().chain(arguments));
+fn course(state: &StateFolder, arguments: &[&str]) -> Vec<String> {
+    let said = state.legwork(["run", "--json"].iter().chain(arguments));
     assert_eq!(said.status, 0, "{said:?}");
     let kept = |event: &Value| match event["event"].as_str().unwrap() {
         "output" | "told" | "completed" => Some(event.to_string()),
@@ -60,31 +60,31 @@ fn a_replay_gives_the_same_run_and_no_key_is_recorded() {
     let runtime = Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(answer));
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set("OPENAI_BASE_URL", &fake.url);
-    house.set("ANTHROPIC_BASE_URL", &fake.url);
+    let mut state = StateFolder::on(&redis.url());
+    state.set("OPENAI_BASE_URL", &fake.url);
+    state.set("ANTHROPIC_BASE_URL", &fake.url);
     for (name, value) in KEYS {
-        house.set(name, value);
+        state.set(name, value);
     }
-    let team = house.file("team.yaml", TEAM);
-    let record = house.path("record.json").display().to_string();
+    let team = state.file("team.yaml", TEAM);
+    let record = state.path("record.json").display().to_string();
     let first = {
-        let _worker = house.worker(&[]);
-        course(&house, &["--record", &record, &team, "Let it count"])
+        let _worker = state.worker(&[]);
+        course(&state, &["--record", &record, &team, "Let it count"])
     };
     let asked = fake.asked().len();
     let written = std::fs::read_to_string(&record).unwrap();
     assert!(!written.contains("sesame"), "{written}");
     assert!(written.contains("[hidden: OPENAI_API_KEY]") && !written.contains("agent_task_"), "{written}");
 
-    let _worker = house.worker(&["--script", &record]);
-    let second = course(&house, &["--script", &record, &team, "Let it count"]);
+    let _worker = state.worker(&["--script", &record]);
+    let second = course(&state, &["--script", &record, &team, "Let it count"]);
     let hidden = |line: &String| line.replace("sesame-one", "[hidden: OPENAI_API_KEY]");
     assert_eq!(second, first.iter().map(hidden).collect::<Vec<_>>());
     assert_eq!(fake.asked().len(), asked, "the replay asked nobody");
 
-    let nowhere = house.path("nowhere/record.json").display().to_string();
-    let said = house.legwork(["run", "--record", &nowhere, &team, "hello"]);
+    let nowhere = state.path("nowhere/record.json").display().to_string();
+    let said = state.legwork(["run", "--record", &nowhere, &team, "hello"]);
     assert_eq!(said.status, 2);
     assert!(said.err.contains("cannot write"), "{}", said.err);
 }

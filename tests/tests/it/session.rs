@@ -1,8 +1,8 @@
 //! How the session of a `legwork run` ends, on a Redis and workers that are not its own.
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -25,7 +25,7 @@ fn long_tree(sleep: &str) -> Value {
 
 /// A run whose tree is under way.
 struct Scene {
-    house: House,
+    state: StateFolder,
     worker: Program,
     run: Program,
     sleep: &'static str,
@@ -34,18 +34,18 @@ struct Scene {
 
 fn scene(sleep: &'static str, lease: &str) -> Scene {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set(variables::LEASE, lease);
-    let team = Team::in_house(&mut house, &long_tree(sleep));
-    let worker = house.worker(&[]);
-    let run = house.start_legwork(["run", &team.file, "go"]);
+    let mut state = StateFolder::on(&redis.url());
+    state.set(variables::LEASE, lease);
+    let team = Team::in_house(&mut state, &long_tree(sleep));
+    let worker = state.worker(&[]);
+    let run = state.start_legwork(["run", &team.file, "go"]);
     until("the command runs", || !processes(&format!("sleep {sleep}")).is_empty());
-    Scene { house, worker, run, sleep, _redis: redis }
+    Scene { state, worker, run, sleep, _redis: redis }
 }
 
 impl Scene {
     fn jobs(&self) -> Vec<Value> {
-        self.house.legwork(["list", "--json"]).objects()
+        self.state.legwork(["list", "--json"]).objects()
     }
 
     fn all_are(&self, status: &str) -> bool {
@@ -115,24 +115,24 @@ fn leaves(root_rests: bool) -> Value {
 fn the_jobs_of_a_detached_run_go_on_also_when_it_is_killed() {
     for (embedded, killed) in [(false, false), (false, true), (true, false), (true, true)] {
         let redis = Redis::start();
-        let mut house = if embedded { House::embedded() } else { House::on(&redis.url()) };
-        let team = Team::in_house(&mut house, &leaves(!killed));
-        let _worker = (!embedded).then(|| house.worker(&[]));
-        let mut run = house.start_legwork(["run", &team.file, "--detach", "go"]);
+        let mut state = if embedded { StateFolder::embedded() } else { StateFolder::on(&redis.url()) };
+        let team = Team::in_house(&mut state, &leaves(!killed));
+        let _worker = (!embedded).then(|| state.worker(&[]));
+        let mut run = state.start_legwork(["run", &team.file, "--detach", "go"]);
         let mut jobs = Vec::new();
         until("the job is there", || {
-            jobs = house.legwork(["list", "--json"]).objects();
+            jobs = state.legwork(["list", "--json"]).objects();
             !jobs.is_empty()
         });
         let id = jobs[0]["id"].as_str().unwrap();
         if killed {
             // On the embedded server a worker program is on its way.
-            house.until_status(id, "running");
+            state.until_status(id, "running");
             run.kill();
         } else {
             assert_eq!(run.status(), 0);
         }
-        let view = house.until_status(id, "completed");
+        let view = state.until_status(id, "completed");
         assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("finished")), "{view}");
     }
 }

@@ -1,7 +1,7 @@
 //! The agent files and scripts that several tests use.
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use serde_json::Value;
 use serde_json::json;
 
@@ -30,17 +30,17 @@ agents:
     toolsets: [{type: background_agents}]
 ";
 
-/// A house with the team and this script (the value of its `agents`).
+/// A state with the team and this script (the value of its `agents`).
 pub(crate) struct Team {
     pub(crate) file: String,
 }
 
 impl Team {
-    /// Writes both into the house and makes every program use the script.
-    pub(crate) fn in_house(house: &mut House, agents: &Value) -> Self {
-        let file = house.file("team.yaml", TEAM);
-        let script = house.file("script.json", json!({"agents": agents}).to_string());
-        house.set(variables::SCRIPT, &script);
+    /// Writes both into the state and makes every program use the script.
+    pub(crate) fn in_house(state: &mut StateFolder, agents: &Value) -> Self {
+        let file = state.file("team.yaml", TEAM);
+        let script = state.file("script.json", json!({"agents": agents}).to_string());
+        state.set(variables::SCRIPT, &script);
         Self { file }
     }
 }

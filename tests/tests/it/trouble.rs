@@ -6,8 +6,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::http_get;
 use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
@@ -25,14 +25,14 @@ use crate::teams::calls;
 struct Scene {
     redis: Redis,
     line: Proxy,
-    house: House,
+    state: StateFolder,
     _worker: Program,
     id: String,
 }
 
 /// A turn with a command that counts its runs, and one of words that take some seconds.
-fn two_turns(house: &House) -> Value {
-    let file = house.path("runs").display().to_string();
+fn two_turns(state: &StateFolder) -> Value {
+    let file = state.path("runs").display().to_string();
     json!({"shell": [
         calls("shell", &json!({"cmd": format!("echo run >> {file}; echo first")})),
         {"text": "one two three four five six seven eight nine ten", "chunk_delay_ms": 300},
@@ -47,14 +47,14 @@ fn scene() -> Scene {
 fn scene_with(lease: &str) -> Scene {
     let redis = Redis::start();
     let line = redis.behind_proxy();
-    let mut house = House::on(&line.url());
-    house.set(variables::LEASE, lease);
-    let script = two_turns(&house);
-    let team = Team::in_house(&mut house, &script);
-    let worker = house.worker(&[]);
-    let id = house.dispatch(&[&team.file, "shell", "go"]);
-    house.until_output(&id, "three");
-    Scene { redis, line, house, _worker: worker, id }
+    let mut state = StateFolder::on(&line.url());
+    state.set(variables::LEASE, lease);
+    let script = two_turns(&state);
+    let team = Team::in_house(&mut state, &script);
+    let worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    state.until_output(&id, "three");
+    Scene { redis, line, state, _worker: worker, id }
 }
 
 impl Scene {
@@ -69,10 +69,10 @@ impl Scene {
 
     /// The job completes in its first attempt, with its finished turn done once.
     fn completes_as_if_nothing_were(&self) -> String {
-        let view = self.house.until_status(&self.id, "completed");
+        let view = self.state.until_status(&self.id, "completed");
         assert_eq!(view["attempt"], 1, "{view}");
         assert_eq!(view["usage"]["turns"], 2, "{view}");
-        let runs = std::fs::read_to_string(self.house.path("runs")).unwrap();
+        let runs = std::fs::read_to_string(self.state.path("runs")).unwrap();
         assert_eq!(runs, "run\n");
         let output = view["output"].as_str().unwrap().to_owned();
         assert_eq!(output.matches("I call shell").count(), 1, "{output}");
@@ -114,30 +114,30 @@ fn an_attempt_whose_lease_is_not_sure_is_suspended_and_goes_on_in_place() {
 fn a_parent_that_waits_is_suspended_with_its_child_and_both_go_on() {
     let redis = Redis::start();
     let line = redis.behind_proxy();
-    let mut house = House::on(&line.url());
-    let mut script = two_turns(&house);
+    let mut state = StateFolder::on(&line.url());
+    let mut script = two_turns(&state);
     script["nested"] = json!([
         calls("run_background_agent", &json!({"agent": "shell", "task": "count"})),
         calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
         {"text": "below me: {{result:wait_background_agents}}"},
     ]);
-    let team = Team::in_house(&mut house, &script);
+    let team = Team::in_house(&mut state, &script);
     // One slot: the parent has given it to the child, and gets it back.
-    let worker = house.worker(&["--concurrency", "1"]);
-    let parent = house.dispatch(&[&team.file, "nested", "go"]);
-    let child = |house: &House| {
-        let jobs = house.legwork(["list", "--json"]).objects();
+    let worker = state.worker(&["--concurrency", "1"]);
+    let parent = state.dispatch(&[&team.file, "nested", "go"]);
+    let child = |state: &StateFolder| {
+        let jobs = state.legwork(["list", "--json"]).objects();
         jobs.iter().find(|job| job["depth"] == 1).map(|job| job["id"].as_str().unwrap().to_owned())
     };
-    until("there is a child", || child(&house).is_some());
-    let id = child(&house).unwrap();
-    house.until_output(&id, "three");
-    let scene = Scene { redis, line, house, _worker: worker, id };
+    until("there is a child", || child(&state).is_some());
+    let id = child(&state).unwrap();
+    state.until_output(&id, "three");
+    let scene = Scene { redis, line, state, _worker: worker, id };
     scene.line.cut();
     scene.after(Duration::from_secs(5));
     scene.line.mend();
     scene.completes_as_if_nothing_were();
-    let view = scene.house.until_status(&parent, "completed");
+    let view = scene.state.until_status(&parent, "completed");
     assert_eq!((&view["attempt"], &view["usage"]["turns"]), (&json!(1), &json!(3)), "{view}");
     assert!(view["result"].as_str().unwrap().contains("eight nine ten"), "{view}");
 }
@@ -147,13 +147,13 @@ fn a_slow_line_is_only_slow() {
     let redis = Redis::start();
     let line = redis.behind_proxy();
     line.delay(Duration::from_millis(50));
-    let mut house = House::on(&line.url());
-    let script = two_turns(&house);
-    let team = Team::in_house(&mut house, &script);
-    let worker = house.worker(&[]);
-    let id = house.dispatch(&[&team.file, "shell", "go"]);
-    let followed = house.legwork(["view", &id, "--follow"]).good();
-    let scene = Scene { redis, line, house, _worker: worker, id };
+    let mut state = StateFolder::on(&line.url());
+    let script = two_turns(&state);
+    let team = Team::in_house(&mut state, &script);
+    let worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    let followed = state.legwork(["view", &id, "--follow"]).good();
+    let scene = Scene { redis, line, state, _worker: worker, id };
     let output = scene.completes_as_if_nothing_were();
     assert_eq!(followed, output);
     assert!(!output.contains("suspended"), "{output}");
@@ -168,7 +168,7 @@ fn a_server_that_is_a_replica_for_a_while_is_waited_for() {
         assert_eq!(scene.redis.say("REPLICAOF NO ONE"), "+OK");
         let output = scene.completes_as_if_nothing_were();
         assert!(suspends || !output.contains("suspended"), "{output}");
-        assert!(scene.house.worker_log().contains("read-only, connecting anew"));
+        assert!(scene.state.worker_log().contains("read-only, connecting anew"));
     }
 }
 
@@ -186,34 +186,34 @@ fn a_flushed_script_cache_is_filled_again() {
 fn full_memory_refuses_what_is_new_and_lets_what_runs_finish() {
     let scene = scene();
     assert_eq!(scene.redis.say("CONFIG SET maxmemory 1"), "+OK");
-    let file = scene.house.path("team.yaml").display().to_string();
-    let said = scene.house.legwork(["dispatch", &file, "quick", "more"]);
+    let file = scene.state.path("team.yaml").display().to_string();
+    let said = scene.state.legwork(["dispatch", &file, "quick", "more"]);
     assert_eq!(said.status, 5, "{said:?}");
     assert!(said.err.contains("Redis is full") && said.err.contains("raise maxmemory"), "{said:?}");
     scene.completes_as_if_nothing_were();
-    assert_eq!(scene.house.legwork(["list", "--json"]).objects().len(), 1);
+    assert_eq!(scene.state.legwork(["list", "--json"]).objects().len(), 1);
     assert_eq!(scene.redis.say("CONFIG SET maxmemory 0"), "+OK");
-    let id = scene.house.dispatch(&[&file, "shell", "more"]);
-    scene.house.until_status(&id, "completed");
+    let id = scene.state.dispatch(&[&file, "shell", "more"]);
+    scene.state.until_status(&id, "completed");
 }
 
 #[test]
 fn a_batch_that_is_refused_in_the_middle_says_what_is_stored() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = Team::in_house(&mut house, &json!({}));
+    let mut state = StateFolder::on(&redis.url());
+    let team = Team::in_house(&mut state, &json!({}));
     let task = "word ".repeat(2000);
     let lines: Vec<String> = (0..1000).map(|_| json!({"agent": "quick", "task": task}).to_string()).collect();
-    let batch = house.file("batch.jsonl", lines.join("\n"));
+    let batch = state.file("batch.jsonl", lines.join("\n"));
     let used = redis.info("memory", "used_memory");
     assert_eq!(redis.say(&format!("CONFIG SET maxmemory {}", used + 8_000_000)), "+OK");
-    let said = house.legwork(["dispatch", &team.file, "--batch", &batch]);
+    let said = state.legwork(["dispatch", &team.file, "--batch", &batch]);
     assert_eq!(said.status, 5, "{said:?}");
     let count = said.out.lines().count();
     assert!((1..1000).contains(&count), "{count}");
     let told = format!("error: {count} of 1000 jobs were stored: Redis is full");
     assert!(said.err.contains(&told) && said.err.contains("raise maxmemory"), "{}", said.err);
-    let listed = house.legwork(["list", "--json", "--limit", "1000"]).objects();
+    let listed = state.legwork(["list", "--json", "--limit", "1000"]).objects();
     let mut stored: Vec<&str> = listed.iter().map(|job| job["id"].as_str().unwrap()).collect();
     let mut printed: Vec<&str> = said.out.lines().collect();
     stored.sort_unstable();
@@ -225,9 +225,9 @@ fn a_batch_that_is_refused_in_the_middle_says_what_is_stored() {
 fn a_server_that_evicts_is_warned_of() {
     let redis = Redis::start();
     assert_eq!(redis.say("CONFIG SET maxmemory-policy allkeys-lru"), "+OK");
-    let house = House::on(&redis.url());
-    let _worker = house.worker(&[]);
-    let log = house.worker_log();
+    let state = StateFolder::on(&redis.url());
+    let _worker = state.worker(&[]);
+    let log = state.worker_log();
     assert!(log.contains("WARN") && log.contains("maxmemory-policy is allkeys-lru"), "{log}");
 }
 
@@ -235,9 +235,9 @@ fn a_server_that_evicts_is_warned_of() {
 fn a_worker_is_ready_while_redis_answers() {
     let redis = Redis::start();
     let line = redis.behind_proxy();
-    let house = House::on(&line.url());
+    let state = StateFolder::on(&line.url());
     let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
-    let _worker = house.worker(&["--health", &address]);
+    let _worker = state.worker(&["--health", &address]);
     let ready = |yes: bool| {
         let what = if yes { "the worker is ready" } else { "the worker is not ready" };
         until(what, || http_get(&address, "/readyz").starts_with("HTTP/1.1 200") == yes);
@@ -278,20 +278,20 @@ fn an_outage_costs_no_finished_turn(outage: Duration) {
     }));
     let redis = Redis::start();
     let line = redis.behind_proxy();
-    let mut house = House::on(&line.url());
-    house.set(variables::LEASE, "10s");
-    house.set("OPENAI_API_KEY", "sk-secret");
-    house.set("OPENAI_BASE_URL", &fake.url);
+    let mut state = StateFolder::on(&line.url());
+    state.set(variables::LEASE, "10s");
+    state.set("OPENAI_API_KEY", "sk-secret");
+    state.set("OPENAI_BASE_URL", &fake.url);
     let team = "agents: {root: {model: openai/test, instruction: i, toolsets: [{type: shell}]}}";
-    let file = house.file("team.yaml", team);
-    let worker = house.worker(&[]);
-    let id = house.dispatch(&[&file, "root", "go"]);
-    house.until_output(&id, "half");
-    let scene = Scene { redis, line, house, _worker: worker, id };
+    let file = state.file("team.yaml", team);
+    let worker = state.worker(&[]);
+    let id = state.dispatch(&[&file, "root", "go"]);
+    state.until_output(&id, "half");
+    let scene = Scene { redis, line, state, _worker: worker, id };
     scene.line.cut();
     scene.after(outage);
     scene.line.mend();
-    let view = scene.house.until_status(&scene.id, "completed");
+    let view = scene.state.until_status(&scene.id, "completed");
     assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("all is well")), "{view}");
     let asked: Vec<bool> =
         fake.asked().iter().map(|asked| asked.body.to_string().contains("first words")).collect();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::program_path;
 use legwork_tests::programs::repository;
 use legwork_tests::redis::Redis;
@@ -27,39 +27,39 @@ fn script(name: &str) -> String {
 }
 
 /// Over standard streams, with the embedded server and a worker that the server starts.
-fn over_stdio(client: impl Fn(&House) -> Option<Command>) {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let Some(mut command) = client(&house) else { return };
+fn over_stdio(client: impl Fn(&StateFolder) -> Option<Command>) {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let Some(mut command) = client(&state) else { return };
     let program = program_path("legwork").display().to_string();
     drive(command.args(["stdio", &program, "mcp", &team]));
 }
 
 /// Over HTTP with a token, on a Redis with a worker.
-fn over_http(client: impl Fn(&House) -> Option<Command>) {
+fn over_http(client: impl Fn(&StateFolder) -> Option<Command>) {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let Some(mut command) = client(&house) else { return };
-    house.set(variables::MCP_TOKEN, TOKEN);
-    let _worker = house.worker(&[]);
-    let host = Host::start(&house, &[&team, "--http", "127.0.0.1:0"]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let Some(mut command) = client(&state) else { return };
+    state.set(variables::MCP_TOKEN, TOKEN);
+    let _worker = state.worker(&[]);
+    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
     let url = host.noted("listening on ");
     drive(command.args(["http", &url, TOKEN]));
 }
 
 /// The Python client, which negotiates 2026-07-28 as `auto` and an older version as `legacy`.
-fn python(mode: &'static str) -> impl Fn(&House) -> Option<Command> {
-    move |house| {
-        let mut command = house.outsider(installed("mcp-python/bin/python")?);
+fn python(mode: &'static str) -> impl Fn(&StateFolder) -> Option<Command> {
+    move |state| {
+        let mut command = state.outsider(installed("mcp-python/bin/python")?);
         command.args([&script("drive.py"), mode]);
         Some(command)
     }
 }
 
-fn typescript(house: &House) -> Option<Command> {
+fn typescript(state: &StateFolder) -> Option<Command> {
     let sdk = installed("mcp-node/node_modules")?;
-    let mut command = house.outsider("node");
+    let mut command = state.outsider("node");
     command.arg(script("drive.mjs")).env("MCP_SDK", sdk);
     Some(command)
 }

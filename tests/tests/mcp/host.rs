@@ -9,9 +9,9 @@ use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
 use legwork_tests::programs::PATIENCE;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
 use serde_json::Value;
 use serde_json::json;
 
@@ -31,9 +31,9 @@ agents:
     toolsets: [{type: shell}]
 ";
 
-/// Writes the team and its script into the house and makes every program use them; the path of the team.
-pub(crate) fn team(house: &mut House) -> String {
-    let go = house.path("go").display().to_string();
+/// Writes the team and its script into the state and makes every program use them; the path of the team.
+pub(crate) fn team(state: &mut StateFolder) -> String {
+    let go = state.path("go").display().to_string();
     let command = format!("echo marker $TRACEPARENT; while [ ! -e {go} ]; do sleep 0.05; done");
     let shell = json!({
         "text": "The marker is on its way.",
@@ -43,9 +43,9 @@ pub(crate) fn team(house: &mut House) -> String {
         "quick": [{"text": "Done {{task}}."}],
         "shell": [shell, {"text": "Went."}],
     }});
-    let script = house.file("script.json", script.to_string());
-    house.set(variables::SCRIPT, &script);
-    house.file("team.yaml", TEAM)
+    let script = state.file("script.json", script.to_string());
+    state.set(variables::SCRIPT, &script);
+    state.file("team.yaml", TEAM)
 }
 
 /// A running server on its standard streams, and what it has said.
@@ -63,8 +63,8 @@ pub(crate) struct Host {
 
 impl Host {
     /// Starts `legwork mcp` with these arguments.
-    pub(crate) fn start(house: &House, arguments: &[&str]) -> Self {
-        let mut program = house.start_legwork(["mcp"].iter().chain(arguments));
+    pub(crate) fn start(state: &StateFolder, arguments: &[&str]) -> Self {
+        let mut program = state.start_legwork(["mcp"].iter().chain(arguments));
         let (input, output, errors) = program.streams();
         let (lines, notes) = (lines_of(output), lines_of(errors));
         let early = BTreeMap::new();
@@ -72,8 +72,8 @@ impl Host {
     }
 
     /// Starts it and shakes hands as a host of protocol 2025-11-25.
-    pub(crate) fn greet(house: &House, arguments: &[&str]) -> Self {
-        let mut host = Self::start(house, arguments);
+    pub(crate) fn greet(state: &StateFolder, arguments: &[&str]) -> Self {
+        let mut host = Self::start(state, arguments);
         host.initialize();
         host
     }

@@ -1,6 +1,6 @@
 //! Hosts that misbehave: nothing lost, nothing doubled, nothing hung.
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -12,9 +12,9 @@ use crate::host::text;
 
 #[test]
 fn garbage_is_answered_or_ignored_and_the_next_request_is_served() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team]);
     for line in ["", "garbage", "{", "[]", "null", "{\"jsonrpc\":\"2.0\"}", "\u{0}\u{1}", "{\"id\":{}}", "🦀"]
     {
         host.write(line);
@@ -48,9 +48,9 @@ fn garbage_is_answered_or_ignored_and_the_next_request_is_served() {
 
 #[test]
 fn a_host_that_says_something_else_first_is_told_so() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let mut host = Host::start(&house, &[&team]);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::start(&state, &[&team]);
     let early = host.ask("tools/list", json!({}));
     assert_eq!(early["error"]["code"], -32602, "{early}");
     assert_eq!(host.initialize()["serverInfo"]["name"], "legwork");
@@ -59,9 +59,9 @@ fn a_host_that_says_something_else_first_is_told_so() {
 
 #[test]
 fn a_wait_is_cut_before_the_host_gives_up() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team, "--answer-within", "1s"]);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team, "--answer-within", "1s"]);
     let (slow, quick) = (host.run("shell"), host.run("quick"));
     let ids = json!({"task_ids": [slow, quick], "timeout": 300});
     let cut = host.call("wait_background_agents", ids.clone());
@@ -73,7 +73,7 @@ fn a_wait_is_cut_before_the_host_gives_up() {
         note.ends_with(&format!("call wait_background_agents again with task_ids [\"{slow}\"].")),
         "{note}"
     );
-    house.file("go", "");
+    state.file("go", "");
     let mut done = json!(false);
     while done != true {
         done = host.call("wait_background_agents", ids.clone())["structuredContent"]["done"].clone();
@@ -83,12 +83,12 @@ fn a_wait_is_cut_before_the_host_gives_up() {
 #[test]
 fn a_wait_outlasts_a_restart_of_redis() {
     let mut redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
+    let mut host = Host::greet(&state, &[&team]);
     let id = host.run("shell");
-    house.until_output(&id, "marker");
+    state.until_output(&id, "marker");
     let params = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
     let waiting = host.send("tools/call", params);
     redis.stop();
@@ -96,7 +96,7 @@ fn a_wait_outlasts_a_restart_of_redis() {
     let list = host.call("list_background_agents", json!({}));
     assert!(list["isError"] == true && text(&list).starts_with("the queue is not reachable: "), "{list}");
     redis.start_again();
-    house.file("go", "");
+    state.file("go", "");
     let waited = host.answer(waiting)["result"].clone();
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
 }
@@ -104,9 +104,9 @@ fn a_wait_outlasts_a_restart_of_redis() {
 #[test]
 fn a_host_that_repeats_a_dispatch_starts_one_job() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team]);
     let request = json!({
         "name": "run_background_agent",
         "arguments": {"agent": "quick", "task": "once"},
@@ -116,16 +116,16 @@ fn a_host_that_repeats_a_dispatch_starts_one_job() {
     let mut ids: Vec<String> = asked.into_iter().map(|id| id_of(&host.answer(id)["result"])).collect();
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
-    assert_eq!(house.legwork(["list", "--json"]).objects().len(), 1);
+    assert_eq!(state.legwork(["list", "--json"]).objects().len(), 1);
 }
 
 #[test]
 fn a_cancelled_request_ends_alone() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team]);
     let id = host.run("shell");
-    house.until_output(&id, "marker");
+    state.until_output(&id, "marker");
     let params = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
     let waiting = host.send("tools/call", params);
     let cancelled = json!({"requestId": waiting, "reason": "changed my mind"});

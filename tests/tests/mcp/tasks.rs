@@ -1,6 +1,6 @@
 //! The extension `io.modelcontextprotocol/tasks`: a job is a task, and any replica answers for it.
 
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -42,12 +42,12 @@ fn ended(host: &mut Host, id: &Value) -> Value {
 #[test]
 fn a_job_is_a_task_for_a_client_that_knows_tasks() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
     let session = "7d3a1f7e-9a68-4d0c-8c8e-0c7c53f4a1b2";
-    let mut host = Host::start(&house, &[&team, "--session", session]);
-    let mut replica = Host::start(&house, &[&team, "--session", session]);
+    let mut host = Host::start(&state, &[&team, "--session", session]);
+    let mut replica = Host::start(&state, &[&team, "--session", session]);
 
     let discovered = ask(&mut host, "server/discover", json!({}));
     let extensions = &discovered["result"]["capabilities"]["extensions"];
@@ -79,13 +79,13 @@ fn a_job_is_a_task_for_a_client_that_knows_tasks() {
 #[test]
 fn a_failed_job_is_a_completed_task_with_an_error_result() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    team(&mut house);
+    let mut state = StateFolder::on(&redis.url());
+    team(&mut state);
     // The script has no replies for this one.
     let broken = "agents:\n  root: {model: scripted/any, sub_agents: [odd]}\n  odd: {model: scripted/any}\n";
-    let file = house.file("broken.yaml", broken);
-    let _worker = house.worker(&[]);
-    let mut host = Host::start(&house, &[&file]);
+    let file = state.file("broken.yaml", broken);
+    let _worker = state.worker(&[]);
+    let mut host = Host::start(&state, &[&file]);
     let created = run(&mut host, "odd");
     let task = ended(&mut host, &created["taskId"]);
     assert_eq!((&task["status"], &task["result"]["isError"]), (&json!("completed"), &json!(true)), "{task}");
@@ -96,9 +96,9 @@ fn a_failed_job_is_a_completed_task_with_an_error_result() {
 #[test]
 fn a_client_that_does_not_know_tasks_gets_a_plain_answer() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let mut host = Host::start(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let mut host = Host::start(&state, &[&team]);
     let params = json!({
         "name": "run_background_agent",
         "arguments": {"agent": "quick", "task": "go"},

@@ -7,9 +7,9 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
 use legwork_tests::programs::PATIENCE;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -55,9 +55,9 @@ impl Response {
 }
 
 impl Web {
-    fn start(house: &House, arguments: &[&str]) -> Self {
+    fn start(state: &StateFolder, arguments: &[&str]) -> Self {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--http", "127.0.0.1:0"]).collect();
-        let host = Host::start(house, &arguments);
+        let host = Host::start(state, &arguments);
         let url = host.noted("listening on http://");
         Self { address: url.strip_suffix("/mcp").unwrap().to_owned(), program: host.program }
     }
@@ -111,17 +111,17 @@ fn read(mut stream: TcpStream) -> Response {
 #[test]
 fn who_may_come_in() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let open = Web::start(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let open = Web::start(&state, &[&team]);
     let status = |web: &Web, headers: &[(&str, &str)]| web.send(headers, "initialize", initialize()).status();
     assert_eq!(status(&open, &[]), 200);
     assert_eq!(status(&open, &[("Origin", "http://localhost:6274")]), 200);
     assert_eq!(status(&open, &[("Origin", "https://evil.example")]), 403);
     assert_eq!(status(&open, &[("Host", "evil.example")]), 403);
 
-    house.set(variables::MCP_TOKEN, "open-sesame");
-    let closed = Web::start(&house, &[&team, "--allow-origin", "https://console.example:*"]);
+    state.set(variables::MCP_TOKEN, "open-sesame");
+    let closed = Web::start(&state, &[&team, "--allow-origin", "https://console.example:*"]);
     assert_eq!(status(&closed, &[]), 401);
     assert_eq!(status(&closed, &[("Authorization", "Bearer guess")]), 401);
     let token = ("Authorization", "Bearer open-sesame");
@@ -136,10 +136,10 @@ fn who_may_come_in() {
 #[test]
 fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
-    let web = Web::start(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
+    let web = Web::start(&state, &[&team]);
     let (one, other) = (web.connect(), web.connect());
     let id = id_of(&web.call(&one, "run_background_agent", json!({"agent": "quick", "task": "x"})));
     web.call(&one, "wait_background_agents", json!({"task_ids": [id]}));
@@ -147,7 +147,7 @@ fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
     assert!(!text(&web.call(&other, "list_background_agents", json!({}))).contains(&id));
 
     // The name of the connection is the session: a replica that is told of it sees its jobs.
-    let replica = Web::start(&house, &[&team, "--session", &one]);
+    let replica = Web::start(&state, &[&team, "--session", &one]);
     let connection = replica.connect();
     assert!(text(&replica.call(&connection, "list_background_agents", json!({}))).contains(&id));
 }
@@ -155,15 +155,15 @@ fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
 #[test]
 fn a_connection_outlives_its_server_and_goes_on_at_another() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
-    let mut web = Web::start(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
+    let mut web = Web::start(&state, &[&team]);
     let connection = web.connect();
     let id = id_of(&web.call(&connection, "run_background_agent", json!({"agent": "quick", "task": "x"})));
     web.program.kill();
 
-    let replica = Web::start(&house, &[&team]);
+    let replica = Web::start(&state, &[&team]);
     let waited = replica.call(&connection, "wait_background_agents", json!({"task_ids": [id]}));
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
     let stranger = "7d3a1f7e-9a68-4d0c-8c8e-0c7c53f4a1b2";
@@ -179,13 +179,13 @@ fn a_connection_outlives_its_server_and_goes_on_at_another() {
 #[test]
 fn a_cut_stream_costs_nothing_and_can_be_taken_up() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
-    let web = Web::start(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
+    let web = Web::start(&state, &[&team]);
     let connection = web.connect();
     let id = id_of(&web.call(&connection, "run_background_agent", json!({"agent": "shell", "task": "x"})));
-    house.until_output(&id, "marker");
+    state.until_output(&id, "marker");
 
     let call = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
     let request = json!({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": call});
@@ -193,8 +193,8 @@ fn a_cut_stream_costs_nothing_and_can_be_taken_up() {
     let mut lines = BufReader::new(stream).lines();
     let event = lines.find_map(|line| line.unwrap().strip_prefix("id: ").map(str::to_owned)).unwrap();
     drop(lines);
-    assert_eq!(house.view(&id)["status"], "running");
-    house.file("go", "");
+    assert_eq!(state.view(&id)["status"], "running");
+    state.file("go", "");
 
     let mut stream = TcpStream::connect(&web.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -216,10 +216,10 @@ fn a_cut_stream_costs_nothing_and_can_be_taken_up() {
 #[test]
 fn five_hundred_connections_are_served() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = team(&mut house);
-    let _worker = house.worker(&[]);
-    let web = Web::start(&house, &[&team]);
+    let mut state = StateFolder::on(&redis.url());
+    let team = team(&mut state);
+    let _worker = state.worker(&[]);
+    let web = Web::start(&state, &[&team]);
     let ids: Vec<String> = std::thread::scope(|scope| {
         let hosts: Vec<_> = (0..500)
             .map(|_| {
@@ -235,7 +235,7 @@ fn five_hundred_connections_are_served() {
             .collect();
         hosts.into_iter().map(|host| host.join().unwrap()).collect()
     });
-    let mut jobs = house.legwork(["list", "--json", "--limit", "1000"]).objects();
+    let mut jobs = state.legwork(["list", "--json", "--limit", "1000"]).objects();
     jobs.retain(|job| job["id"].is_string());
     assert_eq!((ids.len(), jobs.len()), (500, 500));
     assert!(jobs.iter().all(|job| job["status"] == "completed"));

@@ -99,7 +99,7 @@ impl ModelPort for GenaiModels {
             // Nobody listens any more: the whole reply is still wanted.
             deltas.send(delta).await.ok();
         }
-        Err(ModelError::Passing {
+        Err(ModelError::Transient {
             model: settings.reference(),
             detail: "the stream ended in the middle of the reply".to_owned(),
         })

@@ -35,7 +35,7 @@ impl Patience {
     /// How long to wait before the next try; `None` to give up. `random` is uniform in 0..1.
     pub(crate) fn delay(&mut self, error: &ModelError, random: f64) -> Option<Duration> {
         match error {
-            ModelError::Passing { .. } => self.passing.next().map(|delay| Backoff::jittered(delay, random)),
+            ModelError::Transient { .. } => self.passing.next().map(|delay| Backoff::jittered(delay, random)),
             ModelError::RateLimited { retry_after, .. } => {
                 let own = self.limited.next()?;
                 // Never earlier than the provider asks for, up to the cap.
@@ -59,7 +59,7 @@ mod tests {
     }
 
     fn passing() -> ModelError {
-        ModelError::Passing { model: "p/m".into(), detail: String::new() }
+        ModelError::Transient { model: "p/m".into(), detail: String::new() }
     }
 
     fn delays(error: &ModelError, last: bool) -> Vec<u128> {

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use legwork_common::duration;
 use legwork_common::job::Cause;
+use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
-use legwork_common::team::Runner;
 use legwork_common::team::choose_auto;
 use tokio::sync::mpsc;
 
 use super::Halt;
 use super::Running;
-use super::part::Part;
+use super::open_agent::OpenAgent;
 use crate::history;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
@@ -46,14 +46,14 @@ struct Tried {
 impl Running<'_> {
     /// One turn's model call, recorded.
     pub(super) async fn ask(&mut self, turn: u32) -> Result<(), Halt> {
-        let Part { agent, head, .. } = &self.part;
+        let OpenAgent { agent, head, .. } = &self.current;
         let mut messages = head.clone();
         messages.extend(history::latest(self.transcript.messages(), agent.num_history_items));
         let request = ModelRequest {
             agent: agent.name.clone(),
             turn,
             messages,
-            tools: self.part.offered(),
+            tools: self.current.offered(),
             form: agent.structured_output.clone(),
             purpose: Purpose::Turn,
         };
@@ -66,7 +66,7 @@ impl Running<'_> {
 
     /// How long the first model is left out after another had to take over.
     fn cooldown(&self) -> Duration {
-        let written = self.part.agent.fallback.as_ref().and_then(|fallback| fallback.cooldown.as_deref());
+        let written = self.current.agent.fallback.as_ref().and_then(|fallback| fallback.cooldown.as_deref());
         written.and_then(|text| duration::parse(text).ok()).unwrap_or(COOLDOWN)
     }
 
@@ -74,7 +74,7 @@ impl Running<'_> {
     pub(super) async fn answer(&self, request: &ModelRequest) -> Result<(AssistantMessage, bool), Halt> {
         let models = self.models();
         let retries =
-            self.part.agent.fallback.as_ref().map_or(Patience::RETRIES, |fallback| fallback.retries);
+            self.current.agent.fallback.as_ref().map_or(Patience::RETRIES, |fallback| fallback.retries);
         let mut failures: Vec<String> = Vec::new();
         for (number, settings) in (1..).zip(&models) {
             let patience = Patience::new(retries, number == models.len());
@@ -97,13 +97,13 @@ impl Running<'_> {
             let own = models.get(rand::random_range(0..models.len().max(1)))?;
             Some(routing::pick(own, self.transcript.said()).clone())
         };
-        let after = self.transcript.called().find_map(|tool| drawn(self.part.toolbox.next_models(tool)));
-        let first = after.or_else(|| match &self.part.agent.runner {
-            Runner::Models(models) => drawn(models),
-            Runner::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
-            Runner::Command { .. } => None,
+        let after = self.transcript.called().find_map(|tool| drawn(self.current.toolbox.next_models(tool)));
+        let first = after.or_else(|| match &self.current.agent.runner {
+            AgentKind::Models(models) => drawn(models),
+            AgentKind::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
+            AgentKind::Command { .. } => None,
         });
-        let others = self.part.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
+        let others = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
         let all: Vec<ModelSettings> = first.into_iter().chain(others).collect();
         let rests = self.first_model_rests_until.is_some_and(|until| Instant::now() < until);
         if rests && all.len() > 1 { all[1..].to_vec() } else { all }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use legwork_common::commons::Reserved;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
-use legwork_common::team::Runner;
 
 use super::Halt;
 use super::Running;
@@ -38,7 +38,7 @@ impl Running<'_> {
         let replaced = &messages[task.len()..messages.len() - kept];
         let course = compaction::course(task, replaced, window);
         let request = ModelRequest {
-            agent: self.part.agent.name.clone(),
+            agent: self.current.agent.name.clone(),
             turn,
             messages: vec![Message::system(compaction::INSTRUCTION), Message::user(course)],
             tools: Vec::new(),
@@ -82,14 +82,14 @@ impl Running<'_> {
         }
         let mut said = false;
         loop {
-            let commons = Arc::clone(&self.ports.commons);
-            match self.patiently(|| commons.reserve(used, next)).await? {
-                Reserved::Unlimited => self.session_is_unlimited = true,
-                Reserved::Granted => {}
-                Reserved::Spent { spent: all, budget } => {
+            let session_state = Arc::clone(&self.ports.session_state);
+            match self.retry_while_unavailable(|| session_state.reserve(used, next)).await? {
+                BudgetReservation::Unlimited => self.session_is_unlimited = true,
+                BudgetReservation::Granted => {}
+                BudgetReservation::Spent { spent: all, budget } => {
                     return Err(spent(&format!("the session used {all} of its {budget} tokens"), next));
                 }
-                Reserved::Wait(held) => {
+                BudgetReservation::Wait(held) => {
                     if !said {
                         let why = format!("other jobs have reserved {held} tokens of the session's budget");
                         self.ports.journal.note(RunEvent::ModelWaits { why: Some(why) });
@@ -113,8 +113,8 @@ impl Running<'_> {
             return;
         }
         // A run that is cancelled does not wait for an answer.
-        if let Ok(Err(error)) = self.live(self.ports.commons.reserve(self.used(), 0)).await {
-            tracing::warn!(agent = %self.part.agent.name, %error, "the session's budget was not told what was used");
+        if let Ok(Err(error)) = self.live(self.ports.session_state.reserve(self.used(), 0)).await {
+            tracing::warn!(agent = %self.current.agent.name, %error, "the session's budget was not told what was used");
         }
     }
 
@@ -126,19 +126,19 @@ impl Running<'_> {
 
     /// About how many tokens the next request has.
     fn request_tokens(&self) -> u64 {
-        let limit = self.part.agent.num_history_items;
-        let mut messages = self.part.head.clone();
+        let limit = self.current.agent.num_history_items;
+        let mut messages = self.current.head.clone();
         messages.extend(history::latest(self.transcript.messages(), limit));
-        let estimated = compaction::estimate(&messages, &self.part.offered());
+        let estimated = compaction::estimate(&messages, &self.current.offered());
         self.transcript.measured().unwrap_or_default().max(estimated)
     }
 
     /// The smallest window of the models that may be asked.
     fn window(&self) -> u64 {
         let drawn = self.models();
-        let all: &[ModelSettings] = match &self.part.agent.runner {
-            Runner::Models(models) => models,
-            Runner::Auto | Runner::Command { .. } => &[],
+        let all: &[ModelSettings] = match &self.current.agent.runner {
+            AgentKind::Models(models) => models,
+            AgentKind::Auto | AgentKind::Command { .. } => &[],
         };
         all.iter().chain(&drawn).map(compaction::window).min().unwrap_or(u64::MAX)
     }

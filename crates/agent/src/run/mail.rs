@@ -36,10 +36,10 @@ impl Running<'_> {
     pub(super) async fn rest(&mut self) -> Result<bool, Halt> {
         if self.dispatches() {
             let mailbox = self.ports.mailbox.clone();
-            self.patiently(|| mailbox.settled()).await?;
+            self.retry_while_unavailable(|| mailbox.settled()).await?;
         }
         let mailbox = self.ports.mailbox.clone();
-        let mail = self.patiently(|| mailbox.mail()).await?;
+        let mail = self.retry_while_unavailable(|| mailbox.mail()).await?;
         self.tell(mail).await
     }
 
@@ -48,7 +48,7 @@ impl Running<'_> {
         let Sorted { known: mut done, tell } = self.transcript.sort(mail);
         let any = !tell.is_empty();
         for entry in tell {
-            if let TurnEntry::Told { mail, .. } = &entry {
+            if let TurnEntry::Delivered { mail, .. } = &entry {
                 done.extend(mail.iter().cloned());
             }
             self.record(entry).await?;
@@ -62,7 +62,7 @@ impl Running<'_> {
         if done.is_empty() {
             return Ok(());
         }
-        let answer = self.live(self.ports.mailbox.told(done)).await?;
+        let answer = self.live(self.ports.mailbox.acknowledge(done)).await?;
         if let Err(error) = unless_lost(answer)? {
             self.warn(format!("told mail was not dropped: {}", chain(&error)));
         }
@@ -70,7 +70,7 @@ impl Running<'_> {
     }
 
     /// Asks until there is an answer, and fails the run when there is none for about a minute.
-    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Halt>
+    pub(super) async fn retry_while_unavailable<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Halt>
     where
         F: Future<Output = Result<T, ServiceError>> + Send,
     {

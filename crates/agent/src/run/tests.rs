@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::contract;
 use legwork_common::lifecycle::State;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 use legwork_common::team::ModelSettings;
 use serde_json::Value;
 use serde_json::json;
@@ -73,7 +73,7 @@ fn entries(world: &World) -> Vec<String> {
         TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Stderr { text } => format!("stderr {text}"),
-        TurnEntry::Told { turn, mail, .. } => {
+        TurnEntry::Delivered { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("told {turn} {}", ids.join(","))
         }
@@ -119,8 +119,9 @@ async fn the_first_messages_are_the_contracts() {
         ("b", &[], json!({"description": "helps"})),
     ]);
     let world = world(&json!({}));
-    let part =
-        Part::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
+    let part = OpenAgent::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new())
+        .await
+        .unwrap();
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
     let messages: Vec<Message> = part.head.into_iter().chain(opening.messages()).collect();
     let texts: Vec<(bool, String)> = messages
@@ -153,7 +154,7 @@ async fn a_dispatcher_waits_for_its_jobs_and_is_told_once() {
         result.starts_with("Told: Background agent tasks finished since your last turn:\n\nID: agent_task_")
     );
     assert!(result.contains("  Output:\nresult 0\n"), "{result}");
-    assert_eq!(world.service.told(), ["end-0"]);
+    assert_eq!(world.service.acknowledged(), ["end-0"]);
     assert_eq!(world.service.settled_calls(), 2);
     assert_eq!(entries(&world)[3], "told 3 end-0");
     let call = Some(CallIndex { turn: 1, index: 0 });
@@ -168,7 +169,7 @@ async fn an_end_seen_by_wait_is_not_announced() {
         {"text": "done"},
     ]}));
     assert_eq!(completed(go(&world, delegated(&dispatching(), "a", Vec::new())).await), "done");
-    assert_eq!(world.service.told(), ["end-0"]);
+    assert_eq!(world.service.acknowledged(), ["end-0"]);
     assert!(!entries(&world).iter().any(|entry| entry.starts_with("told")), "{:?}", entries(&world));
 }
 
@@ -178,7 +179,7 @@ async fn mail_is_recorded_before_the_call_that_sees_it_and_known_mail_is_dropped
     world.service.post_end("e", viewed(7, "b", State::Completed, "seven"));
     world.service.post("m1", "first");
     world.service.post("m0", "old");
-    let told = |ids: &[&str], text: &str| TurnEntry::Told {
+    let told = |ids: &[&str], text: &str| TurnEntry::Delivered {
         turn: 1,
         mail: ids.iter().map(|&id| MailId(id.into())).collect(),
         text: text.into(),
@@ -186,7 +187,7 @@ async fn mail_is_recorded_before_the_call_that_sees_it_and_known_mail_is_dropped
     let outcome = go(&world, delegated(&lone(), "a", vec![told(&["m0"], "old")])).await;
     assert_eq!(completed(outcome), "first");
     assert_eq!(entries(&world), ["told 1 e", "told 1 m1", "reply 1 first"]);
-    assert_eq!(world.service.told(), ["m0", "e", "m1"]);
+    assert_eq!(world.service.acknowledged(), ["m0", "e", "m1"]);
     assert_eq!(world.service.settled_calls(), 0, "an agent that dispatches nothing waits for nothing");
 }
 
@@ -316,17 +317,17 @@ async fn cancelled_in_the_middle_of_a_tool_call() {
 struct Mute(tokio::sync::Notify);
 
 #[async_trait]
-impl Commons for Mute {
+impl SessionState for Mute {
     async fn todos(&self, _change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         Ok(TodoList::default())
     }
 
-    async fn reserve(&self, _used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+    async fn reserve(&self, _used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         if wanted == 0 {
             self.0.notify_one();
             std::future::pending::<()>().await;
         }
-        Ok(Reserved::Granted)
+        Ok(BudgetReservation::Granted)
     }
 }
 
@@ -512,8 +513,9 @@ async fn who_takes_over_sees_its_own_system_messages_and_the_history() {
     }));
     completed(go(&world, delegated(&handing(), "a", Vec::new())).await);
     let team = handing();
-    let part =
-        Part::open(&team, team.agent("b").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
+    let part = OpenAgent::open(&team, team.agent("b").unwrap(), &world.ports, &CancellationToken::new())
+        .await
+        .unwrap();
     let texts: Vec<String> = part
         .head
         .iter()
@@ -576,7 +578,7 @@ async fn a_thousand_turns_fit_into_a_small_window() {
     assert!(!world.journal.output().contains("All of it"), "{}", world.journal.output());
     // What it keeps of the thousand turns is small, and enough.
     let mut thinned = entries.clone();
-    thinning::thin_replaced(&mut thinned);
+    pruning::prune_replaced(&mut thinned);
     assert_eq!(Transcript::new(opening, &thinned).messages(), resumed.messages());
     let bytes = |entries: &[TurnEntry]| serde_json::to_string(entries).unwrap().len();
     assert!(3 * bytes(&thinned) < bytes(&entries), "{} of {}", bytes(&thinned), bytes(&entries));

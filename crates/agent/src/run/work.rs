@@ -18,7 +18,7 @@ use crate::permission;
 use crate::tool::Interrupted;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
-use crate::toolset::described;
+use crate::toolset::call_description;
 use crate::turn::Step;
 
 /// What the model is told of a call whose outcome nobody knows.
@@ -28,10 +28,10 @@ impl Running<'_> {
     /// Takes up the turns of an earlier attempt: tools remember what they were told, and open calls that may not be
     /// repeated are reported.
     pub(super) async fn take_up(&mut self) -> Result<(), Halt> {
-        self.part.replay(self.team, &self.first, &self.recorded);
+        self.current.replay(self.team, &self.first, &self.recorded);
         let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
         for (index, call) in open {
-            let again = self.part.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
+            let again = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
             if again != Some(Interrupted::RunAgain) {
                 self.record(result(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
             }
@@ -77,8 +77,8 @@ impl Running<'_> {
     }
 
     async fn outcome(&self, index: CallIndex, call: &ToolCall) -> ToolOutcome {
-        let Some(tool) = self.part.toolbox.get(&call.name) else {
-            let names: Vec<String> = self.part.toolbox.specs().into_iter().map(|spec| spec.name).collect();
+        let Some(tool) = self.current.toolbox.get(&call.name) else {
+            let names: Vec<String> = self.current.toolbox.specs().into_iter().map(|spec| spec.name).collect();
             let names = names.join(", ");
             return ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name));
         };
@@ -86,8 +86,8 @@ impl Running<'_> {
             Ok(arguments) => arguments,
             Err(wrong) => return ToolOutcome::error(wrong),
         };
-        if self.part.agent.add_description_parameter {
-            described::strip(tool.spec(), &mut arguments);
+        if self.current.agent.add_description_parameter {
+            call_description::strip(tool.spec(), &mut arguments);
         }
         let approval = self.ports.approval.as_deref();
         if let Some(refusal) = permission::refusal(self.permissions, approval, call, &arguments).await {

@@ -4,11 +4,6 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::Todo;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
@@ -29,6 +24,11 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::Todo;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 
 /// The id of the n-th job.
 pub(crate) fn job_id(number: usize) -> JobId {
@@ -77,7 +77,7 @@ struct Inner {
     requests: Vec<RunRequest>,
     jobs: Vec<JobView>,
     mail: Vec<Mail>,
-    told: Vec<MailId>,
+    acknowledged: Vec<MailId>,
     sent: Vec<SendRequest>,
     settled: usize,
     waits: Vec<WaitRequest>,
@@ -97,8 +97,8 @@ impl FakeService {
         self.0.lock().unwrap().requests.clone()
     }
 
-    pub(crate) fn told(&self) -> Vec<String> {
-        self.0.lock().unwrap().told.iter().map(|id| id.0.clone()).collect()
+    pub(crate) fn acknowledged(&self) -> Vec<String> {
+        self.0.lock().unwrap().acknowledged.iter().map(|id| id.0.clone()).collect()
     }
 
     pub(crate) fn sent(&self) -> Vec<SendRequest> {
@@ -218,7 +218,7 @@ impl BackgroundAgents for FakeService {
 }
 
 #[async_trait]
-impl Commons for FakeService {
+impl SessionState for FakeService {
     async fn todos(&self, change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let todos = &mut self.0.lock().unwrap().todos;
         let first_added = todos.len();
@@ -240,13 +240,13 @@ impl Commons for FakeService {
         Ok(TodoList { todos: todos.clone(), first_added })
     }
 
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         let mut inner = self.0.lock().unwrap();
         inner.reserved.push((used, wanted));
         Ok(match inner.budget {
-            None => Reserved::Unlimited,
-            Some(budget) if used + wanted > budget => Reserved::Spent { spent: used, budget },
-            Some(_) => Reserved::Granted,
+            None => BudgetReservation::Unlimited,
+            Some(budget) if used + wanted > budget => BudgetReservation::Spent { spent: used, budget },
+            Some(_) => BudgetReservation::Granted,
         })
     }
 }
@@ -262,9 +262,9 @@ impl Mailbox for FakeService {
         Ok(inner.mail.clone())
     }
 
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
         let mut inner = self.0.lock().unwrap();
-        inner.told.extend_from_slice(mail);
+        inner.acknowledged.extend_from_slice(mail);
         inner.mail.retain(|piece| !mail.contains(&piece.id));
         Ok(())
     }

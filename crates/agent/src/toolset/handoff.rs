@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::schema;
 use super::schema::Schema;
-use crate::floor;
+use crate::active_agent;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -37,12 +37,13 @@ impl Handoff {
     pub(crate) fn new(team: &Team, agent: &Agent) -> Self {
         let schema = Schema::new().required("agent", json!({"type": "string"}), "The name of the agent");
         let spec = schema::reading(
-            floor::HANDOFF,
+            active_agent::HANDOFF,
             "Hand this conversation over to another agent, which goes on with it in your place. It sees everything \
              that was said here.",
             schema,
         );
-        let programs = agent.handoffs.iter().filter(|name| !floor::takes(team, name)).cloned().collect();
+        let programs =
+            agent.handoffs.iter().filter(|name| !active_agent::takes(team, name)).cloned().collect();
         Self { spec, caller: agent.name.clone(), handoffs: agent.handoffs.clone(), programs }
     }
 

@@ -14,10 +14,11 @@ use crate::testing::team;
 async fn toolbox(toolsets: Value) -> Toolbox {
     let team = team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({}))]);
     let service = Arc::new(FakeService::default());
-    let (background, commons): (Arc<dyn BackgroundAgents>, Arc<dyn Commons>) = (service.clone(), service);
+    let (background, session_state): (Arc<dyn BackgroundAgents>, Arc<dyn SessionState>) =
+        (service.clone(), service);
     let environment = Arc::new(environment("/"));
     let mut toolbox = Toolbox::new(&environment);
-    toolbox.open(&team, team.agent("a").unwrap(), &environment, &background, &commons).await;
+    toolbox.open(&team, team.agent("a").unwrap(), &environment, &background, &session_state).await;
     toolbox
 }
 

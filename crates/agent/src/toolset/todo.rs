@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Todo;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::error::chain;
 use legwork_common::service::CallIndex;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::Todo;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
 /// The toolset. With `shared` the list is the session's.
-pub(crate) fn kit(shared: Option<Arc<dyn Commons>>) -> Kit {
+pub(crate) fn kit(shared: Option<Arc<dyn SessionState>>) -> Kit {
     let list = shared.map_or_else(|| List::Own(Arc::default()), List::Shared);
     let text = || json!({"type": "string"});
     let update = json!({
@@ -87,7 +87,7 @@ enum Action {
 #[derive(Debug, Clone)]
 enum List {
     Own(Arc<Mutex<Vec<Todo>>>),
-    Shared(Arc<dyn Commons>),
+    Shared(Arc<dyn SessionState>),
 }
 
 #[derive(Debug)]
@@ -142,16 +142,16 @@ impl Todos {
         let change = self.change(arguments)?;
         let list = match &self.list {
             List::Own(list) => applied(list, &change),
-            List::Shared(commons) => commons
+            List::Shared(session_state) => session_state
                 .todos(change.clone(), Some(call))
                 .await
                 .map_err(|error| ToolOutcome::error(chain(&error)))?,
         };
-        Ok(self.told(change, &list))
+        Ok(self.report(change, &list))
     }
 
     /// What the model is told of the list after a change.
-    fn told(&self, change: TodoChange, list: &TodoList) -> ToolOutcome {
+    fn report(&self, change: TodoChange, list: &TodoList) -> ToolOutcome {
         let TodoList { todos, first_added } = list;
         match (self.action, change) {
             (_, TodoChange::Nothing) => answer(json!({}), "todos", todos),

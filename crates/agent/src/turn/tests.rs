@@ -30,7 +30,7 @@ fn result(turn: u32, index: u32) -> TurnEntry {
 }
 
 fn told(turn: u32, id: &str) -> TurnEntry {
-    TurnEntry::Told { turn, mail: vec![MailId(id.to_owned())], text: format!("mail {id}") }
+    TurnEntry::Delivered { turn, mail: vec![MailId(id.to_owned())], text: format!("mail {id}") }
 }
 
 fn work(turn: u32, open: &[(u32, &str)]) -> Step {
@@ -72,11 +72,11 @@ fn turns_of_another_job_count_for_neither_limits_nor_usage() {
         [reply(1, "", &["x"]), result(1, 0), told(2, "a"), reply(2, "", &["y"]), TurnEntry::Retried { of }];
     let mut transcript = Transcript::new(vec![Message::user("go")], &old);
     let team = crate::testing::team(&[("a", &[], serde_json::json!({"max_iterations": 1}))]);
-    let mut floor = crate::floor::Floor::new(team, "a", &old);
+    let mut active = crate::active_agent::ActiveAgent::new(team, "a", &old);
     let mut go_on = |transcript: &mut Transcript, entry: &TurnEntry| {
         transcript.apply(entry);
-        floor.apply(entry);
-        transcript.next(floor.limit())
+        active.apply(entry);
+        transcript.next(active.limit())
     };
     assert_eq!(transcript.next(Some(3)), work(2, &[(0, "y")]));
     assert_eq!(go_on(&mut transcript, &result(2, 0)), Step::Ask { turn: 3 });
@@ -85,7 +85,7 @@ fn turns_of_another_job_count_for_neither_limits_nor_usage() {
     assert_eq!(go_on(&mut transcript, &result(3, 0)), Step::Exhausted { turns: 3 });
     assert_eq!(transcript.usage().turns, 1);
     // A new prompt has the whole limit again, and its answer begins without a line between.
-    let prompt = TurnEntry::Told { turn: 4, mail: Vec::new(), text: "and now?".into() };
+    let prompt = TurnEntry::Delivered { turn: 4, mail: Vec::new(), text: "and now?".into() };
     assert_eq!(go_on(&mut transcript, &prompt), Step::Ask { turn: 4 });
     assert!(!transcript.wrote());
 }

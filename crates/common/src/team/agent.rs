@@ -16,7 +16,7 @@ use super::toolset::ToolsetKind;
 /// What does the agent's work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Runner {
+pub enum AgentKind {
     /// A model. Of several, one is drawn for each turn; the list is never empty.
     Models(Vec<ModelSettings>),
     /// A model that is chosen where the agent runs, by the keys there: see [`choose_auto`](super::choose_auto).
@@ -76,7 +76,7 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instruction: String,
     /// What does its work.
-    pub runner: Runner,
+    pub runner: AgentKind,
     /// Its tools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toolsets: Vec<Toolset>,
@@ -125,7 +125,7 @@ pub struct Agent {
     /// Where its skills come from; none: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skills: Option<Skills>,
-    /// Commands around its tool calls, as the file has them.
+    /// Commands references its tool calls, as the file has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<serde_json::Value>,
     /// The form of its answer, as the file has it.
@@ -149,9 +149,9 @@ impl Agent {
     pub fn required_keys(&self) -> Vec<RequiredKey> {
         let mut required = BTreeSet::new();
         match &self.runner {
-            Runner::Models(models) => required.extend(keys_of_models(models)),
-            Runner::Auto => {}
-            Runner::Command { program, env, .. } => {
+            AgentKind::Models(models) => required.extend(keys_of_models(models)),
+            AgentKind::Auto => {}
+            AgentKind::Command { program, env, .. } => {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }

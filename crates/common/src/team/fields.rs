@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::fix_hint::A_FLAG;
 use super::keys::Keys;
 use super::reader::Reader;
-use super::remedy::A_FLAG;
 use super::source::Position;
 use super::tree::Entry;
 use super::tree::Node;

@@ -19,7 +19,7 @@ pub enum Api {
     Google,
     /// Amazon Bedrock's Converse.
     AmazonBedrock,
-    /// Docker Model Runner: chat completions on this machine.
+    /// Docker Model AgentKind: chat completions on this machine.
     DockerModelRunner,
     /// No provider: replies read from a file, for tests and demonstrations.
     Scripted,

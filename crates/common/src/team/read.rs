@@ -6,13 +6,13 @@ mod mcp;
 mod model;
 mod settings;
 mod toolset;
-mod trouble;
+mod yaml_error;
 
 use std::collections::BTreeMap;
 
 use self::agent::AgentNames;
 use self::model::Models;
-use self::trouble::yaml_error;
+use self::yaml_error::yaml_error;
 use super::agent::Agent;
 use super::error::TeamErrors;
 use super::error::Warning;
@@ -136,8 +136,8 @@ fn read_agents(
         reader.error(at, "the file defines no agents", Some(EXAMPLE.to_owned()));
     }
     let names = AgentNames::new(entries);
-    let around = agent::Around { models, mcps, rag, names: &names };
-    entries.iter().filter_map(|entry| agent::read(reader, &around, entry)).collect()
+    let references = agent::References { models, mcps, rag, names: &names };
+    entries.iter().filter_map(|entry| agent::read(reader, &references, entry)).collect()
 }
 
 /// `permissions`.

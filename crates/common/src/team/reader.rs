@@ -6,14 +6,14 @@ use super::error::TeamError;
 use super::error::TeamErrors;
 use super::error::Warning;
 use super::fields::Fields;
+use super::fix_hint;
+use super::fix_hint::A_LIST;
 use super::keys::Effect;
 use super::keys::HOMES;
 use super::keys::Key;
 use super::keys::Keys;
 use super::names::listed;
 use super::names::nearest;
-use super::remedy;
-use super::remedy::A_LIST;
 use super::source::Position;
 use super::source::Source;
 use super::source::shown;
@@ -184,7 +184,7 @@ impl<'s> Reader<'s> {
     fn wrong_kind_of(&mut self, what: &str, name: &str, wanted: &str, node: &Node) {
         let found = self.described(node, &node.value);
         let text = self.text_of(node);
-        let hint = remedy::remedy(name, wanted, &node.value, text.as_deref());
+        let hint = fix_hint::fix_hint(name, wanted, &node.value, text.as_deref());
         self.error(node.at, format!("{what} must be {wanted}, not {found}"), hint);
     }
 

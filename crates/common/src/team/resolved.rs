@@ -10,7 +10,7 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use super::agent::Agent;
-use super::agent::Runner;
+use super::agent::AgentKind;
 use super::model::ModelSettings;
 
 /// Who made the file, and under which terms.
@@ -114,7 +114,7 @@ impl TryFrom<Parts> for Team {
 
 /// That an agent refers to agents of the team only, and can run.
 fn check_agent(agent: &Agent, names: &BTreeSet<&str>) -> Result<(), BrokenTeam> {
-    if matches!(&agent.runner, Runner::Models(models) if models.is_empty()) {
+    if matches!(&agent.runner, AgentKind::Models(models) if models.is_empty()) {
         return Err(BrokenTeam::NoModel(agent.name.clone()));
     }
     for (role, others) in [("sub-agent", &agent.sub_agents), ("handoff agent", &agent.handoffs)] {

@@ -89,7 +89,7 @@ impl<'s> Source<'s> {
     }
 }
 
-/// A line with a caret below the position. Long lines are cut around it.
+/// A line with a caret below the position. Long lines are cut references it.
 fn snippet(position: Position, line: &str) -> String {
     let line = line.trim_end_matches('\r');
     let column = usize::try_from(position.column.saturating_sub(1)).unwrap_or(usize::MAX);

@@ -19,8 +19,8 @@ use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
-use legwork_queue::User;
 use legwork_queue::bench::ServerCost;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
@@ -30,7 +30,7 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
-use legwork_worker::Ending;
+use legwork_worker::ShutdownTokens;
 use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
@@ -71,11 +71,12 @@ struct Figures {
 
 /// Measures and prints.
 pub(super) async fn bench(context: Context, args: BenchArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Worker).await?;
+    let connection = context.connect(ConnectionKind::Dedicated).await?;
     // A namespace of its own, which is dropped afterwards.
     let name = format!("bench-{}", SessionId::random());
     let settings = context.common.wanted_settings();
-    let queue = Queue::connect(connection.place.target(), &name, &settings, User::Worker).await?;
+    let queue =
+        Queue::connect(connection.backend.target(), &name, &settings, ConnectionKind::Dedicated).await?;
     let measured = measure(&queue, args.jobs.max(1)).await;
     queue.drop_namespace().await?;
     connection.leave().await?;
@@ -267,7 +268,7 @@ impl Bench {
         let runner = Arc::clone(&self.stopwatch);
         let worker = Worker::new(settings, self.queue.clone(), runner, Vitals::default())?;
         let drain = CancellationToken::new();
-        let ending = Ending {
+        let ending = ShutdownTokens {
             drain: drain.clone(),
             now: CancellationToken::new(),
             hand_over: CancellationToken::new(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::service::ServiceError;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
-use legwork_queue::User;
 use legwork_queue::port::Forgotten;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 
 /// Forgets what is named, or what ended long ago.
 pub(super) async fn delete(context: Context, args: DeleteArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let deleted = match args.ended_before {
         Some(age) => delete_old(&context, connection.queue(), age).await,
         None => delete_all(&context, &connection, &args.ids).await,

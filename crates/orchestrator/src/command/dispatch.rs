@@ -22,8 +22,8 @@ use legwork_common::service::WaitMode;
 use legwork_common::team::Team;
 use legwork_queue::Batch;
 use legwork_queue::Caller;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Service;
-use legwork_queue::User;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
@@ -40,7 +40,7 @@ use crate::context::Context;
 use crate::context::read;
 use crate::failure::Failure;
 use crate::follow::follow;
-use crate::hosted;
+use crate::local_worker;
 use crate::render;
 
 /// One line of a batch.
@@ -65,7 +65,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let (team, team_json) = context.team(&args.file)?;
     let policy = context.common.policy()?;
     let requests = requests(&args, &team, &policy)?;
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let session = args.session.unwrap_or_else(SessionId::random);
     let done = Box::pin(store(&context, &connection, &args, (&team, team_json), (session, requests))).await;
     connection.leave().await?;
@@ -100,10 +100,10 @@ async fn store(
     let Batch { answers, refused } = service.run_all(requests).await?;
     let stored = answers.len();
     // Before the ids: should nobody read them, the jobs run all the same.
-    let served = if connection.place.is_embedded() {
-        hosted::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await
+    let served = if connection.backend.is_embedded() {
+        local_worker::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await
     } else {
-        hosted::hint_unserved(context, connection, &queues).await
+        local_worker::hint_unserved(context, connection, &queues).await
     };
     let (ids, conflict) = print_ids(context, connection, args, answers).await?;
     served?;
@@ -135,7 +135,7 @@ pub(super) async fn open(
         owner: None,
         on_end: SessionEnd::Keep,
         cap: cap.unwrap_or(connection.queue().settings().session_cap),
-        own_lane: connection.place.is_embedded(),
+        own_lane: connection.backend.is_embedded(),
         budget,
     };
     match connection.queue().open(&open).await? {
@@ -296,5 +296,5 @@ fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
     if request.key.as_deref().is_some_and(str::is_empty) {
         return Err(Failure::usage("the key must not be empty"));
     }
-    hosted::known_agent(team, &request.agent).map(drop)
+    local_worker::known_agent(team, &request.agent).map(drop)
 }

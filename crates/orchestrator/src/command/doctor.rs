@@ -7,9 +7,9 @@ use legwork_agent::Environment;
 use legwork_agent::preflight::preflight;
 use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
-use legwork_common::team::Runner;
+use legwork_common::team::AgentKind;
+use legwork_queue::ConnectionKind;
 use legwork_queue::ServerFacts;
-use legwork_queue::User;
 use legwork_worker::runner::for_agents;
 use serde_json::json;
 
@@ -54,7 +54,7 @@ fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Fin
 
 /// Looks, and says what it found; the exit status is 0 when nothing is bad.
 pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let facts = connection.queue().server_facts().await;
     connection.leave().await?;
     let of_redis = of_redis(&facts?);
@@ -164,7 +164,7 @@ fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
         if let Err(missing) = preflight(agent, &environment) {
             findings.push(finding("keys", Verdict::Bad, chain(&missing)));
         }
-        if let Runner::Command { program, .. } = &agent.runner
+        if let AgentKind::Command { program, .. } = &agent.runner
             && !is_there(program, &environment)
         {
             let text = format!("agent `{}` runs {program}, which is not on the PATH", agent.name);

@@ -8,8 +8,8 @@ use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
+use legwork_queue::ConnectionKind;
 use legwork_queue::LOOK_EVERY;
-use legwork_queue::User;
 use legwork_queue::port::JobFilter;
 use legwork_queue::port::JobPage;
 use legwork_queue::port::PageCursor;
@@ -33,7 +33,7 @@ pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus,
         worker: args.worker.clone().map(WorkerId::from_stored),
         since: args.since,
     };
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let shown = if args.watch {
         watch(&context, &connection, &args, &filter).await
     } else {

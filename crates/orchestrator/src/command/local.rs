@@ -3,7 +3,7 @@
 use legwork_common::error::ExitStatus;
 use legwork_queue::embedded;
 use legwork_queue::embedded::ServerState;
-use legwork_worker::place::embedded_config;
+use legwork_worker::backend::embedded_config;
 use serde_json::json;
 
 use crate::cli::LocalCommand;

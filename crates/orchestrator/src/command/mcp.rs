@@ -14,8 +14,8 @@ use legwork_common::variables;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
-use legwork_queue::User;
-use legwork_worker::place::Arrival;
+use legwork_queue::ConnectionKind;
+use legwork_worker::backend::Arrival;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
 use rmcp::ServiceExt as _;
@@ -28,15 +28,15 @@ use crate::context::Connection;
 use crate::context::Context;
 use crate::context::read;
 use crate::failure::Failure;
-use crate::hosted;
-use crate::mcp::house::House;
-use crate::mcp::house::Tended;
-use crate::mcp::http::Door;
+use crate::local_worker;
+use crate::mcp::http::HttpListener;
 use crate::mcp::http::Token;
 use crate::mcp::offer;
 use crate::mcp::offer::Offer;
 use crate::mcp::server::Scope;
 use crate::mcp::server::Server;
+use crate::mcp::sessions::McpSessions;
+use crate::mcp::sessions::Tended;
 
 /// How long dispatches that have begun may take: about as long as a worker may take to serve.
 const DISPATCH_GRACE: Duration = Duration::from_secs(10);
@@ -55,14 +55,14 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
 
     // As many hosts at once as there are: no pool. Whose session waits for a worker is not to be swept up, for this is
     // where it comes from.
-    let connection = context.connect_as(User::Worker, Arrival::SessionsWorker).await?;
-    let house = Arc::new(house(&context, &args, &connection, policy, (&team, team_json))?);
-    warn_of_keys(&house, &team, &agents);
+    let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
+    let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
+    warn_of_keys(&sessions, &team, &agents);
     let offer = Arc::new(Offer::new(&team, agents, args.answer_within));
     let scope = scope(&context, args.session);
-    let server = Server { house: Arc::clone(&house), offer, longest: args.answer_within, scope };
+    let server = Server { sessions: Arc::clone(&sessions), offer, longest: args.answer_within, scope };
 
-    tasks.spawn(TaskKind::Upkeep, look_after(Arc::clone(&house), args.session, shutdown.drain.clone()));
+    tasks.spawn(TaskKind::Upkeep, look_after(Arc::clone(&sessions), args.session, shutdown.drain.clone()));
     let served = match door {
         Some(door) => {
             context.output.note(&format!("listening on {}", door.url()));
@@ -70,21 +70,21 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
         }
         None => over_standard_streams(server, &shutdown.drain).await,
     };
-    house.dispatching.close();
-    if tokio::time::timeout(DISPATCH_GRACE, house.dispatching.wait()).await.is_err() {
+    sessions.dispatching.close();
+    if tokio::time::timeout(DISPATCH_GRACE, sessions.dispatching.wait()).await.is_err() {
         tracing::warn!("a dispatch did not end in time");
     }
     let left = tasks.close_and_wait(LAST_GRACE).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
-    drop(house);
+    drop(sessions);
     connection.leave().await?;
     served.map(|()| ExitStatus::Done)
 }
 
 /// The address to listen on, before anything else is begun.
-fn door(context: &Context, args: &McpArgs) -> Result<Option<Door>, Failure> {
+fn door(context: &Context, args: &McpArgs) -> Result<Option<HttpListener>, Failure> {
     let Some(address) = args.http else { return Ok(None) };
     let text = match &args.token_file {
         Some(file) => Some(String::from_utf8_lossy(&read(file)?).into_owned()),
@@ -94,20 +94,20 @@ fn door(context: &Context, args: &McpArgs) -> Result<Option<Door>, Failure> {
     if text.is_some() && token.is_none() {
         return Err(Failure::usage("the bearer token is empty"));
     }
-    Door::bind(address, token, &args.allow_origin).map(Some)
+    HttpListener::bind(address, token, &args.allow_origin).map(Some)
 }
 
-fn house(
+fn sessions(
     context: &Context,
     args: &McpArgs,
     connection: &Connection,
     policy: Arc<Policy>,
     (team, team_json): (&Team, Arc<str>),
-) -> Result<House, Failure> {
+) -> Result<McpSessions, Failure> {
     let here =
         std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(House {
+    Ok(McpSessions {
         context: context.clone(),
         observer: connection.observer.clone(),
         team: TeamDigest(digest),
@@ -116,7 +116,7 @@ fn house(
         working_dir: here.display().to_string(),
         cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
         budget: args.session_budget,
-        embedded: connection.place.is_embedded(),
+        embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),
         tended: Tended::default(),
@@ -124,15 +124,15 @@ fn house(
 }
 
 /// Where this machine's workers will run the agents, says which keys are missing. Others may be used all the same.
-fn warn_of_keys(house: &House, team: &Team, agents: &[String]) {
-    if !house.embedded || house.script.is_some() {
+fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
+    if !sessions.embedded || sessions.script.is_some() {
         return;
     }
     let environment =
-        Environment::new(for_agents(&house.context.variables), Path::new(&house.working_dir).into());
+        Environment::new(for_agents(&sessions.context.variables), Path::new(&sessions.working_dir).into());
     for agent in agents {
-        if let Err(failure) = hosted::check_keys(team, agent, true, &environment) {
-            house.context.output.note(&format!("warning: {}", failure.message));
+        if let Err(failure) = local_worker::check_keys(team, agent, true, &environment) {
+            sessions.context.output.note(&format!("warning: {}", failure.message));
         }
     }
 }
@@ -151,13 +151,13 @@ fn scope(context: &Context, named: Option<SessionId>) -> Scope {
 
 /// What a long-lived face owes the queue, until `end`: it takes back what dead workers held, and sees to it that its
 /// sessions have workers.
-async fn look_after(house: Arc<House>, named: Option<SessionId>, end: CancellationToken) {
+async fn look_after(sessions: Arc<McpSessions>, named: Option<SessionId>, end: CancellationToken) {
     if let Some(session) = named {
-        house.come_back(session);
+        sessions.come_back(session);
     }
     tokio::select! {
-        never = reap_for_ever(house.observer.queue().clone()) => match never {},
-        never = house.tend() => match never {},
+        never = reap_for_ever(sessions.observer.queue().clone()) => match never {},
+        never = sessions.tend() => match never {},
         () = end.cancelled() => {}
     }
 }

@@ -8,8 +8,8 @@ use legwork_common::id::SessionId;
 use legwork_common::job::JobSpec;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
-use legwork_queue::User;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Enqueue;
@@ -24,11 +24,11 @@ use crate::command::dispatch;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::hosted;
+use crate::local_worker;
 
 /// Dispatches the jobs again, and prints the new ids.
 pub(super) async fn retry(context: Context, args: RetryArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let retried = retry_all(&context, &connection, &args).await;
     connection.leave().await?;
     retried.map(|()| ExitStatus::Done)
@@ -59,13 +59,14 @@ async fn retry_all(context: &Context, connection: &Connection, args: &RetryArgs)
             context.output.object(&job)?;
         }
     }
-    if !connection.place.is_embedded() {
-        return hosted::hint_unserved(context, connection, &queues).await;
+    if !connection.backend.is_embedded() {
+        return local_worker::hint_unserved(context, connection, &queues).await;
     }
     sessions.sort_unstable_by_key(ToString::to_string);
     sessions.dedup();
     for session in sessions {
-        hosted::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await?;
+        local_worker::serve_in_background(context, connection.queue(), session, args.script.as_deref())
+            .await?;
     }
     Ok(())
 }

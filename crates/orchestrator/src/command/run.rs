@@ -9,7 +9,7 @@ use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
-use legwork_agent::floor::Floor;
+use legwork_agent::active_agent::ActiveAgent;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
@@ -26,14 +26,14 @@ use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
-use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::StopRoot;
 use legwork_worker::guard::Guard;
-use legwork_worker::limited::LimitedModels;
+use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_for_ever;
 use serde_json::json;
@@ -44,8 +44,8 @@ use crate::command::stop::until_terminal;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::hosted;
-use crate::hosted::HostedWorker;
+use crate::local_worker;
+use crate::local_worker::HostedWorker;
 use crate::panel::Screen;
 use crate::recorder::Recorder;
 use crate::root::RootOptions;
@@ -59,7 +59,7 @@ const LAST_GRACE: Duration = Duration::from_secs(5);
 const HASTY_GRACE: Duration = Duration::from_secs(1);
 
 /// Everything one run needs.
-struct House {
+struct RunSession {
     context: Context,
     args: RunArgs,
     team: Arc<Team>,
@@ -79,29 +79,30 @@ struct House {
 /// Runs the root agent.
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let prompt = prompt(&args)?;
-    let mut house = House::build(context, args)?;
+    let mut session_setup = RunSession::build(context, args)?;
     // Before a server is started for nothing.
-    house.check_keys(house.context.common.redis.is_none())?;
-    let connection = house.context.connect(User::Worker).await?;
-    let embedded = connection.place.is_embedded();
-    let held = Box::pin(house.hold_session(&connection, prompt)).await;
-    let grace = if house.shutdown.now.is_cancelled() { HASTY_GRACE } else { LAST_GRACE };
-    let left = house.tasks.close_and_wait(grace).await;
+    session_setup.check_keys(session_setup.context.common.redis.is_none())?;
+    let connection = session_setup.context.connect(ConnectionKind::Dedicated).await?;
+    let embedded = connection.backend.is_embedded();
+    let held = Box::pin(session_setup.hold_session(&connection, prompt)).await;
+    let grace = if session_setup.shutdown.now.is_cancelled() { HASTY_GRACE } else { LAST_GRACE };
+    let left = session_setup.tasks.close_and_wait(grace).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
     let handed_over = match &held {
-        Ok((session, _)) if house.args.detach && embedded => {
-            let script = house.args.script.as_deref();
-            hosted::serve_in_background(&house.context, connection.queue(), *session, script).await
+        Ok((session, _)) if session_setup.args.detach && embedded => {
+            let script = session_setup.args.script.as_deref();
+            local_worker::serve_in_background(&session_setup.context, connection.queue(), *session, script)
+                .await
         }
         Ok(_) | Err(_) => Ok(()),
     };
     connection.leave().await?;
     let (_, status) = held?;
     handed_over?;
-    match house.shutdown.drain.is_cancelled() {
-        _ if house.screen.unread.is_cancelled() => Ok(ExitStatus::Done),
+    match session_setup.shutdown.drain.is_cancelled() {
+        _ if session_setup.screen.unread.is_cancelled() => Ok(ExitStatus::Done),
         true => Ok(ExitStatus::Interrupted),
         false => status,
     }
@@ -127,12 +128,12 @@ fn prompt(args: &RunArgs) -> Result<Option<String>, Failure> {
     Ok(Some(prompt))
 }
 
-impl House {
+impl RunSession {
     fn build(context: Context, args: RunArgs) -> Result<Self, Failure> {
         let (team, team_json) = context.team(&args.file)?;
         let agent = match &args.agent {
             None => team.default_agent().name.clone(),
-            Some(name) => hosted::known_agent(&team, name)?,
+            Some(name) => local_worker::known_agent(&team, name)?,
         };
         let here = std::env::current_dir()
             .map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
@@ -180,10 +181,10 @@ impl House {
         // However this ends, nothing of it goes on.
         let _over = over.clone().drop_guard();
         self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
-        let hosted = if connection.place.is_embedded() && self.args.detach {
+        let hosted = if connection.backend.is_embedded() && self.args.detach {
             // What shall outlive this program is not run in it.
             let (service, over) = (Arc::clone(&root.service), over.clone());
-            let beside = hosted::Beside {
+            let beside = local_worker::DetachedWorker {
                 context: self.context.clone(),
                 queue: connection.queue().clone(),
                 session: root.lease.session,
@@ -191,11 +192,11 @@ impl House {
             };
             self.tasks.spawn(TaskKind::Upkeep, beside.serve_until(over, service));
             None
-        } else if connection.place.is_embedded() {
+        } else if connection.backend.is_embedded() {
             let (session, now) = (root.lease.session, self.shutdown.now.clone());
             Some(HostedWorker::start(&self.tasks, connection.queue(), session, self.host(), now)?)
         } else {
-            hosted::hint_unserved(&self.context, connection, &[DEFAULT_QUEUE.to_owned()]).await?;
+            local_worker::hint_unserved(&self.context, connection, &[DEFAULT_QUEUE.to_owned()]).await?;
             self.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
             None
         };
@@ -216,12 +217,13 @@ impl House {
     /// From now on the models are asked within the fleet's limits.
     fn limit_models(&mut self, queue: &Queue) {
         let models = Arc::clone(&self.models);
-        self.models = Arc::new(LimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
+        self.models =
+            Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
     }
 
     /// Starts the guard: should this program be killed, the commands of its root and of its jobs end.
     fn guard(&mut self, connection: &Connection) -> Result<(), Failure> {
-        self.guard = connection.place.guard(&self.tasks)?;
+        self.guard = connection.backend.guard(&self.tasks)?;
         let guard = self.guard.of_program();
         self.environment = Arc::new(Environment { guard, ..(*self.environment).clone() });
         Ok(())
@@ -233,11 +235,11 @@ impl House {
         if self.args.script.is_some() {
             return Ok(());
         }
-        hosted::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
+        local_worker::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
     }
 
     fn root_options(&self, connection: &Connection) -> Result<RootOptions, Failure> {
-        let embedded = connection.place.is_embedded();
+        let embedded = connection.backend.is_embedded();
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
         Ok(RootOptions {
             team: TeamDigest(digest),
@@ -254,8 +256,8 @@ impl House {
     }
 
     /// What a hosted worker works with.
-    fn host(&self) -> hosted::Host {
-        hosted::Host {
+    fn host(&self) -> local_worker::Host {
+        local_worker::Host {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
@@ -354,7 +356,7 @@ impl House {
             journal: Arc::clone(&journal) as _,
             background: Arc::clone(&root.service) as _,
             mailbox: Arc::clone(&root.service) as _,
-            commons: Arc::clone(&root.service) as _,
+            session_state: Arc::clone(&root.service) as _,
             approval: self.terminal.clone().map(|terminal| terminal as _),
             environment: Arc::clone(&self.environment),
         };
@@ -372,7 +374,7 @@ impl House {
         }
         self.screen.end_answer();
         let status = self.report(outcome)?;
-        let floor = Floor::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
+        let floor = ActiveAgent::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
         Ok(Answered { status, agent: floor.holder().to_owned(), ..so_far })
     }
 
@@ -464,7 +466,7 @@ impl Answered {
             return;
         }
         let turn = Transcript::new(Vec::new(), &self.entries).turn() + 1;
-        self.entries.push(TurnEntry::Told { turn, mail: Vec::new(), text: prompt });
+        self.entries.push(TurnEntry::Delivered { turn, mail: Vec::new(), text: prompt });
     }
 
     fn opening(&self) -> Opening {

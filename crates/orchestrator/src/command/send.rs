@@ -3,7 +3,7 @@
 use legwork_common::error::ExitStatus;
 use legwork_common::id::RequestId;
 use legwork_common::service::ServiceError;
-use legwork_queue::User;
+use legwork_queue::ConnectionKind;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::SendOutcome;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 /// Sends, and returns when the message is stored.
 pub(super) async fn send(context: Context, args: SendArgs) -> Result<ExitStatus, Failure> {
     let message = message(args.message)?;
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let sent = deliver(&context, &connection, &args.id, &message).await;
     connection.leave().await?;
     sent.map(|()| ExitStatus::Done)

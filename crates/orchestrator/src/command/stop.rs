@@ -9,8 +9,8 @@ use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Observer;
-use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::JobFilter;
@@ -38,7 +38,7 @@ pub(super) async fn stop(context: Context, args: StopArgs) -> Result<ExitStatus,
     if args.all && !args.yes && !confirmed(&context)? {
         return Err(Failure::usage("nothing was stopped"));
     }
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let stopped = stop_all(&context, &connection, &args).await;
     connection.leave().await?;
     stopped.map(|()| ExitStatus::Done)

@@ -8,7 +8,7 @@ use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::service::JobView;
-use legwork_queue::User;
+use legwork_queue::ConnectionKind;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use serde_json::json;
@@ -26,7 +26,7 @@ const MOST: usize = 16 * 1024 * 1024;
 
 /// Shows the job.
 pub(super) async fn view(context: Context, args: ViewArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let shown = show(&context, &connection, &args).await;
     connection.leave().await?;
     shown
@@ -129,7 +129,9 @@ fn paragraph(entry: &TurnEntry) -> String {
             let mark = if *is_error { "✗" } else { "←" };
             format!("{mark} [{index}] {}\n", text.trim_end())
         }
-        TurnEntry::Told { turn, text, .. } => format!("── told before turn {turn}\n{}\n", text.trim_end()),
+        TurnEntry::Delivered { turn, text, .. } => {
+            format!("── told before turn {turn}\n{}\n", text.trim_end())
+        }
         TurnEntry::Compacted { turn, summary, .. } => {
             format!(
                 "── before turn {turn} a summary took the place of what was said\n{}\n",

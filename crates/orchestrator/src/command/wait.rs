@@ -5,8 +5,8 @@ use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Observer;
-use legwork_queue::User;
 use legwork_worker::upkeep::while_reaping;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::render;
 
 /// Waits and says how each ended.
 pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let waited = wait_on(&context, &connection, &args).await;
     connection.leave().await?;
     waited

@@ -1,7 +1,7 @@
 //! `legwork workers`: the fleet.
 
 use legwork_common::error::ExitStatus;
-use legwork_queue::User;
+use legwork_queue::ConnectionKind;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::WorkerRecord;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::render;
 
 /// Lists the live workers.
 pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
     let workers = connection.queue().workers().await?;
     if context.output.json {
         for worker in &workers {

@@ -15,7 +15,7 @@ use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
 use legwork_queue::Service;
-use legwork_queue::patiently;
+use legwork_queue::retry_while_unavailable;
 use rmcp::model::CallToolResult;
 use rmcp::model::ContentBlock;
 use rmcp::model::RequestMetaObject;
@@ -25,11 +25,11 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::mcp::house::House;
 use crate::mcp::offer::Offer;
 use crate::mcp::offer::name;
 use crate::mcp::progress::Progress;
 use crate::mcp::request;
+use crate::mcp::sessions::McpSessions;
 use crate::mcp::structured;
 
 /// How long a wait lasts where the host's model does not say, in seconds.
@@ -121,18 +121,23 @@ impl From<Refused> for CallToolResult {
 
 /// The calls of one session.
 #[derive(Debug)]
-pub struct Calls<'house> {
-    house: &'house House,
-    offer: &'house Offer,
+pub struct Calls<'sessions> {
+    sessions: &'sessions McpSessions,
+    offer: &'sessions Offer,
     longest: Duration,
     session: SessionId,
     service: Service,
 }
 
-impl<'house> Calls<'house> {
+impl<'sessions> Calls<'sessions> {
     /// The calls of `session`, each answered within `longest`.
-    pub fn new(house: &'house House, offer: &'house Offer, longest: Duration, session: SessionId) -> Self {
-        Self { house, offer, longest, session, service: house.service(session) }
+    pub fn new(
+        sessions: &'sessions McpSessions,
+        offer: &'sessions Offer,
+        longest: Duration,
+        session: SessionId,
+    ) -> Self {
+        Self { sessions, offer, longest, session, service: sessions.service(session) }
     }
 
     /// Does what a tool is for. `meta` is what the request says beside its arguments.
@@ -176,7 +181,7 @@ impl<'house> Calls<'house> {
             key,
             placement: None,
         };
-        let id = self.house.dispatch(self.session, request, request::trace(meta)).await?;
+        let id = self.sessions.dispatch(self.session, request, request::trace(meta)).await?;
         Ok(Answer {
             text: contract::started(id, &agent, &task),
             note: None,
@@ -197,7 +202,8 @@ impl<'house> Calls<'house> {
             self.service.view(id, view.since).await?
         } else {
             let deadline = Instant::now() + patience;
-            patiently(Some(deadline), || self.service.view_grown(id, view.since, deadline)).await?
+            retry_while_unavailable(Some(deadline), || self.service.view_grown(id, view.since, deadline))
+                .await?
         };
         Ok(plain(contract::view(&seen), structured::view(&seen)))
     }
@@ -224,7 +230,7 @@ impl<'house> Calls<'house> {
                 let timeout = Some(until.duration_since(Instant::now()));
                 self.service.wait(WaitRequest { ids: wait.task_ids.clone(), timeout, mode, call: None })
             };
-            let items = patiently(Some(deadline), ask).await?;
+            let items = retry_while_unavailable(Some(deadline), ask).await?;
             let over = mode.is_over(&items);
             if over || deadline <= Instant::now() {
                 break (items, over);

@@ -12,7 +12,7 @@ use rmcp::transport::streamable_http_server::session::SessionStoreError;
 
 /// What hosts said when they connected. A name that is no session's was given by nobody.
 #[derive(Debug)]
-pub struct Kept {
+pub struct RedisSessionStore {
     /// Where they are kept.
     pub connections: Arc<dyn Connections>,
     /// For how long after a host was last heard of.
@@ -20,7 +20,7 @@ pub struct Kept {
 }
 
 #[async_trait]
-impl SessionStore for Kept {
+impl SessionStore for RedisSessionStore {
     async fn load(&self, name: &str) -> Result<Option<SessionState>, SessionStoreError> {
         let Ok(session) = name.parse::<SessionId>() else { return Ok(None) };
         let said = self.connections.connection(session, self.keep).await?;

@@ -30,7 +30,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::mcp::connections::Kept;
+use crate::mcp::connections::RedisSessionStore;
 use crate::mcp::server::Server;
 
 /// The path of the endpoint.
@@ -44,7 +44,7 @@ const LOCAL_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "h
 
 /// A bound address and what it asks of those who come.
 #[derive(Debug)]
-pub struct Door {
+pub struct HttpListener {
     listener: TcpListener,
     address: SocketAddr,
     token: Option<Token>,
@@ -77,7 +77,7 @@ impl Token {
     }
 }
 
-impl Door {
+impl HttpListener {
     /// Binds `address`, so that a bad one is an error before anything is served.
     ///
     /// # Errors
@@ -112,8 +112,8 @@ impl Door {
     ///
     /// [`Failure`] when the system takes the address away.
     pub async fn serve(self, server: Server, end: CancellationToken) -> Result<(), Failure> {
-        let queue = server.house.observer.queue().clone();
-        let kept = Kept { keep: queue.settings().retention, connections: Arc::new(queue) };
+        let queue = server.sessions.observer.queue().clone();
+        let kept = RedisSessionStore { keep: queue.settings().retention, connections: Arc::new(queue) };
         let mut config = self.config(end.child_token());
         config.session_store = Some(Arc::new(kept));
         let service = StreamableHttpService::new(move || Ok(server.clone()), Arc::new(sessions()), config);
@@ -189,8 +189,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_others_reach_needs_a_token() {
-        let open = Door::bind(([0, 0, 0, 0], 0).into(), None, &[]).unwrap_err();
+        let open = HttpListener::bind(([0, 0, 0, 0], 0).into(), None, &[]).unwrap_err();
         assert!(open.message.contains("no token"), "{}", open.message);
-        assert!(Door::bind(([127, 0, 0, 1], 0).into(), None, &[]).is_ok());
+        assert!(HttpListener::bind(([127, 0, 0, 1], 0).into(), None, &[]).is_ok());
     }
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::hosted::known_agent;
+use crate::local_worker::known_agent;
 use crate::mcp::structured;
 
 /// The names of the tools, as the contract has them.

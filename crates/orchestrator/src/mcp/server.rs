@@ -36,11 +36,11 @@ use rmcp::service::RequestContext;
 use serde_json::Value;
 
 use crate::mcp::calls::Calls;
-use crate::mcp::house::House;
 use crate::mcp::offer::Offer;
 use crate::mcp::offer::name;
 use crate::mcp::progress::Progress;
 use crate::mcp::request;
+use crate::mcp::sessions::McpSessions;
 use crate::mcp::tasks;
 
 /// The header in which a client of an older protocol names its connection.
@@ -59,7 +59,7 @@ pub enum Scope {
 #[derive(Debug, Clone)]
 pub struct Server {
     /// The sessions.
-    pub house: Arc<House>,
+    pub sessions: Arc<McpSessions>,
     /// What hosts are told.
     pub offer: Arc<Offer>,
     /// How long a call may take at most.
@@ -81,7 +81,7 @@ impl Server {
     /// Keeps the connection of a host that is at work. What cannot be kept now is kept by the next call.
     async fn keep_connection(&self, context: &RequestContext<RoleServer>) {
         let Some(name) = connection(context) else { return };
-        if let Err(error) = self.house.observer.queue().connection(name, self.retention()).await {
+        if let Err(error) = self.sessions.observer.queue().connection(name, self.retention()).await {
             tracing::debug!(%error, "could not keep a host's connection");
         }
     }
@@ -92,7 +92,7 @@ impl Server {
         params: CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> (CallToolResult, Option<JobId>) {
-        let calls = Calls::new(&self.house, &self.offer, self.longest, self.session(context));
+        let calls = Calls::new(&self.sessions, &self.offer, self.longest, self.session(context));
         let arguments = params.arguments.map(without_nulls).unwrap_or_default();
         let progress = Progress::of(context);
         let call = calls.call(&params.name, arguments, &context.meta, &progress);
@@ -109,7 +109,7 @@ impl Server {
     async fn task(&self, id: &str, context: &RequestContext<RoleServer>) -> Result<JobView, ErrorData> {
         let unknown = || ErrorData::invalid_params(format!("task not found: {id}"), None);
         let job: JobId = id.parse().map_err(|_| unknown())?;
-        let service = self.house.service(self.session(context));
+        let service = self.sessions.service(self.session(context));
         service.view(job, None).await.map_err(|error| match error {
             ServiceError::NotFound(_) => unknown(),
             other => ErrorData::internal_error(other.to_string(), None),
@@ -117,7 +117,7 @@ impl Server {
     }
 
     fn retention(&self) -> Duration {
-        self.house.observer.queue().settings().retention
+        self.sessions.observer.queue().settings().retention
     }
 }
 
@@ -162,7 +162,7 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", params.name), None));
         }
         let dispatches = params.name == name::RUN;
-        // Beside the call: a host does not wait for it.
+        // DetachedWorker the call: a host does not wait for it.
         let answer = async { tokio::join!(self.answer(params, &context), self.keep_connection(&context)).0 };
         if !dispatches {
             let answer = context.ct.run_until_cancelled(answer).await;
@@ -209,7 +209,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let view = self.task(&params.task_id, &context).await?;
-        let service = self.house.service(self.session(&context));
+        let service = self.sessions.service(self.session(&context));
         let stopped = service.stop(view.job.id).await;
         stopped.map(drop).map_err(|error| ErrorData::internal_error(error.to_string(), None))
     }

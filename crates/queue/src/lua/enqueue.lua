@@ -29,7 +29,7 @@ local answers, added, woken = {}, 0, {}
 for n = 0, count - 1 do
   local at = FIRST + n * STRIDE
   local id, once = ARGV[at], ARGV[at + 9]
-  local known = once ~= '' and redis.call('HMGET', once_key(once), 'job', 'request') or {}
+  local known = once ~= '' and redis.call('HMGET', idempotency_key(once), 'job', 'request') or {}
   if known[1] and known[2] ~= ARGV[at + 10] then
     answers[n + 1] = 'conflict:' .. known[1]
   elseif known[1] then
@@ -70,7 +70,7 @@ for n = 0, count - 1 do
     redis.call('HSET', job_key(id), unpack(record))
     redis.call('ZADD', children_key(dispatcher ~= '' and dispatcher or sid), order, id)
     redis.call('ZADD', INDEX_ALL, now, ARGV[at + 1])
-    if once ~= '' then redis.call('HSET', once_key(once), 'job', id, 'request', ARGV[at + 10]) end
+    if once ~= '' then redis.call('HSET', idempotency_key(once), 'job', id, 'request', ARGV[at + 10]) end
     answers[n + 1] = id
     added = added + 1
   end

@@ -13,7 +13,7 @@ local bytes = raw(id)
 local function unindex()
   redis.call('ZREM', INDEX_ALL, bytes)
   redis.call('ZREM', INDEX_ENDED, bytes)
-  redis.call('ZREM', INDEX_UNLUCKY, bytes)
+  redis.call('ZREM', INDEX_UNSUCCESSFUL, bytes)
 end
 
 if not job.state then
@@ -54,7 +54,7 @@ while job.dispatched do
   first = first + 500
 end
 redis.call('DEL', job_key(id), spec_key(id), result_key(id), children_key(id), mailbox_key(id))
-if job.once then redis.call('DEL', once_key(job.once)) end
+if job.once then redis.call('DEL', idempotency_key(job.once)) end
 redis.call('ZREM', children_key(home), id)
 unindex()
 if redis.call('HINCRBY', team_key(job.team), 'jobs', -1) <= 0 then redis.call('DEL', team_key(job.team)) end

@@ -221,7 +221,7 @@ local function end_job(id, job, ending)
   redis.call('ZADD', INDEX_ENDED, now, bytes)
   -- By creation like the index of all, so that one cursor serves both.
   if ending.state ~= 'completed' then
-    redis.call('ZADD', INDEX_UNLUCKY, redis.call('HGET', job_key(id), 'created'), bytes)
+    redis.call('ZADD', INDEX_UNSUCCESSFUL, redis.call('HGET', job_key(id), 'created'), bytes)
   end
   noticed[job.session] = id
 

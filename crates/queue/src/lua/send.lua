@@ -1,7 +1,7 @@
 -- Puts a message into a running job's mailbox, once for each request.
 -- KEYS: tag, job. ARGV: id, message, request hash, retention in ms.
 -- Replies: {'sent'} | {'state', state} | {'missing'}.
-local id, once = ARGV[1], once_key(ARGV[3])
+local id, once = ARGV[1], idempotency_key(ARGV[3])
 local state = redis.call('HGET', job_key(id), 'state')
 if not state then return { 'missing' } end
 if redis.call('EXISTS', once) == 1 then return { 'sent' } end

@@ -68,7 +68,7 @@ pub enum DispatchedBy {
 
 /// What makes a repeated dispatch find the first one's job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Once {
+pub struct IdempotencyKey {
     /// The hashed key: 64 hexadecimal digits.
     pub key: String,
     /// The hashed request; another request under the same key is a conflict.
@@ -87,7 +87,7 @@ pub struct NewJob {
     /// Where, when and how often it runs.
     pub placement: Placement,
     /// What makes a repeat find it.
-    pub once: Option<Once>,
+    pub once: Option<IdempotencyKey>,
 }
 
 /// Jobs to store, all of one dispatcher and one team.
@@ -194,7 +194,7 @@ pub trait Dispatch: Debug + Send + Sync {
     async fn store_team(&self, session: SessionId, digest: &TeamDigest, json: &str)
     -> Result<(), QueueError>;
 
-    /// Stores and queues jobs, one step for each 200. Once answered they are durable and will reach a terminal state; a crash
+    /// Stores and queues jobs, one step for each 200. IdempotencyKey answered they are durable and will reach a terminal state; a crash
     /// of the caller before the answer may leave them stored, and a repeat finds them.
     async fn enqueue(&self, request: &Enqueue) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError>;
 

@@ -11,7 +11,7 @@ use crate::error::QueueError;
 
 /// A wish to call a provider, against one limit.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct PermitRequest {
     /// The limit's name: `provider` or `provider/model`.
     pub name: String,
     /// What it allows.
@@ -26,7 +26,7 @@ pub struct Wish {
 
 /// Why a call has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holdup {
+pub enum WaitReason {
     /// Its place in line comes later.
     Rate,
     /// The provider asked to be left alone.
@@ -47,7 +47,7 @@ pub enum Permitted {
         /// What to come with.
         due: u64,
         /// Why.
-        why: Holdup,
+        why: WaitReason,
     },
 }
 
@@ -58,15 +58,20 @@ pub enum Permitted {
 #[async_trait]
 pub trait Permits: Debug + Send + Sync {
     /// Takes a permit, or a place in line.
-    async fn take(&self, wish: &Wish) -> Result<Permitted, QueueError>;
+    async fn take(&self, wish: &PermitRequest) -> Result<Permitted, QueueError>;
 
     /// Keeps permits of calls that are in flight, by limit and permit. To be done every ten seconds.
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError>;
 
     /// Gives a permit back; `beyond` are the tokens that the call cost more than was expected, or less.
-    async fn give_back(&self, wish: &Wish, beyond: i64) -> Result<(), QueueError>;
+    async fn give_back(&self, wish: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
 
     /// Pauses the provider for every worker, because it refused this call for coming too often. `asked` is how
     /// long it wants to be left alone, if it said; at most `most` is heeded.
-    async fn pause(&self, wish: &Wish, asked: Option<Duration>, most: Duration) -> Result<(), QueueError>;
+    async fn pause(
+        &self,
+        wish: &PermitRequest,
+        asked: Option<Duration>,
+        most: Duration,
+    ) -> Result<(), QueueError>;
 }

@@ -319,7 +319,12 @@ pub trait Work: Debug + Send + Sync {
     async fn mail(&self, session: SessionId, of: Dispatcher) -> Result<Vec<MailEntry>, QueueError>;
 
     /// Drops mail that was given to its model.
-    async fn told(&self, session: SessionId, of: Dispatcher, mail: &[MailId]) -> Result<(), QueueError>;
+    async fn acknowledge(
+        &self,
+        session: SessionId,
+        of: Dispatcher,
+        mail: &[MailId],
+    ) -> Result<(), QueueError>;
 
     /// Reads a stored team's JSON.
     async fn team(&self, session: SessionId, digest: &TeamDigest) -> Result<Option<String>, QueueError>;

@@ -23,9 +23,9 @@ use crate::port::DispatchedBy;
 use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
+use crate::port::IdempotencyKey;
 use crate::port::Lane;
 use crate::port::NewJob;
-use crate::port::Once;
 use crate::port::OpenSession;
 use crate::port::Opened;
 use crate::port::SendOutcome;
@@ -48,7 +48,7 @@ const ABOUT_TO_STORE: Duration = Duration::from_millis(20);
 
 /// What became of a job's key of the namespace.
 #[derive(Debug, Clone, Copy)]
-enum Reserved {
+enum KeyReservation {
     /// The job is to be stored under this id.
     Fresh(JobId),
     /// The key stands for another job.
@@ -127,8 +127,8 @@ impl Dispatch for Queue {
                 .iter()
                 .zip(&ids)
                 .filter_map(|(job, reserved)| match reserved {
-                    Reserved::Fresh(id) => Some((job, *id)),
-                    Reserved::Known(_) => None,
+                    KeyReservation::Fresh(id) => Some((job, *id)),
+                    KeyReservation::Known(_) => None,
                 })
                 .collect();
             let mut stored = match self.enqueue_piece(request, &fresh).await? {
@@ -137,8 +137,8 @@ impl Dispatch for Queue {
             };
             for (job, reserved) in piece.iter().zip(ids) {
                 let outcome = match reserved {
-                    Reserved::Known(known) => Stored::As(known),
-                    Reserved::Fresh(id) => stored.next().unwrap_or(Stored::As(Enqueued::Stored(id))),
+                    KeyReservation::Known(known) => Stored::As(known),
+                    KeyReservation::Fresh(id) => stored.next().unwrap_or(Stored::As(Enqueued::Stored(id))),
                 };
                 all.push(match outcome {
                     Stored::As(known) => known,
@@ -235,13 +235,13 @@ impl Queue {
 
     /// Reserves the keys that hold in the whole namespace, each in its own slot. A repeat finds the id
     /// that was reserved first and completes what a dead caller began.
-    async fn reserve(&self, session: SessionId, jobs: &[NewJob]) -> Result<Vec<Reserved>, QueueError> {
+    async fn reserve(&self, session: SessionId, jobs: &[NewJob]) -> Result<Vec<KeyReservation>, QueueError> {
         let failed = |error| QueueError::from_redis("reserve a key", error);
         let mut pipeline = redis::pipe();
         for job in jobs {
             if let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) {
                 let reservation = format!("{} {}", job.id.uuid(), once.request);
-                let key = self.keys.namespace_once(&once.key);
+                let key = self.keys.namespace_idempotency_key(&once.key);
                 pipeline.cmd("SET").arg(key).arg(reservation).arg("NX").arg("GET");
             }
         }
@@ -254,7 +254,7 @@ impl Queue {
         let mut reserved = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) else {
-                reserved.push(Reserved::Fresh(job.id));
+                reserved.push(KeyReservation::Fresh(job.id));
                 continue;
             };
             let value = answers.next().unwrap_or(Value::Nil).extract_error().map_err(failed)?;
@@ -277,8 +277,8 @@ impl Queue {
             let earlier = format!("{} {}", void.uuid(), once.request);
             let holder = self.take_over(once, &earlier, own).await?;
             let id = match self.reserved(request.session, own, once, holder).await? {
-                Reserved::Known(known) => return Ok(Ok(known)),
-                Reserved::Fresh(id) => id,
+                KeyReservation::Known(known) => return Ok(Ok(known)),
+                KeyReservation::Fresh(id) => id,
             };
             match self.enqueue_piece(request, &[(job, id)]).await? {
                 Err(refusal) => return Ok(Err(refusal)),
@@ -296,36 +296,41 @@ impl Queue {
         &self,
         session: SessionId,
         own: JobId,
-        once: &Once,
+        once: &IdempotencyKey,
         mut earlier: String,
-    ) -> Result<Reserved, QueueError> {
+    ) -> Result<KeyReservation, QueueError> {
         let shards = self.keys.shards();
         loop {
-            let Some((id, request)) = earlier.split_once(' ') else { return Ok(Reserved::Fresh(own)) };
+            let Some((id, request)) = earlier.split_once(' ') else { return Ok(KeyReservation::Fresh(own)) };
             let id: JobId = id.parse().map_err(|_| unknown_word("reserve a key", &earlier))?;
             if request != once.request {
-                return Ok(Reserved::Known(Enqueued::Conflict(id)));
+                return Ok(KeyReservation::Known(Enqueued::Conflict(id)));
             }
             if id.shard(shards) == session.shard(shards) {
-                return Ok(Reserved::Fresh(id));
+                return Ok(KeyReservation::Fresh(id));
             }
             // A job of another shard cannot be completed from this session, but found; where whoever reserved it
             // is dead, or so slow, its id becomes void.
             if self.exists(id).await? {
-                return Ok(Reserved::Known(Enqueued::Stored(id)));
+                return Ok(KeyReservation::Known(Enqueued::Stored(id)));
             }
             tokio::time::sleep(ABOUT_TO_STORE).await;
             if self.is_stored_or_void(id).await? {
-                return Ok(Reserved::Known(Enqueued::Stored(id)));
+                return Ok(KeyReservation::Known(Enqueued::Stored(id)));
             }
             earlier = self.take_over(once, &earlier, own).await?;
         }
     }
 
     /// Reserves a key for `own` instead of `earlier`; the reservation that holds now.
-    async fn take_over(&self, once: &Once, earlier: &str, own: JobId) -> Result<String, QueueError> {
+    async fn take_over(
+        &self,
+        once: &IdempotencyKey,
+        earlier: &str,
+        own: JobId,
+    ) -> Result<String, QueueError> {
         let reservation = format!("{} {}", own.uuid(), once.request);
-        let call = Call::on(self.keys.namespace_once(&once.key)).arg(earlier).arg(reservation);
+        let call = Call::on(self.keys.namespace_idempotency_key(&once.key)).arg(earlier).arg(reservation);
         Answer::of("reserve a key", step::call(&self.link, &step::RESERVE, &call).await?).text()
     }
 

@@ -9,10 +9,10 @@ use crate::answer::Answer;
 use crate::answer::next;
 use crate::answer::unknown_word;
 use crate::error::QueueError;
-use crate::port::Holdup;
+use crate::port::PermitRequest;
 use crate::port::Permits;
 use crate::port::Permitted;
-use crate::port::Wish;
+use crate::port::WaitReason;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
@@ -27,7 +27,7 @@ const TOKENS_AT_ONCE: u32 = 10_000;
 
 #[async_trait]
 impl Permits for Queue {
-    async fn take(&self, wish: &Wish) -> Result<Permitted, QueueError> {
+    async fn take(&self, wish: &PermitRequest) -> Result<Permitted, QueueError> {
         let interval = wish.limit.requests_per_minute.map_or(0.0, |calls| MINUTE / f64::from(calls));
         let call = self
             .permit_call("take", &wish.name, wish.permit)
@@ -45,9 +45,9 @@ impl Permits for Queue {
                 pause: Duration::from_millis(next(STEP, &mut rest)?.parse()?),
                 due: next(STEP, &mut rest)?.parse()?,
                 why: match next(STEP, &mut rest)?.text()?.as_str() {
-                    "rate" => Holdup::Rate,
-                    "paused" => Holdup::Paused,
-                    "busy" => Holdup::Busy,
+                    "rate" => WaitReason::Rate,
+                    "paused" => WaitReason::Paused,
+                    "busy" => WaitReason::Busy,
                     other => return Err(unknown_word(STEP, other)),
                 },
             }),
@@ -63,12 +63,17 @@ impl Permits for Queue {
         step::call_all(&self.link, &step::PERMIT, &calls).await.map(drop)
     }
 
-    async fn give_back(&self, wish: &Wish, beyond: i64) -> Result<(), QueueError> {
+    async fn give_back(&self, wish: &PermitRequest, beyond: i64) -> Result<(), QueueError> {
         let call = self.permit_call("return", &wish.name, wish.permit).arg(worth(wish, beyond));
         step::call(&self.link, &step::PERMIT, &call).await.map(drop)
     }
 
-    async fn pause(&self, wish: &Wish, asked: Option<Duration>, most: Duration) -> Result<(), QueueError> {
+    async fn pause(
+        &self,
+        wish: &PermitRequest,
+        asked: Option<Duration>,
+        most: Duration,
+    ) -> Result<(), QueueError> {
         let call = self
             .permit_call("pause", &wish.name, wish.permit)
             .arg(asked.map_or(0, |asked| asked.as_millis().max(1)))
@@ -84,7 +89,7 @@ impl Queue {
 }
 
 /// How many milliseconds of the limit's tokens these are worth; 0 where tokens are not limited.
-fn worth(wish: &Wish, tokens: i64) -> f64 {
+fn worth(wish: &PermitRequest, tokens: i64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of tokens are far below 2^52")]
     let tokens = tokens as f64;
     wish.limit.tokens_per_minute.map_or(0.0, |a_minute| tokens * MINUTE / f64::from(a_minute))

@@ -149,7 +149,7 @@ impl Queue {
         read.arg(self.keys.job(id)).arg("once");
         let once = Answer::of(step, self.link.command(&read).await.map_err(failed)?).text()?;
         if !once.is_empty() {
-            let key = self.keys.namespace_once(&once);
+            let key = self.keys.namespace_idempotency_key(&once);
             let mut read = redis::cmd("GET");
             read.arg(&key);
             let reserved = Answer::of(step, self.link.command(&read).await.map_err(failed)?).text()?;

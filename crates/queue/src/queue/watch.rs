@@ -69,7 +69,7 @@ impl Watch for Queue {
     }
 
     async fn silent(&self, ids: &[JobId]) -> Result<Vec<Option<Duration>>, QueueError> {
-        self.read_silence(ids).await
+        self.read_expired_leases(ids).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError> {
@@ -366,7 +366,7 @@ impl Queue {
         let mut found: Vec<(i64, JobId)> = Vec::new();
         let mut all_last = true;
         for shard in shards {
-            let key = if unlucky { self.keys.index_unlucky(shard) } else { self.keys.index_all(shard) };
+            let key = if unlucky { self.keys.index_unsuccessful(shard) } else { self.keys.index_all(shard) };
             let (piece, last) = self.index_piece(&key, &newest, oldest, after).await?;
             found.extend(piece);
             all_last &= last;

@@ -231,13 +231,18 @@ impl Work for Queue {
         answer.list()?.into_iter().map(read_mail).collect()
     }
 
-    async fn told(&self, session: SessionId, of: Dispatcher, mail: &[MailId]) -> Result<(), QueueError> {
+    async fn acknowledge(
+        &self,
+        session: SessionId,
+        of: Dispatcher,
+        mail: &[MailId],
+    ) -> Result<(), QueueError> {
         for piece in mail.chunks(PIECE) {
             let mut call = Call::on(self.keys.session_tag(session)).key(self.keys.mailbox(session, of));
             for id in piece {
                 call.push(&id.0);
             }
-            step::call(&self.link, &step::TOLD, &call).await?;
+            step::call(&self.link, &step::ACKNOWLEDGE, &call).await?;
         }
         Ok(())
     }
@@ -363,7 +368,7 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(finish.usage.turns);
     call.push(finish.retry_delay.as_millis());
     call.push_bytes(finish.lease.id.as_bytes());
-    call.push(u8::from(cause.is_some_and(Cause::may_pass)));
+    call.push(u8::from(cause.is_some_and(Cause::is_retryable)));
 }
 
 fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {

@@ -24,10 +24,10 @@ use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::Forgotten;
 use legwork_queue::port::Heartbeat;
+use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::JobFilter;
 use legwork_queue::port::Lane;
 use legwork_queue::port::NewJob;
-use legwork_queue::port::Once;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::Opened;
 use legwork_queue::port::Release;
@@ -231,7 +231,7 @@ async fn clearing_passes_over_what_must_be_kept() {
 }
 
 fn keyed(it: &Conversation, in_namespace: bool) -> NewJob {
-    let once = Some(Once { key: "key".into(), request: "request".into(), in_namespace });
+    let once = Some(IdempotencyKey { key: "key".into(), request: "request".into(), in_namespace });
     NewJob { once, ..it.job() }
 }
 
@@ -275,7 +275,7 @@ async fn a_key_reserved_by_a_dead_caller_of_another_shard_is_taken_over() {
     }
     let mut raw = redis.raw().await;
     let reservation = format!("{} request", JobId::random_in(one.session).uuid());
-    let key = queue.keys().namespace_once("key");
+    let key = queue.keys().namespace_idempotency_key("key");
     redis::cmd("SET").arg(key).arg(reservation).exec_async(&mut raw).await.unwrap();
     let job = keyed(&other, true);
     let id = job.id;

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
-use legwork_queue::User;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
+use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::JobFilter;
 use legwork_queue::port::NewJob;
-use legwork_queue::port::Once;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
@@ -30,7 +30,7 @@ const MUCH_LATER: Duration = Duration::from_secs(2);
 
 async fn queue(url: &str, shards: u16) -> Queue {
     let settings = FleetSettings { shards, ..FleetSettings::default() };
-    Queue::connect(&Target::parse(url).unwrap(), "test", &settings, User::Face).await.unwrap()
+    Queue::connect(&Target::parse(url).unwrap(), "test", &settings, ConnectionKind::Pooled).await.unwrap()
 }
 
 async fn until(so: impl Fn() -> bool) {
@@ -45,7 +45,7 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
     let wire = Wire::before(redis.address()).await;
     let slow = queue(&wire.url(), 16).await;
     let quick = queue(&redis.url(), 16).await;
-    let once = Once { key: "k".into(), request: "r".into(), in_namespace: true };
+    let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
     let keyed = |it: &Conversation| NewJob { once: Some(once.clone()), ..it.job() };
     let first = Conversation::open(&slow, 20).await;
     // Others of the same shard and of other shards; one of each would be enough, and chance gives both.

@@ -2,13 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
 
 mod books;
-mod commons;
 mod fairness;
 mod late;
 mod lifecycle;
 mod model;
 mod permits;
 mod random;
+mod session_state;
 mod steps;
 mod support;
 mod traps;

@@ -5,20 +5,20 @@ use std::time::Duration;
 use legwork_common::id::RequestId;
 use legwork_common::policy::Limit;
 use legwork_queue::Queue;
-use legwork_queue::port::Holdup;
+use legwork_queue::port::PermitRequest;
 use legwork_queue::port::Permits as _;
 use legwork_queue::port::Permitted;
-use legwork_queue::port::Wish;
+use legwork_queue::port::WaitReason;
 
 use crate::support::PrivateRedis;
 use crate::support::quick;
 
-fn wish(limit: Limit, tokens: u64) -> Wish {
-    Wish { name: "anthropic".to_owned(), limit, permit: RequestId::random(), tokens, due: None }
+fn wish(limit: Limit, tokens: u64) -> PermitRequest {
+    PermitRequest { name: "anthropic".to_owned(), limit, permit: RequestId::random(), tokens, due: None }
 }
 
 /// How long a fresh wish has to wait, and why.
-async fn wait(queue: &Queue, limit: Limit, tokens: u64) -> Option<(Duration, Holdup)> {
+async fn wait(queue: &Queue, limit: Limit, tokens: u64) -> Option<(Duration, WaitReason)> {
     match queue.take(&wish(limit, tokens)).await.unwrap() {
         Permitted::Go => None,
         Permitted::Wait { pause, why, .. } => Some((pause, why)),
@@ -33,7 +33,7 @@ async fn calls_get_places_in_line_evenly_spaced() {
     assert_eq!(wait(&queue, limit, 0).await, None);
     for place in 1..20u64 {
         let (pause, why) = wait(&queue, limit, 0).await.unwrap();
-        assert_eq!(why, Holdup::Rate);
+        assert_eq!(why, WaitReason::Rate);
         let told = Duration::from_secs(place);
         assert!(pause <= told && pause + Duration::from_millis(900) > told, "{place}: {pause:?}");
     }
@@ -66,7 +66,7 @@ async fn tokens_count_as_expected_and_then_as_spent() {
     assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
     assert_eq!(wait(&queue, limit, 1000).await, None);
     let (pause, why) = wait(&queue, limit, 0).await.unwrap();
-    assert!(why == Holdup::Rate && pause <= Duration::from_secs(1), "{pause:?}");
+    assert!(why == WaitReason::Rate && pause <= Duration::from_secs(1), "{pause:?}");
     queue.give_back(&first, 20_000).await.unwrap();
     let (pause, _) = wait(&queue, limit, 0).await.unwrap();
     assert!(pause > Duration::from_secs(19), "{pause:?}");
@@ -84,7 +84,7 @@ async fn calls_at_once_are_counted_until_they_are_given_back() {
     assert_eq!(queue.take(&second).await.unwrap(), Permitted::Go);
     // A repeat after a lost answer is answered as the first time.
     assert_eq!(queue.take(&second).await.unwrap(), Permitted::Go);
-    assert_eq!(wait(&queue, limit, 0).await, Some((Duration::ZERO, Holdup::Busy)));
+    assert_eq!(wait(&queue, limit, 0).await, Some((Duration::ZERO, WaitReason::Busy)));
     queue.keep(&[(first.name.clone(), first.permit)]).await.unwrap();
     queue.give_back(&first, 0).await.unwrap();
     assert_eq!(wait(&queue, limit, 0).await, None);
@@ -100,11 +100,11 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_what_follows() {
     assert_eq!(queue.take(&early).await.unwrap(), Permitted::Go);
     queue.pause(&early, Some(Duration::from_secs(7)), most).await.unwrap();
     let (pause, why) = wait(&queue, free, 0).await.unwrap();
-    assert!(why == Holdup::Paused && pause > Duration::from_secs(6) && pause <= Duration::from_secs(7));
+    assert!(why == WaitReason::Paused && pause > Duration::from_secs(6) && pause <= Duration::from_secs(7));
     // The next ones do not come all at once when it ends.
     for place in 1..5u32 {
         let (later, why) = wait(&queue, free, 0).await.unwrap();
-        assert_eq!(why, Holdup::Paused);
+        assert_eq!(why, WaitReason::Paused);
         assert!(later >= pause + Duration::from_millis(100) * (place - 1), "{later:?}");
     }
     // Refusals of calls that were in flight together count as one, and a longer wish counts.
@@ -113,5 +113,5 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_what_follows() {
     told.due = Some(1);
     let Permitted::Wait { pause, why, .. } = queue.take(&told).await.unwrap() else { panic!("no wait") };
     // A place in line from before the pause is void.
-    assert!(why == Holdup::Paused && pause > Duration::from_secs(58) && pause < Duration::from_secs(70));
+    assert!(why == WaitReason::Paused && pause > Duration::from_secs(58) && pause < Duration::from_secs(70));
 }

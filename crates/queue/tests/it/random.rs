@@ -23,11 +23,11 @@ use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
 use legwork_queue::port::Forgotten;
 use legwork_queue::port::Heartbeat;
+use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::JobFilter;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::MailEntryContent;
-use legwork_queue::port::Once;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::Release;
 use legwork_queue::port::ReleaseMode;
@@ -71,7 +71,7 @@ enum Op {
     StopSession,
     SweepSession,
     Send(usize),
-    Told(Option<usize>),
+    Acknowledge(Option<usize>),
     Reap,
     Forget(usize),
     Close,
@@ -94,7 +94,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::StopSession),
         1 => Just(Op::SweepSession),
         2 => which.clone().prop_map(Op::Send),
-        2 => proptest::option::of(which.clone()).prop_map(Op::Told),
+        2 => proptest::option::of(which.clone()).prop_map(Op::Acknowledge),
         3 => Just(Op::Reap),
         3 => which.prop_map(Op::Forget),
         1 => Just(Op::Close),
@@ -169,7 +169,7 @@ impl World {
                 self.model.closed |= !self.model.session_gone;
             }
             Op::StopSession | Op::SweepSession => self.whole_session(matches!(op, Op::StopSession)).await,
-            Op::Told(of) => self.told(of.filter(|_| jobs > 0).map(|of| of % jobs)).await,
+            Op::Acknowledge(of) => self.acknowledge(of.filter(|_| jobs > 0).map(|of| of % jobs)).await,
             Op::Stop(job) | Op::Send(job) | Op::Forget(job) if jobs > 0 => {
                 self.job_step(&op, self.pick_job(&op, job)).await;
             }
@@ -232,8 +232,11 @@ impl World {
         let mut job = self.it.job();
         job.placement.priority = Priority::ALL[usize::from(priority)];
         job.placement.retries = retries;
-        job.once =
-            key.map(|key| Once { key: format!("k{key}"), request: "r".into(), in_namespace: key == 1 });
+        job.once = key.map(|key| IdempotencyKey {
+            key: format!("k{key}"),
+            request: "r".into(),
+            in_namespace: key == 1,
+        });
         let by = by.map_or(DispatchedBy::Root, |by| {
             let Lease { id, token } = self.leases[by];
             DispatchedBy::Job { id, token }
@@ -308,11 +311,15 @@ impl World {
         }
     }
 
-    async fn told(&mut self, of: Option<usize>) {
+    async fn acknowledge(&mut self, of: Option<usize>) {
         let dispatcher = of.map_or(Dispatcher::Root(self.it.session), |of| Dispatcher::Job(self.ids[of]));
         let mail = self.it.queue.mail(self.it.session, dispatcher).await.unwrap();
         let Some(first) = mail.first() else { return };
-        self.it.queue.told(self.it.session, dispatcher, std::slice::from_ref(&first.id)).await.unwrap();
+        self.it
+            .queue
+            .acknowledge(self.it.session, dispatcher, std::slice::from_ref(&first.id))
+            .await
+            .unwrap();
         let letter = self.letter(&first.content);
         let letters = of.map_or(&mut self.model.mail, |of| &mut self.model.jobs[of].mail);
         let at = letters.iter().position(|other| *other == letter).unwrap();

@@ -20,11 +20,11 @@ use legwork_queue::port::Ending;
 use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
 use legwork_queue::port::Finished;
+use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::MailEntryContent;
 use legwork_queue::port::NewJob;
-use legwork_queue::port::Once;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Renewal;
 use legwork_queue::port::Renewed;
@@ -199,7 +199,7 @@ async fn a_key_finds_its_job_and_refuses_another_request() {
     let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
     for in_namespace in [false, true] {
         let once = |request: &str| {
-            Some(Once { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
+            Some(IdempotencyKey { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
         };
         let first = NewJob { once: once("a"), ..it.job() };
         let id = first.id;
@@ -236,7 +236,7 @@ async fn a_waiting_job_holds_no_slot_and_is_told_once() {
     let mail = it.queue.mail(it.session, of).await.unwrap();
     assert_eq!(mail.len(), 1);
     assert_eq!(mail[0].content, MailEntryContent::Ended(child_id));
-    it.queue.told(it.session, of, &[mail[0].id.clone()]).await.unwrap();
+    it.queue.acknowledge(it.session, of, &[mail[0].id.clone()]).await.unwrap();
     assert!(it.queue.mail(it.session, of).await.unwrap().is_empty());
 }
 
@@ -309,7 +309,7 @@ async fn a_key_of_the_namespace_finds_its_job_in_every_shard_until_it_is_forgott
     let redis = PrivateRedis::start();
     let settings = legwork_queue::settings::FleetSettings { shards: 16, ..quick() };
     let queue = redis.queue(&settings).await;
-    let once = Once { key: "k".into(), request: "r".into(), in_namespace: true };
+    let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
     let first = Conversation::open(&queue, 20).await;
     let job = NewJob { once: Some(once.clone()), ..first.job() };
     let id = job.id;
@@ -332,7 +332,7 @@ async fn another_number_of_shards_is_refused() {
     let redis = PrivateRedis::start();
     redis.queue(&quick()).await;
     let wanted = legwork_queue::settings::FleetSettings { shards: 4, ..quick() };
-    let user = legwork_queue::User::Worker;
-    let refused = legwork_queue::Queue::connect(&redis.target(), "test", &wanted, user).await.unwrap_err();
+    let kind = legwork_queue::ConnectionKind::Dedicated;
+    let refused = legwork_queue::Queue::connect(&redis.target(), "test", &wanted, kind).await.unwrap_err();
     assert_eq!(refused.to_string(), "namespace `test` has 1 shards, not 4");
 }

@@ -17,9 +17,9 @@ use legwork_common::job::JobSpec;
 use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
-use legwork_queue::User;
 use legwork_queue::port::Claim;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
@@ -90,7 +90,7 @@ impl PrivateRedis {
 
     /// A queue on it in a namespace of its own.
     pub(crate) async fn queue_in(&self, namespace: &str, settings: &FleetSettings) -> Queue {
-        Queue::connect(&self.target(), namespace, settings, User::Worker).await.unwrap()
+        Queue::connect(&self.target(), namespace, settings, ConnectionKind::Dedicated).await.unwrap()
     }
 
     /// Its socket.

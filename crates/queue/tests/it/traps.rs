@@ -9,11 +9,11 @@ use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::Target;
-use legwork_queue::User;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
 use legwork_queue::port::Asker;
@@ -137,10 +137,10 @@ async fn newest_client(raw: &mut MultiplexedConnection) -> u64 {
 
 #[tokio::test]
 async fn a_server_that_became_read_only_is_left_for_a_new_connection() {
-    for user in [User::Worker, User::Face] {
+    for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let redis = PrivateRedis::start();
         let settings = FleetSettings::default();
-        let queue = Queue::connect(&redis.target(), "test", &settings, user).await.unwrap();
+        let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
         let it = Conversation::open(&queue, 20).await;
         it.one().await;
         let mut raw = redis.raw().await;
@@ -153,9 +153,9 @@ async fn a_server_that_became_read_only_is_left_for_a_new_connection() {
             jobs: vec![it.job()],
         };
         let refused = queue.enqueue(&request).await.unwrap_err();
-        assert!(matches!(refused, QueueError::Refused { .. }) && refused.is_passing(), "{refused:?}");
+        assert!(matches!(refused, QueueError::Refused { .. }) && refused.is_transient(), "{refused:?}");
         let list = clients(&mut raw).await;
-        assert!(!list.contains(&format!("id={before} ")), "{user:?} keeps its connection: {list}");
+        assert!(!list.contains(&format!("id={before} ")), "{kind:?} keeps its connection: {list}");
         run(&mut raw, &["REPLICAOF", "NO", "ONE"]).await;
         let id = request.jobs[0].id;
         assert_eq!(queue.enqueue(&request).await.unwrap(), Ok(vec![Enqueued::Stored(id)]));
@@ -165,9 +165,9 @@ async fn a_server_that_became_read_only_is_left_for_a_new_connection() {
 #[tokio::test]
 async fn a_killed_connection_is_healed() {
     let redis = PrivateRedis::start();
-    for user in [User::Worker, User::Face] {
+    for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let settings = FleetSettings::default();
-        let queue = Queue::connect(&redis.target(), "test", &settings, user).await.unwrap();
+        let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
         let it = Conversation::open(&queue, 20).await;
         let mut raw = redis.raw().await;
         for _ in 0..3 {
@@ -248,7 +248,7 @@ async fn a_step_whose_reply_was_lost_is_answered_as_the_first_time() {
     let proxy = Proxy::before(Server::Unix(redis.socket()));
     let target = Target::parse(&proxy.url()).unwrap();
     let settings = FleetSettings::default();
-    let queue = Queue::connect(&target, "test", &settings, User::Worker).await.unwrap();
+    let queue = Queue::connect(&target, "test", &settings, ConnectionKind::Dedicated).await.unwrap();
     // The first round fills the script cache.
     round(&Conversation::open(&queue, 20).await, || {}).await;
     round(&Conversation::open(&queue, 20).await, || {
@@ -259,10 +259,10 @@ async fn a_step_whose_reply_was_lost_is_answered_as_the_first_time() {
 }
 
 /// Connects, which must fail within the bound.
-async fn refused(target: &Target, user: User) -> QueueError {
+async fn refused(target: &Target, kind: ConnectionKind) -> QueueError {
     let began = Instant::now();
-    let error = Queue::connect(target, "test", &FleetSettings::default(), user).await.unwrap_err();
-    assert!(began.elapsed() < BOUND, "{user:?} took {:?}: {error}", began.elapsed());
+    let error = Queue::connect(target, "test", &FleetSettings::default(), kind).await.unwrap_err();
+    assert!(began.elapsed() < BOUND, "{kind:?} took {:?}: {error}", began.elapsed());
     error
 }
 
@@ -270,14 +270,14 @@ async fn refused(target: &Target, user: User) -> QueueError {
 async fn wrong_credentials_are_told_apart() {
     let redis = PrivateRedis::start_with(&["--requirepass", "right"]);
     let socket = redis.socket();
-    for user in [User::Worker, User::Face] {
+    for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         for login in ["", "?pass=wrong", "?user=nobody&pass=right"] {
             let target = Target::parse(&format!("unix://{}{login}", socket.display())).unwrap();
-            let error = refused(&target, user).await;
-            assert!(matches!(error, QueueError::Credentials(_)), "{user:?} {login}: {error:?}");
+            let error = refused(&target, kind).await;
+            assert!(matches!(error, QueueError::Credentials(_)), "{kind:?} {login}: {error:?}");
         }
         let target = Target::parse(&format!("unix://{}?pass=right", socket.display())).unwrap();
-        Queue::connect(&target, "test", &FleetSettings::default(), user).await.unwrap();
+        Queue::connect(&target, "test", &FleetSettings::default(), kind).await.unwrap();
     }
 }
 
@@ -287,28 +287,28 @@ async fn a_server_that_is_not_there_is_unreachable_in_time() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [silent.local_addr().unwrap(), closed.local_addr().unwrap()];
     drop(closed);
-    for user in [User::Worker, User::Face] {
+    for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         for address in addresses {
             let target = Target::parse(&format!("redis://{address}")).unwrap();
-            let error = refused(&target, user).await;
-            assert!(matches!(error, QueueError::Unreachable { .. }), "{user:?}: {error:?}");
-            assert!(error.is_passing());
+            let error = refused(&target, kind).await;
+            assert!(matches!(error, QueueError::Unreachable { .. }), "{kind:?}: {error:?}");
+            assert!(error.is_transient());
         }
     }
 }
 
 #[tokio::test]
 async fn a_step_on_a_server_that_went_away_ends_in_time() {
-    for user in [User::Worker, User::Face] {
+    for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let redis = PrivateRedis::start();
         let settings = FleetSettings::default();
-        let queue = Queue::connect(&redis.target(), "test", &settings, user).await.unwrap();
+        let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
         let it = Conversation::open(&queue, 20).await;
         drop(redis);
         let began = Instant::now();
         let error = queue.store_team(it.session, &it.team, "{}").await.unwrap_err();
         assert!(matches!(error, QueueError::Unreachable { .. }), "{error:?}");
-        assert!(began.elapsed() < BOUND, "{user:?} took {:?}", began.elapsed());
+        assert!(began.elapsed() < BOUND, "{kind:?} took {:?}", began.elapsed());
     }
 }
 

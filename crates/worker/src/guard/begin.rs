@@ -23,8 +23,8 @@ use rustix::process::Pid;
 use super::GUARDED;
 use super::Line;
 use super::THIS_PROGRAM;
-use super::books::Bound;
-use super::books::Record;
+use super::process_groups::Lifetime;
+use super::process_groups::Record;
 
 /// A command that is not there, as shells say it.
 const NOT_FOUND: u8 = 127;
@@ -32,10 +32,10 @@ const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
 
 /// The words that a guarded command line begins with.
-pub(super) fn words(line: &Line, bound: Bound) -> Vec<OsString> {
+pub(super) fn words(line: &Line, bound: Lifetime) -> Vec<OsString> {
     let bound = match bound {
-        Bound::Lease => "lease",
-        Bound::Life => "life",
+        Lifetime::Lease => "lease",
+        Lifetime::Process => "life",
     };
     let program = std::process::id();
     let numbers = [program.to_string(), line.descriptor.to_string(), line.inode.to_string()];

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::books::Books;
-use super::books::Known;
-use super::books::Record;
+use super::process_groups::ProcessGroups;
+use super::process_groups::Record;
+use super::process_groups::TrackedGroup;
 use crate::lease_clock::boot_millis;
 
 /// Between SIGTERM and SIGKILL at the end of the program.
@@ -45,7 +45,7 @@ async fn watch() -> io::Result<()> {
         .collect::<io::Result<Vec<_>>>()?;
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     let mut lines = BufReader::new(pipe::Receiver::from_owned_fd(input)?).lines();
-    let mut books = Books::default();
+    let mut books = ProcessGroups::default();
     loop {
         let patience = if books.waits_for_a_deadline() { LOOK } else { Duration::MAX };
         match timeout(patience, lines.next_line()).await {
@@ -66,7 +66,7 @@ async fn watch() -> io::Result<()> {
 }
 
 /// SIGTERM, and SIGKILL to what is left after the grace.
-async fn end(mut groups: Vec<Known>) {
+async fn end(mut groups: Vec<TrackedGroup>) {
     let until = Instant::now() + GRACE;
     groups.retain(|known| signal(known, Signal::TERM));
     while !groups.is_empty() && Instant::now() < until {
@@ -81,14 +81,14 @@ async fn end(mut groups: Vec<Known>) {
 }
 
 /// Sends a signal to a group; whether there is such a group.
-fn signal(known: &Known, signal: Signal) -> bool {
+fn signal(known: &TrackedGroup, signal: Signal) -> bool {
     pid(known).is_some_and(|id| {
         known.is_meant(started_at(known.group)) && rustix::process::kill_process_group(id, signal).is_ok()
     })
 }
 
 /// The group as the system takes it; never 0 or 1, which would mean others.
-fn pid(known: &Known) -> Option<Pid> {
+fn pid(known: &TrackedGroup) -> Option<Pid> {
     i32::try_from(known.group).ok().filter(|&number| number > 1).and_then(Pid::from_raw)
 }
 

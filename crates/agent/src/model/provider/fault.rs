@@ -22,17 +22,17 @@ pub(super) fn classified(settings: &ModelSettings, error: &Error, now: Timestamp
         // A refused request of a stream is wrapped once more.
         Error::WebStream { error: inner, cause, .. } => match inner.downcast_ref::<Error>() {
             Some(inner) => classified(settings, inner, now),
-            None => ModelError::Passing { model, detail: short(cause) },
+            None => ModelError::Transient { model, detail: short(cause) },
         },
         Error::ChatResponse { body, .. } => in_stream(model, body),
         Error::StreamParse { serde_error, .. } => {
-            ModelError::Passing { model, detail: format!("the stream is broken: {serde_error}") }
+            ModelError::Transient { model, detail: format!("the stream is broken: {serde_error}") }
         }
         Error::HttpError { body, .. } => by_status(model, error, body, now),
         Error::WebModelCall { webc_error, .. } | Error::WebAdapterCall { webc_error, .. } => {
             match error.status() {
                 Some(_) => by_status(model, error, &webc_error.to_string(), now),
-                None => ModelError::Passing { model, detail: short(&webc_error.to_string()) },
+                None => ModelError::Transient { model, detail: short(&webc_error.to_string()) },
             }
         }
         other => ModelError::Refused { model, detail: short(&other.to_string()) },
@@ -47,7 +47,7 @@ fn by_status(model: String, error: &Error, body: &str, now: Timestamp) -> ModelE
             let retry_after = error.headers().and_then(|headers| retry_after(headers, now));
             ModelError::RateLimited { model, retry_after, detail }
         }
-        408 | 409 | 500.. => ModelError::Passing { model, detail },
+        408 | 409 | 500.. => ModelError::Transient { model, detail },
         _ => ModelError::Refused { model, detail },
     }
 }
@@ -68,7 +68,7 @@ fn in_stream(model: String, body: &Value) -> ModelError {
         | "request_too_large"
         | "billing_error"
         | "insufficient_quota" => ModelError::Refused { model, detail },
-        _ => ModelError::Passing { model, detail },
+        _ => ModelError::Transient { model, detail },
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn by_the_status() {
         for status in [408, 500, 503, 529] {
-            assert!(matches!(http(status, &[], ""), ModelError::Passing { .. }), "{status}");
+            assert!(matches!(http(status, &[], ""), ModelError::Transient { .. }), "{status}");
         }
         for status in [400, 401, 403, 404, 413] {
             assert!(matches!(http(status, &[], ""), ModelError::Refused { .. }), "{status}");
@@ -156,10 +156,13 @@ mod tests {
     fn by_the_error_in_the_stream() {
         let wrapped = |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "m"}});
         let kind = |body: &Value| in_stream("p/m".into(), body);
-        assert!(matches!(kind(&wrapped("overloaded_error")), ModelError::Passing { .. }));
+        assert!(matches!(kind(&wrapped("overloaded_error")), ModelError::Transient { .. }));
         assert!(matches!(kind(&wrapped("rate_limit_error")), ModelError::RateLimited { .. }));
         assert!(matches!(kind(&wrapped("invalid_request_error")), ModelError::Refused { .. }));
-        assert!(matches!(kind(&json!({"message": "m", "type": "server_error"})), ModelError::Passing { .. }));
+        assert!(matches!(
+            kind(&json!({"message": "m", "type": "server_error"})),
+            ModelError::Transient { .. }
+        ));
         let refused = kind(&wrapped("invalid_request_error"));
         assert_eq!(refused.to_string(), "p/m refused: invalid_request_error: m");
     }

@@ -187,7 +187,7 @@ async fn failures_are_told_apart() {
         for _ in 0..5 {
             errors.push(ask(wire, &provider, &hello()).await.0.unwrap_err());
         }
-        let passing = |at: usize| matches!(errors[at], ModelError::Passing { .. });
+        let passing = |at: usize| matches!(errors[at], ModelError::Transient { .. });
         assert!(passing(0) && passing(1) && passing(4), "{wire} {errors:?}");
         assert!(errors[0].to_string().contains("ended in the middle"), "{}", errors[0]);
         let wait = Some(Duration::from_secs(7));
@@ -201,7 +201,7 @@ async fn nobody_listening_there_may_pass() {
     let mut settings = ModelSettings::inline("openai", "m").unwrap();
     settings.base_url = Some("http://127.0.0.1:1/v1".into());
     let error = models().stream(&settings, &hello(), mpsc::channel(1).0).await.unwrap_err();
-    assert!(matches!(error, ModelError::Passing { .. }), "{error:?}");
+    assert!(matches!(error, ModelError::Transient { .. }), "{error:?}");
 }
 
 /// A whole run of one agent against a provider.
@@ -318,7 +318,7 @@ async fn the_responses_wire() {
     assert_eq!(ask(&request).await.unwrap().text, "done");
     for _ in 0..2 {
         let error = ask(&request).await.unwrap_err();
-        assert!(matches!(error, ModelError::Passing { .. }), "{error:?}");
+        assert!(matches!(error, ModelError::Transient { .. }), "{error:?}");
     }
     let body = &provider.asked()[1].body;
     let kinds: Vec<&str> = body["input"]

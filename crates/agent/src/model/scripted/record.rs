@@ -13,8 +13,8 @@ use super::script::Reply;
 use super::script::Run;
 use super::script::Script;
 use super::script::anonymous;
+use crate::active_agent::ActiveAgent;
 use crate::assignment::Opening;
-use crate::floor::Floor;
 use crate::history;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
@@ -49,27 +49,27 @@ impl Recording {
         let messages = opening.messages();
         let task = self.hidden(&anonymous(Facts::of(&messages).task()));
         let mut transcript = Transcript::new(messages, &[]);
-        let mut floor = Floor::new(Arc::clone(team), agent, &[]);
+        let mut active = ActiveAgent::new(Arc::clone(team), agent, &[]);
         for entry in entries {
-            floor.apply(entry);
+            active.apply(entry);
             let reply = match entry {
                 TurnEntry::Reply { turn, message } => {
-                    let limit = team.agent(floor.holder()).and_then(|agent| agent.num_history_items);
+                    let limit = team.agent(active.holder()).and_then(|agent| agent.num_history_items);
                     let seen = history::latest(transcript.messages(), limit);
                     Some(self.reply(*turn, message, &seen))
                 }
                 TurnEntry::Compacted { turn, summary, .. } => {
-                    floor.pass();
+                    active.pass();
                     let text = self.quoted(&nameless(summary), &Facts::default());
                     Some(Reply { turn: Some(*turn), summary: true, text, ..Reply::default() })
                 }
                 TurnEntry::Result { .. }
-                | TurnEntry::Told { .. }
+                | TurnEntry::Delivered { .. }
                 | TurnEntry::Stderr { .. }
                 | TurnEntry::Retried { .. } => None,
             };
             if let Some(reply) = reply {
-                self.put(floor.holder(), &task, reply);
+                self.put(active.holder(), &task, reply);
             }
             transcript.apply(entry);
         }

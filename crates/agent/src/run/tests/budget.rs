@@ -6,7 +6,7 @@ use super::*;
 async fn a_stop_does_not_wait_until_the_budget_of_the_session_answers() {
     let mut world = world(&json!({"a": [calls("shell", json!({"cmd": "true"}))]}));
     let mute = Arc::new(Mute::default());
-    world.ports.commons = mute.clone();
+    world.ports.session_state = mute.clone();
     let cancel = CancellationToken::new();
     let running = run(delegated(&lone(), "a", Vec::new()), world.ports.clone(), cancel.clone());
     let stopping = async {

@@ -10,9 +10,9 @@ use super::toolset;
 use super::toolset::Definitions;
 use crate::duration;
 use crate::team::agent::Agent;
+use crate::team::agent::AgentKind;
 use crate::team::agent::Command;
 use crate::team::agent::Fallback;
-use crate::team::agent::Runner;
 use crate::team::agent::Skills;
 use crate::team::fields::Fields;
 use crate::team::keys;
@@ -49,7 +49,7 @@ impl AgentNames {
 
 /// What an agent may refer to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Around<'a> {
+pub(super) struct References<'a> {
     pub(super) models: &'a Models,
     pub(super) mcps: &'a Definitions<'a>,
     pub(super) rag: &'a BTreeMap<String, serde_json::Value>,
@@ -57,19 +57,19 @@ pub(super) struct Around<'a> {
 }
 
 /// Reads an agent; none where mistakes were noted that leave nothing to build on.
-pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, entry: &Entry) -> Option<Agent> {
+pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: &Entry) -> Option<Agent> {
     let who = format!("agent '{}'", shown(&entry.key));
     if entry.key.trim().is_empty() {
         reader.error(entry.key_at, "an agent needs a name", None);
     }
     let fields = reader.fields(&entry.node, &keys::AGENT)?;
-    let runner = read_runner(reader, around, &fields, entry, &who);
-    let (sub_agents, mut external_agents) = read_agents(reader, around, &fields, "sub_agents", &who);
-    let (handoffs, more) = read_agents(reader, around, &fields, "handoffs", &who);
+    let runner = read_runner(reader, references, &fields, entry, &who);
+    let (sub_agents, mut external_agents) = read_agents(reader, references, &fields, "sub_agents", &who);
+    let (handoffs, more) = read_agents(reader, references, &fields, "handoffs", &who);
     external_agents.extend(more);
     let mut toolsets = read_old_toolsets(reader, &fields);
     for node in fields.list(reader, "toolsets") {
-        toolsets.extend(toolset::read(reader, around, &who, node));
+        toolsets.extend(toolset::read(reader, references, &who, node));
     }
     let at_most = i64::from(u32::MAX);
     let positive = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
@@ -90,8 +90,8 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, entry: &Entry) 
         add_prompt_files: fields.texts(reader, "add_prompt_files"),
         commands: read_commands(reader, &fields),
         welcome_message: fields.text(reader, "welcome_message"),
-        rag: read_rag(reader, around, &fields, &who),
-        fallback: read_fallback(reader, around, &fields, &who),
+        rag: read_rag(reader, references, &fields, &who),
+        fallback: read_fallback(reader, references, &fields, &who),
         skills: read_skills(reader, &fields),
         hooks: read_hooks(reader, &fields),
         structured_output: read_structured_output(reader, &fields),
@@ -102,11 +102,11 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, entry: &Entry) 
 /// `model` or `command`.
 fn read_runner(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
+    references: &References<'_>,
     fields: &Fields<'_>,
     entry: &Entry,
     who: &str,
-) -> Option<Runner> {
+) -> Option<AgentKind> {
     if let Some(command) = fields.entry("command") {
         if let Some(model) = fields.entry("model") {
             let hint = "a command brings its own model; remove one of the two".to_owned();
@@ -128,14 +128,19 @@ fn read_runner(
         return None;
     };
     let reference = fields.text(reader, "model")?;
-    if reference.trim() == "auto" && !around.models.defines("auto") {
-        return Some(Runner::Auto);
+    if reference.trim() == "auto" && !references.models.defines("auto") {
+        return Some(AgentKind::Auto);
     }
-    around.models.resolve(reader, who, &reference, node.at).map(Runner::Models)
+    references.models.resolve(reader, who, &reference, node.at).map(AgentKind::Models)
 }
 
 /// `command` with `env` and `working_dir`.
-fn read_command(reader: &mut Reader<'_>, fields: &Fields<'_>, command: &Entry, who: &str) -> Option<Runner> {
+fn read_command(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    command: &Entry,
+    who: &str,
+) -> Option<AgentKind> {
     for name in ["toolsets", "sub_agents", "handoffs", "max_iterations"] {
         if let Some(idle) = fields.entry(name) {
             let message =
@@ -159,13 +164,13 @@ fn read_command(reader: &mut Reader<'_>, fields: &Fields<'_>, command: &Entry, w
         reader.error(command.node.at, format!("{who} has an empty `command`"), None);
         return None;
     };
-    Some(Runner::Command { program, args: words.collect(), env, working_dir })
+    Some(AgentKind::Command { program, args: words.collect(), env, working_dir })
 }
 
 /// A list of agents: those of the team, and those by address.
 fn read_agents(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
+    references: &References<'_>,
     fields: &Fields<'_>,
     key: &str,
     who: &str,
@@ -173,7 +178,7 @@ fn read_agents(
     let role = if key == "handoffs" { "handoff agent" } else { "sub-agent" };
     let (mut own, mut external, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (name, at) in fields.placed_texts(reader, key) {
-        if around.names.contain(&name) {
+        if references.names.contain(&name) {
             if seen.insert(name.clone()) {
                 own.push(name);
             }
@@ -185,9 +190,9 @@ fn read_agents(
             reader.warn(at, message);
             external.push(name);
         } else {
-            let hint = match reader.nearest(&name, around.names.iter()) {
+            let hint = match reader.nearest(&name, references.names.iter()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the agents of this file are: {}", listed(around.names.iter())),
+                None => format!("the agents of this file are: {}", listed(references.names.iter())),
             };
             reader.error(at, format!("{who} references non-existent {role} '{}'", shown(&name)), Some(hint));
         }
@@ -252,12 +257,17 @@ fn read_commands(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<Strin
 }
 
 /// `rag`: names of the file's sources.
-fn read_rag(reader: &mut Reader<'_>, around: &Around<'_>, fields: &Fields<'_>, who: &str) -> Vec<String> {
+fn read_rag(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    fields: &Fields<'_>,
+    who: &str,
+) -> Vec<String> {
     let mut sources = Vec::new();
     for (name, at) in fields.placed_texts(reader, "rag") {
-        if !around.rag.contains_key(&name) {
+        if !references.rag.contains_key(&name) {
             let hint = reader
-                .nearest(&name, around.rag.keys().map(String::as_str))
+                .nearest(&name, references.rag.keys().map(String::as_str))
                 .map(|near| format!("did you mean `{near}`?"));
             reader.error(at, format!("{who} references non-existent RAG source '{}'", shown(&name)), hint);
         }
@@ -269,14 +279,14 @@ fn read_rag(reader: &mut Reader<'_>, around: &Around<'_>, fields: &Fields<'_>, w
 /// `fallback`.
 fn read_fallback(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
+    references: &References<'_>,
     fields: &Fields<'_>,
     who: &str,
 ) -> Option<Fallback> {
     let fields = reader.fields(fields.node("fallback")?, &keys::FALLBACK)?;
     let mut models = Vec::new();
     for (reference, at) in fields.placed_texts(reader, "models") {
-        models.extend(around.models.resolve(reader, who, &reference, at).unwrap_or_default());
+        models.extend(references.models.resolve(reader, who, &reference, at).unwrap_or_default());
     }
     let retries = match fields.integer(reader, "retries", -1, 1000) {
         None | Some(0) => 2,

@@ -1,6 +1,6 @@
 //! A toolset of type `mcp`: a server of its own, or one that `mcps` defines.
 
-use super::agent::Around;
+use super::agent::References;
 use super::toolset::needed;
 use super::toolset::read_launch;
 use crate::team::fields::Fields;
@@ -55,7 +55,7 @@ fn check_places(reader: &mut Reader<'_>, fields: &Fields<'_>) -> bool {
 /// The server of a toolset.
 pub(super) fn read(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
+    references: &References<'_>,
     who: &str,
     fields: &Fields<'_>,
 ) -> Option<Mcp> {
@@ -69,12 +69,12 @@ pub(super) fn read(
     if reference.starts_with(DOCKER) {
         return Some(Mcp { name, server: read_server(reader, fields)? });
     }
-    let Some(defined) = around.mcps.get(&reference) else {
+    let Some(defined) = references.mcps.get(&reference) else {
         let at = fields.node("ref").map_or(fields.at, |node| node.at);
-        let names = around.mcps.keys().map(String::as_str);
+        let names = references.mcps.keys().map(String::as_str);
         let hint = match reader.nearest(&reference, names.clone()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if around.mcps.is_empty() => {
+            None if references.mcps.is_empty() => {
                 format!("for Docker's catalog write `docker:{}`", shown(&reference))
             }
             None => format!("`mcps:` defines {}; or write `docker:{}`", listed(names), shown(&reference)),

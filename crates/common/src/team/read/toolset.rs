@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::agent::Around;
+use super::agent::References;
 use super::mcp;
 use crate::team::fields::Fields;
 use crate::team::keys;
@@ -43,7 +43,12 @@ pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Def
 }
 
 /// Reads a toolset of an agent; none where a mistake was noted.
-pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, node: &Node) -> Option<Toolset> {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    who: &str,
+    node: &Node,
+) -> Option<Toolset> {
     if let Value::Text(word) = &node.value {
         let hint = format!("write `- type: {}`", shown(word));
         reader.error(node.at, "a toolset must be a map with `type`, not one text", Some(hint));
@@ -74,7 +79,7 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, node
         }
     };
     check_keys(reader, &fields, known.name);
-    let kind = read_kind(reader, around, who, &fields, known.name);
+    let kind = read_kind(reader, references, who, &fields, known.name);
     if reader.version <= 1 {
         fields.texts(reader, "env_file");
     }
@@ -82,7 +87,7 @@ pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, node
         tools: fields.texts(reader, "tools"),
         instruction: fields.text(reader, "instruction"),
         toon: read_toon(reader, &fields),
-        model: read_model(reader, around, who, &fields),
+        model: read_model(reader, references, who, &fields),
         defer: read_defer(reader, &fields),
         kind: kind?,
     })
@@ -132,7 +137,7 @@ fn either(types: &[&str]) -> String {
 /// The settings of one type.
 fn read_kind(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
+    references: &References<'_>,
     who: &str,
     fields: &Fields<'_>,
     kind: &'static str,
@@ -145,7 +150,7 @@ fn read_kind(
             ignore_vcs: fields.flag(reader, "ignore_vcs").unwrap_or(true),
             post_edit: read_post_edit(reader, fields),
         },
-        "mcp" => ToolsetKind::Mcp(mcp::read(reader, around, who, fields)?),
+        "mcp" => ToolsetKind::Mcp(mcp::read(reader, references, who, fields)?),
         "background_agents" => ToolsetKind::BackgroundAgents,
         "fetch" => ToolsetKind::Fetch { timeout: seconds(reader, fields) },
         "memory" => ToolsetKind::Memory { path: read_path(reader, fields) },
@@ -167,7 +172,7 @@ fn read_kind(
         }
         "tasks" => ToolsetKind::Tasks { path: fields.text(reader, "path") },
         "user_prompt" => ToolsetKind::UserPrompt,
-        "model_picker" => ToolsetKind::ModelPicker { models: read_models(reader, around, who, fields) },
+        "model_picker" => ToolsetKind::ModelPicker { models: read_models(reader, references, who, fields) },
         other => ToolsetKind::Unsupported { kind: other.to_owned() },
     })
 }
@@ -193,20 +198,25 @@ pub(super) fn read_launch(reader: &mut Reader<'_>, fields: &Fields<'_>, command:
 /// `model`: what takes the next turn.
 fn read_model(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
+    references: &References<'_>,
     who: &str,
     fields: &Fields<'_>,
 ) -> Vec<ModelSettings> {
     let Some(reference) = fields.text(reader, "model") else { return Vec::new() };
     let at = fields.node("model").map_or(fields.at, |node| node.at);
-    around.models.resolve(reader, who, &reference, at).unwrap_or_default()
+    references.models.resolve(reader, who, &reference, at).unwrap_or_default()
 }
 
 /// `models` of a model picker.
-fn read_models(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, fields: &Fields<'_>) -> Vec<String> {
+fn read_models(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    who: &str,
+    fields: &Fields<'_>,
+) -> Vec<String> {
     let mut models = Vec::new();
     for (reference, at) in fields.placed_texts(reader, "models") {
-        if around.models.resolve(reader, who, &reference, at).is_some() {
+        if references.models.resolve(reader, who, &reference, at).is_some() {
             models.push(reference);
         }
     }

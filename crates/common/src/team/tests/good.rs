@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::BACKGROUND_AGENTS;
 use super::EVERY_KEY;
 use super::OLDEST;
+use crate::team::AgentKind;
 use crate::team::Api;
 use crate::team::Mcp;
 use crate::team::McpServer;
@@ -12,7 +13,6 @@ use crate::team::McpTransport;
 use crate::team::ModelSettings;
 use crate::team::Parsed;
 use crate::team::RequiredKey;
-use crate::team::Runner;
 use crate::team::Team;
 use crate::team::ThinkingBudget;
 use crate::team::ToolsetKind;
@@ -31,7 +31,7 @@ fn good(text: &str) -> Parsed {
 /// The models of an agent that has some.
 fn models<'t>(team: &'t Team, agent: &str) -> &'t [ModelSettings] {
     match &team.agent(agent).unwrap().runner {
-        Runner::Models(models) => models,
+        AgentKind::Models(models) => models,
         other => panic!("{other:?}"),
     }
 }

@@ -138,7 +138,7 @@ async fn failures_of_google_and_bedrock_are_told_apart() {
             errors.push(ask(&settings, &hello()).await.unwrap_err());
         }
         for at in [0, 1, 4] {
-            assert!(matches!(errors[at], ModelError::Passing { .. }), "{provider} {at} {:?}", errors[at]);
+            assert!(matches!(errors[at], ModelError::Transient { .. }), "{provider} {at} {:?}", errors[at]);
         }
         let wait = Some(Duration::from_secs(7));
         assert!(

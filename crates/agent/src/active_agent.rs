@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legwork_common::team::Agent;
-use legwork_common::team::Runner;
+use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub const HANDOFF: &str = "handoff";
 
 /// Who has the floor after some turns.
 #[derive(Debug, Clone)]
-pub struct Floor {
+pub struct ActiveAgent {
     team: Arc<Team>,
     holder: String,
     /// The last turn before the holder took over, or before a new prompt.
@@ -31,10 +31,10 @@ pub struct Floor {
     seen: BTreeSet<String>,
 }
 
-impl Floor {
+impl ActiveAgent {
     /// `first` has the floor, and `recorded` has happened since.
     pub fn new(team: Arc<Team>, first: &str, recorded: &[TurnEntry]) -> Self {
-        let mut floor = Self {
+        let mut active = Self {
             team,
             holder: first.to_owned(),
             since: 0,
@@ -44,9 +44,9 @@ impl Floor {
             seen: BTreeSet::from([first.to_owned()]),
         };
         for entry in recorded {
-            floor.apply(entry);
+            active.apply(entry);
         }
-        floor
+        active
     }
 
     /// Takes in one entry. A reply means that the floor was passed before it.
@@ -65,8 +65,8 @@ impl Floor {
             }
             // What another job did, and what earlier prompts took, counts for no limit.
             TurnEntry::Retried { .. } => self.since = self.turn,
-            TurnEntry::Told { mail, .. } if mail.is_empty() => self.since = self.turn,
-            TurnEntry::Told { .. } | TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } => {}
+            TurnEntry::Delivered { mail, .. } if mail.is_empty() => self.since = self.turn,
+            TurnEntry::Delivered { .. } | TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } => {}
         }
     }
 
@@ -89,7 +89,7 @@ impl Floor {
         (holder.handoffs.iter().any(|one| one == name) && takes(&self.team, name)).then(|| name.to_owned())
     }
 
-    /// The agent that has the floor.
+    /// The agent that has the active.
     pub fn holder(&self) -> &str {
         &self.holder
     }
@@ -111,7 +111,7 @@ impl Floor {
         Some(since.saturating_add(limit))
     }
 
-    /// Every agent that had the floor.
+    /// Every agent that had the active.
     pub fn seen(&self) -> impl Iterator<Item = &Agent> {
         self.seen.iter().filter_map(|name| self.team.agent(name))
     }
@@ -120,8 +120,8 @@ impl Floor {
 /// Whether a conversation can be handed to this agent: a program cannot take one.
 pub fn takes(team: &Team, name: &str) -> bool {
     team.agent(name).is_some_and(|agent| match agent.runner {
-        Runner::Models(_) | Runner::Auto => true,
-        Runner::Command { .. } => false,
+        AgentKind::Models(_) | AgentKind::Auto => true,
+        AgentKind::Command { .. } => false,
     })
 }
 
@@ -180,10 +180,10 @@ mod tests {
             (vec![reply(1, &["b"]), result(1, 0, false), reply(2, &["a"]), result(2, 0, false)], "b", "a", 2),
         ];
         for (recorded, now, then, since) in table {
-            let mut floor = Floor::new(team.clone(), "a", &recorded);
-            assert_eq!(floor.holder(), now, "{recorded:?}");
-            floor.pass();
-            assert_eq!((floor.holder(), floor.since()), (then, since), "{recorded:?}");
+            let mut active = ActiveAgent::new(team.clone(), "a", &recorded);
+            assert_eq!(active.holder(), now, "{recorded:?}");
+            active.pass();
+            assert_eq!((active.holder(), active.since()), (then, since), "{recorded:?}");
         }
     }
 }

@@ -1,21 +1,21 @@
 //! What the agents of a session share: a list of things to do, and a budget of tokens.
 
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
-use legwork_queue::User;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::SessionEnd;
-use legwork_queue::port::Shared as _;
-use legwork_queue::port::SharedRefusal;
+use legwork_queue::port::SessionStateRefusal;
+use legwork_queue::port::SessionStateStore as _;
 use legwork_queue::port::Upkeep as _;
 use legwork_tests::redis::Redis;
 use legwork_tests::wire::Harm;
@@ -39,7 +39,7 @@ async fn todos(
     by: DispatchedBy,
     change: &TodoChange,
     call: Option<u32>,
-) -> Result<TodoList, SharedRefusal> {
+) -> Result<TodoList, SessionStateRefusal> {
     let call = call.map(|index| CallIndex { turn: 1, index });
     it.queue.todos(it.session, by, change, call).await.unwrap()
 }
@@ -77,12 +77,12 @@ async fn one_list_for_a_session_and_a_repeat_changes_nothing() {
         assert_eq!(todos(&it, mine, &done(unknown, "completed"), Some(3)).await.unwrap(), after.clone());
     }
     let full = todos(&it, mine, &TodoChange::Add(vec!["x".into(); 998]), Some(4)).await;
-    assert_eq!(full, Err(SharedRefusal::Full));
+    assert_eq!(full, Err(SessionStateRefusal::Full));
     let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
-    assert_eq!(todos(&it, stranger, &add(&["d"]), Some(5)).await, Err(SharedRefusal::Stale));
+    assert_eq!(todos(&it, stranger, &add(&["d"]), Some(5)).await, Err(SessionStateRefusal::Stale));
     let elsewhere = Conversation { session: SessionId::random(), ..it.clone() };
     let none = todos(&elsewhere, DispatchedBy::Root, &add(&["d"]), None).await;
-    assert_eq!(none, Err(SharedRefusal::NoSession));
+    assert_eq!(none, Err(SessionStateRefusal::NoSession));
 
     for one in claimed {
         it.finish(one.lease, completed()).await;
@@ -121,7 +121,7 @@ async fn what_the_root_adds_is_there_once_when_the_reply_is_lost() {
     let redis = Redis::start();
     let wire = Wire::before(redis.address()).await;
     let target = Target::parse(&wire.url()).unwrap();
-    let queue = Queue::connect(&target, "test", &quick(), User::Face).await.unwrap();
+    let queue = Queue::connect(&target, "test", &quick(), ConnectionKind::Pooled).await.unwrap();
     let (session, root) = (SessionId::random(), DispatchedBy::Root);
     open(&queue, session, Some(RunToken::random()), 100).await;
     // The server knows the script by then, so that the change is one call.
@@ -149,7 +149,7 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     let reserve = async |it: &Conversation, by: DispatchedBy, used: u64, wanted: u64| {
         it.queue.reserve(it.session, by, used, wanted).await.unwrap()
     };
-    assert_eq!(reserve(&free, DispatchedBy::Root, 7, 7).await, Ok(Reserved::Unlimited));
+    assert_eq!(reserve(&free, DispatchedBy::Root, 7, 7).await, Ok(BudgetReservation::Unlimited));
 
     let it = Conversation { session: SessionId::random(), ..free };
     open(&queue, it.session, Some(RunToken::random()), 100).await;
@@ -157,28 +157,31 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     it.one().await;
     let claimed = it.claim(2).await;
     let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
-    assert_eq!(reserve(&it, mine, 0, 60).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
     // A repeat takes the place of the first.
-    assert_eq!(reserve(&it, mine, 0, 60).await, Ok(Reserved::Granted));
-    assert_eq!(reserve(&it, yours, 0, 60).await, Ok(Reserved::Wait(60)));
-    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 50).await, Ok(Reserved::Wait(60)));
+    assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(&it, yours, 0, 60).await, Ok(BudgetReservation::Wait(60)));
+    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 50).await, Ok(BudgetReservation::Wait(60)));
     // The call cost less.
-    assert_eq!(reserve(&it, mine, 20, 0).await, Ok(Reserved::Granted));
-    assert_eq!(reserve(&it, mine, 20, 0).await, Ok(Reserved::Granted));
-    assert_eq!(reserve(&it, yours, 0, 60).await, Ok(Reserved::Granted));
-    assert_eq!(reserve(&it, mine, 20, 81).await, Ok(Reserved::Spent { spent: 20, budget: 100 }));
+    assert_eq!(reserve(&it, mine, 20, 0).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(&it, mine, 20, 0).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(&it, yours, 0, 60).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(&it, mine, 20, 81).await, Ok(BudgetReservation::Spent { spent: 20, budget: 100 }));
     let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
-    assert_eq!(reserve(&it, stranger, 0, 1).await, Err(SharedRefusal::Stale));
+    assert_eq!(reserve(&it, stranger, 0, 1).await, Err(SessionStateRefusal::Stale));
 
     // The attempt ends in the middle of its call: nobody holds its 60 tokens any more.
     it.finish(claimed[1].lease, completed()).await;
-    assert_eq!(reserve(&it, mine, 20, 80).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, mine, 20, 80).await, Ok(BudgetReservation::Granted));
     // What it used is spent, whoever forgets it.
-    assert_eq!(reserve(&it, mine, 95, 0).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(&it, mine, 95, 0).await, Ok(BudgetReservation::Granted));
     it.finish(claimed[0].lease, completed()).await;
     queue.forget(&[claimed[0].lease.id], true).await.unwrap();
-    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 10).await, Ok(Reserved::Spent { spent: 95, budget: 100 }));
-    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 5).await, Ok(Reserved::Granted));
+    assert_eq!(
+        reserve(&it, DispatchedBy::Root, 0, 10).await,
+        Ok(BudgetReservation::Spent { spent: 95, budget: 100 })
+    );
+    assert_eq!(reserve(&it, DispatchedBy::Root, 0, 5).await, Ok(BudgetReservation::Granted));
 }
 
 #[tokio::test]
@@ -201,7 +204,7 @@ async fn a_budget_is_no_longer_to_read_for_the_jobs_that_used_of_it() {
     }
     assert_eq!(lengths, [2, 2, 2], "its limit and what was spent");
     let spent = queue.reserve(it.session, DispatchedBy::Root, 0, 100).await.unwrap();
-    assert_eq!(spent, Ok(Reserved::Spent { spent: 15, budget: 100 }));
+    assert_eq!(spent, Ok(BudgetReservation::Spent { spent: 15, budget: 100 }));
 }
 
 #[tokio::test]
@@ -213,12 +216,12 @@ async fn what_a_dead_attempt_reserved_is_nobodys() {
     it.one().await;
     let dead = it.claim(1).await.remove(0);
     let reserve = async |by: DispatchedBy| queue.reserve(it.session, by, 0, 60).await.unwrap();
-    assert_eq!(reserve(by(&dead)).await, Ok(Reserved::Granted));
-    assert_eq!(reserve(DispatchedBy::Root).await, Ok(Reserved::Wait(60)));
+    assert_eq!(reserve(by(&dead)).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(DispatchedBy::Root).await, Ok(BudgetReservation::Wait(60)));
     queue.reap(true).await.unwrap();
-    assert_eq!(reserve(DispatchedBy::Root).await, Ok(Reserved::Granted));
-    assert_eq!(reserve(by(&dead)).await, Err(SharedRefusal::Stale));
+    assert_eq!(reserve(DispatchedBy::Root).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(by(&dead)).await, Err(SessionStateRefusal::Stale));
     // Who is alone takes the session from its owner too, so the next attempt need not wait for the root's call.
     let next = it.claim(1).await.remove(0);
-    assert_eq!(reserve(by(&next)).await, Ok(Reserved::Granted));
+    assert_eq!(reserve(by(&next)).await, Ok(BudgetReservation::Granted));
 }

@@ -3,18 +3,18 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 
 use crate::error::QueueError;
 use crate::port::DispatchedBy;
 
 /// Why a caller does not get at what is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharedRefusal {
+pub enum SessionStateRefusal {
     /// There is no such session.
     NoSession,
     /// The caller's attempt no longer holds its lease.
@@ -25,7 +25,7 @@ pub enum SharedRefusal {
 
 /// The shared list of things to do and the token budget of a session. Both end with the session.
 #[async_trait]
-pub trait Shared: Debug + Send + Sync {
+pub trait SessionStateStore: Debug + Send + Sync {
     /// Changes and reads the list. A job's call is known again by its place, so a repeat after a crash changes nothing.
     async fn todos(
         &self,
@@ -33,7 +33,7 @@ pub trait Shared: Debug + Send + Sync {
         by: DispatchedBy,
         change: &TodoChange,
         call: Option<CallIndex>,
-    ) -> Result<Result<TodoList, SharedRefusal>, QueueError>;
+    ) -> Result<Result<TodoList, SessionStateRefusal>, QueueError>;
 
     /// Counts what the caller used in all as spent, and reserves `wanted` tokens in place of what it had reserved (0: gives
     /// it back). A reservation whose attempt died is dropped by whoever needs its tokens.
@@ -43,5 +43,5 @@ pub trait Shared: Debug + Send + Sync {
         by: DispatchedBy,
         used: u64,
         wanted: u64,
-    ) -> Result<Result<Reserved, SharedRefusal>, QueueError>;
+    ) -> Result<Result<BudgetReservation, SessionStateRefusal>, QueueError>;
 }

@@ -18,7 +18,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 ///
 /// [`ServiceError`] of the last try.
-pub async fn patiently<T, F>(deadline: Option<Instant>, ask: impl Fn() -> F) -> Result<T, ServiceError>
+pub async fn retry_while_unavailable<T, F>(
+    deadline: Option<Instant>,
+    ask: impl Fn() -> F,
+) -> Result<T, ServiceError>
 where
     F: Future<Output = Result<T, ServiceError>>,
 {
@@ -37,7 +40,7 @@ where
 
 /// Whether a later repeat may succeed.
 fn passes(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref().is_some_and(QueueError::is_passing)
+    error.downcast_ref().is_some_and(QueueError::is_transient)
 }
 
 #[cfg(test)]
@@ -58,7 +61,7 @@ mod tests {
             tries.set(tries.get() + 1);
             if tries.get() < 4 { Err(away()) } else { Ok(7) }
         };
-        assert_eq!(patiently(None, ask).await.unwrap(), 7);
+        assert_eq!(retry_while_unavailable(None, ask).await.unwrap(), 7);
         assert_eq!(tries.get(), 4);
     }
 
@@ -67,9 +70,12 @@ mod tests {
         let began = Instant::now();
         let ask = || async { Err::<(), _>(away()) };
         let deadline = began + Duration::from_secs(2);
-        assert!(matches!(patiently(Some(deadline), ask).await, Err(ServiceError::Unavailable(_))));
+        assert!(matches!(
+            retry_while_unavailable(Some(deadline), ask).await,
+            Err(ServiceError::Unavailable(_))
+        ));
         assert!(Instant::now() >= deadline);
-        let refused = patiently(None, || async { Err::<(), _>(ServiceError::Stopping) }).await;
+        let refused = retry_while_unavailable(None, || async { Err::<(), _>(ServiceError::Stopping) }).await;
         assert!(matches!(refused, Err(ServiceError::Stopping)));
     }
 }

@@ -65,12 +65,12 @@ struct Buffer {
 
 /// The buffer of one attempt and the state of what was written from it.
 #[derive(Debug)]
-pub struct Page {
+pub struct AttemptBuffer {
     buffer: Mutex<Buffer>,
     written: watch::Sender<Written>,
 }
 
-impl Page {
+impl AttemptBuffer {
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +84,7 @@ impl Page {
 
 /// Where an attempt's pages begin.
 #[derive(Debug, Clone, Copy)]
-pub struct PageStart {
+pub struct AttemptBufferStart {
     /// The proof of holding the job.
     pub lease: Lease,
     /// Bytes of output that are stored already.
@@ -99,9 +99,9 @@ pub struct PageStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// The ledger of a worker. Cheap to clone.
+/// The log_writer of a worker. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct LogWriter {
     shared: Arc<Shared>,
 }
 
@@ -109,7 +109,7 @@ pub struct Ledger {
 struct Shared {
     work: Arc<dyn Work>,
     clock: LeaseClock,
-    pages: Mutex<BTreeMap<JobId, Arc<Page>>>,
+    pages: Mutex<BTreeMap<JobId, Arc<AttemptBuffer>>>,
     endings: Mutex<Vec<(Finish, oneshot::Sender<Finished>)>>,
     // Something is there that need not wait for more.
     urgent: Notify,
@@ -121,8 +121,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Ledger {
-    /// A ledger that writes to `work` once [`Ledger::write`] runs.
+impl LogWriter {
+    /// A log_writer that writes to `work` once [`LogWriter::write`] runs.
     /// While `clock` does not vouch for the leases nothing is written.
     pub fn new(work: Arc<dyn Work>, clock: LeaseClock) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     /// Opens the page of an attempt.
-    pub fn open(&self, start: PageStart) -> Arc<Page> {
+    pub fn open(&self, start: AttemptBufferStart) -> Arc<AttemptBuffer> {
         let buffer = Buffer {
             waits_for: None,
             lease: start.lease,
@@ -150,8 +150,10 @@ impl Ledger {
             revision: 0,
             room: start.output_cap.saturating_sub(start.output_bytes),
         };
-        let page =
-            Arc::new(Page { buffer: Mutex::new(buffer), written: watch::Sender::new(Written::UpTo(0)) });
+        let page = Arc::new(AttemptBuffer {
+            buffer: Mutex::new(buffer),
+            written: watch::Sender::new(Written::UpTo(0)),
+        });
         lock(&self.shared.pages).insert(start.lease.id, Arc::clone(&page));
         page
     }
@@ -170,7 +172,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Gone`] once the attempt is fenced.
-    pub async fn output(&self, page: &Page, text: &str) -> Result<(), Gone> {
+    pub async fn output(&self, page: &AttemptBuffer, text: &str) -> Result<(), Gone> {
         let mut written = page.written.subscribe();
         loop {
             if *written.borrow_and_update() == Written::Fenced {
@@ -199,7 +201,12 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Gone`] once the attempt is fenced.
-    pub async fn record(&self, page: &Page, entry: String, finished_turns: Option<u32>) -> Result<(), Gone> {
+    pub async fn record(
+        &self,
+        page: &AttemptBuffer,
+        entry: String,
+        finished_turns: Option<u32>,
+    ) -> Result<(), Gone> {
         {
             let mut buffer = page.buffer();
             let sequence = buffer.next_entry;
@@ -212,7 +219,7 @@ impl Ledger {
     }
 
     /// Notes what the attempt waits for, for people to see; `None` once it goes on.
-    pub fn wait_for(&self, page: &Page, what: Option<String>) {
+    pub fn wait_for(&self, page: &AttemptBuffer, what: Option<String>) {
         {
             let mut buffer = page.buffer();
             buffer.waits_for = Some(what.unwrap_or_default());
@@ -226,7 +233,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Gone`] once the attempt is fenced.
-    pub async fn flushed(&self, page: &Page) -> Result<(), Gone> {
+    pub async fn flushed(&self, page: &AttemptBuffer) -> Result<(), Gone> {
         let wanted = page.buffer().revision;
         let mut written = page.written.subscribe();
         self.shared.some.notify_one();
@@ -308,7 +315,7 @@ impl Ledger {
                 }
                 Ok(true)
             }
-            Err(error) if error.is_passing() => {
+            Err(error) if error.is_transient() => {
                 lock(&self.shared.endings).extend(endings);
                 self.shared.some.notify_one();
                 Err(error)
@@ -321,7 +328,7 @@ impl Ledger {
 
     /// Appends what waits in all pages; false if nothing did.
     async fn append(&self) -> Result<bool, QueueError> {
-        let pages: Vec<Arc<Page>> = lock(&self.shared.pages).values().cloned().collect();
+        let pages: Vec<Arc<AttemptBuffer>> = lock(&self.shared.pages).values().cloned().collect();
         let mut taken = Vec::new();
         let mut appends = Vec::new();
         for page in pages {
@@ -354,7 +361,7 @@ impl Ledger {
 }
 
 /// A copy of what waits in a page, or nothing. The buffer keeps it until it is stored.
-fn peek(page: &Page) -> Option<(Append, u64)> {
+fn peek(page: &AttemptBuffer) -> Option<(Append, u64)> {
     let buffer = page.buffer();
     if buffer.bytes.is_empty() && buffer.entries.is_empty() && buffer.waits_for.is_none() {
         // Output beyond the cap changes the revision and leaves nothing to write.
@@ -381,7 +388,7 @@ fn peek(page: &Page) -> Option<(Append, u64)> {
 }
 
 /// Drops what is stored from the buffer and tells who waits.
-fn settle(page: &Page, append: &Append, revision: u64) {
+fn settle(page: &AttemptBuffer, append: &Append, revision: u64) {
     {
         let mut buffer = page.buffer();
         buffer.bytes.drain(..append.bytes.len());

@@ -1,21 +1,21 @@
 //! What a session's agents share, on Redis.
 
 use async_trait::async_trait;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::Todo;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::RequestId;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::Todo;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 
 use crate::answer::Answer;
 use crate::answer::next;
 use crate::answer::unknown_word;
 use crate::error::QueueError;
 use crate::port::DispatchedBy;
-use crate::port::Shared;
-use crate::port::SharedRefusal;
+use crate::port::SessionStateRefusal;
+use crate::port::SessionStateStore;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
@@ -24,14 +24,14 @@ const TODOS: &str = "todo";
 const BUDGET: &str = "budget";
 
 #[async_trait]
-impl Shared for Queue {
+impl SessionStateStore for Queue {
     async fn todos(
         &self,
         session: SessionId,
         by: DispatchedBy,
         change: &TodoChange,
         call: Option<CallIndex>,
-    ) -> Result<Result<TodoList, SharedRefusal>, QueueError> {
+    ) -> Result<Result<TodoList, SessionStateRefusal>, QueueError> {
         let place = match (by, call) {
             (DispatchedBy::Job { .. }, Some(call)) => format!("{}:{}", call.turn, call.index),
             // Where no crash leads to a repeat, a lost reply does.
@@ -72,15 +72,15 @@ impl Shared for Queue {
         by: DispatchedBy,
         used: u64,
         wanted: u64,
-    ) -> Result<Result<Reserved, SharedRefusal>, QueueError> {
+    ) -> Result<Result<BudgetReservation, SessionStateRefusal>, QueueError> {
         let call = self.shared_call(session, self.keys.budget(session), by).arg(used).arg(wanted);
         let answer = Answer::of(BUDGET, step::call(&self.link, &step::BUDGET, &call).await?);
         let (word, mut rest) = answer.tagged()?;
         Ok(Ok(match word.as_str() {
-            "unlimited" => Reserved::Unlimited,
-            "granted" => Reserved::Granted,
-            "wait" => Reserved::Wait(next(BUDGET, &mut rest)?.parse()?),
-            "spent" => Reserved::Spent {
+            "unlimited" => BudgetReservation::Unlimited,
+            "granted" => BudgetReservation::Granted,
+            "wait" => BudgetReservation::Wait(next(BUDGET, &mut rest)?.parse()?),
+            "spent" => BudgetReservation::Spent {
                 spent: next(BUDGET, &mut rest)?.parse()?,
                 budget: next(BUDGET, &mut rest)?.parse()?,
             },
@@ -100,11 +100,11 @@ impl Queue {
     }
 }
 
-fn refusal(step: &'static str, word: &str) -> Result<SharedRefusal, QueueError> {
+fn refusal(step: &'static str, word: &str) -> Result<SessionStateRefusal, QueueError> {
     match word {
-        "missing" => Ok(SharedRefusal::NoSession),
-        "stale" => Ok(SharedRefusal::Stale),
-        "full" => Ok(SharedRefusal::Full),
+        "missing" => Ok(SessionStateRefusal::NoSession),
+        "stale" => Ok(SessionStateRefusal::Stale),
+        "full" => Ok(SessionStateRefusal::Full),
         other => Err(unknown_word(step, other)),
     }
 }

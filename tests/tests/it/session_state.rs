@@ -1,7 +1,7 @@
 //! What a session's agents share, wherever they run: a list of things to do, and a budget of tokens.
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -28,7 +28,7 @@ agents:
 #[test]
 fn a_shared_list_is_seen_by_the_root_and_by_jobs_on_every_worker() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
+    let mut state = StateFolder::on(&redis.url());
     let start =
         |agent: &str| calls("transfer_task", &json!({"agent": agent, "task": "go", "expected_output": ""}));
     let script = json!({
@@ -45,14 +45,14 @@ fn a_shared_list_is_seen_by_the_root_and_by_jobs_on_every_worker() {
         ],
         "reader": [calls("list_todos", &json!({})), {"text": "{{results}}"}],
     });
-    let team = house.file("team.yaml", LISTS);
-    let script = house.file("script.json", json!({"agents": script}).to_string());
-    house.set(variables::SCRIPT, &script);
+    let team = state.file("team.yaml", LISTS);
+    let script = state.file("script.json", json!({"agents": script}).to_string());
+    state.set(variables::SCRIPT, &script);
     let policy = "agents: {writer: {queue: a}, reader: {queue: b}}\n";
-    let policy = house.file("policy.yaml", policy);
-    house.set(variables::POLICY, &policy);
-    let _workers = [house.worker(&["--queues", "a"]), house.worker(&["--queues", "b"])];
-    let said = house.legwork(["run", "--json", &team, "go"]);
+    let policy = state.file("policy.yaml", policy);
+    state.set(variables::POLICY, &policy);
+    let _workers = [state.worker(&["--queues", "a"]), state.worker(&["--queues", "b"])];
+    let said = state.legwork(["run", "--json", &team, "go"]);
     assert_eq!(said.status, 0, "{said:?}");
     let events = said.objects();
     let result =
@@ -75,20 +75,20 @@ agents:
 #[test]
 fn a_session_ends_at_its_budget_with_the_output_so_far() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
+    let mut state = StateFolder::on(&redis.url());
     let mut turn = calls("think", &json!({"thought": "more"}));
     turn["input_tokens"] = json!(900);
     turn["output_tokens"] = json!(100);
-    let team = house.file("team.yaml", SPENDS);
-    let script = house.file("script.json", json!({"agents": {"root": [turn, turn, turn]}}).to_string());
-    house.set(variables::SCRIPT, &script);
-    let _worker = house.worker(&[]);
+    let team = state.file("team.yaml", SPENDS);
+    let script = state.file("script.json", json!({"agents": {"root": [turn, turn, turn]}}).to_string());
+    state.set(variables::SCRIPT, &script);
+    let _worker = state.worker(&[]);
     let batch = [json!({"agent": "root", "task": "a"}), json!({"agent": "root", "task": "b"})];
-    let batch = house.file("batch.jsonl", batch.map(|line| line.to_string()).join("\n"));
-    let ids = house.dispatch(&[&team, "--batch", &batch, "--session-budget", "2000"]);
+    let batch = state.file("batch.jsonl", batch.map(|line| line.to_string()).join("\n"));
+    let ids = state.dispatch(&[&team, "--batch", &batch, "--session-budget", "2000"]);
     let mut session = String::new();
     for id in ids.lines() {
-        let view = house.until_status(id, "failed");
+        let view = state.until_status(id, "failed");
         assert_eq!((&view["cause"], &view["output"]), (&json!("budget"), &json!("I call think.")));
         let why = view["error"].as_str().unwrap();
         assert!(why.starts_with("the session used ") && why.contains(" of its 2000 tokens"), "{why}");
@@ -96,15 +96,15 @@ fn a_session_ends_at_its_budget_with_the_output_so_far() {
         session = view["session"].as_str().unwrap().to_owned();
     }
     // It is spent for whoever comes later, too.
-    let late = house.dispatch(&["--session", &session, &team, "root", "c"]);
-    let view = house.until_status(&late, "failed");
+    let late = state.dispatch(&["--session", &session, &team, "root", "c"]);
+    let view = state.until_status(&late, "failed");
     assert_eq!(
         view["error"].as_str().unwrap().split(", and").next(),
         Some("the session used 2000 of its 2000 tokens")
     );
     assert_eq!((&view["cause"], &view["output"]), (&json!("budget"), &json!("")));
 
-    let said = house.legwork(["run", "--session-budget", "1500", &team, "go"]);
+    let said = state.legwork(["run", "--session-budget", "1500", &team, "go"]);
     assert_eq!(said.status, 1, "{said:?}");
     assert!(
         said.err.contains("the agent failed (budget): the session used 1000 of its 1500"),
@@ -113,6 +113,6 @@ fn a_session_ends_at_its_budget_with_the_output_so_far() {
     );
     assert_eq!(said.out.trim(), "I call think.");
     let said =
-        house.legwork(["dispatch", "--session", &session, "--session-budget", "9", &team, "root", "x"]);
+        state.legwork(["dispatch", "--session", &session, "--session-budget", "9", &team, "root", "x"]);
     assert_eq!(said.status, 2, "a budget is set when the session is opened: {said:?}");
 }

@@ -29,14 +29,14 @@ struct Heard {
 
 /// Whether an attempt shows signs of life.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct StallDetector {
     // A std mutex: held for a look or an assignment, never over an await.
     heard: Mutex<Heard>,
     again: Notify,
 }
 
 /// Where a watcher says what it noticed.
-pub(crate) trait Told: Send + Sync {
+pub(crate) trait StallSink: Send + Sync {
     /// Whether silence is no wonder now, because the attempt waits for jobs of its own.
     fn is_excused(&self) -> bool;
 
@@ -47,7 +47,7 @@ pub(crate) trait Told: Send + Sync {
     fn heard_again(&self, excused: bool);
 }
 
-impl Default for Life {
+impl Default for StallDetector {
     fn default() -> Self {
         let heard =
             Heard { at: Instant::now(), what: "the attempt began".to_owned(), excused: false, told: false };
@@ -55,7 +55,7 @@ impl Default for Life {
     }
 }
 
-impl Life {
+impl StallDetector {
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +92,7 @@ impl Life {
     }
 
     /// Says so whenever nothing was heard for `after` (zero: never), and when something is heard again; until dropped.
-    pub(crate) async fn watch(&self, after: Duration, told: &impl Told) -> Infallible {
+    pub(crate) async fn watch(&self, after: Duration, told: &impl StallSink) -> Infallible {
         if after.is_zero() {
             return std::future::pending().await;
         }
@@ -135,7 +135,7 @@ mod tests {
         said: Mutex<Vec<String>>,
     }
 
-    impl Told for Book {
+    impl StallSink for Book {
         fn is_excused(&self) -> bool {
             self.excused.load(Ordering::SeqCst)
         }
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_told_once_until_something_is_heard() {
-        let (life, book) = (Life::default(), Book::default());
+        let (life, book) = (StallDetector::default(), Book::default());
         let minutes = |minutes: u64| tokio::time::sleep(Duration::from_secs(60 * minutes));
         let tool = |name: &str| RunEvent::ToolEnded {
             call: legwork_common::service::CallIndex { turn: 1, index: 0 },
@@ -187,7 +187,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_patience_nothing_is_noticed() {
-        let (life, book) = (Life::default(), Book::default());
+        let (life, book) = (StallDetector::default(), Book::default());
         tokio::select! {
             never = life.watch(Duration::ZERO, &book) => match never {},
             () = tokio::time::sleep(Duration::from_secs(3600)) => {}

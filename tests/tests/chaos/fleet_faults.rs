@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use legwork_tests::programs::House;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::proxy::Proxy;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 
+use crate::fake_provider::RecordingProvider;
 use crate::jobs::furnish;
 use crate::random::Random;
-use crate::voices::Voices;
 
 /// Workers at a time.
 const WORKERS: usize = 3;
@@ -25,8 +25,8 @@ pub(crate) struct Fleet {
     workers: Vec<Program>,
     /// Who was told to drain and may still be at it.
     leaving: Vec<Program>,
-    pub(crate) house: Arc<House>,
-    pub(crate) voices: Voices,
+    pub(crate) state: Arc<StateFolder>,
+    pub(crate) provider: RecordingProvider,
     lines: [Proxy; 2],
     redis: Redis,
 }
@@ -36,17 +36,17 @@ impl Fleet {
     pub(crate) fn start() -> Self {
         let redis = Redis::start();
         let lines = [redis.behind_proxy(), redis.behind_proxy()];
-        let mut house = House::on(&lines[0].url());
-        let voices = furnish(&mut house);
+        let mut state = StateFolder::on(&lines[0].url());
+        let provider = furnish(&mut state);
         let mut fleet =
-            Self { workers: Vec::new(), leaving: Vec::new(), house: Arc::new(house), voices, lines, redis };
+            Self { workers: Vec::new(), leaving: Vec::new(), state: Arc::new(state), provider, lines, redis };
         fleet.workers = (0..WORKERS).map(|place| fleet.worker(place)).collect();
         fleet
     }
 
     fn worker(&self, place: usize) -> Program {
         let line = &self.lines[place % self.lines.len()];
-        self.house.start_worker(&["--redis", &line.url(), "--drain-timeout", "1s"])
+        self.state.start_worker(&["--redis", &line.url(), "--drain-timeout", "1s"])
     }
 }
 
@@ -56,7 +56,7 @@ impl Fleet {
         self.workers_end();
         assert_eq!(self.redis.say("HSET legwork:default:meta retention_ms 1"), ":0");
         let last = self.worker(0);
-        until("all jobs are forgotten", || self.house.legwork(["list", "--json"]).good().is_empty());
+        until("all jobs are forgotten", || self.state.legwork(["list", "--json"]).good().is_empty());
         self.workers.push(last);
         self.workers_end();
         assert_eq!(
@@ -86,7 +86,7 @@ enum Undo {
 
 /// Faults, one after the other, some at the same time.
 #[derive(Debug)]
-pub(crate) struct Storm<'f> {
+pub(crate) struct FleetFaults<'f> {
     fleet: &'f mut Fleet,
     random: Random,
     /// What is wrong now, until when.
@@ -94,7 +94,7 @@ pub(crate) struct Storm<'f> {
     told: BTreeMap<&'static str, u32>,
 }
 
-impl<'f> Storm<'f> {
+impl<'f> FleetFaults<'f> {
     /// Clear sky yet.
     pub(crate) fn over(fleet: &'f mut Fleet, random: Random) -> Self {
         Self { fleet, random, wrong: Vec::new(), told: BTreeMap::new() }

@@ -29,12 +29,12 @@ pub struct HeldAttempt {
 
 /// All held attempts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Held {
+pub struct ActiveAttempts {
     // A std mutex: held for a look or an insertion, never over an await.
     attempts: Arc<Mutex<HashMap<JobId, HeldAttempt>>>,
 }
 
-impl Held {
+impl ActiveAttempts {
     fn attempts(&self) -> MutexGuard<'_, HashMap<JobId, HeldAttempt>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,7 +18,7 @@ agents:
 
 /// A parent with one child below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plot {
+pub(crate) enum Scenario {
     /// The parent runs a command beside it and waits for it.
     Waits,
     /// The parent rests, and is told of its end.
@@ -27,7 +27,7 @@ pub(crate) enum Plot {
     Stopped,
 }
 
-impl Plot {
+impl Scenario {
     pub(crate) const ALL: [Self; 3] = [Self::Waits, Self::Told, Self::Stopped];
 
     /// What the agents say and call; commands leave a line in `marks`, and the long one sleeps for `sleep`.
@@ -77,7 +77,7 @@ impl Plot {
         turns.iter().map(|turn| turn["text"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The commands that are run for a plot that nothing cuts off.
+    /// The commands that are run for a scenario that nothing cuts off.
     pub(crate) fn commands(self) -> &'static [&'static str] {
         match self {
             Self::Waits => &["child", "parent"],

@@ -1,4 +1,4 @@
-//! One agent's part in a run: its tools, and the messages that only its model sees.
+//! One agent of a run: its tools, and the messages that only its model sees.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::Halt;
 use super::Running;
 use super::work;
+use crate::active_agent::ActiveAgent;
 use crate::assignment::Ports;
 use crate::environment::Environment;
-use crate::floor::Floor;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
@@ -25,17 +25,17 @@ use crate::prompt::Surroundings;
 use crate::prompt_files;
 use crate::tool::ToolSpec;
 use crate::toolset::Toolbox;
-use crate::toolset::described;
+use crate::toolset::call_description;
 
-/// An agent that has, or had, the floor.
-pub(super) struct Part<'team> {
+/// An agent that has, or had, the active_agent.
+pub(super) struct OpenAgent<'team> {
     pub(super) agent: &'team Agent,
     pub(super) toolbox: Toolbox,
     /// Its system messages.
     pub(super) head: Vec<Message>,
 }
 
-impl<'team> Part<'team> {
+impl<'team> OpenAgent<'team> {
     /// Opens the agent's tools.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl<'team> Part<'team> {
         cancel: &CancellationToken,
     ) -> Result<Self, Halt> {
         let mut toolbox = Toolbox::new(&ports.environment);
-        let opening = toolbox.open(team, agent, &ports.environment, &ports.background, &ports.commons);
+        let opening = toolbox.open(team, agent, &ports.environment, &ports.background, &ports.session_state);
         if cancel.run_until_cancelled(opening).await.is_none() {
             toolbox.close().await;
             return Err(Halt::Stopped);
@@ -69,19 +69,19 @@ impl<'team> Part<'team> {
     pub(super) fn offered(&self) -> Vec<ToolSpec> {
         let specs = self.toolbox.specs();
         if self.agent.add_description_parameter {
-            return specs.into_iter().map(described::offered).collect();
+            return specs.into_iter().map(call_description::offered).collect();
         }
         specs
     }
 
     /// Tells the tools what they were asked in an earlier attempt, for those that remember.
     pub(super) fn replay(&self, team: &Arc<Team>, first: &str, recorded: &[TurnEntry]) {
-        let mut floor = Floor::new(Arc::clone(team), first, &[]);
+        let mut active_agent = ActiveAgent::new(Arc::clone(team), first, &[]);
         let mut calls: HashMap<(u32, u32), &ToolCall> = HashMap::new();
         for entry in recorded {
-            floor.apply(entry);
+            active_agent.apply(entry);
             match entry {
-                TurnEntry::Reply { turn, message } if floor.holder() == self.agent.name => {
+                TurnEntry::Reply { turn, message } if active_agent.holder() == self.agent.name => {
                     calls.extend((0..).zip(&message.tool_calls).map(|(index, call)| ((*turn, index), call)));
                 }
                 TurnEntry::Result { turn, index, .. } => {
@@ -89,13 +89,13 @@ impl<'team> Part<'team> {
                     let tool = self.toolbox.get(&call.name);
                     if let (Some(tool), Ok(mut arguments)) = (tool, work::arguments(call)) {
                         if self.agent.add_description_parameter {
-                            described::strip(tool.spec(), &mut arguments);
+                            call_description::strip(tool.spec(), &mut arguments);
                         }
                         tool.replay(&Value::Object(arguments));
                     }
                 }
                 TurnEntry::Reply { .. }
-                | TurnEntry::Told { .. }
+                | TurnEntry::Delivered { .. }
                 | TurnEntry::Compacted { .. }
                 | TurnEntry::Stderr { .. }
                 | TurnEntry::Retried { .. } => {}
@@ -118,30 +118,30 @@ pub(super) fn head(team: &Team, agent: &Agent, toolbox: &Toolbox, environment: &
 }
 
 impl Running<'_> {
-    /// Before a model call: lets whoever was named take the floor. The tools of the others stay open.
-    pub(super) async fn pass_the_floor(&mut self) -> Result<(), Halt> {
-        self.floor.pass();
-        let Some(agent) = self.team.agent(self.floor.holder()) else { return Ok(()) };
-        if agent.name == self.part.agent.name {
+    /// Before a model call: lets whoever was named take the active_agent. The tools of the others stay open.
+    pub(super) async fn switch_agent(&mut self) -> Result<(), Halt> {
+        self.active_agent.pass();
+        let Some(agent) = self.team.agent(self.active_agent.holder()) else { return Ok(()) };
+        if agent.name == self.current.agent.name {
             return Ok(());
         }
-        let known = self.resting.iter().position(|part| part.agent.name == agent.name);
-        let part = match known {
-            Some(at) => self.resting.swap_remove(at),
+        let known = self.inactive.iter().position(|opened| opened.agent.name == agent.name);
+        let opened = match known {
+            Some(at) => self.inactive.swap_remove(at),
             None => {
-                let part = Part::open(self.team, agent, &self.ports, &self.cancel).await?;
-                part.replay(self.team, &self.first, &self.recorded);
-                part
+                let opened = OpenAgent::open(self.team, agent, &self.ports, &self.cancel).await?;
+                opened.replay(self.team, &self.first, &self.recorded);
+                opened
             }
         };
-        self.resting.push(std::mem::replace(&mut self.part, part));
+        self.inactive.push(std::mem::replace(&mut self.current, opened));
         self.first_model_rests_until = None;
         Ok(())
     }
 
     /// Ends what the tools of every agent started.
     pub(super) async fn close(&self) {
-        let all = self.resting.iter().chain([&self.part]);
-        futures::future::join_all(all.map(|part| part.toolbox.close())).await;
+        let all = self.inactive.iter().chain([&self.current]);
+        futures::future::join_all(all.map(|opened| opened.toolbox.close())).await;
     }
 }

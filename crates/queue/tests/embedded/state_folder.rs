@@ -1,4 +1,4 @@
-//! A state folder for one test, and processes that use it. Whatever a test starts, its household ends.
+//! A state folder for one test, and processes that use it. Whatever a test starts, its state_folder ends.
 
 use std::env;
 use std::fs;
@@ -26,12 +26,12 @@ pub(crate) const MARK: &str = "user process: ";
 
 /// A state folder, ended with the value.
 #[derive(Debug)]
-pub(crate) struct Household {
+pub(crate) struct StateFolder {
     pub(crate) folder: TempDir,
     pub(crate) config: EmbeddedConfig,
 }
 
-impl Household {
+impl StateFolder {
     /// An empty one, with the servers of this machine.
     pub(crate) fn new() -> Self {
         Self::named("state")
@@ -97,7 +97,7 @@ impl Household {
     }
 }
 
-impl Drop for Household {
+impl Drop for StateFolder {
     fn drop(&mut self) {
         let until = Instant::now() + Duration::from_secs(5);
         while self.is_served() && Instant::now() < until {
@@ -112,7 +112,7 @@ impl Drop for Household {
     }
 }
 
-impl Household {
+impl StateFolder {
     fn ask_to_end(&self) -> Option<()> {
         let record = fs::read(self.config.state_dir.join("server.json")).ok()?;
         let record: serde_json::Value = serde_json::from_slice(&record).ok()?;

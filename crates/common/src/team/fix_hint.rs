@@ -25,7 +25,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 ];
 
 /// How the value would be written. `text` is a scalar as it stands in the file.
-pub(super) fn remedy(name: &str, wanted: &str, value: &Value, text: Option<&str>) -> Option<String> {
+pub(super) fn fix_hint(name: &str, wanted: &str, value: &Value, text: Option<&str>) -> Option<String> {
     if let Some((_, example)) = EXAMPLES.iter().find(|(key, _)| *key == name) {
         return Some(format!("for example {example}"));
     }

@@ -25,13 +25,13 @@ pub(crate) struct Asked {
 
 /// The provider and its log.
 #[derive(Debug)]
-pub(crate) struct Voices {
+pub(crate) struct RecordingProvider {
     provider: FakeProvider,
     asked: Arc<Mutex<Vec<Asked>>>,
     _runtime: Runtime,
 }
 
-impl Voices {
+impl RecordingProvider {
     /// Those that follow this script.
     pub(crate) fn of(script: Value) -> Self {
         let runtime = Runtime::new().unwrap();

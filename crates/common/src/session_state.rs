@@ -53,7 +53,7 @@ pub struct TodoList {
 
 /// Whether a model call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reserved {
+pub enum BudgetReservation {
     /// The session has no budget, and gets none.
     Unlimited,
     /// It may.
@@ -71,7 +71,7 @@ pub enum Reserved {
 
 /// What a session's agents share, bound to one of them.
 #[async_trait]
-pub trait Commons: Debug + Send + Sync {
+pub trait SessionState: Debug + Send + Sync {
     /// Changes and reads the list. Repeated with the same place of the call it changes nothing and answers with what is there.
     ///
     /// Dropping the future leaves the change done or not.
@@ -79,5 +79,5 @@ pub trait Commons: Debug + Send + Sync {
 
     /// Says that the caller has used so many tokens in all, and reserves what its next model call may cost in place of what
     /// it had reserved; 0 gives that back. What an attempt had reserved when it died counts no more.
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError>;
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError>;
 }

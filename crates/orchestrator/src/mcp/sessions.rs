@@ -32,14 +32,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::hosted;
+use crate::local_worker;
 
 /// How often sessions are looked at for a worker that is gone.
 const TEND_EVERY: Duration = Duration::from_secs(2);
 
 /// What the sessions have in common.
 #[derive(Debug)]
-pub struct House {
+pub struct McpSessions {
     /// What the command was given.
     pub context: Context,
     /// The queue and its hints.
@@ -100,7 +100,7 @@ impl Tended {
     }
 }
 
-impl House {
+impl McpSessions {
     /// What the root of a session may do.
     pub fn service(&self, session: SessionId) -> Service {
         self.traced(session, None)
@@ -154,8 +154,13 @@ impl House {
         // Twenty dispatches at once need one worker.
         let lock = self.tended.lock_of(session);
         let _starting = lock.lock().await;
-        hosted::serve_in_background(&self.context, self.observer.queue(), session, self.script.as_deref())
-            .await
+        local_worker::serve_in_background(
+            &self.context,
+            self.observer.queue(),
+            session,
+            self.script.as_deref(),
+        )
+        .await
     }
 
     /// From now on a session is looked after that an earlier host may have left jobs in.

@@ -44,7 +44,7 @@ const PAGE: usize = 1000;
 
 /// Why the queue's place could not be found or left.
 #[derive(Debug, Error)]
-pub enum PlaceError {
+pub enum BackendError {
     /// The embedded server could not be used.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
@@ -56,7 +56,7 @@ pub enum PlaceError {
     Guard(#[source] io::Error),
 }
 
-impl Coded for PlaceError {
+impl Coded for BackendError {
     fn code(&self) -> &'static str {
         match self {
             Self::Embedded(error) => error.code(),
@@ -93,21 +93,21 @@ pub enum Arrival {
 
 /// A place where the queue is.
 #[derive(Debug)]
-pub struct Place {
+pub struct Backend {
     target: Target,
     joined: Option<Joined>,
 }
 
-impl Place {
+impl Backend {
     /// Finds the Redis that was named, or joins the embedded server and starts it if need be.
     ///
     /// # Errors
     ///
-    /// [`PlaceError`] for a URL that cannot be one, or when there is no server to be started.
+    /// [`BackendError`] for a URL that cannot be one, or when there is no server to be started.
     pub async fn find(
         common: &CommonOptions,
         environment: &BTreeMap<String, String>,
-    ) -> Result<Self, PlaceError> {
+    ) -> Result<Self, BackendError> {
         if let Some(url) = &common.redis {
             return Ok(Self { target: Target::parse(url)?, joined: None });
         }
@@ -130,10 +130,10 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Guard`] when the system starts none.
-    pub fn guard(&self, tasks: &Tasks) -> Result<Guard, PlaceError> {
+    /// [`BackendError::Guard`] when the system starts none.
+    pub fn guard(&self, tasks: &Tasks) -> Result<Guard, BackendError> {
         let stake = self.joined.as_ref().map(Joined::stake).transpose();
-        stake.and_then(|stake| Guard::start(tasks, stake)).map_err(PlaceError::Guard)
+        stake.and_then(|stake| Guard::start(tasks, stake)).map_err(BackendError::Guard)
     }
 
     /// The line that says what was done.
@@ -146,8 +146,8 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`PlaceError`] when the queue cannot be asked.
-    pub async fn sweep_up(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), PlaceError> {
+    /// [`BackendError`] when the queue cannot be asked.
+    pub async fn sweep_up(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
         let Some(joined) = self.joined.as_mut().filter(|joined| joined.alone) else { return Ok(()) };
         queue.reap(true).await?;
         if arrival == Arrival::Operator {
@@ -161,8 +161,8 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`PlaceError`] when the server cannot be asked or shut down.
-    pub async fn leave(self, queue: &Queue) -> Result<(), PlaceError> {
+    /// [`BackendError`] when the server cannot be asked or shut down.
+    pub async fn leave(self, queue: &Queue) -> Result<(), BackendError> {
         let Some(joined) = self.joined else { return Ok(()) };
         let unfinished = queue.unfinished().await? > 0;
         match joined.leave(unfinished).await? {

@@ -18,10 +18,10 @@ use legwork_common::id::RequestId;
 use legwork_common::policy::Policy;
 use legwork_common::team::ModelSettings;
 use legwork_queue::QueueError;
-use legwork_queue::port::Holdup;
+use legwork_queue::port::PermitRequest;
 use legwork_queue::port::Permits;
 use legwork_queue::port::Permitted;
-use legwork_queue::port::Wish;
+use legwork_queue::port::WaitReason;
 use tokio::sync::mpsc;
 
 /// The longest that a provider is left alone because of one refusal.
@@ -41,15 +41,15 @@ const USUAL_REPLY: u64 = 500;
 
 /// Models behind the fleet's limits.
 #[derive(Debug)]
-pub struct LimitedModels {
+pub struct RateLimitedModels {
     models: Arc<dyn ModelPort>,
     permits: Arc<dyn Permits>,
     policy: Arc<Policy>,
     // Those whose call was dropped in the middle; given back with the next call.
-    abandoned: Mutex<Vec<Wish>>,
+    abandoned: Mutex<Vec<PermitRequest>>,
 }
 
-impl LimitedModels {
+impl RateLimitedModels {
     /// These models, behind the limits of this policy.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
         Self { models, permits, policy, abandoned: Mutex::default() }
@@ -66,7 +66,7 @@ impl LimitedModels {
         let tokens = expected_tokens(request);
         let mut passed = Passed { limited: self, wishes: Vec::new() };
         for (name, limit) in self.policy.limits(&settings.provider, &settings.model) {
-            let wish = Wish { name, limit, permit: RequestId::random(), tokens, due: None };
+            let wish = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
             passed.wishes.push(wish);
             if let Some(wish) = passed.wishes.last_mut() {
                 self.wait_for(wish, deltas).await;
@@ -76,7 +76,7 @@ impl LimitedModels {
     }
 
     /// Waits for one permit, and says so while that takes longer.
-    async fn wait_for(&self, wish: &mut Wish, deltas: &mpsc::Sender<Delta>) {
+    async fn wait_for(&self, wish: &mut PermitRequest, deltas: &mpsc::Sender<Delta>) {
         let mut said = None;
         loop {
             let (pause, why) = match self.permits.take(wish).await {
@@ -91,12 +91,12 @@ impl LimitedModels {
                     continue;
                 }
             };
-            if (pause >= WORTH_A_WORD || why == Holdup::Busy) && said != Some(why) {
+            if (pause >= WORTH_A_WORD || why == WaitReason::Busy) && said != Some(why) {
                 said = Some(why);
                 // Nobody listens any more: then nobody wants to know.
                 deltas.send(Delta::Waits(Some(words(wish, pause, why)))).await.ok();
             }
-            tokio::time::sleep(pause.max(if why == Holdup::Busy { LOOK_EVERY } else { Duration::ZERO }))
+            tokio::time::sleep(pause.max(if why == WaitReason::Busy { LOOK_EVERY } else { Duration::ZERO }))
                 .await;
         }
         if said.is_some() {
@@ -116,8 +116,8 @@ impl LimitedModels {
 /// by themselves.
 #[derive(Debug)]
 struct Passed<'a> {
-    limited: &'a LimitedModels,
-    wishes: Vec<Wish>,
+    limited: &'a RateLimitedModels,
+    wishes: Vec<PermitRequest>,
 }
 
 impl Passed<'_> {
@@ -164,7 +164,7 @@ impl Drop for Passed<'_> {
 }
 
 #[async_trait]
-impl ModelPort for LimitedModels {
+impl ModelPort for RateLimitedModels {
     async fn stream(
         &self,
         settings: &ModelSettings,
@@ -183,11 +183,11 @@ impl ModelPort for LimitedModels {
 
 /// Keeping never ends; this is for the compiler.
 fn never(settings: &ModelSettings) -> ModelError {
-    ModelError::Passing { model: settings.reference(), detail: "its permit ended".to_owned() }
+    ModelError::Transient { model: settings.reference(), detail: "its permit ended".to_owned() }
 }
 
 /// Whether giving the permit back changes anything.
-fn is_counted(wish: &Wish) -> bool {
+fn is_counted(wish: &PermitRequest) -> bool {
     wish.limit.concurrent.is_some() || wish.limit.tokens_per_minute.is_some()
 }
 
@@ -198,14 +198,14 @@ fn expected_tokens(request: &ModelRequest) -> u64 {
 }
 
 /// Why a call waits, for people.
-fn words(wish: &Wish, pause: Duration, why: Holdup) -> String {
+fn words(wish: &PermitRequest, pause: Duration, why: WaitReason) -> String {
     let name = &wish.name;
     match why {
-        Holdup::Paused => {
+        WaitReason::Paused => {
             format!("{name} asked for a pause: {} from now at the earliest", duration::short(pause))
         }
-        Holdup::Rate => format!("its turn with {name} comes in {}", duration::short(pause)),
-        Holdup::Busy => format!("as many calls of {name} as are allowed at once are in flight"),
+        WaitReason::Rate => format!("its turn with {name} comes in {}", duration::short(pause)),
+        WaitReason::Busy => format!("as many calls of {name} as are allowed at once are in flight"),
     }
 }
 

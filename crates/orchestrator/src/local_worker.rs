@@ -25,12 +25,12 @@ use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Watch as _;
-use legwork_worker::Ending;
+use legwork_worker::ShutdownTokens;
 use legwork_worker::Vitals;
 use legwork_worker::Worker;
 use legwork_worker::WorkerSettings;
+use legwork_worker::backend::embedded_config;
 use legwork_worker::guard::Guard;
-use legwork_worker::place::embedded_config;
 use legwork_worker::program::host_name;
 use legwork_worker::program::worker_program;
 use legwork_worker::runner::AgentRunner;
@@ -116,7 +116,7 @@ impl HostedWorker {
         let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
         let drain = CancellationToken::new();
         let hand_over = CancellationToken::new();
-        let ending = Ending { drain: drain.clone(), now, hand_over: hand_over.clone() };
+        let ending = ShutdownTokens { drain: drain.clone(), now, hand_over: hand_over.clone() };
         let list = tasks.clone();
         let serving =
             tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, ending)).await });
@@ -139,7 +139,7 @@ impl HostedWorker {
 
 /// The background worker of a session whose jobs shall outlive the program of their root.
 #[derive(Debug)]
-pub struct Beside {
+pub struct DetachedWorker {
     /// What the command was given.
     pub context: Context,
     /// The queue.
@@ -150,7 +150,7 @@ pub struct Beside {
     pub script: Option<PathBuf>,
 }
 
-impl Beside {
+impl DetachedWorker {
     /// Sees to it that the root's jobs have a worker, until `over`. One that was killed is followed by another.
     pub async fn serve_until(self, over: CancellationToken, root: Arc<RootService>) {
         while over.run_until_cancelled(tokio::time::sleep(BESIDE_EVERY)).await.is_some() {

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::floor::HANDOFF;
+use crate::active_agent::HANDOFF;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 
@@ -14,7 +14,7 @@ const READ_AGAIN: [&str; 5] = ["think", "create_todo", "create_todos", "update_t
 const THERE_WAS_TEXT: &str = "…";
 
 /// Drops the texts of entries that the last summary among them stands for. A transcript of what is left is that of the whole.
-pub fn thin_replaced(entries: &mut [TurnEntry]) {
+pub fn prune_replaced(entries: &mut [TurnEntry]) {
     let summary = |entry: &TurnEntry| match entry {
         TurnEntry::Compacted { kept, .. } => Some(*kept as usize),
         _ => None,
@@ -26,25 +26,27 @@ pub fn thin_replaced(entries: &mut [TurnEntry]) {
     };
     let (mut first, mut messages, mut results) = (at, 0, HashSet::new());
     // Whole turns: which of two results of a call counts is decided from its beginning on.
-    let begins = |entry: &TurnEntry| matches!(entry, TurnEntry::Reply { .. } | TurnEntry::Told { .. });
+    let begins = |entry: &TurnEntry| matches!(entry, TurnEntry::Reply { .. } | TurnEntry::Delivered { .. });
     while first > 0 && (messages < kept || first < at && !begins(&entries[first])) {
         first -= 1;
         messages += match &entries[first] {
-            TurnEntry::Reply { .. } | TurnEntry::Told { .. } => 1,
+            TurnEntry::Reply { .. } | TurnEntry::Delivered { .. } => 1,
             // A second result of a call is none.
             TurnEntry::Result { turn, index, .. } => usize::from(results.insert((*turn, *index))),
             TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } | TurnEntry::Retried { .. } => 0,
         };
     }
-    thin(&mut entries[..first]);
+    prune(&mut entries[..first]);
 }
 
 /// Drops all texts, for a reader that wants to know of the calls only.
-pub(crate) fn thin(entries: &mut [TurnEntry]) {
+pub(crate) fn prune(entries: &mut [TurnEntry]) {
     for entry in entries {
         match entry {
-            TurnEntry::Reply { message, .. } => thin_reply(message),
-            TurnEntry::Result { text, .. } | TurnEntry::Told { text, .. } | TurnEntry::Stderr { text } => {
+            TurnEntry::Reply { message, .. } => prune_reply(message),
+            TurnEntry::Result { text, .. }
+            | TurnEntry::Delivered { text, .. }
+            | TurnEntry::Stderr { text } => {
                 *text = String::new();
             }
             TurnEntry::Compacted { summary, .. } => *summary = String::new(),
@@ -53,7 +55,7 @@ pub(crate) fn thin(entries: &mut [TurnEntry]) {
     }
 }
 
-fn thin_reply(message: &mut AssistantMessage) {
+fn prune_reply(message: &mut AssistantMessage) {
     if !message.text.is_empty() {
         message.text = THERE_WAS_TEXT.to_owned();
     }
@@ -113,7 +115,7 @@ mod tests {
             entries.extend(turn(6, "think"));
             let opening = || vec![Message::user("go")];
             let whole = Transcript::new(opening(), &entries);
-            thin_replaced(&mut entries);
+            prune_replaced(&mut entries);
             let thinned = Transcript::new(opening(), &entries);
             assert_eq!(thinned.messages(), whole.messages(), "{kept}");
             assert_eq!(
@@ -130,7 +132,7 @@ mod tests {
     fn calls_that_are_read_again_stay() {
         let mut entries = turn(1, "shell");
         entries.extend(turn(2, "think"));
-        thin(&mut entries);
+        prune(&mut entries);
         let arguments = |entry: &TurnEntry| match entry {
             TurnEntry::Reply { message, .. } => Some(message.tool_calls[0].arguments.clone()),
             _ => None,

@@ -9,7 +9,10 @@ use crate::queue::Queue;
 
 impl Queue {
     /// For how long the leases of these jobs were not renewed, where they are over.
-    pub(super) async fn read_silence(&self, ids: &[JobId]) -> Result<Vec<Option<Duration>>, QueueError> {
+    pub(super) async fn read_expired_leases(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Option<Duration>>, QueueError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }

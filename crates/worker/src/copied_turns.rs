@@ -9,13 +9,13 @@ use legwork_common::job::JobSpec;
 use legwork_queue::QueueError;
 use legwork_queue::port::Work;
 
-use crate::ledger::Gone;
-use crate::ledger::Ledger;
-use crate::ledger::Page;
+use crate::log_writer::AttemptBuffer;
+use crate::log_writer::Gone;
+use crate::log_writer::LogWriter;
 
 /// What is still to be copied.
 #[derive(Debug)]
-pub(crate) struct Inheritance {
+pub(crate) struct CopiedTurns {
     of: JobId,
     left: Vec<String>,
 }
@@ -29,16 +29,16 @@ pub(crate) async fn still_to_take(
     work: &dyn Work,
     spec: &JobSpec,
     recorded: &[TurnEntry],
-) -> Result<Option<Inheritance>, QueueError> {
+) -> Result<Option<CopiedTurns>, QueueError> {
     let Some(of) = spec.retry_of.filter(|_| !spec.fresh) else { return Ok(None) };
     if recorded.contains(&TurnEntry::Retried { of }) {
         return Ok(None);
     }
     let turns = work.turns(of, recorded.len() as u64).await?;
-    Ok(Some(Inheritance { of, left: turns.into_iter().map(|(_, entry)| entry).collect() }))
+    Ok(Some(CopiedTurns { of, left: turns.into_iter().map(|(_, entry)| entry).collect() }))
 }
 
-impl Inheritance {
+impl CopiedTurns {
     /// Copies the rest and adds it to what is recorded.
     ///
     /// # Errors
@@ -46,8 +46,8 @@ impl Inheritance {
     /// [`Gone`] once the attempt is fenced.
     pub(crate) async fn take(
         self,
-        ledger: &Ledger,
-        page: &Page,
+        log_writer: &LogWriter,
+        page: &AttemptBuffer,
         recorded: &mut Vec<TurnEntry>,
     ) -> Result<(), Gone> {
         for text in self.left {
@@ -56,14 +56,14 @@ impl Inheritance {
                 tracing::warn!(of = %self.of, "an entry of the turns cannot be read; the job begins before it");
                 break;
             };
-            ledger.record(page, text, None).await?;
+            log_writer.record(page, text, None).await?;
             recorded.push(entry);
         }
         let mark = TurnEntry::Retried { of: self.of };
         let last = recorded.iter().filter_map(turn_of).next_back().unwrap_or(0);
-        ledger.output(page, &format!("[goes on from turn {} of {}]\n", last + 1, self.of)).await?;
+        log_writer.output(page, &format!("[goes on from turn {} of {}]\n", last + 1, self.of)).await?;
         let text = serde_json::to_string(&mark).map_err(|_| Gone)?;
-        ledger.record(page, text, None).await?;
+        log_writer.record(page, text, None).await?;
         recorded.push(mark);
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Inheritance {
 fn turn_of(entry: &TurnEntry) -> Option<u32> {
     match entry {
         TurnEntry::Reply { turn, .. } | TurnEntry::Result { turn, .. } => Some(*turn),
-        TurnEntry::Told { .. }
+        TurnEntry::Delivered { .. }
         | TurnEntry::Compacted { .. }
         | TurnEntry::Stderr { .. }
         | TurnEntry::Retried { .. } => None,
