@@ -170,7 +170,7 @@ async fn an_end_seen_by_wait_is_not_announced() {
     ]}));
     assert_eq!(completed(go(&world, delegated(&dispatching(), "a", Vec::new())).await), "done");
     assert_eq!(world.service.acknowledged(), ["end-0"]);
-    assert!(!entries(&world).iter().any(|entry| entry.starts_with("told")), "{:?}", entries(&world));
+    assert!(!entries(&world).iter().any(|entry| entry.starts_with("delivered")), "{:?}", entries(&world));
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn everything_is_recorded_before_what_depends_on_it() {
     let world = world(&json!({"a": [calls("think", json!({"thought": "x"})), {"text": "end"}]}));
     world.service.post("m", "hello");
     go(&world, delegated(&lone(), "a", Vec::new())).await;
-    let order = ["told", "asked", "reply", "started", "ended", "result", "asked", "reply"];
+    let order = ["delivered", "asked", "reply", "started", "ended", "result", "asked", "reply"];
     assert_eq!(world.journal.order(), order);
 }
 

@@ -73,7 +73,7 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match entry {
             TurnEntry::Reply { .. } => "reply",
             TurnEntry::Result { .. } => "result",
-            TurnEntry::Delivered { .. } => "told",
+            TurnEntry::Delivered { .. } => "delivered",
             TurnEntry::Compacted { .. } => "compacted",
             TurnEntry::Retried { .. } => "retried",
             TurnEntry::Stderr { .. } => "stderr",
