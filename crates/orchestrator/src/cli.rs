@@ -19,8 +19,8 @@ use legwork_worker::options::CommonOptions;
 #[derive(Debug, Parser)]
 #[command(name = "legwork", version, max_term_width = 100)]
 pub struct Cli {
-    /// The options that both programs have. They have a heading of their own, so that a command's help lists the command's
-    /// options first.
+    /// The options that both programs have. They have a heading of their own, so that a command's help lists the
+    /// command's options first.
     #[command(flatten, next_help_heading = "Common options")]
     pub common: CommonOptions,
     /// Print JSON, one object a line
@@ -135,7 +135,7 @@ pub struct DispatchArgs {
     /// Delay before the first retry, doubled for each further one up to 10m [default: the policy's, else 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub retry_delay: Option<Duration>,
-    /// The token budget of the job over all attempts, input and output; when it is spent, the job fails with cause `budget`
+    /// The token budget of the job, all attempts together; when it is spent, the job fails with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget: Option<u64>,
     /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`

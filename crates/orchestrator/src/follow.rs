@@ -12,12 +12,12 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// The most bytes of one read. Large enough to catch up with a long output in few round trips, small enough not to delay
-/// other clients of Redis.
+/// The most bytes of one read. Large enough to catch up with a long output in few round trips, small enough not to
+/// delay other clients of Redis.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Shows a job's output from `offset` on until the job has ended, and returns the ended job. Every byte is shown exactly
-/// once, even if workers crash and the job is resumed.
+/// Shows a job's output from `offset` on until the job has ended, and returns the ended job. Every byte is shown
+/// exactly once, even if workers crash and the job is resumed.
 ///
 /// # Errors
 ///

@@ -38,8 +38,8 @@ use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Jobs that a local worker runs at once: the default of `legwork-worker --concurrency`, so that a session runs alike in
-/// `run` and detached.
+/// Jobs that a local worker runs at once: the default of `legwork-worker --concurrency`, so that a session runs alike
+/// in `run` and detached.
 const SLOTS: u32 = 100;
 /// Grace period for running jobs when a local worker drains. Short, because someone is waiting at the terminal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,8 +145,8 @@ pub struct DetachedWorker {
 }
 
 impl DetachedWorker {
-    /// Polls the root's jobs until `over` and starts a worker whenever there are live ones and none serves: for the first
-    /// job, and after a worker was killed. Errors are logged and retried at the next poll.
+    /// Polls the root's jobs until `over` and starts a worker whenever there are live ones and none serves: for the
+    /// first job, and after a worker was killed. Errors are logged and retried at the next poll.
     pub async fn serve_until(self, over: CancellationToken, root: Arc<Service>) {
         while over.run_until_cancelled(tokio::time::sleep(DETACHED_POLL_INTERVAL)).await.is_some() {
             let served = match root.is_settled().await {
@@ -168,8 +168,8 @@ impl DetachedWorker {
 /// one serves it already.
 ///
 /// Returns once the worker is registered in Redis: until then, an operator's command that finds the server unused would
-/// take the session for abandoned and stop its jobs. A worker that has already exited successfully also counts, because a
-/// short job may end before the first poll.
+/// take the session for abandoned and stop its jobs. A worker that has already exited successfully also counts, because
+/// a short job may end before the first poll.
 ///
 /// # Errors
 ///

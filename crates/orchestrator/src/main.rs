@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what the command-line parser returned instead of a command: help and version as they are, an error in the same
-/// form as any other failure.
+/// Prints what the command-line parser returned instead of a command: help and version as they are, an error in the
+/// same form as any other failure.
 fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode {
     if !error.use_stderr() {
         // A closed pipe is not an error.

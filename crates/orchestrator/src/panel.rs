@@ -200,8 +200,8 @@ impl Screen {
         self.line(&mut self.state(), line);
     }
 
-    /// Prints a line to standard error. On a terminal, where both streams end up, an incomplete line of the answer is ended
-    /// first.
+    /// Prints a line to standard error. On a terminal, where both streams end up, an incomplete line of the answer is
+    /// ended first.
     fn line(&self, state: &mut ScreenState, line: &str) {
         if let Some(panel) = &state.panel {
             panel.all.suspend(|| self.output.note(line));
@@ -211,8 +211,8 @@ impl Screen {
         self.output.note(line);
     }
 
-    /// Ends the terminal's line if the answer left it incomplete. The line break goes to standard error, so the answer on
-    /// standard output stays unchanged.
+    /// Ends the terminal's line if the answer left it incomplete. The line break goes to standard error, so the answer
+    /// on standard output stays unchanged.
     fn end_open_line(&self, state: &mut ScreenState) {
         if self.output.live && state.take_break() {
             self.output.note("");
@@ -231,8 +231,8 @@ impl Screen {
         self.print(&format!("{event}\n"));
     }
 
-    /// Writes to standard output. A closed pipe cancels `unread`; any other error, such as a full disk, is logged, because
-    /// the jobs should still be waited for.
+    /// Writes to standard output. A closed pipe cancels `unread`; any other error, such as a full disk, is logged,
+    /// because the jobs should still be waited for.
     fn print(&self, text: &str) {
         match self.output.try_text(text) {
             Ok(()) => {}
@@ -304,7 +304,8 @@ impl Screen {
         }
     }
 
-    /// Shows the jobs of a session until `over`, then once more, so that the last ends are shown, and takes the panel down.
+    /// Shows the jobs of a session until `over`, then once more, so that the last ends are shown, and takes the panel
+    /// down.
     pub async fn follow(&self, observer: &Observer, session: SessionId, over: CancellationToken) {
         let channel = observer.queue().keys().session_channel(session);
         let mut ends = observer.hints().listen(channel).await;

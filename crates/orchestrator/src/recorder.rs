@@ -1,7 +1,7 @@
 //! `run --record FILE`: the model replies of a session as a script, which `--script` replays.
 //!
-//! The script is built when the run ends, from the turns that are recorded in any case: the root's in memory, the jobs' in
-//! Redis. So it does not matter which workers ran the jobs.
+//! The script is built when the run ends, from the turns that are recorded in any case: the root's in memory, the jobs'
+//! in Redis. So it does not matter which workers ran the jobs.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -115,7 +115,8 @@ impl Recorder {
         replace(&self.file, &json).map_err(|error| unwritable(&self.file, &error))?;
         for agent in recording.twins() {
             screen.note(&format!(
-                "hint: two runs of agent {agent} had the same task but different replies; a replay gives both the first one's"
+                "hint: two runs of agent {agent} had the same task but different replies; a replay gives both the \
+                 first one's"
             ));
         }
         screen.note(&format!("recorded to {0}; replay it with --script {0}", self.file.display()));
@@ -151,8 +152,8 @@ fn password(value: &str) -> Option<&str> {
     login.split_once(':').map(|(_user, password)| password)
 }
 
-/// Replaces the file's content atomically. A crash before the rename leaves the old content, and may leave a file `.new`
-/// next to it.
+/// Replaces the file's content atomically. A crash before the rename leaves the old content, and may leave a file
+/// `.new` next to it.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let mut path = file.as_os_str().to_owned();
     path.push(".new");

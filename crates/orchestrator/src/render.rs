@@ -59,8 +59,8 @@ pub fn status(job: &Job) -> String {
     }
 }
 
-/// The status of a job whose lease may have expired; `silent` is the time since its worker last renewed it, `None` while
-/// the lease holds.
+/// The status of a job whose lease may have expired; `silent` is the time since its worker last renewed it, `None`
+/// while the lease holds.
 pub fn status_of_silent(job: &Job, silent: Option<Duration>) -> String {
     match silent {
         Some(silent) => format!("{} (silent {})", job.status, duration::short(silent)),
@@ -83,8 +83,8 @@ pub fn colored(state: State, text: &str, color: bool) -> String {
     }
 }
 
-/// The first line of a text, without control characters. An ellipsis marks what is left out; with it the line has at most
-/// `max` characters.
+/// The first line of a text, without control characters. An ellipsis marks what is left out; with it the line has at
+/// most `max` characters.
 pub fn first_line(text: &str, max: usize) -> String {
     let line: String =
         text.trim().lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();

@@ -102,8 +102,8 @@ impl RootSession {
         Ok(Self { lease, service, queue })
     }
 
-    /// Renews the owner's lease until `over`. A renewal that fails is logged and repeated at the next tick; if the lease
-    /// expires first, the reaper ends the ownership and later renewals change nothing.
+    /// Renews the owner's lease until `over`. A renewal that fails is logged and repeated at the next tick; if the
+    /// lease expires first, the reaper ends the ownership and later renewals change nothing.
     pub async fn keep(self, over: CancellationToken) {
         let mut tick = tokio::time::interval(self.queue.settings().renew_every());
         let renewal = Renewal { jobs: Vec::new(), sessions: vec![self.lease] };

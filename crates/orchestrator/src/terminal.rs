@@ -34,8 +34,8 @@ impl Terminal {
         Arc::new(Self { screen: Arc::clone(screen), lines })
     }
 
-    /// The next line; `None` at the end of input. Dropping the future loses nothing: a partly read line stays buffered for
-    /// the next reader.
+    /// The next line; `None` at the end of input. Dropping the future loses nothing: a partly read line stays buffered
+    /// for the next reader.
     pub async fn line(&self) -> Option<String> {
         self.lines.lock().await.next_line().await.ok().flatten()
     }
@@ -52,8 +52,8 @@ impl Approval for Terminal {
     }
 }
 
-/// The arguments of a call in full, because an approval covers all of them. Control characters are escaped: they could hide
-/// part of the question on a terminal.
+/// The arguments of a call in full, because an approval covers all of them. Control characters are escaped: they could
+/// hide part of the question on a terminal.
 fn plain(arguments: &str) -> String {
     let mut text = String::with_capacity(arguments.len());
     for character in arguments.trim().chars() {

@@ -1,7 +1,7 @@
 //! The HTTP listener of the server, and its access checks.
 //!
-//! On a loopback address no token is needed, but `Host` and `Origin` must be this machine's: a page of another site, open
-//! in a browser here, is refused. On any other address every request needs the bearer token (RFC 6750).
+//! On a loopback address no token is needed, but `Host` and `Origin` must be this machine's: a page of another site,
+//! open in a browser here, is refused. On any other address every request needs the bearer token (RFC 6750).
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,8 +35,8 @@ use crate::mcp::server::Server;
 
 /// The path of the endpoint.
 pub const PATH: &str = "/mcp";
-/// Connections that the system queues until they are accepted. The usual default of 128 overflows when many hosts connect
-/// at once, and some see a reset; the system lowers this to its own maximum.
+/// Connections that the system queues until they are accepted. The usual default of 128 overflows when many hosts
+/// connect at once, and some see a reset; the system lowers this to its own maximum.
 const BACKLOG: u32 = 4096;
 /// Grace period for open streams at shutdown. A stream of a waiting host would otherwise keep the server up forever.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);

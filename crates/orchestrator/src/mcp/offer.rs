@@ -40,8 +40,8 @@ impl Offer {
     }
 }
 
-/// The agents to offer: the `named` ones; else the sub-agents of the file's root; else all agents but the root; else the
-/// root, when it is alone.
+/// The agents to offer: the `named` ones; else the sub-agents of the file's root; else all agents but the root; else
+/// the root, when it is alone.
 ///
 /// # Errors
 ///
@@ -114,8 +114,8 @@ fn additions(tool: &str) -> Vec<(&'static str, Value)> {
             "key",
             json!({
                 "type": ["string", "null"],
-                "description": "An idempotency key: a repeated request with the same key returns the task that the first \
-                                one started instead of starting another",
+                "description": "An idempotency key: a repeated request with the same key returns the task that the \
+                                first one started instead of starting another",
             }),
         )],
         tool_name::VIEW => vec![(

@@ -10,7 +10,8 @@ use rmcp::service::Peer;
 use rmcp::service::RequestContext;
 use tokio::time::Instant;
 
-/// Interval between two notifications. Well below the 60 seconds after which the most impatient hosts give up on a call.
+/// Interval between two notifications. Well below the 60 seconds after which the most impatient hosts give up on a
+/// call.
 const NOTIFY_INTERVAL: Duration = Duration::from_secs(5);
 /// Timeout for sending one notification, so that a host that does not read cannot hold up the wait.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);

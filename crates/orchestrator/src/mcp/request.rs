@@ -12,8 +12,8 @@ const MAX_CALL_ID_BYTES: usize = 256;
 /// `claudecode/toolUseId`; others write `toolCallId`, `tool_call_id` or `idempotency-key`, with or without a prefix.
 const CALL_ID_NAMES: [&str; 3] = ["tooluseid", "toolcallid", "idempotencykey"];
 
-/// The id of the model's tool call, where the host passes it on: it is the same when the host repeats the request. The id
-/// of the JSON-RPC request does not serve, because it starts again with every connection.
+/// The id of the model's tool call, where the host passes it on: it is the same when the host repeats the request. The
+/// id of the JSON-RPC request does not serve, because it starts again with every connection.
 pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
     let id = meta.0.0.iter().find_map(|(key, value)| {
         let unprefixed = key.rsplit(['/', '.']).next()?;
@@ -23,9 +23,9 @@ pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
     (!id.is_empty() && id.len() <= MAX_CALL_ID_BYTES).then(|| id.to_owned())
 }
 
-/// The idempotency key of a dispatch: the caller's own, or one made of the tool call's id and a digest of the `request`.
-/// The digest is needed because some hosts number their calls anew in each conversation: the same id with another request
-/// is not a repeat.
+/// The idempotency key of a dispatch: the caller's own, or one made of the tool call's id and a digest of the
+/// `request`. The digest is needed because some hosts number their calls anew in each conversation: the same id with
+/// another request is not a repeat.
 pub fn idempotency_key(own: Option<String>, meta: &RequestMetaObject, request: &[&str]) -> Option<String> {
     own.filter(|key| !key.is_empty()).or_else(|| {
         let mut hash = Sha256::new();
@@ -43,8 +43,8 @@ pub fn trace(meta: &RequestMetaObject) -> Option<TraceParent> {
     meta.0.get_traceparent()?.parse().ok()
 }
 
-/// Whether this request accepts a task as its answer. Capabilities from the handshake of an older protocol version do not
-/// count: the extension is declared with each request, and such clients are known to fail on a task.
+/// Whether this request accepts a task as its answer. Capabilities from the handshake of an older protocol version do
+/// not count: the extension is declared with each request, and such clients are known to fail on a task.
 pub fn takes_tasks(meta: &RequestMetaObject) -> bool {
     meta.client_capabilities().is_some_and(|client| client.supports_tasks())
 }

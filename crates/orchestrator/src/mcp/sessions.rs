@@ -33,8 +33,8 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::local_worker;
 
-/// Interval between two checks of the sessions' workers. A killed worker's jobs are reclaimed only after their lease has
-/// expired, so checking more often gains nothing.
+/// Interval between two checks of the sessions' workers. A killed worker's jobs are reclaimed only after their lease
+/// has expired, so checking more often gains nothing.
 const WORKER_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// All sessions of this server, with what they share.
@@ -180,8 +180,8 @@ impl McpSessions {
         }
     }
 
-    /// Checks the watched sessions forever: starts a worker where live jobs have none, such as after a worker was killed,
-    /// and stops watching sessions without live jobs.
+    /// Checks the watched sessions forever: starts a worker where live jobs have none, such as after a worker was
+    /// killed, and stops watching sessions without live jobs.
     pub async fn keep_served(&self) -> Infallible {
         loop {
             for session in self.watched.all() {

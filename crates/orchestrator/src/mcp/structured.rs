@@ -103,8 +103,15 @@ pub fn schema(tool: &str) -> Value {
         tool_name::VIEW => viewed(),
         tool_name::WAIT => object(
             json!({
-                "tasks": {"type": "array", "items": wait_item(), "description": "One for each id of the request, in its order"},
-                "done": {"type": "boolean", "description": "Whether the wait is over: all tasks have ended, or one of them in mode any"},
+                "tasks": {
+                    "type": "array",
+                    "items": wait_item(),
+                    "description": "One for each id of the request, in its order",
+                },
+                "done": {
+                    "type": "boolean",
+                    "description": "Whether the wait is over: all tasks have ended, or one of them in mode any",
+                },
                 "still_running": {
                     "type": "array",
                     "items": {"type": "string"},

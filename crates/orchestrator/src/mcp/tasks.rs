@@ -17,7 +17,8 @@ use rmcp::model::TaskStatus;
 
 use crate::mcp::structured;
 
-/// The poll interval suggested to hosts, in milliseconds. A poll is one read of Redis, and agents take seconds at least.
+/// The poll interval suggested to hosts, in milliseconds. A poll is one read of Redis, and agents take seconds at
+/// least.
 const POLL_INTERVAL_MS: u64 = 1_000;
 
 /// A job as a task with its result. Redis keeps both for `retention` after the job's end.
