@@ -1,4 +1,4 @@
-//! Doing the tool calls of one reply.
+//! Makes the tool calls of one reply, and resumes those that an earlier attempt left open.
 
 use std::panic::AssertUnwindSafe;
 
@@ -6,11 +6,10 @@ use futures::FutureExt;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use legwork_common::service::CallIndex;
-use serde_json::Map;
 use serde_json::Value;
 
-use super::Halt;
-use super::Running;
+use super::halt::Halt;
+use super::state::RunState;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::ToolCall;
@@ -21,42 +20,43 @@ use crate::tool::ToolOutcome;
 use crate::toolset::call_description;
 use crate::turn::Step;
 
-/// What the model is told of a call whose outcome nobody knows.
+/// The result of a call that was open when an attempt died and that is not safe to repeat.
 const INTERRUPTED: &str = "This call was interrupted and its outcome is unknown. It was not repeated.";
 
-impl Running<'_> {
-    /// Takes up the turns of an earlier attempt: tools remember what they were told, and open calls that may not be
-    /// repeated are reported.
-    pub(super) async fn take_up(&mut self) -> Result<(), Halt> {
-        self.current.replay(self.team, &self.first, &self.recorded);
+impl RunState<'_> {
+    /// Resumes after an earlier attempt: tools rebuild their state from its calls, and open calls that are not safe
+    /// to repeat get a result that reports the interruption. The other open calls run again in the first step.
+    pub(super) async fn resume(&mut self) -> Result<(), Halt> {
+        self.current.replay(self.team, &self.first_agent, &self.recorded);
         let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
         for (index, call) in open {
-            let again = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
-            if again != Some(Interrupted::RunAgain) {
-                self.record(result(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
+            let interrupted = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
+            if interrupted != Some(Interrupted::RunAgain) {
+                self.record(result_entry(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
             }
         }
         Ok(())
     }
 
-    /// Does all calls at once. Each result is recorded as soon as it is there.
-    pub(super) async fn work(&mut self, open: Vec<(CallIndex, ToolCall)>) -> Result<(), Halt> {
-        let here = &*self;
+    /// Makes all calls at once. Each result is recorded as soon as it is there, so that a crash loses only the
+    /// calls that are still running.
+    pub(super) async fn run_calls(&mut self, open: Vec<(CallIndex, ToolCall)>) -> Result<(), Halt> {
+        let state = &*self;
         let mut calls: FuturesUnordered<_> =
-            open.into_iter().map(|(index, call)| here.finish(index, call)).collect();
-        let mut results = Vec::new();
-        while let Some(entry) = here.live(calls.next()).await? {
-            results.push(entry?);
+            open.into_iter().map(|(index, call)| state.run_call(index, call)).collect();
+        let mut entries = Vec::new();
+        while let Some(entry) = state.unless_cancelled(calls.next()).await? {
+            entries.push(entry?);
         }
         drop(calls);
-        for entry in results {
-            self.take_in(&entry);
+        for entry in entries {
+            self.apply(&entry);
         }
         Ok(())
     }
 
-    /// One call, from the gate to the record.
-    async fn finish(&self, index: CallIndex, call: ToolCall) -> Result<TurnEntry, Halt> {
+    /// One call, from the check of the lease to the recorded result. A panic of the tool is an error result.
+    async fn run_call(&self, index: CallIndex, call: ToolCall) -> Result<TurnEntry, Halt> {
         let journal = &self.ports.journal;
         journal.gate().await?;
         let ToolCall { name, arguments, .. } = call.clone();
@@ -64,27 +64,30 @@ impl Running<'_> {
         let outcome = AssertUnwindSafe(self.outcome(index, &call))
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| ToolOutcome::error(format!("the tool {name} broke")));
+            .unwrap_or_else(|_| ToolOutcome::error(format!("the tool {name} crashed")));
         journal.note(RunEvent::ToolEnded { call: index, name, is_error: outcome.is_error });
-        // What a tool that was cut off says of its end is not what it came to: such a call is reported as interrupted.
+        // A tool may notice the cancellation first and return an outcome, such as a command that was killed. That
+        // is not the call's outcome: without a record the next attempt runs it again or reports it as interrupted.
         if self.cancel.is_cancelled() {
             return Err(Halt::Stopped);
         }
+        // The same for a tool that ended because the lease did.
         journal.gate().await?;
-        let entry = result(index, &call, outcome);
+        let entry = result_entry(index, &call, outcome);
         journal.record(&entry).await?;
         Ok(entry)
     }
 
+    /// Checks the call and makes it. An invalid or refused call is an error result, which the model can react to.
     async fn outcome(&self, index: CallIndex, call: &ToolCall) -> ToolOutcome {
         let Some(tool) = self.current.toolbox.get(&call.name) else {
             let names: Vec<String> = self.current.toolbox.specs().into_iter().map(|spec| spec.name).collect();
             let names = names.join(", ");
             return ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name));
         };
-        let mut arguments = match arguments(call) {
+        let mut arguments = match call.parsed_arguments() {
             Ok(arguments) => arguments,
-            Err(wrong) => return ToolOutcome::error(wrong),
+            Err(error) => return ToolOutcome::error(error),
         };
         if self.current.agent.add_description_parameter {
             call_description::strip(tool.spec(), &mut arguments);
@@ -98,26 +101,8 @@ impl Running<'_> {
     }
 }
 
-/// The entry for what a call came to.
-fn result(index: CallIndex, call: &ToolCall, outcome: ToolOutcome) -> TurnEntry {
+fn result_entry(index: CallIndex, call: &ToolCall, outcome: ToolOutcome) -> TurnEntry {
     let ToolOutcome { text, is_error, ended } = outcome;
     let CallIndex { turn, index } = index;
     TurnEntry::Result { turn, index, call_id: call.id.clone(), text, is_error, ended }
-}
-
-/// The arguments with the nulls of OpenAI's strict form left out, or what is wrong with them.
-pub(super) fn arguments(call: &ToolCall) -> Result<Map<String, Value>, String> {
-    let text = call.arguments.trim();
-    if text.is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(mut arguments)) => {
-            arguments.retain(|_, value| !value.is_null());
-            Ok(arguments)
-        }
-        Ok(Value::Null) => Ok(Map::new()),
-        Ok(_) => Err(format!("the arguments of {} are not a JSON object", call.name)),
-        Err(error) => Err(format!("the arguments of {} are not valid JSON: {error}", call.name)),
-    }
 }
