@@ -166,8 +166,8 @@ impl Claimer {
         Ok(batch)
     }
 
-    /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: no renewal covers these jobs
-    /// before their attempts start, so a reaper reclaims them after that, and they are dropped here.
+    /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: no renewal covers these
+    /// jobs before their attempts start, so a reaper reclaims them after that, and they are dropped here.
     async fn begin(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Begun)> {
         let (again, first): (Vec<Claimed>, Vec<Claimed>) = batch.into_iter().partition(|job| job.attempt > 1);
         let mut ready: Vec<(Claimed, Begun)> = first.into_iter().map(|job| (job, Begun::default())).collect();

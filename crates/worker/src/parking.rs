@@ -36,8 +36,8 @@ use tokio::sync::mpsc;
 use crate::active_attempts::AttemptHandle;
 use crate::supervisor::WorkerEvent;
 
-/// The background agents, session state and mail of one attempt. Every call is repeated while Redis is unreachable, without
-/// a bound of its own: an attempt whose lease is in doubt is suspended, which drops the call.
+/// The background agents, session state and mail of one attempt. Every call is repeated while Redis is unreachable,
+/// without a bound of its own: an attempt whose lease is in doubt is suspended, which drops the call.
 #[derive(Debug)]
 pub struct ParkingService {
     inner: Service,
