@@ -149,18 +149,18 @@ struct AgentClient {
     headers: HeaderMap,
 }
 
-/// A running task of the agent. Unless it has ended, dropping this asks the agent to cancel it; whether the agent does
-/// is not checked.
+/// A running task of the agent. Unless it has ended or needs input, dropping this asks the agent to cancel it; whether
+/// the agent does is not checked.
 struct RunningTask<'a> {
     agent: &'a RemoteAgent,
     task: TaskRef,
-    has_ended: bool,
+    is_settled: bool,
 }
 
 impl Drop for RunningTask<'_> {
     fn drop(&mut self) {
         // Without a runtime the process is exiting, and the request could not be sent.
-        if !self.has_ended && Handle::try_current().is_ok() {
+        if !self.is_settled && Handle::try_current().is_ok() {
             let client = Arc::clone(&self.agent.client);
             let cancel = client.card.cancel(&self.task);
             self.agent.nursery.spawn(async move {
@@ -230,7 +230,7 @@ impl RemoteAgent {
     /// Polls a task until it has ended or needs input.
     async fn follow(&self, task: TaskRef) -> Result<Reply, String> {
         let get = self.client.card.get(&task);
-        let mut running = RunningTask { agent: self, task, has_ended: false };
+        let mut running = RunningTask { agent: self, task, is_settled: false };
         let (mut interval, mut failed_polls) = (self.poll_intervals.first, 0);
         loop {
             sleep(interval).await;
@@ -238,7 +238,7 @@ impl RemoteAgent {
             match self.client.call(&get, TIMEOUT).await {
                 Ok(Reply::Working(_)) => failed_polls = 0,
                 Ok(reply) => {
-                    running.has_ended = true;
+                    running.is_settled = true;
                     return Ok(reply);
                 }
                 Err(CallError::Transient(_)) if failed_polls < MAX_FAILED_POLLS => failed_polls += 1,
