@@ -1,7 +1,8 @@
 //! The exact texts of the background-agent tools.
 //!
-//! Agent files and prompts depend on these texts, so they are written once, here. Everything that shows jobs to a model
-//! uses these functions. Changing a text breaks the contract; the tests compare them character by character.
+//! Agent files and prompts depend on these texts, so they are written once, here. Everything that shows jobs
+//! to a model uses these functions. Changing a text breaks the contract; the tests compare them character by
+//! character.
 
 use std::fmt::Write as _;
 
@@ -19,8 +20,8 @@ use crate::service::MailContent;
 use crate::service::QueuedReason;
 use crate::service::WaitItem;
 
-/// The maximum length of a result that an announcement includes, in bytes. A longer one is only mentioned, so that many
-/// jobs that end together do not flood the context of their dispatcher.
+/// The maximum length of a result that an announcement includes, in bytes. A longer one is only mentioned, so
+/// that many jobs that end together do not flood the context of their dispatcher.
 pub const ANNOUNCED_BYTES: usize = 4 * 1024;
 
 /// The result of `run_background_agent`.
@@ -28,8 +29,8 @@ pub fn started(id: JobId, agent: &str, task: &str) -> String {
     format!("Background agent task started with ID: {id}\nAgent: {agent}\nTask: {task}")
 }
 
-/// The result of `stop_background_agent`. It is returned as soon as the stop is durable, while the job may still be
-/// `stopping`.
+/// The result of `stop_background_agent`. It is returned as soon as the stop is durable, while the job may
+/// still be `stopping`.
 pub fn stopped(id: JobId) -> String {
     format!("Background agent task {id} stopped.")
 }
@@ -69,8 +70,8 @@ fn block(job: &Job) -> String {
     )
 }
 
-/// The state that models and users see. A job that is being reclaimed from a lost worker is shown as `running`, because
-/// its next attempt resumes it and no user has to act.
+/// The state that models and users see. A job that is being reclaimed from a lost worker is shown as
+/// `running`, because its next attempt resumes it and no user has to act.
 pub fn shown(state: State) -> State {
     match state {
         State::Reaping => State::Running,
@@ -223,8 +224,8 @@ pub fn assignment(task: &str, expected_output: Option<&str>) -> String {
 /// The first user message of a sub-agent. Some providers reject a conversation without one.
 pub const PROCEED: &str = "Please proceed.";
 
-/// The error of `run_background_agent` for invalid arguments; `None` for valid ones. The arguments are checked in the order
-/// that the contract fixes, and only the first error is reported.
+/// The error of `run_background_agent` for invalid arguments; `None` for valid ones. The arguments are
+/// checked in the order that the contract fixes, and only the first error is reported.
 pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String> {
     if agent.trim().is_empty() {
         Some("agent name must not be empty".to_owned())

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Formats a duration in whole seconds, rounded down: `42s`, `1m5s`, `2h0m3s`. This is the format of the tools' texts, which
-/// have no unit above the hour.
+/// Formats a duration in whole seconds, rounded down: `42s`, `1m5s`, `2h0m3s`. This is the format of the
+/// tools' texts, which have no unit above the hour.
 pub fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -25,8 +25,8 @@ pub struct ParseDurationError(pub String);
 ///
 /// # Errors
 ///
-/// [`ParseDurationError`] for any other text, and for more than 1000 years: a limit that keeps the sum of a stored time and
-/// a duration within the range of timestamps.
+/// [`ParseDurationError`] for any other text, and for more than 1000 years, so that adding a duration to a
+/// time cannot overflow.
 pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     let invalid = || ParseDurationError(text.to_owned());
     if let Ok(seconds) = text.parse::<u32>() {

@@ -1,7 +1,7 @@
 //! The interface that every error of Legwork implements: a code, an exit status and an optional hint.
 //!
-//! Errors are typed by operation and keep their context in fields. Only the outermost layer of a program prints them:
-//! `error: what happened`, then `hint: what to do`.
+//! Errors are typed by operation and keep their context in fields. Only the outermost layer of a program
+//! prints them: `error: what happened`, then `hint: what to do`.
 
 use std::error::Error;
 
@@ -23,8 +23,8 @@ pub enum ExitStatus {
     Redis = 5,
     /// A wait reached its timeout. The jobs continue.
     TimedOut = 6,
-    /// The request conflicts with an earlier one: its idempotency key was used for another request, or the session is
-    /// being stopped or is closed.
+    /// The request conflicts with an earlier one: its idempotency key was used for another request, or the
+    /// session is being stopped or is closed.
     Conflict = 7,
     /// Interrupted by SIGINT (Ctrl-C); 128 plus the number of the signal, as in shells.
     Interrupted = 130,
@@ -51,8 +51,8 @@ pub trait Coded: Error + Send + Sync + 'static {
     }
 }
 
-/// The messages of `error` and its sources, joined by `: `. A source whose message is already part of the text is skipped,
-/// because some libraries include their source in their own message.
+/// The messages of `error` and its sources, joined by `: `. A source whose message is already part of the
+/// text is skipped, because some libraries include their source in their own message.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

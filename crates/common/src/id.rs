@@ -1,8 +1,8 @@
 //! Typed identifiers.
 //!
-//! Every id is a random UUID (version 4, RFC 9562). A session and all of its jobs share the last four hexadecimal digits
-//! of their ids, and the shard is computed from these digits. So any process that has an id can address its record
-//! without a lookup.
+//! Every id is a random UUID (version 4, RFC 9562). A session and all of its jobs share the last four
+//! hexadecimal digits of their ids, and the shard is computed from these digits. So any process that has an
+//! id can address its record without a lookup.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,8 +48,8 @@ macro_rules! uuid_id {
                 Uuid::from_slice(bytes).ok().map(Self)
             }
 
-            /// The shard that holds the record of this id, in a namespace of `shards` shards. At most 65,536 shards are
-            /// possible, because two bytes of the id select the shard.
+            /// The shard that holds the record of this id, in a namespace of `shards` shards. At most 65,536
+            /// shards are possible, because two bytes of the id select the shard.
             pub fn shard(self, shards: u16) -> u16 {
                 let bytes = self.0.as_bytes();
                 u16::from_be_bytes([bytes[14], bytes[15]]) % shards.max(1)
@@ -95,28 +95,29 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// The id of a job. Displayed as `agent_task_<uuid>`; key names contain the UUID alone. Unguessable, because a caller
-    /// that knows an id may see the job.
+    /// The id of a job. Displayed as `agent_task_<uuid>`; key names contain the UUID alone. Unguessable,
+    /// because a caller that knows an id may see the job.
     JobId,
     "job",
     JOB_ID_PREFIX
 );
 uuid_id!(
-    /// The id of a session: one conversation of an orchestrating agent. A session is the unit of atomicity, because its
-    /// jobs all live in its shard.
+    /// The id of a session: one conversation of an orchestrating agent. A session is the unit of atomicity,
+    /// because its jobs all live in its shard.
     SessionId,
     "session",
     ""
 );
 uuid_id!(
-    /// The secret of one attempt, created anew for each claim. Every write of a worker must present it, so a worker that
-    /// lost its lease can change nothing, however late its writes arrive.
+    /// The secret of one attempt, created anew for each claim. Every write of a worker must present it, so a
+    /// worker that lost its lease can change nothing, however late its writes arrive.
     RunToken,
     "run token",
     ""
 );
 uuid_id!(
-    /// The id of one call of a step. A repeat after a lost reply has the same id and gets the reply of the first call.
+    /// The id of one call of a step. A repeat after a lost reply has the same id and gets the reply of the
+    /// first call.
     RequestId,
     "request",
     ""
@@ -143,8 +144,8 @@ impl SessionId {
         Self(random())
     }
 
-    /// A new session id in the shard of `job`, so that the step that stores a retry of the job in this session can also extend
-    /// the retention of the job.
+    /// A new session id in the shard of `job`, so that the step that stores a retry of the job in this
+    /// session can also extend the retention of the job.
     pub fn random_beside(job: JobId) -> Self {
         let mut bytes = *random().as_bytes();
         bytes[14..].copy_from_slice(&job.as_bytes()[14..]);
@@ -166,8 +167,8 @@ impl RequestId {
     }
 }
 
-/// The id of a worker process: its host name, cut to 40 bytes, and eight random hexadecimal digits, so that a restarted
-/// worker has another id.
+/// The id of a worker process: its host name, cut to 40 bytes, and eight random hexadecimal digits, so that a
+/// restarted worker has another id.
 ///
 /// At most 49 bytes of letters, digits, `-`, `_` and `.`: Redis stores hash values of up to 64 bytes compactly.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -31,8 +31,8 @@ pub const DEFAULT_QUEUE: &str = "default";
 #[serde(transparent)]
 pub struct TeamDigest(pub String);
 
-/// The priority of a job within its queue. Workers take a job of a lower priority only when none of a higher one waits,
-/// so a steady stream of urgent jobs can starve the others.
+/// The priority of a job within its queue. Workers take a job of a lower priority only when none of a higher
+/// one waits, so a steady stream of urgent jobs can starve the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
@@ -126,8 +126,8 @@ impl Cause {
         Self::SessionEnd,
     ];
 
-    /// Whether a retry of a failed job can succeed. Limits that hold over all attempts stay used up, and an invalid team
-    /// stays invalid.
+    /// Whether a retry of a failed job can succeed. Limits that hold over all attempts stay used up, and an
+    /// invalid team stays invalid.
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::AgentError | Self::ProviderError)
     }
@@ -167,8 +167,8 @@ impl FromStr for Cause {
     }
 }
 
-/// The request for a job. It is stored as JSON when the job is dispatched and never changes: every attempt reads the
-/// same spec.
+/// The request for a job. It is stored as JSON when the job is dispatched and never changes: every attempt
+/// reads the same spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// The agent of `team` that runs the job.
@@ -180,7 +180,8 @@ pub struct JobSpec {
     pub expected_output: Option<String>,
     /// The stored team that `agent` belongs to. Workers run this team and read no agent file.
     pub team: TeamDigest,
-    /// The dispatcher's working directory. A worker on the same machine runs the job there; a worker of a fleet ignores it.
+    /// The dispatcher's working directory. A worker on the same machine runs the job there; a worker of a
+    /// fleet ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// The idempotency key, as the caller wrote it.
@@ -200,8 +201,8 @@ pub struct JobSpec {
     pub trace: Option<TraceParent>,
 }
 
-/// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short, and the
-/// allowed characters need no escaping.
+/// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,
+/// and the allowed characters need no escaping.
 ///
 /// # Errors
 ///
@@ -228,15 +229,16 @@ pub struct Placement {
     pub priority: Priority,
     /// How long the job stays `scheduled` before it is queued; zero queues it at once.
     pub delay: Duration,
-    /// The maximum running time of all attempts together, time in `waiting` included. `None` means no limit. A job that
-    /// exceeds it fails with the cause `deadline`.
+    /// The maximum running time of all attempts together, time in `waiting` included. `None` means no limit.
+    /// A job that exceeds it fails with the cause `deadline`.
     pub timeout: Option<Duration>,
     /// How often a failure with a retryable cause is retried. Crashes of workers do not count.
     pub retries: u32,
-    /// The delay before the first retry; doubled for each further one, up to ten minutes, with up to ten percent jitter.
+    /// The delay before the first retry; doubled for each further one, up to ten minutes, with up to ten
+    /// percent jitter.
     pub retry_delay: Duration,
-    /// The token budget: input and output tokens of all attempts. `None` means no limit. A job that exceeds it fails with
-    /// the cause `budget`.
+    /// The token budget: input and output tokens of all attempts. `None` means no limit. A job that exceeds
+    /// it fails with the cause `budget`.
     pub budget: Option<u64>,
 }
 

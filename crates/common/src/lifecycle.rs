@@ -1,5 +1,5 @@
-//! The lifecycle of a job: its states, its events, and the total function that maps a state and an event to the next
-//! state.
+//! The lifecycle of a job: its states, its events, and the total function that maps a state and an event to
+//! the next state.
 //!
 //! ```text
 //! state      event                next        step in Redis
@@ -30,8 +30,8 @@
 //! reaping    WorkerLost           failed      reaped, after too many crashes in a row
 //! ```
 //!
-//! Every other pair is illegal and is returned as an [`IllegalEvent`]. The Lua steps guard their writes with the same
-//! table; a test runs every pair through both.
+//! Every other pair is illegal and is returned as an [`IllegalEvent`]. The Lua steps guard their writes with
+//! the same table; a test runs every pair through both.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,51 +40,54 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
-/// The state of a job. Each transition is one atomic step in Redis, so a crash leaves the job in the state before or
-/// after it.
+/// The state of a job. Each transition is one atomic step in Redis, so a crash leaves the job in the state
+/// before or after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Waits for a point in time: a delay, the backoff of a retry, or a short delay after a worker gave the job back.
+    /// Waits for a point in time: a delay, the backoff of a retry, or a short delay after a worker gave the
+    /// job back.
     ///
-    /// No worker holds it, so no crash affects it. It becomes `queued` at the first `reap` after its time; without any
-    /// live process that reaps, it becomes `queued` late but is not lost.
+    /// No worker holds it, so no crash affects it. It becomes `queued` at the first `reap` after its time;
+    /// without any live process that reaps, it becomes `queued` late but is not lost.
     Scheduled,
-    /// Ready to run: its id is in the stream of its lane, or in the backlog of its session while the session has as many
-    /// admitted jobs as its cap allows.
+    /// Ready to run: its id is in the stream of its lane, or in the backlog of its session while the session
+    /// has as many admitted jobs as its cap allows.
     ///
-    /// No worker holds it, so no crash affects it. If a worker crashes after a claim whose reply it never saw, the job
-    /// is `running` and its lease expires.
+    /// No worker holds it, so no crash affects it. If a worker crashes after a claim whose reply it never
+    /// saw, the job is `running` and its lease expires.
     Queued,
     /// An attempt runs: one worker holds the lease, renews it, and uses a slot.
     ///
-    /// If the worker crashes or cannot renew, the lease expires and a reaper moves the job to `reaping`. A worker that is
-    /// cut off from Redis suspends its attempt before that: the state stays `running` until the attempt resumes under
-    /// its own lease, or the lease expires.
+    /// If the worker crashes or cannot renew, the lease expires and a reaper moves the job to `reaping`. A
+    /// worker that is cut off from Redis suspends its attempt before that: the state stays `running` until
+    /// the attempt resumes under its own lease, or the lease expires.
     Running,
-    /// Like `running`, but the job waits for the jobs that it dispatched. The worker keeps the lease and has released the
-    /// slot.
+    /// Like `running`, but the job waits for the jobs that it dispatched. The worker keeps the lease and has
+    /// released the slot.
     ///
-    /// A crash leads to `reaping` as from `running`, but is not counted against the job: it was not doing anything that
-    /// could have caused the crash.
+    /// A crash leads to `reaping` as from `running`, but is not counted against the job: it was not doing
+    /// anything that could have caused the crash.
     Waiting,
     /// A stop was requested for the job or for an ancestor, and its worker has not confirmed it yet.
     ///
-    /// The job can only end `stopped`. If the worker crashes before it confirms, the lease expires and the reaper ends
-    /// the job.
+    /// The job can only end `stopped`. If the worker crashes before it confirms, the lease expires and the
+    /// reaper ends the job.
     Stopping,
     /// Its lease expired, and a reaper is reclaiming it. Shown to users as `running`.
     ///
-    /// The token of the attempt is gone, so the old worker can no longer change the job. The reaper seals the job's
-    /// output, then requeues it, stops it or fails it. If the reaper crashes, the job is found again after one more
-    /// lease.
+    /// The token of the attempt is gone, so the old worker can no longer change the job. The reaper seals the
+    /// job's output, then requeues it, stops it or fails it. If the reaper crashes, the job is found again
+    /// after one more lease.
     Reaping,
     /// Ended with a result. Terminal: no event changes it, and a crash of any process leaves it as it is.
     Completed,
-    /// Ended without a result; [`Cause`](crate::job::Cause) says why. Terminal. All its descendants are stopped with the
-    /// cause `parent`; the stop mark is written in the same step, so a crash cannot leave them running.
+    /// Ended without a result; [`Cause`](crate::job::Cause) says why. Terminal. All its descendants are
+    /// stopped with the cause `parent`; the stop mark is written in the same step, so a crash cannot leave
+    /// them running.
     Failed,
-    /// Ended on request, together with its descendants. Terminal. No process, model call or tool call of the job is left.
+    /// Ended on request, together with its descendants. Terminal. No process, model call or tool call of the
+    /// job is left.
     Stopped,
 }
 
@@ -122,8 +125,8 @@ impl State {
         matches!(self, Self::Completed | Self::Failed | Self::Stopped)
     }
 
-    /// Whether an attempt is in progress: a worker holds the job's lease, or the lease just expired and the job is being
-    /// reclaimed.
+    /// Whether an attempt is in progress: a worker holds the job's lease, or the lease just expired and the
+    /// job is being reclaimed.
     pub fn is_held(self) -> bool {
         matches!(self, Self::Running | Self::Waiting | Self::Stopping | Self::Reaping)
     }
@@ -153,14 +156,14 @@ impl FromStr for State {
 
 /// Something that happened to a job, in the past tense.
 ///
-/// Each event is applied by one step in Redis. A caller that crashes before the step leaves the job unchanged; a repeat
-/// of the step after a lost reply changes nothing more.
+/// Each event is applied by one step in Redis. A caller that crashes before the step leaves the job
+/// unchanged; a repeat of the step after a lost reply changes nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The time that a scheduled job waited for has come. Caused by any process that reaps.
     Due,
-    /// A worker claimed the job: a new attempt starts with a new run token. A worker that crashes right after the claim
-    /// leaves its lease to expire.
+    /// A worker claimed the job: a new attempt starts with a new run token. A worker that crashes right after
+    /// the claim leaves its lease to expire.
     Claimed,
     /// The job's worker released its slot because the job waits for the jobs that it dispatched.
     Parked,
@@ -169,13 +172,14 @@ pub enum Event {
     /// A draining worker released the job. The next attempt resumes after the last finished turn, and no crash is
     /// counted. A worker that crashes while it drains leaves its lease to expire instead.
     Released,
-    /// A worker released the job because it lacks a requirement, such as a key or a program. The job is scheduled for
-    /// another worker, and this one does not claim it again.
+    /// A worker released the job because it lacks a requirement, such as a key or a program. The job is
+    /// scheduled for another worker, and this one does not claim it again.
     GivenBack,
     /// A worker released the job because it lacks a requirement, and so does every other live worker of the lane.
     Rejected,
-    /// An operator, a dispatcher or the end of a session or an ancestor requested a stop of the job. The request is
-    /// durable before it is applied, so the crash of the requester does not cancel it: a reaper continues the stop.
+    /// An operator, a dispatcher or the end of a session or an ancestor requested a stop of the job. The
+    /// request is durable before it is applied, so the crash of the requester does not cancel it: a reaper
+    /// continues the stop.
     StopAsked,
     /// The job's worker reported a result.
     Completed,
@@ -183,11 +187,11 @@ pub enum Event {
     Failed,
     /// The job's worker reported a failure with a retryable cause, and retries remain.
     RetryLater,
-    /// The job has stopped, and nothing of it runs any more: reported by its worker, or by the reaper when the worker is
-    /// gone.
+    /// The job has stopped, and nothing of it runs any more: reported by its worker, or by the reaper when
+    /// the worker is gone.
     Confirmed,
-    /// The lease expired without a renewal: the worker crashed, is frozen, or cannot reach Redis. Caused by any process
-    /// that reaps.
+    /// The lease expired without a renewal: the worker crashed, is frozen, or cannot reach Redis. Caused by
+    /// any process that reaps.
     LeaseExpired,
     /// The reaper requeued the job. The next attempt resumes after the last recorded turn.
     Requeued,

@@ -21,11 +21,12 @@ use crate::error::ExitStatus;
 use crate::job::Placement;
 use crate::job::Priority;
 
-/// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a wrong path.
+/// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a
+/// wrong path.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The policy of a fleet. Every program reads its own copy of the file, so all must be given the same one. The default has
-/// no options and no limits.
+/// The policy of a fleet. Every program reads its own copy of the file, so all must be given the same one.
+/// The default has no options and no limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -124,8 +125,8 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Policy, PolicyError> {
 }
 
 impl Policy {
-    /// Adds a rate limit of the command line: `anthropic=requests:50,tokens:40000,concurrent:4`. It replaces the limits
-    /// that the file has for the same provider or model.
+    /// Adds a rate limit of the command line: `anthropic=requests:50,tokens:40000,concurrent:4`. It replaces
+    /// the limits that the file has for the same provider or model.
     ///
     /// # Errors
     ///
@@ -166,8 +167,8 @@ impl Policy {
         }
     }
 
-    /// The rate limits that a call of this model counts against, by name. The provider's is always included, without any
-    /// configured limit too, because a 429 of the provider pauses it for the whole fleet.
+    /// The rate limits that a call of this model counts against, by name. The provider's is always included,
+    /// without any configured limit too, because a 429 of the provider pauses it for the whole fleet.
     pub fn limits(&self, provider: &str, model: &str) -> Vec<(String, Limit)> {
         let name = format!("{provider}/{model}");
         let own = self.limits.get(&name).map(|limit| (name.clone(), *limit));
@@ -183,8 +184,8 @@ impl Limit {
     }
 }
 
-/// The first line of the parser's message. The other lines show the position in the file and do not fit into an error of one
-/// line.
+/// The first line of the parser's message. The other lines show the position in the file and do not fit into
+/// an error of one line.
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()

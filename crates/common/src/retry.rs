@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// A capped exponential backoff. The iterator yields the delay before each retry, and ends when no retries are left.
+/// A capped exponential backoff. The iterator yields the delay before each retry, and ends when no retries
+/// are left.
 ///
-/// The delays have no jitter; add it with [`Backoff::jittered`], which takes the random number from the caller so that this
-/// crate needs no source of randomness.
+/// The delays have no jitter; add it with [`Backoff::jittered`], which takes the random number from the
+/// caller so that this crate needs no source of randomness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     next: Duration,

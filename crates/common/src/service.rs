@@ -1,12 +1,12 @@
 //! The service behind every way to use background agents: the command line, MCP, and the toolset that agents call.
 //!
-//! A handle to [`BackgroundAgents`] is bound to one dispatcher when it is created: the root of a session, or a running
-//! job. A dispatcher sees only the jobs below it; any other id is [`ServiceError::NotFound`], so an id that leaks into
-//! another session is useless there.
+//! A handle to [`BackgroundAgents`] is bound to one dispatcher when it is created: the root of a session, or
+//! a running job. A dispatcher sees only the jobs below it; any other id is [`ServiceError::NotFound`], so an
+//! id that leaks into another session is useless there.
 //!
-//! Operators use a different handle, `legwork_queue::operator::Operator`. It is bound to a namespace and sees all of
-//! its jobs: it lists, finds, views, waits for, stops, retries and deletes them. It answers with the types and the
-//! errors of this module, so that every front end shows jobs and errors the same way.
+//! Operators use a different handle, `legwork_queue::operator::Operator`. It is bound to a namespace and sees
+//! all of its jobs: it lists, finds, views, waits for, stops, retries and deletes them. It answers with the
+//! types and the errors of this module, so that every front end shows jobs and errors the same way.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -24,42 +24,45 @@ use crate::job::Job;
 use crate::job::Placement;
 use crate::lifecycle::State;
 
-/// The maximum number of output bytes in one view, and in one item of a wait. The text goes into the context of a model,
-/// so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of this size.
+/// The maximum number of output bytes in one view, and in one item of a wait. The text goes into the context
+/// of a model, so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of
+/// this size.
 pub const VIEW_BYTES: usize = 16 * 1024;
 
 /// The operations of a dispatcher on its background agents.
 ///
-/// Cancelling a call (dropping its future) stops no job. A cancelled `run`, `stop` or `send` may or may not have been
-/// applied; a repeat of `run` or `send` with the same [`CallIndex`] or key is applied once, and `stop` is idempotent.
+/// Cancelling a call (dropping its future) stops no job. A cancelled `run`, `stop` or `send` may or may not
+/// have been applied; a repeat of `run` or `send` with the same [`CallIndex`] or key is applied once, and
+/// `stop` is idempotent.
 ///
 /// # Errors
 ///
 /// Every method returns [`ServiceError::Unavailable`] when Redis stays unreachable.
 #[async_trait]
 pub trait BackgroundAgents: Debug + Send + Sync {
-    /// Stores a job and returns its id. It returns only once the job is durable, so an accepted job reaches a terminal
-    /// state whatever crashes afterwards. A caller that crashes before it has the id repeats the request with the same
-    /// [`RunRequest::call`] or key and gets the same job.
+    /// Stores a job and returns its id. It returns only once the job is durable, so an accepted job reaches a
+    /// terminal state whatever crashes afterwards. A caller that crashes before it has the id repeats the
+    /// request with the same [`RunRequest::call`] or key and gets the same job.
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError>;
 
-    /// Lists the caller's jobs: every running, waiting and stopping one, the next 50 queued ones, and the 50 that ended
-    /// last. The limits keep the list short enough for the context of a model.
+    /// Lists the caller's jobs: every running, waiting and stopping one, the next 50 queued ones, and the 50
+    /// that ended last. The limits keep the list short enough for the context of a model.
     async fn list(&self) -> Result<JobList, ServiceError>;
 
-    /// Returns one job with at most [`VIEW_BYTES`] of its output: from the byte offset `since`, or else the last bytes.
+    /// Returns one job with at most [`VIEW_BYTES`] of its output: from the byte offset `since`, or else the
+    /// last bytes.
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError>;
 
     /// Requests a stop of a job and of all jobs below it. The request is durable when this returns; the jobs reach
     /// `stopped` later, also when their workers have crashed.
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError>;
 
-    /// Waits until all (or any) of the jobs have ended, or the timeout is over. Returns one item for each requested id,
-    /// in the order of the request. It changes nothing, so it can be cancelled and repeated.
+    /// Waits until all (or any) of the jobs have ended, or the timeout is over. Returns one item for each
+    /// requested id, in the order of the request. It changes nothing, so it can be cancelled and repeated.
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError>;
 
-    /// Sends a message to a running job. It is stored when this returns, and delivered before the job's next model call,
-    /// also when the job's worker crashes first.
+    /// Sends a message to a running job. It is stored when this returns, and delivered before the job's next
+    /// model call, also when the job's worker crashes first.
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError>;
 }
 
@@ -69,17 +72,17 @@ pub trait Mailbox: Debug + Send + Sync {
     /// Reads the mail, oldest first. Reading removes nothing.
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError>;
 
-    /// Removes mail that was delivered to the model. Call it only after the turn that contains the mail is durable.
-    /// After a crash in between the next attempt reads the same mail again, and its recorded turns identify what was
-    /// delivered already.
+    /// Removes mail that was delivered to the model. Call it only after the turn that contains the mail is
+    /// durable. After a crash in between the next attempt reads the same mail again, and its recorded turns
+    /// identify what was delivered already.
     async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError>;
 
     /// Waits until every job that this dispatcher dispatched has ended.
     async fn settled(&self) -> Result<(), ServiceError>;
 }
 
-/// The position of a tool call in the turns of a job. The turns are recorded before their calls run, so a call that is
-/// repeated after a crash has the same position; this makes it the idempotency key of the call.
+/// The position of a tool call in the turns of a job. The turns are recorded before their calls run, so a
+/// call that is repeated after a crash has the same position; this makes it the idempotency key of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CallIndex {
     /// The turn that requested the call, counted from 1 over all attempts.
@@ -97,11 +100,11 @@ pub struct RunRequest {
     pub task: String,
     /// A description of the expected answer, for the agent's model.
     pub expected_output: Option<String>,
-    /// The position of the request in the caller's turns, when the caller is an agent. It serves as the idempotency key
-    /// where `key` is `None`.
+    /// The position of the request in the caller's turns, when the caller is an agent. It serves as the
+    /// idempotency key where `key` is `None`.
     pub call: Option<CallIndex>,
-    /// An idempotency key chosen by the caller: the same key and the same request return the same job for as long as the
-    /// job is kept; another request under the key is a [`ServiceError::Conflict`].
+    /// An idempotency key chosen by the caller: the same key and the same request return the same job for as
+    /// long as the job is kept; another request under the key is a [`ServiceError::Conflict`].
     pub key: Option<String>,
     /// The scheduling options; `None` for those of the fleet's policy.
     pub placement: Option<Placement>,
@@ -121,7 +124,8 @@ pub struct JobList {
 /// Why a queued job is not running yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuedReason {
-    /// Its session has as many admitted jobs as its cap allows, and this many of the session's jobs are ahead of it.
+    /// Its session has as many admitted jobs as its cap allows, and this many of the session's jobs are ahead
+    /// of it.
     Behind(u64),
     /// It is in the stream of its lane, and is claimed as soon as a worker of the lane has a free slot.
     Next,
@@ -187,8 +191,8 @@ pub enum WaitMode {
 }
 
 impl WaitMode {
-    /// Whether a wait of this mode is complete with these items. A job that was not found counts as ended, so that an
-    /// unknown id does not block the wait until its timeout.
+    /// Whether a wait of this mode is complete with these items. A job that was not found counts as ended, so
+    /// that an unknown id does not block the wait until its timeout.
     pub fn is_over(self, items: &[WaitItem]) -> bool {
         let ended = |item: &WaitItem| match item {
             WaitItem::Found(view) => view.job.status.is_terminal(),
@@ -210,8 +214,8 @@ pub struct WaitRequest {
     pub timeout: Option<Duration>,
     /// Whether to wait for all jobs or for any.
     pub mode: WaitMode,
-    /// The position of the request in the caller's turns, when the caller is a job. A wait that is repeated after a crash
-    /// keeps its first deadline.
+    /// The position of the request in the caller's turns, when the caller is a job. A wait that is repeated
+    /// after a crash keeps its first deadline.
     pub call: Option<CallIndex>,
 }
 
@@ -231,8 +235,8 @@ pub struct SendRequest {
     pub id: JobId,
     /// The text that its model receives as a user message.
     pub message: String,
-    /// The position of the request in the caller's turns, when the caller is a job. It makes a repeat after a crash send
-    /// nothing twice.
+    /// The position of the request in the caller's turns, when the caller is a job. It makes a repeat after a
+    /// crash send nothing twice.
     pub call: Option<CallIndex>,
 }
 
@@ -273,13 +277,15 @@ pub enum ServiceError {
         /// Its state.
         status: State,
     },
-    /// The caller's session, or the caller or one of its ancestors, is being stopped; it can dispatch no more jobs.
+    /// The caller's session, or the caller or one of its ancestors, is being stopped; it can dispatch no more
+    /// jobs.
     #[error("the session or a parent job is being stopped; no new job can be dispatched")]
     Stopping,
     /// The session is closed to new jobs.
     #[error("session {0} is closed")]
     SessionClosed(String),
-    /// The calling attempt lost its lease. Another attempt has the job, or will; nothing that this one does is stored.
+    /// The calling attempt lost its lease. Another attempt has the job, or will; nothing that this one does
+    /// is stored.
     #[error("this attempt no longer holds its lease")]
     LeaseLost,
     /// The idempotency key was used before with a different request.

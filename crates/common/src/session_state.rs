@@ -15,8 +15,8 @@ pub struct Todo {
     pub id: String,
     /// The text of the item.
     pub description: String,
-    /// The status, `pending` at first. Models choose the words, such as `in-progress` and `completed`; no value is
-    /// rejected.
+    /// The status: `pending` at first, then as the model reports it, usually `in-progress` and `completed`. The
+    /// store accepts any text.
     pub status: String,
 }
 
@@ -26,7 +26,8 @@ impl Todo {
         format!("todo_{}", index + 1)
     }
 
-    /// The index, counted from 0, of the item with this id; `None` for text that is not an id. The list may be shorter.
+    /// The index, counted from 0, of the item with this id; `None` for text that is not an id. The list may
+    /// be shorter.
     pub fn place(id: &str) -> Option<usize> {
         id.strip_prefix("todo_")?.parse::<usize>().ok()?.checked_sub(1)
     }
@@ -48,7 +49,7 @@ pub enum TodoChange {
 pub struct TodoList {
     /// All items, in order.
     pub todos: Vec<Todo>,
-    /// The index of the first item that [`TodoChange::Add`] appended; the length of the list for other changes.
+    /// The index of the first item that [`TodoChange::Add`] appended. Not meaningful after another change.
     pub first_added: usize,
 }
 
@@ -59,10 +60,11 @@ pub enum BudgetReservation {
     Unlimited,
     /// The tokens are reserved; the call can be made.
     Granted,
-    /// Not enough tokens are free now, because concurrent calls have reserved this many. Ask again when they have ended.
+    /// Not enough tokens are free now, because concurrent calls have reserved this many. Ask again when they
+    /// have ended.
     Wait(u64),
-    /// The budget is used up: even without other reservations too few tokens are left. The run fails with the cause
-    /// `budget`.
+    /// The budget is used up: even without other reservations too few tokens are left. The run fails with the
+    /// cause `budget`.
     Spent {
         /// Tokens spent so far by all agents of the session.
         spent: u64,
@@ -71,26 +73,26 @@ pub enum BudgetReservation {
     },
 }
 
-/// The shared state of a session, as seen by one of its agents: the root, or a running job. It lives as long as the
-/// session.
+/// The shared state of a session, as seen by one of its agents: the root, or a running job. It lives as long
+/// as the session.
 #[async_trait]
 pub trait SessionState: Debug + Send + Sync {
-    /// Applies a change to the todo list and returns the list. `call` identifies the change: a repeat after a crash
-    /// changes nothing and returns the current list.
+    /// Applies a change to the todo list and returns the list. `call` identifies the change: a repeat after a
+    /// crash changes nothing and returns the current list.
     ///
     /// If the future is dropped, the change may or may not have been applied.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Full`] when the list has 1,000 items, [`ServiceError::LeaseLost`] when the caller's attempt is
-    /// over, and [`ServiceError::Unavailable`].
+    /// [`ServiceError::Full`] when the list has 1,000 items, [`ServiceError::LeaseLost`] when the caller's
+    /// attempt is over, and [`ServiceError::Unavailable`].
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError>;
 
-    /// Reports `used`, the tokens of all model calls of the caller so far, over all its attempts, and replaces the caller's reservation with
-    /// `wanted` tokens for its next call; 0 releases the reservation.
+    /// Reports `used`, the tokens of all model calls of the caller so far, over all its attempts, and
+    /// replaces the caller's reservation with `wanted` tokens for its next call; 0 releases the reservation.
     ///
-    /// Reserving before the call keeps concurrent jobs from exceeding the budget together. The reservation of an attempt
-    /// that crashed is dropped as soon as another caller needs its tokens.
+    /// Reserving before the call keeps concurrent jobs from exceeding the budget together. The reservation of
+    /// an attempt that crashed is dropped as soon as another caller needs its tokens.
     ///
     /// # Errors
     ///

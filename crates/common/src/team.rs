@@ -1,10 +1,11 @@
 //! The agent file: docker-agent's YAML format, and the team that it resolves to.
 //!
-//! [`parse`] takes the bytes of a file. It returns a [`Team`] in which every reference is resolved, or all errors that it
-//! found, each with its position and a hint. It reads no other file and no environment: `${X}` stays unexpanded.
+//! [`parse`] takes the bytes of a file. It returns a [`Team`] in which every reference is resolved, or all
+//! errors that it found, each with its position and a hint. It reads no other file and no environment: `${X}`
+//! stays unexpanded.
 //!
-//! The stages: `source` (text with positions) → `tree` (YAML with positions) → `fields` (typed values, checked against
-//! the table in `keys`) → `read` (agents, models, toolsets) → [`Team`].
+//! The stages: `source` (text with positions) → `tree` (YAML with positions) → `fields` (typed values,
+//! checked against the table in `keys`) → `read` (agents, models, toolsets) → [`Team`].
 
 mod agent;
 mod error;

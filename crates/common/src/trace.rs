@@ -1,7 +1,7 @@
 //! The trace context of a job: W3C Trace Context, level 1.
 //!
-//! Legwork creates no spans. It propagates a trace: from the dispatcher to the job, from the job to the jobs that it
-//! dispatches, and to the programs and servers that the job calls.
+//! Legwork creates no spans. It propagates a trace: from the dispatcher to the job, from the job to the jobs
+//! that it dispatches, and to the programs and servers that the job calls.
 
 use std::fmt;
 use std::str::FromStr;

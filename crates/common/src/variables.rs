@@ -1,8 +1,8 @@
 //! The name of every environment variable that Legwork reads.
 //!
-//! Programs read the environment once, in `main`. The command line wins over a variable. Variables that an agent file
-//! names, for example the keys of providers, are not listed here. `docs/operations.md` has a row for each variable that
-//! begins with `LEGWORK_`; a test compares the two.
+//! Programs read the environment once, in `main`. The command line wins over a variable. Variables that an
+//! agent file names, for example the keys of providers, are not listed here. `docs/operations.md` has a row
+//! for each variable that begins with `LEGWORK_`; a test compares the two.
 
 /// The URL of Redis. Without it the programs use the embedded server.
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
@@ -42,15 +42,17 @@ pub const POLICY: &str = "LEGWORK_POLICY";
 pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 /// A file of scripted model replies that replaces the providers.
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
-/// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it reaches public ones
-/// only.
+/// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
+/// reaches public ones only.
 pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
-/// The bearer token of `legwork mcp --http`. There is no flag for it, because other users can read a process's flags.
+/// The bearer token of `legwork mcp --http`. There is no flag for it, because other users can read a
+/// process's flags.
 pub const MCP_TOKEN: &str = "LEGWORK_MCP_TOKEN";
 
 /// The user's state folder, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
-/// The user's cache folder, by the XDG Base Directory Specification. Only tests read it: their programs are cached there.
+/// The user's cache folder, by the XDG Base Directory Specification. Only tests read it: their programs are
+/// cached there.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 /// The user's folder for sockets, by the XDG Base Directory Specification.
 pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
@@ -60,8 +62,8 @@ pub const HOME: &str = "HOME";
 pub const PATH: &str = "PATH";
 /// The host name, where the shell exports it.
 pub const HOSTNAME: &str = "HOSTNAME";
-/// The trace context, by OpenTelemetry's convention for environment variables. Read by the program that dispatches a job,
-/// and set for the commands of a job that belongs to a trace.
+/// The trace context, by OpenTelemetry's convention for environment variables. Read by the program that
+/// dispatches a job, and set for the commands of a job that belongs to a trace.
 pub const TRACEPARENT: &str = "TRACEPARENT";
 /// Disables colours when it is set, to any value (no-color.org).
 pub const NO_COLOR: &str = "NO_COLOR";

@@ -19,10 +19,11 @@ use super::toolset::ToolsetKind;
 pub enum AgentKind {
     /// Models. The list is never empty; where it has several, one is chosen at random for each turn.
     Models(Vec<ModelSettings>),
-    /// A model that the worker chooses by the provider keys in its environment: see [`choose_auto`](super::choose_auto).
+    /// A model that the worker chooses by the provider keys in its environment: see
+    /// [`choose_auto`](super::choose_auto).
     Auto,
-    /// A program. It gets the task on its standard input, its standard output is the output of the job, and its exit status
-    /// decides whether the job completed.
+    /// A program. It gets the task on its standard input, its standard output is the output of the job, and
+    /// its exit status decides whether the job completed.
     Command {
         /// The program, searched on the PATH of the worker.
         program: String,
@@ -144,9 +145,9 @@ pub struct RequiredKey {
 }
 
 impl Agent {
-    /// The environment variables that a worker needs to run this agent: the keys of its models, and the `${X}` in the `env`
-    /// of its toolsets and its program. Sorted and without duplicates. `model: auto` requires no key, because it uses whatever
-    /// is set; `${env.X}` may be unset.
+    /// The environment variables that a worker needs to run this agent: the keys of its models, and the
+    /// `${X}` in the `env` of its toolsets and its program. Sorted and without duplicates. `model: auto`
+    /// requires no key, because it uses whatever is set; `${env.X}` may be unset.
     #[must_use]
     pub fn required_keys(&self) -> Vec<RequiredKey> {
         let mut required = BTreeSet::new();

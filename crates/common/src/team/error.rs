@@ -5,8 +5,8 @@ use std::fmt;
 use super::source::Position;
 use super::source::Source;
 
-/// The maximum number of errors that are reported for one file. More do not fit on a screen, and usually have the same
-/// cause.
+/// The maximum number of errors that are reported for one file. More do not fit on a screen, and usually have
+/// the same cause.
 pub(super) const MAX_ERRORS: usize = 20;
 
 /// An error in an agent file. `Display` prints one line: `agents.yaml:12:5: unknown key ...`.
@@ -82,8 +82,8 @@ impl TeamErrors {
         Self { errors: vec![error], omitted: 0 }
     }
 
-    /// Sorts the errors by position, keeps the first [`MAX_ERRORS`], and adds their snippets. `unlisted` is the number of
-    /// further errors that the reader counted without keeping them.
+    /// Sorts the errors by position, keeps the first [`MAX_ERRORS`], and adds their snippets. `unlisted` is
+    /// the number of further errors that the reader counted without keeping them.
     pub(super) fn new(source: Source<'_>, mut errors: Vec<TeamError>, unlisted: usize) -> Self {
         errors.sort_by_key(|error| error.position.map(|position| (position.line, position.column)));
         errors.dedup();
@@ -145,8 +145,8 @@ impl fmt::Display for TeamErrors {
 
 impl std::error::Error for TeamErrors {}
 
-/// A valid setting of the file that has no effect in Legwork. Equal messages are merged into one warning that lists the
-/// other lines.
+/// A valid setting of the file that has no effect in Legwork. Equal messages are merged into one warning that
+/// lists the other lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The line of the first occurrence, counted from 1.

@@ -1,6 +1,7 @@
 //! Expansion of environment variables in the strings of a team. Pure: the caller looks up the values.
 //!
-//! A team is stored with its strings unexpanded. They are expanded where the agent runs, so that no secret gets into Redis.
+//! A team is stored with its strings unexpanded. They are expanded where the agent runs, so that no secret
+//! gets into Redis.
 
 use std::convert::Infallible;
 
@@ -21,8 +22,8 @@ enum Piece<'t> {
 /// The maximum length of a variable's name in bytes. It bounds the search for a closing brace.
 const MAX_NAME: usize = 200;
 
-/// Expands `$X` and `${X}`, as in the `env` of a toolset. `${env.X}` is expanded too, and is empty when the variable is not
-/// set. A `$` that is not followed by a name is kept.
+/// Expands `$X` and `${X}`, as in the `env` of a toolset. `${env.X}` is expanded too, and is empty when the
+/// variable is not set. A `$` that is not followed by a name is kept.
 ///
 /// # Errors
 ///

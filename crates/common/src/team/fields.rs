@@ -1,7 +1,8 @@
 //! A map of the file with a fixed set of keys, and typed access to its values.
 //!
-//! A getter returns `None`, or an empty collection, both for a key that is absent and for one whose value is invalid. An
-//! invalid value is recorded as an error of the reader, so a team that was built without it is never returned.
+//! A getter returns `None`, or an empty collection, both for a key that is absent and for one whose value is
+//! invalid. An invalid value is recorded as an error of the reader, so a team that was built without it is
+//! never returned.
 
 use std::collections::BTreeMap;
 
@@ -132,7 +133,8 @@ impl<'n> Fields<'n> {
         strings
     }
 
-    /// A map whose keys are names that the file defines, empty when the key is absent. `expected` describes it in errors.
+    /// A map whose keys are names that the file defines, empty when the key is absent. `expected` describes
+    /// it in errors.
     pub(super) fn map(&self, reader: &mut Reader<'_>, name: &str, expected: &str) -> &'n [Entry] {
         self.node(name).map_or(&[], |node| reader.entries_of(name, expected, node))
     }

@@ -27,8 +27,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("strategies", "`[{type: bm25}]`"),
 ];
 
-/// A hint for a value of the wrong type. `expected` is the description in the message; `text` is the value as it is written
-/// in the file, for a scalar.
+/// A hint for a value of the wrong type. `expected` is the description in the message; `text` is the value as
+/// it is written in the file, for a scalar.
 pub(super) fn fix_hint(name: &str, expected: &str, value: &Value, text: Option<&str>) -> Option<String> {
     if let Some((_, example)) = EXAMPLES.iter().find(|(key, _)| *key == name) {
         return Some(format!("example: {example}"));

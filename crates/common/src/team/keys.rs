@@ -1,7 +1,7 @@
 //! The table of all keys of the agent file: in which map each is valid, and whether Legwork supports it.
 //!
-//! A new key, or support for one, needs a change here, in the code that reads it, and in `docs/compatibility.md`, which a test
-//! compares with this table.
+//! A new key, or support for one, needs a change here, in the code that reads it, and in
+//! `docs/compatibility.md`, which a test compares with this table.
 
 use Effect::Supported;
 use Effect::Unsupported;
@@ -217,10 +217,7 @@ pub(super) const TOOLSET_TYPES: Keys = Keys {
         supported("a2a"),
         unsupported("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
         supported("tasks"),
-        unsupported(
-            "user_prompt",
-            "a background agent has no user to ask",
-        ),
+        unsupported("user_prompt", "a background agent has no user to ask"),
         unsupported("model_picker", "the agent's model stays"),
     ],
 };

@@ -56,7 +56,8 @@ pub struct ModelSettings {
     /// The base URL of the provider; `None` for its public one. May contain `${env.X}`, unexpanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// The environment variables that may contain the key; the first that is set is used. Empty when no key is needed.
+    /// The environment variables that may contain the key; the first that is set is used. Empty when no key
+    /// is needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_keys: Vec<String>,
     /// The maximum number of output tokens of one call.
@@ -92,7 +93,8 @@ pub struct ModelSettings {
 }
 
 impl ModelSettings {
-    /// The settings of `provider/model` without a definition in the file; `None` for a provider that is not built in.
+    /// The settings of `provider/model` without a definition in the file; `None` for a provider that is not
+    /// built in.
     #[must_use]
     pub fn inline(provider: &str, model: &str) -> Option<Self> {
         let known = builtin(provider)?;
@@ -227,7 +229,8 @@ fn wants_responses(model: &str) -> bool {
     PREFIXES.iter().any(|prefix| model.starts_with(prefix)) || model.contains("-codex")
 }
 
-/// The choices of `model: auto` in docker-agent's order: the provider, the variables of which one must be set, and the model.
+/// The choices of `model: auto` in docker-agent's order: the provider, the variables of which one must be
+/// set, and the model.
 const AUTO: &[(&str, &[&str], &str)] = &[
     ("anthropic", &["ANTHROPIC_API_KEY"], "claude-sonnet-4-5"),
     ("openai", &["OPENAI_API_KEY"], "gpt-5-mini"),
@@ -240,8 +243,8 @@ const AUTO: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// The model that `model: auto` stands for: that of the first provider with a key, or else of Docker Model Runner on the
-/// worker's machine. `has_key` tells whether an environment variable is set.
+/// The model that `model: auto` stands for: that of the first provider with a key, or else of Docker Model
+/// Runner on the worker's machine. `has_key` tells whether an environment variable is set.
 pub fn choose_auto(has_key: impl Fn(&str) -> bool) -> ModelSettings {
     AUTO.iter()
         .find(|(_, keys, _)| keys.iter().any(|key| has_key(key)))

@@ -2,10 +2,11 @@
 
 use super::source::excerpt;
 
-/// The maximum number of names that a hint lists. The maps of the schema have fewer than 30 keys; only names that the file
-/// defines itself can exceed this.
+/// The maximum number of names that a hint lists. The maps of the schema have fewer than 30 keys; only names
+/// that the file defines itself can exceed this.
 const MAX_LISTED: usize = 40;
-/// The maximum number of names that are compared with a misspelt one. It bounds the cost of a file with many names.
+/// The maximum number of names that are compared with a misspelt one. It bounds the cost of a file with many
+/// names.
 const MAX_COMPARED: usize = 1_000;
 /// Longer names, in bytes, are not compared: the comparison takes quadratic time, and no key is that long.
 const MAX_COMPARED_BYTES: usize = 60;
@@ -21,7 +22,8 @@ pub(super) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
     listed.join(", ") + rest
 }
 
-/// The name that is most similar to `misspelt`, ignoring case, `-`, `_` and spaces; `None` when none is similar enough.
+/// The name that is most similar to `misspelt`, ignoring case, `-`, `_` and spaces; `None` when none is
+/// similar enough.
 pub(super) fn closest<'a>(misspelt: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if misspelt.len() > MAX_COMPARED_BYTES {
         return None;

@@ -42,8 +42,8 @@ pub struct Parsed {
     pub warnings: Vec<Warning>,
 }
 
-/// Parses an agent file. `file_name` appears in messages only. Pure, and fast for every input: files that exceed the limits
-/// are rejected early.
+/// Parses an agent file. `file_name` appears in messages only. Pure, and fast for every input: files that
+/// exceed the limits are rejected early.
 ///
 /// # Errors
 ///

@@ -22,12 +22,13 @@ use super::tree::Entry;
 use super::tree::Node;
 use super::tree::Value;
 
-/// The maximum number of errors that are kept with their messages; further ones are only counted. It is larger than the
-/// number of reported errors, because the reported ones are the first by position, not the first that were found.
+/// The maximum number of errors that are kept with their messages; further ones are only counted. It is
+/// larger than the number of reported errors, because the reported ones are the first by position, not the
+/// first that were found.
 const MAX_KEPT_ERRORS: usize = 100;
 
-/// The maximum number of bytes that are copied into the team because agents refer to the same model or server. It is twice the
-/// size of the largest file, and keeps a small file from growing into gigabytes.
+/// The maximum number of bytes that are copied into the team because agents refer to the same model or
+/// server. It is twice the size of the largest file, and keeps a small file from growing into gigabytes.
 const MAX_COPIED_BYTES: usize = 16 * 1024 * 1024;
 
 /// The errors and warnings of a file so far, and helpers that read values and record why they are invalid.
@@ -65,8 +66,8 @@ impl<'s> Reader<'s> {
         self.errors.push(self.source.error(None, message.to_owned(), Some(hint.to_owned())));
     }
 
-    /// Counts `bytes` towards [`MAX_COPIED_BYTES`]. Returns whether the copy is allowed; the first copy that is not records an
-    /// error.
+    /// Counts `bytes` towards [`MAX_COPIED_BYTES`]. Returns whether the copy is allowed; the first copy that
+    /// is not records an error.
     pub(super) fn charge_copy(&mut self, bytes: usize, at: Position) -> bool {
         let was_within = self.copied <= MAX_COPIED_BYTES;
         self.copied = self.copied.saturating_add(bytes);
@@ -78,7 +79,8 @@ impl<'s> Reader<'s> {
         self.copied <= MAX_COPIED_BYTES
     }
 
-    /// The most similar name; `None` once there are enough errors, because the search is the expensive part of an error.
+    /// The most similar name; `None` once there are enough errors, because the search is the expensive part
+    /// of an error.
     pub(super) fn closest<'a>(
         &self,
         misspelt: &str,
@@ -119,8 +121,8 @@ impl<'s> Reader<'s> {
         warnings
     }
 
-    /// Reads a map with a fixed set of keys. A value of another type and any other key are errors; a key without effect is a
-    /// warning.
+    /// Reads a map with a fixed set of keys. A value of another type and any other key are errors; a key
+    /// without effect is a warning.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
         let fields = self.fields_unwarned(node, keys)?;
         for entry in fields.entries {
@@ -160,8 +162,8 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Records an unknown key, with the best available hint: a version that had the key, a similar key, the map that the key
-    /// belongs to, or the list of valid keys.
+    /// Records an unknown key, with the best available hint: a version that had the key, a similar key, the
+    /// map that the key belongs to, or the list of valid keys.
     fn unknown_key(&mut self, entry: &Entry, keys: &Keys) {
         let version = self.version;
         let old = keys.keys.iter().find(|key| key.name == entry.key);
@@ -208,8 +210,8 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// A scalar as text; `None` for null, lists and maps. An unquoted scalar keeps the spelling of the file, so that
-    /// `version: 1.10` keeps its zero.
+    /// A scalar as text; `None` for null, lists and maps. An unquoted scalar keeps the spelling of the file,
+    /// so that `version: 1.10` keeps its zero.
     pub(super) fn string_of(&self, node: &Node) -> Option<String> {
         match &node.value {
             Value::String(text) => Some(text.clone()),

@@ -29,8 +29,8 @@ pub struct Metadata {
     pub version: String,
 }
 
-/// The permissions of tool calls: lists of patterns `tool` or `tool:arg=glob`. `deny` wins over `allow`, and `allow` over
-/// `ask`.
+/// The permissions of tool calls: lists of patterns `tool` or `tool:arg=glob`. `deny` wins over `allow`, and
+/// `allow` over `ask`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Permissions {
@@ -42,8 +42,9 @@ pub struct Permissions {
     pub deny: Vec<String>,
 }
 
-/// A validated team. It has at least one agent, the names of its agents are unique, every sub-agent and every handoff is an
-/// agent of the team, and no list of models is empty. Deserialization checks all of this again, so a worker can rely on it.
+/// A validated team. It has at least one agent, the names of its agents are unique, every sub-agent and every
+/// handoff is an agent of the team, and no list of models is empty. Deserialization checks all of this again,
+/// so a worker can rely on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Team {
@@ -68,8 +69,8 @@ pub(super) struct Parts {
     pub(super) rag: BTreeMap<String, serde_json::Value>,
 }
 
-/// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with their positions; this
-/// one is for stored teams.
+/// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with
+/// their positions; this one is for stored teams.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTeam {
     /// The team has no agents.
@@ -171,8 +172,8 @@ impl Team {
         &self.rag
     }
 
-    /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams are stored in
-    /// this form.
+    /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams
+    /// are stored in this form.
     ///
     /// # Errors
     ///
@@ -190,8 +191,9 @@ impl Team {
         Ok(hexadecimal(&Sha256::digest(self.to_json()?)))
     }
 
-    /// An identifier for files that belong to the team on a machine, such as its memory: eight hexadecimal digits. It depends
-    /// only on the names and descriptions of the agents, so that other changes of the file keep the team's memory.
+    /// An identifier for files that belong to the team on a machine, such as its memory: eight hexadecimal
+    /// digits. It depends only on the names and descriptions of the agents, so that other changes of the file
+    /// keep the team's memory.
     pub fn identity(&self) -> String {
         let mut digest = Sha256::new();
         for agent in self.agents() {

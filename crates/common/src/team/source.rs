@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::error::TeamError;
 
-/// Larger files are rejected before they are parsed. Real files have a few kilobytes; the limit bounds the cost of a hostile
-/// one.
+/// Larger files are rejected before they are parsed. Real files have a few kilobytes; the limit bounds the
+/// cost of a hostile one.
 pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// The maximum number of characters that a message quotes from the file. A snippet has up to twice as many, so that it shows
-/// the text before and after the error and still fits on a wide terminal.
+/// The maximum number of characters that a message quotes from the file. A snippet has up to twice as many,
+/// so that it shows the text before and after the error and still fits on a wide terminal.
 const MAX_EXCERPT_CHARS: usize = 60;
 
 /// A position in the file.
@@ -77,8 +77,8 @@ impl<'s> Source<'s> {
         self.text.get(range).unwrap_or_default()
     }
 
-    /// The snippets of positions that are sorted by line. One pass over the text serves all of them, so that many errors in
-    /// a large file stay cheap.
+    /// The snippets of positions that are sorted by line. One pass over the text serves all of them, so that
+    /// many errors in a large file stay cheap.
     pub(super) fn snippets(&self, positions: &[Option<Position>]) -> Vec<Option<String>> {
         let mut lines = (1_u64..).zip(self.text.split('\n'));
         let mut current = lines.next();
@@ -133,8 +133,8 @@ fn padding(c: char) -> &'static str {
     }
 }
 
-/// Replaces characters that are not safe to print: control characters other than the tab, and those that change the writing
-/// direction.
+/// Replaces characters that are not safe to print: control characters other than the tab, and those that
+/// change the writing direction.
 fn printable(c: char) -> char {
     let changes_direction =
         matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -21,11 +21,12 @@ pub struct Toolset {
     /// A system message about the tools; `None` for the default of the toolset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
-    /// Regular expressions of tool names. The JSON results of these tools are encoded as TOON, which takes fewer tokens.
+    /// Regular expressions of tool names. The JSON results of these tools are encoded as TOON, which takes
+    /// fewer tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toon: Vec<String>,
-    /// The models for the turn that follows a call of these tools; where there are several, one is chosen at random. Empty for
-    /// the agent's own model.
+    /// The models for the turn that follows a call of these tools; where there are several, one is chosen at
+    /// random. Empty for the agent's own model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub model: Vec<ModelSettings>,
     /// The tools that the model does not see until it searches for them; `None` for none.

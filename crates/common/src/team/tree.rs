@@ -1,7 +1,8 @@
 //! YAML as a tree in which every key and every value has its position.
 //!
-//! The limits keep hostile files cheap: the parser rejects them long before they cost much time or memory. Merge keys and
-//! aliases are resolved here; a value that came through an alias has the position where it was written.
+//! The limits keep hostile files cheap: the parser rejects them long before they cost much time or memory.
+//! Merge keys and aliases are resolved here; a value that came through an alias has the position where it was
+//! written.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,13 +19,13 @@ use serde_saphyr::Spanned;
 
 use super::source::Position;
 
-/// The maximum nesting depth of maps and lists. The parser recurses, so the depth bounds the stack that it needs; the schema
-/// itself is less than ten levels deep.
+/// The maximum nesting depth of maps and lists. The parser recurses, so the depth bounds the stack that it
+/// needs; the schema itself is less than ten levels deep.
 pub(super) const MAX_DEPTH: usize = 48;
 /// The maximum number of values in a file. The largest example of docker-agent has fewer than 500.
 const MAX_NODES: usize = 50_000;
-/// The maximum number of parser events that aliases and merge keys add. Without it a file of a few lines can expand to
-/// gigabytes.
+/// The maximum number of parser events that aliases and merge keys add. Without it a file of a few lines can
+/// expand to gigabytes.
 const MAX_REPLAYED: usize = 20_000;
 
 /// A value with its position.
@@ -89,8 +90,8 @@ pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
     serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
 }
 
-/// Parses a YAML document that is not an agent file, such as an OpenAPI description, into JSON. The limits of agent files
-/// apply, so documents from untrusted servers are safe to parse.
+/// Parses a YAML document that is not an agent file, such as an OpenAPI description, into JSON. The limits of
+/// agent files apply, so documents from untrusted servers are safe to parse.
 ///
 /// # Errors
 ///
@@ -99,7 +100,8 @@ pub fn yaml_value(text: &str) -> Result<serde_json::Value, String> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| error.to_string())
 }
 
-/// The parser options: the limits, no duplicate keys, and booleans that are only `true` and `false`, as in YAML 1.2.
+/// The parser options: the limits, no duplicate keys, and booleans that are only `true` and `false`, as in
+/// YAML 1.2.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {

@@ -56,8 +56,8 @@ pub(super) struct References<'a> {
     pub(super) names: &'a AgentNames,
 }
 
-/// Reads an agent. Returns `None` when its model, its command or its map is invalid; other errors are only recorded, so that
-/// one pass finds as many as possible.
+/// Reads an agent. Returns `None` when its model, its command or its map is invalid; other errors are only
+/// recorded, so that one pass finds as many as possible.
 pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: &Entry) -> Option<Agent> {
     let subject = format!("agent '{}'", excerpt(&entry.key));
     if entry.key.trim().is_empty() {

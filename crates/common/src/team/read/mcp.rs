@@ -142,8 +142,8 @@ fn read_transport(reader: &mut Reader<'_>, remote: &Fields<'_>, url: &str) -> Op
     }
 }
 
-/// Applies the keys of a toolset to the definition that it refers to: its variables are added and win, its other keys replace
-/// those of the definition.
+/// Applies the keys of a toolset to the definition that it refers to: its variables are added and win, its
+/// other keys replace those of the definition.
 fn overridden(reader: &mut Reader<'_>, fields: &Fields<'_>, server: McpServer) -> McpServer {
     let env_overrides = fields.string_map(reader, "env");
     match server {

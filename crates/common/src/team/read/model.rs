@@ -36,8 +36,9 @@ pub(super) struct Models {
 }
 
 impl Models {
-    /// Reads `providers` and `models`. The order matters: single models first, then lists, which refer to single models, then
-    /// routing rules, which refer to either. So the models in a list have no routing rules.
+    /// Reads `providers` and `models`. The order matters: single models first, then lists, which refer to
+    /// them, then routing rules. Rules refer to single models as they are before that, so neither the target
+    /// of a rule nor a model in a list has rules of its own.
     pub(super) fn read(reader: &mut Reader<'_>, file: &Fields<'_>) -> Self {
         let mut models = Self {
             providers: BTreeMap::new(),
@@ -86,8 +87,8 @@ impl Models {
         self.named
     }
 
-    /// Resolves a reference: a name from `models`, `provider/model`, or several of these separated by commas. Returns `None`
-    /// when an error was recorded. `subject` begins the messages: `agent 'root'`.
+    /// Resolves a reference: a name from `models`, `provider/model`, or several of these separated by commas.
+    /// Returns `None` when an error was recorded. `subject` begins the messages: `agent 'root'`.
     pub(super) fn resolve(
         &self,
         reader: &mut Reader<'_>,
@@ -226,8 +227,9 @@ impl Models {
         (reader.error_count() == before).then_some(settings)
     }
 
-    /// Reads the entries of `models` that are lists. They may refer to each other, so each round reads those whose references
-    /// are all read; entries that are left over after the last round form a cycle or are nested too deeply.
+    /// Reads the entries of `models` that are lists. They may refer to each other, so each round reads those
+    /// whose references are all read; entries that are left over after the last round form a cycle or are
+    /// nested too deeply.
     fn read_lists(&mut self, reader: &mut Reader<'_>, mut pending: Vec<(&Entry, Fields<'_>)>) {
         for _ in 0..MAX_NESTED_LISTS {
             let names: BTreeSet<&str> = pending.iter().map(|(entry, _)| entry.key.as_str()).collect();
@@ -321,7 +323,8 @@ const MODEL_PREFIXES: &[(&str, &str)] = &[
     ("grok", "xai"),
 ];
 
-/// Splits a list with commas into references; returns `None` after recording an error when there are none or too many.
+/// Splits a list with commas into references; returns `None` after recording an error when there are none or
+/// too many.
 fn parts<'t>(reader: &mut Reader<'_>, subject: &str, list: &'t str, at: Position) -> Option<Vec<&'t str>> {
     let nonempty = list.split(',').map(str::trim).filter(|part| !part.is_empty());
     let parts: Vec<&str> = nonempty.take(MAX_ALTERNATIVES + 1).collect();

@@ -105,8 +105,8 @@ fn type_of(node: &Node) -> Option<&str> {
     }
 }
 
-/// Checks that the toolset type accepts every key of the toolset. A key with its default value is accepted everywhere, because
-/// docker-agent cannot distinguish it from an absent one.
+/// Checks that the toolset type accepts every key of the toolset. A key with its default value is accepted
+/// everywhere, because docker-agent cannot distinguish it from an absent one.
 fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
     for entry in fields.entries {
         let Some(key) = keys::TOOLSET.find(&entry.key, reader.version) else {

@@ -1,5 +1,5 @@
-//! Every key of the schema once with an invalid value. The snapshot is the test: review it as a user who has to fix the
-//! file.
+//! Every key of the schema once with an invalid value. The snapshot is the test: review it as a user who has
+//! to fix the file.
 
 use crate::team::keys;
 use crate::team::keys::Key;
