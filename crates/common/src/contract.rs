@@ -22,7 +22,7 @@ use crate::service::WaitItem;
 
 /// The maximum length of a result that an announcement includes, in bytes. A longer one is only mentioned, so
 /// that many jobs that end together do not flood the context of their dispatcher.
-pub const ANNOUNCED_BYTES: usize = 4 * 1024;
+pub const MAX_ANNOUNCED_BYTES: usize = 4 * 1024;
 
 /// The result of `run_background_agent`.
 pub fn started(id: JobId, agent: &str, task: &str) -> String {
@@ -196,7 +196,7 @@ pub fn announcement(mail: &[Mail]) -> Option<String> {
         if let MailContent::Ended(view) = &piece.content {
             text.push_str(&block(&view.job));
             let body = body(view);
-            if body.len() <= ANNOUNCED_BYTES {
+            if body.len() <= MAX_ANNOUNCED_BYTES {
                 let _ = write!(text, "  Output:\n{body}\n\n");
             } else {
                 let bytes = body.len();

@@ -124,7 +124,7 @@ impl<'s> Reader<'s> {
     /// Reads a map with a fixed set of keys. A value of another type and any other key are errors; a key
     /// without effect is a warning.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
-        let fields = self.fields_unwarned(node, keys)?;
+        let fields = self.fields_without_warnings(node, keys)?;
         for entry in fields.entries {
             if let Some(key) = keys.find(&entry.key, self.version) {
                 self.warn_of_unsupported_key(entry, key, keys);
@@ -134,7 +134,11 @@ impl<'s> Reader<'s> {
     }
 
     /// Like [`fields`](Self::fields), without the warnings: for a map that has no effect as a whole.
-    pub(super) fn fields_unwarned<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
+    pub(super) fn fields_without_warnings<'n>(
+        &mut self,
+        node: &'n Node,
+        keys: &'static Keys,
+    ) -> Option<Fields<'n>> {
         let entries = match &node.value {
             Value::Null => &[],
             Value::Map(entries) => entries.as_slice(),
@@ -156,8 +160,8 @@ impl<'s> Reader<'s> {
 
     /// Records a warning for a key that has no effect.
     fn warn_of_unsupported_key(&mut self, entry: &Entry, key: &Key, keys: &Keys) {
-        if let Effect::Unsupported(what) = key.effect {
-            let message = format!("`{}` in {} has no effect yet: {what}", key.name, keys.noun);
+        if let Effect::Unsupported(consequence) = key.effect {
+            let message = format!("`{}` in {} has no effect yet: {consequence}", key.name, keys.noun);
             self.warn(entry.key_at, message);
         }
     }
@@ -166,16 +170,14 @@ impl<'s> Reader<'s> {
     /// map that the key belongs to, or the list of valid keys.
     fn unknown_key(&mut self, entry: &Entry, keys: &Keys) {
         let version = self.version;
-        let old = keys.keys.iter().find(|key| key.name == entry.key);
+        let removed = keys.keys.iter().find(|key| key.name == entry.key);
         let location = || {
             KEY_LOCATIONS
                 .iter()
                 .find(|(map, _)| map.noun != keys.noun && map.find(&entry.key, version).is_some())
         };
-        let hint = if let Some(last) = old.and_then(|key| key.last_version) {
-            format!(
-                "version {last} of the schema was the last that had it; this file is read as version {version}"
-            )
+        let hint = if let Some(last) = removed.and_then(|key| key.last_version) {
+            format!("it was removed after schema version {last}; this file is read as version {version}")
         } else if let Some(name) = self.closest(&entry.key, keys.names(version)) {
             format!("did you mean `{name}`?")
         } else if let Some((_, location)) = location() {
@@ -237,14 +239,14 @@ impl<'s> Reader<'s> {
             self.wrong_type(name, STRING_LIST, node);
             return Vec::new();
         };
-        let mut texts = Vec::new();
+        let mut strings = Vec::new();
         for item in items {
             match self.string_of(item) {
-                Some(text) => texts.push((text, item.at)),
+                Some(text) => strings.push((text, item.at)),
                 None => self.wrong_type_of(&format!("an item of `{}`", excerpt(name)), name, STRING, item),
             }
         }
-        texts
+        strings
     }
 
     /// The entries of a map whose keys are names that the file defines.

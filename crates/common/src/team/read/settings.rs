@@ -143,7 +143,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("location", None),
     ("project", None),
     ("region", None),
-    ("disable_prompt_caching", Some("no prompt is marked for caching on Bedrock anyway")),
+    ("disable_prompt_caching", Some("prompts are never marked for caching on Bedrock")),
     ("profile", Some(BEARER_TOKEN_ONLY)),
     ("role_arn", Some(BEARER_TOKEN_ONLY)),
     ("role_session_name", Some(BEARER_TOKEN_ONLY)),

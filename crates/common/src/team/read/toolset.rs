@@ -33,7 +33,7 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
 pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Definitions<'n> {
     let mut definitions = Definitions::new();
     for entry in file.map(reader, "mcps", "a map of names to MCP servers") {
-        if let Some(fields) = reader.fields_unwarned(&entry.node, &keys::TOOLSET) {
+        if let Some(fields) = reader.fields_without_warnings(&entry.node, &keys::TOOLSET) {
             check_keys(reader, &fields, "mcp");
             mcp::check_definition(reader, &entry.key, &fields);
             definitions.insert(entry.key.clone(), fields);
@@ -72,7 +72,7 @@ pub(super) fn read(
     let fields = match known.effect {
         Effect::Supported => reader.fields(node, &keys::TOOLSET)?,
         Effect::Unsupported(consequence) => {
-            let fields = reader.fields_unwarned(node, &keys::TOOLSET)?;
+            let fields = reader.fields_without_warnings(node, &keys::TOOLSET)?;
             let at = fields.node("type").map_or(node.at, |node| node.at);
             reader.warn(at, format!("toolset type `{kind}` has no effect yet: {consequence}"));
             fields
