@@ -1,4 +1,4 @@
-//! The texts, compared to the letter.
+//! Compares the texts character by character.
 
 use jiff::Timestamp;
 
@@ -49,7 +49,7 @@ fn viewed(status: State, output: &str) -> JobView {
 }
 
 #[test]
-fn bodies_of_every_state() {
+fn the_body_of_a_view_depends_on_the_state() {
     let mut completed = viewed(State::Completed, "thinking… done");
     assert_eq!(body(&completed), "<no output>");
     completed.job.result = Some("  42 files \n".into());
@@ -88,7 +88,7 @@ fn bodies_of_every_state() {
 }
 
 #[test]
-fn answers_of_the_tools() {
+fn the_results_of_run_stop_list_and_view() {
     let id = job(State::Running).id;
     assert_eq!(
         started(id, "code_analyst", "count"),
@@ -108,7 +108,7 @@ fn answers_of_the_tools() {
 }
 
 #[test]
-fn an_announcement_carries_short_results_and_names_long_ones() {
+fn an_announcement_includes_short_results_and_mentions_long_ones() {
     let mut short = viewed(State::Completed, "");
     short.job.result = Some("ok".into());
     let mut long = short.clone();
@@ -129,7 +129,7 @@ fn an_announcement_carries_short_results_and_names_long_ones() {
 }
 
 #[test]
-fn an_assignment_names_task_and_expectation() {
+fn an_assignment_contains_the_task_and_the_expected_output() {
     assert_eq!(
         assignment("count", Some("a number")),
         "You are a member of a team of agents. Your goal is to complete the following task:\n\n<task>\ncount\n</task>\n\n<expected_output>\na number\n</expected_output>"
