@@ -54,7 +54,7 @@ use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::port::Work as _;
-use crate::queue::ENQUEUE_PIECE;
+use crate::queue::ENQUEUE_BATCH_SIZE;
 
 /// Who calls, and what its jobs inherit.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl Service {
         let mut batch = Batch::default();
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
-            match self.run_piece(requests.by_ref().take(ENQUEUE_PIECE).collect()).await {
+            match self.run_piece(requests.by_ref().take(ENQUEUE_BATCH_SIZE).collect()).await {
                 Ok(answers) => batch.answers.extend(answers),
                 Err(error) if batch.answers.is_empty() => return Err(error),
                 Err(error) => {
