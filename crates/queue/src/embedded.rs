@@ -7,7 +7,7 @@
 //! # Joining and leaving
 //!
 //! - [`join`] makes sure that a server answers, and counts the caller among its users. The lock on `server.lock`
-//! decides   which of several callers starts one: the server itself holds it for as long as it lives.
+//!   decides which of several callers starts one: the server itself holds it for as long as it lives.
 //! - Users hold `users.lock` shared. A caller that could lock it exclusively while it joined is [`Joined::alone`]: no
 //!   worker lives, so no lease need be waited for. Until it calls [`Joined::share`] it holds `join.lock`, and no other
 //!   caller can join.

@@ -204,7 +204,7 @@ impl Keys {
         format!("{}:turns", self.own_tag(job))
     }
 
-    /// The fence of a job, which says which attempt may append: a hash.
+    /// The fence of a job, which names the attempt that may append: a hash.
     pub fn fence(&self, job: JobId) -> String {
         format!("{}:fence", self.own_tag(job))
     }

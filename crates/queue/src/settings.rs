@@ -20,7 +20,8 @@ const ASKED: &str = "read the namespace's settings";
 /// The settings of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetSettings {
-    /// How many shards, 1 to 1024. Fixed when the namespace is created, because ids say in which shard a record is.
+    /// How many shards, 1 to 1024. Fixed when the namespace is created, because an id and this number give the shard of
+    /// a record.
     pub shards: u16,
     /// How long a lease holds without renewal: after this a job of a dead worker is reclaimed.
     pub lease: Duration,
@@ -91,7 +92,7 @@ impl FleetSettings {
             .map(|(field, value)| Ok((field, value.text()?)))
             .collect::<Result<BTreeMap<_, _>, QueueError>>()?;
         let agreed = Self::read(namespace, &stored)?;
-        // The number of shards says where a record is. A process with another number would look elsewhere.
+        // The number of shards decides where a record is: a process with another number would search the wrong shard.
         if wanted.shards != Self::default().shards && wanted.shards != agreed.shards {
             let detail = format!("has {} shards, not {}", agreed.shards, wanted.shards);
             return Err(QueueError::Namespace { namespace: namespace.to_owned(), detail });

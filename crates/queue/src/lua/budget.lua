@@ -20,7 +20,7 @@ if #stored == 0 then return { 'unlimited' } end
 local owner = session_of(sid).owner
 if not is_root and not holds(dispatcher, token) then return { 'stale' } end
 
-local who = is_root and sid or dispatcher
+local caller = is_root and sid or dispatcher
 local limit, spent, used_before, others, reserved = 0, 0, '0', {}, 0
 for at = 1, #stored, 2 do
   local field, value = stored[at], stored[at + 1]
@@ -28,7 +28,7 @@ for at = 1, #stored, 2 do
   if field == 'limit' then limit = tonumber(value)
   elseif field == 'spent' then spent = tonumber(value)
   elseif field == 'used' and is_root then used_before = value
-  elseif kind == 'reserved' and of ~= who then
+  elseif kind == 'reserved' and of ~= caller then
     local tokens, by = string.match(value, '^(%d+) (.*)$')
     others[of] = { tokens = tonumber(tokens), token = by }
     reserved = reserved + tonumber(tokens)
@@ -38,7 +38,7 @@ if not is_root then used_before = redis.call('HGET', job_key(dispatcher), 'budge
 local more = math.max(0, used - tonumber(used_before))
 spent = spent + more
 
-local dropped = { 'reserved:' .. who }
+local dropped = { 'reserved:' .. caller }
 if wanted > 0 and spent + wanted <= limit and spent + wanted + reserved > limit then
   for of, other in pairs(others) do
     local lives = false
@@ -62,5 +62,5 @@ end
 if wanted == 0 then return { 'granted' } end
 if spent + wanted > limit then return { 'spent', spent, limit } end
 if spent + wanted + reserved > limit then return { 'wait', reserved } end
-redis.call('HSET', key, 'reserved:' .. who, string.format('%.0f %s', wanted, token))
+redis.call('HSET', key, 'reserved:' .. caller, string.format('%.0f %s', wanted, token))
 return { 'granted' }

@@ -1,6 +1,6 @@
 -- Deletes what is left of an ended job, after its output, turns and fence were deleted; or asks whether it may.
 --
--- Reads first: state, stop mark, and whether the dispatcher lives. A live dispatcher may not have been told of the end,
+-- Reads first: state, stop mark, and whether the dispatcher lives. A live dispatcher may not have read of the end,
 -- so its job is spared unless an operator forces it; a job with a stop mark is kept, because the sweep goes through it.
 -- Writes: moves the job's children up to the nearest record above, so that lists and stops still find them; then
 -- deletes the record, its index entries and its key, and with its last job the session and the team.

@@ -9,11 +9,11 @@
 --
 -- KEYS: limit, its calls in flight.
 -- ARGV: mode, permit, then
---   take:   the time it was told to come at (0 for a first call), ms between calls, ms that its tokens are worth, ms of
---           tokens that may be taken at once, calls in flight at once (0 for any), ms until a permit expires.
+--   take:   the time it was given to come at (0 for a first call), ms between calls, ms that its tokens are worth, ms
+--           of tokens that may be taken at once, calls in flight at once (0 for any), ms until a permit expires.
 --   renew:  ms until it expires.
 --   return: ms that its tokens were worth beyond what it took; negative where it took too much.
---   pause:  ms that the provider asked for (0 if it did not say), the longest pause in ms.
+--   pause:  ms that the provider asked for (0 if it named no time), the longest pause in ms.
 -- Replies: take: {'go'} | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
 local limit_key, calls_key = KEYS[1], KEYS[2]
 local mode, permit = unpack(ARGV, 1, 2)

@@ -17,7 +17,7 @@ pub trait Connections: Debug + Send + Sync {
     async fn keep_connection(
         &self,
         session: SessionId,
-        said: &[u8],
+        message: &[u8],
         keep: Duration,
     ) -> Result<(), QueueError>;
 

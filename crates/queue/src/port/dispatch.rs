@@ -52,7 +52,7 @@ pub enum Opened {
     Closed,
 }
 
-/// Who dispatches: the root of the session, or one of its running jobs.
+/// A dispatcher: the root of the session, or one of its running jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DispatchedBy {
     /// The session's root.
@@ -95,7 +95,7 @@ pub struct NewJob {
 pub struct Enqueue {
     /// The session they belong to.
     pub session: SessionId,
-    /// Who dispatches them.
+    /// Their dispatcher.
     pub by: DispatchedBy,
     /// Their team, stored before.
     pub team: TeamDigest,
@@ -143,7 +143,7 @@ pub enum StopRoot {
     },
 }
 
-/// Who requests a stop. A dispatcher gets no mail about the ends that it requested itself.
+/// The requester of a stop. A dispatcher gets no mail about the ends that it requested itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
     /// A user, or a program outside any session.

@@ -67,7 +67,7 @@ pub trait Permits: Debug + Send + Sync {
     async fn give_back(&self, request: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
 
     /// Gives a permit back whose call the provider refused for exceeding its limit, and pauses the provider for every
-    /// worker: for `asked` where the provider said how long, but for `most` at the longest.
+    /// worker: for `asked` where the provider named a time, but for `most` at the longest.
     async fn pause(
         &self,
         request: &PermitRequest,

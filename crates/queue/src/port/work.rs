@@ -187,7 +187,7 @@ pub enum Ending {
     },
     /// It was stopped, and nothing of it runs any more.
     Stopped {
-        /// Who requested the stop.
+        /// The origin of the stop request.
         cause: Cause,
     },
 }

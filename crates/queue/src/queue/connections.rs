@@ -19,11 +19,11 @@ impl Connections for Queue {
     async fn keep_connection(
         &self,
         session: SessionId,
-        said: &[u8],
+        message: &[u8],
         keep: Duration,
     ) -> Result<(), QueueError> {
         let mut set = self.connection_command("SET", session);
-        set.arg(said).arg("PX").arg(expiry_ms(keep));
+        set.arg(message).arg("PX").arg(expiry_ms(keep));
         self.link.ask(ASKED, &set).await.map(drop)
     }
 

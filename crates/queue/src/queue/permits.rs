@@ -74,7 +74,7 @@ impl Permits for Queue {
     ) -> Result<(), QueueError> {
         let call = self
             .permit_call("pause", &request.name, request.permit)
-            // 0 stands for a provider that did not say.
+            // 0 stands for a provider that named no time.
             .arg(asked.map_or(0, |asked| asked.as_millis().max(1)))
             .arg(most.as_millis());
         step::PERMIT.call(&self.link, &call).await.map(drop)

@@ -83,7 +83,7 @@ impl SessionStateStore for Queue {
 }
 
 impl Queue {
-    /// A call below the session's tag that says which dispatcher makes it.
+    /// A call below the session's tag, with the dispatcher that makes it.
     fn session_state_call(&self, session: SessionId, key: String, by: DispatchedBy) -> Call {
         let call = Call::on(self.keys.session_tag(session)).key(key).arg(session);
         match by {

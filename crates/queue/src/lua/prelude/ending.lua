@@ -15,7 +15,7 @@ local ENDING = {
   'lacks',
 }
 
--- Whether a job's dispatcher lives and can be told of the job's end. Lowers the dispatcher's count of live jobs.
+-- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the dispatcher's count of live jobs.
 local function count_down(job)
   if not job.parent then
     local key = session_key(job.session)
