@@ -2,7 +2,7 @@
 //!
 //! A namespace has a fixed number of shards. All keys of a shard share the hash tag `{legwork:<ns>:<shard>}`, so one
 //! script may touch them all; a job's output, turns and fence are below a tag of their own, so that a Cluster spreads
-//! their traffic. The Lua steps take the same names from `LUA_KEYS`, which precedes each of them. `docs/redis.md` lists
+//! their traffic. The Lua steps take the same names from `LUA_KEYS`. `docs/redis.md` lists
 //! every key with its type, its writers and what ends it.
 
 use legwork_common::id::Dispatcher;
@@ -12,11 +12,16 @@ use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
 
 /// The names below a shard's tag for the Lua steps, where `T` is the tag; and the last level of a priority, which is a
-/// part of a name.
+/// part of a name. One definition a line, because a step takes only the lines whose names it uses.
 pub(crate) const LUA_KEYS: &str = "
 local T = KEYS[1]
-local LEASE, SCHEDULED, STOPS, REAPED = T .. ':lease', T .. ':scheduled', T .. ':stops', T .. ':reaped'
-local INDEX_ALL, INDEX_ENDED, INDEX_UNSUCCESSFUL = T .. ':index:all', T .. ':index:ended', T .. ':index:unsuccessful'
+local LEASE = T .. ':lease'
+local SCHEDULED = T .. ':scheduled'
+local STOPS = T .. ':stops'
+local REAPED = T .. ':reaped'
+local INDEX_ALL = T .. ':index:all'
+local INDEX_ENDED = T .. ':index:ended'
+local INDEX_UNSUCCESSFUL = T .. ':index:unsuccessful'
 local WORKERS = T .. ':workers'
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end

@@ -4,6 +4,7 @@
 //! script cache, a slot that moves and a server that still loads its data have one remedy, to call again. It is applied
 //! here, within a bound.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
@@ -36,15 +37,15 @@ const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// first.
 const MAX_RETRIES: u32 = 5;
 
-/// What the steps of a shard share, in this order, because each part uses those before it.
-const PRELUDE: [&str; 6] = [
-    LUA_KEYS,
-    include_str!("lua/prelude.lua"),
-    include_str!("lua/prelude/stops.lua"),
-    include_str!("lua/prelude/sessions.lua"),
-    include_str!("lua/prelude/admission.lua"),
-    include_str!("lua/prelude/ending.lua"),
-];
+/// What every step of a shard begins with.
+const PRELUDE: &str = include_str!("lua/prelude.lua");
+/// Parts of the prelude for the steps that use them. Redis runs a script from its first line at each call, so a step pays
+/// for each function that it is composed of.
+const STOPS: &str = include_str!("lua/prelude/stops.lua");
+const SESSIONS: &str = include_str!("lua/prelude/sessions.lua");
+const ADMISSION: &str = include_str!("lua/prelude/admission.lua");
+const RETURNING: &str = include_str!("lua/prelude/returning.lua");
+const ENDING: &str = include_str!("lua/prelude/ending.lua");
 /// A step's own file is the body of this function, so that it may return anywhere.
 const BODY: &str = "local function body()\n";
 /// After every step of a shard: what the parts of the prelude deferred, such as wakes and notices.
@@ -64,9 +65,10 @@ impl Step {
         Self { name, source, hash }
     }
 
-    /// A step below a shard's tag: the prelude, its own file, the epilogue.
-    fn of_shard(name: &'static str, flags: &str, body: &str) -> Self {
-        Self::new(name, [flags, &PRELUDE.concat(), BODY, body, EPILOGUE].concat())
+    /// A step below a shard's tag: the key names and the parts of the prelude that it uses, its own file, the epilogue.
+    fn of_shard(name: &'static str, flags: &str, parts: &[&str], body: &str) -> Self {
+        let script = [PRELUDE, &parts.concat(), BODY, body, EPILOGUE].concat();
+        Self::new(name, [flags, &key_names(&script), &script].concat())
     }
 
     /// A step below a tag of its own, a job's, a limit's or a key's: its file alone.
@@ -135,49 +137,90 @@ impl Step {
     }
 }
 
+/// The lines of [`LUA_KEYS`] whose names a script uses, and the tag, which all of them use.
+fn key_names(script: &str) -> String {
+    let used = words(script);
+    let is_used =
+        |line: &&str| line.contains("KEYS[1]") || names(line).iter().any(|name| used.contains(name));
+    LUA_KEYS.lines().filter(is_used).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The words of a script, without its comments.
+fn words(script: &str) -> BTreeSet<&str> {
+    let code = script.lines().map(|line| line.split("--").next().unwrap_or_default());
+    code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect()
+}
+
+/// The names that a script defines at its top level.
+fn names(script: &str) -> BTreeSet<&str> {
+    let locals = script.lines().filter_map(|line| line.strip_prefix("local "));
+    let names = locals.flat_map(|line| match line.strip_prefix("function ") {
+        Some(function) => function.split('(').take(1),
+        None => line.split('=').take(1),
+    });
+    names.flat_map(|names| names.split(',')).map(str::trim).collect()
+}
+
 /// Sends the calls once. The first error among the answers counts.
 async fn send_once(link: &Link, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
     link.pipeline(pipeline).await?.into_iter().map(Value::extract_error).collect()
 }
 
-/// Declares the steps, each from its file.
+/// Declares the steps, each from its file. Parts of the prelude stand in the order in which they build on each other.
 macro_rules! steps {
-    ($($name:ident = $kind:ident($file:literal $(, $flags:expr)?);)*) => {
+    (
+        of_shard { $($shard:ident = $shard_file:literal, $flags:ident, [$($part:ident),*];)* }
+        of_own_tag { $($own:ident = $own_file:literal;)* }
+    ) => {
         $(
-            pub(crate) static $name: LazyLock<Step> = LazyLock::new(|| {
-                Step::$kind($file, $($flags,)? include_str!(concat!("lua/", $file, ".lua")))
+            pub(crate) static $shard: LazyLock<Step> = LazyLock::new(|| {
+                let body = include_str!(concat!("lua/", $shard_file, ".lua"));
+                Step::of_shard($shard_file, $flags, &[$($part),*], body)
             });
         )*
+        $(
+            pub(crate) static $own: LazyLock<Step> = LazyLock::new(|| {
+                Step::of_own_tag($own_file, include_str!(concat!("lua/", $own_file, ".lua")))
+            });
+        )*
+        /// Each step of a shard: its name, its parts and its own file.
+        #[cfg(test)]
+        const OF_SHARD: &[(&str, &[&str], &str)] =
+            &[$(($shard_file, &[$($part),*], include_str!(concat!("lua/", $shard_file, ".lua")))),*];
     };
 }
 
 steps! {
-    OPEN = of_shard("open", ALLOW_OOM);
-    CLOSE = of_shard("close", ALLOW_OOM);
-    TEAM = of_shard("team", REFUSE_OOM);
-    ENQUEUE = of_shard("enqueue", REFUSE_OOM);
-    CLAIM = of_shard("claim", ALLOW_OOM);
-    RENEW = of_shard("renew", ALLOW_OOM);
-    PARK = of_shard("park", ALLOW_OOM);
-    FINISH = of_shard("finish", ALLOW_OOM);
-    RELEASE = of_shard("release", ALLOW_OOM);
-    SEND = of_shard("send", ALLOW_OOM);
-    ACKNOWLEDGE = of_shard("acknowledge", ALLOW_OOM);
-    STOP = of_shard("stop", ALLOW_OOM);
-    SWEEP = of_shard("sweep", ALLOW_OOM);
-    UNMARK = of_shard("unmark", ALLOW_OOM);
-    REAP = of_shard("reap", ALLOW_OOM);
-    REAPED = of_shard("reaped", ALLOW_OOM);
-    FORGET = of_shard("forget", ALLOW_OOM);
-    HEARTBEAT = of_shard("heartbeat", ALLOW_OOM);
-    TODO_LIST = of_shard("todo", REFUSE_OOM);
-    BUDGET = of_shard("budget", ALLOW_OOM);
-    BEGIN = of_own_tag("begin");
-    APPEND = of_own_tag("append");
-    SEAL = of_own_tag("seal");
-    RESERVE = of_own_tag("reserve");
-    VOID = of_own_tag("void");
-    PERMIT = of_own_tag("permit");
+    of_shard {
+        OPEN = "open", ALLOW_OOM, [SESSIONS];
+        CLOSE = "close", ALLOW_OOM, [SESSIONS];
+        TEAM = "team", REFUSE_OOM, [];
+        ENQUEUE = "enqueue", REFUSE_OOM, [STOPS, SESSIONS, ADMISSION];
+        CLAIM = "claim", ALLOW_OOM, [STOPS];
+        RENEW = "renew", ALLOW_OOM, [STOPS];
+        PARK = "park", ALLOW_OOM, [STOPS, ADMISSION];
+        FINISH = "finish", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
+        RELEASE = "release", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
+        SEND = "send", ALLOW_OOM, [];
+        ACKNOWLEDGE = "acknowledge", ALLOW_OOM, [];
+        STOP = "stop", ALLOW_OOM, [STOPS];
+        SWEEP = "sweep", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
+        UNMARK = "unmark", ALLOW_OOM, [];
+        REAP = "reap", ALLOW_OOM, [STOPS, SESSIONS, ADMISSION];
+        REAPED = "reaped", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
+        FORGET = "forget", ALLOW_OOM, [STOPS, SESSIONS];
+        HEARTBEAT = "heartbeat", ALLOW_OOM, [];
+        TODO_LIST = "todo", REFUSE_OOM, [SESSIONS];
+        BUDGET = "budget", ALLOW_OOM, [];
+    }
+    of_own_tag {
+        BEGIN = "begin";
+        APPEND = "append";
+        SEAL = "seal";
+        RESERVE = "reserve";
+        VOID = "void";
+        PERMIT = "permit";
+    }
 }
 
 /// One call of a step: its keys (the shard's tag first) and its arguments, in the order that its file names them.
@@ -225,5 +268,31 @@ impl Call {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&step.hash).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTS: [(&str, &str); 5] = [
+        ("STOPS", STOPS),
+        ("SESSIONS", SESSIONS),
+        ("ADMISSION", ADMISSION),
+        ("RETURNING", RETURNING),
+        ("ENDING", ENDING),
+    ];
+
+    #[test]
+    fn a_step_has_the_parts_whose_names_it_uses_and_no_others() {
+        for (step, parts, body) in OF_SHARD {
+            for (name, part) in PARTS {
+                let names = names(part);
+                let uses = |script: &str| words(script).intersection(&names).next().is_some();
+                let others = parts.iter().filter(|other| **other != part);
+                let used = uses(body) || others.map(|other| uses(other)).any(|used| used);
+                assert_eq!(parts.contains(&part), used, "{step} and {name}");
+            }
+        }
     }
 }

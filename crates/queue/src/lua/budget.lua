@@ -17,7 +17,7 @@ local is_root = dispatcher == ''
 local key = budget_key(sid)
 local stored = redis.call('HGETALL', key)
 if #stored == 0 then return { 'unlimited' } end
-local owner = session_of(sid).owner
+local owner = redis.call('HGET', session_key(sid), 'owner')
 if not is_root and not holds(dispatcher, token) then return { 'stale' } end
 
 local caller = is_root and sid or dispatcher

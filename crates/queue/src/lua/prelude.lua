@@ -1,8 +1,8 @@
 -- What every step of a shard starts from: the clock, the records, and what runs when the step is over.
 --
--- step.rs joins the parts in this order: the key names (keys.rs), this file, then stops, sessions, admission and ending
--- from prelude/. The step's own file becomes the body of a function, and `finish` runs after that function returned. So
--- a step may return anywhere, and what must happen at its end is never left out.
+-- step.rs joins the key names (keys.rs), this file, the parts of prelude/ that the step names there, and the step's own
+-- file as the body of a function. `finish` runs after that function has returned. So a step may return anywhere, and
+-- what must happen at its end is never left out.
 
 -- Redis' clock in milliseconds. No other time is stored, so the clocks of the fleet need not agree.
 local clock = redis.call('TIME')
@@ -10,7 +10,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- Names this call. A script takes longer than a microsecond, so no two calls have the same stamp.
 local stamp = clock[1] .. '.' .. clock[2]
 
--- Runs at the end of the step, once for all that it changed. A part that defers work appends a function here.
+-- Runs at the end of the step, once for all that it changed. A part that defers something appends a function here.
 local deferred = {}
 local function finish()
   for _, run in ipairs(deferred) do run() end

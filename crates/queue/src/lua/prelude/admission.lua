@@ -1,4 +1,4 @@
--- Admission: which jobs of a session are on their lane's stream, and which wait in its backlog for the cap.
+-- Admission: which jobs of a session are on their lane's stream, and which wait in its backlog for the cap. Needs stops.
 
 -- Wake tokens of a lane. A token wakes one idle worker, which then claims for all its free slots, so more tokens than a
 -- lane has idle workers only cause claims that find nothing.
@@ -17,6 +17,18 @@ local function wake(lane, count)
 end
 deferred[#deferred + 1] = function()
   for lane, count in pairs(woken) do wake(lane, count) end
+end
+
+-- The cap and the owner of a session, read once in a step.
+local sessions = {}
+local function session_of(sid)
+  local known = sessions[sid]
+  if not known then
+    known = read(session_key(sid), { 'cap', 'owner' })
+    known.cap = tonumber(known.cap or '0')
+    sessions[sid] = known
+  end
+  return known
 end
 
 -- Puts a job on its lane's stream and counts it as admitted. Returns its entry, for a record that is yet to be written.
@@ -75,22 +87,4 @@ local function leave_queue(id, job)
     redis.call('ZREM', backlog_key(job.session, job.queue), id)
   end
   admit_next(job.session, job.queue)
-end
-
--- Puts a job that a worker held back on its lane. It was admitted before, so it may exceed its session's cap. Its token
--- stays, so that a repeat is recognized; only a held job grants anything for a token.
-local function requeue(id, job, fields)
-  redis.call('HSET', job_key(id), 'state', 'queued', unpack(fields))
-  redis.call('HDEL', job_key(id), 'worker', 'state_before')
-  redis.call('ZREM', LEASE, id)
-  admit(id, job.session, job.queue, job.lane, job.priority)
-end
-
--- Schedules a job that a worker held for a later time. Its token stays, as in requeue.
-local function postpone(id, job, due, fields)
-  redis.call('HSET', job_key(id), 'state', 'scheduled', unpack(fields))
-  redis.call('HDEL', job_key(id), 'worker')
-  redis.call('ZREM', LEASE, id)
-  leave_queue(id, job)
-  redis.call('ZADD', SCHEDULED, due, id)
 end

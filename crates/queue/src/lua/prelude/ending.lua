@@ -1,4 +1,5 @@
--- The end of a job: one function for all ways to end, and what several ends of one step change only once.
+-- The end of a job: one function for all ways to end, and what several ends of one step change only once. Needs stops
+-- and admission.
 
 -- Live counts to lower by key, leases to remove, and the last ended job of each session: applied at the end of the
 -- step.

@@ -1,20 +1,8 @@
--- Sessions: what admission needs of them, and how their keys end.
+-- How the keys of a session end.
 
 -- Seconds for which the keys of a session without jobs and owner are kept: a repeat of its open or close that was long
 -- on its way is answered as the first time.
 local SESSION_EXPIRY = 3600
-
--- The cap and the owner of a session, read once in a step.
-local sessions = {}
-local function session_of(sid)
-  local known = sessions[sid]
-  if not known then
-    known = read(session_key(sid), { 'cap', 'owner' })
-    known.cap = tonumber(known.cap or '0')
-    sessions[sid] = known
-  end
-  return known
-end
 
 -- The keys of a session that end together: its record and what its agents share.
 local function session_keys(sid)
