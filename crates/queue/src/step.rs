@@ -290,7 +290,7 @@ mod tests {
                 let names = names(part);
                 let uses = |script: &str| words(script).intersection(&names).next().is_some();
                 let others = parts.iter().filter(|other| **other != part);
-                let used = uses(body) || others.map(|other| uses(other)).any(|used| used);
+                let used = uses(body) || others.into_iter().any(|other| uses(other));
                 assert_eq!(parts.contains(&part), used, "{step} and {name}");
             }
         }
