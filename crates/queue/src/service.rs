@@ -17,6 +17,7 @@ use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
@@ -25,7 +26,6 @@ use legwork_common::service::RunRequest;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
-use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
 use legwork_common::session_state::BudgetReservation;
@@ -35,8 +35,8 @@ use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
 use tokio::time::Instant;
 
-use crate::observer::LOOK_EVERY;
 use crate::observer::Observer;
+use crate::observer::POLL_INTERVAL;
 use crate::port::Asker;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
@@ -69,7 +69,7 @@ pub struct Caller {
     pub working_dir: Option<String>,
     /// Whether idempotency keys are unique in the whole namespace; else in the session.
     pub keys_in_namespace: bool,
-    /// The placement of jobs whose requests name none.
+    /// The job_options of jobs whose requests name none.
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
@@ -219,9 +219,9 @@ impl Service {
     }
 
     fn new_job(&self, request: RunRequest) -> NewJob {
-        let placement =
-            request.placement.clone().unwrap_or_else(|| self.caller.policy.placement(&request.agent));
-        let once = idempotency::key_of(&self.caller, &request, &placement);
+        let job_options =
+            request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
+        let once = idempotency::key_of(&self.caller, &request, &job_options);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -233,11 +233,11 @@ impl Service {
                 key: request.key,
                 retry_of: None,
                 fresh: false,
-                budget: placement.budget,
+                budget: job_options.budget,
                 trace: self.caller.trace.clone(),
             },
-            placement,
-            once,
+            job_options,
+            idempotency_key: once,
         }
     }
 
@@ -328,7 +328,7 @@ impl Mailbox for Service {
         for entry in entries {
             let content = match entry.content {
                 MailEntryContent::Message(text) => MailContent::Message(text),
-                MailEntryContent::Ended(id) => match self.queue().view(id, None, VIEW_BYTES).await? {
+                MailEntryContent::Ended(id) => match self.queue().view(id, None, MAX_VIEW_BYTES).await? {
                     Some(view) => MailContent::Ended(Box::new(view)),
                     // An operator deleted the job before its end was delivered.
                     None => continue,
@@ -351,7 +351,7 @@ impl Mailbox for Service {
         let mut listener = self.observer.hints().listen(channel).await;
         while !self.is_settled().await? {
             // A hint or the timeout: the count is read again either way.
-            let _hint = tokio::time::timeout(LOOK_EVERY, listener.next()).await;
+            let _hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await;
         }
         Ok(())
     }

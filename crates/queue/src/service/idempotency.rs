@@ -1,7 +1,7 @@
 //! Hashes that make a repeat of a request find the first one's job or message.
 
 use legwork_common::id::RequestId;
-use legwork_common::job::Placement;
+use legwork_common::job::JobOptions;
 use legwork_common::service::CallIndex;
 use legwork_common::service::RunRequest;
 use sha2::Digest as _;
@@ -13,14 +13,18 @@ use crate::service::Caller;
 
 /// The idempotency key of a request: the key that it names, or its place in its dispatcher's turns. `None` for one that
 /// has neither, of which each repeat is another job.
-pub(super) fn key_of(caller: &Caller, request: &RunRequest, placement: &Placement) -> Option<IdempotencyKey> {
+pub(super) fn key_of(
+    caller: &Caller,
+    request: &RunRequest,
+    job_options: &JobOptions,
+) -> Option<IdempotencyKey> {
     let (key, in_namespace) = match (&request.key, replayed_call(caller, request.call)) {
         (Some(key), _) if caller.keys_in_namespace => (digest(&["namespace", key]), true),
         (Some(key), _) => (digest(&["session", &caller.session.to_string(), key]), false),
         (None, Some(call)) => (call_digest(caller, call), false),
         (None, None) => return None,
     };
-    Some(IdempotencyKey { key, request: request_digest(caller, request, placement), in_namespace })
+    Some(IdempotencyKey { key, request: request_digest(caller, request, job_options), in_namespace })
 }
 
 /// The key of a message: its place in its sender's turns, or a random one that only repeats of the same call share.
@@ -49,8 +53,8 @@ fn call_digest(caller: &Caller, call: CallIndex) -> String {
 
 /// The hash of all that two requests under one key must have in common: all but the retry delay, which does not change
 /// what the job does.
-fn request_digest(caller: &Caller, request: &RunRequest, placement: &Placement) -> String {
-    let Placement { queue, priority, delay, timeout, retries, retry_delay: _, budget } = placement;
+fn request_digest(caller: &Caller, request: &RunRequest, job_options: &JobOptions) -> String {
+    let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget } = job_options;
     let budget = budget.map(|tokens| tokens.to_string());
     let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
     let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();
