@@ -1,4 +1,4 @@
-//! A job: the immutable request (`JobSpec`), its scheduling options (`Placement`) and a snapshot of it (`Job`).
+//! A job: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot of it (`Job`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -222,7 +222,7 @@ pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(5);
 ///
 /// Set at dispatch, by the dispatcher or else by the [`policy`](crate::policy), and fixed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
+pub struct JobOptions {
     /// The queue whose workers may claim it.
     pub queue: String,
     /// The priority within the queue.
@@ -242,7 +242,7 @@ pub struct Placement {
     pub budget: Option<u64>,
 }
 
-impl Default for Placement {
+impl Default for JobOptions {
     fn default() -> Self {
         Self {
             queue: DEFAULT_QUEUE.to_owned(),
@@ -297,7 +297,7 @@ pub struct Job {
     pub agent: String,
     /// The task, as text for the agent's model.
     pub task: String,
-    /// The state. [`contract::shown`](crate::contract::shown) replaces `reaping` before it is displayed.
+    /// The state. [`contract::visible_state`](crate::contract::visible_state) replaces `reaping` before it is displayed.
     pub status: State,
     /// Why it failed or was stopped; `None` in every other state.
     pub cause: Option<Cause>,
