@@ -27,8 +27,6 @@ use crate::startup::boxed;
 use crate::worker::Worker;
 use crate::worker::WorkerHealth;
 
-pub use crate::host::host_name;
-pub use crate::host::worker_program;
 
 /// How long the remaining tasks may take to end, and each last call to Redis: a call is bounded by 3 s itself, so one
 /// that is repeated once still fits.
