@@ -5,7 +5,7 @@
 //! - [`port`]: what other rooms may ask, by role, with crash contracts.
 //! - [`Queue`]: the adapter behind every role, on Redis (or Valkey).
 //! - [`Service`]: the service trait over the port, for one caller; [`Observer`]: the same without a reach.
-//! - [`open_session`]: what comes before the first dispatch into a session.
+//! - [`operator`]: the handle of operators, which sees every job.
 //! - [`retry_while_unavailable`]: asking on while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only speller of key names.
@@ -22,6 +22,7 @@ mod hints;
 pub mod keys;
 mod link;
 mod observer;
+pub mod operator;
 pub mod port;
 mod queue;
 mod retry;
@@ -36,6 +37,9 @@ pub use hints::Listener;
 pub use link::Target;
 pub use observer::Observer;
 pub use observer::POLL_INTERVAL;
+pub use operator::Operator;
+pub use port::Connections;
+pub use port::DispatchedBy;
 pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;

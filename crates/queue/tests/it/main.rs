@@ -6,6 +6,7 @@ mod fairness;
 mod late;
 mod lifecycle;
 mod model;
+mod operator;
 mod permits;
 mod random;
 mod session_state;
