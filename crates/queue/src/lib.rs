@@ -27,7 +27,6 @@ pub mod port;
 mod queue;
 mod retry;
 mod service;
-mod session;
 pub mod settings;
 mod step;
 
@@ -47,4 +46,3 @@ pub use retry::retry_while_unavailable;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;
-pub use session::open_session;
