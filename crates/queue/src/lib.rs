@@ -4,8 +4,8 @@
 //!
 //! - [`port`]: what other crates may ask, by role, with crash contracts.
 //! - [`Queue`]: the adapter that implements every role, on Redis or Valkey.
-//! - [`Service`]: the service trait over the port, for one caller. [`Observer`]: view, wait and stop for an operator.
-//! - [`open_session`]: opens a session before its first dispatch.
+//! - [`Service`]: the service trait over the port, for one caller. [`Observer`]: view, wait and stop without that reach.
+//! - [`operator`]: the handle of operators, which sees every job.
 //! - [`retry_while_unavailable`]: retries while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only place that spells key names.
@@ -22,11 +22,11 @@ mod hints;
 pub mod keys;
 mod link;
 mod observer;
+pub mod operator;
 pub mod port;
 mod queue;
 mod retry;
 mod service;
-mod session;
 pub mod settings;
 mod step;
 
@@ -36,6 +36,9 @@ pub use hints::Listener;
 pub use link::Target;
 pub use observer::Observer;
 pub use observer::POLL_INTERVAL;
+pub use operator::Operator;
+pub use port::Connections;
+pub use port::DispatchedBy;
 pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;
@@ -43,4 +46,3 @@ pub use retry::retry_while_unavailable;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;
-pub use session::open_session;

@@ -161,10 +161,10 @@ fn jobs_of_a_dead_fleet_are_shown_as_what_they_are() {
     // Nobody is there to take it back.
     until("its lease is over", || state.view(&id)["silent_ms"].as_u64().is_some_and(|silent| silent > 2000));
     let listed = state.legwork(["list"]);
-    assert!(listed.out.contains("running (silent "), "{listed:?}");
-    assert!(listed.err.contains("no sign of the workers"), "{listed:?}");
+    assert!(listed.out.contains("running (stale "), "{listed:?}");
+    assert!(listed.err.contains("stale: the lease has expired"), "{listed:?}");
     let view = state.legwork(["view", &id]).good();
-    assert!(view.contains("no sign of its worker; it goes on once one serves queue default"), "{view}");
+    assert!(view.contains("resumes once a worker serves queue default"), "{view}");
     let _second = state.worker(&[]);
     let view = state.until_status(&id, "completed");
     assert_eq!((&view["attempt"], &view["silent_ms"]), (&json!(2), &json!(null)));

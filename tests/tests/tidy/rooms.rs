@@ -41,6 +41,10 @@ const NEVER: [(&str, &[&str]); 6] = [
     ("orchestrator", &["redis", "deadpool_redis", "genai"]),
 ];
 
+/// Parts of a room that another room may not name although it may name the room, and what it asks instead.
+const CLOSED: [(&str, &str, &str); 1] =
+    [("orchestrator", "legwork_queue::port", "`legwork_queue::operator` or the service trait")];
+
 /// What the rooms may name, by room: in all of it, and in its tests as well.
 struct Rooms {
     may: BTreeMap<String, BTreeSet<String>>,
@@ -170,6 +174,19 @@ fn strangers_in_code(room: &str, source: &Source, watched: &BTreeSet<String>, ro
     strangers.into_iter().map(say).collect()
 }
 
+/// Names of closed parts in the code of one room.
+fn closed_parts(room: &str, source: &Source) -> Vec<String> {
+    // A `use` is found twice: as an item and as a path.
+    let found: BTreeSet<(usize, String)> =
+        paths(source).into_iter().map(|(path, line)| (line, path)).collect();
+    let complaints = CLOSED.iter().filter(|(closed, ..)| *closed == room).flat_map(|(_, part, instead)| {
+        found.iter().filter(|(_, path)| starts_with(path, part)).map(move |(line, path)| {
+            format!("{}:{line}: `{room}` may not name `{path}`; use {instead}", source.path)
+        })
+    });
+    complaints.collect()
+}
+
 /// Dependencies of a manifest: name as code spells it, and whether only tests have it.
 fn dependencies(manifest: &str) -> Vec<(String, bool)> {
     let mut section = String::new();
@@ -211,7 +228,8 @@ fn rooms_name_only_what_they_may() {
     let check = |package: &Package| {
         let room = package.room.as_str();
         let code = package.own_sources().flat_map(|source| strangers_in_code(room, source, &watched, &rooms));
-        code.chain(strangers_in_manifest(room, &package.manifest, &rooms)).collect::<Vec<_>>()
+        let parts = package.own_sources().flat_map(|source| closed_parts(room, source));
+        code.chain(parts).chain(strangers_in_manifest(room, &package.manifest, &rooms)).collect::<Vec<_>>()
     };
     hold(&packages().iter().flat_map(check).collect::<Vec<_>>());
 }
@@ -275,6 +293,22 @@ fn strangers_are_found_however_they_are_named() {
     ] {
         let source = Source::parse("crates/x/src/lib.rs", good, false);
         assert_eq!(strangers_in_code("x", &source, &watched, &rooms), [""; 0]);
+    }
+}
+
+#[test]
+fn closed_parts_are_found_however_they_are_named() {
+    let complaints =
+        |room: &str, text: &str| closed_parts(room, &Source::parse("crates/x/src/lib.rs", text, false)).len();
+    for (text, count) in [
+        ("use legwork_queue::port::Dispatch as _;", 1),
+        ("use legwork_queue::{Queue, port::{Watch, Work}};", 2),
+        ("use legwork_queue::port as p;", 1),
+        ("fn f(x: legwork_queue::port::Lane) {}", 1),
+        ("use legwork_queue::operator::Lane;", 0),
+        ("use legwork_queue::portal::Lane;", 0),
+    ] {
+        assert_eq!((complaints("orchestrator", text), complaints("worker", text)), (count, 0), "{text}");
     }
 }
 

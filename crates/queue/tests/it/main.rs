@@ -7,6 +7,7 @@ mod faults;
 mod late_calls;
 mod lifecycle;
 mod model;
+mod operator;
 mod permits;
 mod random;
 mod session_state;
