@@ -53,8 +53,8 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::next_number;
 use crate::support::quick;
@@ -63,14 +63,14 @@ use crate::support::quick;
 struct Scene {
     _redis: PrivateRedis,
     operator: Operator,
-    it: Conversation,
+    it: TestSession,
 }
 
 impl Scene {
     async fn set(settings: &FleetSettings) -> Self {
         let redis = PrivateRedis::start();
         let queue = redis.queue(settings).await;
-        let it = Conversation::open(&queue, 1000).await;
+        let it = TestSession::open(&queue, 1000).await;
         let hints = Hints::new(&redis.target()).unwrap();
         let operator = Operator::new(Observer::new(queue, hints), SessionLanes::Shared);
         Self { _redis: redis, operator, it }
@@ -166,7 +166,7 @@ async fn pages_have_every_job_of_a_filter_once() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let mut expected = BTreeSet::new();
     for _ in 0..3 {
-        let other = Conversation::open(&scene.it.queue, 1000).await;
+        let other = TestSession::open(&scene.it.queue, 1000).await;
         let jobs: Vec<_> = (0..400).map(|_| other.job()).collect();
         expected.extend(jobs.iter().map(|job| job.id));
         other.enqueue(DispatchedBy::Root, jobs).await.unwrap();
@@ -520,7 +520,7 @@ async fn an_order_without_a_session_gets_a_new_one_and_keys_of_the_namespace() {
 async fn an_owned_session_ends_with_its_owner() {
     let scene = Scene::set(&quick()).await;
     let owner = scene.operator.own_session(SessionOptions::default(), SessionEnd::Stop).await.unwrap();
-    let it = Conversation { session: owner.session(), ..scene.it.clone() };
+    let it = TestSession { session: owner.session(), ..scene.it.clone() };
     it.queue.store_team(it.session, &it.team, "{}").await.unwrap();
     let id = it.one().await;
     owner.renew().await.unwrap();
@@ -535,7 +535,7 @@ async fn an_owner_stops_and_closes_its_session_or_leaves_it_open() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let own = async || {
         let owner = scene.operator.own_session(SessionOptions::default(), SessionEnd::Stop).await.unwrap();
-        let it = Conversation { session: owner.session(), ..scene.it.clone() };
+        let it = TestSession { session: owner.session(), ..scene.it.clone() };
         it.queue.store_team(it.session, &it.team, "{}").await.unwrap();
         let id = it.one().await;
         (owner, id)
