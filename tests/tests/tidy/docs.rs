@@ -205,6 +205,39 @@ fn files_that_documents_name_are_there() {
     hold(&documents.iter().flat_map(|path| lost_files(path, &read(path), &files)).collect::<Vec<_>>());
 }
 
+/// The code map of `ARCHITECTURE.md` against the tree: a row for each file directly below a room's `src`, which stands
+/// for the folder of its name too, and no row for what is gone.
+fn code_map_gaps(document: &str, files: &BTreeSet<String>) -> Vec<String> {
+    let path = "ARCHITECTURE.md";
+    let rows: BTreeSet<String> = first_cells(document)
+        .into_iter()
+        .map(|cell| cell.trim_matches('`').to_owned())
+        .filter(|cell| cell.starts_with("crates/"))
+        .collect();
+    let unlisted = files.difference(&rows).map(|file| format!("{path}: give `{file}` a row in the code map"));
+    let gone = rows.difference(files).map(|row| format!("{path}: `{row}` is not a file of a room; take its row out"));
+    unlisted.chain(gone).collect()
+}
+
+#[test]
+fn the_code_map_is_the_tree() {
+    let is_mapped = |file: &String| {
+        let parts: Vec<&str> = file.split('/').collect();
+        matches!(parts[..], ["crates", _, "src", name] if name != "lib.rs" && name != "main.rs")
+    };
+    let all = crate::source::files_below(&root().join("crates"), "rs");
+    let files = all.iter().map(|path| crate::source::shown(path)).filter(is_mapped).collect();
+    hold(&code_map_gaps(&read("ARCHITECTURE.md"), &files));
+}
+
+#[test]
+fn a_code_map_with_gaps_is_found() {
+    let document = "| file | owns | called by |\n| --- | --- | --- |\n| `crates/a/src/x.rs` | x | y |\n\
+                    | `crates/a/src/gone.rs` | x | y |\n";
+    let files = ["crates/a/src/x.rs", "crates/a/src/new.rs"].map(str::to_owned).into_iter().collect();
+    assert_eq!(code_map_gaps(document, &files).len(), 2);
+}
+
 #[test]
 fn what_documents_lack_is_found() {
     let document = "| code | what |\n| --- | --- |\n| `one` | see `two` |\n";

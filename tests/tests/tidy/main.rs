@@ -12,6 +12,7 @@ mod rooms;
 mod shape;
 mod source;
 mod spelling;
+mod vocabulary;
 mod words;
 
 /// Fails with every complaint, one a line.
