@@ -16,7 +16,7 @@ use crate::teams::Team;
 fn told(state: &StateFolder, arguments: &[&str]) -> String {
     let said = state.legwork(arguments);
     let folder = state.path("").display().to_string();
-    format!("exit {}\n{}", said.status, said.err.replace(&folder, "/state/"))
+    format!("exit {}\n{}", said.status, said.err.replace(&folder, "/folder/"))
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
         let file = state.file(name, bytes);
         let said = state.legwork(["check", &file]);
         let folder = state.path("").display().to_string();
-        let told = (said.out + &said.err).replace(&folder, "/state/");
+        let told = (said.out + &said.err).replace(&folder, "/folder/");
         let told: String = told.chars().take(600).collect();
         writeln!(text, "$ legwork check {name}\nexit {}\n{told}", said.status).unwrap();
     }
