@@ -5,6 +5,7 @@
 //! - [`port`]: what other rooms may ask, by role, with crash contracts.
 //! - [`Queue`]: the adapter behind every role, on Redis (or Valkey).
 //! - [`Service`]: the service trait over the port, for one caller; [`Observer`]: the same without a reach.
+//! - [`open_session`]: what comes before the first dispatch into a session.
 //! - [`retry_while_unavailable`]: asking on while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only speller of key names.
@@ -25,6 +26,7 @@ pub mod port;
 mod queue;
 mod retry;
 mod service;
+mod session;
 pub mod settings;
 mod step;
 
@@ -41,3 +43,4 @@ pub use retry::retry_while_unavailable;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;
+pub use session::open_session;

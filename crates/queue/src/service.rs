@@ -101,12 +101,19 @@ pub struct Batch {
 pub struct Service {
     observer: Observer,
     caller: Caller,
+    waits: bool,
 }
 
 impl Service {
-    /// The service of `caller`.
+    /// The service of `caller`, who waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
-        Self { observer, caller }
+        Self { observer, caller, waits: true }
+    }
+
+    /// The same service, whose [`Mailbox::settled`] returns at once: for a root that stops or leaves its jobs when its
+    /// turn ends.
+    pub fn without_waiting(self) -> Self {
+        Self { waits: false, ..self }
     }
 
     /// Runs several at once, in the order of the requests. Where the queue refuses in the middle, the answer says what
@@ -235,10 +242,20 @@ impl Service {
         }
     }
 
+    /// The place of a call in the caller's recorded turns, by which a repeat of it by the next attempt is recognized. A
+    /// root is not resumed after a crash, and its calls start again from the first with every prompt: they have no
+    /// place, or the second prompt's first call would be taken for the first prompt's.
+    fn replayed(&self, call: Option<CallIndex>) -> Option<CallIndex> {
+        match self.caller.by {
+            DispatchedBy::Root => None,
+            DispatchedBy::Job { .. } => call,
+        }
+    }
+
     /// What makes a repeat of this request find the first one's job: its key, or its place in the turns.
     fn once(&self, request: &RunRequest, placement: &Placement) -> Option<IdempotencyKey> {
         let scope = self.caller.dispatcher().uuid().to_string();
-        let (key, in_namespace) = match (&request.key, request.call) {
+        let (key, in_namespace) = match (&request.key, self.replayed(request.call)) {
             (Some(key), _) if self.caller.keys_in_namespace => (digest(&["namespace", key]), true),
             (Some(key), _) => (digest(&["session", &self.caller.session.to_string(), key]), false),
             (None, Some(call)) => (call_digest(&scope, call), false),
@@ -338,7 +355,7 @@ impl BackgroundAgents for Service {
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         self.check_reach(request.id).await?;
         let scope = self.caller.dispatcher().uuid().to_string();
-        let once = match request.call {
+        let once = match self.replayed(request.call) {
             Some(call) => call_digest(&scope, call),
             None => digest(&["send", &legwork_common::id::RequestId::random().to_string()]),
         };
@@ -355,6 +372,7 @@ impl BackgroundAgents for Service {
 impl SessionState for Service {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let Caller { session, by, .. } = self.caller;
+        let call = self.replayed(call);
         self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.not_shared(refusal))
     }
 
@@ -388,6 +406,9 @@ impl Mailbox for Service {
     }
 
     async fn settled(&self) -> Result<(), ServiceError> {
+        if !self.waits {
+            return Ok(());
+        }
         let channel = self.queue().keys().session_channel(self.caller.session);
         let mut listener = self.observer.hints().listen(channel).await;
         while !self.is_settled().await? {

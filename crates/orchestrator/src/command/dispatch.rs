@@ -24,10 +24,9 @@ use legwork_queue::Batch;
 use legwork_queue::Caller;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Service;
-use legwork_queue::port::Dispatch as _;
+use legwork_queue::open_session;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
-use legwork_queue::port::Opened;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
 use serde::Deserialize;
@@ -42,6 +41,7 @@ use crate::failure::Failure;
 use crate::follow::follow;
 use crate::local_worker;
 use crate::render;
+use crate::team_checks;
 
 /// One line of a batch.
 #[derive(Debug, Deserialize)]
@@ -138,10 +138,7 @@ pub(super) async fn open(
         own_lane: connection.backend.is_embedded(),
         budget,
     };
-    match connection.queue().open(&open).await? {
-        Opened::Open | Opened::Owned => Ok(()),
-        Opened::Closed => Err(ServiceError::SessionClosed(session.to_string()).into()),
-    }
+    Ok(open_session(connection.queue(), &open).await?)
 }
 
 /// Prints the ids in the order of the requests. A conflict is told after the ids that were stored.
@@ -296,5 +293,5 @@ fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
     if request.key.as_deref().is_some_and(str::is_empty) {
         return Err(Failure::usage("the key must not be empty"));
     }
-    local_worker::known_agent(team, &request.agent).map(drop)
+    team_checks::known_agent(team, &request.agent).map(drop)
 }

@@ -51,6 +51,7 @@ use crate::recorder::Recorder;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
+use crate::team_checks;
 use crate::terminal::Terminal;
 
 /// How long the tasks beside the root may take to end.
@@ -133,7 +134,7 @@ impl RunSession {
         let (team, team_json) = context.team(&args.file)?;
         let agent = match &args.agent {
             None => team.default_agent().name.clone(),
-            Some(name) => local_worker::known_agent(&team, name)?,
+            Some(name) => team_checks::known_agent(&team, name)?,
         };
         let here = std::env::current_dir()
             .map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
@@ -235,7 +236,7 @@ impl RunSession {
         if self.args.script.is_some() {
             return Ok(());
         }
-        local_worker::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
+        team_checks::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
     }
 
     fn root_options(&self, connection: &Connection) -> Result<RootOptions, Failure> {
@@ -256,8 +257,8 @@ impl RunSession {
     }
 
     /// What a hosted worker works with.
-    fn host(&self) -> local_worker::Host {
-        local_worker::Host {
+    fn host(&self) -> local_worker::LocalWorkerConfig {
+        local_worker::LocalWorkerConfig {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
