@@ -18,9 +18,9 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
+use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use legwork_tests::redis::Redis;
-use legwork_tests::wire::Harm;
-use legwork_tests::wire::Wire;
 
 use crate::support::Conversation;
 
@@ -42,8 +42,8 @@ async fn until(so: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_key_names_one_job_however_slow_its_first_caller_is() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let slow = queue(&wire.url(), 16).await;
+    let proxy = CommandProxy::start(redis.address()).await;
+    let slow = queue(&proxy.url(), 16).await;
     let quick = queue(&redis.url(), 16).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
     let keyed = |it: &Conversation| NewJob { once: Some(once.clone()), ..it.job() };
@@ -54,10 +54,10 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
         others.push(Conversation::open(&quick, 20).await);
     }
     // It has reserved the key, and is long in storing the job.
-    wire.arm(2, Harm::Hold(LATE));
+    proxy.arm(2, Fault::Hold(LATE));
     let storing = first.enqueue(DispatchedBy::Root, vec![keyed(&first)]);
     let meanwhile = async {
-        until(|| wire.hit().is_some()).await;
+        until(|| proxy.hit().is_some()).await;
         let mut answers = Vec::new();
         for other in &others {
             answers.push(other.enqueue(DispatchedBy::Root, vec![keyed(other)]).await.unwrap()[0]);
@@ -76,21 +76,21 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
 #[tokio::test]
 async fn the_end_of_one_stop_is_not_the_end_of_the_next() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let (slow, quick) = (queue(&wire.url(), 1).await, queue(&redis.url(), 1).await);
+    let proxy = CommandProxy::start(redis.address()).await;
+    let (slow, quick) = (queue(&proxy.url(), 1).await, queue(&redis.url(), 1).await);
     let it = Conversation::open(&quick, 20).await;
     let all = StopRoot::Session { id: it.session, close: false };
     // The server knows the scripts by then, so that each is called once.
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     it.one().await;
     // Its mark, one page, and the end of the mark, which comes once more when another stop is under way.
-    wire.arm(3, Harm::Late(MUCH_LATER));
+    proxy.arm(3, Fault::Late(MUCH_LATER));
     slow.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     let running = it.one().await;
     it.claim(1).await;
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
-    assert!(!wire.came_late());
-    until(|| wire.came_late()).await;
+    assert!(!proxy.came_late());
+    until(|| proxy.came_late()).await;
     // What is sent later is done later.
     quick.ping().await.unwrap();
     quick.ping().await.unwrap();
