@@ -95,7 +95,8 @@ fn the_vocabulary_is_the_fields() {
 fn every_phrase_and_retired_name_is_found() {
     for (phrase, _) in PHRASES {
         let name = phrase.replace(' ', "_");
-        for line in [format!("/// What {phrase} there."), format!("fn {name}() {{}}"), phrase.to_uppercase()] {
+        for line in [format!("/// What {phrase} there."), format!("fn {name}() {{}}"), phrase.to_uppercase()]
+        {
             assert_eq!(complaints("a.rs", &line).len(), 1, "{line}");
         }
     }
