@@ -1,7 +1,7 @@
-"""Runs the demo in a terminal of fixed size and writes what the screen showed as an animated SVG.
+"""Runs the demo in a terminal of fixed size and writes its screens as an animated SVG.
 
-Each frame is a group that CSS shows for as long as the screen stood still. A viewer without animation, or with reduced
-motion, sees the last frame.
+Each frame is a group that CSS shows for as long as the screen did not change. Without animation, or with reduced motion,
+only the last frame is visible.
 """
 
 import fcntl
@@ -18,9 +18,9 @@ from html import escape
 import pyte
 
 COLUMNS, ROWS = 100, 28
-# A frame shorter than this joins the next one: streamed words would make hundreds.
+# Minimum duration of a frame in seconds. Shorter ones are merged with the next: streamed words would make hundreds.
 SHORTEST_FRAME = 0.15
-# How long the last frame stays before the picture starts again.
+# Duration of the last frame in seconds, before the animation repeats.
 LAST_FRAME = 6.0
 CHARACTER, LINE = 8.43, 18
 COLOURS = {
@@ -31,7 +31,7 @@ COMMAND = "legwork run examples/background_agents.yaml \"What is in this reposit
 
 
 def record():
-    """The screens of one run, each with the seconds that it was shown."""
+    """Records one run as (screen, seconds) pairs."""
     target = os.environ.get("CARGO_TARGET_DIR", "target")
     with tempfile.TemporaryDirectory() as state:
         child, terminal = pty.fork()
@@ -62,7 +62,7 @@ def frames_of(terminal):
         if ready:
             try:
                 data = os.read(terminal, 65536)
-            except OSError:  # Linux reports the end of the other side as EIO.
+            except OSError:  # Linux reports EIO when the program has closed the terminal.
                 data = b""
             if not data:
                 break
@@ -97,7 +97,7 @@ def svg(frames):
     width, height = round(COLUMNS * CHARACTER) + 24, ROWS * LINE + 24
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="A run of legwork: the root agent dispatches two background agents, and is told when they end">',
+        f'aria-label="A run of legwork: the root agent starts two background agents and is notified when they end">',
         "<style>text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre}",
         f".f{{visibility:hidden;animation:{total:.2f}s steps(1) infinite}}",
     ]
