@@ -10,7 +10,7 @@ fn attempts(output: &str) -> Vec<&str> {
     while let Some((before, tail)) = rest.split_once("\n[attempt ") {
         attempts.push(before);
         let (line, after) = tail.split_once("]\n").unwrap_or((tail, ""));
-        assert!(line.contains(" goes on from turn "), "{output}");
+        assert!(line.contains(" resumes from turn "), "{output}");
         rest = after;
     }
     attempts.push(rest);
@@ -59,7 +59,7 @@ pub fn is_exact(output: &str, turns: &[String]) -> bool {
 #[test]
 fn missing_and_repeated_text_is_found() {
     let turns = ["one two\n".to_owned(), "three four".to_owned()];
-    let cut = "[attempt 2 goes on from turn";
+    let cut = "[attempt 2 resumes from turn";
     for good in [
         "one two\n\n\nthree four",
         &format!("one\n{cut} 1]\none two\n\n\nthree four"),

@@ -3,8 +3,8 @@
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
 use legwork_common::service::ServiceError;
-use legwork_queue::LOOK_EVERY;
 use legwork_queue::Observer;
+use legwork_queue::POLL_INTERVAL;
 use legwork_queue::port::Watch as _;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
@@ -47,7 +47,7 @@ async fn until_ended(
             _hint = listener.next() => {}
             _hint = ends.next() => {}
             // Hints may be lost; this bounds the delay.
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }

@@ -20,13 +20,13 @@ use legwork_queue::Service;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Watch as _;
 use legwork_worker::ShutdownTokens;
-use legwork_worker::Vitals;
 use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::backend::embedded_config;
 use legwork_worker::guard::Guard;
-use legwork_worker::program::host_name;
-use legwork_worker::program::worker_program;
+use legwork_worker::host::host_name;
+use legwork_worker::host::worker_program;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
 use process_wrap::tokio::ChildWrapper;
@@ -69,13 +69,13 @@ pub struct LocalWorkerConfig {
 
 /// A worker inside this process, for the jobs of one session.
 #[derive(Debug)]
-pub struct HostedWorker {
+pub struct LocalWorker {
     drain: CancellationToken,
     hand_over: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
 
-impl HostedWorker {
+impl LocalWorker {
     /// Starts the worker. Cancelling `now` ends it at once, without draining.
     ///
     /// # Errors
@@ -107,13 +107,13 @@ impl HostedWorker {
             needs_keys: config.needs_keys,
             guard: config.guard,
         };
-        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
+        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), WorkerHealth::default())?;
         let drain = CancellationToken::new();
         let hand_over = CancellationToken::new();
         let shutdown = ShutdownTokens { drain: drain.clone(), now, hand_over: hand_over.clone() };
         let list = tasks.clone();
         let serving =
-            tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, shutdown)).await });
+            tasks.spawn(TaskKind::LocalWorker, async move { Box::pin(worker.serve(&list, shutdown)).await });
         Ok(Self { drain, hand_over, serving })
     }
 

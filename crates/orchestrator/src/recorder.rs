@@ -113,7 +113,7 @@ impl Recorder {
         }
         let json = recording.to_json().map_err(|error| Failure::usage(error.to_string()))?;
         replace(&self.file, &json).map_err(|error| unwritable(&self.file, &error))?;
-        for agent in recording.twins() {
+        for agent in recording.ambiguous_agents() {
             screen.note(&format!(
                 "hint: two runs of agent {agent} had the same task but different replies; a replay gives both the \
                  first one's"

@@ -184,7 +184,7 @@ impl Journal for ScreenJournal {
                 self.screen.event("retry", &json!({"turn": turn, "reason": reason}));
                 self.screen.note(&format!("retrying the model call: {reason}"));
             }
-            RunEvent::ModelWaits { why } => {
+            RunEvent::ModelWaiting { why } => {
                 self.screen.event("waits", &json!({"why": why}));
                 if let Some(why) = why {
                     self.screen.note(&format!("waiting: {why}"));

@@ -142,7 +142,7 @@ impl Joined {
     /// # Errors
     ///
     /// The system's, where it gives no more files.
-    pub fn stake(&self) -> io::Result<File> {
+    pub fn user_lock(&self) -> io::Result<File> {
         self.users.copy()
     }
 

@@ -7,8 +7,8 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::ServiceError;
-use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use crate::port::Watch as _;
 use crate::queue::Queue;
 
 /// The longest that a lost hint delays a waiter.
-pub const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a hint waits for others, where several jobs are awaited.
 const GATHER_FOR: Duration = Duration::from_millis(20);
@@ -58,7 +58,7 @@ impl Observer {
     ///
     /// [`ServiceError::NotFound`], or that Redis cannot be asked.
     pub async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        let view = self.queue.view(id, since, VIEW_BYTES).await?;
+        let view = self.queue.view(id, since, MAX_VIEW_BYTES).await?;
         view.ok_or_else(|| ServiceError::NotFound(id.to_string()))
     }
 
@@ -84,7 +84,7 @@ impl Observer {
             if news || deadline <= Instant::now() {
                 return Ok(view);
             }
-            let until = deadline.min(Instant::now() + LOOK_EVERY);
+            let until = deadline.min(Instant::now() + POLL_INTERVAL);
             tokio::select! {
                 _hint = output.next() => {}
                 _hint = ends.next() => {}
@@ -119,7 +119,7 @@ impl Observer {
             if over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
             }
-            let look = Instant::now() + LOOK_EVERY;
+            let look = Instant::now() + POLL_INTERVAL;
             let until = deadline.map_or(look, |deadline| deadline.min(look));
             // Either way the next thing to do is to look. Ends come in bursts, so a hint gathers others.
             if tokio::time::timeout_at(until, any_hint(&mut listeners)).await.is_ok() && live.len() > 1 {
@@ -129,7 +129,7 @@ impl Observer {
         let mut items = Vec::with_capacity(ids.len());
         for (text, id) in ids {
             let view = match id {
-                Some(id) => self.queue.view(*id, None, VIEW_BYTES).await?,
+                Some(id) => self.queue.view(*id, None, MAX_VIEW_BYTES).await?,
                 None => None,
             };
             items.push(

@@ -7,15 +7,16 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::MAX_DEPTH;
-use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
@@ -24,7 +25,6 @@ use legwork_common::service::RunRequest;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
-use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
 use legwork_common::session_state::BudgetReservation;
@@ -36,8 +36,8 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::time::Instant;
 
-use crate::observer::LOOK_EVERY;
 use crate::observer::Observer;
+use crate::observer::POLL_INTERVAL;
 use crate::port::Asker;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
@@ -220,9 +220,9 @@ impl Service {
     }
 
     fn new_job(&self, request: RunRequest) -> NewJob {
-        let placement =
-            request.placement.clone().unwrap_or_else(|| self.caller.policy.placement(&request.agent));
-        let once = self.once(&request, &placement);
+        let job_options =
+            request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
+        let once = self.once(&request, &job_options);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -234,11 +234,11 @@ impl Service {
                 key: request.key,
                 retry_of: None,
                 fresh: false,
-                budget: placement.budget,
+                budget: job_options.budget,
                 trace: self.caller.trace.clone(),
             },
-            placement,
-            once,
+            job_options,
+            idempotency_key: once,
         }
     }
 
@@ -253,7 +253,7 @@ impl Service {
     }
 
     /// What makes a repeat of this request find the first one's job: its key, or its place in the turns.
-    fn once(&self, request: &RunRequest, placement: &Placement) -> Option<IdempotencyKey> {
+    fn once(&self, request: &RunRequest, job_options: &JobOptions) -> Option<IdempotencyKey> {
         let scope = self.caller.dispatcher().uuid().to_string();
         let (key, in_namespace) = match (&request.key, self.replayed(request.call)) {
             (Some(key), _) if self.caller.keys_in_namespace => (digest(&["namespace", key]), true),
@@ -261,11 +261,11 @@ impl Service {
             (None, Some(call)) => (call_digest(&scope, call), false),
             (None, None) => return None,
         };
-        Some(IdempotencyKey { key, request: self.request_digest(request, placement), in_namespace })
+        Some(IdempotencyKey { key, request: self.request_digest(request, job_options), in_namespace })
     }
 
-    fn request_digest(&self, request: &RunRequest, placement: &Placement) -> String {
-        let Placement { queue, priority, delay, timeout, retries, retry_delay: _, budget } = placement;
+    fn request_digest(&self, request: &RunRequest, job_options: &JobOptions) -> String {
+        let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget } = job_options;
         let budget = budget.map(|tokens| tokens.to_string());
         let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
         let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();
@@ -390,7 +390,7 @@ impl Mailbox for Service {
         for entry in entries {
             let content = match entry.content {
                 MailEntryContent::Message(text) => MailContent::Message(text),
-                MailEntryContent::Ended(id) => match self.queue().view(id, None, VIEW_BYTES).await? {
+                MailEntryContent::Ended(id) => match self.queue().view(id, None, MAX_VIEW_BYTES).await? {
                     Some(view) => MailContent::Ended(Box::new(view)),
                     // Deleted by an operator before it was told.
                     None => continue,
@@ -413,7 +413,7 @@ impl Mailbox for Service {
         let mut listener = self.observer.hints().listen(channel).await;
         while !self.is_settled().await? {
             // Either way the next thing to do is to look.
-            let _hint = tokio::time::timeout(LOOK_EVERY, listener.next()).await;
+            let _hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await;
         }
         Ok(())
     }

@@ -48,8 +48,8 @@ use legwork_queue::settings::FleetSettings;
 use legwork_tests::command_proxy::CommandProxy;
 use legwork_tests::command_proxy::Fault;
 use legwork_worker::ShutdownTokens;
-use legwork_worker::Vitals;
 use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::guard::Guard;
 use legwork_worker::runner::AgentRunner;
@@ -193,7 +193,7 @@ impl Run {
             tasks: tasks.clone(),
             drain: drain.clone(),
         };
-        let serving = tasks.spawn(TaskKind::HostedWorker, workers.serve(worker));
+        let serving = tasks.spawn(TaskKind::LocalWorker, workers.serve(worker));
         let root = within_timeout("the job is dispatched", self.dispatch(&observer)).await;
         let queue = self.queue(&self.direct_target(), ConnectionKind::Pooled).await;
         let aftermath = Aftermath { run: &self, queue, models, root };
@@ -223,7 +223,7 @@ impl Run {
         let file = self.folder.path().join("script.json");
         fs::write(&file, script.to_string()).unwrap();
         let environment = Environment::new(BTreeMap::new(), self.folder.path().to_owned());
-        let inner = legwork_worker::backend::models(Some(&file), &environment).unwrap();
+        let inner = legwork_worker::models::open(Some(&file), &environment).unwrap();
         Arc::new(RecordingModels { inner, calls: Mutex::default(), announcements: Mutex::default() })
     }
 
@@ -250,7 +250,7 @@ impl Run {
             stall_after: Duration::MAX,
         };
         let queue = self.queue(target, ConnectionKind::Dedicated).await;
-        Worker::new(settings, queue, Arc::new(runner), Vitals::default()).unwrap()
+        Worker::new(settings, queue, Arc::new(runner), WorkerHealth::default()).unwrap()
     }
 
     /// Dispatches the job with an idempotency key and repeats the call until it succeeds.
@@ -283,7 +283,7 @@ impl Run {
             expected_output: None,
             call: None,
             key: Some("key".to_owned()),
-            placement: None,
+            job_options: None,
         };
         retry_until_ok(|| service.run(request.clone())).await
     }

@@ -37,7 +37,7 @@ fn a_killed_workers_job_restarts_within_its_lease_plus_two_seconds() {
     assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
-    assert!(output.contains("[attempt 2 goes on from turn 2]"), "{output}");
+    assert!(output.contains("[attempt 2 resumes from turn 2]"), "{output}");
     // The finished turn is not paid for again.
     assert_eq!(output.matches("I call shell").count(), 1, "{output}");
     assert_eq!(view["usage"]["turns"], 2);
@@ -90,7 +90,7 @@ fn a_worker_that_freezes_longer_than_its_lease_changes_nothing() {
     let view = state.until_status(&id, "completed");
     assert_eq!(view["attempt"], 2);
     let output = view["output"].as_str().unwrap();
-    let (before, after) = output.split_once("[attempt 2 goes on from turn 2]").unwrap();
+    let (before, after) = output.split_once("[attempt 2 resumes from turn 2]").unwrap();
     assert!(before.trim_end().len() < output.len() - after.len());
     assert!(after.trim().ends_with("nine ten") && after.matches("one two").count() == 1, "{output}");
 }
@@ -193,5 +193,5 @@ fn a_parent_that_only_waits_resumes_at_its_next_turn() {
     let _other = state.worker(&[]);
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
-    assert!(output.ends_with("I wait.\n[attempt 2 goes on from turn 3]\nTold."), "{output}");
+    assert!(output.ends_with("I wait.\n[attempt 2 resumes from turn 3]\nTold."), "{output}");
 }

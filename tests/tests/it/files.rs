@@ -248,7 +248,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     assert!(results[2].starts_with("unknown tool `web_echo`"), "{}", results[2]);
     assert_eq!(results[3], r#"{"a":1}"#);
     assert!(results[4].contains("get /of/oslo http/1.1 with the key"), "{}", results[4]);
-    assert_eq!(results[5], format!("Error fetching {slow}: no answer within 1 s"));
+    assert_eq!(results[5], format!("Error fetching {slow}: no response within 1 s"));
     let started = std::fs::read_to_string(state.path("gateway.log")).unwrap();
     let mut started: Vec<&str> = started.lines().collect();
     started.sort_unstable();

@@ -145,7 +145,7 @@ fn jobs_nest_at_most_ten_levels_deep() {
     assert_eq!(jobs.iter().map(|job| job["depth"].as_u64().unwrap()).max(), Some(9));
     let deepest = jobs.iter().find(|job| job["depth"] == 9).unwrap()["id"].as_str().unwrap().to_owned();
     let turns = state.legwork(["view", &deepest, "--transcript"]).expect_success();
-    assert!(turns.contains("nested at most 10 deep"), "{turns}");
+    assert!(turns.contains("nested at most 10 levels deep"), "{turns}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn two_hundred_jobs_share_a_limit_of_five_calls_per_second_almost_without_429s()
     let ids: Vec<&str> = printed.lines().collect();
     // A job that waits for a permit shows it.
     until("a job says what it waits for", || {
-        state.view(ids[150])["waits_for"].as_str().is_some_and(|why| why.contains("its turn with openai"))
+        state.view(ids[150])["waits_for"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
     });
     let output = state.legwork(["wait", "--timeout", "120s"].iter().chain(&ids));
     assert_eq!(output.status, 0, "{}", output.stderr);
@@ -91,11 +91,9 @@ fn every_worker_backs_off_after_one_got_a_429() {
     until("the provider refused", || !fake.asked().is_empty());
     let second = state.dispatch(&[&team, "--queue", "b", "root", "two"]);
     until("the other worker's job waits", || {
-        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai asked for a pause"))
+        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai refused a call"))
     });
-    assert!(
-        state.legwork(["view", &second]).expect_success().contains("\nWaits     openai asked for a pause")
-    );
+    assert!(state.legwork(["view", &second]).expect_success().contains("\nWaits     openai refused a call"));
     for id in [&first, &second] {
         state.until_status(id, "completed");
     }
@@ -152,10 +150,10 @@ fn a_stalled_job_is_reported() {
     let team = Team::write(&mut state, &script);
     let _worker = state.worker(&["--stall-after", "1s", "--shared-work-dir", "--work-dir", "."]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    let silent = "a sign of life: none for more than 1s, since tool shell began";
-    until("the job is shown as stalled", || state.view(&id)["waits_for"] == silent);
-    assert!(state.worker_log().contains("the job stalls"), "{}", state.worker_log());
-    assert!(state.legwork(["view", &id]).expect_success().contains(&format!("\nWaits     {silent}")));
+    let stalled = "no activity for more than 1s, since tool shell started";
+    until("the job is shown as stalled", || state.view(&id)["waits_for"] == stalled);
+    assert!(state.worker_log().contains("the job has stalled"), "{}", state.worker_log());
+    assert!(state.legwork(["view", &id]).expect_success().contains(&format!("\nWaits     {stalled}")));
     state.file("go-on", "");
     let view = state.until_status(&id, "completed");
     assert_eq!((&view["waits_for"], &view["result"]), (&json!(null), &json!("done")));
@@ -170,8 +168,8 @@ fn a_background_worker_reports_a_stalled_job() {
     ]});
     let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "go", "--stall-after", "1s"]);
-    let silent = "a sign of life: none for more than 1s, since tool shell began";
-    until("the job is shown as stalled", || state.view(&id)["waits_for"] == silent);
+    let stalled = "no activity for more than 1s, since tool shell started";
+    until("the job is shown as stalled", || state.view(&id)["waits_for"] == stalled);
     state.file("go-on", "");
     state.until_status(&id, "completed");
 }

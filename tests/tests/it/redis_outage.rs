@@ -106,7 +106,7 @@ fn an_attempt_whose_lease_may_have_expired_is_suspended_and_resumes_in_place() {
         scene.after(Duration::from_secs(5));
         scene.proxy.restore();
         let output = scene.completes_undisturbed();
-        assert!(output.contains("\n[attempt 1 was suspended and goes on from turn 2]\n"), "{output}");
+        assert!(output.contains("\n[attempt 1 was suspended and resumes from turn 2]\n"), "{output}");
     }
 }
 

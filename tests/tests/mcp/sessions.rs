@@ -158,8 +158,8 @@ fn invalid_options_are_reported_before_anything_is_served() {
         (
             &["mcp", &team, "--policy", "absent.yaml"],
             2,
-            "error: absent.yaml: No such file or directory (os error 2)\nhint: docs/operations.md shows what a policy \
-             may say\n",
+            "error: absent.yaml: No such file or directory (os error 2)\nhint: see docs/operations.md for the format of a \
+             policy file\n",
         ),
         (
             &["mcp", &team, "--agents", "nobody"],

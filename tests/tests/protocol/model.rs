@@ -329,7 +329,7 @@ impl World {
             Action::Decide(job, attempt) => world.decide(job, attempt),
             Action::Stop(job) => world.job(job).has_stop_mark = true,
             Action::Sweep(job) => {
-                world.job(job).apply(Event::StopAsked);
+                world.job(job).apply(Event::StopRequested);
                 world.after_end(job, false);
             }
             Action::Unmark(job) => world.job(job).has_stop_mark = false,
@@ -405,7 +405,7 @@ impl World {
         if job.is_held_by(held) {
             let failed = !succeeds && !covered && job.state != State::Stopping;
             job.apply(match (covered, succeeds) {
-                (true, _) => Event::Confirmed,
+                (true, _) => Event::StopConfirmed,
                 (false, true) => Event::Completed,
                 (false, false) => Event::Failed,
             });
@@ -424,7 +424,7 @@ impl World {
         let job = self.job(number);
         if job.is_held_by(held) {
             // The token stays valid, but it grants nothing for a job that is not running.
-            job.apply(if covered { Event::Confirmed } else { Event::Released });
+            job.apply(if covered { Event::StopConfirmed } else { Event::Released });
             job.leased = false;
             self.after_end(number, false);
         }
@@ -485,7 +485,7 @@ impl World {
             return;
         }
         if covered || job.was_stopping {
-            job.apply(Event::Confirmed);
+            job.apply(Event::StopConfirmed);
             return self.after_end(number, false);
         }
         if job.turns.len() > job.crash_turns {

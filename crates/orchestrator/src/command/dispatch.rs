@@ -9,7 +9,7 @@ use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
-use legwork_common::job::Placement;
+use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::parse_name;
@@ -95,7 +95,7 @@ async fn store(
     };
     let service = Service::new(connection.observer.clone(), caller);
     let queues: Vec<String> =
-        requests.iter().filter_map(|request| Some(request.placement.as_ref()?.queue.clone())).collect();
+        requests.iter().filter_map(|request| Some(request.job_options.as_ref()?.queue.clone())).collect();
     let asked = requests.len();
     let Batch { answers, refused } = service.run_all(requests).await?;
     let stored = answers.len();
@@ -194,11 +194,11 @@ async fn finish(
             if context.output.json {
                 context.output.object(&view.job)?;
             } else {
-                context.output.line(&contract::body(&view))?;
+                context.output.line(&contract::view_body(&view))?;
             }
         }
     }
-    Ok(if good { ExitStatus::Done } else { ExitStatus::JobFailed })
+    Ok(if good { ExitStatus::Success } else { ExitStatus::JobFailed })
 }
 
 /// What is asked: one request of the command line, or those of a batch.
@@ -206,7 +206,7 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
     let Some(batch) = &args.batch else {
         let agent = args.agent.clone().unwrap_or_default();
         let request = RunRequest {
-            placement: Some(placement(args, policy, &agent)),
+            job_options: Some(job_options(args, policy, &agent)),
             agent,
             task: args.task.join(" "),
             expected_output: args.expected_output.clone(),
@@ -240,9 +240,9 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
 }
 
 /// What the command line says, and where it says nothing the policy.
-fn placement(args: &DispatchArgs, policy: &Policy, agent: &str) -> Placement {
-    let decided = policy.placement(agent);
-    Placement {
+fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions {
+    let decided = policy.job_options(agent);
+    JobOptions {
         queue: args.queue.clone().unwrap_or(decided.queue),
         priority: args.priority.unwrap_or(decided.priority),
         delay: args.delay,
@@ -258,7 +258,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<Run
     let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
         text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
     };
-    let defaults = placement(args, policy, &line.agent);
+    let defaults = job_options(args, policy, &line.agent);
     let queue = match line.queue {
         Some(queue) => parse_name(&queue).map_err(Failure::usage)?,
         None => defaults.queue,
@@ -269,7 +269,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<Run
         expected_output: line.expected_output,
         call: None,
         key: line.key,
-        placement: Some(Placement {
+        job_options: Some(JobOptions {
             queue,
             priority: line.priority.unwrap_or(defaults.priority),
             delay: time(line.delay)?.unwrap_or(defaults.delay),

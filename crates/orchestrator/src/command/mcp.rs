@@ -17,7 +17,7 @@ use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_worker::backend::Arrival;
 use legwork_worker::runner::for_agents;
-use legwork_worker::upkeep::reap_for_ever;
+use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     }
     drop(sessions);
     connection.leave().await?;
-    served.map(|()| ExitStatus::Done)
+    served.map(|()| ExitStatus::Success)
 }
 
 /// The address to listen on, before anything else is begun.
@@ -156,7 +156,7 @@ async fn look_after(sessions: Arc<McpSessions>, named: Option<SessionId>, end: C
         sessions.watch(session);
     }
     tokio::select! {
-        never = reap_for_ever(sessions.observer.queue().clone()) => match never {},
+        never = reap_forever(sessions.observer.queue().clone()) => match never {},
         never = sessions.keep_served() => match never {},
         () = end.cancelled() => {}
     }

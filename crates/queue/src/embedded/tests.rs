@@ -130,11 +130,11 @@ async fn a_stake_counts_as_a_user_until_that_one_leaves() {
     let users = || home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
     // The system closes the files of a user that dies, and nobody unlocks them.
     let dead = home::try_lock_file(&home.users_lock(), Mode::Shared).unwrap().unwrap();
-    let stake = dead.try_clone().unwrap();
+    let user_lock = dead.try_clone().unwrap();
     drop(dead);
     assert!(status(&config).await.unwrap().in_use);
     assert!(matches!(reset(&config, false).await.unwrap_err(), EmbeddedError::InUse { .. }));
-    drop(stake);
+    drop(user_lock);
     until_free(&config).await;
     let leaving = users();
     let _stake = leaving.copy().unwrap();

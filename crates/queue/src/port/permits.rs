@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::id::RequestId;
-use legwork_common::policy::Limit;
+use legwork_common::policy::RateLimit;
 
 use crate::error::QueueError;
 
@@ -15,7 +15,7 @@ pub struct PermitRequest {
     /// The limit's name: `provider` or `provider/model`.
     pub name: String,
     /// What it allows.
-    pub limit: Limit,
+    pub limit: RateLimit,
     /// Names the permit.
     pub permit: RequestId,
     /// Tokens that the call is expected to cost.

@@ -127,7 +127,7 @@ pub enum Renewed {
     /// Renewed, and there is mail.
     Mail,
     /// Renewed, and it shall stop.
-    StopWanted,
+    StopRequested,
     /// Another holds it, or it ended.
     Lost,
 }

@@ -239,7 +239,7 @@ impl Queue {
         let failed = |error| QueueError::from_redis("reserve a key", error);
         let mut pipeline = redis::pipe();
         for job in jobs {
-            if let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) {
+            if let Some(once) = job.idempotency_key.as_ref().filter(|once| once.in_namespace) {
                 let reservation = format!("{} {}", job.id.uuid(), once.request);
                 let key = self.keys.namespace_idempotency_key(&once.key);
                 pipeline.cmd("SET").arg(key).arg(reservation).arg("NX").arg("GET");
@@ -253,7 +253,7 @@ impl Queue {
         let mut answers = answers.into_iter();
         let mut reserved = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let Some(once) = job.once.as_ref().filter(|once| once.in_namespace) else {
+            let Some(once) = job.idempotency_key.as_ref().filter(|once| once.in_namespace) else {
                 reserved.push(KeyReservation::Fresh(job.id));
                 continue;
             };
@@ -271,7 +271,7 @@ impl Queue {
         job: &NewJob,
         mut void: JobId,
     ) -> Result<Result<Enqueued, EnqueueRefusal>, QueueError> {
-        let Some(once) = &job.once else { return Err(unknown_word("enqueue", "void")) };
+        let Some(once) = &job.idempotency_key else { return Err(unknown_word("enqueue", "void")) };
         loop {
             let own = JobId::random_in(request.session);
             let earlier = format!("{} {}", void.uuid(), once.request);
@@ -469,19 +469,19 @@ fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> 
     call.push_bytes(id.as_bytes());
     call.push_bytes(&spec);
     call.push(&job.spec.agent);
-    call.push(&job.placement.queue);
-    call.push(match job.placement.priority {
+    call.push(&job.job_options.queue);
+    call.push(match job.job_options.priority {
         Priority::High => 0,
         Priority::Normal => 1,
         Priority::Low => 2,
     });
-    call.push(job.placement.delay.as_millis());
-    call.push(job.placement.timeout.map_or(0, |timeout| timeout.as_millis().max(1)));
-    call.push(job.placement.retries);
-    let once = job.once.as_ref();
+    call.push(job.job_options.delay.as_millis());
+    call.push(job.job_options.timeout.map_or(0, |timeout| timeout.as_millis().max(1)));
+    call.push(job.job_options.retries);
+    let once = job.idempotency_key.as_ref();
     call.push(once.map(|once| once.key.as_str()).unwrap_or_default());
     call.push(once.map(|once| once.request.as_str()).unwrap_or_default());
-    call.push(job.placement.retry_delay.as_millis());
+    call.push(job.job_options.retry_delay.as_millis());
     call.push(job.spec.retry_of.map(|id| id.uuid().to_string()).unwrap_or_default());
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use legwork_common::id::JobId;
 use legwork_common::job::DEFAULT_RETRY_DELAY;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
-use legwork_common::job::Placement;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
 
@@ -49,7 +49,7 @@ impl Queue {
         let spec: JobSpec = serde_json::from_slice(&spec)
             .map_err(|error| QueueError::Unexpected { step: STEP, detail: error.to_string() })?;
         let team_json = self.team(session, &spec.team).await?;
-        let placement = Placement {
+        let job_options = JobOptions {
             queue,
             priority,
             delay: Duration::ZERO,
@@ -59,7 +59,7 @@ impl Queue {
             retry_delay: retry_delay.map_or(DEFAULT_RETRY_DELAY, Duration::from_millis),
             budget: spec.budget,
         };
-        Ok(Some(Original { status, session, spec, placement, team_json }))
+        Ok(Some(Original { status, session, spec, job_options, team_json }))
     }
 }
 

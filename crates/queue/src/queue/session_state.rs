@@ -39,7 +39,7 @@ impl SessionStateStore for Queue {
         };
         let mut step = self.shared_call(session, self.keys.todos(session), by).arg(place);
         match change {
-            TodoChange::Nothing => step.push("read"),
+            TodoChange::Read => step.push("read"),
             TodoChange::Add(texts) => {
                 step.push("add");
                 texts.iter().for_each(|text| step.push(text));
@@ -47,7 +47,7 @@ impl SessionStateStore for Queue {
             TodoChange::Update(updates) => {
                 step.push("update");
                 for (id, status) in updates {
-                    step.push(Todo::place(id).map_or(0, |place| place + 1));
+                    step.push(Todo::index(id).map_or(0, |place| place + 1));
                     step.push(status);
                 }
             }
@@ -80,7 +80,7 @@ impl SessionStateStore for Queue {
             "unlimited" => BudgetReservation::Unlimited,
             "granted" => BudgetReservation::Granted,
             "wait" => BudgetReservation::Wait(next(BUDGET, &mut rest)?.parse()?),
-            "spent" => BudgetReservation::Spent {
+            "spent" => BudgetReservation::Exhausted {
                 spent: next(BUDGET, &mut rest)?.parse()?,
                 budget: next(BUDGET, &mut rest)?.parse()?,
             },

@@ -423,7 +423,7 @@ fn read_renewed(word: &str) -> Result<Renewed, QueueError> {
     match word {
         "kept" => Ok(Renewed::Kept),
         "mail" => Ok(Renewed::Mail),
-        "stop" => Ok(Renewed::StopWanted),
+        "stop" => Ok(Renewed::StopRequested),
         "lost" => Ok(Renewed::Lost),
         other => Err(unknown_word("renew", other)),
     }

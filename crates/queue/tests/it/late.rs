@@ -46,7 +46,7 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
     let slow = queue(&proxy.url(), 16).await;
     let quick = queue(&redis.url(), 16).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
-    let keyed = |it: &Conversation| NewJob { once: Some(once.clone()), ..it.job() };
+    let keyed = |it: &Conversation| NewJob { idempotency_key: Some(once.clone()), ..it.job() };
     let first = Conversation::open(&slow, 20).await;
     // Others of the same shard and of other shards; one of each would be enough, and chance gives both.
     let mut others = Vec::new();
