@@ -162,9 +162,9 @@ fn invalid_options_are_reported_before_anything_is_served() {
              policy file\n",
         ),
         (
-            &["mcp", &team, "--agents", "nobody"],
+            &["mcp", &team, "--agents", "stranger"],
             3,
-            "error: no such agent: nobody\nhint: this file has root, quick, shell\n",
+            "error: no such agent: stranger\nhint: this file has root, quick, shell\n",
         ),
         (
             &["mcp", &team, "--http", "0.0.0.0:0"],
