@@ -246,7 +246,7 @@ async fn round_of_second_tries(it: &TestSession, lose: &impl Fn()) {
 #[tokio::test]
 async fn a_step_whose_reply_was_lost_is_answered_as_the_first_time() {
     let redis = PrivateRedis::start();
-    let proxy = Proxy::before(Server::Unix(redis.socket()));
+    let proxy = Proxy::start(Server::Unix(redis.socket()));
     let target = Target::parse(&proxy.url()).unwrap();
     let settings = FleetSettings::default();
     let queue = Queue::connect(&target, "test", &settings, ConnectionKind::Dedicated).await.unwrap();

@@ -18,9 +18,9 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
+use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use legwork_tests::redis::Redis;
-use legwork_tests::wire::Harm;
-use legwork_tests::wire::Wire;
 
 use crate::support::TestSession;
 
@@ -43,8 +43,8 @@ async fn until(condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_key_names_one_job_however_slow_its_first_caller_is() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let slow = queue(&wire.url(), 16).await;
+    let proxy = CommandProxy::start(redis.address()).await;
+    let slow = queue(&proxy.url(), 16).await;
     let quick = queue(&redis.url(), 16).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
     let keyed = |it: &TestSession| NewJob { idempotency_key: Some(once.clone()), ..it.job() };
@@ -55,10 +55,10 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
         others.push(TestSession::open(&quick, 20).await);
     }
     // The first caller has reserved the key, and its call to store the job is held.
-    wire.arm(2, Harm::Hold(LATE));
+    proxy.arm(2, Fault::Hold(LATE));
     let storing = first.enqueue(DispatchedBy::Root, vec![keyed(&first)]);
     let others_storing = async {
-        until(|| wire.hit().is_some()).await;
+        until(|| proxy.hit().is_some()).await;
         let mut answers = Vec::new();
         for other in &others {
             answers.push(other.enqueue(DispatchedBy::Root, vec![keyed(other)]).await.unwrap()[0]);
@@ -77,21 +77,21 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
 #[tokio::test]
 async fn the_end_of_one_stop_does_not_end_the_next() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let (slow, quick) = (queue(&wire.url(), 1).await, queue(&redis.url(), 1).await);
+    let proxy = CommandProxy::start(redis.address()).await;
+    let (slow, quick) = (queue(&proxy.url(), 1).await, queue(&redis.url(), 1).await);
     let it = TestSession::open(&quick, 20).await;
     let all = StopRoot::Session { id: it.session, close: false };
     // The server has the scripts in its cache after this, so each is called once.
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     it.one().await;
     // Its mark, one page, and `unmark`, which arrives a second time when another stop is under way.
-    wire.arm(3, Harm::Late(MUCH_LATER));
+    proxy.arm(3, Fault::Late(MUCH_LATER));
     slow.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     let running = it.one().await;
     it.claim(1).await;
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
-    assert!(!wire.came_late());
-    until(|| wire.came_late()).await;
+    assert!(!proxy.came_late());
+    until(|| proxy.came_late()).await;
     // Calls on this connection are answered in order, so the late one is done by now.
     quick.ping().await.unwrap();
     quick.ping().await.unwrap();

@@ -17,9 +17,9 @@ use legwork_queue::port::SessionEnd;
 use legwork_queue::port::SessionStateRefusal;
 use legwork_queue::port::SessionStateStore as _;
 use legwork_queue::port::Upkeep as _;
+use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use legwork_tests::redis::Redis;
-use legwork_tests::wire::Harm;
-use legwork_tests::wire::Wire;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
@@ -119,16 +119,16 @@ async fn the_state_of_a_session_without_jobs_expires_with_it() {
 #[tokio::test]
 async fn a_todo_of_the_root_is_added_once_when_the_reply_is_lost() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let target = Target::parse(&wire.url()).unwrap();
+    let proxy = CommandProxy::start(redis.address()).await;
+    let target = Target::parse(&proxy.url()).unwrap();
     let queue = Queue::connect(&target, "test", &quick(), ConnectionKind::Pooled).await.unwrap();
     let (session, root) = (SessionId::random(), DispatchedBy::Root);
     open(&queue, session, Some(RunToken::random()), 100).await;
     // The server has the script in its cache after this, so the change is one call.
     queue.todos(session, root, &TodoChange::Read, None).await.unwrap().unwrap();
-    wire.arm(1, Harm::LoseReply);
+    proxy.arm(1, Fault::LoseReply);
     let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
-    assert!(wire.hit().is_some());
+    assert!(proxy.hit().is_some());
     assert_eq!((lines(&list), list.first_added), (vec!["todo_1 pending a".into()], 0));
     // Another call is another change.
     let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
