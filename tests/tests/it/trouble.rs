@@ -168,7 +168,7 @@ fn a_server_that_is_a_replica_for_a_while_is_waited_for() {
         assert_eq!(scene.redis.say("REPLICAOF NO ONE"), "+OK");
         let output = scene.completes_as_if_nothing_were();
         assert!(suspends || !output.contains("suspended"), "{output}");
-        assert!(scene.state.worker_log().contains("read-only, connecting anew"));
+        assert!(scene.state.worker_log().contains("read-only; reconnecting"));
     }
 }
 
