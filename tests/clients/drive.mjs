@@ -68,7 +68,7 @@ const late = await good(
   { onprogress: (told) => progress.push(told) },
 );
 assert.deepEqual(late.structuredContent.still_running, [slow]);
-assert.match(progress[0].message, /1 of 2 ended; still at work: shell/);
+assert.match(progress[0].message, /1 of 2 ended; still running: shell/);
 
 // A request that is cancelled ends alone.
 const gone = new AbortController();

@@ -10,7 +10,7 @@ fn pieces(output: &str) -> Vec<&str> {
     while let Some((before, behind)) = rest.split_once("\n[attempt ") {
         pieces.push(before);
         let (line, after) = behind.split_once("]\n").unwrap_or((behind, ""));
-        assert!(line.contains(" goes on from turn "), "{output}");
+        assert!(line.contains(" resumes from turn "), "{output}");
         rest = after;
     }
     pieces.push(rest);
@@ -58,7 +58,7 @@ pub fn is_exact(output: &str, turns: &[String]) -> bool {
 #[test]
 fn nothing_may_be_missing_or_twice() {
     let turns = ["one two\n".to_owned(), "three four".to_owned()];
-    let cut = "[attempt 2 goes on from turn";
+    let cut = "[attempt 2 resumes from turn";
     for good in [
         "one two\n\n\nthree four",
         &format!("one\n{cut} 1]\none two\n\n\nthree four"),

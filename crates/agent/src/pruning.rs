@@ -1,6 +1,6 @@
-//! What of recorded turns need not be kept in memory: the texts in whose place a summary stands. Pure.
+//! Drops texts of recorded turns that are not needed in memory: those that a summary has replaced. Pure.
 //!
-//! The entries stay, with the calls and which of them have results, so that who reads them again comes to the same place.
+//! The entries themselves stay, with their calls and results, so that a fold over them comes to the same state.
 
 use std::collections::HashSet;
 
@@ -8,12 +8,15 @@ use crate::active_agent::HANDOFF;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 
-/// Tools whose calls are read again: those that remember them, and the one that says who goes on.
-const READ_AGAIN: [&str; 5] = ["think", "create_todo", "create_todos", "update_todos", HANDOFF];
-/// What stands for a text that was not empty.
-const THERE_WAS_TEXT: &str = "…";
+/// Tools whose arguments are read again: those that keep a state, which is rebuilt from them, and the one that
+/// names the next agent.
+const REPLAYED_TOOLS: [&str; 5] = ["think", "create_todo", "create_todos", "update_todos", HANDOFF];
+/// Replaces the text of a reply that was not empty: whether a reply had text decides about separators in the
+/// output.
+const DROPPED_TEXT: &str = "…";
 
-/// Drops the texts of entries that the last summary among them stands for. A transcript of what is left is that of the whole.
+/// Drops the texts that the last summary among the entries has replaced. The transcript of the entries stays the
+/// same.
 pub fn prune_replaced(entries: &mut [TurnEntry]) {
     let summary = |entry: &TurnEntry| match entry {
         TurnEntry::Compacted { kept, .. } => Some(*kept as usize),
@@ -25,13 +28,14 @@ pub fn prune_replaced(entries: &mut [TurnEntry]) {
         return;
     };
     let (mut first, mut messages, mut results) = (at, 0, HashSet::new());
-    // Whole turns: which of two results of a call counts is decided from its beginning on.
+    // From the summary back over the messages that it kept, then on to the beginning of a turn: which of two
+    // results of a call counts is decided from there.
     let begins = |entry: &TurnEntry| matches!(entry, TurnEntry::Reply { .. } | TurnEntry::Delivered { .. });
     while first > 0 && (messages < kept || first < at && !begins(&entries[first])) {
         first -= 1;
         messages += match &entries[first] {
             TurnEntry::Reply { .. } | TurnEntry::Delivered { .. } => 1,
-            // A second result of a call is none.
+            // A second result of a call is not a message.
             TurnEntry::Result { turn, index, .. } => usize::from(results.insert((*turn, *index))),
             TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } | TurnEntry::Retried { .. } => 0,
         };
@@ -39,7 +43,7 @@ pub fn prune_replaced(entries: &mut [TurnEntry]) {
     prune(&mut entries[..first]);
 }
 
-/// Drops all texts, for a reader that wants to know of the calls only.
+/// Drops all texts, for a reader that needs the calls only.
 pub(crate) fn prune(entries: &mut [TurnEntry]) {
     for entry in entries {
         match entry {
@@ -57,12 +61,12 @@ pub(crate) fn prune(entries: &mut [TurnEntry]) {
 
 fn prune_reply(message: &mut AssistantMessage) {
     if !message.text.is_empty() {
-        message.text = THERE_WAS_TEXT.to_owned();
+        message.text = DROPPED_TEXT.to_owned();
     }
     message.reasoning = None;
     message.continuation = None;
     for call in &mut message.tool_calls {
-        if !READ_AGAIN.contains(&call.name.as_str()) {
+        if !REPLAYED_TOOLS.contains(&call.name.as_str()) {
             call.arguments = String::new();
         }
     }
@@ -103,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transcript_of_what_is_left_is_that_of_the_whole() {
+    fn pruning_does_not_change_the_transcript() {
         for kept in [0, 1, 2, 3, 4] {
             let mut entries = Vec::new();
             for number in 1..=4 {
@@ -116,20 +120,20 @@ mod tests {
             let opening = || vec![Message::user("go")];
             let whole = Transcript::new(opening(), &entries);
             prune_replaced(&mut entries);
-            let thinned = Transcript::new(opening(), &entries);
-            assert_eq!(thinned.messages(), whole.messages(), "{kept}");
+            let pruned = Transcript::new(opening(), &entries);
+            assert_eq!(pruned.messages(), whole.messages(), "{kept}");
             assert_eq!(
-                (thinned.usage(), thinned.turn(), thinned.wrote()),
-                (whole.usage(), whole.turn(), whole.wrote())
+                (pruned.usage(), pruned.turn(), pruned.has_output()),
+                (whole.usage(), whole.turn(), whole.has_output())
             );
-            assert_eq!(thinned.next(None), whole.next(None));
+            assert_eq!(pruned.next(None), whole.next(None));
             let text = serde_json::to_string(&entries).unwrap();
             assert!(!text.contains("result 1"), "{kept} {text}");
         }
     }
 
     #[test]
-    fn calls_that_are_read_again_stay() {
+    fn arguments_of_replayed_tools_stay() {
         let mut entries = turn(1, "shell");
         entries.extend(turn(2, "think"));
         prune(&mut entries);

@@ -1,7 +1,8 @@
-//! The exact texts of the tools' contract.
+//! The exact texts of the background-agent tools.
 //!
-//! Agent files, prompts and habits rely on them, so they are written once, here, and every face that
-//! speaks to a model uses these functions.
+//! Agent files and prompts depend on these texts, so they are written once, here. Everything that shows jobs
+//! to a model uses these functions. Changing a text breaks the contract; the tests compare them character by
+//! character.
 
 use std::fmt::Write as _;
 
@@ -19,25 +20,27 @@ use crate::service::MailContent;
 use crate::service::QueuedReason;
 use crate::service::WaitItem;
 
-/// Results of at most this many bytes stand in the announcement itself.
-pub const ANNOUNCED_BYTES: usize = 4 * 1024;
+/// The maximum length of a result that an announcement includes, in bytes. A longer one is only mentioned, so
+/// that many jobs that end together do not flood the context of their dispatcher.
+pub const MAX_ANNOUNCED_BYTES: usize = 4 * 1024;
 
-/// The answer of `run_background_agent`.
+/// The result of `run_background_agent`.
 pub fn started(id: JobId, agent: &str, task: &str) -> String {
     format!("Background agent task started with ID: {id}\nAgent: {agent}\nTask: {task}")
 }
 
-/// The answer of `stop_background_agent`.
+/// The result of `stop_background_agent`. It is returned as soon as the stop is durable, while the job may
+/// still be `stopping`.
 pub fn stopped(id: JobId) -> String {
     format!("Background agent task {id} stopped.")
 }
 
-/// The answer of `send_background_agent`.
+/// The result of `send_background_agent`.
 pub fn sent(id: JobId) -> String {
     format!("Message sent to background agent task {id}.")
 }
 
-/// The answer of `list_background_agents`.
+/// The result of `list_background_agents`.
 pub fn list(list: &JobList) -> String {
     let mut text = "Background Agent Tasks:\n\n".to_owned();
     if list.jobs.is_empty() {
@@ -56,39 +59,40 @@ pub fn list(list: &JobList) -> String {
     text
 }
 
-/// The four lines of one job in a list.
+/// The four lines that describe a job in a list and in an announcement.
 fn block(job: &Job) -> String {
     format!(
         "ID: {}\n  Agent:   {}\n  Status:  {}\n  Runtime: {}\n",
         job.id,
         job.agent,
-        shown(job.status),
+        visible_state(job.status),
         duration::short(job.runtime()),
     )
 }
 
-/// The status that people see: a job that is being taken back from a lost worker still runs for them.
-pub fn shown(state: State) -> State {
+/// The state that models and users see. A job that is being reclaimed from a lost worker is shown as
+/// `running`, because its next attempt resumes it and no user has to act.
+pub fn visible_state(state: State) -> State {
     match state {
         State::Reaping => State::Running,
         other => other,
     }
 }
 
-/// The answer of `view_background_agent`.
+/// The result of `view_background_agent`.
 pub fn view(view: &JobView) -> String {
     format!(
         "Task ID: {}\nAgent:   {}\nStatus:  {}\nRuntime: {}\n\n--- Output ---\n{}",
         view.job.id,
         view.job.agent,
-        shown(view.job.status),
+        visible_state(view.job.status),
         duration::short(view.job.runtime()),
-        body(view),
+        view_body(view),
     )
 }
 
-/// What stands below `--- Output ---`, and in the `output` of a wait.
-pub fn body(view: &JobView) -> String {
+/// The text below `--- Output ---` in a view, which is also the `output` of a wait.
+pub fn view_body(view: &JobView) -> String {
     if view.since.is_some() {
         return page(view);
     }
@@ -113,7 +117,7 @@ pub fn body(view: &JobView) -> String {
     }
 }
 
-/// The line of a queued job.
+/// The line of a queued job, with the reason when it is known.
 fn queued(reason: Option<QueuedReason>, queue: &str) -> String {
     match reason {
         None => "<queued>".to_owned(),
@@ -123,20 +127,20 @@ fn queued(reason: Option<QueuedReason>, queue: &str) -> String {
     }
 }
 
-/// The output of a job that is not over, with a last line that says so.
-fn live(view: &JobView, doing: &str) -> String {
+/// The output of a job that has not ended, with a last line that says so.
+fn live(view: &JobView, activity: &str) -> String {
     if view.output.total == 0 {
-        return format!("<no output yet — {doing}>");
+        return format!("<no output yet — {activity}>");
     }
     let output = tail(view);
     if view.truncated {
-        format!("{output}\n\n[output truncated at 10MB limit — {doing}...]")
+        format!("{output}\n\n[output truncated at 10MB limit — {activity}...]")
     } else {
-        format!("{output}\n\n[{doing}...]")
+        format!("{output}\n\n[{activity}...]")
     }
 }
 
-/// A head line, and below it the output that the job had.
+/// A first line, followed by the partial output of the job, if any.
 fn with_partial(head: String, view: &JobView) -> String {
     if view.output.total == 0 {
         return head;
@@ -144,7 +148,7 @@ fn with_partial(head: String, view: &JobView) -> String {
     format!("{head}\n\n{}", tail(view))
 }
 
-/// The piece of output, with a line before it when it is not the whole.
+/// The range of output, preceded by a line with its offset when the beginning is missing.
 fn tail(view: &JobView) -> String {
     let text = String::from_utf8_lossy(&view.output.bytes);
     if view.output.offset == 0 {
@@ -153,7 +157,7 @@ fn tail(view: &JobView) -> String {
     format!("[output from byte {} of {}]\n{text}", view.output.offset, view.output.total)
 }
 
-/// The piece that was asked for by offset, with a line that says how to read on.
+/// The range of output that was requested by offset, followed by a line with the offset of the next one.
 fn page(view: &JobView) -> String {
     let text = String::from_utf8_lossy(&view.output.bytes);
     let next = view.output.next_offset();
@@ -163,15 +167,15 @@ fn page(view: &JobView) -> String {
     format!("{text}\n\n[read on with since={next}]")
 }
 
-/// The answer of `wait_background_agents`: an ordered JSON array.
-pub fn waited(items: &[WaitItem]) -> Value {
+/// The result of `wait_background_agents`: a JSON array in the order of the request.
+pub fn wait_result(items: &[WaitItem]) -> Value {
     items
         .iter()
         .map(|item| match item {
             WaitItem::Found(view) => json!({
                 "id": view.job.id.to_string(),
-                "status": shown(view.job.status).as_str(),
-                "output": body(view),
+                "status": visible_state(view.job.status).as_str(),
+                "output": view_body(view),
                 "output_offset": view.output.offset,
             }),
             WaitItem::NotFound(id) => json!({
@@ -184,14 +188,15 @@ pub fn waited(items: &[WaitItem]) -> Value {
         .collect()
 }
 
-/// The user message that tells a dispatcher what ended since its last turn; `None` for no endings.
+/// The user message that announces the jobs that have ended since the dispatcher's last turn; `None` when the mail
+/// contains no ended job.
 pub fn announcement(mail: &[Mail]) -> Option<String> {
     let mut text = String::new();
     for piece in mail {
         if let MailContent::Ended(view) = &piece.content {
             text.push_str(&block(&view.job));
-            let body = body(view);
-            if body.len() <= ANNOUNCED_BYTES {
+            let body = view_body(view);
+            if body.len() <= MAX_ANNOUNCED_BYTES {
                 let _ = write!(text, "  Output:\n{body}\n\n");
             } else {
                 let bytes = body.len();
@@ -205,7 +210,7 @@ pub fn announcement(mail: &[Mail]) -> Option<String> {
     Some(format!("Background agent tasks finished since your last turn:\n\n{text}"))
 }
 
-/// The system message that gives a sub-agent its task.
+/// The system message that contains a sub-agent's task.
 pub fn assignment(task: &str, expected_output: Option<&str>) -> String {
     let mut text = format!(
         "You are a member of a team of agents. Your goal is to complete the following task:\n\n<task>\n{task}\n</task>"
@@ -216,10 +221,11 @@ pub fn assignment(task: &str, expected_output: Option<&str>) -> String {
     text
 }
 
-/// The user message that starts a sub-agent.
+/// The first user message of a sub-agent. Some providers reject a conversation without one.
 pub const PROCEED: &str = "Please proceed.";
 
-/// Why `run_background_agent` refuses these arguments; `None` where it does not. The first that is wrong is told.
+/// The error of `run_background_agent` for invalid arguments; `None` for valid ones. The arguments are
+/// checked in the order that the contract fixes, and only the first error is reported.
 pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String> {
     if agent.trim().is_empty() {
         Some("agent name must not be empty".to_owned())
@@ -232,13 +238,13 @@ pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String>
     }
 }
 
-/// How `wait_background_agents` refuses a list without ids.
-pub const NO_IDS: &str = "task_ids must not be empty";
+/// The error of `wait_background_agents` for an empty list of ids.
+pub const EMPTY_TASK_IDS: &str = "task_ids must not be empty";
 
-/// How `send_background_agent` refuses a message without words.
-pub const NO_MESSAGE: &str = "message must not be empty";
+/// The error of `send_background_agent` for an empty message.
+pub const EMPTY_MESSAGE: &str = "message must not be empty";
 
-/// The refusal of an agent that is not among the caller's sub-agents, for `run_background_agent`.
+/// The error of `run_background_agent` for an agent that is not one of the caller's sub-agents.
 fn not_a_sub_agent(agent: &str, available: &[String]) -> String {
     if available.is_empty() {
         format!("agent \"{agent}\" is not in the sub-agents list. This agent has no sub-agents configured.")

@@ -1,4 +1,4 @@
-//! What all agents of a session have in common: a list of things to do, and a budget of tokens.
+//! The state that all agents of a session share: a todo list and a token budget.
 
 use std::fmt::Debug;
 
@@ -8,76 +8,94 @@ use serde::Serialize;
 use crate::service::CallIndex;
 use crate::service::ServiceError;
 
-/// One thing to do.
+/// An item of the shared todo list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Todo {
-    /// Its name in the list: `todo_` and its place, counted from 1.
+    /// Its id: `todo_` and its position in the list, counted from 1. Items are never removed, so ids are stable.
     pub id: String,
-    /// What there is to do.
+    /// The text of the item.
     pub description: String,
-    /// How far it is, in the model's words; at first `pending`.
+    /// The status: `pending` at first, then as the model reports it, usually `in-progress` and `completed`. The
+    /// store accepts any text.
     pub status: String,
 }
 
 impl Todo {
-    /// The name of the thing at this place, counted from 0.
-    pub fn id_at(place: usize) -> String {
-        format!("todo_{}", place + 1)
+    /// The id of the item at `index`, counted from 0.
+    pub fn id_at(index: usize) -> String {
+        format!("todo_{}", index + 1)
     }
 
-    /// The place that a name stands for, counted from 0.
-    pub fn place(id: &str) -> Option<usize> {
+    /// The index, counted from 0, of the item with this id; `None` for text that is not an id. The list may
+    /// be shorter.
+    pub fn index(id: &str) -> Option<usize> {
         id.strip_prefix("todo_")?.parse::<usize>().ok()?.checked_sub(1)
     }
 }
 
-/// What shall happen to the list.
+/// A change of the todo list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TodoChange {
-    /// Nothing: it is only read.
-    Nothing,
-    /// These are added at the end.
+    /// No change: the list is only read.
+    Read,
+    /// Appends items with these texts, all `pending`.
     Add(Vec<String>),
-    /// These names get these statuses. Names that the list does not have change nothing.
+    /// Sets the status of items, given as id and status. Unknown ids are ignored.
     Update(Vec<(String, String)>),
 }
 
-/// The list after a change.
+/// The todo list after a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TodoList {
-    /// All of it, in order.
+    /// All items, in order.
     pub todos: Vec<Todo>,
-    /// Where what was added begins.
+    /// The index of the first item that [`TodoChange::Add`] appended. Not meaningful after another change.
     pub first_added: usize,
 }
 
-/// Whether a model call may be made.
+/// The answer to a request for tokens of the session's budget before a model call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BudgetReservation {
-    /// The session has no budget, and gets none.
+    /// The session has no budget. A budget is set only when a session is opened, so the caller need not ask again.
     Unlimited,
-    /// It may.
+    /// The tokens are reserved; the call can be made.
     Granted,
-    /// Not before other calls have ended, which reserved so many tokens.
+    /// Not enough tokens are free now, because concurrent calls have reserved this many. Ask again when they
+    /// have ended.
     Wait(u64),
-    /// It may not: too little is left.
-    Spent {
-        /// Tokens that were spent.
+    /// The budget is used up: even without other reservations too few tokens are left. The run fails with the
+    /// cause `budget`.
+    Exhausted {
+        /// Tokens spent so far by all agents of the session.
         spent: u64,
-        /// Tokens that the session had.
+        /// The budget of the session, in tokens.
         budget: u64,
     },
 }
 
-/// What a session's agents share, bound to one of them.
+/// The shared state of a session, as seen by one of its agents: the root, or a running job. It lives as long
+/// as the session.
 #[async_trait]
 pub trait SessionState: Debug + Send + Sync {
-    /// Changes and reads the list. Repeated with the same place of the call it changes nothing and answers with what is there.
+    /// Applies a change to the todo list and returns the list. `call` identifies the change: a repeat after a
+    /// crash changes nothing and returns the current list.
     ///
-    /// Dropping the future leaves the change done or not.
+    /// If the future is dropped, the change may or may not have been applied.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Full`] when the list has 1,000 items, [`ServiceError::LeaseLost`] when the caller's
+    /// attempt is over, and [`ServiceError::Unavailable`].
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError>;
 
-    /// Says that the caller has used so many tokens in all, and reserves what its next model call may cost in place of what
-    /// it had reserved; 0 gives that back. What an attempt had reserved when it died counts no more.
+    /// Reports `used`, the tokens of all model calls of the caller so far, over all its attempts, and
+    /// replaces the caller's reservation with `wanted` tokens for its next call; 0 releases the reservation.
+    ///
+    /// Reserving before the call keeps concurrent jobs from exceeding the budget together. The reservation of
+    /// an attempt that crashed is dropped as soon as another caller needs its tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::LeaseLost`] when the caller's attempt is over, and [`ServiceError::Unavailable`].
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError>;
 }

@@ -22,11 +22,11 @@ use crate::cli::Command;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Does what the command says.
+/// Runs a command and returns the program's exit status.
 ///
 /// # Errors
 ///
-/// [`Failure`], to be printed once.
+/// [`Failure`], which the caller prints once.
 pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, Failure> {
     match command {
         Command::Run(args) => Box::pin(run::run(context, args)).await,

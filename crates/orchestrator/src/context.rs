@@ -87,7 +87,7 @@ impl Context {
         let queue =
             Queue::connect(backend.target(), &self.common.namespace, &self.common.wanted_settings(), kind)
                 .await?;
-        backend.sweep_up(&queue, arrival).await?;
+        backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
         Ok(Connection { backend, observer: Observer::new(queue, hints) })
     }
@@ -124,7 +124,7 @@ impl Context {
         script: Option<&Path>,
         environment: &Environment,
     ) -> Result<Arc<dyn ModelPort>, Failure> {
-        Ok(legwork_worker::backend::models(script, environment)?)
+        Ok(legwork_worker::models::open(script, environment)?)
     }
 
     /// The job that a person means: a whole id, or an unambiguous beginning of four characters or more.

@@ -1,8 +1,7 @@
-//! Workers of the embedded server: within `run` for its own session, or in the background for a session that
-//! was left behind.
+//! Workers of the embedded server: inside `run` for its own session, or detached, as a program of its own that outlives
+//! this one.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::path::PathBuf;
@@ -10,29 +9,24 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
-use legwork_agent::preflight::preflight;
-use legwork_common::error::ExitStatus;
-use legwork_common::error::chain;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
-use legwork_common::team::Agent;
-use legwork_common::team::Team;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
+use legwork_queue::Service;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Watch as _;
 use legwork_worker::ShutdownTokens;
-use legwork_worker::Vitals;
 use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::backend::embedded_config;
 use legwork_worker::guard::Guard;
-use legwork_worker::program::host_name;
-use legwork_worker::program::worker_program;
+use legwork_worker::host::host_name;
+use legwork_worker::host::worker_program;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
 use process_wrap::tokio::ChildWrapper;
@@ -43,46 +37,46 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::root::RootService;
 
-/// Jobs that a hosted worker runs at once.
+/// Jobs that a local worker runs at once: the default of `legwork-worker --concurrency`, so that a session runs alike
+/// in `run` and detached.
 const SLOTS: u32 = 100;
-/// How long a hosted worker's jobs may go on when it ends.
-const DRAIN: Duration = Duration::from_secs(5);
-/// How often a root that shall be outlived by its jobs is looked at for new ones.
-const BESIDE_EVERY: Duration = Duration::from_millis(200);
-/// How often a background worker is looked for until it serves.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How many times.
-const LOOKS: u32 = 200;
+/// Grace period for running jobs when a local worker drains. Short, because someone is waiting at the terminal.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Polling interval for new jobs of a detached session.
+const DETACHED_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Polling interval for a detached worker that is starting.
+const STARTUP_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Polls until a detached worker counts as failed to start: ten seconds, enough for a loaded machine.
+const MAX_STARTUP_POLLS: u32 = 200;
 
-/// What a hosted worker works with.
+/// What a local worker runs its jobs with.
 #[derive(Debug)]
-pub struct Host {
-    /// The models.
+pub struct LocalWorkerConfig {
+    /// The models of its agents.
     pub models: Arc<dyn ModelPort>,
-    /// The environment that agents get.
+    /// The environment of its agents.
     pub variables: BTreeMap<String, String>,
-    /// Whether the models need the keys of their providers.
+    /// Whether the models need their providers' keys; a script's do not.
     pub needs_keys: bool,
-    /// What the fleet decides for jobs that jobs dispatch.
+    /// The fleet's policy, applied to the jobs that its jobs dispatch.
     pub policy: Arc<Policy>,
-    /// How long nothing may be heard of a job before that is said.
+    /// Time without activity after which a running job counts as stalled.
     pub stall_after: Duration,
-    /// Who ends the jobs' commands if this program cannot.
+    /// The guard process that ends the jobs' commands if this program is killed.
     pub guard: Guard,
 }
 
-/// A worker within this process, for one session only.
+/// A worker inside this process, for the jobs of one session.
 #[derive(Debug)]
-pub struct HostedWorker {
+pub struct LocalWorker {
     drain: CancellationToken,
     hand_over: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
 
-impl HostedWorker {
-    /// Starts it; `now` ends it at once.
+impl LocalWorker {
+    /// Starts the worker. Cancelling `now` ends it at once, without draining.
     ///
     /// # Errors
     ///
@@ -91,45 +85,45 @@ impl HostedWorker {
         tasks: &Tasks,
         queue: &Queue,
         session: SessionId,
-        host: Host,
+        config: LocalWorkerConfig,
         now: CancellationToken,
     ) -> Result<Self, Failure> {
-        let name = host_name(&host.variables);
+        let name = host_name(&config.variables);
         let settings = WorkerSettings {
             id: WorkerId::random_on(&name),
             host: name,
             lanes: vec![Lane::Session(session)],
             slots: SLOTS,
-            drain_timeout: DRAIN,
+            drain_timeout: DRAIN_TIMEOUT,
             until_idle: false,
-            policy: host.policy,
-            stall_after: host.stall_after,
-            guard: host.guard.clone(),
+            policy: config.policy,
+            stall_after: config.stall_after,
+            guard: config.guard.clone(),
         };
         let runner = AgentRunner {
-            models: host.models,
-            variables: host.variables,
+            models: config.models,
+            variables: config.variables,
             work_dir: WorkDir::Dispatchers,
-            needs_keys: host.needs_keys,
-            guard: host.guard,
+            needs_keys: config.needs_keys,
+            guard: config.guard,
         };
-        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), Vitals::default())?;
+        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), WorkerHealth::default())?;
         let drain = CancellationToken::new();
         let hand_over = CancellationToken::new();
-        let ending = ShutdownTokens { drain: drain.clone(), now, hand_over: hand_over.clone() };
+        let shutdown = ShutdownTokens { drain: drain.clone(), now, hand_over: hand_over.clone() };
         let list = tasks.clone();
         let serving =
-            tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, ending)).await });
+            tasks.spawn(TaskKind::LocalWorker, async move { Box::pin(worker.serve(&list, shutdown)).await });
         Ok(Self { drain, hand_over, serving })
     }
 
-    /// Ends it; its jobs have ended already.
+    /// Drains the worker, whose jobs have ended already, and waits until it has ended.
     pub async fn end(self) {
         self.drain.cancel();
         self.serving.await.ok();
     }
 
-    /// Hands all its jobs back to the queue at once, and ends it.
+    /// Releases all jobs to the queue without a grace period, and waits until the worker has ended.
     pub async fn hand_over(self) {
         self.hand_over.cancel();
         self.drain.cancel();
@@ -137,23 +131,24 @@ impl HostedWorker {
     }
 }
 
-/// The background worker of a session whose jobs shall outlive the program of their root.
+/// The detached worker of a session whose jobs outlive this program (`run --detach`).
 #[derive(Debug)]
 pub struct DetachedWorker {
-    /// What the command was given.
+    /// The command's context, for the options that the worker program inherits.
     pub context: Context,
-    /// The queue.
+    /// The queue that the worker program shows up in when it serves.
     pub queue: Queue,
-    /// The session.
+    /// The session to serve.
     pub session: SessionId,
-    /// The script of model replies, if any.
+    /// The script of model replies; `None` for real providers.
     pub script: Option<PathBuf>,
 }
 
 impl DetachedWorker {
-    /// Sees to it that the root's jobs have a worker, until `over`. One that was killed is followed by another.
-    pub async fn serve_until(self, over: CancellationToken, root: Arc<RootService>) {
-        while over.run_until_cancelled(tokio::time::sleep(BESIDE_EVERY)).await.is_some() {
+    /// Polls the root's jobs until `over` and starts a worker whenever there are live ones and none serves: for the
+    /// first job, and after a worker was killed. Errors are logged and retried at the next poll.
+    pub async fn serve_until(self, over: CancellationToken, root: Arc<Service>) {
+        while over.run_until_cancelled(tokio::time::sleep(DETACHED_POLL_INTERVAL)).await.is_some() {
             let served = match root.is_settled().await {
                 Ok(true) => Ok(()),
                 Ok(false) => {
@@ -169,14 +164,17 @@ impl DetachedWorker {
     }
 }
 
-/// Starts a worker of its own for a session of the embedded server, in this folder and environment. Returns
-/// once it serves, so that nobody takes the session for abandoned in between, or has served: a short job may
-/// have ended before the first look.
+/// Starts a detached worker for a session of the embedded server, in this working directory and environment, unless
+/// one serves it already.
+///
+/// Returns once the worker is registered in Redis: until then, an operator's command that finds the server unused would
+/// take the session for abandoned and stop its jobs. A worker that has already exited successfully also counts, because
+/// a short job may end before the first poll.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the program cannot be started, ends badly, or does not serve within ten seconds; it names
-/// the log.
+/// [`Failure`] when the program cannot be started, fails, or does not register within ten seconds; its hint names the
+/// log.
 pub async fn serve_in_background(
     context: &Context,
     queue: &Queue,
@@ -190,7 +188,7 @@ pub async fn serve_in_background(
     let config = embedded_config(&context.common, &context.variables);
     let log = config.state_dir.join("workers.log");
     let mut worker = start_worker(context, session, script, &config.state_dir, &log)?;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_STARTUP_POLLS {
         match worker.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
             Ok(Some(_)) => break,
@@ -199,13 +197,13 @@ pub async fn serve_in_background(
         if is_served(queue, &lane).await? {
             return Ok(());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(STARTUP_POLL_INTERVAL).await;
     }
-    Err(Failure::usage("the background worker does not serve")
+    Err(Failure::usage("the background worker did not start")
         .with_hint(format!("its log is {}", log.display())))
 }
 
-/// Starts the program that serves a session until it is idle, and writes to this log.
+/// Spawns `legwork-worker` for one session. It exits when the session is idle, and appends its output to `log`.
 fn start_worker(
     context: &Context,
     session: SessionId,
@@ -239,19 +237,19 @@ fn start_worker(
     command.arg("--stall-after").arg(format!("{}ms", context.common.stall_after.as_millis()));
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut command = CommandWrap::from(command);
-    // A session of its own: Ctrl-C and the terminal's end are not meant for it.
+    // A process session of its own: Ctrl-C and the terminal's hangup do not reach it.
     command.wrap(ProcessSession);
     command.spawn().map_err(|error| {
         Failure::usage(format!("cannot start {}: {error}", program.display()))
-            .with_hint("legwork-worker belongs beside legwork, or on the PATH")
+            .with_hint("install legwork-worker next to legwork, or on the PATH")
     })
 }
 
-/// Says which queues no worker serves: their jobs wait.
+/// Prints a hint for each of these queues that no worker serves; their jobs wait until one does.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the queue cannot be asked.
+/// [`Failure`] when Redis cannot be asked.
 pub async fn hint_unserved(
     context: &Context,
     connection: &Connection,
@@ -270,61 +268,8 @@ pub async fn hint_unserved(
     Ok(())
 }
 
+/// Whether a worker serves the lane and still claims jobs.
 async fn is_served(queue: &Queue, lane: &String) -> Result<bool, Failure> {
     let workers = queue.workers().await?;
     Ok(workers.iter().any(|worker| worker.lanes.contains(lane) && !worker.draining))
-}
-
-/// The agent of this name.
-///
-/// # Errors
-///
-/// [`Failure`] that names the agents there are.
-pub fn known_agent(team: &Team, name: &str) -> Result<String, Failure> {
-    if team.agent(name).is_some() {
-        return Ok(name.to_owned());
-    }
-    let names: Vec<&str> = team.agents().iter().map(|agent| agent.name.as_str()).collect();
-    Err(Failure::not_found(format!("no such agent: {name}"))
-        .with_hint(format!("this file has {}", names.join(", "))))
-}
-
-/// Checks that the keys of an agent's models are set; with `below`, those of all agents that it can reach.
-///
-/// # Errors
-///
-/// [`Failure`] that names every missing variable and the agent that needs it.
-pub fn check_keys(team: &Team, agent: &str, below: bool, environment: &Environment) -> Result<(), Failure> {
-    let agents = if below { reachable(team, agent) } else { team.agent(agent).into_iter().collect() };
-    let missing: Vec<String> = agents
-        .into_iter()
-        .filter_map(|agent| preflight(agent, environment).err())
-        .map(|missing| chain(&missing))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure {
-        code: "missing_key",
-        message: missing.join("; "),
-        detail: None,
-        hint: Some("set the variable in the environment".to_owned()),
-        exit: ExitStatus::Usage,
-    })
-}
-
-/// An agent and all that it can dispatch to, directly or not.
-fn reachable<'team>(team: &'team Team, agent: &str) -> Vec<&'team Agent> {
-    let mut seen = BTreeSet::new();
-    let mut walk = vec![agent.to_owned()];
-    let mut agents = Vec::new();
-    while let Some(name) = walk.pop() {
-        if seen.insert(name.clone())
-            && let Some(agent) = team.agent(&name)
-        {
-            walk.extend(agent.sub_agents.iter().cloned());
-            agents.push(agent);
-        }
-    }
-    agents
 }

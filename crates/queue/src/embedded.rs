@@ -145,7 +145,7 @@ impl Joined {
     /// # Errors
     ///
     /// The system's error where it opens no more files.
-    pub fn stake(&self) -> io::Result<File> {
+    pub fn user_lock(&self) -> io::Result<File> {
         self.users.copy()
     }
 

@@ -5,6 +5,7 @@
 //! - [`port`]: what other crates may ask, by role, with crash contracts.
 //! - [`Queue`]: the adapter that implements every role, on Redis or Valkey.
 //! - [`Service`]: the service trait over the port, for one caller. [`Observer`]: view, wait and stop for an operator.
+//! - [`open_session`]: opens a session before the first dispatch into it.
 //! - [`retry_while_unavailable`]: retries while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only place that spells key names.
@@ -25,6 +26,7 @@ pub mod port;
 mod queue;
 mod retry;
 mod service;
+mod session;
 pub mod settings;
 mod step;
 
@@ -32,8 +34,8 @@ pub use error::QueueError;
 pub use hints::Hints;
 pub use hints::Listener;
 pub use link::Target;
-pub use observer::LOOK_EVERY;
 pub use observer::Observer;
+pub use observer::POLL_INTERVAL;
 pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;
@@ -41,3 +43,4 @@ pub use retry::retry_while_unavailable;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;
+pub use session::open_session;

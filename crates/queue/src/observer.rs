@@ -7,8 +7,8 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::ServiceError;
-use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use crate::queue::Queue;
 
 /// Poll interval of everything that waits for a hint: the longest that a lost hint delays it. One read every two
 /// seconds is cheap for the server, and two seconds are short next to a model call.
-pub const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a waiter for several jobs collects further hints after the first one. Jobs end in bursts, and each read
 /// covers all of them.
@@ -54,13 +54,13 @@ impl Observer {
         &self.hints
     }
 
-    /// One job with a slice of its output: from `since`, or else its tail; at most [`VIEW_BYTES`].
+    /// One job with a slice of its output: from `since`, or else its tail; at most [`MAX_VIEW_BYTES`].
     ///
     /// # Errors
     ///
     /// [`ServiceError::NotFound`], or [`ServiceError::Unavailable`] when Redis cannot be reached.
     pub async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        let view = self.queue.view(id, since, VIEW_BYTES).await?;
+        let view = self.queue.view(id, since, MAX_VIEW_BYTES).await?;
         view.ok_or_else(|| ServiceError::NotFound(id.to_string()))
     }
 
@@ -87,7 +87,7 @@ impl Observer {
             if has_grown || deadline <= Instant::now() {
                 return Ok(view);
             }
-            let until = deadline.min(Instant::now() + LOOK_EVERY);
+            let until = deadline.min(Instant::now() + POLL_INTERVAL);
             tokio::select! {
                 _hint = output.next() => {}
                 _hint = ends.next() => {}
@@ -122,7 +122,7 @@ impl Observer {
             if over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
             }
-            let poll = Instant::now() + LOOK_EVERY;
+            let poll = Instant::now() + POLL_INTERVAL;
             let until = deadline.map_or(poll, |deadline| deadline.min(poll));
             // A hint or the timeout: the states are read again either way.
             if tokio::time::timeout_at(until, any_hint(&mut listeners)).await.is_ok() && live.len() > 1 {
@@ -132,7 +132,7 @@ impl Observer {
         let mut items = Vec::with_capacity(ids.len());
         for (text, id) in ids {
             let view = match id {
-                Some(id) => self.queue.view(*id, None, VIEW_BYTES).await?,
+                Some(id) => self.queue.view(*id, None, MAX_VIEW_BYTES).await?,
                 None => None,
             };
             items.push(

@@ -17,6 +17,7 @@ use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
@@ -25,7 +26,6 @@ use legwork_common::service::RunRequest;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
-use legwork_common::service::VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
 use legwork_common::session_state::BudgetReservation;
@@ -35,8 +35,8 @@ use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
 use tokio::time::Instant;
 
-use crate::observer::LOOK_EVERY;
 use crate::observer::Observer;
+use crate::observer::POLL_INTERVAL;
 use crate::port::Asker;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
@@ -69,7 +69,7 @@ pub struct Caller {
     pub working_dir: Option<String>,
     /// Whether idempotency keys are unique in the whole namespace; else in the session.
     pub keys_in_namespace: bool,
-    /// The placement of jobs whose requests name none.
+    /// The options of jobs whose requests have none.
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
@@ -99,12 +99,20 @@ pub struct Batch {
 pub struct Service {
     observer: Observer,
     caller: Caller,
+    /// Whether [`Mailbox::settled`] waits for the caller's jobs.
+    waits: bool,
 }
 
 impl Service {
-    /// The service of `caller`.
+    /// The service of `caller`, which waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
-        Self { observer, caller }
+        Self { observer, caller, waits: true }
+    }
+
+    /// The same service, whose [`Mailbox::settled`] returns at once: for a root that stops or leaves its jobs when its
+    /// turn ends.
+    pub fn without_waiting(self) -> Self {
+        Self { waits: false, ..self }
     }
 
     /// Dispatches several jobs, in the order of the requests, in batches. If the queue refuses one of the batches, the
@@ -212,9 +220,9 @@ impl Service {
     }
 
     fn new_job(&self, request: RunRequest) -> NewJob {
-        let placement =
-            request.placement.clone().unwrap_or_else(|| self.caller.policy.placement(&request.agent));
-        let once = idempotency::key_of(&self.caller, &request, &placement);
+        let job_options =
+            request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
+        let idempotency_key = idempotency::key_of(&self.caller, &request, &job_options);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -226,11 +234,11 @@ impl Service {
                 key: request.key,
                 retry_of: None,
                 fresh: false,
-                budget: placement.budget,
+                budget: job_options.budget,
                 trace: self.caller.trace.clone(),
             },
-            placement,
-            once,
+            job_options,
+            idempotency_key,
         }
     }
 
@@ -303,6 +311,7 @@ impl BackgroundAgents for Service {
 impl SessionState for Service {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let Caller { session, by, .. } = self.caller;
+        let call = idempotency::recorded_place(&self.caller, call);
         self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.state_refused(refusal))
     }
 
@@ -320,7 +329,7 @@ impl Mailbox for Service {
         for entry in entries {
             let content = match entry.content {
                 MailEntryContent::Message(text) => MailContent::Message(text),
-                MailEntryContent::Ended(id) => match self.queue().view(id, None, VIEW_BYTES).await? {
+                MailEntryContent::Ended(id) => match self.queue().view(id, None, MAX_VIEW_BYTES).await? {
                     Some(view) => MailContent::Ended(Box::new(view)),
                     // An operator deleted the job before its end was delivered.
                     None => continue,
@@ -336,11 +345,14 @@ impl Mailbox for Service {
     }
 
     async fn settled(&self) -> Result<(), ServiceError> {
+        if !self.waits {
+            return Ok(());
+        }
         let channel = self.queue().keys().session_channel(self.caller.session);
         let mut listener = self.observer.hints().listen(channel).await;
         while !self.is_settled().await? {
             // A hint or the timeout: the count is read again either way.
-            let _hint = tokio::time::timeout(LOOK_EVERY, listener.next()).await;
+            let _hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await;
         }
         Ok(())
     }

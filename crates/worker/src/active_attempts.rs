@@ -1,4 +1,4 @@
-//! The attempts that this worker holds: who renews, stops and wakes them finds them here.
+//! The attempts that run on this worker: what renews, stops and resumes them finds them here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,88 +14,89 @@ use tokio::sync::Semaphore;
 use crate::cancel::AttemptCancel;
 use crate::cancel::CancelReason;
 
-/// One held attempt.
+/// What other tasks may do to one attempt. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct HeldAttempt {
+pub struct AttemptHandle {
     /// The proof of holding its job.
     pub lease: Lease,
-    /// The switch that ends it.
+    /// Ends or suspends it.
     pub cancel: AttemptCancel,
-    /// Gets a permit when a slot is granted to it after it was parked.
+    /// Gets one permit for each slot that the worker grants to it after it was parked. Starts empty: the first slot
+    /// came with the claim.
     pub slot: Arc<Semaphore>,
-    /// Whether it may have given its slot back.
+    /// Whether it may have given its slot back: set before the job is parked, cleared after it has resumed.
     pub parked: Arc<AtomicBool>,
 }
 
-/// All held attempts. Cheap to clone.
+/// All attempts of a worker, by job. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct ActiveAttempts {
-    // A std mutex: held for a look or an insertion, never over an await.
-    attempts: Arc<Mutex<HashMap<JobId, HeldAttempt>>>,
+    // A std mutex: held for a lookup or an insertion, never over an await.
+    handles: Arc<Mutex<HashMap<JobId, AttemptHandle>>>,
 }
 
 impl ActiveAttempts {
-    fn attempts(&self) -> MutexGuard<'_, HashMap<JobId, HeldAttempt>> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handles(&self) -> MutexGuard<'_, HashMap<JobId, AttemptHandle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a claimed job, not yet cancelled and with its slot.
-    pub fn insert(&self, lease: Lease) -> HeldAttempt {
-        let attempt = HeldAttempt {
+    /// Adds the attempt of a claimed job: not cancelled, and with the slot of its claim.
+    pub fn insert(&self, lease: Lease) -> AttemptHandle {
+        let handle = AttemptHandle {
             lease,
             cancel: AttemptCancel::default(),
             slot: Arc::new(Semaphore::new(0)),
             parked: Arc::default(),
         };
-        self.attempts().insert(lease.id, attempt.clone());
-        attempt
+        self.handles().insert(lease.id, handle.clone());
+        handle
     }
 
-    /// Lets go of an attempt that is over.
+    /// Removes an attempt that is over. A later attempt of the same job, under another token, stays.
     pub fn remove(&self, lease: Lease) {
-        let mut attempts = self.attempts();
-        if attempts.get(&lease.id).is_some_and(|held| held.lease == lease) {
-            attempts.remove(&lease.id);
+        let mut handles = self.handles();
+        if handles.get(&lease.id).is_some_and(|handle| handle.lease == lease) {
+            handles.remove(&lease.id);
         }
     }
 
-    /// The leases to renew.
+    /// The leases to renew, in no order.
     pub fn leases(&self) -> Vec<Lease> {
-        self.attempts().values().map(|held| held.lease).collect()
+        self.handles().values().map(|handle| handle.lease).collect()
     }
 
-    /// Ends the attempt that holds `lease`, if it is still held.
+    /// Cancels the attempt under exactly this lease, if it is still active.
     pub fn cancel(&self, lease: Lease, reason: CancelReason) {
-        if let Some(held) = self.attempts().get(&lease.id).filter(|held| held.lease == lease) {
-            held.cancel.cancel(reason);
+        if let Some(handle) = self.handles().get(&lease.id).filter(|handle| handle.lease == lease) {
+            handle.cancel.cancel(reason);
         }
     }
 
-    /// Ends the attempt of a job, whichever it is.
+    /// Cancels the attempt of a job, under whichever lease.
     pub fn cancel_job(&self, job: JobId, reason: CancelReason) {
-        if let Some(held) = self.attempts().get(&job) {
-            held.cancel.cancel(reason);
+        if let Some(handle) = self.handles().get(&job) {
+            handle.cancel.cancel(reason);
         }
     }
 
-    /// Ends all attempts.
+    /// Cancels all attempts.
     pub fn cancel_all(&self, reason: CancelReason) {
-        for held in self.attempts().values() {
-            held.cancel.cancel(reason);
+        for handle in self.handles().values() {
+            handle.cancel.cancel(reason);
         }
     }
 
-    /// Pauses all attempts.
+    /// Suspends all attempts, because no lease is known to be valid.
     pub fn suspend_all(&self) {
-        for held in self.attempts().values() {
-            held.cancel.suspend();
+        for handle in self.handles().values() {
+            handle.cancel.suspend();
         }
     }
 
-    /// Gives a slot to an attempt that waits for one.
+    /// Gives a slot to a parked attempt that waits for one.
     pub fn grant_slot(&self, job: JobId) {
-        if let Some(held) = self.attempts().get(&job) {
-            held.slot.add_permits(1);
+        if let Some(handle) = self.handles().get(&job) {
+            handle.slot.add_permits(1);
         }
     }
 }

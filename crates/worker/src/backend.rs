@@ -1,18 +1,10 @@
-//! Where the queue is: the Redis that was named, or the embedded server.
+//! The backend of the queue: the Redis that was named, or the embedded server.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use legwork_agent::Environment;
-use legwork_agent::model::ModelPort;
-use legwork_agent::model::provider::ClientError;
-use legwork_agent::model::provider::GenaiModels;
-use legwork_agent::model::scripted::ScriptError;
-use legwork_agent::model::scripted::ScriptedModels;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
@@ -39,10 +31,11 @@ use thiserror::Error;
 use crate::guard::Guard;
 use crate::options::CommonOptions;
 
-/// Jobs of one read of those that wait.
-const PAGE: usize = 1000;
 
-/// Why the queue's place could not be found or left.
+/// Jobs of one page when all waiting jobs are listed: few round trips, and Redis is not blocked for long by any of them.
+const PAGE_SIZE: usize = 1000;
+
+/// Why the backend could not be opened or left.
 #[derive(Debug, Error)]
 pub enum BackendError {
     /// The embedded server could not be used.
@@ -51,7 +44,7 @@ pub enum BackendError {
     /// The queue could not be asked.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The process that looks after the jobs' commands could not be started.
+    /// The process that kills the jobs' commands could not be started.
     #[error("the guard of the jobs' commands cannot be started: {0}")]
     Guard(#[source] io::Error),
 }
@@ -82,16 +75,16 @@ impl Coded for BackendError {
     }
 }
 
-/// What a program means to do with the embedded server, should nobody else be using it.
+/// What a program does with the embedded server where no other program uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// It operates: sessions whose workers are gone have ended.
+    /// It operates: it ends the sessions whose workers are gone.
     Operator,
-    /// It is the worker that such a session waits for.
+    /// It is the worker that such a session waits for, so it leaves them alone.
     SessionsWorker,
 }
 
-/// A place where the queue is.
+/// Where the queue is, and this program's membership among the users of the embedded server.
 #[derive(Debug)]
 pub struct Backend {
     target: Target,
@@ -99,11 +92,12 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Finds the Redis that was named, or joins the embedded server and starts it if need be.
+    /// Opens the Redis that was named, without connecting yet; without a name, joins the embedded server and starts it if
+    /// it does not run.
     ///
     /// # Errors
     ///
-    /// [`BackendError`] for a URL that cannot be one, or when there is no server to be started.
+    /// [`BackendError`] for an invalid URL, or when no server program was found.
     pub async fn find(
         common: &CommonOptions,
         environment: &BTreeMap<String, String>,
@@ -115,7 +109,7 @@ impl Backend {
         Ok(Self { target: joined.target.clone(), joined: Some(joined) })
     }
 
-    /// Where Redis is.
+    /// The address of Redis.
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -125,39 +119,40 @@ impl Backend {
         self.joined.is_some()
     }
 
-    /// Starts the guard of this program. While it lives it counts as a user of the embedded server, so that nobody
-    /// takes a dead program's jobs back while it still ends their commands.
+    /// Starts the guard of this program. While the guard lives it counts as a user of the embedded server, so that no
+    /// other program reclaims a dead program's jobs while their commands are still being killed.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Guard`] when the system starts none.
+    /// [`BackendError::Guard`] when the system cannot start it.
     pub fn guard(&self, tasks: &Tasks) -> Result<Guard, BackendError> {
-        let stake = self.joined.as_ref().map(Joined::stake).transpose();
-        stake.and_then(|stake| Guard::start(tasks, stake)).map_err(BackendError::Guard)
+        let user_lock = self.joined.as_ref().map(Joined::user_lock).transpose();
+        user_lock.and_then(|user_lock| Guard::start(tasks, user_lock)).map_err(BackendError::Guard)
     }
 
-    /// The line that says what was done.
+    /// A line for users about the embedded server: which one was joined or started.
     pub fn notice(&self) -> Option<&str> {
         self.joined.as_ref().map(|joined| joined.notice.as_str())
     }
 
-    /// If nobody else uses the embedded server, takes back at once what dead workers held, and then lets
-    /// others in. For an operator, sessions that nobody owns and nobody works for have ended.
+    /// Reclaims the jobs of dead workers at once, without waiting for their leases, if no other program uses the embedded
+    /// server; and then lets other programs in. For [`Arrival::Operator`] it also ends the sessions that wait for a
+    /// worker that is gone. A crash in the middle leaves the rest to the next program.
     ///
     /// # Errors
     ///
     /// [`BackendError`] when the queue cannot be asked.
-    pub async fn sweep_up(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
+    pub async fn reclaim_abandoned(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
         let Some(joined) = self.joined.as_mut().filter(|joined| joined.alone) else { return Ok(()) };
         queue.reap(true).await?;
         if arrival == Arrival::Operator {
-            end_abandoned(queue).await?;
+            end_abandoned_sessions(queue).await?;
         }
         joined.share();
         Ok(())
     }
 
-    /// Leaves; the last to leave an embedded server without unfinished jobs shuts it down.
+    /// Leaves the embedded server. The last program to leave shuts it down, unless jobs are unfinished.
     ///
     /// # Errors
     ///
@@ -167,19 +162,19 @@ impl Backend {
         let unfinished = queue.unfinished().await? > 0;
         match joined.leave(unfinished).await? {
             Left::InUse | Left::Kept => {}
-            Left::ShutDown => tracing::info!("shut the embedded server down; its data stay"),
+            Left::ShutDown => tracing::info!("the embedded server was shut down; its data are kept"),
         }
         Ok(())
     }
 }
 
-/// Stops what waits in sessions whose workers are gone.
-async fn end_abandoned(queue: &Queue) -> Result<(), QueueError> {
+/// Closes every session with waiting jobs and stops these jobs: the caller knows that no worker lives.
+async fn end_abandoned_sessions(queue: &Queue) -> Result<(), QueueError> {
     let filter = JobFilter { states: vec![State::Queued, State::Scheduled], ..JobFilter::default() };
     let mut sessions: BTreeSet<SessionId> = BTreeSet::new();
     let mut after = None;
     loop {
-        let page = queue.list(&filter, PAGE, after).await?;
+        let page = queue.list(&filter, PAGE_SIZE, after).await?;
         sessions.extend(page.jobs.iter().map(|job| job.session));
         after = page.next;
         if after.is_none() {
@@ -187,13 +182,13 @@ async fn end_abandoned(queue: &Queue) -> Result<(), QueueError> {
         }
     }
     for id in sessions {
-        tracing::warn!(session = %id, "no worker is left for this session; its jobs are stopped");
+        tracing::warn!(session = %id, "the session has no worker left; its jobs are stopped");
         queue.stop(StopRoot::Session { id, close: true }, Asker::Operator, Cause::SessionEnd).await?;
     }
     Ok(())
 }
 
-/// Where the embedded server lives, by the XDG Base Directory Specification, and where its program may be.
+/// The folders of the embedded server, by the XDG Base Directory Specification, and where its program is searched.
 pub fn embedded_config(common: &CommonOptions, environment: &BTreeMap<String, String>) -> EmbeddedConfig {
     let path = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = path(variables::HOME).unwrap_or_else(|| PathBuf::from("/"));
@@ -207,53 +202,4 @@ pub fn embedded_config(common: &CommonOptions, environment: &BTreeMap<String, St
             .unwrap_or_default(),
         extra_servers: Vec::new(),
     }
-}
-
-/// Why there are no models to ask.
-#[derive(Debug, Error)]
-pub enum ModelsError {
-    /// The script's file cannot be read.
-    #[error("cannot read the script {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no script.
-    #[error("{} is no script", path.display())]
-    Script {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ScriptError,
-    },
-    /// The client for providers cannot be made.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-}
-
-impl Coded for ModelsError {
-    fn code(&self) -> &'static str {
-        "models"
-    }
-
-    fn exit(&self) -> ExitStatus {
-        ExitStatus::Usage
-    }
-}
-
-/// The models: a script's, or the providers'.
-///
-/// # Errors
-///
-/// [`ModelsError`] for a script that cannot be read, or an HTTP client that cannot be made.
-pub fn models(script: Option<&Path>, environment: &Environment) -> Result<Arc<dyn ModelPort>, ModelsError> {
-    let Some(path) = script else {
-        return Ok(Arc::new(GenaiModels::new(environment.clone())?));
-    };
-    let bytes = std::fs::read(path).map_err(|source| ModelsError::File { path: path.to_owned(), source })?;
-    let script = ScriptedModels::parse(&bytes)
-        .map_err(|source| ModelsError::Script { path: path.to_owned(), source })?;
-    Ok(Arc::new(script))
 }

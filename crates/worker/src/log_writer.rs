@@ -1,9 +1,15 @@
-//! The one writer of output, turns and endings: all attempts' pieces in one pipeline.
+//! The one writer of output, turn entries and ends of jobs: the pieces of all attempts share one pipeline.
 //!
-//! An attempt puts what it has to say into its own bounded buffer. The first bytes go out at once; while a
-//! stream goes on, pieces are gathered for 50 ms or until 4 KB are there. A turn entry waits for nothing
-//! and is confirmed to who wrote it. If Redis cannot be reached the buffer fills and the attempt waits
-//! with it: nothing is dropped.
+//! ```text
+//! attempt ── output, record ──► AttemptBuffer ─┐
+//! attempt ── output, record ──► AttemptBuffer ─┼─► LogWriter::run ── append, finish ──► queue
+//! attempt ── finish ───────────────────────────┘
+//! ```
+//!
+//! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
+//! continues, pieces are batched for 50 ms or until there are 4 KiB. A turn entry waits for no batch, and
+//! [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills up and the attempt
+//! waits: nothing is dropped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,94 +33,101 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease_clock::LeaseClock;
 
-/// Output that may wait in one attempt's buffer before the attempt waits too.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// Output that goes out without waiting for more.
-const GATHERED_BYTES: usize = 4 * 1024;
-/// How long output is gathered.
-const GATHER_FOR: Duration = Duration::from_millis(50);
-/// The pause after a round that failed.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Output that one attempt may buffer before it has to wait for the writer. It bounds the memory of an outage (6.4 MB
+/// for 100 attempts) and is large enough that a model's stream does not stall while one write is repeated.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
+/// Output that is written without waiting for [`BATCH_DELAY`]. A crash loses at most this much unwritten text, or what
+/// came within the delay; larger batches would save few commands.
+const BATCH_BYTES: usize = 4 * 1024;
+/// How long output is batched after a write. A reader does not notice it, and however fast models stream, all attempts
+/// of a worker together cost Redis twenty writes a second, apart from turn entries and full batches.
+const BATCH_DELAY: Duration = Duration::from_millis(50);
+/// Delay before a failed write is repeated. Short, because attempts wait for it; Redis' own timeout (2 s) is what keeps
+/// an outage from becoming a busy loop.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// What became of what an attempt wrote.
+/// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// All of it up to this revision is stored.
+pub enum Flushed {
+    /// All changes up to this revision are stored.
     UpTo(u64),
-    /// The fence is another's: nothing more is stored.
+    /// The fence is another attempt's: nothing more will be stored.
     Fenced,
 }
 
-/// What waits in one attempt's buffer.
+/// What one attempt has written and the queue has not confirmed.
 #[derive(Debug)]
-struct Buffer {
+struct Pending {
     lease: Lease,
-    /// Where `bytes` begin in the output.
+    /// The offset of `bytes` in the job's output.
     offset: u64,
     bytes: Vec<u8>,
+    /// Turn entries with their sequence numbers, ascending.
     entries: Vec<(u64, String)>,
     next_entry: u64,
     finished_turns: Option<u32>,
-    /// What the attempt waits for, where that changed; empty for nothing.
+    /// The reason that the attempt waits for, if it changed; empty where it no longer waits.
     waits_for: Option<String>,
-    /// Counts every change, so that a writer can wait for its own.
+    /// Counts every change, so that a caller can wait for its own.
     revision: u64,
-    /// Bytes that may still be written before the output cap.
-    room: u64,
+    /// Bytes that may still be added below the output cap.
+    remaining_bytes: u64,
 }
 
-/// The buffer of one attempt and the state of what was written from it.
+/// The buffer of one attempt: written by the attempt, emptied by the [`LogWriter`].
 #[derive(Debug)]
 pub struct AttemptBuffer {
-    buffer: Mutex<Buffer>,
-    written: watch::Sender<Written>,
+    // A std mutex: held for a copy or a change, never over an await.
+    pending: Mutex<Pending>,
+    flushed: watch::Sender<Flushed>,
 }
 
 impl AttemptBuffer {
-    fn buffer(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The offset just after all that was ever put in: how long the output is once it is written.
+    /// The length of the job's output in bytes, once everything in the buffer is stored.
     pub fn end(&self) -> u64 {
-        let buffer = self.buffer();
-        buffer.offset + buffer.bytes.len() as u64
+        let pending = self.pending();
+        pending.offset + pending.bytes.len() as u64
     }
 }
 
-/// Where an attempt's pages begin.
+/// Where an attempt's writes begin.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptBufferStart {
     /// The proof of holding the job.
     pub lease: Lease,
-    /// Bytes of output that are stored already.
+    /// Bytes of output that earlier attempts stored.
     pub output_bytes: u64,
-    /// The sequence of the last stored turn entry.
+    /// The sequence of the last turn entry that earlier attempts stored; 0 for none.
     pub last_entry: u64,
-    /// The output cap of a job.
+    /// Bytes of output that the job may have in all.
     pub output_cap: u64,
 }
 
-/// The attempt is over: its fence is another's, or the writer has ended.
+/// Nothing more can be written: another attempt has set the fence, or the queue refused the write permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
+pub struct BufferClosed;
 
-/// The log_writer of a worker. Cheap to clone.
+/// The writer of a worker. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct LogWriter {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     work: Arc<dyn Work>,
     clock: LeaseClock,
-    pages: Mutex<BTreeMap<JobId, Arc<AttemptBuffer>>>,
-    endings: Mutex<Vec<(Finish, oneshot::Sender<Finished>)>>,
-    // Something is there that need not wait for more.
-    urgent: Notify,
-    // Something is there.
-    some: Notify,
+    buffers: Mutex<BTreeMap<JobId, Arc<AttemptBuffer>>>,
+    /// Attempts that ended, each with the attempt that waits for the answer.
+    finishes: Mutex<Vec<(Finish, oneshot::Sender<Finished>)>>,
+    /// Something is to be written. Wakes the writer where it is idle.
+    has_work: Notify,
+    /// Something must be written without waiting for the batch delay.
+    flush_now: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -122,24 +135,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LogWriter {
-    /// A log_writer that writes to `work` once [`LogWriter::write`] runs.
-    /// While `clock` does not vouch for the leases nothing is written.
+    /// A writer to `work`, which writes while [`LogWriter::run`] runs and while `clock` vouches for the leases.
     pub fn new(work: Arc<dyn Work>, clock: LeaseClock) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(Inner {
                 work,
                 clock,
-                pages: Mutex::default(),
-                endings: Mutex::default(),
-                urgent: Notify::new(),
-                some: Notify::new(),
+                buffers: Mutex::default(),
+                finishes: Mutex::default(),
+                has_work: Notify::new(),
+                flush_now: Notify::new(),
             }),
         }
     }
 
-    /// Opens the page of an attempt.
+    /// Opens the buffer of an attempt; [`LogWriter::close`] removes it.
     pub fn open(&self, start: AttemptBufferStart) -> Arc<AttemptBuffer> {
-        let buffer = Buffer {
+        let pending = Pending {
             waits_for: None,
             lease: start.lease,
             offset: start.output_bytes,
@@ -148,51 +160,53 @@ impl LogWriter {
             next_entry: start.last_entry + 1,
             finished_turns: None,
             revision: 0,
-            room: start.output_cap.saturating_sub(start.output_bytes),
+            remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
         };
-        let page = Arc::new(AttemptBuffer {
-            buffer: Mutex::new(buffer),
-            written: watch::Sender::new(Written::UpTo(0)),
+        let buffer = Arc::new(AttemptBuffer {
+            pending: Mutex::new(pending),
+            flushed: watch::Sender::new(Flushed::UpTo(0)),
         });
-        lock(&self.shared.pages).insert(start.lease.id, Arc::clone(&page));
-        page
+        lock(&self.inner.buffers).insert(start.lease.id, Arc::clone(&buffer));
+        buffer
     }
 
-    /// Closes the page; what is not written by then is dropped with it.
+    /// Removes the buffer of the attempt under this lease; what is not written by then is dropped.
     pub fn close(&self, lease: Lease) {
-        let mut pages = lock(&self.shared.pages);
-        if pages.get(&lease.id).is_some_and(|page| page.buffer().lease == lease) {
-            pages.remove(&lease.id);
+        let mut buffers = lock(&self.inner.buffers);
+        if buffers.get(&lease.id).is_some_and(|buffer| buffer.pending().lease == lease) {
+            buffers.remove(&lease.id);
         }
     }
 
-    /// Adds output; waits while the buffer is full. Beyond the output cap the head is kept and the rest
-    /// dropped. Dropping the future leaves the text added or not.
+    /// Adds output; waits while the buffer is full, for as long as Redis is away. Beyond the output cap the head is
+    /// kept and the rest dropped. Dropping the future leaves the text added or not.
     ///
     /// # Errors
     ///
-    /// [`Gone`] once the attempt is fenced.
-    pub async fn output(&self, page: &AttemptBuffer, text: &str) -> Result<(), Gone> {
-        let mut written = page.written.subscribe();
+    /// [`BufferClosed`] once the attempt is fenced.
+    pub async fn output(&self, buffer: &AttemptBuffer, text: &str) -> Result<(), BufferClosed> {
+        // Subscribed before the buffer is checked: a flush in between is seen as a change.
+        let mut flushed = buffer.flushed.subscribe();
         loop {
-            if *written.borrow_and_update() == Written::Fenced {
-                return Err(Gone);
+            if *flushed.borrow_and_update() == Flushed::Fenced {
+                return Err(BufferClosed);
             }
             {
-                let mut buffer = page.buffer();
-                if buffer.bytes.len() < BUFFER_BYTES {
-                    let kept = text.len().min(usize::try_from(buffer.room).unwrap_or(usize::MAX));
-                    buffer.bytes.extend_from_slice(&text.as_bytes()[..kept]);
-                    buffer.room -= kept as u64;
-                    buffer.revision += 1;
-                    if buffer.bytes.len() >= GATHERED_BYTES {
-                        self.shared.urgent.notify_one();
+                let mut pending = buffer.pending();
+                if pending.bytes.len() < MAX_BUFFERED_BYTES {
+                    let remaining = usize::try_from(pending.remaining_bytes).unwrap_or(usize::MAX);
+                    let kept = text.len().min(remaining);
+                    pending.bytes.extend_from_slice(&text.as_bytes()[..kept]);
+                    pending.remaining_bytes -= kept as u64;
+                    pending.revision += 1;
+                    if pending.bytes.len() >= BATCH_BYTES {
+                        self.inner.flush_now.notify_one();
                     }
-                    self.shared.some.notify_one();
+                    self.inner.has_work.notify_one();
                     return Ok(());
                 }
             }
-            written.changed().await.map_err(|_| Gone)?;
+            flushed.changed().await.map_err(|_| BufferClosed)?;
         }
     }
 
@@ -200,158 +214,162 @@ impl LogWriter {
     ///
     /// # Errors
     ///
-    /// [`Gone`] once the attempt is fenced.
+    /// [`BufferClosed`] once the attempt is fenced.
     pub async fn record(
         &self,
-        page: &AttemptBuffer,
+        buffer: &AttemptBuffer,
         entry: String,
         finished_turns: Option<u32>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), BufferClosed> {
         {
-            let mut buffer = page.buffer();
-            let sequence = buffer.next_entry;
-            buffer.next_entry += 1;
-            buffer.entries.push((sequence, entry));
-            buffer.finished_turns = finished_turns.or(buffer.finished_turns);
-            buffer.revision += 1;
+            let mut pending = buffer.pending();
+            let sequence = pending.next_entry;
+            pending.next_entry += 1;
+            pending.entries.push((sequence, entry));
+            pending.finished_turns = finished_turns.or(pending.finished_turns);
+            pending.revision += 1;
         }
-        self.flushed(page).await
+        self.flush(buffer).await
     }
 
-    /// Notes what the attempt waits for, for people to see; `None` once it goes on.
-    pub fn wait_for(&self, page: &AttemptBuffer, what: Option<String>) {
+    /// Notes what the attempt waits for, to be shown to users; `None` once it continues. Written with the next batch.
+    pub fn set_waits_for(&self, buffer: &AttemptBuffer, reason: Option<String>) {
         {
-            let mut buffer = page.buffer();
-            buffer.waits_for = Some(what.unwrap_or_default());
-            buffer.revision += 1;
+            let mut pending = buffer.pending();
+            pending.waits_for = Some(reason.unwrap_or_default());
+            pending.revision += 1;
         }
-        self.shared.some.notify_one();
+        self.inner.has_work.notify_one();
     }
 
-    /// Waits until all that was added is stored.
+    /// Waits until everything that was added before the call is stored, for as long as Redis is away.
     ///
     /// # Errors
     ///
-    /// [`Gone`] once the attempt is fenced.
-    pub async fn flushed(&self, page: &AttemptBuffer) -> Result<(), Gone> {
-        let wanted = page.buffer().revision;
-        let mut written = page.written.subscribe();
-        self.shared.some.notify_one();
-        self.shared.urgent.notify_one();
-        let is_done = |written: &Written| match written {
-            Written::UpTo(revision) => *revision >= wanted,
-            Written::Fenced => true,
+    /// [`BufferClosed`] once the attempt is fenced.
+    pub async fn flush(&self, buffer: &AttemptBuffer) -> Result<(), BufferClosed> {
+        let wanted = buffer.pending().revision;
+        let mut flushed = buffer.flushed.subscribe();
+        self.inner.has_work.notify_one();
+        self.inner.flush_now.notify_one();
+        let is_done = |flushed: &Flushed| match flushed {
+            Flushed::UpTo(revision) => *revision >= wanted,
+            Flushed::Fenced => true,
         };
-        match written.wait_for(is_done).await.as_deref() {
-            Ok(Written::UpTo(_)) => Ok(()),
-            Ok(Written::Fenced) | Err(_) => Err(Gone),
+        match flushed.wait_for(is_done).await.as_deref() {
+            Ok(Flushed::UpTo(_)) => Ok(()),
+            Ok(Flushed::Fenced) | Err(_) => Err(BufferClosed),
         }
     }
 
-    /// Ends an attempt whose page is flushed; answered with what the job is now.
+    /// Ends an attempt whose buffer is flushed; returns the state of the job after it. Waits for as long as Redis is
+    /// away; at the end of the program its grace period is the bound. Dropped while it waits, the end may be stored or
+    /// not; if it is not, the lease expires.
     ///
     /// # Errors
     ///
-    /// [`Gone`] if the writer has ended.
-    pub async fn finish(&self, finish: Finish) -> Result<Finished, Gone> {
+    /// [`BufferClosed`] where the queue refused the write permanently.
+    pub async fn finish(&self, finish: Finish) -> Result<Finished, BufferClosed> {
         let (answer, answered) = oneshot::channel();
-        lock(&self.shared.endings).push((finish, answer));
-        self.shared.some.notify_one();
-        self.shared.urgent.notify_one();
-        answered.await.map_err(|_| Gone)
+        lock(&self.inner.finishes).push((finish, answer));
+        self.inner.has_work.notify_one();
+        self.inner.flush_now.notify_one();
+        answered.await.map_err(|_| BufferClosed)
     }
 
     /// Writes until `over` is cancelled and nothing is left to write.
-    pub async fn write(&self, over: CancellationToken) {
+    pub async fn run(&self, over: CancellationToken) {
         loop {
             tokio::select! {
-                () = self.shared.some.notified() => {}
+                () = self.inner.has_work.notified() => {}
                 () = over.cancelled() => {
-                    if !self.round_with_retry(&over).await {
+                    if !self.write_with_retry(&over).await {
                         return;
                     }
                 }
             }
-            while self.round_with_retry(&over).await {
-                // What comes next may gather, unless it is urgent.
-                let urgent = self.shared.urgent.notified();
-                let _urgent = tokio::time::timeout(GATHER_FOR, urgent).await;
+            while self.write_with_retry(&over).await {
+                // What comes next may be batched, unless a caller waits for it.
+                let flush_now = self.inner.flush_now.notified();
+                let _flush_now = tokio::time::timeout(BATCH_DELAY, flush_now).await;
             }
         }
     }
 
-    /// One round; false if there was nothing to write. A round that fails is repeated by the next.
-    async fn round_with_retry(&self, over: &CancellationToken) -> bool {
-        if !self.shared.clock.may_act() {
-            // A worker that slept may wake long after its jobs were taken back, even forgotten. What it has
-            // to say is kept until a renewal says whose they are.
-            tokio::time::sleep(PAUSE).await;
+    /// Writes what is buffered; false if there was nothing, or if the worker ends and it cannot be written. A failed
+    /// write is repeated by the next call.
+    async fn write_with_retry(&self, over: &CancellationToken) -> bool {
+        if !self.inner.clock.may_act() {
+            // A worker that slept may wake long after its jobs were reclaimed, or even pruned. What it has buffered is
+            // kept until a renewal finds out whose the jobs are.
+            tokio::time::sleep(RETRY_DELAY).await;
             return !over.is_cancelled();
         }
-        match self.round().await {
+        match self.write().await {
             Ok(wrote) => wrote,
             Err(error) => {
                 tracing::warn!(%error, "could not write output and turns, trying again");
-                tokio::time::sleep(PAUSE).await;
-                // At the end of the worker its leases run out and the next attempts go on from what is
-                // stored; waiting for ever would help nobody.
+                tokio::time::sleep(RETRY_DELAY).await;
+                // A worker that ends does not wait for Redis to come back: its leases expire, and the next attempts
+                // resume from what is stored.
                 !over.is_cancelled()
             }
         }
     }
 
-    async fn round(&self) -> Result<bool, QueueError> {
+    /// Appends before it finishes: a finish states the length of the whole output.
+    async fn write(&self) -> Result<bool, QueueError> {
         let appended = self.append().await?;
-        let endings = std::mem::take(&mut *lock(&self.shared.endings));
-        if endings.is_empty() {
+        let finishes = std::mem::take(&mut *lock(&self.inner.finishes));
+        if finishes.is_empty() {
             return Ok(appended);
         }
-        let finishes: Vec<Finish> = endings.iter().map(|(finish, _)| finish.clone()).collect();
-        match self.shared.work.finish(&finishes).await {
+        let requests: Vec<Finish> = finishes.iter().map(|(finish, _)| finish.clone()).collect();
+        match self.inner.work.finish(&requests).await {
             Ok(finished) => {
-                for ((_, answer), finished) in endings.into_iter().zip(finished) {
-                    // The attempt may have been dropped meanwhile; its job has ended all the same.
-                    let _gone = answer.send(finished);
+                for ((_, answer), finished) in finishes.into_iter().zip(finished) {
+                    // The attempt may have been dropped while it waited; its job has ended all the same.
+                    let _dropped = answer.send(finished);
                 }
                 Ok(true)
             }
             Err(error) if error.is_transient() => {
-                lock(&self.shared.endings).extend(endings);
-                self.shared.some.notify_one();
+                lock(&self.inner.finishes).extend(finishes);
+                self.inner.has_work.notify_one();
                 Err(error)
             }
-            // Repeating helps nobody and would hold up everybody: these attempts hear that they are on their
-            // own, and their leases run out.
+            // Repeating it would hold up all other attempts. Dropping the senders reports the failure to these
+            // attempts; their leases expire.
             Err(error) => Err(error),
         }
     }
 
-    /// Appends what waits in all pages; false if nothing did.
+    /// Appends what is pending in all buffers, in one call; false if nothing was.
     async fn append(&self) -> Result<bool, QueueError> {
-        let pages: Vec<Arc<AttemptBuffer>> = lock(&self.shared.pages).values().cloned().collect();
-        let mut taken = Vec::new();
+        let buffers: Vec<Arc<AttemptBuffer>> = lock(&self.inner.buffers).values().cloned().collect();
+        let mut written = Vec::new();
         let mut appends = Vec::new();
-        for page in pages {
-            if let Some((append, revision)) = peek(&page) {
-                taken.push((page, revision));
+        for buffer in buffers {
+            if let Some((append, revision)) = snapshot(&buffer) {
+                written.push((buffer, revision));
                 appends.push(append);
             }
         }
         if appends.is_empty() {
             return Ok(false);
         }
-        let answers = match self.shared.work.append(&appends).await {
+        let answers = match self.inner.work.append(&appends).await {
             Ok(answers) => answers,
             Err(error) => {
-                self.shared.some.notify_one();
+                self.inner.has_work.notify_one();
                 return Err(error);
             }
         };
-        for (((page, revision), append), answer) in taken.into_iter().zip(&appends).zip(answers) {
+        for (((buffer, revision), append), answer) in written.into_iter().zip(&appends).zip(answers) {
             match answer {
-                Appended::Stored(_) => settle(&page, append, revision),
+                Appended::Stored(_) => remove_stored(&buffer, append, revision),
                 Appended::Fenced => {
-                    page.written.send_replace(Written::Fenced);
+                    buffer.flushed.send_replace(Flushed::Fenced);
                     self.close(append.lease);
                 }
             }
@@ -360,43 +378,45 @@ impl LogWriter {
     }
 }
 
-/// A copy of what waits in a page, or nothing. The buffer keeps it until it is stored.
-fn peek(page: &AttemptBuffer) -> Option<(Append, u64)> {
-    let buffer = page.buffer();
-    if buffer.bytes.is_empty() && buffer.entries.is_empty() && buffer.waits_for.is_none() {
-        // Output beyond the cap changes the revision and leaves nothing to write.
-        let revision = buffer.revision;
-        drop(buffer);
-        page.written.send_if_modified(|written| {
-            let behind = matches!(written, Written::UpTo(done) if *done < revision);
-            if behind {
-                *written = Written::UpTo(revision);
+/// A copy of what is pending, with its revision; `None` where nothing is. The buffer keeps it until it is stored, so that
+/// a lost answer is repeated with the same bytes.
+fn snapshot(buffer: &AttemptBuffer) -> Option<(Append, u64)> {
+    let pending = buffer.pending();
+    if pending.bytes.is_empty() && pending.entries.is_empty() && pending.waits_for.is_none() {
+        // Output beyond the cap changes the revision and leaves nothing to write. A caller may wait for it.
+        let revision = pending.revision;
+        drop(pending);
+        buffer.flushed.send_if_modified(|flushed| {
+            let is_behind = matches!(flushed, Flushed::UpTo(done) if *done < revision);
+            if is_behind {
+                *flushed = Flushed::UpTo(revision);
             }
-            behind
+            is_behind
         });
         return None;
     }
     let append = Append {
-        lease: buffer.lease,
-        offset: buffer.offset,
-        bytes: buffer.bytes.clone(),
-        entries: buffer.entries.clone(),
-        finished_turns: buffer.finished_turns,
-        waits_for: buffer.waits_for.clone(),
+        lease: pending.lease,
+        offset: pending.offset,
+        bytes: pending.bytes.clone(),
+        entries: pending.entries.clone(),
+        finished_turns: pending.finished_turns,
+        waits_for: pending.waits_for.clone(),
     };
-    Some((append, buffer.revision))
+    Some((append, pending.revision))
 }
 
-/// Drops what is stored from the buffer and tells who waits.
-fn settle(page: &AttemptBuffer, append: &Append, revision: u64) {
+/// Removes what was stored from the buffer, which may have grown since, and wakes the callers that wait for it.
+fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64) {
     {
-        let mut buffer = page.buffer();
-        buffer.bytes.drain(..append.bytes.len());
-        buffer.entries.drain(..append.entries.len());
-        buffer.offset += append.bytes.len() as u64;
-        if buffer.waits_for == append.waits_for {
-            buffer.waits_for = None;
+        let mut pending = buffer.pending();
+        pending.bytes.drain(..append.bytes.len());
+        pending.entries.drain(..append.entries.len());
+        pending.offset += append.bytes.len() as u64;
+        if pending.waits_for == append.waits_for {
+            pending.waits_for = None;
         }
     }
-    page.written.send_replace(Written::UpTo(revision));
+    // After the buffer has room: a writer that wakes checks it.
+    buffer.flushed.send_replace(Flushed::UpTo(revision));
 }

@@ -1,4 +1,4 @@
-//! Models behind the fleet's limits: a call begins when every limit that it counts against permits it.
+//! Models behind the fleet's rate limits: a call starts once every limit that it counts against has given a permit.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,131 +24,137 @@ use legwork_queue::port::Permitted;
 use legwork_queue::port::WaitReason;
 use tokio::sync::mpsc;
 
-/// The longest that a provider is left alone because of one refusal.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a call looks whether another one has ended, where the calls at once are limited.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often the permits of a call are kept while it goes on.
-const KEEP_EVERY: Duration = Duration::from_secs(10);
-/// The pause after Redis could not be asked.
-const PAUSE: Duration = Duration::from_millis(500);
-/// Waits shorter than this are not worth a word.
-const WORTH_A_WORD: Duration = Duration::from_secs(1);
-/// Bytes of a token, roughly.
+/// The longest pause of a provider after one refusal (429), whatever its `Retry-After` asks for: limits are mostly per
+/// minute, and a mistaken header must not stop a fleet for hours.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Polling interval for a permit where the number of concurrent calls is limited. Nothing announces the end of another
+/// call, and calls take seconds.
+const PERMIT_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two renewals of the permits of a call. A permit expires after 30 s, so two renewals may fail.
+const PERMIT_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
+/// Delay before a permit is requested again when Redis could not be asked.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Shorter waits are not reported: a write to Redis for each would cost more than the information is worth.
+const MIN_REPORTED_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of text for each token, roughly, for the estimate before a call. It is corrected after the call.
 const BYTES_PER_TOKEN: usize = 4;
-/// Tokens that a reply is expected to have.
-const USUAL_REPLY: u64 = 500;
+/// Tokens that a reply is expected to have, for the same estimate.
+const EXPECTED_REPLY_TOKENS: u64 = 500;
 
-/// Models behind the fleet's limits.
+/// Models behind the fleet's rate limits.
 #[derive(Debug)]
 pub struct RateLimitedModels {
     models: Arc<dyn ModelPort>,
     permits: Arc<dyn Permits>,
     policy: Arc<Policy>,
-    // Those whose call was dropped in the middle; given back with the next call.
+    // Permits of calls that were dropped in the middle: dropping cannot wait for Redis, so the next call returns them.
+    // A std mutex: never held over an await.
     abandoned: Mutex<Vec<PermitRequest>>,
 }
 
 impl RateLimitedModels {
-    /// These models, behind the limits of this policy.
+    /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
         Self { models, permits, policy, abandoned: Mutex::default() }
     }
 
-    /// Waits until every limit permits the call.
-    async fn pass<'a>(
+    /// Waits for a permit of every limit, one after the other.
+    async fn acquire<'a>(
         &'a self,
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: &mpsc::Sender<Delta>,
-    ) -> Passed<'a> {
+    ) -> CallPermits<'a> {
         self.return_abandoned().await;
         let tokens = expected_tokens(request);
-        let mut passed = Passed { limited: self, wishes: Vec::new() };
+        let mut permits = CallPermits { models: self, requests: Vec::new() };
         for (name, limit) in self.policy.limits(&settings.provider, &settings.model) {
-            let wish = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
-            passed.wishes.push(wish);
-            if let Some(wish) = passed.wishes.last_mut() {
-                self.wait_for(wish, deltas).await;
+            let request = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
+            // Kept before it is requested: dropped while it waits, the permit is returned all the same.
+            permits.requests.push(request);
+            if let Some(request) = permits.requests.last_mut() {
+                self.wait_for_permit(request, deltas).await;
             }
         }
-        passed
+        permits
     }
 
-    /// Waits for one permit, and says so while that takes longer.
-    async fn wait_for(&self, wish: &mut PermitRequest, deltas: &mpsc::Sender<Delta>) {
-        let mut said = None;
+    /// Waits for one permit, without a bound: the run that makes the call is cancelled from outside. A longer wait is
+    /// reported through `deltas`, once for each reason.
+    async fn wait_for_permit(&self, request: &mut PermitRequest, deltas: &mpsc::Sender<Delta>) {
+        let mut reported = None;
         loop {
-            let (pause, why) = match self.permits.take(wish).await {
+            let (wait, reason) = match self.permits.take(request).await {
                 Ok(Permitted::Go) => break,
                 Ok(Permitted::Wait { pause, due, why }) => {
-                    wish.due = Some(due);
+                    // The place in line: the next request is for this time.
+                    request.due = Some(due);
                     (pause, why)
                 }
                 Err(error) => {
-                    tracing::warn!(limit = %wish.name, %error, "could not ask for a permit, trying again");
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::warn!(limit = %request.name, %error, "could not request a permit, trying again");
+                    tokio::time::sleep(RETRY_DELAY).await;
                     continue;
                 }
             };
-            if (pause >= WORTH_A_WORD || why == WaitReason::Busy) && said != Some(why) {
-                said = Some(why);
-                // Nobody listens any more: then nobody wants to know.
-                deltas.send(Delta::Waits(Some(words(wish, pause, why)))).await.ok();
+            let is_busy = reason == WaitReason::Busy;
+            if (wait >= MIN_REPORTED_WAIT || is_busy) && reported != Some(reason) {
+                reported = Some(reason);
+                // Without a receiver the report is not needed.
+                deltas.send(Delta::Waiting(Some(describe(request, wait, reason)))).await.ok();
             }
-            tokio::time::sleep(pause.max(if why == WaitReason::Busy { LOOK_EVERY } else { Duration::ZERO }))
-                .await;
+            let min_wait = if is_busy { PERMIT_POLL_INTERVAL } else { Duration::ZERO };
+            tokio::time::sleep(wait.max(min_wait)).await;
         }
-        if said.is_some() {
-            deltas.send(Delta::Waits(None)).await.ok();
+        if reported.is_some() {
+            deltas.send(Delta::Waiting(None)).await.ok();
         }
     }
 
     async fn return_abandoned(&self) {
         let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
-        for wish in abandoned {
-            logged(self.permits.give_back(&wish, 0).await);
+        for request in abandoned {
+            log_error(self.permits.give_back(&request, 0).await);
         }
     }
 }
 
-/// The permits of one call. Dropped before they are settled, they are given back with the next call, or end
-/// by themselves.
+/// The permits of one call. Dropped before they are settled, they are returned with the next call, or expire.
 #[derive(Debug)]
-struct Passed<'a> {
-    limited: &'a RateLimitedModels,
-    wishes: Vec<PermitRequest>,
+struct CallPermits<'a> {
+    models: &'a RateLimitedModels,
+    requests: Vec<PermitRequest>,
 }
 
-impl Passed<'_> {
-    /// Keeps the permits for as long as the call goes on.
-    async fn keep_for_ever(&self) {
-        let counted: Vec<(String, RequestId)> = self
-            .wishes
+impl CallPermits<'_> {
+    /// Renews the permits that count concurrent calls, until dropped.
+    async fn keep_alive(&self) {
+        let concurrent: Vec<(String, RequestId)> = self
+            .requests
             .iter()
-            .filter(|wish| wish.limit.concurrent.is_some())
-            .map(|wish| (wish.name.clone(), wish.permit))
+            .filter(|request| request.limit.concurrent.is_some())
+            .map(|request| (request.name.clone(), request.permit))
             .collect();
         loop {
-            tokio::time::sleep(KEEP_EVERY).await;
-            logged(self.limited.permits.keep(&counted).await);
+            tokio::time::sleep(PERMIT_RENEWAL_INTERVAL).await;
+            log_error(self.models.permits.keep(&concurrent).await);
         }
     }
 
-    /// Gives the permits back, or pauses the provider that refused.
+    /// Returns the permits with the tokens that were used, or pauses the provider that refused.
     async fn settle(&mut self, answer: &Result<AssistantMessage, ModelError>) {
-        for wish in std::mem::take(&mut self.wishes) {
-            let permits = &self.limited.permits;
-            logged(match answer {
+        for request in std::mem::take(&mut self.requests) {
+            let permits = &self.models.permits;
+            log_error(match answer {
                 Err(ModelError::RateLimited { retry_after, .. }) => {
-                    permits.pause(&wish, *retry_after, LONGEST_PAUSE).await
+                    permits.pause(&request, *retry_after, MAX_PAUSE).await
                 }
-                Err(_) if is_counted(&wish) => permits.give_back(&wish, 0).await,
-                Ok(message) if is_counted(&wish) => {
-                    let spent = message.usage.input_tokens.saturating_add(message.usage.output_tokens);
-                    let beyond = i64::try_from(spent).unwrap_or(i64::MAX)
-                        - i64::try_from(wish.tokens).unwrap_or(i64::MAX);
-                    permits.give_back(&wish, beyond).await
+                Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,
+                Ok(message) if needs_return(&request) => {
+                    let used = message.usage.input_tokens.saturating_add(message.usage.output_tokens);
+                    let beyond = i64::try_from(used).unwrap_or(i64::MAX)
+                        - i64::try_from(request.tokens).unwrap_or(i64::MAX);
+                    permits.give_back(&request, beyond).await
                 }
                 Ok(_) | Err(_) => Ok(()),
             });
@@ -156,10 +162,10 @@ impl Passed<'_> {
     }
 }
 
-impl Drop for Passed<'_> {
+impl Drop for CallPermits<'_> {
     fn drop(&mut self) {
-        let left = std::mem::take(&mut self.wishes).into_iter().filter(is_counted);
-        self.limited.abandoned.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
+        let unsettled = std::mem::take(&mut self.requests).into_iter().filter(needs_return);
+        self.models.abandoned.lock().unwrap_or_else(PoisonError::into_inner).extend(unsettled);
     }
 }
 
@@ -171,47 +177,47 @@ impl ModelPort for RateLimitedModels {
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
     ) -> Result<AssistantMessage, ModelError> {
-        let mut passed = self.pass(settings, request, &deltas).await;
+        let mut permits = self.acquire(settings, request, &deltas).await;
         let answer = tokio::select! {
             answer = self.models.stream(settings, request, deltas) => answer,
-            () = passed.keep_for_ever() => return Err(never(settings)),
+            () = permits.keep_alive() => return Err(unreachable_end(settings)),
         };
-        passed.settle(&answer).await;
+        permits.settle(&answer).await;
         answer
     }
 }
 
-/// Keeping never ends; this is for the compiler.
-fn never(settings: &ModelSettings) -> ModelError {
+/// An error for the branch that is never taken: keeping permits alive does not end.
+fn unreachable_end(settings: &ModelSettings) -> ModelError {
     ModelError::Transient { model: settings.reference(), detail: "its permit ended".to_owned() }
 }
 
-/// Whether giving the permit back changes anything.
-fn is_counted(wish: &PermitRequest) -> bool {
-    wish.limit.concurrent.is_some() || wish.limit.tokens_per_minute.is_some()
+/// Whether returning the permit changes anything: a mere rate of requests keeps no account of running calls.
+fn needs_return(request: &PermitRequest) -> bool {
+    request.limit.concurrent.is_some() || request.limit.tokens_per_minute.is_some()
 }
 
-/// What a call will cost, roughly: what is sent, and a usual reply.
+/// A rough estimate of the tokens of a call: the request, and a usual reply.
 fn expected_tokens(request: &ModelRequest) -> u64 {
     let bytes: usize = request.messages.iter().map(Message::bytes).sum();
-    USUAL_REPLY.saturating_add(u64::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u64::MAX))
+    EXPECTED_REPLY_TOKENS.saturating_add(u64::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u64::MAX))
 }
 
-/// Why a call waits, for people.
-fn words(wish: &PermitRequest, pause: Duration, why: WaitReason) -> String {
-    let name = &wish.name;
-    match why {
+/// Why a call waits, as shown to users.
+fn describe(request: &PermitRequest, wait: Duration, reason: WaitReason) -> String {
+    let name = &request.name;
+    match reason {
         WaitReason::Paused => {
-            format!("{name} asked for a pause: {} from now at the earliest", duration::short(pause))
+            format!("{name} refused a call and is paused for {} at least", duration::short(wait))
         }
-        WaitReason::Rate => format!("its turn with {name} comes in {}", duration::short(pause)),
-        WaitReason::Busy => format!("as many calls of {name} as are allowed at once are in flight"),
+        WaitReason::Rate => format!("the rate limit of {name} permits the call in {}", duration::short(wait)),
+        WaitReason::Busy => format!("{name} is at its limit of concurrent calls"),
     }
 }
 
-/// Trouble with a permit holds up no call: it ends by itself.
-fn logged(done: Result<(), QueueError>) {
-    if let Err(error) = done {
-        tracing::warn!(%error, "could not tell the limits of a model provider");
+/// Logs a failed update of a permit. No call waits for a retry: the permit expires.
+fn log_error(result: Result<(), QueueError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "could not update the rate limits of a model provider");
     }
 }

@@ -1,4 +1,4 @@
-//! What an attempt runs: an agent of a team, or in a benchmark nothing at all.
+//! What an attempt runs: an agent of a team, or nothing at all in a benchmark.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -30,75 +30,77 @@ use crate::guard::Guard;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
 
-/// What a runner is given.
+/// Everything that one run of an attempt needs.
 #[derive(Debug)]
 pub struct Run {
     /// The claimed job.
     pub claimed: Claimed,
-    /// Its team; `None` where it is not stored any more.
+    /// Its team; `None` where it was pruned or cannot be read.
     pub team: Option<Arc<Team>>,
-    /// The turns of earlier attempts.
+    /// The turn entries of earlier attempts and runs; the agent resumes after them.
     pub recorded: Vec<TurnEntry>,
-    /// Turns that are finished.
+    /// Turns that are finished, over all attempts.
     pub finished_turns: u32,
-    /// Whether this attempt ran before and was suspended.
+    /// Whether an earlier run of this attempt was suspended.
     pub resumed: bool,
-    /// Where it writes.
+    /// Where the agent writes.
     pub journal: Arc<AttemptJournal>,
-    /// What it dispatches and waits through.
+    /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
-    /// The token that every await sees.
+    /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
     pub cancel: CancellationToken,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEnd {
-    /// The agent ran, and ended so.
+    /// The agent ran, with this outcome.
     Ended(Outcome),
-    /// This worker lacks what the job needs; another may have it.
+    /// This worker lacks what the job needs, such as a key or a folder; the text says what. Another worker may have it.
     Lacks(String),
 }
 
-/// Runs attempts.
+/// Runs attempts. The benchmark has a runner of its own.
 #[async_trait]
 pub trait Runner: Debug + Send + Sync {
-    /// Whether the runner wants the team and the recorded turns.
+    /// Whether the team and the recorded turns are to be read before each run.
     fn wants_team(&self) -> bool {
         true
     }
 
-    /// Runs one attempt to its end. After it returns nothing of the run lives.
+    /// Runs one attempt until it ends or `run.cancel` is cancelled. Once it returns, no process and no request of the run
+    /// is left.
     async fn run(&self, run: Run) -> RunEnd;
 }
 
-/// Where jobs run.
+/// The folder that a job runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkDir {
-    /// In the working directory of their dispatcher: worker and dispatcher are on one machine.
+    /// The working directory of its dispatcher, which is on the same machine.
     Dispatchers,
-    /// Each in a folder of its own below this one.
+    /// A folder of its own below this one, named by the job's id and made by its first attempt.
     Own(PathBuf),
-    /// All in this one folder.
+    /// This one folder for all jobs.
     Shared(PathBuf),
 }
 
-/// Runs agents.
+/// Runs the agents of teams.
 #[derive(Debug)]
 pub struct AgentRunner {
-    /// The models.
+    /// The models that agents call.
     pub models: Arc<dyn ModelPort>,
-    /// The variables that agents get.
+    /// The worker's environment, from which agents get theirs; see [`for_agents`].
     pub variables: BTreeMap<String, String>,
-    /// Where jobs run.
+    /// The folders that jobs run in.
     pub work_dir: WorkDir,
-    /// Whether the models need the keys of their providers; those of a script do not.
+    /// Whether the models need the keys of their providers. A script's do not.
     pub needs_keys: bool,
-    /// Who ends the jobs' commands if this program cannot.
+    /// Kills the commands of jobs if this program cannot.
     pub guard: Guard,
 }
 
 impl AgentRunner {
+    /// The environment of one job. The error says what this worker lacks for it.
     fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
         let folder = match &self.work_dir {
             WorkDir::Shared(folder) => folder.clone(),
@@ -110,36 +112,36 @@ impl AgentRunner {
         };
         if matches!(self.work_dir, WorkDir::Own(_)) {
             std::fs::create_dir_all(&folder)
-                .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
+                .map_err(|error| format!("the folder {} cannot be created: {error}", folder.display()))?;
         }
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
         let guard = self.guard.of_jobs();
         let mut variables = for_agents(&self.variables);
-        // The worker's own trace, if it has one, is not the job's.
+        // The job's trace takes the place of the worker's own.
         variables.remove(TRACEPARENT);
         variables.extend(claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string())));
         Ok(Environment { guard, ..Environment::new(variables, folder) })
     }
 }
 
-/// The line between what was said before and what follows, where anything was.
+/// The line between the output of earlier attempts or runs and what follows; `None` for a job's first run.
 fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
     match (attempt, resumed) {
-        (_, true) => Some(format!("\n[attempt {attempt} was suspended and goes on from turn {turn}]\n")),
+        (_, true) => Some(format!("\n[attempt {attempt} was suspended and resumes from turn {turn}]\n")),
         (0 | 1, false) => None,
-        (_, false) => Some(format!("\n[attempt {attempt} goes on from turn {turn}]\n")),
+        (_, false) => Some(format!("\n[attempt {attempt} resumes from turn {turn}]\n")),
     }
 }
 
-/// Whether the agent has spoken its last word, for now: only its end is to be recorded, or its jobs are to be waited for.
-fn rests(recorded: &[TurnEntry]) -> bool {
-    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Rest { .. })
+/// Whether the agent has nothing more to do for now: only its end is to be recorded, or its jobs are to be waited for.
+fn is_at_rest(recorded: &[TurnEntry]) -> bool {
+    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Finish { .. })
 }
 
-/// The environment that agents get: all of it but where Redis is and how to log in there or to our own server, which
-/// their commands have no business with.
+/// The environment of agents and their commands: all of the program's, without the Redis URL and the bearer token of our
+/// own server. Neither is theirs to use, and either would give access to every job of the fleet.
 pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
@@ -154,7 +156,7 @@ impl Runner for AgentRunner {
         let rejected =
             |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
         let Some(team) = run.team else {
-            return rejected("the job's team is not stored any more".to_owned());
+            return rejected("the job's team is no longer stored".to_owned());
         };
         let spec = run.claimed.spec.clone();
         let Some(agent) = team.agent(&spec.agent) else {
@@ -162,7 +164,7 @@ impl Runner for AgentRunner {
         };
         let environment = match self.environment(&run.claimed) {
             Ok(environment) => environment,
-            Err(lack) => return RunEnd::Lacks(lack),
+            Err(lacking) => return RunEnd::Lacks(lacking),
         };
         if self.needs_keys
             && let Err(missing) = preflight(agent, &environment)
@@ -170,8 +172,9 @@ impl Runner for AgentRunner {
             return RunEnd::Lacks(missing.to_string());
         }
         if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1) {
-            if rests(&run.recorded) {
-                run.journal.head_next_words(line);
+            if is_at_rest(&run.recorded) {
+                // The agent may never write again.
+                run.journal.set_heading(line);
             } else if run.journal.output(&line).await.is_err() {
                 return RunEnd::Ended(Outcome::Lost);
             }
@@ -196,7 +199,7 @@ impl Runner for AgentRunner {
     }
 }
 
-/// Runs nothing: a job completes as soon as it begins. For benchmarks of the queue itself.
+/// Runs nothing: a job completes as soon as it starts. For benchmarks of the queue itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoopRunner;
 
@@ -227,19 +230,19 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_set_apart_from_what_was_said() {
+    fn a_line_separates_a_resumed_run_from_earlier_output() {
         assert_eq!(continuation(1, false, 1), None);
-        assert_eq!(continuation(2, false, 1).as_deref(), Some("\n[attempt 2 goes on from turn 1]\n"));
+        assert_eq!(continuation(2, false, 1).as_deref(), Some("\n[attempt 2 resumes from turn 1]\n"));
         let resumed = continuation(1, true, 1);
-        assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and goes on from turn 1]\n"));
+        assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and resumes from turn 1]\n"));
     }
 
     #[test]
-    fn an_agent_rests_that_has_asked_for_nothing_more() {
-        assert!(rests(&[reply(&[])]));
-        assert!(!rests(&[reply(&["shell"])]));
-        assert!(!rests(&[]));
-        let told = TurnEntry::Delivered { turn: 2, mail: Vec::new(), text: "news".into() };
-        assert!(!rests(&[reply(&[]), told]));
+    fn an_agent_without_open_calls_or_mail_is_at_rest() {
+        assert!(is_at_rest(&[reply(&[])]));
+        assert!(!is_at_rest(&[reply(&["shell"])]));
+        assert!(!is_at_rest(&[]));
+        let delivered = TurnEntry::Delivered { turn: 2, mail: Vec::new(), text: "news".into() };
+        assert!(!is_at_rest(&[reply(&[]), delivered]));
     }
 }

@@ -1,6 +1,6 @@
-//! Notices when nothing was heard of a running job for long, and says so: to the log, and to whoever views the job.
+//! Stall detection: reports a running job without activity, to the log and to users who view the job.
 //!
-//! Nothing is ended because of it: a command may take an hour. `--timeout` ends a job.
+//! Nothing is ended because of a stall: a command may take an hour. `--timeout` ends a job.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -13,111 +13,116 @@ use legwork_common::duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::attempt::sleep_until;
+use crate::deadline;
 
-/// The last sign of life of an attempt.
+/// The last activity of an attempt.
 #[derive(Debug)]
-struct Heard {
+struct Activity {
     at: Instant,
-    /// What it was, in words.
+    /// What it was, for "no activity since …".
     what: String,
-    /// Whether silence is no wonder: it is known what the attempt waits for.
-    excused: bool,
-    /// Whether it was said that nothing is heard.
-    told: bool,
+    /// Whether inactivity is expected: the attempt has reported what it waits for.
+    is_waiting: bool,
+    /// Whether the stall that followed it was reported.
+    reported: bool,
 }
 
-/// Whether an attempt shows signs of life.
+/// Watches one attempt for activity.
 #[derive(Debug)]
 pub(crate) struct StallDetector {
-    // A std mutex: held for a look or an assignment, never over an await.
-    heard: Mutex<Heard>,
-    again: Notify,
+    // A std mutex: held for a read or an assignment, never over an await.
+    last: Mutex<Activity>,
+    /// Signalled by the first activity after a reported stall.
+    recovered: Notify,
 }
 
-/// Where a watcher says what it noticed.
+/// Where a [`StallDetector`] reports what it finds.
 pub(crate) trait StallSink: Send + Sync {
-    /// Whether silence is no wonder now, because the attempt waits for jobs of its own.
-    fn is_excused(&self) -> bool;
+    /// Whether inactivity is expected now, because the attempt is parked.
+    fn is_parked(&self) -> bool;
 
-    /// Nothing was heard for long: what the attempt waits for, in words.
-    fn silent(&self, text: &str);
+    /// The attempt has stalled; `reason` is a sentence for users.
+    fn stalled(&self, reason: &str);
 
-    /// Something was heard again. `excused`: it says itself what it waits for.
-    fn heard_again(&self, excused: bool);
+    /// A stalled attempt is active again. `is_waiting`: it has reported what it waits for.
+    fn recovered(&self, is_waiting: bool);
 }
 
 impl Default for StallDetector {
     fn default() -> Self {
-        let heard =
-            Heard { at: Instant::now(), what: "the attempt began".to_owned(), excused: false, told: false };
-        Self { heard: Mutex::new(heard), again: Notify::new() }
+        let what = "the attempt started".to_owned();
+        let last = Activity { at: Instant::now(), what, is_waiting: false, reported: false };
+        Self { last: Mutex::new(last), recovered: Notify::new() }
     }
 }
 
 impl StallDetector {
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last(&self) -> MutexGuard<'_, Activity> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a sign of life that is no event of its own: a piece of output, or an entry of the turns.
-    pub(crate) fn hear(&self, what: &str) {
-        self.note(what, false);
+    /// Records activity that is not an event of the run, such as a piece of output.
+    pub(crate) fn record_activity(&self, what: &str) {
+        self.record(what, false);
     }
 
-    /// Takes in an event of the run.
-    pub(crate) fn event(&self, event: &RunEvent) {
-        let (what, excused) = match event {
-            RunEvent::ModelAsked { model, .. } => (format!("{model} was asked"), false),
-            RunEvent::ModelRetried { .. } => ("the model did not answer".to_owned(), false),
-            RunEvent::ModelWaits { why } => ("a model call could begin".to_owned(), why.is_some()),
-            RunEvent::ToolStarted { name, .. } => (format!("tool {name} began"), false),
+    /// Records an event of the run. Warnings are not activity.
+    pub(crate) fn record_event(&self, event: &RunEvent) {
+        let (what, is_waiting) = match event {
+            RunEvent::ModelAsked { model, .. } => (format!("{model} was called"), false),
+            RunEvent::ModelRetried { .. } => ("a model call failed and was retried".to_owned(), false),
+            RunEvent::ModelWaiting { why } => ("a model call was allowed to start".to_owned(), why.is_some()),
+            RunEvent::ToolStarted { name, .. } => (format!("tool {name} started"), false),
             RunEvent::ToolEnded { name, .. } => (format!("tool {name} ended"), false),
             RunEvent::Warning(_) => return,
         };
-        self.note(&what, excused);
+        self.record(&what, is_waiting);
     }
 
-    fn note(&self, what: &str, excused: bool) {
-        let mut heard = self.heard();
-        heard.at = Instant::now();
-        if heard.what != what {
-            heard.what.clear();
-            heard.what.push_str(what);
+    fn record(&self, what: &str, is_waiting: bool) {
+        let mut last = self.last();
+        last.at = Instant::now();
+        // Every piece of a stream comes here: the text is only replaced where it differs.
+        if last.what != what {
+            last.what.clear();
+            last.what.push_str(what);
         }
-        heard.excused = excused;
-        if std::mem::take(&mut heard.told) {
-            self.again.notify_one();
+        last.is_waiting = is_waiting;
+        if std::mem::take(&mut last.reported) {
+            self.recovered.notify_one();
         }
     }
 
-    /// Says so whenever nothing was heard for `after` (zero: never), and when something is heard again; until dropped.
-    pub(crate) async fn watch(&self, after: Duration, told: &impl StallSink) -> Infallible {
+    /// Reports to `sink` when there was no activity for `after` (zero: never), once for each stall, and when the stall
+    /// ends. Runs until dropped.
+    pub(crate) async fn watch(&self, after: Duration, sink: &impl StallSink) -> Infallible {
         if after.is_zero() {
             return std::future::pending().await;
         }
         loop {
-            let due = self.heard().at.checked_add(after);
-            sleep_until(due).await;
-            let Some(text) = self.silence(after) else { continue };
-            if self.heard().excused || told.is_excused() {
-                // As if it had said something now.
-                self.heard().at = Instant::now();
+            // No deadline where the sum overflows: a duration that long stands for "never".
+            let due = self.last().at.checked_add(after);
+            deadline::reached(due).await;
+            let Some(reason) = self.stalled_for(after) else { continue };
+            if self.last().is_waiting || sink.is_parked() {
+                // A wait counts as activity, so the period starts anew at its end.
+                self.last().at = Instant::now();
                 continue;
             }
-            self.heard().told = true;
-            told.silent(&text);
-            self.again.notified().await;
-            told.heard_again(self.heard().excused);
+            self.last().reported = true;
+            sink.stalled(&reason);
+            // As long as the stall lasts: until any activity, or until the attempt is over and this is dropped.
+            self.recovered.notified().await;
+            sink.recovered(self.last().is_waiting);
         }
     }
 
-    /// The words for it, if nothing was heard for as long as `after`.
-    fn silence(&self, after: Duration) -> Option<String> {
-        let heard = self.heard();
-        (heard.at.elapsed() >= after).then(|| {
-            let long = duration::short(after);
-            format!("a sign of life: none for more than {long}, since {}", heard.what)
+    /// The reason for users, if there was no activity for `after`.
+    fn stalled_for(&self, after: Duration) -> Option<String> {
+        let last = self.last();
+        (last.at.elapsed() >= after).then(|| {
+            let period = duration::short(after);
+            format!("no activity for more than {period}, since {}", last.what)
         })
     }
 }
@@ -130,68 +135,71 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Book {
-        excused: AtomicBool,
-        said: Mutex<Vec<String>>,
+    struct Recorder {
+        parked: AtomicBool,
+        reports: Mutex<Vec<String>>,
     }
 
-    impl StallSink for Book {
-        fn is_excused(&self) -> bool {
-            self.excused.load(Ordering::SeqCst)
+    impl StallSink for Recorder {
+        fn is_parked(&self) -> bool {
+            self.parked.load(Ordering::SeqCst)
         }
 
-        fn silent(&self, text: &str) {
-            let what = text.strip_prefix("a sign of life: none for more than 15m0s, since ");
-            self.said.lock().unwrap().push(what.unwrap().to_owned());
+        fn stalled(&self, reason: &str) {
+            let since = reason.strip_prefix("no activity for more than 15m0s, since ");
+            self.reports.lock().unwrap().push(since.unwrap().to_owned());
         }
 
-        fn heard_again(&self, excused: bool) {
-            self.said.lock().unwrap().push(format!("again {excused}"));
+        fn recovered(&self, is_waiting: bool) {
+            self.reports.lock().unwrap().push(format!("recovered, waiting: {is_waiting}"));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_told_once_until_something_is_heard() {
-        let (life, book) = (StallDetector::default(), Book::default());
+    async fn a_stall_is_reported_once_until_the_next_activity() {
+        let (stall_detector, recorder) = (StallDetector::default(), Recorder::default());
         let minutes = |minutes: u64| tokio::time::sleep(Duration::from_secs(60 * minutes));
         let tool = |name: &str| RunEvent::ToolEnded {
             call: legwork_common::service::CallIndex { turn: 1, index: 0 },
             name: name.into(),
             is_error: false,
         };
-        let course = async {
+        let run = async {
             minutes(14).await;
-            life.event(&RunEvent::ModelAsked { turn: 1, model: "p/m".into() });
+            stall_detector.record_event(&RunEvent::ModelAsked { turn: 1, model: "p/m".into() });
             minutes(14).await;
-            life.hear("it wrote");
+            stall_detector.record_activity("its last output");
             minutes(40).await;
-            life.event(&tool("shell"));
+            stall_detector.record_event(&tool("shell"));
             minutes(1).await;
-            life.event(&RunEvent::ModelWaits { why: Some("its turn".into()) });
+            stall_detector.record_event(&RunEvent::ModelWaiting { why: Some("rate limit".into()) });
             minutes(40).await;
-            life.event(&RunEvent::ModelWaits { why: None });
-            book.excused.store(true, Ordering::SeqCst);
+            stall_detector.record_event(&RunEvent::ModelWaiting { why: None });
+            recorder.parked.store(true, Ordering::SeqCst);
             minutes(40).await;
-            book.excused.store(false, Ordering::SeqCst);
+            recorder.parked.store(false, Ordering::SeqCst);
             minutes(20).await;
-            life.event(&RunEvent::ModelWaits { why: Some("its turn".into()) });
+            stall_detector.record_event(&RunEvent::ModelWaiting { why: Some("rate limit".into()) });
             minutes(1).await;
         };
         tokio::select! {
-            never = life.watch(Duration::from_secs(900), &book) => match never {},
-            () = course => {}
+            never = stall_detector.watch(Duration::from_secs(900), &recorder) => match never {},
+            () = run => {}
         }
-        let said = book.said.lock().unwrap().join(", ");
-        assert_eq!(said, "it wrote, again false, a model call could begin, again true");
+        let reports = recorder.reports.lock().unwrap().join("; ");
+        assert_eq!(
+            reports,
+            "its last output; recovered, waiting: false; a model call was allowed to start; recovered, waiting: true"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_patience_nothing_is_noticed() {
-        let (life, book) = (StallDetector::default(), Book::default());
+    async fn a_period_of_zero_reports_nothing() {
+        let (stall_detector, recorder) = (StallDetector::default(), Recorder::default());
         tokio::select! {
-            never = life.watch(Duration::ZERO, &book) => match never {},
+            never = stall_detector.watch(Duration::ZERO, &recorder) => match never {},
             () = tokio::time::sleep(Duration::from_secs(3600)) => {}
         }
-        assert!(book.said.lock().unwrap().is_empty());
+        assert!(recorder.reports.lock().unwrap().is_empty());
     }
 }

@@ -48,8 +48,8 @@ use legwork_queue::settings::FleetSettings;
 use legwork_tests::wire::Harm;
 use legwork_tests::wire::Wire;
 use legwork_worker::ShutdownTokens;
-use legwork_worker::Vitals;
 use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::guard::Guard;
 use legwork_worker::runner::AgentRunner;
@@ -191,7 +191,7 @@ impl Scene {
             tasks: tasks.clone(),
             drain: drain.clone(),
         };
-        let serving = tasks.spawn(TaskKind::HostedWorker, shift.serve(worker));
+        let serving = tasks.spawn(TaskKind::LocalWorker, shift.serve(worker));
         let root = bounded("the job is dispatched", self.dispatch(&observer)).await;
         let queue = self.queue(&self.truth(), ConnectionKind::Pooled).await;
         let remains = Remains { scene: &self, queue, models, root };
@@ -221,7 +221,7 @@ impl Scene {
         let file = self.folder.path().join("script.json");
         fs::write(&file, script.to_string()).unwrap();
         let environment = Environment::new(BTreeMap::new(), self.folder.path().to_owned());
-        let inner = legwork_worker::backend::models(Some(&file), &environment).unwrap();
+        let inner = legwork_worker::models::open(Some(&file), &environment).unwrap();
         Arc::new(Watched { inner, calls: Mutex::default(), announcements: Mutex::default() })
     }
 
@@ -248,7 +248,7 @@ impl Scene {
             stall_after: Duration::MAX,
         };
         let queue = self.queue(target, ConnectionKind::Dedicated).await;
-        Worker::new(settings, queue, Arc::new(runner), Vitals::default()).unwrap()
+        Worker::new(settings, queue, Arc::new(runner), WorkerHealth::default()).unwrap()
     }
 
     /// Dispatches the job, and insists on it, as a program does that has a key.
@@ -281,7 +281,7 @@ impl Scene {
             expected_output: None,
             call: None,
             key: Some("key".to_owned()),
-            placement: None,
+            job_options: None,
         };
         insist(|| service.run(request.clone())).await
     }

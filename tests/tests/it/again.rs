@@ -40,7 +40,7 @@ fn a_retry_goes_on_from_the_last_turn() {
     assert_eq!((&view["retry_of"], &view["result"]), (&json!(id), &json!("done")));
     assert_eq!((&view["session"], &view["usage"]["turns"]), (&failed["session"], &json!(1)));
     let output = view["output"].as_str().unwrap();
-    assert!(output.starts_with(&format!("[goes on from turn 2 of {id}]\n")), "{output}");
+    assert!(output.starts_with(&format!("[resumes from turn 2 of {id}]\n")), "{output}");
     // What the first one did was not done again.
     assert_eq!(fs::read_to_string(state.path("mark")).unwrap(), "x\n");
     // The first one stays as it ended.

@@ -37,7 +37,7 @@ fn a_killed_workers_job_completes_elsewhere_within_lease_and_two_seconds() {
     assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
-    assert!(output.contains("[attempt 2 goes on from turn 2]"), "{output}");
+    assert!(output.contains("[attempt 2 resumes from turn 2]"), "{output}");
     // The finished turn was not paid for again.
     assert_eq!(output.matches("I call shell").count(), 1, "{output}");
     assert_eq!(view["usage"]["turns"], 2);
@@ -90,7 +90,7 @@ fn a_worker_that_slept_too_long_changes_nothing() {
     let view = state.until_status(&id, "completed");
     assert_eq!(view["attempt"], 2);
     let output = view["output"].as_str().unwrap();
-    let (before, after) = output.split_once("[attempt 2 goes on from turn 2]").unwrap();
+    let (before, after) = output.split_once("[attempt 2 resumes from turn 2]").unwrap();
     assert!(before.trim_end().len() < output.len() - after.len());
     assert!(after.trim().ends_with("nine ten") && after.matches("one two").count() == 1, "{output}");
 }
@@ -191,5 +191,5 @@ fn a_parent_that_had_only_to_wait_is_set_apart_from_what_it_says_later() {
     let _other = state.worker(&[]);
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
-    assert!(output.ends_with("I wait.\n[attempt 2 goes on from turn 3]\nTold."), "{output}");
+    assert!(output.ends_with("I wait.\n[attempt 2 resumes from turn 3]\nTold."), "{output}");
 }

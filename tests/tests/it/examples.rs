@@ -28,7 +28,7 @@ fn claude_code_and_codex_work_in_the_background() {
         let output = view["output"].as_str().unwrap();
         assert!(output.starts_with(first), "{output}");
         assert!(
-            output.contains("Nobody can answer questions.") && output.ends_with("\n\nExplain it\n"),
+            output.contains("No one can answer questions.") && output.ends_with("\n\nExplain it\n"),
             "{output}"
         );
         let transcript = state.legwork(["view", &id, "--transcript"]).good();

@@ -244,7 +244,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     assert!(said[2].starts_with("unknown tool `web_echo`"), "{}", said[2]);
     assert_eq!(said[3], r#"{"a":1}"#);
     assert!(said[4].contains("get /of/oslo http/1.1 with the key"), "{}", said[4]);
-    assert_eq!(said[5], format!("Error fetching {slow}: no answer within 1 s"));
+    assert_eq!(said[5], format!("Error fetching {slow}: no response within 1 s"));
     let started = std::fs::read_to_string(state.path("gateway.log")).unwrap();
     let mut started: Vec<&str> = started.lines().collect();
     started.sort_unstable();

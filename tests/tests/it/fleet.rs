@@ -145,7 +145,7 @@ fn jobs_nest_ten_deep_and_no_deeper() {
     assert_eq!(jobs.iter().map(|job| job["depth"].as_u64().unwrap()).max(), Some(9));
     let deepest = jobs.iter().find(|job| job["depth"] == 9).unwrap()["id"].as_str().unwrap().to_owned();
     let turns = state.legwork(["view", &deepest, "--transcript"]).good();
-    assert!(turns.contains("nested at most 10 deep"), "{turns}");
+    assert!(turns.contains("nested at most 10 levels deep"), "{turns}");
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn a_command_that_its_guard_cannot_hear_of_does_not_begin() {
     let file = state.path("begun").display().to_string();
     let parent = std::process::id().to_string();
     for (program, why) in
-        [("1", "the program that began it is gone"), (&parent, "the guard's pipe is closed")]
+        [("1", "the program that started it is gone"), (&parent, "the guard's pipe is closed")]
     {
         let said = state.legwork(["__guarded", "lease", program, "1", "7", "touch", &file]);
         assert_eq!(said.status, 126, "{said:?}");

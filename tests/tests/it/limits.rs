@@ -53,7 +53,7 @@ fn two_hundred_agents_meet_a_provider_of_five_a_second_without_a_storm() {
     let ids: Vec<&str> = said.lines().collect();
     // Who waits for a permit says so.
     until("a job says what it waits for", || {
-        state.view(ids[150])["waits_for"].as_str().is_some_and(|why| why.contains("its turn with openai"))
+        state.view(ids[150])["waits_for"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
     });
     let said = state.legwork(["wait", "--timeout", "120s"].iter().chain(&ids));
     assert_eq!(said.status, 0, "{}", said.err);
@@ -91,9 +91,9 @@ fn a_refusal_is_heeded_by_every_worker() {
     until("the provider refused", || !fake.asked().is_empty());
     let second = state.dispatch(&[&team, "--queue", "b", "root", "two"]);
     until("the other worker's job waits", || {
-        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai asked for a pause"))
+        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai refused a call"))
     });
-    assert!(state.legwork(["view", &second]).good().contains("\nWaits     openai asked for a pause"));
+    assert!(state.legwork(["view", &second]).good().contains("\nWaits     openai refused a call"));
     for id in [&first, &second] {
         state.until_status(id, "completed");
     }
@@ -150,10 +150,10 @@ fn a_job_of_which_nothing_is_heard_is_told_of() {
     let team = Team::in_house(&mut state, &script);
     let _worker = state.worker(&["--stall-after", "1s", "--shared-work-dir", "--work-dir", "."]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    let silent = "a sign of life: none for more than 1s, since tool shell began";
-    until("the job is told to stall", || state.view(&id)["waits_for"] == silent);
-    assert!(state.worker_log().contains("the job stalls"), "{}", state.worker_log());
-    assert!(state.legwork(["view", &id]).good().contains(&format!("\nWaits     {silent}")));
+    let stalled = "no activity for more than 1s, since tool shell started";
+    until("the job is told to stall", || state.view(&id)["waits_for"] == stalled);
+    assert!(state.worker_log().contains("the job has stalled"), "{}", state.worker_log());
+    assert!(state.legwork(["view", &id]).good().contains(&format!("\nWaits     {stalled}")));
     state.file("go-on", "");
     let view = state.until_status(&id, "completed");
     assert_eq!((&view["waits_for"], &view["result"]), (&json!(null), &json!("done")));
@@ -168,8 +168,8 @@ fn a_worker_in_the_background_says_so_too() {
     ]});
     let team = Team::in_house(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "go", "--stall-after", "1s"]);
-    let silent = "a sign of life: none for more than 1s, since tool shell began";
-    until("the job is told to stall", || state.view(&id)["waits_for"] == silent);
+    let stalled = "no activity for more than 1s, since tool shell started";
+    until("the job is told to stall", || state.view(&id)["waits_for"] == stalled);
     state.file("go-on", "");
     state.until_status(&id, "completed");
 }

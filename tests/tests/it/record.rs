@@ -48,7 +48,7 @@ fn course(state: &StateFolder, arguments: &[&str]) -> Vec<String> {
     let said = state.legwork(["run", "--json"].iter().chain(arguments));
     assert_eq!(said.status, 0, "{said:?}");
     let kept = |event: &Value| match event["event"].as_str().unwrap() {
-        "output" | "told" | "completed" => Some(event.to_string()),
+        "output" | "delivered" | "completed" => Some(event.to_string()),
         "tool" => Some(format!("{} {}", event["name"], event["turn"])),
         _ => None,
     };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use legwork_common::team::parse;
-use legwork_common::team::yaml_value;
+use legwork_common::team::yaml_to_json;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use legwork_tests::redis::free_port;
@@ -176,7 +176,7 @@ fn the_deepest_documents_need_little_stack() {
         for levels in [40, 47, 48, 49, 1000] {
             let flow = format!("{}1{}", "{a: [".repeat(levels / 2), "]}".repeat(levels / 2));
             for text in [blocks(levels), flow, "- ".repeat(levels)] {
-                let _either = (parse("agents.yaml", text.as_bytes()).is_ok(), yaml_value(&text).is_ok());
+                let _either = (parse("agents.yaml", text.as_bytes()).is_ok(), yaml_to_json(&text).is_ok());
             }
         }
     };

@@ -66,7 +66,7 @@ fn a_drained_worker_hands_its_jobs_to_another() {
     let view = state.until_status(&id, "completed");
     assert_eq!(view["attempt"], 2);
     let output = view["output"].as_str().unwrap();
-    assert!(output.contains("[attempt 2 goes on from turn 1]"), "{output}");
+    assert!(output.contains("[attempt 2 resumes from turn 1]"), "{output}");
     // What was cut off is not repeated.
     assert!(output.contains("interrupted"), "{output}");
 }
@@ -93,7 +93,7 @@ fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
     let _second = state.worker(&[]);
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
-    assert_eq!(output, "I call shell.\n[attempt 2 goes on from turn 2]\nit ran");
+    assert_eq!(output, "I call shell.\n[attempt 2 resumes from turn 2]\nit ran");
     assert_eq!(std::fs::read_to_string(&marks).unwrap(), "run\n");
     // The turn that was finished is not paid for again.
     assert_eq!(view["usage"]["turns"], 2);

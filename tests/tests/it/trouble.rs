@@ -106,7 +106,7 @@ fn an_attempt_whose_lease_is_not_sure_is_suspended_and_goes_on_in_place() {
         scene.after(Duration::from_secs(5));
         scene.line.mend();
         let output = scene.completes_as_if_nothing_were();
-        assert!(output.contains("\n[attempt 1 was suspended and goes on from turn 2]\n"), "{output}");
+        assert!(output.contains("\n[attempt 1 was suspended and resumes from turn 2]\n"), "{output}");
     }
 }
 

@@ -94,7 +94,7 @@ fn a_wait_outlasts_a_restart_of_redis() {
     redis.stop();
     // A call that cannot wait says what is wrong.
     let list = host.call("list_background_agents", json!({}));
-    assert!(list["isError"] == true && text(&list).starts_with("the queue is not reachable: "), "{list}");
+    assert!(list["isError"] == true && text(&list).starts_with("the queue is unavailable: "), "{list}");
     redis.start_again();
     state.file("go", "");
     let waited = host.answer(waiting)["result"].clone();

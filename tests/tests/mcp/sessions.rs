@@ -158,8 +158,8 @@ fn what_is_wrong_is_said_before_anything_is_served() {
         (
             &["mcp", &team, "--policy", "absent.yaml"],
             2,
-            "error: absent.yaml: No such file or directory (os error 2)\nhint: docs/operations.md shows what a policy \
-             may say\n",
+            "error: absent.yaml: No such file or directory (os error 2)\nhint: see docs/operations.md for the format of a \
+             policy file\n",
         ),
         (
             &["mcp", &team, "--agents", "nobody"],
@@ -169,14 +169,14 @@ fn what_is_wrong_is_said_before_anything_is_served() {
         (
             &["mcp", &team, "--http", "0.0.0.0:0"],
             2,
-            "error: 0.0.0.0:0 can be reached by others, and there is no token\nhint: give one with \
-             LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1\n",
+            "error: 0.0.0.0:0 is reachable from other machines and needs a token\nhint: set LEGWORK_MCP_TOKEN or \
+             --token-file, or listen on 127.0.0.1\n",
         ),
         (
             &["mcp", &team, "--token-file", "x"],
             2,
-            "error: the following required arguments were not provided: --http <ADDR>\nhint: `legwork help` and \
-             `legwork COMMAND --help` say what there is\n",
+            "error: the following required arguments were not provided: --http <ADDR>\nhint: see `legwork help` and \
+             `legwork COMMAND --help`\n",
         ),
         (
             &["mcp", "absent.yaml"],

@@ -319,7 +319,7 @@ impl World {
             Action::Decide(job, attempt) => world.decide(job, attempt),
             Action::Stop(job) => world.job(job).marked = true,
             Action::Sweep(job) => {
-                world.job(job).take(Event::StopAsked);
+                world.job(job).take(Event::StopRequested);
                 world.ended(job, false);
             }
             Action::Unmark(job) => world.job(job).marked = false,
@@ -394,7 +394,7 @@ impl World {
         if job.is_held_by(held) {
             let failed = !well && !covered && job.state != State::Stopping;
             job.take(match (covered, well) {
-                (true, _) => Event::Confirmed,
+                (true, _) => Event::StopConfirmed,
                 (false, true) => Event::Completed,
                 (false, false) => Event::Failed,
             });
@@ -413,7 +413,7 @@ impl World {
         let job = self.job(number);
         if job.is_held_by(held) {
             // The token stays: nothing but running grants anything for it.
-            job.take(if covered { Event::Confirmed } else { Event::Released });
+            job.take(if covered { Event::StopConfirmed } else { Event::Released });
             job.leased = false;
             self.ended(number, false);
         }
@@ -474,7 +474,7 @@ impl World {
             return;
         }
         if covered || job.was_stopping {
-            job.take(Event::Confirmed);
+            job.take(Event::StopConfirmed);
             return self.ended(number, false);
         }
         if job.turns.len() > job.crash_turns {

@@ -44,17 +44,17 @@ fn constants(source: &Source) -> Vec<(String, TokenStream)> {
     tokens.split(|token| token.to_string() == ";").filter_map(of_item).collect()
 }
 
-/// The maps of keys.rs: what each is, and its keys with whether they are acted on.
+/// The maps of keys.rs: what each is, and its keys with whether they are supported.
 fn maps(source: &Source) -> BTreeMap<String, Vec<(String, bool)>> {
     let mut maps = BTreeMap::new();
     for (_, value) in constants(source) {
         let mut found = Vec::new();
-        calls(value.clone(), &["acted", "instead"], &mut found);
+        calls(value.clone(), &["supported", "unsupported"], &mut found);
         // The noun is the first literal of such a constant.
         let Some((noun, _)) = strings(value).into_iter().next().filter(|_| !found.is_empty()) else {
             continue;
         };
-        let keys = found.into_iter().map(|(word, key)| (key, word == "acted")).collect();
+        let keys = found.into_iter().map(|(word, key)| (key, word == "supported")).collect();
         maps.insert(noun, keys);
     }
     maps
@@ -136,7 +136,7 @@ fn every_provider_is_documented() {
 const OF_EVERY_KEY: [&str; 3] = [
     "every_key_resolves",
     "the_oldest_schema_is_read",
-    "every_key_with_a_wrong_value_is_refused_at_its_place",
+    "an_invalid_value_of_every_key_is_reported_at_its_position",
 ];
 
 /// Where the rows of the document and the tests that are named for them differ. `text` reads a file of the repository.
@@ -201,7 +201,7 @@ fn rows_without_a_test_are_found() {
 
 #[test]
 fn rows_that_are_wrong_are_found() {
-    let code = "const A: Keys = Keys { noun: \"a map\", keys: &[acted(\"a\"), until(instead(\"b\", \"why\"), 1), acted(\"c\")] };";
+    let code = "const A: Keys = Keys { noun: \"a map\", keys: &[supported(\"a\"), until(unsupported(\"b\", \"why\"), 1), supported(\"c\")] };";
     let maps = maps(&Source::parse("keys.rs", code, false));
     assert_eq!(maps["a map"], [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
     let right = "### A map\n| `a` | yes | |\n| `b` | no | why |\n| `c` | partly | in part |\n";

@@ -1,4 +1,4 @@
-//! `add_description_parameter`: each tool call says in a few words what it is for. Pure.
+//! `add_description_parameter`: an extra argument of each tool, in which the model describes the call. Pure.
 
 use serde_json::Map;
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::tool::ToolSpec;
 
-/// The argument that is added.
+/// The name of the extra argument, the same as in docker-agent.
 const DESCRIPTION: &str = "description";
 
-/// The tool as a model is offered it: with the argument, unless it has one of that name.
+/// The spec with the extra argument. A tool that has an argument of that name is left as it is.
 pub(crate) fn offered(mut spec: ToolSpec) -> ToolSpec {
     if is_own(&spec) {
         return spec;
@@ -17,20 +17,21 @@ pub(crate) fn offered(mut spec: ToolSpec) -> ToolSpec {
     if let Some(parameters) = spec.parameters.as_object_mut() {
         let properties = parameters.entry("properties").or_insert_with(|| json!({}));
         if let Some(properties) = properties.as_object_mut() {
-            let about = "What this call is for, in a few words, for those who watch";
-            properties.insert(DESCRIPTION.to_owned(), json!({"type": "string", "description": about}));
+            let description = "A few words for the user on what this call is for";
+            properties.insert(DESCRIPTION.to_owned(), json!({"type": "string", "description": description}));
         }
     }
     spec
 }
 
-/// Takes the argument out again: the tool does not know it.
+/// Removes the extra argument before the tool sees the call.
 pub(crate) fn strip(spec: &ToolSpec, arguments: &mut Map<String, Value>) {
     if !is_own(spec) {
         arguments.remove(DESCRIPTION);
     }
 }
 
+/// Whether the tool itself has an argument of that name.
 fn is_own(spec: &ToolSpec) -> bool {
     spec.parameters["properties"].get(DESCRIPTION).is_some()
 }
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_argument_comes_and_goes() {
+    fn the_argument_is_added_to_the_spec_and_stripped_from_calls() {
         for parameters in [json!({"type": "object"}), json!({"properties": {"a": {}}})] {
             let plain = spec(parameters);
             assert_eq!(offered(plain.clone()).parameters["properties"]["description"]["type"], "string");
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_keeps_its_own() {
+    fn a_tool_keeps_a_description_argument_of_its_own() {
         let own = spec(json!({"properties": {"description": {"type": "integer"}}}));
         assert_eq!(offered(own.clone()), own);
         let mut arguments = Map::from_iter([("description".to_owned(), json!(1))]);

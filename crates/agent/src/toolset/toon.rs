@@ -1,5 +1,4 @@
-//! `toon`: results that are JSON are given to the model in Token-Oriented Object Notation, which says the same in fewer
-//! tokens (toonformat.dev).
+//! `toon`: JSON results are re-encoded in Token-Oriented Object Notation (toonformat.dev), which needs fewer tokens.
 
 use std::sync::Arc;
 
@@ -14,40 +13,41 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// Which tools of a toolset are meant.
+/// The tools of a toolset whose results are re-encoded.
 #[derive(Debug, Default)]
-pub(crate) struct Briefly {
+pub(crate) struct ToonSelection {
     patterns: Vec<RegexMatcher>,
 }
 
-impl Briefly {
-    /// Those whose names match one of these regular expressions, and what is wrong with the others.
+impl ToonSelection {
+    /// Selects tools whose names match any of the regular expressions. The strings are warnings, one for each invalid
+    /// expression.
     pub(crate) fn new(patterns: &[String]) -> (Self, Vec<String>) {
-        let (mut good, mut wrong) = (Vec::new(), Vec::new());
+        let (mut valid, mut warnings) = (Vec::new(), Vec::new());
         for pattern in patterns {
             match RegexMatcher::new(pattern) {
-                Ok(matcher) => good.push(matcher),
-                Err(error) => wrong.push(format!("toon `{pattern}` is no regular expression: {error}")),
+                Ok(matcher) => valid.push(matcher),
+                Err(error) => warnings.push(format!("toon `{pattern}` is not a regular expression: {error}")),
             }
         }
-        (Self { patterns: good }, wrong)
+        (Self { patterns: valid }, warnings)
     }
 
-    /// The tool, with brief results if it is meant.
-    pub(crate) fn of(&self, tool: Arc<dyn Tool>) -> Arc<dyn Tool> {
+    /// Wraps a selected tool; another one is returned as it is.
+    pub(crate) fn apply(&self, tool: Arc<dyn Tool>) -> Arc<dyn Tool> {
         let name = tool.own_name().as_bytes();
-        let meant = self.patterns.iter().any(|pattern| pattern.is_match(name).unwrap_or(false));
-        if meant { Arc::new(Brief { inner: tool }) } else { tool }
+        let is_selected = self.patterns.iter().any(|pattern| pattern.is_match(name).unwrap_or(false));
+        if is_selected { Arc::new(ToonTool { inner: tool }) } else { tool }
     }
 }
 
 #[derive(Debug)]
-struct Brief {
+struct ToonTool {
     inner: Arc<dyn Tool>,
 }
 
 #[async_trait]
-impl Tool for Brief {
+impl Tool for ToonTool {
     fn spec(&self) -> &ToolSpec {
         self.inner.spec()
     }
@@ -58,7 +58,7 @@ impl Tool for Brief {
 
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
         let outcome = self.inner.call(arguments, context).await;
-        let text = brief(&outcome.text).unwrap_or(outcome.text);
+        let text = encode(&outcome.text).unwrap_or(outcome.text);
         ToolOutcome { text, ..outcome }
     }
 
@@ -67,8 +67,8 @@ impl Tool for Brief {
     }
 }
 
-/// A list or an object in the notation; `None` for what is neither.
-fn brief(text: &str) -> Option<String> {
+/// Re-encodes a JSON array or object; `None` for any other text.
+fn encode(text: &str) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     if !(value.is_array() || value.is_object()) {
         return None;
@@ -81,18 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_things_is_a_table() {
+    fn a_list_of_objects_becomes_a_table() {
         let users = r#"{"users":[{"id":1,"name":"Ada"},{"id":2,"name":"Alan"}]}"#;
-        assert_eq!(brief(users).unwrap(), "users[2]{id,name}:\n  1,Ada\n  2,Alan");
+        assert_eq!(encode(users).unwrap(), "users[2]{id,name}:\n  1,Ada\n  2,Alan");
         for other in ["plain words", "7", "\"text\"", "{broken"] {
-            assert_eq!(brief(other), None, "{other}");
+            assert_eq!(encode(other), None, "{other}");
         }
     }
 
     #[test]
-    fn an_expression_that_is_none_is_told() {
-        let (briefly, wrong) = Briefly::new(&["^list_".into(), "(".into()]);
-        assert_eq!(briefly.patterns.len(), 1);
-        assert!(wrong[0].starts_with("toon `(` is no regular expression: "), "{wrong:?}");
+    fn an_invalid_expression_is_a_warning() {
+        let (selection, warnings) = ToonSelection::new(&["^list_".into(), "(".into()]);
+        assert_eq!(selection.patterns.len(), 1);
+        assert!(warnings[0].starts_with("toon `(` is not a regular expression: "), "{warnings:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The texts, compared to the letter.
+//! Compares the texts character by character.
 
 use jiff::Timestamp;
 
@@ -49,11 +49,11 @@ fn viewed(status: State, output: &str) -> JobView {
 }
 
 #[test]
-fn bodies_of_every_state() {
+fn the_body_of_a_view_depends_on_the_state() {
     let mut completed = viewed(State::Completed, "thinking… done");
-    assert_eq!(body(&completed), "<no output>");
+    assert_eq!(view_body(&completed), "<no output>");
     completed.job.result = Some("  42 files \n".into());
-    assert_eq!(body(&completed), "42 files");
+    assert_eq!(view_body(&completed), "42 files");
 
     let table = [
         (State::Failed, "", "<task failed>\nError: it broke"),
@@ -68,27 +68,27 @@ fn bodies_of_every_state() {
         (State::Queued, "", "<queued>"),
     ];
     for (status, output, expected) in table {
-        assert_eq!(body(&viewed(status, output)), expected, "{status}");
+        assert_eq!(view_body(&viewed(status, output)), expected, "{status}");
     }
 
     let mut queued = viewed(State::Queued, "");
     queued.queued = Some(QueuedReason::Behind(12));
-    assert_eq!(body(&queued), "<queued> behind 12 of this session");
+    assert_eq!(view_body(&queued), "<queued> behind 12 of this session");
     let mut scheduled = viewed(State::Scheduled, "");
     scheduled.starts_at = Some(Timestamp::UNIX_EPOCH);
-    assert_eq!(body(&scheduled), "<starts at 1970-01-01T00:00:00Z>");
+    assert_eq!(view_body(&scheduled), "<starts at 1970-01-01T00:00:00Z>");
     let mut long = viewed(State::Running, "tail");
     long.truncated = true;
-    assert_eq!(body(&long), "tail\n\n[output truncated at 10MB limit — still running...]");
+    assert_eq!(view_body(&long), "tail\n\n[output truncated at 10MB limit — still running...]");
     long.output = OutputSlice { offset: 100, bytes: b"tail".to_vec(), total: 104 };
     long.truncated = false;
-    assert_eq!(body(&long), "[output from byte 100 of 104]\ntail\n\n[still running...]");
+    assert_eq!(view_body(&long), "[output from byte 100 of 104]\ntail\n\n[still running...]");
     long.since = Some(100);
-    assert_eq!(body(&long), "tail\n\n[read on with since=104]");
+    assert_eq!(view_body(&long), "tail\n\n[read on with since=104]");
 }
 
 #[test]
-fn answers_of_the_tools() {
+fn the_results_of_run_stop_list_and_view() {
     let id = job(State::Running).id;
     assert_eq!(
         started(id, "code_analyst", "count"),
@@ -108,7 +108,7 @@ fn answers_of_the_tools() {
 }
 
 #[test]
-fn an_announcement_carries_short_results_and_names_long_ones() {
+fn an_announcement_includes_short_results_and_mentions_long_ones() {
     let mut short = viewed(State::Completed, "");
     short.job.result = Some("ok".into());
     let mut long = short.clone();
@@ -129,7 +129,7 @@ fn an_announcement_carries_short_results_and_names_long_ones() {
 }
 
 #[test]
-fn an_assignment_names_task_and_expectation() {
+fn an_assignment_contains_the_task_and_the_expected_output() {
     assert_eq!(
         assignment("count", Some("a number")),
         "You are a member of a team of agents. Your goal is to complete the following task:\n\n<task>\ncount\n</task>\n\n<expected_output>\na number\n</expected_output>"

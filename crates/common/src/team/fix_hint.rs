@@ -1,15 +1,18 @@
-//! What to write in place of a value of the wrong kind, where that is plain.
+//! Hints for values of the wrong type, where the intention is clear.
 
 use crate::duration;
 
-use super::source::shown;
+use super::source::excerpt;
 use super::tree::Value;
 
-/// What two kinds of values are called in messages.
-pub(super) const A_FLAG: &str = "`true` or `false`";
-pub(super) const A_LIST: &str = "a list of texts";
+/// The name of a boolean in messages.
+pub(super) const BOOLEAN: &str = "`true` or `false`";
+/// The name of a string in messages.
+pub(super) const STRING: &str = "a string";
+/// The name of a list of strings in messages.
+pub(super) const STRING_LIST: &str = "a list of strings";
 
-/// How keys look that are written wrong in more ways than one.
+/// Examples for keys whose values have a structure, by name of the key.
 const EXAMPLES: &[(&str, &str)] = &[
     ("toolsets", "`toolsets: [{type: shell}]`"),
     ("commands", "`commands: {fix: Fix the failing tests}`"),
@@ -24,34 +27,36 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("strategies", "`[{type: bm25}]`"),
 ];
 
-/// How the value would be written. `text` is a scalar as it stands in the file.
-pub(super) fn fix_hint(name: &str, wanted: &str, value: &Value, text: Option<&str>) -> Option<String> {
+/// A hint for a value of the wrong type. `expected` is the description in the message; `text` is the value as
+/// it is written in the file, for a scalar.
+pub(super) fn fix_hint(name: &str, expected: &str, value: &Value, text: Option<&str>) -> Option<String> {
     if let Some((_, example)) = EXAMPLES.iter().find(|(key, _)| *key == name) {
-        return Some(format!("for example {example}"));
+        return Some(format!("example: {example}"));
     }
     match (value, text) {
-        (Value::List(_) | Value::Map(_), _) if wanted == "text" => {
-            Some("a text that begins with `[` or `{` goes in quotes".to_owned())
+        (Value::List(_) | Value::Map(_), _) if expected == STRING => {
+            Some("quote a string that begins with `[` or `{`".to_owned())
         }
-        (Value::List(_), _) if wanted.starts_with("a map") => {
-            Some("write each as `name: value`, without dashes and brackets".to_owned())
+        (Value::List(_), _) if expected.starts_with("a map") => {
+            Some("write each entry as `name: value`, without dashes and brackets".to_owned())
         }
-        (_, Some(text)) => of_text(wanted, value, text),
+        (_, Some(text)) => scalar_hint(expected, value, text),
         _ => None,
     }
 }
 
-fn of_text(wanted: &str, value: &Value, text: &str) -> Option<String> {
-    let quoted = matches!(value, Value::Text(_));
-    let is_number = wanted.contains("number");
+/// A hint for a scalar: the usual confusions of booleans, lists and numbers with strings.
+fn scalar_hint(expected: &str, value: &Value, text: &str) -> Option<String> {
+    let is_string = matches!(value, Value::String(_));
+    let is_number = expected.contains("number") || expected.contains("integer");
     match text.to_lowercase().as_str() {
-        "true" | "false" if wanted == A_FLAG && quoted => Some("remove the quotes".to_owned()),
-        "yes" | "on" | "y" if wanted == A_FLAG => Some("write `true`".to_owned()),
-        "no" | "off" | "n" if wanted == A_FLAG => Some("write `false`".to_owned()),
-        _ if wanted == A_LIST => Some(format!("write it in brackets: `[{}]`", shown(text))),
-        _ if is_number && quoted && text.parse::<f64>().is_ok() => Some("remove the quotes".to_owned()),
-        // Keys that take a number and look like a time take seconds.
-        _ if is_number && quoted => {
+        "true" | "false" if expected == BOOLEAN && is_string => Some("remove the quotes".to_owned()),
+        "yes" | "on" | "y" if expected == BOOLEAN => Some("write `true`".to_owned()),
+        "no" | "off" | "n" if expected == BOOLEAN => Some("write `false`".to_owned()),
+        _ if expected == STRING_LIST => Some(format!("write it in brackets: `[{}]`", excerpt(text))),
+        _ if is_number && is_string && text.parse::<f64>().is_ok() => Some("remove the quotes".to_owned()),
+        // Every numeric key of the schema that is a duration is in seconds.
+        _ if is_number && is_string => {
             duration::parse(text).ok().map(|time| format!("write it in seconds: `{}`", time.as_secs()))
         }
         _ => None,

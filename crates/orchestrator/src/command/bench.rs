@@ -13,8 +13,8 @@ use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
-use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_process::tasks::TaskKind;
@@ -31,8 +31,8 @@ use legwork_queue::port::OpenSession;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
 use legwork_worker::ShutdownTokens;
-use legwork_worker::Vitals;
 use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::guard::Guard;
 use legwork_worker::runner::Run;
@@ -52,7 +52,7 @@ const SINGLES: usize = 300;
 /// The bytes of a task.
 const TASK_BYTES: usize = 200;
 /// How often the drain is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -86,7 +86,7 @@ pub(super) async fn bench(context: Context, args: BenchArgs) -> Result<ExitStatu
     } else {
         context.output.text(&table(&figures))?;
     }
-    Ok(ExitStatus::Done)
+    Ok(ExitStatus::Success)
 }
 
 async fn measure(queue: &Queue, jobs: u32) -> Result<Figures, Failure> {
@@ -248,8 +248,8 @@ impl Bench {
                 budget: None,
                 trace: None,
             },
-            placement: Placement::default(),
-            once: None,
+            job_options: JobOptions::default(),
+            idempotency_key: None,
         }
     }
 
@@ -259,14 +259,14 @@ impl Bench {
             stall_after: Duration::MAX,
             id: WorkerId::random_on("bench"),
             host: "bench".to_owned(),
-            lanes: vec![Lane::Queue(Placement::default().queue)],
+            lanes: vec![Lane::Queue(JobOptions::default().queue)],
             slots: 100,
             drain_timeout: Duration::from_secs(5),
             until_idle: false,
             guard: Guard::default(),
         };
         let runner = Arc::clone(&self.stopwatch);
-        let worker = Worker::new(settings, self.queue.clone(), runner, Vitals::default())?;
+        let worker = Worker::new(settings, self.queue.clone(), runner, WorkerHealth::default())?;
         let drain = CancellationToken::new();
         let ending = ShutdownTokens {
             drain: drain.clone(),
@@ -275,13 +275,13 @@ impl Bench {
         };
         let list = tasks.clone();
         let serving =
-            tasks.spawn(TaskKind::HostedWorker, async move { Box::pin(worker.serve(&list, ending)).await });
+            tasks.spawn(TaskKind::LocalWorker, async move { Box::pin(worker.serve(&list, ending)).await });
         Ok((drain, serving))
     }
 
     async fn until_done(&self) -> Result<(), Failure> {
         while self.queue.unfinished().await? > 0 {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }

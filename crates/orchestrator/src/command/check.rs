@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// Checks each file; the exit status is 0 when all are good.
 pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<ExitStatus, Failure> {
-    let mut status = ExitStatus::Done;
+    let mut status = ExitStatus::Success;
     for file in &args.files {
         let name = file.display().to_string();
         let parsed = read(file).map(|bytes| team::parse(&name, &bytes));

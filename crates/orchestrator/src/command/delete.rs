@@ -25,7 +25,7 @@ pub(super) async fn delete(context: Context, args: DeleteArgs) -> Result<ExitSta
         None => delete_all(&context, &connection, &args.ids).await,
     };
     connection.leave().await?;
-    deleted.map(|()| ExitStatus::Done)
+    deleted.map(|()| ExitStatus::Success)
 }
 
 async fn delete_old(context: &Context, queue: &Queue, age: Duration) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
-use legwork_common::job::Placement;
+use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::parse_name;
@@ -24,10 +24,9 @@ use legwork_queue::Batch;
 use legwork_queue::Caller;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Service;
-use legwork_queue::port::Dispatch as _;
+use legwork_queue::open_session;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
-use legwork_queue::port::Opened;
 use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
 use serde::Deserialize;
@@ -42,6 +41,7 @@ use crate::failure::Failure;
 use crate::follow::follow;
 use crate::local_worker;
 use crate::render;
+use crate::team_checks;
 
 /// One line of a batch.
 #[derive(Debug, Deserialize)]
@@ -95,7 +95,7 @@ async fn store(
     };
     let service = Service::new(connection.observer.clone(), caller);
     let queues: Vec<String> =
-        requests.iter().filter_map(|request| Some(request.placement.as_ref()?.queue.clone())).collect();
+        requests.iter().filter_map(|request| Some(request.job_options.as_ref()?.queue.clone())).collect();
     let asked = requests.len();
     let Batch { answers, refused } = service.run_all(requests).await?;
     let stored = answers.len();
@@ -138,10 +138,7 @@ pub(super) async fn open(
         own_lane: connection.backend.is_embedded(),
         budget,
     };
-    match connection.queue().open(&open).await? {
-        Opened::Open | Opened::Owned => Ok(()),
-        Opened::Closed => Err(ServiceError::SessionClosed(session.to_string()).into()),
-    }
+    Ok(open_session(connection.queue(), &open).await?)
 }
 
 /// Prints the ids in the order of the requests. A conflict is told after the ids that were stored.
@@ -197,11 +194,11 @@ async fn finish(
             if context.output.json {
                 context.output.object(&view.job)?;
             } else {
-                context.output.line(&contract::body(&view))?;
+                context.output.line(&contract::view_body(&view))?;
             }
         }
     }
-    Ok(if good { ExitStatus::Done } else { ExitStatus::JobFailed })
+    Ok(if good { ExitStatus::Success } else { ExitStatus::JobFailed })
 }
 
 /// What is asked: one request of the command line, or those of a batch.
@@ -209,7 +206,7 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
     let Some(batch) = &args.batch else {
         let agent = args.agent.clone().unwrap_or_default();
         let request = RunRequest {
-            placement: Some(placement(args, policy, &agent)),
+            job_options: Some(job_options(args, policy, &agent)),
             agent,
             task: args.task.join(" "),
             expected_output: args.expected_output.clone(),
@@ -243,9 +240,9 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
 }
 
 /// What the command line says, and where it says nothing the policy.
-fn placement(args: &DispatchArgs, policy: &Policy, agent: &str) -> Placement {
-    let decided = policy.placement(agent);
-    Placement {
+fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions {
+    let decided = policy.job_options(agent);
+    JobOptions {
         queue: args.queue.clone().unwrap_or(decided.queue),
         priority: args.priority.unwrap_or(decided.priority),
         delay: args.delay,
@@ -261,7 +258,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<Run
     let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
         text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
     };
-    let defaults = placement(args, policy, &line.agent);
+    let defaults = job_options(args, policy, &line.agent);
     let queue = match line.queue {
         Some(queue) => parse_name(&queue).map_err(Failure::usage)?,
         None => defaults.queue,
@@ -272,7 +269,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<Run
         expected_output: line.expected_output,
         call: None,
         key: line.key,
-        placement: Some(Placement {
+        job_options: Some(JobOptions {
             queue,
             priority: line.priority.unwrap_or(defaults.priority),
             delay: time(line.delay)?.unwrap_or(defaults.delay),
@@ -296,5 +293,5 @@ fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
     if request.key.as_deref().is_some_and(str::is_empty) {
         return Err(Failure::usage("the key must not be empty"));
     }
-    local_worker::known_agent(team, &request.agent).map(drop)
+    team_checks::known_agent(team, &request.agent).map(drop)
 }

@@ -66,7 +66,7 @@ pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitSta
     let status = match (bad(&of_redis), bad(&of_files)) {
         (true, _) => ExitStatus::Redis,
         (false, true) => ExitStatus::Usage,
-        (false, false) => ExitStatus::Done,
+        (false, false) => ExitStatus::Success,
     };
     for Finding { what, verdict, text } in of_redis.into_iter().chain(of_files) {
         if context.output.json {
@@ -164,7 +164,7 @@ fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
         if let Err(missing) = preflight(agent, &environment) {
             findings.push(finding("keys", Verdict::Bad, chain(&missing)));
         }
-        if let AgentKind::Command { program, .. } = &agent.runner
+        if let AgentKind::Command { program, .. } = &agent.kind
             && !is_there(program, &environment)
         {
             let text = format!("agent `{}` runs {program}, which is not on the PATH", agent.name);

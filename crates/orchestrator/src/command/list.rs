@@ -9,7 +9,7 @@ use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
 use legwork_queue::ConnectionKind;
-use legwork_queue::LOOK_EVERY;
+use legwork_queue::POLL_INTERVAL;
 use legwork_queue::port::JobFilter;
 use legwork_queue::port::JobPage;
 use legwork_queue::port::PageCursor;
@@ -40,7 +40,7 @@ pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus,
         show_page(&context, &connection, &args, &filter, after).await
     };
     connection.leave().await?;
-    shown.map(|()| ExitStatus::Done)
+    shown.map(|()| ExitStatus::Success)
 }
 
 async fn show_page(
@@ -84,7 +84,7 @@ async fn watch(
             shown = page;
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY / 2) => {}
+            () = tokio::time::sleep(POLL_INTERVAL / 2) => {}
             _interrupt = tokio::signal::ctrl_c() => return Ok(()),
         }
     }

@@ -29,7 +29,7 @@ pub(super) async fn local(context: &Context, command: LocalCommand) -> Result<Ex
             context.output.line(&format!("deleted all data in {}", config.state_dir.display()))?;
         }
     }
-    Ok(ExitStatus::Done)
+    Ok(ExitStatus::Success)
 }
 
 fn show(context: &Context, status: &embedded::Status) -> Result<(), Failure> {

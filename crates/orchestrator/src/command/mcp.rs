@@ -17,7 +17,7 @@ use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_worker::backend::Arrival;
 use legwork_worker::runner::for_agents;
-use legwork_worker::upkeep::reap_for_ever;
+use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,6 @@ use crate::context::Connection;
 use crate::context::Context;
 use crate::context::read;
 use crate::failure::Failure;
-use crate::local_worker;
 use crate::mcp::http::HttpListener;
 use crate::mcp::http::Token;
 use crate::mcp::offer;
@@ -36,7 +35,8 @@ use crate::mcp::offer::Offer;
 use crate::mcp::server::Scope;
 use crate::mcp::server::Server;
 use crate::mcp::sessions::McpSessions;
-use crate::mcp::sessions::Tended;
+use crate::mcp::sessions::WatchedSessions;
+use crate::team_checks;
 
 /// How long dispatches that have begun may take: about as long as a worker may take to serve.
 const DISPATCH_GRACE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     warn_of_keys(&sessions, &team, &agents);
     let offer = Arc::new(Offer::new(&team, agents, args.answer_within));
     let scope = scope(&context, args.session);
-    let server = Server { sessions: Arc::clone(&sessions), offer, longest: args.answer_within, scope };
+    let server = Server { sessions: Arc::clone(&sessions), offer, answer_within: args.answer_within, scope };
 
     tasks.spawn(TaskKind::Upkeep, look_after(Arc::clone(&sessions), args.session, shutdown.drain.clone()));
     let served = match door {
@@ -80,7 +80,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     }
     drop(sessions);
     connection.leave().await?;
-    served.map(|()| ExitStatus::Done)
+    served.map(|()| ExitStatus::Success)
 }
 
 /// The address to listen on, before anything else is begun.
@@ -119,7 +119,7 @@ fn sessions(
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),
-        tended: Tended::default(),
+        watched: WatchedSessions::default(),
     })
 }
 
@@ -131,7 +131,7 @@ fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
     let environment =
         Environment::new(for_agents(&sessions.context.variables), Path::new(&sessions.working_dir).into());
     for agent in agents {
-        if let Err(failure) = local_worker::check_keys(team, agent, true, &environment) {
+        if let Err(failure) = team_checks::check_keys(team, agent, true, &environment) {
             sessions.context.output.note(&format!("warning: {}", failure.message));
         }
     }
@@ -153,11 +153,11 @@ fn scope(context: &Context, named: Option<SessionId>) -> Scope {
 /// sessions have workers.
 async fn look_after(sessions: Arc<McpSessions>, named: Option<SessionId>, end: CancellationToken) {
     if let Some(session) = named {
-        sessions.come_back(session);
+        sessions.watch(session);
     }
     tokio::select! {
-        never = reap_for_ever(sessions.observer.queue().clone()) => match never {},
-        never = sessions.tend() => match never {},
+        never = reap_forever(sessions.observer.queue().clone()) => match never {},
+        never = sessions.keep_served() => match never {},
         () = end.cancelled() => {}
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn retry(context: Context, args: RetryArgs) -> Result<ExitStatu
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let retried = retry_all(&context, &connection, &args).await;
     connection.leave().await?;
-    retried.map(|()| ExitStatus::Done)
+    retried.map(|()| ExitStatus::Success)
 }
 
 async fn retry_all(context: &Context, connection: &Connection, args: &RetryArgs) -> Result<(), Failure> {
@@ -46,7 +46,7 @@ async fn retry_all(context: &Context, connection: &Connection, args: &RetryArgs)
     let mut moved = BTreeMap::new();
     let (mut ids, mut sessions, mut queues) = (Vec::new(), Vec::new(), Vec::new());
     for (of, original) in originals {
-        queues.push(original.placement.queue.clone());
+        queues.push(original.job_options.queue.clone());
         let (id, session) = again(connection, of, original, args.fresh, &mut moved).await?;
         ids.push(id);
         sessions.push(session);
@@ -94,7 +94,7 @@ async fn again(
     moved: &mut BTreeMap<String, SessionId>,
 ) -> Result<(JobId, SessionId), Failure> {
     let queue = connection.queue();
-    let Original { session: home, spec, placement, team_json, .. } = original;
+    let Original { session: home, spec, job_options, team_json, .. } = original;
     let team = spec.team.clone();
     let spec = JobSpec { key: None, retry_of: Some(of), fresh, ..spec };
     let mut session = moved.get(&home.to_string()).copied().unwrap_or(home);
@@ -102,8 +102,8 @@ async fn again(
         let job = NewJob {
             id: JobId::random_in(session),
             spec: spec.clone(),
-            placement: placement.clone(),
-            once: None,
+            job_options: job_options.clone(),
+            idempotency_key: None,
         };
         let request = Enqueue { session, by: DispatchedBy::Root, team: team.clone(), jobs: vec![job] };
         match queue.enqueue(&request).await? {
@@ -116,7 +116,7 @@ async fn again(
                 None => return Err(Failure::usage(format!("the team of {of} is not stored any more"))),
             },
             Err(_) if session == home => {
-                session = SessionId::random_beside(of);
+                session = SessionId::random_in_shard_of(of);
                 dispatch::open(connection, session, None, None).await?;
                 moved.insert(home.to_string(), session);
             }

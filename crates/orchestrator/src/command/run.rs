@@ -35,7 +35,7 @@ use legwork_queue::port::StopRoot;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::runner::for_agents;
-use legwork_worker::upkeep::reap_for_ever;
+use legwork_worker::upkeep::reap_forever;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +45,13 @@ use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::local_worker;
-use crate::local_worker::HostedWorker;
+use crate::local_worker::LocalWorker;
 use crate::panel::Screen;
 use crate::recorder::Recorder;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
+use crate::team_checks;
 use crate::terminal::Terminal;
 
 /// How long the tasks beside the root may take to end.
@@ -102,7 +103,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let (_, status) = held?;
     handed_over?;
     match session_setup.shutdown.drain.is_cancelled() {
-        _ if session_setup.screen.unread.is_cancelled() => Ok(ExitStatus::Done),
+        _ if session_setup.screen.unread.is_cancelled() => Ok(ExitStatus::Success),
         true => Ok(ExitStatus::Interrupted),
         false => status,
     }
@@ -133,7 +134,7 @@ impl RunSession {
         let (team, team_json) = context.team(&args.file)?;
         let agent = match &args.agent {
             None => team.default_agent().name.clone(),
-            Some(name) => local_worker::known_agent(&team, name)?,
+            Some(name) => team_checks::known_agent(&team, name)?,
         };
         let here = std::env::current_dir()
             .map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
@@ -194,7 +195,7 @@ impl RunSession {
             None
         } else if connection.backend.is_embedded() {
             let (session, now) = (root.lease.session, self.shutdown.now.clone());
-            Some(HostedWorker::start(&self.tasks, connection.queue(), session, self.host(), now)?)
+            Some(LocalWorker::start(&self.tasks, connection.queue(), session, self.host(), now)?)
         } else {
             local_worker::hint_unserved(&self.context, connection, &[DEFAULT_QUEUE.to_owned()]).await?;
             self.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
@@ -235,7 +236,7 @@ impl RunSession {
         if self.args.script.is_some() {
             return Ok(());
         }
-        local_worker::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
+        team_checks::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
     }
 
     fn root_options(&self, connection: &Connection) -> Result<RootOptions, Failure> {
@@ -256,8 +257,8 @@ impl RunSession {
     }
 
     /// What a hosted worker works with.
-    fn host(&self) -> local_worker::Host {
-        local_worker::Host {
+    fn host(&self) -> local_worker::LocalWorkerConfig {
+        local_worker::LocalWorkerConfig {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
             needs_keys: self.args.script.is_none(),
@@ -292,14 +293,14 @@ impl RunSession {
     /// One prompt, or one after the other from the terminal.
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
-        let prompt = self.spoken(&self.agent, &prompt).await;
+        let prompt = self.expand_prompt(&self.agent, &prompt).await;
         Ok(self.answer(root, prompt, Answered::nothing(&self.agent)).await?.status)
     }
 
     /// What an agent is told when the user says `text`, which may call one of its prompts.
-    async fn spoken(&self, agent: &str, text: &str) -> String {
+    async fn expand_prompt(&self, agent: &str, text: &str) -> String {
         match self.team.agent(agent) {
-            Some(agent) => slash::spoken(agent, text, &self.environment, &self.shutdown.drain).await,
+            Some(agent) => slash::expand(agent, text, &self.environment, &self.shutdown.drain).await,
             None => text.to_owned(),
         }
     }
@@ -322,10 +323,10 @@ impl RunSession {
                 line = terminal.line() => line.filter(|line| !line.trim().is_empty()),
                 () = self.shutdown.drain.cancelled() => None,
             };
-            let Some(line) = line else { return Ok(ExitStatus::Done) };
-            let prompt = self.spoken(&so_far.agent, &line).await;
+            let Some(line) = line else { return Ok(ExitStatus::Success) };
+            let prompt = self.expand_prompt(&so_far.agent, &line).await;
             so_far = self.answer(root, prompt, so_far).await?;
-            if so_far.status != ExitStatus::Done {
+            if so_far.status != ExitStatus::Success {
                 return Ok(so_far.status);
             }
         }
@@ -375,14 +376,14 @@ impl RunSession {
         self.screen.end_answer();
         let status = self.report(outcome)?;
         let floor = ActiveAgent::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
-        Ok(Answered { status, agent: floor.holder().to_owned(), ..so_far })
+        Ok(Answered { status, agent: floor.name().to_owned(), ..so_far })
     }
 
     fn report(&self, outcome: Outcome) -> Result<ExitStatus, Failure> {
         match outcome {
             Outcome::Completed { result, usage } => {
                 self.screen.event("completed", &json!({"result": result, "usage": usage}));
-                Ok(ExitStatus::Done)
+                Ok(ExitStatus::Success)
             }
             Outcome::Failed { cause, message, .. } => Err(Failure {
                 code: cause.as_str(),
@@ -400,7 +401,7 @@ impl RunSession {
         &self,
         connection: &Connection,
         root: &RootSession,
-        hosted: Option<HostedWorker>,
+        hosted: Option<LocalWorker>,
     ) -> Result<(), Failure> {
         if self.shutdown.now.is_cancelled() {
             return Ok(());
@@ -455,7 +456,7 @@ struct Answered {
 impl Answered {
     /// Nothing was said yet.
     fn nothing(agent: &str) -> Self {
-        let (status, agent) = (ExitStatus::Done, agent.to_owned());
+        let (status, agent) = (ExitStatus::Success, agent.to_owned());
         Self { status, agent, prompt: String::new(), entries: Vec::new() }
     }
 
@@ -476,5 +477,5 @@ impl Answered {
 
 /// Takes back what dead workers held, until `over`: whoever lives long does it.
 async fn reap_until(queue: Queue, over: CancellationToken) {
-    over.run_until_cancelled(reap_for_ever(queue)).await;
+    over.run_until_cancelled(reap_forever(queue)).await;
 }

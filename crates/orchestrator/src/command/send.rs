@@ -19,7 +19,7 @@ pub(super) async fn send(context: Context, args: SendArgs) -> Result<ExitStatus,
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let sent = deliver(&context, &connection, &args.id, &message).await;
     connection.leave().await?;
-    sent.map(|()| ExitStatus::Done)
+    sent.map(|()| ExitStatus::Success)
 }
 
 async fn deliver(context: &Context, connection: &Connection, id: &str, message: &str) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 
 /// How often a tree is looked at until it is terminal.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Jobs of one page of `--all` and `--agent`.
 const PAGE: usize = 500;
 /// The states of jobs that can be stopped.
@@ -41,7 +41,7 @@ pub(super) async fn stop(context: Context, args: StopArgs) -> Result<ExitStatus,
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let stopped = stop_all(&context, &connection, &args).await;
     connection.leave().await?;
-    stopped.map(|()| ExitStatus::Done)
+    stopped.map(|()| ExitStatus::Success)
 }
 
 async fn stop_all(context: &Context, connection: &Connection, args: &StopArgs) -> Result<(), Failure> {
@@ -124,7 +124,7 @@ pub(crate) async fn until_terminal(observer: &Observer, root: StopRoot) -> Resul
     let queue = observer.queue();
     while_reaping(queue, async {
         while queue.sweep(root).await? > 0 {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     })

@@ -36,7 +36,7 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
     let id = context.job_id(connection.queue(), &args.id).await?;
     if args.transcript {
         transcript(context, connection, id).await?;
-        return Ok(ExitStatus::Done);
+        return Ok(ExitStatus::Success);
     }
     if args.follow {
         let from = follow_from(connection, id, args).await?;
@@ -47,7 +47,7 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
             context.output.note(&format!("{} {}", job.id, render::status(&job)));
         }
         let good = job.status == legwork_common::lifecycle::State::Completed;
-        return Ok(if good { ExitStatus::Done } else { ExitStatus::JobFailed });
+        return Ok(if good { ExitStatus::Success } else { ExitStatus::JobFailed });
     }
     let most = args.tail.map_or(MOST, |tail| usize::try_from(tail).unwrap_or(MOST).min(MOST));
     let view = connection.queue().view(id, args.since, most).await?;
@@ -55,7 +55,7 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
     let silent = list::silent(connection, std::slice::from_ref(&view.job)).await?.remove(&id);
     if context.output.json {
         context.output.object(&object(&view, silent)?)?;
-        return Ok(ExitStatus::Done);
+        return Ok(ExitStatus::Success);
     }
     context.output.text(&render::head(&view.job, context.output.color))?;
     if let Some(silent) = silent {
@@ -72,11 +72,11 @@ async fn show(context: &Context, connection: &Connection, args: &ViewArgs) -> Re
     context.output.text("\n--- Output ---\n")?;
     let whole = args.since.is_none() && args.tail.is_none();
     if whole {
-        context.output.line(&contract::body(&view))?;
+        context.output.line(&contract::view_body(&view))?;
     } else {
         context.output.bytes(&view.output.bytes)?;
     }
-    Ok(ExitStatus::Done)
+    Ok(ExitStatus::Success)
 }
 
 /// The byte that following begins with.

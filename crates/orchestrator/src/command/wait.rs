@@ -76,7 +76,7 @@ fn exit_of(statuses: &[State], mode: WaitMode) -> ExitStatus {
     match over {
         false => ExitStatus::TimedOut,
         true if statuses.iter().any(unlucky) => ExitStatus::JobFailed,
-        true => ExitStatus::Done,
+        true => ExitStatus::Success,
     }
 }
 
@@ -89,9 +89,9 @@ mod tests {
         use State::Completed;
         use State::Failed;
         use State::Running;
-        assert_eq!(exit_of(&[Completed, Completed], WaitMode::All), ExitStatus::Done);
+        assert_eq!(exit_of(&[Completed, Completed], WaitMode::All), ExitStatus::Success);
         assert_eq!(exit_of(&[Completed, Failed], WaitMode::All), ExitStatus::JobFailed);
         assert_eq!(exit_of(&[Completed, Running], WaitMode::All), ExitStatus::TimedOut);
-        assert_eq!(exit_of(&[Completed, Running], WaitMode::Any), ExitStatus::Done);
+        assert_eq!(exit_of(&[Completed, Running], WaitMode::Any), ExitStatus::Success);
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
         context.output.text(&render::table(&rows))?;
     }
     connection.leave().await?;
-    Ok(ExitStatus::Done)
+    Ok(ExitStatus::Success)
 }
 
 fn object(worker: &WorkerRecord) -> serde_json::Value {

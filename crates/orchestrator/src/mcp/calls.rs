@@ -1,4 +1,4 @@
-//! One call of a tool: its arguments read, the service asked, the answer in the contract's words and as JSON.
+//! One tool call: parses the arguments, calls the service, and answers with the contract's text and the same as JSON.
 
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::mcp::offer::Offer;
-use crate::mcp::offer::name;
 use crate::mcp::progress::Progress;
 use crate::mcp::request;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::structured;
+use crate::mcp::tool_name;
 
-/// How long a wait lasts where the host's model does not say, in seconds.
-const WAIT_DEFAULT: f64 = 300.0;
-/// How long a wait lasts at most, in seconds, however often it is cut.
-const WAIT_LONGEST: f64 = 3600.0;
+/// Timeout of a wait without one, in seconds: the contract's default.
+const DEFAULT_WAIT_SECS: f64 = 300.0;
+/// The longest timeout that a wait may ask for, in seconds: the contract's bound.
+const MAX_WAIT_SECS: f64 = 3600.0;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +50,7 @@ struct Run {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct NoArguments {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,20 +81,20 @@ struct Send {
     message: String,
 }
 
-/// A good answer.
+/// The answer of a call that succeeded.
 #[derive(Debug)]
 pub struct Answer {
     /// The contract's text.
     pub text: String,
-    /// What this face adds, as a text of its own.
+    /// A second text that only hosts of the protocol get: why a wait returned early.
     pub note: Option<String>,
-    /// The same as JSON.
+    /// The answer as JSON, valid by the tool's output schema.
     pub structured: Value,
-    /// The job that was dispatched.
+    /// The job that the call dispatched.
     pub dispatched: Option<JobId>,
 }
 
-/// Why a call was refused, in words for the host's model.
+/// Why a call was refused: a text for the host's model.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
@@ -124,29 +124,29 @@ impl From<Refused> for CallToolResult {
 pub struct Calls<'sessions> {
     sessions: &'sessions McpSessions,
     offer: &'sessions Offer,
-    longest: Duration,
+    answer_within: Duration,
     session: SessionId,
     service: Service,
 }
 
 impl<'sessions> Calls<'sessions> {
-    /// The calls of `session`, each answered within `longest`.
+    /// The calls of `session`, each answered within `answer_within`.
     pub fn new(
         sessions: &'sessions McpSessions,
         offer: &'sessions Offer,
-        longest: Duration,
+        answer_within: Duration,
         session: SessionId,
     ) -> Self {
-        Self { sessions, offer, longest, session, service: sessions.service(session) }
+        Self { sessions, offer, answer_within, session, service: sessions.service(session) }
     }
 
-    /// Does what a tool is for. `meta` is what the request says beside its arguments.
+    /// Calls one tool. `meta` is the request's `_meta`.
     ///
-    /// Dropping the future ends the call and leaves the jobs as they are.
+    /// Dropping the future cancels the call, not the jobs. A dispatch or a stop that has begun may or may not happen.
     ///
     /// # Errors
     ///
-    /// [`Refused`], to be told to the host's model.
+    /// [`Refused`], which the host's model gets as an error result.
     pub async fn call(
         &self,
         tool: &str,
@@ -155,14 +155,14 @@ impl<'sessions> Calls<'sessions> {
         progress: &Progress,
     ) -> Result<Answer, Refused> {
         match tool {
-            name::RUN => self.run(read(tool, arguments)?, meta).await,
-            name::LIST => {
-                let Nothing {} = read(tool, arguments)?;
+            tool_name::RUN => self.run(read(tool, arguments)?, meta).await,
+            tool_name::LIST => {
+                let NoArguments {} = read(tool, arguments)?;
                 self.list().await
             }
-            name::VIEW => self.view(read(tool, arguments)?).await,
-            name::STOP => self.stop(read(tool, arguments)?).await,
-            name::WAIT => self.wait(read(tool, arguments)?, progress).await,
+            tool_name::VIEW => self.view(read(tool, arguments)?).await,
+            tool_name::STOP => self.stop(read(tool, arguments)?).await,
+            tool_name::WAIT => self.wait(read(tool, arguments)?, progress).await,
             _ => self.send(read(tool, arguments)?).await,
         }
     }
@@ -172,14 +172,18 @@ impl<'sessions> Calls<'sessions> {
         if let Some(refusal) = contract::refusal(&agent, &task, &self.offer.agents) {
             return Err(Refused(refusal));
         }
-        let key = request::key(key, meta, &[&agent, &task, expected_output.as_deref().unwrap_or_default()]);
+        let key = request::idempotency_key(
+            key,
+            meta,
+            &[&agent, &task, expected_output.as_deref().unwrap_or_default()],
+        );
         let request = RunRequest {
             agent: agent.clone(),
             task: task.clone(),
             expected_output,
             call: None,
             key,
-            placement: None,
+            job_options: None,
         };
         let id = self.sessions.dispatch(self.session, request, request::trace(meta)).await?;
         Ok(Answer {
@@ -197,11 +201,11 @@ impl<'sessions> Calls<'sessions> {
 
     async fn view(&self, view: View) -> Result<Answer, Refused> {
         let id = id(&view.task_id)?;
-        let patience = Duration::from_millis(view.wait_ms.unwrap_or(0)).min(self.longest);
-        let seen = if patience.is_zero() {
+        let timeout = Duration::from_millis(view.wait_ms.unwrap_or(0)).min(self.answer_within);
+        let seen = if timeout.is_zero() {
             self.service.view(id, view.since).await?
         } else {
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now() + timeout;
             retry_while_unavailable(Some(deadline), || self.service.view_grown(id, view.since, deadline))
                 .await?
         };
@@ -218,15 +222,16 @@ impl<'sessions> Calls<'sessions> {
 
     async fn wait(&self, wait: Wait, progress: &Progress) -> Result<Answer, Refused> {
         if wait.task_ids.is_empty() {
-            return Err(Refused(contract::NO_IDS.to_owned()));
+            return Err(Refused(contract::EMPTY_TASK_IDS.to_owned()));
         }
-        let asked = Duration::from_secs_f64(wait.timeout.unwrap_or(WAIT_DEFAULT).clamp(0.0, WAIT_LONGEST));
+        let asked =
+            Duration::from_secs_f64(wait.timeout.unwrap_or(DEFAULT_WAIT_SECS).clamp(0.0, MAX_WAIT_SECS));
         let mode = wait.mode.unwrap_or_default();
-        let deadline = Instant::now() + asked.min(self.longest);
+        let deadline = Instant::now() + asked.min(self.answer_within);
         let mut until = progress.first(deadline);
         let (items, over) = loop {
             let ask = || {
-                // What is left of it: an outage of Redis counts too.
+                // Computed anew for each retry: time that Redis is away counts against the timeout.
                 let timeout = Some(until.duration_since(Instant::now()));
                 self.service.wait(WaitRequest { ids: wait.task_ids.clone(), timeout, mode, call: None })
             };
@@ -235,33 +240,33 @@ impl<'sessions> Calls<'sessions> {
             if over || deadline <= Instant::now() {
                 break (items, over);
             }
-            progress.tell(&items, deadline).await;
+            progress.notify(&items, deadline).await;
             until = progress.next(deadline);
         };
-        let note = (!over && asked > self.longest).then(|| cut(&items, self.longest));
+        let note = (!over && asked > self.answer_within).then(|| early_return(&items, self.answer_within));
         let structured = structured::waited(&items, over);
-        Ok(Answer { note, ..plain(contract::waited(&items).to_string(), structured) })
+        Ok(Answer { note, ..plain(contract::wait_result(&items).to_string(), structured) })
     }
 
     async fn send(&self, send: Send) -> Result<Answer, Refused> {
         let id = id(&send.task_id)?;
         if send.message.trim().is_empty() {
-            return Err(Refused(contract::NO_MESSAGE.to_owned()));
+            return Err(Refused(contract::EMPTY_MESSAGE.to_owned()));
         }
         self.service.send(SendRequest { id, message: send.message, call: None }).await?;
         Ok(plain(contract::sent(id), json!({"id": id})))
     }
 }
 
-/// What a host's model is told where its wait was cut so that the host does not give up on it.
-fn cut(items: &[WaitItem], longest: Duration) -> String {
+/// Tells the model that its wait returned early, before the host's own timeout, and how to continue it.
+fn early_return(items: &[WaitItem], answer_within: Duration) -> String {
     let running: Vec<String> =
         structured::still_running(items).into_iter().map(|id| format!("\"{id}\"")).collect();
     format!(
-        "Not all that you wait for has ended. This call answers within {} so that no host gives up on it; the tasks \
-         run on and nothing is lost. To go on waiting, call {} again with task_ids [{}].",
-        duration::short(longest),
-        name::WAIT,
+        "Some of these tasks have not ended. This call returns within {} so that the host does not time out; the tasks \
+         keep running and nothing is lost. To keep waiting, call {} again with task_ids [{}].",
+        duration::short(answer_within),
+        tool_name::WAIT,
         running.join(", "),
     )
 }
@@ -270,11 +275,12 @@ fn plain(text: String, structured: Value) -> Answer {
     Answer { text, note: None, structured, dispatched: None }
 }
 
-/// The id that a model wrote. One that is no id at all names no job.
+/// Parses a task id. Text that is not an id is reported like an unknown id, as the contract has it.
 fn id(text: &str) -> Result<JobId, ServiceError> {
     text.trim().parse().map_err(|_| ServiceError::NotFound(text.to_owned()))
 }
 
+/// Parses the arguments of a tool; unknown ones are refused, so that a model learns of a misspelled one.
 fn read<A: DeserializeOwned>(tool: &str, arguments: Value) -> Result<A, Refused> {
     serde_json::from_value(arguments)
         .map_err(|error| Refused(format!("invalid arguments for {tool}: {error}")))

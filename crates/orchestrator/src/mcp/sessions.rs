@@ -1,7 +1,7 @@
-//! The sessions behind the connections, and who works for them.
+//! The sessions behind the connections, and their workers.
 //!
-//! A session has no owner: its jobs go on whoever leaves. On the embedded server each session with jobs is served by
-//! a program of its own in the background, so that jobs outlive this one however it ends.
+//! The sessions have no owner, so jobs continue when a host disconnects. On the embedded server each session with jobs
+//! gets a detached worker, so that jobs also outlive this program, however it ends.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,10 +23,9 @@ use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::Service;
-use legwork_queue::port::Dispatch as _;
+use legwork_queue::open_session;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
-use legwork_queue::port::Opened;
 use legwork_queue::port::SessionEnd;
 use tokio_util::task::TaskTracker;
 
@@ -34,64 +33,66 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::local_worker;
 
-/// How often sessions are looked at for a worker that is gone.
-const TEND_EVERY: Duration = Duration::from_secs(2);
+/// Interval between two checks of the sessions' workers. A killed worker's jobs are reclaimed only after their lease
+/// has expired, so checking more often gains nothing.
+const WORKER_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the sessions have in common.
+/// All sessions of this server, with what they share.
 #[derive(Debug)]
 pub struct McpSessions {
-    /// What the command was given.
+    /// The command's context, for the options that detached workers inherit.
     pub context: Context,
-    /// The queue and its hints.
+    /// The queue, with its hints.
     pub observer: Observer,
-    /// The stored name of the team.
+    /// The digest under which the team is stored.
     pub team: TeamDigest,
-    /// The team as JSON.
+    /// The team as JSON, stored with a session's first job.
     pub team_json: Arc<str>,
-    /// What the fleet decides for jobs.
+    /// The fleet's policy, applied to the jobs.
     pub policy: Arc<Policy>,
-    /// The folder that jobs run in, on a worker of this machine.
+    /// The working directory of jobs, on a worker of this machine.
     pub working_dir: String,
-    /// How many jobs of a session are admitted at once; 0 for no cap.
+    /// The most jobs of one session that are admitted at once in each queue; 0 for no cap.
     pub cap: u32,
-    /// How many tokens the models of one session may count; `None` for no limit.
+    /// The token budget of one session; `None` for no limit.
     pub budget: Option<u64>,
-    /// Whether the embedded server serves, so that each session needs a worker.
+    /// Whether the queue is on the embedded server, where each session needs a worker of its own.
     pub embedded: bool,
-    /// The script of model replies, if any.
+    /// The script of model replies; `None` for real providers.
     pub script: Option<PathBuf>,
-    /// Dispatches that have begun. Whoever ends this program waits for them: a host that is gone is no reason to store a
-    /// job and start no worker for it.
+    /// Dispatches in progress. Shutdown waits for them, or a job could be stored for which no worker was started.
     pub dispatching: TaskTracker,
-    /// The sessions that may need a worker, each with the lock of whoever starts one.
-    pub tended: Tended,
+    /// The sessions that may need a worker.
+    pub watched: WatchedSessions,
 }
 
-/// Sessions of this program that had jobs when they were last looked at.
+/// Sessions that had live jobs at the last check, each with a lock that serializes starting its worker.
 #[derive(Debug, Default)]
-pub struct Tended {
-    // A std mutex: never held over an await.
+pub struct WatchedSessions {
+    // A std mutex, because it is never held across an await.
     sessions: Mutex<BTreeMap<SessionId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-impl Tended {
+impl WatchedSessions {
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<tokio::sync::Mutex<()>>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_of(&self, session: SessionId) -> Arc<tokio::sync::Mutex<()>> {
+    /// The start lock of a session, which is watched from now on.
+    fn start_lock(&self, session: SessionId) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(self.sessions().entry(session).or_default())
     }
 
-    /// Takes a session out where nobody starts a worker for it now.
-    fn take_out(&self, session: SessionId) -> Option<Arc<tokio::sync::Mutex<()>>> {
+    /// Removes a session and returns its lock, unless a worker is being started for it.
+    fn remove_idle(&self, session: SessionId) -> Option<Arc<tokio::sync::Mutex<()>>> {
         let mut sessions = self.sessions();
-        // Clones are made under the same lock as this, so the count is exact.
+        // The count is exact: clones of the lock are made only under the mutex that is held here.
         let idle = sessions.get(&session).is_some_and(|lock| Arc::strong_count(lock) == 1);
         if idle { sessions.remove(&session) } else { None }
     }
 
-    fn put_back(&self, session: SessionId, lock: Arc<tokio::sync::Mutex<()>>) {
+    /// Watches a session again. A lock that was made in between stays, because a dispatch may hold it already.
+    fn restore(&self, session: SessionId, lock: Arc<tokio::sync::Mutex<()>>) {
         self.sessions().entry(session).or_insert(lock);
     }
 
@@ -101,13 +102,13 @@ impl Tended {
 }
 
 impl McpSessions {
-    /// What the root of a session may do.
+    /// The service of a session's root.
     pub fn service(&self, session: SessionId) -> Service {
-        self.traced(session, None)
+        self.service_with_trace(session, None)
     }
 
-    /// The same, with the trace that its jobs belong to.
-    fn traced(&self, session: SessionId, trace: Option<TraceParent>) -> Service {
+    /// The service of a session's root, whose jobs belong to `trace`, or to this program's own trace without one.
+    fn service_with_trace(&self, session: SessionId, trace: Option<TraceParent>) -> Service {
         let caller = Caller {
             session,
             by: DispatchedBy::Root,
@@ -121,38 +122,47 @@ impl McpSessions {
         Service::new(self.observer.clone(), caller)
     }
 
-    /// Dispatches into a session, which is opened if need be. The job is durable when this answers, and a repeat with
-    /// the same key finds it. A worker that cannot be started now is tried again by [`tend`](Self::tend).
+    /// Dispatches a job into a session, which is opened first if it is new. The job is durable when this answers, and a
+    /// repeat with the same key finds it. A worker that cannot be started is retried by
+    /// [`keep_served`](Self::keep_served).
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] when nothing was stored, or nobody knows.
+    /// [`ServiceError`] when the job was not stored, or may or may not be stored because Redis did not answer.
     pub async fn dispatch(
         &self,
         session: SessionId,
         request: RunRequest,
         trace: Option<TraceParent>,
     ) -> Result<JobId, ServiceError> {
-        let _begun = self.dispatching.token();
-        self.open(session).await?;
-        let id = self.traced(session, trace).run(request).await?;
+        let _in_progress = self.dispatching.token();
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap: self.cap,
+            own_lane: self.embedded,
+            budget: self.budget,
+        };
+        open_session(self.observer.queue(), &open).await?;
+        let id = self.service_with_trace(session, trace).run(request).await?;
         if let Err(failure) = self.serve(session).await {
             tracing::error!(%session, "{}", failure.message);
         }
         Ok(id)
     }
 
-    /// Sees to it that a session's jobs have a worker, where that is for this program to do.
+    /// Ensures that a session has a worker; does nothing on a fleet, whose workers are not this program's.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when none can be started.
+    /// [`Failure`] when no worker can be started.
     pub async fn serve(&self, session: SessionId) -> Result<(), Failure> {
         if !self.embedded {
             return Ok(());
         }
-        // Twenty dispatches at once need one worker.
-        let lock = self.tended.lock_of(session);
+        // Concurrent dispatches would otherwise start a worker each.
+        let lock = self.watched.start_lock(session);
         let _starting = lock.lock().await;
         local_worker::serve_in_background(
             &self.context,
@@ -163,25 +173,27 @@ impl McpSessions {
         .await
     }
 
-    /// From now on a session is looked after that an earlier host may have left jobs in.
-    pub fn come_back(&self, session: SessionId) {
+    /// Watches a session that may have jobs of an earlier server.
+    pub fn watch(&self, session: SessionId) {
         if self.embedded {
-            let _lock = self.tended.lock_of(session);
+            let _lock = self.watched.start_lock(session);
         }
     }
 
-    /// Looks after the sessions' workers for ever: one that was killed is followed by another.
-    pub async fn tend(&self) -> Infallible {
+    /// Checks the watched sessions forever: starts a worker where live jobs have none, such as after a worker was
+    /// killed, and stops watching sessions without live jobs.
+    pub async fn keep_served(&self) -> Infallible {
         loop {
-            for session in self.tended.all() {
-                // Before it is asked for its jobs: whoever dispatches from now on puts it in again.
-                let Some(lock) = self.tended.take_out(session) else { continue };
+            for session in self.watched.all() {
+                // Removed before its jobs are counted, so that a dispatch after the count watches it again. The other
+                // order would lose a session whose first job is stored between the count and the removal.
+                let Some(lock) = self.watched.remove_idle(session) else { continue };
                 match self.service(session).is_settled().await {
                     Ok(true) => continue,
-                    Ok(false) => self.tended.put_back(session, lock),
+                    Ok(false) => self.watched.restore(session, lock),
                     Err(error) => {
-                        self.tended.put_back(session, lock);
-                        tracing::warn!(%error, %session, "could not look after the session");
+                        self.watched.restore(session, lock);
+                        tracing::warn!(%error, %session, "could not check the session's worker");
                         continue;
                     }
                 }
@@ -189,22 +201,7 @@ impl McpSessions {
                     tracing::error!(%session, "{}", failure.message);
                 }
             }
-            tokio::time::sleep(TEND_EVERY).await;
-        }
-    }
-
-    async fn open(&self, session: SessionId) -> Result<(), ServiceError> {
-        let open = OpenSession {
-            session,
-            owner: None,
-            on_end: SessionEnd::Keep,
-            cap: self.cap,
-            own_lane: self.embedded,
-            budget: self.budget,
-        };
-        match self.observer.queue().open(&open).await? {
-            Opened::Open | Opened::Owned => Ok(()),
-            Opened::Closed => Err(ServiceError::SessionClosed(session.to_string())),
+            tokio::time::sleep(WORKER_CHECK_INTERVAL).await;
         }
     }
 }
@@ -214,16 +211,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_stays_that_somebody_starts_a_worker_for() {
-        let (tended, session) = (Tended::default(), SessionId::random());
-        let starting = tended.lock_of(session);
-        assert!(tended.take_out(session).is_none());
+    fn a_session_stays_watched_while_its_worker_starts() {
+        let (watched, session) = (WatchedSessions::default(), SessionId::random());
+        let starting = watched.start_lock(session);
+        assert!(watched.remove_idle(session).is_none());
         drop(starting);
-        let lock = tended.take_out(session).unwrap();
-        assert_eq!(tended.all(), []);
-        // Somebody dispatched meanwhile, and has the lock that counts.
-        let later = tended.lock_of(session);
-        tended.put_back(session, lock);
-        assert!(Arc::ptr_eq(&later, &tended.lock_of(session)));
+        let lock = watched.remove_idle(session).unwrap();
+        assert_eq!(watched.all(), []);
+        // A dispatch in between made a lock of its own, which stays.
+        let newer = watched.start_lock(session);
+        watched.restore(session, lock);
+        assert!(Arc::ptr_eq(&newer, &watched.start_lock(session)));
     }
 }

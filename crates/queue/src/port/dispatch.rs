@@ -8,8 +8,8 @@ use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
-use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 
@@ -85,9 +85,9 @@ pub struct NewJob {
     /// The task and all else that is dispatched.
     pub spec: JobSpec,
     /// Where and when it runs, and how often it is retried.
-    pub placement: Placement,
+    pub job_options: JobOptions,
     /// The key under which a repeat finds it.
-    pub once: Option<IdempotencyKey>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// Jobs to store, all of one dispatcher and one team.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::id::RequestId;
-use legwork_common::policy::Limit;
+use legwork_common::policy::RateLimit;
 
 use crate::error::QueueError;
 
@@ -15,7 +15,7 @@ pub struct PermitRequest {
     /// The name of the limit: `provider` or `provider/model`.
     pub name: String,
     /// What the limit allows.
-    pub limit: Limit,
+    pub limit: RateLimit,
     /// Names the permit. A repeat has the same one, so that it is granted once.
     pub permit: RequestId,
     /// Tokens that the call is expected to cost.

@@ -10,8 +10,8 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
-use legwork_common::job::Placement;
 use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
@@ -65,7 +65,7 @@ pub struct Original {
     /// The task and all else that was dispatched.
     pub spec: JobSpec,
     /// Where and how often it was to run, without its initial delay.
-    pub placement: Placement,
+    pub job_options: JobOptions,
     /// Its team's JSON, if that is still stored.
     pub team_json: Option<String>,
 }

@@ -127,7 +127,7 @@ pub enum Renewed {
     /// Renewed, and there is mail to read.
     Mail,
     /// Renewed, and a stop was requested.
-    StopWanted,
+    StopRequested,
     /// Not renewed: another attempt or owner holds it, or it ended.
     Lost,
 }

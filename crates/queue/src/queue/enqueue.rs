@@ -108,19 +108,19 @@ impl Queue {
 fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> {
     let spec = serde_json::to_vec(&job.spec)
         .map_err(|error| QueueError::Unexpected { step: "enqueue", detail: error.to_string() })?;
-    let key = job.once.as_ref();
+    let key = job.idempotency_key.as_ref();
     call.push(id.uuid());
     call.push_bytes(id.as_bytes());
     call.push_bytes(&spec);
     call.push(&job.spec.agent);
-    call.push(&job.placement.queue);
-    call.push(job.placement.priority.level());
-    call.push(job.placement.delay.as_millis());
-    call.push(job.placement.timeout.map_or(0, |timeout| timeout.as_millis().max(1)));
-    call.push(job.placement.retries);
+    call.push(&job.job_options.queue);
+    call.push(job.job_options.priority.level());
+    call.push(job.job_options.delay.as_millis());
+    call.push(job.job_options.timeout.map_or(0, |timeout| timeout.as_millis().max(1)));
+    call.push(job.job_options.retries);
     call.push(key.map(|key| key.key.as_str()).unwrap_or_default());
     call.push(key.map(|key| key.request.as_str()).unwrap_or_default());
-    call.push(job.placement.retry_delay.as_millis());
+    call.push(job.job_options.retry_delay.as_millis());
     call.push(job.spec.retry_of.map(|id| id.uuid().to_string()).unwrap_or_default());
     Ok(())
 }

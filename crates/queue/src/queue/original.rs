@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use legwork_common::id::JobId;
 use legwork_common::job::DEFAULT_RETRY_DELAY;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
-use legwork_common::job::Placement;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
 
@@ -22,7 +22,7 @@ const FIELDS: [&str; 8] =
     ["state", "session", "queue", "priority", "timeout", "retries", "failures", "retry_delay"];
 
 impl Queue {
-    /// Reads a job's spec, its placement and its team.
+    /// Reads a job's spec, its job_options and its team.
     pub(super) async fn read_original(&self, id: JobId) -> Result<Option<Original>, QueueError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HMGET").arg(self.keys.job(id)).arg(&FIELDS);
@@ -41,7 +41,7 @@ impl Queue {
         let failures: Option<u32> = fields.item()?.parse_optional()?;
         let retry_delay: Option<u64> = fields.item()?.parse_optional()?;
         let team_json = self.team(session, &spec.team).await?;
-        let placement = Placement {
+        let job_options = JobOptions {
             queue,
             priority,
             delay: Duration::ZERO,
@@ -51,7 +51,7 @@ impl Queue {
             retry_delay: retry_delay.map_or(DEFAULT_RETRY_DELAY, Duration::from_millis),
             budget: spec.budget,
         };
-        Ok(Some(Original { status, session, spec, placement, team_json }))
+        Ok(Some(Original { status, session, spec, job_options, team_json }))
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) enum KeyReservation {
 
 /// The key of a job, if it is one of the whole namespace.
 fn namespace_key(job: &NewJob) -> Option<&IdempotencyKey> {
-    job.once.as_ref().filter(|key| key.in_namespace)
+    job.idempotency_key.as_ref().filter(|key| key.in_namespace)
 }
 
 /// A reservation as it is stored: the job's id, and the hash of the request that it is for.
@@ -87,7 +87,7 @@ impl Queue {
         mut void: JobId,
     ) -> Result<Result<Enqueued, EnqueueRefusal>, QueueError> {
         // Only an id that was reserved for a key is ever made void.
-        let Some(key) = &job.once else {
+        let Some(key) = &job.idempotency_key else {
             return Err(QueueError::Unexpected { step: "enqueue", detail: "`void`".to_owned() });
         };
         loop {

@@ -29,12 +29,12 @@ impl SessionStateStore for Queue {
     ) -> Result<Result<TodoList, SessionStateRefusal>, QueueError> {
         let call_name = match (by, call) {
             (DispatchedBy::Job { .. }, Some(call)) => format!("{}:{}", call.turn, call.index),
-            // A root does not repeat its calls after a crash, but a lost answer makes this step repeat.
+            // A root repeats no call after a crash, but a lost answer makes this step repeat.
             (DispatchedBy::Job { .. } | DispatchedBy::Root, _) => RequestId::random().to_string(),
         };
         let mut call = self.session_state_call(session, self.keys.todos(session), by).arg(call_name);
         match change {
-            TodoChange::Nothing => call.push("read"),
+            TodoChange::Read => call.push("read"),
             TodoChange::Add(texts) => {
                 call.push("add");
                 texts.iter().for_each(|text| call.push(text));
@@ -43,7 +43,7 @@ impl SessionStateStore for Queue {
                 call.push("update");
                 for (id, status) in updates {
                     // The step counts from 1 and ignores 0, which stands for an id that is not one of a todo.
-                    call.push(Todo::place(id).map_or(0, |place| place + 1));
+                    call.push(Todo::index(id).map_or(0, |place| place + 1));
                     call.push(status);
                 }
             }
@@ -75,7 +75,7 @@ impl SessionStateStore for Queue {
             "granted" => BudgetReservation::Granted,
             "wait" => BudgetReservation::Wait(rest.item()?.parse()?),
             "spent" => {
-                BudgetReservation::Spent { spent: rest.item()?.parse()?, budget: rest.item()?.parse()? }
+                BudgetReservation::Exhausted { spent: rest.item()?.parse()?, budget: rest.item()?.parse()? }
             }
             _ => return refusal(&word).map(Err),
         }))

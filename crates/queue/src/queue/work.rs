@@ -334,7 +334,7 @@ fn read_renewed(answer: Answer) -> Result<Renewed, QueueError> {
     match word.as_str() {
         "kept" => Ok(Renewed::Kept),
         "mail" => Ok(Renewed::Mail),
-        "stop" => Ok(Renewed::StopWanted),
+        "stop" => Ok(Renewed::StopRequested),
         "lost" => Ok(Renewed::Lost),
         _ => Err(word.unknown()),
     }

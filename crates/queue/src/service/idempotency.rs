@@ -1,32 +1,47 @@
 //! Hashes that make a repeat of a request find the first one's job or message.
 
 use legwork_common::id::RequestId;
-use legwork_common::job::Placement;
+use legwork_common::job::JobOptions;
 use legwork_common::service::CallIndex;
 use legwork_common::service::RunRequest;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::port::DispatchedBy;
 use crate::port::IdempotencyKey;
 use crate::service::Caller;
 
 /// The idempotency key of a request: the key that it names, or its place in its dispatcher's turns. `None` for one that
 /// has neither, of which each repeat is another job.
-pub(super) fn key_of(caller: &Caller, request: &RunRequest, placement: &Placement) -> Option<IdempotencyKey> {
-    let (key, in_namespace) = match (&request.key, request.call) {
+pub(super) fn key_of(
+    caller: &Caller,
+    request: &RunRequest,
+    job_options: &JobOptions,
+) -> Option<IdempotencyKey> {
+    let (key, in_namespace) = match (&request.key, recorded_place(caller, request.call)) {
         (Some(key), _) if caller.keys_in_namespace => (digest(&["namespace", key]), true),
         (Some(key), _) => (digest(&["session", &caller.session.to_string(), key]), false),
         (None, Some(call)) => (call_digest(caller, call), false),
         (None, None) => return None,
     };
-    Some(IdempotencyKey { key, request: request_digest(caller, request, placement), in_namespace })
+    Some(IdempotencyKey { key, request: request_digest(caller, request, job_options), in_namespace })
 }
 
 /// The key of a message: its place in its sender's turns, or a random one that only repeats of the same call share.
 pub(super) fn message_key(caller: &Caller, call: Option<CallIndex>) -> String {
-    match call {
+    match recorded_place(caller, call) {
         Some(call) => call_digest(caller, call),
         None => digest(&["send", &RequestId::random().to_string()]),
+    }
+}
+
+/// The place of a call in its caller's recorded turns, by which the next attempt's repeat of it is recognized. `None`
+/// for a root: it is not resumed after a crash, and its calls are counted from the first again with every prompt, so
+/// the second prompt's first call would be taken for the first prompt's.
+pub(super) fn recorded_place(caller: &Caller, call: Option<CallIndex>) -> Option<CallIndex> {
+    match caller.by {
+        DispatchedBy::Root => None,
+        DispatchedBy::Job { .. } => call,
     }
 }
 
@@ -38,8 +53,8 @@ fn call_digest(caller: &Caller, call: CallIndex) -> String {
 
 /// The hash of all that two requests under one key must have in common: all but the retry delay, which does not change
 /// what the job does.
-fn request_digest(caller: &Caller, request: &RunRequest, placement: &Placement) -> String {
-    let Placement { queue, priority, delay, timeout, retries, retry_delay: _, budget } = placement;
+fn request_digest(caller: &Caller, request: &RunRequest, job_options: &JobOptions) -> String {
+    let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget } = job_options;
     let budget = budget.map(|tokens| tokens.to_string());
     let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
     let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();

@@ -77,7 +77,7 @@ async fn an_empty_result_replaces_the_error_of_an_earlier_attempt() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let mut job = it.job();
-    job.placement.retries = 1;
+    job.job_options.retries = 1;
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     let finish = Finish {
@@ -104,7 +104,7 @@ async fn only_retryable_failures_are_retried() {
         .filter(|cause| !matches!(cause, Cause::Tool | Cause::Operator | Cause::Parent | Cause::SessionEnd));
     for cause in causes {
         let mut job = it.job();
-        job.placement.retries = 1;
+        job.job_options.retries = 1;
         it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
         let lease = it.claim(1).await[0].lease;
         let expected = match cause {
@@ -232,7 +232,7 @@ async fn clearing_passes_over_jobs_that_must_be_kept() {
 
 fn keyed(it: &TestSession, in_namespace: bool) -> NewJob {
     let once = Some(IdempotencyKey { key: "key".into(), request: "request".into(), in_namespace });
-    NewJob { once, ..it.job() }
+    NewJob { idempotency_key: once, ..it.job() }
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ async fn an_urgent_job_starts_before_earlier_ones() {
     let mut ids = Vec::new();
     for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::High] {
         let mut job = session.job();
-        job.placement.priority = priority;
+        job.job_options.priority = priority;
         ids.push(job.id);
         session.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     }

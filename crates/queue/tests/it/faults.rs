@@ -216,7 +216,7 @@ async fn round(it: &TestSession, lose: impl Fn()) {
 /// Steps of a job with several attempts: released, failed with a retry left, stopped.
 async fn round_of_second_tries(it: &TestSession, lose: &impl Fn()) {
     let mut job = it.job();
-    job.placement.retries = 1;
+    job.job_options.retries = 1;
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     let lease = it.claim(1).await[0].lease;

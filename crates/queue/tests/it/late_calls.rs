@@ -47,7 +47,7 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
     let slow = queue(&wire.url(), 16).await;
     let quick = queue(&redis.url(), 16).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
-    let keyed = |it: &TestSession| NewJob { once: Some(once.clone()), ..it.job() };
+    let keyed = |it: &TestSession| NewJob { idempotency_key: Some(once.clone()), ..it.job() };
     let first = TestSession::open(&slow, 20).await;
     // Other sessions, of the same shard and of other shards. One of each is enough; twenty make both all but certain.
     let mut others = Vec::new();

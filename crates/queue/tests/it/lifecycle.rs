@@ -46,7 +46,7 @@ impl Subject {
         let queue = redis.queue_in(namespace, &FleetSettings::default()).await;
         let it = TestSession::open(&queue, 20).await;
         let mut job: NewJob = it.job();
-        job.placement.retries = u32::from(state == State::Scheduled);
+        job.job_options.retries = u32::from(state == State::Scheduled);
         it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
         let claimed = it.claim(1).await.remove(0);
         queue.begin(&[(claimed.lease, 1)]).await.unwrap();
@@ -141,31 +141,31 @@ impl Subject {
             Event::Parked => drop(self.it.queue.park(self.lease).await.unwrap()),
             Event::Resumed => drop(self.it.queue.resume(self.lease).await.unwrap()),
             Event::Released => self.release(ReleaseMode::Drain).await,
-            Event::GivenBack => {
+            Event::Declined => {
                 self.other_worker().await;
                 self.release(ReleaseMode::Lack("no key".into())).await;
             }
-            // For a stopping job the same step is `GivenBack`. No step rejects a job that no worker holds: the last
+            // For a stopping job the same step is `Declined`. No step rejects a job that no worker holds: the last
             // worker that held it does.
             Event::Rejected if matches!(state, State::Stopping | State::Scheduled | State::Queued) => {
                 return false;
             }
             Event::Rejected => self.release(ReleaseMode::Lack("no key".into())).await,
-            Event::StopAsked => self.stop().await,
+            Event::StopRequested => self.stop().await,
             Event::Completed => self.finish(completed(), LATER).await,
             Event::Failed => {
                 self.write("retries", "0").await;
                 self.finish(failed(), LATER).await;
             }
-            Event::RetryLater => {
+            Event::RetryScheduled => {
                 self.write("retries", "2").await;
                 self.finish(failed(), LATER).await;
             }
-            Event::Confirmed if state == State::Reaping => {
+            Event::StopConfirmed if state == State::Reaping => {
                 self.stop().await;
                 self.it.queue.reap(true).await.unwrap();
             }
-            Event::Confirmed => self.finish(Ending::Stopped { cause: Cause::Operator }, LATER).await,
+            Event::StopConfirmed => self.finish(Ending::Stopped { cause: Cause::Operator }, LATER).await,
             Event::LeaseExpired => self.expire().await,
             // The third part of reaping, which only follows the first.
             Event::Requeued | Event::WorkerLost if state != State::Reaping => return false,

@@ -142,7 +142,7 @@ impl Model {
         below.sort_by_key(|&job| self.depth(job));
         for job in below {
             if !self.jobs[job].gone && !self.jobs[job].state.is_terminal() {
-                self.take(job, Event::StopAsked);
+                self.take(job, Event::StopRequested);
             }
         }
     }
@@ -152,7 +152,7 @@ impl Model {
     }
 
     pub(crate) fn stop(&mut self, job: usize) {
-        self.take(job, Event::StopAsked);
+        self.take(job, Event::StopRequested);
         self.sweep_below(Some(job));
     }
 
@@ -195,7 +195,7 @@ impl Model {
     pub(crate) fn renew(&self, lease: usize) -> Renewed {
         let job = &self.jobs[self.leases[lease].job];
         match self.under(lease) {
-            Some(State::Stopping) => Renewed::StopWanted,
+            Some(State::Stopping) => Renewed::StopRequested,
             Some(State::Running | State::Waiting) if job.mail.is_empty() => Renewed::Kept,
             Some(State::Running | State::Waiting) => Renewed::Mail,
             _ => Renewed::Lost,
@@ -228,7 +228,7 @@ impl Model {
             Some(State::Running | State::Waiting) if event == Event::Failed && self.jobs[job].retries > 0 => {
                 self.jobs[job].retries -= 1;
                 self.jobs[job].due = true;
-                self.take(job, Event::RetryLater);
+                self.take(job, Event::RetryScheduled);
             }
             Some(_) => self.take(job, event),
         }
@@ -248,7 +248,7 @@ impl Model {
                 self.jobs[job].excluded.insert(worker);
                 self.jobs[job].due = false;
                 let rejected = self.jobs[job].excluded.len() == WORKERS;
-                self.take(job, if rejected { Event::Rejected } else { Event::GivenBack });
+                self.take(job, if rejected { Event::Rejected } else { Event::Declined });
             }
             Some(_) => {}
         }
@@ -292,7 +292,7 @@ impl Model {
             return;
         }
         if was == State::Stopping || self.marked || self.failed_above(job) {
-            return self.take(job, Event::Confirmed);
+            return self.take(job, Event::StopConfirmed);
         }
         self.jobs[job].crashes += u32::from(was != State::Waiting);
         if self.jobs[job].crashes >= MAX_CRASHES {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legwork_common::id::RequestId;
-use legwork_common::policy::Limit;
+use legwork_common::policy::RateLimit;
 use legwork_queue::Queue;
 use legwork_queue::port::PermitRequest;
 use legwork_queue::port::Permits as _;
@@ -13,12 +13,12 @@ use legwork_queue::port::WaitReason;
 use crate::support::PrivateRedis;
 use crate::support::quick;
 
-fn request(limit: Limit, tokens: u64) -> PermitRequest {
+fn request(limit: RateLimit, tokens: u64) -> PermitRequest {
     PermitRequest { name: "anthropic".to_owned(), limit, permit: RequestId::random(), tokens, due: None }
 }
 
 /// How long a new request has to wait, and why.
-async fn wait(queue: &Queue, limit: Limit, tokens: u64) -> Option<(Duration, WaitReason)> {
+async fn wait(queue: &Queue, limit: RateLimit, tokens: u64) -> Option<(Duration, WaitReason)> {
     match queue.take(&request(limit, tokens)).await.unwrap() {
         Permitted::Go => None,
         Permitted::Wait { pause, why, .. } => Some((pause, why)),
@@ -29,7 +29,7 @@ async fn wait(queue: &Queue, limit: Limit, tokens: u64) -> Option<(Duration, Wai
 async fn calls_get_places_in_line_evenly_spaced() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = Limit { requests_per_minute: Some(60), ..Limit::default() };
+    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
     assert_eq!(wait(&queue, limit, 0).await, None);
     for place in 1..20u64 {
         let (pause, why) = wait(&queue, limit, 0).await.unwrap();
@@ -43,7 +43,7 @@ async fn calls_get_places_in_line_evenly_spaced() {
 async fn a_call_that_comes_back_at_its_time_is_granted() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = Limit { requests_per_minute: Some(1200), ..Limit::default() };
+    let limit = RateLimit { requests_per_minute: Some(1200), ..RateLimit::default() };
     assert_eq!(wait(&queue, limit, 0).await, None);
     let mut second = request(limit, 0);
     let Permitted::Wait { pause, due, .. } = queue.take(&second).await.unwrap() else { panic!("no wait") };
@@ -61,7 +61,7 @@ async fn tokens_count_as_expected_at_first_and_then_as_spent() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     // A thousand a second, of which ten seconds' worth may be taken at once.
-    let limit = Limit { tokens_per_minute: Some(60_000), ..Limit::default() };
+    let limit = RateLimit { tokens_per_minute: Some(60_000), ..RateLimit::default() };
     let first = request(limit, 10_000);
     assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
     assert_eq!(wait(&queue, limit, 1000).await, None);
@@ -78,7 +78,7 @@ async fn tokens_count_as_expected_at_first_and_then_as_spent() {
 async fn calls_in_flight_are_counted_until_their_permits_are_given_back() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = Limit { concurrent: Some(2), ..Limit::default() };
+    let limit = RateLimit { concurrent: Some(2), ..RateLimit::default() };
     let (first, second) = (request(limit, 0), request(limit, 0));
     assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
     assert_eq!(queue.take(&second).await.unwrap(), Permitted::Go);
@@ -94,7 +94,7 @@ async fn calls_in_flight_are_counted_until_their_permits_are_given_back() {
 async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let free = Limit::default();
+    let free = RateLimit::default();
     let most = Duration::from_secs(60);
     let early = request(free, 0);
     assert_eq!(queue.take(&early).await.unwrap(), Permitted::Go);

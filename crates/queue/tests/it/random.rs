@@ -230,9 +230,9 @@ impl World {
         let known = (0..self.ids.len())
             .find(|&job| key.is_some() && !self.model.jobs[job].gone && self.model.jobs[job].key == key);
         let mut job = self.it.job();
-        job.placement.priority = Priority::ALL[usize::from(priority)];
-        job.placement.retries = retries;
-        job.once = key.map(|key| IdempotencyKey {
+        job.job_options.priority = Priority::ALL[usize::from(priority)];
+        job.job_options.retries = retries;
+        job.idempotency_key = key.map(|key| IdempotencyKey {
             key: format!("k{key}"),
             request: "r".into(),
             in_namespace: key == 1,
@@ -421,7 +421,7 @@ impl World {
                         let message = "no".into();
                         (Ending::Failed { cause: Cause::AgentError, message }, Event::Failed)
                     }
-                    _ => (Ending::Stopped { cause: Cause::Tool }, Event::Confirmed),
+                    _ => (Ending::Stopped { cause: Cause::Tool }, Event::StopConfirmed),
                 };
                 assert_eq!(self.it.finish(lease, ending).await, self.model.finish(at, event));
             }

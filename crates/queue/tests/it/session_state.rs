@@ -57,7 +57,7 @@ async fn a_session_has_one_list_and_a_repeated_call_changes_nothing() {
     it.one().await;
     let claimed = it.claim(2).await;
     let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
-    assert_eq!(todos(&it, mine, &TodoChange::Nothing, Some(0)).await, Ok(TodoList::default()));
+    assert_eq!(todos(&it, mine, &TodoChange::Read, Some(0)).await, Ok(TodoList::default()));
     let first = todos(&it, mine, &add(&["a", "b"]), Some(1)).await.unwrap();
     assert_eq!(
         (lines(&first), first.first_added),
@@ -125,7 +125,7 @@ async fn a_todo_of_the_root_is_added_once_when_the_reply_is_lost() {
     let (session, root) = (SessionId::random(), DispatchedBy::Root);
     open(&queue, session, Some(RunToken::random()), 100).await;
     // The server has the script in its cache after this, so the change is one call.
-    queue.todos(session, root, &TodoChange::Nothing, None).await.unwrap().unwrap();
+    queue.todos(session, root, &TodoChange::Read, None).await.unwrap().unwrap();
     wire.arm(1, Harm::LoseReply);
     let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
     assert!(wire.hit().is_some());
@@ -166,7 +166,7 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     assert_eq!(reserve(&it, mine, 20, 0).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(&it, mine, 20, 0).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(&it, yours, 0, 60).await, Ok(BudgetReservation::Granted));
-    assert_eq!(reserve(&it, mine, 20, 81).await, Ok(BudgetReservation::Spent { spent: 20, budget: 100 }));
+    assert_eq!(reserve(&it, mine, 20, 81).await, Ok(BudgetReservation::Exhausted { spent: 20, budget: 100 }));
     let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
     assert_eq!(reserve(&it, stranger, 0, 1).await, Err(SessionStateRefusal::Stale));
 
@@ -179,7 +179,7 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     queue.forget(&[claimed[0].lease.id], true).await.unwrap();
     assert_eq!(
         reserve(&it, DispatchedBy::Root, 0, 10).await,
-        Ok(BudgetReservation::Spent { spent: 95, budget: 100 })
+        Ok(BudgetReservation::Exhausted { spent: 95, budget: 100 })
     );
     assert_eq!(reserve(&it, DispatchedBy::Root, 0, 5).await, Ok(BudgetReservation::Granted));
 }
@@ -204,7 +204,7 @@ async fn a_budget_does_not_grow_with_the_jobs_that_used_it() {
     }
     assert_eq!(lengths, [2, 2, 2], "its limit and the tokens spent");
     let spent = queue.reserve(it.session, DispatchedBy::Root, 0, 100).await.unwrap();
-    assert_eq!(spent, Ok(BudgetReservation::Spent { spent: 15, budget: 100 }));
+    assert_eq!(spent, Ok(BudgetReservation::Exhausted { spent: 15, budget: 100 }));
 }
 
 #[tokio::test]

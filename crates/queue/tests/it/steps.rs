@@ -136,7 +136,7 @@ async fn a_stop_reaches_the_whole_tree_and_is_final() {
     assert_eq!(state(&it, root).await, State::Stopping);
     assert_eq!(it.enqueue(by, vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
     let renewal = Renewal { jobs: vec![parent.lease], sessions: Vec::new() };
-    assert_eq!(it.queue.renew(&renewal).await.unwrap().0, [Renewed::StopWanted]);
+    assert_eq!(it.queue.renew(&renewal).await.unwrap().0, [Renewed::StopRequested]);
     // Whatever its attempt reports now, it ends stopped.
     assert_eq!(it.finish(parent.lease, completed()).await, Finished::Now(State::Stopped));
     let again = it.queue.stop(StopRoot::Job(root), Asker::Operator, Cause::Operator).await.unwrap();
@@ -201,12 +201,12 @@ async fn a_key_finds_its_job_and_refuses_another_request() {
         let once = |request: &str| {
             Some(IdempotencyKey { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
         };
-        let first = NewJob { once: once("a"), ..it.job() };
+        let first = NewJob { idempotency_key: once("a"), ..it.job() };
         let id = first.id;
         assert_eq!(it.enqueue(DispatchedBy::Root, vec![first]).await, Ok(vec![Enqueued::Stored(id)]));
-        let repeat = NewJob { once: once("a"), ..it.job() };
+        let repeat = NewJob { idempotency_key: once("a"), ..it.job() };
         assert_eq!(it.enqueue(DispatchedBy::Root, vec![repeat]).await, Ok(vec![Enqueued::Stored(id)]));
-        let other = NewJob { once: once("b"), ..it.job() };
+        let other = NewJob { idempotency_key: once("b"), ..it.job() };
         assert_eq!(it.enqueue(DispatchedBy::Root, vec![other]).await, Ok(vec![Enqueued::Conflict(id)]));
     }
 }
@@ -274,7 +274,7 @@ async fn a_delayed_job_is_scheduled_until_it_is_due() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let mut job = it.job();
-    job.placement.delay = Duration::from_millis(1);
+    job.job_options.delay = Duration::from_millis(1);
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     assert_eq!(state(&it, id).await, State::Scheduled);
@@ -311,12 +311,12 @@ async fn a_key_of_the_namespace_finds_its_job_in_every_shard_until_it_is_forgott
     let queue = redis.queue(&settings).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
     let first = TestSession::open(&queue, 20).await;
-    let job = NewJob { once: Some(once.clone()), ..first.job() };
+    let job = NewJob { idempotency_key: Some(once.clone()), ..first.job() };
     let id = job.id;
     assert_eq!(first.enqueue(DispatchedBy::Root, vec![job]).await, Ok(vec![Enqueued::Stored(id)]));
     for _ in 0..8 {
         let other = TestSession::open(&queue, 20).await;
-        let repeat = NewJob { once: Some(once.clone()), ..other.job() };
+        let repeat = NewJob { idempotency_key: Some(once.clone()), ..other.job() };
         assert_eq!(other.enqueue(DispatchedBy::Root, vec![repeat]).await, Ok(vec![Enqueued::Stored(id)]));
     }
     assert_eq!(queue.unfinished().await.unwrap(), 1);

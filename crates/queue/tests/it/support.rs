@@ -13,8 +13,8 @@ use std::time::Duration;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
-use legwork_common::job::Placement;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_queue::ConnectionKind;
@@ -160,8 +160,8 @@ impl TestSession {
                 budget: None,
                 trace: None,
             },
-            placement: Placement::default(),
-            once: None,
+            job_options: JobOptions::default(),
+            idempotency_key: None,
         }
     }
 

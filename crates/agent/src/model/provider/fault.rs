@@ -1,4 +1,4 @@
-//! What a provider's failure means. Pure.
+//! Classifies a provider's failures. Pure.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::model::ModelError;
 
-/// The most characters of a provider's own words.
-const WORDS: usize = 500;
+/// The most characters of a provider's message in an error. Some providers answer with whole pages of HTML.
+const MAX_MESSAGE_CHARS: usize = 500;
 
-/// What an error means for whoever asked.
+/// The error for the caller: whether it is retried depends on it.
 pub(super) fn classified(settings: &ModelSettings, error: &Error, now: Timestamp) -> ModelError {
     let model = settings.reference();
     match error {
-        // A refused request of a stream is wrapped once more.
+        // For a stream, the library wraps a refused request once more.
         Error::WebStream { error: inner, cause, .. } => match inner.downcast_ref::<Error>() {
             Some(inner) => classified(settings, inner, now),
             None => ModelError::Transient { model, detail: short(cause) },
@@ -52,7 +52,7 @@ fn by_status(model: String, error: &Error, body: &str, now: Timestamp) -> ModelE
     }
 }
 
-/// An error that came inside of a good stream.
+/// An error event in a stream that began well.
 fn in_stream(model: String, body: &Value) -> ModelError {
     let inner = body.get("error").unwrap_or(body);
     let kind = inner["type"].as_str().or_else(|| inner["code"].as_str()).unwrap_or_default();
@@ -72,7 +72,7 @@ fn in_stream(model: String, body: &Value) -> ModelError {
     }
 }
 
-/// How long the provider wants to be left alone: milliseconds, seconds or a date.
+/// How long the provider asks to wait; it states milliseconds, seconds or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |name: &str| text(name)?.parse::<f64>().ok();
@@ -84,7 +84,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
-/// The message in a provider's JSON, or the beginning of what it said.
+/// The message in a provider's JSON, or the beginning of its answer.
 fn words(body: &str) -> String {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|body| {
@@ -95,7 +95,7 @@ fn words(body: &str) -> String {
 }
 
 fn short(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(WORDS).collect()
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The texts of the background tools, and the order of their checks.
+//! The result texts of the background tools, and the order of their checks.
 
 use legwork_common::lifecycle::State;
 use serde_json::json;
@@ -9,23 +9,19 @@ use crate::testing::FakeService;
 use crate::testing::job_id;
 use crate::testing::team;
 use crate::testing::viewed;
+use crate::toolset::tests::call;
 
 fn tools(sub_agents: &[&str]) -> (Arc<FakeService>, Vec<Arc<dyn Tool>>) {
     let others = sub_agents.iter().map(|&name| (name, &[][..], json!({})));
     let agents: Vec<_> = [("me", sub_agents, json!({}))].into_iter().chain(others).collect();
     let team = team(&agents);
     let service = Arc::new(FakeService::default());
-    let kit = kit(team.agent("me").unwrap(), service.clone());
-    (service, kit.tools)
-}
-
-async fn call(tools: &[Arc<dyn Tool>], name: &str, arguments: Value) -> ToolOutcome {
-    let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
-    testing::call(tool, arguments).await
+    let background: Arc<dyn BackgroundAgents> = service.clone();
+    (service, open(team.agent("me").unwrap(), &background).tools)
 }
 
 #[tokio::test]
-async fn a_run_is_checked_in_order() {
+async fn arguments_of_a_run_are_checked_in_the_contracts_order() {
     let (_, with) = tools(&["b", "c"]);
     let (_, without) = tools(&[]);
     let table = [
@@ -56,14 +52,14 @@ async fn a_run_is_checked_in_order() {
 }
 
 #[tokio::test]
-async fn unknown_and_ended_jobs() {
+async fn unknown_and_ended_jobs_are_error_results() {
     let (service, tools) = tools(&["b"]);
     service.have(viewed(0, "b", State::Completed, "forty-two"));
     let done = job_id(0);
     for name in ["view_background_agent", "stop_background_agent"] {
-        for wrong in ["nonsense".to_owned(), job_id(9).to_string()] {
-            let outcome = call(&tools, name, json!({"task_id": wrong})).await;
-            assert_eq!(outcome, ToolOutcome::error(format!("task not found: {wrong}")), "{name}");
+        for unknown in ["nonsense".to_owned(), job_id(9).to_string()] {
+            let outcome = call(&tools, name, json!({"task_id": unknown})).await;
+            assert_eq!(outcome, ToolOutcome::error(format!("task not found: {unknown}")), "{name}");
         }
     }
     let stopped = call(&tools, "stop_background_agent", json!({"task_id": done.to_string()})).await;
@@ -75,7 +71,7 @@ async fn unknown_and_ended_jobs() {
 }
 
 #[tokio::test]
-async fn views_lists_stops_and_messages() {
+async fn jobs_are_listed_viewed_messaged_and_stopped() {
     let (service, tools) = tools(&["b"]);
     assert_eq!(
         call(&tools, "list_background_agents", json!({})).await.text,
@@ -104,7 +100,7 @@ async fn views_lists_stops_and_messages() {
 }
 
 #[tokio::test]
-async fn waits_have_bounds_and_an_ordered_answer() {
+async fn a_wait_clamps_its_timeout_and_answers_in_the_order_asked() {
     let (service, tools) = tools(&["b"]);
     service.have(viewed(0, "b", State::Running, ""));
     let id = job_id(0).to_string();
@@ -127,14 +123,14 @@ async fn waits_have_bounds_and_an_ordered_answer() {
 }
 
 #[tokio::test]
-async fn transfer_checks_dispatches_and_waits() {
+async fn a_transfer_is_checked_dispatched_and_awaited() {
     let team = team(&[("me", &["b"], json!({})), ("b", &[], json!({}))]);
     let service = Arc::new(FakeService::default());
     let transfer = crate::toolset::transfer::TransferTask::new(team.agent("me").unwrap(), service.clone());
     let transfer: Arc<dyn Tool> = Arc::new(transfer);
-    let wrong = testing::call(&transfer, json!({"agent": "z", "task": "t"})).await;
+    let refused = testing::call(&transfer, json!({"agent": "z", "task": "t"})).await;
     assert_eq!(
-        wrong,
+        refused,
         ToolOutcome::error(
             "Agent me cannot transfer task to z: target agent not in sub-agents list. Available agent IDs are: b"
         )
@@ -146,7 +142,7 @@ async fn transfer_checks_dispatches_and_waits() {
 }
 
 #[test]
-fn every_property_is_described_and_no_other_is_taken() {
+fn every_property_is_described_and_others_are_refused() {
     let (_, tools) = tools(&["b"]);
     for tool in tools {
         let spec = tool.spec();

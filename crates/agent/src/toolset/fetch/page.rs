@@ -1,4 +1,4 @@
-//! What was fetched, as the model wants it. Pure.
+//! Converts a fetched page to the format that the model asked for. Pure.
 
 use encoding_rs::Encoding;
 use encoding_rs::UTF_8;
@@ -8,10 +8,10 @@ use html2text::render::TextDecorator;
 use html2text::render::TrivialDecorator;
 use serde::Deserialize;
 
-/// Where lines of a page are broken.
-const WIDTH: usize = 120;
+/// The width at which converted lines wrap, in characters. Wide enough that most table rows stay whole.
+const LINE_WIDTH: usize = 120;
 
-/// What a page in HTML is turned into.
+/// The format that HTML pages are converted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
@@ -20,49 +20,51 @@ pub(super) enum Format {
     Html,
 }
 
-/// The text of a page of the given content type; what is not HTML stays as it is.
+/// The text of a page. Only HTML is converted, going by the content type, or by the first character where there is
+/// none.
 ///
 /// # Errors
 ///
-/// Why it cannot be shown.
-pub(super) fn written(bytes: &[u8], kind: &str, format: Format) -> Result<String, String> {
-    let text = decoded(bytes, kind);
+/// The page contains a NUL byte, so it is not text, or its HTML cannot be parsed.
+pub(super) fn render(bytes: &[u8], content_type: &str, format: Format) -> Result<String, String> {
+    let text = decode(bytes, content_type);
     if text.contains('\0') {
-        return Err(format!("the content ({kind}) is not text"));
+        return Err(format!("the content ({content_type}) is not text"));
     }
-    let is_html = kind.contains("html") || (kind.is_empty() && text.trim_start().starts_with('<'));
-    let shown = match format {
+    let is_html =
+        content_type.contains("html") || (content_type.is_empty() && text.trim_start().starts_with('<'));
+    let converted = match format {
         Format::Text if is_html => {
             let config = config::with_decorator(TrivialDecorator::new()).link_footnotes(false);
-            config.no_table_borders().allow_width_overflow().string_from_read(text.as_bytes(), WIDTH)
+            config.no_table_borders().allow_width_overflow().string_from_read(text.as_bytes(), LINE_WIDTH)
         }
         Format::Markdown if is_html => {
             let config = config::with_decorator(Markdown::default()).link_footnotes(false);
             let config = config.no_table_borders().allow_width_overflow().no_link_wrapping();
-            config.string_from_read(text.as_bytes(), WIDTH)
+            config.string_from_read(text.as_bytes(), LINE_WIDTH)
         }
         Format::Text | Format::Markdown | Format::Html => return Ok(text),
     };
-    shown.map_err(|error: Error| format!("the page cannot be read: {error}"))
+    converted.map_err(|error: Error| format!("the page cannot be converted: {error}"))
 }
 
-/// The text in its character set, which is UTF-8 where nothing is said.
-fn decoded(bytes: &[u8], kind: &str) -> String {
-    let label = kind.to_ascii_lowercase();
+/// Decodes the character set that the content type declares, UTF-8 by default. Invalid bytes are replaced.
+fn decode(bytes: &[u8], content_type: &str) -> String {
+    let label = content_type.to_ascii_lowercase();
     let label = label.split_once("charset=").map(|(_, label)| label.split(';').next().unwrap_or_default());
     let label = label.map(|label| label.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')));
     let encoding = label.and_then(|label| Encoding::for_label(label.as_bytes())).unwrap_or(UTF_8);
     encoding.decode(bytes).0.into_owned()
 }
 
-/// Writes Markdown.
+/// Renders HTML as Markdown.
 #[derive(Debug, Clone, Default)]
 struct Markdown {
-    /// Where the links that are open lead.
-    links: Vec<String>,
+    /// The targets of the links that are open, outermost first.
+    open_links: Vec<String>,
 }
 
-/// A mark and nothing more.
+/// Markup without an annotation, which this format has no use for.
 fn mark(text: &str) -> (String, ()) {
     (text.to_owned(), ())
 }
@@ -71,12 +73,12 @@ impl TextDecorator for Markdown {
     type Annotation = ();
 
     fn decorate_link_start(&mut self, url: &str) -> (String, ()) {
-        self.links.push(url.to_owned());
+        self.open_links.push(url.to_owned());
         mark("[")
     }
 
     fn decorate_link_end(&mut self) -> String {
-        format!("]({})", self.links.pop().unwrap_or_default())
+        format!("]({})", self.open_links.pop().unwrap_or_default())
     }
 
     fn decorate_em_start(&self) -> (String, ()) {
@@ -150,32 +152,32 @@ mod tests {
         <table><tr><th>Name</th><th>Size</th></tr><tr><td>Pip</td><td>4</td></tr></table></body></html>";
 
     fn html(format: Format) -> String {
-        written(PAGE.as_bytes(), "text/html; charset=utf-8", format).unwrap()
+        render(PAGE.as_bytes(), "text/html; charset=utf-8", format).unwrap()
     }
 
     #[test]
-    fn pages_in_every_format() {
+    fn html_is_converted_to_every_format() {
         assert_eq!(html(Format::Html), PAGE);
         insta::assert_snapshot!("markdown", html(Format::Markdown));
         insta::assert_snapshot!("text", html(Format::Text));
     }
 
     #[test]
-    fn what_is_no_page() {
+    fn other_text_is_decoded_and_kept_and_binary_content_is_refused() {
         for format in [Format::Text, Format::Markdown, Format::Html] {
-            assert_eq!(written(b"{\"a\": \"<b>\"}", "application/json", format).unwrap(), "{\"a\": \"<b>\"}");
+            assert_eq!(render(b"{\"a\": \"<b>\"}", "application/json", format).unwrap(), "{\"a\": \"<b>\"}");
         }
-        assert_eq!(written(b"a\xe4b", "text/plain; Charset=\"ISO-8859-1\"", Format::Text).unwrap(), "aäb");
-        assert_eq!(written(b"a\xe4b", "text/plain", Format::Text).unwrap(), "a\u{fffd}b");
-        let image = written(b"\x89PNG\0\0", "image/png", Format::Text).unwrap_err();
+        assert_eq!(render(b"a\xe4b", "text/plain; Charset=\"ISO-8859-1\"", Format::Text).unwrap(), "aäb");
+        assert_eq!(render(b"a\xe4b", "text/plain", Format::Text).unwrap(), "a\u{fffd}b");
+        let image = render(b"\x89PNG\0\0", "image/png", Format::Text).unwrap_err();
         assert_eq!(image, "the content (image/png) is not text");
     }
 
     #[test]
-    fn hostile_pages_end() {
-        for piece in ["<table><tr><td>", "<ul><li>", "<a href='x'>", "<blockquote>"] {
-            let page = piece.repeat(300);
-            assert!(written(page.as_bytes(), "text/html", Format::Markdown).is_ok(), "{piece}");
+    fn deeply_nested_pages_are_converted() {
+        for tags in ["<table><tr><td>", "<ul><li>", "<a href='x'>", "<blockquote>"] {
+            let page = tags.repeat(300);
+            assert!(render(page.as_bytes(), "text/html", Format::Markdown).is_ok(), "{tags}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The list: what may follow from a change of it. Pure.
+//! The task list: its changes, dependencies and order. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,18 @@ use serde_json::Value;
 use serde_json::json;
 use thiserror::Error;
 
-/// How far a task is. That it is blocked is not kept: it follows from its dependencies.
+/// The stored status of a task. `blocked` is not stored: it follows from the dependencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Status {
+    // Other programs may store `blocked`.
     #[serde(alias = "blocked")]
     Pending,
     InProgress,
     Completed,
 }
 
-/// How urgent a task is, the least first.
+/// The priority of a task. The order of the variants is the order of urgency.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Priority {
@@ -30,9 +31,9 @@ pub(super) enum Priority {
     Critical,
 }
 
-/// One task, as the file has it.
+/// One task, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Item {
+pub(super) struct Task {
     id: String,
     title: String,
     #[serde(default)]
@@ -42,23 +43,23 @@ pub(super) struct Item {
     priority: Priority,
     #[serde(default)]
     dependencies: Vec<String>,
-    /// What others wrote into the file: it stays there.
+    /// Fields that other programs wrote. They are kept.
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-/// The file's content.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct List {
-    /// The highest number that an id was made of, so that none is given twice.
+pub(super) struct TaskList {
+    /// The highest number that an id was made from, so that ids of deleted tasks are not reused.
     #[serde(default)]
     last_id: u64,
-    tasks: Vec<Item>,
+    tasks: Vec<Task>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-/// What a tool changes, with the arguments as the model gives them.
+/// A change of the list, with the arguments of its tool.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     Create(Create),
@@ -68,7 +69,7 @@ pub(super) enum Change {
     RemoveDependency(Dependency),
 }
 
-/// The arguments of a new task.
+/// The arguments of `create_task`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Create {
     title: String,
@@ -77,7 +78,7 @@ pub(super) struct Create {
     dependencies: Option<Vec<String>>,
 }
 
-/// A task, and what becomes of it; what is absent stays.
+/// The arguments of `update_task`. Absent fields stay as they are.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Update {
     id: String,
@@ -87,30 +88,31 @@ pub(super) struct Update {
     priority: Option<Priority>,
 }
 
-/// Which task.
+/// The argument of the tools that take one task.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Id {
     pub(super) id: String,
 }
 
-/// Which task waits for which other.
+/// The arguments of `add_dependency` and `remove_dependency`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Dependency {
     id: String,
     depends_on: String,
 }
 
-/// Which tasks are shown.
+/// The arguments of `list_tasks`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Filter {
+    /// A string, because the shown status includes `blocked`.
     status: Option<String>,
     priority: Option<Priority>,
 }
 
-/// Why a change is not made.
+/// Why a change was refused. The list is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum Refused {
-    #[error("there is no task {0}")]
+pub(super) enum ChangeError {
+    #[error("unknown task: {0}")]
     Unknown(String),
     #[error("{id} is blocked by {}: complete those first", by.join(", "))]
     Blocked { id: String, by: Vec<String> },
@@ -120,41 +122,41 @@ pub(super) enum Refused {
     Untitled,
 }
 
-impl List {
-    /// An id that two tasks have, if there is one: such a list cannot be changed safely.
-    pub(super) fn double(&self) -> Option<&str> {
+impl TaskList {
+    /// An id that two tasks share, if any. Such a list cannot be changed safely.
+    pub(super) fn duplicate_id(&self) -> Option<&str> {
         let mut seen = BTreeSet::new();
-        self.tasks.iter().map(|item| item.id.as_str()).find(|id| !seen.insert(*id))
+        self.tasks.iter().map(|task| task.id.as_str()).find(|id| !seen.insert(*id))
     }
 
-    /// Makes the change, or leaves everything as it is; what the model is told.
-    pub(super) fn apply(&mut self, change: Change) -> Result<Value, Refused> {
+    /// Applies a change and returns the answer for the model. A refused change leaves the list as it was.
+    pub(super) fn apply(&mut self, change: Change) -> Result<Value, ChangeError> {
         match change {
             Change::Create(new) => self.create(new),
             Change::Update(update) => self.update(update),
             Change::Delete(Id { id }) => self.delete(&id),
             Change::AddDependency(Dependency { id, depends_on }) => {
                 self.find(&depends_on)?;
-                let at = self.place(&id)?;
-                if self.needs(&depends_on, &id) {
-                    return Err(Refused::Cycle { id, on: depends_on });
+                let at = self.index_of(&id)?;
+                if self.depends_on(&depends_on, &id) {
+                    return Err(ChangeError::Cycle { id, on: depends_on });
                 }
                 if !self.tasks[at].dependencies.contains(&depends_on) {
                     self.tasks[at].dependencies.push(depends_on);
                 }
-                Ok(json!({"updated": self.shown(&self.tasks[at])}))
+                Ok(json!({"updated": self.to_json(&self.tasks[at])}))
             }
             Change::RemoveDependency(Dependency { id, depends_on }) => {
-                let at = self.place(&id)?;
+                let at = self.index_of(&id)?;
                 self.tasks[at].dependencies.retain(|on| *on != depends_on);
-                Ok(json!({"updated": self.shown(&self.tasks[at])}))
+                Ok(json!({"updated": self.to_json(&self.tasks[at])}))
             }
         }
     }
 
-    fn create(&mut self, new: Create) -> Result<Value, Refused> {
+    fn create(&mut self, new: Create) -> Result<Value, ChangeError> {
         if new.title.trim().is_empty() {
-            return Err(Refused::Untitled);
+            return Err(ChangeError::Untitled);
         }
         let mut dependencies = new.dependencies.unwrap_or_default();
         for on in &dependencies {
@@ -162,10 +164,10 @@ impl List {
         }
         let mut seen = BTreeSet::new();
         dependencies.retain(|on| seen.insert(on.clone()));
-        // Somebody may have written ids by hand.
-        let written = self.tasks.iter().filter_map(|item| item.id.strip_prefix("task_")?.parse().ok()).max();
-        self.last_id = self.last_id.max(written.unwrap_or(0)).saturating_add(1);
-        let item = Item {
+        // Tasks that were added by hand do not update `last_id`.
+        let highest = self.tasks.iter().filter_map(|task| task.id.strip_prefix("task_")?.parse().ok()).max();
+        self.last_id = self.last_id.max(highest.unwrap_or(0)).saturating_add(1);
+        let task = Task {
             id: format!("task_{}", self.last_id),
             title: new.title,
             description: new.description.unwrap_or_default(),
@@ -174,122 +176,124 @@ impl List {
             dependencies,
             rest: Map::new(),
         };
-        let shown = self.shown(&item);
-        self.tasks.push(item);
-        Ok(json!({"created": shown}))
+        let created = self.to_json(&task);
+        self.tasks.push(task);
+        Ok(json!({"created": created}))
     }
 
-    fn update(&mut self, update: Update) -> Result<Value, Refused> {
-        let at = self.place(&update.id)?;
+    fn update(&mut self, update: Update) -> Result<Value, ChangeError> {
+        let at = self.index_of(&update.id)?;
         if update.title.as_ref().is_some_and(|title| title.trim().is_empty()) {
-            return Err(Refused::Untitled);
+            return Err(ChangeError::Untitled);
         }
-        let by = self.open(&self.tasks[at]);
+        let by = self.open_dependencies(&self.tasks[at]);
         if update.status.is_some_and(|status| status != Status::Pending) && !by.is_empty() {
-            return Err(Refused::Blocked { id: update.id, by });
+            return Err(ChangeError::Blocked { id: update.id, by });
         }
-        let before = self.ready();
-        let item = &mut self.tasks[at];
-        item.title = update.title.unwrap_or_else(|| item.title.clone());
-        item.description = update.description.unwrap_or_else(|| item.description.clone());
-        item.status = update.status.unwrap_or(item.status);
-        item.priority = update.priority.unwrap_or(item.priority);
-        let shown = self.shown(&self.tasks[at]);
-        Ok(json!({"updated": shown, "unblocked": self.unblocked(&before, &update.id)}))
+        let ready_before = self.ready();
+        let task = &mut self.tasks[at];
+        task.title = update.title.unwrap_or_else(|| task.title.clone());
+        task.description = update.description.unwrap_or_else(|| task.description.clone());
+        task.status = update.status.unwrap_or(task.status);
+        task.priority = update.priority.unwrap_or(task.priority);
+        let updated = self.to_json(&self.tasks[at]);
+        Ok(json!({"updated": updated, "unblocked": self.unblocked(&ready_before, &update.id)}))
     }
 
-    /// Takes a task out, from the dependencies of others too.
-    fn delete(&mut self, id: &str) -> Result<Value, Refused> {
-        let at = self.place(id)?;
-        let before = self.ready();
+    /// Deletes a task, and removes it from the dependencies of others.
+    fn delete(&mut self, id: &str) -> Result<Value, ChangeError> {
+        let at = self.index_of(id)?;
+        let ready_before = self.ready();
         self.tasks.remove(at);
-        for item in &mut self.tasks {
-            item.dependencies.retain(|on| on != id);
+        for task in &mut self.tasks {
+            task.dependencies.retain(|on| on != id);
         }
-        Ok(json!({"deleted": id, "unblocked": self.unblocked(&before, id)}))
+        Ok(json!({"deleted": id, "unblocked": self.unblocked(&ready_before, id)}))
     }
 
-    /// One task, whole.
-    pub(super) fn get(&self, id: &str) -> Result<Value, Refused> {
-        Ok(json!({"task": self.shown(self.find(id)?)}))
+    /// One task with its description.
+    pub(super) fn get(&self, id: &str) -> Result<Value, ChangeError> {
+        Ok(json!({"task": self.to_json(self.find(id)?)}))
     }
 
-    /// The tasks in the order in which they were made, without their descriptions.
-    pub(super) fn listed(&self, filter: &Filter) -> Value {
-        let brief = |item| {
-            let mut shown = self.shown(item);
-            if let Some(fields) = shown.as_object_mut() {
+    /// The matching tasks without their descriptions, oldest first.
+    pub(super) fn filtered(&self, filter: &Filter) -> Value {
+        let summary = |task| {
+            let mut summary = self.to_json(task);
+            if let Some(fields) = summary.as_object_mut() {
                 fields.remove("description");
             }
-            shown
+            summary
         };
-        let wanted = |shown: &Value| {
-            filter.status.as_ref().is_none_or(|status| shown["status"] == **status)
-                && filter.priority.is_none_or(|priority| shown["priority"] == json!(priority))
+        let is_wanted = |task: &Value| {
+            filter.status.as_ref().is_none_or(|status| task["status"] == **status)
+                && filter.priority.is_none_or(|priority| task["priority"] == json!(priority))
         };
-        json!({"tasks": self.tasks.iter().map(brief).filter(wanted).collect::<Vec<_>>()})
+        json!({"tasks": self.tasks.iter().map(summary).filter(is_wanted).collect::<Vec<_>>()})
     }
 
-    /// The task to do next: of those that are not begun and not blocked the most urgent, the oldest of them.
+    /// The task to do next: of those that are pending and not blocked the most urgent, and of several the oldest.
+    /// `open` counts all tasks that are not completed.
     pub(super) fn next(&self) -> Value {
-        let ready = self.tasks.iter().rev().filter(|item| self.is_ready(item));
-        let next = ready.max_by_key(|item| item.priority);
-        let open = self.tasks.iter().filter(|item| item.status != Status::Completed).count();
-        json!({"task": next.map(|item| self.shown(item)), "open": open})
+        // `max_by_key` returns the last of several equal ones, which is the oldest of the reversed list.
+        let ready = self.tasks.iter().rev().filter(|task| self.is_ready(task));
+        let next = ready.max_by_key(|task| task.priority);
+        let open = self.tasks.iter().filter(|task| task.status != Status::Completed).count();
+        json!({"task": next.map(|task| self.to_json(task)), "open": open})
     }
 
-    fn place(&self, id: &str) -> Result<usize, Refused> {
-        self.tasks.iter().position(|item| item.id == id).ok_or_else(|| Refused::Unknown(id.to_owned()))
+    fn index_of(&self, id: &str) -> Result<usize, ChangeError> {
+        self.tasks.iter().position(|task| task.id == id).ok_or_else(|| ChangeError::Unknown(id.to_owned()))
     }
 
-    fn find(&self, id: &str) -> Result<&Item, Refused> {
-        Ok(&self.tasks[self.place(id)?])
+    fn find(&self, id: &str) -> Result<&Task, ChangeError> {
+        Ok(&self.tasks[self.index_of(id)?])
     }
 
-    /// The dependencies of a task that are not completed. One that is not in the list holds nothing up.
-    fn open(&self, item: &Item) -> Vec<String> {
+    /// The dependencies of a task that are not completed. Unknown ones do not block it.
+    fn open_dependencies(&self, task: &Task) -> Vec<String> {
         let is_open = |on: &&String| self.find(on).is_ok_and(|on| on.status != Status::Completed);
-        item.dependencies.iter().filter(is_open).cloned().collect()
+        task.dependencies.iter().filter(is_open).cloned().collect()
     }
 
-    fn is_ready(&self, item: &Item) -> bool {
-        item.status == Status::Pending && self.open(item).is_empty()
+    fn is_ready(&self, task: &Task) -> bool {
+        task.status == Status::Pending && self.open_dependencies(task).is_empty()
     }
 
     fn ready(&self) -> BTreeSet<String> {
-        self.tasks.iter().filter(|item| self.is_ready(item)).map(|item| item.id.clone()).collect()
+        self.tasks.iter().filter(|task| self.is_ready(task)).map(|task| task.id.clone()).collect()
     }
 
-    /// The tasks other than `id` that can begin now and could not before.
-    fn unblocked(&self, before: &BTreeSet<String>, id: &str) -> Vec<String> {
-        self.ready().into_iter().filter(|ready| ready != id && !before.contains(ready)).collect()
+    /// The tasks other than `id` that are ready now and were not before.
+    fn unblocked(&self, ready_before: &BTreeSet<String>, id: &str) -> Vec<String> {
+        self.ready().into_iter().filter(|ready| ready != id && !ready_before.contains(ready)).collect()
     }
 
-    /// Whether `from` is `to` or waits for it, by however many steps.
-    fn needs(&self, from: &str, to: &str) -> bool {
+    /// Whether `from` is `to`, or depends on it directly or through other tasks. Terminates on circular lists too.
+    fn depends_on(&self, from: &str, to: &str) -> bool {
         let mut seen = BTreeSet::new();
-        let mut left = vec![from];
-        while let Some(id) = left.pop() {
+        let mut unvisited = vec![from];
+        while let Some(id) = unvisited.pop() {
             if id == to {
                 return true;
             }
             if seen.insert(id)
-                && let Ok(item) = self.find(id)
+                && let Ok(task) = self.find(id)
             {
-                left.extend(item.dependencies.iter().map(String::as_str));
+                unvisited.extend(task.dependencies.iter().map(String::as_str));
             }
         }
         false
     }
 
-    /// As the model reads it.
-    fn shown(&self, item: &Item) -> Value {
-        let by = self.open(item);
-        let mut shown = json!(item);
-        if item.status != Status::Completed && !by.is_empty() {
-            shown["status"] = json!("blocked");
-            shown["blocked_by"] = json!(by);
+    /// The JSON for the model: the stored fields, with `blocked` as the status where it applies.
+    fn to_json(&self, task: &Task) -> Value {
+        let by = self.open_dependencies(task);
+        let mut value = json!(task);
+        if task.status != Status::Completed && !by.is_empty() {
+            value["status"] = json!("blocked");
+            value["blocked_by"] = json!(by);
         }
-        shown
+        value
     }
 }

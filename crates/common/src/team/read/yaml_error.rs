@@ -1,4 +1,4 @@
-//! The parser's errors in our own words.
+//! Translates errors of the YAML parser into messages and hints for users.
 
 use serde_saphyr::DeserializeError;
 use serde_saphyr::MessageFormatter;
@@ -6,87 +6,88 @@ use serde_saphyr::UserMessageFormatter;
 
 use crate::team::error::TeamError;
 use crate::team::source::Source;
-use crate::team::source::shown;
+use crate::team::source::excerpt;
 use crate::team::tree::MAX_DEPTH;
 use crate::team::tree::position;
 
-/// What the YAML parser found, with its place.
+/// Converts an error of the YAML parser.
 pub(super) fn yaml_error(source: Source<'_>, error: &DeserializeError) -> TeamError {
     let error = error.without_snippet();
-    let place = error.location().and_then(position);
-    let (message, hint) = words(error);
-    source.error(place, message, hint.map(str::to_owned))
+    let at = error.location().and_then(position);
+    let (message, hint) = describe(error);
+    source.error(at, message, hint.map(str::to_owned))
 }
 
-/// The message, and the hint where we know one.
-fn words(error: &DeserializeError) -> (String, Option<&'static str>) {
+/// The message, and a hint for the common errors.
+fn describe(error: &DeserializeError) -> (String, Option<&'static str>) {
     match error {
         DeserializeError::DuplicateMappingKey { key, .. } => {
-            let key = key.as_deref().map_or_else(String::new, |key| format!(" `{}`", shown(key)));
-            (format!("the key{key} stands here for the second time"), Some("keep one of the two"))
+            let key = key.as_deref().map_or_else(String::new, |key| format!(" `{}`", excerpt(key)));
+            (format!("duplicate key{key}"), Some("remove one of the two"))
         }
-        DeserializeError::Budget { breach, .. } => budget_words(breach),
+        DeserializeError::Budget { breach, .. } => describe_budget(breach),
         DeserializeError::AliasReplayLimitExceeded { .. }
         | DeserializeError::AliasReplayStackDepthExceeded { .. }
-        | DeserializeError::AliasExpansionLimitExceeded { .. } => {
-            ("the aliases of this file stand for too much text".to_owned(), Some("write the values out"))
-        }
+        | DeserializeError::AliasExpansionLimitExceeded { .. } => (
+            "the aliases in this file expand to too much text".to_owned(),
+            Some("replace aliases by their values"),
+        ),
         DeserializeError::UnknownAnchor { .. } => (
             "this alias has no anchor".to_owned(),
-            Some("`*name` refers to `&name` earlier in the file; put the text in quotes to mean a star"),
+            Some("`*name` refers to `&name` earlier in the file; quote a string that begins with `*`"),
         ),
         DeserializeError::MultipleDocuments { .. } => (
-            "a second YAML document begins here".to_owned(),
-            Some("an agent file is one document; remove the `---`"),
+            "the file has more than one YAML document".to_owned(),
+            Some("remove the `---`; an agent file is a single document"),
         ),
-        DeserializeError::AliasError { error, .. } => words(error),
+        DeserializeError::AliasError { error, .. } => describe(error),
         DeserializeError::UnsupportedTag { tag, .. } => (
-            format!("the tag `{}` means nothing in an agent file", shown(tag)),
-            Some("remove it; to begin a text with `!`, put the text in quotes"),
+            format!("unsupported YAML tag `{}`", excerpt(tag)),
+            Some("remove it, or quote a string that begins with `!`"),
         ),
         other => {
             let message = UserMessageFormatter.format_message(other);
             if message.contains("recursion limit") {
                 return too_deep();
             }
-            (format!("this is not YAML: {}", one_line(&message)), hint_of(&message))
+            (format!("invalid YAML: {}", one_line(&message)), hint_of(&message))
         }
     }
 }
 
-/// A file beyond the limits.
-fn budget_words(breach: &serde_saphyr::budget::BudgetBreach) -> (String, Option<&'static str>) {
+/// The message for a file that exceeds the limits of the parser.
+fn describe_budget(breach: &serde_saphyr::budget::BudgetBreach) -> (String, Option<&'static str>) {
     match breach {
         serde_saphyr::budget::BudgetBreach::Depth { .. } => too_deep(),
         _ => (
-            "the file is too large or too intricate to be an agent file".to_owned(),
-            Some("an alias counts as all that it stands for, each time"),
+            "the file is too large or too complex for an agent file".to_owned(),
+            Some("every use of an alias counts as a copy of its value"),
         ),
     }
 }
 
-/// A file that nests without end.
+/// The message for a file that exceeds the nesting depth.
 fn too_deep() -> (String, Option<&'static str>) {
-    (format!("maps and lists nest more than {MAX_DEPTH} deep here"), None)
+    (format!("maps and lists are nested more than {MAX_DEPTH} levels deep"), None)
 }
 
-/// The parser's message, which may quote the file, on one line.
+/// The first line of the parser's message, without control characters, because it may quote the file.
 fn one_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// What most often causes a message.
+/// A hint about the usual cause of a message of the parser.
 fn hint_of(message: &str) -> Option<&'static str> {
     const CAUSES: &[(&str, &str)] = &[
-        ("tab", "indent with spaces; YAML allows no tabs there"),
+        ("tab", "indent with spaces; YAML does not allow tabs in indentation"),
+        ("mapping values are not allowed", "quote a string that contains `: `, or write it below `|`"),
+        ("did not find expected key", "all keys of a map must start in the same column"),
         (
-            "mapping values are not allowed",
-            "a text with `: ` in it goes in quotes, or on its own lines after `|`",
+            "unclosed quote",
+            "close it with the same kind of quote; use the other kind around a string that contains a quote",
         ),
-        ("did not find expected key", "the keys of one map begin in the same column"),
-        ("unclosed quote", "close it with the same kind of quote; a quote inside goes in the other kind"),
-        ("unclosed bracket", "close it, or write one item on each line without brackets"),
-        ("expected string scalar", "a key is a text"),
+        ("unclosed bracket", "close it, or write each item on a line of its own, without brackets"),
+        ("expected string scalar", "a key must be a string"),
     ];
     CAUSES.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| *hint)
 }

@@ -48,7 +48,7 @@ async fn ask(
     Ok((message, text))
 }
 
-/// A turn with two calls, and the next one; what the second request said.
+/// A turn with two calls, and the next one; the body of the second request.
 async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u64) -> Value {
     let mut request = hello();
     let (message, streamed) = ask(settings, &request).await.unwrap();
@@ -116,13 +116,13 @@ async fn bedrock_by_token_with_its_signed_thoughts() {
     assert_eq!(asked.headers["authorization"], "Bearer sesame");
     assert!(asked.body["system"].to_string().contains("be brief"), "{}", asked.body);
     let messages = body["messages"].as_array().unwrap();
-    let said = messages[1].to_string();
-    assert!(said.contains("\"signature\":\"signed\"") && said.contains("\"toolUseId\":\"c1\""), "{said}");
+    let reply = messages[1].to_string();
+    assert!(reply.contains("\"signature\":\"signed\"") && reply.contains("\"toolUseId\":\"c1\""), "{reply}");
     assert_eq!(messages[2].to_string().matches("toolResult").count(), 2, "{}", messages[2]);
 }
 
 #[tokio::test]
-async fn failures_of_google_and_bedrock_are_told_apart() {
+async fn classifies_failures_of_google_and_bedrock() {
     for (provider, model) in [("google", "gemini"), ("amazon-bedrock", "nova")] {
         let fake = FakeProvider::start(vec![
             Answer::Cut("half"),
@@ -178,7 +178,7 @@ async fn azure_by_deployment_version_and_key() {
 }
 
 #[tokio::test]
-async fn whoever_speaks_chat_completions_elsewhere() {
+async fn providers_compatible_with_chat_completions() {
     for (provider, has_key) in [
         ("mistral", true),
         ("xai", true),

@@ -1,45 +1,44 @@
-//! The address of a call: an endpoint of the team's file with the arguments put in. Pure.
+//! The URL of a call: an endpoint of the agent file with its placeholders filled. Pure.
 //!
-//! `${name}` is an argument, `${env.X}` a variable of the worker, `${encodeURIComponent(name)}` an argument too.
-//! Arguments come from a model: each is percent-encoded for the place where it stands, so that it stays in that place.
+//! `${name}` and `${encodeURIComponent(name)}` stand for an argument, `${env.X}` for a variable of the worker.
+//! Arguments come from a model. Each is percent-encoded for its position, so that it cannot change another part of the
+//! URL.
 
 use reqwest::Url;
 use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::tool::text_of;
+use crate::toolset::http::is_http;
 
-/// The endpoint with everything put in.
+/// Fills the placeholders of an endpoint.
 ///
 /// # Errors
 ///
-/// What is wrong with the result, without naming it: it may hold a key.
+/// The reason, without the resulting URL: it may contain a key.
 pub(super) fn filled(
     endpoint: &str,
     arguments: &[(&str, &Value)],
     environment: &Environment,
 ) -> Result<Url, String> {
-    let mut address = String::with_capacity(endpoint.len());
+    let mut url = String::with_capacity(endpoint.len());
     let mut rest = endpoint;
     while let Some((before, after)) = rest.split_once("${") {
-        address.push_str(before);
+        url.push_str(before);
         let Some((expression, after)) = after.split_once('}') else {
-            return Err("the endpoint has a `${` without its `}`".to_owned());
+            return Err("the endpoint has a `${` without a `}`".to_owned());
         };
-        address.push_str(&value(expression.trim(), arguments, environment, &address)?);
+        let value = placeholder_value(expression.trim(), arguments, environment, &url)?;
+        url.push_str(&value);
         rest = after;
     }
-    address.push_str(rest);
-    let url = Url::parse(&address).map_err(|error| format!("the endpoint is no address: {error}"))?;
-    if matches!(url.scheme(), "http" | "https") {
-        Ok(url)
-    } else {
-        Err("the endpoint is not http or https".to_owned())
-    }
+    url.push_str(rest);
+    let url = Url::parse(&url).map_err(|error| format!("the endpoint is not a valid URL: {error}"))?;
+    if is_http(&url) { Ok(url) } else { Err("the endpoint is not http or https".to_owned()) }
 }
 
-/// What stands in place of an expression.
-fn value(
+/// The value of a placeholder. `before` is the part of the URL in front of it, which determines the encoding.
+fn placeholder_value(
     expression: &str,
     arguments: &[(&str, &Value)],
     environment: &Environment,
@@ -50,22 +49,23 @@ fn value(
     }
     let inner = expression.strip_prefix("encodeURIComponent(").and_then(|inner| inner.strip_suffix(')'));
     let name = inner.unwrap_or(expression).trim();
-    let argument = arguments.iter().find(|(given, _)| *given == name);
+    let argument = arguments.iter().find(|(key, _)| *key == name);
     let Some(text) = argument.map(|(_, value)| text_of(value)) else {
-        // An optional argument that is not given; anything else that is no name is JavaScript, which nothing here runs.
-        let named = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-        return if named { Ok(String::new()) } else { Err(format!("cannot evaluate `${{{expression}}}`")) };
+        // A name is an optional argument that is absent. Anything else is JavaScript, which is not supported.
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        return if is_name { Ok(String::new()) } else { Err(format!("cannot evaluate `${{{expression}}}`")) };
     };
     if before.is_empty() {
-        // The file leaves the whole address to the caller.
+        // The endpoint begins with the placeholder: the agent file lets the model choose the whole URL.
         return Ok(text);
     }
     let in_path = inner.is_none() && !before.contains(['?', '#']);
-    Ok(encoded(&text, in_path))
+    Ok(percent_encoded(&text, in_path))
 }
 
-/// Percent-encoded; a path keeps its slashes, but no step upwards.
-pub(in crate::toolset) fn encoded(text: &str, in_path: bool) -> String {
+/// Percent-encodes `text`. In a path, slashes and commas stay, unless the text contains a `.` or `..` segment, which
+/// could lead out of the endpoint's path.
+pub(in crate::toolset) fn percent_encoded(text: &str, in_path: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -76,7 +76,7 @@ pub(in crate::toolset) fn encoded(text: &str, in_path: bool) -> String {
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
-    if in_path && encoded.split('/').any(|piece| matches!(piece, "." | "..")) {
+    if in_path && encoded.split('/').any(|segment| matches!(segment, "." | "..")) {
         return encoded.replace('/', "%2F").replace("..", "%2E%2E");
     }
     encoded
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_stay_in_their_place() {
+    fn arguments_cannot_change_other_parts_of_the_url() {
         let variables = BTreeMap::from([("KEY".to_owned(), "k/1".to_owned())]);
         let environment = Environment::new(variables, "/".into());
         let (city, odd, up, page) = (json!("New York"), json!("a&b=c#d"), json!("x/../../admin"), json!(3));
@@ -110,14 +110,16 @@ mod tests {
             let filled = filled(endpoint, &arguments, &environment);
             match filled {
                 Ok(url) => assert_eq!(url.as_str(), expected, "{endpoint}"),
-                Err(wrong) => assert!(wrong.starts_with("the endpoint is no address"), "{endpoint}: {wrong}"),
+                Err(reason) => {
+                    assert!(reason.starts_with("the endpoint is not a valid URL"), "{endpoint}: {reason}")
+                }
             }
         }
         for (endpoint, expected) in [
-            ("https://x.org/${city", "the endpoint has a `${` without its `}`"),
+            ("https://x.org/${city", "the endpoint has a `${` without a `}`"),
             ("https://x.org/${city.length}", "cannot evaluate `${city.length}`"),
             ("file:///${city}", "the endpoint is not http or https"),
-            ("${city}", "the endpoint is no address: relative URL without a base"),
+            ("${city}", "the endpoint is not a valid URL: relative URL without a base"),
         ] {
             assert_eq!(filled(endpoint, &arguments, &environment).unwrap_err(), expected);
         }

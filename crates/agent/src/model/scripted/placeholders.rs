@@ -1,4 +1,4 @@
-//! What a script can quote from the conversation.
+//! The parts of a conversation that a script's placeholders, such as `{{task}}`, stand for.
 
 use legwork_common::id::JOB_ID_PREFIX;
 use legwork_common::id::JobId;
@@ -7,48 +7,49 @@ use serde_json::Value;
 use crate::message::Message;
 use crate::message::ToolResult;
 
-/// The blank that stands for two opening braces.
+/// The placeholder that stands for two opening braces, so that a script can contain them.
 pub(super) const OPEN: &str = "open";
 
-/// The quotable parts of a conversation.
+/// The values of the placeholders in one conversation.
 #[derive(Debug, Default)]
-pub(super) struct Facts<'m> {
+pub(super) struct Placeholders<'m> {
     task: &'m str,
     last_user: &'m str,
     /// All tool results, oldest first.
     results: Vec<&'m ToolResult>,
     /// How many of them are older than the last reply.
     older: usize,
+    /// The ids of jobs that results name, in the order of their first mention.
     jobs: Vec<String>,
 }
 
-impl<'m> Facts<'m> {
+impl<'m> Placeholders<'m> {
     pub(super) fn of(messages: &'m [Message]) -> Self {
-        let mut facts = Self::default();
+        let mut placeholders = Self::default();
         for message in messages {
             match message {
                 Message::System { text } => {
                     if let Some(task) = between(text, "<task>\n", "\n</task>") {
-                        facts.task = task;
+                        placeholders.task = task;
                     }
                 }
                 Message::User { text } => {
-                    if facts.task.is_empty() {
-                        facts.task = text;
+                    if placeholders.task.is_empty() {
+                        placeholders.task = text;
                     }
-                    facts.last_user = text;
+                    placeholders.last_user = text;
                 }
-                Message::Assistant(_) => facts.older = facts.results.len(),
+                Message::Assistant(_) => placeholders.older = placeholders.results.len(),
                 Message::ToolResult(result) => {
-                    facts.results.push(result);
-                    facts.note_jobs(&result.text);
+                    placeholders.results.push(result);
+                    placeholders.note_jobs(&result.text);
                 }
             }
         }
-        facts
+        placeholders
     }
 
-    /// Keeps the ids of jobs that `text` names, each once.
+    /// Adds the ids of jobs that `text` names, each once.
     fn note_jobs(&mut self, text: &str) {
         for id in pieces(text).filter_map(|(_, id)| id) {
             let id = id.to_string();
@@ -58,33 +59,37 @@ impl<'m> Facts<'m> {
         }
     }
 
-    /// What the agent was asked.
+    /// The agent's task; in a conversation the user's first prompt.
     pub(super) fn task(&self) -> &'m str {
         self.task
     }
 
-    /// The blank that stands for a job of the conversation; `None` for one that no tool result names.
-    pub(super) fn blank(&self, id: JobId) -> Option<String> {
+    /// The placeholder for a job of the conversation; `None` for one that no tool result names.
+    pub(super) fn placeholder(&self, id: JobId) -> Option<String> {
         let id = id.to_string();
         let number = self.jobs.iter().position(|job| *job == id)?;
         Some(format!("{{{{job:{number}}}}}"))
     }
 
-    /// `text` with every blank filled. What is put in is not looked at again.
+    /// `text` with every placeholder filled. What is filled in is not scanned again.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the first placeholder without a value.
     pub(super) fn filled(&self, text: &str) -> Result<String, String> {
         let mut filled = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
-            let Some((name, behind)) = after.split_once("}}") else { break };
+            let Some((name, remaining)) = after.split_once("}}") else { break };
             filled.push_str(before);
-            filled.push_str(&self.named(name.trim())?);
-            rest = behind;
+            filled.push_str(&self.value_of(name.trim())?);
+            rest = remaining;
         }
         filled.push_str(rest);
         Ok(filled)
     }
 
-    /// `value` with the blanks in all its strings filled.
+    /// `value` with the placeholders in all its strings filled.
     pub(super) fn filled_value(&self, value: &Value) -> Result<Value, String> {
         Ok(match value {
             Value::String(text) => Value::String(self.filled(text)?),
@@ -107,10 +112,10 @@ impl<'m> Facts<'m> {
         })
     }
 
-    /// What a blank stands for.
-    fn named(&self, name: &str) -> Result<String, String> {
+    /// The value of a placeholder.
+    fn value_of(&self, name: &str) -> Result<String, String> {
         let recent = &self.results[self.older.min(self.results.len())..];
-        let missing = || format!("the script quotes {{{{{name}}}}}, and the conversation has no such thing");
+        let missing = || format!("the script uses {{{{{name}}}}}, which has no value in this conversation");
         match name.split_once(':') {
             None if name == OPEN => Ok("{{".to_owned()),
             None if name == "task" => Ok(self.task.to_owned()),
@@ -135,7 +140,7 @@ impl<'m> Facts<'m> {
     }
 }
 
-/// `text` cut before and behind each id of a job, with the ids.
+/// Splits `text` before and after each job id. The pieces joined are the text; a piece that is an id comes with it.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<JobId>)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -146,7 +151,7 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<JobId>)> 
     })
 }
 
-/// How long the first piece is, and the id if it is one; `None` where nothing is left.
+/// The length of the first piece, and the id if it is one; `None` at the end of the text.
 fn first_id(text: &str) -> Option<(usize, Option<JobId>)> {
     for (at, _) in text.match_indices(JOB_ID_PREFIX) {
         let rest = &text[at + JOB_ID_PREFIX.len()..];
@@ -160,7 +165,7 @@ fn first_id(text: &str) -> Option<(usize, Option<JobId>)> {
     (!text.is_empty()).then_some((text.len(), None))
 }
 
-/// What stands between two marks.
+/// The text between the first `open` and the last `close`.
 fn between<'t>(text: &'t str, open: &str, close: &str) -> Option<&'t str> {
     let (_, after) = text.split_once(open)?;
     after.rsplit_once(close).map(|(inner, _)| inner)

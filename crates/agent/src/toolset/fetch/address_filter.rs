@@ -1,5 +1,6 @@
-//! Which addresses may be reached. A page names others, and a name can lead anywhere, so the check is made at every
-//! redirect and for what every name resolves to.
+//! Keeps requests away from addresses that are not public, such as those of the worker's own network.
+//!
+//! Redirects and host names can lead anywhere, so every redirect is checked, and every address that a name resolves to.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -20,32 +21,29 @@ use thiserror::Error;
 
 use crate::toolset::http;
 
-/// The most redirects that are followed.
-const REDIRECTS: usize = 10;
+/// Whether an address may be connected to.
+pub(super) type AddressFilter = fn(IpAddr) -> bool;
 
-/// Says which addresses may be reached.
-pub(super) type Allowed = fn(IpAddr) -> bool;
-
-/// An address that is not public.
+/// An address that the filter refuses. Its text is the same for addresses, names and redirects.
 #[derive(Debug, Error)]
-#[error("{place} is not a public address (the operator may allow it with {})", variables::FETCH_PRIVATE)]
-struct Refused {
-    place: String,
+#[error("{host} is not a public address (the operator may allow it with {})", variables::FETCH_PRIVATE)]
+struct NotPublic {
+    host: String,
 }
 
-/// A client that reaches allowed addresses only.
+/// A client that connects to allowed addresses only.
 ///
-/// It uses no proxy: behind one nobody here sees where a name leads.
+/// It uses no proxy, because a proxy resolves names itself and the filter would not see their addresses.
 ///
 /// # Errors
 ///
-/// The library's.
-pub(super) fn client(allowed: Allowed) -> Result<Client, reqwest::Error> {
+/// Why reqwest cannot build a client: no TLS backend, no system configuration.
+pub(super) fn client(filter: AddressFilter) -> Result<Client, reqwest::Error> {
     let redirects = Policy::custom(move |attempt| {
-        if attempt.previous().len() > REDIRECTS {
+        if attempt.previous().len() > http::MAX_REDIRECTS {
             return attempt.error("too many redirects");
         }
-        match check(attempt.url(), allowed) {
+        match check(attempt.url(), filter) {
             Ok(()) => attempt.follow(),
             Err(refused) => attempt.error(refused),
         }
@@ -53,29 +51,29 @@ pub(super) fn client(allowed: Allowed) -> Result<Client, reqwest::Error> {
     Client::builder()
         .user_agent(http::USER_AGENT)
         .redirect(redirects)
-        .dns_resolver(Arc::new(Resolver { allowed }))
+        .dns_resolver(Arc::new(FilteringResolver { filter }))
         .no_proxy()
         .build()
 }
 
-/// Whether an address may be asked at all. Where it is a name, the client checks what that resolves to.
+/// Checks the scheme of a URL and its host, if that is an address. A name is checked when the client resolves it.
 ///
 /// # Errors
 ///
-/// Why not.
-pub(super) fn check(address: &Url, allowed: Allowed) -> Result<(), String> {
-    if !matches!(address.scheme(), "http" | "https") {
+/// The text for the model.
+pub(super) fn check(url: &Url, filter: AddressFilter) -> Result<(), String> {
+    if !http::is_http(url) {
         return Err("only http and https URLs are supported".to_owned());
     }
-    let Some(host) = address.host_str() else { return Err("the URL names no host".to_owned()) };
+    let Some(host) = url.host_str() else { return Err("the URL has no host".to_owned()) };
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(ip) if !allowed(ip) => Err(Refused { place: host.to_owned() }.to_string()),
+        Ok(ip) if !filter(ip) => Err(NotPublic { host: host.to_owned() }.to_string()),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// The innermost reason of an error: the outer ones name the address again.
-pub(super) fn why(error: &reqwest::Error) -> String {
+/// The innermost cause of an error. The outer ones repeat the URL, which the result names anyway.
+pub(super) fn reason(error: &reqwest::Error) -> String {
     let mut inner: &dyn Error = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -83,32 +81,32 @@ pub(super) fn why(error: &reqwest::Error) -> String {
     inner.to_string()
 }
 
-/// The system's resolver, without what may not be reached.
+/// The system's resolver, without the addresses that the filter refuses.
 #[derive(Debug)]
-struct Resolver {
-    allowed: Allowed,
+struct FilteringResolver {
+    filter: AddressFilter,
 }
 
-impl Resolve for Resolver {
+impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.allowed;
+        let filter = self.filter;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let may: Vec<SocketAddr> = found.into_iter().filter(|address| allowed(address.ip())).collect();
-            if may.is_empty() {
-                return Err(Refused { place: name.as_str().to_owned() }.into());
+            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = resolved.filter(|address| filter(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(NotPublic { host: name.as_str().to_owned() }.into());
             }
-            Ok(Box::new(may.into_iter()) as Addrs)
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
 
-/// Any address.
+/// Allows every address.
 pub(super) fn any(_ip: IpAddr) -> bool {
     true
 }
 
-/// Whether an address is one of the internet's, where it is not known to be another.
+/// Allows addresses of the public internet: all but those that a registry reserves for other uses.
 pub(super) fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -123,7 +121,8 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || ip.is_documentation()
-        // This network, shared by carriers, protocol assignments, benchmarks, reserved.
+        // The remaining special ranges of RFC 6890: this network, carrier-grade NAT, protocol assignments, benchmarks,
+        // reserved.
         || a == 0
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
@@ -133,18 +132,18 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let pieces = ip.segments();
+    let segments = ip.segments();
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
-    match pieces {
-        // Unspecified, loopback, and the ways to write an IPv4 address in it.
+    match segments {
+        // Unspecified, loopback, and the forms that embed an IPv4 address.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
             ip.to_ipv4().is_some_and(|_| high != 0 || low > 1) && v4(high, low)
         }
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
-        // Translated within a network, unique local, link local, site local, multicast, documentation, Teredo.
+        // Local-use translation, documentation and Teredo; then unique local, link local, site local and multicast.
         [0x64, 0xff9b, 1, ..] | [0x2001, 0xdb8 | 0, ..] => false,
         [first, ..] => first & 0xfe00 != 0xfc00 && first & 0xff80 != 0xfe80 && first < 0xff00,
     }
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_addresses() {
+    fn only_addresses_of_the_public_internet_are_public() {
         let table = [
             ("93.184.216.34", true),
             ("8.8.8.8", true),
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_however_they_are_written() {
+    fn every_notation_of_a_private_address_is_refused() {
         for address in ["http://127.1/", "http://0x7f000001/", "http://2130706433/", "http://[::1]:80/"] {
             let refused = check(&Url::parse(address).unwrap(), is_public).unwrap_err();
             assert!(refused.contains("is not a public address"), "{refused}");
