@@ -154,7 +154,7 @@ pub(crate) struct Word {
 }
 
 impl Word {
-    /// The word.
+    /// The word as text; empty for a missing value.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }

@@ -78,7 +78,7 @@ pub struct EmbeddedConfig {
 /// One user of a server that answered. Dropping it gives up the use and leaves the server running.
 #[derive(Debug)]
 pub struct Joined {
-    /// The server's address.
+    /// The server's address, its Unix socket.
     pub target: Target,
     /// Whether this was the only user when it joined. No other can join until [`share`](Self::share) is called, so jobs
     /// and sessions that seem to live until then belong to processes that died.

@@ -48,7 +48,7 @@ pub enum QueueError {
     /// The namespace has a data format or settings that this release or this process cannot use.
     #[error("namespace `{namespace}` {detail}")]
     Namespace {
-        /// The namespace.
+        /// The namespace that cannot be used.
         namespace: String,
         /// What is wrong with it, as the rest of the sentence.
         detail: String,

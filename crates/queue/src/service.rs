@@ -69,7 +69,7 @@ pub struct Caller {
     pub working_dir: Option<String>,
     /// Whether idempotency keys are unique in the whole namespace; else in the session.
     pub keys_in_namespace: bool,
-    /// The job_options of jobs whose requests name none.
+    /// The options of jobs whose requests have none.
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
@@ -99,11 +99,12 @@ pub struct Batch {
 pub struct Service {
     observer: Observer,
     caller: Caller,
+    /// Whether [`Mailbox::settled`] waits for the caller's jobs.
     waits: bool,
 }
 
 impl Service {
-    /// The service of `caller`, who waits for its jobs at the end of its turn.
+    /// The service of `caller`, which waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
         Self { observer, caller, waits: true }
     }
@@ -221,7 +222,7 @@ impl Service {
     fn new_job(&self, request: RunRequest) -> NewJob {
         let job_options =
             request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
-        let once = idempotency::key_of(&self.caller, &request, &job_options);
+        let idempotency_key = idempotency::key_of(&self.caller, &request, &job_options);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -237,7 +238,7 @@ impl Service {
                 trace: self.caller.trace.clone(),
             },
             job_options,
-            idempotency_key: once,
+            idempotency_key,
         }
     }
 
@@ -310,7 +311,7 @@ impl BackgroundAgents for Service {
 impl SessionState for Service {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let Caller { session, by, .. } = self.caller;
-        let call = idempotency::replayed_call(&self.caller, call);
+        let call = idempotency::recorded_place(&self.caller, call);
         self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.state_refused(refusal))
     }
 

@@ -38,11 +38,15 @@ pub struct FleetSettings {
 impl Default for FleetSettings {
     fn default() -> Self {
         Self {
+            // Enough for one server; a Cluster needs more to spread its load.
             shards: 1,
+            // Two renewals may fail within it, and the job of a dead worker is back within seconds.
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
+            // A job that kills its worker must not take down one after another; one crash may be bad luck.
             max_crashes: 3,
             output_cap: 10 * 1024 * 1024,
+            // One session must not fill a fleet's slots.
             session_cap: 20,
         }
     }

@@ -39,8 +39,8 @@ const MAX_RETRIES: u32 = 5;
 
 /// What every step of a shard begins with.
 const PRELUDE: &str = include_str!("lua/prelude.lua");
-/// Parts of the prelude for the steps that use them. Redis runs a script from its first line at each call, so a step pays
-/// for each function that it is composed of.
+/// Parts of the prelude for the steps that use them. Redis runs a script from its first line at each call, so a step
+/// pays for each function that it is composed of.
 const STOPS: &str = include_str!("lua/prelude/stops.lua");
 const SESSIONS: &str = include_str!("lua/prelude/sessions.lua");
 const ADMISSION: &str = include_str!("lua/prelude/admission.lua");

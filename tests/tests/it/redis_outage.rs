@@ -168,7 +168,7 @@ fn a_worker_waits_while_its_server_is_a_read_only_replica() {
         assert_eq!(scene.redis.command("REPLICAOF NO ONE"), "+OK");
         let output = scene.completes_undisturbed();
         assert!(suspends || !output.contains("suspended"), "{output}");
-        assert!(scene.state.worker_log().contains("read-only, connecting anew"));
+        assert!(scene.state.worker_log().contains("read-only; reconnecting"));
     }
 }
 

@@ -32,19 +32,19 @@ pub enum EmbeddedError {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's error.
+        /// The error that the system reported.
         source: io::Error,
     },
     /// A folder belongs to another user, who could read and change every job in it.
     #[error("folder {} belongs to another user", .path.display())]
     NotOurs {
-        /// The folder.
+        /// The folder that belongs to another user.
         path: PathBuf,
     },
     /// The folder has the format of another release, or its record is damaged.
     #[error("{} cannot be read: {detail}", .path.display())]
     Format {
-        /// The record.
+        /// The folder's record, `server.json`.
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
@@ -60,11 +60,11 @@ pub enum EmbeddedError {
     /// The server ended while it started.
     #[error("server {} ended while it started ({status}); its log {} ends with: {last}", .server.display(), .log.display())]
     Ended {
-        /// The server's program.
+        /// The program that was started.
         server: PathBuf,
-        /// Its exit status.
+        /// How its process ended.
         status: ProcessStatus,
-        /// Its log.
+        /// The server's log, which has the reason.
         log: PathBuf,
         /// The last line of the log.
         last: String,
@@ -72,33 +72,33 @@ pub enum EmbeddedError {
     /// A server runs and does not answer.
     #[error("the server of {} did not answer within {} s; its log is {}", .folder.display(), .waited.as_secs(), .log.display())]
     Silent {
-        /// The state folder.
+        /// The state folder that the server serves.
         folder: PathBuf,
         /// For how long it gave no answer.
         waited: Duration,
-        /// Its log.
+        /// The server's log, which has the reason.
         log: PathBuf,
     },
     /// The server was told to end and still runs.
     #[error("the server of {} did not end within {} s; its log is {}", .folder.display(), .waited.as_secs(), .log.display())]
     Stuck {
-        /// The state folder.
+        /// The state folder that the server serves.
         folder: PathBuf,
         /// For how long it was waited for.
         waited: Duration,
-        /// Its log.
+        /// The server's log, which has the reason.
         log: PathBuf,
     },
     /// Another command joins or leaves the server of the same folder, and does not complete.
     #[error("another command of yours keeps {} locked", .path.display())]
     Busy {
-        /// The lock.
+        /// The lock that the other command holds.
         path: PathBuf,
     },
     /// The server has other users.
     #[error("other commands use the server of {}", .folder.display())]
     InUse {
-        /// The state folder.
+        /// The state folder that the server serves.
         folder: PathBuf,
     },
     /// The server's address cannot be used.

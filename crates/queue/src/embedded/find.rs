@@ -34,9 +34,9 @@ const PYTHON_PROBE: &str = "import importlib.util as u\ns = u.find_spec('valkeyl
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Product {
-    /// Redis.
+    /// `redis-server`.
     Redis,
-    /// Valkey.
+    /// `valkey-server`, which reads the data of Redis.
     Valkey,
 }
 

@@ -50,7 +50,7 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     format: u32,
-    /// The server's program.
+    /// The program that serves the folder, which is tried first the next time.
     pub(super) path: PathBuf,
     pub(super) product: Product,
     pub(super) version: Version,
@@ -203,7 +203,7 @@ fn open_lock(path: &Path) -> Result<File, EmbeddedError> {
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// By one process.
+    /// By one process alone.
     Exclusive,
     /// By any number of processes.
     Shared,

@@ -7,7 +7,7 @@ use std::fs;
 pub(super) enum System {
     /// Debian and Ubuntu, with a server that is new enough.
     Apt,
-    /// Alpine.
+    /// Alpine, which packages Valkey.
     Apk,
     /// Fedora and its derivatives.
     Dnf,

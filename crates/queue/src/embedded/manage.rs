@@ -20,13 +20,13 @@ use crate::embedded::wire::Ping;
 /// The status of the embedded server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The state folder.
+    /// The state folder, which may not exist.
     pub folder: PathBuf,
     /// The server's log, which may not exist.
     pub log: PathBuf,
     /// Whether any program uses the server now.
     pub in_use: bool,
-    /// The server.
+    /// Whether a server runs and answers.
     pub state: ServerState,
     /// The server that serves the folder, or served it last.
     pub server: Option<KnownServer>,
@@ -44,7 +44,7 @@ pub enum ServerState {
     },
     /// A server runs and answers.
     Running {
-        /// Its process.
+        /// Its process, unless `INFO` failed.
         process_id: Option<u32>,
         /// How many connections it has, that of this call included.
         clients: Option<u32>,
@@ -54,13 +54,13 @@ pub enum ServerState {
 /// The server that the folder has on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServer {
-    /// Its program.
+    /// The program that was started.
     pub program: PathBuf,
     /// Redis or Valkey.
     pub product: Product,
-    /// Its version.
+    /// Its version when it was started.
     pub version: Version,
-    /// Where it listens.
+    /// The socket that it listens on.
     pub socket: PathBuf,
 }
 

@@ -1,6 +1,6 @@
 -- Reserves tokens of a session's budget for one model call, or gives a reservation back.
 --
--- Reads first: the whole budget, which is no longer than the reservations of calls in flight: what a job has used is in
+-- Reads first: the whole budget. It grows only with reservations of calls in flight, because what a job has used is in
 -- the job's own record. Then whether the caller's attempt still holds its job.
 -- Writes: what the caller has used since it last asked, as spent; its reservation, in place of an earlier one; and
 -- drops reservations of attempts that died, but only where their tokens are needed, because that costs a read for each.

@@ -20,7 +20,7 @@ use crate::error::QueueError;
 pub enum SessionEnd {
     /// They are stopped, cause `session_end`.
     Stop,
-    /// They continue.
+    /// They continue, until they end or are stopped.
     Keep,
 }
 
@@ -44,7 +44,7 @@ pub struct OpenSession {
 /// The outcome of opening a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// It is open.
+    /// It is open, for this owner where one was given.
     Open,
     /// Another live owner holds it.
     Owned,
@@ -55,11 +55,11 @@ pub enum Opened {
 /// A dispatcher: the root of the session, or one of its running jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DispatchedBy {
-    /// The session's root.
+    /// The session's root, which needs no proof.
     Root,
     /// A running job, identified by its run token.
     Job {
-        /// The job.
+        /// The job that dispatches.
         id: JobId,
         /// The secret of its current attempt.
         token: RunToken,
@@ -95,11 +95,11 @@ pub struct NewJob {
 pub struct Enqueue {
     /// The session they belong to.
     pub session: SessionId,
-    /// Their dispatcher.
+    /// Their dispatcher, which must still hold its lease.
     pub by: DispatchedBy,
     /// Their team, stored before.
     pub team: TeamDigest,
-    /// The jobs.
+    /// The jobs, the oldest first.
     pub jobs: Vec<NewJob>,
 }
 
@@ -115,9 +115,9 @@ pub enum Enqueued {
 /// Why an [`Enqueue`] was refused. Earlier batches of it may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnqueueRefusal {
-    /// No such session.
+    /// The session does not exist, or expired.
     NoSession,
-    /// The session is closed.
+    /// The session was closed to new jobs.
     Closed,
     /// The dispatching job lost its lease.
     Stale,
@@ -136,7 +136,7 @@ pub enum StopRoot {
     Job(JobId),
     /// All jobs of a session.
     Session {
-        /// The session.
+        /// The session whose jobs are stopped.
         id: SessionId,
         /// Whether it takes no new jobs from now on.
         close: bool,
@@ -150,7 +150,7 @@ pub enum Asker {
     Operator,
     /// The root of the session.
     Root,
-    /// A job.
+    /// A running job, with one of its tools.
     Job(JobId),
 }
 
@@ -161,7 +161,7 @@ pub enum StopOutcome {
     Marked(Cause),
     /// The job had ended before.
     AlreadyEnded(State),
-    /// No such job or session.
+    /// The job or session does not exist, or was forgotten.
     NotFound,
 }
 
@@ -172,7 +172,7 @@ pub enum SendOutcome {
     Sent,
     /// The job is in a state that takes no messages.
     NotRunning(State),
-    /// No such job.
+    /// The job does not exist, or was forgotten.
     NotFound,
 }
 

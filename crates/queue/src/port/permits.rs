@@ -46,7 +46,7 @@ pub enum Permitted {
         pause: Duration,
         /// The time to come at, which keeps the place in line.
         due: u64,
-        /// Why.
+        /// What it waits for, to be shown to users.
         why: WaitReason,
     },
 }

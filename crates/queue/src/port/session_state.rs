@@ -15,7 +15,7 @@ use crate::port::DispatchedBy;
 /// Why a caller was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionStateRefusal {
-    /// There is no such session.
+    /// The session does not exist, or expired.
     NoSession,
     /// The caller's attempt no longer holds its lease.
     Stale,

@@ -32,7 +32,7 @@ pub enum Forgotten {
     Spared,
     /// Kept: it has not ended, or its tree is still being stopped.
     Live,
-    /// There was no such job.
+    /// The job does not exist, or was forgotten before.
     Missing,
 }
 

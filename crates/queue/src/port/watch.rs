@@ -23,13 +23,13 @@ use crate::port::Lane;
 /// Which jobs an operator's list shows. A field that is `None` or empty excludes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobFilter {
-    /// Only these states.
+    /// Only jobs in one of these states.
     pub states: Vec<State>,
-    /// Only this agent.
+    /// Only jobs of this agent.
     pub agent: Option<String>,
-    /// Only this session.
+    /// Only jobs of this session, whose shard alone is read then.
     pub session: Option<SessionId>,
-    /// Only this queue.
+    /// Only jobs of this queue.
     pub queue: Option<String>,
     /// Only jobs of this worker.
     pub worker: Option<WorkerId>,
@@ -58,7 +58,7 @@ pub struct JobPage {
 /// A job as it was dispatched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Original {
-    /// Its state now.
+    /// Its state, since only an ended job is retried.
     pub status: State,
     /// The session it belongs to.
     pub session: SessionId,
@@ -73,7 +73,7 @@ pub struct Original {
 /// One worker of the fleet, as of its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerRecord {
-    /// Its id.
+    /// The worker's id.
     pub id: WorkerId,
     /// The host it runs on.
     pub host: String,
@@ -97,7 +97,7 @@ pub trait Watch: Debug + Send + Sync {
     /// Reads jobs; `None` for those that do not exist.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
 
-    /// Reads what is needed to dispatch the same job again; `None` where there is no such job.
+    /// Reads what is needed to dispatch the same job again; `None` for a job that does not exist.
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError>;
 
     /// Reads the states of jobs and nothing else; `None` for those that do not exist.
@@ -139,6 +139,6 @@ pub trait Watch: Debug + Send + Sync {
     /// How many jobs of the namespace have not ended.
     async fn unfinished(&self) -> Result<u64, QueueError>;
 
-    /// The live workers.
+    /// The workers whose last heartbeat is less than three leases old.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError>;
 }

@@ -55,7 +55,7 @@ pub struct Claim {
 /// The proof that an attempt holds a job: the job's id and the secret of the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// The job.
+    /// The job that is held.
     pub id: JobId,
     /// The secret of the current attempt.
     pub token: RunToken,
@@ -68,7 +68,7 @@ pub struct Claimed {
     pub lease: Lease,
     /// The session it belongs to.
     pub session: SessionId,
-    /// Its dispatcher.
+    /// Its dispatcher, which gets mail when it ends.
     pub dispatcher: Dispatcher,
     /// 0 for a job of the root, one more for each level below it.
     pub depth: u8,
@@ -104,18 +104,18 @@ pub struct Begun {
 /// The proof that an owner holds a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionLease {
-    /// The session.
+    /// The session that is owned.
     pub session: SessionId,
-    /// The owner's secret.
+    /// The secret of its owner, as the session was opened with.
     pub owner: RunToken,
 }
 
 /// The leases that a process holds.
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
-    /// Leases of jobs.
+    /// Leases of jobs, in any shards.
     pub jobs: Vec<Lease>,
-    /// Leases of sessions.
+    /// Leases of sessions, in any shards.
     pub sessions: Vec<SessionLease>,
 }
 
@@ -139,7 +139,7 @@ pub struct Append {
     pub lease: Lease,
     /// Where `bytes` begin in the output.
     pub offset: u64,
-    /// New output.
+    /// New output. What is below the stored length already is skipped.
     pub bytes: Vec<u8>,
     /// New turn entries with their sequence numbers, ascending from 1 over all attempts.
     pub entries: Vec<(u64, String)>,
@@ -173,12 +173,12 @@ pub enum Parked {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// With a result.
+    /// It finished with a result.
     Completed {
         /// The last message of the agent.
         result: String,
     },
-    /// Without a result.
+    /// It ended without a result.
     Failed {
         /// Which kind of failure, which decides whether it is retried.
         cause: Cause,
@@ -197,7 +197,7 @@ pub enum Ending {
 pub struct Finish {
     /// The proof of holding the job.
     pub lease: Lease,
-    /// How it ended.
+    /// How the attempt ended.
     pub ending: Ending,
     /// Bytes of output that were stored: where readers stop.
     pub output_bytes: u64,
@@ -219,7 +219,7 @@ pub enum Finished {
 /// Why a worker releases a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseMode {
-    /// The worker drains.
+    /// The worker drains: another one continues the job.
     Drain,
     /// The worker lacks something that the job needs, such as a key; what it is, as users read it.
     Lack(String),
@@ -241,7 +241,7 @@ pub struct Release {
 /// A worker's heartbeat.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
-    /// The worker.
+    /// The worker that lives.
     pub worker: WorkerId,
     /// The host it runs on.
     pub host: String,

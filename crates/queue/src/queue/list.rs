@@ -45,8 +45,8 @@ impl Queue {
                 if page.jobs.len() == limit {
                     return Ok(page);
                 }
-                // Past a job that was forgotten since the index was read, too: a page of nothing else must not be
-                // followed by itself.
+                // Past a job that was forgotten since the index was read, too: a page of nothing else must
+                // lead past them.
                 page.next = Some(place);
                 let Some(record) = record else { continue };
                 if matches(filter, &record.job) {

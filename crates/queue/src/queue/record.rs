@@ -105,7 +105,7 @@ impl Fields {
     }
 }
 
-/// Reads the answers to [`push_reads`] of one job; `None` where there is no such job. `now_ms` is Redis' clock.
+/// Reads the answers to [`push_reads`] of one job; `None` for a job that does not exist. `now_ms` is Redis' clock.
 pub(super) fn read(id: JobId, answers: &mut Items, now_ms: u64) -> Result<Option<Record>, QueueError> {
     let [record, spec, result, output_length]: [Answer; READS] =
         [answers.item()?, answers.item()?, answers.item()?, answers.item()?];

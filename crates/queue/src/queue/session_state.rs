@@ -29,7 +29,7 @@ impl SessionStateStore for Queue {
     ) -> Result<Result<TodoList, SessionStateRefusal>, QueueError> {
         let call_name = match (by, call) {
             (DispatchedBy::Job { .. }, Some(call)) => format!("{}:{}", call.turn, call.index),
-            // A root does not repeat its calls after a crash, but a lost answer makes this step repeat.
+            // A root repeats no call after a crash, but a lost answer makes this step repeat.
             (DispatchedBy::Job { .. } | DispatchedBy::Root, _) => RequestId::random().to_string(),
         };
         let mut call = self.session_state_call(session, self.keys.todos(session), by).arg(call_name);

@@ -85,7 +85,7 @@ impl Queue {
         }
     }
 
-    /// The session of a job, or an empty text where there is no such job.
+    /// The session of a job, or an empty text for a job that does not exist.
     async fn session_of(&self, id: JobId) -> Result<String, QueueError> {
         self.link.ask("stop", redis::cmd("HGET").arg(self.keys.job(id)).arg("session")).await?.text()
     }

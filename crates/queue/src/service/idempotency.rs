@@ -18,7 +18,7 @@ pub(super) fn key_of(
     request: &RunRequest,
     job_options: &JobOptions,
 ) -> Option<IdempotencyKey> {
-    let (key, in_namespace) = match (&request.key, replayed_call(caller, request.call)) {
+    let (key, in_namespace) = match (&request.key, recorded_place(caller, request.call)) {
         (Some(key), _) if caller.keys_in_namespace => (digest(&["namespace", key]), true),
         (Some(key), _) => (digest(&["session", &caller.session.to_string(), key]), false),
         (None, Some(call)) => (call_digest(caller, call), false),
@@ -29,16 +29,16 @@ pub(super) fn key_of(
 
 /// The key of a message: its place in its sender's turns, or a random one that only repeats of the same call share.
 pub(super) fn message_key(caller: &Caller, call: Option<CallIndex>) -> String {
-    match replayed_call(caller, call) {
+    match recorded_place(caller, call) {
         Some(call) => call_digest(caller, call),
         None => digest(&["send", &RequestId::random().to_string()]),
     }
 }
 
-/// The place of a call in the caller's recorded turns, by which a repeat of it by the next attempt is recognized. A root
-/// is not resumed after a crash, and its calls start again from the first with every prompt: they have no place, or the
-/// second prompt's first call would be taken for the first prompt's.
-pub(super) fn replayed_call(caller: &Caller, call: Option<CallIndex>) -> Option<CallIndex> {
+/// The place of a call in its caller's recorded turns, by which the next attempt's repeat of it is recognized. `None`
+/// for a root: it is not resumed after a crash, and its calls are counted from the first again with every prompt, so
+/// the second prompt's first call would be taken for the first prompt's.
+pub(super) fn recorded_place(caller: &Caller, call: Option<CallIndex>) -> Option<CallIndex> {
     match caller.by {
         DispatchedBy::Root => None,
         DispatchedBy::Job { .. } => call,
