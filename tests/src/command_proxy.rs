@@ -29,9 +29,9 @@ const UNCOUNTED: [&str; 10] =
     ["UNWATCH", "HELLO", "CLIENT", "AUTH", "SELECT", "PING", "SCRIPT", "BLPOP", "SUBSCRIBE", "UNSUBSCRIBE"];
 /// A command that every server rejects with a permanent error.
 const UNKNOWN_COMMAND: &[u8] = b"*1\r\n$6\r\nBROKEN\r\n";
-/// Time for the server to execute the last command of a worker before the worker is killed. A step takes less than a
-/// millisecond.
-const BEFORE_KILL: Duration = Duration::from_millis(20);
+/// Time for the server to execute a command after it was sent. A step takes less than a millisecond; the rest is margin for
+/// a busy machine.
+const EXECUTION_TIME: Duration = Duration::from_millis(20);
 /// How long the connection to the server stays open after its client is gone, so that the server executes what it was
 /// sent instead of dropping it with the connection.
 const LINGER: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ struct State {
     /// The command that the fault was injected into.
     hit: Option<String>,
     /// Whether the command of a [`Fault::Late`] was executed.
-    late_sent: bool,
+    late_executed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +140,7 @@ impl CommandProxy {
 
     /// Whether the command of a [`Fault::Late`] has been executed.
     pub fn came_late(&self) -> bool {
-        self.shared.state().late_sent
+        self.shared.state().late_executed
     }
 
     /// Waits for a [`Fault::Die`]: the test then ends the client.
@@ -203,7 +203,7 @@ async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) ->
                     mode.send_replace(Replies::Drop);
                     if executed {
                         server.write_all(&command).await?;
-                        sleep(BEFORE_KILL).await;
+                        sleep(EXECUTION_TIME).await;
                     }
                     shared.dead.send_replace(true);
                 }
@@ -227,7 +227,8 @@ async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) ->
                     drop(requests);
                     sleep(time).await;
                     server.write_all(&command).await?;
-                    shared.state().late_sent = true;
+                    sleep(EXECUTION_TIME).await;
+                    shared.state().late_executed = true;
                     sleep(LINGER).await;
                     return Ok(());
                 }
