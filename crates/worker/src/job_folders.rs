@@ -96,13 +96,18 @@ impl JobFolders {
             _ => Err(error),
         });
         // Last, so that a folder that could not be removed completely is tried again.
-        removed.and_then(|()| fs::remove_file(self.owner_file(job)))
+        removed.and_then(|()| ignore_missing(fs::remove_file(self.owner_file(job))))
     }
 }
 
-/// Removes a folder or a link to one; one that does not exist is removed already.
+/// Removes a folder or a link to one.
 fn remove_tree(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+    ignore_missing(fs::remove_dir_all(folder))
+}
+
+/// What does not exist is removed already: by another worker with the same work dir, or by its user.
+fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
