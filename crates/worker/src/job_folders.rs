@@ -1,4 +1,4 @@
-//! The folders of jobs below `--work-dir`: this fleet's workers create them, and remove them once nobody needs them.
+//! The folders of jobs below `--work-dir`: this fleet's workers create them, and remove them after their jobs.
 
 use std::convert::Infallible;
 use std::fs;

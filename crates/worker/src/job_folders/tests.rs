@@ -1,3 +1,5 @@
+//! Which folders are listed and removed, and what their removal leaves alone.
+
 use std::os::unix::fs::symlink;
 
 use legwork_common::id::SessionId;
