@@ -21,12 +21,14 @@ use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::Team;
 use legwork_common::variables::MCP_TOKEN;
+use legwork_common::variables::NOTIFY_SOCKET;
 use legwork_common::variables::REDIS_URL;
 use legwork_common::variables::TRACEPARENT;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
 
@@ -78,8 +80,8 @@ pub trait Runner: Debug + Send + Sync {
 pub enum WorkDir {
     /// The working directory of its dispatcher, which is on the same machine.
     Dispatchers,
-    /// A folder of its own below this one, named by the job's id and made by its first attempt.
-    Own(PathBuf),
+    /// A folder of its own, created by its first attempt on this machine.
+    Own(JobFolders),
     /// This one folder for all jobs.
     Shared(PathBuf),
 }
@@ -104,16 +106,17 @@ impl AgentRunner {
     fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
         let folder = match &self.work_dir {
             WorkDir::Shared(folder) => folder.clone(),
-            WorkDir::Own(folder) => folder.join(claimed.lease.id.to_string()),
+            WorkDir::Own(folders) => {
+                let job = claimed.lease.id;
+                folders
+                    .create(job)
+                    .map_err(|error| format!("the folder of {job} cannot be created: {error}"))?
+            }
             WorkDir::Dispatchers => match &claimed.spec.working_dir {
                 Some(folder) => PathBuf::from(folder),
                 None => return Err("the job names no working directory".to_owned()),
             },
         };
-        if matches!(self.work_dir, WorkDir::Own(_)) {
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| format!("the folder {} cannot be created: {error}", folder.display()))?;
-        }
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
@@ -141,11 +144,12 @@ fn is_at_rest(recorded: &[TurnEntry]) -> bool {
 }
 
 /// The environment of agents and their commands: all of the program's, without the Redis URL and the bearer token of our
-/// own server. Neither is theirs to use, and either would give access to every job of the fleet.
+/// own server, which would give access to every job of the fleet, and without the service manager's socket.
 pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
     variables.remove(MCP_TOKEN);
+    variables.remove(NOTIFY_SOCKET);
     variables
 }
 
