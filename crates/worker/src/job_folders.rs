@@ -134,12 +134,12 @@ pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Removes the folders of jobs that are forgotten, or ended longer ago than `keep`: at most [`BATCH_SIZE`] each minute.
+/// Removes the folders of jobs that are forgotten, or ended longer ago than `keep`: at most [`BATCH_SIZE`] now, and then
+/// each minute.
 /// Errors are logged and a later sweep is the retry. May be dropped at any await.
 pub(crate) async fn sweep_forever(queue: Queue, folders: JobFolders, keep: Duration) -> Infallible {
     let mut after = None;
     loop {
-        tokio::time::sleep(SWEEP_INTERVAL).await;
         after = match sweep(&queue, &folders, keep, after).await {
             Ok(last) => last,
             Err(error) => {
@@ -147,6 +147,7 @@ pub(crate) async fn sweep_forever(queue: Queue, folders: JobFolders, keep: Durat
                 None
             }
         };
+        tokio::time::sleep(SWEEP_INTERVAL).await;
     }
 }
 
