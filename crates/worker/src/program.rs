@@ -52,7 +52,7 @@ pub async fn serve(
     let policy = options.common.policy().map_err(boxed)?;
     let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone());
-    let runner = startup::runner(&options, variables, &backend, (&queue, policy), guard)?;
+    let runner = startup::runner(&options, variables, &backend, (&queue, policy), guard, &tasks)?;
     if backend.is_embedded() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), tokens));
