@@ -201,7 +201,7 @@ steps! {
         PARK = "park", ALLOW_OOM, [STOPS, ADMISSION];
         FINISH = "finish", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
         RELEASE = "release", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
-        SEND = "send", ALLOW_OOM, [];
+        SEND = "send", ALLOW_OOM, [STOPS];
         ACKNOWLEDGE = "acknowledge", ALLOW_OOM, [];
         STOP = "stop", ALLOW_OOM, [STOPS];
         SWEEP = "sweep", ALLOW_OOM, [STOPS, ADMISSION, ENDING];

@@ -60,7 +60,7 @@ pub async fn serve(
     let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone());
     sweep_job_folders(&options, &tasks, &queue, &work_dir);
-    let runner = startup::runner(&options, variables, (&queue, policy, work_dir), guard)?;
+    let runner = startup::runner(&options, variables, (&queue, policy, work_dir), guard, &tasks)?;
     if backend.is_embedded() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), tokens));

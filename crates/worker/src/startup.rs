@@ -11,6 +11,8 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
@@ -170,10 +172,12 @@ pub(crate) fn runner(
     variables: BTreeMap<String, String>,
     (queue, policy, work_dir): (&Queue, Arc<Policy>, WorkDir),
     guard: Guard,
+    tasks: &Tasks,
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
     let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
+    tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
 }
