@@ -116,6 +116,7 @@ impl CommandProxy {
                 let shared = Arc::clone(&accepting);
                 connections.spawn(async move {
                     // An error closes the connection, which the client notices.
+                    client.set_nodelay(true).ok();
                     forward(client, server, &shared).await.ok();
                 });
             }
@@ -179,7 +180,6 @@ enum Replies {
 
 /// Forwards commands to the server until the client closes the connection or a fault ends it.
 async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) -> io::Result<()> {
-    client.set_nodelay(true)?;
     let server = TcpStream::connect(server).await?;
     server.set_nodelay(true)?;
     let (mut requests, to_client) = client.into_split();
@@ -235,6 +235,8 @@ async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) ->
             }
         }
     }
+    // The client gave up; what it sent before is executed all the same.
+    sleep(EXECUTION_TIME).await;
     Ok(())
 }
 
