@@ -31,7 +31,6 @@ use thiserror::Error;
 use crate::guard::Guard;
 use crate::options::CommonOptions;
 
-
 /// Jobs of one page when all waiting jobs are listed: few round trips, and Redis is not blocked for long by any of them.
 const PAGE_SIZE: usize = 1000;
 

@@ -27,7 +27,6 @@ use crate::startup::boxed;
 use crate::worker::Worker;
 use crate::worker::WorkerHealth;
 
-
 /// How long the remaining tasks may take to end, and each last call to Redis: a call is bounded by 3 s itself, so one
 /// that is repeated once still fits.
 const EXIT_GRACE_PERIOD: Duration = Duration::from_secs(5);

@@ -18,6 +18,7 @@ use legwork_common::variables;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
+use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::Serialize;
@@ -30,6 +31,7 @@ use tokio::time::timeout;
 
 use self::address_filter::AddressFilter;
 use self::page::Format;
+use self::page::Page;
 use self::robots::Robots;
 use super::Kit;
 use super::http;
@@ -159,14 +161,15 @@ impl FetchTool {
             return Err("URL blocked by robots.txt".to_owned());
         }
         let reason = |error: reqwest::Error| address_filter::reason(&error);
-        let response = self.client.get(url).send().await.map_err(reason)?;
-        let status = response.status();
+        let request = self.client.get(url).header(ACCEPT, format.accept());
+        let response = request.send().await.map_err(reason)?;
+        let (status, total_bytes) = (response.status(), response.content_length());
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         let bytes = http::head(response, MAX_PAGE_BYTES).await.map_err(reason)?;
-        let declared_type = content_type.clone();
+        let page = Page { bytes, content_type: content_type.clone(), total_bytes };
         // Converting a large page takes long enough to block other tasks.
-        let body = spawn_blocking(move || page::render(&bytes, &declared_type, format))
+        let body = spawn_blocking(move || page::render(&page, format))
             .await
             .map_err(|_| "the page cannot be converted".to_owned())??;
         Ok(Fetched {

@@ -49,9 +49,7 @@ pub(crate) fn open(
 }
 
 fn spec(name: &str, script: &Script) -> ToolSpec {
-    // Without a list of required arguments, all are required.
-    let all: Vec<String> = script.args.keys().cloned().collect();
-    let required = script.required.as_ref().unwrap_or(&all);
+    let required = script.required.as_deref().unwrap_or_default();
     let description = if script.description.is_empty() { &script.cmd } else { &script.description };
     schema::writing(name, description, Schema::declared(&script.args, required))
 }
@@ -145,8 +143,15 @@ mod tests {
             ToolOutcome::error("Error executing command 'echo $how; exit 3': exit status 3\nOutput: badly\n")
         );
         assert_eq!(testing::call(quiet, json!({})).await.text, "<no output>");
-        let missing = testing::call(fail, json!({})).await;
-        assert_eq!(missing, ToolOutcome::error("invalid arguments for fail: missing field `how`"));
+        let without = testing::call(fail, json!({})).await;
+        let expected = "Error executing command 'echo $how; exit 3': exit status 3\nOutput: \n";
+        assert_eq!(
+            without,
+            ToolOutcome::error(expected),
+            "arguments are required only where the file states it"
+        );
+        let missing = testing::call(greet, json!({"name": "Ada"})).await;
+        assert_eq!(missing, ToolOutcome::error("invalid arguments for greet: missing field `count`"));
         let unknown = testing::call(greet, json!({"count": 1, "PATH": "/tmp"})).await;
         assert_eq!(unknown, ToolOutcome::error("invalid arguments for greet: unknown field `PATH`"));
     }

@@ -71,7 +71,11 @@ fn reading() -> [(Action, ToolSpec); 5] {
 
 fn writing() -> [(Action, ToolSpec); 4] {
     let edit = Schema::new()
-        .required("oldText", schema::string(), "The exact text to replace")
+        .required(
+            "oldText",
+            schema::string(),
+            "The exact text to replace, with enough around it to be unique",
+        )
         .required("newText", schema::string(), "The text to put in its place")
         .build();
     [
@@ -87,7 +91,8 @@ fn writing() -> [(Action, ToolSpec); 4] {
             Action::EditFile,
             schema::writing(
                 "edit_file",
-                "Replace exact texts in a file, one after the other. Nothing is written unless all are found.",
+                "Replace exact texts in a file, one after the other. Each must occur exactly once. Nothing is written \
+                 unless all are found.",
                 path("The path of the file").required("edits", schema::list_of(edit), "The replacements"),
             ),
         ),

@@ -78,6 +78,35 @@ async fn files_are_written_and_edited_and_post_edit_commands_run() {
 }
 
 #[tokio::test]
+async fn an_edit_that_names_no_single_place_changes_nothing() {
+    let fixture = fixture(true, &[]);
+    fixture.put("f.txt", "one two one");
+    for (old, expected) in [
+        ("", "Edit 1 failed: old text is empty"),
+        ("one", "Edit 1 failed: old text occurs 2 times; add the lines around the one to replace"),
+    ] {
+        let edits = json!([{"oldText": old, "newText": "three"}]);
+        let refused = fixture.call("edit_file", json!({"path": "f.txt", "edits": edits})).await;
+        assert_eq!(refused, ToolOutcome::error(expected));
+    }
+    assert_eq!(fixture.text("f.txt"), "one two one");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_utf8_is_not_edited() {
+    let fixture = fixture(true, &[]);
+    let file = fixture.folder.path().join("latin1.txt");
+    let bytes = b"one\ncaf\xe9\n";
+    fs::write(&file, bytes).unwrap();
+    let edits = json!([{"oldText": "one", "newText": "two"}]);
+    let refused = fixture.call("edit_file", json!({"path": "latin1.txt", "edits": edits})).await;
+    let expected = "latin1.txt is not UTF-8 (first at byte 7, in line 2), so it cannot be edited safely. It was not \
+                    changed. Edit it with a shell command that preserves its encoding.";
+    assert_eq!(refused, ToolOutcome::error(expected));
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+#[tokio::test]
 async fn listing_hides_what_the_version_control_ignores() {
     for (ignore_vcs, hidden) in [(true, false), (false, true)] {
         let fixture = fixture(ignore_vcs, &[]);
