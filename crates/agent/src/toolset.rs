@@ -81,6 +81,11 @@ impl Kit {
         let tools = tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect();
         Self { tools, ..Self::default() }
     }
+
+    /// The kit with this system message; none where the text is blank.
+    fn with_instruction(self, text: impl Into<String>) -> Self {
+        Self { instruction: Some(text.into()).filter(|text| !text.trim().is_empty()), ..self }
+    }
 }
 
 /// The tools of one run.
@@ -146,6 +151,7 @@ impl Toolbox {
             for tool in self.deferred.finder_tools() {
                 self.add_tool(tool, "defer");
             }
+            self.instructions.push(deferred::INSTRUCTION.to_owned());
         }
     }
 
@@ -211,7 +217,7 @@ impl Toolbox {
         self.next_models.get(tool).map_or(&[], Vec::as_slice)
     }
 
-    /// The system messages of the toolsets, in the order of the agent file.
+    /// The system messages of the toolsets, in the order of the agent file. That of the deferred tools is the last.
     pub fn instructions(&self) -> &[String] {
         &self.instructions
     }

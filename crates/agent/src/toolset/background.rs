@@ -44,7 +44,7 @@ pub(crate) fn open(agent: &Agent, service: &Arc<dyn BackgroundAgents>) -> Kit {
         sub_agents: agent.sub_agents.clone(),
         service: Arc::clone(service),
     };
-    Kit { instruction: Some(specs::INSTRUCTION.to_owned()), ..Kit::new(specs::all().map(tool)) }
+    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
 
 /// The specs of the tools, which do not depend on the agent.

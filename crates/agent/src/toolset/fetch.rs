@@ -54,6 +54,13 @@ const MAX_ROBOTS_BYTES: usize = 500 * 1024;
 /// How many pages of one call are fetched concurrently. Few, because they are often of one site.
 const MAX_CONCURRENT_PAGES: usize = 4;
 
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Web pages
+
+fetch gets the content of http and https URLs as text, Markdown or HTML. Pass several URLs in one call. What a site's \
+robots.txt disallows is not fetched.";
+
 /// The toolset. `timeout_seconds` is the timeout of one page where the model sets none.
 ///
 /// # Errors
@@ -64,7 +71,8 @@ pub(crate) fn open(environment: &Environment, timeout_seconds: Option<u32>) -> R
     let filter: AddressFilter = if allows_private { address_filter::any } else { address_filter::is_public };
     let client = address_filter::client(filter).map_err(|error| error.to_string())?;
     let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    Ok(Kit::new([FetchTool { spec: spec(), client, filter, timeout_seconds }]))
+    let tool = FetchTool { spec: spec(), client, filter, timeout_seconds };
+    Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
 }
 
 fn spec() -> ToolSpec {

@@ -43,7 +43,7 @@ pub(crate) fn open(
         .collect();
     let workspace = Arc::new(Workspace { environment, ignore_vcs, post_edit, nursery });
     let tool = |(action, spec)| FileTool { spec, action, workspace: Arc::clone(&workspace) };
-    Kit::new(specs::all().map(tool))
+    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
 
 /// What the tools share.

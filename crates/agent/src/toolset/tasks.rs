@@ -54,7 +54,7 @@ pub(crate) fn open(working_dir: &Path, path: Option<&str>) -> Result<Kit, String
     let path = confinement::confine(working_dir, path.unwrap_or(DEFAULT_FILE))?;
     let store = Arc::new(TaskStore { path, root: working_dir.to_owned() });
     let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
-    Ok(Kit { instruction: Some(INSTRUCTION.to_owned()), ..Kit::new(specs().map(tool)) })
+    Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
 
 #[derive(Debug, Clone, Copy)]

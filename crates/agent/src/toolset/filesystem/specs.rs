@@ -5,6 +5,15 @@ use crate::tool::ToolSpec;
 use crate::toolset::schema;
 use crate::toolset::schema::Schema;
 
+/// The system message of the toolset.
+pub(super) const INSTRUCTION: &str = "\
+## Files
+
+- Relative paths start at the working folder. Absolute paths and .. are allowed.
+- Read several files with one call of read_multiple_files, not one after the other with read_file.
+- Find code and text in files with search_files_content. Leave out what does not matter with excludePatterns, and list \
+only the folder that you need: long results are cut off.";
+
 pub(super) fn all() -> impl Iterator<Item = (Action, ToolSpec)> {
     reading().into_iter().chain(writing())
 }
