@@ -73,12 +73,14 @@ enum Action {
 const STATUSES: [&str; 4] = ["pending", "in_progress", "done", "blocked"];
 const PRIORITIES: [&str; 4] = ["critical", "high", "medium", "low"];
 
-fn specs() -> [(Action, ToolSpec); 8] {
+fn specs() -> impl Iterator<Item = (Action, ToolSpec)> {
+    task_specs().into_iter().chain(list_specs())
+}
+
+/// The tools for single tasks.
+fn task_specs() -> [(Action, ToolSpec); 4] {
     let text = schema::string;
     let id = || Schema::new().required("id", text(), "The id of the task");
-    let filter = Schema::new()
-        .optional("status", schema::one_of(&STATUSES), "Only tasks of this effective status")
-        .optional("priority", schema::one_of(&PRIORITIES), "Only tasks of this priority");
     [
         (
             Action::Create,
@@ -115,9 +117,22 @@ fn specs() -> [(Action, ToolSpec); 8] {
             Action::Delete,
             schema::writing("delete_task", "Delete a task, also from the dependencies of other tasks", id()),
         ),
+    ]
+}
+
+/// The tools for the list as a whole, and for what its tasks have to do with each other.
+fn list_specs() -> [(Action, ToolSpec); 4] {
+    let filter = Schema::new()
+        .optional("status", schema::one_of(&STATUSES), "Only tasks of this effective status")
+        .optional("priority", schema::one_of(&PRIORITIES), "Only tasks of this priority");
+    [
         (
             Action::List,
-            schema::read_only("list_tasks", "Show the tasks, most urgent first and blocked ones last", filter),
+            schema::read_only(
+                "list_tasks",
+                "Show the tasks, most urgent first and blocked ones last",
+                filter,
+            ),
         ),
         (
             Action::Next,

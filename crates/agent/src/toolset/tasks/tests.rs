@@ -239,6 +239,6 @@ async fn the_file_stays_below_the_working_folder() {
 #[test]
 fn only_tools_that_change_nothing_are_read_only() {
     let read_only = |(_, spec): (Action, ToolSpec)| spec.read_only.then_some(spec.name);
-    let names: Vec<String> = specs().into_iter().filter_map(read_only).collect();
+    let names: Vec<String> = specs().filter_map(read_only).collect();
     assert_eq!(names, ["get_task", "list_tasks", "next_task"]);
 }
