@@ -134,7 +134,7 @@ impl BackgroundTool {
 
     async fn view(&self, arguments: View) -> Result<ToolOutcome, ErrorOutcome> {
         let view = self.service.view(parse_id(&arguments.task_id)?, arguments.since).await?;
-        Ok(ToolOutcome { text: contract::view(&view), is_error: false, ended: ended(&view).collect() })
+        Ok(ToolOutcome { ended: ended(&view).collect(), ..ToolOutcome::ok(contract::view(&view)) })
     }
 
     async fn stop(&self, arguments: Stop) -> Result<ToolOutcome, ErrorOutcome> {
@@ -165,7 +165,7 @@ impl BackgroundTool {
             WaitItem::NotFound(_) => None,
         });
         let ended = found.flat_map(|view| ended(view)).collect();
-        Ok(ToolOutcome { text: contract::wait_result(&items).to_string(), is_error: false, ended })
+        Ok(ToolOutcome { ended, ..ToolOutcome::ok(contract::wait_result(&items).to_string()) })
     }
 
     async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {

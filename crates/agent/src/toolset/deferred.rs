@@ -43,6 +43,11 @@ impl DeferredTools {
         self.tools().insert(spec.name.clone(), spec.description.clone());
     }
 
+    /// Stops withholding a tool; returns whether it was withheld.
+    pub(crate) fn forget(&self, name: &str) -> bool {
+        self.tools().remove(name).is_some()
+    }
+
     /// Whether the tool is still withheld.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.tools().contains_key(name)

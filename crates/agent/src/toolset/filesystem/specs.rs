@@ -30,13 +30,17 @@ fn reading() -> [(Action, ToolSpec); 5] {
     [
         (
             Action::ReadFile,
-            schema::read_only("read_file", "Read a whole text file", path("The path of the file")),
+            schema::read_only(
+                "read_file",
+                "Read a whole text file or an image",
+                path("The path of the file"),
+            ),
         ),
         (
             Action::ReadMultipleFiles,
             schema::read_only(
                 "read_multiple_files",
-                "Read several whole text files",
+                "Read several whole text files or images",
                 paths("The paths of the files").optional(
                     "json",
                     schema::boolean(),

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::environment::NoGuard;
+use crate::image::Image;
 use crate::testing;
 use crate::toolset::tests::call;
 
@@ -58,6 +59,33 @@ async fn text_files_are_read_whole() {
     assert_eq!(both.text, "=== a.txt ===\neins\nzwei\n\n\n=== c ===\nError: not found\n\n");
     let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt"], "json": true})).await;
     assert_eq!(both.text, r#"[{"path":"a.txt","content":"eins\nzwei\n"}]"#);
+}
+
+#[tokio::test]
+async fn an_image_is_read_as_an_image_and_named_in_the_text() {
+    let fixture = fixture(true, &[]);
+    let png = b"\x89PNG\r\n\x1a\n\0rest";
+    // The first bytes decide, not the name.
+    for name in ["img.png", "shot"] {
+        fs::write(fixture.folder.path().join(name), png).unwrap();
+        let read = fixture.call("read_file", json!({"path": name})).await;
+        assert_eq!(read.text, format!("{name}: [an image (image/png, 13 bytes)]"));
+        assert_eq!(read.images, [Image::new(png).unwrap()]);
+    }
+    fixture.put("a.txt", "text");
+    let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt", "img.png"]})).await;
+    assert_eq!(
+        both.text,
+        "=== a.txt ===\ntext\n\n=== img.png ===\nimg.png: [an image (image/png, 13 bytes)]\n\n"
+    );
+    assert_eq!(both.images.len(), 1);
+    let mut large = png.to_vec();
+    large.resize(6 * 1024 * 1024, 0);
+    fs::write(fixture.folder.path().join("large.png"), large).unwrap();
+    let refused = fixture.call("read_file", json!({"path": "large.png"})).await;
+    let expected =
+        "large.png: [an image (image/png, 6291456 bytes), larger than the 5 MiB that can be shown]";
+    assert_eq!(refused, ToolOutcome::error(expected));
 }
 
 #[tokio::test]
