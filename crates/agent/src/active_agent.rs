@@ -154,7 +154,7 @@ mod tests {
 
     fn result(turn: u32, index: u32, is_error: bool) -> TurnEntry {
         let (call_id, text) = ("c".into(), String::new());
-        TurnEntry::Result { turn, index, call_id, text, is_error, ended: Vec::new() }
+        TurnEntry::Result { turn, index, call_id, text, images: Vec::new(), is_error, ended: Vec::new() }
     }
 
     #[test]

@@ -6,6 +6,9 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::image;
+use crate::image::Image;
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
@@ -45,7 +48,9 @@ impl Message {
                 let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len());
                 message.text.len() + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
             }
-            Self::ToolResult(result) => result.text.len(),
+            Self::ToolResult(result) => {
+                result.text.len() + result.images.len() * image::EQUIVALENT_TEXT_BYTES
+            }
         }
     }
 }
@@ -115,6 +120,9 @@ pub struct ToolResult {
     pub name: String,
     /// The output of the tool, or the error.
     pub text: String,
+    /// The images of the result, in the order of their sentences in the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
     /// Whether the call failed; the text is the error then.
     pub is_error: bool,
 }

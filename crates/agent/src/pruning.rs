@@ -48,9 +48,11 @@ pub(crate) fn prune(entries: &mut [TurnEntry]) {
     for entry in entries {
         match entry {
             TurnEntry::Reply { message, .. } => prune_reply(message),
-            TurnEntry::Result { text, .. }
-            | TurnEntry::Delivered { text, .. }
-            | TurnEntry::Stderr { text } => {
+            TurnEntry::Result { text, images, .. } => {
+                *text = String::new();
+                images.clear();
+            }
+            TurnEntry::Delivered { text, .. } | TurnEntry::Stderr { text } => {
                 *text = String::new();
             }
             TurnEntry::Compacted { summary, .. } => *summary = String::new(),
@@ -96,6 +98,7 @@ mod tests {
             index: 0,
             call_id: format!("c{turn}"),
             text: format!("result {turn}"),
+            images: Vec::new(),
             is_error: false,
             ended: Vec::new(),
         };

@@ -146,13 +146,15 @@ impl RunState<'_> {
     ///
     /// 1. The lease is checked before anything is done for the turn.
     /// 2. A handoff is completed: it decides whose prompt, tools, window and limits the other steps go by.
-    /// 3. Mail is delivered before the size of the request is measured.
-    /// 4. The conversation is compacted before a budget is reserved for the request that is sent in the end.
-    /// 5. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
+    /// 3. Tools that changed are listed anew, now that it is known whose tools they are.
+    /// 4. Mail is delivered before the size of the request is measured.
+    /// 5. The conversation is compacted before a budget is reserved for the request that is sent in the end.
+    /// 6. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
     ///    settled whether or not the call succeeds.
     async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
         self.check_lease().await?;
         self.switch_agent().await?;
+        self.refresh_tools().await?;
         self.deliver_mail().await?;
         self.compact(turn).await?;
         self.reserve_budget().await?;

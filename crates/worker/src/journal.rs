@@ -183,6 +183,7 @@ mod tests {
             index,
             call_id: index.to_string(),
             text: String::new(),
+            images: Vec::new(),
             is_error: false,
             ended: Vec::new(),
         }

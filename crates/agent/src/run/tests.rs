@@ -212,6 +212,7 @@ async fn resumes_an_open_turn() {
             index: 0,
             call_id: "think".into(),
             text: "Thoughts:\nbefore".into(),
+            images: Vec::new(),
             is_error: false,
             ended: Vec::new(),
         },

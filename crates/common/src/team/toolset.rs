@@ -206,7 +206,7 @@ pub struct Script {
     pub description: String,
     /// The JSON schemas of the arguments, by name.
     pub args: BTreeMap<String, serde_json::Value>,
-    /// The required arguments; `None` for all.
+    /// The required arguments; none where the file does not list them.
     pub required: Option<Vec<String>>,
     /// Variables to add to its environment.
     pub env: StringMap,

@@ -123,7 +123,12 @@ fn messages(settings: &ModelSettings, messages: &[Message]) -> Vec<ChatMessage> 
 
 fn response(result: &ToolResult) -> ContentPart {
     // Some providers refuse an empty result.
-    let text = if result.text.is_empty() { "<no output>" } else { &result.text };
+    let mut text = if result.text.is_empty() { "<no output>".to_owned() } else { result.text.clone() };
+    // The library sends no images in results.
+    for image in &result.images {
+        text.push('\n');
+        text.push_str(&image.left_out());
+    }
     ContentPart::ToolResponse(ToolResponse::new(&result.call_id, text).with_fn_name(&result.name))
 }
 
@@ -170,5 +175,22 @@ fn cache(messages: &mut [ChatMessage]) {
     let last = messages.len().checked_sub(1);
     for at in [system, last].into_iter().flatten() {
         messages[at].options = Some(CacheControl::Ephemeral.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+
+    #[test]
+    fn an_image_in_a_result_is_one_sentence() {
+        let image = Image { media_type: "image/png".into(), data: "iVBORw0KGgo=".into() };
+        let (call_id, name, text) =
+            ("c".into(), "read_file".into(), "a.png: [an image (image/png, 8 bytes)]".into());
+        let result = ToolResult { call_id, name, text, images: vec![image], is_error: false };
+        let sent = format!("{:?}", response(&result));
+        let sentence = "[An image (image/png, 8 bytes) is left out: it cannot be shown to this model.]";
+        assert!(sent.contains(sentence) && !sent.contains("iVBORw0KGgo="), "{sent}");
     }
 }

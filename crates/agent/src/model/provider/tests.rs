@@ -130,6 +130,7 @@ async fn second_turn(wire: &str) -> Value {
             call_id: id.into(),
             name: "think".into(),
             text: text.into(),
+            images: Vec::new(),
             is_error: false,
         }));
     }
@@ -313,7 +314,13 @@ async fn the_responses_wire() {
     request.messages.push(Message::Assistant(message));
     for call_id in ["c1", "c2"] {
         let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
-        request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+        request.messages.push(Message::ToolResult(ToolResult {
+            call_id,
+            name,
+            text,
+            images: Vec::new(),
+            is_error: false,
+        }));
     }
     assert_eq!(ask(&request).await.unwrap().text, "done");
     for _ in 0..2 {

@@ -42,6 +42,7 @@ fn result(name: &str, text: &str) -> Message {
         call_id: "c".into(),
         name: name.into(),
         text: text.into(),
+        images: Vec::new(),
         is_error: false,
     })
 }
@@ -132,6 +133,7 @@ fn recorded_run(job: &str) -> Vec<TurnEntry> {
         index: 0,
         call_id: "c".into(),
         text: text.into(),
+        images: Vec::new(),
         is_error: false,
         ended: Vec::new(),
     };

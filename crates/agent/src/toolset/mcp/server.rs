@@ -1,11 +1,13 @@
 //! One server for the length of a run: it is started, restarted when it stops, and called.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use rmcp::Peer;
 use rmcp::RoleClient;
 use rmcp::model::CallToolRequestParams;
-use rmcp::model::CallToolResponse;
+use rmcp::model::ServerResult;
+use rmcp::model::Tool as ServerTool;
 use rmcp::service::ServiceError;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -14,7 +16,10 @@ use super::Timing;
 use super::connection::Connection;
 use super::connection::Ending;
 use super::connection::ServerInfo;
+use super::connection::StaleTools;
+use super::connection::list_tools;
 use super::endpoint::Endpoint;
+use super::request;
 use crate::process::Nursery;
 
 /// A handle to a server. A task of the nursery restarts the server and updates the state.
@@ -22,6 +27,10 @@ use crate::process::Nursery;
 pub(super) struct Server {
     label: String,
     state: watch::Receiver<State>,
+    stale: StaleTools,
+    nursery: Nursery,
+    /// The timeout of a list of tools.
+    list_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -44,30 +53,64 @@ impl Server {
     ) -> Result<(Self, ServerInfo), String> {
         let label = endpoint.label().to_owned();
         let failed = |reason: String| format!("{label}: {reason}");
-        let connection = Connection::open(&endpoint, &nursery, timing.start_timeout).await.map_err(failed)?;
+        let stale = StaleTools::default();
+        let opening = Connection::open(&endpoint, &nursery, &stale, timing.start_timeout);
+        let connection = opening.await.map_err(failed)?;
         let info = connection.server_info(timing.start_timeout).await.map_err(failed)?;
         let (sender, state) = watch::channel(State::Up(connection.peer().clone()));
-        let restarter = Restarter { endpoint, nursery: nursery.clone(), timing, state: sender };
+        let list_timeout = timing.start_timeout;
+        let restarter =
+            Restarter { endpoint, nursery: nursery.clone(), timing, state: sender, stale: stale.clone() };
         nursery.spawn(restarter.run(connection));
-        Ok((Self { label, state }, info))
+        Ok((Self { label, state, stale, nursery, list_timeout }, info))
+    }
+
+    /// The server's name in messages.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The tools and what is wrong with them, if they may have changed since the last call: the server notified so, or
+    /// it was restarted. `None` also while it is down, or where it does not list them: the tools stay what they were.
+    pub(super) async fn changed_tools(&self) -> Option<(Vec<ServerTool>, Vec<String>)> {
+        let State::Up(peer) = self.state.borrow().clone() else { return None };
+        if !self.stale.take() {
+            return None;
+        }
+        match list_tools(&peer, self.list_timeout).await {
+            Ok(listed) => Some(listed),
+            Err(reason) => {
+                tracing::warn!(
+                    server = self.label,
+                    "the changed tools of an MCP server are unknown: {reason}"
+                );
+                None
+            }
+        }
     }
 
     /// Calls a tool, without a timeout. Dropping the future notifies the server that the call is cancelled.
     ///
     /// # Errors
     ///
-    /// The error text for the model. A call is never repeated, because its effect is unknown.
-    pub(super) async fn call(&self, request: CallToolRequestParams) -> Result<CallToolResponse, String> {
+    /// The error text for the model. A call is never repeated, because its effect is unknown; only the transport
+    /// repeats one that a server refused because it no longer knows the session.
+    pub(super) async fn call(&self, request: CallToolRequestParams) -> Result<ServerResult, String> {
         let state = self.state.borrow().clone();
         match state {
             State::Down(reason) => Err(format!("the MCP server {} {reason}", self.label)),
-            State::Up(peer) => peer.call_tool_once(request).await.map_err(|error| match error {
-                ServiceError::McpError(error) => format!("MCP error: {}", error.message),
-                ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                    format!("the MCP server {} stopped during the call, whose outcome is unknown", self.label)
-                }
-                other => format!("the MCP server {} did not respond: {other}", self.label),
-            }),
+            State::Up(peer) => {
+                request::call(&peer, request, &self.nursery).await.map_err(|error| match error {
+                    ServiceError::McpError(error) => format!("MCP error: {}", error.message),
+                    ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
+                        format!(
+                            "the MCP server {} stopped during the call, whose outcome is unknown",
+                            self.label
+                        )
+                    }
+                    other => format!("the MCP server {} did not respond: {other}", self.label),
+                })
+            }
         }
     }
 }
@@ -78,6 +121,7 @@ struct Restarter {
     nursery: Nursery,
     timing: Timing,
     state: watch::Sender<State>,
+    stale: StaleTools,
 }
 
 impl Restarter {
@@ -97,6 +141,8 @@ impl Restarter {
                 Some(restarted) => connection = restarted,
                 None => return,
             }
+            // Another version of the server may have been started.
+            self.stale.set();
             self.state.send_replace(State::Up(connection.peer().clone()));
         }
     }
@@ -122,7 +168,7 @@ impl Restarter {
             self.state.send_replace(State::Down(reason));
             let restart = async {
                 sleep(delay).await;
-                Connection::open(&self.endpoint, &self.nursery, self.timing.start_timeout).await
+                Connection::open(&self.endpoint, &self.nursery, &self.stale, self.timing.start_timeout).await
             };
             match self.nursery.closing().run_until_cancelled(restart).await? {
                 Ok(connection) => return Some(connection),

@@ -18,6 +18,7 @@ use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
+use crate::team::source::Position;
 use crate::team::source::excerpt;
 use crate::team::toolset::Toolset;
 use crate::team::toolset::ToolsetKind;
@@ -220,6 +221,7 @@ fn read_version_0_toolsets(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<
     if reader.version > 0 {
         return Vec::new();
     }
+    fields.string(reader, "name");
     if fields.bool(reader, "think") == Some(true) {
         kinds.push(ToolsetKind::Think);
     }
@@ -312,11 +314,28 @@ fn read_fallback(
     Some(Fallback { models, retries, cooldown })
 }
 
+/// Checks a source of skills: the machine's own, or a URL.
+fn check_skills_source(reader: &mut Reader<'_>, source: &str, at: Position) {
+    let is_url = ["http://", "https://"]
+        .iter()
+        .any(|scheme| source.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if source != "local" && !is_url {
+        let hint = "valid sources: `local`, or an http or https URL".to_owned();
+        reader.error(at, format!("unknown skills source `{}`", excerpt(source)), Some(hint));
+    }
+}
+
 /// Reads `skills`: a boolean, or a list of sources.
 fn read_skills(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Skills> {
     match fields.node("skills")? {
         Node { value: Value::Bool(on), .. } => on.then_some(Skills::Local),
-        Node { value: Value::List(_), .. } => Some(Skills::Sources(fields.strings(reader, "skills"))),
+        Node { value: Value::List(_), .. } => {
+            let sources = fields.positioned_strings(reader, "skills");
+            for (source, at) in &sources {
+                check_skills_source(reader, source, *at);
+            }
+            Some(Skills::Sources(sources.into_iter().map(|(source, _)| source).collect()))
+        }
         node => {
             reader.wrong_type("skills", "`true`, `false` or a list of sources", node);
             None
