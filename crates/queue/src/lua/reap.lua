@@ -79,14 +79,19 @@ for _, id in ipairs(due) do
 end
 
 -- Stop marks of one round. The window moves with each round, so that trees that stop slowly do not hold up the others.
+-- A mark is named to one reaper at a time: until its sweep ends, or for a lease if that reaper dies.
 local WINDOW = 10
 local roots = {}
 local unswept = redis.call('ZCARD', STOPS)
 if unswept > 0 then
   local from = (redis.call('HINCRBY', REAPED, 'window', WINDOW) - WINDOW) % unswept
   for _, root in ipairs(redis.call('ZRANGE', STOPS, from, from + WINDOW - 1)) do
-    roots[#roots + 1] = root
-    roots[#roots + 1] = redis.call('HGET', stop_key(root), 'kind')
+    local mark = read(stop_key(root), { 'kind', 'owned_until' })
+    if mark.kind and (alone or now >= tonumber(mark.owned_until or '0')) then
+      redis.call('HSET', stop_key(root), 'owned_until', now + lease)
+      roots[#roots + 1] = root
+      roots[#roots + 1] = mark.kind
+    end
   end
 end
 return { taken, orphans, roots, #due }

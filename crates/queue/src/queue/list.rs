@@ -91,6 +91,7 @@ impl Queue {
         let newest = after.map_or("+inf".to_owned(), |after| after.created.as_millisecond().to_string());
         let mut found: Vec<(i64, JobId)> = Vec::new();
         let mut all_last = true;
+        let mut floor = None;
         for shard in shards {
             let key = if only_unsuccessful {
                 self.keys.index_unsuccessful(shard)
@@ -98,9 +99,14 @@ impl Queue {
                 self.keys.index_all(shard)
             };
             let (chunk, is_last) = self.shard_chunk(&key, &newest, oldest, after).await?;
+            if !is_last {
+                // The shard may have more that is newer than what another shard's part reaches back to.
+                floor = floor.max(chunk.last().copied());
+            }
             found.extend(chunk);
             all_last &= is_last;
         }
+        found.retain(|place| floor.is_none_or(|floor| *place >= floor));
         found.sort_unstable_by(|a, b| b.cmp(a));
         let is_last = all_last && found.len() <= CHUNK_SIZE;
         found.truncate(CHUNK_SIZE);

@@ -8,6 +8,7 @@ mod late_calls;
 mod lifecycle;
 mod model;
 mod operator;
+mod pages;
 mod permits;
 mod random;
 mod session_state;
