@@ -1,12 +1,12 @@
-//! What a run is given, and what comes out.
+//! The arguments and the outcome of a run.
 
 use std::sync::Arc;
 
-use legwork_common::commons::Commons;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::Mailbox;
+use legwork_common::session_state::SessionState;
 use legwork_common::team::Team;
 
 use crate::environment::Environment;
@@ -17,40 +17,40 @@ use crate::model::ModelPort;
 use crate::permission::Approval;
 use crate::prompt;
 
-/// Which agent runs, with what, from where on.
+/// Which agent runs, its task, and where it resumes.
 #[derive(Debug, Clone)]
 pub struct Assignment {
     /// The team that the agent belongs to.
     pub team: Arc<Team>,
     /// The agent's name in the team.
     pub agent: String,
-    /// What it is asked.
+    /// The task or the conversation.
     pub opening: Opening,
-    /// The turns of earlier attempts; empty for the first.
+    /// The recorded turns of earlier attempts; empty for the first.
     pub recorded: Vec<TurnEntry>,
-    /// How many tokens the models may count, in and out, what is recorded included; `None` for no limit.
+    /// Tokens that the job may use, input and output together, over all its attempts; `None` for no limit.
     pub budget: Option<u64>,
 }
 
-/// What an agent is asked.
+/// How a conversation begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opening {
-    /// A person talks with it.
+    /// A user talks with the agent.
     Conversation {
         /// The conversation so far, the new prompt last.
         messages: Vec<Message>,
     },
-    /// Another agent, or an operator, gave it a task.
+    /// Another agent, or an operator, gave the agent a task.
     Delegated {
-        /// What it shall do.
+        /// The task, in the dispatcher's words.
         task: String,
-        /// What its answer should look like.
+        /// What the answer should look like.
         expected_output: Option<String>,
     },
 }
 
 impl Opening {
-    /// What an agent is asked, as messages.
+    /// The opening as messages, in the contract's words for a task.
     pub fn messages(self) -> Vec<Message> {
         match self {
             Self::Conversation { messages } => messages,
@@ -61,49 +61,50 @@ impl Opening {
     }
 }
 
-/// Everything a run reaches the world through.
+/// Everything through which a run acts on the world.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// The models.
+    /// Calls models, of providers or from a script.
     pub models: Arc<dyn ModelPort>,
-    /// Where turns and output are written.
+    /// Takes turns, output and events.
     pub journal: Arc<dyn Journal>,
-    /// What dispatches and waits, bound to this run as the caller.
+    /// Dispatches jobs and waits for them, with this run as the caller.
     pub background: Arc<dyn BackgroundAgents>,
-    /// What reaches this run.
+    /// Holds the ends of this run's jobs and the messages that are sent to it.
     pub mailbox: Arc<dyn Mailbox>,
-    /// What it shares with the other agents of its session.
-    pub commons: Arc<dyn Commons>,
-    /// Who answers where the team wants a person to; none: such calls are refused.
+    /// The todo list and the token budget of the session.
+    pub session_state: Arc<dyn SessionState>,
+    /// Asks a person where the team's permissions require it; without one such calls are refused.
     pub approval: Option<Arc<dyn Approval>>,
-    /// The machine.
+    /// Variables, working directory and process guard.
     pub environment: Arc<Environment>,
 }
 
-/// How a run ended. Usage counts earlier attempts too.
+/// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The agent has nothing more to do.
+    /// The model asks for nothing more, all jobs have ended, and no mail is left.
     Completed {
-        /// Its last message.
+        /// The agent's last message.
         result: String,
-        /// What its models counted.
+        /// Tokens and turns of all attempts.
         usage: Usage,
     },
-    /// It cannot go on.
+    /// The run cannot continue: no model answers, a limit is reached, or the turns cannot be recorded.
     Failed {
-        /// Why, for programs.
+        /// The reason, for programs.
         cause: Cause,
-        /// Why, for people.
+        /// The reason, as a fragment of a sentence for people.
         message: String,
-        /// What its models counted.
+        /// Tokens and turns of all attempts.
         usage: Usage,
     },
-    /// The token was cancelled; nothing of the run is left.
+    /// The token was cancelled. No process of the run is left.
     Stopped {
-        /// What its models counted.
+        /// Tokens and turns of all attempts.
         usage: Usage,
     },
-    /// The journal said that the lease is lost: nothing of the run counts any more.
+    /// The journal reported the lease as lost: another attempt may be running, and this one must write nothing
+    /// more.
     Lost,
 }

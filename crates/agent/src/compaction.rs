@@ -1,6 +1,6 @@
-//! When a conversation is about to fill its model's window, and what of it a summary takes the place of. Pure.
+//! When a conversation is about to fill its model's window, and which part of it a summary replaces. Pure.
 //!
-//! The task and the last turns stay as they are. Everything between them becomes one user message.
+//! The task and the last turns stay as they are. Everything between them becomes one user message with the summary.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,16 @@ use crate::message::ToolResult;
 use crate::tool::ToolSpec;
 use crate::toolset::boundary;
 
-/// Bytes of a token: fewer than most texts have, so that an estimate is rather too high.
+/// Bytes that an estimate counts as one token. English text has about four and code a little less: an estimate that
+/// is too high only compacts early.
 const BYTES_PER_TOKEN: u64 = 3;
-/// The window of a model that no line of the table knows.
-const USUAL_WINDOW: u64 = 128_000;
-/// The same where the model runs on a machine of the user.
-const LOCAL_WINDOW: u64 = 32_000;
-/// Tokens of the window by the beginning of a model's name, without what providers put before it.
-const WINDOWS: &[(&str, u64)] = &[
+/// The window of a model that is not in the table. Most current models have at least this much.
+const DEFAULT_WINDOW: u64 = 128_000;
+/// The same for a model that runs on the user's machine: memory limits it, whatever the model could take.
+const DEFAULT_LOCAL_WINDOW: u64 = 32_000;
+/// Tokens of the window by the beginning of a model's name, without prefixes of providers and regions. The first
+/// match counts.
+const KNOWN_WINDOWS: &[(&str, u64)] = &[
     ("claude", 200_000),
     ("gpt-4.1", 1_000_000),
     ("gpt-4", 128_000),
@@ -29,61 +31,65 @@ const WINDOWS: &[(&str, u64)] = &[
     ("o4", 200_000),
     ("gemini", 1_000_000),
 ];
-/// Bytes of one tool result that a summary is made from.
-const RESULT_BYTES: usize = 2_000;
+/// The most bytes of one tool result that a summary is made from: enough for its beginning, which shows what it is
+/// about.
+const MAX_RESULT_BYTES: usize = 2_000;
 
-/// What the model that writes a summary is told.
-pub(crate) const INSTRUCTION: &str = "You are given the course of an agent's work so far, which is too long to keep. Write \
-the summary that the agent goes on from: what it was asked, what was found and decided, names, paths, ids and numbers that \
-matter, what failed, what is still to be done. Answer with the summary alone.";
+/// The system message of the model call that writes a summary.
+pub(crate) const INSTRUCTION: &str = "You are given an agent's work so far, which is too long to keep. Write the summary that \
+the agent will continue from: what it was asked, what was found and decided, names, paths, ids and numbers that matter, \
+what failed, and what is still to be done. Answer with the summary alone.";
 
-/// Tokens that the model takes, of question and answer together: `provider_opts.context_size`, else by its name.
+/// The model's context window in tokens, for request and reply together: `provider_opts.context_size`, else by its
+/// name.
 pub(crate) fn window(settings: &ModelSettings) -> u64 {
-    let written = settings.provider_opts.get("context_size").and_then(serde_json::Value::as_u64);
-    if let Some(tokens) = written.filter(|tokens| *tokens > 0) {
+    let configured = settings.provider_opts.get("context_size").and_then(serde_json::Value::as_u64);
+    if let Some(tokens) = configured.filter(|tokens| *tokens > 0) {
         return tokens;
     }
     let local = settings.api == Api::DockerModelRunner || settings.provider == "ollama";
+    // The model's own name in `vendor/model` or `region.vendor.model`, without parts of a version such as `4.1`.
     let name =
         settings.model.rsplit(['/', '.']).find(|part| part.len() > 2 && !part.starts_with(char::is_numeric));
-    let known = WINDOWS.iter().find(|(start, _)| {
+    let known = KNOWN_WINDOWS.iter().find(|(start, _)| {
         settings.model.starts_with(start) || name.is_some_and(|name| name.starts_with(start))
     });
-    known.map_or(if local { LOCAL_WINDOW } else { USUAL_WINDOW }, |(_, tokens)| *tokens)
+    known.map_or(if local { DEFAULT_LOCAL_WINDOW } else { DEFAULT_WINDOW }, |(_, tokens)| *tokens)
 }
 
-/// About how many tokens a request has.
+/// About how many tokens a request with these messages and tools has.
 pub(crate) fn estimate(messages: &[Message], tools: &[ToolSpec]) -> u64 {
-    let said: usize = messages.iter().map(Message::bytes).sum();
-    let offered: usize = tools
+    let conversation: usize = messages.iter().map(Message::bytes).sum();
+    let schemas: usize = tools
         .iter()
         .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.to_string().len())
         .sum();
-    tokens(said + offered)
+    tokens(conversation + schemas)
 }
 
-/// About how many tokens this many bytes are.
+/// About how many tokens this many bytes are, rounded up.
 pub(crate) fn tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
-/// Whether a request of this size leaves too little of the window: less than a fifth.
+/// Whether a request of this size leaves less than a fifth of the window: room for a reply, and for results of
+/// tools, which are added before the next check.
 pub(crate) fn is_due(request: u64, window: u64) -> bool {
     request.saturating_mul(5) > window.saturating_mul(4)
 }
 
-/// How many of the last messages stay, beside the first `task` ones: whole turns, at least the last, at most a quarter
-/// of the window. `None` where nothing is left that a summary could replace.
+/// How many messages at the end stay, in addition to the first `task` ones: whole turns, at least the last one, and
+/// more as long as they fit into a quarter of the window. `None` where nothing is left for a summary to replace.
 pub(crate) fn kept(messages: &[Message], task: usize, window: u64) -> Option<usize> {
     let (mut kept, mut bytes) = (None, 0);
     for (at, message) in messages.iter().enumerate().skip(task).rev() {
         bytes += message.bytes();
-        let begins = matches!(message, Message::Assistant(_));
+        let begins_turn = matches!(message, Message::Assistant(_));
         if kept.is_some() && tokens(bytes) > window / 4 {
             break;
         }
-        // Results never stay without the reply that asked for them.
-        if begins {
+        // A result never stays without the reply that called for it: providers refuse that.
+        if begins_turn {
             kept = Some(messages.len() - at);
         }
     }
@@ -91,44 +97,45 @@ pub(crate) fn kept(messages: &[Message], task: usize, window: u64) -> Option<usi
     (messages.len() - kept > task).then_some(kept)
 }
 
-/// What a summary is made from, in at most about half a window: of too long a course the beginning goes.
-pub(crate) fn course(task: &[Message], replaced: &[Message], window: u64) -> String {
+/// The text that a summary is made from, at most about half a window. Of a longer conversation the beginning is
+/// dropped.
+pub(crate) fn history_text(task: &[Message], replaced: &[Message], window: u64) -> String {
     let mut text = String::new();
     for message in replaced {
-        tell(&mut text, message);
+        write_message(&mut text, message);
     }
-    let most = usize::try_from(window.saturating_mul(BYTES_PER_TOKEN) / 2).unwrap_or(usize::MAX);
-    let from = text.len() - boundary(&text, most.min(text.len()));
+    let max_bytes = usize::try_from(window.saturating_mul(BYTES_PER_TOKEN) / 2).unwrap_or(usize::MAX);
+    let from = text.len() - boundary(&text, max_bytes.min(text.len()));
     let from = (from..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
     let mut whole = String::from("# The task\n\n");
     for message in task {
-        tell(&mut whole, message);
+        write_message(&mut whole, message);
     }
-    whole.push_str("\n# The course of the work\n\n");
+    whole.push_str("\n# The work so far\n\n");
     whole.push_str(&text[from..]);
     whole
 }
 
-/// One message as a reader sees it.
-fn tell(text: &mut String, message: &Message) {
+/// Adds one message to the text, under the name of its author.
+fn write_message(text: &mut String, message: &Message) {
     // Writing to a String cannot fail.
     match message {
-        Message::System { text: said } => writeln!(text, "Instruction: {said}").ok(),
-        Message::User { text: said } => writeln!(text, "User: {said}").ok(),
+        Message::System { text: content } => writeln!(text, "Instruction: {content}").ok(),
+        Message::User { text: content } => writeln!(text, "User: {content}").ok(),
         Message::Assistant(reply) => {
             for call in &reply.tool_calls {
                 writeln!(text, "Agent calls {} {}", call.name, call.arguments).ok();
             }
             writeln!(text, "Agent: {}", reply.text).ok()
         }
-        Message::ToolResult(ToolResult { name, text: said, .. }) => {
-            writeln!(text, "Result of {name}: {}", &said[..boundary(said, RESULT_BYTES)]).ok()
+        Message::ToolResult(ToolResult { name, text: content, .. }) => {
+            writeln!(text, "Result of {name}: {}", &content[..boundary(content, MAX_RESULT_BYTES)]).ok()
         }
     };
 }
 
-/// The user message that stands for what was replaced.
-pub(crate) fn in_place(summary: &str) -> Message {
+/// The user message that takes the place of the replaced messages.
+pub(crate) fn summary_message(summary: &str) -> Message {
     Message::user(format!("[Earlier work was replaced by this summary of it.]\n\n{summary}"))
 }
 
@@ -148,6 +155,7 @@ mod tests {
                 call_id: "c".into(),
                 name: "n".into(),
                 text: "r".repeat(30),
+                images: Vec::new(),
                 is_error: false,
             }),
         };
@@ -155,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_turns_stay_whole() {
+    fn keeps_the_last_turns_whole() {
         // A message is ten tokens.
         let table = [
             ("su", 2, 100, None),
@@ -172,28 +180,28 @@ mod tests {
     }
 
     #[test]
-    fn windows_follow_the_file_then_the_name() {
+    fn a_window_is_taken_from_the_options_then_from_the_name() {
         let window_of = |provider, model| window(&ModelSettings::inline(provider, model).unwrap());
         assert_eq!(window_of("anthropic", "claude-sonnet-4-0"), 200_000);
         assert_eq!(window_of("amazon-bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0"), 200_000);
         assert_eq!(window_of("openai", "gpt-4.1-mini"), 1_000_000);
-        assert_eq!(window_of("xai", "grok"), USUAL_WINDOW);
-        assert_eq!(window_of("dmr", "ai/qwen3"), LOCAL_WINDOW);
+        assert_eq!(window_of("xai", "grok"), DEFAULT_WINDOW);
+        assert_eq!(window_of("dmr", "ai/qwen3"), DEFAULT_LOCAL_WINDOW);
         let mut settings = ModelSettings::inline("openai", "gpt-4o").unwrap();
         settings.provider_opts.insert("context_size".to_owned(), 5000.into());
         assert_eq!(window(&settings), 5000);
     }
 
     #[test]
-    fn a_course_is_cut_at_its_beginning() {
+    fn a_long_history_loses_its_beginning() {
         let replaced: Vec<Message> = (0..100).map(|number| Message::user(format!("ä{number}"))).collect();
-        let text = course(&[Message::user("the task")], &replaced, 100);
+        let text = history_text(&[Message::user("the task")], &replaced, 100);
         assert!(text.contains("the task") && text.contains("ä99\n") && !text.contains("ä1\n"), "{text}");
         assert!(text.len() < 250, "{}", text.len());
     }
 
     #[test]
-    fn a_fifth_stays_free() {
+    fn compaction_is_due_when_less_than_a_fifth_is_free() {
         assert!(!is_due(80, 100) && is_due(81, 100));
     }
 }

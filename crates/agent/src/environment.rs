@@ -1,4 +1,5 @@
-//! What a run may know of the machine. Nothing in this crate reads the process' own environment.
+//! The environment of a run: variables, working directory, process guard. Nothing in this crate reads the process'
+//! own.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,19 +10,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use legwork_common::team::MissingVariable;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
 use legwork_common::variables;
 
-/// The surroundings of one run. Its debug form shows no values of variables: they may be secrets.
+/// The environment of one run. Its debug form omits the values of variables, which may be secrets.
 #[derive(Clone)]
 pub struct Environment {
-    /// The variables that children of the agent get and in which keys and base URLs are looked up.
+    /// The variables that child processes of the agent get. API keys and base URLs are read from them too.
     pub variables: BTreeMap<String, String>,
-    /// The folder that relative paths and commands start in.
+    /// The directory that commands start in and relative paths are resolved against.
     pub working_dir: PathBuf,
-    /// Who is told of every process group of the run.
+    /// Is notified of every process group of the run.
     pub guard: Arc<dyn ProcessGuard>,
 }
 
@@ -36,22 +37,22 @@ impl Debug for Environment {
 }
 
 impl Environment {
-    /// Surroundings without a guard.
+    /// An environment without a guard.
     pub fn new(variables: BTreeMap<String, String>, working_dir: PathBuf) -> Self {
         Self { variables, working_dir, guard: Arc::new(NoGuard) }
     }
 
-    /// The value of a variable; an empty one counts as absent.
+    /// The value of a variable; an empty variable counts as not set.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The variables of a child that gets `more` on top. What the team's file says wins.
+    /// The variables of a child process, with `more` from the team's file added. Those of the file win.
     ///
     /// # Errors
     ///
     /// [`MissingVariable`] where a value names a variable that is not set.
-    pub fn variables_with(&self, more: &TextMap) -> Result<BTreeMap<String, String>, MissingVariable> {
+    pub fn variables_with(&self, more: &StringMap) -> Result<BTreeMap<String, String>, MissingVariable> {
         let mut all = self.variables.clone();
         for (name, value) in more {
             let value = expand_shell(value, |name| self.variables.get(name).cloned())?;
@@ -60,12 +61,12 @@ impl Environment {
         Ok(all)
     }
 
-    /// `text` with each `${env.X}` in it replaced; a variable that is not set is empty.
+    /// `text` with each `${env.X}` replaced; a variable that is not set is replaced by nothing.
     pub fn expanded(&self, text: &str) -> String {
         expand_template(text, |name| self.variables.get(name).cloned())
     }
 
-    /// Our folder of the user's state, as the variables say; `None` where they do not.
+    /// Legwork's state directory of the user; `None` where no variable determines it.
     pub fn state_dir(&self) -> Option<PathBuf> {
         let folder = |name| self.variable(name).map(PathBuf::from);
         let state = || folder(variables::XDG_STATE_HOME);
@@ -73,28 +74,29 @@ impl Environment {
         folder(variables::STATE_DIR).or_else(|| Some(state().or_else(home)?.join("legwork")))
     }
 
-    /// `path` as seen from the working folder. Absolute paths stay.
+    /// `path`, resolved against the working directory. Absolute paths stay.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.working_dir.join(Path::new(path))
     }
 }
 
-/// Hears of the process groups that a run starts, so that they can be ended if the run cannot do it.
+/// Tracks the process groups of a run, so that they can be ended even if the process that runs the agent dies.
 pub trait ProcessGuard: Debug + Send + Sync {
-    /// The words that every command line begins with: a program that makes the group known and then becomes the
-    /// command, so that a crash right after the start leaves nothing behind that nobody knows. None by default.
-    fn before(&self) -> Vec<OsString> {
+    /// A prefix for every command line: a program that registers its group with the guard and then becomes the
+    /// command by `exec`. So there is no moment, even in a crash, at which a command runs unregistered. Empty by
+    /// default.
+    fn command_prefix(&self) -> Vec<OsString> {
         Vec::new()
     }
 
-    /// A group with this id (always above 1) exists now.
+    /// A group with this id exists now. The id is always above 1: 0 and 1 would address other processes.
     fn started(&self, group: u32);
 
-    /// The group is gone.
+    /// No process of the group is left; its id may be reused.
     fn ended(&self, group: u32);
 }
 
-/// A guard that remembers nothing.
+/// A guard that tracks nothing: process groups outlive a crash.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoGuard;
 
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_is_shown() {
+    fn debug_output_omits_values_of_variables() {
         let variables = BTreeMap::from([("KEY".to_owned(), "hunter2".to_owned())]);
         let shown = format!("{:?}", Environment::new(variables, "/".into()));
         assert!(shown.contains("KEY") && !shown.contains("hunter2"), "{shown}");

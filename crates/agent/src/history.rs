@@ -1,14 +1,14 @@
-//! How much of a long conversation a model is sent: `num_history_items`. Pure.
+//! `num_history_items`: how much of a long conversation is sent to the model. Pure.
 
 use crate::message::Message;
 
-/// The conversation with at most `limit` messages besides the system's, as far as that can be.
+/// The conversation with at most `limit` messages besides system messages, as far as possible.
 ///
-/// What the agent said longest ago goes first, a reply together with the results of its tool calls. System and user
-/// messages stay, and so does the last reply with its results.
+/// The oldest replies are dropped first, each together with the results of its calls. System and user messages
+/// stay, and so does the last reply with its results, even where they are more than the limit.
 pub fn latest(messages: &[Message], limit: Option<u32>) -> Vec<Message> {
-    let said = messages.iter().filter(|message| !matches!(message, Message::System { .. })).count();
-    let surplus = limit.map_or(0, |limit| said.saturating_sub(limit as usize));
+    let counted = messages.iter().filter(|message| !matches!(message, Message::System { .. })).count();
+    let surplus = limit.map_or(0, |limit| counted.saturating_sub(limit as usize));
     let last = messages.iter().rposition(|message| matches!(message, Message::Assistant(_)));
     let mut dropped = 0;
     let mut dropping = false;
@@ -43,13 +43,14 @@ mod tests {
                 call_id: "c".into(),
                 name: "n".into(),
                 text: "t".into(),
+                images: Vec::new(),
                 is_error: false,
             }),
         }
     }
 
     #[test]
-    fn the_oldest_replies_go_with_their_results() {
+    fn drops_the_oldest_replies_with_their_results() {
         let table = [
             ("suarrara", None, "suarrara"),
             ("suarrara", Some(9), "suarrara"),

@@ -1,8 +1,9 @@
-//! What a run writes down as it goes, and how: the turns are a write-ahead log.
+//! The journal of a run: its turns, which are a write-ahead log, and its output.
 //!
-//! A reply is recorded before the first of its tools starts, mail before the model call that sees it.
-//! Whoever runs the agent again gives the recorded entries back and the run goes on after them.
+//! A reply is recorded before the first of its tools starts, a result and mail before the model call that sees
+//! them. The next attempt is given the recorded entries and resumes after them.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Debug;
 
@@ -15,143 +16,201 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::image;
+use crate::image::Image;
 use crate::message::AssistantMessage;
 
-/// One entry of the turns. Unknown fields of later versions are ignored when it is read.
+/// One entry of the turns. Unknown fields, written by a later version, are ignored when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum TurnEntry {
-    /// The model's reply: it begins the turn, and ends it where it asks for no tools.
+    /// The model's reply. It begins the turn, and ends it where it has no tool calls.
     Reply {
         /// The turn, counted from 1 over all attempts.
         turn: u32,
-        /// The whole message.
+        /// The complete message, with what the provider requires to be sent back.
         message: AssistantMessage,
     },
-    /// What one tool call of the turn came to. A turn is finished when every call has one.
+    /// The result of one tool call of the turn. The turn is finished when every call has one.
     Result {
-        /// The turn.
+        /// The turn of the reply that has the call.
         turn: u32,
         /// The call within the reply, counted from 0.
         index: u32,
         /// The provider's id of the call.
         call_id: String,
-        /// What the model is told.
+        /// The text of the result, as the model reads it.
         text: String,
-        /// Whether it went wrong.
+        /// The images of the result. Large ones are not stored: [`stored`](Self::stored).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
+        /// Whether the call failed. A failed handoff hands nothing over.
         is_error: bool,
         /// Jobs whose end this result shows, so that they are not announced again.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ended: Vec<JobId>,
     },
-    /// One user message made of mail, before the model call of `turn`. Without mail it is a user's next prompt.
-    Told {
+    /// Mail delivered as one user message, before the model call of `turn`. Without mail it is the user's next
+    /// prompt.
+    Delivered {
         /// The turn whose model call sees it first.
         turn: u32,
-        /// The mail that it is made of.
+        /// The ids of the mail in it, which make delivery idempotent.
         mail: Vec<MailId>,
         /// The text of the user message.
         text: String,
     },
-    /// Before the model call of `turn`, a summary took the place of the conversation between the task and its last
-    /// messages. Whoever resumes goes on from it; the entries before it stay readable.
+    /// Before the model call of `turn`, a summary replaced the messages between the task and the last `kept` ones.
+    /// The next attempt resumes from the summary; the entries before it stay readable.
     Compacted {
         /// The turn whose model call sees it first.
         turn: u32,
-        /// How many of the last messages stayed.
+        /// How many messages at the end of the conversation were kept.
         kept: u32,
-        /// The summary.
+        /// The text that replaced them.
         summary: String,
-        /// What the summary cost.
+        /// The tokens of the model call that wrote the summary.
         #[serde(default)]
         usage: Usage,
     },
-    /// What a program that is an agent wrote to standard error, or its end. It says nothing to any model.
+    /// The standard error of an agent that is a program. No model sees it.
     Stderr {
-        /// The text.
+        /// The text; of a long one only the end.
         text: String,
     },
-    /// All entries before this one were recorded by another job, which this one tries again. Its mail and
-    /// what its models cost were its own; its turns count for neither limits nor usage here.
+    /// All entries before this one were copied from another job, which this one retries. Its mail and its usage
+    /// were its own; its turns count towards neither limits nor usage here.
     Retried {
-        /// The other job.
+        /// The job that is retried.
         of: JobId,
     },
+}
+
+/// Stands in a stored result whose images are too large to be stored with it.
+const IMAGES_NOT_STORED: &str = "[The images were shown when the call was made. They are too large to be kept; call the tool again to see them.]";
+
+impl TurnEntry {
+    /// The entry as it is stored: without images that are too large, which its text then says.
+    pub fn stored(&self) -> Cow<'_, Self> {
+        let mut stored = Cow::Borrowed(self);
+        if let Self::Result { images, .. } = self
+            && !image::are_stored(images)
+            && let Self::Result { text, images, .. } = stored.to_mut()
+        {
+            images.clear();
+            text.push('\n');
+            text.push_str(IMAGES_NOT_STORED);
+        }
+        stored
+    }
 }
 
 /// Why an entry or output could not be written.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// The attempt no longer holds its lease: nothing it does counts, and it must stop at once.
+    /// The attempt no longer holds its lease, or cannot be sure that it does. It must stop at once and write
+    /// nothing more.
     #[error("this attempt no longer holds its lease")]
     Lost,
-    /// The store refused for good.
+    /// The store refused the entry and would again.
     #[error("the run cannot be recorded")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Where a run writes.
+/// The journal of one run, as the run writes it.
 ///
-/// Dropping a future of these leaves the entry or the text written or not; the run is over then.
+/// A future that is dropped leaves its entry or text either written or not. Callers drop one only when the run
+/// ends.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
-    /// Appends visible text. Returns when a bounded buffer has taken it, so a slow store slows the
-    /// model down instead of filling memory.
+    /// Appends visible text. Returns when a bounded buffer has taken it, so a slow store slows the model's stream
+    /// down instead of filling memory. A crash loses what was only buffered.
     async fn output(&self, text: &str) -> Result<(), JournalError>;
 
     /// Appends an entry to the turns; returns once it is durable.
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError>;
 
-    /// Something for eyes only, which may be dropped.
+    /// Reports an event to a display or a stall detector that follows the run. Events may be lost, and nothing
+    /// depends on them.
     fn note(&self, _event: RunEvent) {}
 
-    /// Asked before each model call and each tool call: may this attempt still act? Blocks while
-    /// that is not known.
-    async fn gate(&self) -> Result<(), JournalError> {
+    /// Confirms that this attempt may still act. Called before each model call, each tool call and each record of a
+    /// result; blocks while the answer is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Lost`] where the lease is lost or the attempt is being suspended.
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
         Ok(())
     }
 }
 
-/// What happens in a run, for the eyes of a person who follows it.
+/// Progress of a run, for displays and for stall detection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEvent {
-    /// A model call begins.
+    /// A model call begins. Each retry and each fallback model is a call of its own.
     ModelAsked {
-        /// The turn.
+        /// The turn that its reply begins.
         turn: u32,
-        /// `provider/model`.
+        /// The model, as `provider/model`.
         model: String,
     },
-    /// A model call failed and is tried again.
+    /// A model call failed and is retried after a delay.
     ModelRetried {
-        /// The turn.
+        /// The turn that its reply would begin.
         turn: u32,
-        /// Why.
+        /// The error that is retried.
         reason: String,
     },
-    /// A model call has to wait before it can begin.
-    ModelWaits {
-        /// Why, in words; `None` once it goes on.
+    /// A model call waits before it can begin, for a rate limit or a budget.
+    ModelWaiting {
+        /// What it waits for, as a phrase; `None` when the wait is over.
         why: Option<String>,
     },
-    /// A tool call begins.
+    /// A tool call begins: the lease is confirmed, and the permissions are checked next.
     ToolStarted {
-        /// Where it stands.
+        /// The place of the call in the run.
         call: CallIndex,
-        /// The tool.
+        /// The tool's name, as the model called it.
         name: String,
         /// The arguments as the model wrote them.
         arguments: String,
     },
-    /// A tool call ended.
+    /// A tool call ended. Its result is not recorded yet.
     ToolEnded {
-        /// Where it stands.
+        /// The place of the call in the run.
         call: CallIndex,
-        /// The tool.
+        /// The tool's name, as the model called it.
         name: String,
-        /// Whether it went wrong.
+        /// Whether it failed.
         is_error: bool,
     },
-    /// Something the operator should know, such as a toolset that the agent does without.
+    /// A problem that does not end the run, such as a toolset that could not be opened.
     Warning(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_stored_only_if_they_are_small() {
+        let entry = |data: String| TurnEntry::Result {
+            turn: 1,
+            index: 0,
+            call_id: "c".into(),
+            text: "[an image]".into(),
+            images: vec![Image { media_type: "image/png".into(), data }],
+            is_error: false,
+            ended: Vec::new(),
+        };
+        let small = entry("A".repeat(image::MAX_STORED_BYTES));
+        assert_eq!(*small.stored(), small);
+        let json = serde_json::to_value(&small).unwrap();
+        assert_eq!(json["images"][0]["media_type"], "image/png");
+        assert_eq!(serde_json::from_value::<TurnEntry>(json).unwrap(), small);
+        let large = entry("A".repeat(image::MAX_STORED_BYTES + 1));
+        let TurnEntry::Result { text, images, .. } = large.stored().into_owned() else { panic!("{large:?}") };
+        assert!(images.is_empty() && text.starts_with("[an image]\n[The images were shown"), "{text}");
+    }
 }

@@ -2,27 +2,30 @@
 //!
 //! # Layout
 //!
-//! - [`run`](fn@run): runs one agent to its end; [`Assignment`], [`Ports`] and [`Outcome`] are its arguments and its answer.
-//! - [`journal`]: what a run writes down; the turns are a write-ahead log.
-//! - [`turn`]: what comes next, decided from what is recorded; pure.
-//! - [`thinning`]: what of recorded turns need not be kept in memory; pure.
-//! - [`floor`]: which agent of a team goes on, decided from what is recorded; pure.
-//! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent; pure.
+//! - [`run`](fn@run): runs one agent to its end. [`Assignment`] and [`Ports`] are its arguments, [`Outcome`] is its
+//!   result.
+//! - [`journal`]: the turns, which are a write-ahead log, and the output.
+//! - [`turn`]: the next step, decided from the recorded turns; pure.
+//! - [`pruning`]: drops texts of recorded turns that are not needed in memory; pure.
+//! - [`active_agent`]: which agent of a team is active, decided from the recorded turns; pure.
+//! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent to the model; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
+//! - [`image`]: images in the results of tools; pure.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
-//! - [`slash`]: the prompts that a user calls by name.
-//! - [`permission`]: which tool calls a team refuses.
-//! - [`environment`]: what a run may know of the machine.
-//! - [`preflight`]: what an agent needs and the machine lacks; pure.
+//! - [`slash`]: prompts that the user calls by name.
+//! - [`permission`]: which tool calls a team allows, denies, or has a person approve.
+//! - [`environment`]: variables, working directory and process guard of a run.
+//! - [`preflight`]: finds what an agent needs and the machine lacks; pure.
 //!
 //! A root agent and a sub-agent run the same way and differ only in their [`Opening`]. This crate does not
 //! know that queues exist: it dispatches and waits through `legwork_common::service`.
 
+pub mod active_agent;
 pub mod assignment;
 mod compaction;
 pub mod environment;
-pub mod floor;
 pub mod history;
+pub mod image;
 pub mod journal;
 pub mod message;
 pub mod model;
@@ -31,11 +34,11 @@ pub mod preflight;
 mod process;
 pub mod prompt;
 mod prompt_files;
+pub mod pruning;
 pub mod run;
 pub mod slash;
 #[cfg(test)]
 mod testing;
-pub mod thinning;
 pub mod tool;
 pub mod toolset;
 pub mod turn;

@@ -1,42 +1,46 @@
-//! The conversation as every model is given it.
+//! The messages of a conversation, in one form for all providers.
 
 use legwork_common::job::Usage;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
 use serde_json::Value;
+
+use crate::image;
+use crate::image::Image;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum Message {
-    /// Who the agent is and what it shall do.
+    /// Who the agent is and what its task is.
     System {
-        /// The text.
+        /// The text, from the agent file, a toolset or the runtime.
         text: String,
     },
-    /// What a person, or the runtime in a person's place, says.
+    /// A prompt of the user, or a text of the runtime in its place, such as delivered mail.
     User {
-        /// The text.
+        /// The text, unchanged.
         text: String,
     },
-    /// What the model answered.
+    /// A reply of the model, with its tool calls.
     Assistant(AssistantMessage),
-    /// What one tool call came to.
+    /// The result of one tool call.
     ToolResult(ToolResult),
 }
 
 impl Message {
-    /// A system message.
+    /// A system message with this text.
     pub fn system(text: impl Into<String>) -> Self {
         Self::System { text: text.into() }
     }
 
-    /// A user message.
+    /// A user message with this text.
     pub fn user(text: impl Into<String>) -> Self {
         Self::User { text: text.into() }
     }
 
-    /// About how many bytes of it a model reads.
+    /// About how many bytes a model reads of it: its texts, without ids and JSON around them.
     pub fn bytes(&self) -> usize {
         match self {
             Self::System { text } | Self::User { text } => text.len(),
@@ -44,28 +48,30 @@ impl Message {
                 let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len());
                 message.text.len() + message.reasoning.as_ref().map_or(0, String::len) + calls.sum::<usize>()
             }
-            Self::ToolResult(result) => result.text.len(),
+            Self::ToolResult(result) => {
+                result.text.len() + result.images.len() * image::EQUIVALENT_TEXT_BYTES
+            }
         }
     }
 }
 
-/// One reply of a model, whole.
+/// One complete reply of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssistantMessage {
-    /// The visible text, all pieces joined.
+    /// The visible text, all deltas joined.
     #[serde(default)]
     pub text: String,
-    /// The reasoning, where the provider shows it. Never part of the output.
+    /// The reasoning, where the provider sends it. Never part of the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// The tool calls that it asks for, in its order.
+    /// The tool calls, in the order in which the model wrote them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// What the provider wants to be sent back with this message, such as signed reasoning. Only the
-    /// model port that made it understands it.
+    /// What the provider requires to be sent back with this message, such as signed reasoning. Only the model port
+    /// that made it understands it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continuation: Option<Value>,
-    /// What this one model call counted.
+    /// The tokens of this one model call.
     #[serde(default)]
     pub usage: Usage,
 }
@@ -73,23 +79,50 @@ pub struct AssistantMessage {
 /// One tool call that a model asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// The provider's id, which the result repeats.
+    /// The provider's id of the call, which the result repeats.
     pub id: String,
-    /// The tool.
+    /// The tool's name; there may be no such tool.
     pub name: String,
-    /// The arguments as the model wrote them: JSON text, which may be broken.
+    /// The arguments as the model wrote them: JSON text, which may be malformed.
     pub arguments: String,
 }
 
-/// What a tool call came to, as the model is told.
+impl ToolCall {
+    /// The arguments as a JSON object. Nulls are dropped: under OpenAI's strict schemas they stand for absent
+    /// options.
+    ///
+    /// # Errors
+    ///
+    /// The error message for the model.
+    pub(crate) fn parsed_arguments(&self) -> Result<Map<String, Value>, String> {
+        let text = self.arguments.trim();
+        if text.is_empty() {
+            return Ok(Map::new());
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Object(mut arguments)) => {
+                arguments.retain(|_, value| !value.is_null());
+                Ok(arguments)
+            }
+            Ok(Value::Null) => Ok(Map::new()),
+            Ok(_) => Err(format!("the arguments of {} are not a JSON object", self.name)),
+            Err(error) => Err(format!("the arguments of {} are not valid JSON: {error}", self.name)),
+        }
+    }
+}
+
+/// The result of a tool call, as it is sent to the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResult {
-    /// The id of the call.
+    /// The provider's id of the call that this is the result of.
     pub call_id: String,
     /// The tool that was called.
     pub name: String,
-    /// What it says.
+    /// The output of the tool, or the error.
     pub text: String,
-    /// Whether it went wrong.
+    /// The images of the result, in the order of their sentences in the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+    /// Whether the call failed; the text is the error then.
     pub is_error: bool,
 }

@@ -1,4 +1,4 @@
-//! The port of a model.
+//! The port of a model: one request in, one streamed reply out.
 
 pub mod provider;
 pub(crate) mod retry;
@@ -18,94 +18,96 @@ use crate::message::AssistantMessage;
 use crate::message::Message;
 use crate::tool::ToolSpec;
 
-/// What a model is asked.
+/// One request to a model, in the same form for all providers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelRequest {
-    /// The agent that asks, for error messages and scripts.
+    /// The agent that makes the request, for error messages and scripts.
     pub agent: String,
     /// The turn that the reply begins, counted from 1 over all attempts.
     pub turn: u32,
-    /// The conversation.
+    /// The conversation, system messages first.
     pub messages: Vec<Message>,
-    /// The tools that may be called.
+    /// The tools that the model may call.
     pub tools: Vec<ToolSpec>,
-    /// The form of the answer, as the agent file has it (`structured_output`); none: free text.
+    /// The JSON schema of the reply, as `structured_output` of the agent file has it; `None` for free text.
     pub form: Option<Value>,
-    /// What the reply is for.
+    /// What the reply is used for.
     pub purpose: Purpose,
 }
 
-/// What a reply is for.
+/// What a reply is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// It begins the turn.
+    /// It begins the turn, and its text is output.
     Turn,
-    /// It takes the place of the conversation so far, and is no turn.
+    /// It replaces a part of the conversation so far. It is not a turn, and its text is not output.
     Summary,
 }
 
 /// A piece of a reply as it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
-    /// New visible text: only what was not sent before.
+    /// The next piece of visible text.
     Text(String),
-    /// New reasoning text.
+    /// The next piece of reasoning.
     Reasoning(String),
-    /// The call has not begun: why, in words; `None` once it goes on.
-    Waits(Option<String>),
+    /// The call waits before it begins, such as for a rate limit: for what, as a phrase; `None` when the wait is
+    /// over.
+    Waiting(Option<String>),
 }
 
 /// Why a model gave no reply.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ModelError {
-    /// The key is not in the environment.
+    /// The provider's API key is not in the environment.
     #[error("agent `{agent}` needs the environment variable {variable} for {model}, and it is not set")]
     MissingKey {
-        /// The agent.
+        /// The agent that needs it.
         agent: String,
         /// The variable that would hold the key.
         variable: String,
-        /// `provider/model`.
+        /// The model, as `provider/model`.
         model: String,
     },
-    /// The provider asks for patience.
+    /// The provider limits the rate of requests.
     #[error("{model} limits the rate: {detail}")]
     RateLimited {
-        /// `provider/model`.
+        /// The model, as `provider/model`.
         model: String,
-        /// How long the provider wants to be left alone, where it says so.
+        /// How long the provider asks to wait, where it does.
         retry_after: Option<Duration>,
-        /// Its own words.
+        /// The provider's own message.
         detail: String,
     },
-    /// The provider, or the way to it, failed in a way that may pass.
+    /// A transient error of the provider or of the network; it may succeed when it is retried.
     #[error("{model} did not answer: {detail}")]
-    Passing {
-        /// `provider/model`.
+    Transient {
+        /// The model, as `provider/model`.
         model: String,
-        /// What happened.
+        /// The provider's message, or that of the network.
         detail: String,
     },
-    /// The provider refused, and would again.
+    /// The provider refused the request and would refuse it again.
     #[error("{model} refused: {detail}")]
     Refused {
-        /// `provider/model`.
+        /// The model, as `provider/model`.
         model: String,
-        /// What happened.
+        /// The provider's message, or that of the network.
         detail: String,
     },
 }
 
-/// Where replies come from.
+/// Calls models; an implementation serves all providers.
 #[async_trait]
 pub trait ModelPort: Debug + Send + Sync {
-    /// Asks once. Sends each piece as it arrives and returns the whole reply.
+    /// Makes one request. Sends each delta as it arrives and returns the complete reply. A full channel slows the
+    /// stream down.
     ///
-    /// Dropping the future ends the request. A closed `deltas` changes nothing.
+    /// Dropping the future ends the request. A closed channel does not: the reply is still returned.
     ///
     /// # Errors
     ///
-    /// [`ModelError`]; nothing is tried again here.
+    /// [`ModelError`]; nothing is retried here.
     async fn stream(
         &self,
         settings: &ModelSettings,

@@ -1,7 +1,7 @@
-//! Which tool calls a team refuses.
+//! Which tool calls a team allows, denies, or has a person approve.
 //!
-//! A pattern is `tool` or `tool:argument=glob[:argument=glob]`, without regard to case. A trailing `*` stands
-//! for any rest; elsewhere `*` stands for any characters and `?` for one.
+//! A pattern is `tool` or `tool:argument=glob[:argument=glob]`, where the tool's name is a glob too. Case is
+//! ignored; `*` matches any characters, `?` matches one.
 
 use std::fmt::Debug;
 
@@ -13,34 +13,36 @@ use serde_json::Value;
 use crate::message::ToolCall;
 use crate::tool::text_of;
 
-/// What a team says of a call.
+/// The decision of a team's permissions about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may be made.
+    /// The call is made.
     Allowed,
-    /// It may not.
+    /// The call is refused.
     Denied,
-    /// A person decides.
-    Asks,
+    /// A person must approve the call; without one it is refused.
+    NeedsApproval,
 }
 
-/// What the permissions say: `deny` wins over `allow`, and `allow` over `ask`. What none of them names may be called.
+/// Decides about a call: `deny` wins over `allow`, and `allow` over `ask`. A call that no pattern matches is
+/// allowed.
 pub fn verdict(permissions: &Permissions, tool: &str, arguments: &Map<String, Value>) -> Verdict {
     let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, tool, arguments));
     if any(&permissions.deny) {
         return Verdict::Denied;
     }
-    if any(&permissions.allow) || !any(&permissions.ask) { Verdict::Allowed } else { Verdict::Asks }
+    if any(&permissions.allow) || !any(&permissions.ask) { Verdict::Allowed } else { Verdict::NeedsApproval }
 }
 
-/// Who answers where a team wants a person to.
+/// A person who approves tool calls.
 #[async_trait]
 pub trait Approval: Debug + Send + Sync {
-    /// Whether the call may be made. `arguments` are as the model wrote them. Dropped, nothing was decided.
+    /// Whether the person approves the call. `arguments` are as the model wrote them. A future that is dropped
+    /// decides nothing: the next attempt asks again.
     async fn approves(&self, tool: &str, arguments: &str) -> bool;
 }
 
-/// Why a call may not be made, as the model is told; `None` where it may. Without anybody to ask that is a refusal.
+/// Why a call is refused, as a sentence for the model; `None` where it is allowed or approved.
 pub(crate) async fn refusal(
     permissions: &Permissions,
     approval: Option<&dyn Approval>,
@@ -51,17 +53,17 @@ pub(crate) async fn refusal(
     match (verdict(permissions, name, arguments), approval) {
         (Verdict::Allowed, _) => None,
         (Verdict::Denied, _) => Some(format!("Tool '{name}' is denied by permissions configuration.")),
-        (Verdict::Asks, None) => {
-            Some(format!("Tool '{name}' needs a person's approval, and nobody can answer here."))
+        (Verdict::NeedsApproval, None) => {
+            Some(format!("Tool '{name}' needs a person's approval, and no one can answer here."))
         }
-        (Verdict::Asks, Some(approval)) => {
+        (Verdict::NeedsApproval, Some(approval)) => {
             let approves = approval.approves(name, written).await;
             (!approves).then(|| "The user rejected the tool call.".to_owned())
         }
     }
 }
 
-/// Whether a pattern covers a call.
+/// Whether a pattern matches a call: its name, and all its conditions.
 fn matches(pattern: &str, tool: &str, arguments: &Map<String, Value>) -> bool {
     let (name, conditions) = split(pattern);
     glob(&name, tool)
@@ -70,7 +72,8 @@ fn matches(pattern: &str, tool: &str, arguments: &Map<String, Value>) -> bool {
         })
 }
 
-/// The tool's name, which may hold colons, and the conditions: the pieces with a `=`.
+/// Splits a pattern into the tool's name and the conditions, the pieces with a `=`. Name and globs may contain
+/// colons.
 fn split(pattern: &str) -> (String, Vec<(String, String)>) {
     let mut name = String::new();
     let mut conditions: Vec<(String, String)> = Vec::new();
@@ -91,11 +94,11 @@ fn split(pattern: &str) -> (String, Vec<(String, String)>) {
     (name, conditions)
 }
 
-/// Whether `text` fits `pattern`, without regard to case.
+/// Whether `text` matches `pattern`, ignoring case.
 fn glob(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
     let text: Vec<char> = text.to_lowercase().chars().collect();
-    // The classic walk with one point to fall back to: linear in practice, never exponential.
+    // Backtracks to the last `*` only, so the worst case is quadratic, never exponential.
     let (mut p, mut t) = (0, 0);
     let mut fallback = None;
     while t < text.len() {
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns() {
+    fn a_pattern_matches_by_name_and_arguments() {
         let table = [
             ("shell", "shell", json!({}), true),
             ("SHELL", "shell", json!({}), true),
@@ -153,12 +156,12 @@ mod tests {
         }
     }
 
-    /// A person who wants one tool only.
+    /// A person who approves one tool only.
     #[derive(Debug)]
-    struct Wants(&'static str);
+    struct ApprovesOnly(&'static str);
 
     #[async_trait]
-    impl Approval for Wants {
+    impl Approval for ApprovesOnly {
         async fn approves(&self, tool: &str, arguments: &str) -> bool {
             assert_eq!(arguments, "{}");
             tool == self.0
@@ -169,20 +172,20 @@ mod tests {
     async fn deny_wins_over_allow_and_allow_over_ask() {
         let all = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
         let permissions = Permissions { allow: all(&["a", "b"]), ask: all(&["b", "c"]), deny: all(&["a"]) };
-        let told = async |tool: &str, person: Option<&dyn Approval>| {
+        let refused = async |tool: &str, person: Option<&dyn Approval>| {
             let call = ToolCall { id: "1".into(), name: tool.into(), arguments: "{}".into() };
             refusal(&permissions, person, &call, &Map::new()).await
         };
-        let (willing, unwilling) = (Wants("c"), Wants("x"));
+        let (willing, unwilling) = (ApprovesOnly("c"), ApprovesOnly("x"));
         let denied = "Tool 'a' is denied by permissions configuration.";
         for person in [None, Some(&willing as &dyn Approval)] {
-            assert_eq!(told("a", person).await.unwrap(), denied);
-            assert_eq!(told("b", person).await, None);
-            assert_eq!(told("d", person).await, None);
+            assert_eq!(refused("a", person).await.unwrap(), denied);
+            assert_eq!(refused("b", person).await, None);
+            assert_eq!(refused("d", person).await, None);
         }
-        let nobody = "Tool 'c' needs a person's approval, and nobody can answer here.";
-        assert_eq!(told("c", None).await.unwrap(), nobody);
-        assert_eq!(told("c", Some(&willing)).await, None);
-        assert_eq!(told("c", Some(&unwilling)).await.unwrap(), "The user rejected the tool call.");
+        let unattended = "Tool 'c' needs a person's approval, and no one can answer here.";
+        assert_eq!(refused("c", None).await.unwrap(), unattended);
+        assert_eq!(refused("c", Some(&willing)).await, None);
+        assert_eq!(refused("c", Some(&unwilling)).await.unwrap(), "The user rejected the tool call.");
     }
 }

@@ -1,4 +1,4 @@
-//! What an agent needs and the machine lacks, found before the agent runs. Pure.
+//! Finds what an agent needs and the machine lacks, before the agent runs. Pure.
 
 use legwork_common::team::Agent;
 use legwork_common::team::RequiredKey;
@@ -10,21 +10,21 @@ use crate::environment::Environment;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("agent `{agent}` lacks {}", listed(missing))]
 pub struct MissingKeys {
-    /// The agent.
+    /// The agent's name.
     pub agent: String,
-    /// What is missing; never empty.
+    /// The missing keys, each with what needs it; never empty.
     pub missing: Vec<RequiredKey>,
 }
 
-/// Checks that every variable that `agent` cannot do without is set.
+/// Checks that every variable that `agent` requires is set.
 ///
 /// # Errors
 ///
-/// [`MissingKeys`] with all of them, so that they can be set at once.
+/// [`MissingKeys`] with all that are missing, not only the first.
 pub fn preflight(agent: &Agent, environment: &Environment) -> Result<(), MissingKeys> {
-    let set = |name: &String| environment.variable(name).is_some();
+    let is_set = |name: &String| environment.variable(name).is_some();
     let missing: Vec<RequiredKey> =
-        agent.required_keys().into_iter().filter(|key| !key.any_of.iter().any(set)).collect();
+        agent.required_keys().into_iter().filter(|key| !key.any_of.iter().any(is_set)).collect();
     if missing.is_empty() { Ok(()) } else { Err(MissingKeys { agent: agent.name.clone(), missing }) }
 }
 
@@ -46,13 +46,13 @@ mod tests {
     use crate::testing::team;
 
     #[test]
-    fn everything_that_is_missing_is_named_at_once() {
+    fn names_all_missing_keys_at_once() {
         let models = ["openai/gpt-4o", "google/gemini", "ollama/llama"].map(|reference| {
             let (provider, model) = reference.split_once('/').unwrap();
             ModelSettings::inline(provider, model).unwrap()
         });
         let toolsets = json!([{"kind": {"type": "shell", "env": {"A": "${TOKEN}", "B": "${env.MAYBE}"}}}]);
-        let team = team(&[("a", &[], json!({"runner": {"models": models}, "toolsets": toolsets}))]);
+        let team = team(&[("a", &[], json!({"kind": {"models": models}, "toolsets": toolsets}))]);
         let agent = team.agent("a").unwrap();
         let check = |names: &[&str]| {
             let set = names.iter().map(|&name| (name.to_owned(), "x".to_owned()));

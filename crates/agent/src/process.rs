@@ -1,14 +1,16 @@
-//! One command in a process group of its own.
+//! Commands, each in a process group of its own, and the nursery that ends them.
 //!
-//! A task of the nursery owns the child for as long as the group lives, so the group's id stays reserved
-//! until the last signal was sent: whoever drops a handle leaves nothing behind.
+//! A task of the nursery owns each child and its group until the group is gone. In this process it alone waits for
+//! the child and signals the group, so no signal reaches an id that the system has reused, and a handle that is
+//! dropped leaves nothing running unwatched.
+
+mod exit_text;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::io::PipeReader;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -31,18 +33,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::exit_text::describe_exit;
 use crate::environment::ProcessGuard;
 
-/// What is kept of a command's output: its head.
-const OUTPUT_BYTES: usize = 10 * 1024 * 1024;
-/// Between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long output is read on after the command has ended while something still holds its pipe.
-const LEFTOVER_OUTPUT: Duration = Duration::from_millis(100);
-/// How often a group that was told to end is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// Bytes that are kept of a command's output, from its beginning. Far more than a model is given, but a bound on
+/// what a command in an endless loop takes of memory.
+const MAX_OUTPUT_BYTES: usize = 10 * 1024 * 1024;
+/// Time between SIGTERM and SIGKILL. A cancelled run must end within about this time.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// How long output is still read after the command has ended, where a background process of it holds the pipe open.
+/// Enough for what is in the pipe already; waiting for the end of the pipe could take forever.
+const TRAILING_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
+/// Poll interval for the end of a signalled group: the system reports the end of a child, but not that of a group.
+const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Where the processes of one run live, and what ends them.
+/// Owns the processes of one run, and ends them.
 #[derive(Debug, Clone)]
 pub(crate) struct Nursery {
     tasks: TaskTracker,
@@ -51,37 +56,38 @@ pub(crate) struct Nursery {
 }
 
 impl Nursery {
-    /// An empty one, whose groups `guard` hears of.
+    /// An empty nursery. `guard` is notified of each process group.
     pub(crate) fn new(guard: Arc<dyn ProcessGuard>) -> Self {
         Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), guard }
     }
 
-    /// A command that the guard hears of before it runs. Where the program is not there, the command starts all
-    /// the same, and ends with the status 127 and a line on standard error.
+    /// A command that registers with the guard before it runs. With a guard, a program that does not exist is not
+    /// an error of the start: the command ends with status 127 and a line on standard error.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut words = self.guard.before().into_iter();
-        let Some(first) = words.next() else { return Command::new(program) };
-        let mut command = Command::new(first);
-        command.args(words).arg(program);
+        let mut prefix = self.guard.command_prefix().into_iter();
+        let Some(launcher) = prefix.next() else { return Command::new(program) };
+        let mut command = Command::new(launcher);
+        command.args(prefix).arg(program);
         command
     }
 
-    /// While this guard is there nothing happens; its drop tells every process to end, and waits for none.
-    pub(crate) fn abandoning(&self) -> DropGuard {
+    /// A guard whose drop begins to end every process, without waiting for any: for a run whose future is dropped.
+    pub(crate) fn close_on_drop(&self) -> DropGuard {
         self.closing.clone().drop_guard()
     }
 
-    /// Cancelled when everything here has to end.
+    /// Cancelled when the nursery closes.
     pub(crate) fn closing(&self) -> &CancellationToken {
         &self.closing
     }
 
-    /// Lets `work` run here. It ends by itself soon after [`closing`](Self::closing) is cancelled: closing waits for it.
+    /// Spawns a task of the run. It must end soon after [`closing`](Self::closing) is cancelled, because
+    /// [`close`](Self::close) waits for it.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(work);
     }
 
-    /// Ends every process and returns when all are gone: SIGTERM, and SIGKILL after two seconds.
+    /// Ends every process, with SIGTERM and after two seconds SIGKILL. Returns when all are gone.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
@@ -89,18 +95,19 @@ impl Nursery {
     }
 }
 
-/// The output so far.
+/// The output of a command so far, its head only where it is too long.
 #[derive(Debug, Default)]
 pub(crate) struct Capture {
     bytes: Vec<u8>,
+    /// Whether output was dropped after the head.
     pub(crate) truncated: bool,
 }
 
 impl Capture {
-    fn push(&mut self, piece: &[u8]) {
-        let room = OUTPUT_BYTES - self.bytes.len();
-        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-        self.truncated |= piece.len() > room;
+    fn push(&mut self, chunk: &[u8]) {
+        let room = MAX_OUTPUT_BYTES - self.bytes.len();
+        self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        self.truncated |= chunk.len() > room;
     }
 
     pub(crate) fn text(&self) -> String {
@@ -108,35 +115,36 @@ impl Capture {
     }
 }
 
-/// How a command ended.
+/// How a command ended. Processes that it left in the background may still run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
-    /// `None` where the system did not say.
+    /// `None` where the exit status could not be determined.
     pub(crate) status: Option<ExitStatus>,
 }
 
-/// A running command. Dropping it lets the command run on until it ends or the toolset closes.
+/// A handle of a command. Dropping it does not end the command: it runs until it ends or the nursery closes.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
     capture: Arc<Mutex<Capture>>,
+    /// Cancel it to end the whole group.
     pub(crate) stop: CancellationToken,
     ended: watch::Receiver<Option<End>>,
 }
 
 impl Process {
-    /// Starts `command` in a group of its own, with standard output and standard error in one pipe.
+    /// Starts `command` in a group of its own, with standard output and standard error captured together.
     ///
     /// # Errors
     ///
-    /// The system's, where the program or the folder is not there.
+    /// The system's, where the program or the working directory does not exist.
     pub(crate) fn start(mut command: Command, nursery: &Nursery) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         Self::launch(command, receiver(reader)?, nursery)
     }
 
-    /// Starts `command` in a group of its own with `input` on its standard input. Its standard output is the
-    /// caller's to read, standard error is captured.
+    /// Starts `command` in a group of its own with `input` on its standard input. The caller reads its standard
+    /// output; standard error is captured.
     ///
     /// # Errors
     ///
@@ -149,13 +157,13 @@ impl Process {
         let (process, output, mut sender) = Self::start_piped(command, nursery)?;
         let closing = nursery.closing.clone();
         nursery.tasks.spawn(async move {
-            // A program need not read its input, and may end before it has.
+            // An error is not a failure: a program may end without reading all of its input.
             closing.run_until_cancelled(sender.write_all(&input)).await
         });
         Ok((process, output))
     }
 
-    /// Starts `command` in a group of its own. Its standard output and input are the caller's to read and to write,
+    /// Starts `command` in a group of its own. The caller reads its standard output and writes its standard input;
     /// standard error is captured.
     ///
     /// # Errors
@@ -177,32 +185,33 @@ impl Process {
 
     fn launch(mut command: Command, output: pipe::Receiver, nursery: &Nursery) -> io::Result<Self> {
         let child = command.process_group(0).spawn()?;
-        // The command holds the other ends of the pipes: without this drop they would never end.
+        // The command holds the child's ends of the pipes. Unless they are dropped here, our ends never see an end
+        // of file.
         drop(command);
         let capture = Arc::default();
         let stop = nursery.closing.child_token();
         let (end, ended) = watch::channel(None);
-        let attended = Attended {
+        let supervised = Supervised {
             group: Group::of(&child, Arc::clone(&nursery.guard)),
             child,
             output: Some(output),
             capture: Arc::clone(&capture),
         };
-        nursery.tasks.spawn(attended.attend(stop.clone(), nursery.closing.clone(), end));
+        nursery.tasks.spawn(supervised.supervise(stop.clone(), nursery.closing.clone(), end));
         Ok(Self { capture, stop, ended })
     }
 
-    /// The output so far.
+    /// The output so far. Do not hold the lock over an await: the task that reads the output needs it.
     pub(crate) fn capture(&self) -> MutexGuard<'_, Capture> {
         self.capture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it ended, if it has.
+    /// How the command ended; `None` while it runs.
     pub(crate) fn end(&self) -> Option<End> {
         *self.ended.borrow()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command. Processes that it left in the background may still run.
     pub(crate) async fn ended(&mut self) -> End {
         match self.ended.wait_for(Option::is_some).await {
             Ok(end) => end.unwrap_or(End { status: None }),
@@ -211,85 +220,81 @@ impl Process {
     }
 }
 
-/// The reading end, for this runtime.
+/// The reading end of a pipe for async reads.
 fn receiver(reader: PipeReader) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(OwnedFd::from(reader))
 }
 
-/// `exit status 1`, `signal 9`.
-pub(crate) fn described(status: Option<ExitStatus>) -> String {
-    let Some(status) = status else { return "unknown exit status".to_owned() };
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown exit status".to_owned(),
-    }
-}
-
-/// A child with everything that must be seen to while it lives.
-struct Attended {
+/// A child with its group and its output, as the task that owns it sees them.
+struct Supervised {
     child: Child,
     group: Option<Group>,
     output: Option<pipe::Receiver>,
     capture: Arc<Mutex<Capture>>,
 }
 
-impl Attended {
-    async fn attend(
+impl Supervised {
+    /// Reads the output and waits for the end, of the command first and then of its group. `stop` ends this group,
+    /// `closing` whatever is left of it when the run ends.
+    async fn supervise(
         mut self,
         stop: CancellationToken,
         closing: CancellationToken,
         end: watch::Sender<Option<End>>,
     ) {
+        // A command that ends just when it is stopped may win this race. What it left in the background then ends
+        // with the run, as after any other command.
         let status = tokio::select! {
-            status = run(&mut self.child, &mut self.output, &self.capture) => status,
+            status = read_until_exit(&mut self.child, &mut self.output, &self.capture) => status,
             () = stop.cancelled() => self.end_group().await,
         };
-        if timeout(LEFTOVER_OUTPUT, read(&mut self.output, &self.capture)).await.is_err() {
-            tracing::debug!("a command ended and left something that holds its output");
+        if timeout(TRAILING_OUTPUT_TIMEOUT, read(&mut self.output, &self.capture)).await.is_err() {
+            tracing::debug!("a command left a background process that holds its output open");
         }
         end.send_replace(Some(End { status }));
-        if self.group.as_ref().is_some_and(Group::lives) {
-            // What the command left in the background lives on until the run ends, as far as it writes to nobody.
+        if self.group.as_ref().is_some_and(Group::is_alive) {
+            // A background process of the command may run until the run ends. Its output is read and dropped, so
+            // that a full pipe does not block it.
             tokio::select! {
                 () = closing.cancelled() => {}
                 () = discard(&mut self.output) => closing.cancelled().await,
             }
-            if self.group.as_ref().is_some_and(Group::lives) {
+            if self.group.as_ref().is_some_and(Group::is_alive) {
                 self.end_group().await;
             }
         }
     }
 
-    /// SIGTERM, then SIGKILL to whatever is left; returns when the group is gone.
+    /// Sends SIGTERM, then SIGKILL to whatever is left after the grace period. Returns when the group is gone.
     async fn end_group(&mut self) -> Option<ExitStatus> {
         let Some(group) = &self.group else { return None };
         group.signal(Signal::TERM);
         let gone = async {
-            let status = run(&mut self.child, &mut self.output, &self.capture).await;
-            while group.lives() {
-                sleep(LOOK).await;
+            let status = read_until_exit(&mut self.child, &mut self.output, &self.capture).await;
+            while group.is_alive() {
+                sleep(GROUP_POLL_INTERVAL).await;
             }
             status
         };
-        if let Ok(status) = timeout(GRACE, gone).await {
+        if let Ok(status) = timeout(GRACE_PERIOD, gone).await {
             return status;
         }
         group.signal(Signal::KILL);
         let status = self.child.wait().await.ok();
-        // Nothing survives this signal; the rest of the group only needs a moment to be gone.
+        // No process survives SIGKILL, but the system needs a moment to remove the group.
         let gone = async {
-            while group.lives() {
-                sleep(LOOK).await;
+            while group.is_alive() {
+                sleep(GROUP_POLL_INTERVAL).await;
             }
         };
-        timeout(GRACE, gone).await.ok();
+        timeout(GRACE_PERIOD, gone).await.ok();
         status
     }
 }
 
-/// Reads the output until the child has ended.
-async fn run(
+/// Reads the output until the child has ended. The end of the output alone does not count: a command may close it
+/// early.
+async fn read_until_exit(
     child: &mut Child,
     output: &mut Option<pipe::Receiver>,
     capture: &Mutex<Capture>,
@@ -304,23 +309,23 @@ async fn run(
     }
 }
 
-/// Reads the output until nobody can write to it any more.
+/// Reads the output until every process that could write to it has closed it.
 async fn read(output: &mut Option<pipe::Receiver>, capture: &Mutex<Capture>) {
-    let mut piece = vec![0; 16 * 1024];
+    let mut chunk = vec![0; 16 * 1024];
     while let Some(pipe) = output.as_mut() {
-        match pipe.read(&mut piece).await {
+        match pipe.read(&mut chunk).await {
             Ok(0) | Err(_) => *output = None,
-            Ok(length) => capture.lock().unwrap_or_else(PoisonError::into_inner).push(&piece[..length]),
+            Ok(length) => capture.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..length]),
         }
     }
 }
 
-/// Reads the output to nowhere, so that what was left behind does not block.
+/// Reads the output and drops it.
 async fn discard(output: &mut Option<pipe::Receiver>) {
     read(output, &Mutex::new(Capture { bytes: Vec::new(), truncated: true })).await;
 }
 
-/// The group of a child that leads it.
+/// A process group that our child leads.
 #[derive(Debug)]
 struct Group {
     id: Pid,
@@ -328,7 +333,7 @@ struct Group {
 }
 
 impl Group {
-    /// The group, and the guard knows of it; `None` where the child has ended and was reaped.
+    /// The group of a child, registered with the guard; `None` where the child has ended and was reaped.
     fn of(child: &Child, guard: Arc<dyn ProcessGuard>) -> Option<Self> {
         let number = child.id().filter(|&number| number > 1)?;
         let id = i32::try_from(number).ok().and_then(Pid::from_raw)?;
@@ -337,27 +342,27 @@ impl Group {
     }
 
     fn signal(&self, signal: Signal) {
-        // A group that is gone needs no signal.
+        // An error means that the group is gone already.
         rustix::process::kill_process_group(self.id, signal).ok();
     }
 
-    /// Whether any process of the group lives.
+    /// Whether any process of the group is alive.
     ///
-    /// A dead process that nobody waits for keeps its group, and where the first process of a container waits for
-    /// nobody, it does so for ever: where the system shows its processes, these do not count.
-    fn lives(&self) -> bool {
-        rustix::process::test_kill_process_group(self.id).is_ok() && self.shown_alive().unwrap_or(true)
+    /// A zombie keeps its group, and keeps it forever where the first process of a container does not reap orphans.
+    /// Where `/proc` shows the processes, zombies do not count.
+    fn is_alive(&self) -> bool {
+        rustix::process::test_kill_process_group(self.id).is_ok() && self.is_alive_in_proc().unwrap_or(true)
     }
 
-    /// What `/proc` says, where there is one.
-    fn shown_alive(&self) -> Option<bool> {
+    /// Whether `/proc` shows a process of the group that is not a zombie; `None` where there is no `/proc`.
+    fn is_alive_in_proc(&self) -> Option<bool> {
         let group = self.id.as_raw_nonzero().get();
-        let all = fs::read_dir("/proc").ok()?;
-        let stats = all.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+        let entries = fs::read_dir("/proc").ok()?;
+        let stats = entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
         let mut any = false;
         for stat in stats {
             any = true;
-            // `pid (name) state parent group …`, and the name may hold anything.
+            // `pid (name) state parent group …`; the name may contain anything, parentheses included.
             let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
             let dead = matches!(fields.next(), Some("Z" | "X"));
             if !dead && fields.nth(1).and_then(|field| field.parse().ok()) == Some(group) {
@@ -370,8 +375,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Dropped in the middle, with a runtime that ends, the group may live: then it is the guard's.
-        if !self.lives() {
+        // Where the runtime ends while the group is alive, the group stays registered, and the guard ends it.
+        if !self.is_alive() {
             self.guard.ended(self.id.as_raw_nonzero().get().unsigned_abs());
         }
     }

@@ -1,4 +1,4 @@
-//! The first messages of a run, in the order that the contract fixes. Pure.
+//! The first messages of an agent's conversation, in the order that the contract fixes. Pure.
 
 use std::fmt::Write as _;
 
@@ -8,28 +8,28 @@ use legwork_common::team::Team;
 
 use crate::message::Message;
 
-/// What the worker knows and an agent may ask to be told.
+/// What `add_date` and `add_environment_info` tell an agent about the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
-    /// The date, as `2026-11-23`.
+pub struct EnvironmentInfo {
+    /// The machine's local date, as `2026-11-23`.
     pub date: String,
-    /// The working folder.
+    /// The working directory of the agent's tools.
     pub working_dir: String,
-    /// Whether the working folder is a git repository.
+    /// Whether the working directory is inside a git repository.
     pub is_git: bool,
-    /// The operating system.
+    /// The operating system, as `linux`.
     pub system: String,
-    /// The processor.
+    /// The processor architecture, as `x86_64`.
     pub architecture: String,
 }
 
-/// The system messages before the task or the conversation: sub-agents, handoffs, instruction, toolsets, date and
-/// environment.
+/// The system messages before the task or the conversation, in this order: sub-agents, handoffs, instruction,
+/// toolsets, date, environment.
 pub fn system_messages(
     team: &Team,
     agent: &Agent,
     toolset_instructions: &[String],
-    around: &Surroundings,
+    info: &EnvironmentInfo,
 ) -> Vec<Message> {
     let mut messages = Vec::new();
     messages.extend(sub_agents(team, agent).map(Message::system));
@@ -39,10 +39,10 @@ pub fn system_messages(
     }
     messages.extend(toolset_instructions.iter().map(Message::system));
     if agent.add_date {
-        messages.push(Message::system(format!("Today's date: {}", around.date)));
+        messages.push(Message::system(format!("Today's date: {}", info.date)));
     }
     if agent.add_environment_info {
-        messages.push(Message::system(environment_info(around)));
+        messages.push(Message::system(environment_info(info)));
     }
     messages
 }
@@ -52,7 +52,7 @@ pub fn delegated(task: &str, expected_output: Option<&str>) -> [Message; 2] {
     [Message::system(contract::assignment(task, expected_output)), Message::user(contract::PROCEED)]
 }
 
-/// Who can be dispatched to, each as name and description.
+/// Lists the agents that tasks can be given to.
 fn sub_agents(team: &Team, agent: &Agent) -> Option<String> {
     if agent.sub_agents.is_empty() {
         return None;
@@ -61,13 +61,13 @@ fn sub_agents(team: &Team, agent: &Agent) -> Option<String> {
         "You work with a team of agents. You can give tasks to these, and to no others:\n\n".to_owned();
     list(&mut text, team, &agent.sub_agents);
     text.push_str(
-        "\nName them exactly so. Answer yourself what you are the best to answer; where another agent fits \
-         better, give it the task with everything it needs to know: it sees nothing of this conversation.",
+        "\nUse these exact names. Answer yourself where you are best placed to answer. Where another agent fits \
+         better, give it the task with everything it needs to know: it cannot see this conversation.",
     );
     Some(text)
 }
 
-/// Who the conversation can be handed to, each as name and description.
+/// Lists the agents that the conversation can be handed to.
 fn handoffs(team: &Team, agent: &Agent) -> Option<String> {
     if agent.handoffs.is_empty() {
         return None;
@@ -77,13 +77,13 @@ fn handoffs(team: &Team, agent: &Agent) -> Option<String> {
             .to_owned();
     list(&mut text, team, &agent.handoffs);
     text.push_str(
-        "\nName them exactly so. Where another agent is better for what comes next, hand over without asking and \
-         without announcing it: it sees the whole conversation and goes on in your place.",
+        "\nUse these exact names. Where another agent is better for what comes next, hand over without asking and \
+         without announcing it: it sees the whole conversation and continues in your place.",
     );
     Some(text)
 }
 
-/// A line for each agent.
+/// One line for each agent, with its name and description.
 fn list(text: &mut String, team: &Team, names: &[String]) {
     for name in names {
         let description = team.agent(name).map_or("", |agent| agent.description.as_str());
@@ -91,11 +91,11 @@ fn list(text: &mut String, team: &Team, names: &[String]) {
     }
 }
 
-fn environment_info(around: &Surroundings) -> String {
-    let git = if around.is_git { "Yes" } else { "No" };
+fn environment_info(info: &EnvironmentInfo) -> String {
+    let git = if info.is_git { "Yes" } else { "No" };
     format!(
         "You run here:\n<env>\nWorking directory: {}\nIs a git repository: {git}\nOperating system: {}\n\
          Processor: {}\n</env>",
-        around.working_dir, around.system, around.architecture
+        info.working_dir, info.system, info.architecture
     )
 }

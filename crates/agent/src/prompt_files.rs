@@ -1,7 +1,7 @@
-//! `add_prompt_files`: files of the project and of the user whose text belongs to an agent's prompt.
+//! `add_prompt_files`: files of the project and of the user whose text is added to an agent's prompt.
 //!
-//! Each is looked for in the working folder, then in those above it, where the first counts, and beside that in the
-//! home folder.
+//! Each name is searched for in the working directory and its ancestors, where the nearest file counts, and in
+//! addition in the home directory.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,23 +11,23 @@ use legwork_common::variables::HOME;
 use crate::environment::Environment;
 use crate::toolset::limited;
 
-/// What was found.
+/// The prompt files of an agent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// The texts, each with where it is from, cut to what a model is given at once.
+    /// One text for each file, under its path, truncated like the result of a tool.
     pub(crate) texts: Vec<String>,
-    /// Which files were not found or not readable.
+    /// One line for each file that was not found or not readable.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Looks for the files.
+/// Finds and reads the files.
 pub(crate) fn find(names: &[String], environment: &Environment) -> Found {
     let home = environment.variable(HOME).map(Path::new);
     let mut found = Found::default();
     for name in names {
-        let paths = places(name, &environment.working_dir, home);
+        let paths = paths_of(name, &environment.working_dir, home);
         if paths.is_empty() {
-            found.warnings.push(format!("prompt file {name} is not there: the agent runs without it"));
+            found.warnings.push(format!("prompt file {name} not found: the agent runs without it"));
         }
         for path in paths {
             match std::fs::read(&path) {
@@ -36,7 +36,7 @@ pub(crate) fn find(names: &[String], environment: &Environment) -> Found {
                     found.texts.push(format!("Instructions from {}\n\n{text}", path.display()));
                 }
                 Err(error) => {
-                    found.warnings.push(format!("prompt file {} left out: {error}", path.display()));
+                    found.warnings.push(format!("prompt file {} cannot be read: {error}", path.display()));
                 }
             }
         }
@@ -44,11 +44,11 @@ pub(crate) fn find(names: &[String], environment: &Environment) -> Found {
     found
 }
 
-/// Where a file of this name is, at most one of the project and one of the user.
-fn places(name: &str, here: &Path, home: Option<&Path>) -> Vec<PathBuf> {
-    let there = |folder: &Path| Some(folder.join(name)).filter(|path| path.is_file());
-    let mut paths: Vec<PathBuf> = here.ancestors().find_map(there).into_iter().collect();
-    paths.extend(home.and_then(there).filter(|path| !paths.contains(path)));
+/// The files of this name: at most one of the project and one of the user.
+fn paths_of(name: &str, working_dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+    let file_in = |folder: &Path| Some(folder.join(name)).filter(|path| path.is_file());
+    let mut paths: Vec<PathBuf> = working_dir.ancestors().find_map(file_in).into_iter().collect();
+    paths.extend(home.and_then(file_in).filter(|path| !paths.contains(path)));
     paths
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_file_and_that_of_the_home_folder() {
+    fn finds_the_nearest_file_and_the_one_of_the_home_directory() {
         let folder = tempfile::tempdir().unwrap();
         let at = |path: &str| folder.path().join(path);
         fs::create_dir_all(at("home/project/deep")).unwrap();
@@ -73,6 +73,6 @@ mod tests {
         let found = find(&["RULES.md", "OWN.md", "NONE.md"].map(str::to_owned), &environment);
         let ends: Vec<&str> = found.texts.iter().filter_map(|text| text.split("\n\n").nth(1)).collect();
         assert_eq!(ends, ["of the project", "of the user", "once"]);
-        assert_eq!(found.warnings, ["prompt file NONE.md is not there: the agent runs without it"]);
+        assert_eq!(found.warnings, ["prompt file NONE.md not found: the agent runs without it"]);
     }
 }

@@ -1,53 +1,70 @@
-//! Runs one agent to its end: `turn` decides, this does.
+//! Runs one agent to its end: [`turn`](crate::turn) decides each step, this carries it out.
+//!
+//! ```text
+//! recorded turns ─► next step ─┬─ Work ──────► all open calls at once, each result recorded ─► next step
+//!                              ├─ Ask ───────► lease, handoff, mail, summary, budget, reply ─► next step
+//!                              ├─ Rest ──────► until no job of the agent runs ─┬─ mail ──────► next step
+//!                              │                                               └─ no mail ───► completed
+//!                              └─ Exhausted ─► failed
+//! ```
+//!
+//! What can happen at any await:
+//!
+//! - **The run is cancelled.** Each wait is raced against the token, and a record that loses the race is durable or
+//!   not. Both are safe, because nothing is done after it: a reply is recorded before its first call starts, a
+//!   result before the reply that sees it, so the next attempt never misses the cause of something that was done.
+//! - **The lease is lost**, or the worker suspends the attempt. The journal reports both as lost. The run then ends
+//!   without another write, because another attempt may be writing already.
+//! - **The run waits for its own jobs.** The worker may park the job for that time and give its slot to another.
+//!   The run does not notice, except that the lease is checked again before anything is started after the wait.
+//! - **The process dies.** The next attempt is given the recorded entries and begins with the same decision that
+//!   this one would have made next.
 
-mod ask;
+mod agents;
+mod budget;
 mod command;
 mod compact;
+mod halt;
 mod mail;
-mod part;
-mod work;
+mod model_call;
+mod open_agent;
+mod state;
+mod tool_calls;
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
 
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
-use legwork_common::service::ServiceError;
-use legwork_common::team::Permissions;
-use legwork_common::team::Runner;
+use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
-use legwork_common::team::Toolset;
-use legwork_common::team::ToolsetKind;
 use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
-use self::part::Part;
+use self::halt::Halt;
+use self::open_agent::OpenAgent;
+use self::state::RunState;
+use crate::active_agent::ActiveAgent;
 use crate::assignment::Assignment;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
-use crate::floor::Floor;
-use crate::journal::JournalError;
-use crate::journal::RunEvent;
-use crate::journal::TurnEntry;
-use crate::thinning;
+use crate::pruning;
 use crate::turn::Step;
 use crate::turn::Transcript;
 
-/// Runs an agent from what is recorded to its end.
+/// Runs an agent from its recorded turns to its end.
 ///
-/// A cancelled token ends the model call and every tool, with the processes that they started, and the answer is
-/// [`Outcome::Stopped`] within about two seconds. Dropping the future does the same without waiting for the
-/// processes. A crash leaves the recorded turns, from which the next attempt goes on.
+/// Cancelling the token ends the model call and every tool, with the processes that they started, and the outcome
+/// is [`Outcome::Stopped`] within about two seconds. Dropping the future does the same without waiting for the
+/// processes. A crash leaves the recorded turns, from which the next attempt resumes.
 pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken) -> Outcome {
     let team = Arc::clone(&assignment.team);
     let Some(agent) = team.agent(&assignment.agent) else {
         let message = format!("the team has no agent `{}`", assignment.agent);
         return Outcome::Failed { cause: Cause::Rejected, message, usage: Usage::default() };
     };
-    let (end, usage) = match &agent.runner {
-        Runner::Models(_) | Runner::Auto => run_model(&team, assignment, ports, cancel).await,
-        Runner::Command { program, args, env, working_dir } => {
+    let (end, usage) = match &agent.kind {
+        AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
+        AgentKind::Command { program, args, env, working_dir } => {
             let program =
                 Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
             let input = command::input(agent, &assignment.opening);
@@ -62,163 +79,96 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     }
 }
 
-/// Runs an agent that a model drives, and those that it hands the conversation to.
+/// Runs an agent that a model drives, and the agents that the conversation is handed to.
 async fn run_model(
     team: &Arc<Team>,
     assignment: Assignment,
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first, opening, mut recorded, budget, .. } = assignment;
+    let Assignment { agent: first_agent, opening, mut recorded, budget, .. } = assignment;
     let transcript = Transcript::new(opening.messages(), &recorded);
-    let mut floor = Floor::new(Arc::clone(team), &first, &recorded);
-    // From now on only the calls are looked at, by tools that remember them.
-    thinning::thin(&mut recorded);
+    let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
+    // From here on only the calls are needed, to be replayed to tools that keep a state.
+    pruning::prune(&mut recorded);
+    // An attempt that died between a handoff and the next reply resumes with the agent that it was handed to.
     if let Step::Ask { .. } = transcript.next(None) {
-        floor.pass();
+        active_agent.complete_handoff();
     }
-    let Some(agent) = team.agent(floor.holder()) else {
-        let message = format!("the team has no agent `{}`", floor.holder());
+    let Some(agent) = team.agent(active_agent.name()) else {
+        let message = format!("the team has no agent `{}`", active_agent.name());
         return (Err(Halt::Failed { cause: Cause::Rejected, message }), transcript.usage());
     };
-    let part = match Part::open(team, agent, &ports, &cancel).await {
-        Ok(part) => part,
+    let current = match OpenAgent::open(team, agent, &ports, &cancel).await {
+        Ok(current) => current,
         Err(halt) => return (Err(halt), transcript.usage()),
     };
-    let mut running = Running {
+    let mut state = RunState {
         team,
-        first,
+        first_agent,
         recorded,
         budget,
         session_is_unlimited: false,
-        floor,
-        part,
-        resting: Vec::new(),
+        active_agent,
+        current,
+        inactive: Vec::new(),
         permissions: team.permissions(),
         transcript,
         ports,
         cancel,
-        first_model_rests_until: None,
+        first_model_cooldown_until: None,
     };
-    let end = running.drive().await;
-    running.close().await;
-    (end, running.transcript.usage())
+    let end = state.drive().await;
+    state.close().await;
+    (end, state.transcript.usage())
 }
 
-/// Why a run ends other than completed.
-#[derive(Debug)]
-enum Halt {
-    Stopped,
-    Lost,
-    Failed { cause: Cause, message: String },
-}
-
-impl From<JournalError> for Halt {
-    fn from(error: JournalError) -> Self {
-        match error {
-            JournalError::Lost => Self::Lost,
-            JournalError::Refused(_) => {
-                Self::Failed { cause: Cause::AgentError, message: legwork_common::error::chain(&error) }
-            }
-        }
-    }
-}
-
-/// One run.
-struct Running<'team> {
-    team: &'team Arc<Team>,
-    /// The agent that began.
-    first: String,
-    /// The turns of earlier attempts.
-    recorded: Vec<TurnEntry>,
-    budget: Option<u64>,
-    /// Whether the session turned out to have no budget.
-    session_is_unlimited: bool,
-    floor: Floor,
-    /// The agent that has the floor.
-    part: Part<'team>,
-    /// Those that had it.
-    resting: Vec<Part<'team>>,
-    permissions: &'team Permissions,
-    transcript: Transcript,
-    ports: Ports,
-    cancel: CancellationToken,
-    /// Another model takes the turns until then.
-    first_model_rests_until: Option<Instant>,
-}
-
-impl Running<'_> {
-    /// Takes step after step; the agent's last message.
+impl RunState<'_> {
+    /// Carries out step after step; returns the agent's last message.
     async fn drive(&mut self) -> Result<String, Halt> {
-        self.take_up().await?;
+        self.resume().await?;
         loop {
-            match self.transcript.next(self.floor.limit()) {
-                Step::Work { open } => self.work(open).await?,
-                Step::Ask { turn } => {
-                    self.gate().await?;
-                    self.pass_the_floor().await?;
-                    self.hear().await?;
-                    self.compact(turn).await?;
-                    self.check_budget().await?;
-                    let asked = self.ask(turn).await;
-                    self.settle_budget().await;
-                    asked?;
-                }
-                Step::Rest { result } => {
-                    if !self.rest().await? {
+            match self.transcript.next(self.active_agent.turn_limit()) {
+                Step::Work { open } => self.run_calls(open).await?,
+                Step::Ask { turn } => self.take_turn(turn).await?,
+                Step::Finish { result } => {
+                    let has_news = self.wait_for_jobs_and_mail().await?;
+                    if !has_news {
                         return Ok(result);
                     }
                 }
-                Step::Exhausted { turns } => {
-                    self.floor.pass();
-                    let had = turns.saturating_sub(self.floor.since());
-                    let message = format!("the agent used up its {had} iterations (max_iterations)");
-                    return Err(Halt::Failed { cause: Cause::MaxIterations, message });
-                }
+                Step::Exhausted { turns } => return Err(self.exhausted(turns)),
             }
         }
     }
 
-    /// Whether any agent of the run may have dispatched jobs.
-    fn dispatches(&self) -> bool {
-        let background = |toolset: &Toolset| matches!(toolset.kind, ToolsetKind::BackgroundAgents);
-        self.floor.seen().any(|agent| !agent.sub_agents.is_empty() || agent.toolsets.iter().any(background))
+    /// Makes the model call of one turn. The order of the steps before it matters:
+    ///
+    /// 1. The lease is checked before anything is done for the turn.
+    /// 2. A handoff is completed: it decides whose prompt, tools, window and limits the other steps go by.
+    /// 3. Tools that changed are listed anew, now that it is known whose tools they are.
+    /// 4. Mail is delivered before the size of the request is measured.
+    /// 5. The conversation is compacted before a budget is reserved for the request that is sent in the end.
+    /// 6. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
+    ///    settled whether or not the call succeeds.
+    async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
+        self.check_lease().await?;
+        self.switch_agent().await?;
+        self.refresh_tools().await?;
+        self.deliver_mail().await?;
+        self.compact(turn).await?;
+        self.reserve_budget().await?;
+        let recorded = self.call_model(turn).await;
+        self.settle_budget().await;
+        recorded
     }
 
-    /// Records an entry, and goes on from it.
-    async fn record(&mut self, entry: TurnEntry) -> Result<(), Halt> {
-        self.live(self.ports.journal.record(&entry)).await??;
-        self.take_in(&entry);
-        Ok(())
-    }
-
-    /// Goes on from an entry that is recorded.
-    fn take_in(&mut self, entry: &TurnEntry) {
-        self.transcript.apply(entry);
-        self.floor.apply(entry);
-    }
-
-    /// Whether this attempt may still act.
-    async fn gate(&self) -> Result<(), Halt> {
-        Ok(self.live(self.ports.journal.gate()).await??)
-    }
-
-    /// Does `work` unless the run is cancelled.
-    async fn live<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
-        self.cancel.run_until_cancelled(work).await.ok_or(Halt::Stopped)
-    }
-
-    fn warn(&self, warning: String) {
-        tracing::warn!(agent = %self.part.agent.name, "{warning}");
-        self.ports.journal.note(RunEvent::Warning(warning));
-    }
-}
-
-/// A lost lease ends the run; anything else is the caller's to handle.
-fn unless_lost<T>(answer: Result<T, ServiceError>) -> Result<Result<T, ServiceError>, Halt> {
-    match answer {
-        Err(ServiceError::LeaseLost) => Err(Halt::Lost),
-        other => Ok(other),
+    /// The failure of an agent that may take no more turns; `turns` are those of all agents of the run.
+    fn exhausted(&mut self, turns: u32) -> Halt {
+        self.active_agent.complete_handoff();
+        let used = turns.saturating_sub(self.active_agent.uncounted_turns());
+        let message = format!("the agent used up its {used} iterations (max_iterations)");
+        Halt::Failed { cause: Cause::MaxIterations, message }
     }
 }
 

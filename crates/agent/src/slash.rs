@@ -1,7 +1,7 @@
 //! `commands`: prompts of an agent that the user calls by `/name arguments`.
 //!
-//! In such a prompt `$1` is the first argument, and `` !`command` `` what a command of the user's shell prints, which has
-//! the arguments as its own `$1`. Arguments that no `$1` asks for follow the prompt.
+//! In such a prompt `$1` stands for the first argument, and `` !`command` `` for the output of a shell command,
+//! which gets the arguments as its own `$1` and so on. Arguments are appended to a prompt that has no `$1`.
 
 use legwork_common::team::Agent;
 use tokio_util::sync::CancellationToken;
@@ -9,25 +9,27 @@ use tokio_util::sync::CancellationToken;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
 use crate::toolset::foreground;
-use crate::toolset::foreground::Over;
+use crate::toolset::foreground::CommandEnd;
 use crate::toolset::limited;
 
-/// A piece of a prompt.
+/// A piece of a prompt template.
 #[derive(Debug, PartialEq, Eq)]
 enum Piece<'t> {
     Text(&'t str),
-    /// From 1.
+    /// The number of an argument, counted from 1.
     Argument(usize),
+    /// A shell command whose output takes its place.
     Command(&'t str),
 }
 
-/// What the agent is told when the user says `text`: the prompt where it calls one, else the text itself.
+/// The prompt that the agent is given for the user's `text`: an expanded command where it calls one, else the text
+/// itself.
 ///
-/// Commands run in the working folder, with the environment of the run. One that fails is told as such in its place.
-/// Cancelling ends them; so does dropping the future.
-pub async fn spoken(
+/// Shell commands run one after the other in the working directory, with the environment of the run. A failed one
+/// leaves a line about the failure in its place. Cancelling ends them; so does dropping the future.
+pub async fn expand(
     agent: &Agent,
     text: &str,
     environment: &Environment,
@@ -36,33 +38,33 @@ pub async fn spoken(
     let Some((template, arguments)) = called(agent, text) else { return text.to_owned() };
     let template = environment.expanded(template);
     let pieces = pieces(&template);
-    let mut said = String::new();
+    let mut prompt = String::new();
     for piece in &pieces {
         match piece {
-            Piece::Text(text) => said.push_str(text),
+            Piece::Text(text) => prompt.push_str(text),
             Piece::Argument(number) => {
-                said.push_str(arguments.get(number - 1).copied().unwrap_or_default());
+                prompt.push_str(arguments.get(number - 1).copied().unwrap_or_default());
             }
             Piece::Command(command) => {
-                said.push_str(&printed(command, &arguments, environment, cancel).await);
+                prompt.push_str(&output_of(command, &arguments, environment, cancel).await);
             }
         }
     }
     if !arguments.is_empty() && !template.contains("$1") {
-        said.push_str("\n\n");
-        said.push_str(&arguments.join(" "));
+        prompt.push_str("\n\n");
+        prompt.push_str(&arguments.join(" "));
     }
-    said
+    prompt
 }
 
-/// The prompt that is called, and with what.
+/// The template that the text calls, and the arguments; `None` where it calls none.
 fn called<'a>(agent: &'a Agent, text: &'a str) -> Option<(&'a str, Vec<&'a str>)> {
     let mut words = text.trim().strip_prefix('/')?.split_whitespace();
     let command = agent.commands.get(words.next()?)?;
     Some((&command.instruction, words.collect()))
 }
 
-/// A prompt, taken apart.
+/// Splits a template into its pieces.
 fn pieces(template: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let (mut rest, mut from) = (template, 0);
@@ -83,7 +85,7 @@ fn pieces(template: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// What begins here, where it is more than text, and what follows it.
+/// The argument or command that begins here, and the text after it; `None` where this is plain text.
 fn special(here: &str) -> Option<(Piece<'_>, &str)> {
     if let Some(rest) = here.strip_prefix("!`") {
         let (command, after) = rest.split_once('`')?;
@@ -95,8 +97,8 @@ fn special(here: &str) -> Option<(Piece<'_>, &str)> {
     Some((Piece::Argument(number), &rest[digits..]))
 }
 
-/// What a command prints, without the line's end.
-async fn printed(
+/// The output of a shell command without trailing whitespace, or a line about its failure.
+async fn output_of(
     command: &str,
     arguments: &[&str],
     environment: &Environment,
@@ -111,14 +113,14 @@ async fn printed(
         Err(error) => return failed(&error.to_string(), ""),
     };
     match foreground::finish(&mut process, None, cancel).await {
-        Over::Ended(end) => {
+        CommandEnd::Ended(end) => {
             let output = limited(process.capture().text().trim_end().to_owned());
             if end.status.is_some_and(|status| status.success()) {
                 return output;
             }
-            failed(&described(end.status), &output)
+            failed(&describe_exit(end.status), &output)
         }
-        Over::TimedOut | Over::Cancelled => failed("cancelled", ""),
+        CommandEnd::TimedOut | CommandEnd::Cancelled => failed("cancelled", ""),
     }
 }
 
@@ -130,7 +132,7 @@ mod tests {
     use crate::testing;
 
     #[tokio::test]
-    async fn prompts_are_called_by_name() {
+    async fn expands_prompts_that_are_called_by_name() {
         let prompt = |text: &str| json!({"description": "", "instruction": text});
         let commands = json!({
             "plain": prompt("Do it."),
@@ -150,8 +152,8 @@ mod tests {
             ("/odd", "a $ b ! c !`open $0"),
         ];
         for (text, expected) in table {
-            let said = spoken(agent, text, &environment, &CancellationToken::new()).await;
-            assert_eq!(said, expected, "{text}");
+            let prompt = expand(agent, text, &environment, &CancellationToken::new()).await;
+            assert_eq!(prompt, expected, "{text}");
         }
     }
 }

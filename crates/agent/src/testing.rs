@@ -1,4 +1,4 @@
-//! Fakes and helpers for the tests of this crate.
+//! Fakes and fixtures for the tests of this crate.
 
 mod journal;
 mod service;
@@ -29,25 +29,25 @@ pub(crate) use self::service::FakeService;
 pub(crate) use self::service::job_id;
 pub(crate) use self::service::viewed;
 
-/// Calls a tool as the first call of the first turn.
+/// Calls a tool, as the first call of the first turn.
 pub(crate) async fn call(tool: &Arc<dyn Tool>, arguments: Value) -> ToolOutcome {
     let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
     tool.call(arguments, &context).await
 }
 
-/// A model of the provider that needs no key.
+/// Settings of a model whose provider needs no key.
 pub(crate) fn settings() -> ModelSettings {
     ModelSettings::inline("scripted", "test").unwrap()
 }
 
-/// A team of agents on that model. Each agent is its name, its sub-agents, and further keys.
+/// A team of agents on that model. Each agent is given by its name, its sub-agents, and further keys.
 pub(crate) fn team(agents: &[(&str, &[&str], Value)]) -> Arc<Team> {
     let agents: Vec<Value> = agents
         .iter()
         .map(|(name, sub_agents, more)| {
             let mut agent = json!({
                 "name": name,
-                "runner": {"models": [settings()]},
+                "kind": {"models": [settings()]},
                 "sub_agents": sub_agents,
             });
             for (key, value) in more.as_object().into_iter().flatten() {
@@ -59,20 +59,20 @@ pub(crate) fn team(agents: &[(&str, &[&str], Value)]) -> Arc<Team> {
     Arc::new(serde_json::from_value(json!({"agents": agents})).unwrap())
 }
 
-/// Surroundings in a folder, with a PATH.
+/// An environment with this working directory and a `PATH`.
 pub(crate) fn environment(folder: impl Into<PathBuf>) -> Environment {
     let variables = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
     Environment::new(variables, folder.into())
 }
 
-/// Everything fake, with handles to look at it.
+/// Fake ports, and the fakes behind them for assertions.
 pub(crate) struct World {
     pub(crate) journal: Arc<FakeJournal>,
     pub(crate) service: Arc<FakeService>,
     pub(crate) ports: Ports,
 }
 
-/// A world whose models follow `script` (the value of its `agents`).
+/// A world whose models replay `script`, the value of a script's `agents`.
 pub(crate) fn world(script: &Value) -> World {
     let script = json!({"agents": script}).to_string();
     let journal = Arc::new(FakeJournal::default());
@@ -82,14 +82,14 @@ pub(crate) fn world(script: &Value) -> World {
         journal: journal.clone(),
         background: service.clone(),
         mailbox: service.clone(),
-        commons: service.clone(),
+        session_state: service.clone(),
         approval: None,
         environment: Arc::new(environment("/")),
     };
     World { journal, service, ports }
 }
 
-/// Serves `app` on a free port of this machine until the test's runtime ends; its address.
+/// Serves `app` on a free local port until the test's runtime ends; returns its address.
 pub(crate) async fn serve(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

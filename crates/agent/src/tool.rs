@@ -1,4 +1,4 @@
-//! The port of a tool.
+//! The port of a tool: what the loop needs to know to offer it to a model and to call it.
 
 use std::fmt::Debug;
 
@@ -8,84 +8,89 @@ use legwork_common::service::CallIndex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// What a model is told of a tool, and what the loop knows of it.
+use crate::image::Image;
+
+/// A tool's description for the model, and its properties for the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolSpec {
-    /// Its name.
+    /// The name, unique among the agent's tools.
     pub name: String,
-    /// What it does, in words for the model.
+    /// What it does, for the model.
     pub description: String,
     /// The JSON schema of its arguments.
     pub parameters: Value,
     /// Whether it changes nothing outside the run.
     pub read_only: bool,
-    /// What a new attempt does with a call that was cut off.
+    /// What a new attempt does with a call that a crash interrupted.
     pub interrupted: Interrupted,
 }
 
-/// What happens to a call that was cut off by a crash.
+/// What happens to a call that has no recorded result because an attempt ended during it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupted {
-    /// It runs again: it changes nothing, or the same call has the same effect.
+    /// It runs again: it is read-only, or idempotent by its place in the run.
     RunAgain,
-    /// The model is told that its outcome is unknown.
+    /// It is not repeated; its result states that the outcome is unknown.
     Report,
 }
 
-/// What a tool knows of the call that it serves.
+/// What a tool gets in addition to its arguments.
 #[derive(Debug, Clone)]
 pub struct ToolContext {
-    /// Where the call stands in the run: the same after a crash.
+    /// The place of the call in the run. It is the same after a crash, so it serves as an idempotency key.
     pub call: CallIndex,
-    /// Cancelled when the run ends before the tool does.
+    /// Cancelled when the run is: the tool returns early, and its outcome is not recorded.
     pub cancel: CancellationToken,
 }
 
-/// What a tool call came to.
+/// The outcome of a tool call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToolOutcome {
-    /// What the model is told.
+    /// The text of the result, as the model reads it. Where an image belongs it has a sentence.
     pub text: String,
-    /// Whether it went wrong.
+    /// The images of the result, in the order of their sentences in the text.
+    pub images: Vec<Image>,
+    /// Whether the call failed; the text is the error then.
     pub is_error: bool,
-    /// Jobs whose end the text shows.
+    /// Jobs whose end the text shows: they are not announced again.
     pub ended: Vec<JobId>,
 }
 
 impl ToolOutcome {
-    /// A good result.
+    /// A result of a call that succeeded.
     pub fn ok(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// An error result, which the model reads and may act on.
+    /// An error result. The run continues, and the model decides what to do about it.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_error: true, ended: Vec::new() }
+        Self { text: text.into(), is_error: true, ..Self::default() }
     }
 }
 
-/// One tool of an agent.
+/// One tool of an agent. The calls of one reply run concurrently, also of the same tool.
 #[async_trait]
 pub trait Tool: Debug + Send + Sync {
-    /// Its description. Constant for the life of the tool.
+    /// The tool's description. It does not change during the life of the tool.
     fn spec(&self) -> &ToolSpec;
 
-    /// What it is called where it comes from; an allow list may say this too.
+    /// The name at the tool's origin, such as an MCP server; an allow list may name the tool by it too.
     fn own_name(&self) -> &str {
         &self.spec().name
     }
 
-    /// Does it. `arguments` is a JSON object with absent options left out.
+    /// Makes the call. `arguments` is a JSON object without nulls.
     ///
     /// The loop drops the future when the run is cancelled; a tool that starts processes ends them
     /// then too.
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome;
 
-    /// Takes in a call of an earlier attempt, for tools that remember calls (a log of thoughts).
+    /// Replays a finished call of an earlier attempt, for tools that keep a state of their own (`think`, the todo
+    /// list). Called before the first call of this attempt.
     fn replay(&self, _arguments: &Value) {}
 }
 
-/// An argument as a text: what is a text already, as it is; all else as JSON.
+/// An argument as text: a string without its quotes, any other value as JSON.
 pub(crate) fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,14 +1,14 @@
 //! The toolsets of one run, and the tools in them.
 //!
-//! A toolset that cannot start, or that is not there, is a warning: the agent runs without it.
+//! A toolset that cannot start or is not supported is skipped with a warning.
 
 mod a2a;
 mod api;
 mod background;
-mod brief;
+pub(crate) mod call_description;
+mod confinement;
 mod deferred;
-pub(crate) mod described;
-mod fence;
+mod delegation;
 mod fetch;
 mod filesystem;
 pub(crate) mod foreground;
@@ -23,252 +23,338 @@ mod shell;
 mod tasks;
 mod think;
 mod todo;
+mod toon;
 mod transfer;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::join_all;
-use legwork_common::commons::Commons;
 use legwork_common::service::BackgroundAgents;
+use legwork_common::session_state::SessionState;
 use legwork_common::team::Agent;
 use legwork_common::team::Defer;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
 
-use self::brief::Briefly;
-use self::deferred::Hidden;
+use self::deferred::DeferredTools;
+use self::toon::ToonSelection;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::tool::Tool;
+use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// What a model is told of each tool of `background_agents`: for faces that offer them to other programs.
-pub fn background_tools() -> Vec<ToolSpec> {
+/// The specs of the `background_agents` tools, for programs that offer them to other hosts (MCP).
+pub fn background_tool_specs() -> Vec<ToolSpec> {
     background::specs()
 }
 
-/// The most bytes of a tool's result that a model is given.
-const RESULT_BYTES: usize = 30_000;
+/// The most bytes of one tool result that a model receives. docker-agent has the same cap, and the truncation notice
+/// names it.
+const MAX_RESULT_BYTES: usize = 30_000;
 
-/// What stands in a file's instruction for what the toolset itself says.
+/// The placeholder in an agent file's `instruction` that stands for the toolset's own instruction.
 const ORIGINAL_INSTRUCTIONS: &str = "{ORIGINAL_INSTRUCTIONS}";
 
-/// What stands above the list of what an agent does without.
-const NOTICE: &str = "Some of your tools are not there, and you work without them. Say so where it matters:";
+/// The first line of the system message that lists the warnings of the toolsets.
+const UNAVAILABLE_TOOLS: &str =
+    "Some of your tools are unavailable, and you work without them. Say so where it matters:";
 
-/// What one toolset brings.
+/// The tools of one opened toolset.
 #[derive(Debug, Default)]
 pub(crate) struct Kit {
     pub(crate) tools: Vec<Arc<dyn Tool>>,
-    /// What the model is told about them, where the file says nothing.
+    /// The toolset's own system message. An `instruction` in the agent file replaces it.
     pub(crate) instruction: Option<String>,
-    /// What it does without, and why.
+    /// Parts of the toolset that are unavailable, each with the reason.
     pub(crate) warnings: Vec<String>,
+    /// Where the tools come from, if they may change during the run.
+    pub(crate) source: Option<Arc<dyn ToolSource>>,
+}
+
+/// The origin of tools that may change during a run, such as an MCP server.
+#[async_trait]
+pub(crate) trait ToolSource: Debug + Send + Sync {
+    /// All tools and what is wrong with them, if they may have changed since the last call. Bounded in time.
+    async fn changed(&self) -> Option<(Vec<Arc<dyn Tool>>, Vec<String>)>;
+}
+
+impl Kit {
+    /// These tools, with no instruction and no warnings.
+    fn new<T: Tool + 'static>(tools: impl IntoIterator<Item = T>) -> Self {
+        let tools = tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect();
+        Self { tools, ..Self::default() }
+    }
+
+    /// The kit with this system message; none where the text is blank.
+    fn with_instruction(self, text: impl Into<String>) -> Self {
+        Self { instruction: Some(text.into()).filter(|text| !text.trim().is_empty()), ..self }
+    }
 }
 
 /// The tools of one run.
 ///
-/// Dropping it tells the processes of its tools to end; [`close`](Self::close) also waits for that.
+/// Dropping it signals the processes of its tools to end; [`close`](Self::close) also waits until they have.
 #[derive(Debug)]
 pub struct Toolbox {
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Vec<OwnedTool>,
+    /// The toolsets whose tools may change.
+    changing: Vec<ChangingToolset>,
     instructions: Vec<String>,
-    /// What is not offered until the model asks for it.
-    hidden: Hidden,
-    /// The models of the turn after a tool, by the tool's name.
+    deferred: DeferredTools,
+    /// The models for the turn that follows a call, by the name of the called tool.
     next_models: BTreeMap<String, Vec<ModelSettings>>,
     nursery: Nursery,
-    _leaving: DropGuard,
+    _abandon_on_drop: DropGuard,
     warnings: Vec<String>,
 }
 
+/// A tool and where it belongs in the order of the tools, which stays the same when the tools of one toolset change:
+/// providers cache a request up to its first difference.
+#[derive(Debug)]
+struct OwnedTool {
+    tool: Arc<dyn Tool>,
+    place: usize,
+}
+
+/// A toolset whose tools may change, and the place of its tools.
+#[derive(Debug, Clone)]
+struct ChangingToolset {
+    source: Arc<dyn ToolSource>,
+    toolset: Toolset,
+    place: usize,
+}
+
+/// The place of the tools that the agent's keys other than `toolsets` give it. The places of the toolsets follow.
+const FIRST_PLACE: usize = 0;
+/// The place of the tools that find and add deferred ones.
+const LAST_PLACE: usize = usize::MAX;
+
 impl Toolbox {
-    /// A box without tools.
+    /// A toolbox without tools.
     pub fn new(environment: &Environment) -> Self {
         let nursery = Nursery::new(Arc::clone(&environment.guard));
         Self {
             tools: Vec::new(),
+            changing: Vec::new(),
             instructions: Vec::new(),
-            hidden: Hidden::default(),
+            deferred: DeferredTools::default(),
             next_models: BTreeMap::new(),
-            _leaving: nursery.abandoning(),
+            _abandon_on_drop: nursery.close_on_drop(),
             nursery,
             warnings: Vec::new(),
         }
     }
 
-    /// Opens the toolsets of `agent`, and `transfer_task` where it has sub-agents. All at once, each within its own
-    /// limit of time. Dropping the future leaves a box that is to be closed.
+    /// Opens the toolsets of `agent` concurrently, each within its own timeout, and adds `transfer_task` and `handoff`
+    /// where the agent has targets for them. A toolset that fails becomes a warning.
+    ///
+    /// Dropping the future may leave processes of half-opened toolsets: close the toolbox then too.
     pub async fn open(
         &mut self,
         team: &Team,
         agent: &Agent,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
-        commons: &Arc<dyn Commons>,
+        session_state: &Arc<dyn SessionState>,
     ) {
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
-            self.add_tool(Arc::new(transfer), "sub_agents");
+            self.add_tool(Arc::new(transfer), FIRST_PLACE, "sub_agents");
         }
         if !agent.handoffs.is_empty() {
-            self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), "handoffs");
+            self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), FIRST_PLACE, "handoffs");
         }
-        let kit = |toolset| self.kit((team, agent), toolset, environment, background, commons);
-        let opening = agent.toolsets.iter().map(kit);
-        let kits = join_all(opening).await;
-        for (toolset, kit) in agent.toolsets.iter().zip(kits) {
+        let open =
+            |toolset| self.open_toolset((team, agent), toolset, environment, background, session_state);
+        // The kits come back in the order of the file, so that which of two equal names wins does not depend on timing.
+        let kits = join_all(agent.toolsets.iter().map(open)).await;
+        for ((place, toolset), kit) in (FIRST_PLACE + 1..).zip(&agent.toolsets).zip(kits) {
             match kit {
-                Ok(kit) => self.add(kit, toolset),
-                Err(reason) => self.warnings.push(reason),
+                Ok(kit) => self.add(kit, toolset, place),
+                Err(warning) => self.warnings.push(warning),
             }
         }
         if agent.toolsets.iter().any(|toolset| toolset.defer.is_some()) {
-            for tool in self.hidden.finders() {
-                self.add_tool(tool, "defer");
+            for tool in self.deferred.finder_tools() {
+                self.add_tool(tool, LAST_PLACE, "defer");
             }
+            self.instructions.push(deferred::INSTRUCTION.to_owned());
         }
     }
 
-    fn add(&mut self, kit: Kit, toolset: &Toolset) {
+    /// Adds a toolset, with its system message.
+    fn add(&mut self, kit: Kit, toolset: &Toolset, place: usize) {
         self.warnings.extend(kit.warnings);
-        let named = |tools: &[String], tool: &dyn Tool| {
-            tools.iter().any(|one| *one == tool.spec().name || one == tool.own_name())
+        self.add_tools(kit.tools, toolset, place, &BTreeSet::new());
+        if let Some(source) = kit.source {
+            self.changing.push(ChangingToolset { source, toolset: toolset.clone(), place });
+        }
+        let own = kit.instruction.as_deref().unwrap_or_default();
+        let configured = toolset.instruction.as_ref().map(|text| text.replace(ORIGINAL_INSTRUCTIONS, own));
+        self.instructions.extend(configured.or(kit.instruction));
+    }
+
+    /// Replaces the tools of the toolsets that report a change; returns warnings about the new ones. Called between
+    /// turns, so that all calls of one reply see the same tools.
+    pub async fn refresh(&mut self) -> Vec<String> {
+        let known_warnings = self.warnings.len();
+        let changes = join_all(self.changing.iter().map(|changing| changing.source.changed())).await;
+        for (ChangingToolset { toolset, place, .. }, change) in self.changing.clone().into_iter().zip(changes)
+        {
+            let Some((tools, warnings)) = change else { continue };
+            self.warnings.extend(warnings);
+            let gone: Vec<String> = self
+                .tools
+                .extract_if(.., |owned| owned.place == place)
+                .map(|owned| owned.tool.spec().name.clone())
+                .collect();
+            // A deferred tool that the model has added stays added.
+            let added = gone.into_iter().filter(|name| !self.deferred.forget(name)).collect();
+            self.add_tools(tools, &toolset, place, &added);
+            self.tools.sort_by_key(|owned| owned.place);
+        }
+        self.warnings[known_warnings..].to_vec()
+    }
+
+    /// Adds the tools of a toolset that its allow list names, all without one. Those named by `undeferred` are not
+    /// deferred.
+    fn add_tools(
+        &mut self,
+        tools: Vec<Arc<dyn Tool>>,
+        toolset: &Toolset,
+        place: usize,
+        undeferred: &BTreeSet<String>,
+    ) {
+        let is_listed = |names: &[String], tool: &dyn Tool| {
+            names.iter().any(|name| *name == tool.spec().name || name == tool.own_name())
         };
-        let (briefly, wrong) = Briefly::new(&toolset.toon);
-        self.warnings.extend(wrong);
-        for tool in kit.tools {
-            if !toolset.tools.is_empty() && !named(&toolset.tools, &*tool) {
+        let (toon, invalid_patterns) = ToonSelection::new(&toolset.toon);
+        self.warnings.extend(invalid_patterns);
+        for tool in tools {
+            if !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
                 continue;
             }
-            let waits = match &toolset.defer {
+            let is_deferred = match &toolset.defer {
                 None => false,
                 Some(Defer::All) => true,
-                Some(Defer::Tools(tools)) => named(tools, &*tool),
+                Some(Defer::Tools(names)) => is_listed(names, &*tool),
             };
             let spec = tool.spec().clone();
-            if !self.add_tool(briefly.of(tool), type_name(&toolset.kind)) {
+            if !self.add_tool(toon.apply(tool), place, type_name(&toolset.kind)) {
                 continue;
             }
-            if waits {
-                self.hidden.hide(&spec);
+            if is_deferred && !undeferred.contains(&spec.name) {
+                self.deferred.defer(&spec);
             }
             if !toolset.model.is_empty() {
                 self.next_models.insert(spec.name, toolset.model.clone());
             }
         }
-        let own = kit.instruction.as_deref().unwrap_or_default();
-        let written = toolset.instruction.as_ref().map(|text| text.replace(ORIGINAL_INSTRUCTIONS, own));
-        self.instructions.extend(written.or(kit.instruction));
     }
 
-    /// Adds a tool, unless another has its name; whether it is there.
-    fn add_tool(&mut self, tool: Arc<dyn Tool>, origin: &str) -> bool {
+    /// Adds a tool and returns true; a tool whose name is taken becomes a warning. `origin` names its toolset there.
+    fn add_tool(&mut self, tool: Arc<dyn Tool>, place: usize, origin: &str) -> bool {
         let name = &tool.spec().name;
-        let new = self.get(name).is_none();
-        if new {
-            self.tools.push(tool);
+        let is_new = self.get(name).is_none();
+        if is_new {
+            self.tools.push(OwnedTool { tool, place });
         } else {
-            self.warnings.push(format!("tool {name} of {origin} left out: another tool has its name"));
+            self.warnings.push(format!("tool {name} of {origin} skipped: another tool has the same name"));
         }
-        new
+        is_new
     }
 
-    /// The tool of this name.
+    /// Finds a tool by its name, deferred ones included.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
-        self.tools.iter().find(|tool| tool.spec().name == name)
+        self.tools.iter().map(|owned| &owned.tool).find(|tool| tool.spec().name == name)
     }
 
-    /// What the model is told of each tool that is not hidden.
+    /// The specs of the tools that the model is offered in the next turn: all but the deferred ones.
     pub fn specs(&self) -> Vec<ToolSpec> {
-        let specs = self.tools.iter().map(|tool| tool.spec());
-        specs.filter(|spec| !self.hidden.hides(&spec.name)).cloned().collect()
+        let specs = self.tools.iter().map(|owned| owned.tool.spec());
+        specs.filter(|spec| !self.deferred.contains(&spec.name)).cloned().collect()
     }
 
-    /// The models of the turn after this tool, where its toolset says so.
+    /// The models for the turn that follows a call of `tool`, in order of preference. Empty where its toolset sets
+    /// none.
     pub fn next_models(&self, tool: &str) -> &[ModelSettings] {
         self.next_models.get(tool).map_or(&[], Vec::as_slice)
     }
 
-    /// What the model is told about the toolsets.
+    /// The system messages of the toolsets, in the order of the agent file. That of the deferred tools is the last.
     pub fn instructions(&self) -> &[String] {
         &self.instructions
     }
 
-    /// What the model is told of what it does without.
+    /// The system message that lists the [`warnings`](Self::warnings), if there are any.
     pub fn notice(&self) -> Option<String> {
-        let each: String = self.warnings.iter().map(|warning| format!("\n- {warning}")).collect();
-        (!each.is_empty()).then(|| format!("{NOTICE}{each}"))
+        let lines: String = self.warnings.iter().map(|warning| format!("\n- {warning}")).collect();
+        (!lines.is_empty()).then(|| format!("{UNAVAILABLE_TOOLS}{lines}"))
     }
 
-    /// What the agent does without, and why.
+    /// Toolsets and tools that are unavailable, one line each with the reason.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Ends what the tools started, and returns when it is gone: at most about two seconds.
+    /// Ends the processes that the tools started and waits until they have exited, for about two seconds at most.
     pub async fn close(&self) {
         self.nursery.close().await;
     }
 
-    /// Opens one toolset, or says why not.
-    async fn kit(
+    /// Opens one toolset. The error is the warning for it.
+    async fn open_toolset(
         &self,
         (team, agent): (&Team, &Agent),
         toolset: &Toolset,
         environment: &Arc<Environment>,
         background: &Arc<dyn BackgroundAgents>,
-        commons: &Arc<dyn Commons>,
+        session_state: &Arc<dyn SessionState>,
     ) -> Result<Kit, String> {
-        match &toolset.kind {
-            ToolsetKind::Think => Ok(think::kit()),
-            ToolsetKind::Todo { shared } => Ok(todo::kit(shared.then(|| Arc::clone(commons)))),
+        let name = type_name(&toolset.kind);
+        let opened = match &toolset.kind {
+            ToolsetKind::Think => Ok(think::open()),
+            ToolsetKind::Todo { shared } => Ok(todo::open(shared.then(|| Arc::clone(session_state)))),
             ToolsetKind::Filesystem { ignore_vcs, post_edit } => {
-                Ok(filesystem::kit(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
+                Ok(filesystem::open(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
             }
-            ToolsetKind::Shell { env } => shell::kit(environment.clone(), env, self.nursery.clone())
-                .map_err(|missing| format!("toolset shell failed: {missing}")),
-            ToolsetKind::BackgroundAgents => Ok(background::kit(agent, background.clone())),
-            ToolsetKind::Script { scripts } => script::kit(environment, scripts, &self.nursery)
-                .map_err(|missing| format!("toolset script failed: {missing}")),
-            ToolsetKind::Api(api) => {
-                api::kit(environment.clone(), api).map_err(|wrong| format!("toolset api failed: {wrong}"))
+            ToolsetKind::Shell { env } => shell::open(environment.clone(), env, self.nursery.clone())
+                .map_err(|missing| missing.to_string()),
+            ToolsetKind::BackgroundAgents => Ok(background::open(agent, background)),
+            ToolsetKind::Script { scripts } => {
+                script::open(environment, scripts, &self.nursery).map_err(|missing| missing.to_string())
             }
-            ToolsetKind::Unsupported { kind } => {
-                Err(format!("toolset {kind} failed: unknown toolset type: {kind}"))
-            }
-            ToolsetKind::Openapi { url, headers } => openapi::kit(environment, url, headers)
-                .await
-                .map_err(|why| format!("toolset openapi failed: {why}")),
+            ToolsetKind::Api(api) => api::open(environment.clone(), api),
+            ToolsetKind::Openapi { url, headers } => openapi::open(environment, url, headers).await,
             ToolsetKind::A2a { name, url, headers } => {
-                a2a::kit(environment, (name.as_deref(), url, headers), a2a::Pace::default(), &self.nursery)
-                    .await
-                    .map_err(|why| format!("toolset a2a failed: {why}"))
+                let agent = (name.as_deref(), url.as_str(), headers);
+                a2a::open(environment, agent, a2a::PollIntervals::default(), &self.nursery).await
             }
-            ToolsetKind::Fetch { timeout } => {
-                fetch::kit(environment, *timeout).map_err(|why| format!("toolset fetch failed: {why}"))
+            ToolsetKind::Fetch { timeout } => fetch::open(environment, *timeout),
+            ToolsetKind::Memory { path } => {
+                memory::open(environment, path.as_deref(), &team.identity()).await
             }
-            ToolsetKind::Memory { path } => memory::kit(environment, path.as_deref(), &team.identity())
-                .await
-                .map_err(|why| format!("toolset memory failed: {why}")),
-            ToolsetKind::Tasks { path } => tasks::kit(&environment.working_dir, path.as_deref())
-                .map_err(|why| format!("toolset tasks failed: {why}")),
-            ToolsetKind::Mcp(mcp) => mcp::kit(mcp, environment, &self.nursery, mcp::Timing::default())
-                .await
-                .map_err(|why| format!("toolset mcp failed: {why}")),
+            ToolsetKind::Tasks { path } => tasks::open(&environment.working_dir, path.as_deref()),
+            ToolsetKind::Mcp(mcp) => mcp::open(mcp, environment, &self.nursery, mcp::Timing::default()).await,
+            ToolsetKind::Unsupported { kind } => Err(format!("unknown toolset type: {kind}")),
             ToolsetKind::Lsp { .. } | ToolsetKind::UserPrompt | ToolsetKind::ModelPicker { .. } => {
-                let name = type_name(&toolset.kind);
-                Err(format!("toolset {name} is not supported here: the agent runs without it"))
+                return Err(format!("toolset {name} is not supported; the agent runs without it"));
             }
-        }
+        };
+        opened.map_err(|reason| format!("toolset {name} failed: {reason}"))
     }
 }
 
-/// The word for a toolset in the file.
+/// The toolset's `type` as the agent file spells it.
 fn type_name(kind: &ToolsetKind) -> &str {
     match kind {
         ToolsetKind::Think => "think",
@@ -291,18 +377,28 @@ fn type_name(kind: &ToolsetKind) -> &str {
     }
 }
 
-/// `text`, cut to what a model is given at once.
+/// Cuts a tool result to [`MAX_RESULT_BYTES`], at a whole character, and says so at its end.
 pub(crate) fn limited(mut text: String) -> String {
-    if text.len() > RESULT_BYTES {
-        text.truncate(boundary(&text, RESULT_BYTES));
+    if text.len() > MAX_RESULT_BYTES {
+        text.truncate(boundary(&text, MAX_RESULT_BYTES));
         text.push_str("\n\n[Output truncated: exceeded 30,000 character limit]");
     }
     text
 }
 
-/// The last place at or before `at` where `text` can be cut.
+/// The largest index at or below `at` that is a character boundary of `text`.
 pub(crate) fn boundary(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rev().find(|&place| text.is_char_boundary(place)).unwrap_or(0)
+    (0..=at.min(text.len())).rev().find(|&index| text.is_char_boundary(index)).unwrap_or(0)
+}
+
+/// Runs the blocking part of a tool call on a thread of its own. A panic there becomes an error outcome of this one
+/// call. Dropping the future does not stop the thread.
+async fn on_blocking_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
+) -> Result<T, ToolOutcome> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}"))))
 }
 
 #[cfg(test)]

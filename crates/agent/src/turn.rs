@@ -1,9 +1,9 @@
 //! What a run does next, decided from what is recorded. Pure: no time, no input, no output.
 //!
 //! ```text
-//! opening ─► told* ─► reply ─┬─ tool calls ─► a result for each ─► told* ─► reply …
-//!                            └─ none ─► mail? ─ yes ─► told ─► reply …
-//!                                           └─ no ──► done
+//! opening ─► delivered* ─► reply ─┬─ tool calls ─► a result for each ─► delivered* ─► reply …
+//!                                 └─ none ─► mail? ─ yes ─► delivered ─► reply …
+//!                                                └─ no ──► done
 //! ```
 
 use std::collections::BTreeMap;
@@ -24,88 +24,98 @@ use crate::message::Message;
 use crate::message::ToolCall;
 use crate::message::ToolResult;
 
-/// What comes next.
+/// The next step of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The model is asked; its reply begins this turn.
+    /// Call the model.
     Ask {
-        /// The turn, counted from 1.
+        /// The turn that its reply begins, counted from 1.
         turn: u32,
     },
-    /// These calls of the last reply have no result yet.
+    /// Make the calls of the last reply that have no result yet.
     Work {
-        /// In the reply's order.
+        /// The calls and their places, in the order of the reply.
         open: Vec<(CallIndex, ToolCall)>,
     },
-    /// The last reply asks for nothing: its text is the result, if no mail waits.
-    Rest {
-        /// The last message of the agent.
+    /// The last reply has no tool calls. The run is complete once its jobs have ended and no mail is left.
+    Finish {
+        /// The text of the last reply: the result of the run.
         result: String,
     },
-    /// The model would be asked, and may not be asked again.
+    /// A model call is due, but the turn limit is reached.
     Exhausted {
-        /// The last turn.
+        /// The last turn that has a reply.
         turns: u32,
     },
 }
 
-/// A run so far: the opening messages, and what was recorded since.
+/// A run so far: a fold of the opening messages and the recorded entries.
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
     messages: Vec<Message>,
-    /// How many messages at the beginning say what is asked; they stay for ever.
-    task: usize,
-    /// What the last model call and its reply counted, and how many messages that was.
-    measured: Option<(u64, usize)>,
+    /// How many messages at the beginning are the task. No summary replaces them.
+    task_len: usize,
+    /// The tokens that the provider counted for the last request and its reply, and how many messages those were.
+    counted: Option<(u64, usize)>,
+    /// The last turn that has a reply.
     turn: u32,
-    /// The calls of the last reply, and where their results go.
+    /// The calls of the last reply; empty once all have results.
     calls: Vec<ToolCall>,
+    /// Results of `calls` by their index, held back until the last one is there: a conversation with an open call
+    /// is one that no provider accepts.
     results: BTreeMap<u32, ToolResult>,
-    /// Whether something was said to the model since its last reply.
-    spoken: bool,
-    /// Whether any reply after the recorded ones had text.
-    wrote: bool,
+    /// Whether there is something for the model that it has not replied to.
+    reply_is_due: bool,
+    /// Whether any reply since this run began had text.
+    has_output: bool,
     last_text: String,
-    told: HashSet<MailId>,
+    /// Mail that the model has seen.
+    delivered: HashSet<MailId>,
+    /// Jobs whose end the model has seen in a result.
     ended: HashSet<JobId>,
     usage: Usage,
 }
 
 impl Transcript {
-    /// A run that begins with `opening` and has done what `recorded` says.
+    /// A run with this opening, resumed after the `recorded` entries.
     pub fn new(opening: Vec<Message>, recorded: &[TurnEntry]) -> Self {
         let first = opening.iter().position(|message| matches!(message, Message::User { .. }));
-        let task = first.map_or(opening.len(), |first| first + 1);
-        let mut transcript = Self { messages: opening, task, spoken: true, ..Self::default() };
+        let task_len = first.map_or(opening.len(), |first| first + 1);
+        let mut transcript = Self { messages: opening, task_len, reply_is_due: true, ..Self::default() };
         for entry in recorded {
             transcript.apply(entry);
         }
-        transcript.wrote = false;
+        transcript.has_output = false;
         transcript
     }
 
-    /// Takes in one entry. A second result for the same call changes nothing.
+    /// Applies one entry. A second result for the same call changes nothing.
     pub fn apply(&mut self, entry: &TurnEntry) {
         match entry {
             TurnEntry::Reply { turn, message } => self.reply(*turn, message),
-            TurnEntry::Result { turn, index, call_id, text, is_error, ended } => {
+            TurnEntry::Result { turn, index, call_id, text, images, is_error, ended } => {
                 self.ended.extend(ended);
                 if *turn == self.turn {
-                    self.result(*index, call_id, text, *is_error);
+                    let (call_id, text, images) = (call_id.clone(), text.clone(), images.clone());
+                    let result =
+                        ToolResult { call_id, name: String::new(), text, images, is_error: *is_error };
+                    self.result(*index, result);
                 }
             }
-            TurnEntry::Told { mail, text, .. } => {
-                self.told.extend(mail.iter().cloned());
+            TurnEntry::Delivered { mail, text, .. } => {
+                self.delivered.extend(mail.iter().cloned());
                 self.messages.push(Message::user(text));
-                self.spoken = true;
-                // A new prompt: its answer is an output of its own.
-                self.wrote &= !mail.is_empty();
+                self.reply_is_due = true;
+                // The answer to a user's next prompt is an output of its own, without a separator before it.
+                self.has_output &= !mail.is_empty();
             }
             TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
             TurnEntry::Stderr { .. } => {}
+            // The entries so far were another job's: so are their usage, their mail and the jobs that they
+            // dispatched.
             TurnEntry::Retried { .. } => {
                 self.usage = Usage::default();
-                self.told.clear();
+                self.delivered.clear();
                 self.ended.clear();
             }
         }
@@ -114,43 +124,41 @@ impl Transcript {
     fn compact(&mut self, kept: u32, summary: &str, usage: Usage) {
         self.usage.add(usage);
         let from = self.messages.len().saturating_sub(kept as usize);
-        if from > self.task {
-            self.messages.splice(self.task..from, [compaction::in_place(summary)]);
+        if from > self.task_len {
+            self.messages.splice(self.task_len..from, [compaction::summary_message(summary)]);
         }
-        self.measured = None;
+        // What was counted was counted for the longer conversation.
+        self.counted = None;
     }
 
     fn reply(&mut self, turn: u32, message: &AssistantMessage) {
         self.turn = turn;
         self.usage.add(message.usage);
-        let read = message.usage.input_tokens + message.usage.output_tokens;
-        self.measured = (message.usage.input_tokens > 0).then_some((read, self.messages.len() + 1));
-        self.wrote |= !message.text.is_empty();
+        let tokens = message.usage.input_tokens + message.usage.output_tokens;
+        // Some providers count nothing.
+        self.counted = (message.usage.input_tokens > 0).then_some((tokens, self.messages.len() + 1));
+        self.has_output |= !message.text.is_empty();
         self.last_text.clone_from(&message.text);
         self.calls.clone_from(&message.tool_calls);
         self.results.clear();
-        self.spoken = false;
+        self.reply_is_due = false;
         self.messages.push(Message::Assistant(message.clone()));
     }
 
-    fn result(&mut self, index: u32, call_id: &str, text: &str, is_error: bool) {
+    /// Adds a result, under the name of the tool that was called.
+    fn result(&mut self, index: u32, result: ToolResult) {
         let Some(call) = self.calls.get(index as usize) else { return };
-        self.results.entry(index).or_insert_with(|| ToolResult {
-            call_id: call_id.to_owned(),
-            name: call.name.clone(),
-            text: text.to_owned(),
-            is_error,
-        });
+        self.results.entry(index).or_insert_with(|| ToolResult { name: call.name.clone(), ..result });
         if self.results.len() == self.calls.len() {
             let results = std::mem::take(&mut self.results);
             self.messages.extend(results.into_values().map(Message::ToolResult));
             self.calls.clear();
-            self.spoken = true;
+            self.reply_is_due = true;
         }
     }
 
-    /// What comes next, where `limit` is the last turn that there may be.
-    pub fn next(&self, limit: Option<u32>) -> Step {
+    /// The next step. `turn_limit` is the last turn that the active agent may take; `None` for no limit.
+    pub fn next(&self, turn_limit: Option<u32>) -> Step {
         let open: Vec<_> = (0..)
             .zip(&self.calls)
             .filter(|(index, _)| !self.results.contains_key(index))
@@ -159,34 +167,35 @@ impl Transcript {
         if !open.is_empty() {
             return Step::Work { open };
         }
-        if !self.spoken {
-            return Step::Rest { result: self.last_text.clone() };
+        if !self.reply_is_due {
+            return Step::Finish { result: self.last_text.clone() };
         }
-        if limit.is_some_and(|limit| self.turn >= limit) {
+        if turn_limit.is_some_and(|limit| self.turn >= limit) {
             return Step::Exhausted { turns: self.turn };
         }
         Step::Ask { turn: self.turn + 1 }
     }
 
-    /// The conversation. Whole only when no call is open.
+    /// The conversation. While a call is open, the results of its turn are missing.
     pub fn messages(&self) -> &[Message] {
         &self.messages
     }
 
-    /// What was asked: the messages that no summary takes the place of.
+    /// The opening up to its first user message: the messages that no summary replaces.
     pub fn task(&self) -> &[Message] {
-        &self.messages[..self.task]
+        &self.messages[..self.task_len]
     }
 
-    /// About how many tokens the next request has, going by what the last one counted; `None` where it counted none.
-    pub(crate) fn measured(&self) -> Option<u64> {
-        let (tokens, messages) = self.measured?;
+    /// About how many tokens the next request has, from the provider's count of the last one and the size of what
+    /// was added; `None` where the provider counted nothing.
+    pub(crate) fn counted_tokens(&self) -> Option<u64> {
+        let (tokens, messages) = self.counted?;
         let since: usize = self.messages.get(messages..)?.iter().map(Message::bytes).sum();
         Some(tokens + compaction::tokens(since))
     }
 
-    /// What was last said to the agent: by a user, or else by whoever gave it its task.
-    pub fn said(&self) -> &str {
+    /// The last prompt of a user; without one, the task that the agent was given.
+    pub fn latest_prompt(&self) -> &str {
         let by_user = self.messages.iter().rev().find_map(|message| match message {
             Message::User { text } if text != contract::PROCEED => Some(text),
             _ => None,
@@ -198,8 +207,8 @@ impl Transcript {
         by_user.or(as_task).map(String::as_str).unwrap_or_default()
     }
 
-    /// The tools that the last reply asked for.
-    pub fn called(&self) -> impl Iterator<Item = &str> {
+    /// The names of the tools that the last reply called.
+    pub fn last_called_tools(&self) -> impl Iterator<Item = &str> {
         let last = self.messages.iter().rev().find_map(|message| match message {
             Message::Assistant(reply) => Some(&reply.tool_calls),
             Message::System { .. } | Message::User { .. } | Message::ToolResult(_) => None,
@@ -212,35 +221,34 @@ impl Transcript {
         self.turn
     }
 
-    /// Whether any reply of this run had text: what earlier runs said is set apart already.
-    pub fn wrote(&self) -> bool {
-        self.wrote
+    /// Whether this run has written output that the text of the next reply must be separated from. Output of
+    /// earlier attempts does not count: the caller separates that.
+    pub fn has_output(&self) -> bool {
+        self.has_output
     }
 
-    /// What the models counted so far.
+    /// The usage of all model calls so far, earlier attempts included.
     pub fn usage(&self) -> Usage {
         self.usage
     }
 
-    /// Sorts mail into what the model is to be told and what it knows already.
-    pub fn sort(&self, mail: Vec<Mail>) -> Sorted {
-        let mut sorted = Sorted::default();
+    /// Sorts mail into what is new to the model and what it has seen.
+    pub fn sort_mail(&self, mail: Vec<Mail>) -> SortedMail {
+        let mut known = Vec::new();
         let mut fresh = Vec::new();
-        for piece in mail {
-            if self.knows(&piece) {
-                sorted.known.push(piece.id);
+        for item in mail {
+            if self.knows(&item) {
+                known.push(item.id);
             } else {
-                fresh.push(piece);
+                fresh.push(item);
             }
         }
-        let turn = self.turn + 1;
-        sorted.tell = tell(turn, &fresh);
-        sorted
+        SortedMail { known, deliveries: deliveries(self.turn + 1, &fresh) }
     }
 
-    /// Whether the model has seen what the mail says.
+    /// Whether the model has seen this mail, or the end that it announces in a tool result.
     fn knows(&self, mail: &Mail) -> bool {
-        self.told.contains(&mail.id)
+        self.delivered.contains(&mail.id)
             || match &mail.content {
                 MailContent::Ended(view) => self.ended.contains(&view.job.id),
                 MailContent::Message(_) => false,
@@ -248,30 +256,31 @@ impl Transcript {
     }
 }
 
-/// Mail, sorted.
+/// Mail, sorted by whether the model has seen it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sorted {
-    /// Mail that can be dropped.
+pub struct SortedMail {
+    /// Mail that the model has seen: it can be acknowledged.
     pub known: Vec<MailId>,
-    /// What to tell, each entry one user message.
-    pub tell: Vec<TurnEntry>,
+    /// Entries that deliver the rest, each as one user message. They must be recorded before their mail is
+    /// acknowledged.
+    pub deliveries: Vec<TurnEntry>,
 }
 
-/// One entry for all endings, then one for each message.
-fn tell(turn: u32, fresh: &[Mail]) -> Vec<TurnEntry> {
+/// One entry for all ends of jobs, then one for each message.
+fn deliveries(turn: u32, fresh: &[Mail]) -> Vec<TurnEntry> {
     let ended = |mail: &&Mail| matches!(mail.content, MailContent::Ended(_));
-    let announced = contract::announcement(fresh).map(|text| TurnEntry::Told {
+    let announcement = contract::announcement(fresh).map(|text| TurnEntry::Delivered {
         turn,
         mail: fresh.iter().filter(ended).map(|mail| mail.id.clone()).collect(),
         text,
     });
-    let sent = fresh.iter().filter_map(|mail| match &mail.content {
+    let messages = fresh.iter().filter_map(|mail| match &mail.content {
         MailContent::Ended(_) => None,
         MailContent::Message(text) => {
-            Some(TurnEntry::Told { turn, mail: vec![mail.id.clone()], text: text.clone() })
+            Some(TurnEntry::Delivered { turn, mail: vec![mail.id.clone()], text: text.clone() })
         }
     });
-    announced.into_iter().chain(sent).collect()
+    announcement.into_iter().chain(messages).collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
-//! The exact texts of the tools' contract.
+//! The exact texts of the background-agent tools.
 //!
-//! Agent files, prompts and habits rely on them, so they are written once, here, and every face that
-//! speaks to a model uses these functions.
+//! Agent files and prompts depend on these texts, so they are written once, here. Everything that shows jobs
+//! to a model uses these functions. Changing a text breaks the contract; the tests compare them character by
+//! character.
+
+mod announcement;
+mod cut;
+mod poll;
+mod wait;
 
 use std::fmt::Write as _;
-
-use serde_json::Value;
-use serde_json::json;
 
 use crate::duration;
 use crate::id::JobId;
@@ -14,30 +17,43 @@ use crate::job::Job;
 use crate::lifecycle::State;
 use crate::service::JobList;
 use crate::service::JobView;
-use crate::service::Mail;
-use crate::service::MailContent;
+use crate::service::MAX_VIEW_BYTES;
 use crate::service::QueuedReason;
-use crate::service::WaitItem;
 
-/// Results of at most this many bytes stand in the announcement itself.
-pub const ANNOUNCED_BYTES: usize = 4 * 1024;
+pub use announcement::MAX_ANNOUNCED_BYTES;
+pub use announcement::MAX_ANNOUNCEMENT_BYTES;
+pub use announcement::announcement;
+pub use cut::head;
+pub use cut::tail;
+pub use poll::PollCounter;
+pub use wait::MAX_WAIT_BYTES;
+pub use wait::WaitAnswer;
+pub use wait::WaitedTask;
+pub use wait::wait_timeout;
 
-/// The answer of `run_background_agent`.
+/// The longest message of `send_background_agent`, in bytes. It enters the receiver's context whole.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// The longest error message in a view, in bytes. What is left of the view's bound shows the partial output.
+pub const MAX_ERROR_BYTES: usize = 4 * 1024;
+
+/// The result of `run_background_agent`.
 pub fn started(id: JobId, agent: &str, task: &str) -> String {
     format!("Background agent task started with ID: {id}\nAgent: {agent}\nTask: {task}")
 }
 
-/// The answer of `stop_background_agent`.
+/// The result of `stop_background_agent`. It is returned as soon as the stop is durable, while the job may
+/// still be `stopping`.
 pub fn stopped(id: JobId) -> String {
     format!("Background agent task {id} stopped.")
 }
 
-/// The answer of `send_background_agent`.
+/// The result of `send_background_agent`.
 pub fn sent(id: JobId) -> String {
     format!("Message sent to background agent task {id}.")
 }
 
-/// The answer of `list_background_agents`.
+/// The result of `list_background_agents`.
 pub fn list(list: &JobList) -> String {
     let mut text = "Background Agent Tasks:\n\n".to_owned();
     if list.jobs.is_empty() {
@@ -56,52 +72,65 @@ pub fn list(list: &JobList) -> String {
     text
 }
 
-/// The four lines of one job in a list.
+/// The four lines that describe a job in a list and in an announcement.
 fn block(job: &Job) -> String {
     format!(
         "ID: {}\n  Agent:   {}\n  Status:  {}\n  Runtime: {}\n",
         job.id,
         job.agent,
-        shown(job.status),
+        visible_state(job.status),
         duration::short(job.runtime()),
     )
 }
 
-/// The status that people see: a job that is being taken back from a lost worker still runs for them.
-pub fn shown(state: State) -> State {
+/// The state that models and users see. A job that is being reclaimed from a lost worker is shown as
+/// `running`, because its next attempt resumes it and no user has to act.
+pub fn visible_state(state: State) -> State {
     match state {
         State::Reaping => State::Running,
         other => other,
     }
 }
 
-/// The answer of `view_background_agent`.
-pub fn view(view: &JobView) -> String {
-    format!(
+/// The result of `view_background_agent`. `polls` is the number of views in a row that showed the same output, for
+/// a job that is live; see [`PollCounter`].
+pub fn view(view: &JobView, polls: Option<u32>) -> String {
+    let mut text = format!(
         "Task ID: {}\nAgent:   {}\nStatus:  {}\nRuntime: {}\n\n--- Output ---\n{}",
         view.job.id,
         view.job.agent,
-        shown(view.job.status),
+        visible_state(view.job.status),
         duration::short(view.job.runtime()),
-        body(view),
-    )
+        bounded_body(view),
+    );
+    if let Some(polls) = polls {
+        let _ = write!(text, "\n\n[No new output since last check — poll #{polls}]");
+    }
+    text
 }
 
-/// What stands below `--- Output ---`, and in the `output` of a wait.
-pub fn body(view: &JobView) -> String {
+/// The text below `--- Output ---` in a view for a model: at most [`MAX_VIEW_BYTES`] of result, error and output, and
+/// the lines that say what was cut and how to read on.
+pub fn bounded_body(view: &JobView) -> String {
+    body(view, MAX_VIEW_BYTES, MAX_ERROR_BYTES)
+}
+
+/// The same text for people: results and errors are whole.
+pub fn view_body(view: &JobView) -> String {
+    body(view, usize::MAX, usize::MAX)
+}
+
+fn body(view: &JobView, room: usize, error_room: usize) -> String {
     if view.since.is_some() {
         return page(view);
     }
     match view.job.status {
-        State::Completed => match view.job.result.as_deref().map(str::trim) {
-            None | Some("") => "<no output>".to_owned(),
-            Some(result) => result.to_owned(),
-        },
+        State::Completed => completed(view, room),
         State::Failed => {
-            let error = view.job.error.as_deref().unwrap_or("unknown");
-            with_partial(format!("<task failed>\nError: {error}"), view)
+            let error = head(view.job.error.as_deref().unwrap_or("unknown"), error_room);
+            with_partial(format!("<task failed>\nError: {error}"), view, room)
         }
-        State::Stopped => with_partial("<task was stopped>".to_owned(), view),
+        State::Stopped => with_partial("<task was stopped>".to_owned(), view, room),
         State::Queued => queued(view.queued, &view.job.queue),
         State::Scheduled => match view.starts_at {
             Some(time) => format!("<starts at {time:.0}>"),
@@ -113,7 +142,42 @@ pub fn body(view: &JobView) -> String {
     }
 }
 
-/// The line of a queued job.
+/// The result of a completed job, or its first `room` bytes with the offset to read on from.
+fn completed(view: &JobView, room: usize) -> String {
+    let result = view.job.result.as_deref().map(str::trim).unwrap_or_default();
+    if result.is_empty() {
+        return "<no output>".to_owned();
+    }
+    let shown = head(result, room);
+    if shown.len() == result.len() {
+        return result.to_owned();
+    }
+    match result_offset(view, result) {
+        Some(begin) => {
+            let to = begin + shown.len() as u64;
+            let total = view.output.total;
+            format!("{shown}\n\n[output truncated: {begin}–{to} of {total} bytes; read on with since={to}]")
+        }
+        None => format!(
+            "{shown}\n\n[output truncated: 0–{} of {} bytes; read the whole output with since=0]",
+            shown.len(),
+            result.len()
+        ),
+    }
+}
+
+/// Where the result begins in the output, which ends with it: the last message is streamed as output too. `None` when
+/// the output does not contain all of it, because the output cap was reached.
+fn result_offset(view: &JobView, result: &str) -> Option<u64> {
+    let text = String::from_utf8_lossy(&view.output.bytes);
+    let end = text.trim_end();
+    if end.is_empty() || !(result.ends_with(end) || end.ends_with(result)) {
+        return None;
+    }
+    (view.output.offset + end.len() as u64).checked_sub(result.len() as u64)
+}
+
+/// The line of a queued job, with the reason when it is known.
 fn queued(reason: Option<QueuedReason>, queue: &str) -> String {
     match reason {
         None => "<queued>".to_owned(),
@@ -123,37 +187,40 @@ fn queued(reason: Option<QueuedReason>, queue: &str) -> String {
     }
 }
 
-/// The output of a job that is not over, with a last line that says so.
-fn live(view: &JobView, doing: &str) -> String {
+/// The output of a job that has not ended, with a last line that says so.
+fn live(view: &JobView, activity: &str) -> String {
     if view.output.total == 0 {
-        return format!("<no output yet — {doing}>");
+        return format!("<no output yet — {activity}>");
     }
-    let output = tail(view);
+    let output = output_tail(view, MAX_VIEW_BYTES);
     if view.truncated {
-        format!("{output}\n\n[output truncated at 10MB limit — {doing}...]")
+        format!("{output}\n\n[output truncated at 10MB limit — {activity}...]")
     } else {
-        format!("{output}\n\n[{doing}...]")
+        format!("{output}\n\n[{activity}...]")
     }
 }
 
-/// A head line, and below it the output that the job had.
-fn with_partial(head: String, view: &JobView) -> String {
+/// A first line, followed by the partial output of the job, if any. Together they have at most `room` bytes.
+fn with_partial(first: String, view: &JobView, room: usize) -> String {
     if view.output.total == 0 {
-        return head;
+        return first;
     }
-    format!("{head}\n\n{}", tail(view))
+    let output = output_tail(view, room.saturating_sub(first.len()));
+    format!("{first}\n\n{output}")
 }
 
-/// The piece of output, with a line before it when it is not the whole.
-fn tail(view: &JobView) -> String {
+/// The last `room` bytes of the range of output, preceded by a line with their offset when the beginning is missing.
+fn output_tail(view: &JobView, room: usize) -> String {
     let text = String::from_utf8_lossy(&view.output.bytes);
-    if view.output.offset == 0 {
+    let shown = tail(&text, room);
+    let offset = view.output.offset + (text.len() - shown.len()) as u64;
+    if offset == 0 {
         return text.into_owned();
     }
-    format!("[output from byte {} of {}]\n{text}", view.output.offset, view.output.total)
+    format!("[output from byte {offset} of {}]\n{shown}", view.output.total)
 }
 
-/// The piece that was asked for by offset, with a line that says how to read on.
+/// The range of output that was requested by offset, followed by a line with the offset of the next one.
 fn page(view: &JobView) -> String {
     let text = String::from_utf8_lossy(&view.output.bytes);
     let next = view.output.next_offset();
@@ -163,49 +230,7 @@ fn page(view: &JobView) -> String {
     format!("{text}\n\n[read on with since={next}]")
 }
 
-/// The answer of `wait_background_agents`: an ordered JSON array.
-pub fn waited(items: &[WaitItem]) -> Value {
-    items
-        .iter()
-        .map(|item| match item {
-            WaitItem::Found(view) => json!({
-                "id": view.job.id.to_string(),
-                "status": shown(view.job.status).as_str(),
-                "output": body(view),
-                "output_offset": view.output.offset,
-            }),
-            WaitItem::NotFound(id) => json!({
-                "id": id,
-                "status": "not_found",
-                "output": format!("task not found: {id}"),
-                "output_offset": 0,
-            }),
-        })
-        .collect()
-}
-
-/// The user message that tells a dispatcher what ended since its last turn; `None` for no endings.
-pub fn announcement(mail: &[Mail]) -> Option<String> {
-    let mut text = String::new();
-    for piece in mail {
-        if let MailContent::Ended(view) = &piece.content {
-            text.push_str(&block(&view.job));
-            let body = body(view);
-            if body.len() <= ANNOUNCED_BYTES {
-                let _ = write!(text, "  Output:\n{body}\n\n");
-            } else {
-                let bytes = body.len();
-                let _ = write!(text, "  Output: {bytes} bytes, read them with view_background_agent\n\n");
-            }
-        }
-    }
-    if text.is_empty() {
-        return None;
-    }
-    Some(format!("Background agent tasks finished since your last turn:\n\n{text}"))
-}
-
-/// The system message that gives a sub-agent its task.
+/// The system message that contains a sub-agent's task.
 pub fn assignment(task: &str, expected_output: Option<&str>) -> String {
     let mut text = format!(
         "You are a member of a team of agents. Your goal is to complete the following task:\n\n<task>\n{task}\n</task>"
@@ -216,10 +241,11 @@ pub fn assignment(task: &str, expected_output: Option<&str>) -> String {
     text
 }
 
-/// The user message that starts a sub-agent.
+/// The first user message of a sub-agent. Some providers reject a conversation without one.
 pub const PROCEED: &str = "Please proceed.";
 
-/// Why `run_background_agent` refuses these arguments; `None` where it does not. The first that is wrong is told.
+/// The error of `run_background_agent` for invalid arguments; `None` for valid ones. The arguments are
+/// checked in the order that the contract fixes, and only the first error is reported.
 pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String> {
     if agent.trim().is_empty() {
         Some("agent name must not be empty".to_owned())
@@ -232,13 +258,18 @@ pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String>
     }
 }
 
-/// How `wait_background_agents` refuses a list without ids.
-pub const NO_IDS: &str = "task_ids must not be empty";
+/// The error of `send_background_agent` for an empty message or one that is too long; `None` for a valid one.
+pub fn message_refusal(message: &str) -> Option<String> {
+    if message.trim().is_empty() {
+        Some("message must not be empty".to_owned())
+    } else if message.len() > MAX_MESSAGE_BYTES {
+        Some(format!("message must not exceed {MAX_MESSAGE_BYTES} bytes; it has {}", message.len()))
+    } else {
+        None
+    }
+}
 
-/// How `send_background_agent` refuses a message without words.
-pub const NO_MESSAGE: &str = "message must not be empty";
-
-/// The refusal of an agent that is not among the caller's sub-agents, for `run_background_agent`.
+/// The error of `run_background_agent` for an agent that is not one of the caller's sub-agents.
 fn not_a_sub_agent(agent: &str, available: &[String]) -> String {
     if available.is_empty() {
         format!("agent \"{agent}\" is not in the sub-agents list. This agent has no sub-agents configured.")

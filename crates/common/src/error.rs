@@ -1,56 +1,58 @@
-//! What every error of ours carries to the edge: a code, an exit status and, where it helps, a hint.
+//! The interface that every error of Legwork implements: a code, an exit status and an optional hint.
 //!
-//! Errors are typed by operation and keep their context in fields. Only the edge of a program turns
-//! one into text: `error: what happened`, then `hint: what to do`.
+//! Errors are typed by operation and keep their context in fields. Only the outermost layer of a program
+//! prints them: `error: what happened`, then `hint: what to do`.
 
 use std::error::Error;
 
-/// The exit statuses of both programs. The numbers are part of the contract.
+/// The exit statuses of both programs. Scripts depend on the numbers, so they never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ExitStatus {
-    /// What was asked for was done.
-    Done = 0,
-    /// The job asked for failed or was stopped.
+    /// Success.
+    Success = 0,
+    /// The requested job failed or was stopped. Only commands that wait for a job return it.
     JobFailed = 1,
-    /// The command line was wrong.
+    /// The command line, or a file that it names, is invalid.
     Usage = 2,
-    /// No such job, agent or worker.
+    /// There is no such job, agent or worker.
     NotFound = 3,
-    /// The agent file is wrong.
+    /// The agent file is invalid.
     AgentFile = 4,
-    /// Redis cannot be reached, or refuses.
+    /// Redis cannot be reached, or rejected the request.
     Redis = 5,
-    /// The time to wait ran out.
+    /// A wait reached its timeout. The jobs continue.
     TimedOut = 6,
-    /// An idempotency key stands for another request.
+    /// The request conflicts with an earlier one: its idempotency key was used for another request, or the
+    /// session is being stopped or is closed.
     Conflict = 7,
-    /// Ctrl-C.
+    /// Interrupted by SIGINT (Ctrl-C); 128 plus the number of the signal, as in shells.
     Interrupted = 130,
 }
 
 impl ExitStatus {
-    /// The number for the operating system.
+    /// The number to exit with.
     pub fn code(self) -> u8 {
         self as u8
     }
 }
 
-/// An error that a person or a program can act on.
+/// An error that is reported to a user or to a calling program.
 pub trait Coded: Error + Send + Sync + 'static {
-    /// A stable word for programs, such as `not_found`; a page of `docs/errors.md` explains it.
+    /// A stable identifier, such as `not_found`. Each one has a row in `docs/errors.md`; a test compares the two.
     fn code(&self) -> &'static str;
 
-    /// The exit status of a program that ends with this error.
+    /// The exit status of a program that fails with this error.
     fn exit(&self) -> ExitStatus;
 
-    /// What to do about it, where something can be said.
+    /// What the user can do about it, as one line; `None` where there is nothing useful to say.
     fn hint(&self) -> Option<String> {
         None
     }
 }
 
-/// `error` and its sources, joined by `: `, without repeating a source that is already in the text.
+/// The messages of `error` and its sources, joined by `: `. A source whose message is already part of the
+/// text is skipped, because some libraries include their source in their own message.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -80,7 +82,7 @@ mod tests {
     struct Inner;
 
     #[test]
-    fn a_chain_names_every_cause_once() {
+    fn a_chain_contains_every_source_once() {
         assert_eq!(chain(&Outer(Inner)), "outer failed: inner broke");
     }
 }

@@ -1,8 +1,8 @@
 //! Typed identifiers.
 //!
-//! Every id is a random UUID (version 4, RFC 9562). The last four hexadecimal digits of a session's
-//! id are shared by all its jobs, and the shard is computed from these digits: whoever holds an id
-//! knows where its record lives, without asking.
+//! Every id is a random UUID (version 4, RFC 9562). A session and all of its jobs share the last four
+//! hexadecimal digits of their ids, and the shard is computed from these digits. So any process that has an
+//! id can address its record without a lookup.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,20 +12,20 @@ use serde::Serialize;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The prefix of a job's id wherever a model or a person sees it.
+/// The prefix of a job id in everything that models and users see. It is part of the tools' contract.
 pub const JOB_ID_PREFIX: &str = "agent_task_";
 
-/// A text that is not an id of the wanted kind.
+/// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{text}` is not a {kind} id")]
 pub struct ParseIdError {
-    /// What kind of id was wanted.
+    /// The expected kind, for the message: `job`.
     pub kind: &'static str,
-    /// What was given.
+    /// The rejected text.
     pub text: String,
 }
 
-/// Declares a newtype over a UUID with its textual forms.
+/// Declares a newtype over a UUID, with parsing, formatting and serialization as text.
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $prefix:expr) => {
         $(#[$doc])*
@@ -33,22 +33,23 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// The UUID without prefix: the form used in key names.
+            /// The UUID without a prefix, as in key names.
             pub fn uuid(self) -> Uuid {
                 self.0
             }
 
-            /// The 16 raw bytes: the form used in indexes.
+            /// The 16 raw bytes, as in indexes, where they take less than half the memory of text.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// Reads the 16 raw bytes of an index entry; `None` for any other length.
+            /// Converts the 16 raw bytes of an index entry; `None` for any other length.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 Uuid::from_slice(bytes).ok().map(Self)
             }
 
-            /// The shard of a namespace with `shards` shards that holds this id's record.
+            /// The shard that holds the record of this id, in a namespace of `shards` shards. At most 65,536
+            /// shards are possible, because two bytes of the id select the shard.
             pub fn shard(self, shards: u16) -> u16 {
                 let bytes = self.0.as_bytes();
                 u16::from_be_bytes([bytes[14], bytes[15]]) % shards.max(1)
@@ -94,40 +95,42 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// One piece of delegated work. Shown as `agent_task_<uuid>`, in key names as the bare UUID.
+    /// The id of a job. Displayed as `agent_task_<uuid>`; key names contain the UUID alone. Unguessable,
+    /// because a caller that knows an id may see the job.
     JobId,
     "job",
     JOB_ID_PREFIX
 );
 uuid_id!(
-    /// One conversation of an orchestrating agent, and the unit of atomicity: all of its jobs live
-    /// in the session's shard.
+    /// The id of a session: one conversation of an orchestrating agent. A session is the unit of atomicity,
+    /// because its jobs all live in its shard.
     SessionId,
     "session",
     ""
 );
 uuid_id!(
-    /// The secret of one attempt. Random and new at each claim, so a worker whose lease was lost can
-    /// prove nothing any more.
+    /// The secret of one attempt, created anew for each claim. Every write of a worker must present it, so a
+    /// worker that lost its lease can change nothing, however late its writes arrive.
     RunToken,
     "run token",
     ""
 );
 uuid_id!(
-    /// Names one call of a step, so that a repeat after a lost reply is answered as the first time.
+    /// The id of one call of a step. A repeat after a lost reply has the same id and gets the reply of the
+    /// first call.
     RequestId,
     "request",
     ""
 );
 
-/// The only place where randomness becomes an id.
+/// Creates a random UUID. Every id of the project comes from here, so that none is predictable.
 #[expect(clippy::disallowed_methods, reason = "this is the typed constructor that the ban points to")]
 fn random() -> Uuid {
     Uuid::new_v4()
 }
 
 impl JobId {
-    /// A new id that lives in the shard of `session`.
+    /// A new job id in the shard of `session`.
     pub fn random_in(session: SessionId) -> Self {
         let mut bytes = *random().as_bytes();
         bytes[14..].copy_from_slice(&session.as_bytes()[14..]);
@@ -136,13 +139,14 @@ impl JobId {
 }
 
 impl SessionId {
-    /// A new session in a random shard.
+    /// A new session id in a random shard.
     pub fn random() -> Self {
         Self(random())
     }
 
-    /// A new session in the shard of `job`.
-    pub fn random_beside(job: JobId) -> Self {
+    /// A new session id in the shard of `job`, so that the step that stores a retry of the job in this
+    /// session can also extend the retention of the job.
+    pub fn random_in_shard_of(job: JobId) -> Self {
         let mut bytes = *random().as_bytes();
         bytes[14..].copy_from_slice(&job.as_bytes()[14..]);
         Self(Uuid::from_bytes(bytes))
@@ -150,28 +154,29 @@ impl SessionId {
 }
 
 impl RunToken {
-    /// A new secret for one attempt.
+    /// A new secret.
     pub fn random() -> Self {
         Self(random())
     }
 }
 
 impl RequestId {
-    /// A new name for one call.
+    /// A new request id.
     pub fn random() -> Self {
         Self(random())
     }
 }
 
-/// One worker process: a host name, cut to 40 bytes, and eight random hexadecimal digits.
+/// The id of a worker process: its host name, cut to 40 bytes, and eight random hexadecimal digits, so that a
+/// restarted worker has another id.
 ///
-/// At most 49 bytes of letters, digits, `-`, `_` and `.`, so that it fits a compact hash field.
+/// At most 49 bytes of letters, digits, `-`, `_` and `.`: Redis stores hash values of up to 64 bytes compactly.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WorkerId(String);
 
 impl WorkerId {
-    /// A new id for a process on `host`; characters that a key name should not carry become `-`.
+    /// A new id for a process on `host`. Characters that are not safe in key names are replaced by `-`.
     pub fn random_on(host: &str) -> Self {
         let host: String = host
             .chars()
@@ -182,7 +187,7 @@ impl WorkerId {
         Self(format!("{host}-{digits}"))
     }
 
-    /// Takes an id as it was stored.
+    /// Wraps an id that was read from Redis or given by a user, without validation.
     pub fn from_stored(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -199,17 +204,17 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// Who dispatched a job: a session's root agent, or another job.
+/// The dispatcher of a job: the root agent of a session, or another job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dispatcher {
-    /// The root of a session.
+    /// The root agent of this session, or an operator who dispatches into it.
     Root(SessionId),
-    /// A running job.
+    /// This job.
     Job(JobId),
 }
 
 impl Dispatcher {
-    /// The UUID that names this dispatcher in keys.
+    /// The UUID of this dispatcher in key names.
     pub fn uuid(self) -> Uuid {
         match self {
             Self::Root(session) => session.uuid(),
@@ -226,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_job_lives_in_its_sessions_shard(shards in 1u16..64) {
+        fn a_job_is_in_the_shard_of_its_session(shards in 1u16..64) {
             let session = SessionId::random();
             let job = JobId::random_in(session);
             prop_assert_eq!(job.shard(shards), session.shard(shards));
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_id_is_read_with_and_without_its_prefix() {
+    fn a_job_id_parses_with_and_without_its_prefix() {
         let id = JobId::random_in(SessionId::random());
         assert_eq!(id.to_string().parse::<JobId>(), Ok(id));
         assert_eq!(id.uuid().to_string().parse::<JobId>(), Ok(id));
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_id_is_safe_in_a_key() {
+    fn a_worker_id_has_only_characters_that_are_safe_in_keys() {
         let id = WorkerId::random_on("häuschen {a}:b");
         assert!(id.as_str().starts_with("h-uschen--a--b-"));
         assert!(WorkerId::random_on(&"x".repeat(90)).as_str().len() == 49);

@@ -1,4 +1,4 @@
-//! A job: what was asked (`JobSpec`), and what is known of it (`Job`).
+//! A job: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot of it (`Job`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,35 +15,41 @@ use crate::id::WorkerId;
 use crate::lifecycle::State;
 use crate::trace::TraceParent;
 
-/// The deepest a job may be nested below its session's root.
+/// The maximum nesting depth: a job dispatched by the root has depth 0, so a job of depth 9 is the deepest.
+///
+/// Ten levels allow real delegation and still stop an agent that delegates to itself without end.
+/// `enqueue.lua` stores one ancestor field for each level (`a1` to `a10`) and has to change with this number.
 pub const MAX_DEPTH: u8 = 10;
 
-/// The queue that a job goes to when nobody says otherwise.
+/// The queue of a job whose dispatcher and policy name none.
 pub const DEFAULT_QUEUE: &str = "default";
 
-/// The name of a stored team: the SHA-256 of its canonical JSON, in hexadecimal.
+/// The key of a stored team: the SHA-256 of its canonical JSON, 64 lowercase hexadecimal digits.
+///
+/// Equal teams have equal digests, so jobs of the same agent file share one stored team.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TeamDigest(pub String);
 
-/// Which lane of a queue a job waits in.
+/// The priority of a job within its queue. Workers take a job of a lower priority only when none of a higher
+/// one waits, so a steady stream of urgent jobs can starve the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Before all others.
+    /// Taken before all other jobs of the queue.
     High,
-    /// Where nothing else was asked for.
+    /// The default.
     #[default]
     Normal,
-    /// When nothing else waits.
+    /// Taken only when no other job of the queue is ready.
     Low,
 }
 
 impl Priority {
-    /// Every priority, the most urgent first.
+    /// Every priority, most urgent first: the order in which lanes are claimed.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 
-    /// The word on the command line, in JSON and in key names.
+    /// The name on the command line, in policy files and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::High => "high",
@@ -51,59 +57,75 @@ impl Priority {
             Self::Low => "low",
         }
     }
-}
 
-/// A word that names none of the choices of a setting.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{word}` is no {what}")]
-pub struct UnknownWord {
-    /// What was wanted.
-    pub what: &'static str,
-    /// What was given.
-    pub word: String,
-}
+    /// The number in stored records and key names: 0 for the most urgent. Jobs are claimed in ascending order.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
 
-impl FromStr for Priority {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        Self::ALL
-            .into_iter()
-            .find(|priority| priority.as_str() == word)
-            .ok_or_else(|| UnknownWord { what: "priority (high, normal, low)", word: word.to_owned() })
+    /// The priority with this [`level`](Self::level); `None` for a number that stands for none.
+    pub fn at_level(level: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.level() == level)
     }
 }
 
-/// Why a job ended other than completed.
+/// A value that is not one of the choices of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{value}` is not a {setting}")]
+pub struct UnknownValue {
+    /// The setting, for the message: `cause`.
+    pub setting: &'static str,
+    /// The rejected value.
+    pub value: String,
+}
+
+impl FromStr for Priority {
+    type Err = UnknownValue;
+
+    fn from_str(value: &str) -> Result<Self, UnknownValue> {
+        Self::ALL
+            .into_iter()
+            .find(|priority| priority.as_str() == value)
+            .ok_or_else(|| UnknownValue { setting: "priority (high, normal, low)", value: value.to_owned() })
+    }
+}
+
+/// Why a job failed or was stopped. A completed job has no cause.
+///
+/// The first seven causes belong to `failed`, the other four to `stopped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Failed: the agent or one of its tools made going on impossible.
+    /// Failed: the agent or one of its tools made it impossible to continue.
     AgentError,
-    /// Failed: the model provider refused, or did not answer after all retries.
+    /// Failed: the model provider rejected the request, or still failed after all retries within the attempt.
     ProviderError,
-    /// Failed: the agent's `max_iterations` were used up.
+    /// Failed: the agent used up its `max_iterations` model calls, counted over all attempts.
     MaxIterations,
-    /// Failed: the job's timeout passed.
+    /// Failed: the job ran longer than its timeout, counted over all attempts.
     Deadline,
-    /// Failed: the token budget was used up.
+    /// Failed: the token budget of the job or of its session is used up.
     Budget,
-    /// Failed: its workers crashed too often in a row.
+    /// Failed: too many workers in a row crashed while running it, without a finished turn in between.
     WorkerLost,
-    /// Failed: the team is bad, or no live worker can run it.
+    /// Failed: its team is invalid, or no live worker has what the job needs.
     Rejected,
-    /// Stopped: by a dispatcher's tool.
+    /// Stopped: its dispatcher called `stop_background_agent`.
     Tool,
-    /// Stopped: by a person at the command line.
+    /// Stopped: an operator requested it.
     Operator,
-    /// Stopped: a job above it ended.
+    /// Stopped: one of its ancestors failed permanently or was stopped.
     Parent,
-    /// Stopped: its session ended.
+    /// Stopped: its session ended, or the lease of the session's owner expired.
     SessionEnd,
 }
 
 impl Cause {
-    /// Every cause.
+    /// Every cause, those of failed jobs first.
     pub const ALL: [Self; 11] = [
         Self::AgentError,
         Self::ProviderError,
@@ -118,13 +140,13 @@ impl Cause {
         Self::SessionEnd,
     ];
 
-    /// Whether another try of a failed job may end otherwise. Limits that hold over all attempts are used up for
-    /// good, and a bad team stays bad.
-    pub fn may_pass(self) -> bool {
+    /// Whether a retry of a failed job can succeed. Limits that hold over all attempts stay used up, and an
+    /// invalid team stays invalid.
+    pub fn is_retryable(self) -> bool {
         matches!(self, Self::AgentError | Self::ProviderError)
     }
 
-    /// The word in JSON and in Redis.
+    /// The name in JSON, in Redis and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AgentError => "agent_error",
@@ -149,53 +171,56 @@ impl fmt::Display for Cause {
 }
 
 impl FromStr for Cause {
-    type Err = UnknownWord;
+    type Err = UnknownValue;
 
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+    fn from_str(value: &str) -> Result<Self, UnknownValue> {
         Self::ALL
             .into_iter()
-            .find(|cause| cause.as_str() == word)
-            .ok_or_else(|| UnknownWord { what: "cause", word: word.to_owned() })
+            .find(|cause| cause.as_str() == value)
+            .ok_or_else(|| UnknownValue { setting: "cause", value: value.to_owned() })
     }
 }
 
-/// What was asked: stored once, never changed.
+/// The request for a job. It is stored as JSON when the job is dispatched and never changes: every attempt
+/// reads the same spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// The agent of the team that does the work.
+    /// The agent of `team` that runs the job.
     pub agent: String,
-    /// What it shall do, in words.
+    /// The task, as text for the agent's model.
     pub task: String,
-    /// What its answer should look like.
+    /// A description of the expected answer, for the agent's model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_output: Option<String>,
-    /// The stored team that `agent` belongs to.
+    /// The stored team that `agent` belongs to. Workers run this team and read no agent file.
     pub team: TeamDigest,
-    /// The folder of the dispatcher, where a worker on the same machine runs the job.
+    /// The dispatcher's working directory. A worker on the same machine runs the job there; a worker of a
+    /// fleet ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// The idempotency key that it was dispatched with, as the caller wrote it.
+    /// The idempotency key, as the caller wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The job that this one tries again.
+    /// The failed or stopped job that this one retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
-    /// Whether it begins anew instead of going on from the turns of `retry_of`.
+    /// Whether a retry starts from the beginning instead of resuming after the recorded turns of `retry_of`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
-    /// How many tokens its models may count, in and out, over all attempts; none: no limit.
+    /// The token budget: input and output tokens of all attempts. `None` means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<u64>,
-    /// The trace of whoever dispatched it.
+    /// The trace context of the dispatcher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
 }
 
-/// A name that may stand in a key: a namespace or a queue.
+/// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,
+/// and the allowed characters need no escaping.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words.
+/// A message with the allowed length and characters.
 pub fn parse_name(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > 60 || !text.chars().all(fits) {
@@ -204,29 +229,34 @@ pub fn parse_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The pause before the first retry of a failure when nobody says otherwise.
+/// The delay before the first retry of a failed job whose dispatcher and policy set none.
 pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Where, when and how often a job runs.
+/// The scheduling options of a job: where and when it runs, its limits, and how often it is retried.
+///
+/// Set at dispatch, by the dispatcher or else by the [`policy`](crate::policy), and fixed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// The queue whose workers may take it.
+pub struct JobOptions {
+    /// The queue whose workers may claim it.
     pub queue: String,
-    /// The lane within the queue.
+    /// The priority within the queue.
     pub priority: Priority,
-    /// How long it waits before it is queued.
+    /// How long the job stays `scheduled` before it is queued; zero queues it at once.
     pub delay: Duration,
-    /// How long it may run over all attempts; `None` for as long as it takes.
+    /// The maximum running time of all attempts together, time in `waiting` included. `None` means no limit.
+    /// A job that exceeds it fails with the cause `deadline`.
     pub timeout: Option<Duration>,
-    /// How many times a failure is tried again.
+    /// How often a failure with a retryable cause is retried. Crashes of workers do not count.
     pub retries: u32,
-    /// The pause before the first of these; doubled for each further one, up to ten minutes.
+    /// The delay before the first retry; doubled for each further one, up to ten minutes, with up to ten
+    /// percent jitter.
     pub retry_delay: Duration,
-    /// How many tokens its models may count, in and out, over all attempts; `None` for no limit.
+    /// The token budget: input and output tokens of all attempts. `None` means no limit. A job that exceeds
+    /// it fails with the cause `budget`.
     pub budget: Option<u64>,
 }
 
-impl Default for Placement {
+impl Default for JobOptions {
     fn default() -> Self {
         Self {
             queue: DEFAULT_QUEUE.to_owned(),
@@ -240,22 +270,22 @@ impl Default for Placement {
     }
 }
 
-/// Tokens that the models of a job counted, over all its attempts.
+/// Tokens and model calls of a job, summed over all its attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens read by the models, cached ones included.
+    /// Input tokens, including cached ones.
     pub input_tokens: u64,
-    /// Of the input tokens, how many the provider had cached.
+    /// Those input tokens that the provider read from its prompt cache.
     #[serde(default)]
     pub cached_tokens: u64,
-    /// Tokens written by the models.
+    /// Output tokens.
     pub output_tokens: u64,
-    /// Finished model calls.
+    /// Completed model calls.
     pub turns: u64,
 }
 
 impl Usage {
-    /// Adds `other` to this count.
+    /// Adds `other` to each counter.
     pub fn add(&mut self, other: Self) {
         self.input_tokens += other.input_tokens;
         self.cached_tokens += other.cached_tokens;
@@ -264,55 +294,55 @@ impl Usage {
     }
 }
 
-/// A job as it is known at one moment. Its JSON is the job object of the command line.
+/// A snapshot of a job. Its JSON is the job object of the command line, so fields may be added but never renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its id.
+    /// The id; it never changes and is never reused.
     pub id: JobId,
-    /// The session it belongs to.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// The job that dispatched it; `None` for a session's root.
+    /// The job that dispatched it; `None` for a job of the session's root agent.
     pub parent: Option<JobId>,
-    /// 0 for a job of the root, one more for each level below.
+    /// The nesting depth: 0 for a job of the root agent, one more for each level below.
     pub depth: u8,
-    /// The queue it waits or waited in.
+    /// The queue that it was dispatched to.
     pub queue: String,
-    /// The agent that does the work.
+    /// The agent that runs it.
     pub agent: String,
-    /// What it was asked to do.
+    /// The task, as text for the agent's model.
     pub task: String,
-    /// Where it is in its life, as people see it.
+    /// The state. [`contract::visible_state`](crate::contract::visible_state) replaces `reaping` before it is displayed.
     pub status: State,
-    /// Why it ended, when it failed or was stopped.
+    /// Why it failed or was stopped; `None` in every other state.
     pub cause: Option<Cause>,
-    /// What went wrong, in words, when it failed.
+    /// The error message of a failed job, or of the last failed attempt of a job that is still being retried.
     pub error: Option<String>,
-    /// The number of the current or last attempt; 0 before the first.
+    /// The number of the current or last attempt; 0 before the first claim. Every claim counts, after a crash too.
     pub attempt: u32,
-    /// The worker that holds it.
+    /// The worker of the current attempt; after the end, that of the last one.
     pub worker: Option<WorkerId>,
-    /// The idempotency key it was dispatched with.
+    /// The idempotency key that it was dispatched with, if any.
     pub key: Option<String>,
-    /// The job that it tries again.
+    /// The job that it retries, if any.
     pub retry_of: Option<JobId>,
-    /// When it was stored.
+    /// When it was stored, by the clock of Redis, like the other times.
     pub created_at: Timestamp,
-    /// When its first attempt began.
+    /// When its first attempt started.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When it reached its terminal state.
     pub finished_at: Option<Timestamp>,
-    /// Milliseconds from its start to its end, or to now.
+    /// Milliseconds from `started_at` to `finished_at`, or to now; 0 before the first attempt.
     pub runtime_ms: u64,
-    /// Bytes of output that are stored.
+    /// Bytes of stored output.
     pub output_bytes: u64,
-    /// The last message of the agent, when completed.
+    /// The last message of the agent, once completed.
     pub result: Option<String>,
-    /// What its models counted.
+    /// Tokens and model calls of all attempts, as of the last finished attempt.
     pub usage: Usage,
 }
 
 impl Job {
-    /// How long it has run, or ran.
+    /// [`runtime_ms`](Self::runtime_ms) as a duration.
     pub fn runtime(&self) -> Duration {
         Duration::from_millis(self.runtime_ms)
     }
@@ -323,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_fit_into_keys() {
+    fn names_with_unsafe_characters_are_rejected() {
         assert!(parse_name("code-review_2.x").is_ok());
         for bad in ["", "a b", "a:b", "{x}", "ä", &"x".repeat(61)] {
             assert!(parse_name(bad).is_err(), "{bad}");

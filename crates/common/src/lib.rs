@@ -1,25 +1,24 @@
-//! The vocabulary of Legwork: nouns that two rooms need, and nothing that does anything.
+//! The vocabulary of Legwork: types that more than one crate needs, without any input or output.
 //!
 //! # Layout
 //!
-//! - [`id`]: typed identifiers; a job's shard is written in its id.
-//! - [`lifecycle`]: the states and events of a job and the one total transition function.
-//! - [`job`]: what was asked (`JobSpec`) and what is known (`Job`).
-//! - [`policy`]: what a fleet decides apart from agent files.
-//! - [`service`]: the `BackgroundAgents` trait that every face translates into.
-//! - [`commons`]: what all agents of a session share.
-//! - [`contract`]: the exact texts that models see.
-//! - [`duration`]: durations as people and models read and write them.
+//! - [`id`]: typed identifiers; the id of a job contains its shard.
+//! - [`lifecycle`]: the states and events of a job, and the total transition function.
+//! - [`job`]: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot (`Job`).
+//! - [`policy`]: the policy file of a fleet: defaults for each agent and rate limits of model providers.
+//! - [`service`]: the `BackgroundAgents` trait that the command line, MCP and the agents' toolset call.
+//! - [`session_state`]: the todo list and the token budget that all agents of a session share.
+//! - [`contract`]: the exact texts of the background-agent tools.
+//! - [`duration`]: parsing and formatting of durations such as `1h30m`.
 //! - [`error`]: error codes, hints and exit statuses.
-//! - [`retry`]: backoff as an iterator.
-//! - [`team`]: the agent file, from bytes to a team that cannot be wrong.
-//! - [`trace`]: the trace of other programs that a job belongs to.
-//! - [`variables`]: every environment variable that Legwork reads.
+//! - [`retry`]: exponential backoff as an iterator.
+//! - [`team`]: parsing and validation of agent files into a [`team::Team`].
+//! - [`trace`]: the W3C trace context that a job propagates.
+//! - [`variables`]: the name of every environment variable that Legwork reads.
 //!
-//! This crate performs no input or output, knows no asynchronous runtime and never reads the
+//! This crate performs no input or output, depends on no asynchronous runtime, and never reads the
 //! environment or a clock.
 
-pub mod commons;
 pub mod contract;
 pub mod duration;
 pub mod error;
@@ -29,6 +28,7 @@ pub mod lifecycle;
 pub mod policy;
 pub mod retry;
 pub mod service;
+pub mod session_state;
 pub mod team;
 pub mod trace;
 pub mod variables;

@@ -1,36 +1,37 @@
-//! The life of a job: states, events, and the one function that says what may follow what.
+//! The lifecycle of a job: its states, its events, and the total function that maps a state and an event to
+//! the next state.
 //!
 //! ```text
-//! state      event                next        who
-//! scheduled  Due                  queued      reap, when delay or backoff is over
-//! scheduled  StopAsked            stopped     stop's sweep
-//! scheduled  Rejected             failed      no live worker can run it
+//! state      event                next        step in Redis
+//! scheduled  Due                  queued      reap, when the delay or backoff is over
+//! scheduled  StopRequested            stopped     sweep of a stop
+//! scheduled  Rejected             failed      (none yet)
 //! queued     Claimed              running     claim
-//! queued     StopAsked            stopped     stop's sweep
-//! queued     Rejected             failed
-//! running    Parked               waiting     the job waits for its own jobs
-//! running    Released             queued      drain
-//! running    GivenBack            scheduled   this worker lacks what the job needs
-//! running    Rejected             failed      every live worker lacks it
-//! running    StopAsked            stopping
+//! queued     StopRequested            stopped     sweep of a stop
+//! queued     Rejected             failed      (none yet)
+//! running    Parked               waiting     park
+//! running    Released             queued      release, by a draining worker
+//! running    Declined            scheduled   release, by a worker that lacks a requirement
+//! running    Rejected             failed      release, when every live worker lacks it
+//! running    StopRequested            stopping    sweep of a stop
 //! running    Completed            completed   finish
 //! running    Failed               failed      finish
-//! running    RetryLater           scheduled   finish, where retries remain
-//! running    Confirmed            stopped     finish of a job that stopped by itself
+//! running    RetryScheduled           scheduled   finish, while retries remain
+//! running    Confirmed            stopped     finish of an attempt that stopped without a recorded stop
 //! running    LeaseExpired         reaping     reap
-//! waiting    Resumed              running
-//! waiting    (as running, but neither Parked nor GivenBack nor Rejected)
-//! stopping   Completed, Failed, RetryLater, Confirmed, Released, GivenBack   stopped
-//! stopping   StopAsked, Parked, Resumed                                      stopping
-//! stopping   LeaseExpired         reaping
-//! reaping    StopAsked            reaping     the mark decides when the reaper is done
-//! reaping    Requeued             queued      the next attempt goes on
-//! reaping    Confirmed            stopped     the tree was being stopped
-//! reaping    WorkerLost           failed      too many crashes in a row
+//! waiting    Resumed              running     park
+//! waiting    as running, except Parked, Declined and Rejected
+//! stopping   Completed, Failed, RetryScheduled, Confirmed, Released, Declined   stopped
+//! stopping   StopRequested, Parked, Resumed                                      stopping
+//! stopping   LeaseExpired         reaping     reap
+//! reaping    StopRequested            reaping     the stop mark decides when the reaper finishes
+//! reaping    Requeued             queued      reaped
+//! reaping    Confirmed            stopped     reaped, when a stop was requested
+//! reaping    WorkerLost           failed      reaped, after too many crashes in a row
 //! ```
 //!
-//! Every other pair is illegal and is answered as a value. The Lua steps guard with the same table:
-//! a test walks every pair through both.
+//! Every other pair is illegal and is returned as an [`IllegalEvent`]. The Lua steps guard their writes with
+//! the same table; a test runs every pair through both.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,27 +40,54 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
-/// Where a job is in its life.
+/// The state of a job. Each transition is one atomic step in Redis, so a crash leaves the job in the state
+/// before or after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Waits for a time: a delay, a retry's backoff, or a job that was given back.
+    /// Waits for a point in time: a delay, the backoff of a retry, or a short delay after a worker gave the
+    /// job back.
+    ///
+    /// No worker holds it, so no crash affects it. It becomes `queued` at the first `reap` after its time;
+    /// without any live process that reaps, it becomes `queued` late but is not lost.
     Scheduled,
-    /// Waits for a worker, admitted to the stream or in its session's backlog.
+    /// Ready to run: its id is in the stream of its lane, or in the backlog of its session while the session
+    /// has as many admitted jobs as its cap allows.
+    ///
+    /// No worker holds it, so no crash affects it. If a worker crashes after a claim whose reply it never
+    /// saw, the job is `running` and its lease expires.
     Queued,
-    /// A worker holds its lease and runs it.
+    /// An attempt runs: one worker holds the lease, renews it, and uses a slot.
+    ///
+    /// If the worker crashes or cannot renew, the lease expires and a reaper moves the job to `reaping`. A
+    /// worker that is cut off from Redis suspends its attempt before that: the state stays `running` until
+    /// the attempt resumes under its own lease, or the lease expires.
     Running,
-    /// Running, with its worker slot given back while it waits for its own jobs.
+    /// Like `running`, but the job waits for the jobs that it dispatched. The worker keeps the lease and has
+    /// released the slot.
+    ///
+    /// A crash leads to `reaping` as from `running`, but is not counted against the job: it was not doing
+    /// anything that could have caused the crash.
     Waiting,
-    /// A stop was asked for and its worker has not confirmed yet.
+    /// A stop was requested for the job or for an ancestor, and its worker has not confirmed it yet.
+    ///
+    /// The job can only end `stopped`. If the worker crashes before it confirms, the lease expires and the
+    /// reaper ends the job.
     Stopping,
-    /// Its lease was lost and a reaper is taking it back. People see `running` or `stopping`.
+    /// Its lease expired, and a reaper is reclaiming it. Shown to users as `running`.
+    ///
+    /// The token of the attempt is gone, so the old worker can no longer change the job. The reaper seals the
+    /// job's output, then requeues it, stops it or fails it. If the reaper crashes, the job is found again
+    /// after one more lease.
     Reaping,
-    /// Ended with a result.
+    /// Ended with a result. Terminal: no event changes it, and a crash of any process leaves it as it is.
     Completed,
-    /// Ended without a result, for a cause.
+    /// Ended without a result; [`Cause`](crate::job::Cause) says why. Terminal. All its descendants are
+    /// stopped with the cause `parent`; the stop mark is written in the same step, so a crash cannot leave
+    /// them running.
     Failed,
-    /// Ended because someone asked.
+    /// Ended on request, together with its descendants. Terminal. No process, model call or tool call of the
+    /// job is left.
     Stopped,
 }
 
@@ -77,7 +105,7 @@ impl State {
         Self::Stopped,
     ];
 
-    /// The word stored in Redis and shown to people.
+    /// The name in Redis, in JSON and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
@@ -92,12 +120,13 @@ impl State {
         }
     }
 
-    /// Whether the job has ended. Terminal is final.
+    /// Whether the job has ended. A terminal state never changes.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Stopped)
     }
 
-    /// Whether a worker holds, or a moment ago held, the job.
+    /// Whether an attempt is in progress: a worker holds the job's lease, or the lease just expired and the
+    /// job is being reclaimed.
     pub fn is_held(self) -> bool {
         matches!(self, Self::Running | Self::Waiting | Self::Stopping | Self::Reaping)
     }
@@ -109,126 +138,134 @@ impl fmt::Display for State {
     }
 }
 
-/// A word that names no state.
+/// A value that is not the name of a state.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no state of a job")]
+#[error("`{0}` is not a job state")]
 pub struct UnknownState(pub String);
 
 impl FromStr for State {
     type Err = UnknownState;
 
-    fn from_str(word: &str) -> Result<Self, UnknownState> {
+    fn from_str(name: &str) -> Result<Self, UnknownState> {
         Self::ALL
             .into_iter()
-            .find(|state| state.as_str() == word)
-            .ok_or_else(|| UnknownState(word.to_owned()))
+            .find(|state| state.as_str() == name)
+            .ok_or_else(|| UnknownState(name.to_owned()))
     }
 }
 
-/// A fact about a job, in the past tense.
+/// Something that happened to a job, in the past tense.
+///
+/// Each event is applied by one step in Redis. A caller that crashes before the step leaves the job
+/// unchanged; a repeat of the step after a lost reply changes nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// The time that a scheduled job waited for has come.
+    /// The time that a scheduled job waited for has come. Caused by any process that reaps.
     Due,
-    /// A worker took the job; a new attempt begins.
+    /// A worker claimed the job: a new attempt starts with a new run token. A worker that crashes right after
+    /// the claim leaves its lease to expire.
     Claimed,
-    /// The job gave its slot back to wait for its own jobs.
+    /// The job's worker released its slot because the job waits for the jobs that it dispatched.
     Parked,
-    /// A waiting job has a slot again.
+    /// The job's worker acquired a slot again for a waiting job.
     Resumed,
-    /// A draining worker handed the job back.
+    /// A draining worker released the job. The next attempt resumes after the last finished turn, and no crash is
+    /// counted. A worker that crashes while it drains leaves its lease to expire instead.
     Released,
-    /// A worker that lacks what the job needs gave it back.
-    GivenBack,
-    /// No live worker can run the job.
+    /// A worker released the job because it lacks a requirement, such as a key or a program. The job is
+    /// scheduled for another worker, and this one does not claim it again.
+    Declined,
+    /// A worker released the job because it lacks a requirement, and so does every other live worker of the lane.
     Rejected,
-    /// Someone asked for the job, or a tree above it, to stop.
-    StopAsked,
-    /// The agent ended with a result.
+    /// An operator, a dispatcher or the end of a session or an ancestor requested a stop of the job. The
+    /// request is durable before it is applied, so the crash of the requester does not cancel it: a reaper
+    /// continues the stop.
+    StopRequested,
+    /// The job's worker reported a result.
     Completed,
-    /// The agent failed for good.
+    /// The job's worker reported a failure that is not retried.
     Failed,
-    /// The agent failed and retries remain.
-    RetryLater,
-    /// The job stopped and nothing of it runs any more.
-    Confirmed,
-    /// The worker did not renew in time.
+    /// The job's worker reported a failure with a retryable cause, and retries remain.
+    RetryScheduled,
+    /// The job has stopped, and nothing of it runs any more: reported by its worker, or by the reaper when
+    /// the worker is gone.
+    StopConfirmed,
+    /// The lease expired without a renewal: the worker crashed, is frozen, or cannot reach Redis. Caused by
+    /// any process that reaps.
     LeaseExpired,
-    /// The reaper put the job back for another attempt.
+    /// The reaper requeued the job. The next attempt resumes after the last recorded turn.
     Requeued,
-    /// The reaper gave up after too many crashes in a row.
+    /// The reaper failed the job: too many workers in a row crashed without a finished turn in between.
     WorkerLost,
 }
 
 impl Event {
-    /// Every event.
+    /// Every event, in the order in which the variants are declared.
     pub const ALL: [Self; 15] = [
         Self::Due,
         Self::Claimed,
         Self::Parked,
         Self::Resumed,
         Self::Released,
-        Self::GivenBack,
+        Self::Declined,
         Self::Rejected,
-        Self::StopAsked,
+        Self::StopRequested,
         Self::Completed,
         Self::Failed,
-        Self::RetryLater,
-        Self::Confirmed,
+        Self::RetryScheduled,
+        Self::StopConfirmed,
         Self::LeaseExpired,
         Self::Requeued,
         Self::WorkerLost,
     ];
 }
 
-/// An event that cannot happen to a job in this state.
+/// An event that is illegal in a state. The steps in Redis answer such a request without changing the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a job that is {state} cannot take {event:?}")]
+#[error("event {event:?} is illegal for a job that is {state}")]
 pub struct IllegalEvent {
-    /// The state the job was in.
+    /// The current state of the job.
     pub state: State,
-    /// The event that was offered.
+    /// The rejected event.
     pub event: Event,
 }
 
-/// The state after `event`, or why there is none.
-///
-/// Total and pure: the same table guards every step in Redis.
+/// Returns the state after `event`. Total and pure; the steps in Redis implement the same table.
 ///
 /// # Errors
 ///
-/// [`IllegalEvent`] for every pair that the table in the module's documentation does not list.
+/// [`IllegalEvent`] for every pair that is not in the table of the [module documentation](self).
 pub fn next(state: State, event: Event) -> Result<State, IllegalEvent> {
     use Event as E;
     use State as S;
 
     Ok(match (state, event) {
         (S::Scheduled, E::Due) => S::Queued,
-        (S::Scheduled | S::Queued, E::StopAsked) => S::Stopped,
+        (S::Scheduled | S::Queued, E::StopRequested) => S::Stopped,
         (S::Scheduled | S::Queued | S::Running, E::Rejected) => S::Failed,
         (S::Queued, E::Claimed) => S::Running,
 
         (S::Running, E::Parked) => S::Waiting,
         (S::Waiting, E::Resumed) => S::Running,
-        (S::Running, E::GivenBack) => S::Scheduled,
+        (S::Running, E::Declined) => S::Scheduled,
         (S::Running | S::Waiting, E::Released) => S::Queued,
-        (S::Running | S::Waiting, E::StopAsked) => S::Stopping,
+        (S::Running | S::Waiting, E::StopRequested) => S::Stopping,
         (S::Running | S::Waiting, E::Completed) => S::Completed,
         (S::Running | S::Waiting, E::Failed) => S::Failed,
-        (S::Running | S::Waiting, E::RetryLater) => S::Scheduled,
-        (S::Running | S::Waiting, E::Confirmed) => S::Stopped,
+        (S::Running | S::Waiting, E::RetryScheduled) => S::Scheduled,
+        (S::Running | S::Waiting, E::StopConfirmed) => S::Stopped,
 
-        // A stop that was asked for wins over however the job ends.
+        // A requested stop wins over any other ending, so a user never sees `completed` after `stopping`.
         (
             S::Stopping,
-            E::Completed | E::Failed | E::RetryLater | E::Confirmed | E::Released | E::GivenBack,
+            E::Completed | E::Failed | E::RetryScheduled | E::StopConfirmed | E::Released | E::Declined,
         ) => S::Stopped,
-        (S::Stopping, E::StopAsked | E::Parked | E::Resumed) => S::Stopping,
+        (S::Stopping, E::StopRequested | E::Parked | E::Resumed) => S::Stopping,
 
         (S::Running | S::Waiting | S::Stopping, E::LeaseExpired) => S::Reaping,
-        (S::Reaping, E::StopAsked) => S::Reaping,
+        (S::Reaping, E::StopRequested) => S::Reaping,
         (S::Reaping, E::Requeued) => S::Queued,
-        (S::Reaping, E::Confirmed) => S::Stopped,
+        (S::Reaping, E::StopConfirmed) => S::Stopped,
         (S::Reaping, E::WorkerLost) => S::Failed,
 
         (state, event) => return Err(IllegalEvent { state, event }),
@@ -240,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_is_final() {
+    fn terminal_states_accept_no_event() {
         for state in State::ALL.into_iter().filter(|s| s.is_terminal()) {
             for event in Event::ALL {
                 assert_eq!(next(state, event), Err(IllegalEvent { state, event }));
@@ -258,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn every_live_state_reaches_an_end_within_three_events() {
+    fn every_state_can_reach_a_terminal_state_within_three_events() {
         let mut ends = State::ALL.map(|s| (s, s.is_terminal()));
         for _ in 0..3 {
             let known = ends;
@@ -272,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_read_back() {
+    fn state_names_round_trip() {
         for state in State::ALL {
             assert_eq!(state.as_str().parse::<State>(), Ok(state));
         }

@@ -1,4 +1,4 @@
-//! What a fleet decides apart from agent files: where agents run, and how much its model providers take.
+//! The policy file of a fleet: default scheduling options for each agent, and rate limits of model providers.
 //!
 //! ```yaml
 //! agents:
@@ -18,65 +18,67 @@ use thiserror::Error;
 use crate::duration;
 use crate::error::Coded;
 use crate::error::ExitStatus;
-use crate::job::Placement;
+use crate::job::JobOptions;
 use crate::job::Priority;
 
-/// The longest file in bytes.
+/// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a
+/// wrong path.
 const MAX_BYTES: usize = 1 << 20;
 
-/// What a fleet decides. The default decides nothing.
+/// The policy of a fleet. Every program reads its own copy of the file, so all must be given the same one.
+/// The default has no options and no limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// By agent: where, when and how often its jobs run, unless who dispatches them says otherwise.
+    /// The default scheduling options of an agent's jobs, by agent name. The dispatcher's own options win.
     #[serde(default)]
     agents: BTreeMap<String, AgentPolicy>,
-    /// By `provider` or `provider/model`.
+    /// Rate limits, by `provider` or `provider/model`.
     #[serde(default)]
-    limits: BTreeMap<String, Limit>,
+    limits: BTreeMap<String, RateLimit>,
 }
 
-/// What a fleet decides for the jobs of one agent.
+/// The default scheduling options of one agent's jobs. An option that is not set has the default of [`JobOptions`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AgentPolicy {
     #[serde(default, deserialize_with = "queue_name")]
     queue: Option<String>,
     priority: Option<Priority>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "optional_duration")]
     timeout: Option<Duration>,
     retries: Option<u32>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "optional_duration")]
     retry_delay: Option<Duration>,
 }
 
-/// How much a model provider takes from the whole fleet. What is not set is not limited.
+/// The rate limits of a model provider, or of one of its models, for the whole fleet. `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limit {
-    /// Calls a minute, evenly spaced; one second's worth may come at once. At least 1.
+pub struct RateLimit {
+    /// Calls per minute, at least 1. They are spaced evenly; bursts of up to one second's worth are allowed.
     pub requests_per_minute: Option<u32>,
-    /// Tokens a minute, read and written. At least 1.
+    /// Input and output tokens per minute, at least 1.
     pub tokens_per_minute: Option<u32>,
-    /// Calls at once. At least 1.
+    /// Concurrent calls, at least 1.
     pub concurrent: Option<u32>,
 }
 
-/// Why a text is no policy.
+/// Why a policy file or a `--rate-limit` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// The file is wrong.
+    /// The policy file is invalid.
     #[error("{name}: {detail}")]
     File {
-        /// The file.
+        /// The file name, as the user gave it.
         name: String,
-        /// What is wrong, with line and column where they are known.
+        /// The error, with line and column where they are known.
         detail: String,
     },
-    /// A limit of the command line is wrong.
-    #[error("`{text}` is no limit")]
-    Limit {
-        /// What was written.
+    /// A rate limit on the command line is invalid.
+    #[error("`{text}` is not a rate limit")]
+    RateLimit {
+        /// The rejected text.
         text: String,
     },
 }
@@ -92,70 +94,71 @@ impl Coded for PolicyError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::File { .. } => Some("docs/operations.md shows what a policy may say".to_owned()),
-            Self::Limit { .. } => {
-                Some("write for example anthropic=requests:50,tokens:40000,concurrent:4".to_owned())
+            Self::File { .. } => Some("see docs/operations.md for the format of a policy file".to_owned()),
+            Self::RateLimit { .. } => {
+                Some("example: anthropic=requests:50,tokens:40000,concurrent:4".to_owned())
             }
         }
     }
 }
 
-/// Reads a policy file; `name` is for messages.
+/// Parses the contents of a policy file. `name` appears in messages only. A file without text is an empty policy.
 ///
 /// # Errors
 ///
-/// [`PolicyError`] that says where and what is wrong.
+/// [`PolicyError::File`] with the first error and its position.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Policy, PolicyError> {
-    let wrong = |detail: String| PolicyError::File { name: name.to_owned(), detail };
+    let invalid = |detail: String| PolicyError::File { name: name.to_owned(), detail };
     if bytes.len() > MAX_BYTES {
-        return Err(wrong("is longer than 1 MiB".to_owned()));
+        return Err(invalid("the file is larger than 1 MiB".to_owned()));
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
     if text.trim().is_empty() {
         return Ok(Policy::default());
     }
     let policy: Policy =
-        serde_saphyr::from_str(text).map_err(|error| wrong(first_line(&error.to_string())))?;
-    for (of, limit) in &policy.limits {
-        if !limit.is_sound() {
-            return Err(wrong(format!("a limit of {of} is 0: leave it out for no limit")));
+        serde_saphyr::from_str(text).map_err(|error| invalid(first_line(&error.to_string())))?;
+    for (name, limit) in &policy.limits {
+        if !limit.is_valid() {
+            return Err(invalid(format!("a limit of {name} is 0; omit it for no limit")));
         }
     }
     Ok(policy)
 }
 
 impl Policy {
-    /// Adds a limit as the command line writes it: `anthropic=requests:50,tokens:40000,concurrent:4`.
+    /// Adds a rate limit of the command line: `anthropic=requests:50,tokens:40000,concurrent:4`. It replaces
+    /// the limits that the file has for the same provider or model.
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] for a text that is none.
+    /// [`PolicyError::RateLimit`] for any other text, and for a limit of 0.
     pub fn add_limit(&mut self, text: &str) -> Result<(), PolicyError> {
-        let wrong = || PolicyError::Limit { text: text.to_owned() };
-        let (of, parts) = text.split_once('=').ok_or_else(wrong)?;
-        let mut limit = Limit::default();
+        let invalid = || PolicyError::RateLimit { text: text.to_owned() };
+        let (name, parts) = text.split_once('=').ok_or_else(invalid)?;
+        let mut limit = RateLimit::default();
         for part in parts.split(',') {
-            let (what, number) = part.split_once(':').ok_or_else(wrong)?;
-            let number = Some(number.trim().parse().map_err(|_| wrong())?);
-            match what.trim() {
+            let (unit, number) = part.split_once(':').ok_or_else(invalid)?;
+            let number = Some(number.trim().parse().map_err(|_| invalid())?);
+            match unit.trim() {
                 "requests" => limit.requests_per_minute = number,
                 "tokens" => limit.tokens_per_minute = number,
                 "concurrent" => limit.concurrent = number,
-                _ => return Err(wrong()),
+                _ => return Err(invalid()),
             }
         }
-        if of.trim().is_empty() || !limit.is_sound() {
-            return Err(wrong());
+        if name.trim().is_empty() || !limit.is_valid() {
+            return Err(invalid());
         }
-        self.limits.insert(of.trim().to_owned(), limit);
+        self.limits.insert(name.trim().to_owned(), limit);
         Ok(())
     }
 
-    /// Where, when and how often a job of this agent runs if who dispatches it does not say.
-    pub fn placement(&self, agent: &str) -> Placement {
-        let defaults = Placement::default();
+    /// The default scheduling options of this agent's jobs.
+    pub fn job_options(&self, agent: &str) -> JobOptions {
+        let defaults = JobOptions::default();
         let Some(policy) = self.agents.get(agent) else { return defaults };
-        Placement {
+        JobOptions {
             queue: policy.queue.clone().unwrap_or(defaults.queue),
             priority: policy.priority.unwrap_or(defaults.priority),
             delay: defaults.delay,
@@ -166,33 +169,37 @@ impl Policy {
         }
     }
 
-    /// The limits that a call of this model counts against, by name: always its provider's, which may be paused,
-    /// and its own where there is one.
-    pub fn limits(&self, provider: &str, model: &str) -> Vec<(String, Limit)> {
-        let whole = format!("{provider}/{model}");
-        let own = self.limits.get(&whole).map(|limit| (whole.clone(), *limit));
+    /// The rate limits that a call of this model counts against, by name. The provider's is always included,
+    /// without any configured limit too, because a 429 of the provider pauses it for the whole fleet.
+    pub fn limits(&self, provider: &str, model: &str) -> Vec<(String, RateLimit)> {
+        let name = format!("{provider}/{model}");
+        let own = self.limits.get(&name).map(|limit| (name.clone(), *limit));
         let provider = (provider.to_owned(), self.limits.get(provider).copied().unwrap_or_default());
         own.into_iter().chain([provider]).collect()
     }
 }
 
-impl Limit {
-    fn is_sound(&self) -> bool {
+impl RateLimit {
+    /// Whether no limit is 0, which would block every call forever.
+    fn is_valid(&self) -> bool {
         ![self.requests_per_minute, self.tokens_per_minute, self.concurrent].contains(&Some(0))
     }
 }
 
-/// The parser's message without its picture of the place, which does not fit into one line.
+/// The first line of the parser's message. The other lines show the position in the file and do not fit into
+/// an error of one line.
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+/// Deserializes an optional duration such as `30m`.
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| duration::parse(&text)).transpose().map_err(serde::de::Error::custom)
 }
 
+/// Deserializes an optional queue name.
 fn queue_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?;
     name.map(|name| crate::job::parse_name(&name)).transpose().map_err(serde::de::Error::custom)
@@ -212,13 +219,13 @@ limits:
 ";
 
     #[test]
-    fn agents_and_models_find_their_rules() {
+    fn options_and_limits_are_found_by_name() {
         let policy = parse("fleet.yaml", FILE.as_bytes()).unwrap();
-        let coder = policy.placement("coder");
+        let coder = policy.job_options("coder");
         assert_eq!((coder.queue.as_str(), coder.priority, coder.retries), ("code", Priority::High, 2));
         assert_eq!(coder.timeout, Some(Duration::from_secs(1800)));
-        assert_eq!(policy.placement("other"), Placement::default());
-        assert_eq!(policy.placement("unknown"), Placement::default());
+        assert_eq!(policy.job_options("other"), JobOptions::default());
+        assert_eq!(policy.job_options("unknown"), JobOptions::default());
         let names = |provider, model| -> Vec<String> {
             policy.limits(provider, model).into_iter().map(|(name, _)| name).collect()
         };
@@ -229,22 +236,22 @@ limits:
     }
 
     #[test]
-    fn a_limit_of_the_command_line_is_read() {
+    fn rate_limits_of_the_command_line_are_parsed() {
         let mut policy = Policy::default();
         policy.add_limit("anthropic=requests:50,tokens:40000,concurrent:4").unwrap();
         let limit =
-            Limit { requests_per_minute: Some(50), tokens_per_minute: Some(40_000), concurrent: Some(4) };
+            RateLimit { requests_per_minute: Some(50), tokens_per_minute: Some(40_000), concurrent: Some(4) };
         assert_eq!(policy.limits("anthropic", "m"), [("anthropic".to_owned(), limit)]);
-        for wrong in
+        for invalid in
             ["", "anthropic", "=requests:5", "a=requests:0", "a=requests:x", "a=speed:5", "a=", "a=requests"]
         {
-            assert!(policy.add_limit(wrong).is_err(), "{wrong}");
+            assert!(policy.add_limit(invalid).is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_place() {
-        let said = |text: &str| parse("fleet.yaml", text.as_bytes()).unwrap_err().to_string();
+    fn errors_are_reported_with_their_position() {
+        let message = |text: &str| parse("fleet.yaml", text.as_bytes()).unwrap_err().to_string();
         let all = [
             "agents:\n  coder: { queue: a b }\n",
             "agents:\n  coder: { quue: code }\n",
@@ -255,7 +262,7 @@ limits:
             "limit: {}\n",
             "[1, 2]\n",
         ]
-        .map(said)
+        .map(message)
         .join("\n");
         insta::assert_snapshot!(all);
     }

@@ -1,10 +1,12 @@
-//! Backoff as an iterator: how long to wait before each further try.
+//! Exponential backoff as an iterator over the delays between attempts.
 
 use std::time::Duration;
 
-/// A capped exponential backoff. Iterating yields the delay before each retry, then ends.
+/// A capped exponential backoff. The iterator yields the delay before each retry, and ends when no retries
+/// are left.
 ///
-/// Jitter is the caller's: it brings the randomness (see [`Backoff::jittered`]).
+/// The delays have no jitter; add it with [`Backoff::jittered`], which takes the random number from the
+/// caller so that this crate needs no source of randomness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     next: Duration,
@@ -13,12 +15,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// `retries` delays: `first`, doubled each time, at most `cap`.
+    /// A backoff of `retries` delays: the first is `first`, each further one is doubled, and none exceeds `cap`.
     pub fn exponential(first: Duration, cap: Duration, retries: u32) -> Self {
         Self { next: first, cap, left: retries }
     }
 
-    /// `delay` changed by up to ten percent either way; `random` is uniform in 0..1.
+    /// `delay` changed by up to ten percent in either direction, so that clients that failed together do not retry
+    /// together. `random` is uniform between 0 and 1; values outside are clamped.
     pub fn jittered(delay: Duration, random: f64) -> Duration {
         delay.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0))
     }
@@ -40,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_to_its_cap_and_ends() {
+    fn doubles_up_to_the_cap_and_ends() {
         let delays: Vec<u64> = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(1), 5)
             .map(|d| u64::try_from(d.as_millis()).unwrap())
             .collect();

@@ -1,9 +1,12 @@
-//! The one service that every face translates into: the command line, MCP, HTTP, and the toolset that
-//! a model sees.
+//! The service behind every way to use background agents: the command line, MCP, and the toolset that agents call.
 //!
-//! A handle is bound to a caller when it is made: the root of a session, a running job, or an
-//! operator. The root and a job see only the jobs below them; for them anything else is
-//! [`ServiceError::NotFound`]. An operator sees all.
+//! A handle to [`BackgroundAgents`] is bound to one dispatcher when it is created: the root of a session, or
+//! a running job. A dispatcher sees only the jobs below it; any other id is [`ServiceError::NotFound`], so an
+//! id that leaks into another session is useless there.
+//!
+//! Operators use a different handle, `legwork_queue::operator::Operator`. It is bound to a namespace and sees
+//! all of its jobs: it lists, finds, views, waits for, stops, retries and deletes them. It answers with the
+//! types and the errors of this module, so that every front end shows jobs and errors the same way.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -18,274 +21,297 @@ use crate::error::Coded;
 use crate::error::ExitStatus;
 use crate::id::JobId;
 use crate::job::Job;
-use crate::job::Placement;
+use crate::job::JobOptions;
 use crate::lifecycle::State;
 
-/// The most bytes of output that one view or one item of a wait carries.
-pub const VIEW_BYTES: usize = 16 * 1024;
+/// The maximum number of output bytes in one view. The text goes into the context
+/// of a model, so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of
+/// this size.
+pub const MAX_VIEW_BYTES: usize = 16 * 1024;
 
-/// What a dispatcher may do with background agents.
+/// The operations of a dispatcher on its background agents.
 ///
-/// Cancelling any of these calls (dropping its future) leaves the jobs as they are; a `run` or a
-/// `stop` that was cancelled may or may not have happened, and may be repeated with the same call.
+/// Cancelling a call (dropping its future) stops no job. A cancelled `run`, `stop` or `send` may or may not
+/// have been applied; a repeat of `run` or `send` with the same [`CallIndex`] or key is applied once, and
+/// `stop` is idempotent.
+///
+/// # Errors
+///
+/// Every method returns [`ServiceError::Unavailable`] when Redis stays unreachable.
 #[async_trait]
 pub trait BackgroundAgents: Debug + Send + Sync {
-    /// Stores a job and answers with its id. It answers only once the job is durable, so an accepted
-    /// job reaches a terminal state whatever crashes afterwards. A repeat with the same
-    /// [`RunRequest::call`] or key finds the same job.
+    /// Stores a job and returns its id. It returns only once the job is durable, so an accepted job reaches a
+    /// terminal state whatever crashes afterwards. A caller that crashes before it has the id repeats the
+    /// request with the same [`RunRequest::call`] or key and gets the same job.
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError>;
 
-    /// The caller's jobs: all that run, wait or stop, the next 50 queued, the newest 50 ended.
+    /// Lists the caller's jobs: every running, waiting and stopping one, the next 50 queued ones, and the 50
+    /// that ended last. The limits keep the list short enough for the context of a model.
     async fn list(&self) -> Result<JobList, ServiceError>;
 
-    /// One job with a piece of its output: from `since`, or else the tail; at most [`VIEW_BYTES`].
+    /// Returns one job with at most [`MAX_VIEW_BYTES`] of its output: from the byte offset `since`, or else the
+    /// last bytes.
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError>;
 
-    /// Asks a job and the whole tree below it to stop. The wish is durable when this answers.
+    /// Requests a stop of a job and of all jobs below it. The request is durable when this returns; the jobs reach
+    /// `stopped` later, also when their workers have crashed.
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError>;
 
-    /// Blocks without polling until all (or any) of the jobs have ended, or the time is up. The
-    /// answer has one item for each id asked for, in that order.
+    /// Waits until all (or any) of the jobs have ended, or the timeout is over. Returns one item for each
+    /// requested id, in the order of the request. It changes nothing, so it can be cancelled and repeated.
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError>;
 
-    /// Puts a message before the job's next model call. It is kept across crashes of the job.
+    /// Sends a message to a running job. It is stored when this returns, and delivered before the job's next
+    /// model call, also when the job's worker crashes first.
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError>;
 }
 
-/// What reached a dispatcher and has not been given to its model yet.
+/// The mailbox of a dispatcher: notices of ended jobs and messages that its model has not received yet.
 #[async_trait]
 pub trait Mailbox: Debug + Send + Sync {
-    /// The mail that is there, oldest first. Reading removes nothing.
+    /// Reads the mail, oldest first. Reading removes nothing.
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError>;
 
-    /// Drops mail that the model has been given. Called after the turn that carries it is durable;
-    /// a crash in between gives the next attempt the same mail again, and its turns tell it apart.
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError>;
+    /// Removes mail that was delivered to the model. Call it only after the turn that contains the mail is
+    /// durable. After a crash in between the next attempt reads the same mail again, and its recorded turns
+    /// identify what was delivered already.
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError>;
 
-    /// Blocks until no job that this dispatcher dispatched is live.
+    /// Waits until every job that this dispatcher dispatched has ended.
     async fn settled(&self) -> Result<(), ServiceError>;
 }
 
-/// The place of a tool call in a job's life: the same place after a crash is the same call.
+/// The position of a tool call in the turns of a job. The turns are recorded before their calls run, so a
+/// call that is repeated after a crash has the same position; this makes it the idempotency key of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CallIndex {
-    /// The turn that asked, counted from 1 over all attempts.
+    /// The turn that requested the call, counted from 1 over all attempts.
     pub turn: u32,
-    /// The call within the turn, counted from 0.
+    /// The index of the call within the turn, counted from 0.
     pub index: u32,
 }
 
-/// A request to run a background agent.
+/// A request to dispatch a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRequest {
-    /// The agent of the caller's team.
+    /// The name of an agent of the caller's team.
     pub agent: String,
-    /// What it shall do.
+    /// The task, as text for the agent's model.
     pub task: String,
-    /// What its answer should look like.
+    /// A description of the expected answer, for the agent's model.
     pub expected_output: Option<String>,
-    /// Where the request stands in the caller's turns, when the caller is a job.
+    /// The position of the request in the caller's turns, when the caller is an agent. It serves as the
+    /// idempotency key where `key` is `None`.
     pub call: Option<CallIndex>,
-    /// An idempotency key of the caller's own.
+    /// An idempotency key chosen by the caller: the same key and the same request return the same job for as
+    /// long as the job is kept; another request under the key is a [`ServiceError::Conflict`].
     pub key: Option<String>,
-    /// Where, when and how often it runs; `None` for what the fleet decides.
-    pub placement: Option<Placement>,
+    /// The scheduling options; `None` for those of the fleet's policy.
+    pub job_options: Option<JobOptions>,
 }
 
-/// The jobs of one dispatcher, oldest first, and how many more there are.
+/// The jobs of one dispatcher, oldest first, with the number of omitted ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobList {
-    /// The jobs shown.
+    /// The listed jobs.
     pub jobs: Vec<Job>,
-    /// Queued and scheduled jobs that are not shown.
+    /// The number of queued and scheduled jobs that are not listed.
     pub more_queued: u64,
-    /// Ended jobs that are not shown.
+    /// The number of ended jobs that are not listed.
     pub more_ended: u64,
 }
 
-/// Why a queued job does not run yet.
+/// Why a queued job is not running yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuedReason {
-    /// This many jobs of its session are before it.
+    /// Its session has as many admitted jobs as its cap allows, and this many of the session's jobs are ahead
+    /// of it.
     Behind(u64),
-    /// It is taken as soon as a worker has a free slot.
+    /// It is in the stream of its lane, and is claimed as soon as a worker of the lane has a free slot.
     Next,
-    /// No live worker serves its queue.
+    /// It is in the stream of its lane, but no live worker serves the queue.
     NoWorker,
 }
 
-/// A piece of a job's output.
+/// A range of a job's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputSlice {
-    /// The byte offset at which the piece begins.
+    /// The byte offset of the first byte.
     pub offset: u64,
-    /// The bytes. A piece never cuts a UTF-8 character that is whole in the output.
+    /// The bytes. A range never splits a UTF-8 character that is complete in the output.
     pub bytes: Vec<u8>,
-    /// How many bytes of output are stored in all.
+    /// The total number of stored bytes.
     pub total: u64,
 }
 
 impl OutputSlice {
-    /// The offset just after this piece.
+    /// The offset of the first byte after this range.
     pub fn next_offset(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
 }
 
-/// One job as `view` shows it.
+/// A job with a range of its output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
-    /// The job.
+    /// A snapshot of the job.
     pub job: Job,
-    /// The piece of output.
+    /// The range of output: at most [`MAX_VIEW_BYTES`].
     pub output: OutputSlice,
-    /// Whether the output cap was reached: the head is kept, the rest is dropped.
+    /// Whether the job reached its output cap. The output up to the cap is kept; later output is dropped.
     pub truncated: bool,
-    /// Why it waits, when queued.
+    /// Why it is not running yet; set only for a queued job, and only when known.
     pub queued: Option<QueuedReason>,
-    /// When it will be queued, when scheduled.
+    /// When it becomes queued; set only for a scheduled job.
     pub starts_at: Option<Timestamp>,
-    /// What it waits for, in words, when running.
+    /// What a running job waits for, as its worker reported it, for example a rate limit.
     pub waits_for: Option<String>,
-    /// The offset that was asked for, if one was.
+    /// The requested offset; `None` for the tail.
     pub since: Option<u64>,
 }
 
-/// How a stop was answered.
+/// The result of a stop request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReply {
-    /// The wish is durable; the job ends `stopped`.
+    /// The request is durable, and the job will end `stopped`.
     Stopping,
-    /// The job had ended before, in this state.
+    /// The job had already ended, in this state; nothing changed.
     AlreadyEnded(State),
 }
 
-/// Whether a wait is over when all or when any of its jobs have ended.
+/// Whether a wait ends when all of its jobs have ended, or when any has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitMode {
-    /// All of them.
+    /// Wait for all jobs.
     #[default]
     All,
-    /// The first of them.
+    /// Wait for the first job that ends.
     Any,
 }
 
 impl WaitMode {
-    /// Whether a wait of this mode is over with these answers. A job that the caller does not have is not waited for.
+    /// Whether a wait of this mode is complete with these items. Only jobs that were found count, so that an unknown id
+    /// neither blocks the wait until its timeout nor ends it; with none found it is complete.
     pub fn is_over(self, items: &[WaitItem]) -> bool {
-        let ended = |item: &WaitItem| match item {
-            WaitItem::Found(view) => view.job.status.is_terminal(),
-            WaitItem::NotFound(_) => true,
-        };
+        let mut ended = items.iter().filter_map(|item| match item {
+            WaitItem::Found(view) => Some(view.job.status.is_terminal()),
+            WaitItem::NotFound(_) => None,
+        });
         match self {
-            Self::All => items.iter().all(ended),
-            Self::Any => items.iter().any(ended) || items.is_empty(),
+            Self::All => ended.all(|ended| ended),
+            Self::Any => match ended.next() {
+                None | Some(true) => true,
+                Some(false) => ended.any(|ended| ended),
+            },
         }
     }
 }
 
-/// A request to wait.
+/// A request to wait for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitRequest {
-    /// The jobs, as the caller wrote their ids.
+    /// The ids as the caller wrote them. An id that cannot be parsed is answered as not found.
     pub ids: Vec<String>,
-    /// How long to wait at most; `None` for as long as it takes.
+    /// The maximum time to wait; `None` means no limit.
     pub timeout: Option<Duration>,
-    /// All or any.
+    /// Whether to wait for all jobs or for any.
     pub mode: WaitMode,
-    /// Where the request stands in the caller's turns, when the caller is a job: repeated after a crash, it keeps
-    /// its first deadline.
+    /// The position of the request in the caller's turns, when the caller is a job. A wait that is repeated
+    /// after a crash keeps its first deadline.
     pub call: Option<CallIndex>,
 }
 
-/// One answer of a wait.
+/// The result of a wait for one id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitItem {
-    /// The job as it is now.
+    /// The job as it was when the wait ended; it may still be running.
     Found(Box<JobView>),
-    /// The caller has no such job.
+    /// The caller has no job with this id, which is given as the caller wrote it.
     NotFound(String),
 }
 
-/// A request to send a message into a running job.
+/// A request to send a message to a running job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendRequest {
-    /// The job.
+    /// The receiving job.
     pub id: JobId,
-    /// What to tell its model.
+    /// The text that its model receives as a user message.
     pub message: String,
-    /// Where the request stands in the caller's turns, when the caller is a job.
+    /// The position of the request in the caller's turns, when the caller is a job. It makes a repeat after a
+    /// crash send nothing twice.
     pub call: Option<CallIndex>,
 }
 
-/// The name of one piece of mail within its mailbox.
+/// The id of a piece of mail, unique within its mailbox. It is the id of the entry in the stream that stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MailId(pub String);
 
-/// One piece of mail.
+/// A piece of mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// Its name.
+    /// The id by which it is acknowledged.
     pub id: MailId,
-    /// What it says.
+    /// The content.
     pub content: MailContent,
 }
 
-/// What a piece of mail says.
+/// The content of a piece of mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailContent {
-    /// A job that this dispatcher dispatched has ended.
+    /// A job of this dispatcher has ended. The view is read when the mail is read.
     Ended(Box<JobView>),
-    /// Somebody sent a message.
+    /// A message for the dispatcher, sent by an operator or by another agent.
     Message(String),
 }
 
-/// Why the service could not do what was asked.
+/// Why an operation of the service failed.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The caller has no such job.
+    /// The job does not exist, or is not below the caller.
     #[error("task not found: {0}")]
     NotFound(String),
-    /// The job has ended, or has not begun, and cannot take this.
+    /// The operation needs a running job, but the job has not started or has ended.
     #[error("task {id} is not running (status: {status})")]
     NotRunning {
         /// The job.
         id: JobId,
-        /// Its status.
+        /// Its state.
         status: State,
     },
-    /// The caller's tree is being stopped, so nothing new begins in it.
-    #[error("the session or a job above is being stopped; nothing new is dispatched")]
+    /// The caller's session, or the caller or one of its ancestors, is being stopped; it can dispatch no more
+    /// jobs.
+    #[error("the session or a parent job is being stopped; no new job can be dispatched")]
     Stopping,
-    /// The session was closed.
+    /// The session is closed to new jobs.
     #[error("session {0} is closed")]
     SessionClosed(String),
-    /// The caller lost its lease; whatever it does no longer counts.
+    /// The calling attempt lost its lease. Another attempt has the job, or will; nothing that this one does
+    /// is stored.
     #[error("this attempt no longer holds its lease")]
     LeaseLost,
-    /// The key stands for another request.
+    /// The idempotency key was used before with a different request.
     #[error("idempotency key `{key}` was used for another request (job {id})")]
     Conflict {
-        /// The key.
+        /// The key, as the caller wrote it.
         key: String,
-        /// The job that it stands for.
+        /// The job of the first request.
         id: JobId,
     },
-    /// Jobs may not nest deeper.
-    #[error("background agents are nested at most {0} deep")]
+    /// The job would be nested deeper than allowed.
+    #[error("background agents can be nested at most {0} levels deep")]
     TooDeep(u8),
-    /// A store is full and takes no more.
+    /// A store has reached its capacity; nothing was stored.
     #[error("{what} is full: {detail}")]
     Full {
-        /// What is full.
+        /// The store, for the message: `Redis`.
         what: &'static str,
-        /// The store's own words.
+        /// The details, for example the error of Redis.
         detail: String,
     },
-    /// Redis cannot be reached or refuses.
-    #[error("the queue is not reachable: {0}")]
+    /// Redis cannot be reached, or rejected the request. The operation may or may not have been applied.
+    #[error("the queue is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -316,12 +342,12 @@ impl Coded for ServiceError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound(_) => Some("`legwork list` shows the jobs that are kept".to_owned()),
-            Self::SessionClosed(_) => Some("dispatch without --session to open a new one".to_owned()),
-            Self::Conflict { .. } => Some("use another key, or repeat the first request exactly".to_owned()),
-            Self::Full { .. } => Some("raise maxmemory; what runs can still finish".to_owned()),
-            Self::Unavailable(_) => {
-                Some("check --redis, or leave it away to use the embedded server".to_owned())
+            Self::SessionClosed(_) => Some("dispatch without --session to open a new session".to_owned()),
+            Self::Conflict { .. } => {
+                Some("use another key, or repeat the original request unchanged".to_owned())
             }
+            Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
+            Self::Unavailable(_) => Some("check --redis, or omit it to use the embedded server".to_owned()),
             Self::NotRunning { .. } | Self::Stopping | Self::LeaseLost | Self::TooDeep(_) => None,
         }
     }

@@ -1,31 +1,32 @@
-//! The agent file: docker-agent's YAML, and the team that it resolves to.
+//! The agent file: docker-agent's YAML format, and the team that it resolves to.
 //!
-//! [`parse`] takes the bytes of a file and answers with a [`Team`] in which every reference leads somewhere, or with every mistake
-//! that it found, each with its place and what to do. It reads no file and no environment: `${X}` stays as it is.
+//! [`parse`] takes the bytes of a file. It returns a [`Team`] in which every reference is resolved, or all
+//! errors that it found, each with its position and a hint. It reads no other file and no environment: `${X}`
+//! stays unexpanded.
 //!
-//! From bytes to a team: `source` (text with places) → `tree` (YAML with places) → `fields` (typed values,
-//! by the one table of `keys`) → `read` (agents, models, toolsets) → [`Team`].
+//! The stages: `source` (text with positions) → `tree` (YAML with positions) → `fields` (typed values,
+//! checked against the table in `keys`) → `read` (agents, models, toolsets) → [`Team`].
 
 mod agent;
 mod error;
 mod expand;
 mod fields;
+mod fix_hint;
 mod keys;
 mod model;
 mod names;
 mod read;
 mod reader;
-mod remedy;
 mod resolved;
 mod source;
 mod toolset;
 mod tree;
 
 pub use agent::Agent;
+pub use agent::AgentKind;
 pub use agent::Command;
 pub use agent::Fallback;
 pub use agent::RequiredKey;
-pub use agent::Runner;
 pub use agent::Skills;
 pub use error::TeamError;
 pub use error::TeamErrors;
@@ -37,10 +38,10 @@ pub use model::Api;
 pub use model::ModelSettings;
 pub use model::RoutingRule;
 pub use model::ThinkingBudget;
-pub use model::choose_auto;
+pub use model::auto_model;
 pub use read::Parsed;
 pub use read::parse;
-pub use resolved::BrokenTeam;
+pub use resolved::InvalidTeam;
 pub use resolved::Metadata;
 pub use resolved::Permissions;
 pub use resolved::Team;
@@ -52,10 +53,10 @@ pub use toolset::McpServer;
 pub use toolset::McpTransport;
 pub use toolset::PostEdit;
 pub use toolset::Script;
-pub use toolset::TextMap;
+pub use toolset::StringMap;
 pub use toolset::Toolset;
 pub use toolset::ToolsetKind;
-pub use tree::yaml_value;
+pub use tree::yaml_to_json;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! The trace that a job belongs to, as other programs know it: W3C Trace Context, level 1.
+//! The trace context of a job: W3C Trace Context, level 1.
 //!
-//! Legwork opens no spans of its own. It takes a trace from whoever dispatches, keeps it with the job and with what the
-//! job dispatches itself, and hands it on to the programs and servers that the job calls.
+//! Legwork creates no spans. It propagates a trace: from the dispatcher to the job, from the job to the jobs
+//! that it dispatches, and to the programs and servers that the job calls.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,27 +10,27 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
-/// A `traceparent`: version, trace, parent span and flags, 55 bytes in all.
+/// A valid `traceparent` value of version 00: version, trace id, parent span id and flags, 55 bytes in total.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceParent(String);
 
-/// A text that is no `traceparent`.
+/// Text that is not a valid `traceparent`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no traceparent")]
-pub struct NotATrace(String);
+#[error("`{0}` is not a valid traceparent")]
+pub struct ParseTraceError(String);
 
 impl TraceParent {
-    /// The trace's id: 32 hexadecimal digits.
+    /// The trace id: 32 lowercase hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         self.0.get(3..35).unwrap_or_default()
     }
 }
 
 impl FromStr for TraceParent {
-    type Err = NotATrace;
+    type Err = ParseTraceError;
 
-    fn from_str(text: &str) -> Result<Self, NotATrace> {
+    fn from_str(text: &str) -> Result<Self, ParseTraceError> {
         let mut fields = text.split('-');
         let mut field = |digits: usize| {
             let field = fields.next().unwrap_or_default();
@@ -39,21 +39,21 @@ impl FromStr for TraceParent {
             fits.then_some(field)
         };
         let (version, trace, parent, flags) = (field(2), field(32), field(16), field(2));
-        let named = |id: Option<&str>| id.is_some_and(|id| id.bytes().any(|c| c != b'0'));
-        // Later versions may say more; of those nothing is known, so they are no trace here.
-        let good = version == Some("00") && named(trace) && named(parent) && flags.is_some();
-        if good && fields.next().is_none() {
+        let nonzero = |id: Option<&str>| id.is_some_and(|id| id.bytes().any(|c| c != b'0'));
+        // Later versions may have more fields. Their meaning is unknown here, so they are rejected.
+        let valid = version == Some("00") && nonzero(trace) && nonzero(parent) && flags.is_some();
+        if valid && fields.next().is_none() {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NotATrace(text.to_owned()))
+            Err(ParseTraceError(text.to_owned()))
         }
     }
 }
 
 impl TryFrom<String> for TraceParent {
-    type Error = NotATrace;
+    type Error = ParseTraceError;
 
-    fn try_from(text: String) -> Result<Self, NotATrace> {
+    fn try_from(text: String) -> Result<Self, ParseTraceError> {
         text.parse()
     }
 }
@@ -76,14 +76,14 @@ mod tests {
 
     use super::*;
 
-    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+    const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_trace_is_taken_as_it_is_written_or_not_at_all() {
-        let trace: TraceParent = GOOD.parse().unwrap();
+    fn a_valid_trace_is_kept_unchanged_and_others_are_rejected() {
+        let trace: TraceParent = VALID.parse().unwrap();
         assert_eq!(trace.trace_id(), "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(trace.to_string(), GOOD);
-        for wrong in [
+        assert_eq!(trace.to_string(), VALID);
+        for invalid in [
             "",
             "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7",
             "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01-more",
@@ -92,13 +92,13 @@ mod tests {
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
         ] {
-            assert!(wrong.parse::<TraceParent>().is_err(), "{wrong}");
+            assert!(invalid.parse::<TraceParent>().is_err(), "{invalid}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in "\\PC*") {
+        fn arbitrary_text_never_panics(text in "\\PC*") {
             if let Ok(trace) = text.parse::<TraceParent>() {
                 prop_assert_eq!(trace.to_string(), text);
             }

@@ -1,65 +1,77 @@
-//! Every environment variable that Legwork reads, in one place.
+//! The name of every environment variable that Legwork reads.
 //!
-//! Programs read the environment once, in `main`. Variables that agent files name (keys of providers, for
-//! example) are the agent file's own and not listed here.
+//! Programs read the environment once, in `main`. The command line wins over a variable. Variables that an
+//! agent file names, for example the keys of providers, are not listed here. `docs/operations.md` has a row
+//! for each variable that begins with `LEGWORK_`; a test compares the two.
 
-/// Where Redis is; without it the embedded server serves.
+/// The URL of Redis. Without it the programs use the embedded server.
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
-/// The namespace within Redis.
+/// The namespace within Redis; `default` where it is not set.
 pub const NAMESPACE: &str = "LEGWORK_NAMESPACE";
-/// The least severe log lines that are shown.
+/// The log level, or a list such as `info,redis=debug`.
 pub const LOG: &str = "LEGWORK_LOG";
-/// `text` or `json`.
+/// The log format: `text` or `json`.
 pub const LOG_FORMAT: &str = "LEGWORK_LOG_FORMAT";
-/// The folder of the embedded server; by default below `XDG_STATE_HOME`.
+/// The folder of the embedded server; by default a folder below [`XDG_STATE_HOME`].
 pub const STATE_DIR: &str = "LEGWORK_STATE_DIR";
-/// Shards of a namespace that is created.
+/// The number of shards. It is used only when the program creates the namespace, and cannot be changed later.
 pub const SHARDS: &str = "LEGWORK_SHARDS";
-/// The lease of a namespace that is created.
+/// The duration of a lease. It is used only when the program creates the namespace.
 pub const LEASE: &str = "LEGWORK_LEASE";
-/// Queues that a worker serves.
+/// The queues that a worker serves, separated by commas, most urgent first.
 pub const QUEUES: &str = "LEGWORK_QUEUES";
-/// Jobs that a worker runs at once.
+/// The number of jobs that a worker runs at the same time.
 pub const CONCURRENCY: &str = "LEGWORK_CONCURRENCY";
-/// The folder below which jobs run.
+/// The folder below which a worker creates the working directories of its jobs.
 pub const WORK_DIR: &str = "LEGWORK_WORK_DIR";
-/// Whether all jobs share the one folder.
+/// Whether all jobs run in [`WORK_DIR`] itself.
 pub const SHARED_WORK_DIR: &str = "LEGWORK_SHARED_WORK_DIR";
-/// The session whose own lane a worker serves.
+/// How long the folder of an ended job is kept; by default as long as the job itself.
+pub const KEEP_JOB_FOLDERS: &str = "LEGWORK_KEEP_JOB_FOLDERS";
+/// The session whose own lane a worker serves, instead of queues.
 pub const SESSION: &str = "LEGWORK_SESSION";
-/// Whether a worker ends when there is nothing to do.
+/// Whether a worker exits when its lanes are empty.
 pub const UNTIL_IDLE: &str = "LEGWORK_UNTIL_IDLE";
-/// How long a draining worker lets its jobs go on.
+/// How long a draining worker lets its jobs continue before it releases them.
 pub const DRAIN_TIMEOUT: &str = "LEGWORK_DRAIN_TIMEOUT";
-/// How long nothing may be heard of a job before a worker says so.
+/// How long a running job may show no activity before its worker reports a stall; `0` disables the report.
 pub const STALL_AFTER: &str = "LEGWORK_STALL_AFTER";
-/// The address of a worker's health endpoints.
+/// The listen address of a worker's health and metrics endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
-/// The file with what the fleet decides: where agents run, limits of model providers.
+/// The policy file: scheduling options of agents, and rate limits of model providers.
 pub const POLICY: &str = "LEGWORK_POLICY";
-/// Limits of model providers, separated by semicolons.
+/// Rate limits of model providers, separated by semicolons.
 pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
-/// A script of model replies, in place of providers.
+/// A file of scripted model replies that replaces the providers.
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
-/// Whether agents may fetch from addresses that are not public; `0` or nothing: they may not.
+/// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
+/// reaches public ones only.
 pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
-/// The bearer token of `legwork mcp --http`. From the environment and not by a flag, which a list of processes shows.
+/// The bearer token of `legwork mcp --http`. There is no flag for it, because other users can read a
+/// process's flags.
 pub const MCP_TOKEN: &str = "LEGWORK_MCP_TOKEN";
 
-/// The folder of the user's state, by the XDG Base Directory Specification.
+/// The user's state folder, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
-/// The folder of what can be had again, by the XDG Base Directory Specification: tests find their programs there.
+/// The user's cache folder, by the XDG Base Directory Specification. Only tests read it: their programs are
+/// cached there.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
-/// The folder of the user's sockets, by the XDG Base Directory Specification.
+/// The user's folder for sockets, by the XDG Base Directory Specification.
 pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
-/// The user's home.
+/// The user's home folder.
 pub const HOME: &str = "HOME";
-/// Where programs are.
+/// The folders in which programs are searched.
 pub const PATH: &str = "PATH";
-/// The name of the machine, where the shell exports it.
+/// The socket on which a service manager such as systemd waits for the state of its service.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// The interval, in microseconds, within which the service manager expects a sign of life.
+pub const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+/// Set in every pod of Kubernetes.
+pub const KUBERNETES_SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
+/// The host name, where the shell exports it.
 pub const HOSTNAME: &str = "HOSTNAME";
-/// The trace that a program belongs to, by OpenTelemetry's convention for environment variables: read by who dispatches,
-/// and set for the commands of a job that belongs to one.
+/// The trace context, by OpenTelemetry's convention for environment variables. Read by the program that
+/// dispatches a job, and set for the commands of a job that belongs to a trace.
 pub const TRACEPARENT: &str = "TRACEPARENT";
-/// Set to anything: no colours (no-color.org).
+/// Disables colours when it is set, to any value (no-color.org).
 pub const NO_COLOR: &str = "NO_COLOR";

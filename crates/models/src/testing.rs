@@ -1,8 +1,10 @@
 //! What the tests of every wire use: a stream as text, how it is cut, and what it must come to.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
+use serde_json::Value;
 
 use crate::conversation::Part;
 use crate::error::ProviderError;
@@ -99,7 +101,21 @@ fn part_told(part: &Part) -> String {
         Part::ToolCall(call) => {
             format!("{}[{}]({}){}", call.name, call.id, call.arguments, mark(&call.thought_signature))
         }
-        Part::Opaque { data } => data.to_string(),
+        Part::Opaque { data } => sorted(data).to_string(),
+    }
+}
+
+/// A value with the keys of its objects in order. Another crate of a build may switch on `serde_json/preserve_order`,
+/// which prints them as they came.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<&String, Value> =
+                fields.iter().map(|(key, value)| (key, sorted(value))).collect();
+            serde_json::to_value(fields).unwrap()
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
     }
 }
 

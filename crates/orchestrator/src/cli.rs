@@ -1,4 +1,4 @@
-//! The command line of `legwork`: its words, nothing else.
+//! The command line of `legwork`: commands, arguments and help texts, without any behaviour.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,22 +15,23 @@ use legwork_common::lifecycle::State;
 use legwork_common::variables;
 use legwork_worker::options::CommonOptions;
 
-/// Runs agents that dispatch background agents onto a fleet of workers, and operates the fleet.
+/// Run agents that dispatch background agents to a fleet of workers, and operate the fleet
 #[derive(Debug, Parser)]
-#[command(name = "legwork", version, about, max_term_width = 100)]
+#[command(name = "legwork", version, max_term_width = 100)]
 pub struct Cli {
-    /// What both programs share.
-    #[command(flatten)]
+    /// The options that both programs have. They have a heading of their own, so that a command's help lists the
+    /// command's options first.
+    #[command(flatten, next_help_heading = "Common options")]
     pub common: CommonOptions,
-    /// Print JSON: one object a line
-    #[arg(long, global = true)]
+    /// Print JSON, one object a line
+    #[arg(long, global = true, help_heading = "Common options")]
     pub json: bool,
-    /// What to do.
+    /// The command, with its arguments.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// The commands, in the order in which the help lists them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the root agent of an agent file on a prompt
@@ -45,122 +46,122 @@ pub enum Command {
     Wait(WaitArgs),
     /// Stop jobs and the whole tree below each
     Stop(StopArgs),
-    /// Try failed or stopped jobs again, each as a new job that goes on from its last turn
+    /// Retry failed or stopped jobs, each as a new job that continues after the last recorded turn
     Retry(RetryArgs),
-    /// Forget ended jobs and all that they left in Redis
+    /// Delete ended jobs and everything that they left in Redis
     Delete(DeleteArgs),
     /// Send a message to a running job, delivered before its next model call
     Send(SendArgs),
-    /// Say what is wrong with agent files
+    /// Check agent files and report what is wrong with them
     Check(CheckArgs),
-    /// Say whether this Redis is safe for jobs, and whether this machine can run these agent files
+    /// Check that this Redis is safe for jobs and that this machine can run these agent files
     Doctor(DoctorArgs),
     /// List the live workers
     Workers,
-    /// Offer the background agents' tools to other programs, as a server of the Model Context Protocol
+    /// Serve the background-agent tools to other programs over the Model Context Protocol
     Mcp(McpArgs),
     /// Manage the embedded server
     #[command(subcommand)]
     Local(LocalCommand),
-    /// Measure this Redis and this build with jobs that do nothing
+    /// Measure this Redis and this build with no-op jobs
     Bench(BenchArgs),
 }
 
-/// `legwork run`.
+/// Arguments of `legwork run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The agent file
     pub file: PathBuf,
-    /// What to ask; `-` reads it from standard input
+    /// The prompt; `-` reads it from standard input, and without one prompts are read from the terminal
     pub prompt: Vec<String>,
-    /// The agent to run instead of the file's root
+    /// Run this agent instead of the file's root
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// Stop jobs that still run when the root agent ends its turn
+    /// Stop the jobs that are still running when the root agent ends its turn
     #[arg(long, conflicts_with = "detach")]
     pub no_wait: bool,
-    /// Leave jobs that still run when the root agent ends its turn
+    /// Leave the jobs running when the root agent ends its turn
     #[arg(long)]
     pub detach: bool,
-    /// How many jobs of this session are admitted at once; 0 for no cap
+    /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
-    /// How many tokens the models of the whole session may count, in and out; then its agents fail, cause `budget`
+    /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub session_budget: Option<u64>,
-    /// Take model replies from this script instead of asking providers; tools are real
+    /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
-    /// Write what the models answered, in this run and its jobs, as a script for --script
+    /// Record the model replies of this run and its jobs as a script for --script
     #[arg(long, value_name = "FILE", conflicts_with = "detach")]
     pub record: Option<PathBuf>,
 }
 
-/// `legwork dispatch`.
+/// Arguments of `legwork dispatch`.
 #[derive(Debug, Args)]
 pub struct DispatchArgs {
     /// The agent file
     pub file: PathBuf,
-    /// The agent that does the work
+    /// The agent to run
     #[arg(required_unless_present = "batch")]
     pub agent: Option<String>,
-    /// What it shall do
+    /// The task
     #[arg(required_unless_present = "batch")]
     pub task: Vec<String>,
-    /// What its answer should look like
+    /// What the answer should look like
     #[arg(long, value_name = "TEXT")]
     pub expected_output: Option<String>,
-    /// The same key and the same request give the same id
+    /// Idempotency key: the same request with the same key returns the same id
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// The session it belongs to; a new one if none is given
+    /// The session to dispatch into [default: a new one]
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// The queue it goes to; by default what the policy says, else `default`
+    /// The queue [default: the policy's, else `default`]
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     pub queue: Option<String>,
-    /// high, normal (the default) or low
+    /// The priority: high, normal or low [default: the policy's, else normal]
     #[arg(long, value_name = "PRIORITY")]
     pub priority: Option<Priority>,
-    /// How long it waits before it is queued
+    /// Delay before the job is queued
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     pub delay: Duration,
-    /// How long it may run
+    /// The longest that the job may run
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
-    /// How many times a failure is tried again (0)
+    /// How many times to retry after a failure [default: the policy's, else 0]
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
-    /// The pause before the first retry (5s); doubled for each further one, up to ten minutes
+    /// Delay before the first retry, doubled for each further one up to 10m [default: the policy's, else 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub retry_delay: Option<Duration>,
-    /// How many tokens its models may count, in and out, over all attempts; then it fails, cause `budget`
+    /// The token budget of the job, all attempts together; when it is spent, the job fails with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub budget: Option<u64>,
-    /// How many tokens the models of the whole session may count, in and out; then its agents fail, cause `budget`
+    /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
     pub session_budget: Option<u64>,
-    /// How many jobs of the session are admitted at once; 0 for no cap
+    /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
-    /// Wait until it has ended and show the result
+    /// Wait until the job has ended and print its result
     #[arg(long)]
     pub wait: bool,
-    /// Show its output while it runs
+    /// Print the output while the job runs
     #[arg(long)]
     pub follow: bool,
-    /// Dispatch each line of this file, a JSON request; `-` for standard input
+    /// Dispatch each line of this file, a JSON request; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "task", "expected_output", "key"])]
     pub batch: Option<PathBuf>,
-    /// Take model replies from this script instead of asking providers; tools are real
+    /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
 }
 
-/// `legwork list`.
+/// Arguments of `legwork list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only jobs of this status; may be repeated
+    /// Only jobs with this status; may be repeated
     #[arg(long, value_name = "STATUS")]
     pub status: Vec<State>,
     /// Only jobs of this agent
@@ -169,7 +170,7 @@ pub struct ListArgs {
     /// Only jobs of this session
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// Only jobs of this queue
+    /// Only jobs in this queue
     #[arg(long, value_name = "NAME")]
     pub queue: Option<String>,
     /// Only jobs that this worker holds
@@ -178,57 +179,57 @@ pub struct ListArgs {
     /// Only jobs created within this time
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub since: Option<Duration>,
-    /// How many at most
+    /// The most jobs to show
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
-    /// Go on where a page ended
+    /// Continue after the page that ended with this cursor
     #[arg(long, value_name = "CURSOR")]
     pub after: Option<String>,
-    /// Show which job dispatched which
+    /// Show each job below the job that dispatched it
     #[arg(long)]
     pub tree: bool,
-    /// Show the list again whenever it changes, until Ctrl-C
+    /// Print the list again whenever it changes, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
 }
 
-/// `legwork view`.
+/// Arguments of `legwork view`.
 #[derive(Debug, Args)]
 pub struct ViewArgs {
-    /// The job: its id, or an unambiguous beginning of four characters or more
+    /// The job's id, or an unambiguous prefix of it of four characters or more
     pub id: String,
-    /// Show output as it comes, until the job ends
+    /// Print output as it is written, until the job ends
     #[arg(long)]
     pub follow: bool,
-    /// Show output from this byte on
+    /// Show the output from this byte offset on
     #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
     pub since: Option<u64>,
-    /// Show this many of the last bytes of output
+    /// Show only this many bytes from the end of the output
     #[arg(long, value_name = "BYTES")]
     pub tail: Option<u64>,
-    /// Show the turns and the tool calls
+    /// Show turns and tool calls
     #[arg(long, conflicts_with_all = ["follow", "since", "tail"])]
     pub transcript: bool,
 }
 
-/// `legwork wait`.
+/// Arguments of `legwork wait`.
 #[derive(Debug, Args)]
 pub struct WaitArgs {
-    /// The jobs
+    /// The jobs' ids, or unambiguous prefixes of four characters or more
     #[arg(required = true)]
     pub ids: Vec<String>,
-    /// Until the first has ended
+    /// Wait only until the first has ended
     #[arg(long)]
     pub any: bool,
-    /// How long at most
+    /// The longest time to wait
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub timeout: Option<Duration>,
 }
 
-/// `legwork stop`.
+/// Arguments of `legwork stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// The jobs
+    /// The jobs' ids, or unambiguous prefixes of four characters or more
     #[arg(required_unless_present_any = ["session", "agent", "all"])]
     pub ids: Vec<String>,
     /// All jobs of this session
@@ -240,50 +241,50 @@ pub struct StopArgs {
     /// All live jobs
     #[arg(long)]
     pub all: bool,
-    /// Do not ask before stopping all
+    /// Stop all without asking
     #[arg(long)]
     pub yes: bool,
-    /// Return when the wish is durable, not when all is terminal
+    /// Return when the stop is durable, before the jobs have ended
     #[arg(long)]
     pub no_wait: bool,
 }
 
-/// `legwork retry`.
+/// Arguments of `legwork retry`.
 #[derive(Debug, Args)]
 pub struct RetryArgs {
-    /// The jobs
+    /// The jobs' ids, or unambiguous prefixes of four characters or more
     #[arg(required = true)]
     pub ids: Vec<String>,
-    /// Begin anew instead of going on from the recorded turns
+    /// Start from the beginning instead of after the recorded turns
     #[arg(long)]
     pub fresh: bool,
-    /// Take model replies from this script instead of asking providers; tools are real
+    /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
 }
 
-/// `legwork delete`.
+/// Arguments of `legwork delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// The jobs, which must have ended
+    /// The ids of ended jobs, or unambiguous prefixes of four characters or more
     #[arg(required_unless_present = "ended_before")]
     pub ids: Vec<String>,
-    /// All jobs that ended so long ago or longer
+    /// All jobs that ended at least this long ago
     #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with = "ids")]
     pub ended_before: Option<Duration>,
 }
 
-/// `legwork send`.
+/// Arguments of `legwork send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
-    /// The job: its id, or an unambiguous beginning of four characters or more
+    /// The job's id, or an unambiguous prefix of it of four characters or more
     pub id: String,
-    /// What to tell it; `-` reads it from standard input
+    /// The message; `-` reads it from standard input
     #[arg(required = true)]
     pub message: Vec<String>,
 }
 
-/// `legwork check`.
+/// Arguments of `legwork check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The agent files
@@ -291,66 +292,66 @@ pub struct CheckArgs {
     pub files: Vec<PathBuf>,
 }
 
-/// `legwork doctor`.
+/// Arguments of `legwork doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Agent files that this machine shall be able to run
+    /// Agent files to check for keys and programs that this machine lacks
     pub files: Vec<PathBuf>,
 }
 
-/// `legwork mcp`.
+/// Arguments of `legwork mcp`.
 #[derive(Debug, Args)]
 pub struct McpArgs {
     /// The agent file
     pub file: PathBuf,
-    /// The agents to offer; by default the sub-agents of the file's root, else all but the root
+    /// The agents to offer [default: the sub-agents of the file's root, else all agents but the root]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub agents: Vec<String>,
-    /// The session to work in, of an earlier server for example; by default one for each connection
+    /// The session of all requests, such as an earlier server's [default: one for each connection]
     #[arg(long, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// Serve over HTTP at this address instead of standard input and output
+    /// Serve streamable HTTP at this address instead of standard input and output
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
-    /// A file with the bearer token that every request over HTTP must carry (or set LEGWORK_MCP_TOKEN to the token)
+    /// A file with the bearer token that HTTP requests must carry; or set LEGWORK_MCP_TOKEN to the token
     #[arg(long, value_name = "FILE", requires = "http")]
     pub token_file: Option<PathBuf>,
-    /// A web origin whose pages may reach the server over HTTP, besides this machine's own; may be repeated
+    /// A web origin whose pages may connect, in addition to this machine's own; may be repeated
     #[arg(long, value_name = "ORIGIN", requires = "http")]
     pub allow_origin: Vec<String>,
-    /// The longest that a call may take; hosts give up after 60 seconds or more
+    /// The longest that a call may block; hosts time out after 60 seconds or more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub answer_within: Duration,
-    /// How many tokens the models of a whole session may count, in and out; then its agents fail, cause `budget`
+    /// The token budget of each session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
     pub session_budget: Option<u64>,
-    /// How many jobs of a session are admitted at once; 0 for no cap
+    /// The most jobs of a session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
-    /// Take model replies from this script instead of asking providers; tools are real
+    /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
 }
 
-/// `legwork local`.
+/// Commands of `legwork local`.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum LocalCommand {
-    /// Where it is, who uses it, and its log
+    /// Show where the server is, which programs use it, and its log
     Status,
-    /// Shut it down; the data stay
+    /// Shut the server down; its data stay
     Stop,
-    /// Shut it down and delete its data
+    /// Shut the server down and delete its data
     Reset {
-        /// Even while programs use it
+        /// Delete even while programs use it
         #[arg(long)]
         force: bool,
     },
 }
 
-/// `legwork bench`.
+/// Arguments of `legwork bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// How many jobs
+    /// The number of jobs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub jobs: u32,
 }
@@ -362,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 }

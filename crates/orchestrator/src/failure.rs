@@ -1,32 +1,32 @@
-//! An error at the edge: code, message, hint and exit status, printed once.
+//! An error as users see it: code, message, hint and exit status, printed once, at the end of the program.
 
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use serde_json::json;
 
-/// Why a command was not done.
+/// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// A stable word for programs.
+    /// A stable code for programs, listed in docs/errors.md.
     pub code: &'static str,
     /// What happened, in one line.
     pub message: String,
-    /// More lines that belong to it, such as a snippet of a file.
+    /// Further lines, such as a snippet of a file; not part of the JSON form.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// What the user can do about it.
     pub hint: Option<String>,
-    /// How the program ends.
+    /// The program's exit status.
     pub exit: ExitStatus,
 }
 
 impl Failure {
-    /// Wrong usage of the command line.
+    /// A command that cannot be carried out as it was given, or an environment that does not allow it; exit status 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: "usage", message: message.into(), detail: None, hint: None, exit: ExitStatus::Usage }
     }
 
-    /// What the command line's parser says, as one line and a hint.
+    /// An error of the command-line parser, as one line and a hint.
     pub fn from_clap(error: &clap::Error) -> Self {
         let text = error.to_string();
         let paragraphs =
@@ -34,10 +34,10 @@ impl Failure {
         let words: Vec<&str> = paragraphs.flat_map(str::split_whitespace).collect();
         let message = words.join(" ");
         let message = message.strip_prefix("error: ").unwrap_or(&message);
-        Self::usage(message).with_hint("`legwork help` and `legwork COMMAND --help` say what there is")
+        Self::usage(message).with_hint("see `legwork help` and `legwork COMMAND --help`")
     }
 
-    /// Something that is asked for does not exist.
+    /// A job, agent or worker that does not exist; exit status 3.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self {
             code: "not_found",
@@ -48,7 +48,7 @@ impl Failure {
         }
     }
 
-    /// A file that cannot be read.
+    /// A file that cannot be read; exit status 2.
     pub fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
         Self {
             code: "file",
@@ -59,13 +59,13 @@ impl Failure {
         }
     }
 
-    /// Adds what to do about it.
+    /// Sets the hint.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The lines for standard error.
+    /// The text for standard error, with the final line break.
     pub fn text(&self, json: bool) -> String {
         if json {
             let error = json!({"error": {"code": self.code, "message": self.message, "hint": self.hint}});
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_one_line_and_a_hint() {
+    fn prints_one_line_and_a_hint_or_json() {
         let failure = Failure::usage("no\nsuch").with_hint("try this");
         assert_eq!(failure.text(false), "error: no such\nhint: try this\n");
         let json: serde_json::Value = serde_json::from_str(&failure.text(true)).unwrap();

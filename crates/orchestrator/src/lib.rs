@@ -1,30 +1,28 @@
-//! The front of the house: the root agent's session, and the faces.
+//! `legwork`: runs root agents, dispatches background agents, and operates the fleet.
 //!
 //! # Layout
 //!
-//! - [`cli`]: the words of the command line.
-//! - [`command`]: one file for each command: parse, one call, show.
-//! - [`context`]: what every command is given, and how it reaches the queue.
+//! - [`cli`]: the command line.
+//! - [`command`]: one file for each command; [`context`]: what all of them share, and their connection to the queue.
 //! - [`root`]: the session of a root agent under `run`.
-//! - [`hosted`]: workers of the embedded server.
-//! - [`terminal`]: what a user types.
-//! - [`panel`]: the live panel of background jobs.
-//! - [`recorder`]: what the models answered, as a script.
-//! - [`render`]: jobs as text.
-//! - [`follow`]: a job's output as it comes.
-//! - [`mcp`]: the tools of the contract for hosts of the Model Context Protocol.
-//! - [`failure`] and [`output`]: the edge.
+//! - [`local_worker`]: workers of the embedded server; [`team_checks`]: what is checked before agents run.
+//! - [`mcp`]: the background-agent tools for hosts of the Model Context Protocol.
+//! - [`panel`]: the answer and the live panel of `run`; [`terminal`]: prompts and approvals.
+//! - [`recorder`]: a run as a script of model replies.
+//! - [`follow`]: a job's output while it runs; [`render`]: jobs as text.
+//! - [`output`]: standard output and standard error; [`failure`]: errors as users see them.
 
 pub mod cli;
 pub mod command;
 pub mod context;
 pub mod failure;
 pub mod follow;
-pub mod hosted;
+pub mod local_worker;
 pub mod mcp;
 pub mod output;
 pub mod panel;
 pub mod recorder;
 pub mod render;
 pub mod root;
+pub mod team_checks;
 pub mod terminal;

@@ -14,11 +14,12 @@ use legwork_common::variables;
 use legwork_worker::guard;
 
 fn main() -> ExitCode {
+    // This executable also runs as the guard process, and as the first stage of each guarded command.
     if let Some(code) = guard::entry(std::env::args_os()) {
         return code;
     }
-    // TLS needs its one provider before anything connects.
-    let _already = rustls::crypto::ring::default_provider().install_default();
+    // rustls needs one crypto provider for the process before the first TLS connection.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     let variables = environment();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -34,10 +35,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the command line's parser says: help and version as they are, an error as any other of ours.
+/// Prints what the command-line parser returned instead of a command: help and version as they are, an error in the
+/// same form as any other failure.
 fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode {
     if !error.use_stderr() {
-        // A reader that went away is no error.
+        // A closed pipe is not an error.
         let _unread = error.print();
         return ExitCode::SUCCESS;
     }
@@ -51,7 +53,7 @@ fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode 
     ExitCode::from(failure.exit.code())
 }
 
-/// Sets up logs and the runtime, and does what the command says.
+/// Sets up logging and the runtime, and runs the command.
 fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<ExitStatus, Failure> {
     let level = cli.common.log.clone().unwrap_or_else(|| "error".to_owned());
     legwork_process::telemetry::init(&level, cli.common.log_format)?;
@@ -61,12 +63,12 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<
         .map_err(|error| Failure::usage(format!("cannot start: {error}")))?;
     let context = Context { common: cli.common, variables, output };
     let result = runtime.block_on(command::execute(context, cli.command));
-    // Whatever still reads standard input must not keep the program.
+    // Not waited for: a blocked read of standard input would keep the program running.
     runtime.shutdown_background();
     result
 }
 
-/// The environment, read once. Values that are no text are left out.
+/// The environment, read once. Variables that are not UTF-8 are left out.
 fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,28 +1,29 @@
-//! The tools of the contract as a server of the Model Context Protocol, for any program that is a host of it.
+//! The background-agent tools as a server of the Model Context Protocol, for any program that is a host of it.
 //!
 //! # Layout
 //!
-//! - [`offer`]: which agents and tools a host is told of; pure.
-//! - [`house`]: the sessions behind the connections, and who works for them.
-//! - [`calls`]: one call of a tool, translated into the service.
+//! - [`server`]: the protocol's requests, each passed to one of the files below.
+//! - [`offer`]: the agents, tools and instructions that hosts see; pure. [`tool_name`]: the tools' names.
+//! - [`calls`]: one tool call, translated into the service.
 //! - [`structured`]: answers as JSON, and their schemas; pure.
-//! - [`request`]: what a request says beside its arguments; pure.
+//! - [`request`]: what a request's `_meta` carries; pure.
 //! - [`tasks`]: a job as a task of the protocol's extension; pure.
-//! - [`progress`]: telling a host that a wait goes on.
-//! - [`server`]: the protocol's requests, each given to one of these.
-//! - [`connections`]: the connections of older protocols, where every replica finds them.
-//! - [`http`]: who may reach the server over HTTP.
+//! - [`progress`]: progress notifications during a wait.
+//! - [`sessions`]: the sessions behind the connections, and their workers.
+//! - [`http`]: the HTTP listener and its access checks.
+//! - [`connections`]: HTTP connections of older protocol versions, stored in Redis for every replica.
 //!
-//! A job belongs to its session and never to a request, a stream or the server: nothing here stops one but the tool
-//! that says so.
+//! A job belongs to its session, never to a request, a stream or this server: nothing here stops a job except the stop
+//! tool and `tasks/cancel`.
 
 pub mod calls;
 pub mod connections;
-pub mod house;
 pub mod http;
 pub mod offer;
 pub mod progress;
 pub mod request;
 pub mod server;
+pub mod sessions;
 pub mod structured;
 pub mod tasks;
+pub mod tool_name;

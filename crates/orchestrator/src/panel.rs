@@ -1,7 +1,7 @@
 //! The screen of `run`: the answer on standard output, and below it a live panel of the background jobs.
 //!
-//! On a terminal the panel is redrawn below the answer; a line of the answer that is not complete yet is shown
-//! in the panel, because redrawing would wipe it. Elsewhere each change of a job is one plain line.
+//! On a terminal the panel is redrawn below the answer. An incomplete line of the answer is shown inside the panel,
+//! because a redraw would erase it. Without a terminal each change of a job is one plain line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,11 @@ use indicatif::MultiProgress;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use legwork_common::duration;
-use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
-use legwork_queue::Observer;
-use legwork_queue::port::Watch as _;
+use legwork_queue::Operator;
 use serde_json::Value;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -29,65 +27,67 @@ use tokio_util::sync::CancellationToken;
 use crate::output::Output;
 use crate::render;
 
-/// How often the panel looks at the jobs.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
-/// How often spinners turn.
-const SPIN_EVERY: Duration = Duration::from_millis(100);
-/// Bytes of output of which the last line is shown.
+/// Poll interval of the panel. Hints report only ends, so output and starts show up this late at most.
+const POLL_INTERVAL: Duration = Duration::from_millis(400);
+/// Interval between two frames of a spinner: looks smooth, and costs a terminal over SSH little.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes read from the end of a job's output to find its last line: several times what a row has room for.
 const LAST_LINE_BYTES: u64 = 400;
-/// Jobs that the panel shows at most.
-const SHOWN: usize = 12;
-/// Characters of the answer's open line that the panel shows: they fit a narrow terminal.
-const OPEN_LINE: usize = 72;
+/// The most jobs in the panel, so that it fits a terminal of 24 rows with part of the answer above it.
+const MAX_ROWS: usize = 12;
+/// The most characters of a job's last line of output in its row.
+const LAST_LINE_CHARS: usize = 60;
+/// The most characters of the answer's incomplete line in the panel: they fit a terminal of 80 columns.
+const PARTIAL_LINE_CHARS: usize = 72;
 
-/// The screen. All writing of `run` goes through it.
+/// The screen. Everything that `run` prints goes through it.
 pub struct Screen {
     output: Output,
     state: Mutex<ScreenState>,
-    /// Cancelled when nobody reads the answer any more.
+    /// Cancelled when standard output is a closed pipe, so that `run` can end in order.
     pub unread: CancellationToken,
 }
 
 #[derive(Default)]
 struct ScreenState {
     panel: Option<Panel>,
-    /// The line of the answer that is not complete yet, held back while the panel is up.
+    /// The incomplete line of the answer, buffered while the panel is up.
     partial: String,
-    /// The last status of each job that was shown.
+    /// The last status shown of each job.
     seen: BTreeMap<JobId, State>,
     /// Whether the answer's last character was a line break.
     at_line_start: bool,
-    /// Whether the terminal's last line is one of the answer that is not complete yet.
+    /// Whether the terminal's last line is an incomplete line of the answer.
     line_open: bool,
 }
 
 impl ScreenState {
-    /// The answer went on.
+    /// Records a chunk of the answer, whether it is printed or buffered.
     fn answered(&mut self, text: &str) {
         if !text.is_empty() {
             self.at_line_start = text.ends_with('\n');
         }
     }
 
-    /// A piece of the answer was written to where the terminal may be.
+    /// Records a chunk of the answer that was printed.
     fn written(&mut self, text: &str) {
         if !text.is_empty() {
             self.line_open = !text.ends_with('\n');
         }
     }
 
-    /// Whether the terminal's line has to be ended before anything else is shown; asked once for each.
+    /// Whether the terminal's line has to be ended before anything else is printed. Resets, so that it is ended once.
     fn take_break(&mut self) -> bool {
         std::mem::take(&mut self.line_open)
     }
 }
 
-/// The drawn panel.
+/// The panel while it is on the terminal.
 struct Panel {
     all: MultiProgress,
     partial: ProgressBar,
     bars: BTreeMap<JobId, ProgressBar>,
-    /// How many jobs are not shown.
+    /// The row with the number of jobs that have no row.
     rest: ProgressBar,
 }
 
@@ -102,7 +102,7 @@ impl Panel {
     fn show(&mut self, job: &Job, last_line: &str) {
         let bar = self.bars.entry(job.id).or_insert_with(|| {
             let bar = self.all.insert_before(&self.rest, ProgressBar::new_spinner());
-            bar.enable_steady_tick(SPIN_EVERY);
+            bar.enable_steady_tick(SPINNER_INTERVAL);
             bar.set_style(style("{spinner} {wide_msg}"));
             bar
         });
@@ -112,7 +112,7 @@ impl Panel {
             render::short_id(job),
             job.agent,
             job.status.as_str(),
-            render::first_line(last_line, 60),
+            render::first_line(last_line, LAST_LINE_CHARS),
         );
         if bar.message() != text {
             bar.set_message(text);
@@ -137,13 +137,13 @@ impl Panel {
     }
 }
 
-/// A style from a template of ours, or the default one should it be wrong.
+/// A style from a template, or the default spinner if the template is invalid.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 impl Screen {
-    /// A screen without a panel yet.
+    /// A screen without a panel; the first live job brings it up.
     pub fn new(output: Output) -> Self {
         let state = ScreenState { at_line_start: true, ..ScreenState::default() };
         Self { output, state: Mutex::new(state), unread: CancellationToken::new() }
@@ -153,7 +153,7 @@ impl Screen {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece of the answer.
+    /// Prints a chunk of the answer. With the panel up, only complete lines are printed.
     pub fn answer(&self, text: &str) {
         if self.output.json {
             self.event("output", &json!({"text": text}));
@@ -173,11 +173,11 @@ impl Screen {
             if !lines.is_empty() {
                 panel.all.suspend(|| self.print(&lines));
             }
-            panel.partial.set_message(render::line_end(&state.partial, OPEN_LINE));
+            panel.partial.set_message(render::line_end(&state.partial, PARTIAL_LINE_CHARS));
         }
     }
 
-    /// Ends the answer's last line.
+    /// Ends the answer's last line, unless the answer ended it.
     pub fn end_answer(&self) {
         let open = !self.state().at_line_start;
         if open && !self.output.json {
@@ -185,12 +185,12 @@ impl Screen {
         }
     }
 
-    /// Whether a person sees what is noted.
-    pub fn is_seen(&self) -> bool {
+    /// Whether notes go to a terminal, where a question can be read.
+    pub fn is_live(&self) -> bool {
         self.output.live
     }
 
-    /// A line about what goes on; not with `--json`.
+    /// Prints a line about the run's progress to standard error; nothing with `--json`, whose events report the same.
     pub fn note(&self, line: &str) {
         if self.output.json {
             return;
@@ -198,7 +198,8 @@ impl Screen {
         self.line(&mut self.state(), line);
     }
 
-    /// A line beside the answer. On a terminal both streams meet: it begins on a line of its own.
+    /// Prints a line to standard error. On a terminal, where both streams end up, an incomplete line of the answer is
+    /// ended first.
     fn line(&self, state: &mut ScreenState, line: &str) {
         if let Some(panel) = &state.panel {
             panel.all.suspend(|| self.output.note(line));
@@ -208,14 +209,15 @@ impl Screen {
         self.output.note(line);
     }
 
-    /// Ends the terminal's line where the answer left it open; the answer itself stays as it is.
+    /// Ends the terminal's line if the answer left it incomplete. The line break goes to standard error, so the answer
+    /// on standard output stays unchanged.
     fn end_open_line(&self, state: &mut ScreenState) {
         if self.output.live && state.take_break() {
             self.output.note("");
         }
     }
 
-    /// One event of `--json`; nothing without.
+    /// Prints one event; nothing without `--json`.
     pub fn event(&self, name: &str, fields: &Value) {
         if !self.output.json {
             return;
@@ -227,17 +229,17 @@ impl Screen {
         self.print(&format!("{event}\n"));
     }
 
-    /// Standard output that cannot be written is a closed pipe, which the run hears of and ends in order, or a
-    /// full disk, about which nothing can be done here.
+    /// Writes to standard output. A closed pipe cancels `unread`; any other error, such as a full disk, is logged,
+    /// because the jobs should still be waited for.
     fn print(&self, text: &str) {
         match self.output.try_text(text) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.unread.cancel(),
-            Err(error) => tracing::error!(%error, "the answer cannot be written"),
+            Err(error) => tracing::error!(%error, "could not write the answer"),
         }
     }
 
-    /// Shows what changed since the last call.
+    /// Shows the session's jobs, each with its last line of output: a line for each that changed, and the panel.
     fn show(&self, jobs: &[(Job, String)]) {
         let mut state = self.state();
         for (job, _) in jobs {
@@ -251,8 +253,8 @@ impl Screen {
         }
         let mut live: Vec<&(Job, String)> =
             jobs.iter().filter(|(job, _)| !job.status.is_terminal()).collect();
-        let more = live.len().saturating_sub(SHOWN);
-        live.truncate(SHOWN);
+        let more = live.len().saturating_sub(MAX_ROWS);
+        live.truncate(MAX_ROWS);
         if live.is_empty() {
             self.take_down(&mut state);
             return;
@@ -269,13 +271,13 @@ impl Screen {
         panel.show_rest(more);
     }
 
-    /// A job is in another state than before: a line for it, or an event.
+    /// Reports a job whose status changed: as a line, or as an event.
     fn changed(&self, state: &mut ScreenState, job: &Job) {
         if self.output.json {
             self.event("job", &json!({"job": job}));
             return;
         }
-        // The panel shows what runs; its end stays on the screen.
+        // The panel shows live jobs; only their ends are printed, to stay on the screen.
         if self.output.live && !job.status.is_terminal() {
             return;
         }
@@ -284,13 +286,13 @@ impl Screen {
         self.line(state, &line);
     }
 
-    /// Takes the panel down and gives the line that was held back to the terminal.
+    /// Takes the panel down and prints the buffered line.
     fn take_down(&self, state: &mut ScreenState) {
         if let Some(mut panel) = state.panel.take() {
             panel.drop_ended(&[]);
             panel.partial.finish_and_clear();
             panel.rest.finish_and_clear();
-            // A failed redraw leaves a line on a terminal, nothing else.
+            // A panel that is not cleared leaves lines on the terminal; the answer is not affected.
             if let Err(error) = panel.all.clear() {
                 tracing::debug!(%error, "could not clear the panel");
             }
@@ -300,25 +302,25 @@ impl Screen {
         }
     }
 
-    /// Shows the jobs of a session until `over`.
-    pub async fn follow(&self, observer: &Observer, session: SessionId, over: CancellationToken) {
-        let channel = observer.queue().keys().session_channel(session);
-        let mut ends = observer.hints().listen(channel).await;
+    /// Shows the jobs of a session until `over`, then once more, so that the last ends are shown, and takes the panel
+    /// down.
+    pub async fn follow(&self, operator: &Operator, session: SessionId, over: CancellationToken) {
+        let mut ends = operator.listen_to_session(session).await;
         while !over.is_cancelled() {
-            self.look(observer, session).await;
+            self.refresh(operator, session).await;
             tokio::select! {
                 _hint = ends.next() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = over.cancelled() => {}
             }
         }
-        self.look(observer, session).await;
+        self.refresh(operator, session).await;
         self.take_down(&mut self.state());
     }
 
-    /// Reads the session's jobs and shows them. What cannot be read now is shown the next time.
-    async fn look(&self, observer: &Observer, session: SessionId) {
-        let list = match observer.queue().children(session, Dispatcher::Root(session)).await {
+    /// Reads the session's jobs and shows them. A failed read is retried at the next poll.
+    async fn refresh(&self, operator: &Operator, session: SessionId) {
+        let list = match operator.session_jobs(session).await {
             Ok(list) => list,
             Err(error) => {
                 tracing::debug!(%error, "could not read the session's jobs");
@@ -328,17 +330,17 @@ impl Screen {
         let mut jobs = Vec::with_capacity(list.jobs.len());
         for job in list.jobs {
             let live = !job.status.is_terminal() && self.output.live;
-            let line = if live { last_line(observer, &job).await } else { String::new() };
+            let line = if live { last_line(operator, &job).await } else { String::new() };
             jobs.push((job, line));
         }
         self.show(&jobs);
     }
 }
 
-/// The last line of a job's output; nothing if it cannot be read now.
-async fn last_line(observer: &Observer, job: &Job) -> String {
+/// The last line of a job's output that is not blank; empty if it cannot be read now.
+async fn last_line(operator: &Operator, job: &Job) -> String {
     let from = job.output_bytes.saturating_sub(LAST_LINE_BYTES);
-    let read = observer.queue().output(job.id, from, usize::try_from(LAST_LINE_BYTES).unwrap_or(400)).await;
+    let read = operator.output(job.id, from, usize::try_from(LAST_LINE_BYTES).unwrap_or(400)).await;
     let bytes = read.map(|slice| slice.bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
@@ -355,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_line_is_ended_once() {
+    fn an_incomplete_line_is_ended_once() {
         let mut state = ScreenState::default();
         assert!(!state.take_break());
         for (text, open) in [("a", true), ("", false), ("b\n", false), ("c\nd", true)] {
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_its_line_whatever_was_shown_beside_it() {
+    fn the_answers_line_break_does_not_depend_on_other_output() {
         let mut state = ScreenState::default();
         state.answered("a\n");
         state.answered("");

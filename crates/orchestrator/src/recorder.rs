@@ -1,7 +1,7 @@
-//! `run --record FILE`: what the models answered in a session, as a script that gives the same answers.
+//! `run --record FILE`: the model replies of a session as a script, which `--script` replays.
 //!
-//! The turns of the root and of its jobs are recorded anyway; the script is put together from them when the run ends, so
-//! the jobs may have run on any worker.
+//! The script is built when the run ends, from the turns that are recorded in any case: the root's in memory, the jobs'
+//! in Redis. So it does not matter which workers ran the jobs.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use futures::TryStreamExt as _;
 use legwork_agent::Opening;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::message::Message;
@@ -20,17 +21,13 @@ use legwork_common::id::SessionId;
 use legwork_common::job::Job;
 use legwork_common::team::Team;
 use legwork_common::variables::REDIS_URL;
-use legwork_queue::Queue;
-use legwork_queue::port::JobFilter;
-use legwork_queue::port::Watch as _;
-use legwork_queue::port::Work as _;
+use legwork_queue::Operator;
+use legwork_queue::operator::JobFilter;
 
 use crate::failure::Failure;
 use crate::panel::Screen;
 
-/// Jobs of one read.
-const PAGE: usize = 500;
-/// Words in a variable's name by which its value is a secret.
+/// A variable is a secret if its name, split at underscores, has one of these words.
 const SECRET_WORDS: [&str; 11] = [
     "KEY",
     "APIKEY",
@@ -45,22 +42,24 @@ const SECRET_WORDS: [&str; 11] = [
     "AUTH",
 ];
 
-/// Writes the script of one run.
+/// Collects one run and writes its script.
 #[derive(Debug)]
 pub struct Recorder {
     file: PathBuf,
     team: Arc<Team>,
     agent: String,
+    /// Names and values of secret variables, to be hidden in the script.
     secrets: Vec<(String, String)>,
+    /// The root's first prompt and its turns; `None` before the first answer.
     root: Mutex<Option<(String, Vec<TurnEntry>)>>,
 }
 
 impl Recorder {
-    /// A recorder for `file`, which is made if it is not there; none without a file.
+    /// A recorder that writes to `file`; `None` without a file. Creates the file now, readable by its owner only.
     ///
     /// # Errors
     ///
-    /// [`Failure`] for a file that cannot be written: better now than after the run.
+    /// [`Failure`] when the file cannot be written, which is found out here rather than after the run.
     pub fn begin(
         file: Option<&Path>,
         team: &Arc<Team>,
@@ -83,27 +82,32 @@ impl Recorder {
         }))
     }
 
-    /// Keeps what the root's models answered since the first prompt.
+    /// Replaces the root's turns with all `entries` since its first prompt.
     pub fn keep_root(&self, prompt: &str, entries: &[TurnEntry]) {
         let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
         *root = Some((prompt.to_owned(), entries.to_vec()));
     }
 
-    /// Writes the script: of the root, then of the session's jobs, the oldest first. The file has either what it had or
-    /// all of it.
+    /// Writes the script: the root's replies, then those of the session's jobs, oldest first. The file is replaced
+    /// atomically, so an error leaves it as it was.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the jobs cannot be read, or the file cannot be written.
-    pub async fn write(&self, queue: &Queue, session: SessionId, screen: &Screen) -> Result<(), Failure> {
+    /// [`Failure`] when the jobs or their turns cannot be read, or the file cannot be written.
+    pub async fn write(
+        &self,
+        operator: &Operator,
+        session: SessionId,
+        screen: &Screen,
+    ) -> Result<(), Failure> {
         let mut recording = Recording::new(self.secrets.iter().cloned());
         let root = self.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((prompt, entries)) = root {
             let opening = Opening::Conversation { messages: vec![Message::user(prompt)] };
             recording.add(&self.team, &self.agent, opening, &entries);
         }
-        for job in jobs(queue, session).await? {
-            let turns = queue.turns(job.id, 0).await?;
+        for job in jobs(operator, session).await? {
+            let turns = operator.turns(job.id).await?;
             let entries: Vec<TurnEntry> =
                 turns.iter().filter_map(|(_, entry)| serde_json::from_str(entry).ok()).collect();
             let opening = Opening::Delegated { task: job.task, expected_output: None };
@@ -111,53 +115,49 @@ impl Recorder {
         }
         let json = recording.to_json().map_err(|error| Failure::usage(error.to_string()))?;
         replace(&self.file, &json).map_err(|error| unwritable(&self.file, &error))?;
-        for agent in recording.twins() {
+        for agent in recording.ambiguous_agents() {
             screen.note(&format!(
-                "hint: two runs of agent {agent} had the same task and other replies; a replay gives both the first's"
+                "hint: two runs of agent {agent} had the same task but different replies; a replay gives both the \
+                 first one's"
             ));
         }
-        screen.note(&format!("recorded in {0}; play it with --script {0}", self.file.display()));
+        screen.note(&format!("recorded to {0}; replay it with --script {0}", self.file.display()));
         Ok(())
     }
 }
 
-/// The jobs of a session, the oldest first.
-async fn jobs(queue: &Queue, session: SessionId) -> Result<Vec<Job>, Failure> {
+/// All jobs of a session that Redis still keeps, oldest first.
+async fn jobs(operator: &Operator, session: SessionId) -> Result<Vec<Job>, Failure> {
     let filter = JobFilter { session: Some(session), ..JobFilter::default() };
-    let (mut jobs, mut after) = (Vec::new(), None);
-    loop {
-        let page = queue.list(&filter, PAGE, after).await?;
-        jobs.extend(page.jobs);
-        after = page.next;
-        if after.is_none() {
-            jobs.reverse();
-            return Ok(jobs);
-        }
-    }
+    let mut jobs: Vec<Job> = operator.pages(filter).try_concat().await?;
+    jobs.reverse();
+    Ok(jobs)
 }
 
-/// Whether a variable of this name holds a secret.
+/// Whether a variable's name says that its value is a secret. The URL of Redis counts, as it may hold a password.
 fn is_secret(name: &str) -> bool {
     name == REDIS_URL
         || name.split('_').any(|word| SECRET_WORDS.contains(&word.to_ascii_uppercase().as_str()))
 }
 
-/// The password in a URL: `scheme://user:password@host`.
+/// The password in a URL such as `scheme://user:password@host`.
 fn password(value: &str) -> Option<&str> {
     let authority = value.split_once("://")?.1.split('/').next()?;
     let (login, _host) = authority.rsplit_once('@')?;
     login.split_once(':').map(|(_user, password)| password)
 }
 
-/// Puts `text` in place of the file. A crash leaves the file as it was, or a second one beside it.
+/// Replaces the file's content atomically. A crash before the rename leaves the old content, and may leave a file
+/// `.new` next to it.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".new");
+    let mut path = file.as_os_str().to_owned();
+    path.push(".new");
     let mut new =
-        std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
     new.write_all(text.as_bytes())?;
+    // Synced before the rename: after a power loss the new name must not point at an empty file.
     new.sync_all()?;
-    std::fs::rename(&beside, file)
+    std::fs::rename(&path, file)
 }
 
 fn unwritable(file: &Path, error: &std::io::Error) -> Failure {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_may_hold_a_password() {
+    fn finds_the_password_in_a_url() {
         assert_eq!(password("postgres://me:hush:hush@db.example/x?y=@"), Some("hush:hush"));
         for other in
             ["postgres://db.example/me:x@y", "postgres://me@db.example", "me:hush@db", "/usr/bin:/bin"]
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_known_by_their_names() {
+    fn recognizes_secrets_by_name() {
         for name in [
             "OPENAI_API_KEY",
             "GITHUB_TOKEN",

@@ -1,4 +1,4 @@
-//! Jobs as text for people.
+//! Jobs as text.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,12 +8,14 @@ use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use owo_colors::OwoColorize as _;
 
-/// The characters of a UUID that lists show: enough to tell jobs apart, and accepted by every command.
+/// Characters of a UUID in lists: the first group, enough to tell jobs apart, and accepted by every command.
 const SHORT_ID: usize = 8;
-/// The longest piece of a task that a list shows.
+/// The most characters of a task in a list: with the other columns about a line of 100 characters.
 const TASK_CHARS: usize = 60;
+/// The most characters of an error, a task or a key in a view: a paragraph; `--json` has all of it.
+const FIELD_CHARS: usize = 400;
 
-/// Rows of text as columns, two spaces apart; the last column is not padded.
+/// Lays out rows as columns, two spaces apart, without trailing space. Widths are in characters, not terminal cells.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
@@ -28,28 +30,28 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The list's header.
+/// The header of a list of [`row`]s.
 pub fn header() -> Vec<String> {
     ["ID", "STATUS", "AGENT", "RUNTIME", "TASK"].map(str::to_owned).to_vec()
 }
 
-/// One job of a list, whose worker was silent for so long.
-pub fn row(job: &Job, silent: Option<Duration>) -> Vec<String> {
+/// One job of a list; `stale_for` is as for [`status_with_staleness`].
+pub fn row(job: &Job, stale_for: Option<Duration>) -> Vec<String> {
     vec![
         short_id(job),
-        status_of_silent(job, silent),
+        status_with_staleness(job, stale_for),
         job.agent.clone(),
         duration::short(job.runtime()),
         first_line(&job.task, TASK_CHARS),
     ]
 }
 
-/// The beginning of a job's id.
+/// The first eight characters of a job's UUID.
 pub fn short_id(job: &Job) -> String {
     job.id.uuid().to_string().chars().take(SHORT_ID).collect()
 }
 
-/// The status and, for an end that was not good, its cause.
+/// The status, with the cause of a failure or a stop.
 pub fn status(job: &Job) -> String {
     match job.cause {
         Some(cause) => format!("{} ({cause})", job.status),
@@ -57,15 +59,16 @@ pub fn status(job: &Job) -> String {
     }
 }
 
-/// The same of a job whose worker was silent for longer than a lease.
-pub fn status_of_silent(job: &Job, silent: Option<Duration>) -> String {
-    match silent {
-        Some(silent) => format!("{} (silent {})", job.status, duration::short(silent)),
+/// The status of a job whose lease may have expired; `stale_for` is the time since its worker last renewed it, `None`
+/// while the lease holds.
+pub fn status_with_staleness(job: &Job, stale_for: Option<Duration>) -> String {
+    match stale_for {
+        Some(age) => format!("{} (stale {})", job.status, duration::short(age)),
         None => status(job),
     }
 }
 
-/// A word for a status, in its colour where colours are wanted.
+/// Text in the colour of a status, if `color`.
 pub fn colored(state: State, text: &str, color: bool) -> String {
     if !color {
         return text.to_owned();
@@ -80,29 +83,30 @@ pub fn colored(state: State, text: &str, color: bool) -> String {
     }
 }
 
-/// The first line of a text without control characters, cut with an ellipsis.
-pub fn first_line(text: &str, most: usize) -> String {
+/// The first line of a text, without control characters. An ellipsis marks what is left out; with it the line has at
+/// most `max` characters.
+pub fn first_line(text: &str, max: usize) -> String {
     let line: String =
         text.trim().lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     let more = text.trim().lines().count() > 1;
-    if line.chars().count() <= most && !more {
+    if line.chars().count() <= max && !more {
         return line;
     }
-    let cut: String = line.chars().take(most.saturating_sub(1)).collect();
+    let cut: String = line.chars().take(max.saturating_sub(1)).collect();
     format!("{}…", cut.trim_end())
 }
 
-/// The end of a line without control characters, after an ellipsis where something is left out.
-pub fn line_end(text: &str, most: usize) -> String {
+/// The last `max` characters of a line, without control characters. An ellipsis, which counts, marks what is left out.
+pub fn line_end(text: &str, max: usize) -> String {
     let characters: Vec<char> = text.chars().filter(|c| !c.is_control()).collect();
-    if characters.len() <= most {
+    if characters.len() <= max {
         return characters.into_iter().collect();
     }
-    let from = characters.len() - most.saturating_sub(1).min(characters.len());
+    let from = characters.len() - max.saturating_sub(1).min(characters.len());
     std::iter::once('…').chain(characters.into_iter().skip(from)).collect()
 }
 
-/// What is known of a job, a line each, before its output.
+/// The fields of a job, one a line, as `view` prints them before the output.
 pub fn head(job: &Job, color: bool) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
@@ -112,11 +116,11 @@ pub fn head(job: &Job, color: bool) -> String {
     line("Agent", &job.agent);
     line("Status", &colored(job.status, &status(job), color));
     if let Some(error) = &job.error {
-        // Before its end a job shows what its last try failed with.
+        // A live job shows the error of its last failed attempt.
         let name = if job.status.is_terminal() { "Error" } else { "Failed" };
-        line(name, &first_line(error, 400));
+        line(name, &first_line(error, FIELD_CHARS));
     }
-    line("Task", &first_line(&job.task, 400));
+    line("Task", &first_line(&job.task, FIELD_CHARS));
     line("Session", &job.session.to_string());
     if let Some(parent) = job.parent {
         line("Parent", &parent.to_string());
@@ -130,7 +134,7 @@ pub fn head(job: &Job, color: bool) -> String {
         line("Worker", worker.as_str());
     }
     if let Some(key) = &job.key {
-        line("Key", &first_line(key, 400));
+        line("Key", &first_line(key, FIELD_CHARS));
     }
     line("Created", &format!("{:.0}", job.created_at));
     if let Some(started) = job.started_at {
@@ -153,13 +157,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["A", "B"], ["long one", "x"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(&rows), "A         B\nlong one  x\n");
     }
 
     #[test]
-    fn a_task_is_cut_to_its_first_line() {
+    fn first_line_cuts_text_to_one_short_line() {
         assert_eq!(first_line("short", 10), "short");
         assert_eq!(first_line("two\nlines", 10), "two…");
         assert_eq!(first_line("a very long line", 8), "a very…");
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_line_is_what_came_last() {
+    fn line_end_keeps_the_last_characters() {
         assert_eq!(line_end("short\u{7}", 10), "short");
         assert_eq!(line_end("a very long line", 8), "…ng line");
         assert_eq!(line_end("äöü", 2), "…ü");

@@ -1,4 +1,4 @@
-//! The terminal that a root's user types on: prompts, and answers to what an agent may not do without asking.
+//! The terminal of `run`: prompts, and approvals of tool calls that an agent may not make without asking.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -13,28 +13,29 @@ use tokio::sync::Mutex;
 
 use crate::panel::Screen;
 
-/// A terminal. Who reads a line has it alone: questions wait for each other.
+/// A terminal with one reader at a time: concurrent questions are asked one after the other.
 #[derive(Debug)]
 pub struct Terminal {
     screen: Arc<Screen>,
-    // Held over an await on purpose: the next question is asked when this one is answered.
+    // Held across an await on purpose, so that the next question is printed when this one is answered.
     lines: Mutex<Lines<BufReader<Stdin>>>,
 }
 
 impl Terminal {
-    /// The user's terminal, if somebody is there to see a question and to answer.
+    /// The user's terminal; `None` unless questions can be read on standard error and answered on standard input.
     pub fn find(screen: &Arc<Screen>) -> Option<Arc<Self>> {
-        let somebody = std::io::stdin().is_terminal() && screen.is_seen();
-        somebody.then(|| Self::on(screen))
+        let interactive = std::io::stdin().is_terminal() && screen.is_live();
+        interactive.then(|| Self::on(screen))
     }
 
-    /// Standard input, whatever it is.
+    /// A terminal on standard input, even if that is a file or a pipe.
     pub fn on(screen: &Arc<Screen>) -> Arc<Self> {
         let lines = Mutex::new(BufReader::new(tokio::io::stdin()).lines());
         Arc::new(Self { screen: Arc::clone(screen), lines })
     }
 
-    /// The next line; `None` at the end. Dropped in the middle, the line is there for the next reader.
+    /// The next line; `None` at the end of input. Dropping the future loses nothing: a partly read line stays buffered
+    /// for the next reader.
     pub async fn line(&self) -> Option<String> {
         self.lines.lock().await.next_line().await.ok().flatten()
     }
@@ -45,13 +46,14 @@ impl Approval for Terminal {
     async fn approves(&self, tool: &str, arguments: &str) -> bool {
         let mut lines = self.lines.lock().await;
         self.screen.note(&format!("the agent wants to call {tool} {}", plain(arguments)));
-        self.screen.note("may it? (y/N)");
+        self.screen.note("allow it? (y/N)");
         let answer = lines.next_line().await.ok().flatten().unwrap_or_default();
         matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
     }
 }
 
-/// All of a call's arguments, for whoever says yes says it to all. What does not print is written out.
+/// The arguments of a call in full, because an approval covers all of them. Control characters are escaped: they could
+/// hide part of the question on a terminal.
 fn plain(arguments: &str) -> String {
     let mut text = String::with_capacity(arguments.len());
     for character in arguments.trim().chars() {
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_asked_sees_all_that_is_asked_for() {
+    fn a_question_shows_all_arguments_and_escapes_control_characters() {
         let long = format!("{{\"cmd\": \"echo {}; rm -rf .\"}}", "x".repeat(400));
         assert_eq!(plain(&long), long);
         assert_eq!(plain("{\n  \"cmd\": \"ö \\n\"\n}\n"), "{\\n  \"cmd\": \"ö \\n\"\\n}");

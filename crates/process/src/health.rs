@@ -1,8 +1,8 @@
 //! Health and metrics over HTTP: `/healthz`, `/readyz` and `/metrics`.
 //!
 //! `/healthz` answers while the process lives. `/readyz` answers what the program last set. `/metrics`
-//! shows the program's gauges in the text format of Prometheus. Nothing here is secret and nothing can be
-//! changed through it, but it is meant for an address that only operators reach.
+//! exposes the program's gauges in the text format of Prometheus. Nothing here is secret and nothing can be
+//! changed through it, but it has no authentication: bind it to an address that only operators reach.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use crate::tasks::TaskKind;
 use crate::tasks::Tasks;
 
-/// Whether the program can do its work now. Starts as not ready. Cheap to clone; all clones are one.
+/// Whether the program can do its work now; not ready at first. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     // Relaxed is enough: the flag guards no other data.
@@ -37,30 +37,31 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// What `/readyz` answers from now on.
+    /// Sets what `/readyz` answers from now on: 200 or 503.
     pub fn set(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// What `/readyz` answers.
+    /// Whether `/readyz` answers 200.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 }
 
-/// One number that goes up and down. Cheap to clone; all clones are one.
+/// A metric that can go up and down; zero at first. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Gauge {
+    // Relaxed is enough: a scrape may be a moment late.
     value: Arc<AtomicU64>,
 }
 
 impl Gauge {
-    /// Its value from now on.
+    /// Sets the value that the next scrape sees.
     pub fn set(&self, value: u64) {
         self.value.store(value, Ordering::Relaxed);
     }
 
-    /// Its value.
+    /// The value last set.
     pub fn value(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
@@ -69,41 +70,41 @@ impl Gauge {
 /// The gauges of one program. Cheap to clone; all clones are one list.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
-    by_name: Arc<Mutex<BTreeMap<&'static str, Described>>>,
+    by_name: Arc<Mutex<BTreeMap<&'static str, Metric>>>,
 }
 
 #[derive(Debug)]
-struct Described {
+struct Metric {
     help: &'static str,
     gauge: Gauge,
 }
 
 impl Gauges {
-    /// The gauge called `name`, made at the first call with zero. `name` is a metric name of Prometheus
+    /// The gauge called `name`, registered with zero by the first call. `name` is a metric name of Prometheus
     /// (letters, digits and `_`), such as `legwork_worker_running_jobs`; `help` is one line.
     pub fn register(&self, name: &'static str, help: &'static str) -> Gauge {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.entry(name).or_insert_with(|| Described { help, gauge: Gauge::default() }).gauge.clone()
+        by_name.entry(name).or_insert_with(|| Metric { help, gauge: Gauge::default() }).gauge.clone()
     }
 
     /// All gauges in the text format of Prometheus, sorted by name.
     pub fn render(&self) -> String {
         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.iter().fold(String::new(), |mut text, (name, Described { help, gauge })| {
-            // Writing to a string cannot fail.
+        by_name.iter().fold(String::new(), |mut text, (name, Metric { help, gauge })| {
+            // Writing into a string cannot fail.
             writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {}", gauge.value()).ok();
             text
         })
     }
 }
 
-/// Why health is not served.
+/// Why health cannot be served.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address} for health: {source}")]
 pub struct HealthError {
-    /// The address asked for.
+    /// The requested address.
     address: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     source: io::Error,
 }
 
@@ -121,7 +122,7 @@ impl Coded for HealthError {
     }
 }
 
-/// A bound address that is not served yet.
+/// A bound socket that does not serve yet.
 #[derive(Debug)]
 pub struct HealthListener {
     listener: TcpListener,
@@ -129,11 +130,11 @@ pub struct HealthListener {
 }
 
 impl HealthListener {
-    /// Binds `address`, so that a bad one is an error before the program begins its work.
+    /// Binds `address`, so that a bad one is an error before the program starts its work.
     ///
     /// # Errors
     ///
-    /// [`HealthError`] when the address is taken or not this machine's.
+    /// [`HealthError`] when the address is in use or not this machine's.
     pub async fn bind(address: SocketAddr) -> Result<Self, HealthError> {
         let failed = |source| HealthError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -141,12 +142,12 @@ impl HealthListener {
         Ok(Self { listener, address })
     }
 
-    /// The address with the real port.
+    /// The bound address: with the assigned port where port 0 was requested.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves in a task of [`TaskKind::Health`] until the program closes.
+    /// Serves in a task of [`TaskKind::Health`] until the program closes; open connections are dropped then.
     pub fn serve(self, tasks: &Tasks, readiness: Readiness, gauges: Gauges) {
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_three_pages_answer_and_end_with_the_program() {
+    async fn the_three_paths_answer_until_the_program_closes() {
         let (tasks, readiness, gauges) = (Tasks::new(), Readiness::default(), Gauges::default());
         let listener = HealthListener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.address();
@@ -203,18 +204,18 @@ mod tests {
         assert!(ask(address, "/").await.starts_with("HTTP/1.1 404 "));
 
         assert_eq!(tasks.close_and_wait(Duration::from_secs(5)).await, []);
-        assert!(TcpStream::connect(address).await.is_err(), "still listening after the end");
+        assert!(TcpStream::connect(address).await.is_err(), "still listening after the close");
     }
 
     #[tokio::test]
-    async fn a_taken_address_is_an_error_before_anything_is_served() {
+    async fn an_address_in_use_is_an_error_before_anything_is_served() {
         let first = HealthListener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let error = HealthListener::bind(first.address()).await.unwrap_err();
         assert!(error.to_string().contains(&first.address().to_string()), "{error}");
     }
 
     #[test]
-    fn gauges_are_shared_by_name_and_shown_sorted() {
+    fn gauges_are_shared_by_name_and_rendered_sorted() {
         let gauges = Gauges::default();
         gauges.register("b", "Second.").set(2);
         gauges.register("a", "First.");

@@ -1,7 +1,7 @@
-//! Signals become two tokens.
+//! Turns signals into two tokens: drain and now.
 //!
-//! The first SIGTERM or SIGINT asks for a drain, the second for an end at once. A task whose failure
-//! shuts the program down asks for a drain too, so that a program has one way to end, not two.
+//! The first SIGTERM or SIGINT requests a drain, the second an immediate end. A task whose failure
+//! shuts the program down requests a drain too, so that a program has one way to end, not two.
 
 use std::fmt;
 use std::io;
@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::tasks::TaskKind;
 use crate::tasks::Tasks;
 
-/// A signal that ends a program.
+/// A signal that ends the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: a service manager.
+    /// SIGTERM, as from a service manager.
     Terminate,
-    /// SIGINT: Ctrl-C.
+    /// SIGINT, as from Ctrl-C.
     Interrupt,
 }
 
@@ -36,9 +36,9 @@ impl fmt::Display for Signal {
 /// Why a program drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Somebody asked for it.
+    /// The program received this signal.
     Signal(Signal),
-    /// A task failed that the program cannot do without.
+    /// A task of this kind failed, and its policy shuts the program down.
     Failure(TaskKind),
 }
 
@@ -51,30 +51,30 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How a program learns that it is to end. Cheap to clone; all clones are one.
+/// The tokens by which a program learns that it must end. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
-    /// Cancelled by the first cause: take nothing new, finish or hand back what runs.
+    /// Cancelled by the first cause: take nothing new; finish or release what runs.
     pub drain: CancellationToken,
-    /// Cancelled by the second signal: end at once. Whenever it is cancelled, `drain` is too.
+    /// Cancelled by a later signal: end at once. `drain` is always cancelled before it.
     pub now: CancellationToken,
     cause: Arc<OnceLock<Cause>>,
 }
 
 impl Shutdown {
-    /// Listens from now on, in a task of [`TaskKind::Signals`]. The signals' own effect is off for the
-    /// rest of the process: a program that listens must end by itself.
+    /// Listens from now on, in a task of [`TaskKind::Signals`]. The default action of the signals is off for the
+    /// rest of the process: from here on the program itself must end.
     ///
     /// # Errors
     ///
-    /// When the system refuses to register a handler.
+    /// The system's, when it cannot register a handler.
     pub fn listen(tasks: &Tasks) -> io::Result<Self> {
         let shutdown = Self {
             drain: CancellationToken::new(),
             now: CancellationToken::new(),
             cause: Arc::new(OnceLock::new()),
         };
-        // Registered here, not in the task: a signal between the two would be lost.
+        // Registered here, not in the task: a signal before its first poll would kill the program.
         let terminate = unix::signal(SignalKind::terminate())?;
         let interrupt = unix::signal(SignalKind::interrupt())?;
         let signals = Signals { terminate, interrupt };
@@ -82,17 +82,17 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// What asked for the drain, once something did.
+    /// The cause of the drain; `None` before there was one.
     pub fn cause(&self) -> Option<Cause> {
         self.cause.get().copied()
     }
 
-    /// Goes up one step for each cause, until it is dropped.
+    /// Escalates one step for each cause. Runs until dropped.
     async fn follow(self, mut signals: Signals, tasks: Tasks) {
         loop {
             let cause = tokio::select! {
                 signal = signals.next() => Cause::Signal(signal),
-                // A failure stays a failure: heard again, it would be taken for a second cause.
+                // `failed` answers at once ever after: polled again, it would count as a second cause.
                 kind = tasks.failed(), if !self.drain.is_cancelled() => Cause::Failure(kind),
             };
             self.escalate(cause);
@@ -102,18 +102,18 @@ impl Shutdown {
     /// One step up: drain first, then now.
     fn escalate(&self, cause: Cause) {
         if self.drain.is_cancelled() {
-            tracing::warn!(%cause, "asked again to end, ending at once");
+            tracing::warn!(%cause, "asked to end again, ending at once");
             self.now.cancel();
         } else {
             tracing::info!(%cause, "draining");
-            // Set before the token is cancelled, so that whoever the token wakes finds it.
+            // Before the token is cancelled: a task that it wakes may read the cause.
             self.cause.get_or_init(|| cause);
             self.drain.cancel();
         }
     }
 }
 
-/// The registered handlers.
+/// The registered signal handlers.
 #[derive(Debug)]
 struct Signals {
     terminate: unix::Signal,

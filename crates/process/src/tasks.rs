@@ -1,7 +1,7 @@
-//! Every long-lived task of a program: its kind, its policy, and the one place that spawns.
+//! Every long-lived task of a program: its kind, its policy, and the only place that spawns.
 //!
-//! Nobody spawns an orphan: a task has a [`TaskKind`], and the kind says what happens to it when the
-//! program closes, and what happens to the program when it fails.
+//! Each task has a [`TaskKind`]. The kind's policy decides what happens to the task when the program closes,
+//! and what happens to the program when the task fails.
 //!
 //! | kind | when the program closes | when it fails or panics |
 //! | --- | --- | --- |
@@ -9,13 +9,13 @@
 //! | health | dropped | logged |
 //! | upkeep | dropped: its steps may be repeated | the program drains |
 //! | renewal | dropped | the program drains |
-//! | claims | awaited: a claim cut off holds its jobs until the lease ends | the program drains |
-//! | output | awaited: it flushes | the program drains |
-//! | hints | dropped | logged: nothing depends on a hint |
+//! | claims | awaited: the jobs of a claim that is cut off wait until their leases expire | the program drains |
+//! | output | awaited: it flushes its buffers | the program drains |
+//! | hints | dropped | logged: a hint only makes something happen sooner |
 //! | attempt | awaited | logged: it costs one job, not the others |
 //! | guard | awaited | the program drains |
-//! | panel | awaited: it gives the terminal back | logged |
-//! | hosted worker | awaited | the program drains |
+//! | panel | awaited: it restores the terminal | logged |
+//! | local worker | awaited | the program drains |
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -39,34 +39,34 @@ use tokio_util::task::TaskTracker;
 /// Every kind of long-lived task. A new one needs a line in [`TaskKind::policy`] and in the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TaskKind {
-    /// Turns signals into tokens.
+    /// Turns signals into shutdown tokens.
     Signals,
-    /// Serves health and metrics.
+    /// Serves health and metrics, and reports to the service manager.
     Health,
-    /// Reaps dead workers' jobs at every tick.
+    /// Periodic maintenance: reaps, watches the embedded server, keeps the workers of sessions alive.
     Upkeep,
-    /// Renews leases and sends the heartbeat.
+    /// Renews leases, sends heartbeats, or suspends attempts whose lease is in doubt.
     Renewal,
-    /// Claims jobs.
+    /// Claims jobs for free slots.
     Claims,
-    /// Writes output and turns.
+    /// Writes output, turns and ends of jobs.
     Output,
-    /// Reads hints from pub/sub.
+    /// Receives hints over pub/sub.
     Hints,
     /// Runs one attempt at a job.
     Attempt,
-    /// Looks after the guard process.
+    /// Waits for the guard process, which must not end before the program.
     Guard,
     /// Draws the live panel.
     Panel,
-    /// A worker within the program of its session's root.
-    HostedWorker,
+    /// Runs a worker within another program, such as that of its session's root agent.
+    LocalWorker,
 }
 
 /// What happens to a task when the program closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnCancel {
-    /// It sees the token and ends by itself; the program waits for it, within its grace.
+    /// It sees the closing token, or its own, and ends; the program waits for it, within its grace period.
     Wait,
     /// It is dropped at its current await.
     Abort,
@@ -75,23 +75,23 @@ pub enum OnCancel {
 /// What happens to the program when a task returns an error or panics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// One line in the log.
+    /// One line in the log; the program continues.
     LogOnly,
-    /// One line in the log, and the program drains as if it had been told to.
+    /// One line in the log, and the program drains as if it had received a signal.
     ShutDown,
 }
 
-/// What a kind of task is owed and may do.
+/// What closing does to a kind of task, and what its failure does to the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// When the program closes.
+    /// What happens to the task when the program closes.
     pub on_cancel: OnCancel,
-    /// When the task returns an error or panics.
+    /// What happens to the program when the task returns an error or panics.
     pub on_failure: OnFailure,
 }
 
 impl TaskKind {
-    /// The policy of this kind.
+    /// The policy of this kind; the table above has the reasons.
     pub fn policy(self) -> Policy {
         use OnCancel::Abort;
         use OnCancel::Wait;
@@ -108,7 +108,7 @@ impl TaskKind {
             Self::Attempt => (Wait, LogOnly),
             Self::Guard => (Wait, ShutDown),
             Self::Panel => (Wait, LogOnly),
-            Self::HostedWorker => (Wait, ShutDown),
+            Self::LocalWorker => (Wait, ShutDown),
         };
         Policy { on_cancel, on_failure }
     }
@@ -127,14 +127,14 @@ impl fmt::Display for TaskKind {
             Self::Attempt => "attempt",
             Self::Guard => "guard",
             Self::Panel => "panel",
-            Self::HostedWorker => "hosted worker",
+            Self::LocalWorker => "local worker",
         })
     }
 }
 
-/// What a task may return: nothing, or a `Result` whose error is a failure of the task.
+/// What a task may return: nothing, or a `Result` whose error counts as the task's failure.
 pub trait TaskEnd {
-    /// The error as text with its causes, if the task failed.
+    /// The error with its causes in one line; `None` if the task succeeded.
     fn failure(self) -> Option<String>;
 }
 
@@ -150,25 +150,25 @@ impl<E: Error + 'static> TaskEnd for Result<(), E> {
     }
 }
 
-/// The tasks of one program. Cheap to clone; all clones are one list.
+/// The tasks of one program. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
-    shared: Arc<Shared>,
+    list: Arc<TaskList>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct TaskList {
     tracker: TaskTracker,
     /// Cancelled when the program closes.
     closing: CancellationToken,
     /// Cancelled at the first failure that shuts the program down.
     failing: CancellationToken,
     first_failure: OnceLock<TaskKind>,
-    /// How many of each kind live. A std mutex: never held over an await.
+    /// How many tasks of each kind live. A std mutex: never held over an await.
     live: Mutex<BTreeMap<TaskKind, usize>>,
 }
 
-impl Shared {
+impl TaskList {
     fn live(&self) -> MutexGuard<'_, BTreeMap<TaskKind, usize>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,23 +186,23 @@ impl Shared {
     }
 }
 
-/// Counts a task for as long as its future exists, however it ends.
+/// Counts a task for as long as its future exists: also where it panics or is dropped.
 #[derive(Debug)]
-struct Alive {
-    shared: Arc<Shared>,
+struct LiveTask {
+    list: Arc<TaskList>,
     kind: TaskKind,
 }
 
-impl Alive {
-    fn new(shared: Arc<Shared>, kind: TaskKind) -> Self {
-        *shared.live().entry(kind).or_default() += 1;
-        Self { shared, kind }
+impl LiveTask {
+    fn new(list: Arc<TaskList>, kind: TaskKind) -> Self {
+        *list.live().entry(kind).or_default() += 1;
+        Self { list, kind }
     }
 }
 
-impl Drop for Alive {
+impl Drop for LiveTask {
     fn drop(&mut self) {
-        let mut live = self.shared.live();
+        let mut live = self.list.live();
         if let Some(count) = live.get_mut(&self.kind) {
             *count -= 1;
             if *count == 0 {
@@ -213,36 +213,38 @@ impl Drop for Alive {
 }
 
 impl Tasks {
-    /// An empty list.
+    /// A program without tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task of `kind` on the current tokio runtime. Its panic is caught and treated as its failure.
+    /// Spawns a task of `kind` on the current tokio runtime. A panic is caught and counts as its failure.
     ///
-    /// The handle may be dropped: the list keeps the task. A task started after
-    /// [`close_and_wait`](Self::close_and_wait) began is treated by its policy at once.
+    /// The handle may be dropped: the task continues. For a task that is spawned after
+    /// [`close_and_wait`](Self::close_and_wait) was called, the program is closing already: its policy applies at once.
     pub fn spawn<F>(&self, kind: TaskKind, future: F) -> JoinHandle<()>
     where
         F: Future<Output: TaskEnd> + Send + 'static,
     {
-        let alive = Alive::new(Arc::clone(&self.shared), kind);
-        let task = self.shared.tracker.track_future(supervise(alive, future));
-        #[expect(clippy::disallowed_methods, reason = "this is the list that every task is on")]
+        // Counted here, not in the task: it is live before it is first polled.
+        let live_task = LiveTask::new(Arc::clone(&self.list), kind);
+        let task = self.list.tracker.track_future(supervise(live_task, future));
+        #[expect(clippy::disallowed_methods, reason = "the only place that spawns")]
         tokio::spawn(task)
     }
 
-    /// A token that is cancelled when the program closes; dropping or cancelling it does nothing to others.
+    /// A token that is cancelled when the program closes. Cancelling it has no effect on the program or other tasks.
     pub fn closing(&self) -> CancellationToken {
-        self.shared.closing.child_token()
+        self.list.closing.child_token()
     }
 
-    /// Returns once a task has failed whose policy shuts the program down; says which kind.
+    /// Waits until a task has failed whose policy shuts the program down, and returns its kind: at once, and always that
+    /// of the first, when called again.
     pub async fn failed(&self) -> TaskKind {
         loop {
-            self.shared.failing.cancelled().await;
+            self.list.failing.cancelled().await;
             // The kind is set before the token is cancelled.
-            if let Some(kind) = self.shared.first_failure.get() {
+            if let Some(kind) = self.list.first_failure.get() {
                 return *kind;
             }
         }
@@ -250,28 +252,29 @@ impl Tasks {
 
     /// How many tasks of `kind` live.
     pub fn live(&self, kind: TaskKind) -> usize {
-        self.shared.live().get(&kind).copied().unwrap_or(0)
+        self.list.live().get(&kind).copied().unwrap_or(0)
     }
 
-    /// Cancels [`closing`](Self::closing), waits at most `grace` for all tasks, and returns the kinds that
-    /// did not end. Those go on until the runtime is dropped. May be called again.
-    pub async fn close_and_wait(&self, grace: Duration) -> Vec<TaskKind> {
-        self.shared.tracker.close();
-        self.shared.closing.cancel();
-        match tokio::time::timeout(grace, self.shared.tracker.wait()).await {
+    /// Cancels [`closing`](Self::closing), waits for all tasks for at most `grace_period`, and returns the kinds of those
+    /// that did not end. They continue until the runtime is dropped. May be called again.
+    pub async fn close_and_wait(&self, grace_period: Duration) -> Vec<TaskKind> {
+        self.list.tracker.close();
+        self.list.closing.cancel();
+        match tokio::time::timeout(grace_period, self.list.tracker.wait()).await {
             Ok(()) => Vec::new(),
-            Err(_elapsed) => self.shared.live().keys().copied().collect(),
+            Err(_elapsed) => self.list.live().keys().copied().collect(),
         }
     }
 }
 
-/// Runs one task under its policy. The count falls before the tracker hears of the end.
-async fn supervise<F>(alive: Alive, future: F)
+/// Runs one task under its policy. `live_task` is dropped with this future, so the count falls before the tracker sees
+/// the end.
+async fn supervise<F>(live_task: LiveTask, future: F)
 where
     F: Future<Output: TaskEnd> + Send,
 {
-    let Alive { shared, kind } = &alive;
-    // What a panic may have left half done is the task's own: it is never polled again.
+    let LiveTask { list, kind } = &live_task;
+    // Unwind safe: only the task itself sees the state that a panic leaves behind, and it is never polled again.
     let guarded = AssertUnwindSafe(future).catch_unwind();
     let end = match kind.policy().on_cancel {
         OnCancel::Wait => guarded.await,
@@ -279,21 +282,21 @@ where
             tokio::select! {
                 biased;
                 end = guarded => end,
-                () = shared.closing.cancelled() => return,
+                () = list.closing.cancelled() => return,
             }
         }
     };
     match end {
         Ok(end) => {
             if let Some(error) = end.failure() {
-                shared.fail(*kind, &error);
+                list.fail(*kind, &error);
             }
         }
-        Err(panic) => shared.fail(*kind, &format!("panicked: {}", panic_message(panic.as_ref()))),
+        Err(panic) => list.fail(*kind, &format!("panicked: {}", panic_message(panic.as_ref()))),
     }
 }
 
-/// The message of a panic, where it is text, which it nearly always is.
+/// The message of a panic, which is text unless the panic was raised with another value.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

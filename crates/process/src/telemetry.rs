@@ -1,8 +1,8 @@
-//! Logs on standard error, as text or JSON. Standard output carries answers and nothing else.
+//! Logs on standard error, as text or JSON. Standard output is for answers only.
 //!
-//! Times are UTC. A bare level, such as `debug`, is for our own rooms; libraries never say more than
-//! `info` by it, because some of them log requests with their headers below that, and so secrets.
-//! Whoever wants a library's details names it: `info,redis=debug`.
+//! Times are UTC. A bare level, such as `debug`, is for our own crates; libraries stay at `info` or above,
+//! because some of them log requests with their headers below that, and so secrets. The details of a
+//! library need its name: `info,redis=debug`.
 
 use std::io;
 use std::io::IsTerminal as _;
@@ -20,13 +20,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::tasks::panic_message;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For eyes.
+    /// One line of text, for people; coloured on a terminal.
     #[default]
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object for each line, for log collectors.
     Json,
 }
 
@@ -42,27 +42,27 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Why logging was not set up.
+/// Why logging could not be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// A word that is neither a level nor `target=level`.
+    /// The filter has a word that is neither a level nor `target=level`.
     #[error("`{level}` is not a log level")]
     Level {
-        /// The word.
+        /// The word as it was given.
         level: String,
     },
-    /// A list of `target=level` that cannot be read.
-    #[error("log filter `{filter}` cannot be read")]
+    /// The filter has a `target=level` that cannot be parsed.
+    #[error("log filter `{filter}` cannot be parsed")]
     Filter {
-        /// The list.
+        /// The whole filter.
         filter: String,
         /// What is wrong with it.
         source: ParseError,
     },
-    /// A word that is no format.
+    /// The word is not a format.
     #[error("`{format}` is not a log format")]
     Format {
-        /// The word.
+        /// The word as it was given.
         format: String,
     },
     /// Logging was set up already in this process.
@@ -95,23 +95,23 @@ impl Coded for TelemetryError {
     }
 }
 
-/// Sends logs of this process to standard error from now on, panics too. Call once, first in `main`.
+/// Writes logs of this process to standard error from now on, panics too. Call it once, first in `main`.
 ///
 /// # Errors
 ///
-/// [`TelemetryError`] for a level that is none, or when called a second time; nothing is set up then.
+/// [`TelemetryError`] for an invalid level, or when called a second time; nothing is changed then.
 pub fn init(level: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let colour = io::stderr().is_terminal();
     let subscriber = subscriber(level, format, colour, io::stderr)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_set_before| TelemetryError::Again)?;
     panic::set_hook(Box::new(|info| {
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, message = panic_message(info.payload()), "panicked");
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, message = panic_message(info.payload()), "panicked");
     }));
     Ok(())
 }
 
-/// Builds what [`init`] installs, on any writer.
+/// Builds the subscriber that [`init`] installs, for any writer.
 fn subscriber<W>(
     level: &str,
     format: LogFormat,
@@ -127,25 +127,26 @@ where
         // A closed standard error must not end the program.
         .log_internal_errors(false);
     Ok(match format {
-        // Only ever switched off here: the library itself honours NO_COLOR.
+        // Only ever switched off here: by default the library honours NO_COLOR.
         LogFormat::Text if colour => Box::new(builder.finish()),
         LogFormat::Text => Box::new(builder.with_ansi(false).finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
     })
 }
 
-/// Reads a level or a list of directives. The library takes any word for a target and would show
-/// everything of it, so a word that is no level is refused here.
+/// Parses a level or a list of directives. The library takes any word for a target and would log
+/// everything of it, so a word that is not a level is rejected here.
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     let mut directives = Vec::new();
-    for piece in text.split(',').map(str::trim) {
-        if piece.contains('=') {
-            directives.push(piece.to_owned());
+    for word in text.split(',').map(str::trim) {
+        if word.contains('=') {
+            directives.push(word.to_owned());
             continue;
         }
-        let named = !piece.is_empty() && !piece.starts_with(|first: char| first.is_ascii_digit());
-        let Some(level) = piece.parse::<LevelFilter>().ok().filter(|_| named) else {
-            return Err(TelemetryError::Level { level: piece.to_owned() });
+        // The parser also takes an empty word and digits for levels.
+        let is_name = !word.is_empty() && !word.starts_with(|first: char| first.is_ascii_digit());
+        let Some(level) = word.parse::<LevelFilter>().ok().filter(|_| is_name) else {
+            return Err(TelemetryError::Level { level: word.to_owned() });
         };
         directives.push(format!("{},legwork={level}", level.min(LevelFilter::INFO)));
     }
@@ -162,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// What `log` writes at `level`, as text.
+    /// The log lines that `log` writes at `level`.
     fn written(level: &str, format: LogFormat, log: impl FnOnce()) -> String {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let writer = Arc::clone(&sink);
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_level_opens_our_rooms_and_keeps_libraries_at_info() {
+    fn a_bare_level_sets_our_crates_and_keeps_libraries_at_info() {
         let lines = written("trace", LogFormat::Text, || {
             tracing::trace!(target: "legwork_queue::link", "ours");
             tracing::debug!(target: "hyper::proto", "authorization: secret");
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_library_is_opened_on_request() {
+    fn a_named_library_is_logged_at_its_own_level() {
         let lines = written("warn,hyper=debug", LogFormat::Text, || {
             tracing::debug!(target: "hyper::proto", "asked for");
             tracing::info!(target: "legwork_queue", "not asked for");
@@ -222,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_no_level_are_refused() {
+    fn words_that_are_not_levels_are_rejected() {
         for text in ["verbose", "", "info,loud", "3", "info,"] {
-            assert!(matches!(filter(text), Err(TelemetryError::Level { .. })), "{text:?} was taken");
+            assert!(matches!(filter(text), Err(TelemetryError::Level { .. })), "{text:?} was accepted");
         }
         assert!(matches!(filter("legwork=loud"), Err(TelemetryError::Filter { .. })));
         for text in ["off", "INFO", "info, redis=debug"] {
-            assert!(filter(text).is_ok(), "{text:?} was refused");
+            assert!(filter(text).is_ok(), "{text:?} was rejected");
         }
     }
 
     #[test]
-    fn formats_are_read() {
+    fn formats_are_parsed() {
         assert_eq!("text".parse::<LogFormat>().unwrap(), LogFormat::Text);
         assert_eq!("json".parse::<LogFormat>().unwrap(), LogFormat::Json);
         assert!("JSON5".parse::<LogFormat>().is_err());

@@ -1,4 +1,4 @@
-//! Real signals, sent by this process to itself: alone in its test program, since they reach all of it.
+//! Real signals, sent by this process to itself. The only test of its program, because signals reach the whole process.
 
 #![cfg(test)]
 
@@ -41,6 +41,6 @@ async fn the_first_signal_drains_the_second_ends_and_a_failed_task_drains() {
     tasks.spawn(TaskKind::Renewal, broken());
     shutdown.drain.cancelled().await;
     assert_eq!(shutdown.cause(), Some(Cause::Failure(TaskKind::Renewal)));
-    assert!(!shutdown.now.is_cancelled(), "a failure asks once, however long it lasts");
+    assert!(!shutdown.now.is_cancelled(), "a failure counts once");
     assert_eq!(tasks.close_and_wait(Duration::from_secs(5)).await, []);
 }

@@ -1,23 +1,27 @@
-//! One attempt at a job, from claim to finish, as a struct piped through named steps.
+//! One attempt at a job, from claim to finish, in named steps.
 //!
-//! `take up → prepare → run → flush → settle`, with `prepare → run` again for an attempt that was suspended. Each step leaves the job so that, should the worker die
-//! right after it, the next attempt goes on from what is stored.
+//! ```text
+//! new ─► prepare ─► run ─► flush ─► settle
+//!           ▲         │                    │
+//!           ├ suspended: until the lease is valid again
+//!           └ completed while a message was on its way ┘
+//! ```
+//!
+//! Each step leaves the job so that, should the worker die right after it, the next attempt resumes from what is stored.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_agent::Outcome;
-use legwork_agent::journal::TurnEntry;
-use legwork_agent::thinning::thin_replaced;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::policy::Policy;
-use legwork_common::retry::Backoff;
 use legwork_common::service::ServiceError;
-use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
@@ -36,159 +40,162 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::active_attempts::ActiveAttempts;
+use crate::active_attempts::AttemptHandle;
 use crate::cancel::CancelReason;
-use crate::held::Held;
-use crate::held::HeldAttempt;
-use crate::inheritance;
-use crate::inheritance::Inheritance;
+use crate::deadline;
 use crate::journal::AttemptJournal;
 use crate::journal::TurnCounter;
 use crate::lease_clock::LeaseClock;
-use crate::ledger::Ledger;
-use crate::ledger::Page;
-use crate::ledger::PageStart;
-use crate::parking::OpenTurn;
+use crate::log_writer::AttemptBuffer;
+use crate::log_writer::AttemptBufferStart;
+use crate::log_writer::LogWriter;
 use crate::parking::ParkingService;
+use crate::prepare;
+use crate::prepare::Prepared;
+use crate::runner::Follows;
 use crate::runner::Run;
 use crate::runner::RunEnd;
 use crate::runner::Runner;
-use crate::silence::Life;
-use crate::silence::Told;
+use crate::settlement;
+use crate::settlement::Settlement;
+use crate::stall::StallDetector;
+use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
 
-/// The longest pause before a failed attempt is tried again.
-const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(600);
-/// The pause between two tries to read what an attempt needs, or to hand it back.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How many times handing back is tried: a lease of the usual length runs out meanwhile, and then others
-/// take the job by themselves.
-const GIVE_BACK_TRIES: u32 = 20;
+/// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
+/// refuses connections at once; without a delay all attempts of a worker would hammer it.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How often a release is tried: for ten seconds, the default lease. After that a reaper reclaims the job anyway.
+const MAX_RELEASE_TRIES: u32 = 20;
 
-/// What all attempts of a worker share.
+/// What all attempts of a worker share. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Bench {
-    /// The worker.
+pub struct AttemptContext {
+    /// The worker that releases jobs.
     pub worker: WorkerId,
     /// The queue.
     pub work: Arc<dyn Work>,
-    /// The queue and its hints, for the service that jobs see.
+    /// The queue and its hints, for the service that jobs call.
     pub observer: Observer,
-    /// What runs.
+    /// Runs the agents.
     pub runner: Arc<dyn Runner>,
-    /// Who writes.
-    pub ledger: Ledger,
-    /// All held attempts.
-    pub held: Held,
-    /// How long the leases hold.
+    /// Writes output, turns and ends.
+    pub log_writer: LogWriter,
+    /// All attempts of the worker, to be cancelled and granted slots from outside.
+    pub active: ActiveAttempts,
+    /// How long the leases are valid.
     pub clock: LeaseClock,
     /// Cancelled when the worker drains.
     pub draining: CancellationToken,
-    /// Where the supervisor hears of parking.
+    /// Where parking is reported to the driver.
     pub events: mpsc::Sender<WorkerEvent>,
     /// The output cap of a job in bytes.
     pub output_cap: u64,
-    /// What the fleet decides for the jobs that its jobs dispatch.
+    /// What the fleet has decided for the jobs that its jobs dispatch.
     pub policy: Arc<Policy>,
-    /// How long nothing may be heard of an attempt before that is said.
+    /// After how long without activity an attempt is reported as stalled; zero for never.
     pub stall_after: Duration,
 }
 
-/// One attempt on its way.
+/// One attempt in progress.
 #[derive(Debug)]
 pub struct Attempt {
-    bench: Bench,
+    context: AttemptContext,
     claimed: Claimed,
     begun: Begun,
-    held: HeldAttempt,
-    life: Arc<Life>,
-}
-
-/// What an attempt needs from the queue before it can run.
-struct Prepared {
-    team: Option<(Arc<Team>, Arc<str>)>,
-    recorded: Vec<TurnEntry>,
-    /// The last recorded turn.
-    open: Option<OpenTurn>,
-    inheritance: Option<Inheritance>,
+    handle: AttemptHandle,
+    stall_detector: Arc<StallDetector>,
+    /// Whether the agent of the last run hears mail that is sent to it.
+    hears_mail: AtomicBool,
 }
 
 impl Attempt {
-    /// Takes up a claimed job whose fence is set.
-    pub fn take_up(bench: Bench, claimed: Claimed, begun: Begun) -> Self {
-        let held = bench.held.insert(claimed.lease);
-        Self { bench, claimed, begun, held, life: Arc::default() }
+    /// An attempt at a claimed job whose fence is set. From here on its lease is renewed with the others.
+    pub fn new(context: AttemptContext, claimed: Claimed, begun: Begun) -> Self {
+        let handle = context.active.insert(claimed.lease);
+        Self {
+            context,
+            claimed,
+            begun,
+            handle,
+            stall_detector: Arc::default(),
+            hears_mail: AtomicBool::new(false),
+        }
     }
 
-    /// Runs the attempt to its end. Dropped in the middle, the lease runs out and the job is tried again.
+    /// Runs the attempt to its end. Dropped in the middle, the lease expires and the job is attempted again.
     pub async fn run(self) {
         let lease = self.claimed.lease;
         let (attempt, spec) = (self.claimed.attempt, &self.claimed.spec);
         let trace = spec.trace.as_ref().map(TraceParent::trace_id);
-        tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt began");
-        let page = self.bench.ledger.open(PageStart {
+        tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt started");
+        let buffer = self.context.log_writer.open(AttemptBufferStart {
             lease,
             output_bytes: self.begun.output_bytes,
             last_entry: self.begun.last_entry,
-            output_cap: self.bench.output_cap,
+            output_cap: self.context.output_cap,
         });
-        let watched = Watched { attempt: &self, page: &page };
-        let end = tokio::select! {
-            end = self.run_in_stints(&page) => end,
-            never = self.life.watch(self.bench.stall_after, &watched) => match never {},
-        };
-        if self.bench.ledger.flushed(&page).await.is_ok() {
-            self.settle(end, page.end()).await;
+        let reporter = StallReporter { attempt: &self, buffer: &buffer };
+        let remaining = self.claimed.timeout.map(|timeout| timeout.saturating_sub(self.claimed.ran));
+        let deadline = remaining.map(|remaining| Instant::now() + remaining);
+        let mut follows = Follows::Nothing;
+        loop {
+            let end = tokio::select! {
+                end = self.run_until_settled(&buffer, follows, deadline) => end,
+                never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
+            };
+            // A fenced attempt has nothing to settle.
+            if self.context.log_writer.flush(&buffer).await.is_err()
+                || self.settle(end, buffer.end()).await.is_break()
+            {
+                break;
+            }
+            tracing::info!(job = %lease.id, "a message arrived as the agent completed, attempt continues");
+            follows = Follows::Completion;
         }
-        self.bench.ledger.close(lease);
-        self.bench.held.remove(lease);
+        self.context.log_writer.close(lease);
+        self.context.active.remove(lease);
     }
 
-    /// Runs to the end; a run whose lease was not sure any more goes on in place once it is.
-    async fn run_in_stints(&self, page: &Arc<Page>) -> RunEnd {
-        let left = self.claimed.timeout.map(|timeout| timeout.saturating_sub(self.claimed.ran));
-        let deadline = left.map(|left| Instant::now() + left);
-        let mut resumed = false;
+    /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
+    /// lease is valid again.
+    async fn run_until_settled(
+        &self,
+        buffer: &Arc<AttemptBuffer>,
+        mut follows: Follows,
+        deadline: Option<Instant>,
+    ) -> RunEnd {
         loop {
-            let end = match self.prepare(resumed).await {
-                Ok(prepared) => self.run_prepared(prepared, page, resumed, deadline).await,
+            let end = match self.prepare(follows).await {
+                Ok(prepared) => self.run_prepared(prepared, buffer, follows, deadline).await,
                 Err(end) => return end,
             };
-            let Some(usage) = self.suspended(&end) else { return end };
-            tracing::warn!(job = %self.claimed.lease.id, "the lease is not sure; the attempt is suspended");
-            if !self.is_ours_again(page, deadline).await {
+            let suspended = self.handle.cancel.is_suspended();
+            let cut_off = settlement::usage_if_cut_off(&end).filter(|_| suspended);
+            let Some(usage) = cut_off else { return end };
+            tracing::warn!(job = %self.claimed.lease.id, "the lease is in doubt, attempt suspended");
+            if !self.until_lease_is_valid(buffer, deadline).await {
                 return RunEnd::Ended(Outcome::Stopped { usage });
             }
-            tracing::info!(job = %self.claimed.lease.id, "the attempt goes on");
-            self.held.cancel.go_on();
-            resumed = true;
+            tracing::info!(job = %self.claimed.lease.id, "the lease is valid, attempt resumed");
+            self.handle.cancel.resume();
+            follows = Follows::Suspension;
         }
     }
 
-    /// What was used, if the run ended only because its lease was not sure.
-    fn suspended(&self, end: &RunEnd) -> Option<Usage> {
-        if !self.held.cancel.is_suspended() {
-            return None;
-        }
-        match end {
-            RunEnd::Ended(Outcome::Completed { .. }) | RunEnd::Lacks(_) => None,
-            // Cut off, anything may fail.
-            RunEnd::Ended(Outcome::Stopped { usage } | Outcome::Failed { usage, .. }) => Some(*usage),
-            RunEnd::Ended(Outcome::Lost) => Some(Usage::default()),
-        }
-    }
-
-    /// Waits until a renewal finds the lease to be ours, and all that was said until then is stored; false if the
-    /// attempt is over instead.
-    async fn is_ours_again(&self, page: &Arc<Page>, deadline: Option<Instant>) -> bool {
-        let ours = async {
-            self.bench.clock.until_sure().await;
-            self.bench.ledger.flushed(page).await.is_ok()
+    /// Waits until a renewal finds the lease to be ours, and everything that was written before is stored: the next run
+    /// reads it. False if the attempt must end instead.
+    async fn until_lease_is_valid(&self, buffer: &Arc<AttemptBuffer>, deadline: Option<Instant>) -> bool {
+        let valid = async {
+            self.context.clock.until_valid().await;
+            self.context.log_writer.flush(buffer).await.is_ok()
         };
         tokio::select! {
-            ours = ours => ours,
-            () = self.held.cancel.token().cancelled() => false,
-            () = sleep_until(deadline) => {
-                self.held.cancel.cancel(CancelReason::Deadline);
+            valid = valid => valid,
+            () = self.handle.cancel.token().cancelled() => false,
+            () = deadline::reached(deadline) => {
+                self.handle.cancel.cancel(CancelReason::Deadline);
                 false
             }
         }
@@ -197,35 +204,35 @@ impl Attempt {
     async fn run_prepared(
         &self,
         mut prepared: Prepared,
-        page: &Arc<Page>,
-        resumed: bool,
+        buffer: &Arc<AttemptBuffer>,
+        follows: Follows,
         deadline: Option<Instant>,
     ) -> RunEnd {
-        if let Some(inheritance) = prepared.inheritance.take()
-            && inheritance.take(&self.bench.ledger, page, &mut prepared.recorded).await.is_err()
+        if let Some(turns) = prepared.copied_turns.take()
+            && turns.copy_into(&self.context.log_writer, buffer, &mut prepared.recorded).await.is_err()
         {
             return RunEnd::Ended(Outcome::Lost);
         }
         let journal = Arc::new(AttemptJournal {
             job: self.claimed.lease.id,
-            ledger: self.bench.ledger.clone(),
-            page: Arc::clone(page),
-            clock: self.bench.clock.clone(),
-            lapses: self.bench.clock.lapses(),
-            cancel: self.held.cancel.clone(),
-            draining: self.bench.draining.clone(),
+            log_writer: self.context.log_writer.clone(),
+            buffer: Arc::clone(buffer),
+            clock: self.context.clock.clone(),
+            lapses: self.context.clock.lapses(),
+            cancel: self.handle.cancel.clone(),
+            draining: self.context.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
-            life: Arc::clone(&self.life),
+            stall_detector: Arc::clone(&self.stall_detector),
             heading: Mutex::default(),
         });
-        let (run, background) = self.run_of(prepared, journal, resumed);
-        let stint = run.cancel.clone();
+        let (run, background) = self.assemble(prepared, journal, follows);
+        let cancel = run.cancel.clone();
         let running = async {
-            match stint.run_until_cancelled(background.come_back()).await {
-                // Where it shall stop, its cancellation is on the way.
-                Some(Ok(()) | Err(ServiceError::Stopping)) => self.bench.runner.run(run).await,
+            match cancel.run_until_cancelled(background.resume_if_parked()).await {
+                // A job that is being stopped starts its run: the cancellation that follows ends it in good order.
+                Some(Ok(()) | Err(ServiceError::Stopping)) => self.context.runner.run(run).await,
                 Some(Err(error)) => {
-                    tracing::warn!(job = %self.claimed.lease.id, %error, "the attempt could not come back");
+                    tracing::warn!(job = %self.claimed.lease.id, %error, "the attempt could not take a slot again");
                     RunEnd::Ended(Outcome::Lost)
                 }
                 None => RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
@@ -234,85 +241,49 @@ impl Attempt {
         tokio::pin!(running);
         tokio::select! {
             end = &mut running => end,
-            () = sleep_until(deadline) => {
-                // The run is cancelled and awaited, so that nothing of it lives afterwards.
-                self.held.cancel.cancel(CancelReason::Deadline);
+            () = deadline::reached(deadline) => {
+                // Cancelled and awaited, not dropped: no process and no request of the run may outlive it.
+                self.handle.cancel.cancel(CancelReason::Deadline);
                 running.await
             }
         }
     }
 
-    /// Reads team and turns; asks again while Redis cannot be reached and the attempt may still act. What
-    /// can never be read ends the attempt, and so does a cancellation.
-    async fn prepare(&self, resumed: bool) -> Result<Prepared, RunEnd> {
+    /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error
+    /// is the end of an attempt that was cancelled, or whose turns cannot be read at all.
+    async fn prepare(&self, follows: Follows) -> Result<Prepared, RunEnd> {
         let usage = Usage::default();
         loop {
-            let error = match self.read_prepared(resumed).await {
+            let error = match self.read_prepared(follows).await {
                 Ok(prepared) => return Ok(prepared),
                 Err(error) => error,
             };
             tracing::warn!(job = %self.claimed.lease.id, %error, "could not read what the attempt needs");
-            if !error.is_passing() {
+            if !error.is_transient() {
                 let message = format!("what earlier attempts recorded cannot be read: {error}");
                 return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
             }
-            let token = self.held.cancel.token();
-            if token.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            let token = self.handle.cancel.token();
+            if token.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
                 return Err(RunEnd::Ended(Outcome::Stopped { usage }));
             }
         }
     }
 
-    async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
-        if !self.bench.runner.wants_team() {
-            return Ok(Prepared { team: None, recorded: Vec::new(), open: None, inheritance: None });
+    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, QueueError> {
+        if !self.context.runner.wants_team() {
+            return Ok(Prepared::default());
         }
-        let json = self.bench.work.team(self.claimed.session, &self.claimed.spec.team).await?;
-        let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
-            Ok(team) => Some((Arc::new(team), Arc::from(json))),
-            Err(error) => {
-                tracing::error!(job = %self.claimed.lease.id, %error, "the stored team cannot be read");
-                None
-            }
-        });
-        let mut recorded = Vec::new();
-        let mut last_reply = None;
-        if self.begun.last_entry > 0 || resumed {
-            for (sequence, entry) in self.bench.work.turns(self.claimed.lease.id, 0).await? {
-                let entry = serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
-                    step: "turns",
-                    detail: format!("entry {sequence}: {error}"),
-                })?;
-                if let TurnEntry::Reply { turn, .. } = &entry {
-                    last_reply = Some((*turn, sequence));
-                }
-                let is_summary = matches!(entry, TurnEntry::Compacted { .. });
-                recorded.push(entry);
-                if is_summary {
-                    thin_replaced(&mut recorded);
-                }
-            }
-        }
-        let inheritance =
-            inheritance::still_to_take(&*self.bench.work, &self.claimed.spec, &recorded).await?;
-        let open = self.open_turn(last_reply).await?;
-        Ok(Prepared { team, recorded, open, inheritance })
+        let has_turns = self.begun.last_entry > 0 || follows != Follows::Nothing;
+        prepare::read(&*self.context.work, &self.claimed, has_turns).await
     }
 
-    /// When the calls of the last reply were asked for.
-    async fn open_turn(&self, reply: Option<(u32, u64)>) -> Result<Option<OpenTurn>, QueueError> {
-        let Some((turn, sequence)) = reply else { return Ok(None) };
-        let age = self.bench.work.turn_age(self.claimed.lease.id, sequence).await?;
-        let asked = age.and_then(|age| std::time::Instant::now().checked_sub(age));
-        Ok(asked.map(|asked| OpenTurn { turn, asked }))
-    }
-
-    /// What the runner is given, and the service in it.
-    fn run_of(
+    /// Everything that the runner needs, and the service in it.
+    fn assemble(
         &self,
         prepared: Prepared,
         journal: Arc<AttemptJournal>,
-        resumed: bool,
+        follows: Follows,
     ) -> (Run, Arc<ParkingService>) {
         let caller = Caller {
             session: self.claimed.session,
@@ -321,13 +292,16 @@ impl Attempt {
             team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
             working_dir: self.claimed.spec.working_dir.clone(),
             keys_in_namespace: false,
-            policy: Arc::clone(&self.bench.policy),
+            policy: Arc::clone(&self.context.policy),
             trace: self.claimed.spec.trace.clone(),
         };
-        let service = Service::new(self.bench.observer.clone(), caller);
-        let work = Arc::clone(&self.bench.work);
-        let (held, events) = (self.held.clone(), self.bench.events.clone());
-        let background = Arc::new(ParkingService::new(service, work, held, events, prepared.open));
+        let service = Service::new(self.context.observer.clone(), caller);
+        let work = Arc::clone(&self.context.work);
+        let (handle, events) = (self.handle.clone(), self.context.events.clone());
+        let background = Arc::new(ParkingService::new(service, work, handle, events, prepared.open_turn));
+        let hears_mail =
+            self.context.runner.hears_mail(&self.claimed, prepared.team.as_ref().map(|(team, _)| &**team));
+        self.hears_mail.store(hears_mail, Ordering::SeqCst);
         let run = Run {
             claimed: self.claimed.clone(),
             team: prepared.team.map(|(team, _)| team),
@@ -335,185 +309,82 @@ impl Attempt {
             recorded: prepared.recorded,
             journal,
             background: Arc::clone(&background),
-            cancel: self.held.cancel.stint(),
-            resumed,
+            cancel: self.handle.cancel.run_token(),
+            follows,
         };
         (run, background)
     }
 
-    /// Ends the attempt in the queue, or hands the job back. All it wrote is stored.
-    async fn settle(&self, end: RunEnd, output_bytes: u64) {
-        let lease = self.claimed.lease;
-        match decide(end, self.held.cancel.reason(), self.claimed.timeout) {
-            Settlement::Nothing => tracing::info!(job = %lease.id, "attempt lost its lease"),
-            Settlement::GiveBack(mode) => self.give_back(mode, output_bytes).await,
-            Settlement::Finish(ending, usage) => {
-                let cap = self.bench.output_cap;
-                let ending = match ending {
-                    Ending::Completed { result } => Ending::Completed { result: capped(result, cap) },
-                    Ending::Failed { cause, message } => {
-                        Ending::Failed { cause, message: capped(message, cap) }
-                    }
-                    stopped @ Ending::Stopped { .. } => stopped,
-                };
-                let finish = Finish { lease, ending, output_bytes, usage, retry_delay: self.retry_delay() };
-                match self.bench.ledger.finish(finish).await {
-                    Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
-                    Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
-                    Err(_) => {
-                        tracing::warn!(job = %lease.id, "the worker ended before the attempt was recorded")
-                    }
-                }
+    /// Ends the attempt in the queue, or releases the job. All its output is stored. Continues where the agent has mail
+    /// to hear first.
+    async fn settle(&self, end: RunEnd, output_bytes: u64) -> ControlFlow<()> {
+        let reason = self.handle.cancel.reason();
+        match settlement::decide(end, reason, self.claimed.timeout, self.context.output_cap) {
+            Settlement::Nothing => {
+                tracing::info!(job = %self.claimed.lease.id, "attempt lost its lease");
+            }
+            Settlement::Release(mode) => self.release(mode, output_bytes).await,
+            Settlement::Finish(ending, usage) => return self.finish(ending, usage, output_bytes).await,
+        }
+        ControlFlow::Break(())
+    }
+
+    async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) -> ControlFlow<()> {
+        let Claimed { lease, failures, retry_delay, .. } = self.claimed;
+        let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
+        // A job whose timeout passed as it completed could not hear it.
+        let is_overdue = self.handle.cancel.reason() == Some(CancelReason::Deadline);
+        let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
+        let finish = Finish { lease, ending, output_bytes, usage, retry_delay, hears_mail };
+        match self.context.log_writer.finish(finish).await {
+            Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
+            Ok(Finished::Mail) => return ControlFlow::Continue(()),
+            Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
+            Err(_) => {
+                tracing::warn!(job = %lease.id, "the end of the attempt could not be recorded; its lease expires");
             }
         }
+        ControlFlow::Break(())
     }
 
-    /// The pause before the next try, should the job have retries left.
-    fn retry_delay(&self) -> Duration {
-        let Claimed { failures, retry_delay, .. } = self.claimed;
-        let pauses = Backoff::exponential(retry_delay, LONGEST_RETRY_DELAY, failures.saturating_add(1));
-        pauses.last().map_or(retry_delay, |pause| Backoff::jittered(pause, rand::random()))
-    }
-
-    /// Hands the job back; asks again, within a bound, while Redis cannot be reached.
-    async fn give_back(&self, mode: ReleaseMode, output_bytes: u64) {
+    /// Releases the job, and repeats that, within a bound, while Redis cannot be reached.
+    async fn release(&self, mode: ReleaseMode, output_bytes: u64) {
         let lease = self.claimed.lease;
-        let release = Release { lease, worker: self.bench.worker.clone(), mode, output_bytes };
-        for _ in 0..GIVE_BACK_TRIES {
-            match self.bench.work.release(&release).await {
+        let release = Release { lease, worker: self.context.worker.clone(), mode, output_bytes };
+        for _ in 0..MAX_RELEASE_TRIES {
+            match self.context.work.release(&release).await {
                 Ok(outcome) => {
-                    tracing::info!(job = %lease.id, ?outcome, "handed the job back");
+                    tracing::info!(job = %lease.id, ?outcome, "released the job");
                     return;
                 }
-                Err(error) => tracing::warn!(job = %lease.id, %error, "could not hand the job back"),
+                Err(error) => tracing::warn!(job = %lease.id, %error, "could not release the job"),
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 }
 
-/// An attempt whose silence is noticed.
-struct Watched<'a> {
+/// Reports the stalls of one attempt to the log and to the job's record.
+struct StallReporter<'a> {
     attempt: &'a Attempt,
-    page: &'a Arc<Page>,
+    buffer: &'a Arc<AttemptBuffer>,
 }
 
-impl Told for Watched<'_> {
-    fn is_excused(&self) -> bool {
-        self.attempt.held.parked.load(Ordering::SeqCst)
+impl StallSink for StallReporter<'_> {
+    fn is_parked(&self) -> bool {
+        self.attempt.handle.parked.load(Ordering::SeqCst)
     }
 
-    fn silent(&self, text: &str) {
-        tracing::warn!(job = %self.attempt.claimed.lease.id, "the job stalls; it waits for {text}");
-        self.attempt.bench.ledger.wait_for(self.page, Some(text.to_owned()));
+    fn stalled(&self, reason: &str) {
+        tracing::warn!(job = %self.attempt.claimed.lease.id, "the job has stalled: {reason}");
+        self.attempt.context.log_writer.set_waits_for(self.buffer, Some(reason.to_owned()));
     }
 
-    fn heard_again(&self, excused: bool) {
-        tracing::info!(job = %self.attempt.claimed.lease.id, "the job goes on");
-        if !excused {
-            self.attempt.bench.ledger.wait_for(self.page, None);
-        }
-    }
-}
-
-/// Waits for the moment, or for ever where there is none.
-pub(crate) async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What the last message, or an error, keeps of a text that is longer than the output may be.
-fn capped(mut text: String, cap: u64) -> String {
-    let cap = usize::try_from(cap).unwrap_or(usize::MAX);
-    if text.len() > cap {
-        // Zero is a boundary.
-        let whole = (0..=cap).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(whole);
-        text.push_str(&format!("\n\n[cut at {cap} bytes, the output cap]"));
-    }
-    text
-}
-
-/// What becomes of a job whose attempt is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Settlement {
-    Nothing,
-    GiveBack(ReleaseMode),
-    Finish(Ending, Usage),
-}
-
-/// Decides from how the run ended and why it was cancelled, if it was. Pure.
-fn decide(end: RunEnd, reason: Option<CancelReason>, timeout: Option<Duration>) -> Settlement {
-    let stopped = |usage| Settlement::Finish(Ending::Stopped { cause: Cause::Operator }, usage);
-    match (end, reason) {
-        (_, Some(CancelReason::LeaseLost)) => Settlement::Nothing,
-        (RunEnd::Ended(Outcome::Completed { result, usage }), _) => {
-            Settlement::Finish(Ending::Completed { result }, usage)
-        }
-        (
-            RunEnd::Ended(Outcome::Stopped { usage } | Outcome::Failed { usage, .. }),
-            Some(CancelReason::StopWanted),
-        ) => stopped(usage),
-        (RunEnd::Ended(Outcome::Lost) | RunEnd::Lacks(_), Some(CancelReason::StopWanted)) => {
-            stopped(Usage::default())
-        }
-        (RunEnd::Ended(Outcome::Failed { cause, message, usage }), _) => {
-            Settlement::Finish(Ending::Failed { cause, message }, usage)
-        }
-        (RunEnd::Ended(Outcome::Stopped { usage }), Some(CancelReason::Deadline)) => {
-            let seconds = timeout.unwrap_or_default().as_secs_f64();
-            let message = format!("the timeout of {seconds} s passed");
-            Settlement::Finish(Ending::Failed { cause: Cause::Deadline, message }, usage)
-        }
-        (RunEnd::Ended(Outcome::Stopped { .. } | Outcome::Lost), Some(_)) => {
-            Settlement::GiveBack(ReleaseMode::Drain)
-        }
-        // The run ended itself although nobody cancelled it: its journal said that the lease is lost.
-        (RunEnd::Ended(Outcome::Stopped { .. } | Outcome::Lost), None) => Settlement::Nothing,
-        (RunEnd::Lacks(reason), _) => Settlement::GiveBack(ReleaseMode::Lack(reason)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_result_is_no_longer_than_output_may_be() {
-        assert_eq!(capped("four".to_owned(), 4), "four");
-        assert_eq!(capped("fünf".to_owned(), 2), "f\n\n[cut at 2 bytes, the output cap]");
-    }
-
-    #[test]
-    fn how_an_attempt_ends_depends_on_why_it_was_cancelled() {
-        let usage = Usage::default();
-        let cancelled = || RunEnd::Ended(Outcome::Stopped { usage });
-        let completed = || RunEnd::Ended(Outcome::Completed { result: "x".into(), usage });
-        let finish = |ending| Settlement::Finish(ending, usage);
-        let deadline = Ending::Failed { cause: Cause::Deadline, message: "the timeout of 2 s passed".into() };
-        let table = [
-            (completed(), None, finish(Ending::Completed { result: "x".into() })),
-            (completed(), Some(CancelReason::HandBack), finish(Ending::Completed { result: "x".into() })),
-            (completed(), Some(CancelReason::LeaseLost), Settlement::Nothing),
-            (cancelled(), Some(CancelReason::HandBack), Settlement::GiveBack(ReleaseMode::Drain)),
-            (
-                RunEnd::Ended(Outcome::Lost),
-                Some(CancelReason::HandBack),
-                Settlement::GiveBack(ReleaseMode::Drain),
-            ),
-            (cancelled(), Some(CancelReason::StopWanted), finish(Ending::Stopped { cause: Cause::Operator })),
-            (cancelled(), Some(CancelReason::Deadline), finish(deadline)),
-            (cancelled(), None, Settlement::Nothing),
-            (RunEnd::Lacks("k".into()), None, Settlement::GiveBack(ReleaseMode::Lack("k".into()))),
-        ];
-        for (end, reason, expected) in table {
-            assert_eq!(
-                decide(end.clone(), reason, Some(Duration::from_secs(2))),
-                expected,
-                "{end:?} {reason:?}"
-            );
+    fn recovered(&self, is_waiting: bool) {
+        tracing::info!(job = %self.attempt.claimed.lease.id, "the job is active again");
+        // Its own reason is in the record already.
+        if !is_waiting {
+            self.attempt.context.log_writer.set_waits_for(self.buffer, None);
         }
     }
 }

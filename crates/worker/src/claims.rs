@@ -1,8 +1,8 @@
-//! Claims jobs for free slots, and waits for a sign when there are none.
+//! Claims jobs for free slots, and waits for a wake-up when there are none.
 //!
-//! A task of its own that is never cut off in a claim: cut off there, its jobs would be held by nobody until
-//! their leases ran out. Only the wait for a sign is dropped at the end; that loses at most one sign, which
-//! delays another worker by two seconds at most.
+//! A task of its own that is never cut off within a claim: its jobs would be leased to a worker that does not know of
+//! them, until the leases expire. Only the wait for a wake-up is dropped at the end; that loses at most one wake-up,
+//! which delays another worker by two seconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,32 +27,35 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease_clock::boot_millis;
 
-/// The pause after a claim that failed.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Delay before a failed call is repeated. A Redis that is restarting refuses connections at once, so without a delay
+/// this would be a busy loop; half a second is short compared with the lease of the jobs that a lost claim may hold.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Slots of one claim: the bound of the port, so that one step in Redis stays short.
+const MAX_CLAIM_SLOTS: u32 = 1000;
 
-/// What the claimer tells the driver.
+/// What the claimer reports to the driver.
 #[derive(Debug)]
 pub enum ClaimReport {
-    /// These jobs are claimed, each with what earlier attempts left. The claimer waits to be asked again.
+    /// These jobs are claimed, each with what earlier attempts stored. The claimer waits for the next request.
     Claimed(Vec<(Claimed, Begun)>),
-    /// Nothing is queued or scheduled where this worker claims.
+    /// Nothing is queued or scheduled where this worker claims. The claimer continues with the same request.
     Idle,
 }
 
-/// Where the next round over the shards begins, and what the last ones left open.
+/// The shard at which the next round begins, and the claims that were not answered.
 #[derive(Debug, Default)]
 struct Rotation {
     first_shard: u16,
     /// The number of the latest claim.
     number: u64,
-    // Claims whose answer was lost: asked again under the same number they give the same jobs, which would
-    // otherwise be held by nobody until their leases ran out.
+    /// By shard, the numbers of claims whose answer was lost. Repeated under the same number they return the same jobs;
+    /// otherwise no worker would run these jobs until their leases expired.
     unanswered: BTreeMap<u16, u64>,
 }
 
 impl Rotation {
-    /// The number of the next claim in a shard. It follows the clock, so that a claimer that takes the place of
-    /// another one in the same worker goes on above it.
+    /// The number of the next claim in a shard. It follows the clock, because the queue ignores numbers below the last
+    /// one: a claimer that replaces another one in the same worker must continue above it.
     fn number(&mut self, shard: u16) -> u64 {
         *self.unanswered.entry(shard).or_insert_with(|| {
             self.number = (self.number + 1).max(boot_millis());
@@ -66,33 +69,34 @@ impl Rotation {
 pub struct Claimer {
     /// The queue.
     pub queue: Queue,
-    /// Who claims.
+    /// The worker that the jobs are leased to.
     pub worker: WorkerId,
-    /// From where.
+    /// The lanes to claim from, the most urgent first.
     pub lanes: Vec<Lane>,
-    /// How many slots are free right now.
-    pub free: Arc<AtomicU32>,
-    /// Rings when the driver wants jobs.
-    pub asked: Arc<Notify>,
-    /// Whether to report that there is nothing to do.
+    /// How many slots are free right now; the driver writes it.
+    pub free_slots: Arc<AtomicU32>,
+    /// Signalled when the driver wants jobs.
+    pub requested: Arc<Notify>,
+    /// Whether to report [`ClaimReport::Idle`].
     pub until_idle: bool,
 }
 
 impl Claimer {
-    /// Claims whenever asked, until `stop`.
+    /// Claims at each request, until `stop`. Each request is answered by one [`ClaimReport::Claimed`], also one that
+    /// `stop` cuts short.
     pub async fn run(self, reports: mpsc::Sender<ClaimReport>, stop: CancellationToken) {
         let mut rotation = Rotation::default();
-        while stop.run_until_cancelled(self.asked.notified()).await.is_some() {
+        while stop.run_until_cancelled(self.requested.notified()).await.is_some() {
             let batch = self.claim_until_some(&mut rotation, &reports, &stop).await;
             if reports.send(ClaimReport::Claimed(batch)).await.is_err() {
                 return;
             }
         }
-        // A request that was under way when the worker began to drain is answered too.
-        let _gone = reports.send(ClaimReport::Claimed(Vec::new())).await;
+        // A request that `stop` overtook is answered too: the driver waits for the answer before it exits.
+        let _no_receiver = reports.send(ClaimReport::Claimed(Vec::new())).await;
     }
 
-    /// Claims until there is something, or the worker stops.
+    /// Claims until there is a job, or until `stop`: then the batch is empty.
     async fn claim_until_some(
         &self,
         rotation: &mut Rotation,
@@ -107,31 +111,32 @@ impl Claimer {
                 }
                 Ok(_) => {
                     if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
-                        let _gone = reports.send(ClaimReport::Idle).await;
+                        let _no_receiver = reports.send(ClaimReport::Idle).await;
                     }
+                    // Returns after two seconds at the latest, so a lost wake-up delays a claim by no more.
                     let woken = stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await;
                     if let Some(Err(error)) = woken {
-                        self.pause(&error, stop).await;
+                        self.delay_after(&error, stop).await;
                     }
                 }
-                Err(error) => self.pause(&error, stop).await,
+                Err(error) => self.delay_after(&error, stop).await,
             }
         }
         Vec::new()
     }
 
-    async fn pause(&self, error: &QueueError, stop: &CancellationToken) {
+    async fn delay_after(&self, error: &QueueError, stop: &CancellationToken) {
         tracing::warn!(%error, "could not claim, trying again");
-        let _stopped = stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        let _stopped = stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
     }
 
-    /// One round over the shards, each time beginning with the next.
+    /// One round over the shards, each time starting at the next shard, so that none is preferred.
     async fn claim_once(&self, rotation: &mut Rotation) -> Result<Vec<Claimed>, QueueError> {
         let shards = self.queue.settings().shards;
         let mut batch = Vec::new();
         for step in 0..shards {
             let taken = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            let slots = self.free.load(Ordering::SeqCst).saturating_sub(taken).min(1000);
+            let slots = self.free_slots.load(Ordering::SeqCst).saturating_sub(taken).min(MAX_CLAIM_SLOTS);
             if slots == 0 {
                 break;
             }
@@ -144,13 +149,13 @@ impl Claimer {
                 lanes: self.lanes.clone(),
             };
             let answer = self.queue.claim(&claim).await;
-            // An answer that cannot be read is an answer: repeated, it would hold up all that follows.
-            if !answer.as_ref().is_err_and(QueueError::is_passing) {
+            // An answer that cannot be read counts as an answer: repeated, it would block all later claims.
+            if !answer.as_ref().is_err_and(QueueError::is_transient) {
                 rotation.unanswered.remove(&shard);
             }
             match answer {
                 Ok(claimed) => batch.extend(claimed),
-                // What other shards gave already must not be forgotten.
+                // Jobs that other shards have leased to this worker already must not be dropped.
                 Err(error) if batch.is_empty() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "could not claim from every shard");
@@ -161,16 +166,16 @@ impl Claimer {
         Ok(batch)
     }
 
-    /// Sets the fences of jobs that were tried before; tries on for as long as their leases hold without being
-    /// renewed. After that they are another's, and are let go.
+    /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: no renewal covers these
+    /// jobs before their attempts start, so a reaper reclaims them after that, and they are dropped here.
     async fn begin(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Begun)> {
-        let (again, fresh): (Vec<Claimed>, Vec<Claimed>) = batch.into_iter().partition(|job| job.attempt > 1);
-        let mut ready: Vec<(Claimed, Begun)> = fresh.into_iter().map(|job| (job, Begun::default())).collect();
-        let wanted: Vec<(Lease, u32)> =
+        let (again, first): (Vec<Claimed>, Vec<Claimed>) = batch.into_iter().partition(|job| job.attempt > 1);
+        let mut ready: Vec<(Claimed, Begun)> = first.into_iter().map(|job| (job, Begun::default())).collect();
+        let leases: Vec<(Lease, u32)> =
             again.iter().map(|claimed| (claimed.lease, claimed.attempt)).collect();
-        let leases_end = Instant::now() + self.queue.settings().lease;
-        while Instant::now() < leases_end {
-            match self.queue.begin(&wanted).await {
+        let leases_expire = Instant::now() + self.queue.settings().lease;
+        while Instant::now() < leases_expire {
+            match self.queue.begin(&leases).await {
                 Ok(begun) => {
                     let pairs = again.into_iter().zip(begun);
                     ready.extend(pairs.filter_map(|(job, begun)| Some((job, begun?))));
@@ -178,7 +183,7 @@ impl Claimer {
                 }
                 Err(error) => tracing::warn!(%error, "could not begin claimed jobs, trying again"),
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
         ready
     }

@@ -1,5 +1,4 @@
-//! The journal of an attempt: what the agent writes goes to the ledger, and may only go on while the lease
-//! holds.
+//! The journal of an attempt: what the agent writes goes to the log writer, and only while the lease is valid.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,32 +19,32 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::AttemptCancel;
 use crate::cancel::CancelReason;
 use crate::lease_clock::LeaseClock;
-use crate::ledger::Gone;
-use crate::ledger::Ledger;
-use crate::ledger::Page;
-use crate::silence::Life;
+use crate::log_writer::AttemptBuffer;
+use crate::log_writer::BufferClosed;
+use crate::log_writer::LogWriter;
+use crate::stall::StallDetector;
 
-/// One attempt's way to write.
+/// Where one run of an attempt writes. A resumed attempt gets a new one.
 #[derive(Debug)]
 pub struct AttemptJournal {
     pub(crate) job: JobId,
-    pub(crate) ledger: Ledger,
-    pub(crate) page: Arc<Page>,
+    pub(crate) log_writer: LogWriter,
+    pub(crate) buffer: Arc<AttemptBuffer>,
     pub(crate) clock: LeaseClock,
     /// The lapses of the leases when this run began.
     pub(crate) lapses: u32,
     pub(crate) cancel: AttemptCancel,
-    /// Cancelled when the worker drains: the job goes back at the next boundary of a turn.
+    /// Cancelled when the worker drains: the job is released at the next boundary between turns.
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
-    pub(crate) life: Arc<Life>,
-    /// What is written before the next words, if there are any. A std mutex: never held over an await.
+    pub(crate) stall_detector: Arc<StallDetector>,
+    /// A line to be written before the next output. A std mutex: never held over an await.
     pub(crate) heading: Mutex<Option<String>>,
 }
 
 impl AttemptJournal {
-    /// Has this written before the next words; where none follow, it is not written at all.
-    pub(crate) fn head_next_words(&self, heading: String) {
+    /// Writes this line before the next output. Where no output follows, it is not written at all.
+    pub(crate) fn set_heading(&self, heading: String) {
         *self.heading() = Some(heading);
     }
 
@@ -53,9 +52,10 @@ impl AttemptJournal {
         self.heading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease is ours, as far as anybody knows, and was all the time of this run; else the attempt pauses. A worker
-    /// that stood still may renew before it looks, and find its commands ended by the guard.
-    fn sure(&self) -> Result<(), JournalError> {
+    /// Suspends the attempt unless the lease is valid and was valid during the whole run. The lapses count too: a
+    /// worker that was stopped for a while may renew its leases before this check, and the guard has killed the
+    /// commands of the run in between.
+    fn check_lease(&self) -> Result<(), JournalError> {
         if self.clock.may_act() && self.clock.lapses() == self.lapses {
             return Ok(());
         }
@@ -63,8 +63,8 @@ impl AttemptJournal {
         Err(JournalError::Lost)
     }
 
-    /// The lease is another's: nothing of the attempt counts any more.
-    fn lost(&self, _gone: Gone) -> JournalError {
+    /// Cancels the attempt: another one holds the lease, and nothing that this one writes counts.
+    fn lost(&self, _closed: BufferClosed) -> JournalError {
         self.cancel.cancel(CancelReason::LeaseLost);
         JournalError::Lost
     }
@@ -73,46 +73,47 @@ impl AttemptJournal {
 #[async_trait]
 impl Journal for AttemptJournal {
     async fn output(&self, text: &str) -> Result<(), JournalError> {
-        self.life.hear("it wrote");
+        self.stall_detector.record_activity("its last output");
         let heading = if text.is_empty() { None } else { self.heading().take() };
         let text = heading.map_or(Cow::Borrowed(text), |heading| Cow::Owned(heading + text));
-        self.ledger.output(&self.page, &text).await.map_err(|gone| self.lost(gone))
+        self.log_writer.output(&self.buffer, &text).await.map_err(|closed| self.lost(closed))
     }
 
     async fn record(&self, entry: &TurnEntry) -> Result<(), JournalError> {
         if matches!(entry, TurnEntry::Result { .. }) {
-            // The guard may have ended the command that this came from.
-            self.sure()?;
+            // The guard may have killed the command that this result is from.
+            self.check_lease()?;
         }
         let finished = self.turns.count(entry);
         let text = serde_json::to_string(entry).map_err(|error| JournalError::Refused(Box::new(error)))?;
-        self.ledger.record(&self.page, text, finished).await.map_err(|gone| self.lost(gone))
+        self.log_writer.record(&self.buffer, text, finished).await.map_err(|closed| self.lost(closed))
     }
 
     fn note(&self, event: RunEvent) {
-        self.life.event(&event);
+        self.stall_detector.record_event(&event);
         match event {
             RunEvent::Warning(text) => tracing::warn!(job = %self.job, "{text}"),
             RunEvent::ModelRetried { turn, reason } => {
-                tracing::info!(job = %self.job, turn, reason, "asked the model again");
+                tracing::info!(job = %self.job, turn, reason, "retrying the model call");
             }
-            RunEvent::ModelWaits { why } => self.ledger.wait_for(&self.page, why),
+            RunEvent::ModelWaiting { why } => self.log_writer.set_waits_for(&self.buffer, why),
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }
 
-    async fn gate(&self) -> Result<(), JournalError> {
-        self.sure()?;
-        // Every call of the open turn still runs; between turns is where a drain takes the job.
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
+        self.check_lease()?;
+        // A drain lets every call of the open turn run, and releases the job between turns: the next attempt then
+        // repeats nothing.
         if self.draining.is_cancelled() && self.turns.is_between_turns() {
-            self.cancel.cancel(CancelReason::HandBack);
+            self.cancel.cancel(CancelReason::Release);
             return Err(JournalError::Lost);
         }
         Ok(())
     }
 }
 
-/// Counts finished turns: a turn is finished when every call of its reply has its result.
+/// Counts finished turns: a turn is finished once every tool call of its reply has a result.
 #[derive(Debug, Default)]
 pub(crate) struct TurnCounter {
     finished: AtomicU32,
@@ -120,7 +121,7 @@ pub(crate) struct TurnCounter {
 }
 
 impl TurnCounter {
-    /// A counter that has seen the turns of earlier attempts.
+    /// A counter that has counted the turns of earlier attempts.
     pub(crate) fn after(recorded: &[TurnEntry]) -> Self {
         let counter = Self::default();
         for entry in recorded {
@@ -129,7 +130,7 @@ impl TurnCounter {
         counter
     }
 
-    /// How many turns are finished.
+    /// Turns that are finished, over all attempts.
     pub(crate) fn finished(&self) -> u32 {
         self.finished.load(Ordering::SeqCst)
     }
@@ -138,10 +139,10 @@ impl TurnCounter {
         self.open_calls.load(Ordering::SeqCst) == 0
     }
 
-    /// Takes an entry; the count of finished turns, if the entry changed it.
+    /// Counts an entry; returns the number of finished turns if the entry finished one.
     fn count(&self, entry: &TurnEntry) -> Option<u32> {
         let left = match entry {
-            TurnEntry::Told { .. }
+            TurnEntry::Delivered { .. }
             | TurnEntry::Compacted { .. }
             | TurnEntry::Stderr { .. }
             | TurnEntry::Retried { .. } => return None,
@@ -182,6 +183,7 @@ mod tests {
             index,
             call_id: index.to_string(),
             text: String::new(),
+            images: Vec::new(),
             is_error: false,
             ended: Vec::new(),
         }

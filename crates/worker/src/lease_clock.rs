@@ -1,8 +1,16 @@
-//! How long this worker may still act on its leases, by a clock that goes on while the machine sleeps.
+//! How long this worker may act on its leases, by a clock that keeps running while the machine sleeps.
 //!
-//! A lease counts from the sending of the last renewal that was answered well. `CLOCK_BOOTTIME` is used
-//! because a closed laptop stops the monotonic clock while Redis' clock goes on
-//! (clock_gettime(2)).
+//! A lease is counted from the moment at which its last successful renewal was sent. Redis extended it later than that,
+//! so the worker always expects the end too early, never too late. `CLOCK_BOOTTIME` is used because a closed laptop
+//! stops the monotonic clock while Redis' clock continues (clock_gettime(2)).
+//!
+//! ```text
+//! renewal sent        lease − 3 s            lease − 1 s       lease
+//! ├── attempts may act ──┤── worker ends them ──┤── guard kills ──┤ another worker may claim the jobs
+//! ```
+//!
+//! Past the first mark the leases are *in doubt*: attempts are suspended, until a renewal finds the leases valid or
+//! lost.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -13,7 +21,9 @@ use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 use tokio::sync::watch;
 
-/// Time kept back at the end of a lease, to end what runs before another worker may begin.
+/// Time kept back at the end of a lease, to end what runs before another worker may start. Two thirds are for the
+/// worker, which gives commands two seconds between SIGTERM and SIGKILL; the last third is for the guard. Leases below
+/// ten seconds keep back three tenths instead.
 const MARGIN: Duration = Duration::from_secs(3);
 
 /// Milliseconds since the machine started, sleep included.
@@ -24,18 +34,17 @@ pub(crate) fn boot_millis() -> u64 {
     seconds * 1000 + millis
 }
 
-/// The time of the last good renewal. Cheap to clone.
+/// The time of the last successful renewal, which covers all leases of the worker. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct LeaseClock {
     renewed_at: Arc<watch::Sender<u64>>,
-    // How often the leases were not sure for a while.
     lapses: Arc<AtomicU32>,
     may_act_for: Duration,
     margin: Duration,
 }
 
 impl LeaseClock {
-    /// A clock for leases of this length, good from now on.
+    /// A clock for leases of this length, valid from now on.
     pub fn new(lease: Duration) -> Self {
         let margin = MARGIN.min(lease * 3 / 10);
         Self {
@@ -51,9 +60,11 @@ impl LeaseClock {
         boot_millis()
     }
 
-    /// A renewal that was sent at `sent` was answered well.
+    /// Records that a renewal sent at `sent` (see [`Self::now`]) succeeded. One that is older than the last changes
+    /// nothing.
     pub fn renewed(&self, sent: u64) {
-        // Before anybody can see that they are sure again.
+        // Counted before any waiter can see that the leases are valid again: a run that checks afterwards must find
+        // the lapse.
         if !self.may_act() {
             self.lapses.fetch_add(1, Ordering::SeqCst);
         }
@@ -64,38 +75,39 @@ impl LeaseClock {
         });
     }
 
-    /// How often the leases were not sure for a while. Whatever ran across a lapse may have been ended by the
-    /// guard, and what it says of its end does not count.
+    /// How often the leases were in doubt for a while. The guard may have killed whatever ran across a lapse, so the
+    /// result of such a command does not count.
     pub fn lapses(&self) -> u32 {
         self.lapses.load(Ordering::SeqCst)
     }
 
-    /// Waits until attempts may act again. Dropping the future changes nothing.
-    pub async fn until_sure(&self) {
+    /// Waits until attempts may act again: without a bound, since Redis may be away for any time. Dropping the future
+    /// changes nothing.
+    pub async fn until_valid(&self) {
         let mut renewed = self.renewed_at.subscribe();
         while !self.may_act() {
             if renewed.changed().await.is_err() {
-                // Cannot happen while this clock holds the sender; waiting for ever is what it would mean.
+                // Cannot happen: this clock holds the sender. Without a sender no renewal would ever come.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// The moment from which nothing of an attempt may live: before the lease ends, and after a worker that is
-    /// awake has ended its commands in good order.
-    pub fn last_moment(&self) -> u64 {
+    /// The moment (see [`Self::now`]) from which the guard kills every command of a job: after a worker that is awake
+    /// has ended them itself, and before the lease ends.
+    pub fn kill_deadline(&self) -> u64 {
         let lived = self.may_act_for + self.margin * 2 / 3;
         let lived = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
         self.renewed_at.borrow().saturating_add(lived)
     }
 
-    /// Whether attempts may still act.
+    /// Whether attempts may act: the leases are not in doubt.
     pub fn may_act(&self) -> bool {
-        self.left() > Duration::ZERO
+        self.remaining() > Duration::ZERO
     }
 
-    /// How long attempts may still act.
-    pub fn left(&self) -> Duration {
+    /// How long attempts may still act if no renewal succeeds.
+    pub fn remaining(&self) -> Duration {
         let age = self.now().saturating_sub(*self.renewed_at.borrow());
         self.may_act_for.saturating_sub(Duration::from_millis(age))
     }
@@ -108,30 +120,30 @@ mod tests {
     #[test]
     fn the_margin_is_kept_back() {
         let clock = LeaseClock::new(Duration::from_secs(10));
-        assert!(clock.left() <= Duration::from_secs(7) && clock.may_act());
+        assert!(clock.remaining() <= Duration::from_secs(7) && clock.may_act());
         let clock = LeaseClock::new(Duration::from_secs(1));
-        assert!(clock.left() <= Duration::from_millis(700) && clock.may_act());
+        assert!(clock.remaining() <= Duration::from_millis(700) && clock.may_act());
     }
 
     #[test]
-    fn the_guard_ends_after_the_worker_would_and_before_the_lease() {
+    fn the_guard_kills_after_the_worker_would_and_before_the_lease_ends() {
         let clock = LeaseClock::new(Duration::from_secs(10));
-        let left = clock.last_moment() - clock.now();
-        assert!((8_900..=9_000).contains(&left), "{left}");
+        let remaining = clock.kill_deadline() - clock.now();
+        assert!((8_900..=9_000).contains(&remaining), "{remaining}");
     }
 
     #[tokio::test]
-    async fn who_waits_hears_of_the_renewal() {
+    async fn a_waiter_is_woken_by_the_renewal() {
         let clock = LeaseClock::new(Duration::from_secs(10));
         clock.renewed_at.send_replace(0);
         assert!(!clock.may_act());
-        let (waits, says) = (clock.clone(), clock.clone());
-        tokio::join!(waits.until_sure(), async move { says.renewed(says.now()) });
+        let (waiter, renewer) = (clock.clone(), clock.clone());
+        tokio::join!(waiter.until_valid(), async move { renewer.renewed(renewer.now()) });
         assert!(clock.may_act());
     }
 
     #[test]
-    fn a_lapse_is_remembered() {
+    fn a_lapse_is_counted() {
         let clock = LeaseClock::new(Duration::from_secs(10));
         clock.renewed(clock.now());
         assert_eq!(clock.lapses(), 0);
@@ -144,8 +156,8 @@ mod tests {
     #[test]
     fn an_old_renewal_changes_nothing() {
         let clock = LeaseClock::new(Duration::from_secs(10));
-        let before = clock.left();
+        let before = clock.remaining();
         clock.renewed(0);
-        assert!(clock.left() <= before && clock.may_act());
+        assert!(clock.remaining() <= before && clock.may_act());
     }
 }

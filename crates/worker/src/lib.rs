@@ -2,45 +2,64 @@
 //!
 //! # Layout
 //!
-//! - [`supervisor`] decides what happens next; pure.
-//! - [`driver`] does it: the one loop, and what runs beside it.
-//! - [`claims`]: asks for jobs; [`renewal`]: keeps their leases; [`ledger`]: writes what they say.
-//! - [`attempt`]: one attempt, from claim to finish, in named steps; `inheritance`: the turns it takes over from a
-//!   job that it tries again.
-//! - [`held`]: the attempts that it holds; [`cancel`]: why one shall end; [`lease_clock`]: for how long it may act.
-//! - [`guard`]: the process that ends the commands of a worker which cannot do it any more.
-//! - [`journal`]: what an agent writes, on its way to the ledger.
-//! - [`upkeep`]: looks after what the dead left behind.
-//! - [`parking`]: the service that a job sees; a job that waits holds no slot.
-//! - [`runner`]: what an attempt runs.
-//! - [`limited`]: models behind the fleet's limits.
-//! - `silence`: notices when nothing is heard of an attempt.
-//! - [`options`]: the command line of `legwork-worker`; [`program`]: its story; [`place`]: where the queue is;
-//!   `orphan`: its end without an embedded server.
+//! The loop:
+//!
+//! - [`worker`]: the settings of a worker, and the tasks that it starts.
+//! - [`supervisor`]: what a worker does next; pure. [`driver`]: the loop that waits for events and acts.
+//! - [`claims`]: claims jobs. [`renewal`]: renews their leases. [`log_writer`]: writes their output, turns and ends.
+//! - [`upkeep`]: reclaims the jobs of dead workers.
+//!
+//! One job:
+//!
+//! - [`attempt`]: one attempt, from claim to finish. `prepare`: what it reads first; `copied_turns`: the turns that it
+//!   takes over from a job that it retries; `settlement`: what becomes of the job; pure.
+//! - [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
+//! - [`active_attempts`]: the attempts of the worker. [`cancel`]: why one must end. [`lease_clock`]: how long they may
+//!   act. `stall`: reports a job without activity. `deadline`: an optional deadline.
+//! - [`parking`]: the service that a job calls; a job that waits holds no slot.
+//! - [`models`]: the models that agents call; [`rate_limit`]: puts them behind the fleet's rate limits.
+//! - [`job_folders`]: the folders that jobs run in on a fleet, and their removal.
+//! - [`guard`]: the process that kills the commands of a worker which can no longer do it.
+//!
+//! The program:
+//!
+//! - [`program`]: its story; [`startup`]: what it needs first; `work_dir`: where its jobs run; [`options`]: its command
+//!   line.
+//! - [`backend`]: where the queue is; `server_watch`: the end of a worker without its embedded server; [`host`]: this
+//!   machine.
 
+pub mod active_attempts;
 pub mod attempt;
+pub mod backend;
 pub mod cancel;
 pub mod claims;
+mod copied_turns;
+mod deadline;
 pub mod driver;
 pub mod guard;
-pub mod held;
-mod inheritance;
+pub mod host;
+pub mod job_folders;
 pub mod journal;
 pub mod lease_clock;
-pub mod ledger;
-pub mod limited;
+pub mod log_writer;
+pub mod models;
 pub mod options;
-mod orphan;
 pub mod parking;
-pub mod place;
+mod prepare;
 pub mod program;
+pub mod rate_limit;
 pub mod renewal;
 pub mod runner;
-mod silence;
+mod server_watch;
+mod settlement;
+mod stall;
+pub mod startup;
 pub mod supervisor;
 pub mod upkeep;
+mod work_dir;
+pub mod worker;
 
-pub use driver::Ending;
-pub use driver::Vitals;
-pub use driver::Worker;
-pub use driver::WorkerSettings;
+pub use driver::ShutdownTokens;
+pub use worker::Worker;
+pub use worker::WorkerHealth;
+pub use worker::WorkerSettings;

@@ -9,14 +9,18 @@ use legwork_common::error::chain;
 use legwork_worker::guard;
 use legwork_worker::options::WorkerOptions;
 use legwork_worker::program;
+use legwork_worker::startup::StartError;
+use legwork_worker::startup::boxed;
 
 fn main() -> ExitCode {
+    // First: a guard, or the start of a guarded command, is this program under another argument.
     if let Some(code) = guard::entry(std::env::args_os()) {
         return code;
     }
-    // TLS needs its one provider before anything connects.
+    // TLS needs its one provider before anything connects. Only a second call in one process fails.
     let _already = rustls::crypto::ring::default_provider().install_default();
     let options = WorkerOptions::parse();
+    // Variables that are not Unicode are left out.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -29,20 +33,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Sets up logs and the runtime, and serves.
+/// Sets up logs and the runtime, and serves until the worker ends.
 fn start(options: WorkerOptions, environment: BTreeMap<String, String>) -> Result<(), Box<dyn Coded>> {
     let level = options.common.log.clone().unwrap_or_else(|| "info".to_owned());
-    legwork_process::telemetry::init(&level, options.common.log_format).map_err(program::boxed)?;
+    legwork_process::telemetry::init(&level, options.common.log_format).map_err(boxed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| program::boxed(program::StartError::from(error)))?;
+        .map_err(|error| boxed(StartError::from(error)))?;
     let served = runtime.block_on(program::serve(options, environment));
+    // Tasks that did not end within their grace period are not waited for again.
     runtime.shutdown_background();
     served
 }
 
-/// One line, and a hint where it helps.
+/// Prints one line for the error, and one with a hint if it has any.
 #[expect(clippy::print_stderr, reason = "the edge of the program, where errors are printed once")]
 fn report(error: &dyn Coded) {
     eprintln!("error: {}", chain(error));

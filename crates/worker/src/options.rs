@@ -1,4 +1,4 @@
-//! The command line of `legwork-worker`, and the part of it that `legwork` shares.
+//! The command line of `legwork-worker`, and the options that it shares with `legwork`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use legwork_common::variables;
 use legwork_process::telemetry::LogFormat;
 use legwork_queue::settings::FleetSettings;
 
-/// Where the queue is and how to log: common to both programs.
+/// The options of both programs: where the queue is, how to log, what the fleet has decided.
 #[derive(Debug, Clone, Args)]
 pub struct CommonOptions {
-    /// Where Redis is: redis://, rediss:// or unix://; without it the embedded server serves
+    /// Where Redis is: redis://, rediss:// or unix://; without it the embedded server is used
     #[arg(long, env = variables::REDIS_URL, value_name = "URL", hide_env_values = true, global = true)]
     pub redis: Option<String>,
     /// The namespace within Redis
@@ -31,25 +31,26 @@ pub struct CommonOptions {
     /// The least severe log lines to show: error, warn, info, debug, trace
     #[arg(long, env = variables::LOG, value_name = "LEVEL", global = true)]
     pub log: Option<String>,
-    /// How log lines look: text or json
+    /// The format of log lines: text or json
     #[arg(long, env = variables::LOG_FORMAT, value_name = "FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
     /// Shards of the namespace, if it is new: 1 on one Redis, 16 on a Cluster
     #[arg(long, env = variables::SHARDS, value_name = "N", global = true, hide_short_help = true,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub shards: Option<u16>,
-    /// How long a lease holds without being renewed, if the namespace is new
+    /// How long a lease lasts without being renewed, if the namespace is new
     #[arg(long, env = variables::LEASE, value_name = "TIME", global = true, hide_short_help = true,
           value_parser = duration::parse)]
     pub lease: Option<Duration>,
-    /// The file with what the fleet decides: queues of agents, limits of model providers
+    /// The policy file of the fleet: queues of agents, rate limits of model providers
     #[arg(long, env = variables::POLICY, value_name = "FILE", global = true)]
     pub policy: Option<PathBuf>,
-    /// A limit of a model provider for the whole fleet: anthropic=requests:50,tokens:40000,concurrent:4 (both a minute)
+    /// A rate limit of a model provider for the whole fleet, requests and tokens per minute:
+    /// anthropic=requests:50,tokens:40000,concurrent:4
     #[arg(long = "rate-limit", env = variables::RATE_LIMITS, value_name = "LIMIT", value_delimiter = ';', global = true,
           hide_short_help = true)]
     pub limits: Vec<String>,
-    /// How long nothing may be heard of a running job before its worker warns, and `view` says so; 0 for never
+    /// Report a running job as stalled, in the log and in `view`, after this long without activity; 0 for never
     #[arg(long, env = variables::STALL_AFTER, value_name = "TIME", default_value = "15m", global = true,
           hide_short_help = true, value_parser = duration::parse)]
     pub stall_after: Duration,
@@ -59,11 +60,11 @@ pub struct CommonOptions {
 }
 
 impl CommonOptions {
-    /// What the fleet decides: the file, then the limits of the command line.
+    /// The policy of the fleet: the file's, with the limits of the command line on top.
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] for a file that cannot be read, or for what is wrong in either.
+    /// [`PolicyError`] for a file that cannot be read, or for an invalid value in either.
     pub fn policy(&self) -> Result<Arc<Policy>, PolicyError> {
         let mut policy = match &self.policy {
             Some(file) => {
@@ -80,7 +81,7 @@ impl CommonOptions {
         Ok(Arc::new(policy))
     }
 
-    /// The settings of the namespace, should this be its first user.
+    /// The settings of the namespace if this program is the first to use it; otherwise they are fixed already.
     pub fn wanted_settings(&self) -> FleetSettings {
         let defaults = FleetSettings::default();
         FleetSettings {
@@ -95,7 +96,7 @@ impl CommonOptions {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "legwork-worker", version, about, max_term_width = 100)]
 pub struct WorkerOptions {
-    /// What both programs share.
+    /// The options of both programs.
     #[command(flatten)]
     pub common: CommonOptions,
     /// The queues to serve; their order is their priority
@@ -106,26 +107,30 @@ pub struct WorkerOptions {
     #[arg(long, env = variables::CONCURRENCY, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: u32,
-    /// The folder below which each job gets its own
+    /// The folder below which each job gets a folder of its own; without it, and with --redis, a folder in the user's
+    /// state folder, or in $TMPDIR in a container
     #[arg(long, env = variables::WORK_DIR, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
+    /// How long the folder of an ended job is kept; without it, as long as the job
+    #[arg(long, env = variables::KEEP_JOB_FOLDERS, value_name = "TIME", value_parser = duration::parse)]
+    pub keep_job_folders: Option<Duration>,
     /// Run all jobs in the work dir itself
     #[arg(long, env = variables::SHARED_WORK_DIR, requires = "work_dir")]
     pub shared_work_dir: bool,
-    /// Serve this session's own lanes only
+    /// Serve only the lanes of this session
     #[arg(long, env = variables::SESSION, value_name = "ID")]
     pub session: Option<SessionId>,
-    /// End when there is nothing to do
+    /// Exit once no job is left to run
     #[arg(long, env = variables::UNTIL_IDLE)]
     pub until_idle: bool,
-    /// How long jobs may go on after SIGTERM before they are handed back
+    /// How long jobs may continue after SIGTERM before they are released to the queue
     #[arg(long, env = variables::DRAIN_TIMEOUT, value_name = "TIME", default_value = "30s",
           value_parser = duration::parse)]
     pub drain_timeout: Duration,
     /// Where to answer /healthz, /readyz and /metrics
     #[arg(long, env = variables::HEALTH, value_name = "ADDR")]
     pub health: Option<SocketAddr>,
-    /// Take model replies from this script instead of asking providers; tools are real
+    /// Take model replies from this script instead of calling providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
 }
@@ -137,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         WorkerOptions::command().debug_assert();
     }
 }

@@ -1,15 +1,12 @@
-//! The service that a running job sees: while it waits for its own jobs it holds no slot.
+//! Parking: the service that a running job calls, which gives back the job's slot while it waits for its own jobs.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
@@ -24,54 +21,60 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 use legwork_queue::Service;
-use legwork_queue::patiently;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Work;
+use legwork_queue::retry_while_unavailable;
 use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
-use crate::held::HeldAttempt;
+use crate::active_attempts::AttemptHandle;
 use crate::supervisor::WorkerEvent;
 
-/// The service of one attempt, with its slot. It asks on while Redis cannot be reached: every call of a job may be
-/// repeated, and for how long is not decided here, for an attempt whose lease is not sure drops the call.
+/// The background agents, session state and mail of one attempt. Every call is repeated while Redis is unreachable,
+/// without a bound of its own: an attempt whose lease is in doubt is suspended, which drops the call.
 #[derive(Debug)]
 pub struct ParkingService {
     inner: Service,
-    work: std::sync::Arc<dyn Work>,
-    held: HeldAttempt,
+    work: Arc<dyn Work>,
+    handle: AttemptHandle,
     events: mpsc::Sender<WorkerEvent>,
-    // How many calls of this attempt wait now. Calls of one turn run side by side: the first to wait gives
-    // the slot back, the last to go on takes one again. Held over an await on purpose: whoever comes
-    // meanwhile must not act before the change is done.
+    /// How many calls of this attempt wait now. Calls of one turn run concurrently: the first to wait gives the slot
+    /// back, the last to continue takes one again. A tokio mutex, held over the awaits of either change on purpose: a
+    /// call that comes in between must not act before the change is done.
     waiting: Mutex<u32>,
-    open: Option<OpenTurn>,
+    open_turn: Option<OpenTurn>,
 }
 
-/// The turn that an earlier run left open.
+/// The last turn of an earlier run, whose calls may run again.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenTurn {
-    /// Its number.
+    /// The turn, counted from 1 over all attempts.
     pub turn: u32,
-    /// When its calls were asked for, by this machine's clock.
-    pub asked: Instant,
+    /// When the reply with its calls was recorded, by this machine's clock.
+    pub replied_at: Instant,
 }
 
 impl ParkingService {
-    /// `inner` for the attempt `held`; the worker hears of parking through `events`. The calls of `open` run again.
+    /// Wraps `inner` for the attempt behind `handle`; parking is reported through `events`. Waits of `open_turn` keep
+    /// their first deadline.
     pub fn new(
         inner: Service,
-        work: std::sync::Arc<dyn Work>,
-        held: HeldAttempt,
+        work: Arc<dyn Work>,
+        handle: AttemptHandle,
         events: mpsc::Sender<WorkerEvent>,
-        open: Option<OpenTurn>,
+        open_turn: Option<OpenTurn>,
     ) -> Self {
-        Self { inner, work, held, events, waiting: Mutex::new(0), open }
+        Self { inner, work, handle, events, waiting: Mutex::new(0), open_turn }
     }
 
-    /// Waits without a slot. Dropped in the middle, the attempt is over and its slot with it.
+    /// Waits without a slot. Dropped in the middle, the attempt is either over, and its slot with it, or suspended, and
+    /// [`Self::resume_if_parked`] takes a slot again.
     async fn without_slot<T>(
         &self,
         wait: impl Future<Output = Result<T, ServiceError>>,
@@ -85,14 +88,15 @@ impl ParkingService {
     async fn begin_waiting(&self) -> Result<(), ServiceError> {
         let mut waiting = self.waiting.lock().await;
         if *waiting == 0 {
-            // Slots that were granted to a wait which was dropped are not this wait's.
-            self.held.slot.forget_permits(Semaphore::MAX_PERMITS);
-            // Before it is so: whoever drops this has to come back, wherever it was.
-            self.held.parked.store(true, Ordering::SeqCst);
-            let lease = self.held.lease;
-            patiently(None, || async move { parked(self.work.park(lease).await?) }).await?;
-            // The worker ends only after its attempts, so somebody listens.
-            let _gone = self.events.send(WorkerEvent::Parked(self.held.lease.id)).await;
+            // Slots that were granted to an earlier wait which was dropped are not for this one.
+            self.handle.slot.forget_permits(Semaphore::MAX_PERMITS);
+            // Before the job is parked: wherever this future is dropped, the next run must resume the job first.
+            self.handle.parked.store(true, Ordering::SeqCst);
+            let lease = self.handle.lease;
+            retry_while_unavailable(None, || async move { into_result(self.work.park(lease).await?) })
+                .await?;
+            // The driver receives until all attempts have ended. A full channel is waited for.
+            let _no_receiver = self.events.send(WorkerEvent::Parked(self.handle.lease.id)).await;
         }
         *waiting += 1;
         Ok(())
@@ -107,34 +111,36 @@ impl ParkingService {
         Ok(())
     }
 
-    /// Comes back with a slot, where a run of this attempt was dropped while it waited. Asks on while Redis cannot
-    /// be reached. Dropped in the middle, it may be called again.
+    /// Takes a slot again, where an earlier run of this attempt was suspended while it was parked. Repeats its calls
+    /// while Redis is unreachable. Dropped in the middle, it may be called again.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] for what no repeat cures.
-    pub async fn come_back(&self) -> Result<(), ServiceError> {
-        if !self.held.parked.load(Ordering::SeqCst) {
+    /// [`ServiceError`] for what no retry cures.
+    pub async fn resume_if_parked(&self) -> Result<(), ServiceError> {
+        if !self.handle.parked.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.take_slot().await
     }
 
+    /// Waits for a slot without a bound: other jobs hold them. A stop, the job's timeout and a lost lease end the wait
+    /// by dropping it.
     async fn take_slot(&self) -> Result<(), ServiceError> {
-        let _gone = self.events.send(WorkerEvent::SlotWanted(self.held.lease.id)).await;
-        match self.held.slot.acquire().await {
+        let _no_receiver = self.events.send(WorkerEvent::SlotRequested(self.handle.lease.id)).await;
+        match self.handle.slot.acquire().await {
             Ok(slot) => slot.forget(),
             Err(_) => return Err(ServiceError::LeaseLost),
         }
-        let lease = self.held.lease;
-        patiently(None, || async move { parked(self.work.resume(lease).await?) }).await?;
-        self.held.parked.store(false, Ordering::SeqCst);
+        let lease = self.handle.lease;
+        retry_while_unavailable(None, || async move { into_result(self.work.resume(lease).await?) }).await?;
+        self.handle.parked.store(false, Ordering::SeqCst);
         Ok(())
     }
 }
 
-/// A job that shall stop, or is another's, does not wait; its cancellation is on the way.
-fn parked(parked: Parked) -> Result<(), ServiceError> {
+/// A job that is being stopped, or is leased to another attempt, neither parks nor resumes; its cancellation follows.
+fn into_result(parked: Parked) -> Result<(), ServiceError> {
     match parked {
         Parked::Done => Ok(()),
         Parked::Stopping => Err(ServiceError::Stopping),
@@ -145,50 +151,51 @@ fn parked(parked: Parked) -> Result<(), ServiceError> {
 #[async_trait]
 impl BackgroundAgents for ParkingService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        patiently(None, || self.inner.run(request.clone())).await
+        retry_while_unavailable(None, || self.inner.run(request.clone())).await
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {
-        patiently(None, || self.inner.list()).await
+        retry_while_unavailable(None, || self.inner.list()).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        patiently(None, || self.inner.view(id, since)).await
+        retry_while_unavailable(None, || self.inner.view(id, since)).await
     }
 
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
-        patiently(None, || self.inner.stop(id)).await
+        retry_while_unavailable(None, || self.inner.stop(id)).await
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
-        // Run again it keeps its first deadline.
-        let open = self.open.filter(|open| request.call.is_some_and(|call| call.turn == open.turn));
-        let began = open.map_or_else(Instant::now, |open| open.asked);
-        let look = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
-        let items = patiently(None, || self.inner.wait(look.clone())).await?;
+        // A wait that runs again, because its attempt died or was suspended, keeps its first deadline.
+        let open_turn = self.open_turn.filter(|open| request.call.is_some_and(|call| call.turn == open.turn));
+        let started = open_turn.map_or_else(Instant::now, |open| open.replied_at);
+        // Checked first: a wait that is over already costs no slot change.
+        let check = WaitRequest { timeout: Some(Duration::ZERO), ..request.clone() };
+        let items = retry_while_unavailable(None, || self.inner.wait(check.clone())).await?;
         if request.mode.is_over(&items) || request.timeout == Some(Duration::ZERO) {
             return Ok(items);
         }
-        let wait = patiently(None, || {
-            let timeout = request.timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+        let wait = retry_while_unavailable(None, || {
+            let timeout = request.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
             self.inner.wait(WaitRequest { timeout, ..request.clone() })
         });
         self.without_slot(wait).await
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
-        patiently(None, || self.inner.send(request.clone())).await
+        retry_while_unavailable(None, || self.inner.send(request.clone())).await
     }
 }
 
 #[async_trait]
-impl Commons for ParkingService {
+impl SessionState for ParkingService {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
-        patiently(None, || self.inner.todos(change.clone(), call)).await
+        retry_while_unavailable(None, || self.inner.todos(change.clone(), call)).await
     }
 
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
-        patiently(None, || self.inner.reserve(used, wanted)).await
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
+        retry_while_unavailable(None, || self.inner.reserve(used, wanted)).await
     }
 }
 
@@ -198,14 +205,14 @@ impl Mailbox for ParkingService {
         self.inner.mail().await
     }
 
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
-        self.inner.told(mail).await
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+        self.inner.acknowledge(mail).await
     }
 
     async fn settled(&self) -> Result<(), ServiceError> {
         if self.inner.is_settled().await? {
             return Ok(());
         }
-        self.without_slot(patiently(None, || self.inner.settled())).await
+        self.without_slot(retry_while_unavailable(None, || self.inner.settled())).await
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the leases, hears of stops, and ends what may not act any more.
+//! Renews the leases of all attempts, learns of stops, and suspends attempts whose lease is in doubt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use legwork_common::id::WorkerId;
 use legwork_process::health::Gauge;
 use legwork_process::health::Gauges;
 use legwork_process::health::Readiness;
+use legwork_queue::Hints;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::port::Heartbeat;
@@ -19,26 +20,30 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::active_attempts::ActiveAttempts;
 use crate::cancel::CancelReason;
 use crate::guard::Guard;
-use crate::held::Held;
 use crate::lease_clock::LeaseClock;
 
-/// The longest pause after a renewal that failed.
-const SOON: Duration = Duration::from_millis(500);
+/// The longest delay after a failed renewal: several retries fit between a regular renewal (every 0.3 leases) and the
+/// moment at which the leases are in doubt.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The shortest sleep between two checks for leases in doubt. It keeps the check from spinning while they are, and delays
+/// a suspension by at most as much, well within the margin of a lease.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How full a worker is, for its heartbeat and its metrics. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Load {
     /// Jobs that hold a slot.
     pub used: Gauge,
-    /// Jobs that are held, waiting ones included.
+    /// Jobs that are leased to the worker, parked ones included.
     pub jobs: Gauge,
 }
 
 impl Load {
-    /// A load that `/metrics` shows.
-    pub fn shown_in(gauges: &Gauges) -> Self {
+    /// A load that is exposed by `/metrics`.
+    pub fn registered_in(gauges: &Gauges) -> Self {
         Self {
             used: gauges.register("legwork_worker_used_slots", "Jobs that hold a slot of this worker."),
             jobs: gauges
@@ -47,105 +52,112 @@ impl Load {
     }
 }
 
-/// What renews the leases of one worker.
+/// Renews the leases of one worker and sends its heartbeat.
 #[derive(Debug)]
 pub struct Renewer {
     /// The queue.
     pub queue: Queue,
-    /// The worker.
+    /// The worker's id, for the heartbeat.
     pub worker: WorkerId,
-    /// The host it runs on.
+    /// The host that it runs on, for the heartbeat.
     pub host: String,
-    /// The lanes it serves.
+    /// The lanes that it serves, for the heartbeat.
     pub lanes: Vec<Lane>,
-    /// Its slots.
+    /// Jobs that it may run at once, for the heartbeat.
     pub slots: u32,
-    /// How full it is.
+    /// How full it is, for the heartbeat.
     pub load: Load,
-    /// Whether the worker can do its work: Redis answers.
+    /// Set to whether the last renewal succeeded and the worker does not drain.
     pub readiness: Readiness,
-    /// What it holds.
-    pub held: Held,
-    /// How long its leases hold.
+    /// The attempts whose leases are renewed.
+    pub active: ActiveAttempts,
+    /// Records every successful renewal.
     pub clock: LeaseClock,
-    /// Rings when a stop was asked for somewhere, so that it is looked for at once.
+    /// Signalled when a stop was requested, so that the answer of a renewal brings it at once.
     pub nudge: Arc<Notify>,
-    /// Who must know for how long the worker may act.
+    /// Gets the deadline by which it kills the commands of jobs.
     pub guard: Guard,
     /// Cancelled when the worker drains.
     pub draining: CancellationToken,
 }
 
 impl Renewer {
-    /// Renews at every tick and at every nudge, and soon again after it could not, until dropped.
+    /// Renews at every interval and at every nudge, and sooner after a failure. Runs until dropped; a renewal that is
+    /// dropped has happened or not.
     pub async fn run(self: Arc<Self>) {
-        let every = self.queue.settings().renew_every();
-        let mut pause = Duration::ZERO;
+        let interval = self.queue.settings().renew_every();
+        let mut delay = Duration::ZERO;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(delay) => {}
                 () = self.nudge.notified() => {}
             }
             let sent = Instant::now();
             let renewed = self.renew().await;
             self.readiness.set(renewed.is_ok() && !self.draining.is_cancelled());
-            // A lease counts from the sending: an answer that was long on its way is no reason to wait as long again.
-            pause = if renewed.is_ok() { every.saturating_sub(sent.elapsed()) } else { every.min(SOON) };
+            // Measured from the sending, as leases are: the time that an answer took shortens the delay after it.
+            delay = if renewed.is_ok() {
+                interval.saturating_sub(sent.elapsed())
+            } else {
+                interval.min(RETRY_DELAY)
+            };
             if let Err(error) = renewed {
                 tracing::warn!(%error, "could not renew the leases");
             }
         }
     }
 
-    /// Sends the heartbeat at every tick, until dropped. Apart from [`Self::run`]: a heartbeat that hangs must not
-    /// hold the leases up.
-    pub async fn beat_for_ever(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(self.queue.settings().renew_every());
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Sends the heartbeat at every interval, until dropped. Apart from [`Self::run`]: a heartbeat that hangs must not
+    /// delay a renewal.
+    pub async fn send_heartbeats(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(self.queue.settings().renew_every());
+        // After a slow heartbeat, the missed ones are not made up for.
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
-            if let Err(error) = self.beat().await {
+            interval.tick().await;
+            if let Err(error) = self.send_heartbeat().await {
                 tracing::warn!(%error, "could not send the heartbeat");
             }
         }
     }
 
-    /// Suspends all attempts when the last good renewal is too old, until dropped. Runs beside [`Self::run`],
-    /// because a renewal that hangs is just the case it is for.
-    pub async fn watch(self: Arc<Self>) {
+    /// Suspends all attempts whenever the last successful renewal is too old, until dropped. Apart from [`Self::run`]: a
+    /// renewal that hangs is the very case that it is for.
+    pub async fn suspend_when_in_doubt(self: Arc<Self>) {
         loop {
-            let left = self.clock.left();
-            if left.is_zero() {
-                self.held.suspend_all();
-                tracing::debug!("no lease is sure any more");
+            let remaining = self.clock.remaining();
+            if remaining.is_zero() {
+                self.active.suspend_all();
+                tracing::debug!("the leases are in doubt");
             }
-            tokio::time::sleep(left.max(Duration::from_millis(100))).await;
+            tokio::time::sleep(remaining.max(MIN_CHECK_INTERVAL)).await;
         }
     }
 
-    /// One renewal of all leases; what was lost or shall stop is cancelled.
+    /// One renewal of all leases; attempts that have lost theirs, or must stop, are cancelled.
     async fn renew(&self) -> Result<(), QueueError> {
         let sent = self.clock.now();
-        let renewal = Renewal { jobs: self.held.leases(), sessions: Vec::new() };
+        let renewal = Renewal { jobs: self.active.leases(), sessions: Vec::new() };
         let (answers, _) = self.queue.renew(&renewal).await?;
         if renewal.jobs.is_empty() {
+            // Nothing was sent to Redis, and readiness depends on its answer.
             self.queue.ping().await?;
         }
         for (lease, answer) in renewal.jobs.into_iter().zip(answers) {
             match answer {
-                // Mail is read before each model call; nothing is to be done about it here.
+                // The agent reads its mail before each model call.
                 Renewed::Kept | Renewed::Mail => {}
-                Renewed::StopWanted => self.held.cancel(lease, CancelReason::StopWanted),
-                Renewed::Lost => self.held.cancel(lease, CancelReason::LeaseLost),
+                Renewed::StopRequested => self.active.cancel(lease, CancelReason::StopRequested),
+                Renewed::Lost => self.active.cancel(lease, CancelReason::LeaseLost),
             }
         }
-        // Last: whoever waits for it goes on, unless it has heard that it is over.
+        // After the cancellations: a suspended attempt that waits for the clock must not resume if it was cancelled.
         self.clock.renewed(sent);
-        self.guard.act_until(self.clock.last_moment());
+        self.guard.set_deadline(self.clock.kill_deadline());
         Ok(())
     }
 
-    async fn beat(&self) -> Result<(), QueueError> {
+    async fn send_heartbeat(&self) -> Result<(), QueueError> {
         let heartbeat = Heartbeat {
             worker: self.worker.clone(),
             host: self.host.clone(),
@@ -161,4 +173,23 @@ impl Renewer {
 
 fn count(gauge: &Gauge) -> u32 {
     u32::try_from(gauge.value()).unwrap_or(u32::MAX)
+}
+
+/// Signals `nudge` whenever a stop is requested in any shard, until dropped. A lost hint costs one renewal interval.
+pub async fn listen_for_stops(queue: Queue, hints: Hints, nudge: Arc<Notify>) {
+    let mut listeners = Vec::new();
+    for shard in 0..queue.settings().shards {
+        listeners.push(hints.listen(queue.keys().stop_channel(shard)).await);
+    }
+    let listening = listeners.into_iter().map(|mut listener| {
+        let nudge = Arc::clone(&nudge);
+        async move {
+            loop {
+                // Which tree is stopped does not matter: a renewal asks for all attempts.
+                let _root = listener.next().await;
+                nudge.notify_one();
+            }
+        }
+    });
+    futures::future::join_all(listening).await;
 }

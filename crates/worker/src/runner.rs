@@ -1,4 +1,4 @@
-//! What an attempt runs: an agent of a team, or in a benchmark nothing at all.
+//! What an attempt runs: an agent of a team, or nothing at all in a benchmark.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -19,142 +19,175 @@ use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use legwork_common::variables::MCP_TOKEN;
+use legwork_common::variables::NOTIFY_SOCKET;
 use legwork_common::variables::REDIS_URL;
 use legwork_common::variables::TRACEPARENT;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
 
-/// What a runner is given.
+/// Everything that one run of an attempt needs.
 #[derive(Debug)]
 pub struct Run {
     /// The claimed job.
     pub claimed: Claimed,
-    /// Its team; `None` where it is not stored any more.
+    /// Its team; `None` where it was pruned or cannot be read.
     pub team: Option<Arc<Team>>,
-    /// The turns of earlier attempts.
+    /// The turn entries of earlier attempts and runs; the agent resumes after them.
     pub recorded: Vec<TurnEntry>,
-    /// Turns that are finished.
+    /// Turns that are finished, over all attempts.
     pub finished_turns: u32,
-    /// Whether this attempt ran before and was suspended.
-    pub resumed: bool,
-    /// Where it writes.
+    /// What this run follows.
+    pub follows: Follows,
+    /// Where the agent writes.
     pub journal: Arc<AttemptJournal>,
-    /// What it dispatches and waits through.
+    /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
-    /// The token that every await sees.
+    /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
     pub cancel: CancellationToken,
+}
+
+/// What a run of an attempt follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing in this attempt: it is the first run.
+    Nothing,
+    /// A run that was suspended.
+    Suspension,
+    /// A run that completed while a message was on its way to it.
+    Completion,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEnd {
-    /// The agent ran, and ended so.
+    /// The agent ran, with this outcome.
     Ended(Outcome),
-    /// This worker lacks what the job needs; another may have it.
+    /// This worker lacks what the job needs, such as a key or a folder; the text says what. Another worker may have it.
     Lacks(String),
 }
 
-/// Runs attempts.
+/// Runs attempts. The benchmark has a runner of its own.
 #[async_trait]
 pub trait Runner: Debug + Send + Sync {
-    /// Whether the runner wants the team and the recorded turns.
+    /// Whether the team and the recorded turns are to be read before each run.
     fn wants_team(&self) -> bool {
         true
     }
 
-    /// Runs one attempt to its end. After it returns nothing of the run lives.
+    /// Whether its agents hear mail that is sent to them while they run. `team` is what the run would be given.
+    fn hears_mail(&self, _claimed: &Claimed, _team: Option<&Team>) -> bool {
+        false
+    }
+
+    /// Runs one attempt until it ends or `run.cancel` is cancelled. Once it returns, no process and no request of the run
+    /// is left.
     async fn run(&self, run: Run) -> RunEnd;
 }
 
-/// Where jobs run.
+/// The folder that a job runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkDir {
-    /// In the working directory of their dispatcher: worker and dispatcher are on one machine.
+    /// The working directory of its dispatcher, which is on the same machine.
     Dispatchers,
-    /// Each in a folder of its own below this one.
-    Own(PathBuf),
-    /// All in this one folder.
+    /// A folder of its own, created by its first attempt on this machine.
+    Own(JobFolders),
+    /// This one folder for all jobs.
     Shared(PathBuf),
 }
 
-/// Runs agents.
+/// Runs the agents of teams.
 #[derive(Debug)]
 pub struct AgentRunner {
-    /// The models.
+    /// The models that agents call.
     pub models: Arc<dyn ModelPort>,
-    /// The variables that agents get.
+    /// The worker's environment, from which agents get theirs; see [`for_agents`].
     pub variables: BTreeMap<String, String>,
-    /// Where jobs run.
+    /// The folders that jobs run in.
     pub work_dir: WorkDir,
-    /// Whether the models need the keys of their providers; those of a script do not.
+    /// Whether the models need the keys of their providers. A script's do not.
     pub needs_keys: bool,
-    /// Who ends the jobs' commands if this program cannot.
+    /// Kills the commands of jobs if this program cannot.
     pub guard: Guard,
 }
 
 impl AgentRunner {
+    /// The environment of one job. The error says what this worker lacks for it.
     fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
         let folder = match &self.work_dir {
             WorkDir::Shared(folder) => folder.clone(),
-            WorkDir::Own(folder) => folder.join(claimed.lease.id.to_string()),
+            WorkDir::Own(folders) => {
+                let job = claimed.lease.id;
+                folders
+                    .create(job)
+                    .map_err(|error| format!("the folder of {job} cannot be created: {error}"))?
+            }
             WorkDir::Dispatchers => match &claimed.spec.working_dir {
                 Some(folder) => PathBuf::from(folder),
                 None => return Err("the job names no working directory".to_owned()),
             },
         };
-        if matches!(self.work_dir, WorkDir::Own(_)) {
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
-        }
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
         let guard = self.guard.of_jobs();
         let mut variables = for_agents(&self.variables);
-        // The worker's own trace, if it has one, is not the job's.
+        // The job's trace takes the place of the worker's own.
         variables.remove(TRACEPARENT);
         variables.extend(claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string())));
         Ok(Environment { guard, ..Environment::new(variables, folder) })
     }
 }
 
-/// The line between what was said before and what follows, where anything was.
-fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
-    match (attempt, resumed) {
-        (_, true) => Some(format!("\n[attempt {attempt} was suspended and goes on from turn {turn}]\n")),
-        (0 | 1, false) => None,
-        (_, false) => Some(format!("\n[attempt {attempt} goes on from turn {turn}]\n")),
+/// The line between the output of earlier attempts or runs and what follows; `None` for a job's first run.
+fn continuation(attempt: u32, follows: Follows, turn: u32) -> Option<String> {
+    match (attempt, follows) {
+        // As between the turns of one run.
+        (_, Follows::Completion) => Some("\n\n".to_owned()),
+        (_, Follows::Suspension) => {
+            Some(format!("\n[attempt {attempt} was suspended and resumes from turn {turn}]\n"))
+        }
+        (0 | 1, Follows::Nothing) => None,
+        (_, Follows::Nothing) => Some(format!("\n[attempt {attempt} resumes from turn {turn}]\n")),
     }
 }
 
-/// Whether the agent has spoken its last word, for now: only its end is to be recorded, or its jobs are to be waited for.
-fn rests(recorded: &[TurnEntry]) -> bool {
-    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Rest { .. })
+/// Whether the agent has nothing more to do for now: only its end is to be recorded, or its jobs are to be waited for.
+fn is_at_rest(recorded: &[TurnEntry]) -> bool {
+    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Finish { .. })
 }
 
-/// The environment that agents get: all of it but where Redis is and how to log in there or to our own server, which
-/// their commands have no business with.
+/// The environment of agents and their commands: all of the program's, without the Redis URL and the bearer token of our
+/// own server, which would give access to every job of the fleet, and without the service manager's socket.
 pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
     variables.remove(MCP_TOKEN);
+    variables.remove(NOTIFY_SOCKET);
     variables
 }
 
 #[async_trait]
 impl Runner for AgentRunner {
+    fn hears_mail(&self, claimed: &Claimed, team: Option<&Team>) -> bool {
+        // A program is given its task and no more.
+        let agent = team.and_then(|team| team.agent(&claimed.spec.agent));
+        agent.is_some_and(|agent| !matches!(agent.kind, AgentKind::Command { .. }))
+    }
+
     async fn run(&self, run: Run) -> RunEnd {
         let usage = Usage::default();
         let rejected =
             |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
         let Some(team) = run.team else {
-            return rejected("the job's team is not stored any more".to_owned());
+            return rejected("the job's team is no longer stored".to_owned());
         };
         let spec = run.claimed.spec.clone();
         let Some(agent) = team.agent(&spec.agent) else {
@@ -162,16 +195,17 @@ impl Runner for AgentRunner {
         };
         let environment = match self.environment(&run.claimed) {
             Ok(environment) => environment,
-            Err(lack) => return RunEnd::Lacks(lack),
+            Err(lacking) => return RunEnd::Lacks(lacking),
         };
         if self.needs_keys
             && let Err(missing) = preflight(agent, &environment)
         {
             return RunEnd::Lacks(missing.to_string());
         }
-        if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1) {
-            if rests(&run.recorded) {
-                run.journal.head_next_words(line);
+        if let Some(line) = continuation(run.claimed.attempt, run.follows, run.finished_turns + 1) {
+            if is_at_rest(&run.recorded) {
+                // The agent may never write again.
+                run.journal.set_heading(line);
             } else if run.journal.output(&line).await.is_err() {
                 return RunEnd::Ended(Outcome::Lost);
             }
@@ -187,7 +221,7 @@ impl Runner for AgentRunner {
             models: Arc::clone(&self.models),
             journal: run.journal,
             background: Arc::clone(&run.background) as _,
-            commons: Arc::clone(&run.background) as _,
+            session_state: Arc::clone(&run.background) as _,
             mailbox: run.background,
             approval: None,
             environment: Arc::new(environment),
@@ -196,7 +230,7 @@ impl Runner for AgentRunner {
     }
 }
 
-/// Runs nothing: a job completes as soon as it begins. For benchmarks of the queue itself.
+/// Runs nothing: a job completes as soon as it starts. For benchmarks of the queue itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoopRunner;
 
@@ -227,19 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_set_apart_from_what_was_said() {
-        assert_eq!(continuation(1, false, 1), None);
-        assert_eq!(continuation(2, false, 1).as_deref(), Some("\n[attempt 2 goes on from turn 1]\n"));
-        let resumed = continuation(1, true, 1);
-        assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and goes on from turn 1]\n"));
+    fn a_line_separates_a_resumed_run_from_earlier_output() {
+        assert_eq!(continuation(1, Follows::Nothing, 1), None);
+        assert_eq!(
+            continuation(2, Follows::Nothing, 1).as_deref(),
+            Some("\n[attempt 2 resumes from turn 1]\n")
+        );
+        let resumed = continuation(1, Follows::Suspension, 1);
+        assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and resumes from turn 1]\n"));
     }
 
     #[test]
-    fn an_agent_rests_that_has_asked_for_nothing_more() {
-        assert!(rests(&[reply(&[])]));
-        assert!(!rests(&[reply(&["shell"])]));
-        assert!(!rests(&[]));
-        let told = TurnEntry::Told { turn: 2, mail: Vec::new(), text: "news".into() };
-        assert!(!rests(&[reply(&[]), told]));
+    fn an_agent_without_open_calls_or_mail_is_at_rest() {
+        assert!(is_at_rest(&[reply(&[])]));
+        assert!(!is_at_rest(&[reply(&["shell"])]));
+        assert!(!is_at_rest(&[]));
+        let delivered = TurnEntry::Delivered { turn: 2, mail: Vec::new(), text: "news".into() };
+        assert!(!is_at_rest(&[reply(&[]), delivered]));
     }
 }

@@ -3,12 +3,12 @@
 //! ```text
 //! event                         actions
 //! Started                       Claim
-//! ClaimAnswered                 Launch each, then Claim again once a slot is free
-//! AttemptEnded, Parked          GrantSlot to who waits longest for one, else Claim
-//! SlotWanted                    GrantSlot, or remembered until one is free
-//! DrainAsked                    StopClaiming; Exit once nothing is held
-//! DrainTimeUp                   HandBack all that is held
-//! IdleFound (--until-idle)      Exit once nothing is held
+//! ClaimAnswered                 Launch each job, then Claim again once a slot is free
+//! AttemptEnded, Parked          GrantSlot to the attempt that has waited longest for one, else Claim
+//! SlotRequested                 GrantSlot now, or once a slot is free
+//! DrainRequested                StopClaiming; Exit once no attempt is active
+//! DrainTimedOut                 Release every active job
+//! QueueIdle (--until-idle)      StopClaiming, Exit if no attempt is active
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,42 +19,42 @@ use legwork_common::id::JobId;
 /// Something that happened to the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// The worker is ready.
+    /// The worker is ready to claim.
     Started,
-    /// A claim came back with these jobs; the claimer waits to be asked again.
+    /// A claim was answered with these jobs, perhaps none; the claimer waits for the next request.
     ClaimAnswered(Vec<JobId>),
-    /// An attempt is over, however it ended.
+    /// An attempt is over, whatever its end.
     AttemptEnded(JobId),
     /// An attempt gave its slot back and waits for its own jobs.
     Parked(JobId),
-    /// A waiting attempt wants a slot again.
-    SlotWanted(JobId),
-    /// A signal, or an operator, asked the worker to drain.
-    DrainAsked,
-    /// The time for draining is over.
-    DrainTimeUp,
-    /// Nothing is queued, scheduled or held where this worker claims.
-    IdleFound,
+    /// A parked attempt needs a slot to continue.
+    SlotRequested(JobId),
+    /// A signal, or the program that the worker is part of, asked it to drain.
+    DrainRequested,
+    /// The drain timeout expired.
+    DrainTimedOut,
+    /// No job is queued, scheduled or leased where this worker claims.
+    QueueIdle,
 }
 
-/// Something to do.
+/// What the driver must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ask for jobs, as many as slots are free when it is done.
+    /// Request a claim, for as many slots as are free when it is made.
     Claim,
     /// Start the attempt of a claimed job.
     Launch(JobId),
-    /// Give a slot to a waiting attempt.
+    /// Give a slot to a parked attempt.
     GrantSlot(JobId),
-    /// Ask no more.
+    /// Request no more claims, and let the claimer end.
     StopClaiming,
-    /// Hand the job back to the queue.
-    HandBack(JobId),
-    /// The worker is done.
+    /// Cancel the attempt and release its job to the queue.
+    Release(JobId),
+    /// Leave the loop.
     Exit,
 }
 
-/// Whether a worker still takes jobs.
+/// Whether a worker takes jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
@@ -62,32 +62,34 @@ enum Phase {
     Done,
 }
 
-/// Whether an attempt counts against the slots.
+/// Whether an active attempt counts against the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    Slot,
+enum SlotUse {
+    HoldsSlot,
     Parked,
 }
 
-/// The worker's books: what it holds, who waits for a slot, whether it claims.
+/// The state of a worker: its active attempts, which of them wait for a slot, and whether it claims.
 #[derive(Debug)]
 pub struct Supervisor {
     slots: u32,
-    held: BTreeMap<JobId, Hold>,
-    // Who waits for a slot, the longest first; they go ahead of new claims.
-    wanting: VecDeque<JobId>,
+    active: BTreeMap<JobId, SlotUse>,
+    /// Parked attempts that need a slot, in the order of asking. They come before new claims: otherwise the children of
+    /// other jobs could keep them waiting forever.
+    slot_requests: VecDeque<JobId>,
+    /// Whether a claim was requested and not answered. There is never more than one.
     claiming: bool,
     phase: Phase,
     until_idle: bool,
 }
 
 impl Supervisor {
-    /// A worker with this many slots (at least one); `until_idle` ends it when there is nothing to do.
+    /// A worker with this many slots (at least one). With `until_idle` it exits once its queues are idle.
     pub fn new(slots: u32, until_idle: bool) -> Self {
         Self {
             slots: slots.max(1),
-            held: BTreeMap::new(),
-            wanting: VecDeque::new(),
+            active: BTreeMap::new(),
+            slot_requests: VecDeque::new(),
             claiming: false,
             phase: Phase::Serving,
             until_idle,
@@ -95,14 +97,20 @@ impl Supervisor {
     }
 
     /// How many attempts hold a slot.
-    pub fn used(&self) -> u32 {
-        let used = self.held.values().filter(|hold| **hold == Hold::Slot).count();
+    pub fn used_slots(&self) -> u32 {
+        let used = self.active.values().filter(|slot| **slot == SlotUse::HoldsSlot).count();
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 
-    /// How many attempts are held, waiting ones included.
-    pub fn jobs(&self) -> u32 {
-        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    /// How many slots are free. The claimer reads it when it claims, because slots may have been granted since the claim
+    /// was requested.
+    pub fn free_slots(&self) -> u32 {
+        self.slots.saturating_sub(self.used_slots())
+    }
+
+    /// How many attempts are active, parked ones included.
+    pub fn active_jobs(&self) -> u32 {
+        u32::try_from(self.active.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether it takes no new jobs.
@@ -110,7 +118,7 @@ impl Supervisor {
         self.phase != Phase::Serving
     }
 
-    /// Takes an event and says what to do.
+    /// Applies an event and returns what must be done, in this order.
     pub fn handle(&mut self, event: WorkerEvent) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -118,62 +126,58 @@ impl Supervisor {
             WorkerEvent::ClaimAnswered(jobs) => {
                 self.claiming = false;
                 for job in jobs {
-                    self.held.insert(job, Hold::Slot);
+                    self.active.insert(job, SlotUse::HoldsSlot);
                     actions.push(Action::Launch(job));
-                    // Claimed while the drain began: it goes back at once.
+                    // Claimed while the drain began: released at once.
                     if self.is_draining() {
-                        actions.push(Action::HandBack(job));
+                        actions.push(Action::Release(job));
                     }
                 }
             }
             WorkerEvent::AttemptEnded(job) => {
-                self.held.remove(&job);
-                self.wanting.retain(|other| *other != job);
+                self.active.remove(&job);
+                self.slot_requests.retain(|other| *other != job);
             }
             WorkerEvent::Parked(job) => {
-                if let Some(hold) = self.held.get_mut(&job) {
-                    *hold = Hold::Parked;
+                if let Some(slot) = self.active.get_mut(&job) {
+                    *slot = SlotUse::Parked;
                 }
             }
-            WorkerEvent::SlotWanted(job) => match self.held.get(&job) {
-                Some(Hold::Parked) if !self.wanting.contains(&job) => self.wanting.push_back(job),
-                // It was suspended between the grant and its use, and asks again for what it has.
-                Some(Hold::Slot) => actions.push(Action::GrantSlot(job)),
-                Some(Hold::Parked) | None => {}
+            WorkerEvent::SlotRequested(job) => match self.active.get(&job) {
+                Some(SlotUse::Parked) if !self.slot_requests.contains(&job) => {
+                    self.slot_requests.push_back(job);
+                }
+                // The attempt was suspended after the grant and before it used the slot: its next run asks again.
+                Some(SlotUse::HoldsSlot) => actions.push(Action::GrantSlot(job)),
+                Some(SlotUse::Parked) | None => {}
             },
-            WorkerEvent::DrainAsked => {
-                if self.phase == Phase::Serving {
-                    self.phase = Phase::Draining;
-                    actions.push(Action::StopClaiming);
-                }
+            WorkerEvent::DrainRequested => self.stop_claiming(&mut actions),
+            WorkerEvent::DrainTimedOut => {
+                actions.extend(self.active.keys().map(|job| Action::Release(*job)));
             }
-            WorkerEvent::DrainTimeUp => {
-                actions.extend(self.held.keys().map(|job| Action::HandBack(*job)));
-            }
-            WorkerEvent::IdleFound => {
-                if self.until_idle && self.held.is_empty() && self.phase == Phase::Serving {
-                    self.phase = Phase::Draining;
-                    actions.push(Action::StopClaiming);
+            WorkerEvent::QueueIdle => {
+                if self.until_idle && self.active.is_empty() {
+                    self.stop_claiming(&mut actions);
                 }
             }
         }
-        self.grant(&mut actions);
+        self.grant_slots(&mut actions);
         self.claim_or_exit(&mut actions);
         actions
     }
 
-    /// How many slots are free. A claimer that waits looks here again before it claims, because slots may
-    /// have been granted since it was asked.
-    pub fn free(&self) -> u32 {
-        self.slots.saturating_sub(self.used())
+    fn stop_claiming(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Draining;
+            actions.push(Action::StopClaiming);
+        }
     }
 
-    /// Gives free slots to those who wait for one.
-    fn grant(&mut self, actions: &mut Vec<Action>) {
-        while self.free() > 0 {
-            let Some(job) = self.wanting.pop_front() else { return };
-            if let Some(hold) = self.held.get_mut(&job) {
-                *hold = Hold::Slot;
+    fn grant_slots(&mut self, actions: &mut Vec<Action>) {
+        while self.free_slots() > 0 {
+            let Some(job) = self.slot_requests.pop_front() else { return };
+            if let Some(slot) = self.active.get_mut(&job) {
+                *slot = SlotUse::HoldsSlot;
                 actions.push(Action::GrantSlot(job));
             }
         }
@@ -181,11 +185,12 @@ impl Supervisor {
 
     fn claim_or_exit(&mut self, actions: &mut Vec<Action>) {
         match self.phase {
-            Phase::Serving if !self.claiming && self.free() > 0 => {
+            Phase::Serving if !self.claiming && self.free_slots() > 0 => {
                 self.claiming = true;
                 actions.push(Action::Claim);
             }
-            Phase::Draining if !self.claiming && self.held.is_empty() => {
+            // Not before the last claim is answered: it may bring jobs, which must be released.
+            Phase::Draining if !self.claiming && self.active.is_empty() => {
                 self.phase = Phase::Done;
                 actions.push(Action::Exit);
             }
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_claims_what_it_has_slots_for() {
+    fn claims_while_slots_are_free() {
         let mut worker = Supervisor::new(3, false);
         let jobs = ids(3);
         assert_eq!(worker.handle(WorkerEvent::Started), [Action::Claim]);
@@ -218,85 +223,85 @@ mod tests {
     }
 
     #[test]
-    fn one_slot_serves_a_parent_and_its_child() {
+    fn one_slot_runs_a_parent_and_its_child() {
         let mut worker = Supervisor::new(1, false);
         let jobs = ids(2);
         worker.handle(WorkerEvent::Started);
         worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
         assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [Action::Claim]);
         assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[1]])), [Action::Launch(jobs[1])]);
-        assert_eq!(worker.handle(WorkerEvent::SlotWanted(jobs[0])), []);
-        // Who waits for a slot goes ahead of new claims.
+        assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
+        // A parked attempt that needs a slot comes before new claims.
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[1])), [Action::GrantSlot(jobs[0])]);
     }
 
     #[test]
-    fn who_has_a_slot_is_granted_it_again() {
+    fn a_slot_that_was_granted_is_granted_again_on_request() {
         let mut worker = Supervisor::new(1, false);
         let jobs = ids(1);
         worker.handle(WorkerEvent::Started);
         worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
-        assert_eq!(worker.handle(WorkerEvent::SlotWanted(jobs[0])), [Action::GrantSlot(jobs[0])]);
-        assert_eq!(worker.used(), 1);
+        assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
+        assert_eq!(worker.used_slots(), 1);
     }
 
     #[test]
-    fn a_drain_waits_for_the_held_and_hands_back_in_the_end() {
+    fn a_drain_waits_for_active_jobs_and_releases_them_at_its_timeout() {
         let mut worker = Supervisor::new(2, false);
         let jobs = ids(2);
         worker.handle(WorkerEvent::Started);
         worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
-        assert_eq!(worker.handle(WorkerEvent::DrainAsked), [Action::StopClaiming]);
+        assert_eq!(worker.handle(WorkerEvent::DrainRequested), [Action::StopClaiming]);
         let late = worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[1]]));
-        assert_eq!(late, [Action::Launch(jobs[1]), Action::HandBack(jobs[1])]);
+        assert_eq!(late, [Action::Launch(jobs[1]), Action::Release(jobs[1])]);
         worker.handle(WorkerEvent::AttemptEnded(jobs[1]));
-        assert_eq!(worker.handle(WorkerEvent::DrainTimeUp), [Action::HandBack(jobs[0])]);
+        assert_eq!(worker.handle(WorkerEvent::DrainTimedOut), [Action::Release(jobs[0])]);
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [Action::Exit]);
     }
 
     #[test]
-    fn until_idle_ends_an_idle_worker_only() {
+    fn until_idle_ends_only_an_idle_worker() {
         let mut worker = Supervisor::new(1, true);
         let jobs = ids(1);
         worker.handle(WorkerEvent::Started);
         worker.handle(WorkerEvent::ClaimAnswered(jobs.clone()));
-        assert_eq!(worker.handle(WorkerEvent::IdleFound), []);
+        assert_eq!(worker.handle(WorkerEvent::QueueIdle), []);
         worker.handle(WorkerEvent::AttemptEnded(jobs[0]));
-        assert_eq!(worker.handle(WorkerEvent::IdleFound), [Action::StopClaiming]);
+        assert_eq!(worker.handle(WorkerEvent::QueueIdle), [Action::StopClaiming]);
         assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(Vec::new())), [Action::Exit]);
     }
 
     proptest! {
         #[test]
-        fn the_slots_are_never_overdrawn(slots in 1u32..4, choices in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 0..80)) {
+        fn no_more_slots_are_used_than_there_are(slots in 1u32..4, choices in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 0..80)) {
             let mut worker = Supervisor::new(slots, false);
-            let mut asked = false;
-            let mut held: Vec<JobId> = Vec::new();
+            let mut requested = false;
+            let mut active: Vec<JobId> = Vec::new();
             let mut parked: Vec<JobId> = Vec::new();
-            let apply = |worker: &mut Supervisor, event, asked: &mut bool, held: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
+            let apply = |worker: &mut Supervisor, event, requested: &mut bool, active: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
                 for action in worker.handle(event) {
                     match action {
-                        Action::Claim => *asked = true,
-                        Action::GrantSlot(job) => { parked.retain(|other| *other != job); held.push(job); }
-                        Action::Launch(job) => held.push(job),
-                        Action::StopClaiming | Action::HandBack(_) | Action::Exit => {}
+                        Action::Claim => *requested = true,
+                        Action::GrantSlot(job) => { parked.retain(|other| *other != job); active.push(job); }
+                        Action::Launch(job) => active.push(job),
+                        Action::StopClaiming | Action::Release(_) | Action::Exit => {}
                     }
                 }
             };
-            apply(&mut worker, WorkerEvent::Started, &mut asked, &mut held, &mut parked);
+            apply(&mut worker, WorkerEvent::Started, &mut requested, &mut active, &mut parked);
             for (choice, index) in choices {
                 let event = match choice {
-                    // The claimer looks at the free slots when it claims, not when it was asked.
-                    0 if asked => { let n = index.index(worker.free() as usize + 1); asked = false; WorkerEvent::ClaimAnswered(ids(n)) }
-                    1 if !held.is_empty() => WorkerEvent::AttemptEnded(held.swap_remove(index.index(held.len()))),
-                    2 if !held.is_empty() => { let job = held.swap_remove(index.index(held.len())); parked.push(job); WorkerEvent::Parked(job) }
-                    3 if !parked.is_empty() => WorkerEvent::SlotWanted(parked[index.index(parked.len())]),
+                    // The claimer reads the free slots when it claims, not when the claim was requested.
+                    0 if requested => { let n = index.index(worker.free_slots() as usize + 1); requested = false; WorkerEvent::ClaimAnswered(ids(n)) }
+                    1 if !active.is_empty() => WorkerEvent::AttemptEnded(active.swap_remove(index.index(active.len()))),
+                    2 if !active.is_empty() => { let job = active.swap_remove(index.index(active.len())); parked.push(job); WorkerEvent::Parked(job) }
+                    3 if !parked.is_empty() => WorkerEvent::SlotRequested(parked[index.index(parked.len())]),
                     _ => continue,
                 };
-                apply(&mut worker, event, &mut asked, &mut held, &mut parked);
-                prop_assert!(worker.used() <= slots);
-                prop_assert_eq!(worker.used() as usize, held.len());
-                prop_assert_eq!(worker.jobs() as usize, held.len() + parked.len());
+                apply(&mut worker, event, &mut requested, &mut active, &mut parked);
+                prop_assert!(worker.used_slots() <= slots);
+                prop_assert_eq!(worker.used_slots() as usize, active.len());
+                prop_assert_eq!(worker.active_jobs() as usize, active.len() + parked.len());
             }
         }
     }

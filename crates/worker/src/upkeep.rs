@@ -1,4 +1,4 @@
-//! Looking after what the dead left behind: whoever lives long does it, worker or not.
+//! Reaping: any long-lived process, worker or not, reclaims the jobs of dead workers.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use legwork_queue::Queue;
 use legwork_queue::port::ReapReport;
 use legwork_queue::port::Upkeep as _;
 
-/// How often the dead are looked for, before jitter.
-const REAP_EVERY: Duration = Duration::from_secs(1);
+/// Time between two rounds, before jitter. It delays due jobs and reclaimed jobs by a second at most, and an idle round
+/// costs Redis a few short commands for each shard.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reaps every second, with a little jitter so that a fleet does not do it all at once. Trouble is logged and
-/// tried again. Every part of a round may be repeated, so it may be dropped anywhere.
-pub async fn reap_for_ever(queue: Queue) -> Infallible {
+/// Reaps every second, with ten percent of jitter so that a fleet does not do it in lockstep. Errors are logged and the
+/// next round is the retry. Every step of a round may be repeated, so the future may be dropped at any await.
+pub async fn reap_forever(queue: Queue) -> Infallible {
     loop {
         match queue.reap(false).await {
             Ok(report) if report != ReapReport::default() => tracing::debug!(?report, "reaped"),
@@ -21,14 +22,15 @@ pub async fn reap_for_ever(queue: Queue) -> Infallible {
             Err(error) => tracing::warn!(%error, "could not reap"),
         }
         let jitter = f64::from(rand::random::<u8>()) / 255.0;
-        tokio::time::sleep(Backoff::jittered(REAP_EVERY, jitter)).await;
+        tokio::time::sleep(Backoff::jittered(REAP_INTERVAL, jitter)).await;
     }
 }
 
-/// Does `work`, and reaps until it is done: what is awaited may be held by a worker that is dead.
+/// Runs `work`, and reaps until it is done: the jobs that it waits for may be held by a dead worker, and this may be the
+/// only live process.
 pub async fn while_reaping<T>(queue: &Queue, work: impl Future<Output = T>) -> T {
     tokio::select! {
         answer = work => answer,
-        never = reap_for_ever(queue.clone()) => match never {},
+        never = reap_forever(queue.clone()) => match never {},
     }
 }

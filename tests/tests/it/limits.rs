@@ -1,10 +1,10 @@
-//! What a fleet decides: limits of model providers, and where agents run.
+//! Rate limits of model providers, policies that place agents on queues, and reports of stalled jobs.
 
 use std::sync::Mutex;
 use std::time::Instant;
 
 use legwork_common::variables;
-use legwork_tests::programs::House;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::FakeProvider;
@@ -12,21 +12,21 @@ use legwork_tests::redis::Redis;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
 const ASKS: &str = "
 agents:
   root: {model: openai/gpt-4o, instruction: Answer., description: Answers.}
 ";
 
-/// A provider that takes so many calls a second, as a bucket that is filled evenly.
-fn strict(a_second: f64) -> impl Fn(&serde_json::Value) -> Answer {
-    let bucket = Mutex::new((a_second, Instant::now()));
+/// A provider that accepts this many calls per second, as a token bucket.
+fn rate_limited(per_second: f64) -> impl Fn(&serde_json::Value) -> Answer {
+    let bucket = Mutex::new((per_second, Instant::now()));
     move |_| {
         let mut bucket = bucket.lock().unwrap();
-        let filled = bucket.0 + bucket.1.elapsed().as_secs_f64() * a_second;
-        *bucket = (filled.min(a_second), Instant::now());
+        let filled = bucket.0 + bucket.1.elapsed().as_secs_f64() * per_second;
+        *bucket = (filled.min(per_second), Instant::now());
         if bucket.0 < 1.0 {
             return Answer::Status(429, vec![("retry-after", "1")], "slow down");
         }
@@ -36,35 +36,35 @@ fn strict(a_second: f64) -> impl Fn(&serde_json::Value) -> Answer {
 }
 
 #[test]
-fn two_hundred_agents_meet_a_provider_of_five_a_second_without_a_storm() {
+fn two_hundred_jobs_share_a_limit_of_five_calls_per_second_almost_without_429s() {
     let runtime = Runtime::new().unwrap();
-    let fake = runtime.block_on(FakeProvider::choosing(strict(5.0)));
+    let fake = runtime.block_on(FakeProvider::choosing(rate_limited(5.0)));
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set("OPENAI_BASE_URL", &fake.url);
-    house.set("OPENAI_API_KEY", "k");
-    house.set(variables::RATE_LIMITS, "openai=requests:290");
-    let team = house.file("team.yaml", ASKS);
-    let _workers = [house.worker(&[]), house.worker(&[])];
+    let mut state = StateFolder::on(&redis.url());
+    state.set("OPENAI_BASE_URL", &fake.url);
+    state.set("OPENAI_API_KEY", "k");
+    state.set(variables::RATE_LIMITS, "openai=requests:290");
+    let team = state.file("team.yaml", ASKS);
+    let _workers = [state.worker(&[]), state.worker(&[])];
     let lines: Vec<String> =
         (0..200).map(|n| json!({"agent": "root", "task": format!("{n}")}).to_string()).collect();
-    let batch = house.file("batch.jsonl", lines.join("\n"));
-    let said = house.dispatch(&[&team, "--batch", &batch, "--cap", "0"]);
-    let ids: Vec<&str> = said.lines().collect();
-    // Who waits for a permit says so.
+    let batch = state.file("batch.jsonl", lines.join("\n"));
+    let printed = state.dispatch(&[&team, "--batch", &batch, "--cap", "0"]);
+    let ids: Vec<&str> = printed.lines().collect();
+    // A job that waits for a permit shows it.
     until("a job says what it waits for", || {
-        house.view(ids[150])["waits_for"].as_str().is_some_and(|why| why.contains("its turn with openai"))
+        state.view(ids[150])["waits_for"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
     });
-    let said = house.legwork(["wait", "--timeout", "120s"].iter().chain(&ids));
-    assert_eq!(said.status, 0, "{}", said.err);
-    let asked = fake.asked().len();
-    // All were answered; at most one in a hundred answers was a refusal.
-    assert!((200..=202).contains(&asked), "{asked} requests for 200 replies");
-    assert_eq!(house.view(ids[150])["waits_for"], json!(null));
+    let output = state.legwork(["wait", "--timeout", "120s"].iter().chain(&ids));
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let requests = fake.asked().len();
+    // All jobs got a reply; at most one in a hundred requests was rejected.
+    assert!((200..=202).contains(&requests), "{requests} requests for 200 replies");
+    assert_eq!(state.view(ids[150])["waits_for"], json!(null));
 }
 
 #[test]
-fn a_refusal_is_heeded_by_every_worker() {
+fn every_worker_backs_off_after_one_got_a_429() {
     let runtime = Runtime::new().unwrap();
     let refused = Mutex::new(None);
     let choose = move |_: &serde_json::Value| {
@@ -82,28 +82,28 @@ fn a_refusal_is_heeded_by_every_worker() {
     };
     let fake = runtime.block_on(FakeProvider::choosing(choose));
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    house.set("OPENAI_BASE_URL", &fake.url);
-    house.set("OPENAI_API_KEY", "k");
-    let team = house.file("team.yaml", ASKS);
-    let _workers = [house.worker(&["--queues", "a"]), house.worker(&["--queues", "b"])];
-    let first = house.dispatch(&[&team, "--queue", "a", "root", "one"]);
+    let mut state = StateFolder::on(&redis.url());
+    state.set("OPENAI_BASE_URL", &fake.url);
+    state.set("OPENAI_API_KEY", "k");
+    let team = state.file("team.yaml", ASKS);
+    let _workers = [state.worker(&["--queues", "a"]), state.worker(&["--queues", "b"])];
+    let first = state.dispatch(&[&team, "--queue", "a", "root", "one"]);
     until("the provider refused", || !fake.asked().is_empty());
-    let second = house.dispatch(&[&team, "--queue", "b", "root", "two"]);
+    let second = state.dispatch(&[&team, "--queue", "b", "root", "two"]);
     until("the other worker's job waits", || {
-        house.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai asked for a pause"))
+        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai refused a call"))
     });
-    assert!(house.legwork(["view", &second]).good().contains("\nWaits     openai asked for a pause"));
+    assert!(state.legwork(["view", &second]).expect_success().contains("\nWaits     openai refused a call"));
     for id in [&first, &second] {
-        house.until_status(id, "completed");
+        state.until_status(id, "completed");
     }
     assert_eq!(fake.asked().len(), 3);
 }
 
 #[test]
-fn a_policy_sends_agents_to_their_queues() {
+fn a_policy_places_agents_on_queues() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
+    let mut state = StateFolder::on(&redis.url());
     let script = json!({
         "nested": [
             calls("run_background_agent", &json!({"agent": "quick", "task": "hello"})),
@@ -112,64 +112,64 @@ fn a_policy_sends_agents_to_their_queues() {
         ],
         "quick": [{"text": "fine"}],
     });
-    let team = Team::in_house(&mut house, &script);
-    let policy = house.file("policy.yaml", "agents:\n  quick: {queue: tools, priority: high, timeout: 5m}\n");
-    house.set(variables::POLICY, &policy);
-    let _general = house.worker(&[]);
-    let nested = house.dispatch(&[&team.file, "nested", "go"]);
+    let team = Team::write(&mut state, &script);
+    let policy = state.file("policy.yaml", "agents:\n  quick: {queue: tools, priority: high, timeout: 5m}\n");
+    state.set(variables::POLICY, &policy);
+    let _general = state.worker(&[]);
+    let nested = state.dispatch(&[&team.file, "nested", "go"]);
     until("the child is queued", || {
-        house.legwork(["list", "--queue", "tools", "--json"]).objects().len() == 1
+        state.legwork(["list", "--queue", "tools", "--json"]).json_lines().len() == 1
     });
-    let child = house.legwork(["list", "--queue", "tools", "--json"]).objects().remove(0);
+    let child = state.legwork(["list", "--queue", "tools", "--json"]).json_lines().remove(0);
     assert_eq!((&child["status"], &child["agent"]), (&json!("queued"), &json!("quick")));
     assert!(
-        house
+        state
             .legwork(["view", child["id"].as_str().unwrap()])
-            .good()
+            .expect_success()
             .contains("no worker serves queue tools")
     );
-    let own = house.dispatch(&[&team.file, "--queue", "default", "quick", "here"]);
-    assert_eq!(house.until_status(&own, "completed")["queue"], "default");
-    let _tools = house.worker(&["--queues", "tools"]);
-    house.until_status(&nested, "completed");
+    let own = state.dispatch(&[&team.file, "--queue", "default", "quick", "here"]);
+    assert_eq!(state.until_status(&own, "completed")["queue"], "default");
+    let _tools = state.worker(&["--queues", "tools"]);
+    state.until_status(&nested, "completed");
 
-    let wrong = house.file("wrong.yaml", "agents:\n  quick: {quue: tools}\n");
-    let said = house.legwork(["dispatch", "--policy", &wrong, &team.file, "quick", "go"]);
-    assert_eq!(said.status, 2);
-    assert!(said.err.contains("wrong.yaml") && said.err.contains("quue"), "{}", said.err);
+    let wrong = state.file("wrong.yaml", "agents:\n  quick: {quue: tools}\n");
+    let output = state.legwork(["dispatch", "--policy", &wrong, &team.file, "quick", "go"]);
+    assert_eq!(output.status, 2);
+    assert!(output.stderr.contains("wrong.yaml") && output.stderr.contains("quue"), "{}", output.stderr);
 }
 
 #[test]
-fn a_job_of_which_nothing_is_heard_is_told_of() {
+fn a_stalled_job_is_reported() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
+    let mut state = StateFolder::on(&redis.url());
     let script = json!({"shell": [
         calls("shell", &json!({"cmd": "while ! test -e go-on; do sleep 0.1; done", "timeout": 60})),
         {"text": "done"},
     ]});
-    let team = Team::in_house(&mut house, &script);
-    let _worker = house.worker(&["--stall-after", "1s", "--shared-work-dir", "--work-dir", "."]);
-    let id = house.dispatch(&[&team.file, "shell", "go"]);
-    let silent = "a sign of life: none for more than 1s, since tool shell began";
-    until("the job is told to stall", || house.view(&id)["waits_for"] == silent);
-    assert!(house.worker_log().contains("the job stalls"), "{}", house.worker_log());
-    assert!(house.legwork(["view", &id]).good().contains(&format!("\nWaits     {silent}")));
-    house.file("go-on", "");
-    let view = house.until_status(&id, "completed");
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&["--stall-after", "1s", "--shared-work-dir", "--work-dir", "."]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    let stalled = "no activity for more than 1s, since tool shell started";
+    until("the job is shown as stalled", || state.view(&id)["waits_for"] == stalled);
+    assert!(state.worker_log().contains("the job has stalled"), "{}", state.worker_log());
+    assert!(state.legwork(["view", &id]).expect_success().contains(&format!("\nWaits     {stalled}")));
+    state.file("go-on", "");
+    let view = state.until_status(&id, "completed");
     assert_eq!((&view["waits_for"], &view["result"]), (&json!(null), &json!("done")));
 }
 
 #[test]
-fn a_worker_in_the_background_says_so_too() {
-    let mut house = House::embedded();
+fn a_background_worker_reports_a_stalled_job() {
+    let mut state = StateFolder::embedded();
     let script = json!({"shell": [
         calls("shell", &json!({"cmd": "while ! test -e go-on; do sleep 0.1; done", "timeout": 60})),
         {"text": "done"},
     ]});
-    let team = Team::in_house(&mut house, &script);
-    let id = house.dispatch(&[&team.file, "shell", "go", "--stall-after", "1s"]);
-    let silent = "a sign of life: none for more than 1s, since tool shell began";
-    until("the job is told to stall", || house.view(&id)["waits_for"] == silent);
-    house.file("go-on", "");
-    house.until_status(&id, "completed");
+    let team = Team::write(&mut state, &script);
+    let id = state.dispatch(&[&team.file, "shell", "go", "--stall-after", "1s"]);
+    let stalled = "no activity for more than 1s, since tool shell started";
+    until("the job is shown as stalled", || state.view(&id)["waits_for"] == stalled);
+    state.file("go-on", "");
+    state.until_status(&id, "completed");
 }

@@ -1,39 +1,39 @@
-//! Bad input: a clear line, the right exit code, nothing lost.
+//! Invalid input: each mistake has a clear message and the right exit code, and loses nothing.
 
 use std::fmt::Write as _;
 
 use legwork_common::team::parse;
-use legwork_common::team::yaml_value;
-use legwork_tests::programs::House;
+use legwork_common::team::yaml_to_json;
+use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use legwork_tests::redis::free_port;
 use serde_json::json;
 
-use crate::teams::TEAM;
-use crate::teams::Team;
+use crate::team::TEAM;
+use crate::team::Team;
 
-/// What a program said to bad input, without what differs from run to run.
-fn told(house: &House, arguments: &[&str]) -> String {
-    let said = house.legwork(arguments);
-    let folder = house.path("").display().to_string();
-    format!("exit {}\n{}", said.status, said.err.replace(&folder, "/house/"))
+/// Exit status and error of a command, without the folder, which differs from run to run.
+fn refusal(state: &StateFolder, arguments: &[&str]) -> String {
+    let output = state.legwork(arguments);
+    let folder = state.path("").display().to_string();
+    format!("exit {}\n{}", output.status, output.stderr.replace(&folder, "/folder/"))
 }
 
 #[test]
-fn each_wrong_use_has_its_line_and_exit_code() {
+fn each_invalid_command_has_a_message_and_exit_code() {
     let redis = Redis::start();
-    let house = House::on(&redis.url());
-    let team = house.file("team.yaml", TEAM);
-    let broken = house.file("broken.yaml", "agents:\n  root:\n    modle: openai/gpt-4o\n");
-    let keys = house.file("keys.yaml", "agents:\n  root: {model: openai/gpt-4o, instruction: i}\n");
-    let house = house;
+    let state = StateFolder::on(&redis.url());
+    let team = state.file("team.yaml", TEAM);
+    let broken = state.file("broken.yaml", "agents:\n  root:\n    modle: openai/gpt-4o\n");
+    let keys = state.file("keys.yaml", "agents:\n  root: {model: openai/gpt-4o, instruction: i}\n");
+    let state = state;
     let table: &[&[&str]] = &[
         &["run", &broken, "hi"],
         &["check", "/nowhere.yaml"],
         &["run", &team, ""],
         &["run", &keys, "hi"],
-        &["run", &team, "--agent", "nobody", "hi"],
-        &["dispatch", &team, "nobody", "work"],
+        &["run", &team, "--agent", "stranger", "hi"],
+        &["dispatch", &team, "stranger", "work"],
         &["dispatch", &team, "quick", "  "],
         &["dispatch", &team, "", "work"],
         &["dispatch", &team, "quick"],
@@ -47,75 +47,74 @@ fn each_wrong_use_has_its_line_and_exit_code() {
     let mut text = String::new();
     for arguments in table {
         let shown: Vec<String> =
-            arguments.iter().map(|word| word.replace(&house.path("").display().to_string(), "")).collect();
-        writeln!(text, "$ legwork {}\n{}", shown.join(" "), told(&house, arguments)).unwrap();
+            arguments.iter().map(|word| word.replace(&state.path("").display().to_string(), "")).collect();
+        writeln!(text, "$ legwork {}\n{}", shown.join(" "), refusal(&state, arguments)).unwrap();
     }
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn a_redis_that_is_not_there_or_wants_a_password_is_named() {
-    let nobody = House::on(&format!("redis://127.0.0.1:{}", free_port()));
-    let said = told(&nobody, &["list"]);
-    assert!(said.starts_with("exit 5\nerror: Redis could not be reached"), "{said}");
-    assert!(said.contains("hint: check --redis"), "{said}");
+fn an_unreachable_redis_and_a_wrong_password_are_named() {
+    let no_server = StateFolder::on(&format!("redis://127.0.0.1:{}", free_port()));
+    let printed = refusal(&no_server, &["list"]);
+    assert!(printed.starts_with("exit 5\nerror: Redis could not be reached"), "{printed}");
+    assert!(printed.contains("hint: check --redis"), "{printed}");
 
     let redis = Redis::with_password("sesame");
-    let locked = House::on(&redis.url().replace(":sesame@", ":wrong@"));
-    let said = told(&locked, &["list"]);
-    assert!(said.starts_with("exit 5\nerror: Redis refused the credentials"), "{said}");
-    assert!(!said.contains("wrong@"), "{said}");
-    House::on(&redis.url()).legwork(["list"]).good();
+    let locked = StateFolder::on(&redis.url().replace(":sesame@", ":wrong@"));
+    let printed = refusal(&locked, &["list"]);
+    assert!(printed.starts_with("exit 5\nerror: Redis refused the credentials"), "{printed}");
+    assert!(!printed.contains("wrong@"), "{printed}");
+    StateFolder::on(&redis.url()).legwork(["list"]).expect_success();
 }
 
 #[test]
-fn an_ambiguous_id_lists_the_candidates_and_a_conflict_is_one() {
+fn an_ambiguous_id_lists_the_candidates_and_a_reused_key_is_a_conflict() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
-    let team = Team::in_house(&mut house, &json!({"quick": [{"text": "x"}]}));
-    // Seventeen ids: two of them begin alike in their first digit, which is too short, so more are needed
-    // until two share four.
+    let mut state = StateFolder::on(&redis.url());
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
+    // A prefix needs four digits. Among 2000 random ids, two with the same first four digits are all but certain.
     let lines: Vec<String> =
         (0..2000).map(|n| json!({"agent": "quick", "task": format!("{n}")}).to_string()).collect();
-    let batch = house.file("batch.jsonl", lines.join("\n"));
-    let ids = house.dispatch(&[&team.file, "--batch", &batch]);
+    let batch = state.file("batch.jsonl", lines.join("\n"));
+    let ids = state.dispatch(&[&team.file, "--batch", &batch]);
     let mut starts: Vec<&str> = ids.lines().map(|id| &id[11..15]).collect();
     starts.sort_unstable();
     let twice = starts.windows(2).find(|pair| pair[0] == pair[1]).unwrap()[0].to_owned();
-    let said = house.legwork(["view", &twice]);
-    assert_eq!(said.status, 2, "{said:?}");
-    assert!(said.err.contains("may be any of agent_task_"), "{said:?}");
+    let output = state.legwork(["view", &twice]);
+    assert_eq!(output.status, 2, "{output:?}");
+    assert!(output.stderr.contains("may be any of agent_task_"), "{output:?}");
 
-    let once = house.dispatch(&[&team.file, "quick", "a", "--key", "k"]);
-    assert_eq!(house.dispatch(&[&team.file, "quick", "a", "--key", "k"]), once);
-    let other = house.legwork(["dispatch", &team.file, "quick", "b", "--key", "k"]);
+    let once = state.dispatch(&[&team.file, "quick", "a", "--key", "k"]);
+    assert_eq!(state.dispatch(&[&team.file, "quick", "a", "--key", "k"]), once);
+    let other = state.legwork(["dispatch", &team.file, "quick", "b", "--key", "k"]);
     assert_eq!(other.status, 7, "{other:?}");
-    assert!(other.err.contains(&once), "{other:?}");
+    assert!(other.stderr.contains(&once), "{other:?}");
 }
 
 #[test]
-fn a_task_of_a_megabyte_and_output_that_is_no_text_pass() {
+fn a_task_of_a_megabyte_and_output_that_is_not_utf8_are_accepted() {
     let redis = Redis::start();
-    let mut house = House::on(&redis.url());
+    let mut state = StateFolder::on(&redis.url());
     let script = json!({
         "quick": [{"text": "read"}],
-        "shell": [crate::teams::calls("shell", &json!({"cmd": "printf '\\377\\376 bytes'"})), {"text": "{{result:shell}}"}],
+        "shell": [crate::team::calls("shell", &json!({"cmd": "printf '\\377\\376 bytes'"})), {"text": "{{result:shell}}"}],
     });
-    let team = Team::in_house(&mut house, &script);
-    let _worker = house.worker(&[]);
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&[]);
     let line = json!({"agent": "quick", "task": "m".repeat(1_000_000)}).to_string();
-    let batch = house.file("batch.jsonl", line);
-    let id = house.dispatch(&[&team.file, "--batch", &batch]);
-    assert_eq!(house.until_status(&id, "completed")["task"].as_str().unwrap().len(), 1_000_000);
+    let batch = state.file("batch.jsonl", line);
+    let id = state.dispatch(&[&team.file, "--batch", &batch]);
+    assert_eq!(state.until_status(&id, "completed")["task"].as_str().unwrap().len(), 1_000_000);
 
-    let id = house.dispatch(&[&team.file, "shell", "print"]);
-    let view = house.until_status(&id, "completed");
+    let id = state.dispatch(&[&team.file, "shell", "print"]);
+    let view = state.until_status(&id, "completed");
     assert!(view["result"].as_str().unwrap().contains(" bytes"), "{view}");
 }
 
 #[test]
-fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
-    let house = House::on("redis://127.0.0.1:1");
+fn hostile_files_get_a_message_and_unusual_valid_ones_pass() {
+    let state = StateFolder::on("redis://127.0.0.1:1");
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain("agents: {}".bytes().flat_map(|byte| [byte, 0])).collect();
     let laughs: String = (1..30).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
@@ -134,19 +133,24 @@ fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
     ];
     let mut text = String::new();
     for (name, bytes) in files {
-        let file = house.file(name, bytes);
-        let said = house.legwork(["check", &file]);
-        let folder = house.path("").display().to_string();
-        let told = (said.out + &said.err).replace(&folder, "/house/");
-        let told: String = told.chars().take(600).collect();
-        writeln!(text, "$ legwork check {name}\nexit {}\n{told}", said.status).unwrap();
+        let file = state.file(name, bytes);
+        let output = state.legwork(["check", &file]);
+        let folder = state.path("").display().to_string();
+        let shown = (output.stdout + &output.stderr).replace(&folder, "/folder/");
+        let shown: String = shown.chars().take(600).collect();
+        writeln!(text, "$ legwork check {name}\nexit {}\n{shown}", output.status).unwrap();
     }
-    let folder = house.path("").display().to_string();
+    let folder = state.path("").display().to_string();
     for path in [folder.as_str(), "/dev/zero"] {
-        let said = house.legwork(["check", path]);
-        let told = (said.out + &said.err).replace(&folder, "FOLDER");
-        writeln!(text, "$ legwork check {}\nexit {}\n{told}", path.replace(&folder, "FOLDER"), said.status)
-            .unwrap();
+        let output = state.legwork(["check", path]);
+        let shown = (output.stdout + &output.stderr).replace(&folder, "FOLDER");
+        writeln!(
+            text,
+            "$ legwork check {}\nexit {}\n{shown}",
+            path.replace(&folder, "FOLDER"),
+            output.status
+        )
+        .unwrap();
     }
     insta::assert_snapshot!(text);
 
@@ -162,21 +166,21 @@ fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
         ("crlf.yaml", "#!/usr/bin/env legwork\r\nagents:\r\n  root:\r\n    model: auto\r\n    instruction: |\r\n      One\r\n      two\r\n".to_owned()),
         ("merged.yaml", merged.to_owned()),
     ] {
-        let file = house.file(name, text);
-        let said = house.legwork(["check", &file]);
-        assert_eq!(said.status, 0, "{name}: {said:?}");
+        let file = state.file(name, text);
+        let output = state.legwork(["check", &file]);
+        assert_eq!(output.status, 0, "{name}: {output:?}");
     }
 }
 
-/// The stack of a worker's thread has two megabytes, and an overflow ends the whole program: half of that must do.
+/// A worker's threads have 2 MiB of stack, and an overflow aborts the program: 1 MiB must be enough.
 #[test]
-fn the_deepest_documents_need_little_stack() {
+fn the_deepest_documents_fit_half_of_the_stack() {
     let blocks = |levels: usize| (0..levels).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>();
     let read = move || {
         for levels in [40, 47, 48, 49, 1000] {
             let flow = format!("{}1{}", "{a: [".repeat(levels / 2), "]}".repeat(levels / 2));
             for text in [blocks(levels), flow, "- ".repeat(levels)] {
-                let _either = (parse("agents.yaml", text.as_bytes()).is_ok(), yaml_value(&text).is_ok());
+                let _either = (parse("agents.yaml", text.as_bytes()).is_ok(), yaml_to_json(&text).is_ok());
             }
         }
     };

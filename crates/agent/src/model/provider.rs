@@ -1,8 +1,8 @@
 //! Models of real providers, through the `genai` library.
 //!
-//! Where a stream breaks off, the library says nothing, or on some wires that all is well; here that is a failure that
-//! may pass. Keys come from the environment that was given, never from the process' own. The program installs a TLS provider for
-//! `rustls` before it makes a [`GenaiModels`].
+//! The library does not report a stream that breaks off, or on some wires reports it as complete; here it is a
+//! transient error. Keys come from the given environment, never from the process' own. The program installs a TLS
+//! provider for `rustls` before it makes a [`GenaiModels`].
 
 mod fault;
 mod request;
@@ -34,8 +34,8 @@ use crate::environment::Environment;
 use crate::message::AssistantMessage;
 use crate::message::ToolCall;
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(30);
+/// How long a connection may take, TLS included. Slower than that, a provider is as good as down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The HTTP client could not be made.
 #[derive(Debug, Error)]
@@ -56,7 +56,7 @@ impl GenaiModels {
     ///
     /// [`ClientError`] where the system has no usable network configuration.
     pub fn new(environment: Environment) -> Result<Self, ClientError> {
-        let web = genai::WebConfig::default().with_connect_timeout(CONNECT);
+        let web = genai::WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT);
         let client = Client::builder().with_web_config(web).build().map_err(ClientError)?;
         Ok(Self { client, environment })
     }
@@ -96,23 +96,23 @@ impl ModelPort for GenaiModels {
                 | ChatStreamEvent::ToolCallChunk(_)
                 | ChatStreamEvent::Heartbeat => continue,
             };
-            // Nobody listens any more: the whole reply is still wanted.
+            // Without a receiver the complete reply is still returned.
             deltas.send(delta).await.ok();
         }
-        Err(ModelError::Passing {
+        Err(ModelError::Transient {
             model: settings.reference(),
             detail: "the stream ended in the middle of the reply".to_owned(),
         })
     }
 }
 
-/// Whether the provider said that this is the end. On two wires the library reports an end only then; on the others
-/// it makes one up when the stream breaks off, and what tells it apart is the missing reason.
+/// Whether the provider itself ended the reply. On two wires the library reports an end only then; on the others it
+/// also reports one when the stream breaks off, without a stop reason.
 fn is_whole(wire: AdapterKind, end: &StreamEnd) -> bool {
     matches!(wire, AdapterKind::OpenAI | AdapterKind::Anthropic) || end.captured_stop_reason.is_some()
 }
 
-/// The whole reply.
+/// The complete reply.
 fn message(settings: &ModelSettings, mut end: StreamEnd) -> AssistantMessage {
     let usage = usage(end.captured_usage.as_ref());
     let reasoning = end.captured_reasoning_content.take();
@@ -138,8 +138,8 @@ fn message(settings: &ModelSettings, mut end: StreamEnd) -> AssistantMessage {
     AssistantMessage { text, reasoning, tool_calls, continuation, usage }
 }
 
-/// What this provider wants back, with the signatures of single calls by their ids; another provider would not
-/// understand it.
+/// What this provider requires to be sent back, with the signatures of single calls by their ids. Other providers
+/// do not understand it.
 fn continuation(
     settings: &ModelSettings,
     kept: &[ContentPart],
@@ -152,7 +152,7 @@ fn continuation(
 
 fn tool_call(call: genai::chat::ToolCall) -> ToolCall {
     let arguments = match call.fn_arguments {
-        // What was no JSON stays as the model wrote it.
+        // Arguments that are not JSON stay as the model wrote them.
         Value::String(raw) => raw,
         arguments => arguments.to_string(),
     };

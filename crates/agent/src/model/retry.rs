@@ -1,4 +1,4 @@
-//! How often, and after how long, a model is asked again. Pure.
+//! How often, and after which delay, a failed model call is retried. Pure.
 
 use std::time::Duration;
 
@@ -6,40 +6,45 @@ use legwork_common::retry::Backoff;
 
 use super::ModelError;
 
-/// The longest that a provider is waited for at once.
-const LONGEST: Duration = Duration::from_secs(60);
-/// How often a provider that limits the rate is asked again.
-const LIMITED: u32 = 5;
+/// The longest delay before one retry, whatever the provider asks for. A minute, the period over which most
+/// providers count; a job that would have to wait longer fails, and its own retries take over.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+/// Retries of a rate-limited call. Their delays double from one second, about half a minute in all, where the
+/// provider asks for none.
+const MAX_RATE_LIMIT_RETRIES: u32 = 5;
 
-/// The patience left with one model in one turn.
+/// The retries that are left for one model in one turn.
 #[derive(Debug, Clone)]
-pub(crate) struct Patience {
-    passing: Backoff,
-    limited: Backoff,
+pub(crate) struct Retries {
+    transient: Backoff,
+    rate_limited: Backoff,
 }
 
-impl Patience {
-    /// Repeats where the agent file says nothing.
-    pub(crate) const RETRIES: u32 = 2;
+impl Retries {
+    /// Retries of a transient error where the agent file sets no `fallback`.
+    pub(crate) const DEFAULT_MAX: u32 = 2;
 
-    /// `retries` for failures that may pass. Only the last model is waited for when it limits the rate: before
-    /// that the next one is asked at once.
-    pub(crate) fn new(retries: u32, last: bool) -> Self {
-        let limited = if last { LIMITED } else { 0 };
+    /// At most `max_retries` retries of transient errors. A rate limit is waited for only by the last model: before
+    /// that the next model is called at once.
+    pub(crate) fn new(max_retries: u32, is_last_model: bool) -> Self {
+        let rate_limit_retries = if is_last_model { MAX_RATE_LIMIT_RETRIES } else { 0 };
         Self {
-            passing: Backoff::exponential(Duration::from_millis(200), Duration::from_secs(2), retries),
-            limited: Backoff::exponential(Duration::from_secs(1), LONGEST, limited),
+            transient: Backoff::exponential(Duration::from_millis(200), Duration::from_secs(2), max_retries),
+            rate_limited: Backoff::exponential(Duration::from_secs(1), MAX_DELAY, rate_limit_retries),
         }
     }
 
-    /// How long to wait before the next try; `None` to give up. `random` is uniform in 0..1.
-    pub(crate) fn delay(&mut self, error: &ModelError, random: f64) -> Option<Duration> {
+    /// The delay before the next try; `None` where the error is not retried, or no retry is left. `random` is
+    /// uniform in 0..1.
+    pub(crate) fn next_delay(&mut self, error: &ModelError, random: f64) -> Option<Duration> {
         match error {
-            ModelError::Passing { .. } => self.passing.next().map(|delay| Backoff::jittered(delay, random)),
+            ModelError::Transient { .. } => {
+                self.transient.next().map(|delay| Backoff::jittered(delay, random))
+            }
             ModelError::RateLimited { retry_after, .. } => {
-                let own = self.limited.next()?;
-                // Never earlier than the provider asks for, up to the cap.
-                Some(retry_after.map_or(Backoff::jittered(own, random), |asked| asked.min(LONGEST)))
+                let own = self.rate_limited.next()?;
+                // No jitter on the provider's own delay: a retry before it would be refused.
+                Some(retry_after.map_or(Backoff::jittered(own, random), |asked| asked.min(MAX_DELAY)))
             }
             ModelError::MissingKey { .. } | ModelError::Refused { .. } => None,
         }
@@ -50,7 +55,7 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn limited(seconds: Option<u64>) -> ModelError {
+    fn rate_limited(seconds: Option<u64>) -> ModelError {
         ModelError::RateLimited {
             model: "p/m".into(),
             retry_after: seconds.map(Duration::from_secs),
@@ -58,22 +63,22 @@ mod tests {
         }
     }
 
-    fn passing() -> ModelError {
-        ModelError::Passing { model: "p/m".into(), detail: String::new() }
+    fn transient() -> ModelError {
+        ModelError::Transient { model: "p/m".into(), detail: String::new() }
     }
 
-    fn delays(error: &ModelError, last: bool) -> Vec<u128> {
-        let mut patience = Patience::new(Patience::RETRIES, last);
-        std::iter::from_fn(|| patience.delay(error, 0.5)).map(|delay| delay.as_millis()).collect()
+    fn delays(error: &ModelError, is_last_model: bool) -> Vec<u128> {
+        let mut retries = Retries::new(Retries::DEFAULT_MAX, is_last_model);
+        std::iter::from_fn(|| retries.next_delay(error, 0.5)).map(|delay| delay.as_millis()).collect()
     }
 
     #[test]
-    fn what_is_tried_again() {
-        assert_eq!(delays(&passing(), true), [200, 400]);
-        assert_eq!(delays(&limited(None), true), [1000, 2000, 4000, 8000, 16_000]);
-        assert_eq!(delays(&limited(Some(7)), true), [7000; 5]);
-        assert_eq!(delays(&limited(Some(3600)), true), [60_000; 5]);
-        assert!(delays(&limited(Some(7)), false).is_empty());
+    fn retries_transient_errors_and_rate_limits_within_bounds() {
+        assert_eq!(delays(&transient(), true), [200, 400]);
+        assert_eq!(delays(&rate_limited(None), true), [1000, 2000, 4000, 8000, 16_000]);
+        assert_eq!(delays(&rate_limited(Some(7)), true), [7000; 5]);
+        assert_eq!(delays(&rate_limited(Some(3600)), true), [60_000; 5]);
+        assert!(delays(&rate_limited(Some(7)), false).is_empty());
         let refused = ModelError::Refused { model: "p/m".into(), detail: String::new() };
         assert!(delays(&refused, true).is_empty());
     }

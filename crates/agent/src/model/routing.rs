@@ -1,27 +1,27 @@
-//! Which model takes a turn where rules send some turns to others. Pure.
+//! Which model answers a turn where routing rules send some prompts to other models. Pure.
 //!
-//! A rule has examples of what users say. The rule whose examples share the most telling words with what was said takes
-//! the turn; where none shares any, the model's own settings do. How telling a word is follows from how few examples
-//! have it (the inverse document frequency, Spärck Jones 1972).
+//! A rule has example prompts. Each example is scored by the share of its words that the prompt contains, where a
+//! word weighs more the fewer examples have it (the inverse document frequency, Spärck Jones 1972). The rule of the
+//! best example gets the turn; where no example shares a word, the model's own settings do.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use legwork_common::team::ModelSettings;
 
-/// Words that are in everything that people say.
-const COMMON: [&str; 36] = [
+/// Words that are in most prompts and tell nothing about them.
+const STOP_WORDS: [&str; 36] = [
     "a", "about", "an", "and", "are", "as", "at", "be", "by", "can", "do", "for", "from", "how", "i", "in",
     "is", "it", "me", "my", "of", "on", "or", "please", "should", "that", "the", "this", "to", "was", "what",
     "when", "which", "with", "you", "your",
 ];
 
-/// The model that takes the turn after `said`.
-pub(crate) fn pick<'m>(settings: &'m ModelSettings, said: &str) -> &'m ModelSettings {
+/// The model that answers `prompt`.
+pub(crate) fn pick<'m>(settings: &'m ModelSettings, prompt: &str) -> &'m ModelSettings {
     if settings.routing.is_empty() {
         return settings;
     }
-    let said = words(said);
+    let prompt = words(prompt);
     let examples: Vec<(usize, BTreeSet<String>)> = (0..)
         .zip(&settings.routing)
         .flat_map(|(rule, routing)| routing.examples.iter().map(move |example| (rule, words(example))))
@@ -32,13 +32,12 @@ pub(crate) fn pick<'m>(settings: &'m ModelSettings, said: &str) -> &'m ModelSett
     }
     #[expect(clippy::cast_precision_loss, reason = "a file has far fewer examples than 2^52")]
     let all = examples.len() as f64;
-    let telling =
+    let weight =
         |word: &String| frequency.get(word.as_str()).map_or(0.0, |&has| (1.0 + all / f64::from(has)).ln());
     let mut best = (0.0, settings);
     for (rule, example) in &examples {
-        let shared: f64 = example.intersection(&said).map(telling).sum();
-        let whole: f64 = example.iter().map(telling).sum();
-        // Of what the example says, how much was said.
+        let shared: f64 = example.intersection(&prompt).map(weight).sum();
+        let whole: f64 = example.iter().map(weight).sum();
         let score = if whole > 0.0 { shared / whole } else { 0.0 };
         if score > best.0 {
             best = (score, &settings.routing[*rule].model);
@@ -47,11 +46,11 @@ pub(crate) fn pick<'m>(settings: &'m ModelSettings, said: &str) -> &'m ModelSett
     best.1
 }
 
-/// The words of a text that tell something, in small letters.
+/// The words of a text in lower case, without stop words.
 fn words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_alphanumeric())
         .map(str::to_lowercase)
-        .filter(|word| !word.is_empty() && !COMMON.contains(&word.as_str()))
+        .filter(|word| !word.is_empty() && !STOP_WORDS.contains(&word.as_str()))
         .collect()
 }
 
@@ -72,11 +71,11 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_whose_examples_are_nearest_takes_the_turn() {
+    fn picks_the_rule_with_the_most_similar_example() {
         let settings = routed(&[
             ("small", &["What time is it?", "Say hello"]),
             ("coder", &["Fix a bug in this function", "Write a unit test", "Refactor the module"]),
-            ("silent", &[]),
+            ("unused", &[]),
         ]);
         let table = [
             ("Hello!", "small"),
@@ -87,14 +86,14 @@ mod tests {
             ("is it the what", "own"),
             ("", "own"),
         ];
-        for (said, expected) in table {
-            assert_eq!(pick(&settings, said).model, expected, "{said}");
+        for (prompt, expected) in table {
+            assert_eq!(pick(&settings, prompt).model, expected, "{prompt}");
         }
         assert_eq!(pick(&routed(&[]), "Hello").model, "own");
     }
 
     #[test]
-    fn of_two_that_are_equally_near_the_first_takes_it() {
+    fn of_two_equally_similar_rules_the_first_wins() {
         let settings = routed(&[("one", &["sort numbers"]), ("two", &["sort letters"])]);
         assert_eq!(pick(&settings, "sort them").model, "one");
         assert_eq!(pick(&settings, "sort letters").model, "two");
@@ -102,9 +101,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn some_model_takes_every_turn(said in "\\PC*", example in "\\PC*") {
+        fn every_prompt_has_a_model(prompt in "\\PC*", example in "\\PC*") {
             let settings = routed(&[("one", &[&example])]);
-            prop_assert!(["own", "one"].contains(&pick(&settings, &said).model.as_str()));
+            prop_assert!(["own", "one"].contains(&pick(&settings, &prompt).model.as_str()));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Models that read their replies from a script: for tests, demonstrations and `run --script`.
+//! Models that replay their replies from a script: for tests, demonstrations and `run --script`.
 //!
 //! ```json
 //! { "agents": {
 //!     "root": [
-//!       { "text": "I let somebody count.",
+//!       { "text": "I let another agent count.",
 //!         "tool_calls": [ { "name": "run_background_agent",
 //!                           "arguments": { "agent": "counter", "task": "Count to three" } } ] },
 //!       { "tool_calls": [ { "name": "wait_background_agents", "arguments": { "task_ids": ["{{jobs}}"] } } ] },
@@ -11,10 +11,10 @@
 //!     "*": [ { "text": "one two three", "chunk_delay_ms": 50 } ] } }
 //! ```
 //!
-//! The reply that begins turn *k* of a run is the *k*-th of its agent, so that a resumed run goes on where it was.
-//! docs/scripts.md has the whole format, which is also what [`Recording`] writes.
+//! The reply that begins turn *k* of a run is the *k*-th of its agent, so a resumed run continues where it was.
+//! docs/scripts.md documents the whole format, which is also what [`Recording`] writes.
 
-mod facts;
+mod placeholders;
 mod record;
 mod script;
 
@@ -30,7 +30,7 @@ use tokio::time::sleep;
 
 pub use self::record::Recording;
 
-use self::facts::Facts;
+use self::placeholders::Placeholders;
 use self::script::Call;
 use self::script::Reply;
 use self::script::Script;
@@ -42,48 +42,51 @@ use super::Purpose;
 use crate::message::AssistantMessage;
 use crate::message::ToolCall;
 
-/// Bytes that are not a script.
+/// The bytes are not a script.
 #[derive(Debug, Error)]
 #[error("the script cannot be read")]
 pub struct ScriptError(#[source] serde_json::Error);
 
-/// Replies from a script.
+/// A model port that replays a script, for every provider and model. It ignores tools and settings.
 #[derive(Debug, Clone)]
 pub struct ScriptedModels {
     script: Script,
 }
 
 impl ScriptedModels {
-    /// Reads a script.
+    /// Parses the JSON of a script.
     ///
     /// # Errors
     ///
-    /// [`ScriptError`] with the line and the column of the first mistake.
+    /// [`ScriptError`] with the line and the column of the first error.
     pub fn parse(bytes: &[u8]) -> Result<Self, ScriptError> {
         let script = serde_json::from_slice(bytes).map_err(ScriptError)?;
         Ok(Self { script })
     }
 
-    /// The whole message.
+    /// The complete message, and the reply of the script for its delays. The error is a sentence about what is
+    /// missing.
     fn message(&self, request: &ModelRequest) -> Result<(AssistantMessage, Reply), String> {
-        let facts = Facts::of(&request.messages);
+        let placeholders = Placeholders::of(&request.messages);
         let (agent, turn) = (&request.agent, request.turn);
         if request.purpose == Purpose::Summary {
-            let recorded =
-                self.script.summary(agent, facts.task(), turn).map(|reply| facts.filled(&reply.text));
-            let text = recorded.unwrap_or_else(|| Ok(format!("All of it before turn {turn}.")))?;
+            let recorded = self
+                .script
+                .summary(agent, placeholders.task(), turn)
+                .map(|reply| placeholders.filled(&reply.text));
+            let text = recorded.unwrap_or_else(|| Ok(format!("Summary before turn {turn}.")))?;
             return Ok((AssistantMessage { text, ..AssistantMessage::default() }, Reply::default()));
         }
-        let reply = self.script.reply(agent, facts.task(), turn)?.clone();
+        let reply = self.script.reply(agent, placeholders.task(), turn)?.clone();
         let calls = (0..).zip(&reply.tool_calls).map(|(index, call): (u32, &Call)| {
             Ok(ToolCall {
                 id: format!("call_{}_{index}", request.turn),
                 name: call.name.clone(),
-                arguments: arguments(&facts, &call.arguments)?,
+                arguments: arguments(&placeholders, &call.arguments)?,
             })
         });
         let message = AssistantMessage {
-            text: facts.filled(&reply.text)?,
+            text: placeholders.filled(&reply.text)?,
             reasoning: reply.reasoning.clone(),
             tool_calls: calls.collect::<Result<_, String>>()?,
             usage: Usage {
@@ -98,12 +101,12 @@ impl ScriptedModels {
     }
 }
 
-/// The arguments as a model would write them.
-fn arguments(facts: &Facts<'_>, written: &Value) -> Result<String, String> {
-    match written {
+/// The arguments as JSON text, as a model writes them. A string in the script is that text, valid or not.
+fn arguments(placeholders: &Placeholders<'_>, scripted: &Value) -> Result<String, String> {
+    match scripted {
         Value::Null => Ok("{}".to_owned()),
-        Value::String(raw) => facts.filled(raw),
-        other => Ok(facts.filled_value(other)?.to_string()),
+        Value::String(raw) => placeholders.filled(raw),
+        other => Ok(placeholders.filled_value(other)?.to_string()),
     }
 }
 

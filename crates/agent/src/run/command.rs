@@ -1,48 +1,52 @@
-//! An agent that is a program: the task on its standard input, its standard output is the live output, its exit
-//! status the outcome.
+//! An agent that is a program: it reads the task from standard input, its standard output is the output, and its
+//! exit status decides the outcome.
 //!
-//! Nothing of it is recorded but the output and the end of its standard error, so a new attempt starts the program again.
+//! There are no turns to resume from: a new attempt starts the program again. Only the output and the end of its
+//! standard error are recorded.
 
 use std::process::Stdio;
 use std::sync::Arc;
 
 use legwork_common::job::Cause;
 use legwork_common::team::Agent;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use super::Halt;
+use super::halt::Halt;
 use crate::assignment::Opening;
 use crate::assignment::Ports;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
+use crate::toolset::boundary;
 
-/// The most bytes of output that are the result: its end.
-const RESULT_BYTES: usize = 1024 * 1024;
-/// The most characters of standard error in a failure's message: its end.
-const ERROR_CHARACTERS: usize = 2000;
-/// The most bytes of standard error that are recorded: its end.
-const RECORDED_BYTES: usize = 64 * 1024;
-/// What stands for the task in an argument.
-const TASK: &str = "{task}";
+/// The most bytes of output that become the result, counted from the end: the last words of a program matter most.
+/// All of the output is written; this bounds what is kept in memory and stored with the job.
+const MAX_RESULT_BYTES: usize = 1024 * 1024;
+/// The most characters of standard error in the message of a failure, counted from the end. A screenful.
+const MAX_ERROR_CHARS: usize = 2000;
+/// The most bytes of standard error that are recorded, counted from the end. Enough for a log of the last steps;
+/// the record is one entry, read whole.
+const MAX_STDERR_BYTES: usize = 64 * 1024;
+/// The placeholder for the input in an argument of the program.
+const TASK_PLACEHOLDER: &str = "{task}";
 
-/// What the team says about the program.
+/// The program, as the team's file has it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Program<'team> {
     pub(super) name: &'team str,
     pub(super) args: &'team [String],
-    /// Variables added to its environment, unexpanded.
-    pub(super) variables: &'team TextMap,
+    /// Variables that are added to its environment; values may refer to others as `${X}`.
+    pub(super) variables: &'team StringMap,
     pub(super) working_dir: Option<&'team str>,
 }
 
-/// What the program reads: the agent's instruction, if any, and what it is asked.
+/// The program's standard input: the agent's instruction, if any, and the task or the last prompt.
 pub(super) fn input(agent: &Agent, opening: &Opening) -> String {
     let mut parts = vec![agent.instruction.clone()];
     match opening {
@@ -61,7 +65,10 @@ pub(super) fn input(agent: &Agent, opening: &Opening) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// Runs it to its end; what it wrote.
+/// Runs the program to its end; the result is the end of its output.
+///
+/// Returns when no process of its group is left. Dropping the future begins to end the group without waiting for
+/// it.
 pub(super) async fn run(
     program: Program<'_>,
     input: String,
@@ -69,12 +76,11 @@ pub(super) async fn run(
     cancel: &CancellationToken,
 ) -> Result<String, Halt> {
     let nursery = Nursery::new(Arc::clone(&ports.environment.guard));
-    // Whoever drops this run tells the program to end, without waiting for it.
-    let leaving = nursery.abandoning();
+    let close_on_drop = nursery.close_on_drop();
     let follow = follow(program, input, ports, &nursery);
     let end = cancel.run_until_cancelled(follow).await.unwrap_or(Err(Halt::Stopped));
     nursery.close().await;
-    drop(leaving);
+    drop(close_on_drop);
     end
 }
 
@@ -84,21 +90,21 @@ async fn follow(
     ports: &Ports,
     nursery: &Nursery,
 ) -> Result<String, Halt> {
-    ports.journal.gate().await?;
+    ports.journal.confirm_lease().await?;
     let failed = |message: String| Halt::Failed { cause: Cause::AgentError, message };
     let command = command(program, input.trim_end(), ports, nursery).map_err(failed)?;
     let (mut process, output) = Process::start_with(command, input.into_bytes(), nursery)
         .map_err(|error| failed(format!("{} cannot be started: {error}", program.name)))?;
-    let written = write(output, ports).await?;
+    let result = write(output, ports).await?;
     let status = process.ended().await.status;
     let error = process.capture().text();
-    record(&error, ports).await?;
+    record_stderr(&error, ports).await?;
     if status.is_some_and(|status| status.success()) {
-        return Ok(written.trim().to_owned());
+        return Ok(result.trim().to_owned());
     }
-    let skipped = error.trim().chars().count().saturating_sub(ERROR_CHARACTERS);
+    let skipped = error.trim().chars().count().saturating_sub(MAX_ERROR_CHARS);
     let error: String = error.trim().chars().skip(skipped).collect();
-    let end = described(status);
+    let end = describe_exit(status);
     Err(failed(if error.is_empty() { end } else { format!("{end}: {error}") }))
 }
 
@@ -109,7 +115,7 @@ fn command(program: Program<'_>, task: &str, ports: &Ports, nursery: &Nursery) -
         .map_err(|missing| format!("{}: {missing}", program.name))?;
     let mut command = nursery.command(program.name);
     command
-        .args(program.args.iter().map(|argument| argument.replace(TASK, task)))
+        .args(program.args.iter().map(|argument| argument.replace(TASK_PLACEHOLDER, task)))
         .current_dir(environment.resolve(program.working_dir.unwrap_or_default()))
         .env_clear()
         .envs(variables)
@@ -117,45 +123,46 @@ fn command(program: Program<'_>, task: &str, ports: &Ports, nursery: &Nursery) -
     Ok(command)
 }
 
-/// Records the end of what the program wrote to standard error, if it wrote anything.
-async fn record(error: &str, ports: &Ports) -> Result<(), Halt> {
-    let surplus = error.len().saturating_sub(RECORDED_BYTES);
-    let text = error[crate::toolset::boundary(error, surplus)..].trim().to_owned();
+/// Records the end of the program's standard error, if there is any.
+async fn record_stderr(error: &str, ports: &Ports) -> Result<(), Halt> {
+    let surplus = error.len().saturating_sub(MAX_STDERR_BYTES);
+    let text = error[boundary(error, surplus)..].trim().to_owned();
     if text.is_empty() {
         return Ok(());
     }
     Ok(ports.journal.record(&TurnEntry::Stderr { text }).await?)
 }
 
-/// Writes the program's output as it comes; the end of it.
+/// Writes the program's output as it arrives; returns its end.
 async fn write(mut output: pipe::Receiver, ports: &Ports) -> Result<String, Halt> {
-    let mut piece = vec![0; 16 * 1024];
-    let (mut waiting, mut written) = (Vec::new(), String::new());
+    let mut chunk = vec![0; 16 * 1024];
+    let (mut pending, mut result) = (Vec::new(), String::new());
     loop {
-        let length = output.read(&mut piece).await.unwrap_or(0);
-        waiting.extend_from_slice(&piece[..length]);
-        let text = whole(&mut waiting, length == 0);
+        let length = output.read(&mut chunk).await.unwrap_or(0);
+        pending.extend_from_slice(&chunk[..length]);
+        let text = take_whole_chars(&mut pending, length == 0);
         if !text.is_empty() {
             ports.journal.output(&text).await?;
-            written.push_str(&text);
-            let surplus = written.len().saturating_sub(RESULT_BYTES);
-            written.drain(..crate::toolset::boundary(&written, surplus));
+            result.push_str(&text);
+            let surplus = result.len().saturating_sub(MAX_RESULT_BYTES);
+            result.drain(..boundary(&result, surplus));
         }
         if length == 0 {
-            return Ok(written);
+            return Ok(result);
         }
     }
 }
 
-/// Takes the text whose last character is whole; all of it where no more will come.
-fn whole(waiting: &mut Vec<u8>, last: bool) -> String {
-    let length = match std::str::from_utf8(waiting) {
-        Err(error) if error.error_len().is_none() && !last => error.valid_up_to(),
-        Ok(_) | Err(_) => waiting.len(),
+/// Takes the text up to the last complete character: one that is split between two reads stays for the next call.
+/// With `is_end` it takes everything.
+fn take_whole_chars(pending: &mut Vec<u8>, is_end: bool) -> String {
+    let length = match std::str::from_utf8(pending) {
+        Err(error) if error.error_len().is_none() && !is_end => error.valid_up_to(),
+        Ok(_) | Err(_) => pending.len(),
     };
-    let rest = waiting.split_off(length);
-    let text = String::from_utf8_lossy(waiting).into_owned();
-    *waiting = rest;
+    let rest = pending.split_off(length);
+    let text = String::from_utf8_lossy(pending).into_owned();
+    *pending = rest;
     text
 }
 
@@ -173,17 +180,17 @@ mod tests {
     use crate::testing::team;
     use crate::testing::world;
 
-    /// Counts the groups that live.
+    /// Tracks the groups that are alive.
     #[derive(Debug, Default)]
-    struct Living(Mutex<Vec<u32>>);
+    struct AliveGroups(Mutex<Vec<u32>>);
 
-    impl ProcessGuard for Living {
+    impl ProcessGuard for AliveGroups {
         fn started(&self, group: u32) {
             self.0.lock().unwrap().push(group);
         }
 
         fn ended(&self, group: u32) {
-            self.0.lock().unwrap().retain(|&living| living != group);
+            self.0.lock().unwrap().retain(|&alive| alive != group);
         }
     }
 
@@ -191,14 +198,14 @@ mod tests {
         let runner = json!({"command": {
             "program": "sh", "args": ["-c", script, "{task}"], "env": {"GREETING": "hi ${PATH}"}, "working_dir": "usr",
         }});
-        let team = team(&[("a", &[], json!({"runner": runner, "instruction": "be good"}))]);
+        let team = team(&[("a", &[], json!({"kind": runner, "instruction": "be good"}))]);
         let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
         let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
         crate::run::run(assignment, world.ports.clone(), cancel).await
     }
 
     #[tokio::test]
-    async fn input_output_environment_and_folder() {
+    async fn gives_input_and_environment_and_takes_output() {
         let world = world(&json!({}));
         let script = "cat; echo $GREETING; pwd; echo \"<$0>\"; echo noise >&2";
         let task = "be good\n\ncount\n\nExpected output:\na number";
@@ -212,10 +219,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_exit_status_is_the_outcome() {
+    async fn fails_by_the_exit_status() {
         for (script, expected) in [
             ("echo half; echo why >&2; exit 3", "exit status 3: why"),
-            ("kill -9 $$", "signal 9"),
+            ("kill -9 $$", "killed (SIGKILL)"),
             ("exec not-a-program-at-all 2> /dev/null", "exit status 127"),
         ] {
             match go(&world(&json!({})), script, CancellationToken::new()).await {
@@ -227,32 +234,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_stop_ends_the_whole_group() {
-        let living = Arc::new(Living::default());
+        let alive = Arc::new(AliveGroups::default());
         let mut world = world(&json!({}));
         let mut environment = (*world.ports.environment).clone();
-        environment.guard = living.clone();
+        environment.guard = alive.clone();
         world.ports.environment = Arc::new(environment);
         let cancel = CancellationToken::new();
         let running = go(&world, "echo up; sleep 100 & sleep 100", cancel.clone());
         let stopping = async {
             world.journal.saw_output("up").await;
-            assert_eq!(living.0.lock().unwrap().len(), 1);
+            assert_eq!(alive.0.lock().unwrap().len(), 1);
             cancel.cancel();
         };
         let (outcome, ()) = tokio::join!(running, stopping);
         assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
-        assert!(living.0.lock().unwrap().is_empty());
+        assert!(alive.0.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn characters_are_kept_whole() {
-        let mut waiting = "aä".as_bytes()[..2].to_vec();
-        assert_eq!(whole(&mut waiting, false), "a");
-        waiting.push("ä".as_bytes()[1]);
-        assert_eq!(whole(&mut waiting, false), "ä");
+    fn characters_split_between_reads_stay_whole() {
+        let mut pending = "aä".as_bytes()[..2].to_vec();
+        assert_eq!(take_whole_chars(&mut pending, false), "a");
+        pending.push("ä".as_bytes()[1]);
+        assert_eq!(take_whole_chars(&mut pending, false), "ä");
         let mut broken = vec![b'a', 0xff, b'b', 0xc3];
-        assert_eq!(whole(&mut broken, false), "a\u{fffd}b\u{fffd}");
+        assert_eq!(take_whole_chars(&mut broken, false), "a\u{fffd}b\u{fffd}");
         let mut cut = vec![0xc3];
-        assert_eq!((whole(&mut cut, false).as_str(), whole(&mut cut, true).as_str()), ("", "\u{fffd}"));
+        assert_eq!(
+            (take_whole_chars(&mut cut, false).as_str(), take_whole_chars(&mut cut, true).as_str()),
+            ("", "\u{fffd}")
+        );
     }
 }

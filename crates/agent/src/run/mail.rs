@@ -1,5 +1,9 @@
-//! Telling the model what reached the run.
+//! Delivers mail to the model: the ends of its jobs, and messages that were sent to it.
+//!
+//! Mail is recorded as a turn entry first and acknowledged after. A crash between the two hands the same mail to
+//! the next attempt, which finds it recorded and only acknowledges it, so the model sees each piece once.
 
+use std::future::Future;
 use std::time::Duration;
 
 use legwork_common::error::chain;
@@ -9,21 +13,23 @@ use legwork_common::service::Mail;
 use legwork_common::service::MailId;
 use legwork_common::service::ServiceError;
 
-use super::Halt;
-use super::Running;
-use super::unless_lost;
+use super::halt::Halt;
+use super::halt::halt_if_lease_lost;
+use super::state::RunState;
 use crate::journal::TurnEntry;
-use crate::turn::Sorted;
+use crate::turn::SortedMail;
 
-/// How long a mailbox that cannot be reached is tried again: about a minute.
-const TRIES: u32 = 32;
+/// Retries of a call that cannot be left out. With their delays (200 ms, doubled up to 2 s) they take about a
+/// minute, longer than a restart or a failover of the store.
+const MAX_RETRIES: u32 = 32;
 
-impl Running<'_> {
-    /// Before a model call: tells what is there. A mailbox that cannot be reached is left for the next turn.
-    pub(super) async fn hear(&mut self) -> Result<(), Halt> {
-        let answer = self.live(self.ports.mailbox.mail()).await?;
-        match unless_lost(answer)? {
-            Ok(mail) => self.tell(mail).await.map(drop),
+impl RunState<'_> {
+    /// Before a model call: delivers the mail that is there. A mailbox that cannot be reached is left for the next
+    /// turn, because the model can work without it.
+    pub(super) async fn deliver_mail(&mut self) -> Result<(), Halt> {
+        let answer = self.unless_cancelled(self.ports.mailbox.mail()).await?;
+        match halt_if_lease_lost(answer)? {
+            Ok(mail) => self.deliver(mail).await.map(drop),
             Err(error) => {
                 self.warn(format!("the mailbox was not read before this turn: {}", chain(&error)));
                 Ok(())
@@ -31,60 +37,65 @@ impl Running<'_> {
         }
     }
 
-    /// At the end of a turn without tool calls: waits until no job of this agent is live. Whether there is
-    /// something that the model must be asked about once more.
-    pub(super) async fn rest(&mut self) -> Result<bool, Halt> {
-        if self.dispatches() {
-            let mailbox = self.ports.mailbox.clone();
-            self.patiently(|| mailbox.settled()).await?;
-        }
+    /// When the model asks for nothing more: waits until no job that this run dispatched is live, then delivers the
+    /// mail. Whether there was any: then the model is called once more, else the run is complete.
+    ///
+    /// The mailbox is read after the wait, so that the end of each job is in it. Here it must be read: a run that
+    /// ended without it would lose a message.
+    pub(super) async fn wait_for_jobs_and_mail(&mut self) -> Result<bool, Halt> {
         let mailbox = self.ports.mailbox.clone();
-        let mail = self.patiently(|| mailbox.mail()).await?;
-        self.tell(mail).await
+        if self.dispatches_jobs() {
+            self.retry_while_unavailable(|| mailbox.settled()).await?;
+        }
+        let mail = self.retry_while_unavailable(|| mailbox.mail()).await?;
+        self.deliver(mail).await
     }
 
-    /// Records what the model is told and then drops the mail. Whether there was anything to tell.
-    async fn tell(&mut self, mail: Vec<Mail>) -> Result<bool, Halt> {
-        let Sorted { known: mut done, tell } = self.transcript.sort(mail);
-        let any = !tell.is_empty();
-        for entry in tell {
-            if let TurnEntry::Told { mail, .. } = &entry {
+    /// Records what is new to the model, then acknowledges all of it. Whether anything was new.
+    async fn deliver(&mut self, mail: Vec<Mail>) -> Result<bool, Halt> {
+        let SortedMail { known, deliveries } = self.transcript.sort_mail(mail);
+        let any = !deliveries.is_empty();
+        let mut done = known;
+        for entry in deliveries {
+            if let TurnEntry::Delivered { mail, .. } = &entry {
                 done.extend(mail.iter().cloned());
             }
             self.record(entry).await?;
         }
-        self.drop_mail(&done).await?;
+        self.acknowledge(&done).await?;
         Ok(any)
     }
 
-    /// Mail that stays is told apart by the recorded turns, so a failure here costs nothing.
-    async fn drop_mail(&self, done: &[MailId]) -> Result<(), Halt> {
+    /// Removes mail from the mailbox. An error is only a warning: mail that stays is recognized by the recorded
+    /// turns and acknowledged with the next.
+    async fn acknowledge(&self, done: &[MailId]) -> Result<(), Halt> {
         if done.is_empty() {
             return Ok(());
         }
-        let answer = self.live(self.ports.mailbox.told(done)).await?;
-        if let Err(error) = unless_lost(answer)? {
-            self.warn(format!("told mail was not dropped: {}", chain(&error)));
+        let answer = self.unless_cancelled(self.ports.mailbox.acknowledge(done)).await?;
+        if let Err(error) = halt_if_lease_lost(answer)? {
+            self.warn(format!("delivered mail was not acknowledged: {}", chain(&error)));
         }
         Ok(())
     }
 
-    /// Asks until there is an answer, and fails the run when there is none for about a minute.
-    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Halt>
+    /// Repeats a call until it is answered; fails the run where it is not within about a minute.
+    pub(super) async fn retry_while_unavailable<T, F>(&self, call: impl Fn() -> F) -> Result<T, Halt>
     where
         F: Future<Output = Result<T, ServiceError>> + Send,
     {
-        let mut delays = Backoff::exponential(Duration::from_millis(200), Duration::from_secs(2), TRIES);
+        let mut delays =
+            Backoff::exponential(Duration::from_millis(200), Duration::from_secs(2), MAX_RETRIES);
         loop {
-            let answer = self.live(ask()).await?;
-            let error = match unless_lost(answer)? {
+            let answer = self.unless_cancelled(call()).await?;
+            let error = match halt_if_lease_lost(answer)? {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let Some(delay) = delays.next() else {
                 return Err(Halt::Failed { cause: Cause::AgentError, message: chain(&error) });
             };
-            self.live(tokio::time::sleep(delay)).await?;
+            self.unless_cancelled(tokio::time::sleep(delay)).await?;
         }
     }
 }

@@ -1,16 +1,13 @@
-//! Whole runs against fakes: what is told, recorded, repeated and ended.
+//! Whole runs against fakes: mail, records, resumption, cancellation and failures.
 
 mod budget;
+mod compact;
+mod handoff;
 mod models;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::contract;
 use legwork_common::lifecycle::State;
 use legwork_common::service::CallIndex;
@@ -21,13 +18,11 @@ use serde_json::json;
 
 use super::*;
 use crate::assignment::Opening;
-use crate::compaction;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 use crate::message::Message;
 use crate::message::ToolCall;
-use crate::model::ModelRequest;
-use crate::model::Purpose;
-use crate::prompt;
 use crate::testing::World;
 use crate::testing::team;
 use crate::testing::viewed;
@@ -38,13 +33,13 @@ fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignm
     Assignment { team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
 }
 
-/// A lone agent with the tools `think` and `shell`.
+/// A team of one agent, with the tools `think` and `shell`.
 fn lone() -> Arc<Team> {
     let toolsets = json!([{"kind": {"type": "think"}}, {"kind": {"type": "shell", "env": {}}}]);
     team(&[("a", &[], json!({"toolsets": toolsets}))])
 }
 
-/// An agent `a` that dispatches to `b`.
+/// A team in which `a` dispatches to `b`.
 fn dispatching() -> Arc<Team> {
     let toolsets = json!([{"kind": {"type": "background_agents"}}]);
     team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({"description": "helps"}))])
@@ -54,18 +49,18 @@ fn calls(name: &str, arguments: Value) -> Value {
     json!({"tool_calls": [{"name": name, "arguments": arguments}]})
 }
 
-async fn go(world: &World, assignment: Assignment) -> Outcome {
+async fn run_to_end(world: &World, assignment: Assignment) -> Outcome {
     run(assignment, world.ports.clone(), CancellationToken::new()).await
 }
 
-fn completed(outcome: Outcome) -> String {
+fn result_of(outcome: Outcome) -> String {
     match outcome {
         Outcome::Completed { result, .. } => result,
         other => panic!("{other:?}"),
     }
 }
 
-/// The entries in short: `reply 1`, `result 1.0 text`, `told 2 ids`.
+/// The recorded entries in short: `reply 1 text`, `result 1.0 text`, `delivered 2 ids`.
 fn entries(world: &World) -> Vec<String> {
     let short = |entry: TurnEntry| match entry {
         TurnEntry::Reply { turn, message } => format!("reply {turn} {}", message.text),
@@ -73,25 +68,25 @@ fn entries(world: &World) -> Vec<String> {
         TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Stderr { text } => format!("stderr {text}"),
-        TurnEntry::Told { turn, mail, .. } => {
+        TurnEntry::Delivered { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
-            format!("told {turn} {}", ids.join(","))
+            format!("delivered {turn} {}", ids.join(","))
         }
     };
     world.journal.entries().into_iter().map(short).collect()
 }
 
 #[tokio::test]
-async fn tools_run_and_their_results_go_back() {
+async fn results_of_tools_are_sent_to_the_model() {
     let world = world(&json!({"a": [
         {"text": "hm", "tool_calls": [{"name": "think", "arguments": {"thought": "one"}}, {"name": "nope"}, {"name": "think", "arguments": "{broken"}, {"name": "think", "arguments": "[1]"}]},
         {"text": "{{result:0}}", "input_tokens": 7},
     ]}));
-    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    let outcome = run_to_end(&world, delegated(&lone(), "a", Vec::new())).await;
     assert!(
         matches!(&outcome, Outcome::Completed { usage, .. } if usage.turns == 2 && usage.input_tokens == 7)
     );
-    assert_eq!(completed(outcome), "Thoughts:\none");
+    assert_eq!(result_of(outcome), "Thoughts:\none");
     assert_eq!(world.journal.output(), "hm\n\nThoughts:\none");
     let entries = entries(&world);
     assert_eq!(entries[0], "reply 1 hm");
@@ -108,7 +103,7 @@ async fn tools_run_and_their_results_go_back() {
 }
 
 #[tokio::test]
-async fn the_first_messages_are_the_contracts() {
+async fn the_first_messages_have_the_contracts_order() {
     let toolsets = json!([{"kind": {"type": "think"}, "instruction": "think first"}]);
     let team = team(&[
         (
@@ -119,10 +114,11 @@ async fn the_first_messages_are_the_contracts() {
         ("b", &[], json!({"description": "helps"})),
     ]);
     let world = world(&json!({}));
-    let part =
-        Part::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
+    let opened = OpenAgent::open(&team, team.agent("a").unwrap(), &world.ports, &CancellationToken::new())
+        .await
+        .unwrap();
     let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-    let messages: Vec<Message> = part.head.into_iter().chain(opening.messages()).collect();
+    let messages: Vec<Message> = opened.head.into_iter().chain(opening.messages()).collect();
     let texts: Vec<(bool, String)> = messages
         .into_iter()
         .map(|message| match message {
@@ -142,20 +138,22 @@ async fn the_first_messages_are_the_contracts() {
 }
 
 #[tokio::test]
-async fn a_dispatcher_waits_for_its_jobs_and_is_told_once() {
+async fn a_dispatcher_waits_for_its_jobs_and_their_ends_are_delivered_once() {
     let world = world(&json!({"a": [
         calls("run_background_agent", json!({"agent": "b", "task": "count"})),
         {"text": "I wait."},
-        {"text": "Told: {{last_user}}"},
+        {"text": "Delivered: {{last_user}}"},
     ]}));
-    let result = completed(go(&world, delegated(&dispatching(), "a", Vec::new())).await);
+    let result = result_of(run_to_end(&world, delegated(&dispatching(), "a", Vec::new())).await);
     assert!(
-        result.starts_with("Told: Background agent tasks finished since your last turn:\n\nID: agent_task_")
+        result.starts_with(
+            "Delivered: Background agent tasks finished since your last turn:\n\nID: agent_task_"
+        )
     );
     assert!(result.contains("  Output:\nresult 0\n"), "{result}");
-    assert_eq!(world.service.told(), ["end-0"]);
+    assert_eq!(world.service.acknowledged(), ["end-0"]);
     assert_eq!(world.service.settled_calls(), 2);
-    assert_eq!(entries(&world)[3], "told 3 end-0");
+    assert_eq!(entries(&world)[3], "delivered 3 end-0");
     let call = Some(CallIndex { turn: 1, index: 0 });
     assert_eq!(world.service.requests()[0].call, call);
 }
@@ -167,26 +165,26 @@ async fn an_end_seen_by_wait_is_not_announced() {
         calls("wait_background_agents", json!({"task_ids": ["{{jobs}}"], "timeout": null})),
         {"text": "done"},
     ]}));
-    assert_eq!(completed(go(&world, delegated(&dispatching(), "a", Vec::new())).await), "done");
-    assert_eq!(world.service.told(), ["end-0"]);
-    assert!(!entries(&world).iter().any(|entry| entry.starts_with("told")), "{:?}", entries(&world));
+    assert_eq!(result_of(run_to_end(&world, delegated(&dispatching(), "a", Vec::new())).await), "done");
+    assert_eq!(world.service.acknowledged(), ["end-0"]);
+    assert!(!entries(&world).iter().any(|entry| entry.starts_with("delivered")), "{:?}", entries(&world));
 }
 
 #[tokio::test]
-async fn mail_is_recorded_before_the_call_that_sees_it_and_known_mail_is_dropped() {
+async fn mail_is_recorded_before_the_model_call_and_known_mail_is_only_acknowledged() {
     let world = world(&json!({"a": [{"text": "{{last_user}}"}]}));
     world.service.post_end("e", viewed(7, "b", State::Completed, "seven"));
     world.service.post("m1", "first");
     world.service.post("m0", "old");
-    let told = |ids: &[&str], text: &str| TurnEntry::Told {
+    let delivered = |ids: &[&str], text: &str| TurnEntry::Delivered {
         turn: 1,
         mail: ids.iter().map(|&id| MailId(id.into())).collect(),
         text: text.into(),
     };
-    let outcome = go(&world, delegated(&lone(), "a", vec![told(&["m0"], "old")])).await;
-    assert_eq!(completed(outcome), "first");
-    assert_eq!(entries(&world), ["told 1 e", "told 1 m1", "reply 1 first"]);
-    assert_eq!(world.service.told(), ["m0", "e", "m1"]);
+    let outcome = run_to_end(&world, delegated(&lone(), "a", vec![delivered(&["m0"], "old")])).await;
+    assert_eq!(result_of(outcome), "first");
+    assert_eq!(entries(&world), ["delivered 1 e", "delivered 1 m1", "reply 1 first"]);
+    assert_eq!(world.service.acknowledged(), ["m0", "e", "m1"]);
     assert_eq!(world.service.settled_calls(), 0, "an agent that dispatches nothing waits for nothing");
 }
 
@@ -202,7 +200,7 @@ fn reply(turn: u32, names: &[(&str, Value)]) -> TurnEntry {
 }
 
 #[tokio::test]
-async fn an_open_turn_is_taken_up() {
+async fn resumes_an_open_turn() {
     let toolsets = json!([{"kind": {"type": "think"}}, {"kind": {"type": "shell", "env": {}}}, {"kind": {"type": "background_agents"}}]);
     let team = team(&[("a", &["b"], json!({"toolsets": toolsets})), ("b", &[], json!({}))]);
     let world = world(&json!({"a": [{}, {}, {"text": "{{results}}"}]}));
@@ -214,6 +212,7 @@ async fn an_open_turn_is_taken_up() {
             index: 0,
             call_id: "think".into(),
             text: "Thoughts:\nbefore".into(),
+            images: Vec::new(),
             is_error: false,
             ended: Vec::new(),
         },
@@ -227,7 +226,7 @@ async fn an_open_turn_is_taken_up() {
             ],
         ),
     ];
-    let text = completed(go(&world, delegated(&team, "a", recorded)).await);
+    let text = result_of(run_to_end(&world, delegated(&team, "a", recorded)).await);
     let parts: Vec<&str> = text.split("\n\n").collect();
     assert_eq!(parts[0], "This call was interrupted and its outcome is unknown. It was not repeated.");
     assert!(parts[1].starts_with("Background agent task started with ID: "), "{parts:?}");
@@ -240,21 +239,21 @@ async fn an_open_turn_is_taken_up() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_done_when_it_crashed_asks_nothing() {
+async fn a_run_that_crashed_after_its_last_reply_calls_no_model() {
     let world = world(&json!({}));
     let message = AssistantMessage { text: "the end".into(), ..AssistantMessage::default() };
     let recorded = vec![TurnEntry::Reply { turn: 1, message }];
-    assert_eq!(completed(go(&world, delegated(&lone(), "a", recorded)).await), "the end");
+    assert_eq!(result_of(run_to_end(&world, delegated(&lone(), "a", recorded)).await), "the end");
     assert!(world.journal.entries().is_empty());
 }
 
 #[tokio::test]
-async fn iterations_run_out() {
+async fn fails_when_iterations_are_used_up() {
     let toolsets = json!([{"kind": {"type": "think"}}]);
     let team = team(&[("a", &[], json!({"toolsets": toolsets, "max_iterations": 2}))]);
     let think = calls("think", json!({"thought": "more"}));
     let world = world(&json!({"a": [think, think, think]}));
-    match go(&world, delegated(&team, "a", Vec::new())).await {
+    match run_to_end(&world, delegated(&team, "a", Vec::new())).await {
         Outcome::Failed { cause, message, usage } => {
             assert_eq!(cause, Cause::MaxIterations);
             assert_eq!(message, "the agent used up its 2 iterations (max_iterations)");
@@ -268,13 +267,13 @@ async fn iterations_run_out() {
 async fn a_lost_lease_ends_the_run() {
     let world = world(&json!({"a": [{"text": "x"}]}));
     world.journal.lost.store(true, Ordering::Relaxed);
-    assert_eq!(go(&world, delegated(&lone(), "a", Vec::new())).await, Outcome::Lost);
+    assert_eq!(run_to_end(&world, delegated(&lone(), "a", Vec::new())).await, Outcome::Lost);
 }
 
 #[tokio::test]
 async fn a_refused_model_call_fails_the_run() {
     let world = world(&json!({"a": []}));
-    match go(&world, delegated(&lone(), "a", Vec::new())).await {
+    match run_to_end(&world, delegated(&lone(), "a", Vec::new())).await {
         Outcome::Failed { cause: Cause::ProviderError, message, .. } => {
             assert!(message.contains("turn 1 needs one more"), "{message}");
         }
@@ -283,7 +282,7 @@ async fn a_refused_model_call_fails_the_run() {
 }
 
 #[tokio::test]
-async fn cancelled_in_the_middle_of_a_model_call() {
+async fn stops_during_a_model_call() {
     let world = world(&json!({"a": [{"text": "some words and no end", "chunk_delay_ms": 20}]}));
     let cancel = CancellationToken::new();
     let running = run(delegated(&lone(), "a", Vec::new()), world.ports.clone(), cancel.clone());
@@ -298,7 +297,7 @@ async fn cancelled_in_the_middle_of_a_model_call() {
 }
 
 #[tokio::test]
-async fn cancelled_in_the_middle_of_a_tool_call() {
+async fn stops_during_a_tool_call() {
     let world = world(&json!({"a": [calls("shell", json!({"cmd": "sleep 100 & sleep 100"}))]}));
     let cancel = CancellationToken::new();
     let running = run(delegated(&lone(), "a", Vec::new()), world.ports.clone(), cancel.clone());
@@ -311,27 +310,8 @@ async fn cancelled_in_the_middle_of_a_tool_call() {
     assert_eq!(entries(&world), ["reply 1 "]);
 }
 
-/// A session's budget that grants everything, and never answers who gives something back.
-#[derive(Debug, Default)]
-struct Mute(tokio::sync::Notify);
-
-#[async_trait]
-impl Commons for Mute {
-    async fn todos(&self, _change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
-        Ok(TodoList::default())
-    }
-
-    async fn reserve(&self, _used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
-        if wanted == 0 {
-            self.0.notify_one();
-            std::future::pending::<()>().await;
-        }
-        Ok(Reserved::Granted)
-    }
-}
-
 #[tokio::test]
-async fn denied_tools_and_missing_toolsets() {
+async fn denied_tools_are_errors_and_missing_toolsets_are_warnings() {
     let toolsets = json!([
         {"kind": {"type": "think"}, "tools": ["nothing"]},
         {"kind": {"type": "shell", "env": {"A": "${NOT_THERE}"}}},
@@ -346,7 +326,7 @@ async fn denied_tools_and_missing_toolsets() {
         {"text": "{{results}}"},
     ]}));
     assert_eq!(
-        completed(go(&world, delegated(&team, "a", Vec::new())).await),
+        result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await),
         "Tool 'list_todos' is denied by permissions configuration.\n\n\
          unknown tool `think`. Available: create_todo, create_todos, update_todos, list_todos"
     );
@@ -369,9 +349,9 @@ async fn denied_tools_and_missing_toolsets() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_not_there_is_rejected() {
+async fn an_unknown_agent_is_rejected() {
     let world = world(&json!({}));
-    let outcome = go(&world, delegated(&lone(), "x", Vec::new())).await;
+    let outcome = run_to_end(&world, delegated(&lone(), "x", Vec::new())).await;
     assert!(matches!(outcome, Outcome::Failed { cause: Cause::Rejected, .. }), "{outcome:?}");
 }
 
@@ -379,7 +359,7 @@ async fn an_agent_that_is_not_there_is_rejected() {
 async fn a_store_that_refuses_fails_the_run() {
     let world = world(&json!({"a": [{"text": "x"}]}));
     world.journal.refuses.store(true, Ordering::Relaxed);
-    match go(&world, delegated(&lone(), "a", Vec::new())).await {
+    match run_to_end(&world, delegated(&lone(), "a", Vec::new())).await {
         Outcome::Failed { cause: Cause::AgentError, message, .. } => {
             assert_eq!(message, "the run cannot be recorded: the store is full");
         }
@@ -388,14 +368,14 @@ async fn a_store_that_refuses_fails_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mailbox_that_cannot_be_reached_is_left_before_a_turn_and_waited_for_at_the_end() {
+async fn an_unavailable_mailbox_is_skipped_before_a_turn_and_retried_at_the_end() {
     let world = world(&json!({"a": [{"text": "x"}, {"text": "{{last_user}}"}]}));
     world.service.post("m", "late");
     world.service.fail_mailbox(5);
-    assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "late");
-    assert_eq!(entries(&world), ["reply 1 x", "told 2 m", "reply 2 late"]);
+    assert_eq!(result_of(run_to_end(&world, delegated(&lone(), "a", Vec::new())).await), "late");
+    assert_eq!(entries(&world), ["reply 1 x", "delivered 2 m", "reply 2 late"]);
     world.service.fail_mailbox(1000);
-    let outcome = go(&world, delegated(&lone(), "a", Vec::new())).await;
+    let outcome = run_to_end(&world, delegated(&lone(), "a", Vec::new())).await;
     assert!(matches!(outcome, Outcome::Failed { cause: Cause::AgentError, .. }), "{outcome:?}");
 }
 
@@ -403,21 +383,21 @@ async fn a_mailbox_that_cannot_be_reached_is_left_before_a_turn_and_waited_for_a
 async fn everything_is_recorded_before_what_depends_on_it() {
     let world = world(&json!({"a": [calls("think", json!({"thought": "x"})), {"text": "end"}]}));
     world.service.post("m", "hello");
-    go(&world, delegated(&lone(), "a", Vec::new())).await;
-    let order = ["told", "asked", "reply", "started", "ended", "result", "asked", "reply"];
+    run_to_end(&world, delegated(&lone(), "a", Vec::new())).await;
+    let order = ["delivered", "asked", "reply", "started", "ended", "result", "asked", "reply"];
     assert_eq!(world.journal.order(), order);
 }
 
 #[tokio::test]
-async fn an_attempt_that_may_not_act_starts_no_tool() {
+async fn an_attempt_without_its_lease_starts_no_tool() {
     let world = world(&json!({"a": [calls("think", json!({"thought": "x"}))]}));
-    world.journal.loses_with_reply.store(true, Ordering::Relaxed);
-    assert_eq!(go(&world, delegated(&lone(), "a", Vec::new())).await, Outcome::Lost);
+    world.journal.lost_after_record.store(true, Ordering::Relaxed);
+    assert_eq!(run_to_end(&world, delegated(&lone(), "a", Vec::new())).await, Outcome::Lost);
     assert_eq!(world.journal.order(), ["asked", "reply"]);
 }
 
 #[tokio::test]
-async fn the_calls_of_one_reply_run_at_once() {
+async fn the_calls_of_one_reply_run_concurrently() {
     let folder = tempfile::tempdir().unwrap();
     let shell = |cmd: &str| json!({"name": "shell", "arguments": {"cmd": cmd, "timeout": 20}});
     let mut world = world(&json!({"a": [
@@ -425,11 +405,11 @@ async fn the_calls_of_one_reply_run_at_once() {
         {"text": "{{result:0}}"},
     ]}));
     world.ports.environment = Arc::new(crate::testing::environment(folder.path()));
-    assert_eq!(completed(go(&world, delegated(&lone(), "a", Vec::new())).await), "met\n");
+    assert_eq!(result_of(run_to_end(&world, delegated(&lone(), "a", Vec::new())).await), "met\n");
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_a_server_that_never_answers() {
+async fn a_stop_does_not_wait_for_an_mcp_server_that_never_answers() {
     let launch = json!({"command": "sh", "args": ["-c", "touch up; sleep 1000"], "env": {}});
     let toolsets = json!([{"kind": {"type": "mcp", "name": null, "server": {"command": launch}}}]);
     let team = team(&[("a", &[], json!({"toolsets": toolsets}))]);
@@ -448,152 +428,15 @@ async fn a_stop_does_not_wait_for_a_server_that_never_answers() {
     assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
 }
 
-/// A team in which `a` hands over to `b`, and `b` back.
-fn handing() -> Arc<Team> {
-    let think = json!([{"kind": {"type": "think"}}]);
-    team(&[
-        (
-            "a",
-            &[],
-            json!({"instruction": "I am a", "handoffs": ["b"], "toolsets": think, "max_iterations": 2}),
-        ),
-        (
-            "b",
-            &[],
-            json!({"instruction": "I am b", "handoffs": ["a"], "description": "knows", "max_iterations": 1}),
-        ),
-    ])
-}
-
 #[tokio::test]
-async fn another_agent_goes_on_with_its_own_tools_and_limit() {
-    let world = world(&json!({
-        "a": [calls("think", json!({"thought": "hm"})), calls("handoff", json!({"agent": "b"}))],
-        "b": [{}, {}, {"text": "{{result:0}}", "tool_calls": [{"name": "think", "arguments": {"thought": "x"}}]}],
-    }));
-    let outcome = go(&world, delegated(&handing(), "a", Vec::new())).await;
-    let entries = entries(&world);
-    assert!(
-        entries[3].starts_with("result 2.0 The agent a handed the conversation over to you, b."),
-        "{entries:?}"
-    );
-    assert!(entries[4].starts_with("reply 3 The agent a handed"), "{entries:?}");
-    assert_eq!(entries[5], "result 3.0 unknown tool `think`. Available: handoff");
-    let Outcome::Failed { cause, message, .. } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(
-        (cause, message.as_str()),
-        (Cause::MaxIterations, "the agent used up its 1 iterations (max_iterations)")
-    );
-}
-
-#[tokio::test]
-async fn a_new_attempt_resumes_with_the_agent_that_has_the_floor() {
-    let script = json!({
-        "a": [calls("handoff", json!({"agent": "b"})), {}, calls("think", json!({"thought": "again"})), {"text": "done"}],
-        "b": [{}, calls("handoff", json!({"agent": "a"}))],
-    });
-    let whole = world(&script);
-    assert_eq!(completed(go(&whole, delegated(&handing(), "a", Vec::new())).await), "done");
-    let recorded = whole.journal.entries();
-    assert_eq!(recorded.len(), 7);
-    for done in 0..recorded.len() {
-        let world = world(&script);
-        let again = go(&world, delegated(&handing(), "a", recorded[..done].to_vec())).await;
-        assert_eq!(completed(again), "done", "after {done} entries");
-        assert_eq!(world.journal.entries(), recorded[done..], "after {done} entries");
-    }
-}
-
-#[tokio::test]
-async fn who_takes_over_sees_its_own_system_messages_and_the_history() {
-    let world = world(&json!({
-        "a": [calls("handoff", json!({"agent": "b"}))],
-        "b": [{}, {"text": "ok"}],
-    }));
-    completed(go(&world, delegated(&handing(), "a", Vec::new())).await);
-    let team = handing();
-    let part =
-        Part::open(&team, team.agent("b").unwrap(), &world.ports, &CancellationToken::new()).await.unwrap();
-    let texts: Vec<String> = part
-        .head
-        .iter()
-        .map(|message| match message {
-            Message::System { text } => text.clone(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert!(texts[0].starts_with("You can hand this conversation over") && texts[0].contains("Name: a |"));
-    assert_eq!(texts[1], "I am b");
-}
-
-/// Models that remember how large their requests were.
-#[derive(Debug)]
-struct Measured {
-    models: Arc<dyn crate::model::ModelPort>,
-    tokens: std::sync::Mutex<Vec<(Purpose, u64)>>,
-}
-
-#[async_trait::async_trait]
-impl crate::model::ModelPort for Measured {
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: tokio::sync::mpsc::Sender<crate::model::Delta>,
-    ) -> Result<AssistantMessage, crate::model::ModelError> {
-        let tokens = compaction::estimate(&request.messages, &request.tools);
-        self.tokens.lock().unwrap().push((request.purpose, tokens));
-        self.models.stream(settings, request, deltas).await
-    }
-}
-
-#[tokio::test]
-async fn a_thousand_turns_fit_into_a_small_window() {
-    let window = 4000;
-    let thought = "It is long, and it is said again. ".repeat(10);
-    let mut replies = vec![calls("shell", json!({"cmd": format!("echo {thought}")})); 999];
-    replies.push(json!({"text": "done"}));
-    let mut world = world(&json!({"a": replies}));
-    let models = Arc::new(Measured { models: world.ports.models.clone(), tokens: Default::default() });
-    world.ports.models = models.clone();
-    let mut settings = crate::testing::settings();
-    settings.provider_opts.insert("context_size".to_owned(), json!(window));
-    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
-    let team = team(&[("a", &[], json!({"toolsets": toolsets, "runner": {"models": [settings]}}))]);
-    assert_eq!(completed(go(&world, delegated(&team, "a", Vec::new())).await), "done");
-    let tokens = models.tokens.lock().unwrap().clone();
-    let largest = tokens.iter().map(|(_, tokens)| *tokens).max().unwrap();
-    assert!(largest <= window, "{largest}");
-    let summaries = tokens.iter().filter(|(purpose, _)| *purpose == Purpose::Summary).count();
-    assert!((20..500).contains(&summaries), "{summaries}");
-
-    // Another attempt has the same conversation, and pays for no summary again.
-    let entries = world.journal.entries();
-    let opening = prompt::delegated("the task", None).to_vec();
-    let resumed = Transcript::new(opening.clone(), &entries);
-    assert!(compaction::estimate(resumed.messages(), &[]) <= window);
-    assert_eq!(resumed.task(), opening);
-    assert!(!world.journal.output().contains("All of it"), "{}", world.journal.output());
-    // What it keeps of the thousand turns is small, and enough.
-    let mut thinned = entries.clone();
-    thinning::thin_replaced(&mut thinned);
-    assert_eq!(Transcript::new(opening, &thinned).messages(), resumed.messages());
-    let bytes = |entries: &[TurnEntry]| serde_json::to_string(entries).unwrap().len();
-    assert!(3 * bytes(&thinned) < bytes(&entries), "{} of {}", bytes(&thinned), bytes(&entries));
-    let asked = tokens.len();
-    assert_eq!(completed(go(&world, delegated(&team, "a", thinned)).await), "done");
-    assert_eq!(models.tokens.lock().unwrap().len(), asked);
-}
-
-#[tokio::test]
-async fn what_another_attempt_says_begins_without_a_blank_line() {
+async fn the_output_of_a_resumed_attempt_begins_without_a_separator() {
     let first = json!({"text": "one", "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]});
     let script = json!({"a": [first, {"text": "two"}]});
     let before = world(&script);
-    assert_eq!(completed(go(&before, delegated(&lone(), "a", Vec::new())).await), "two");
+    assert_eq!(result_of(run_to_end(&before, delegated(&lone(), "a", Vec::new())).await), "two");
     assert_eq!(before.journal.output(), "one\n\ntwo");
     let recorded = before.journal.entries()[..2].to_vec();
     let after = world(&script);
-    assert_eq!(completed(go(&after, delegated(&lone(), "a", recorded)).await), "two");
+    assert_eq!(result_of(run_to_end(&after, delegated(&lone(), "a", recorded)).await), "two");
     assert_eq!(after.journal.output(), "two");
 }

@@ -1,4 +1,4 @@
-//! A journal in memory.
+//! A journal in memory, with switches for its failures.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -17,10 +17,12 @@ pub(crate) struct FakeJournal {
     output: watch::Sender<String>,
     entries: Mutex<Vec<TurnEntry>>,
     events: watch::Sender<Vec<RunEvent>>,
+    /// Every call reports a lost lease.
     pub(crate) lost: AtomicBool,
+    /// Every call is refused.
     pub(crate) refuses: AtomicBool,
-    /// The lease is lost with the first reply.
-    pub(crate) loses_with_reply: AtomicBool,
+    /// The lease is lost once the first entry is recorded.
+    pub(crate) lost_after_record: AtomicBool,
     order: Mutex<Vec<&'static str>>,
 }
 
@@ -37,19 +39,19 @@ impl FakeJournal {
         self.events.borrow().clone()
     }
 
-    /// What was recorded and noted, in one order.
+    /// The kinds of entries and events, in the order in which they arrived.
     pub(crate) fn order(&self) -> Vec<&'static str> {
         self.order.lock().unwrap().clone()
     }
 
-    /// Waits until the output holds this.
+    /// Waits until the output contains this.
     pub(crate) async fn saw_output(&self, text: &str) {
         self.output.subscribe().wait_for(|output| output.contains(text)).await.unwrap();
     }
 
-    /// Waits until something like this was noted.
-    pub(crate) async fn saw(&self, like: impl Fn(&RunEvent) -> bool) {
-        self.events.subscribe().wait_for(|events| events.iter().any(&like)).await.unwrap();
+    /// Waits until an event matches.
+    pub(crate) async fn saw(&self, matches: impl Fn(&RunEvent) -> bool) {
+        self.events.subscribe().wait_for(|events| events.iter().any(&matches)).await.unwrap();
     }
 
     fn check(&self) -> Result<(), JournalError> {
@@ -73,13 +75,13 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match entry {
             TurnEntry::Reply { .. } => "reply",
             TurnEntry::Result { .. } => "result",
-            TurnEntry::Told { .. } => "told",
+            TurnEntry::Delivered { .. } => "delivered",
             TurnEntry::Compacted { .. } => "compacted",
             TurnEntry::Retried { .. } => "retried",
             TurnEntry::Stderr { .. } => "stderr",
         });
         self.entries.lock().unwrap().push(entry.clone());
-        if self.loses_with_reply.load(Ordering::Relaxed) {
+        if self.lost_after_record.load(Ordering::Relaxed) {
             self.lost.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -89,7 +91,7 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match event {
             RunEvent::ModelAsked { .. } => "asked",
             RunEvent::ModelRetried { .. } => "retried",
-            RunEvent::ModelWaits { .. } => "waits",
+            RunEvent::ModelWaiting { .. } => "waits",
             RunEvent::ToolStarted { .. } => "started",
             RunEvent::ToolEnded { .. } => "ended",
             RunEvent::Warning(_) => "warning",
@@ -97,7 +99,7 @@ impl Journal for FakeJournal {
         self.events.send_modify(|events| events.push(event));
     }
 
-    async fn gate(&self) -> Result<(), JournalError> {
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
         self.check()
     }
 }

@@ -1,14 +1,9 @@
-//! Background agents and a mailbox in memory. A job ends as soon as somebody waits for it.
+//! Background agents and a mailbox in memory. All jobs complete as soon as the run waits for one.
 
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use legwork_common::commons::Commons;
-use legwork_common::commons::Reserved;
-use legwork_common::commons::Todo;
-use legwork_common::commons::TodoChange;
-use legwork_common::commons::TodoList;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
@@ -29,13 +24,18 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::Todo;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
 
-/// The id of the n-th job.
+/// The id of the job that was dispatched as this number, counted from 0.
 pub(crate) fn job_id(number: usize) -> JobId {
     format!("agent_task_{number:08x}-1111-4111-8111-11111111abcd").parse().unwrap()
 }
 
-/// A job as `view` shows it.
+/// A job as `view` shows it. `result` is the error of a failed one.
 pub(crate) fn viewed(number: usize, agent: &str, status: State, result: &str) -> JobView {
     let session: SessionId = "00000000-0000-4000-8000-00000000abcd".parse().unwrap();
     let job = Job {
@@ -77,16 +77,17 @@ struct Inner {
     requests: Vec<RunRequest>,
     jobs: Vec<JobView>,
     mail: Vec<Mail>,
-    told: Vec<MailId>,
+    acknowledged: Vec<MailId>,
     sent: Vec<SendRequest>,
     settled: usize,
     waits: Vec<WaitRequest>,
     todos: Vec<Todo>,
-    /// The session's budget, and what was used and reserved.
+    /// The session's budget; `None` for no limit.
     budget: Option<u64>,
+    /// The arguments of each reservation: tokens used, tokens wanted.
     reserved: Vec<(u64, u64)>,
-    /// How many calls of the mailbox fail before one is answered.
-    unreachable: usize,
+    /// How many reads of the mailbox fail before one is answered.
+    failing_reads: usize,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +98,8 @@ impl FakeService {
         self.0.lock().unwrap().requests.clone()
     }
 
-    pub(crate) fn told(&self) -> Vec<String> {
-        self.0.lock().unwrap().told.iter().map(|id| id.0.clone()).collect()
+    pub(crate) fn acknowledged(&self) -> Vec<String> {
+        self.0.lock().unwrap().acknowledged.iter().map(|id| id.0.clone()).collect()
     }
 
     pub(crate) fn sent(&self) -> Vec<SendRequest> {
@@ -113,9 +114,9 @@ impl FakeService {
         self.0.lock().unwrap().settled
     }
 
-    /// Lets the next calls of the mailbox fail.
-    pub(crate) fn fail_mailbox(&self, calls: usize) {
-        self.0.lock().unwrap().unreachable = calls;
+    /// Lets the next reads of the mailbox fail.
+    pub(crate) fn fail_mailbox(&self, reads: usize) {
+        self.0.lock().unwrap().failing_reads = reads;
     }
 
     /// Puts a message into the mailbox.
@@ -131,24 +132,24 @@ impl FakeService {
     }
 
     /// Gives the session a budget.
-    pub(crate) fn have_budget(&self, tokens: u64) {
+    pub(crate) fn set_budget(&self, tokens: u64) {
         self.0.lock().unwrap().budget = Some(tokens);
     }
 
-    /// What was said to be used, and what was wanted.
+    /// The arguments of each reservation: tokens used, tokens wanted.
     pub(crate) fn reserved(&self) -> Vec<(u64, u64)> {
         self.0.lock().unwrap().reserved.clone()
     }
 
-    /// Makes a job that the caller has.
+    /// Adds a job of the caller.
     pub(crate) fn have(&self, view: JobView) {
         self.0.lock().unwrap().jobs.push(view);
     }
 }
 
 impl Inner {
-    /// All jobs end now, with mail.
-    fn end_all(&mut self) {
+    /// Completes all jobs and puts their ends into the mailbox.
+    fn complete_all(&mut self) {
         for (number, job) in self.jobs.iter_mut().enumerate() {
             if !job.job.status.is_terminal() {
                 *job = viewed(number, &job.job.agent, State::Completed, &format!("result {number}"));
@@ -197,7 +198,7 @@ impl BackgroundAgents for FakeService {
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
         let mut inner = self.0.lock().unwrap();
-        inner.end_all();
+        inner.complete_all();
         inner.waits.push(request.clone());
         let item = |id: String| match id.parse().ok().and_then(|id| inner.find(id).ok()) {
             Some(view) => WaitItem::Found(Box::new(view)),
@@ -218,12 +219,12 @@ impl BackgroundAgents for FakeService {
 }
 
 #[async_trait]
-impl Commons for FakeService {
+impl SessionState for FakeService {
     async fn todos(&self, change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let todos = &mut self.0.lock().unwrap().todos;
         let first_added = todos.len();
         match change {
-            TodoChange::Nothing => {}
+            TodoChange::Read => {}
             TodoChange::Add(texts) => {
                 todos.extend(texts.into_iter().zip(first_added..).map(|(description, place)| Todo {
                     id: Todo::id_at(place),
@@ -233,20 +234,20 @@ impl Commons for FakeService {
             }
             TodoChange::Update(updates) => {
                 for (id, status) in updates {
-                    todos[Todo::place(&id).unwrap()].status = status;
+                    todos[Todo::index(&id).unwrap()].status = status;
                 }
             }
         }
         Ok(TodoList { todos: todos.clone(), first_added })
     }
 
-    async fn reserve(&self, used: u64, wanted: u64) -> Result<Reserved, ServiceError> {
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         let mut inner = self.0.lock().unwrap();
         inner.reserved.push((used, wanted));
         Ok(match inner.budget {
-            None => Reserved::Unlimited,
-            Some(budget) if used + wanted > budget => Reserved::Spent { spent: used, budget },
-            Some(_) => Reserved::Granted,
+            None => BudgetReservation::Unlimited,
+            Some(budget) if used + wanted > budget => BudgetReservation::Exhausted { spent: used, budget },
+            Some(_) => BudgetReservation::Granted,
         })
     }
 }
@@ -255,16 +256,16 @@ impl Commons for FakeService {
 impl Mailbox for FakeService {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
         let mut inner = self.0.lock().unwrap();
-        if let Some(left) = inner.unreachable.checked_sub(1) {
-            inner.unreachable = left;
+        if let Some(left) = inner.failing_reads.checked_sub(1) {
+            inner.failing_reads = left;
             return Err(ServiceError::Unavailable("down".into()));
         }
         Ok(inner.mail.clone())
     }
 
-    async fn told(&self, mail: &[MailId]) -> Result<(), ServiceError> {
+    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
         let mut inner = self.0.lock().unwrap();
-        inner.told.extend_from_slice(mail);
+        inner.acknowledged.extend_from_slice(mail);
         inner.mail.retain(|piece| !mail.contains(&piece.id));
         Ok(())
     }
@@ -272,7 +273,7 @@ impl Mailbox for FakeService {
     async fn settled(&self) -> Result<(), ServiceError> {
         let mut inner = self.0.lock().unwrap();
         inner.settled += 1;
-        inner.end_all();
+        inner.complete_all();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! `a2a`: an agent elsewhere that speaks the Agent2Agent protocol, as a tool.
+//! `a2a`: a remote agent that speaks the Agent2Agent protocol, as a tool.
 
 mod wire;
 
@@ -9,29 +9,27 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::error::chain;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
-use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use self::wire::Answer;
 use self::wire::Card;
-use self::wire::Thread;
+use self::wire::Reply;
+use self::wire::TaskRef;
 use self::wire::Version;
 use super::Kit;
 use super::http;
 use super::limited;
 use super::schema;
 use super::schema::Schema;
-use super::schema::fitted;
+use super::schema::provider_safe_name;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::tool::Tool;
@@ -39,88 +37,96 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// Where an agent's card is, below its address.
-const CARD: &str = ".well-known/agent-card.json";
-/// How long one question to the agent may take.
+/// The path of an agent's card, relative to the agent's URL. Fixed by the protocol.
+const CARD_PATH: &str = ".well-known/agent-card.json";
+/// The timeout of the card's download and of each poll.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an agent may take that answers a message only when it is done.
+/// The timeout of a message. It is long because some agents ignore the request to answer immediately, and answer only
+/// when the task is done.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// How long the agent is waited for when it is told to stop.
-const STOPPING: Duration = Duration::from_secs(2);
-/// The most bytes of an answer.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// How often in a row the agent may be out of reach while it works.
-const LOST: u32 = 5;
+/// The timeout of a request to cancel a task. The run waits for it when it closes, so it is short.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most bytes of a response that are read. Replies may embed files as base64, which are dropped, but must be
+/// parsed.
+const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+/// The most polls in a row that may fail before the task is given up. It spans a short restart of the agent.
+const MAX_FAILED_POLLS: u32 = 5;
 
-/// How often an agent that works is asked how far it is: at first, and at last.
+/// The interval between polls of a running task. It grows by half with each poll, from `first` to `max`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct PollIntervals {
     pub(crate) first: Duration,
-    pub(crate) last: Duration,
+    pub(crate) max: Duration,
 }
 
-impl Default for Pace {
+impl Default for PollIntervals {
+    /// Short tasks end within seconds; long ones are not polled more than four times a minute.
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), last: Duration::from_secs(15) }
+        Self { first: Duration::from_secs(1), max: Duration::from_secs(15) }
     }
 }
 
-/// The toolset: reads the agent's card.
+/// Downloads the agent's card and makes one tool of it.
 ///
 /// # Errors
 ///
-/// Why the agent cannot be spoken to, in words for the agent and the operator. They do not name the address, which may
-/// hold a key.
-pub(crate) async fn kit(
+/// Why the agent cannot be used, for the caller's agent and the operator. The URL is left out: it may contain a key.
+pub(crate) async fn open(
     environment: &Environment,
-    (name, url, headers): (Option<&str>, &str, &TextMap),
-    pace: Pace,
+    (name, url, headers): (Option<&str>, &str, &StringMap),
+    poll_intervals: PollIntervals,
     nursery: &Nursery,
 ) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
-    let home = http::address(&environment.expanded(url))?;
+    let agent_url = http::url(&environment.expanded(url))?;
     let client = http::client(TIMEOUT, &headers)?;
-    let card = Card::read(&card(&client, &home, &headers).await?, &home)?;
-    let place = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned));
-    if !headers.is_empty() && place(&home) != place(&card.address) {
-        return Err("the agent's card names another host, and the headers are not for that".to_owned());
+    let card = Card::read(&card(&client, &agent_url, &headers).await?, &agent_url)?;
+    if !headers.is_empty() && !http::is_same_site(&agent_url, &card.url) {
+        return Err("the agent's card names another host, to which the headers must not be sent".to_owned());
     }
     let name = name.filter(|name| !name.is_empty()).unwrap_or(&card.name);
-    let name = if name.is_empty() { "a2a".to_owned() } else { fitted(name) };
-    let about = if card.about.is_empty() { "Asks another agent" } else { &card.about };
-    let arguments = Schema::new().required("message", json!({"type": "string"}), "What the agent is told");
-    let spec = schema::writing(&name, about, arguments);
-    let line = Arc::new(Line { card, client, headers });
-    let tool = Arc::new(Agent { spec, line, pace, nursery: nursery.clone(), open: Mutex::default() });
-    Ok(Kit { tools: vec![tool], ..Kit::default() })
+    let name = if name.is_empty() { "a2a".to_owned() } else { provider_safe_name(name) };
+    let description = if card.description.is_empty() { "Asks another agent" } else { &card.description };
+    let description = description.to_owned();
+    let arguments = Schema::new().required("message", schema::string(), "The message to the agent");
+    let spec = schema::writing(&name, &description, arguments);
+    let instruction = format!("## {name}\n\n{description}");
+    let agent = RemoteAgent {
+        spec,
+        client: Arc::new(AgentClient { card, http: client, headers }),
+        poll_intervals,
+        nursery: nursery.clone(),
+        awaiting_input: Mutex::default(),
+    };
+    Ok(Kit::new([agent]).with_instruction(instruction))
 }
 
-/// The card: below the address, or else at the root of its host.
-async fn card(client: &Client, home: &Url, headers: &HeaderMap) -> Result<Value, String> {
-    let at = |path: &str| {
-        let mut address = home.clone();
-        address.set_path(path);
-        address
+/// Downloads the card: below the agent's URL, else from the root of its host. A URL of a `.json` file is tried first.
+async fn card(client: &Client, agent_url: &Url, headers: &HeaderMap) -> Result<Value, String> {
+    let with_path = |path: &str| {
+        let mut url = agent_url.clone();
+        url.set_path(path);
+        url
     };
-    let path = home.path().trim_end_matches('/');
-    let mut places = vec![at(&format!("{path}/{CARD}")), at(CARD)];
+    let path = agent_url.path().trim_end_matches('/');
+    let mut candidates = vec![with_path(&format!("{path}/{CARD_PATH}")), with_path(CARD_PATH)];
     if path.ends_with(".json") {
-        places.insert(0, home.clone());
+        candidates.insert(0, agent_url.clone());
     }
-    places.dedup();
-    let mut refused = StatusCode::NOT_FOUND;
+    candidates.dedup();
+    let mut status = StatusCode::NOT_FOUND;
     let failed =
         |error: reqwest::Error| format!("the agent's card cannot be read: {}", chain(&error.without_url()));
-    for place in places {
-        let response = client.get(place).headers(headers.clone()).send().await.map_err(failed)?;
+    for url in candidates {
+        let response = client.get(url).headers(headers.clone()).send().await.map_err(failed)?;
         if response.status().is_success() {
-            let text = http::head(response, ANSWER_BYTES).await.map_err(failed)?;
+            let text = http::head(response, MAX_RESPONSE_BYTES).await.map_err(failed)?;
             return serde_json::from_slice(&text)
-                .map_err(|error| format!("the agent's card is no JSON: {error}"));
+                .map_err(|error| format!("the agent's card is not JSON: {error}"));
         }
-        refused = response.status();
+        status = response.status();
     }
-    Err(format!("the agent's card cannot be read: HTTP {refused}"))
+    Err(format!("the agent's card cannot be read: HTTP {status}"))
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,145 +135,155 @@ struct Arguments {
 }
 
 #[derive(Debug)]
-struct Agent {
+struct RemoteAgent {
     spec: ToolSpec,
-    line: Arc<Line>,
-    pace: Pace,
-    /// What tells the agent to stop outlives the call.
+    client: Arc<AgentClient>,
+    poll_intervals: PollIntervals,
+    /// Runs the request to cancel a task, which outlives the call.
     nursery: Nursery,
-    /// What the next message goes on with: the agent asked for it. A new attempt begins anew.
-    open: Mutex<Option<Thread>>,
+    /// The task that the next message continues, because the agent asked for input. A new attempt starts without one.
+    awaiting_input: Mutex<Option<TaskRef>>,
 }
 
-/// The way to the agent.
 #[derive(Debug)]
-struct Line {
+struct AgentClient {
     card: Card,
-    client: Client,
+    http: Client,
     headers: HeaderMap,
 }
 
-/// A task that nobody waits for once this is dropped: the agent is told to stop it. Whether it does is its own affair.
-struct Waiting<'a> {
-    agent: &'a Agent,
-    thread: Thread,
-    over: bool,
+/// A running task of the agent. Unless it has ended or needs input, dropping this asks the agent to cancel it; whether
+/// the agent does is not checked.
+struct RunningTask<'a> {
+    agent: &'a RemoteAgent,
+    task: TaskRef,
+    is_settled: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for RunningTask<'_> {
     fn drop(&mut self) {
-        // Without a runtime the whole program ends.
-        if !self.over && Handle::try_current().is_ok() {
-            let (line, call) = (Arc::clone(&self.agent.line), self.agent.line.card.cancel(&self.thread));
+        // Without a runtime the process is exiting, and the request could not be sent.
+        if !self.is_settled && Handle::try_current().is_ok() {
+            let client = Arc::clone(&self.agent.client);
+            let cancel = client.card.cancel(&self.task);
             self.agent.nursery.spawn(async move {
-                let _told = line.ask(&call, STOPPING).await;
+                let _ignored = client.call(&cancel, CANCEL_TIMEOUT).await;
             });
         }
     }
 }
 
-/// Why a call has no answer.
-enum Trouble {
-    /// The agent may be reached later.
-    Lost(String),
-    /// It will not be otherwise.
-    Final(String),
+/// Why a call has no reply.
+enum CallError {
+    /// The agent was unreachable or overloaded. A later call may succeed.
+    Transient(String),
+    /// The agent refused, or its response cannot be understood.
+    Permanent(String),
 }
 
-impl Line {
-    /// One call of the protocol.
-    async fn ask(&self, call: &Value, limit: Duration) -> Result<Answer, Trouble> {
-        let lost = |error: reqwest::Error| Trouble::Lost(chain(&error.without_url()));
-        let mut request = self.client.post(self.card.address.clone()).timeout(limit);
-        if self.card.version == Version::One {
+impl AgentClient {
+    /// Makes one call of the protocol, within `timeout`.
+    async fn call(&self, call: &Value, timeout: Duration) -> Result<Reply, CallError> {
+        let unreachable = |error: reqwest::Error| CallError::Transient(chain(&error.without_url()));
+        let mut request = self.http.post(self.card.url.clone()).timeout(timeout);
+        if self.card.version == Version::V1 {
             request = request.header("A2A-Version", "1.0");
         }
-        let request = request.header(CONTENT_TYPE, "application/json").body(call.to_string());
-        let response = request.headers(self.headers.clone()).send().await.map_err(lost)?;
+        let request = request.json(call).headers(self.headers.clone());
+        let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        let text = http::head(response, ANSWER_BYTES).await.map_err(lost)?;
+        let text = http::head(response, MAX_RESPONSE_BYTES).await.map_err(unreachable)?;
         match serde_json::from_slice::<Value>(&text) {
-            Ok(answer) if status.is_success() || answer["error"].is_object() => {
-                Answer::read(&answer).map_err(Trouble::Final)
+            // Some agents send errors of the protocol with an HTTP error status.
+            Ok(response) if status.is_success() || response["error"].is_object() => {
+                Reply::read(&response).map_err(CallError::Permanent)
             }
             Err(error) if status.is_success() => {
-                Err(Trouble::Final(format!("the agent's answer is no JSON: {error}")))
+                Err(CallError::Permanent(format!("the agent's response is not JSON: {error}")))
             }
             Ok(_) | Err(_) => {
-                let told = format!("HTTP {status}\n\n{}", String::from_utf8_lossy(&text));
-                Err(if status.is_server_error() { Trouble::Lost(told) } else { Trouble::Final(told) })
+                let reason = format!("HTTP {status}\n\n{}", String::from_utf8_lossy(&text));
+                let is_transient = status.is_server_error();
+                Err(if is_transient { CallError::Transient(reason) } else { CallError::Permanent(reason) })
             }
         }
     }
 }
 
-impl Agent {
-    /// Sends the message, and waits until the agent is done with it. A call that is cancelled, or a future that is
-    /// dropped, has the agent told to stop its task, if it has named one by then.
-    async fn tell(&self, message: &str, cancel: &CancellationToken) -> Result<Answer, String> {
-        let telling = self.tell_to_the_end(message);
-        cancel.run_until_cancelled(telling).await.unwrap_or_else(|| Err("cancelled".to_owned()))
+impl RemoteAgent {
+    /// Sends a message and waits until the agent's task has ended or needs input. When the call is cancelled or
+    /// dropped, the agent is asked to cancel its task, if it has named one by then.
+    async fn send(&self, message: &str, cancel: &CancellationToken) -> Result<Reply, String> {
+        let reply = self.send_and_follow(message);
+        cancel.run_until_cancelled(reply).await.unwrap_or_else(|| Err("cancelled".to_owned()))
     }
 
-    async fn tell_to_the_end(&self, message: &str) -> Result<Answer, String> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+    async fn send_and_follow(&self, message: &str) -> Result<Reply, String> {
+        let task = self.awaiting_input.lock().unwrap_or_else(PoisonError::into_inner).take();
         let id = format!("{:032x}", rand::random::<u128>());
-        let send = self.line.card.send(message, &id, open.as_ref());
-        let sent = self.line.ask(&send, MESSAGE_TIMEOUT).await;
-        match sent.map_err(|(Trouble::Lost(why) | Trouble::Final(why))| why)? {
-            Answer::Working(thread) => self.follow(thread).await,
-            answer => Ok(answer),
+        let send = self.client.card.send(message, &id, task.as_ref());
+        // A message is not sent again: the agent may have received it, even where no reply came.
+        let reply = self.client.call(&send, MESSAGE_TIMEOUT).await;
+        match reply.map_err(|(CallError::Transient(reason) | CallError::Permanent(reason))| reason)? {
+            Reply::Working(task) => self.follow(task).await,
+            reply => Ok(reply),
         }
     }
 
-    /// Asks how far a task is until it is over.
-    async fn follow(&self, thread: Thread) -> Result<Answer, String> {
-        let get = self.line.card.get(&thread);
-        let mut waiting = Waiting { agent: self, thread, over: false };
-        let (mut pause, mut lost) = (self.pace.first, 0);
+    /// Polls a task until it has ended or needs input.
+    async fn follow(&self, task: TaskRef) -> Result<Reply, String> {
+        let get = self.client.card.get(&task);
+        let mut running = RunningTask { agent: self, task, is_settled: false };
+        let (mut interval, mut failed_polls) = (self.poll_intervals.first, 0);
         loop {
-            sleep(pause).await;
-            pause = (pause * 3 / 2).min(self.pace.last);
-            match self.line.ask(&get, TIMEOUT).await {
-                Ok(Answer::Working(_)) => lost = 0,
-                Ok(answer) => {
-                    waiting.over = true;
-                    return Ok(answer);
+            sleep(interval).await;
+            interval = (interval * 3 / 2).min(self.poll_intervals.max);
+            match self.client.call(&get, TIMEOUT).await {
+                Ok(Reply::Working(_)) => failed_polls = 0,
+                Ok(reply) => {
+                    running.is_settled = true;
+                    return Ok(reply);
                 }
-                Err(Trouble::Lost(_)) if lost < LOST => lost += 1,
-                Err(Trouble::Lost(why) | Trouble::Final(why)) => {
-                    return Err(format!("its task {} was lost: {why}", waiting.thread.id));
+                Err(CallError::Transient(_)) if failed_polls < MAX_FAILED_POLLS => failed_polls += 1,
+                Err(CallError::Transient(reason) | CallError::Permanent(reason)) => {
+                    return Err(format!("its task {} was lost: {reason}", running.task.id));
                 }
             }
         }
+    }
+}
+
+/// The outcome for the model. `name` is the tool's.
+fn outcome(name: &str, reply: Result<Reply, String>) -> ToolOutcome {
+    match reply {
+        Ok(Reply::Completed(text)) => ToolOutcome::ok(limited(text)),
+        Ok(Reply::InputRequired(_, text)) => ToolOutcome::ok(limited(format!(
+            "The agent needs more input; your next message answers it:\n\n{text}"
+        ))),
+        Ok(Reply::Failed { state, text }) => {
+            ToolOutcome::error(limited(format!("The agent's task is {state}. {text}").trim_end().to_owned()))
+        }
+        Ok(Reply::Working(task)) => ToolOutcome::error(format!("its task {} is still running", task.id)),
+        Err(reason) => ToolOutcome::error(limited(format!("Error calling {name}: {reason}"))),
     }
 }
 
 #[async_trait]
-impl Tool for Agent {
+impl Tool for RemoteAgent {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
-        let Arguments { message } = match schema::read(&self.spec, arguments) {
+        let Arguments { message } = match schema::parse(&self.spec, arguments) {
             Ok(arguments) => arguments,
-            Err(refused) => return refused,
+            Err(invalid) => return invalid,
         };
-        match self.tell(&message, &context.cancel).await {
-            Ok(Answer::Done(text)) => ToolOutcome::ok(limited(text)),
-            Ok(Answer::Asks(thread, text)) => {
-                *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-                ToolOutcome::ok(limited(format!(
-                    "The agent needs more; the next message answers it:\n\n{text}"
-                )))
-            }
-            Ok(Answer::Failed(state, text)) => ToolOutcome::error(limited(
-                format!("The agent's task is {state}. {text}").trim_end().to_owned(),
-            )),
-            Ok(Answer::Working(thread)) => ToolOutcome::error(format!("its task {} goes on", thread.id)),
-            Err(why) => ToolOutcome::error(limited(format!("Error calling {}: {why}", self.spec.name))),
+        let reply = self.send(&message, &context.cancel).await;
+        if let Ok(Reply::InputRequired(task, _)) = &reply {
+            *self.awaiting_input.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
         }
+        outcome(&self.spec.name, reply)
     }
 }
 

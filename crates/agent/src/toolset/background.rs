@@ -1,16 +1,19 @@
-//! `background_agents`: dispatching to sub-agents, and seeing after what was dispatched.
+//! `background_agents`: dispatches tasks to sub-agents, and lists, shows, awaits, messages and stops them.
 //!
-//! Names, parameters and texts are the contract; the texts come from `legwork_common::contract`.
+//! Tool names, parameters and result texts are a contract with existing agent files. The texts are in
+//! `legwork_common::contract`. A job is called a task here.
+
+mod specs;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use legwork_common::contract;
 use legwork_common::id::JobId;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::JobView;
-use legwork_common::service::RunRequest;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
@@ -22,35 +25,30 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Kit;
+use super::delegation::Delegation;
 use super::schema;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-mod specs;
-
-/// How long a wait lasts where the model does not say, in seconds.
-const WAIT_DEFAULT: f64 = 300.0;
-/// How long a wait lasts at most, in seconds.
-const WAIT_LONGEST: f64 = 3600.0;
-
-/// The toolset of an agent.
-pub(crate) fn kit(agent: &Agent, service: Arc<dyn BackgroundAgents>) -> Kit {
-    let tool = |(action, spec)| {
-        let sub_agents = agent.sub_agents.clone();
-        Arc::new(Background { spec, action, sub_agents, service: Arc::clone(&service) }) as Arc<dyn Tool>
+/// The toolset for `agent`, which may dispatch to its sub-agents only.
+pub(crate) fn open(agent: &Agent, service: &Arc<dyn BackgroundAgents>) -> Kit {
+    let tool = |(action, spec)| BackgroundTool {
+        spec,
+        action,
+        sub_agents: agent.sub_agents.clone(),
+        service: Arc::clone(service),
+        polls: Mutex::default(),
     };
-    let tools = specs::all().into_iter().map(tool).collect();
-    Kit { tools, instruction: Some(specs::INSTRUCTION.to_owned()), ..Kit::default() }
+    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
 
-/// What is said of each tool to whoever calls it.
+/// The specs of the tools, which do not depend on the agent.
 pub(crate) fn specs() -> Vec<ToolSpec> {
     specs::all().into_iter().map(|(_, spec)| spec).collect()
 }
 
-/// Which of the tools.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Run,
@@ -62,25 +60,19 @@ enum Action {
 }
 
 #[derive(Debug)]
-struct Background {
+struct BackgroundTool {
     spec: ToolSpec,
     action: Action,
     sub_agents: Vec<String>,
     service: Arc<dyn BackgroundAgents>,
-}
-
-#[derive(Deserialize)]
-struct Run {
-    #[serde(default)]
-    agent: String,
-    #[serde(default)]
-    task: String,
-    expected_output: Option<String>,
+    /// The views of this tool. A std mutex, because it is never held across an await.
+    polls: Mutex<contract::PollCounter>,
 }
 
 #[derive(Deserialize)]
 struct View {
     task_id: String,
+    /// The byte offset in the output to read from.
     since: Option<u64>,
 }
 
@@ -91,7 +83,9 @@ struct Stop {
 
 #[derive(Deserialize)]
 struct Wait {
+    #[serde(default)]
     task_ids: Vec<String>,
+    /// In seconds.
     timeout: Option<f64>,
     mode: Option<WaitMode>,
 }
@@ -102,57 +96,50 @@ struct Send {
     message: String,
 }
 
-/// A call that went wrong, as the model is told.
-struct Wrong(ToolOutcome);
+/// The error outcome of a call. It lets `?` convert the errors of the service.
+struct ErrorOutcome(ToolOutcome);
 
-impl From<ServiceError> for Wrong {
+impl From<ServiceError> for ErrorOutcome {
     fn from(error: ServiceError) -> Self {
         Self(ToolOutcome::error(error.to_string()))
     }
 }
 
-impl From<ToolOutcome> for Wrong {
+impl From<ToolOutcome> for ErrorOutcome {
     fn from(outcome: ToolOutcome) -> Self {
         Self(outcome)
     }
 }
 
-impl Background {
-    async fn act(&self, arguments: Value, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
+impl BackgroundTool {
+    async fn act(&self, arguments: Value, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
         match self.action {
-            Action::Run => self.run(schema::read(&self.spec, arguments)?, context).await,
+            Action::Run => self.run(schema::parse(&self.spec, arguments)?, context).await,
             Action::List => Ok(ToolOutcome::ok(contract::list(&self.service.list().await?))),
-            Action::View => self.view(schema::read(&self.spec, arguments)?).await,
-            Action::Stop => self.stop(schema::read(&self.spec, arguments)?).await,
-            Action::Wait => self.wait(schema::read(&self.spec, arguments)?, context).await,
-            Action::Send => self.send(schema::read(&self.spec, arguments)?, context).await,
+            Action::View => self.view(schema::parse(&self.spec, arguments)?).await,
+            Action::Stop => self.stop(schema::parse(&self.spec, arguments)?).await,
+            Action::Wait => self.wait(schema::parse(&self.spec, arguments)?, context).await,
+            Action::Send => self.send(schema::parse(&self.spec, arguments)?, context).await,
         }
     }
 
-    async fn run(&self, arguments: Run, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
-        let Run { agent, task, expected_output } = arguments;
+    async fn run(&self, delegation: Delegation, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
+        let (agent, task) = (delegation.agent.clone(), delegation.task.clone());
         if let Some(refusal) = contract::refusal(&agent, &task, &self.sub_agents) {
             return Err(ToolOutcome::error(refusal).into());
         }
-        let request = RunRequest {
-            agent: agent.clone(),
-            task: task.clone(),
-            expected_output,
-            call: Some(context.call),
-            key: None,
-            placement: None,
-        };
-        let id = self.service.run(request).await?;
+        let id = self.service.run(delegation.into_request(context.call)).await?;
         Ok(ToolOutcome::ok(contract::started(id, &agent, &task)))
     }
 
-    async fn view(&self, arguments: View) -> Result<ToolOutcome, Wrong> {
-        let view = self.service.view(id(&arguments.task_id)?, arguments.since).await?;
-        Ok(ToolOutcome { text: contract::view(&view), is_error: false, ended: ended(&view).collect() })
+    async fn view(&self, arguments: View) -> Result<ToolOutcome, ErrorOutcome> {
+        let view = self.service.view(parse_id(&arguments.task_id)?, arguments.since).await?;
+        let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner).count(&view);
+        Ok(ToolOutcome { ended: ended(&view).collect(), ..ToolOutcome::ok(contract::view(&view, polls)) })
     }
 
-    async fn stop(&self, arguments: Stop) -> Result<ToolOutcome, Wrong> {
-        let id = id(&arguments.task_id)?;
+    async fn stop(&self, arguments: Stop) -> Result<ToolOutcome, ErrorOutcome> {
+        let id = parse_id(&arguments.task_id)?;
         let outcome = match self.service.stop(id).await? {
             StopReply::Stopping => ToolOutcome::ok(contract::stopped(id)),
             StopReply::AlreadyEnded(status) => {
@@ -162,30 +149,26 @@ impl Background {
         Ok(ToolOutcome { ended: vec![id], ..outcome })
     }
 
-    async fn wait(&self, arguments: Wait, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
-        if arguments.task_ids.is_empty() {
-            return Err(ToolOutcome::error(contract::NO_IDS).into());
-        }
-        let seconds = arguments.timeout.unwrap_or(WAIT_DEFAULT).clamp(0.0, WAIT_LONGEST);
-        let request = WaitRequest {
-            ids: arguments.task_ids,
-            timeout: Some(Duration::from_secs_f64(seconds)),
-            mode: arguments.mode.unwrap_or_default(),
-            call: Some(context.call),
-        };
+    async fn wait(&self, arguments: Wait, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
+        let timeout =
+            contract::wait_timeout(&arguments.task_ids, arguments.timeout).map_err(ToolOutcome::error)?;
+        let mode = arguments.mode.unwrap_or_default();
+        let request =
+            WaitRequest { ids: arguments.task_ids, timeout: Some(timeout), mode, call: Some(context.call) };
         let items = self.service.wait(request).await?;
         let found = items.iter().filter_map(|item| match item {
             WaitItem::Found(view) => Some(view),
             WaitItem::NotFound(_) => None,
         });
         let ended = found.flat_map(|view| ended(view)).collect();
-        Ok(ToolOutcome { text: contract::waited(&items).to_string(), is_error: false, ended })
+        let answer = contract::WaitAnswer::new(&items, !mode.is_over(&items));
+        Ok(ToolOutcome { ended, is_error: answer.is_error(), ..ToolOutcome::ok(answer.text()) })
     }
 
-    async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, Wrong> {
-        let id = id(&arguments.task_id)?;
-        if arguments.message.trim().is_empty() {
-            return Err(ToolOutcome::error(contract::NO_MESSAGE).into());
+    async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
+        let id = parse_id(&arguments.task_id)?;
+        if let Some(refusal) = contract::message_refusal(&arguments.message) {
+            return Err(ToolOutcome::error(refusal).into());
         }
         let request = SendRequest { id, message: arguments.message, call: Some(context.call) };
         self.service.send(request).await?;
@@ -193,24 +176,24 @@ impl Background {
     }
 }
 
-/// The id that a model wrote. One that is no id at all names no job.
-fn id(text: &str) -> Result<JobId, ServiceError> {
+/// Parses the id that a model wrote. A malformed one is reported like an unknown one.
+fn parse_id(text: &str) -> Result<JobId, ServiceError> {
     text.trim().parse().map_err(|_| ServiceError::NotFound(text.to_owned()))
 }
 
-/// The job's id, where the view shows its end.
+/// The job's id if the view shows that it ended, so that its end is not announced to the model again.
 fn ended(view: &JobView) -> impl Iterator<Item = JobId> {
     view.job.status.is_terminal().then_some(view.job.id).into_iter()
 }
 
 #[async_trait]
-impl Tool for Background {
+impl Tool for BackgroundTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
-        self.act(arguments, context).await.unwrap_or_else(|Wrong(outcome)| outcome)
+        self.act(arguments, context).await.unwrap_or_else(|ErrorOutcome(outcome)| outcome)
     }
 }
 

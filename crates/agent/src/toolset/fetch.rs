@@ -1,8 +1,10 @@
-//! `fetch`: web pages as text, Markdown or HTML. What a site's robots.txt forbids is left alone, and so are addresses
-//! that are not public, unless the operator allows them.
+//! `fetch`: web pages as text, Markdown or HTML.
+//!
+//! Pages that a site's robots.txt disallows are refused, and so are addresses that are not public, unless the operator
+//! allows them.
 
+mod address_filter;
 mod page;
-mod reach;
 mod robots;
 
 use std::collections::HashMap;
@@ -16,6 +18,7 @@ use legwork_common::variables;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
+use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::Serialize;
@@ -26,8 +29,9 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use self::address_filter::AddressFilter;
 use self::page::Format;
-use self::reach::Allowed;
+use self::page::Page;
 use self::robots::Robots;
 use super::Kit;
 use super::http;
@@ -39,64 +43,75 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// How long one page may take where neither the model nor the file says.
-const TIMEOUT: u32 = 30;
-/// The longest time that a model may ask for.
-const LONGEST: u32 = 300;
-/// The most bytes of a page that are read.
-const PAGE_BYTES: usize = 1024 * 1024;
-/// The most bytes of a robots.txt that are read.
-const ROBOTS_BYTES: usize = 500 * 1024;
-/// Pages that are fetched at once.
-const AT_ONCE: usize = 4;
+/// The timeout of one page where neither the model nor the agent file sets one, in seconds: docker-agent's.
+const DEFAULT_TIMEOUT_SECONDS: u32 = 30;
+/// The longest timeout that a model may set, in seconds: docker-agent's.
+const MAX_TIMEOUT_SECONDS: u32 = 300;
+/// The most bytes of a page that are read: docker-agent's limit, which the tool's description names.
+const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// The most bytes of a robots.txt that are read: the least that RFC 9309 asks of a crawler.
+const MAX_ROBOTS_BYTES: usize = 500 * 1024;
+/// How many pages of one call are fetched concurrently. Few, because they are often of one site.
+const MAX_CONCURRENT_PAGES: usize = 4;
 
-/// The toolset. `seconds` is how long one page may take where the model does not say.
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Web pages
+
+fetch gets the content of http and https URLs as text, Markdown or HTML. Pass several URLs in one call. What a site's \
+robots.txt disallows is not fetched.";
+
+/// The toolset. `timeout_seconds` is the timeout of one page where the model sets none.
 ///
 /// # Errors
 ///
-/// Why there is no client, in words for the agent and the operator.
-pub(crate) fn kit(environment: &Environment, seconds: Option<u32>) -> Result<Kit, String> {
-    let private = environment.variable(variables::FETCH_PRIVATE).is_some_and(|value| value != "0");
-    let allowed: Allowed = if private { reach::any } else { reach::is_public };
-    let client = reach::client(allowed).map_err(|error| error.to_string())?;
-    let text = || json!({"type": "string"});
+/// Why the HTTP client cannot be built, for the agent and the operator.
+pub(crate) fn open(environment: &Environment, timeout_seconds: Option<u32>) -> Result<Kit, String> {
+    let allows_private = environment.variable(variables::FETCH_PRIVATE).is_some_and(|value| value != "0");
+    let filter: AddressFilter = if allows_private { address_filter::any } else { address_filter::is_public };
+    let client = address_filter::client(filter).map_err(|error| error.to_string())?;
+    let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    let tool = FetchTool { spec: spec(), client, filter, timeout_seconds };
+    Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
+}
+
+fn spec() -> ToolSpec {
     let schema = Schema::new()
         .required(
             "urls",
-            json!({"type": "array", "items": text(), "minItems": 1}),
-            "The addresses, http or https",
+            json!({"type": "array", "items": schema::string(), "minItems": 1}),
+            "The URLs, http or https",
         )
         .required(
             "format",
-            json!({"type": "string", "enum": ["text", "markdown", "html"]}),
-            "What pages in HTML are turned into",
+            schema::one_of(&["text", "markdown", "html"]),
+            "The format that HTML pages are converted to",
         )
         .optional(
             "timeout",
-            json!({"type": "integer", "minimum": 1, "maximum": LONGEST}),
-            "Seconds that one page may take",
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_SECONDS}),
+            "The most seconds that one page may take",
         );
-    let spec = schema::repeatable("fetch", "Fetch web pages, at most 1 MiB of each.", schema);
-    let seconds = seconds.unwrap_or(TIMEOUT);
-    Ok(Kit { tools: vec![Arc::new(Fetch { spec, client, allowed, seconds })], ..Kit::default() })
+    schema::idempotent("fetch", "Fetch web pages, at most 1 MiB of each.", schema)
 }
 
 #[derive(Debug)]
-struct Fetch {
+struct FetchTool {
     spec: ToolSpec,
     client: Client,
-    allowed: Allowed,
-    seconds: u32,
+    filter: AddressFilter,
+    timeout_seconds: u32,
 }
 
 #[derive(Deserialize)]
 struct Arguments {
     urls: Vec<String>,
     format: Format,
+    /// In seconds.
     timeout: Option<u32>,
 }
 
-/// What became of one address.
+/// The result for one URL: a page or an error.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Fetched {
@@ -114,81 +129,85 @@ struct Fetched {
     error: Option<String>,
 }
 
-/// The robots.txt of each site that one call meets, asked for once; `None` where it forbids everything.
-type Sites = Mutex<HashMap<String, Arc<OnceCell<Option<Robots>>>>>;
+/// The robots.txt of each site in one call, by origin. The cell makes concurrent pages of a site share one request.
+/// `None` disallows everything.
+type RobotsCache = Mutex<HashMap<String, Arc<OnceCell<Option<Robots>>>>>;
 
-impl Fetch {
+impl FetchTool {
     async fn act(&self, arguments: Value) -> Result<ToolOutcome, ToolOutcome> {
-        let Arguments { urls, format, timeout: limit } = schema::read(&self.spec, arguments)?;
+        let Arguments { urls, format, timeout } = schema::parse(&self.spec, arguments)?;
         if urls.is_empty() {
             return Err(ToolOutcome::error("at least one URL is required"));
         }
-        let seconds = limit.unwrap_or(self.seconds).clamp(1, LONGEST);
-        let sites = Sites::default();
-        let each = urls.into_iter().map(|url| self.within(url, format, seconds, &sites));
-        let mut all: Vec<Fetched> = stream::iter(each).buffered(AT_ONCE).collect().await;
-        if all.len() == 1
-            && let Some(one) = all.pop()
+        let seconds = timeout.unwrap_or(self.timeout_seconds).clamp(1, MAX_TIMEOUT_SECONDS);
+        let robots = RobotsCache::default();
+        let fetches = urls.into_iter().map(|url| self.fetch_within(url, format, seconds, &robots));
+        let mut results: Vec<Fetched> = stream::iter(fetches).buffered(MAX_CONCURRENT_PAGES).collect().await;
+        if results.len() == 1
+            && let Some(single) = results.pop()
         {
-            return Ok(alone(one));
+            return Ok(single_outcome(single));
         }
-        let is_error = all.iter().all(|one| one.error.is_some());
-        Ok(ToolOutcome { is_error, ..ToolOutcome::ok(json!(all).to_string()) })
+        let is_error = results.iter().all(|result| result.error.is_some());
+        Ok(ToolOutcome { is_error, ..ToolOutcome::ok(json!(results).to_string()) })
     }
 
-    /// Fetches one page, in time.
-    async fn within(&self, url: String, format: Format, seconds: u32, sites: &Sites) -> Fetched {
+    /// Fetches one page within a timeout, which includes reading the robots.txt.
+    async fn fetch_within(&self, url: String, format: Format, seconds: u32, robots: &RobotsCache) -> Fetched {
         let limit = Duration::from_secs(seconds.into());
-        let fetched = timeout(limit, Box::pin(self.fetch(&url, format, sites))).await;
-        match fetched.unwrap_or_else(|_| Err(format!("no answer within {seconds} s"))) {
+        let fetched = timeout(limit, Box::pin(self.fetch(&url, format, robots))).await;
+        match fetched.unwrap_or_else(|_| Err(format!("no response within {seconds} s"))) {
             Ok(fetched) => Fetched { url, ..fetched },
             Err(error) => Fetched { url, error: Some(error), ..Fetched::default() },
         }
     }
 
-    async fn fetch(&self, url: &str, format: Format, sites: &Sites) -> Result<Fetched, String> {
-        let address = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
-        reach::check(&address, self.allowed)?;
-        if !self.allowed(&address, sites).await {
+    async fn fetch(&self, url: &str, format: Format, robots: &RobotsCache) -> Result<Fetched, String> {
+        let url = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
+        address_filter::check(&url, self.filter)?;
+        if !self.robots_allow(&url, robots).await {
             return Err("URL blocked by robots.txt".to_owned());
         }
-        let why = |error: reqwest::Error| reach::why(&error);
-        let response = self.client.get(address).send().await.map_err(why)?;
-        let status = response.status();
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let kind = kind.unwrap_or_default().to_owned();
-        let bytes = http::head(response, PAGE_BYTES).await.map_err(why)?;
-        let written = kind.clone();
-        let body = spawn_blocking(move || page::written(&bytes, &written, format))
+        let reason = |error: reqwest::Error| address_filter::reason(&error);
+        let request = self.client.get(url).header(ACCEPT, format.accept());
+        let response = request.send().await.map_err(reason)?;
+        let (status, total_bytes) = (response.status(), response.content_length());
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        let bytes = http::head(response, MAX_PAGE_BYTES).await.map_err(reason)?;
+        let page = Page { bytes, content_type: content_type.clone(), total_bytes };
+        // Converting a large page takes long enough to block other tasks.
+        let body = spawn_blocking(move || page::render(&page, format))
             .await
-            .map_err(|_| "the page cannot be read".to_owned())??;
+            .map_err(|_| "the page cannot be converted".to_owned())??;
         Ok(Fetched {
             status_code: Some(status.as_u16()),
             status: Some(status.to_string()),
-            content_type: Some(kind),
+            content_type: Some(content_type),
             content_length: body.len(),
             body: Some(body),
             ..Fetched::default()
         })
     }
 
-    /// Whether the site lets us fetch this.
-    async fn allowed(&self, address: &Url, sites: &Sites) -> bool {
-        let site = address.origin().ascii_serialization();
-        let cell = Arc::clone(sites.lock().await.entry(site).or_default());
-        let robots = cell.get_or_init(|| self.robots(address)).await;
-        let query = address.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = address.path().to_owned() + &query;
+    /// Whether the site's robots.txt allows this URL.
+    async fn robots_allow(&self, url: &Url, cache: &RobotsCache) -> bool {
+        let origin = url.origin().ascii_serialization();
+        let cell = Arc::clone(cache.lock().await.entry(origin).or_default());
+        let robots = cell.get_or_init(|| self.robots(url)).await;
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = url.path().to_owned() + &query;
         robots.as_ref().is_some_and(|robots| robots.allow(&path))
     }
 
-    /// What the site says; nothing there and nobody there forbid nothing.
-    async fn robots(&self, address: &Url) -> Option<Robots> {
-        let place = address.join("/robots.txt").ok()?;
-        let Ok(response) = self.client.get(place).send().await else { return Some(Robots::default()) };
+    /// Downloads the robots.txt of the URL's site. As in docker-agent, a missing file and an unreachable site allow
+    /// everything; any other status disallows everything.
+    async fn robots(&self, url: &Url) -> Option<Robots> {
+        let url = url.join("/robots.txt").ok()?;
+        let Ok(response) = self.client.get(url).send().await else { return Some(Robots::default()) };
         match response.status() {
             StatusCode::OK => {
-                let bytes = http::head(response, ROBOTS_BYTES).await.unwrap_or_default();
+                let bytes = http::head(response, MAX_ROBOTS_BYTES).await.unwrap_or_default();
                 Some(Robots::parse(&String::from_utf8_lossy(&bytes)))
             }
             StatusCode::NOT_FOUND => Some(Robots::default()),
@@ -197,9 +216,9 @@ impl Fetch {
     }
 }
 
-/// The answer for one page.
-fn alone(one: Fetched) -> ToolOutcome {
-    let Fetched { url, status_code, content_length, body, error, .. } = one;
+/// The outcome of a call with a single URL, as plain text instead of a list.
+fn single_outcome(fetched: Fetched) -> ToolOutcome {
+    let Fetched { url, status_code, content_length, body, error, .. } = fetched;
     match (body, error) {
         (Some(body), None) => ToolOutcome::ok(format!(
             "Successfully fetched {url} (Status: {}, Length: {content_length} bytes):\n\n{body}",
@@ -210,13 +229,13 @@ fn alone(one: Fetched) -> ToolOutcome {
 }
 
 #[async_trait]
-impl Tool for Fetch {
+impl Tool for FetchTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        self.act(arguments).await.unwrap_or_else(|refused| refused)
+        self.act(arguments).await.unwrap_or_else(|error| error)
     }
 }
 

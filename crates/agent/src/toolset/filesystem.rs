@@ -1,7 +1,7 @@
-//! `filesystem`: files and folders. Relative paths begin at the working folder; there is no fence.
+//! `filesystem`: reads, writes, lists and searches files and folders. Relative paths start at the working folder, and
+//! any path that the process can reach is allowed.
 //!
-//! The work is done on threads that may block. A call that is dropped stops looking, and finishes the one
-//! write that it is in.
+//! The work runs on threads that may block. A dropped call stops a search, and completes a write that has begun.
 
 mod edit;
 mod entries;
@@ -17,10 +17,10 @@ use globset::Glob;
 use globset::GlobMatcher;
 use legwork_common::team::PostEdit;
 use serde_json::Value;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::Kit;
+use super::on_blocking_thread;
 use super::schema;
 use crate::environment::Environment;
 use crate::process::Nursery;
@@ -30,34 +30,33 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The toolset.
-pub(crate) fn kit(
+/// The toolset. `post_edit` rules with an invalid glob are ignored.
+pub(crate) fn open(
     environment: Arc<Environment>,
     ignore_vcs: bool,
     post_edit: &[PostEdit],
     nursery: Nursery,
 ) -> Kit {
-    let after = post_edit
+    let post_edit = post_edit
         .iter()
         .filter_map(|rule| Some((Glob::new(&rule.path).ok()?.compile_matcher(), rule.cmd.clone())))
         .collect();
-    let shared = Arc::new(Shared { environment, ignore_vcs, after, nursery });
-    let tool =
-        |(action, spec)| Arc::new(FileTool { spec, action, shared: Arc::clone(&shared) }) as Arc<dyn Tool>;
-    Kit { tools: specs::all().into_iter().map(tool).collect(), ..Kit::default() }
+    let workspace = Arc::new(Workspace { environment, ignore_vcs, post_edit, nursery });
+    let tool = |(action, spec)| FileTool { spec, action, workspace: Arc::clone(&workspace) };
+    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
 
-/// What all the tools know.
+/// What the tools share.
 #[derive(Debug)]
-struct Shared {
+struct Workspace {
     environment: Arc<Environment>,
+    /// Whether listings and searches hide what Git ignores.
     ignore_vcs: bool,
-    /// Commands to run after an edit of a file whose name fits.
-    after: Vec<(GlobMatcher, String)>,
+    /// Shell commands to run after a file was edited, each with the glob that the file name must match.
+    post_edit: Vec<(GlobMatcher, String)>,
     nursery: Nursery,
 }
 
-/// Which of the tools.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     ReadFile,
@@ -71,47 +70,56 @@ enum Action {
     RemoveDirectory,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FileTool {
     spec: ToolSpec,
     action: Action,
-    shared: Arc<Shared>,
+    workspace: Arc<Workspace>,
 }
 
 impl FileTool {
-    /// Does it on this thread.
+    /// Does the blocking work. The path is that of the edited file, if there is one.
     fn act(
         &self,
         arguments: Value,
         cancel: &CancellationToken,
-    ) -> Result<(String, Option<PathBuf>), ToolOutcome> {
-        let shared = &*self.shared;
+    ) -> Result<(ToolOutcome, Option<PathBuf>), ToolOutcome> {
+        let workspace = &*self.workspace;
         let spec = &self.spec;
         let text = match self.action {
-            Action::ReadFile => read::file(shared, schema::read(spec, arguments)?),
-            Action::ReadMultipleFiles => Ok(read::files(shared, schema::read(spec, arguments)?)),
-            Action::WriteFile => {
-                return edit::write(shared, schema::read(spec, arguments)?).map_err(ToolOutcome::error);
+            Action::ReadFile => {
+                let read = read::file(workspace, schema::parse(spec, arguments)?);
+                return read.map(|outcome| (outcome, None)).map_err(ToolOutcome::error);
             }
-            Action::EditFile => {
-                return edit::edit(shared, schema::read(spec, arguments)?).map_err(ToolOutcome::error);
+            Action::ReadMultipleFiles => {
+                return Ok((read::files(workspace, schema::parse(spec, arguments)?), None));
             }
-            Action::ListDirectory => entries::list(shared, schema::read(spec, arguments)?),
-            Action::DirectoryTree => entries::tree(shared, schema::read(spec, arguments)?),
-            Action::SearchFilesContent => search::search(shared, schema::read(spec, arguments)?, cancel),
-            Action::CreateDirectory => edit::create(shared, schema::read(spec, arguments)?),
-            Action::RemoveDirectory => edit::remove(shared, schema::read(spec, arguments)?),
+            Action::WriteFile => return edited(edit::write(workspace, schema::parse(spec, arguments)?)),
+            Action::EditFile => return edited(edit::edit(workspace, schema::parse(spec, arguments)?)),
+            Action::ListDirectory => entries::list(workspace, schema::parse(spec, arguments)?),
+            Action::DirectoryTree => entries::tree(workspace, schema::parse(spec, arguments)?),
+            Action::SearchFilesContent => search::search(workspace, schema::parse(spec, arguments)?, cancel),
+            Action::CreateDirectory => edit::create(workspace, schema::parse(spec, arguments)?),
+            Action::RemoveDirectory => edit::remove(workspace, schema::parse(spec, arguments)?),
         };
-        text.map(|text| (text, None)).map_err(ToolOutcome::error)
+        text.map(|text| (ToolOutcome::ok(text), None)).map_err(ToolOutcome::error)
     }
 }
 
-impl Shared {
-    /// Runs the commands that the file wants after an edit of `path`; what went wrong in them.
+/// The outcome of an edit, with the file whose commands are to run.
+fn edited(
+    result: Result<(String, Option<PathBuf>), String>,
+) -> Result<(ToolOutcome, Option<PathBuf>), ToolOutcome> {
+    result.map(|(text, file)| (ToolOutcome::ok(text), file)).map_err(ToolOutcome::error)
+}
+
+impl Workspace {
+    /// Runs the `post_edit` commands for `path` one after the other, without a timeout. Returns the lines to append to
+    /// the result for those that failed. Dropping the future ends the command that runs.
     async fn after_edit(&self, path: &PathBuf) -> String {
-        let mut troubles = String::new();
+        let mut failures = String::new();
         let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-        for (_, text) in self.after.iter().filter(|(glob, _)| glob.is_match(&name)) {
+        for (_, text) in self.post_edit.iter().filter(|(glob, _)| glob.is_match(&name)) {
             let mut command = self.nursery.command("/bin/sh");
             command
                 .arg("-c")
@@ -120,21 +128,21 @@ impl Shared {
                 .env_clear()
                 .envs(&self.environment.variables)
                 .env("path", path);
-            let trouble = match Process::start(command, &self.nursery) {
+            let failure = match Process::start(command, &self.nursery) {
                 Err(error) => Some(error.to_string()),
                 Ok(mut process) => {
-                    let leaving = process.stop.clone().drop_guard();
+                    let stop_on_drop = process.stop.clone().drop_guard();
                     let end = process.ended().await;
-                    leaving.disarm();
-                    let good = end.status.is_some_and(|status| status.success());
-                    (!good).then(|| process.capture().text())
+                    stop_on_drop.disarm();
+                    let succeeded = end.status.is_some_and(|status| status.success());
+                    (!succeeded).then(|| process.capture().text())
                 }
             };
-            if let Some(trouble) = trouble {
-                troubles.push_str(&format!("\nThe command after the edit failed: {text}\n{trouble}"));
+            if let Some(failure) = failure {
+                failures.push_str(&format!("\nThe command after the edit failed: {text}\n{failure}"));
             }
         }
-        troubles
+        failures
     }
 }
 
@@ -145,15 +153,16 @@ impl Tool for FileTool {
     }
 
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
-        let (action, shared) = (self.action, Arc::clone(&self.shared));
-        let here = Self { spec: self.spec.clone(), action, shared };
+        let tool = self.clone();
+        // A thread cannot be dropped: the token stops its search when this future is.
         let cancel = context.cancel.child_token();
-        let _ends_with_this_call = cancel.clone().drop_guard();
-        match spawn_blocking(move || here.act(arguments, &cancel)).await {
-            Ok(Ok((text, None))) => ToolOutcome::ok(text),
-            Ok(Ok((text, Some(edited)))) => ToolOutcome::ok(text + &self.shared.after_edit(&edited).await),
-            Ok(Err(outcome)) => outcome,
-            Err(error) => ToolOutcome::error(format!("the tool broke: {error}")),
+        let _cancel_on_drop = cancel.clone().drop_guard();
+        match on_blocking_thread(move || tool.act(arguments, &cancel)).await {
+            Ok((outcome, None)) => outcome,
+            Ok((outcome, Some(edited))) => {
+                ToolOutcome::ok(outcome.text + &self.workspace.after_edit(&edited).await)
+            }
+            Err(error) => error,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A command of the user's shell that a tool call waits for.
+//! A command of the user's shell that a call waits for.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::process::End;
 use crate::process::Nursery;
 use crate::process::Process;
 
-/// How waiting for a command ended.
+/// How waiting for a command ended. The command has exited in every case.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Over {
-    /// By itself.
+pub(crate) enum CommandEnd {
+    /// It exited, or was killed from outside.
     Ended(End),
-    /// It took too long, and is gone.
+    /// It exceeded the limit and was ended.
     TimedOut,
-    /// The run ends, and it is gone.
+    /// The call was cancelled and the command was ended.
     Cancelled,
 }
 
-/// `text` for the user's shell: `$SHELL`, or `/bin/sh`.
+/// The command line that runs `text` in the user's shell: `$SHELL`, or `/bin/sh`. It inherits `variables` only.
 pub(crate) fn command(
     nursery: &Nursery,
     text: &str,
@@ -35,32 +35,33 @@ pub(crate) fn command(
     command
 }
 
-/// Waits for the end of a command; one that takes longer than `limit` is ended, and so is one whose call is cancelled
-/// or dropped.
+/// Waits until a command has exited. After `limit` or on `cancel` its process group is ended, which takes about two
+/// seconds at most. Dropping the future ends the group too, without waiting.
 pub(crate) async fn finish(
     process: &mut Process,
     limit: Option<Duration>,
     cancel: &CancellationToken,
-) -> Over {
-    // Whoever drops this call ends the command, and only then: a good end cancels nothing.
-    let leaving = process.stop.clone().drop_guard();
-    let too_long = async {
+) -> CommandEnd {
+    // Dropping this future must end the group. After a normal exit the guard is disarmed, because processes that the
+    // command left in the background may run until the run ends.
+    let stop_on_drop = process.stop.clone().drop_guard();
+    let timeout = async {
         match limit {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
     let over = tokio::select! {
-        end = process.ended() => Over::Ended(end),
-        () = too_long => Over::TimedOut,
-        () = cancel.cancelled() => Over::Cancelled,
+        end = process.ended() => CommandEnd::Ended(end),
+        () = timeout => CommandEnd::TimedOut,
+        () = cancel.cancelled() => CommandEnd::Cancelled,
     };
     match over {
-        Over::Ended(_) => {
-            leaving.disarm();
+        CommandEnd::Ended(_) => {
+            stop_on_drop.disarm();
         }
-        Over::TimedOut | Over::Cancelled => {
-            drop(leaving);
+        CommandEnd::TimedOut | CommandEnd::Cancelled => {
+            drop(stop_on_drop);
             process.ended().await;
         }
     }

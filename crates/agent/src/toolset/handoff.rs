@@ -1,29 +1,29 @@
-//! `handoff`: another agent of the team goes on with the conversation.
+//! `handoff`: another agent of the team takes over the conversation.
 //!
-//! The tool says yes or no. What follows from a yes is decided from the recorded turns, by [`crate::floor`].
+//! The tool only accepts or refuses. [`crate::active_agent`] derives from the recorded turns which agent is active.
 
 use async_trait::async_trait;
 use legwork_common::team::Agent;
 use legwork_common::team::Team;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::json;
 
 use super::schema;
 use super::schema::Schema;
-use crate::floor;
+use crate::active_agent;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The tool.
+/// The tool `handoff` of one agent.
 #[derive(Debug)]
 pub(crate) struct Handoff {
     spec: ToolSpec,
     caller: String,
+    /// The agents that the caller may name.
     handoffs: Vec<String>,
-    /// Those of them that are programs.
+    /// Those of them that run a program instead of a model, and so cannot take over a conversation.
     programs: Vec<String>,
 }
 
@@ -33,19 +33,25 @@ struct Arguments {
 }
 
 impl Handoff {
-    /// The tool of an agent that has handoffs.
+    /// The tool for `agent`, which has handoffs.
     pub(crate) fn new(team: &Team, agent: &Agent) -> Self {
-        let schema = Schema::new().required("agent", json!({"type": "string"}), "The name of the agent");
-        let spec = schema::reading(
-            floor::HANDOFF,
-            "Hand this conversation over to another agent, which goes on with it in your place. It sees everything \
-             that was said here.",
+        let schema = Schema::new().required("agent", schema::string(), "The name of the agent");
+        let spec = schema::read_only(
+            active_agent::HANDOFF,
+            "Hand this conversation over to another agent, which continues it in your place. It sees the whole \
+             conversation.",
             schema,
         );
-        let programs = agent.handoffs.iter().filter(|name| !floor::takes(team, name)).cloned().collect();
+        let programs = agent
+            .handoffs
+            .iter()
+            .filter(|name| !active_agent::accepts_handoff(team, name))
+            .cloned()
+            .collect();
         Self { spec, caller: agent.name.clone(), handoffs: agent.handoffs.clone(), programs }
     }
 
+    /// Why the caller cannot hand off to `target`, if it cannot.
     fn refusal(&self, target: &str) -> Option<String> {
         let caller = &self.caller;
         if !self.handoffs.iter().any(|name| name == target) {
@@ -58,6 +64,19 @@ impl Handoff {
             format!("Agent {caller} cannot hand off to {target}: it is a program, which cannot take over a conversation.")
         })
     }
+
+    fn hand_off(&self, target: &str) -> ToolOutcome {
+        match self.refusal(target) {
+            Some(refusal) => ToolOutcome::error(refusal),
+            None => ToolOutcome::ok(format!(
+                "The agent {} handed the conversation over to you, {target}. Read it to see what was done and what is \
+                 left. Use only the tools that you have now, and hand off only to the agents that your own system \
+                 messages name, not to those that earlier agents could name. Do your part, then hand off to the agent \
+                 that should continue, or answer the user if nothing is left.",
+                self.caller
+            )),
+        }
+    }
 }
 
 #[async_trait]
@@ -67,19 +86,9 @@ impl Tool for Handoff {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        let Arguments { agent } = match schema::read(&self.spec, arguments) {
-            Ok(arguments) => arguments,
-            Err(outcome) => return outcome,
-        };
-        match self.refusal(&agent) {
-            Some(refusal) => ToolOutcome::error(refusal),
-            None => ToolOutcome::ok(format!(
-                "The agent {} handed the conversation over to you, {agent}. Read it to see what was done and what is \
-                 left. Use only the tools that you have now, and hand off only to the agents that your own system \
-                 messages name: those of agents before you are not yours. Do your part, then hand off to the agent \
-                 that should go on, or answer the user where nothing is left.",
-                self.caller
-            )),
+        match schema::parse(&self.spec, arguments) {
+            Ok(Arguments { agent }) => self.hand_off(&agent),
+            Err(invalid) => invalid,
         }
     }
 }
@@ -88,21 +97,26 @@ impl Tool for Handoff {
 mod tests {
     use std::sync::Arc;
 
+    use serde_json::json;
+
     use super::*;
     use crate::testing;
 
     #[tokio::test]
-    async fn yes_and_no() {
+    async fn only_agents_of_the_list_that_run_a_model_are_accepted() {
         let program =
-            json!({"runner": {"command": {"program": "x", "args": [], "env": {}, "working_dir": null}}});
+            json!({"kind": {"command": {"program": "x", "args": [], "env": {}, "working_dir": null}}});
         let team = testing::team(&[
             ("a", &[], json!({"handoffs": ["b", "p"]})),
             ("b", &[], json!({})),
             ("p", &[], program),
         ]);
         let tool: Arc<dyn Tool> = Arc::new(Handoff::new(&team, team.agent("a").unwrap()));
-        let yes = testing::call(&tool, json!({"agent": "b"})).await;
-        assert!(!yes.is_error && yes.text.starts_with("The agent a handed the conversation over to you, b."));
+        let accepted = testing::call(&tool, json!({"agent": "b"})).await;
+        assert!(
+            !accepted.is_error
+                && accepted.text.starts_with("The agent a handed the conversation over to you, b.")
+        );
         let expected =
             "Agent a cannot hand off to c: target agent not in handoffs list. Available agent IDs are: b, p";
         assert_eq!(testing::call(&tool, json!({"agent": "c"})).await, ToolOutcome::error(expected));

@@ -1,8 +1,8 @@
-//! What the toolsets that speak HTTP share.
+//! What the toolsets that speak HTTP share: headers, URLs, clients and redirects.
 
 use std::time::Duration;
 
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use reqwest::Client;
 use reqwest::Response;
 use reqwest::Url;
@@ -13,48 +13,55 @@ use reqwest::redirect::Policy;
 
 use crate::environment::Environment;
 
-/// Who asks.
+/// The `User-Agent` of every request of a toolset.
 pub(super) const USER_AGENT: &str = concat!("legwork/", env!("CARGO_PKG_VERSION"));
 
-/// The most redirects that are followed.
-const REDIRECTS: usize = 10;
+/// The most redirects that are followed: reqwest's own default, which a custom policy replaces.
+pub(super) const MAX_REDIRECTS: usize = 10;
 
-/// The headers of the team's file, with the worker's variables put in. None is shown in a log: they may be secrets.
+/// The headers of an agent file, with variables expanded. They are marked as sensitive, so logs do not show them.
 ///
 /// # Errors
 ///
-/// Which header is no header; its value is not named.
-pub(super) fn headers(environment: &Environment, written: &TextMap) -> Result<HeaderMap, String> {
+/// The name of the header that HTTP does not allow. The value is left out: it may be a secret.
+pub(super) fn headers(environment: &Environment, configured: &StringMap) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (name, value) in written {
-        let key = HeaderName::try_from(name).map_err(|_| format!("`{name}` is no name of a header"))?;
+    for (name, value) in configured {
+        let key = HeaderName::try_from(name).map_err(|_| format!("`{name}` is not a valid header name"))?;
         let mut value = HeaderValue::try_from(environment.expanded(value))
-            .map_err(|_| format!("the value of the header `{name}` cannot be sent"))?;
+            .map_err(|_| format!("the value of the header `{name}` is not valid"))?;
         value.set_sensitive(true);
         headers.insert(key, value);
     }
     Ok(headers)
 }
 
-/// An address of the team's file, its variables put in. Errors do not name it: it may hold a key.
+/// Parses a URL of an agent file whose variables are expanded.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
-pub(super) fn address(written: &str) -> Result<Url, String> {
-    let url = Url::parse(written).map_err(|error| format!("the address is none: {error}"))?;
-    if matches!(url.scheme(), "http" | "https") {
-        Ok(url)
-    } else {
-        Err("the address is not http or https".to_owned())
-    }
+/// The reason, without the URL: it may contain a key.
+pub(super) fn url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("the URL is not valid: {error}"))?;
+    if is_http(&url) { Ok(url) } else { Err("the URL is not http or https".to_owned()) }
 }
 
-/// A client for calls with these headers, each call within `timeout`.
+/// Whether the scheme is `http` or `https`.
+pub(super) fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+}
+
+/// Whether two URLs have the same scheme and host, whatever the port. Secret headers may follow from one to the other.
+pub(super) fn is_same_site(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme() && one.host_str() == other.host_str()
+}
+
+/// A client for requests with these headers, each of which must complete within `timeout`. With headers, redirects
+/// are followed within one site only.
 ///
 /// # Errors
 ///
-/// The library's.
+/// Why reqwest cannot build a client: no TLS backend, no system configuration.
 pub(super) fn client(timeout: Duration, headers: &HeaderMap) -> Result<Client, String> {
     Client::builder()
         .timeout(timeout)
@@ -64,28 +71,28 @@ pub(super) fn client(timeout: Duration, headers: &HeaderMap) -> Result<Client, S
         .map_err(|error| error.to_string())
 }
 
-/// The first bytes of an answer; the rest is not read.
-pub(super) async fn head(mut response: Response, most: usize) -> Result<Vec<u8>, reqwest::Error> {
+/// The first `max_bytes` of a response body. The rest is not downloaded.
+pub(super) async fn head(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, reqwest::Error> {
     let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await? {
-        let room = most - bytes.len();
-        bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-        if bytes.len() >= most {
+    while let Some(chunk) = response.chunk().await? {
+        let room = max_bytes - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if bytes.len() >= max_bytes {
             break;
         }
     }
     Ok(bytes)
 }
 
-/// Follows redirects: to anywhere, or within one scheme and host. Headers may hold secrets, and those stay with the host
-/// that they were meant for.
-pub(super) fn redirects(anywhere: bool) -> Policy {
+/// Follows redirects to any site, or within the first URL's site only. The latter is for requests whose headers may be
+/// secrets: they stay with the host that they were configured for. A redirect that is not followed is the response.
+pub(super) fn redirects(to_any_site: bool) -> Policy {
     Policy::custom(move |attempt| {
-        let place = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned));
-        let first = attempt.previous().first().map(place);
-        if attempt.previous().len() > REDIRECTS {
+        let is_allowed =
+            to_any_site || attempt.previous().first().is_some_and(|first| is_same_site(first, attempt.url()));
+        if attempt.previous().len() > MAX_REDIRECTS {
             attempt.error("too many redirects")
-        } else if anywhere || first == Some(place(attempt.url())) {
+        } else if is_allowed {
             attempt.follow()
         } else {
             attempt.stop()

@@ -1,4 +1,4 @@
-//! `memory`: what an agent remembers between sessions, in a database on this machine.
+//! `memory`: facts that an agent remembers across sessions, in an SQLite database on this machine.
 
 mod store;
 
@@ -7,16 +7,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use legwork_common::error::chain;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use self::store::Store;
-use self::store::StoreError;
+use self::store::MemoryError;
+use self::store::MemoryStore;
 use super::Kit;
-use super::fence;
+use super::confinement;
 use super::limited;
+use super::on_blocking_thread;
 use super::schema;
 use super::schema::Schema;
 use crate::environment::Environment;
@@ -25,41 +24,45 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// What the model is told about the toolset.
-const INSTRUCTION: &str = "You have a memory that outlives this conversation. Look into it before you begin, and keep in it \
-                           what will help later: facts about the user, decisions, what worked. Do not speak about it, \
-                           just use it.";
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Memory
 
-/// The toolset. `path` is as the file says it; `team` names the team on this machine.
+You have a memory that outlives this conversation. Look for what is relevant before you act, and store what will help \
+later: preferences of the user, corrections, decisions, conventions of the project. Do not talk about it, just use it.
+
+- Search with words or a category in search_memories; get_memories returns everything.
+- Change what is stored already with update_memory, and use add_memory for new facts only.
+- Sort memories by category: preference, fact, project, decision.";
+
+/// Opens the database and creates it if it does not exist. `path` comes from the agent file and must be below the
+/// working folder. Without it, the database is in the user's state folder, one for each `team` identity.
 ///
 /// # Errors
 ///
-/// Why there is no such database, in words for the agent and the operator.
-pub(crate) async fn kit(environment: &Environment, path: Option<&str>, team: &str) -> Result<Kit, String> {
-    let place = match path {
-        Some(path) => fence::confined(&environment.working_dir, path)?,
+/// Why the database cannot be opened, for the agent and the operator.
+pub(crate) async fn open(environment: &Environment, path: Option<&str>, team: &str) -> Result<Kit, String> {
+    let database = match path {
+        Some(path) => confinement::confine(&environment.working_dir, path)?,
         None => {
-            let state = environment.state_dir();
-            let state = state.ok_or("no folder for its database: set HOME, or `path` in the file")?;
-            state.join("memory").join(team).join("memory.db")
+            let state_dir = environment.state_dir();
+            let state_dir =
+                state_dir.ok_or("no folder for its database: set HOME, or `path` in the agent file")?;
+            state_dir.join("memory").join(team).join("memory.db")
         }
     };
-    let fence = path.map(|_| environment.working_dir.clone());
-    let store = Arc::new(Store { path: place });
+    // The operator chooses the state folder, so links in it may lead anywhere.
+    let root = path.map(|_| environment.working_dir.clone());
+    let store = Arc::new(MemoryStore { path: database });
     let opened = Arc::clone(&store);
-    spawn_blocking(move || opened.prepare(fence.as_deref()))
+    spawn_blocking(move || opened.prepare(root.as_deref()))
         .await
-        .map_err(|_| "the database broke".to_owned())?
+        .map_err(|_| "opening the database panicked".to_owned())?
         .map_err(|error| chain(&error))?;
-    let tool = |(action, spec)| Arc::new(Memory { spec, action, store: Arc::clone(&store) }) as Arc<dyn Tool>;
-    Ok(Kit {
-        tools: specs().into_iter().map(tool).collect(),
-        instruction: Some(INSTRUCTION.to_owned()),
-        ..Kit::default()
-    })
+    let tool = |(action, spec)| MemoryTool { spec, action, store: Arc::clone(&store) };
+    Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
 
-/// Which of the tools.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Add,
@@ -70,58 +73,52 @@ enum Action {
 }
 
 fn specs() -> [(Action, ToolSpec); 5] {
-    let text = || json!({"type": "string"});
-    let category = "What kind of memory it is, such as preference, fact or decision";
-    let id = "Which memory";
+    let id = || Schema::new().required("id", schema::string(), "The id of the memory");
     [
         (
             Action::Add,
             schema::writing(
                 "add_memory",
-                "Remember something",
-                Schema::new().required("memory", text(), "What to remember").optional(
+                "Store a memory",
+                Schema::new().required("memory", schema::string(), "What to remember").optional(
                     "category",
-                    text(),
-                    category,
+                    schema::string(),
+                    "The kind of memory, such as preference, fact or decision",
                 ),
             ),
         ),
-        (Action::Get, schema::reading("get_memories", "Show everything that is remembered", Schema::new())),
+        (Action::Get, schema::read_only("get_memories", "Show all memories", Schema::new())),
         (
             Action::Search,
-            schema::reading(
+            schema::read_only(
                 "search_memories",
-                "Find what is remembered",
-                Schema::new().optional("query", text(), "Words that must all be in it").optional(
-                    "category",
-                    text(),
-                    "Of this category only",
-                ),
+                "Find memories",
+                Schema::new()
+                    .optional("query", schema::string(), "Words that must all occur in a memory")
+                    .optional("category", schema::string(), "Only memories of this category"),
             ),
         ),
         (
             Action::Update,
-            schema::repeatable(
+            schema::idempotent(
                 "update_memory",
-                "Change something that is remembered",
-                Schema::new()
-                    .required("id", text(), id)
-                    .required("memory", text(), "What to remember in its place")
-                    .optional("category", text(), "Its new category"),
+                "Change a memory",
+                id().required("memory", schema::string(), "The new text").optional(
+                    "category",
+                    schema::string(),
+                    "The new category",
+                ),
             ),
         ),
-        (
-            Action::Delete,
-            schema::repeatable("delete_memory", "Forget something", Schema::new().required("id", text(), id)),
-        ),
+        (Action::Delete, schema::idempotent("delete_memory", "Delete a memory", id())),
     ]
 }
 
 #[derive(Debug, Clone)]
-struct Memory {
+struct MemoryTool {
     spec: ToolSpec,
     action: Action,
-    store: Arc<Store>,
+    store: Arc<MemoryStore>,
 }
 
 #[derive(Deserialize)]
@@ -148,37 +145,33 @@ struct Delete {
     id: String,
 }
 
-impl Memory {
-    fn read<A: DeserializeOwned>(&self, arguments: Value) -> Result<A, ToolOutcome> {
-        schema::read(&self.spec, arguments)
-    }
-
-    /// Does it on this thread.
+impl MemoryTool {
+    /// Does the blocking work.
     fn act(&self, arguments: Value) -> Result<String, ToolOutcome> {
-        let failed = |error: StoreError| ToolOutcome::error(chain(&error));
+        let failed = |error: MemoryError| ToolOutcome::error(chain(&error));
         match self.action {
             Action::Add => {
-                let Add { memory, category } = self.read(arguments)?;
+                let Add { memory, category } = schema::parse(&self.spec, arguments)?;
                 let id = self.store.add(&memory, category.as_deref()).map_err(failed)?;
                 Ok(format!("Memory added successfully with ID: {id}"))
             }
             Action::Get => {
                 let all = self.store.search("", None).map_err(failed)?;
-                Ok(limited(store::listed(&all)))
+                Ok(limited(store::to_json(&all)))
             }
             Action::Search => {
-                let Search { query, category } = self.read(arguments)?;
+                let Search { query, category } = schema::parse(&self.spec, arguments)?;
                 let found =
                     self.store.search(&query.unwrap_or_default(), category.as_deref()).map_err(failed)?;
-                Ok(limited(store::listed(&found)))
+                Ok(limited(store::to_json(&found)))
             }
             Action::Update => {
-                let Update { id, memory, category } = self.read(arguments)?;
+                let Update { id, memory, category } = schema::parse(&self.spec, arguments)?;
                 self.store.update(&id, &memory, category.as_deref()).map_err(failed)?;
                 Ok(format!("Memory with ID {id} updated successfully"))
             }
             Action::Delete => {
-                let Delete { id } = self.read(arguments)?;
+                let Delete { id } = schema::parse(&self.spec, arguments)?;
                 self.store.delete(&id).map_err(failed)?;
                 Ok(format!("Memory with ID {id} deleted successfully"))
             }
@@ -187,17 +180,16 @@ impl Memory {
 }
 
 #[async_trait]
-impl Tool for Memory {
+impl Tool for MemoryTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        let here = self.clone();
-        match spawn_blocking(move || here.act(arguments)).await {
-            Ok(Ok(text)) => ToolOutcome::ok(text),
-            Ok(Err(outcome)) => outcome,
-            Err(error) => ToolOutcome::error(format!("the tool broke: {error}")),
+        let tool = self.clone();
+        match on_blocking_thread(move || tool.act(arguments)).await {
+            Ok(text) => ToolOutcome::ok(text),
+            Err(error) => error,
         }
     }
 }

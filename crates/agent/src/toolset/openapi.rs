@@ -1,141 +1,146 @@
-//! `openapi`: the operations of an OpenAPI 3 description, each as a tool.
+//! `openapi`: the operations of an OpenAPI 3 document, each as a tool.
 
-mod description;
+mod document;
 mod request;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::error::chain;
-use legwork_common::team::TextMap;
-use legwork_common::team::yaml_value;
+use legwork_common::team::StringMap;
+use legwork_common::team::yaml_to_json;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
-use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-use self::description::Operation;
+use self::document::Operation;
 use super::Kit;
 use super::api;
 use super::http;
 use super::schema;
 use crate::environment::Environment;
-use crate::tool::Interrupted;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// How long reading the description may take, and each call.
+/// The timeout of the download, and of each call. Longer requests would hold up the agent without a sign of activity.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of a description.
-const DESCRIPTION_BYTES: usize = 8 * 1024 * 1024;
-/// The most operations that are told of as unusable, each by itself.
-const COMPLAINTS: usize = 10;
+/// The largest document that is read. It bounds the memory of a run; documents of large APIs have a few MiB.
+const MAX_DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
+/// The most skipped operations that have a warning each. The model reads the warnings; beyond these it gets a count.
+const MAX_WARNINGS: usize = 10;
 
-/// The toolset: reads the description.
+/// The system message of the toolset. It does not name the URL, which may contain a key.
+const INSTRUCTION: &str = "\
+## API
+
+Each operation of an OpenAPI description is a tool of yours. Its parameters are those of the operation.";
+
+/// Downloads the document and makes a tool of each operation. Operations that cannot be called are warnings.
 ///
 /// # Errors
 ///
-/// Why there is none, in words for the agent and the operator. They do not name its address, which may hold a key.
-pub(crate) async fn kit(environment: &Environment, url: &str, headers: &TextMap) -> Result<Kit, String> {
+/// Why the document cannot be used, for the agent and the operator. The URL is left out: it may contain a key.
+pub(crate) async fn open(environment: &Environment, url: &str, headers: &StringMap) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
-    let address = http::address(&environment.expanded(url))?;
+    let url = http::url(&environment.expanded(url))?;
     let client = http::client(TIMEOUT, &headers)?;
-    let text = read(&client, &address, &headers).await?;
-    let document = parsed(&text)?;
-    let (operations, mut warnings) = description::operations(&document, &address)?;
-    if warnings.len() > COMPLAINTS {
-        let more = warnings.len() - COMPLAINTS;
-        warnings.truncate(COMPLAINTS);
-        warnings.push(format!("{more} more operations left out"));
+    let text = download(&client, &url, &headers).await?;
+    let document = parse(&text)?;
+    let (operations, mut warnings) = document::operations(&document, &url)?;
+    if warnings.len() > MAX_WARNINGS {
+        let more = warnings.len() - MAX_WARNINGS;
+        warnings.truncate(MAX_WARNINGS);
+        warnings.push(format!("{more} more operations skipped"));
     }
     let warnings = warnings.iter().map(|warning| format!("toolset openapi: {warning}")).collect();
-    let tool = |operation: Operation| {
-        let (client, headers) = (client.clone(), headers.clone());
-        Arc::new(Call { spec: spec(&operation), operation, client, headers }) as Arc<dyn Tool>
+    let tool = |operation: Operation| OperationTool {
+        spec: spec(&operation),
+        operation,
+        client: client.clone(),
+        headers: headers.clone(),
     };
-    Ok(Kit { tools: operations.into_iter().map(tool).collect(), warnings, ..Kit::default() })
+    let kit = Kit::new(operations.into_iter().map(tool)).with_instruction(INSTRUCTION);
+    Ok(Kit { warnings, ..kit })
 }
 
-/// The description's text. The headers are the API's, which may be elsewhere: they are sent only where it is refused
-/// without them.
-async fn read(client: &Client, address: &Url, headers: &HeaderMap) -> Result<String, String> {
+/// Downloads the document. The headers are secrets of the API, which may be on another host than its document, so they
+/// are sent only if the document is refused without them.
+async fn download(client: &Client, url: &Url, headers: &HeaderMap) -> Result<String, String> {
     let failed =
-        |error: reqwest::Error| format!("the description cannot be read: {}", chain(&error.without_url()));
-    let get = || client.get(address.clone());
+        |error: reqwest::Error| format!("the document cannot be read: {}", chain(&error.without_url()));
+    let get = || client.get(url.clone());
     let mut response = get().send().await.map_err(failed)?;
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !headers.is_empty() {
         response = get().headers(headers.clone()).send().await.map_err(failed)?;
     }
     if !response.status().is_success() {
-        return Err(format!("the description cannot be read: HTTP {}", response.status()));
+        return Err(format!("the document cannot be read: HTTP {}", response.status()));
     }
-    let bytes = http::head(response, DESCRIPTION_BYTES + 1).await.map_err(failed)?;
-    if bytes.len() > DESCRIPTION_BYTES {
-        return Err("the description is over 8 MiB".to_owned());
+    let bytes = http::head(response, MAX_DOCUMENT_BYTES + 1).await.map_err(failed)?;
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Err("the document is larger than 8 MiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "the description is no text".to_owned())
+    String::from_utf8(bytes).map_err(|_| "the document is not UTF-8 text".to_owned())
 }
 
-fn parsed(text: &str) -> Result<Value, String> {
-    let wrong = |why: String| format!("the description is neither JSON nor YAML: {why}");
+/// Parses JSON if the text starts with `{`, else YAML, so that the error is about the format that was meant.
+fn parse(text: &str) -> Result<Value, String> {
+    let invalid = |reason: String| format!("the document is neither JSON nor YAML: {reason}");
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|error| wrong(error.to_string()));
+        return serde_json::from_str(text).map_err(|error| invalid(error.to_string()));
     }
-    yaml_value(text).map_err(wrong)
+    yaml_to_json(text).map_err(invalid)
 }
 
 fn spec(operation: &Operation) -> ToolSpec {
     let method = &operation.method;
-    // What HTTP calls idempotent may run again after a crash.
-    let again = method.is_idempotent();
     ToolSpec {
         name: operation.name.clone(),
-        description: operation.about.clone(),
+        description: operation.description.clone(),
         parameters: operation.schema.clone(),
         read_only: matches!(method.as_str(), "GET" | "HEAD"),
-        interrupted: if again { Interrupted::RunAgain } else { Interrupted::Report },
+        interrupted: schema::interrupted(method.is_idempotent()),
     }
 }
 
 #[derive(Debug)]
-struct Call {
+struct OperationTool {
     spec: ToolSpec,
     operation: Operation,
     client: Client,
     headers: HeaderMap,
 }
 
-impl Call {
-    async fn ask(&self, arguments: &Value) -> Result<ToolOutcome, ToolOutcome> {
+impl OperationTool {
+    async fn run(&self, arguments: &Value) -> Result<ToolOutcome, ToolOutcome> {
         let name = &self.spec.name;
-        let given = schema::given(&self.spec, arguments)?;
-        let wrong = |why: String| ToolOutcome::error(format!("invalid arguments for {name}: {why}"));
-        let address = request::address(&self.operation, &given).map_err(wrong)?;
-        let mut headers = request::headers(&self.operation, &given).map_err(wrong)?;
-        // What the file says wins.
+        let checked = schema::checked(&self.spec, arguments)?;
+        let invalid = |reason: String| schema::invalid_arguments(name, reason);
+        let url = request::url(&self.operation, &checked).map_err(invalid)?;
+        let mut headers = request::headers(&self.operation, &checked).map_err(invalid)?;
+        // Headers of the agent file override those that the model chose.
         headers.extend(self.headers.clone());
-        let mut request = self.client.request(self.operation.method.clone(), address);
+        let mut request = self.client.request(self.operation.method.clone(), url);
         let body = self.operation.body.as_ref().and_then(|body| arguments.get(body));
         if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+            request = request.json(body);
         }
-        api::sent(name, request.headers(headers)).await
+        api::send(name, request.headers(headers)).await
     }
 }
 
 #[async_trait]
-impl Tool for Call {
+impl Tool for OperationTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        self.ask(&arguments).await.unwrap_or_else(|refused| refused)
+        self.run(&arguments).await.unwrap_or_else(|error| error)
     }
 }
 

@@ -1,6 +1,7 @@
-//! The schemas of tools' arguments, and reading arguments by them.
+//! Tool specs: the JSON schemas of arguments, and parsing arguments by them.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use serde::de::DeserializeOwned;
 use serde_json::Map;
@@ -11,16 +12,37 @@ use crate::tool::Interrupted;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The longest name of a tool that every provider takes.
-const NAME_CHARACTERS: usize = 64;
+/// The longest tool name that every provider accepts: OpenAI and Anthropic both stop at 64 characters.
+const MAX_NAME_CHARS: usize = 64;
 
-/// A name in letters that every provider takes.
-pub(super) fn fitted(name: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    name.chars().map(|c| if fits(c) { c } else { '_' }).take(NAME_CHARACTERS).collect()
+/// Turns any text into a tool or argument name that every provider accepts. Other characters become `_`, and the rest
+/// of a long name is cut off, so two different names may become equal.
+pub(super) fn provider_safe_name(name: &str) -> String {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    name.chars().map(|c| if is_safe(c) { c } else { '_' }).take(MAX_NAME_CHARS).collect()
 }
 
-/// The JSON schema of an object that takes these properties and no others.
+/// The shape of a string, for [`Schema::required`] and [`Schema::optional`].
+pub(super) fn string() -> Value {
+    json!({"type": "string"})
+}
+
+/// The shape of one of these words.
+pub(super) fn one_of(words: &[&str]) -> Value {
+    json!({"type": "string", "enum": words})
+}
+
+/// The shape of a boolean.
+pub(super) fn boolean() -> Value {
+    json!({"type": "boolean"})
+}
+
+/// The shape of a list whose items have the shape `items`.
+pub(super) fn list_of(items: Value) -> Value {
+    json!({"type": "array", "items": items})
+}
+
+/// Builds the JSON schema of an object that accepts these properties and no others.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
     properties: Map<String, Value>,
@@ -33,14 +55,14 @@ impl Schema {
         Self::default()
     }
 
-    /// A property that must be there. `shape` is its schema without the description.
+    /// Adds a property that must be present. `shape` is its schema without the description.
     #[must_use]
     pub(super) fn required(mut self, name: &str, shape: Value, description: &str) -> Self {
         self.required.push(name.to_owned());
         self.property(name, shape, description)
     }
 
-    /// A property that may be absent or null.
+    /// Adds a property that may be absent or null. Null is allowed because OpenAI's strict mode sends every property.
     #[must_use]
     pub(super) fn optional(self, name: &str, mut shape: Value, description: &str) -> Self {
         if let Some(kind) = shape.get("type").cloned() {
@@ -52,10 +74,10 @@ impl Schema {
         self.property(name, shape, description)
     }
 
-    /// The arguments that a team's file declares, texts where it names no type.
+    /// The arguments that an agent file declares for a tool of its own. One without a type is a string.
     pub(super) fn declared(args: &BTreeMap<String, Value>, required: &[String]) -> Self {
-        args.iter().fold(Self::new(), |schema, (name, written)| {
-            let mut shape = if written.is_object() { written.clone() } else { json!({}) };
+        args.iter().fold(Self::new(), |schema, (name, declared)| {
+            let mut shape = if declared.is_object() { declared.clone() } else { json!({}) };
             if shape.get("type").is_none() && shape.get("enum").is_none() {
                 shape["type"] = json!("string");
             }
@@ -77,7 +99,8 @@ impl Schema {
         self
     }
 
-    fn build(self) -> Value {
+    /// The finished schema. It is also the shape of a nested object.
+    pub(super) fn build(self) -> Value {
         json!({
             "type": "object",
             "properties": self.properties,
@@ -87,8 +110,8 @@ impl Schema {
     }
 }
 
-/// A tool that changes nothing outside the run.
-pub(super) fn reading(name: &str, description: &str, schema: Schema) -> ToolSpec {
+/// The spec of a tool that changes nothing outside the run. An interrupted call runs again.
+pub(super) fn read_only(name: &str, description: &str, schema: Schema) -> ToolSpec {
     ToolSpec {
         name: name.to_owned(),
         description: description.to_owned(),
@@ -98,38 +121,57 @@ pub(super) fn reading(name: &str, description: &str, schema: Schema) -> ToolSpec
     }
 }
 
-/// A tool that changes something, and whose calls are not repeated.
+/// The spec of a tool that changes something. An interrupted call is reported, because running it again could repeat
+/// its effect.
 pub(super) fn writing(name: &str, description: &str, schema: Schema) -> ToolSpec {
-    ToolSpec { read_only: false, interrupted: Interrupted::Report, ..reading(name, description, schema) }
+    ToolSpec { read_only: false, interrupted: Interrupted::Report, ..read_only(name, description, schema) }
 }
 
-/// A tool that changes something, and where the same call has the same effect once.
-pub(super) fn repeatable(name: &str, description: &str, schema: Schema) -> ToolSpec {
-    ToolSpec { read_only: false, ..reading(name, description, schema) }
+/// The spec of a tool that changes something, where repeating a call has no further effect. An interrupted call runs
+/// again.
+pub(super) fn idempotent(name: &str, description: &str, schema: Schema) -> ToolSpec {
+    ToolSpec { read_only: false, ..read_only(name, description, schema) }
 }
 
-/// The arguments of a tool whose file declares them, or what the model is told.
-pub(super) fn given<'a>(
+/// What a new attempt does with an interrupted call of a tool that is described elsewhere (MCP, HTTP).
+pub(super) fn interrupted(is_idempotent: bool) -> Interrupted {
+    if is_idempotent { Interrupted::RunAgain } else { Interrupted::Report }
+}
+
+/// Checks the arguments of a tool whose properties are not known to this program, and returns them by name.
+///
+/// # Errors
+///
+/// The outcome for the model: a required argument is missing, or one is unknown. Types are not checked.
+pub(super) fn checked<'a>(
     spec: &ToolSpec,
     arguments: &'a Value,
 ) -> Result<Vec<(&'a str, &'a Value)>, ToolOutcome> {
-    let wrong = |what: String| ToolOutcome::error(format!("invalid arguments for {}: {what}", spec.name));
-    let names = spec.parameters["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    if let Some(missing) = names.into_iter().find(|name| arguments.get(name).is_none()) {
-        return Err(wrong(format!("missing field `{missing}`")));
+    let required = spec.parameters["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(missing) = required.into_iter().find(|name| arguments.get(name).is_none()) {
+        return Err(invalid_arguments(&spec.name, format!("missing field `{missing}`")));
     }
-    let mut given = Vec::new();
+    let mut checked = Vec::new();
     for (name, value) in arguments.as_object().into_iter().flatten() {
         if spec.parameters["properties"].get(name).is_none() {
-            return Err(wrong(format!("unknown field `{name}`")));
+            return Err(invalid_arguments(&spec.name, format!("unknown field `{name}`")));
         }
-        given.push((name.as_str(), value));
+        checked.push((name.as_str(), value));
     }
-    Ok(given)
+    Ok(checked)
 }
 
-/// The arguments as the tool's own type, or what the model is told.
-pub(super) fn read<A: DeserializeOwned>(spec: &ToolSpec, arguments: Value) -> Result<A, ToolOutcome> {
-    serde_json::from_value(arguments)
-        .map_err(|error| ToolOutcome::error(format!("invalid arguments for {}: {error}", spec.name)))
+/// Parses the arguments into the tool's own type. No arguments are an empty object.
+///
+/// # Errors
+///
+/// The outcome for the model, with serde's reason.
+pub(super) fn parse<A: DeserializeOwned>(spec: &ToolSpec, arguments: Value) -> Result<A, ToolOutcome> {
+    let arguments = if arguments.is_null() { Value::Object(Map::new()) } else { arguments };
+    serde_json::from_value(arguments).map_err(|error| invalid_arguments(&spec.name, error))
+}
+
+/// The outcome for a call whose arguments cannot be used.
+pub(super) fn invalid_arguments(tool: &str, reason: impl Display) -> ToolOutcome {
+    ToolOutcome::error(format!("invalid arguments for {tool}: {reason}"))
 }

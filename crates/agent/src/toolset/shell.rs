@@ -1,6 +1,6 @@
-//! `shell`: commands in the foreground, and jobs in the background.
+//! `shell`: commands of the user's shell, in the foreground and as background jobs.
 //!
-//! Every command is a process group of its own, and none outlives the run.
+//! Every command is a process group of its own and ends with the run at the latest.
 
 mod jobs;
 mod specs;
@@ -13,50 +13,48 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::team::MissingVariable;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use serde::Deserialize;
 use serde_json::Value;
 
 use self::jobs::Jobs;
 use super::Kit;
 use super::foreground;
-use super::foreground::Over;
+use super::foreground::CommandEnd;
 use super::limited;
 use super::schema;
 use crate::environment::Environment;
 use crate::process::End;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// How long a command may take where the model does not say.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a command may take at most: a week, so that no sum of times overflows.
-const LONGEST: f64 = 604_800.0;
+/// The timeout of a command where the model sets none: docker-agent's.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest timeout of a command: a week. Without a bound, a huge value would overflow the timer's deadline.
+const MAX_TIMEOUT_SECONDS: f64 = 604_800.0;
 
-/// The toolset. `variables` win over the environment's.
+/// The toolset. `variables` override the environment's.
 ///
 /// # Errors
 ///
-/// [`MissingVariable`] where a value names a variable that is not set.
-pub(crate) fn kit(
+/// [`MissingVariable`] where a value refers to a variable that is not set.
+pub(crate) fn open(
     environment: Arc<Environment>,
-    variables: &TextMap,
+    variables: &StringMap,
     nursery: Nursery,
 ) -> Result<Kit, MissingVariable> {
     let variables = environment.variables_with(variables)?;
     let shell = Arc::new(Shell { environment, variables, nursery, jobs: Mutex::default() });
-    let tool =
-        |(action, spec)| Arc::new(ShellTool { spec, action, shell: Arc::clone(&shell) }) as Arc<dyn Tool>;
-    let tools = specs::all().into_iter().map(tool).collect();
-    Ok(Kit { tools, ..Kit::default() })
+    let tool = |(action, spec)| ShellTool { spec, action, shell: Arc::clone(&shell) };
+    Ok(Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION))
 }
 
-/// The user's shell, and what runs in the background.
+/// What the tools of one run share.
 #[derive(Debug)]
 struct Shell {
     environment: Arc<Environment>,
@@ -66,14 +64,13 @@ struct Shell {
 }
 
 impl Shell {
-    /// Starts a command of the user's shell.
+    /// Starts a command in `cwd`, which may be relative to the working folder.
     fn start(&self, text: &str, cwd: Option<&str>) -> std::io::Result<Process> {
         let folder = self.environment.resolve(cwd.unwrap_or("."));
         Process::start(foreground::command(&self.nursery, text, &folder, &self.variables), &self.nursery)
     }
 }
 
-/// Which of the tools.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Shell,
@@ -91,22 +88,23 @@ struct ShellTool {
 }
 
 #[derive(Deserialize)]
-struct Foreground {
+struct ForegroundArguments {
     #[serde(default)]
     cmd: String,
     cwd: Option<String>,
+    /// In seconds.
     timeout: Option<f64>,
 }
 
 #[derive(Deserialize)]
-struct Background {
+struct BackgroundArguments {
     #[serde(default)]
     cmd: String,
     cwd: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct OneJob {
+struct JobArguments {
     job_id: String,
 }
 
@@ -114,18 +112,18 @@ impl ShellTool {
     async fn act(&self, arguments: Value, context: &ToolContext) -> Result<ToolOutcome, ToolOutcome> {
         let shell = &self.shell;
         match self.action {
-            Action::Shell => shell.foreground(schema::read(&self.spec, arguments)?, context).await,
+            Action::Shell => shell.foreground(schema::parse(&self.spec, arguments)?, context).await,
             Action::RunJob => {
-                let Background { cmd, cwd } = schema::read(&self.spec, arguments)?;
+                let BackgroundArguments { cmd, cwd } = schema::parse(&self.spec, arguments)?;
                 shell.run_job(cmd, cwd)
             }
             Action::ListJobs => Ok(ToolOutcome::ok(shell.list_jobs())),
             Action::ViewJob => {
-                let OneJob { job_id } = schema::read(&self.spec, arguments)?;
+                let JobArguments { job_id } = schema::parse(&self.spec, arguments)?;
                 shell.view_job(&job_id)
             }
             Action::StopJob => {
-                let OneJob { job_id } = schema::read(&self.spec, arguments)?;
+                let JobArguments { job_id } = schema::parse(&self.spec, arguments)?;
                 shell.stop_job(&job_id).await
             }
         }
@@ -133,41 +131,46 @@ impl ShellTool {
 }
 
 impl Shell {
+    /// Runs a command and waits for it. A failed command is a good outcome whose text says so, as in docker-agent: the
+    /// model reads the output either way.
     async fn foreground(
         &self,
-        arguments: Foreground,
+        arguments: ForegroundArguments,
         context: &ToolContext,
     ) -> Result<ToolOutcome, ToolOutcome> {
-        let Foreground { cmd, cwd, timeout } = arguments;
-        if cmd.trim().is_empty() {
-            return Err(ToolOutcome::error("Error: empty command"));
-        }
+        let ForegroundArguments { cmd, cwd, timeout } = arguments;
+        refuse_empty(&cmd)?;
         let limit = timeout.filter(|&seconds| seconds > 0.0);
-        let limit = limit.map_or(TIMEOUT, |seconds| Duration::from_secs_f64(seconds.min(LONGEST)));
+        let limit = limit
+            .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs_f64(seconds.min(MAX_TIMEOUT_SECONDS)));
         let mut process = self
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting command: {error}")))?;
         let text = match foreground::finish(&mut process, Some(limit), &context.cancel).await {
-            Over::Ended(end) => finished(end.status, &process.capture().text()),
-            Over::TimedOut => {
+            CommandEnd::Ended(end) => finished(end.status, &process.capture().text()),
+            CommandEnd::TimedOut => {
                 let output = process.capture().text();
                 format!("Command timed out after {}\nOutput: {output}", seconds(limit))
             }
-            Over::Cancelled => "Command cancelled".to_owned(),
+            CommandEnd::Cancelled => "Command cancelled".to_owned(),
         };
         Ok(ToolOutcome::ok(limited(text)))
     }
 }
 
-/// The answer for a command that ended by itself.
+fn refuse_empty(cmd: &str) -> Result<(), ToolOutcome> {
+    if cmd.trim().is_empty() { Err(ToolOutcome::error("Error: empty command")) } else { Ok(()) }
+}
+
+/// The result text of a command that exited.
 fn finished(status: Option<ExitStatus>, output: &str) -> String {
     match status {
         Some(status) if status.success() => or_no_output(output),
-        _ => format!("Error executing command: {}\nOutput: {output}", described(status)),
+        _ => format!("Error executing command: {}\nOutput: {output}", describe_exit(status)),
     }
 }
 
-/// The output, or that there is none.
+/// The output, or docker-agent's placeholder where it is blank.
 pub(super) fn or_no_output(output: &str) -> String {
     if output.trim().is_empty() { "<no output>".to_owned() } else { output.to_owned() }
 }
@@ -184,7 +187,7 @@ impl Tool for ShellTool {
     }
 
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
-        self.act(arguments, context).await.unwrap_or_else(|refused| refused)
+        self.act(arguments, context).await.unwrap_or_else(|error| error)
     }
 }
 

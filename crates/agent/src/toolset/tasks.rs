@@ -1,25 +1,29 @@
-//! `tasks`: a list of tasks that wait for each other, in a JSON file of the working folder.
+//! `tasks`: a task list with priorities and dependencies, in a JSON file below the working folder. Tools, texts and file
+//! are docker-agent's, so both can work on one list.
 
 mod list;
 mod store;
+mod stored;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use legwork_common::error::chain;
 use serde_json::Value;
-use serde_json::json;
-use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
 use self::list::Change;
+use self::list::ChangeError;
 use self::list::Filter;
 use self::list::Id;
-use self::list::Refused;
-use self::store::Store;
+use self::list::Stamp;
+use self::store::TaskStore;
 use super::Kit;
-use super::fence;
+use super::confinement;
 use super::limited;
+use super::on_blocking_thread;
 use super::schema;
 use super::schema::Schema;
 use crate::tool::Tool;
@@ -27,31 +31,32 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The file, where the team's file names none.
-const FILE: &str = "tasks.json";
+/// The file's name where the agent file sets no path: docker-agent's.
+const DEFAULT_FILE: &str = "tasks.json";
 
-/// What the model is told about the toolset.
-const INSTRUCTION: &str = "You have a list of tasks that outlives this conversation. Split larger work into tasks, give them \
-                           dependencies where one needs another, take the one that next_task names, and set its status to \
-                           in-progress when you begin and to completed when it is done.";
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Tasks
 
-/// The toolset. `path` is as the file says it. Nothing is read or made before the first call.
+You have a task list that outlives this conversation. Each task has a priority (critical, high, medium or low), a status \
+(pending, in_progress, done or blocked) and dependencies.
+
+- A task with a dependency that is not done counts as blocked without being set so.
+- next_task names the most urgent task that can be worked on. Set its status to in_progress when you begin, and to done \
+when it is finished.";
+
+/// The toolset. `path` comes from the agent file. The file is not read or created before the first call.
 ///
 /// # Errors
 ///
-/// That the path is not below the working folder.
-pub(crate) fn kit(working_dir: &Path, path: Option<&str>) -> Result<Kit, String> {
-    let path = fence::confined(working_dir, path.unwrap_or(FILE))?;
-    let store = Arc::new(Store { path, fence: working_dir.to_owned() });
-    let tool = |(action, spec)| Arc::new(Tasks { spec, action, store: Arc::clone(&store) }) as Arc<dyn Tool>;
-    Ok(Kit {
-        tools: specs().into_iter().map(tool).collect(),
-        instruction: Some(INSTRUCTION.to_owned()),
-        ..Kit::default()
-    })
+/// The path is not below the working folder.
+pub(crate) fn open(working_dir: &Path, path: Option<&str>) -> Result<Kit, String> {
+    let path = confinement::confine(working_dir, path.unwrap_or(DEFAULT_FILE))?;
+    let store = Arc::new(TaskStore { path, root: working_dir.to_owned() });
+    let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
+    Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
 
-/// Which of the tools.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Create,
@@ -64,111 +69,176 @@ enum Action {
     RemoveDependency,
 }
 
-fn specs() -> [(Action, ToolSpec); 8] {
-    let text = || json!({"type": "string"});
-    let words = |words: &[&str]| json!({"type": "string", "enum": words});
-    let priority = || words(&["low", "medium", "high", "critical"]);
-    let id = || Schema::new().required("id", text(), "Which task, such as task_1");
-    let dependency = || id().required("depends_on", text(), "The task that it waits for");
-    let new = Schema::new()
-        .required("title", text(), "What there is to do, in a few words")
-        .optional("description", text(), "All that whoever does it needs to know")
-        .optional("priority", priority(), "How urgent it is; medium if absent")
-        .optional("dependencies", json!({"type": "array", "items": text()}), "Tasks to complete before it");
-    let changed = id()
-        .optional("title", text(), "Its new title")
-        .optional("description", text(), "Its new description")
-        .optional("status", words(&["pending", "in-progress", "completed"]), "Its new status")
-        .optional("priority", priority(), "Its new priority");
-    let filter = Schema::new()
-        .optional("status", words(&["pending", "in-progress", "completed", "blocked"]), "Of this status only")
-        .optional("priority", priority(), "Of this priority only");
+/// The statuses and priorities that a model may write.
+const STATUSES: [&str; 4] = ["pending", "in_progress", "done", "blocked"];
+const PRIORITIES: [&str; 4] = ["critical", "high", "medium", "low"];
+
+fn specs() -> impl Iterator<Item = (Action, ToolSpec)> {
+    task_specs().into_iter().chain(list_specs())
+}
+
+/// The tools for single tasks.
+fn task_specs() -> [(Action, ToolSpec); 4] {
+    let text = schema::string;
+    let id = || Schema::new().required("id", text(), "The id of the task");
     [
-        (Action::Create, schema::writing("create_task", "Add a task to the list", new)),
-        (Action::Get, schema::reading("get_task", "Show a task with its description", id())),
-        (Action::Update, schema::repeatable("update_task", "Change a task", changed)),
+        (
+            Action::Create,
+            schema::writing(
+                "create_task",
+                "Add a task to the list, with a description or with a file whose content becomes the description",
+                described(Schema::new().required("title", text(), "The task in a few words"), "medium by default")
+                    .optional(
+                        "dependencies",
+                        schema::list_of(text()),
+                        "The ids of tasks that must be done before this one",
+                    ),
+            ),
+        ),
+        (
+            Action::Get,
+            schema::read_only("get_task", "Show a task with its description and its effective status", id()),
+        ),
+        (
+            Action::Update,
+            schema::idempotent(
+                "update_task",
+                "Change fields of a task",
+                described(id().optional("title", text(), "The new title"), "the new one")
+                    .optional("status", schema::one_of(&STATUSES), "The new status")
+                    .optional(
+                        "dependencies",
+                        schema::list_of(text()),
+                        "The ids of all tasks that must be done before this one, in place of the present ones",
+                    ),
+            ),
+        ),
         (
             Action::Delete,
-            schema::writing("delete_task", "Take a task out of the list; none waits for it then", id()),
+            schema::writing("delete_task", "Delete a task, also from the dependencies of other tasks", id()),
         ),
-        (Action::List, schema::reading("list_tasks", "Show the tasks, without descriptions", filter)),
+    ]
+}
+
+/// The tools for the list as a whole, and for what its tasks have to do with each other.
+fn list_specs() -> [(Action, ToolSpec); 4] {
+    let filter = Schema::new()
+        .optional("status", schema::one_of(&STATUSES), "Only tasks of this effective status")
+        .optional("priority", schema::one_of(&PRIORITIES), "Only tasks of this priority");
+    [
+        (
+            Action::List,
+            schema::read_only(
+                "list_tasks",
+                "Show the tasks, most urgent first and blocked ones last",
+                filter,
+            ),
+        ),
         (
             Action::Next,
-            schema::reading(
+            schema::read_only(
                 "next_task",
-                "Show the most urgent task that can be begun: pending, and not blocked",
+                "Show the task to work on next: the most urgent one that is neither done nor blocked",
                 Schema::new(),
             ),
         ),
         (
             Action::AddDependency,
-            schema::repeatable("add_dependency", "Let a task wait for another", dependency()),
+            schema::idempotent("add_dependency", "Block a task until another one is done", dependency()),
         ),
         (
             Action::RemoveDependency,
-            schema::repeatable("remove_dependency", "Let a task wait for another no more", dependency()),
+            schema::idempotent("remove_dependency", "Remove a dependency of a task", dependency()),
         ),
     ]
 }
 
-#[derive(Debug)]
-struct Tasks {
-    spec: ToolSpec,
-    action: Action,
-    store: Arc<Store>,
+/// Adds the fields that a new task and a changed one share.
+fn described(schema: Schema, which_priority: &str) -> Schema {
+    schema
+        .optional("description", schema::string(), "Everything that is needed to do the task")
+        .optional(
+            "path",
+            schema::string(),
+            "A text file next to the list, or in a folder below, whose content becomes the description",
+        )
+        .optional("priority", schema::one_of(&PRIORITIES), &format!("The priority; {which_priority}"))
 }
 
-/// What a call is, its arguments read.
-enum Asked {
+fn dependency() -> Schema {
+    Schema::new().required("taskId", schema::string(), "The id of the task that depends on another").required(
+        "dependsOnId",
+        schema::string(),
+        "The id of the task that must be done first",
+    )
+}
+
+#[derive(Debug)]
+struct TaskTool {
+    spec: ToolSpec,
+    action: Action,
+    store: Arc<TaskStore>,
+}
+
+/// A call with its arguments parsed.
+enum Request {
     Get(Id),
     List(Filter),
     Next,
     Change(Change),
 }
 
-impl Tasks {
-    fn asked(&self, arguments: Value) -> Result<Asked, ToolOutcome> {
+impl TaskTool {
+    fn parse(&self, arguments: Value) -> Result<Request, ToolOutcome> {
         let spec = &self.spec;
         Ok(match self.action {
-            Action::Get => Asked::Get(schema::read(spec, arguments)?),
-            Action::List => Asked::List(schema::read(spec, arguments)?),
-            Action::Next => Asked::Next,
-            Action::Create => Asked::Change(Change::Create(schema::read(spec, arguments)?)),
-            Action::Update => Asked::Change(Change::Update(schema::read(spec, arguments)?)),
-            Action::Delete => Asked::Change(Change::Delete(schema::read(spec, arguments)?)),
-            Action::AddDependency => Asked::Change(Change::AddDependency(schema::read(spec, arguments)?)),
+            Action::Get => Request::Get(schema::parse(spec, arguments)?),
+            Action::List => Request::List(schema::parse(spec, arguments)?),
+            Action::Next => Request::Next,
+            Action::Create => Request::Change(Change::Create(schema::parse(spec, arguments)?)),
+            Action::Update => Request::Change(Change::Update(schema::parse(spec, arguments)?)),
+            Action::Delete => Request::Change(Change::Delete(schema::parse(spec, arguments)?)),
+            Action::AddDependency => Request::Change(Change::AddDependency(schema::parse(spec, arguments)?)),
             Action::RemoveDependency => {
-                Asked::Change(Change::RemoveDependency(schema::read(spec, arguments)?))
+                Request::Change(Change::RemoveDependency(schema::parse(spec, arguments)?))
             }
         })
     }
 
-    /// Dropping the future leaves the list as it was or changed, never half of it.
-    async fn act(&self, arguments: Value) -> Result<Value, ToolOutcome> {
-        let asked = self.asked(arguments)?;
-        let lock = match &asked {
-            Asked::Change(_) => Some(self.store.lock().await.map_err(|error| failed(&error))?),
-            Asked::Get(_) | Asked::List(_) | Asked::Next => None,
+    /// Dropping the future leaves the list changed or unchanged, never in between. Only changes take the lock: the file
+    /// is replaced atomically, so reads are consistent without it.
+    async fn act(&self, arguments: Value) -> Result<String, ToolOutcome> {
+        let request = self.parse(arguments)?;
+        let lock = match &request {
+            Request::Change(_) => Some(self.store.lock().await.map_err(|error| failed(&error))?),
+            Request::Get(_) | Request::List(_) | Request::Next => None,
         };
         let store = Arc::clone(&self.store);
-        let work = move || {
+        on_blocking_thread(move || {
             let mut list = store.read().map_err(|error| failed(&error))?;
-            let refused = |refused: Refused| failed(&refused);
-            match (asked, lock) {
-                (Asked::Get(Id { id }), _) => list.get(&id).map_err(refused),
-                (Asked::List(filter), _) => Ok(list.listed(&filter)),
-                (Asked::Change(change), Some(lock)) => {
-                    let told = list.apply(change).map_err(refused)?;
+            let refused = |error: ChangeError| failed(&error);
+            match (request, lock) {
+                (Request::Get(Id { id }), _) => list.get(&id).map_err(refused),
+                (Request::List(filter), _) => Ok(list.filtered(&filter)),
+                (Request::Change(mut change), Some(lock)) => {
+                    store.describe(&mut change).map_err(|error| failed(&error))?;
+                    let answer = list.apply(change, &stamp()).map_err(refused)?;
                     store.write(&list, &lock).map_err(|error| failed(&error))?;
-                    Ok(told)
+                    Ok(answer)
                 }
-                (Asked::Next | Asked::Change(_), _) => Ok(list.next()),
+                (Request::Next | Request::Change(_), _) => Ok(list.next()),
             }
-        };
-        spawn_blocking(work)
-            .await
-            .unwrap_or_else(|error| Err(ToolOutcome::error(format!("the tool broke: {error}"))))
+        })
+        .await
     }
+}
+
+/// A new id, as docker-agent makes them, and the time.
+fn stamp() -> Stamp {
+    let now = Timestamp::now();
+    // Whole seconds, as docker-agent writes them.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    Stamp { id: Uuid::new_v4().to_string(), now: now.to_string() }
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
@@ -176,15 +246,15 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
 }
 
 #[async_trait]
-impl Tool for Tasks {
+impl Tool for TaskTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
         match self.act(arguments).await {
-            Ok(told) => ToolOutcome::ok(limited(told.to_string())),
-            Err(outcome) => outcome,
+            Ok(answer) => ToolOutcome::ok(limited(answer)),
+            Err(error) => error,
         }
     }
 }

@@ -1,13 +1,11 @@
-//! `think`: a place to think aloud.
+//! `think`: a scratchpad for the model. It keeps the thoughts of a run and shows them again with each new one.
 
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::json;
 
 use super::Kit;
 use super::schema;
@@ -17,21 +15,32 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The toolset.
-pub(crate) fn kit() -> Kit {
-    let schema = Schema::new().required("thought", json!({"type": "string"}), "What you think");
-    let spec = schema::reading(
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Thinking
+
+Use think as a scratchpad before you act:
+- to check which rules apply
+- to see whether you have all the information that you need
+- to test a plan before you carry it out
+- to work through a problem with many steps";
+
+/// The toolset, with no thoughts yet.
+pub(crate) fn open() -> Kit {
+    let schema = Schema::new().required("thought", schema::string(), "The thought");
+    let spec = schema::read_only(
         "think",
-        "Think about something: it is written down and shown back to you with your earlier thoughts, and nothing \
-         else happens. Use it to plan, to weigh results, and to check yourself before you act.",
+        "Think about something. The thought is recorded and shown to you with your earlier thoughts; nothing else \
+         happens. Use it to plan, to weigh results, and to check yourself before you act.",
         schema,
     );
-    Kit { tools: vec![Arc::new(Think { spec, thoughts: Mutex::default() })], ..Kit::default() }
+    Kit::new([ThinkTool { spec, thoughts: Mutex::default() }]).with_instruction(INSTRUCTION)
 }
 
 #[derive(Debug)]
-struct Think {
+struct ThinkTool {
     spec: ToolSpec,
+    /// In order, with the replayed ones of earlier attempts first.
     thoughts: Mutex<Vec<String>>,
 }
 
@@ -40,8 +49,8 @@ struct Arguments {
     thought: String,
 }
 
-impl Think {
-    /// Adds a thought; all of them.
+impl ThinkTool {
+    /// Adds a thought and returns all of them, one a line.
     fn add(&self, thought: String) -> String {
         let mut thoughts = self.thoughts.lock().unwrap_or_else(PoisonError::into_inner);
         thoughts.push(thought);
@@ -50,15 +59,15 @@ impl Think {
 }
 
 #[async_trait]
-impl Tool for Think {
+impl Tool for ThinkTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        match schema::read::<Arguments>(&self.spec, arguments) {
+        match schema::parse::<Arguments>(&self.spec, arguments) {
             Ok(Arguments { thought }) => ToolOutcome::ok(format!("Thoughts:\n{}", self.add(thought))),
-            Err(outcome) => outcome,
+            Err(invalid) => invalid,
         }
     }
 
@@ -71,20 +80,22 @@ impl Tool for Think {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing;
 
     #[tokio::test]
-    async fn thoughts_pile_up_and_are_replayed() {
-        let kit = kit();
+    async fn thoughts_accumulate_and_are_replayed() {
+        let kit = open();
         let think = &kit.tools[0];
         think.replay(&json!({"thought": "before the crash"}));
         assert_eq!(
             testing::call(think, json!({"thought": "one"})).await,
             ToolOutcome::ok("Thoughts:\nbefore the crash\none")
         );
-        let wrong = testing::call(think, json!({})).await;
-        assert_eq!(wrong.text, "invalid arguments for think: missing field `thought`");
-        assert!(wrong.is_error);
+        let invalid = testing::call(think, json!({})).await;
+        assert_eq!(invalid.text, "invalid arguments for think: missing field `thought`");
+        assert!(invalid.is_error);
     }
 }

@@ -1,6 +1,6 @@
-//! `transfer_task`: a sub-agent does it, and the answer is waited for.
+//! `transfer_task`: gives a task to a sub-agent and waits for its answer.
 //!
-//! It is a job of the same session, dispatched and waited for, so that a crash does not lose it.
+//! The task is a job of the same session, so a crash of the caller does not lose it: the repeated call finds the job.
 
 use std::sync::Arc;
 
@@ -9,24 +9,21 @@ use legwork_common::contract;
 use legwork_common::lifecycle::State;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::JobView;
-use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
 use legwork_common::team::Agent;
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::json;
 
+use super::delegation::Delegation;
 use super::schema;
-use super::schema::Schema;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The tool.
+/// The tool `transfer_task` of one agent.
 #[derive(Debug)]
 pub(crate) struct TransferTask {
     spec: ToolSpec,
@@ -35,48 +32,39 @@ pub(crate) struct TransferTask {
     service: Arc<dyn BackgroundAgents>,
 }
 
-#[derive(Deserialize)]
-struct Arguments {
-    #[serde(default)]
-    agent: String,
-    #[serde(default)]
-    task: String,
-    expected_output: Option<String>,
-}
-
 impl TransferTask {
-    /// The tool of an agent that has sub-agents.
+    /// The tool for `agent`, which has sub-agents.
     pub(crate) fn new(agent: &Agent, service: Arc<dyn BackgroundAgents>) -> Self {
-        let text = || json!({"type": "string"});
-        let schema = Schema::new()
-            .required("agent", text(), "The name of the agent")
-            .required("task", text(), "What it shall do, clearly and concisely, with all it needs to know")
-            .optional("expected_output", text(), "What its answer should look like");
-        let spec = schema::repeatable(
+        let spec = schema::idempotent(
             "transfer_task",
             "Give a task to one agent of your team and wait for its answer. The agent sees nothing of this \
-             conversation, so the task must stand for itself.",
-            schema,
+             conversation, so the task must be complete in itself.",
+            Delegation::schema(),
         );
         Self { spec, caller: agent.name.clone(), sub_agents: agent.sub_agents.clone(), service }
     }
 
+    /// The outcome for the model where the arguments name no sub-agent or no task.
+    fn refusal(&self, delegation: &Delegation) -> Option<ToolOutcome> {
+        if !self.sub_agents.contains(&delegation.agent) {
+            return Some(ToolOutcome::error(format!(
+                "Agent {} cannot transfer task to {}: target agent not in sub-agents list. Available agent IDs are: {}",
+                self.caller,
+                delegation.agent,
+                self.sub_agents.join(", ")
+            )));
+        }
+        delegation.task.trim().is_empty().then(|| ToolOutcome::error("task must not be empty"))
+    }
+
+    /// Dispatches the task and waits, without a timeout, until its job has ended. Dropping the future leaves the job
+    /// running.
     async fn transfer(
         &self,
-        arguments: Arguments,
+        delegation: Delegation,
         context: &ToolContext,
     ) -> Result<ToolOutcome, ServiceError> {
-        let id = self
-            .service
-            .run(RunRequest {
-                agent: arguments.agent,
-                task: arguments.task,
-                expected_output: arguments.expected_output,
-                call: Some(context.call),
-                key: None,
-                placement: None,
-            })
-            .await?;
+        let id = self.service.run(delegation.into_request(context.call)).await?;
         let request =
             WaitRequest { ids: vec![id.to_string()], timeout: None, mode: WaitMode::All, call: None };
         match self.service.wait(request).await?.into_iter().next() {
@@ -86,14 +74,14 @@ impl TransferTask {
     }
 }
 
-/// The sub-agent's last message, or how it ended otherwise.
+/// The sub-agent's last message, or an error with the reason and the partial output.
 fn answer(view: &JobView) -> ToolOutcome {
     let ended = vec![view.job.id];
     match view.job.status {
         State::Completed => {
-            ToolOutcome { text: view.job.result.clone().unwrap_or_default(), is_error: false, ended }
+            ToolOutcome { ended, ..ToolOutcome::ok(view.job.result.clone().unwrap_or_default()) }
         }
-        _ => ToolOutcome { text: contract::body(view), is_error: true, ended },
+        _ => ToolOutcome { ended, ..ToolOutcome::error(contract::bounded_body(view)) },
     }
 }
 
@@ -104,21 +92,13 @@ impl Tool for TransferTask {
     }
 
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
-        let arguments: Arguments = match schema::read(&self.spec, arguments) {
-            Ok(arguments) => arguments,
-            Err(outcome) => return outcome,
+        let delegation: Delegation = match schema::parse(&self.spec, arguments) {
+            Ok(delegation) => delegation,
+            Err(invalid) => return invalid,
         };
-        if !self.sub_agents.contains(&arguments.agent) {
-            return ToolOutcome::error(format!(
-                "Agent {} cannot transfer task to {}: target agent not in sub-agents list. Available agent IDs are: {}",
-                self.caller,
-                arguments.agent,
-                self.sub_agents.join(", ")
-            ));
+        if let Some(refusal) = self.refusal(&delegation) {
+            return refusal;
         }
-        if arguments.task.trim().is_empty() {
-            return ToolOutcome::error("task must not be empty");
-        }
-        self.transfer(arguments, context).await.unwrap_or_else(|error| ToolOutcome::error(error.to_string()))
+        self.transfer(delegation, context).await.unwrap_or_else(|error| ToolOutcome::error(error.to_string()))
     }
 }

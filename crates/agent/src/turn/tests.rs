@@ -1,8 +1,9 @@
-//! Decisions, as tables and for any sequence of entries.
+//! Decisions, as tables and for generated sequences of entries.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::image::Image;
 
 fn call(name: &str) -> ToolCall {
     ToolCall { id: format!("id-{name}"), name: name.to_owned(), arguments: "{}".to_owned() }
@@ -24,13 +25,14 @@ fn result(turn: u32, index: u32) -> TurnEntry {
         index,
         call_id: format!("{turn}.{index}"),
         text: format!("result {turn}.{index}"),
+        images: Vec::new(),
         is_error: false,
         ended: Vec::new(),
     }
 }
 
-fn told(turn: u32, id: &str) -> TurnEntry {
-    TurnEntry::Told { turn, mail: vec![MailId(id.to_owned())], text: format!("mail {id}") }
+fn delivered(turn: u32, id: &str) -> TurnEntry {
+    TurnEntry::Delivered { turn, mail: vec![MailId(id.to_owned())], text: format!("mail {id}") }
 }
 
 fn work(turn: u32, open: &[(u32, &str)]) -> Step {
@@ -39,12 +41,12 @@ fn work(turn: u32, open: &[(u32, &str)]) -> Step {
 }
 
 #[test]
-fn what_comes_next() {
+fn decides_the_next_step() {
     let table = [
         (vec![], Step::Ask { turn: 1 }),
-        (vec![told(1, "a")], Step::Ask { turn: 1 }),
-        (vec![reply(1, "end", &[])], Step::Rest { result: "end".into() }),
-        (vec![reply(1, "end", &[]), told(2, "a")], Step::Ask { turn: 2 }),
+        (vec![delivered(1, "a")], Step::Ask { turn: 1 }),
+        (vec![reply(1, "end", &[])], Step::Finish { result: "end".into() }),
+        (vec![reply(1, "end", &[]), delivered(2, "a")], Step::Ask { turn: 2 }),
         (vec![reply(1, "", &["x", "y"])], work(1, &[(0, "x"), (1, "y")])),
         (vec![reply(1, "", &["x", "y"]), result(1, 1)], work(1, &[(0, "x")])),
         (vec![reply(1, "", &["x", "y"]), result(1, 1), result(1, 0)], Step::Ask { turn: 2 }),
@@ -56,8 +58,11 @@ fn what_comes_next() {
             vec![reply(1, "", &["x"]), result(1, 0), reply(2, "", &["x"]), result(2, 0)],
             Step::Exhausted { turns: 2 },
         ),
-        (vec![reply(1, "", &["x"]), result(1, 0), reply(2, "two", &[])], Step::Rest { result: "two".into() }),
-        (vec![reply(2, "two", &[]), told(3, "late")], Step::Exhausted { turns: 2 }),
+        (
+            vec![reply(1, "", &["x"]), result(1, 0), reply(2, "two", &[])],
+            Step::Finish { result: "two".into() },
+        ),
+        (vec![reply(2, "two", &[]), delivered(3, "late")], Step::Exhausted { turns: 2 }),
     ];
     for (entries, expected) in table {
         let transcript = Transcript::new(vec![Message::user("go")], &entries);
@@ -66,32 +71,37 @@ fn what_comes_next() {
 }
 
 #[test]
-fn turns_of_another_job_count_for_neither_limits_nor_usage() {
+fn turns_of_a_retried_job_count_towards_neither_limits_nor_usage() {
     let of = JobId::random_in(legwork_common::id::SessionId::random());
-    let old =
-        [reply(1, "", &["x"]), result(1, 0), told(2, "a"), reply(2, "", &["y"]), TurnEntry::Retried { of }];
+    let old = [
+        reply(1, "", &["x"]),
+        result(1, 0),
+        delivered(2, "a"),
+        reply(2, "", &["y"]),
+        TurnEntry::Retried { of },
+    ];
     let mut transcript = Transcript::new(vec![Message::user("go")], &old);
     let team = crate::testing::team(&[("a", &[], serde_json::json!({"max_iterations": 1}))]);
-    let mut floor = crate::floor::Floor::new(team, "a", &old);
-    let mut go_on = |transcript: &mut Transcript, entry: &TurnEntry| {
+    let mut active = crate::active_agent::ActiveAgent::new(team, "a", &old);
+    let mut next_after = |transcript: &mut Transcript, entry: &TurnEntry| {
         transcript.apply(entry);
-        floor.apply(entry);
-        transcript.next(floor.limit())
+        active.apply(entry);
+        transcript.next(active.turn_limit())
     };
     assert_eq!(transcript.next(Some(3)), work(2, &[(0, "y")]));
-    assert_eq!(go_on(&mut transcript, &result(2, 0)), Step::Ask { turn: 3 });
+    assert_eq!(next_after(&mut transcript, &result(2, 0)), Step::Ask { turn: 3 });
     assert_eq!(transcript.usage(), Usage::default());
-    go_on(&mut transcript, &reply(3, "", &["z"]));
-    assert_eq!(go_on(&mut transcript, &result(3, 0)), Step::Exhausted { turns: 3 });
+    next_after(&mut transcript, &reply(3, "", &["z"]));
+    assert_eq!(next_after(&mut transcript, &result(3, 0)), Step::Exhausted { turns: 3 });
     assert_eq!(transcript.usage().turns, 1);
-    // A new prompt has the whole limit again, and its answer begins without a line between.
-    let prompt = TurnEntry::Told { turn: 4, mail: Vec::new(), text: "and now?".into() };
-    assert_eq!(go_on(&mut transcript, &prompt), Step::Ask { turn: 4 });
-    assert!(!transcript.wrote());
+    // A new prompt has the whole limit again, and its answer begins without a separator.
+    let prompt = TurnEntry::Delivered { turn: 4, mail: Vec::new(), text: "and now?".into() };
+    assert_eq!(next_after(&mut transcript, &prompt), Step::Ask { turn: 4 });
+    assert!(!transcript.has_output());
 }
 
 #[test]
-fn results_stand_in_the_order_of_their_calls() {
+fn results_have_the_order_of_their_calls() {
     let entries = [reply(1, "", &["x", "y"]), result(1, 1), result(1, 0), result(1, 0)];
     let transcript = Transcript::new(Vec::new(), &entries);
     let texts: Vec<&str> = transcript
@@ -106,20 +116,20 @@ fn results_stand_in_the_order_of_their_calls() {
 }
 
 #[test]
-fn entries_are_read_back() {
+fn entries_survive_serialization_and_unknown_fields() {
     let mut ended = result(3, 1);
     if let TurnEntry::Result { ended, .. } = &mut ended {
         ended.push("agent_task_11111111-1111-4111-8111-11111111abcd".parse().unwrap());
     }
-    for entry in [reply(1, "text", &["x"]), result(1, 0), ended, told(2, "a")] {
+    for entry in [reply(1, "text", &["x"]), result(1, 0), ended, delivered(2, "a")] {
         let text = serde_json::to_string(&entry).unwrap();
         assert_eq!(serde_json::from_str::<TurnEntry>(&text).unwrap(), entry, "{text}");
     }
-    let later = r#"{"entry":"told","turn":1,"mail":["a"],"text":"t","of_a_later_version":1}"#;
+    let later = r#"{"entry":"delivered","turn":1,"mail":["a"],"text":"t","of_a_later_version":1}"#;
     assert!(serde_json::from_str::<TurnEntry>(later).is_ok());
 }
 
-/// Plays a run of models that ask for these numbers of calls, cut anywhere and taken up again.
+/// The entries of a run whose replies have these numbers of calls, with results in the given order.
 fn recorded(calls: &[usize], order: &[u32]) -> Vec<TurnEntry> {
     let mut entries = Vec::new();
     for (turn, &count) in (1..).zip(calls) {
@@ -135,7 +145,7 @@ fn recorded(calls: &[usize], order: &[u32]) -> Vec<TurnEntry> {
 
 proptest! {
     #[test]
-    fn a_run_that_was_cut_anywhere_goes_on_to_the_same_messages(
+    fn a_run_resumed_after_any_entry_comes_to_the_same_messages(
         calls in proptest::collection::vec(1usize..4, 0..5),
         order in proptest::collection::vec(0u32..9, 4),
         cut in 0usize..32,
@@ -144,22 +154,34 @@ proptest! {
         calls.push(0);
         let entries = recorded(&calls, &order);
         let whole = Transcript::new(vec![Message::user("go")], &entries);
-        let mut part = Transcript::new(vec![Message::user("go")], &entries[..cut.min(entries.len())]);
+        let mut resumed = Transcript::new(vec![Message::user("go")], &entries[..cut.min(entries.len())]);
         for _ in 0..100 {
-            match part.next(None) {
+            match resumed.next(None) {
                 Step::Ask { turn } => {
                     let next = entries.iter().find(|entry| matches!(entry, TurnEntry::Reply { turn: t, .. } if *t == turn));
-                    part.apply(next.unwrap());
+                    resumed.apply(next.unwrap());
                 }
                 Step::Work { open } => {
                     let (CallIndex { turn, index }, _) = open[0].clone();
-                    part.apply(&result(turn, index));
+                    resumed.apply(&result(turn, index));
                 }
-                Step::Rest { .. } | Step::Exhausted { .. } => break,
+                Step::Finish { .. } | Step::Exhausted { .. } => break,
             }
         }
-        prop_assert_eq!(part.messages(), whole.messages());
-        prop_assert_eq!(part.next(None), Step::Rest { result: "said".into() });
-        prop_assert_eq!(part.usage().turns, calls.len() as u64);
+        prop_assert_eq!(resumed.messages(), whole.messages());
+        prop_assert_eq!(resumed.next(None), Step::Finish { result: "said".into() });
+        prop_assert_eq!(resumed.usage().turns, calls.len() as u64);
     }
+}
+
+#[test]
+fn images_of_a_result_reach_the_model_with_it() {
+    let image = Image { media_type: "image/png".into(), data: "AAAA".into() };
+    let mut with_image = result(1, 0);
+    if let TurnEntry::Result { images, .. } = &mut with_image {
+        images.push(image.clone());
+    }
+    let transcript = Transcript::new(vec![Message::user("go")], &[reply(1, "", &["x"]), with_image]);
+    let Some(Message::ToolResult(last)) = transcript.messages().last() else { panic!("{transcript:?}") };
+    assert_eq!((last.name.as_str(), &last.images[..]), ("x", &[image][..]));
 }

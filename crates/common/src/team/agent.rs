@@ -1,4 +1,4 @@
-//! One agent of a team, everything in it resolved.
+//! An agent of a team, with all references resolved.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -9,149 +9,152 @@ use serde::Serialize;
 use super::expand::variables;
 use super::model::ModelSettings;
 use super::toolset::McpServer;
-use super::toolset::TextMap;
+use super::toolset::StringMap;
 use super::toolset::Toolset;
 use super::toolset::ToolsetKind;
 
-/// What does the agent's work.
+/// What runs an agent: a model, or a program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Runner {
-    /// A model. Of several, one is drawn for each turn; the list is never empty.
+pub enum AgentKind {
+    /// Models. The list is never empty; where it has several, one is chosen at random for each turn.
     Models(Vec<ModelSettings>),
-    /// A model that is chosen where the agent runs, by the keys there: see [`choose_auto`](super::choose_auto).
+    /// A model that the worker chooses by the provider keys in its environment: see
+    /// [`auto_model`](super::auto_model).
     Auto,
-    /// A program: the task on its standard input, its standard output is the agent's, its exit status the outcome.
+    /// A program. It gets the task on its standard input, its standard output is the output of the job, and
+    /// its exit status decides whether the job completed.
     Command {
-        /// The program, found on the PATH of the worker.
+        /// The program, searched on the PATH of the worker.
         program: String,
-        /// Its arguments.
+        /// The arguments of the program.
         args: Vec<String>,
-        /// Variables added to its environment, unexpanded.
-        env: TextMap,
-        /// Where it runs; none: the job's working directory.
+        /// Variables to add to its environment, unexpanded.
+        env: StringMap,
+        /// The directory in which it runs; `None` for the job's working directory.
         working_dir: Option<String>,
     },
 }
 
-/// Other models for when the first fails.
+/// The models to use when calls of the agent's own model fail.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fallback {
-    /// In the order in which they are tried.
+    /// The fallback models, in the order in which they are tried.
     pub models: Vec<ModelSettings>,
-    /// Repeats of a failed call before the next model is tried.
+    /// How often a failed call is retried before the next model is tried.
     pub retries: u32,
-    /// How long a model that failed for good is left out, as the file says it (`1m`).
+    /// How long a model is skipped after a failure that retries did not resolve, as written in the file (`1m`).
     pub cooldown: Option<String>,
 }
 
-/// A prompt that the user calls by `/name`.
+/// A prompt that users run as `/name`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// What it is for.
+    /// A description for users; may be empty.
     pub description: String,
-    /// The prompt.
+    /// The text of the prompt, with placeholders for arguments.
     pub instruction: String,
 }
 
-/// Where an agent's skills come from.
+/// The sources of an agent's skills. They have no effect yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skills {
-    /// The folders of this machine.
+    /// The usual folders of the machine.
     Local,
-    /// These places: `local` or addresses.
-    Places(Vec<String>),
+    /// These sources, each `local` or a URL.
+    Sources(Vec<String>),
 }
 
-/// One agent.
+/// An agent. Strings with `${X}` are unexpanded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
-    /// Its name in the file.
+    /// The name of the agent, unique in its team.
     pub name: String,
-    /// What other agents are told of it; may be empty.
+    /// A description for the agents that dispatch to it; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Its system prompt; may be empty.
+    /// The system prompt; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instruction: String,
-    /// What does its work.
-    pub runner: Runner,
-    /// Its tools.
+    /// What runs it.
+    pub kind: AgentKind,
+    /// Its toolsets, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toolsets: Vec<Toolset>,
     /// The agents of this team that it may dispatch to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sub_agents: Vec<String>,
-    /// The agents of this team that it may hand over to.
+    /// The agents of this team that it may hand the conversation over to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handoffs: Vec<String>,
-    /// Agents by address that the file names as sub-agents or for handing over; they are not loaded.
+    /// Sub-agents and handoffs that the file names by URL or image. They are not loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_agents: Vec<String>,
-    /// Model calls at most; none: no limit.
+    /// The maximum number of model calls; `None` for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<u32>,
-    /// Messages of the history that are sent; none: all.
+    /// The number of most recent messages of the history that are sent to the model; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_history_items: Option<u32>,
-    /// Whether the agent is told the date.
+    /// Whether the prompt contains the date.
     #[serde(default)]
     pub add_date: bool,
-    /// Whether the agent is told about the machine it runs on.
+    /// Whether the prompt describes the machine and the working directory.
     #[serde(default)]
     pub add_environment_info: bool,
-    /// Whether tool calls carry a description.
+    /// Whether every tool gets an argument in which the model describes the call.
     #[serde(default)]
     pub add_description_parameter: bool,
-    /// Whether tools are called from one script.
+    /// Whether the model calls tools from a script. It has no effect yet.
     #[serde(default)]
     pub code_mode_tools: bool,
-    /// Files whose text is added to the prompt.
+    /// The names of files whose text is added to the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_prompt_files: Vec<String>,
-    /// Prompts by name.
+    /// The prompts that users run as `/name`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commands: BTreeMap<String, Command>,
-    /// What the user sees first.
+    /// A message for the user before the first prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub welcome_message: Option<String>,
-    /// The sources of the team's `rag` that it searches.
+    /// The `rag` sources of the agent. They have no effect yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rag: Vec<String>,
-    /// Other models for when the first fails.
+    /// The models to use when calls of its own model fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// Where its skills come from; none: it has none.
+    /// The sources of its skills; `None` for no skills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skills: Option<Skills>,
-    /// Commands around its tool calls, as the file has them.
+    /// The `hooks` of the agent, unchanged from the file. They have no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<serde_json::Value>,
-    /// The form of its answer, as the file has it.
+    /// The `structured_output` of the agent, unchanged from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_output: Option<serde_json::Value>,
 }
 
-/// Environment variables without which an agent cannot run.
+/// A requirement of an agent: environment variables of which at least one must be set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequiredKey {
-    /// One of these must be set.
+    /// The alternatives; never empty.
     pub any_of: Vec<String>,
-    /// What needs it, for messages: `model openai/gpt-4o`.
+    /// What requires it, for messages: `model openai/gpt-4o`.
     pub needed_by: String,
 }
 
 impl Agent {
-    /// The environment variables that must be set where this agent runs: keys of its models, and the `${X}` of its tools'
-    /// and its program's `env`. Sorted, each once. `model: auto` requires none, nor does `${env.X}`, which may be empty.
+    /// The environment variables that a worker needs to run this agent: the keys of its models, and the
+    /// `${X}` in the `env` of its toolsets and its program. Sorted and without duplicates. `model: auto`
+    /// requires no key, because it uses whatever is set; `${env.X}` may be unset.
     #[must_use]
     pub fn required_keys(&self) -> Vec<RequiredKey> {
         let mut required = BTreeSet::new();
-        match &self.runner {
-            Runner::Models(models) => required.extend(keys_of_models(models)),
-            Runner::Auto => {}
-            Runner::Command { program, env, .. } => {
+        match &self.kind {
+            AgentKind::Models(models) => required.extend(keys_of_models(models)),
+            AgentKind::Auto => {}
+            AgentKind::Command { program, env, .. } => {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }
@@ -185,13 +188,13 @@ impl Agent {
     }
 }
 
-/// The keys that models need, and those that their rules send turns to.
+/// The keys of models, including those that their routing rules refer to.
 fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
     models.iter().chain(routed).filter_map(key_of_model)
 }
 
-/// The key that a model needs.
+/// The key of a model; `None` for a model that needs none.
 fn key_of_model(model: &ModelSettings) -> Option<RequiredKey> {
     model.needs_key().then(|| RequiredKey {
         any_of: model.token_keys.clone(),
@@ -199,7 +202,7 @@ fn key_of_model(model: &ModelSettings) -> Option<RequiredKey> {
     })
 }
 
-/// The variables that an MCP server's environment refers to.
+/// The variables that the environment of an MCP server refers to.
 fn keys_of_mcp(server: &McpServer) -> Vec<RequiredKey> {
     match server {
         McpServer::Command(launch) => keys_of_env(&launch.env, &format!("mcp {}", launch.command)),
@@ -208,8 +211,8 @@ fn keys_of_mcp(server: &McpServer) -> Vec<RequiredKey> {
     }
 }
 
-/// The variables that the values of an environment refer to.
-fn keys_of_env(env: &TextMap, needed_by: &str) -> Vec<RequiredKey> {
+/// The variables that the values of an `env` map refer to.
+fn keys_of_env(env: &StringMap, needed_by: &str) -> Vec<RequiredKey> {
     env.values()
         .flat_map(|value| variables(value))
         .map(|name| RequiredKey { any_of: vec![name], needed_by: needed_by.to_owned() })

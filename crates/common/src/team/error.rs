@@ -1,14 +1,15 @@
-//! What is wrong with an agent file, told so that a person can mend it.
+//! The errors and warnings of an agent file, with position, source line and hint.
 
 use std::fmt;
 
 use super::source::Position;
 use super::source::Source;
 
-/// At most this many errors are reported for one file; the rest would repeat them.
+/// The maximum number of errors that are reported for one file. More do not fit on a screen, and usually have
+/// the same cause.
 pub(super) const MAX_ERRORS: usize = 20;
 
-/// One mistake in an agent file. `Display` is one line: `agents.yaml:12:5: unknown key ...`.
+/// An error in an agent file. `Display` prints one line: `agents.yaml:12:5: unknown key ...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeamError {
     pub(super) file: String,
@@ -19,37 +20,37 @@ pub struct TeamError {
 }
 
 impl TeamError {
-    /// The name of the file, as the caller gave it.
+    /// The file name, as the caller gave it.
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// The line, counted from 1; none when the mistake is about the file as a whole.
+    /// The line, counted from 1; `None` for an error of the file as a whole.
     #[must_use]
     pub fn line(&self) -> Option<u64> {
         self.position.map(|position| position.line)
     }
 
-    /// The column in characters, counted from 1; none when the mistake is about the file as a whole.
+    /// The column in characters, counted from 1; `None` for an error of the file as a whole.
     #[must_use]
     pub fn column(&self) -> Option<u64> {
         self.position.map(|position| position.column)
     }
 
-    /// What is wrong, without the place.
+    /// The message, without the position.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The source line with a caret below the mistake, safe to print on a terminal.
+    /// The source line with carets below the error, without characters that could control a terminal.
     #[must_use]
     pub fn snippet(&self) -> Option<&str> {
         self.snippet.as_deref()
     }
 
-    /// What to do about it: the nearest right key, or the list of what is allowed.
+    /// How to fix it: the key that was probably meant, the list of valid values, or an example.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -68,56 +69,56 @@ impl fmt::Display for TeamError {
 
 impl std::error::Error for TeamError {}
 
-/// Every mistake found in one agent file, by place; never empty. `Display` is one line for each.
+/// All errors of one agent file, sorted by position; never empty. `Display` prints one line for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeamErrors {
     errors: Vec<TeamError>,
-    left_out: usize,
+    omitted: usize,
 }
 
 impl TeamErrors {
-    /// The mistake that hides all others.
+    /// A single error that prevents the file from being read any further.
     pub(super) fn one(error: TeamError) -> Self {
-        Self { errors: vec![error], left_out: 0 }
+        Self { errors: vec![error], omitted: 0 }
     }
 
-    /// Sorts by place, keeps the first of them, and cuts their snippets. `uncounted` more were not
-    /// even noted.
-    pub(super) fn new(source: Source<'_>, mut errors: Vec<TeamError>, uncounted: usize) -> Self {
+    /// Sorts the errors by position, keeps the first [`MAX_ERRORS`], and adds their snippets. `unlisted` is
+    /// the number of further errors that the reader counted without keeping them.
+    pub(super) fn new(source: Source<'_>, mut errors: Vec<TeamError>, unlisted: usize) -> Self {
         errors.sort_by_key(|error| error.position.map(|position| (position.line, position.column)));
         errors.dedup();
-        let left_out = errors.len().saturating_sub(MAX_ERRORS) + uncounted;
+        let omitted = errors.len().saturating_sub(MAX_ERRORS) + unlisted;
         errors.truncate(MAX_ERRORS);
         let positions: Vec<Option<Position>> = errors.iter().map(|error| error.position).collect();
         for (error, snippet) in errors.iter_mut().zip(source.snippets(&positions)) {
             error.snippet = snippet;
         }
-        Self { errors, left_out }
+        Self { errors, omitted }
     }
 
-    /// The mistakes, by place in the file.
+    /// The errors, sorted by position.
     pub fn iter(&self) -> impl Iterator<Item = &TeamError> {
         self.errors.iter()
     }
 
-    /// How many further mistakes are not listed.
+    /// The number of further errors that are not listed.
     #[must_use]
     pub fn left_out(&self) -> usize {
-        self.left_out
+        self.omitted
     }
 
-    /// The whole text for a person: each mistake with its snippet and its hint, an empty line between.
+    /// The full report: each error with its snippet and its hint, separated by empty lines.
     #[must_use]
     pub fn report(&self) -> String {
         let mut blocks: Vec<String> = self.errors.iter().map(block).collect();
-        if self.left_out > 0 {
-            blocks.push(format!("and {} more\n", self.left_out));
+        if self.omitted > 0 {
+            blocks.push(format!("and {} more\n", self.omitted));
         }
         blocks.join("\n")
     }
 }
 
-/// One mistake with its snippet and its hint.
+/// An error with its snippet and its hint.
 fn block(error: &TeamError) -> String {
     let mut text = format!("{error}\n");
     if let Some(snippet) = error.snippet() {
@@ -135,8 +136,8 @@ impl fmt::Display for TeamErrors {
             let separator = if index == 0 { "" } else { "\n" };
             write!(f, "{separator}{error}")?;
         }
-        if self.left_out > 0 {
-            write!(f, "\nand {} more", self.left_out)?;
+        if self.omitted > 0 {
+            write!(f, "\nand {} more", self.omitted)?;
         }
         Ok(())
     }
@@ -144,14 +145,15 @@ impl fmt::Display for TeamErrors {
 
 impl std::error::Error for TeamErrors {}
 
-/// Something in the file that is right, but that Legwork does not act on. Told once for each key.
+/// A valid setting of the file that has no effect in Legwork. Equal messages are merged into one warning that
+/// lists the other lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Line of the first place, counted from 1.
+    /// The line of the first occurrence, counted from 1.
     pub line: u64,
-    /// Column of the first place in characters, counted from 1.
+    /// The column of the first occurrence in characters, counted from 1.
     pub column: u64,
-    /// What is not acted on, and what happens instead.
+    /// The setting, and what happens instead.
     pub message: String,
 }
 

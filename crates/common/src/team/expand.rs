@@ -1,6 +1,7 @@
-//! Putting environment variables into the texts of a team. Pure: the caller says what a variable holds.
+//! Expansion of environment variables in the strings of a team. Pure: the caller looks up the values.
 //!
-//! A team travels with its texts unexpanded; they are expanded where the agent runs, so that no secret is stored.
+//! A team is stored with its strings unexpanded. They are expanded where the agent runs, so that no secret
+//! gets into Redis.
 
 use std::convert::Infallible;
 
@@ -8,21 +9,25 @@ use std::convert::Infallible;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("environment variable {name} is not set")]
 pub struct MissingVariable {
-    /// Its name.
+    /// The name of the variable.
     pub name: String,
 }
 
-/// A piece of a text with `$X` and `${X}` in it.
+/// A part of a text: plain text, or a reference to a variable with its name and its spelling in the text.
 enum Piece<'t> {
     Plain(&'t str),
     Variable { name: &'t str, written: &'t str },
 }
 
-/// No variable has a longer name.
+/// The maximum length of a variable's name in bytes. It bounds the search for a closing brace.
 const MAX_NAME: usize = 200;
 
-/// Expands `$X` and `${X}`, as in the `env` of a toolset. A `$` that begins no name stays. The first variable that is not set
-/// is the error. `${env.X}` means the same here and may be unset.
+/// Expands `$X` and `${X}`, as in the `env` of a toolset. `${env.X}` is expanded too, and is empty when the
+/// variable is not set. A `$` that is not followed by a name is kept.
+///
+/// # Errors
+///
+/// [`MissingVariable`] for the first variable that is not set.
 pub fn expand_shell(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, MissingVariable> {
     write(text, |name, _| match name.strip_prefix("env.") {
         Some(optional) => Ok(value(optional).unwrap_or_default()),
@@ -30,7 +35,7 @@ pub fn expand_shell(text: &str, value: impl Fn(&str) -> Option<String>) -> Resul
     })
 }
 
-/// Expands `${env.X}`, as in addresses and headers; a variable that is not set is empty, anything else stays.
+/// Expands `${env.X}`, as in URLs and headers. A variable that is not set is empty; every other `$` is kept.
 pub fn expand_template(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let expanded = write(text, |name, written| -> Result<String, Infallible> {
         Ok(match name.strip_prefix("env.") {
@@ -44,7 +49,7 @@ pub fn expand_template(text: &str, value: impl Fn(&str) -> Option<String>) -> St
     }
 }
 
-/// The variables that `expand_shell` cannot do without.
+/// The variables that must be set for [`expand_shell`] to succeed.
 pub(super) fn variables(text: &str) -> Vec<String> {
     pieces(text)
         .into_iter()
@@ -55,7 +60,7 @@ pub(super) fn variables(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The text with each variable replaced.
+/// Replaces each variable by the result of `value`, which gets its name and its spelling in the text.
 fn write<E>(text: &str, value: impl Fn(&str, &str) -> Result<String, E>) -> Result<String, E> {
     let mut expanded = String::with_capacity(text.len());
     for piece in pieces(text) {
@@ -67,7 +72,7 @@ fn write<E>(text: &str, value: impl Fn(&str, &str) -> Result<String, E>) -> Resu
     Ok(expanded)
 }
 
-/// Cuts a text at its variables.
+/// Splits a text at its variables.
 fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -86,7 +91,7 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// The name at the start of what follows a `$`, and the bytes that it takes.
+/// Parses the text after a `$`: returns the name of the variable, and how many bytes its spelling takes.
 fn variable(after: &str) -> Option<(&str, usize)> {
     if let Some(inner) = after.strip_prefix('{') {
         let end = inner.bytes().take(MAX_NAME).position(|byte| byte == b'}')?;
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn shell_style_wants_every_variable() {
+    fn expand_shell_fails_for_an_unset_variable() {
         let cases = [
             ("", ""),
             ("$A/${A}", "x$A/x$A"),
@@ -129,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn templates_touch_the_environment_only() {
+    fn expand_template_replaces_only_env_references() {
         assert_eq!(expand_template("${env.A} ${env.B} ${headers.X} $A", value), "x$A  ${headers.X} $A");
     }
 
     #[test]
-    fn required_variables_are_those_that_may_not_be_empty() {
+    fn required_variables_exclude_env_references() {
         assert_eq!(variables("$A ${B} ${env.C} $1"), ["A", "B"]);
     }
 }

@@ -1,291 +1,344 @@
-//! The one table of the agent file's keys: which keys there are, where, and which of them Legwork acts on.
+//! The table of all keys of the agent file: in which map each is valid, and whether Legwork supports it.
 //!
-//! Adding a key, or beginning to act on one, is a change of this file and of the code that reads it.
+//! A new key, or support for one, needs a change here, in the code that reads it, and in
+//! `docs/compatibility.md`, which a test compares with this table.
 
-use Effect::Acted;
-use Effect::Instead;
+use Effect::Supported;
+use Effect::Unsupported;
 
-/// What a key does here.
+/// Whether a key has an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Legwork does what docker-agent does.
-    Acted,
-    /// Accepted with a warning that tells what happens instead.
-    Instead(&'static str),
+    /// The key has the effect that it has in docker-agent.
+    Supported,
+    /// The key is valid but has no effect. The text says what happens instead; it becomes part of a warning.
+    Unsupported(&'static str),
 }
 
-/// One key of a map in the file.
+/// A key of a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) effect: Effect,
-    /// The toolset types that take this key; empty: all.
+    /// The toolset types that accept this key; empty for all types.
     pub(super) only_for: &'static [&'static str],
-    /// The last schema version that has this key; none: the newest has it.
+    /// The first schema version with this key; 0 for keys of which nothing depends on it. docker-agent's versions are
+    /// older than most keys, and a newer key in an older file has one meaning only.
+    pub(super) first_version: u8,
+    /// The last schema version with this key; `None` if the newest version has it.
     pub(super) last_version: Option<u8>,
 }
 
-/// The keys of one kind of map.
+impl Key {
+    /// Whether a file of this schema version has the key.
+    fn is_in(&self, version: u8) -> bool {
+        self.first_version <= version && self.last_version.is_none_or(|last| version <= last)
+    }
+}
+
+/// The keys of a map.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// What the map is, with its article, for messages: `an agent`.
+    /// The name of the map with its article, for messages: `an agent`.
     pub(super) noun: &'static str,
     pub(super) keys: &'static [Key],
 }
 
 impl Keys {
-    /// The key of this name, in a file of this version.
+    /// The key with this name, if a file of this schema version has it.
     pub(super) fn find(&self, name: &str, version: u8) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name && key.last_version.is_none_or(|last| version <= last))
+        self.keys.iter().find(|key| key.name == name && key.is_in(version))
     }
 
-    /// The names that a file of this version may use.
+    /// The names of all keys in a file of this schema version.
     pub(super) fn names(&self, version: u8) -> impl Iterator<Item = &'static str> {
-        let in_version = move |key: &&Key| key.last_version.is_none_or(|last| version <= last);
-        self.keys.iter().filter(in_version).map(|key| key.name)
+        self.keys.iter().filter(move |key| key.is_in(version)).map(|key| key.name)
     }
 }
 
-/// A key that Legwork acts on.
-const fn acted(name: &'static str) -> Key {
-    Key { name, effect: Acted, only_for: &[], last_version: None }
+/// A supported key.
+const fn supported(name: &'static str) -> Key {
+    Key { name, effect: Supported, only_for: &[], first_version: 0, last_version: None }
 }
 
-/// A key that is accepted, and what happens instead.
-const fn instead(name: &'static str, what: &'static str) -> Key {
-    Key { name, effect: Instead(what), only_for: &[], last_version: None }
+/// A key without effect; `consequence` says what happens instead.
+const fn unsupported(name: &'static str, consequence: &'static str) -> Key {
+    Key { name, effect: Unsupported(consequence), only_for: &[], first_version: 0, last_version: None }
 }
 
-/// The same key, for some toolset types only.
+/// Restricts a key to some toolset types.
 const fn only(key: Key, types: &'static [&'static str]) -> Key {
     Key { only_for: types, ..key }
 }
 
-/// The same key, up to a schema version only.
+/// Restricts a key to schema versions up to `version`.
 const fn until(key: Key, version: u8) -> Key {
     Key { last_version: Some(version), ..key }
 }
 
+/// Restricts a key to the schema versions from `first` to `last`.
+const fn between(key: Key, first: u8, last: u8) -> Key {
+    Key { first_version: first, ..until(key, last) }
+}
+
+/// What happens instead of setting variables in the agent file.
+const SET_ON_WORKER: &str = "set the variables in the environment of the worker";
+
 pub(super) const FILE: Keys = Keys {
     noun: "the file",
     keys: &[
-        acted("version"),
-        acted("agents"),
-        acted("models"),
-        acted("providers"),
-        acted("mcps"),
-        acted("metadata"),
-        instead("rag", "no agent searches these sources"),
-        acted("permissions"),
-        until(instead("env", "set the variables in the environment of the worker"), 0),
+        supported("version"),
+        supported("agents"),
+        supported("models"),
+        supported("providers"),
+        supported("mcps"),
+        supported("metadata"),
+        unsupported("rag", "no agent searches these sources"),
+        supported("permissions"),
+        until(unsupported("env", SET_ON_WORKER), 1),
     ],
 };
 
 pub(super) const RAG: Keys = Keys {
     noun: "a RAG source",
-    keys: &[acted("tool"), acted("docs"), acted("respect_vcs"), acted("strategies"), acted("results")],
+    keys: &[
+        supported("tool"),
+        supported("docs"),
+        supported("respect_vcs"),
+        supported("strategies"),
+        supported("results"),
+        between(unsupported("description", "no agent searches this source"), 2, 2),
+    ],
 };
 
 pub(super) const METADATA: Keys = Keys {
     noun: "the metadata",
-    keys: &[acted("author"), acted("license"), acted("description"), acted("readme"), acted("version")],
+    keys: &[
+        supported("author"),
+        supported("license"),
+        supported("description"),
+        supported("readme"),
+        supported("version"),
+    ],
 };
 
 pub(super) const PERMISSIONS: Keys =
-    Keys { noun: "the permissions", keys: &[acted("allow"), acted("ask"), acted("deny")] };
+    Keys { noun: "the permissions", keys: &[supported("allow"), supported("ask"), supported("deny")] };
 
-pub(super) const PROVIDER: Keys =
-    Keys { noun: "a provider", keys: &[acted("api_type"), acted("base_url"), acted("token_key")] };
+pub(super) const PROVIDER: Keys = Keys {
+    noun: "a provider",
+    keys: &[supported("api_type"), supported("base_url"), supported("token_key")],
+};
 
 pub(super) const MODEL: Keys = Keys {
     noun: "a model",
     keys: &[
-        acted("provider"),
-        acted("model"),
-        acted("max_tokens"),
-        acted("temperature"),
-        acted("top_p"),
-        acted("frequency_penalty"),
-        acted("presence_penalty"),
-        acted("base_url"),
-        acted("token_key"),
-        acted("parallel_tool_calls"),
-        acted("track_usage"),
-        acted("thinking_budget"),
-        acted("provider_opts"),
-        acted("routing"),
-        until(acted("type"), 0),
+        supported("provider"),
+        supported("model"),
+        supported("max_tokens"),
+        supported("temperature"),
+        supported("top_p"),
+        supported("frequency_penalty"),
+        supported("presence_penalty"),
+        supported("base_url"),
+        supported("token_key"),
+        supported("parallel_tool_calls"),
+        supported("track_usage"),
+        supported("thinking_budget"),
+        supported("provider_opts"),
+        supported("routing"),
+        until(supported("type"), 0),
+        until(unsupported("env", SET_ON_WORKER), 1),
     ],
 };
 
 pub(super) const THINKING: Keys =
-    Keys { noun: "a thinking budget", keys: &[acted("effort"), acted("tokens")] };
+    Keys { noun: "a thinking budget", keys: &[supported("effort"), supported("tokens")] };
 
-pub(super) const ROUTING: Keys = Keys { noun: "a routing rule", keys: &[acted("model"), acted("examples")] };
+pub(super) const ROUTING: Keys =
+    Keys { noun: "a routing rule", keys: &[supported("model"), supported("examples")] };
 
 pub(super) const AGENT: Keys = Keys {
     noun: "an agent",
     keys: &[
-        acted("model"),
-        acted("command"),
-        acted("env"),
-        acted("working_dir"),
-        acted("description"),
-        acted("instruction"),
-        acted("toolsets"),
-        acted("sub_agents"),
-        acted("max_iterations"),
-        acted("add_date"),
-        acted("add_environment_info"),
-        acted("handoffs"),
-        acted("commands"),
-        acted("welcome_message"),
-        instead("rag", "the agent cannot search these sources"),
-        acted("add_prompt_files"),
-        acted("fallback"),
-        instead("code_mode_tools", "the tools are called one by one"),
-        instead("skills", "no skill is loaded"),
-        instead("hooks", "no hook runs"),
-        acted("structured_output"),
-        acted("num_history_items"),
-        acted("add_description_parameter"),
-        until(acted("think"), 0),
-        until(acted("todo"), 0),
-        until(acted("memory"), 0),
+        supported("model"),
+        supported("command"),
+        supported("env"),
+        supported("working_dir"),
+        supported("description"),
+        supported("instruction"),
+        supported("toolsets"),
+        supported("sub_agents"),
+        supported("max_iterations"),
+        supported("add_date"),
+        supported("add_environment_info"),
+        supported("handoffs"),
+        supported("commands"),
+        supported("welcome_message"),
+        unsupported("rag", "the agent cannot search these sources"),
+        supported("add_prompt_files"),
+        supported("fallback"),
+        unsupported("code_mode_tools", "the tools are called one by one"),
+        unsupported("skills", "no skill is loaded"),
+        unsupported("hooks", "no hook runs"),
+        supported("structured_output"),
+        supported("num_history_items"),
+        supported("add_description_parameter"),
+        until(unsupported("name", "an agent is named by its key"), 0),
+        until(supported("think"), 0),
+        until(supported("todo"), 0),
+        until(supported("memory"), 0),
     ],
 };
 
 pub(super) const COMMAND: Keys =
-    Keys { noun: "a command", keys: &[acted("description"), acted("instruction")] };
+    Keys { noun: "a command", keys: &[supported("description"), supported("instruction")] };
 
 pub(super) const FALLBACK: Keys =
-    Keys { noun: "a fallback", keys: &[acted("models"), acted("retries"), acted("cooldown")] };
+    Keys { noun: "a fallback", keys: &[supported("models"), supported("retries"), supported("cooldown")] };
 
 pub(super) const HOOKS: Keys = Keys {
     noun: "the hooks",
     keys: &[
-        acted("pre_tool_use"),
-        acted("post_tool_use"),
-        acted("session_start"),
-        acted("session_end"),
-        acted("on_user_input"),
+        supported("pre_tool_use"),
+        supported("post_tool_use"),
+        supported("session_start"),
+        supported("session_end"),
+        supported("on_user_input"),
     ],
 };
 
 pub(super) const HOOK_MATCHER: Keys =
-    Keys { noun: "a hook matcher", keys: &[acted("matcher"), acted("hooks")] };
+    Keys { noun: "a hook matcher", keys: &[supported("matcher"), supported("hooks")] };
 
 pub(super) const HOOK: Keys =
-    Keys { noun: "a hook", keys: &[acted("type"), acted("command"), acted("timeout")] };
+    Keys { noun: "a hook", keys: &[supported("type"), supported("command"), supported("timeout")] };
 
 pub(super) const STRUCTURED_OUTPUT: Keys = Keys {
     noun: "a structured output",
-    keys: &[acted("name"), acted("description"), acted("strict"), acted("schema")],
+    keys: &[supported("name"), supported("description"), supported("strict"), supported("schema")],
 };
 
-/// Every toolset type, and which of them give the agent tools.
+/// The toolset types. A type that is not supported gives the agent no tools.
 pub(super) const TOOLSET_TYPES: Keys = Keys {
     noun: "a toolset type",
     keys: &[
-        acted("think"),
-        acted("shell"),
-        acted("filesystem"),
-        acted("background_agents"),
-        acted("todo"),
-        acted("mcp"),
-        acted("fetch"),
-        acted("memory"),
-        acted("script"),
-        acted("api"),
-        acted("openapi"),
-        acted("a2a"),
-        instead("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
-        acted("tasks"),
-        instead("user_prompt", "the agent cannot ask the user: nobody can answer a background agent"),
-        instead("model_picker", "the agent's model stays"),
+        supported("think"),
+        supported("shell"),
+        supported("filesystem"),
+        supported("background_agents"),
+        supported("todo"),
+        supported("mcp"),
+        supported("fetch"),
+        supported("memory"),
+        supported("script"),
+        supported("api"),
+        supported("openapi"),
+        supported("a2a"),
+        unsupported("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
+        supported("tasks"),
+        unsupported("user_prompt", "a background agent has no user to ask"),
+        unsupported("model_picker", "the agent's model stays"),
     ],
 };
 
-/// The keys of a toolset and of an entry of `mcps`.
+/// The keys of a toolset, and of an entry of `mcps`.
 pub(super) const TOOLSET: Keys = Keys {
     noun: "a toolset",
     keys: &[
-        acted("type"),
-        acted("tools"),
-        acted("instruction"),
-        acted("toon"),
-        acted("model"),
-        acted("defer"),
-        only(acted("command"), &["mcp", "lsp"]),
-        only(acted("args"), &["mcp", "lsp"]),
-        only(instead("version", "the program on the PATH is used, none is installed"), &["mcp", "lsp"]),
-        only(acted("ref"), &["mcp"]),
-        only(acted("remote"), &["mcp"]),
-        only(acted("config"), &["mcp"]),
-        only(acted("name"), &["mcp", "a2a"]),
-        only(acted("env"), &["shell", "script", "mcp", "lsp"]),
-        only(acted("url"), &["a2a", "openapi"]),
-        only(acted("headers"), &["a2a", "openapi"]),
-        only(acted("path"), &["memory", "tasks"]),
-        only(acted("shared"), &["todo"]),
-        only(acted("shell"), &["script"]),
-        only(acted("post_edit"), &["filesystem"]),
-        only(acted("ignore_vcs"), &["filesystem"]),
-        only(acted("file_types"), &["lsp"]),
-        only(acted("models"), &["model_picker"]),
-        acted("timeout"),
-        acted("api_config"),
-        until(instead("env_file", "set the variables in the environment of the worker"), 1),
+        supported("type"),
+        supported("tools"),
+        supported("instruction"),
+        supported("toon"),
+        supported("model"),
+        supported("defer"),
+        only(supported("command"), &["mcp", "lsp"]),
+        only(supported("args"), &["mcp", "lsp"]),
+        only(
+            unsupported("version", "the program on the PATH is used, and nothing is installed"),
+            &["mcp", "lsp"],
+        ),
+        only(supported("ref"), &["mcp"]),
+        only(supported("remote"), &["mcp"]),
+        only(supported("config"), &["mcp"]),
+        only(supported("name"), &["mcp", "a2a"]),
+        only(supported("env"), &["shell", "script", "mcp", "lsp"]),
+        only(supported("url"), &["a2a", "openapi"]),
+        only(supported("headers"), &["a2a", "openapi"]),
+        only(supported("path"), &["memory", "tasks"]),
+        only(supported("shared"), &["todo"]),
+        only(supported("shell"), &["script"]),
+        only(supported("post_edit"), &["filesystem"]),
+        only(supported("ignore_vcs"), &["filesystem"]),
+        only(supported("file_types"), &["lsp"]),
+        only(supported("models"), &["model_picker"]),
+        supported("timeout"),
+        supported("api_config"),
+        until(unsupported("env_file", SET_ON_WORKER), 1),
+        between(
+            only(
+                unsupported(
+                    "sandbox",
+                    "commands run directly on the worker, in no container; isolate the worker itself",
+                ),
+                &["shell"],
+            ),
+            3,
+            5,
+        ),
     ],
 };
 
-/// Keys that docker-agent takes in every toolset and that mean something in one type only.
-pub(super) const MEANT_FOR: &[(&str, &str)] = &[("timeout", "fetch"), ("api_config", "api")];
+/// Keys that docker-agent accepts in every toolset but that have an effect in one type only, with that type.
+pub(super) const EFFECTIVE_IN: &[(&str, &str)] = &[("timeout", "fetch"), ("api_config", "api")];
 
 pub(super) const REMOTE: Keys =
-    Keys { noun: "a remote", keys: &[acted("url"), acted("transport_type"), acted("headers")] };
+    Keys { noun: "a remote", keys: &[supported("url"), supported("transport_type"), supported("headers")] };
 
-pub(super) const POST_EDIT: Keys = Keys { noun: "a post-edit rule", keys: &[acted("path"), acted("cmd")] };
+pub(super) const POST_EDIT: Keys =
+    Keys { noun: "a post-edit rule", keys: &[supported("path"), supported("cmd")] };
 
 pub(super) const SCRIPT: Keys = Keys {
     noun: "a script",
     keys: &[
-        acted("cmd"),
-        acted("description"),
-        acted("args"),
-        acted("required"),
-        acted("env"),
-        acted("working_dir"),
+        supported("cmd"),
+        supported("description"),
+        supported("args"),
+        supported("required"),
+        supported("env"),
+        supported("working_dir"),
     ],
 };
 
 pub(super) const API: Keys = Keys {
     noun: "an API",
     keys: &[
-        acted("name"),
-        acted("endpoint"),
-        acted("method"),
-        acted("instruction"),
-        acted("headers"),
-        acted("args"),
-        acted("required"),
-        acted("output_schema"),
+        supported("name"),
+        supported("endpoint"),
+        supported("method"),
+        supported("instruction"),
+        supported("headers"),
+        supported("args"),
+        supported("required"),
+        supported("output_schema"),
     ],
 };
 
-pub(super) const TODO_LIST: Keys = Keys { noun: "a todo list", keys: &[acted("shared")] };
+pub(super) const SANDBOX: Keys = Keys { noun: "a sandbox", keys: &[supported("image"), supported("paths")] };
 
-pub(super) const MEMORY: Keys = Keys { noun: "a memory", keys: &[acted("path")] };
+pub(super) const TODO_LIST: Keys = Keys { noun: "a todo list", keys: &[supported("shared")] };
 
-/// The maps in which a misplaced key is looked for, with the place to put it.
-pub(super) const HOMES: &[(&Keys, &str)] = &[
+pub(super) const MEMORY: Keys = Keys { noun: "a memory", keys: &[supported("path")] };
+
+/// The maps that are searched for a misplaced key, each with a description of its place for the hint.
+pub(super) const KEY_LOCATIONS: &[(&Keys, &str)] = &[
     (&AGENT, "an agent, below `agents: <name>:`"),
     (&MODEL, "a model, below `models: <name>:`"),
     (&TOOLSET, "a toolset, in the list `toolsets:` of an agent"),
     (&FILE, "the file itself, at its left margin"),
 ];
 
-/// Every map of the schema.
+/// Every map of the schema, for tests.
 #[cfg(test)]
 pub(super) const ALL: &[&Keys] = &[
     &FILE,
@@ -309,6 +362,7 @@ pub(super) const ALL: &[&Keys] = &[
     &POST_EDIT,
     &SCRIPT,
     &API,
+    &SANDBOX,
     &TODO_LIST,
     &MEMORY,
 ];

@@ -1,105 +1,107 @@
-//! The settings of a model, and the table of providers.
+//! The settings of a model, and the table of built-in providers.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::Serialize;
 
-/// How a provider is spoken to.
+/// The protocol of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
-    /// OpenAI's chat completions, which most other providers speak too.
+    /// OpenAI's Chat Completions, which most other providers support too.
     OpenaiChat,
-    /// OpenAI's Responses.
+    /// OpenAI's Responses API.
     OpenaiResponses,
-    /// Anthropic's Messages.
+    /// Anthropic's Messages API.
     Anthropic,
-    /// Google's Gemini, or Vertex.
+    /// Google's Gemini API, or Vertex AI.
     Google,
-    /// Amazon Bedrock's Converse.
+    /// Amazon Bedrock's Converse API.
     AmazonBedrock,
-    /// Docker Model Runner: chat completions on this machine.
+    /// Docker Model Runner: Chat Completions on the worker's machine.
     DockerModelRunner,
-    /// No provider: replies read from a file, for tests and demonstrations.
+    /// No provider: the replies come from a script, for tests and demonstrations.
     Scripted,
 }
 
-/// How much a model thinks before it answers.
+/// How much a model reasons before it answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThinkingBudget {
-    /// `none`, `minimal`, `low`, `medium`, `high` or a word that the provider knows.
+    /// A level: `none`, `minimal`, `low`, `medium`, `high`, or another one that the provider supports.
     Effort(String),
-    /// In tokens; -1 leaves it to the model.
+    /// A number of tokens; -1 lets the model decide.
     Tokens(i64),
 }
 
-/// A rule that sends some turns to another model.
+/// A rule that routes some turns to another model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoutingRule {
-    /// The model that takes the turn.
+    /// The model for these turns.
     pub model: ModelSettings,
-    /// What the user's messages look like when the rule applies.
+    /// Examples of user messages to which the rule applies.
     pub examples: Vec<String>,
 }
 
-/// One model, with everything that a call needs but the key itself.
+/// A model with everything that a call needs, except for the key itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelSettings {
-    /// The provider, as the file names it: `anthropic`, `xai`, a name of `providers`.
+    /// The provider: a built-in one such as `anthropic`, or a name from `providers`.
     pub provider: String,
-    /// The model's name at its provider.
+    /// The name of the model at its provider.
     pub model: String,
-    /// How the provider is spoken to.
+    /// The protocol of the provider.
     pub api: Api,
-    /// Where the provider is; none: its usual place. May hold `${env.X}`.
+    /// The base URL of the provider; `None` for its public one. May contain `${env.X}`, unexpanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// The environment variables that may hold the key, the first that is set wins; empty: no key is needed.
+    /// The environment variables that may contain the key; the first that is set is used. Empty when no key
+    /// is needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_keys: Vec<String>,
-    /// The most tokens of one answer.
+    /// The maximum number of output tokens of one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// From 0 to 2.
+    /// The sampling temperature, from 0 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// From 0 to 1.
+    /// The nucleus sampling threshold, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// From -2 to 2.
+    /// The penalty for frequent tokens, from -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frequency_penalty: Option<f64>,
-    /// From -2 to 2.
+    /// The penalty for tokens that occurred before, from -2 to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence_penalty: Option<f64>,
-    /// How much the model thinks; none: as its provider's default says.
+    /// How much the model reasons; `None` for the default of the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<ThinkingBudget>,
-    /// Whether one answer may ask for several tool calls; none: as the provider does it.
+    /// Whether one reply may contain several tool calls; `None` for the default of the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
-    /// Whether the tokens used are counted; none: they are.
+    /// Whether token usage is counted; `None` means yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_usage: Option<bool>,
-    /// What only this provider knows.
+    /// Options that only this provider has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provider_opts: BTreeMap<String, serde_json::Value>,
-    /// Rules that send turns to other models; this one takes the rest.
+    /// Rules that route turns to other models. This model gets the other turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routing: Vec<RoutingRule>,
 }
 
 impl ModelSettings {
-    /// The settings of `provider/model` where the file says nothing more. None for a provider that is not built in.
+    /// The settings of `provider/model` without a definition in the file; `None` for a provider that is not
+    /// built in.
     #[must_use]
     pub fn inline(provider: &str, model: &str) -> Option<Self> {
         let known = builtin(provider)?;
-        Some(Self::of(known.custom(), provider, model))
+        Some(Self::of(known.settings(), provider, model))
     }
 
-    /// The settings of a model at a provider, before the file's own keys for the model.
+    /// The default settings of a model at a provider, before the keys of its definition are applied.
     pub(super) fn of(at: ProviderSettings, provider: &str, model: &str) -> Self {
         let api = match at.api {
             Api::OpenaiChat if provider == "openai" && wants_responses(model) => Api::OpenaiResponses,
@@ -124,32 +126,32 @@ impl ModelSettings {
         }
     }
 
-    /// `provider/model`.
+    /// The reference `provider/model`.
     #[must_use]
     pub fn reference(&self) -> String {
         format!("{}/{}", self.provider, self.model)
     }
 
-    /// Whether a call fails without one of `token_keys`.
+    /// Whether a call needs one of [`token_keys`](Self::token_keys) to be set.
     #[must_use]
     pub fn needs_key(&self) -> bool {
         !self.token_keys.is_empty()
     }
 
-    /// An option of `provider_opts` that is text.
+    /// A string option of `provider_opts`; `None` when it is absent, empty or of another type.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&str> {
         self.provider_opts.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Whether a flag of `provider_opts` is on.
+    /// Whether a boolean option of `provider_opts` is `true`.
     #[must_use]
     pub fn has_option(&self, name: &str) -> bool {
         self.provider_opts.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false)
     }
 }
 
-/// What is known of a provider before a model is named.
+/// The settings of a provider, which its models start from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ProviderSettings {
     pub(super) api: Api,
@@ -157,20 +159,20 @@ pub(super) struct ProviderSettings {
     pub(super) token_keys: Vec<String>,
 }
 
-/// One line of the table of providers.
+/// A built-in provider.
 #[derive(Debug)]
 pub(super) struct Builtin {
     pub(super) name: &'static str,
     pub(super) api: Api,
     token_keys: &'static [&'static str],
     base_url: Option<&'static str>,
-    /// Whether the file must say where the provider is.
+    /// Whether the model's definition must set `base_url`, because every customer has another one.
     pub(super) needs_base_url: bool,
 }
 
 impl Builtin {
-    /// As the settings of a provider that the file could have defined.
-    pub(super) fn custom(&self) -> ProviderSettings {
+    /// The same settings as a provider of the file would have.
+    pub(super) fn settings(&self) -> ProviderSettings {
         ProviderSettings {
             api: self.api,
             base_url: self.base_url.map(str::to_owned),
@@ -179,12 +181,12 @@ impl Builtin {
     }
 }
 
-/// A provider with an interface of its own, at its usual place.
+/// A provider with a protocol of its own, at its public URL.
 const fn native(name: &'static str, api: Api, token_keys: &'static [&'static str]) -> Builtin {
     Builtin { name, api, token_keys, base_url: None, needs_base_url: false }
 }
 
-/// A provider that speaks OpenAI's chat completions somewhere else.
+/// A provider that supports OpenAI's Chat Completions at another URL.
 const fn compatible(
     name: &'static str,
     token_keys: &'static [&'static str],
@@ -193,7 +195,7 @@ const fn compatible(
     Builtin { name, api: Api::OpenaiChat, token_keys, base_url: Some(base_url), needs_base_url: false }
 }
 
-/// The providers that need no `providers:` section.
+/// The built-in providers, which need no entry in `providers`. `docs/compatibility.md` lists them in this order.
 pub(super) const BUILTIN: &[Builtin] = &[
     native("openai", Api::OpenaiChat, &["OPENAI_API_KEY"]),
     native("anthropic", Api::Anthropic, &["ANTHROPIC_API_KEY"]),
@@ -216,18 +218,19 @@ pub(super) const BUILTIN: &[Builtin] = &[
     native("scripted", Api::Scripted, &[]),
 ];
 
-/// The built-in provider of this name.
+/// The built-in provider with this name.
 pub(super) fn builtin(name: &str) -> Option<&'static Builtin> {
     BUILTIN.iter().find(|provider| provider.name == name)
 }
 
-/// Whether OpenAI serves this model by Responses.
+/// Whether calls of this model use OpenAI's Responses API.
 fn wants_responses(model: &str) -> bool {
-    const STARTS: &[&str] = &["gpt-4.1", "gpt-5", "o1", "o3", "o4", "codex"];
-    STARTS.iter().any(|start| model.starts_with(start)) || model.contains("-codex")
+    const PREFIXES: &[&str] = &["gpt-4.1", "gpt-5", "o1", "o3", "o4", "codex"];
+    PREFIXES.iter().any(|prefix| model.starts_with(prefix)) || model.contains("-codex")
 }
 
-/// The order in which `model: auto` looks for a key: provider, variables of which one is enough, model.
+/// The choices of `model: auto` in docker-agent's order: the provider, the variables of which one must be
+/// set, and the model.
 const AUTO: &[(&str, &[&str], &str)] = &[
     ("anthropic", &["ANTHROPIC_API_KEY"], "claude-sonnet-4-5"),
     ("openai", &["OPENAI_API_KEY"], "gpt-5-mini"),
@@ -240,9 +243,9 @@ const AUTO: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// The model that `model: auto` means where these keys are set: the first provider with a key, else the model runner of this
-/// machine. `has_key` is asked for names of environment variables.
-pub fn choose_auto(has_key: impl Fn(&str) -> bool) -> ModelSettings {
+/// The model that `model: auto` stands for: that of the first provider with a key, or else of Docker Model
+/// Runner on the worker's machine. `has_key` tells whether an environment variable is set.
+pub fn auto_model(has_key: impl Fn(&str) -> bool) -> ModelSettings {
     AUTO.iter()
         .find(|(_, keys, _)| keys.iter().any(|key| has_key(key)))
         .and_then(|(provider, _, model)| ModelSettings::inline(provider, model))

@@ -1,4 +1,4 @@
-//! Collects what is wrong in a file and what is not acted on, while the tree is read.
+//! Collects errors and warnings while the tree of a file is read.
 
 use std::collections::BTreeMap;
 
@@ -6,91 +6,99 @@ use super::error::TeamError;
 use super::error::TeamErrors;
 use super::error::Warning;
 use super::fields::Fields;
+use super::fix_hint;
+use super::fix_hint::STRING;
+use super::fix_hint::STRING_LIST;
 use super::keys::Effect;
-use super::keys::HOMES;
+use super::keys::KEY_LOCATIONS;
 use super::keys::Key;
 use super::keys::Keys;
-use super::names::listed;
-use super::names::nearest;
-use super::remedy;
-use super::remedy::A_LIST;
+use super::names::closest;
+use super::names::quoted_list;
 use super::source::Position;
 use super::source::Source;
-use super::source::shown;
+use super::source::excerpt;
 use super::tree::Entry;
 use super::tree::Node;
 use super::tree::Value;
 
-/// So many mistakes are noted with their words; more are only counted.
-const MAX_NOTED: usize = 100;
+/// The maximum number of errors that are kept with their messages; further ones are only counted. It is
+/// larger than the number of reported errors, because the reported ones are the first by position, not the
+/// first that were found.
+const MAX_KEPT_ERRORS: usize = 100;
 
-/// So many bytes may be copied in all because several agents refer to the same thing.
-const MAX_COPIED: usize = 16 * 1024 * 1024;
+/// The maximum number of bytes that are copied into the team because agents refer to the same model or
+/// server. It is twice the size of the largest file, and keeps a small file from growing into gigabytes.
+const MAX_COPIED_BYTES: usize = 16 * 1024 * 1024;
 
-/// What was found so far.
+/// The errors and warnings of a file so far, and helpers that read values and record why they are invalid.
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
     pub(super) source: Source<'s>,
     /// The schema version of the file, 0 to 7.
     pub(super) version: u8,
     errors: Vec<TeamError>,
-    /// Mistakes beyond those that are noted.
-    uncounted: usize,
-    /// How much text was copied because several places refer to it, in bytes.
+    /// The number of errors beyond [`MAX_KEPT_ERRORS`].
+    unlisted: usize,
+    /// The number of bytes that were copied because several agents refer to them.
     copied: usize,
-    /// For each message its first place and the lines of the others.
+    /// For each message its first position and the lines of the other occurrences.
     warnings: BTreeMap<String, (Position, Vec<u64>)>,
 }
 
 impl<'s> Reader<'s> {
     pub(super) fn new(source: Source<'s>, version: u8) -> Self {
-        Self { source, version, errors: Vec::new(), uncounted: 0, copied: 0, warnings: BTreeMap::new() }
+        Self { source, version, errors: Vec::new(), unlisted: 0, copied: 0, warnings: BTreeMap::new() }
     }
 
-    /// How many mistakes there are so far.
+    /// The number of errors so far.
     pub(super) fn error_count(&self) -> usize {
-        self.errors.len() + self.uncounted
+        self.errors.len() + self.unlisted
     }
 
-    /// All mistakes, when there is one.
+    /// All errors; there must be at least one.
     pub(super) fn into_errors(self) -> TeamErrors {
-        TeamErrors::new(self.source, self.errors, self.uncounted)
+        TeamErrors::new(self.source, self.errors, self.unlisted)
     }
 
-    /// Notes a mistake about the file as a whole.
+    /// Records an error of the file as a whole.
     pub(super) fn error_of_file(&mut self, message: &str, hint: &str) {
         self.errors.push(self.source.error(None, message.to_owned(), Some(hint.to_owned())));
     }
 
-    /// Allows a copy of something that the file defines once and refers to often, or notes that there were too many.
-    pub(super) fn may_copy(&mut self, bytes: usize, at: Position) -> bool {
-        let within = self.copied <= MAX_COPIED;
+    /// Counts `bytes` towards [`MAX_COPIED_BYTES`]. Returns whether the copy is allowed; the first copy that
+    /// is not records an error.
+    pub(super) fn charge_copy(&mut self, bytes: usize, at: Position) -> bool {
+        let was_within = self.copied <= MAX_COPIED_BYTES;
         self.copied = self.copied.saturating_add(bytes);
-        if within && self.copied > MAX_COPIED {
-            self.error(at, "what the agents refer to is too large, all copies taken together", None);
+        if was_within && self.copied > MAX_COPIED_BYTES {
+            let message =
+                "the models and servers that the agents refer to exceed 16 MiB, counting each reference";
+            self.error(at, message, None);
         }
-        self.copied <= MAX_COPIED
+        self.copied <= MAX_COPIED_BYTES
     }
 
-    /// The one of the names that was most likely meant; none once there are enough mistakes to report.
-    pub(super) fn nearest<'a>(
+    /// The most similar name; `None` once there are enough errors, because the search is the expensive part
+    /// of an error.
+    pub(super) fn closest<'a>(
         &self,
-        wrong: &str,
+        misspelt: &str,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Option<&'a str> {
-        if self.errors.len() >= MAX_NOTED { None } else { nearest(wrong, names) }
+        if self.errors.len() >= MAX_KEPT_ERRORS { None } else { closest(misspelt, names) }
     }
 
-    /// Notes a mistake.
+    /// Records an error.
     pub(super) fn error(&mut self, at: Position, message: impl Into<String>, hint: Option<String>) {
-        if self.errors.len() < MAX_NOTED {
+        if self.errors.len() < MAX_KEPT_ERRORS {
             self.errors.push(self.source.error(Some(at), message.into(), hint));
         } else {
-            self.uncounted += 1;
+            self.unlisted += 1;
         }
     }
 
-    /// Notes something that is not acted on; the same message twice becomes one warning.
+    /// Records a warning. Equal messages become one warning.
     pub(super) fn warn(&mut self, at: Position, message: impl Into<String>) {
         let (first, more) = self.warnings.entry(message.into()).or_insert_with(|| (at, Vec::new()));
         if *first != at && more.last() != Some(&at.line) {
@@ -98,7 +106,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// The warnings by place, each with the lines of its further places.
+    /// The warnings, sorted by position, each with the lines of its other occurrences.
     pub(super) fn into_warnings(self) -> Vec<Warning> {
         let mut warnings: Vec<Warning> = self
             .warnings
@@ -106,34 +114,39 @@ impl<'s> Reader<'s> {
             .map(|(message, (at, more))| Warning {
                 line: at.line,
                 column: at.column,
-                message: message + &also(&more),
+                message: message + &also_on_lines(&more),
             })
             .collect();
         warnings.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
         warnings
     }
 
-    /// A map with these keys; anything else in its place is a mistake, and so is any other key.
+    /// Reads a map with a fixed set of keys. A value of another type and any other key are errors; a key
+    /// without effect is a warning.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
-        let fields = self.fields_unwarned(node, keys)?;
+        let fields = self.fields_without_warnings(node, keys)?;
         for entry in fields.entries {
             if let Some(key) = keys.find(&entry.key, self.version) {
-                self.warn_of_key(entry, key, keys);
+                self.warn_of_unsupported_key(entry, key, keys);
             }
         }
         Some(fields)
     }
 
-    /// The same without warnings, for a map that is not acted on as a whole.
-    pub(super) fn fields_unwarned<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
+    /// Like [`fields`](Self::fields), without the warnings: for a map that has no effect as a whole.
+    pub(super) fn fields_without_warnings<'n>(
+        &mut self,
+        node: &'n Node,
+        keys: &'static Keys,
+    ) -> Option<Fields<'n>> {
         let entries = match &node.value {
             Value::Null => &[],
             Value::Map(entries) => entries.as_slice(),
             other => {
-                let allowed = listed(keys.names(self.version));
+                let allowed = quoted_list(keys.names(self.version));
                 let message =
-                    format!("{} must be a map of keys, not {}", keys.noun, self.described(node, other));
-                self.error(node.at, message, Some(format!("its keys are: {allowed}")));
+                    format!("{} must be a map of keys, not {}", keys.noun, self.describe(node, other));
+                self.error(node.at, message, Some(format!("valid keys: {allowed}")));
                 return None;
             }
         };
@@ -145,115 +158,124 @@ impl<'s> Reader<'s> {
         Some(Fields { at: node.at, entries, keys })
     }
 
-    /// Warns of a key that is not acted on.
-    fn warn_of_key(&mut self, entry: &Entry, key: &Key, keys: &Keys) {
-        if let Effect::Instead(what) = key.effect {
-            let message = format!("`{}` in {} is accepted, not acted on yet: {what}", key.name, keys.noun);
+    /// Records a warning for a key that has no effect.
+    fn warn_of_unsupported_key(&mut self, entry: &Entry, key: &Key, keys: &Keys) {
+        if let Effect::Unsupported(consequence) = key.effect {
+            let message = format!("`{}` in {} has no effect yet: {consequence}", key.name, keys.noun);
             self.warn(entry.key_at, message);
         }
     }
 
-    /// Says which key was meant.
+    /// Records an unknown key, with the best available hint: a version that had the key, a similar key, the
+    /// map that the key belongs to, or the list of valid keys.
     fn unknown_key(&mut self, entry: &Entry, keys: &Keys) {
         let version = self.version;
-        let old = keys.keys.iter().find(|key| key.name == entry.key);
-        let home = || {
-            HOMES.iter().find(|(home, _)| home.noun != keys.noun && home.find(&entry.key, version).is_some())
+        let removed = keys.keys.iter().find(|key| key.name == entry.key);
+        let location = || {
+            KEY_LOCATIONS
+                .iter()
+                .find(|(map, _)| map.noun != keys.noun && map.find(&entry.key, version).is_some())
         };
-        let hint = if let Some(last) = old.and_then(|key| key.last_version) {
-            format!(
-                "version {last} of the schema was the last that had it; this file is read as version {version}"
-            )
-        } else if let Some(name) = self.nearest(&entry.key, keys.names(version)) {
+        let hint = if let Some(removed) = removed
+            && let Some(last) = removed.last_version
+        {
+            let first = removed.first_version;
+            let fate = match first {
+                _ if version > last => format!("it was removed after schema version {last}"),
+                _ => format!("it is a key of schema versions {first} to {last}"),
+            };
+            format!("{fate}; this file is read as version {version}")
+        } else if let Some(name) = self.closest(&entry.key, keys.names(version)) {
             format!("did you mean `{name}`?")
-        } else if let Some((_, place)) = home() {
-            format!("`{}` is a key of {place}", entry.key)
+        } else if let Some((_, location)) = location() {
+            format!("`{}` is a key of {location}", entry.key)
         } else {
-            format!("the keys of {} are: {}", keys.noun, listed(keys.names(version)))
+            format!("valid keys of {}: {}", keys.noun, quoted_list(keys.names(version)))
         };
-        let message = format!("unknown key `{}` in {}", shown(&entry.key), keys.noun);
+        let message = format!("unknown key `{}` in {}", excerpt(&entry.key), keys.noun);
         self.error(entry.key_at, message, Some(hint));
     }
 
-    /// Says that a value is of the wrong kind.
-    pub(super) fn wrong_kind(&mut self, name: &str, wanted: &str, node: &Node) {
-        self.wrong_kind_of(&format!("`{}`", shown(name)), name, wanted, node);
+    /// Records that the value of the key `name` has the wrong type; `expected` describes the right one.
+    pub(super) fn wrong_type(&mut self, name: &str, expected: &str, node: &Node) {
+        self.wrong_type_of(&format!("`{}`", excerpt(name)), name, expected, node);
     }
 
-    /// The same, with words for what is wrong, which the file need not name.
-    fn wrong_kind_of(&mut self, what: &str, name: &str, wanted: &str, node: &Node) {
-        let found = self.described(node, &node.value);
-        let text = self.text_of(node);
-        let hint = remedy::remedy(name, wanted, &node.value, text.as_deref());
-        self.error(node.at, format!("{what} must be {wanted}, not {found}"), hint);
+    /// Like [`wrong_type`](Self::wrong_type), with a subject for the message other than the key.
+    fn wrong_type_of(&mut self, subject: &str, name: &str, expected: &str, node: &Node) {
+        let found = self.describe(node, &node.value);
+        let text = self.string_of(node);
+        let hint = fix_hint::fix_hint(name, expected, &node.value, text.as_deref());
+        self.error(node.at, format!("{subject} must be {expected}, not {found}"), hint);
     }
 
-    /// A value as messages speak of it, with its text where it has one.
-    fn described(&self, node: &Node, value: &Value) -> String {
+    /// A value as a message describes it: its type, and for a scalar its text.
+    fn describe(&self, node: &Node, value: &Value) -> String {
         match value {
-            Value::Flag(_) | Value::Integer(_) | Value::Number(_) | Value::Text(_) => {
-                format!("{} `{}`", kind(value), shown(&self.text_of(node).unwrap_or_default()))
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::String(_) => {
+                format!("{} `{}`", type_name(value), excerpt(&self.string_of(node).unwrap_or_default()))
             }
-            Value::Null | Value::List(_) | Value::Map(_) => kind(value).to_owned(),
+            Value::Null | Value::List(_) | Value::Map(_) => type_name(value).to_owned(),
         }
     }
 
-    /// A scalar as it stands in the file, so that `version: 1.10` keeps its zero.
-    pub(super) fn text_of(&self, node: &Node) -> Option<String> {
+    /// A scalar as text; `None` for null, lists and maps. An unquoted scalar keeps the spelling of the file,
+    /// so that `version: 1.10` keeps its zero.
+    pub(super) fn string_of(&self, node: &Node) -> Option<String> {
         match &node.value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Flag(_) | Value::Integer(_) | Value::Number(_) if self.is_plain(node) => {
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) if self.is_plain(node) => {
                 Some(self.source.slice(node.bytes.clone()).to_owned())
             }
-            Value::Flag(flag) => Some(flag.to_string()),
+            Value::Bool(flag) => Some(flag.to_string()),
             Value::Integer(integer) => Some(integer.to_string()),
-            Value::Number(number) => Some(number.to_string()),
+            Value::Float(number) => Some(number.to_string()),
             Value::Null | Value::List(_) | Value::Map(_) => None,
         }
     }
 
-    /// Whether a scalar stands in the file without quotes.
+    /// Whether a scalar is written without quotes and not as a block.
     fn is_plain(&self, node: &Node) -> bool {
         let text = self.source.slice(node.bytes.clone());
         !text.is_empty() && !text.starts_with(['"', '\'', '|', '>'])
     }
 
-    /// The texts of a list, with their places.
-    pub(super) fn texts_of(&mut self, name: &str, node: &Node) -> Vec<(String, Position)> {
+    /// The strings of a list, with their positions.
+    pub(super) fn strings_of(&mut self, name: &str, node: &Node) -> Vec<(String, Position)> {
         let Value::List(items) = &node.value else {
-            self.wrong_kind(name, A_LIST, node);
+            self.wrong_type(name, STRING_LIST, node);
             return Vec::new();
         };
-        let mut texts = Vec::new();
+        let mut strings = Vec::new();
         for item in items {
-            match self.text_of(item) {
-                Some(text) => texts.push((text, item.at)),
-                None => self.wrong_kind_of(&format!("an item of `{}`", shown(name)), name, "text", item),
+            match self.string_of(item) {
+                Some(text) => strings.push((text, item.at)),
+                None => self.wrong_type_of(&format!("an item of `{}`", excerpt(name)), name, STRING, item),
             }
         }
-        texts
+        strings
     }
 
-    /// The entries of a map whose keys are names that the file chooses.
-    pub(super) fn entries_of<'n>(&mut self, name: &str, wanted: &str, node: &'n Node) -> &'n [Entry] {
+    /// The entries of a map whose keys are names that the file defines.
+    pub(super) fn entries_of<'n>(&mut self, name: &str, expected: &str, node: &'n Node) -> &'n [Entry] {
         match &node.value {
             Value::Map(entries) => entries,
             Value::Null => &[],
-            Value::Flag(_) | Value::Integer(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
-                self.wrong_kind(name, wanted, node);
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::String(_) | Value::List(_) => {
+                self.wrong_type(name, expected, node);
                 &[]
             }
         }
     }
 
-    /// The value as JSON, its maps sorted by key.
+    /// The value as JSON. Maps are sorted by key, so that equal values have equal digests.
     pub(super) fn json_of(&self, node: &Node) -> serde_json::Value {
         match &node.value {
             Value::Null => serde_json::Value::Null,
-            Value::Flag(flag) => (*flag).into(),
+            Value::Bool(flag) => (*flag).into(),
             Value::Integer(integer) => (*integer).into(),
-            Value::Number(number) => (*number).into(),
-            Value::Text(text) => text.clone().into(),
+            Value::Float(number) => (*number).into(),
+            Value::String(text) => text.clone().into(),
             Value::List(items) => items.iter().map(|item| self.json_of(item)).collect(),
             Value::Map(entries) => {
                 let sorted: BTreeMap<_, _> = entries.iter().map(|entry| (&entry.key, &entry.node)).collect();
@@ -263,20 +285,20 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// The kind of a value, with its article.
-fn kind(value: &Value) -> &'static str {
+/// The type of a value for messages, with its article.
+fn type_name(value: &Value) -> &'static str {
     match value {
-        Value::Null => "nothing",
-        Value::Flag(_) => "the truth value",
-        Value::Integer(_) | Value::Number(_) => "the number",
-        Value::Text(_) => "the text",
+        Value::Null => "null",
+        Value::Bool(_) => "the boolean",
+        Value::Integer(_) | Value::Float(_) => "the number",
+        Value::String(_) => "the string",
         Value::List(_) => "a list",
         Value::Map(_) => "a map",
     }
 }
 
-/// ` (also on lines 3 and 9)`.
-fn also(lines: &[u64]) -> String {
+/// The suffix of a merged warning: ` (also on lines 3 and 9)`, with at most eight lines.
+fn also_on_lines(lines: &[u64]) -> String {
     let numbers: Vec<String> = lines.iter().take(8).map(u64::to_string).collect();
     match numbers.as_slice() {
         [] => String::new(),
@@ -284,6 +306,6 @@ fn also(lines: &[u64]) -> String {
         _ if lines.len() > numbers.len() => {
             format!(" (also on lines {} and more)", numbers.join(", "))
         }
-        [most @ .., last] => format!(" (also on lines {} and {last})", most.join(", ")),
+        [others @ .., last] => format!(" (also on lines {} and {last})", others.join(", ")),
     }
 }

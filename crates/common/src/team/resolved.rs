@@ -1,4 +1,4 @@
-//! The team: every agent of a file, every reference checked.
+//! The team: all agents of a file, with every reference checked.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -10,39 +10,41 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use super::agent::Agent;
-use super::agent::Runner;
+use super::agent::AgentKind;
 use super::model::ModelSettings;
 
-/// Who made the file, and under which terms.
+/// The metadata of an agent file. It is kept with the team and has no other effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
-    /// Who wrote it.
+    /// The author.
     pub author: String,
-    /// Its licence.
+    /// The licence.
     pub license: String,
-    /// What it is for.
+    /// A short description.
     pub description: String,
-    /// A longer text about it.
+    /// A longer description.
     pub readme: String,
-    /// Its own version.
+    /// The version of the file itself, as the author counts it.
     pub version: String,
 }
 
-/// Which tool calls are let through, asked about, refused: `tool` or `tool:arg=glob`.
+/// The permissions of tool calls: lists of patterns `tool` or `tool:arg=glob`. `deny` wins over `allow`, and
+/// `allow` over `ask`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Permissions {
-    /// Let through without asking.
+    /// Calls that run without confirmation.
     pub allow: Vec<String>,
-    /// Asked about, even where the tool only reads.
+    /// Calls that need a confirmation by the user, even of read-only tools.
     pub ask: Vec<String>,
-    /// Refused.
+    /// Calls that are rejected.
     pub deny: Vec<String>,
 }
 
-/// A team: at least one agent, names unique, every sub-agent and every handoff an agent of the team, every list of models with at
-/// least one. Reading it back from JSON checks all of this again.
+/// A validated team. It has at least one agent, the names of its agents are unique, every sub-agent and every
+/// handoff is an agent of the team, and no list of models is empty. Deserialization checks all of this again,
+/// so a worker can rely on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Team {
@@ -53,7 +55,7 @@ pub struct Team {
     rag: BTreeMap<String, serde_json::Value>,
 }
 
-/// What a team is made of, before it is known to be one.
+/// The fields of a team before validation.
 #[derive(Debug, Deserialize)]
 pub(super) struct Parts {
     pub(super) agents: Vec<Agent>,
@@ -67,41 +69,42 @@ pub(super) struct Parts {
     pub(super) rag: BTreeMap<String, serde_json::Value>,
 }
 
-/// Why parts are not a team. A file's mistakes are told by [`TeamErrors`](super::TeamErrors), with their places.
+/// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with
+/// their positions; this one is for stored teams.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BrokenTeam {
-    /// There is nobody in it.
+pub enum InvalidTeam {
+    /// The team has no agents.
     #[error("the team has no agents")]
     NoAgents,
-    /// Two agents have one name.
+    /// Two agents have the same name.
     #[error("two agents are named '{0}'")]
-    SameName(String),
-    /// An agent refers to one that is not there.
+    DuplicateName(String),
+    /// An agent refers to an agent that does not exist.
     #[error("agent '{agent}' references non-existent {role} '{name}'")]
-    NoSuchAgent {
-        /// Who refers.
+    UnknownAgent {
+        /// The referring agent.
         agent: String,
-        /// `sub-agent` or `handoff agent`.
+        /// The kind of reference: `sub-agent` or `handoff agent`.
         role: &'static str,
-        /// To whom.
+        /// The missing agent.
         name: String,
     },
-    /// A list of models is empty.
+    /// The agent's list of models is empty.
     #[error("agent '{0}' has no model")]
     NoModel(String),
 }
 
 impl TryFrom<Parts> for Team {
-    type Error = BrokenTeam;
+    type Error = InvalidTeam;
 
-    fn try_from(parts: Parts) -> Result<Self, BrokenTeam> {
+    fn try_from(parts: Parts) -> Result<Self, InvalidTeam> {
         if parts.agents.is_empty() {
-            return Err(BrokenTeam::NoAgents);
+            return Err(InvalidTeam::NoAgents);
         }
         let mut names = BTreeSet::new();
         for agent in &parts.agents {
             if !names.insert(agent.name.as_str()) {
-                return Err(BrokenTeam::SameName(agent.name.clone()));
+                return Err(InvalidTeam::DuplicateName(agent.name.clone()));
             }
         }
         for agent in &parts.agents {
@@ -112,15 +115,15 @@ impl TryFrom<Parts> for Team {
     }
 }
 
-/// That an agent refers to agents of the team only, and can run.
-fn check_agent(agent: &Agent, names: &BTreeSet<&str>) -> Result<(), BrokenTeam> {
-    if matches!(&agent.runner, Runner::Models(models) if models.is_empty()) {
-        return Err(BrokenTeam::NoModel(agent.name.clone()));
+/// Checks that an agent has a model or a command, and refers to agents of the team only.
+fn check_agent(agent: &Agent, names: &BTreeSet<&str>) -> Result<(), InvalidTeam> {
+    if matches!(&agent.kind, AgentKind::Models(models) if models.is_empty()) {
+        return Err(InvalidTeam::NoModel(agent.name.clone()));
     }
     for (role, others) in [("sub-agent", &agent.sub_agents), ("handoff agent", &agent.handoffs)] {
         if let Some(name) = others.iter().find(|name| !names.contains(name.as_str())) {
             let (agent, name) = (agent.name.clone(), name.clone());
-            return Err(BrokenTeam::NoSuchAgent { agent, role, name });
+            return Err(InvalidTeam::UnknownAgent { agent, role, name });
         }
     }
     Ok(())
@@ -133,47 +136,48 @@ impl Team {
         &self.agents
     }
 
-    /// The agent of this name.
+    /// The agent with this name.
     #[must_use]
     pub fn agent(&self, name: &str) -> Option<&Agent> {
         self.agents.iter().find(|agent| agent.name == name)
     }
 
-    /// The agent that a run begins with: the one named `root`, else the first.
+    /// The agent that a session starts with: the one named `root`, or else the first.
     #[must_use]
     pub fn default_agent(&self) -> &Agent {
         self.agent("root").unwrap_or(&self.agents[0])
     }
 
-    /// The file's named models; one of several alternatives is drawn for each turn.
+    /// The named models of the file. Where a name lists several models, one is chosen at random for each turn.
     #[must_use]
     pub fn models(&self) -> &BTreeMap<String, Vec<ModelSettings>> {
         &self.models
     }
 
-    /// Which tool calls are let through, asked about, refused.
+    /// The permissions of tool calls.
     #[must_use]
     pub fn permissions(&self) -> &Permissions {
         &self.permissions
     }
 
-    /// Who made the file.
+    /// The metadata of the file.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// The sources that agents can search, as the file has them.
+    /// The `rag` section of the file, unchanged. It has no effect yet.
     #[must_use]
     pub fn rag(&self) -> &BTreeMap<String, serde_json::Value> {
         &self.rag
     }
 
-    /// The one JSON text of this team: equal teams have equal texts, whatever their files look like. Whoever stores a team
-    /// stores this text.
+    /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams
+    /// are stored in this form.
     ///
     /// # Errors
-    /// None in a team that was read from a file or from JSON.
+    ///
+    /// None for a team that was parsed from a file or from JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
@@ -181,13 +185,15 @@ impl Team {
     /// The SHA-256 of [`to_json`](Self::to_json), in hexadecimal.
     ///
     /// # Errors
-    /// Those of `to_json`.
+    ///
+    /// Those of [`to_json`](Self::to_json).
     pub fn sha256(&self) -> Result<String, serde_json::Error> {
         Ok(hexadecimal(&Sha256::digest(self.to_json()?)))
     }
 
-    /// A short name for what the team remembers on a machine, in hexadecimal. It stays the same while the team's agents
-    /// keep their names and descriptions, whatever else of them is changed.
+    /// An identifier for files that belong to the team on a machine, such as its memory: eight hexadecimal
+    /// digits. It depends only on the names and descriptions of the agents, so that other changes of the file
+    /// keep the team's memory.
     pub fn identity(&self) -> String {
         let mut digest = Sha256::new();
         for agent in self.agents() {
@@ -200,7 +206,7 @@ impl Team {
     }
 }
 
-/// The bytes in hexadecimal.
+/// Formats bytes as lowercase hexadecimal digits.
 fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {

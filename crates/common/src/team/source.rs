@@ -1,27 +1,29 @@
-//! The text of an agent file: from bytes, with places and snippets.
+//! The text of an agent file: decoding, positions and snippets.
 
 use std::ops::Range;
 
 use super::error::TeamError;
 
-/// Larger files are refused before they are read.
+/// Larger files are rejected before they are parsed. Real files have a few kilobytes; the limit bounds the
+/// cost of a hostile one.
 pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// At most this many characters of the file's own text appear in one message.
-const MAX_SHOWN: usize = 60;
+/// The maximum number of characters that a message quotes from the file. A snippet has up to twice as many,
+/// so that it shows the text before and after the error and still fits on a wide terminal.
+const MAX_EXCERPT_CHARS: usize = 60;
 
-/// A place in the file.
+/// A position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Position {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(super) line: u64,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub(super) column: u64,
-    /// How many characters the caret underlines; 0 is drawn as 1.
+    /// The number of characters that the carets underline; 0 is drawn as 1.
     pub(super) length: u64,
 }
 
-/// A file's name and text.
+/// The name and the text of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'s> {
     pub(super) file: &'s str,
@@ -29,9 +31,9 @@ pub(super) struct Source<'s> {
 }
 
 impl<'s> Source<'s> {
-    /// Takes the bytes of a file, or says why they are not the text of one.
+    /// Decodes the bytes of a file. UTF-8 is the only encoding; a byte order mark is skipped.
     pub(super) fn new(file: &'s str, bytes: &'s [u8]) -> Result<Self, Box<TeamError>> {
-        let refuse = |position, message: String, hint: &str| {
+        let reject = |position, message: String, hint: &str| {
             Box::new(TeamError {
                 file: file.to_owned(),
                 position,
@@ -41,26 +43,26 @@ impl<'s> Source<'s> {
             })
         };
         if bytes.len() > MAX_BYTES {
-            let message = format!("the file has {} bytes, more than the 8 MiB that are read", bytes.len());
-            return Err(refuse(None, message, "is this an agent file?"));
+            let message = format!("the file has {} bytes, more than the limit of 8 MiB", bytes.len());
+            return Err(reject(None, message, "is this an agent file?"));
         }
         if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-            return Err(refuse(None, "the file is UTF-16".to_owned(), "save it as UTF-8"));
+            return Err(reject(None, "the file is UTF-16".to_owned(), "save it as UTF-8"));
         }
         let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
         if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
             let message = "the file contains a NUL byte".to_owned();
-            let hint = "this is UTF-16 or not a text file; an agent file is YAML in UTF-8";
-            return Err(refuse(Some(place_of(bytes, offset)), message, hint));
+            let hint = "this is UTF-16 or a binary file; an agent file is YAML in UTF-8";
+            return Err(reject(Some(position_of(bytes, offset)), message, hint));
         }
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            let place = place_of(bytes, error.valid_up_to());
-            refuse(Some(place), "the file is not UTF-8".to_owned(), "save it as UTF-8")
+            let position = position_of(bytes, error.valid_up_to());
+            reject(Some(position), "the file is not UTF-8".to_owned(), "save it as UTF-8")
         })?;
         Ok(Self { file, text })
     }
 
-    /// An error of this file, as yet without its snippet.
+    /// An error of this file. Its snippet is added when all errors are known.
     pub(super) fn error(
         &self,
         position: Option<Position>,
@@ -70,12 +72,13 @@ impl<'s> Source<'s> {
         TeamError { file: self.file.to_owned(), position, message, snippet: None, hint }
     }
 
-    /// What stands in the file at a range of bytes; empty where there is no such range.
+    /// The text in a range of bytes; empty when the range is not valid.
     pub(super) fn slice(&self, range: Range<usize>) -> &'s str {
         self.text.get(range).unwrap_or_default()
     }
 
-    /// The snippets of places that are sorted by line, in one walk through the text.
+    /// The snippets of positions that are sorted by line. One pass over the text serves all of them, so that
+    /// many errors in a large file stay cheap.
     pub(super) fn snippets(&self, positions: &[Option<Position>]) -> Vec<Option<String>> {
         let mut lines = (1_u64..).zip(self.text.split('\n'));
         let mut current = lines.next();
@@ -89,14 +92,14 @@ impl<'s> Source<'s> {
     }
 }
 
-/// A line with a caret below the position. Long lines are cut around it.
+/// A line with carets below the position. A long line is cut on both sides of the position.
 fn snippet(position: Position, line: &str) -> String {
     let line = line.trim_end_matches('\r');
     let column = usize::try_from(position.column.saturating_sub(1)).unwrap_or(usize::MAX);
-    let first = column.saturating_sub(MAX_SHOWN);
-    let shown: Vec<char> = line.chars().skip(first).take(2 * MAX_SHOWN).map(printable).collect();
+    let first = column.saturating_sub(MAX_EXCERPT_CHARS);
+    let shown: Vec<char> = line.chars().skip(first).take(2 * MAX_EXCERPT_CHARS).map(printable).collect();
     let before = if first > 0 { "…" } else { "" };
-    let pad: String = shown.iter().take(column - first).map(|c| blank(*c)).collect();
+    let pad: String = shown.iter().take(column - first).map(|c| padding(*c)).collect();
     let room = shown.len().saturating_sub(column - first).max(1);
     let carets = usize::try_from(position.length).unwrap_or(1).clamp(1, room);
     let number = position.line.to_string();
@@ -109,8 +112,8 @@ fn snippet(position: Position, line: &str) -> String {
     )
 }
 
-/// The place of a byte in bytes that need not be text.
-fn place_of(bytes: &[u8], offset: usize) -> Position {
+/// The position of a byte in bytes that need not be valid UTF-8.
+fn position_of(bytes: &[u8], offset: usize) -> Position {
     let before = &bytes[..offset];
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -118,8 +121,8 @@ fn place_of(bytes: &[u8], offset: usize) -> Position {
     Position { line: line as u64, column: column as u64, length: 1 }
 }
 
-/// What fills the place of a character on a terminal.
-fn blank(c: char) -> &'static str {
+/// The padding that is as wide as a character on a terminal.
+fn padding(c: char) -> &'static str {
     let wide = matches!(c,
         '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}'
         | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' | '\u{1f300}'..='\u{1faff}');
@@ -130,21 +133,23 @@ fn blank(c: char) -> &'static str {
     }
 }
 
-/// A character as it may go to a terminal: no control character but the tab, nothing that turns the direction of writing.
+/// Replaces characters that are not safe to print: control characters other than the tab, and those that
+/// change the writing direction.
 fn printable(c: char) -> char {
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let changes_direction =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if c == '\t' {
         c
-    } else if c.is_control() || turns {
+    } else if c.is_control() || changes_direction {
         '\u{fffd}'
     } else {
         c
     }
 }
 
-/// Text of the file as it may stand in a message: on one line, cut, without control characters.
-pub(super) fn shown(text: &str) -> String {
+/// Text of the file for a message: on one line, at most [`MAX_EXCERPT_CHARS`], and safe to print.
+pub(super) fn excerpt(text: &str) -> String {
     let cut: String =
-        text.chars().take(MAX_SHOWN).map(|c| if c == '\t' { ' ' } else { printable(c) }).collect();
-    if text.chars().nth(MAX_SHOWN).is_some() { format!("{cut}…") } else { cut }
+        text.chars().take(MAX_EXCERPT_CHARS).map(|c| if c == '\t' { ' ' } else { printable(c) }).collect();
+    if text.chars().nth(MAX_EXCERPT_CHARS).is_some() { format!("{cut}…") } else { cut }
 }

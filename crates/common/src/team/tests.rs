@@ -1,13 +1,13 @@
-//! The agent file from outside: good files, wrong files, hostile bytes.
+//! Tests of the parser: valid files, invalid files and hostile bytes.
 
 mod good;
 mod hostile;
 mod wrong;
 mod wrong_values;
 
-/// Every key of the schema, each right.
+/// A file with a valid value for every key of the newest schema.
 const EVERY_KEY: &str = include_str!("tests/every_key.yaml");
-/// The oldest schema.
+/// A file with the keys that only the oldest versions of the schema have.
 const OLDEST: &str = include_str!("tests/oldest.yaml");
-/// The example that the documentation begins with.
+/// The first example of the documentation.
 const BACKGROUND_AGENTS: &str = include_str!("../../../../examples/background_agents.yaml");

@@ -1,4 +1,4 @@
-//! The toolsets of an agent, one variant for each type.
+//! The toolsets of an agent: one variant for each type, with its settings.
 
 use std::collections::BTreeMap;
 
@@ -7,228 +7,230 @@ use serde::Serialize;
 
 use super::model::ModelSettings;
 
-/// Named texts: environment variables, headers. Values may hold `${X}` or `${env.X}`, unexpanded.
-pub type TextMap = BTreeMap<String, String>;
+/// Strings by name: environment variables or headers. Values may contain `${X}` or `${env.X}`, unexpanded.
+pub type StringMap = BTreeMap<String, String>;
 
-/// A toolset and what every type can have.
+/// A toolset: its type, and the settings that every type has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Toolset {
-    /// The type and its own settings.
+    /// The type, with its own settings.
     pub kind: ToolsetKind,
-    /// The tools that the agent gets; empty: all of them.
+    /// The names of the tools that the agent gets; empty for all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// A system message about these tools; none: the toolset's own.
+    /// A system message about the tools; `None` for the default of the toolset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
-    /// Regular expressions of the tools whose results are written more briefly.
+    /// Regular expressions of tool names. The JSON results of these tools are encoded as TOON, which takes
+    /// fewer tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toon: Vec<String>,
-    /// The model of the turn after one of these tools; of several one is drawn; none: the agent's own.
+    /// The models for the turn that follows a call of these tools; where there are several, one is chosen at
+    /// random. Empty for the agent's own model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub model: Vec<ModelSettings>,
-    /// Which tools stay hidden until they are searched for.
+    /// The tools that the model does not see until it searches for them; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer: Option<Defer>,
 }
 
-/// Which tools stay hidden until they are searched for.
+/// The tools of a toolset that the model does not see until it searches for them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Defer {
-    /// All of the toolset.
+    /// All tools of the toolset.
     All,
-    /// These.
+    /// The tools with these names.
     Tools(Vec<String>),
 }
 
-/// The type of a toolset with its own settings.
+/// The type of a toolset, with its own settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToolsetKind {
-    /// A place to think aloud.
+    /// A tool in which the model writes down its thoughts.
     Think,
-    /// A list of things to do.
+    /// A todo list.
     Todo {
-        /// Whether all agents of the process share it.
+        /// Whether all agents of the session share one list; otherwise each job has its own.
         shared: bool,
     },
-    /// Shell commands, in the foreground and as background jobs.
+    /// Shell commands, in the foreground and in the background.
     Shell {
-        /// Variables of every command.
-        env: TextMap,
+        /// Variables to add to the environment of every command.
+        env: StringMap,
     },
-    /// Files and folders.
+    /// Reading, searching and changing files.
     Filesystem {
-        /// Whether what the version control ignores is hidden.
+        /// Whether files that version control ignores are hidden.
         ignore_vcs: bool,
-        /// Commands to run after an edit.
+        /// Commands to run after a file was changed.
         post_edit: Vec<PostEdit>,
     },
-    /// A server that speaks the Model Context Protocol.
+    /// The tools of a server of the Model Context Protocol.
     Mcp(Mcp),
-    /// Dispatching to sub-agents, and seeing after what was dispatched.
+    /// Dispatching jobs to sub-agents, and watching, messaging and stopping them.
     BackgroundAgents,
-    /// Reading web pages.
+    /// Fetching web pages.
     Fetch {
-        /// Seconds for one page; none: the tool's own.
+        /// The timeout for one page in seconds; `None` for the tool's default.
         timeout: Option<u32>,
     },
-    /// Remembering between sessions.
+    /// A memory that outlives sessions.
     Memory {
-        /// The database's path; none: a usual place.
+        /// The path of the database; `None` for a folder of the team in the user's state folder.
         path: Option<String>,
     },
-    /// Commands of the file, each a tool.
+    /// Commands of the agent file, each as a tool.
     Script {
         /// The tools by name.
         scripts: BTreeMap<String, Script>,
     },
-    /// One HTTP call as a tool.
+    /// An HTTP request as a tool.
     Api(Api),
-    /// The operations of an OpenAPI description.
+    /// The operations of an OpenAPI description, each as a tool.
     Openapi {
-        /// Where the description is.
+        /// The URL of the description.
         url: String,
-        /// Headers of every call.
-        headers: TextMap,
+        /// Headers of every request.
+        headers: StringMap,
     },
-    /// An agent that speaks the Agent2Agent protocol.
+    /// A remote agent that speaks the Agent2Agent protocol, as a tool.
     A2a {
-        /// What the tool is called; none: what the agent calls itself.
+        /// The name of the tool; `None` for the name that the agent reports.
         name: Option<String>,
-        /// Where the agent is.
+        /// The URL of the agent.
         url: String,
-        /// Headers of every call.
-        headers: TextMap,
+        /// Headers of every request.
+        headers: StringMap,
     },
-    /// A language server.
+    /// A language server. It is not started yet.
     Lsp {
-        /// How it is started.
+        /// The command that starts it.
         launch: Launch,
-        /// The endings of the files that it understands.
+        /// The file name extensions that it supports.
         file_types: Vec<String>,
     },
-    /// A list of tasks in a file.
+    /// A list of tasks that is stored in a file.
     Tasks {
-        /// The file's path; none: a usual place.
+        /// The path of the file; `None` for the default name in the working directory.
         path: Option<String>,
     },
-    /// Asking the user.
+    /// Questions to the user. The agent gets no such tool yet.
     UserPrompt,
-    /// Changing the agent's model.
+    /// Switching the agent's model. The agent gets no such tool yet.
     ModelPicker {
-        /// What it can be changed to, as the file names them.
+        /// The models to choose from, as written in the file.
         models: Vec<String>,
     },
-    /// A type that nobody knows; the agent runs without it.
+    /// A type that is not part of the schema. The agent runs without it.
     Unsupported {
-        /// The type's name in the file.
+        /// The type, as written in the file.
         kind: String,
     },
 }
 
-/// How a server on this machine is started.
+/// The command that starts a local server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// The program.
+    /// The program, searched on the PATH of the worker.
     pub command: String,
-    /// Its arguments.
+    /// The arguments of the program.
     pub args: Vec<String>,
-    /// Variables added to its environment.
-    pub env: TextMap,
-    /// Which version to install where it is missing; `false`: none.
+    /// Variables to add to its environment.
+    pub env: StringMap,
+    /// The version to install when the program is missing, or `false`. It has no effect: nothing is installed.
     pub version: Option<String>,
 }
 
-/// An MCP server: its name and where it is.
+/// A server of the Model Context Protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mcp {
-    /// A prefix of its tools' names.
+    /// A prefix for the names of its tools.
     pub name: Option<String>,
-    /// Where it is.
+    /// How the server is reached.
     pub server: McpServer,
 }
 
-/// The three places where an MCP server can be.
+/// How an MCP server is reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum McpServer {
-    /// A program on this machine.
+    /// A program on the worker's machine, over its standard input and output.
     Command(Launch),
-    /// A server elsewhere.
+    /// A remote server, over HTTP.
     Remote {
-        /// Its address.
+        /// The URL of the server.
         url: String,
-        /// How it is spoken to.
+        /// The transport.
         transport: McpTransport,
-        /// Headers of every call.
-        headers: TextMap,
+        /// Headers of every request.
+        headers: StringMap,
     },
-    /// A server of Docker's MCP catalog.
+    /// A server of Docker's MCP catalog, through the gateway of the `docker` command.
     Docker {
-        /// Its name there, without `docker:`.
+        /// The name in the catalog, without `docker:`.
         server: String,
-        /// Its settings.
+        /// The settings of the server; null for none.
         config: serde_json::Value,
-        /// Variables of the gateway.
-        env: TextMap,
+        /// Variables to add to the environment of the gateway.
+        env: StringMap,
     },
 }
 
-/// How a remote MCP server is spoken to.
+/// The transport of a remote MCP server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum McpTransport {
-    /// Server-sent events, the older way.
+    /// Server-sent events, the transport of older servers.
     Sse,
     /// Streamable HTTP.
     StreamableHttp,
 }
 
-/// A command to run after an edit.
+/// A command to run after a file was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostEdit {
-    /// A glob on the file's name.
+    /// A glob that the file name must match.
     pub path: String,
-    /// The command; `$path` is the file.
+    /// The shell command; `$path` is the changed file.
     pub cmd: String,
 }
 
-/// A command of the file as a tool.
+/// A command of the agent file as a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Script {
-    /// The command; arguments are environment variables in it.
+    /// The shell command. The arguments of a call are environment variables.
     pub cmd: String,
-    /// What it is for.
+    /// A description for the model.
     pub description: String,
-    /// JSON schemas of the arguments by name.
+    /// The JSON schemas of the arguments, by name.
     pub args: BTreeMap<String, serde_json::Value>,
-    /// The arguments that must be given; none: all.
+    /// The required arguments; none where the file does not list them.
     pub required: Option<Vec<String>>,
-    /// Variables added to its environment.
-    pub env: TextMap,
-    /// Where it runs; none: the agent's working directory.
+    /// Variables to add to its environment.
+    pub env: StringMap,
+    /// The directory in which it runs; `None` for the job's working directory.
     pub working_dir: Option<String>,
 }
 
-/// One HTTP call as a tool.
+/// An HTTP request as a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Api {
-    /// The tool's name.
+    /// The name of the tool.
     pub name: String,
-    /// The address, with `${arg}` in it.
+    /// The URL; `${arg}` is replaced by the argument of that name.
     pub endpoint: String,
-    /// `GET` or `POST`.
+    /// The HTTP method, as written in the file.
     pub method: String,
-    /// What it is for.
+    /// A description for the model.
     pub instruction: String,
-    /// Headers of the call.
-    pub headers: TextMap,
-    /// JSON schemas of the arguments by name.
+    /// Headers of the request.
+    pub headers: StringMap,
+    /// The JSON schemas of the arguments, by name.
     pub args: BTreeMap<String, serde_json::Value>,
-    /// The arguments that must be given.
+    /// The required arguments.
     pub required: Vec<String>,
-    /// A JSON schema of the answer.
+    /// The JSON schema of the response.
     pub output_schema: Option<serde_json::Value>,
 }

@@ -1,7 +1,8 @@
-//! YAML as a tree in which every key and every value knows its place.
+//! YAML as a tree in which every key and every value has its position.
 //!
-//! The limits keep a hostile file cheap: the parser refuses it long before it costs time or memory. Merge keys and aliases
-//! are resolved here; a value that came through an alias has the place where it was written.
+//! The limits keep hostile files cheap: the parser rejects them long before they cost much time or memory.
+//! Merge keys and aliases are resolved here; a value that came through an alias has the position where it was
+//! written.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,35 +19,37 @@ use serde_saphyr::Spanned;
 
 use super::source::Position;
 
-/// Maps and lists nest at most this deep.
+/// The maximum nesting depth of maps and lists. The parser recurses, so the depth bounds the stack that it
+/// needs; the schema itself is less than ten levels deep.
 pub(super) const MAX_DEPTH: usize = 48;
-/// A file has at most this many values; docker-agent's own largest has fewer than 500.
+/// The maximum number of values in a file. The largest example of docker-agent has fewer than 500.
 const MAX_NODES: usize = 50_000;
-/// Aliases add at most this many parser events, and merge keys at most this many copies.
+/// The maximum number of parser events that aliases and merge keys add. Without it a file of a few lines can
+/// expand to gigabytes.
 const MAX_REPLAYED: usize = 20_000;
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) at: Position,
-    /// Where its text stands, in bytes; empty when the parser does not know.
+    /// The range of its text in bytes; empty when the parser does not know it.
     pub(super) bytes: Range<usize>,
     pub(super) value: Value,
 }
 
-/// A YAML value.
+/// A YAML value. Numbers keep their text in [`Node::bytes`], so that `1.10` does not become `1.1`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Null,
-    Flag(bool),
+    Bool(bool),
     Integer(i64),
-    Number(f64),
-    Text(String),
+    Float(f64),
+    String(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
 
-/// A key of a map with its place, and its value.
+/// An entry of a map: the key with its position, and the value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -55,25 +58,26 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// Whether nothing is said here: a null or an empty text, which docker-agent does not tell apart.
+    /// Whether the value is null or an empty string, which docker-agent treats alike.
     pub(super) fn is_blank(&self) -> bool {
-        matches!(&self.value, Value::Null) || matches!(&self.value, Value::Text(text) if text.is_empty())
+        matches!(&self.value, Value::Null) || matches!(&self.value, Value::String(text) if text.is_empty())
     }
 
-    /// Whether nothing is set here: blank, `false`, or a list or a map without entries.
+    /// Whether the value is the default of its type: blank, `false`, an empty list or an empty map.
     pub(super) fn is_unset(&self) -> bool {
         match &self.value {
-            Value::Flag(flag) => !flag,
+            Value::Bool(flag) => !flag,
             Value::List(items) => items.is_empty(),
             Value::Map(entries) => entries.is_empty(),
-            Value::Null | Value::Integer(_) | Value::Number(_) | Value::Text(_) => self.is_blank(),
+            Value::Null | Value::Integer(_) | Value::Float(_) | Value::String(_) => self.is_blank(),
         }
     }
-    /// About how much room the value takes, in bytes.
+
+    /// The approximate memory that the value takes, in bytes.
     pub(super) fn size(&self) -> usize {
         let inside = match &self.value {
-            Value::Null | Value::Flag(_) | Value::Integer(_) | Value::Number(_) => 0,
-            Value::Text(text) => text.len(),
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => 0,
+            Value::String(text) => text.len(),
             Value::List(items) => items.iter().map(Self::size).sum(),
             Value::Map(entries) => entries.iter().map(|entry| entry.key.len() + entry.node.size()).sum(),
         };
@@ -81,21 +85,23 @@ impl Node {
     }
 }
 
-/// Reads one YAML document. Empty text is a null.
+/// Parses one YAML document. Empty text is a null.
 pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
     serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
 }
 
-/// A YAML document of others as JSON, within the limits that agent files have.
+/// Parses a YAML document that is not an agent file, such as an OpenAPI description, into JSON. The limits of
+/// agent files apply, so documents from untrusted servers are safe to parse.
 ///
 /// # Errors
 ///
-/// What is wrong with it, and where.
-pub fn yaml_value(text: &str) -> Result<serde_json::Value, String> {
+/// The message of the parser, with the position.
+pub fn yaml_to_json(text: &str) -> Result<serde_json::Value, String> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| error.to_string())
 }
 
-/// Strict booleans, no duplicate keys, and the limits.
+/// The parser options: the limits, no duplicate keys, and booleans that are only `true` and `false`, as in
+/// YAML 1.2.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -124,7 +130,7 @@ fn options() -> Options {
     }
 }
 
-/// The place of a parser's location, where it has one.
+/// Converts a location of the parser; `None` where it has none.
 pub(super) fn position(location: Location) -> Option<Position> {
     (location.line() > 0).then(|| Position {
         line: location.line(),
@@ -154,7 +160,7 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// Builds a `Value` from whatever the parser finds.
+/// Builds a [`Value`] from any type that the parser reports.
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
@@ -169,7 +175,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Flag(value))
+        Ok(Value::Bool(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
@@ -177,19 +183,19 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(i64::try_from(value).map_or(Value::Number(value as f64), Value::Integer))
+        Ok(i64::try_from(value).map_or(Value::Float(value as f64), Value::Integer))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Number(value))
+        Ok(Value::Float(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
+        Ok(Value::String(value.to_owned()))
     }
 
     fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::Text(value))
+        Ok(Value::String(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {

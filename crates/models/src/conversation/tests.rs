@@ -121,7 +121,7 @@ fn each_call_has_its_one_result() {
         result("b", "two"),
         result("c", "of no call"),
         Message::Assistant(AssistantMessage::text_only(" \n")),
-        Message::user("go on"),
+        Message::user("continue"),
     ];
     let paired: Vec<Message> = paired(&messages).into_iter().map(Cow::into_owned).collect();
     let Message::ToolResult(missing) = &paired[2] else { panic!("{paired:?}") };

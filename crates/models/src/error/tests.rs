@@ -57,7 +57,7 @@ fn in_a_stream_by_names_and_numbers() {
 }
 
 #[test]
-fn what_is_no_error() {
+fn payloads_without_an_error_are_left_alone() {
     for document in [
         json!({"choices": [], "error": null}),
         json!({"choices": [{"message": {"content": "hi"}}], "message": "m"}),

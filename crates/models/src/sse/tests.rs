@@ -54,7 +54,7 @@ fn streams_and_their_events() {
 }
 
 #[test]
-fn what_is_no_event_is_kept_for_the_error() {
+fn a_body_that_is_not_a_stream_is_kept_for_the_error() {
     let (mut decoder, mut items) = (Decoder::new(LIMIT), Vec::new());
     decoder.feed(b"upstream connect error\nor so\n", &mut items).unwrap();
     assert_eq!((decoder.stray(), items.len()), ("upstream connect error or so ", 0));

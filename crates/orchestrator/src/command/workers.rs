@@ -1,9 +1,8 @@
 //! `legwork workers`: the fleet.
 
 use legwork_common::error::ExitStatus;
-use legwork_queue::User;
-use legwork_queue::port::Watch as _;
-use legwork_queue::port::WorkerRecord;
+use legwork_queue::ConnectionKind;
+use legwork_queue::operator::WorkerRecord;
 use serde_json::json;
 
 use crate::context::Context;
@@ -12,8 +11,8 @@ use crate::render;
 
 /// Lists the live workers.
 pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(User::Face).await?;
-    let workers = connection.queue().workers().await?;
+    let connection = context.connect(ConnectionKind::Pooled).await?;
+    let workers = connection.operator.workers().await?;
     if context.output.json {
         for worker in &workers {
             context.output.object(&object(worker))?;
@@ -24,7 +23,7 @@ pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
         context.output.text(&render::table(&rows))?;
     }
     connection.leave().await?;
-    Ok(ExitStatus::Done)
+    Ok(ExitStatus::Success)
 }
 
 fn object(worker: &WorkerRecord) -> serde_json::Value {

@@ -1,5 +1,6 @@
-//! One call of a tool: its arguments read, the service asked, the answer in the contract's words and as JSON.
+//! One tool call: parses the arguments, calls the service, and answers with the contract's text and the same as JSON.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use legwork_common::contract;
@@ -15,7 +16,7 @@ use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
 use legwork_queue::Service;
-use legwork_queue::patiently;
+use legwork_queue::retry_while_unavailable;
 use rmcp::model::CallToolResult;
 use rmcp::model::ContentBlock;
 use rmcp::model::RequestMetaObject;
@@ -25,17 +26,12 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::mcp::house::House;
 use crate::mcp::offer::Offer;
-use crate::mcp::offer::name;
 use crate::mcp::progress::Progress;
 use crate::mcp::request;
+use crate::mcp::sessions::McpSessions;
 use crate::mcp::structured;
-
-/// How long a wait lasts where the host's model does not say, in seconds.
-const WAIT_DEFAULT: f64 = 300.0;
-/// How long a wait lasts at most, in seconds, however often it is cut.
-const WAIT_LONGEST: f64 = 3600.0;
+use crate::mcp::tool_name;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +46,7 @@ struct Run {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct NoArguments {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +65,7 @@ struct Stop {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wait {
+    #[serde(default)]
     task_ids: Vec<String>,
     timeout: Option<f64>,
     mode: Option<WaitMode>,
@@ -81,20 +78,22 @@ struct Send {
     message: String,
 }
 
-/// A good answer.
+/// The answer of a call that succeeded.
 #[derive(Debug)]
 pub struct Answer {
     /// The contract's text.
     pub text: String,
-    /// What this face adds, as a text of its own.
+    /// A second text that only hosts of the protocol get: why a wait returned early.
     pub note: Option<String>,
-    /// The same as JSON.
+    /// The answer as JSON, valid by the tool's output schema.
     pub structured: Value,
-    /// The job that was dispatched.
+    /// The job that the call dispatched.
     pub dispatched: Option<JobId>,
+    /// Whether the host gets it as an error result.
+    pub is_error: bool,
 }
 
-/// Why a call was refused, in words for the host's model.
+/// Why a call was refused: a text for the host's model.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
@@ -107,7 +106,8 @@ impl From<ServiceError> for Refused {
 impl From<Answer> for CallToolResult {
     fn from(answer: Answer) -> Self {
         let texts = std::iter::once(answer.text).chain(answer.note);
-        let mut result = Self::success(texts.map(ContentBlock::text).collect());
+        let texts = texts.map(ContentBlock::text).collect();
+        let mut result = if answer.is_error { Self::error(texts) } else { Self::success(texts) };
         result.structured_content = Some(answer.structured);
         result
     }
@@ -121,27 +121,32 @@ impl From<Refused> for CallToolResult {
 
 /// The calls of one session.
 #[derive(Debug)]
-pub struct Calls<'house> {
-    house: &'house House,
-    offer: &'house Offer,
-    longest: Duration,
+pub struct Calls<'sessions> {
+    sessions: &'sessions McpSessions,
+    offer: &'sessions Offer,
+    answer_within: Duration,
     session: SessionId,
     service: Service,
 }
 
-impl<'house> Calls<'house> {
-    /// The calls of `session`, each answered within `longest`.
-    pub fn new(house: &'house House, offer: &'house Offer, longest: Duration, session: SessionId) -> Self {
-        Self { house, offer, longest, session, service: house.service(session) }
+impl<'sessions> Calls<'sessions> {
+    /// The calls of `session`, each answered within `answer_within`.
+    pub fn new(
+        sessions: &'sessions McpSessions,
+        offer: &'sessions Offer,
+        answer_within: Duration,
+        session: SessionId,
+    ) -> Self {
+        Self { sessions, offer, answer_within, session, service: sessions.service(session) }
     }
 
-    /// Does what a tool is for. `meta` is what the request says beside its arguments.
+    /// Calls one tool. `meta` is the request's `_meta`.
     ///
-    /// Dropping the future ends the call and leaves the jobs as they are.
+    /// Dropping the future cancels the call, not the jobs. A dispatch or a stop that has begun may or may not happen.
     ///
     /// # Errors
     ///
-    /// [`Refused`], to be told to the host's model.
+    /// [`Refused`], which the host's model gets as an error result.
     pub async fn call(
         &self,
         tool: &str,
@@ -150,14 +155,14 @@ impl<'house> Calls<'house> {
         progress: &Progress,
     ) -> Result<Answer, Refused> {
         match tool {
-            name::RUN => self.run(read(tool, arguments)?, meta).await,
-            name::LIST => {
-                let Nothing {} = read(tool, arguments)?;
+            tool_name::RUN => self.run(read(tool, arguments)?, meta).await,
+            tool_name::LIST => {
+                let NoArguments {} = read(tool, arguments)?;
                 self.list().await
             }
-            name::VIEW => self.view(read(tool, arguments)?).await,
-            name::STOP => self.stop(read(tool, arguments)?).await,
-            name::WAIT => self.wait(read(tool, arguments)?, progress).await,
+            tool_name::VIEW => self.view(read(tool, arguments)?).await,
+            tool_name::STOP => self.stop(read(tool, arguments)?).await,
+            tool_name::WAIT => self.wait(read(tool, arguments)?, progress).await,
             _ => self.send(read(tool, arguments)?).await,
         }
     }
@@ -167,21 +172,26 @@ impl<'house> Calls<'house> {
         if let Some(refusal) = contract::refusal(&agent, &task, &self.offer.agents) {
             return Err(Refused(refusal));
         }
-        let key = request::key(key, meta, &[&agent, &task, expected_output.as_deref().unwrap_or_default()]);
+        let key = request::idempotency_key(
+            key,
+            meta,
+            &[&agent, &task, expected_output.as_deref().unwrap_or_default()],
+        );
         let request = RunRequest {
             agent: agent.clone(),
             task: task.clone(),
             expected_output,
             call: None,
             key,
-            placement: None,
+            job_options: None,
         };
-        let id = self.house.dispatch(self.session, request, request::trace(meta)).await?;
+        let id = self.sessions.dispatch(self.session, request, request::trace(meta)).await?;
         Ok(Answer {
             text: contract::started(id, &agent, &task),
             note: None,
             structured: structured::started(id, &agent, &task),
             dispatched: Some(id),
+            is_error: false,
         })
     }
 
@@ -192,14 +202,16 @@ impl<'house> Calls<'house> {
 
     async fn view(&self, view: View) -> Result<Answer, Refused> {
         let id = id(&view.task_id)?;
-        let patience = Duration::from_millis(view.wait_ms.unwrap_or(0)).min(self.longest);
-        let seen = if patience.is_zero() {
+        let timeout = Duration::from_millis(view.wait_ms.unwrap_or(0)).min(self.answer_within);
+        let seen = if timeout.is_zero() {
             self.service.view(id, view.since).await?
         } else {
-            let deadline = Instant::now() + patience;
-            patiently(Some(deadline), || self.service.view_grown(id, view.since, deadline)).await?
+            let deadline = Instant::now() + timeout;
+            retry_while_unavailable(Some(deadline), || self.service.view_grown(id, view.since, deadline))
+                .await?
         };
-        Ok(plain(contract::view(&seen), structured::view(&seen)))
+        let polls = self.sessions.polls.lock().unwrap_or_else(PoisonError::into_inner).count(&seen);
+        Ok(plain(contract::view(&seen, polls), structured::view(&seen)))
     }
 
     async fn stop(&self, stop: Stop) -> Result<Answer, Refused> {
@@ -211,65 +223,67 @@ impl<'house> Calls<'house> {
     }
 
     async fn wait(&self, wait: Wait, progress: &Progress) -> Result<Answer, Refused> {
-        if wait.task_ids.is_empty() {
-            return Err(Refused(contract::NO_IDS.to_owned()));
-        }
-        let asked = Duration::from_secs_f64(wait.timeout.unwrap_or(WAIT_DEFAULT).clamp(0.0, WAIT_LONGEST));
+        let asked = contract::wait_timeout(&wait.task_ids, wait.timeout).map_err(Refused)?;
         let mode = wait.mode.unwrap_or_default();
-        let deadline = Instant::now() + asked.min(self.longest);
+        let deadline = Instant::now() + asked.min(self.answer_within);
         let mut until = progress.first(deadline);
         let (items, over) = loop {
             let ask = || {
-                // What is left of it: an outage of Redis counts too.
+                // Computed anew for each retry: time that Redis is away counts against the timeout.
                 let timeout = Some(until.duration_since(Instant::now()));
                 self.service.wait(WaitRequest { ids: wait.task_ids.clone(), timeout, mode, call: None })
             };
-            let items = patiently(Some(deadline), ask).await?;
+            let items = retry_while_unavailable(Some(deadline), ask).await?;
             let over = mode.is_over(&items);
             if over || deadline <= Instant::now() {
                 break (items, over);
             }
-            progress.tell(&items, deadline).await;
+            progress.notify(&items, deadline).await;
             until = progress.next(deadline);
         };
-        let note = (!over && asked > self.longest).then(|| cut(&items, self.longest));
-        let structured = structured::waited(&items, over);
-        Ok(Answer { note, ..plain(contract::waited(&items).to_string(), structured) })
+        let note = (!over && asked > self.answer_within).then(|| early_return(&items, self.answer_within));
+        // A wait that returns early for its host's sake was not ended by its own timeout.
+        let answer = contract::WaitAnswer::new(&items, !over && note.is_none());
+        let structured = structured::waited(&answer, &items, over);
+        Ok(Answer { note, is_error: answer.is_error(), ..plain(answer.text(), structured) })
     }
 
     async fn send(&self, send: Send) -> Result<Answer, Refused> {
         let id = id(&send.task_id)?;
-        if send.message.trim().is_empty() {
-            return Err(Refused(contract::NO_MESSAGE.to_owned()));
+        if let Some(refusal) = contract::message_refusal(&send.message) {
+            return Err(Refused(refusal));
         }
         self.service.send(SendRequest { id, message: send.message, call: None }).await?;
         Ok(plain(contract::sent(id), json!({"id": id})))
     }
 }
 
-/// What a host's model is told where its wait was cut so that the host does not give up on it.
-fn cut(items: &[WaitItem], longest: Duration) -> String {
+/// Tells the model that its wait returned early, before the host's own timeout, and how to continue it.
+fn early_return(items: &[WaitItem], answer_within: Duration) -> String {
     let running: Vec<String> =
         structured::still_running(items).into_iter().map(|id| format!("\"{id}\"")).collect();
     format!(
-        "Not all that you wait for has ended. This call answers within {} so that no host gives up on it; the tasks \
-         run on and nothing is lost. To go on waiting, call {} again with task_ids [{}].",
-        duration::short(longest),
-        name::WAIT,
+        "Some of these tasks have not ended. This call returns within {} so that the host does not time out; the tasks \
+         keep running and nothing is lost. To keep waiting, call {} again with task_ids [{}].",
+        duration::short(answer_within),
+        tool_name::WAIT,
         running.join(", "),
     )
 }
 
 fn plain(text: String, structured: Value) -> Answer {
-    Answer { text, note: None, structured, dispatched: None }
+    Answer { text, note: None, structured, dispatched: None, is_error: false }
 }
 
-/// The id that a model wrote. One that is no id at all names no job.
+/// Parses a task id. Text that is not an id is reported like an unknown id, as the contract has it.
 fn id(text: &str) -> Result<JobId, ServiceError> {
     text.trim().parse().map_err(|_| ServiceError::NotFound(text.to_owned()))
 }
 
+/// Parses the arguments of a tool; unknown ones are refused, so that a model learns of a misspelled one. A call without
+/// arguments has an empty object.
 fn read<A: DeserializeOwned>(tool: &str, arguments: Value) -> Result<A, Refused> {
+    let arguments = if arguments.is_null() { json!({}) } else { arguments };
     serde_json::from_value(arguments)
         .map_err(|error| Refused(format!("invalid arguments for {tool}: {error}")))
 }

@@ -1,7 +1,7 @@
-//! Who may reach the server over HTTP.
+//! The HTTP listener of the server, and its access checks.
 //!
-//! On a loopback address no token is needed: `Host` and `Origin` must be this machine's, so that no page of another
-//! site gets through a browser. On any other address every request needs the bearer token (RFC 6750).
+//! On a loopback address no token is needed, but `Host` and `Origin` must be this machine's: a page of another site,
+//! open in a browser here, is refused. On any other address every request needs the bearer token (RFC 6750).
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,28 +30,29 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::mcp::connections::Kept;
+use crate::mcp::connections::RedisSessionStore;
 use crate::mcp::server::Server;
 
 /// The path of the endpoint.
 pub const PATH: &str = "/mcp";
-/// Connections that wait to be taken.
+/// Connections that the system queues until they are accepted. The usual default of 128 overflows when many hosts
+/// connect at once, and some see a reset; the system lowers this to its own maximum.
 const BACKLOG: u32 = 4096;
-/// How long open streams may take to end.
-const GRACE: Duration = Duration::from_secs(5);
-/// Origins of this machine's own pages.
+/// Grace period for open streams at shutdown. A stream of a waiting host would otherwise keep the server up forever.
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// Origins that are always allowed: pages served by this machine, on any port.
 const LOCAL_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
 
-/// A bound address and what it asks of those who come.
+/// A bound address with its access checks.
 #[derive(Debug)]
-pub struct Door {
+pub struct HttpListener {
     listener: TcpListener,
     address: SocketAddr,
     token: Option<Token>,
     origins: Vec<String>,
 }
 
-/// A bearer token, kept as its hash: two hashes are compared in a time that tells nothing of the token.
+/// A bearer token, stored as its SHA-256: comparing hashes leaks nothing about the token through timing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
@@ -62,13 +63,13 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// The token of this text, without white space around it; `None` for an empty one.
+    /// The token in `text`, trimmed; `None` when that is empty.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
     }
 
-    /// Whether an `Authorization` header carries it. The scheme's name has no case (RFC 9110, section 11.1).
+    /// Whether an `Authorization` header carries this token. The scheme is case-insensitive (RFC 9110, section 11.1).
     fn is_in(&self, header: Option<&str>) -> bool {
         let given = header.and_then(|header| header.split_once(' '));
         given.is_some_and(|(scheme, token)| {
@@ -77,22 +78,24 @@ impl Token {
     }
 }
 
-impl Door {
-    /// Binds `address`, so that a bad one is an error before anything is served.
+impl HttpListener {
+    /// Binds `address`, so that a bad address is reported before anything is served.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the address is taken or not this machine's, and for one that others reach without a token.
+    /// [`Failure`] when the address cannot be bound, and for a non-loopback address without a token.
     pub fn bind(address: SocketAddr, token: Option<Token>, origins: &[String]) -> Result<Self, Failure> {
         if !address.ip().is_loopback() && token.is_none() {
-            return Err(Failure::usage(format!("{address} can be reached by others, and there is no token"))
-                .with_hint("give one with LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1"));
+            return Err(Failure::usage(format!(
+                "{address} is reachable from other machines and needs a token"
+            ))
+            .with_hint("set LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1"));
         }
         let failed = |error| Failure {
             code: "address",
             message: format!("cannot listen on {address}: {error}"),
             detail: None,
-            hint: Some("give another --http address, or one with port 0".to_owned()),
+            hint: Some("use another --http address, or port 0 for a free port".to_owned()),
             exit: ExitStatus::Usage,
         };
         let listener = listen(address).map_err(failed)?;
@@ -101,38 +104,42 @@ impl Door {
         Ok(Self { listener, address, token, origins })
     }
 
-    /// Where the endpoint is.
+    /// The URL of the endpoint, with the port that was bound.
     pub fn url(&self) -> String {
         format!("http://{}{PATH}", self.address)
     }
 
-    /// Serves until `end`, then lets open streams end, for five seconds at most.
+    /// Serves until `end`, then waits up to five seconds for open streams.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the system takes the address away.
+    /// [`Failure`] when the listener fails.
     pub async fn serve(self, server: Server, end: CancellationToken) -> Result<(), Failure> {
-        let queue = server.house.observer.queue().clone();
-        let kept = Kept { keep: queue.settings().retention, connections: Arc::new(queue) };
+        let queue = server.sessions.operator.queue().clone();
+        let store = RedisSessionStore { keep: queue.settings().retention, connections: Arc::new(queue) };
         let mut config = self.config(end.child_token());
-        config.session_store = Some(Arc::new(kept));
-        let service = StreamableHttpService::new(move || Ok(server.clone()), Arc::new(sessions()), config);
+        config.session_store = Some(Arc::new(store));
+        let service = StreamableHttpService::new(
+            move || Ok(server.clone()),
+            Arc::new(LocalSessionManager::default()),
+            config,
+        );
         let router = Router::new()
             .nest_service(PATH, service)
-            .layer(middleware::from_fn_with_state(self.token, admit))
+            .layer(middleware::from_fn_with_state(self.token, authorize))
             .route("/healthz", get(async || "ok\n"));
         let ended = end.clone();
         let serving =
             axum::serve(self.listener, router).with_graceful_shutdown(async move { ended.cancelled().await });
-        let late = async {
+        let deadline = async {
             end.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(GRACE_PERIOD).await;
         };
         tokio::select! {
             served = serving.into_future() => {
-                served.map_err(|error| Failure::usage(format!("cannot serve any longer: {error}")))
+                served.map_err(|error| Failure::usage(format!("the HTTP server failed: {error}")))
             }
-            () = late => Ok(()),
+            () = deadline => Ok(()),
         }
     }
 
@@ -140,13 +147,12 @@ impl Door {
         let config = StreamableHttpServerConfig::default()
             .with_cancellation_token(end)
             .with_allowed_origins(self.origins.clone());
-        // Who has the token may call this machine by any name.
+        // With a token, the name by which the machine is called does not matter: a proxy may use any.
         if self.token.is_some() { config.disable_allowed_hosts() } else { config }
     }
 }
 
-/// Listens. The system keeps so many connections that nobody has taken yet; by default few enough that a crowd of hosts
-/// sees some of theirs reset.
+/// Binds and listens, with a larger backlog than tokio's own.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -154,17 +160,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The connections of older protocols.
-fn sessions() -> LocalSessionManager {
-    LocalSessionManager::default()
-}
-
-/// Lets a request pass that carries the token, where one is asked for.
-async fn admit(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
+/// Refuses a request without the token, where the listener has one.
+async fn authorize(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match token {
         Some(token) if !token.is_in(header) => {
-            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "a bearer token is needed\n")
+            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "a bearer token is required\n")
                 .into_response()
         }
         Some(_) | None => next.run(request).await,
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_its_text_without_the_white_space_around_it() {
+    fn a_token_is_trimmed_and_matches_only_itself() {
         assert_eq!(Token::new(" secret\n"), Token::new("secret"));
         assert_eq!(Token::new(" \n"), None);
         let token = Token::new("secret").unwrap();
@@ -188,9 +189,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_others_reach_needs_a_token() {
-        let open = Door::bind(([0, 0, 0, 0], 0).into(), None, &[]).unwrap_err();
-        assert!(open.message.contains("no token"), "{}", open.message);
-        assert!(Door::bind(([127, 0, 0, 1], 0).into(), None, &[]).is_ok());
+    async fn a_public_address_needs_a_token() {
+        let open = HttpListener::bind(([0, 0, 0, 0], 0).into(), None, &[]).unwrap_err();
+        assert!(open.message.contains("needs a token"), "{}", open.message);
+        assert!(HttpListener::bind(([127, 0, 0, 1], 0).into(), None, &[]).is_ok());
     }
 }

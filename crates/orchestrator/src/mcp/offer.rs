@@ -1,11 +1,11 @@
-//! What a host is told: the agents that may be dispatched, the tools, and how to use them.
+//! What hosts see: the agents that may be dispatched, the tools, and instructions for using them.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_agent::tool::ToolSpec;
-use legwork_agent::toolset::background_tools;
+use legwork_agent::toolset::background_tool_specs;
 use legwork_common::duration;
 use legwork_common::team::Team;
 use rmcp::model::JsonObject;
@@ -15,52 +15,38 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::hosted::known_agent;
 use crate::mcp::structured;
+use crate::mcp::tool_name;
+use crate::team_checks::known_agent;
 
-/// The names of the tools, as the contract has them.
-pub mod name {
-    /// Dispatches.
-    pub const RUN: &str = "run_background_agent";
-    /// Lists.
-    pub const LIST: &str = "list_background_agents";
-    /// Shows one.
-    pub const VIEW: &str = "view_background_agent";
-    /// Stops a tree.
-    pub const STOP: &str = "stop_background_agent";
-    /// Waits.
-    pub const WAIT: &str = "wait_background_agents";
-    /// Sends a message.
-    pub const SEND: &str = "send_background_agent";
-}
-
-/// What a host is told. The same for every connection.
+/// What hosts see; the same for every connection.
 #[derive(Debug)]
 pub struct Offer {
     /// The agents that may be dispatched.
     pub agents: Vec<String>,
-    /// The tools.
+    /// The tools, with their schemas and annotations.
     pub tools: Vec<Tool>,
-    /// How a model best uses them.
+    /// The server's instructions to a host's model.
     pub instructions: String,
 }
 
 impl Offer {
-    /// Offers these agents of the team, by tools that answer within `longest`.
-    pub fn new(team: &Team, agents: Vec<String>, longest: Duration) -> Self {
+    /// Offers these agents of the team, through tools that answer within `answer_within`.
+    pub fn new(team: &Team, agents: Vec<String>, answer_within: Duration) -> Self {
         let roster = roster(team, &agents);
-        let tools = background_tools().into_iter().map(|spec| tool(spec, &roster, longest)).collect();
-        let instructions = instructions(&roster, longest);
+        let tools =
+            background_tool_specs().into_iter().map(|spec| tool(spec, &roster, answer_within)).collect();
+        let instructions = instructions(&roster, answer_within);
         Self { agents, tools, instructions }
     }
 }
 
-/// The agents that are offered: those that were named, else the sub-agents of the file's first agent, else all others,
-/// else that one.
+/// The agents to offer: the `named` ones; else the sub-agents of the file's root; else all agents but the root; else
+/// the root, when it is alone.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names an agent that the file does not have.
+/// [`Failure`] for a name that the file does not have.
 pub fn agents(team: &Team, named: &[String]) -> Result<Vec<String>, Failure> {
     if !named.is_empty() {
         return named.iter().map(|name| known_agent(team, name)).collect();
@@ -74,7 +60,7 @@ pub fn agents(team: &Team, named: &[String]) -> Result<Vec<String>, Failure> {
     Ok(if others.is_empty() { vec![root.name.clone()] } else { others })
 }
 
-/// A line for each agent: its name and what it is for.
+/// One line for each agent: its name and the first line of its description.
 fn roster(team: &Team, agents: &[String]) -> String {
     let mut text = String::new();
     for name in agents {
@@ -86,32 +72,34 @@ fn roster(team: &Team, agents: &[String]) -> String {
     text
 }
 
-/// The server's own words to a model.
-fn instructions(roster: &str, longest: Duration) -> String {
-    let longest = duration::short(longest);
+/// The server's instructions to a host's model.
+fn instructions(roster: &str, answer_within: Duration) -> String {
+    let answer_within = duration::short(answer_within);
     format!(
-        "Agents that work in the background, on workers of their own. Dispatch, go on, wait; never poll.\n\n\
+        "Agents that run in the background, on their own workers. Dispatch, keep working, then wait; never poll.\n\n\
          1. run_background_agent starts an agent on a task and returns its task id at once. Start all independent \
-         tasks before you wait for any. An agent sees only the task that you write, nothing of your conversation.\n\
-         2. Go on with your own work.\n\
-         3. wait_background_agents blocks until the tasks have ended and brings their results. It answers within \
-         {longest} in any case; tasks that still run, run on: call it again with their ids. Do not call \
-         list_background_agents or view_background_agent in a loop.\n\n\
-         A task lives until it ends or you stop it, whatever happens to this connection. A failed or stopped task \
-         shows what it got done. send_background_agent gives a running task a message.\n\n\
+         tasks before you wait for any. An agent sees only the task that you write, not your conversation.\n\
+         2. Continue with your own work.\n\
+         3. wait_background_agents blocks until the tasks have ended and returns their results. It returns within \
+         {answer_within} in any case; tasks that have not ended keep running: call it again with their ids. Do not \
+         call list_background_agents or view_background_agent in a loop.\n\n\
+         A task runs until it ends or you stop it, whatever happens to this connection. A failed or stopped task \
+         shows what it got done. send_background_agent sends a message to a running task.\n\n\
          The agents:{roster}"
     )
 }
 
-/// A tool of the contract as the protocol describes tools, with what this face adds.
-fn tool(spec: ToolSpec, roster: &str, longest: Duration) -> Tool {
+/// A tool of the contract in the protocol's form, with this server's extra parameters, schema and annotations.
+fn tool(spec: ToolSpec, roster: &str, answer_within: Duration) -> Tool {
     let mut parameters = spec.parameters;
     for (property, shape) in additions(&spec.name) {
         parameters["properties"][property] = shape;
     }
     let description = match spec.name.as_str() {
-        name::RUN => format!("{} The agents:{roster}", spec.description),
-        name::WAIT => format!("{} This call answers within {}.", spec.description, duration::short(longest)),
+        tool_name::RUN => format!("{} The agents:{roster}", spec.description),
+        tool_name::WAIT => {
+            format!("{} This call returns within {}.", spec.description, duration::short(answer_within))
+        }
         _ => spec.description,
     };
     let mut tool = Tool::new(spec.name.clone(), description, object(parameters));
@@ -120,47 +108,53 @@ fn tool(spec: ToolSpec, roster: &str, longest: Duration) -> Tool {
     tool
 }
 
-/// Parameters that the contract leaves to a face.
+/// Parameters of this server that the contract does not have.
 fn additions(tool: &str) -> Vec<(&'static str, Value)> {
     match tool {
-        name::RUN => vec![(
+        tool_name::RUN => vec![(
             "key",
             json!({
                 "type": ["string", "null"],
-                "description": "A word of yours for this request: repeated with the same key, it finds the task that \
-                                it started the first time instead of starting another",
+                "description": "An idempotency key: a repeated request with the same key returns the task that the \
+                                first one started instead of starting another",
             }),
         )],
-        name::VIEW => vec![(
+        tool_name::VIEW => vec![(
             "wait_ms",
             json!({
                 "type": ["integer", "null"],
                 "minimum": 0,
-                "description": "Milliseconds to wait at most for more output, or for the task's end",
+                "description": "The longest time to wait for more output or for the task's end, in milliseconds",
             }),
         )],
         _ => Vec::new(),
     }
 }
 
-/// What a host may think of a tool before it asks its user.
+/// Hints by which a host decides whether to ask its user before a call.
 fn annotations(tool: &str, read_only: bool) -> ToolAnnotations {
     let title = match tool {
-        name::RUN => "Run a background agent",
-        name::LIST => "List background agents",
-        name::VIEW => "View a background agent",
-        name::STOP => "Stop a background agent",
-        name::WAIT => "Wait for background agents",
-        _ => "Send a background agent a message",
+        tool_name::RUN => "Run a background agent",
+        tool_name::LIST => "List background agents",
+        tool_name::VIEW => "View a background agent",
+        tool_name::STOP => "Stop a background agent",
+        tool_name::WAIT => "Wait for background agents",
+        _ => "Send a message to a background agent",
     };
-    // What an agent may do is for its file to say; a host cannot know, so it is told the worst.
-    let works = tool == name::RUN;
-    let destructive = (!read_only).then_some(works || tool == name::STOP);
-    let idempotent = (!read_only).then_some(tool == name::STOP);
-    ToolAnnotations::from_raw(Some(title.to_owned()), Some(read_only), destructive, idempotent, Some(works))
+    // An agent's file decides what it may do, and a host cannot read it: assume the worst.
+    let runs_agent = tool == tool_name::RUN;
+    let destructive = (!read_only).then_some(runs_agent || tool == tool_name::STOP);
+    let idempotent = (!read_only).then_some(tool == tool_name::STOP);
+    ToolAnnotations::from_raw(
+        Some(title.to_owned()),
+        Some(read_only),
+        destructive,
+        idempotent,
+        Some(runs_agent),
+    )
 }
 
-/// A schema as the map that the protocol wants.
+/// A schema in the type that the protocol's library takes.
 fn object(schema: Value) -> Arc<JsonObject> {
     Arc::new(schema.as_object().cloned().unwrap_or_default())
 }

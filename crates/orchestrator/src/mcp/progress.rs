@@ -1,4 +1,4 @@
-//! Telling a host that a wait goes on, where it asked to be told.
+//! Progress notifications during a wait, for hosts that ask for them.
 
 use std::time::Duration;
 
@@ -10,54 +10,56 @@ use rmcp::service::Peer;
 use rmcp::service::RequestContext;
 use tokio::time::Instant;
 
-/// How often a host is told.
-pub const EVERY: Duration = Duration::from_secs(5);
-/// How long one message may take; a host that does not read is not waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Interval between two notifications. Well below the 60 seconds after which the most impatient hosts give up on a
+/// call.
+const NOTIFY_INTERVAL: Duration = Duration::from_secs(5);
+/// Timeout for sending one notification, so that a host that does not read cannot hold up the wait.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The progress of one request.
 #[derive(Debug)]
 pub struct Progress {
-    /// Whom to tell, under which token; `None` where nobody asked.
-    listener: Option<(Peer<RoleServer>, ProgressToken)>,
+    /// The host and its progress token; `None` where the request has no token.
+    receiver: Option<(Peer<RoleServer>, ProgressToken)>,
     began: Instant,
 }
 
 impl Progress {
-    /// The progress of this request.
+    /// The progress of this request, which begins now.
     pub fn of(context: &RequestContext<RoleServer>) -> Self {
         let token = context.meta.get_progress_token();
-        Self { listener: token.map(|token| (context.peer.clone(), token)), began: Instant::now() }
+        Self { receiver: token.map(|token| (context.peer.clone(), token)), began: Instant::now() }
     }
 
-    /// When to look up for the first time: at once where somebody listens, so that a wait shows from its beginning.
+    /// When the wait pauses for the first notification: at once, so that a wait is visible from its beginning; at
+    /// `deadline` without a receiver.
     pub fn first(&self, deadline: Instant) -> Instant {
-        if self.listener.is_some() { self.began } else { deadline }
+        if self.receiver.is_some() { self.began } else { deadline }
     }
 
-    /// When to look up from waiting to tell: never where nobody listens.
+    /// When the wait pauses for the next notification; at `deadline` without a receiver.
     pub fn next(&self, deadline: Instant) -> Instant {
-        match self.listener {
-            Some(_) => deadline.min(Instant::now() + EVERY),
+        match self.receiver {
+            Some(_) => deadline.min(Instant::now() + NOTIFY_INTERVAL),
             None => deadline,
         }
     }
 
-    /// Tells how it stands. A message that cannot be sent is left out.
-    pub async fn tell(&self, items: &[WaitItem], deadline: Instant) {
-        let Some((peer, token)) = &self.listener else { return };
+    /// Sends the state of the wait. A notification that cannot be sent in time is dropped.
+    pub async fn notify(&self, items: &[WaitItem], deadline: Instant) {
+        let Some((peer, token)) = &self.receiver else { return };
         let mut message = ProgressNotificationParam::new(token.clone(), self.began.elapsed().as_secs_f64());
         message.total = Some(deadline.duration_since(self.began).as_secs_f64());
-        message.message = Some(words(items));
-        let sent = tokio::time::timeout(PATIENCE, peer.notify_progress(message)).await;
+        message.message = Some(summary(items));
+        let sent = tokio::time::timeout(SEND_TIMEOUT, peer.notify_progress(message)).await;
         if !matches!(sent, Ok(Ok(()))) {
-            tracing::debug!("could not tell the host of the progress");
+            tracing::debug!("dropped a progress notification that could not be sent");
         }
     }
 }
 
-/// How many have ended, and how the others are.
-fn words(items: &[WaitItem]) -> String {
+/// How many jobs have ended, and which agents are still running.
+fn summary(items: &[WaitItem]) -> String {
     let running: Vec<&str> = items
         .iter()
         .filter_map(|item| match item {
@@ -66,5 +68,5 @@ fn words(items: &[WaitItem]) -> String {
         })
         .collect();
     let ended = items.len() - running.len();
-    format!("{ended} of {} ended; still at work: {}", items.len(), running.join(", "))
+    format!("{ended} of {} ended; still running: {}", items.len(), running.join(", "))
 }

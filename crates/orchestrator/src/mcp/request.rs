@@ -1,34 +1,35 @@
-//! What a request says beside its arguments: which call of the host's model it is, whose trace it belongs to, and what answers it takes.
+//! What a request's `_meta` carries: the id of the model's tool call, the trace, and whether the client takes tasks.
 
 use legwork_common::trace::TraceParent;
 use rmcp::model::RequestMetaObject;
 use sha2::Digest as _;
 use sha2::Sha256;
 
-/// The longest name of a call that is taken for one, in bytes.
-const LONGEST: usize = 256;
+/// The longest call id that is used, in bytes. Providers' ids have about 30; a longer value is not such an id.
+const MAX_CALL_ID_BYTES: usize = 256;
 
-/// How hosts call the id of a tool call, without case and separators. Claude Code writes `claudecode/toolUseId`, others
-/// `toolCallId`, `tool_call_id` or `idempotency-key`, with or without a prefix of their own.
-const NAMES: [&str; 3] = ["tooluseid", "toolcallid", "idempotencykey"];
+/// Names under which hosts pass the id of a tool call, without case and separators. Claude Code writes
+/// `claudecode/toolUseId`; others write `toolCallId`, `tool_call_id` or `idempotency-key`, with or without a prefix.
+const CALL_ID_NAMES: [&str; 3] = ["tooluseid", "toolcallid", "idempotencykey"];
 
-/// The id that the host's model gave to this tool call, where the host passes it on: the same for a request that the
-/// host repeats. The id of the JSON-RPC request is not one, for it starts again with every connection.
+/// The id of the model's tool call, where the host passes it on: it is the same when the host repeats the request. The
+/// id of the JSON-RPC request does not serve, because it starts again with every connection.
 pub fn call_id(meta: &RequestMetaObject) -> Option<String> {
     let id = meta.0.0.iter().find_map(|(key, value)| {
-        let own = key.rsplit(['/', '.']).next()?;
-        let plain: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
-        NAMES.contains(&plain.to_ascii_lowercase().as_str()).then(|| value.as_str()).flatten()
+        let unprefixed = key.rsplit(['/', '.']).next()?;
+        let plain: String = unprefixed.chars().filter(char::is_ascii_alphanumeric).collect();
+        CALL_ID_NAMES.contains(&plain.to_ascii_lowercase().as_str()).then(|| value.as_str()).flatten()
     })?;
-    (!id.is_empty() && id.len() <= LONGEST).then(|| id.to_owned())
+    (!id.is_empty() && id.len() <= MAX_CALL_ID_BYTES).then(|| id.to_owned())
 }
 
-/// What makes a repeated run find the first one's job: the caller's own key, or the id of the host's tool call with what
-/// was `asked`. Some hosts count their calls anew in each conversation, and another request is no repeat.
-pub fn key(own: Option<String>, meta: &RequestMetaObject, asked: &[&str]) -> Option<String> {
+/// The idempotency key of a dispatch: the caller's own, or one made of the tool call's id and a digest of the
+/// `request`. The digest is needed because some hosts number their calls anew in each conversation: the same id with
+/// another request is not a repeat.
+pub fn idempotency_key(own: Option<String>, meta: &RequestMetaObject, request: &[&str]) -> Option<String> {
     own.filter(|key| !key.is_empty()).or_else(|| {
         let mut hash = Sha256::new();
-        for part in asked {
+        for part in request {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
@@ -37,13 +38,13 @@ pub fn key(own: Option<String>, meta: &RequestMetaObject, asked: &[&str]) -> Opt
     })
 }
 
-/// The trace that the host's request belongs to.
+/// The trace of the host's request; `None` where it has none, or one that does not parse.
 pub fn trace(meta: &RequestMetaObject) -> Option<TraceParent> {
     meta.0.get_traceparent()?.parse().ok()
 }
 
-/// Whether this request takes a task for an answer. What a client says in the handshake of an older protocol does not
-/// count: the extension is declared with each request, and such clients are known to trip over a task.
+/// Whether this request accepts a task as its answer. Capabilities from the handshake of an older protocol version do
+/// not count: the extension is declared with each request, and such clients are known to fail on a task.
 pub fn takes_tasks(meta: &RequestMetaObject) -> bool {
     meta.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_names_its_calls_in_its_own_way() {
+    fn finds_the_call_id_under_the_name_of_each_host() {
         let table = [
             (json!({"claudecode/toolUseId": "toolu_1"}), Some("toolu_1")),
             (json!({"toolCallId": "call_1"}), Some("call_1")),
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_takes_tasks_if_it_says_so_itself() {
+    fn accepts_tasks_only_where_the_request_declares_them() {
         let capabilities = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
         assert!(takes_tasks(&meta(json!({"io.modelcontextprotocol/clientCapabilities": capabilities}))));
         assert!(!takes_tasks(&meta(json!({"io.modelcontextprotocol/clientCapabilities": {}}))));
@@ -85,14 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_own_key_comes_first() {
+    fn the_callers_own_key_takes_precedence() {
         let named = meta(json!({"toolCallId": "1"}));
-        let asked = ["agent", "task"];
-        assert_eq!(key(Some("mine".into()), &named, &asked).as_deref(), Some("mine"));
-        let first = key(Some(String::new()), &named, &asked).unwrap();
+        let request = ["agent", "task"];
+        assert_eq!(idempotency_key(Some("mine".into()), &named, &request).as_deref(), Some("mine"));
+        let first = idempotency_key(Some(String::new()), &named, &request).unwrap();
         assert!(first.starts_with("call:1:"), "{first}");
-        assert_eq!(key(None, &named, &asked), Some(first.clone()));
-        assert_ne!(key(None, &named, &["agentt", "ask"]), Some(first));
-        assert_eq!(key(None, &meta(json!({})), &asked), None);
+        assert_eq!(idempotency_key(None, &named, &request), Some(first.clone()));
+        assert_ne!(idempotency_key(None, &named, &["agentt", "ask"]), Some(first));
+        assert_eq!(idempotency_key(None, &meta(json!({})), &request), None);
     }
 }

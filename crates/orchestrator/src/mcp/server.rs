@@ -1,7 +1,7 @@
-//! The protocol's requests, each given to what answers it.
+//! The protocol's requests, each passed to the part that answers it.
 //!
-//! A request that is cancelled, or whose stream ends, ends alone: the jobs do not notice. A dispatch is not cut off
-//! once it has begun.
+//! A request that is cancelled, or whose stream ends, does not affect the jobs. A dispatch is not cancelled once it has
+//! begun, because a job could be stored for which no worker was started.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use legwork_common::id::SessionId;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::JobView;
 use legwork_common::service::ServiceError;
-use legwork_queue::port::Connections as _;
+use legwork_queue::Connections as _;
 use rmcp::ErrorData;
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
@@ -36,41 +36,41 @@ use rmcp::service::RequestContext;
 use serde_json::Value;
 
 use crate::mcp::calls::Calls;
-use crate::mcp::house::House;
 use crate::mcp::offer::Offer;
-use crate::mcp::offer::name;
 use crate::mcp::progress::Progress;
 use crate::mcp::request;
+use crate::mcp::sessions::McpSessions;
 use crate::mcp::tasks;
+use crate::mcp::tool_name;
 
-/// The header in which a client of an older protocol names its connection.
+/// The header with the connection id, in protocol versions that have connections.
 const SESSION_HEADER: &str = "mcp-session-id";
 
 /// Which session a request belongs to.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope {
-    /// This one, whatever connection it comes by.
+    /// Always this one (`--session`).
     Named(SessionId),
-    /// That of its connection; this one where the protocol knows no connections.
+    /// The session of its connection; this one for standard streams and for protocol versions without connections.
     OfConnection(SessionId),
 }
 
-/// The server. Cheap to clone; all clones are one.
+/// The server. Cheap to clone; all clones share the sessions.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// The sessions.
-    pub house: Arc<House>,
-    /// What hosts are told.
+    /// The sessions, and the team that they dispatch.
+    pub sessions: Arc<McpSessions>,
+    /// The agents, tools and instructions that hosts see.
     pub offer: Arc<Offer>,
-    /// How long a call may take at most.
-    pub longest: Duration,
-    /// Which session a request belongs to.
+    /// The longest that a call may block before it answers.
+    pub answer_within: Duration,
+    /// How the session of a request is found.
     pub scope: Scope,
 }
 
 impl Server {
-    /// The session of a request. A connection's name is a random UUID, and the session has the same, so that any
-    /// replica finds it.
+    /// The session of a request. A connection's id is a random UUID that serves as the session's id too, so any replica
+    /// finds the session without a lookup.
     fn session(&self, context: &RequestContext<RoleServer>) -> SessionId {
         match self.scope {
             Scope::Named(session) => session,
@@ -78,21 +78,21 @@ impl Server {
         }
     }
 
-    /// Keeps the connection of a host that is at work. What cannot be kept now is kept by the next call.
-    async fn keep_connection(&self, context: &RequestContext<RoleServer>) {
+    /// Extends the stored connection of an active host, by reading it. On failure the next call extends it.
+    async fn extend_connection(&self, context: &RequestContext<RoleServer>) {
         let Some(name) = connection(context) else { return };
-        if let Err(error) = self.house.observer.queue().connection(name, self.retention()).await {
-            tracing::debug!(%error, "could not keep a host's connection");
+        if let Err(error) = self.sessions.operator.queue().connection(name, self.retention()).await {
+            tracing::debug!(%error, "could not extend a host's connection");
         }
     }
 
-    /// One tool call, to its answer.
+    /// Answers one tool call; with the job that it dispatched, if any.
     async fn answer(
         &self,
         params: CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> (CallToolResult, Option<JobId>) {
-        let calls = Calls::new(&self.house, &self.offer, self.longest, self.session(context));
+        let calls = Calls::new(&self.sessions, &self.offer, self.answer_within, self.session(context));
         let arguments = params.arguments.map(without_nulls).unwrap_or_default();
         let progress = Progress::of(context);
         let call = calls.call(&params.name, arguments, &context.meta, &progress);
@@ -105,11 +105,11 @@ impl Server {
         }
     }
 
-    /// The job that a task of the protocol is, if the caller may see it.
+    /// The job behind a task of the protocol. A job of another session is reported like an unknown one.
     async fn task(&self, id: &str, context: &RequestContext<RoleServer>) -> Result<JobView, ErrorData> {
         let unknown = || ErrorData::invalid_params(format!("task not found: {id}"), None);
         let job: JobId = id.parse().map_err(|_| unknown())?;
-        let service = self.house.service(self.session(context));
+        let service = self.sessions.service(self.session(context));
         service.view(job, None).await.map_err(|error| match error {
             ServiceError::NotFound(_) => unknown(),
             other => ErrorData::internal_error(other.to_string(), None),
@@ -117,17 +117,17 @@ impl Server {
     }
 
     fn retention(&self) -> Duration {
-        self.house.observer.queue().settings().retention
+        self.sessions.operator.queue().settings().retention
     }
 }
 
-/// The name of a request's connection, where its protocol knows connections.
+/// The id of a request's connection; `None` for standard streams and for protocol versions without connections.
 fn connection(context: &RequestContext<RoleServer>) -> Option<SessionId> {
     let parts = context.extensions.get::<Parts>()?;
     parts.headers.get(SESSION_HEADER)?.to_str().ok()?.parse().ok()
 }
 
-/// An argument that is null is one that is not there.
+/// Drops null arguments: some models write null for a parameter that they mean to leave out.
 fn without_nulls(arguments: JsonObject) -> Value {
     arguments.into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
@@ -161,9 +161,10 @@ impl ServerHandler for Server {
         if self.get_tool(&params.name).is_none() {
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", params.name), None));
         }
-        let dispatches = params.name == name::RUN;
-        // Beside the call: a host does not wait for it.
-        let answer = async { tokio::join!(self.answer(params, &context), self.keep_connection(&context)).0 };
+        let dispatches = params.name == tool_name::RUN;
+        // Concurrently, so that the host does not wait for another round trip.
+        let answer =
+            async { tokio::join!(self.answer(params, &context), self.extend_connection(&context)).0 };
         if !dispatches {
             let answer = context.ct.run_until_cancelled(answer).await;
             let cancelled = || CallToolResult::error(vec![ContentBlock::text("the request was cancelled")]);
@@ -176,9 +177,9 @@ impl ServerHandler for Server {
             Ok(view) => {
                 CallToolResponse::Task(CreateTaskResult::new(tasks::created(&view, self.retention())))
             }
-            // It is dispatched all the same, and this says so: an error would be taken for one that is not.
+            // The job is dispatched, so answer with its id: a host would take an error for a dispatch that failed.
             Err(error) => {
-                tracing::warn!(%error, %id, "a job could not be shown as a task");
+                tracing::warn!(%error, %id, "could not read a dispatched job; answered without a task");
                 result.into()
             }
         })
@@ -193,7 +194,7 @@ impl ServerHandler for Server {
         Ok(GetTaskResult::new(tasks::task(&view, self.retention())))
     }
 
-    /// No job asks its host anything, so there is no answer to take; the task must exist all the same.
+    /// Jobs never ask their host for input, so there is nothing to update; an unknown task is still an error.
     async fn update_task(
         &self,
         params: UpdateTaskParams,
@@ -202,14 +203,14 @@ impl ServerHandler for Server {
         self.task(&params.task_id, &context).await.map(drop)
     }
 
-    /// Stops the job and the tree below it. The wish is durable when this answers; one that had ended stays as it is.
+    /// Stops the job and all below it. The stop is durable when this answers; a job that has ended stays as it is.
     async fn cancel_task(
         &self,
         params: CancelTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let view = self.task(&params.task_id, &context).await?;
-        let service = self.house.service(self.session(&context));
+        let service = self.sessions.service(self.session(&context));
         let stopped = service.stop(view.job.id).await;
         stopped.map(drop).map_err(|error| ErrorData::internal_error(error.to_string(), None))
     }

@@ -1,25 +1,27 @@
-//! The tools' answers as JSON, beside the texts of the contract, and the schemas that they keep to.
+//! The tools' answers as JSON, which accompany the contract's texts, and the schemas of these answers.
 
 use legwork_common::contract;
+use legwork_common::contract::WaitAnswer;
 use legwork_common::id::JobId;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::mcp::offer::name;
+use crate::mcp::tool_name;
 
 /// The answer of a run.
 pub fn started(id: JobId, agent: &str, task: &str) -> Value {
     json!({"id": id, "agent": agent, "task": task})
 }
 
-/// The answer of a run that was a task of the protocol, once the job has ended.
+/// The answer of a run that was answered with a task of the protocol, once the job has ended.
 pub fn ended(view: &JobView) -> Value {
     let mut value = started(view.job.id, &view.job.agent, &view.job.task);
-    value["status"] = json!(contract::shown(view.job.status).as_str());
-    value["output"] = json!(contract::body(view));
+    value["status"] = json!(contract::visible_state(view.job.status).as_str());
+    value["output"] = json!(contract::bounded_body(view));
     value
 }
 
@@ -33,7 +35,7 @@ pub fn list(list: &JobList) -> Value {
                 "id": job.id,
                 "agent": job.agent,
                 "task": job.task,
-                "status": contract::shown(job.status).as_str(),
+                "status": contract::visible_state(job.status).as_str(),
                 "cause": job.cause,
                 "runtime_ms": job.runtime_ms,
                 "created_at": job.created_at,
@@ -51,12 +53,13 @@ pub fn view(view: &JobView) -> Value {
         "id": job.id,
         "agent": job.agent,
         "task": job.task,
-        "status": contract::shown(job.status).as_str(),
+        "status": contract::visible_state(job.status).as_str(),
         "cause": job.cause,
-        "error": job.error,
+        "error": job.error.as_deref().map(|error| contract::head(error, contract::MAX_ERROR_BYTES)),
         "attempt": job.attempt,
         "runtime_ms": job.runtime_ms,
-        "result": job.result,
+        "result": job.result.as_deref().map(|result| contract::head(result, MAX_VIEW_BYTES)),
+        "result_bytes": job.result.as_ref().map(String::len),
         "output": String::from_utf8_lossy(&view.output.bytes),
         "output_offset": view.output.offset,
         "next_offset": view.output.next_offset(),
@@ -65,12 +68,15 @@ pub fn view(view: &JobView) -> Value {
     })
 }
 
-/// The answer of a wait; `over` says whether it has what was waited for.
-pub fn waited(items: &[WaitItem], over: bool) -> Value {
-    json!({"tasks": contract::waited(items), "done": over, "still_running": still_running(items)})
+/// The answer of a wait: the contract's object, and in addition whether it is over and what still runs. `over` is whether its condition is met: all tasks have ended, or one in mode `any`.
+pub fn waited(answer: &WaitAnswer, items: &[WaitItem], over: bool) -> Value {
+    let mut value = json!(answer);
+    value["done"] = json!(over);
+    value["still_running"] = json!(still_running(items));
+    value
 }
 
-/// The ids of those that have not ended.
+/// The ids of the jobs that have not ended, in the order of the wait.
 pub fn still_running(items: &[WaitItem]) -> Vec<JobId> {
     let live = |item: &WaitItem| match item {
         WaitItem::Found(view) if !view.job.status.is_terminal() => Some(view.job.id),
@@ -79,20 +85,20 @@ pub fn still_running(items: &[WaitItem]) -> Vec<JobId> {
     items.iter().filter_map(live).collect()
 }
 
-/// The schema of a tool's answer.
+/// The JSON schema of a tool's answer.
 pub fn schema(tool: &str) -> Value {
     match tool {
-        name::RUN => object(
+        tool_name::RUN => object(
             json!({
                 "id": text("The task's id"),
                 "agent": text("The agent that works on it"),
                 "task": text("What it was asked to do"),
-                "status": text("How it ended, where this answer came at its end"),
-                "output": text("Its result, where this answer came at its end"),
+                "status": text("Its final status; only in the result of a protocol task"),
+                "output": text("Its result; only in the result of a protocol task"),
             }),
             &["id", "agent", "task"],
         ),
-        name::LIST => object(
+        tool_name::LIST => object(
             json!({
                 "tasks": {"type": "array", "items": list_item()},
                 "more_queued": count("Queued tasks that are not shown"),
@@ -100,21 +106,30 @@ pub fn schema(tool: &str) -> Value {
             }),
             &["tasks", "more_queued", "more_ended"],
         ),
-        name::VIEW => viewed(),
-        name::WAIT => object(
+        tool_name::VIEW => viewed(),
+        tool_name::WAIT => object(
             json!({
-                "tasks": {"type": "array", "items": wait_item(), "description": "One for each id asked for, in that order"},
-                "done": {"type": "boolean", "description": "Whether what was waited for has come"},
+                "all_done": {"type": "boolean", "description": "Whether all tasks have ended"},
+                "timed_out": {"type": "boolean", "description": "Whether the timeout ended the wait"},
+                "tasks": {
+                    "type": "array",
+                    "items": wait_item(),
+                    "description": "One for each id of the request, in its order",
+                },
+                "done": {
+                    "type": "boolean",
+                    "description": "Whether the wait is over: all tasks have ended, or one of them in mode any",
+                },
                 "still_running": {
                     "type": "array",
                     "items": {"type": "string"},
-                    "description": "Those to wait for again",
+                    "description": "The tasks that have not ended, to wait for again",
                 },
             }),
-            &["tasks", "done", "still_running"],
+            &["all_done", "tasks", "done", "still_running"],
         ),
-        name::STOP => object(
-            json!({"id": text("The task's id"), "status": text("stopping, and stopped soon")}),
+        tool_name::STOP => object(
+            json!({"id": text("The task's id"), "status": text("Always stopping: the task is stopped soon")}),
             &["id", "status"],
         ),
         _ => object(json!({"id": text("The task's id")}), &["id"]),
@@ -122,47 +137,53 @@ pub fn schema(tool: &str) -> Value {
 }
 
 fn list_item() -> Value {
-    let mut properties = of_every_job();
+    let mut properties = job_fields();
     properties["created_at"] = text("When it was dispatched");
     properties["finished_at"] = text_or_null("When it ended");
     object(properties, &["id", "agent", "task", "status", "runtime_ms", "created_at"])
 }
 
-/// What is told of a job wherever it is shown.
-fn of_every_job() -> Value {
+/// The fields that a listed and a viewed job have in common.
+fn job_fields() -> Value {
     json!({
         "id": text("The task's id"),
         "agent": text("The agent that works on it"),
         "task": text("What it was asked to do"),
         "status": text("queued, scheduled, running, waiting, stopping, completed, failed or stopped"),
         "cause": text_or_null("Why it failed or was stopped"),
-        "runtime_ms": count("Milliseconds from its start to its end, or to now"),
+        "runtime_ms": count("Milliseconds from its start to its end or to now"),
     })
 }
 
 fn wait_item() -> Value {
     object(
         json!({
-            "id": text("The id as it was asked for"),
+            "task_id": text("The id as given in the request"),
             "status": text("Its status, or not_found"),
-            "output": text("Its result, or its output so far"),
-            "output_offset": count("The byte at which the output begins"),
+            "done": {"type": "boolean", "description": "Whether it has ended"},
+            "output": text("The head of its result, or the tail of its output so far"),
+            "error": text("What went wrong"),
+            "truncated": {"type": "boolean", "description": "Whether output or error was cut"},
+            "output_offset": count("The byte offset at which a cut output begins"),
+            "output_bytes": count("The size of the whole, in bytes, where the output was cut"),
+            "cause": text("Why it failed or was stopped"),
         }),
-        &["id", "status", "output", "output_offset"],
+        &["task_id", "status", "done"],
     )
 }
 
 fn viewed() -> Value {
-    let mut properties = of_every_job();
+    let mut properties = job_fields();
     for (name, shape) in [
         ("error", text_or_null("What went wrong")),
-        ("attempt", count("The number of the attempt; 0 before the first")),
-        ("result", text_or_null("The agent's last message, when completed")),
-        ("output", text("A piece of the output")),
-        ("output_offset", count("The byte at which the piece begins")),
-        ("next_offset", count("Where to read on, as `since`")),
-        ("output_bytes", count("Bytes of output that there are")),
-        ("usage", json!({"type": "object", "description": "Tokens that its models counted"})),
+        ("attempt", count("The number of the current attempt; 0 before the first")),
+        ("result", text_or_null("The first 16 KB of the agent's last message, when completed")),
+        ("result_bytes", count_or_null("The size of the agent's last message, in bytes")),
+        ("output", text("A chunk of the output")),
+        ("output_offset", count("The byte offset of the chunk")),
+        ("next_offset", count("The byte offset to continue from, as `since`")),
+        ("output_bytes", count("The size of the output so far, in bytes")),
+        ("usage", json!({"type": "object", "description": "The tokens that its models used"})),
     ] {
         properties[name] = shape;
     }
@@ -185,4 +206,8 @@ fn text_or_null(description: &str) -> Value {
 
 fn count(description: &str) -> Value {
     json!({"type": "integer", "minimum": 0, "description": description})
+}
+
+fn count_or_null(description: &str) -> Value {
+    json!({"type": ["integer", "null"], "minimum": 0, "description": description})
 }

@@ -1,4 +1,4 @@
-//! The guard's own process: reads the pipe, looks at the clock, and ends groups.
+//! The guard's own process: reads the pipe, watches the deadline, and kills process groups.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -16,19 +16,21 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::books::Books;
-use super::books::Known;
-use super::books::Record;
+use super::process_groups::ProcessGroups;
+use super::process_groups::Record;
+use super::process_groups::TrackedGroup;
 use crate::lease_clock::boot_millis;
 
-/// Between SIGTERM and SIGKILL at the end of the program.
-const GRACE: Duration = Duration::from_secs(2);
-/// How often a deadline is looked at: timers stand still while the machine sleeps, deadlines do not.
-const LOOK: Duration = Duration::from_millis(200);
-/// How often a group that was told to end is looked at.
-const LOOK_AFTER: Duration = Duration::from_millis(10);
+/// Time between SIGTERM and SIGKILL when the program is gone: the same that the program itself gives its commands.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// Polling interval for the deadline. Polled because timers stand still while the machine sleeps and deadlines do not;
+/// short compared with the second between the deadline and the end of the lease.
+const DEADLINE_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Polling interval for the end of groups after SIGTERM. The guard is not their parent, so it cannot wait for them; it
+/// polls for two seconds at most.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Guards until the program at the other end of standard input is gone, and what it left too.
+/// Guards until the program at the other end of standard input is gone, and then kills what it left.
 pub(super) fn run() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(watch())) {
@@ -38,64 +40,65 @@ pub(super) fn run() -> ExitCode {
 }
 
 async fn watch() -> io::Result<()> {
-    // A service manager may signal all processes of a service; this one ends after the program, not with it.
-    let _deaf = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+    // A service manager may signal all processes of a service. The guard ends after the program, not with it.
+    let _ignored = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(unix::signal)
         .into_iter()
         .collect::<io::Result<Vec<_>>>()?;
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     let mut lines = BufReader::new(pipe::Receiver::from_owned_fd(input)?).lines();
-    let mut books = Books::default();
+    let mut groups = ProcessGroups::default();
     loop {
-        let patience = if books.waits_for_a_deadline() { LOOK } else { Duration::MAX };
-        match timeout(patience, lines.next_line()).await {
+        let wait = if groups.has_deadline() { DEADLINE_POLL_INTERVAL } else { Duration::MAX };
+        match timeout(wait, lines.next_line()).await {
             Ok(Ok(Some(line))) => {
                 if let Some(record) = Record::parse(&line) {
-                    books.take(record, started_at);
+                    groups.apply(record, started_at);
                 }
             }
             Ok(Ok(None) | Err(_)) => break,
             Err(_) => {}
         }
-        for known in books.overdue(boot_millis()) {
-            signal(&known, Signal::KILL);
+        // After every line, not only after a timeout: a busy pipe must not delay the deadline.
+        for tracked in groups.overdue(boot_millis()) {
+            signal(&tracked, Signal::KILL);
         }
     }
-    end(books.into_groups()).await;
+    end(groups.into_groups()).await;
     Ok(())
 }
 
-/// SIGTERM, and SIGKILL to what is left after the grace.
-async fn end(mut groups: Vec<Known>) {
-    let until = Instant::now() + GRACE;
-    groups.retain(|known| signal(known, Signal::TERM));
-    while !groups.is_empty() && Instant::now() < until {
-        sleep(LOOK_AFTER).await;
-        groups.retain(|known| {
-            pid(known).is_some_and(|id| rustix::process::test_kill_process_group(id).is_ok())
+/// Sends SIGTERM, and SIGKILL to what is left after the grace period.
+async fn end(mut groups: Vec<TrackedGroup>) {
+    let deadline = Instant::now() + GRACE_PERIOD;
+    groups.retain(|tracked| signal(tracked, Signal::TERM));
+    while !groups.is_empty() && Instant::now() < deadline {
+        sleep(EXIT_POLL_INTERVAL).await;
+        groups.retain(|tracked| {
+            group_id(tracked).is_some_and(|id| rustix::process::test_kill_process_group(id).is_ok())
         });
     }
-    for known in groups {
-        signal(&known, Signal::KILL);
+    for tracked in groups {
+        signal(&tracked, Signal::KILL);
     }
 }
 
-/// Sends a signal to a group; whether there is such a group.
-fn signal(known: &Known, signal: Signal) -> bool {
-    pid(known).is_some_and(|id| {
-        known.is_meant(started_at(known.group)) && rustix::process::kill_process_group(id, signal).is_ok()
+/// Sends a signal to a group; returns whether the group exists.
+fn signal(tracked: &TrackedGroup, signal: Signal) -> bool {
+    group_id(tracked).is_some_and(|id| {
+        tracked.is_same(started_at(tracked.group)) && rustix::process::kill_process_group(id, signal).is_ok()
     })
 }
 
-/// The group as the system takes it; never 0 or 1, which would mean others.
-fn pid(known: &Known) -> Option<Pid> {
-    i32::try_from(known.group).ok().filter(|&number| number > 1).and_then(Pid::from_raw)
+/// The group's id as the system takes it; never 0 or 1, which would stand for other processes.
+fn group_id(tracked: &TrackedGroup) -> Option<Pid> {
+    i32::try_from(tracked.group).ok().filter(|&number| number > 1).and_then(Pid::from_raw)
 }
 
-/// When the process with this number started, in ticks since the machine did (proc_pid_stat(5), field 22).
+/// When the process with this id started, in clock ticks since the machine did (proc_pid_stat(5), field 22).
 fn started_at(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before may hold anything.
+    // The program's name, in parentheses before it, may contain spaces and parentheses.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_started_and_another_did_not() {
+    fn only_an_existing_process_has_a_start_time() {
         assert!(started_at(std::process::id()).is_some_and(|ticks| ticks > 0));
         assert_eq!(started_at(u32::MAX), None);
     }

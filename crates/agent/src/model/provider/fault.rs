@@ -1,4 +1,4 @@
-//! What a provider's failure means. Pure.
+//! Classifies a provider's failures. Pure.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use serde_json::Value;
 
 use crate::model::ModelError;
 
-/// The most characters of a provider's own words.
-const WORDS: usize = 500;
+/// The most characters of a provider's message in an error. Some providers answer with whole pages of HTML.
+const MAX_MESSAGE_CHARS: usize = 500;
 
-/// What an error means for whoever asked.
+/// The error for the caller: whether it is retried depends on it.
 pub(super) fn classified(settings: &ModelSettings, error: &Error, now: Timestamp) -> ModelError {
     let model = settings.reference();
     match error {
-        // A refused request of a stream is wrapped once more.
+        // For a stream, the library wraps a refused request once more.
         Error::WebStream { error: inner, cause, .. } => match inner.downcast_ref::<Error>() {
             Some(inner) => classified(settings, inner, now),
-            None => ModelError::Passing { model, detail: short(cause) },
+            None => ModelError::Transient { model, detail: short(cause) },
         },
         Error::ChatResponse { body, .. } => in_stream(model, body),
         Error::StreamParse { serde_error, .. } => {
-            ModelError::Passing { model, detail: format!("the stream is broken: {serde_error}") }
+            ModelError::Transient { model, detail: format!("the stream is broken: {serde_error}") }
         }
         Error::HttpError { body, .. } => by_status(model, error, body, now),
         Error::WebModelCall { webc_error, .. } | Error::WebAdapterCall { webc_error, .. } => {
             match error.status() {
                 Some(_) => by_status(model, error, &webc_error.to_string(), now),
-                None => ModelError::Passing { model, detail: short(&webc_error.to_string()) },
+                None => ModelError::Transient { model, detail: short(&webc_error.to_string()) },
             }
         }
         other => ModelError::Refused { model, detail: short(&other.to_string()) },
@@ -47,12 +47,12 @@ fn by_status(model: String, error: &Error, body: &str, now: Timestamp) -> ModelE
             let retry_after = error.headers().and_then(|headers| retry_after(headers, now));
             ModelError::RateLimited { model, retry_after, detail }
         }
-        408 | 409 | 500.. => ModelError::Passing { model, detail },
+        408 | 409 | 500.. => ModelError::Transient { model, detail },
         _ => ModelError::Refused { model, detail },
     }
 }
 
-/// An error that came inside of a good stream.
+/// An error event in a stream that began well.
 fn in_stream(model: String, body: &Value) -> ModelError {
     let inner = body.get("error").unwrap_or(body);
     let kind = inner["type"].as_str().or_else(|| inner["code"].as_str()).unwrap_or_default();
@@ -68,11 +68,11 @@ fn in_stream(model: String, body: &Value) -> ModelError {
         | "request_too_large"
         | "billing_error"
         | "insufficient_quota" => ModelError::Refused { model, detail },
-        _ => ModelError::Passing { model, detail },
+        _ => ModelError::Transient { model, detail },
     }
 }
 
-/// How long the provider wants to be left alone: milliseconds, seconds or a date.
+/// How long the provider asks to wait; it states milliseconds, seconds or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |name: &str| text(name)?.parse::<f64>().ok();
@@ -84,7 +84,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
-/// The message in a provider's JSON, or the beginning of what it said.
+/// The message in a provider's JSON, or the beginning of its answer.
 fn words(body: &str) -> String {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
     let message = parsed.as_ref().and_then(|body| {
@@ -95,7 +95,7 @@ fn words(body: &str) -> String {
 }
 
 fn short(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(WORDS).collect()
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn by_the_status() {
         for status in [408, 500, 503, 529] {
-            assert!(matches!(http(status, &[], ""), ModelError::Passing { .. }), "{status}");
+            assert!(matches!(http(status, &[], ""), ModelError::Transient { .. }), "{status}");
         }
         for status in [400, 401, 403, 404, 413] {
             assert!(matches!(http(status, &[], ""), ModelError::Refused { .. }), "{status}");
@@ -156,10 +156,13 @@ mod tests {
     fn by_the_error_in_the_stream() {
         let wrapped = |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "m"}});
         let kind = |body: &Value| in_stream("p/m".into(), body);
-        assert!(matches!(kind(&wrapped("overloaded_error")), ModelError::Passing { .. }));
+        assert!(matches!(kind(&wrapped("overloaded_error")), ModelError::Transient { .. }));
         assert!(matches!(kind(&wrapped("rate_limit_error")), ModelError::RateLimited { .. }));
         assert!(matches!(kind(&wrapped("invalid_request_error")), ModelError::Refused { .. }));
-        assert!(matches!(kind(&json!({"message": "m", "type": "server_error"})), ModelError::Passing { .. }));
+        assert!(matches!(
+            kind(&json!({"message": "m", "type": "server_error"})),
+            ModelError::Transient { .. }
+        ));
         let refused = kind(&wrapped("invalid_request_error"));
         assert_eq!(refused.to_string(), "p/m refused: invalid_request_error: m");
     }

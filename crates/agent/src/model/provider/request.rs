@@ -1,4 +1,4 @@
-//! Our conversation in the library's words. Pure.
+//! Converts a request to the library's types. Pure.
 
 use std::time::Duration;
 
@@ -30,10 +30,10 @@ use crate::message::ToolResult;
 use crate::model::ModelRequest;
 use crate::tool::ToolSpec;
 
-/// How long a provider may think before it begins to answer.
-const FIRST_BYTE: Duration = Duration::from_secs(600);
-/// How long it may be silent in the middle of an answer.
-const SILENCE: Duration = Duration::from_secs(300);
+/// How long a provider may take to begin its answer. Reasoning models may think for minutes first.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a provider may pause in the middle of an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The conversation and the tools.
 pub(super) fn chat(settings: &ModelSettings, request: &ModelRequest) -> ChatRequest {
@@ -46,18 +46,18 @@ pub(super) fn chat(settings: &ModelSettings, request: &ModelRequest) -> ChatRequ
     if tools.is_empty() { chat } else { chat.with_tools(tools) }
 }
 
-/// How it is asked.
+/// The options of a request.
 ///
-/// The Responses wire would ask for summaries of the reasoning, which OpenAI refuses for models without reasoning and
-/// for organizations that it has not verified: there the reasoning is not asked for.
+/// On the Responses wire no summaries of the reasoning are requested: OpenAI refuses them for models without
+/// reasoning and for organizations that it has not verified.
 pub(super) fn options(settings: &ModelSettings, wire: AdapterKind, form: Option<&Value>) -> ChatOptions {
     let mut options = ChatOptions::default()
         .with_capture_content(true)
         .with_capture_reasoning_content(wire != AdapterKind::OpenAIResp)
         .with_capture_tool_calls(true)
         .with_capture_usage(settings.track_usage.unwrap_or(true))
-        .with_stream_header_timeout(FIRST_BYTE)
-        .with_stream_read_timeout(SILENCE);
+        .with_stream_header_timeout(FIRST_BYTE_TIMEOUT)
+        .with_stream_read_timeout(READ_TIMEOUT);
     options.temperature = settings.temperature;
     options.max_tokens = settings.max_tokens;
     options.top_p = settings.top_p;
@@ -85,7 +85,7 @@ fn effort(budget: &ThinkingBudget) -> Option<ReasoningEffort> {
     }
 }
 
-/// What only OpenAI's language knows.
+/// Fields that only OpenAI's wire formats have.
 fn extra(settings: &ModelSettings, wire: AdapterKind) -> Map<String, Value> {
     let mut extra = Map::new();
     let mut put =
@@ -106,28 +106,33 @@ fn tool(spec: &ToolSpec) -> Tool {
 
 /// The messages; results that follow each other are one message.
 fn messages(settings: &ModelSettings, messages: &[Message]) -> Vec<ChatMessage> {
-    let mut said: Vec<ChatMessage> = Vec::new();
+    let mut converted: Vec<ChatMessage> = Vec::new();
     for message in messages {
         match message {
-            Message::System { text } => said.push(ChatMessage::system(text.as_str())),
-            Message::User { text } => said.push(ChatMessage::user(text.as_str())),
-            Message::Assistant(message) => said.extend(assistant(settings, message)),
-            Message::ToolResult(result) => match said.last_mut() {
+            Message::System { text } => converted.push(ChatMessage::system(text.as_str())),
+            Message::User { text } => converted.push(ChatMessage::user(text.as_str())),
+            Message::Assistant(message) => converted.extend(assistant(settings, message)),
+            Message::ToolResult(result) => match converted.last_mut() {
                 Some(last) if last.role == ChatRole::Tool => last.content.push(response(result)),
-                _ => said.push(ChatMessage::tool(MessageContent::from_parts(vec![response(result)]))),
+                _ => converted.push(ChatMessage::tool(MessageContent::from_parts(vec![response(result)]))),
             },
         }
     }
-    said
+    converted
 }
 
 fn response(result: &ToolResult) -> ContentPart {
     // Some providers refuse an empty result.
-    let text = if result.text.is_empty() { "<no output>" } else { &result.text };
+    let mut text = if result.text.is_empty() { "<no output>".to_owned() } else { result.text.clone() };
+    // The library sends no images in results.
+    for image in &result.images {
+        text.push('\n');
+        text.push_str(&image.left_out());
+    }
     ContentPart::ToolResponse(ToolResponse::new(&result.call_id, text).with_fn_name(&result.name))
 }
 
-/// A reply; `None` for one that says nothing, which no provider takes back.
+/// A reply; `None` for an empty one, which providers refuse.
 fn assistant(settings: &ModelSettings, message: &AssistantMessage) -> Option<ChatMessage> {
     let kept = continuation(settings, message);
     let mut parts: Vec<ContentPart> = Vec::deserialize(&kept["parts"]).unwrap_or_default();
@@ -135,11 +140,11 @@ fn assistant(settings: &ModelSettings, message: &AssistantMessage) -> Option<Cha
         parts.push(ContentPart::from_text(message.text.as_str()));
     }
     parts.extend(message.tool_calls.iter().map(|it| call(it, &kept["signatures"][&it.id])));
-    let says = parts.iter().any(|part| part.is_text() || part.is_tool_call());
-    says.then(|| ChatMessage::assistant(MessageContent::from_parts(parts)))
+    let has_content = parts.iter().any(|part| part.is_text() || part.is_tool_call());
+    has_content.then(|| ChatMessage::assistant(MessageContent::from_parts(parts)))
 }
 
-/// What the provider wanted back, if it is the same one.
+/// What the provider requires to be sent back, if the reply is from the same provider.
 fn continuation<'m>(settings: &ModelSettings, message: &'m AssistantMessage) -> &'m Value {
     match &message.continuation {
         Some(kept) if kept["provider"] == settings.provider.as_str() => kept,
@@ -151,7 +156,7 @@ fn call(call: &ToolCall, signatures: &Value) -> ContentPart {
     let arguments = match serde_json::from_str(call.arguments.trim()) {
         Ok(arguments @ Value::Object(_)) => arguments,
         Ok(Value::Null) => json!({}),
-        // Providers want an object back even where the model wrote none.
+        // Providers require an object even where the model wrote none.
         Ok(_) | Err(_) if call.arguments.trim().is_empty() => json!({}),
         Ok(_) | Err(_) => json!({"invalid_json": call.arguments}),
     };
@@ -163,11 +168,29 @@ fn call(call: &ToolCall, signatures: &Value) -> ContentPart {
     })
 }
 
-/// Marks the last system message and the last message, so that the next turn reads what is before them from the cache.
+/// Marks the last system message and the last message, so that the next turn reads what is before them from the
+/// cache.
 fn cache(messages: &mut [ChatMessage]) {
     let system = messages.iter().rposition(|message| message.role == ChatRole::System);
     let last = messages.len().checked_sub(1);
     for at in [system, last].into_iter().flatten() {
         messages[at].options = Some(CacheControl::Ephemeral.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+
+    #[test]
+    fn an_image_in_a_result_is_one_sentence() {
+        let image = Image { media_type: "image/png".into(), data: "iVBORw0KGgo=".into() };
+        let (call_id, name, text) =
+            ("c".into(), "read_file".into(), "a.png: [an image (image/png, 8 bytes)]".into());
+        let result = ToolResult { call_id, name, text, images: vec![image], is_error: false };
+        let sent = format!("{:?}", response(&result));
+        let sentence = "[An image (image/png, 8 bytes) is left out: it cannot be shown to this model.]";
+        assert!(sent.contains(sentence) && !sent.contains("iVBORw0KGgo="), "{sent}");
     }
 }

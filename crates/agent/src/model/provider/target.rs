@@ -18,9 +18,9 @@ const AZURE: &str = "azure";
 const AZURE_VERSION: &str = "2024-10-21";
 /// The feature of Anthropic's interface that thinks between tool calls.
 const INTERLEAVED: &str = "interleaved-thinking-2025-05-14";
-/// What Vertex needs.
+/// The error where Vertex is configured with an API key.
 const VERTEX_TOKEN: &str = "Vertex takes no API key: name with `token_key` a variable that holds an access token, such as that of `gcloud auth print-access-token`";
-/// Sent where a provider wants no key.
+/// Sent as the key where a provider needs none.
 const NO_KEY: &str = "none";
 
 /// The address, the key and the wire.
@@ -52,14 +52,14 @@ pub(super) fn target(
     })
 }
 
-/// The headers that a provider wants besides those of its wire: a feature of Anthropic has to be asked for.
+/// Headers in addition to those of the wire: a beta feature of Anthropic must be requested.
 pub(super) fn headers(settings: &ModelSettings) -> Vec<(String, String)> {
     let interleaved = settings.api == Api::Anthropic && settings.has_option("interleaved_thinking");
     interleaved.then(|| ("anthropic-beta".to_owned(), INTERLEAVED.to_owned())).into_iter().collect()
 }
 
-/// Azure's way of saying where and by which key: the address of the resource gets the path of the deployment, which is named
-/// as the model; one with a path below `/openai` is taken as it is.
+/// Azure's address and key: the path of the deployment, which is named like the model, is added to the address of
+/// the resource; an address with a path below `/openai` is used as it is.
 fn azure(settings: &ModelSettings, url: &str, key: &str) -> AuthData {
     let bare = url.trim_end_matches('/');
     let version = settings.option("api_version");
@@ -130,7 +130,8 @@ fn with_version(api: Api, url: &str) -> String {
     format!("{bare}/")
 }
 
-/// The wire. Whoever speaks OpenAI's language elsewhere speaks chat completions, unless the file says otherwise.
+/// The wire. OpenAI-compatible servers at other addresses are expected to speak chat completions, unless the file
+/// sets `api_type`.
 fn adapter(settings: &ModelSettings, elsewhere: bool) -> Result<AdapterKind, ModelError> {
     let refused =
         |detail: &str| ModelError::Refused { model: settings.reference(), detail: detail.to_owned() };

@@ -130,6 +130,7 @@ async fn second_turn(wire: &str) -> Value {
             call_id: id.into(),
             name: "think".into(),
             text: text.into(),
+            images: Vec::new(),
             is_error: false,
         }));
     }
@@ -173,7 +174,7 @@ async fn a_turn_goes_back_to_anthropic_with_its_signed_thoughts() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
+async fn classifies_failures() {
     for wire in WIRES {
         let provider = FakeProvider::start(vec![
             Answer::Cut("half"),
@@ -187,8 +188,8 @@ async fn failures_are_told_apart() {
         for _ in 0..5 {
             errors.push(ask(wire, &provider, &hello()).await.0.unwrap_err());
         }
-        let passing = |at: usize| matches!(errors[at], ModelError::Passing { .. });
-        assert!(passing(0) && passing(1) && passing(4), "{wire} {errors:?}");
+        let transient = |at: usize| matches!(errors[at], ModelError::Transient { .. });
+        assert!(transient(0) && transient(1) && transient(4), "{wire} {errors:?}");
         assert!(errors[0].to_string().contains("ended in the middle"), "{}", errors[0]);
         let wait = Some(Duration::from_secs(7));
         assert!(matches!(&errors[2], ModelError::RateLimited { retry_after, .. } if *retry_after == wait));
@@ -197,11 +198,11 @@ async fn failures_are_told_apart() {
 }
 
 #[tokio::test]
-async fn nobody_listening_there_may_pass() {
+async fn a_refused_connection_is_transient() {
     let mut settings = ModelSettings::inline("openai", "m").unwrap();
     settings.base_url = Some("http://127.0.0.1:1/v1".into());
     let error = models().stream(&settings, &hello(), mpsc::channel(1).0).await.unwrap_err();
-    assert!(matches!(error, ModelError::Passing { .. }), "{error:?}");
+    assert!(matches!(error, ModelError::Transient { .. }), "{error:?}");
 }
 
 /// A whole run of one agent against a provider.
@@ -209,7 +210,7 @@ async fn go(wire: &str, answers: Vec<Answer>, cancel_at: Option<&str>) -> (Outco
     let provider = FakeProvider::start(answers).await;
     let runner = json!({"models": [settings(wire, &provider)]});
     let toolsets = json!([{"kind": {"type": "think"}}]);
-    let team = team(&[("a", &[], json!({"runner": runner, "toolsets": toolsets}))]);
+    let team = team(&[("a", &[], json!({"kind": runner, "toolsets": toolsets}))]);
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Delegated { task: "t".into(), expected_output: None };
@@ -254,7 +255,7 @@ async fn a_run_over_both_wires() {
 }
 
 #[tokio::test]
-async fn a_run_gives_up_when_patience_ends() {
+async fn a_run_fails_when_retries_are_used_up() {
     let bad = || Answer::Status(500, vec![], "{\"error\": {\"message\": \"broken\"}}");
     let (outcome, _, asked) = go("openai", vec![bad(), bad(), bad(), bad()], None).await;
     assert_eq!(asked, 3, "two repeats");
@@ -265,7 +266,7 @@ async fn a_run_gives_up_when_patience_ends() {
 }
 
 #[tokio::test]
-async fn a_run_is_cancelled_while_the_provider_is_silent() {
+async fn cancels_while_the_provider_hangs() {
     for wire in WIRES {
         let (outcome, output, asked) = go(wire, vec![Answer::Hang("so far")], Some("so far")).await;
         assert!(matches!(outcome, Outcome::Stopped { .. }), "{wire} {outcome:?}");
@@ -274,14 +275,14 @@ async fn a_run_is_cancelled_while_the_provider_is_silent() {
 }
 
 #[tokio::test]
-async fn another_model_takes_over_at_once_and_keeps_the_next_turns() {
+async fn a_fallback_model_answers_at_once_and_during_the_cooldown() {
     let slow = FakeProvider::start(vec![Answer::Status(429, vec![("retry-after", "60")], "slow down")]).await;
     let missing = || Answer::Status(404, vec![], "no such model");
     let gone = FakeProvider::start(vec![missing(), missing()]).await;
     let good = FakeProvider::start(vec![two_calls(), Answer::text(&["here"])]).await;
     let runner = json!({"models": [settings("openai", &slow)]});
     let fallback = json!({"models": [settings("anthropic", &gone), settings("openai", &good)], "retries": 1});
-    let team = team(&[("a", &[], json!({"runner": runner, "fallback": fallback}))]);
+    let team = team(&[("a", &[], json!({"kind": runner, "fallback": fallback}))]);
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Conversation { messages: vec![Message::user("hello")] };
@@ -313,12 +314,18 @@ async fn the_responses_wire() {
     request.messages.push(Message::Assistant(message));
     for call_id in ["c1", "c2"] {
         let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
-        request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+        request.messages.push(Message::ToolResult(ToolResult {
+            call_id,
+            name,
+            text,
+            images: Vec::new(),
+            is_error: false,
+        }));
     }
     assert_eq!(ask(&request).await.unwrap().text, "done");
     for _ in 0..2 {
         let error = ask(&request).await.unwrap_err();
-        assert!(matches!(error, ModelError::Passing { .. }), "{error:?}");
+        assert!(matches!(error, ModelError::Transient { .. }), "{error:?}");
     }
     let body = &provider.asked()[1].body;
     let kinds: Vec<&str> = body["input"]

@@ -1,95 +1,98 @@
-//! Writing a script from what was recorded of runs. Pure.
+//! Turns the recorded entries of runs into a script. Pure.
 
 use std::sync::Arc;
 
 use legwork_common::team::Team;
 use serde_json::Value;
 
-use super::facts::Facts;
-use super::facts::OPEN;
-use super::facts::pieces;
+use super::placeholders::OPEN;
+use super::placeholders::Placeholders;
+use super::placeholders::pieces;
 use super::script::Call;
 use super::script::Reply;
 use super::script::Run;
 use super::script::Script;
-use super::script::anonymous;
+use super::script::without_job_ids;
+use crate::active_agent::ActiveAgent;
 use crate::assignment::Opening;
-use crate::floor::Floor;
 use crate::history;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 use crate::message::Message;
+use crate::message::ToolCall;
 use crate::turn::Transcript;
 
-/// Values shorter than this are too common to be found again in a text.
-const SHORTEST_SECRET: usize = 6;
+/// Shorter values are not hidden: they are too likely to occur in a text by chance.
+const MIN_SECRET_BYTES: usize = 6;
 
-/// What providers answered in some runs, as a script that gives the same answers.
+/// The replies of models in some runs, as a script that replays them.
 ///
-/// Ids of jobs differ from run to run: blanks stand for them. Values that were named as secret are nowhere in it.
+/// Job ids are replaced by placeholders, because a replay has other jobs. Secrets are replaced by their names.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {
     script: Script,
     secrets: Vec<(String, String)>,
-    twins: Vec<String>,
+    ambiguous_agents: Vec<String>,
 }
 
 impl Recording {
-    /// A recording that shows none of these secrets, each a name and a value.
+    /// An empty recording that hides these secrets, each a name and a value.
     pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut secrets: Vec<_> =
-            secrets.into_iter().filter(|(_, value)| value.len() >= SHORTEST_SECRET).collect();
-        // The longest first: one may be within another.
+            secrets.into_iter().filter(|(_, value)| value.len() >= MIN_SECRET_BYTES).collect();
+        // The longest first, because one secret may contain another.
         secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-        Self { script: Script::default(), secrets, twins: Vec::new() }
+        Self { script: Script::default(), secrets, ambiguous_agents: Vec::new() }
     }
 
-    /// Adds a run of `agent` and of those that it handed the conversation to.
+    /// Adds a run that `agent` began, with the replies of the agents that the conversation was handed to.
     pub fn add(&mut self, team: &Arc<Team>, agent: &str, opening: Opening, entries: &[TurnEntry]) {
         let messages = opening.messages();
-        let task = self.hidden(&anonymous(Facts::of(&messages).task()));
+        let task = self.hidden(&without_job_ids(Placeholders::of(&messages).task()));
         let mut transcript = Transcript::new(messages, &[]);
-        let mut floor = Floor::new(Arc::clone(team), agent, &[]);
+        let mut active = ActiveAgent::new(Arc::clone(team), agent, &[]);
         for entry in entries {
-            floor.apply(entry);
+            active.apply(entry);
             let reply = match entry {
                 TurnEntry::Reply { turn, message } => {
-                    let limit = team.agent(floor.holder()).and_then(|agent| agent.num_history_items);
+                    let limit = team.agent(active.name()).and_then(|agent| agent.num_history_items);
                     let seen = history::latest(transcript.messages(), limit);
                     Some(self.reply(*turn, message, &seen))
                 }
                 TurnEntry::Compacted { turn, summary, .. } => {
-                    floor.pass();
-                    let text = self.quoted(&nameless(summary), &Facts::default());
+                    active.complete_handoff();
+                    let text = self.templated(&summary_without_job_ids(summary), &Placeholders::default());
                     Some(Reply { turn: Some(*turn), summary: true, text, ..Reply::default() })
                 }
                 TurnEntry::Result { .. }
-                | TurnEntry::Told { .. }
+                | TurnEntry::Delivered { .. }
                 | TurnEntry::Stderr { .. }
                 | TurnEntry::Retried { .. } => None,
             };
             if let Some(reply) = reply {
-                self.put(floor.holder(), &task, reply);
+                self.add_reply(active.name(), &task, reply);
             }
             transcript.apply(entry);
         }
     }
 
-    /// The agents of which two runs had the same task and other replies: a replay gives both the first's.
-    pub fn twins(&self) -> &[String] {
-        &self.twins
+    /// Agents that gave different replies to the same task in two runs: a replay gives both the replies of the
+    /// first.
+    pub fn ambiguous_agents(&self) -> &[String] {
+        &self.ambiguous_agents
     }
 
-    /// The script.
+    /// The script, as indented JSON.
     ///
     /// # Errors
     ///
-    /// None that can be met: all of it has a form in JSON.
+    /// None in practice: every part of a script is valid JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         Ok(serde_json::to_string_pretty(&self.script)? + "\n")
     }
 
-    fn put(&mut self, agent: &str, task: &str, reply: Reply) {
+    /// Adds a reply to the list of its agent and task, unless the list has one for that turn.
+    fn add_reply(&mut self, agent: &str, task: &str, reply: Reply) {
         let runs = &mut self.script.runs;
         let at = runs.iter().position(|run| run.agent == agent && run.task == task).unwrap_or_else(|| {
             runs.push(Run { agent: agent.to_owned(), task: task.to_owned(), replies: Vec::new() });
@@ -98,27 +101,27 @@ impl Recording {
         let same = |known: &&Reply| known.turn == reply.turn && known.summary == reply.summary;
         match runs[at].replies.iter().find(same) {
             None => runs[at].replies.push(reply),
-            Some(known) if *known != reply && !self.twins.iter().any(|twin| twin == agent) => {
-                self.twins.push(agent.to_owned());
+            Some(known) if *known != reply && !self.ambiguous_agents.iter().any(|twin| twin == agent) => {
+                self.ambiguous_agents.push(agent.to_owned());
             }
             Some(_) => {}
         }
     }
 
     fn reply(&self, turn: u32, message: &AssistantMessage, seen: &[Message]) -> Reply {
-        let facts = Facts::of(seen);
-        let call = |call: &crate::message::ToolCall| Call {
+        let placeholders = Placeholders::of(seen);
+        let call = |call: &ToolCall| Call {
             name: call.name.clone(),
             arguments: match serde_json::from_str(&call.arguments) {
-                Ok(arguments @ Value::Object(_)) => self.quoted_value(&arguments, &facts),
-                // Broken, it is played as it came.
-                Ok(_) | Err(_) => Value::String(self.quoted(&call.arguments, &facts)),
+                Ok(arguments @ Value::Object(_)) => self.templated_value(&arguments, &placeholders),
+                // Malformed arguments are replayed as they were.
+                Ok(_) | Err(_) => Value::String(self.templated(&call.arguments, &placeholders)),
             },
         };
         Reply {
             turn: Some(turn),
             reasoning: message.reasoning.as_deref().map(|text| self.hidden(text)),
-            text: self.quoted(&message.text, &facts),
+            text: self.templated(&message.text, &placeholders),
             tool_calls: message.tool_calls.iter().map(call).collect(),
             input_tokens: message.usage.input_tokens,
             cached_tokens: message.usage.cached_tokens,
@@ -127,22 +130,24 @@ impl Recording {
         }
     }
 
-    /// `text` without secrets, with blanks for ids, and with what looks like a blank kept as it is.
-    fn quoted(&self, text: &str, facts: &Facts<'_>) -> String {
+    /// `text` with secrets hidden, job ids replaced by placeholders, and braces escaped that are not placeholders.
+    fn templated(&self, text: &str, placeholders: &Placeholders<'_>) -> String {
         let text = self.hidden(text).replace("{{", &format!("{{{{{OPEN}}}}}"));
-        let named = |(piece, id): (&str, Option<_>)| {
-            id.and_then(|id| facts.blank(id)).unwrap_or_else(|| piece.to_owned())
+        let replaced = |(piece, id): (&str, Option<_>)| {
+            id.and_then(|id| placeholders.placeholder(id)).unwrap_or_else(|| piece.to_owned())
         };
-        pieces(&text).map(named).collect()
+        pieces(&text).map(replaced).collect()
     }
 
-    fn quoted_value(&self, value: &Value, facts: &Facts<'_>) -> Value {
+    fn templated_value(&self, value: &Value, placeholders: &Placeholders<'_>) -> Value {
         match value {
-            Value::String(text) => Value::String(self.quoted(text, facts)),
-            Value::Array(items) => items.iter().map(|item| self.quoted_value(item, facts)).collect(),
+            Value::String(text) => Value::String(self.templated(text, placeholders)),
+            Value::Array(items) => {
+                items.iter().map(|item| self.templated_value(item, placeholders)).collect()
+            }
             Value::Object(entries) => entries
                 .iter()
-                .map(|(key, value)| (self.hidden(key), self.quoted_value(value, facts)))
+                .map(|(key, value)| (self.hidden(key), self.templated_value(value, placeholders)))
                 .collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
@@ -155,7 +160,7 @@ impl Recording {
     }
 }
 
-/// A summary with a word in place of each id of a job: who plays it has other jobs.
-fn nameless(summary: &str) -> String {
+/// A summary without job ids: placeholders have no values in the request for a summary.
+fn summary_without_job_ids(summary: &str) -> String {
     pieces(summary).map(|(piece, id)| if id.is_some() { "[a job]" } else { piece }).collect()
 }

@@ -1,4 +1,4 @@
-//! A script as it stands in its file. Documented in docs/scripts.md.
+//! The file format of a script. Documented in docs/scripts.md.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,26 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::facts::pieces;
+use super::placeholders::pieces;
 
-/// The list for every agent without its own.
-const EVERYONE: &str = "*";
-/// What stands in a run's task for each id of a job, which differs from run to run.
+/// The key of the list for every agent without a list of its own.
+const ANY_AGENT: &str = "*";
+/// Replaces each job id in the task of a run: ids differ from run to run.
 const ANY_JOB: &str = "{{job}}";
 
-/// All replies.
+/// A script: replies by agent, and by agent and task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Script {
-    /// By agent, whatever it is asked.
+    /// The replies of each agent, whatever its task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) agents: BTreeMap<String, Vec<Reply>>,
-    /// By agent and task. These come first.
+    /// The replies of an agent to one task. These take precedence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) runs: Vec<Run>,
 }
 
-/// The replies to one agent with one task.
+/// The replies of one agent to one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Run {
@@ -34,14 +34,14 @@ pub(super) struct Run {
     pub(super) replies: Vec<Reply>,
 }
 
-/// One reply.
+/// One reply of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reply {
-    /// The turn that it begins; none: its place in the list.
+    /// The turn that it begins; without one, its place in the list, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) turn: Option<u32>,
-    /// Whether it is the summary before its turn instead.
+    /// Whether it is not a turn, but the summary made before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) summary: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,19 +76,21 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// A task as it stands in a script.
-pub(super) fn anonymous(task: &str) -> String {
+/// A task with its job ids replaced, as scripts contain it.
+pub(super) fn without_job_ids(task: &str) -> String {
     pieces(task).map(|(piece, id)| if id.is_some() { ANY_JOB } else { piece }).collect()
 }
 
 impl Script {
     /// The reply that begins this turn of an agent with this task.
     pub(super) fn reply(&self, agent: &str, task: &str, turn: u32) -> Result<&Reply, String> {
-        let task = anonymous(task);
-        let own = self.runs.iter().find(|run| run.agent == agent && run.task == task);
-        let of_anyone = || self.agents.get(agent).or_else(|| self.agents.get(EVERYONE));
-        let replies =
-            own.map(|run| &run.replies).or_else(of_anyone).ok_or_else(|| self.none_for(agent, &task))?;
+        let task = without_job_ids(task);
+        let for_task = self.runs.iter().find(|run| run.agent == agent && run.task == task);
+        let for_any_task = || self.agents.get(agent).or_else(|| self.agents.get(ANY_AGENT));
+        let replies = for_task
+            .map(|run| &run.replies)
+            .or_else(for_any_task)
+            .ok_or_else(|| self.no_replies(agent, &task))?;
         let found =
             (1..).zip(replies).find(|(place, reply)| !reply.summary && reply.turn.unwrap_or(*place) == turn);
         found.map(|(_, reply)| reply).ok_or_else(|| {
@@ -97,15 +99,16 @@ impl Script {
         })
     }
 
-    /// The recorded summary before this turn, of the run that `course` tells of.
-    pub(super) fn summary(&self, agent: &str, course: &str, turn: u32) -> Option<&Reply> {
-        let course = anonymous(course);
-        let of_it = |run: &&Run| run.agent == agent && course.contains(first_line(&run.task));
-        let mut replies = self.runs.iter().filter(of_it).flat_map(|run| &run.replies);
+    /// The recorded summary before this turn. Its run is found by the first line of its task, which `history`
+    /// contains.
+    pub(super) fn summary(&self, agent: &str, history: &str, turn: u32) -> Option<&Reply> {
+        let history = without_job_ids(history);
+        let of_run = |run: &&Run| run.agent == agent && history.contains(first_line(&run.task));
+        let mut replies = self.runs.iter().filter(of_run).flat_map(|run| &run.replies);
         replies.find(|reply| reply.summary && reply.turn == Some(turn))
     }
 
-    fn none_for(&self, agent: &str, task: &str) -> String {
+    fn no_replies(&self, agent: &str, task: &str) -> String {
         if self.runs.iter().any(|run| run.agent == agent) {
             return format!("the script has no replies for agent `{agent}` with the task `{}`", short(task));
         }
@@ -113,7 +116,7 @@ impl Script {
     }
 }
 
-/// The beginning of a task, for messages.
+/// The beginning of a task, for an error message: at most 80 characters of its first line.
 fn short(task: &str) -> String {
     let line: String = first_line(task).chars().take(80).collect();
     if line.len() < task.len() { format!("{line}…") } else { line }

@@ -1,4 +1,4 @@
-//! Scripts, read, played and recorded.
+//! Scripts, parsed, replayed and recorded.
 
 use serde_json::json;
 
@@ -42,12 +42,13 @@ fn result(name: &str, text: &str) -> Message {
         call_id: "c".into(),
         name: name.into(),
         text: text.into(),
+        images: Vec::new(),
         is_error: false,
     })
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_turn_has_its_reply_and_the_last_says_so() {
+async fn each_turn_has_its_reply_and_the_turn_after_the_last_is_refused() {
     let models = script(&json!({"agents": {
         "a": [{"text": "one two", "chunk_delay_ms": 5}, {"text": "three"}],
         "*": [{"text": "anyone", "delay_ms": 3}],
@@ -64,7 +65,7 @@ async fn each_turn_has_its_reply_and_the_last_says_so() {
 }
 
 #[tokio::test]
-async fn facts_of_the_conversation_are_quoted() {
+async fn placeholders_are_filled_from_the_conversation() {
     let first = "agent_task_11111111-1111-4111-8111-11111111abcd";
     let second = "agent_task_22222222-2222-4222-8222-22222222abcd";
     let messages = vec![
@@ -100,17 +101,17 @@ async fn facts_of_the_conversation_are_quoted() {
 }
 
 #[tokio::test]
-async fn mistakes_are_told() {
+async fn errors_of_a_script_are_reported() {
     let error = ScriptedModels::parse(br#"{"agents": {"a": [{"txt": "x"}]}}"#).unwrap_err();
     assert!(legwork_common::error::chain(&error).contains("unknown field `txt`"), "{error:?}");
     let models = script(&json!({"agents": {"a": [{"text": "{{result:9}}"}]}}));
-    for agent in ["a", "nobody"] {
+    for agent in ["a", "unknown"] {
         let (answer, _) = ask(&models, request(agent, 1, Vec::new())).await;
         assert!(matches!(answer, Err(ModelError::Refused { .. })), "{answer:?}");
     }
 }
 
-/// A run of an agent that dispatches, waits, and is cut short once by a summary.
+/// A run of an agent that dispatches, waits, and is compacted once.
 fn recorded_run(job: &str) -> Vec<TurnEntry> {
     let reply = |turn: u32, text: &str, calls: Vec<ToolCall>| TurnEntry::Reply {
         turn,
@@ -132,6 +133,7 @@ fn recorded_run(job: &str) -> Vec<TurnEntry> {
         index: 0,
         call_id: "c".into(),
         text: text.into(),
+        images: Vec::new(),
         is_error: false,
         ended: Vec::new(),
     };
@@ -148,7 +150,7 @@ fn recorded_run(job: &str) -> Vec<TurnEntry> {
 }
 
 #[tokio::test]
-async fn what_was_recorded_is_played() {
+async fn a_recording_replays_the_same_replies() {
     let team = crate::testing::team(&[("a", &[], json!({}))]);
     let id = |digit: char| {
         "agent_task_11111111-1111-4111-8111-11111111abcd".replace("1111-4", &format!("111{digit}-4"))
@@ -156,14 +158,14 @@ async fn what_was_recorded_is_played() {
     let (then, now) = (id('2'), id('3'));
     let opening = |task: String| crate::Opening::Delegated { task, expected_output: None };
     let mut recording = Recording::new([("API_KEY".to_owned(), "sesame".to_owned())]);
-    recording.add(&team, "a", opening(format!("look at {then}")), &recorded_run(&then));
-    assert!(recording.twins().is_empty());
+    recording.add(&team, "a", opening(format!("inspect {then}")), &recorded_run(&then));
+    assert!(recording.ambiguous_agents().is_empty());
     let json = recording.to_json().unwrap();
     assert!(!json.contains("sesame") && !json.contains(&then), "{json}");
     insta::assert_snapshot!("recording", json);
 
     let models = ScriptedModels::parse(json.as_bytes()).unwrap();
-    let mut transcript = crate::turn::Transcript::new(opening(format!("look at {now}")).messages(), &[]);
+    let mut transcript = crate::turn::Transcript::new(opening(format!("inspect {now}")).messages(), &[]);
     for entry in recorded_run(&now) {
         if let TurnEntry::Reply { turn, message } = &entry {
             let (answer, _) = ask(&models, request("a", *turn, transcript.messages().to_vec())).await;
@@ -179,7 +181,7 @@ async fn what_was_recorded_is_played() {
     }
     let summary = ModelRequest {
         purpose: Purpose::Summary,
-        ..request("a", 3, vec![Message::user(format!("The task: look at {now}"))])
+        ..request("a", 3, vec![Message::user(format!("The task: inspect {now}"))])
     };
     assert_eq!(ask(&models, summary).await.0.unwrap().text, "[a job] is done");
     let elsewhere = request("a", 1, opening("another".into()).messages().to_vec());
@@ -188,7 +190,7 @@ async fn what_was_recorded_is_played() {
 }
 
 #[test]
-fn of_runs_alike_the_first_is_kept_and_told() {
+fn of_two_runs_with_the_same_task_the_first_is_kept() {
     let team = crate::testing::team(&[("a", &[], json!({}))]);
     let reply = |text: &str| TurnEntry::Reply {
         turn: 1,
@@ -198,8 +200,8 @@ fn of_runs_alike_the_first_is_kept_and_told() {
     let mut recording = Recording::default();
     recording.add(&team, "a", opening(), &[reply("one")]);
     recording.add(&team, "a", opening(), &[reply("one")]);
-    assert!(recording.twins().is_empty());
+    assert!(recording.ambiguous_agents().is_empty());
     recording.add(&team, "a", opening(), &[reply("two")]);
-    assert_eq!(recording.twins(), ["a"]);
+    assert_eq!(recording.ambiguous_agents(), ["a"]);
     assert!(!recording.to_json().unwrap().contains("two"));
 }

@@ -1,4 +1,4 @@
-//! Agents of both versions on this machine.
+//! Agents of both protocol versions on servers of this machine.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,22 @@ use axum::http::HeaderMap as Sent;
 use axum::routing::get;
 use axum::routing::post;
 use legwork_common::service::CallIndex;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::testing;
+use crate::toolset::tests::install_tls;
 
-/// The calls that an agent got: its method, its parameters, and its headers `X-Key` and `A2A-Version`.
+/// The calls that an agent received: method, parameters, and the headers `X-Key` and `A2A-Version`.
 type Calls = mpsc::Receiver<(String, Value, String)>;
 
-/// Serves an agent that answers as `answer` says; `card` gets the address.
+/// Serves an agent with this card, which replies with what `answer` returns. Returns its URL.
 async fn agent(
     card: Value,
     answer: impl Fn(&str, &Value) -> Value + Clone + Send + Sync + 'static,
 ) -> (String, Calls) {
-    rustls::crypto::ring::default_provider().install_default().ok();
+    install_tls();
     let (sender, calls) = mpsc::channel(100);
     let serve = async move |headers: Sent, Json(call): Json<Value>| {
         let header = |name: &str| headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
@@ -40,26 +42,26 @@ async fn agent(
     (testing::serve(app).await, calls)
 }
 
-fn new_card() -> Value {
+fn card_v1() -> Value {
     json!({"name": "Weather agent!", "description": "Knows the weather", "skills": [{"name": "rain", "description": "tells of it"}],
         "supportedInterfaces": [{"url": "/grpc", "protocolBinding": "GRPC", "protocolVersion": "1.0"},
             {"url": "/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0", "tenant": "t"}]})
 }
 
-fn old_card() -> Value {
+fn card_v0() -> Value {
     json!({"name": "old", "description": "", "url": "/rpc", "protocolVersion": "0.3.0"})
 }
 
-async fn open(name: Option<&str>, url: &str) -> Result<Kit, String> {
+async fn opened(name: Option<&str>, url: &str) -> Result<Kit, String> {
     let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
     let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
-    let pace = Pace { first: Duration::from_millis(1), last: Duration::from_millis(2) };
+    let intervals = PollIntervals { first: Duration::from_millis(1), max: Duration::from_millis(2) };
     let environment = Environment::new(variables, "/".into());
     let nursery = Nursery::new(Arc::clone(&environment.guard));
-    kit(&environment, (name, url, &headers), pace, &nursery).await
+    open(&environment, (name, url, &headers), intervals, &nursery).await
 }
 
-async fn tell(kit: &Kit, message: &str) -> ToolOutcome {
+async fn send(kit: &Kit, message: &str) -> ToolOutcome {
     testing::call(&kit.tools[0], json!({"message": message})).await
 }
 
@@ -72,8 +74,8 @@ fn task(state: &str, more: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_task_is_followed_to_its_end() {
-    let (server, mut calls) = agent(new_card(), |method, _| match method {
+async fn a_task_is_polled_until_it_completes() {
+    let (server, mut calls) = agent(card_v1(), |method, _| match method {
         "SendMessage" => json!({"result": {"task": task("TASK_STATE_SUBMITTED", json!({}))}}),
         _ => {
             let parts = json!([{"parts": [{"text": "Rain"}, {"data": {"mm": 3}}, {"url": "x"}]}, {"parts": [{"text": "Bye"}]}]);
@@ -81,12 +83,12 @@ async fn a_task_is_followed_to_its_end() {
         }
     })
     .await;
-    // The card is at the root of the host, where there is none below the address.
-    let kit = open(None, &format!("{server}/rpc")).await.unwrap();
+    // There is no card below this URL, so it is read from the root of the host.
+    let kit = opened(None, &format!("{server}/rpc")).await.unwrap();
     let spec = kit.tools[0].spec();
     assert_eq!((spec.name.as_str(), spec.read_only), ("Weather_agent_", false));
     assert_eq!(spec.description, "Knows the weather\n- rain: tells of it");
-    assert_eq!(tell(&kit, "hi").await, ToolOutcome::ok("Rain\n{\"mm\":3}\nBye"));
+    assert_eq!(send(&kit, "hi").await, ToolOutcome::ok("Rain\n{\"mm\":3}\nBye"));
     let (method, sent, headers) = calls.recv().await.unwrap();
     assert_eq!((method.as_str(), headers.as_str()), ("SendMessage", "open sesame 1.0"));
     assert_eq!((&sent["message"]["parts"], &sent["tenant"]), (&json!([{"text": "hi"}]), &json!("t")));
@@ -96,8 +98,8 @@ async fn a_task_is_followed_to_its_end() {
 }
 
 #[tokio::test]
-async fn older_agents_ask_back() {
-    let (server, mut calls) = agent(old_card(), |_, params| match params["message"]["taskId"].as_str() {
+async fn a_message_answers_the_question_of_an_agent_of_version_0() {
+    let (server, mut calls) = agent(card_v0(), |_, params| match params["message"]["taskId"].as_str() {
         None => {
             let asked = json!({"state": "input-required", "message": {"parts": [{"kind": "text", "text": "Where?"}]}});
             json!({"result": task("", json!({"kind": "task", "status": asked}))})
@@ -105,49 +107,49 @@ async fn older_agents_ask_back() {
         Some(_) => json!({"result": {"kind": "message", "role": "agent", "parts": [{"kind": "text", "text": "Sun"}]}}),
     })
     .await;
-    let kit = open(Some("my weather"), &server).await.unwrap();
+    let kit = opened(Some("my weather"), &server).await.unwrap();
     assert_eq!(kit.tools[0].spec().name, "my_weather");
-    let asked = tell(&kit, "weather?").await;
-    assert_eq!(asked, ToolOutcome::ok("The agent needs more; the next message answers it:\n\nWhere?"));
-    assert_eq!(tell(&kit, "here").await, ToolOutcome::ok("Sun"));
+    let asked = send(&kit, "weather?").await;
+    assert_eq!(asked, ToolOutcome::ok("The agent needs more input; your next message answers it:\n\nWhere?"));
+    assert_eq!(send(&kit, "here").await, ToolOutcome::ok("Sun"));
     assert!(calls.recv().await.unwrap().1["message"].get("taskId").is_none());
     let (method, sent, headers) = calls.recv().await.unwrap();
     assert_eq!((method.as_str(), headers.as_str()), ("message/send", "open sesame -"));
     assert_eq!((&sent["message"]["taskId"], &sent["message"]["contextId"]), (&json!("t1"), &json!("c1")));
-    tell(&kit, "and now?").await;
+    send(&kit, "and now?").await;
     assert!(calls.recv().await.unwrap().1["message"].get("taskId").is_none());
 }
 
 #[tokio::test]
-async fn what_goes_wrong_is_an_error() {
+async fn failed_tasks_and_refused_calls_are_error_results() {
     let (server, _calls) =
-        agent(old_card(), |_, params| match params["message"]["parts"][0]["text"].as_str() {
+        agent(card_v0(), |_, params| match params["message"]["parts"][0]["text"].as_str() {
             Some("refuse") => json!({"error": {"code": -32600, "message": "no"}}),
             Some("nonsense") => json!({"result": {}}),
             state => {
-                let said = json!({"parts": [{"kind": "text", "text": "Sorry."}]});
-                json!({"result": task("", json!({"status": {"state": state, "message": said}}))})
+                let reason = json!({"parts": [{"kind": "text", "text": "Sorry."}]});
+                json!({"result": task("", json!({"status": {"state": state, "message": reason}}))})
             }
         })
         .await;
-    let kit = open(None, &server).await.unwrap();
+    let kit = opened(None, &server).await.unwrap();
     for (message, expected) in [
         ("failed", "The agent's task is failed. Sorry."),
         ("rejected", "The agent's task is rejected. Sorry."),
         ("canceled", "The agent's task is canceled. Sorry."),
         ("auth-required", "The agent's task is auth-required. Sorry."),
         ("refuse", "Error calling old: the agent refused: no (code -32600)"),
-        ("nonsense", "Error calling old: the agent's answer is neither a message nor a task"),
+        ("nonsense", "Error calling old: the agent's response is neither a message nor a task"),
     ] {
-        assert_eq!(tell(&kit, message).await, ToolOutcome::error(expected));
+        assert_eq!(send(&kit, message).await, ToolOutcome::error(expected));
     }
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_or_dropped_stops_the_task() {
+async fn a_cancelled_or_dropped_call_cancels_the_task() {
     let (server, mut calls) =
-        agent(new_card(), |_, _| json!({"result": task("TASK_STATE_WORKING", json!({}))})).await;
-    let kit = open(None, &server).await.unwrap();
+        agent(card_v1(), |_, _| json!({"result": task("TASK_STATE_WORKING", json!({}))})).await;
+    let kit = opened(None, &server).await.unwrap();
     let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
     let mut until = async |wanted: &str| while calls.recv().await.unwrap().0 != wanted {};
     let calling = kit.tools[0].call(json!({"message": "hi"}), &context);
@@ -167,21 +169,24 @@ async fn a_call_that_is_cancelled_or_dropped_stops_the_task() {
 }
 
 #[tokio::test]
-async fn agents_that_cannot_be_spoken_to() {
-    let card = |way: Value| {
-        let home = Url::parse("http://127.0.0.1/a").unwrap();
-        Card::read(&way, &home).unwrap_err()
+async fn agents_that_cannot_be_used_fail_the_toolset() {
+    let failure = |card: Value| {
+        let url = Url::parse("http://127.0.0.1/a").unwrap();
+        Card::read(&card, &url).unwrap_err()
     };
     let grpc = json!({"url": "/x", "preferredTransport": "GRPC"});
-    assert_eq!(card(grpc), "the agent's card names no way by JSON-RPC");
+    assert_eq!(failure(grpc), "the agent's card has no JSON-RPC interface");
     let newer = json!({"url": "/x", "protocolVersion": "2.0"});
-    assert_eq!(card(newer), "the agent speaks version 2.0 of the protocol, not 0.3 or 1.0");
+    assert_eq!(failure(newer), "the agent speaks version 2.0 of the protocol, not 0.3 or 1.0");
     let elsewhere = json!({"name": "e", "url": "http://localhost/rpc", "protocolVersion": "0.3.0"});
     let (server, _calls) = agent(elsewhere, |_, _| json!({})).await;
-    let why = open(None, &server).await.unwrap_err();
-    assert_eq!(why, "the agent's card names another host, and the headers are not for that");
-    let why = open(None, &format!("{server}/other")).await.unwrap_err();
-    assert!(why.starts_with("the agent's card is no JSON: "), "{why}");
-    let why = open(None, "http://127.0.0.1:9/sesame").await.unwrap_err();
-    assert!(why.starts_with("the agent's card cannot be read: ") && !why.contains("sesame"), "{why}");
+    let reason = opened(None, &server).await.unwrap_err();
+    assert_eq!(reason, "the agent's card names another host, to which the headers must not be sent");
+    let reason = opened(None, &format!("{server}/other")).await.unwrap_err();
+    assert!(reason.starts_with("the agent's card is not JSON: "), "{reason}");
+    let reason = opened(None, "http://127.0.0.1:9/sesame").await.unwrap_err();
+    assert!(
+        reason.starts_with("the agent's card cannot be read: ") && !reason.contains("sesame"),
+        "{reason}"
+    );
 }

@@ -1,126 +1,129 @@
-//! The Agent2Agent protocol as it is written, in its versions 0.3 and 1.0. Pure.
+//! The messages of the Agent2Agent protocol, in its versions 0.3 and 1.0. Pure.
 
 use reqwest::Url;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::toolset::boundary;
+use crate::toolset::http::is_http;
 
-/// The most bytes of what an agent says of itself.
-const ABOUT_BYTES: usize = 4_000;
+/// The most bytes of the tool's description, which comes from the remote agent and is part of every model call.
+const MAX_DESCRIPTION_BYTES: usize = 4_000;
 
-/// How an agent is spoken to.
+/// The major version of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
-    /// 0.3 and what was before.
-    Old,
-    /// 1.0 and what follows.
-    One,
+    /// 0.3 and earlier.
+    V0,
+    /// 1.0 and later minor versions.
+    V1,
 }
 
-/// What an agent says of itself.
+/// What an agent's card states, as far as it is used here.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Card {
     pub(super) name: String,
-    pub(super) about: String,
-    /// Where it is spoken to by JSON-RPC.
-    pub(super) address: Url,
+    /// With the agent's skills, one a line.
+    pub(super) description: String,
+    /// The JSON-RPC endpoint.
+    pub(super) url: Url,
     pub(super) version: Version,
-    /// Whose agent it is, where one address serves several.
+    /// Selects the agent where several share one endpoint.
     tenant: Option<String>,
 }
 
-/// Where a conversation with an agent goes on.
+/// A task of an agent, with the conversation that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Thread {
-    /// Its task.
+pub(super) struct TaskRef {
     pub(super) id: String,
     context: Option<String>,
 }
 
-/// What came of a message.
+/// An agent's reply to a message or a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It is done.
-    Done(String),
-    /// It works on it.
-    Working(Thread),
-    /// It asks for more, and goes on with the next message.
-    Asks(Thread, String),
-    /// It came to nothing: the state, and what is said about it.
-    Failed(String, String),
+pub(super) enum Reply {
+    /// The result.
+    Completed(String),
+    /// The agent is working on it.
+    Working(TaskRef),
+    /// The agent's question. The task continues with the next message.
+    InputRequired(TaskRef, String),
+    /// The task failed, was rejected or cancelled, or needs an authentication that is not supported.
+    Failed { state: String, text: String },
 }
 
 impl Card {
-    /// Reads the card that was found at `home`.
+    /// Reads a card. A relative endpoint in it is resolved against `agent_url`.
     ///
     /// # Errors
     ///
-    /// Why the agent cannot be spoken to.
-    pub(super) fn read(card: &Value, home: &Url) -> Result<Self, String> {
+    /// The agent does not speak JSON-RPC over HTTP, or not a version that is supported.
+    pub(super) fn read(card: &Value, agent_url: &Url) -> Result<Self, String> {
         let listed = |list: &str, binding: &str| {
             let mut all = card[list].as_array().into_iter().flatten();
-            all.find(|one| one[binding] == "JSONRPC").cloned()
+            all.find(|interface| interface[binding] == "JSONRPC").cloned()
         };
-        // Of 0.3, whose preferred way is beside the list of others.
+        // In 0.3 the card itself is the preferred interface, next to a list of additional ones.
         let preferred = || {
-            let is_json = card["preferredTransport"].as_str().is_none_or(|way| way == "JSONRPC");
-            (is_json && card["url"].is_string()).then(|| card.clone())
+            let is_json_rpc = card["preferredTransport"].as_str().is_none_or(|name| name == "JSONRPC");
+            (is_json_rpc && card["url"].is_string()).then(|| card.clone())
         };
-        let way = listed("supportedInterfaces", "protocolBinding")
+        let interface = listed("supportedInterfaces", "protocolBinding")
             .or_else(preferred)
             .or_else(|| listed("additionalInterfaces", "transport"))
-            .ok_or("the agent's card names no way by JSON-RPC")?;
-        let number = way["protocolVersion"].as_str().or(card["protocolVersion"].as_str()).unwrap_or("0.3");
+            .ok_or("the agent's card has no JSON-RPC interface")?;
+        let number =
+            interface["protocolVersion"].as_str().or(card["protocolVersion"].as_str()).unwrap_or("0.3");
         let version = match number.split('.').next() {
-            Some("0") => Version::Old,
-            Some("1") => Version::One,
+            Some("0") => Version::V0,
+            Some("1") => Version::V1,
             _ => return Err(format!("the agent speaks version {number} of the protocol, not 0.3 or 1.0")),
         };
-        let written = way["url"].as_str().unwrap_or_default();
-        let address = home.join(written).map_err(|_| "the agent's card names no address that can be used")?;
-        if !matches!(address.scheme(), "http" | "https") {
-            return Err("the agent's card names an address that is not http or https".to_owned());
+        let url = interface["url"].as_str().unwrap_or_default();
+        let url = agent_url.join(url).map_err(|_| "the URL in the agent's card is not valid")?;
+        if !is_http(&url) {
+            return Err("the URL in the agent's card is not http or https".to_owned());
         }
-        let tenant = way["tenant"].as_str().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
+        let tenant = interface["tenant"].as_str().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
         let name = card["name"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { about: about(card), name, address, version, tenant })
+        Ok(Self { description: description(card), name, url, version, tenant })
     }
 
-    /// The call that sends a message. It asks for an answer at once: an agent that works for long is asked again.
-    pub(super) fn send(&self, text: &str, id: &str, thread: Option<&Thread>) -> Value {
+    /// The call that sends a message, which continues `task` if there is one. It asks the agent to reply immediately; a
+    /// task that takes longer is polled.
+    pub(super) fn send(&self, text: &str, id: &str, task: Option<&TaskRef>) -> Value {
         let (method, mut message, configuration) = match self.version {
-            Version::Old => (
+            Version::V0 => (
                 "message/send",
                 json!({"kind": "message", "role": "user", "parts": [{"kind": "text", "text": text}]}),
                 json!({"blocking": false}),
             ),
-            Version::One => (
+            Version::V1 => (
                 "SendMessage",
                 json!({"role": "ROLE_USER", "parts": [{"text": text}]}),
                 json!({"returnImmediately": true}),
             ),
         };
         message["messageId"] = json!(id);
-        if let Some(thread) = thread {
-            message["taskId"] = json!(thread.id);
-            if let Some(context) = &thread.context {
+        if let Some(task) = task {
+            message["taskId"] = json!(task.id);
+            if let Some(context) = &task.context {
                 message["contextId"] = json!(context);
             }
         }
         self.call(method, json!({"message": message, "configuration": configuration}))
     }
 
-    /// The call that asks how far a task is.
-    pub(super) fn get(&self, thread: &Thread) -> Value {
-        let method = if self.version == Version::One { "GetTask" } else { "tasks/get" };
-        self.call(method, json!({"id": thread.id}))
+    /// The call that polls a task.
+    pub(super) fn get(&self, task: &TaskRef) -> Value {
+        let method = if self.version == Version::V1 { "GetTask" } else { "tasks/get" };
+        self.call(method, json!({"id": task.id}))
     }
 
-    /// The call that stops a task.
-    pub(super) fn cancel(&self, thread: &Thread) -> Value {
-        let method = if self.version == Version::One { "CancelTask" } else { "tasks/cancel" };
-        self.call(method, json!({"id": thread.id}))
+    /// The call that cancels a task.
+    pub(super) fn cancel(&self, task: &TaskRef) -> Value {
+        let method = if self.version == Version::V1 { "CancelTask" } else { "tasks/cancel" };
+        self.call(method, json!({"id": task.id}))
     }
 
     fn call(&self, method: &str, mut params: Value) -> Value {
@@ -131,53 +134,56 @@ impl Card {
     }
 }
 
-impl Answer {
-    /// Reads the result of a call.
+impl Reply {
+    /// Reads the response to a call.
     ///
     /// # Errors
     ///
-    /// That the agent refused, or that it is no answer of the protocol.
-    pub(super) fn read(answer: &Value) -> Result<Self, String> {
-        if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
+    /// The agent refused, or the response is neither a message nor a task.
+    pub(super) fn read(response: &Value) -> Result<Self, String> {
+        if let Some(error) = response.get("error").filter(|error| !error.is_null()) {
             let message = error["message"].as_str().unwrap_or("no reason given");
             return Err(format!("the agent refused: {message} (code {})", error["code"]));
         }
-        let result = &answer["result"];
+        let result = &response["result"];
         let message = result.get("message").unwrap_or(result);
         if message["parts"].is_array() {
-            return Ok(Self::Done(texts([message])));
+            return Ok(Self::Completed(texts([message])));
         }
         let task = result.get("task").unwrap_or(result);
         let (Some(id), Some(state)) = (task["id"].as_str(), task["status"]["state"].as_str()) else {
-            return Err("the agent's answer is neither a message nor a task".to_owned());
+            return Err("the agent's response is neither a message nor a task".to_owned());
         };
-        let thread = Thread { id: id.to_owned(), context: task["contextId"].as_str().map(str::to_owned) };
-        let said = || texts([&task["status"]["message"]]);
+        let task_ref = TaskRef { id: id.to_owned(), context: task["contextId"].as_str().map(str::to_owned) };
+        let status_text = || texts([&task["status"]["message"]]);
+        // Version 1.0 writes `TASK_STATE_INPUT_REQUIRED`, 0.3 `input-required`.
         let state = state.trim_start_matches("TASK_STATE_").to_lowercase().replace('_', "-");
         Ok(match state.as_str() {
-            "submitted" | "working" => Self::Working(thread),
-            "input-required" => Self::Asks(thread, said()),
-            "completed" => Self::Done(outcome(task).unwrap_or_else(said)),
-            _ => Self::Failed(state, said()),
+            "submitted" | "working" => Self::Working(task_ref),
+            "input-required" => Self::InputRequired(task_ref, status_text()),
+            "completed" => Self::Completed(result_text(task).unwrap_or_else(status_text)),
+            _ => Self::Failed { state, text: status_text() },
         })
     }
 }
 
-/// What a task made, or else the last that its agent said.
-fn outcome(task: &Value) -> Option<String> {
-    let made = texts(task["artifacts"].as_array().into_iter().flatten());
+/// The text of a completed task: its artifacts, else its status message, else the agent's last message.
+fn result_text(task: &Value) -> Option<String> {
+    let artifacts = texts(task["artifacts"].as_array().into_iter().flatten());
     let is_agent = |message: &&Value| matches!(message["role"].as_str(), Some("agent" | "ROLE_AGENT"));
     let last = || {
         let messages = task["history"].as_array()?.iter();
         messages.rev().find(is_agent).map(|message| texts([message]))
     };
-    let some = |text: &String| !text.is_empty();
-    Some(made).filter(some).or_else(|| Some(texts([&task["status"]["message"]])).filter(some)).or_else(last)
+    let is_present = |text: &String| !text.is_empty();
+    let status_text = || Some(texts([&task["status"]["message"]])).filter(is_present);
+    Some(artifacts).filter(is_present).or_else(status_text).or_else(last)
 }
 
-/// The texts of the parts, and data as JSON.
-fn texts<'a>(all: impl IntoIterator<Item = &'a Value>) -> String {
-    let parts = all.into_iter().flat_map(|one| one["parts"].as_array().into_iter().flatten());
+/// The text parts of messages or artifacts, one a line, with data parts as JSON. Files are skipped.
+fn texts<'a>(containers: impl IntoIterator<Item = &'a Value>) -> String {
+    let parts =
+        containers.into_iter().flat_map(|container| container["parts"].as_array().into_iter().flatten());
     let text = |part: &Value| match (&part["text"], &part["data"]) {
         (Value::String(text), _) => Some(text.clone()),
         (_, Value::Null) => None,
@@ -186,14 +192,14 @@ fn texts<'a>(all: impl IntoIterator<Item = &'a Value>) -> String {
     parts.filter_map(text).collect::<Vec<_>>().join("\n")
 }
 
-/// What a model is told of the agent: its description and its skills.
-fn about(card: &Value) -> String {
-    let mut about = card["description"].as_str().unwrap_or_default().to_owned();
+/// The agent's description and its skills, as the description of the tool.
+fn description(card: &Value) -> String {
+    let mut description = card["description"].as_str().unwrap_or_default().to_owned();
     for skill in card["skills"].as_array().into_iter().flatten() {
         if let (Some(name), Some(text)) = (skill["name"].as_str(), skill["description"].as_str()) {
-            about.push_str(&format!("\n- {name}: {text}"));
+            description.push_str(&format!("\n- {name}: {text}"));
         }
     }
-    about.truncate(boundary(&about, ABOUT_BYTES));
-    about
+    description.truncate(boundary(&description, MAX_DESCRIPTION_BYTES));
+    description
 }

@@ -13,6 +13,8 @@ use serde_json::json;
 
 use super::*;
 use crate::testing;
+use crate::tool::Interrupted;
+use crate::toolset::tests::install_tls;
 
 async fn server() -> String {
     let key = |headers: Headers| async move {
@@ -28,24 +30,24 @@ async fn server() -> String {
         )
         .route("/key", get(key))
         .route("/bad", get(|| async { (StatusCode::NOT_FOUND, "nothing here") }))
-        .route("/long", get(|| async { "x".repeat(2 * ANSWER_BYTES) }))
+        .route("/long", get(|| async { "x".repeat(2 * MAX_RESPONSE_BYTES) }))
         .route("/away", get(|| async { Redirect::temporary("http://127.0.0.1:9/") }))
         .route("/near", get(|| async { Redirect::temporary("/key") }));
     testing::serve(app).await
 }
 
 async fn tool(endpoint: String, method: &str, args: Value) -> Arc<dyn Tool> {
-    rustls::crypto::ring::default_provider().install_default().ok();
+    install_tls();
     let api = json!({"name": "call", "endpoint": endpoint, "method": method, "instruction": "Calls",
         "headers": {"X-Key": "open ${env.SESAME}"}, "args": args, "required": [], "output_schema": null});
     let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
     let environment = Arc::new(Environment::new(variables, "/".into()));
-    let kit = kit(environment, &serde_json::from_value(api).unwrap()).unwrap();
+    let kit = open(environment, &serde_json::from_value(api).unwrap()).unwrap();
     kit.tools[0].clone()
 }
 
 #[tokio::test]
-async fn gets_and_posts() {
+async fn arguments_fill_the_endpoint_and_the_body() {
     let server = server().await;
     let args = json!({"q": {}, "n": {"type": "integer"}});
     let get = tool(format!("{server}/echo/x?q=${{q}}&n=${{n}}"), "get", args.clone()).await;
@@ -56,19 +58,19 @@ async fn gets_and_posts() {
     assert_eq!(post.spec().interrupted, Interrupted::Report);
     let answer = testing::call(&post, json!({"q": "a b", "n": 2})).await;
     assert_eq!(answer, ToolOutcome::ok(r#"application/json {"q":"a b","n":2}"#));
-    let unknown = testing::call(&post, json!({"nobody": 1})).await;
-    assert_eq!(unknown, ToolOutcome::error("invalid arguments for call: unknown field `nobody`"));
+    let unknown = testing::call(&post, json!({"stranger": 1})).await;
+    assert_eq!(unknown, ToolOutcome::error("invalid arguments for call: unknown field `stranger`"));
 }
 
 #[tokio::test]
-async fn secrets_come_from_the_worker_and_stay_with_their_host() {
+async fn secret_headers_are_not_redirected_to_other_hosts() {
     let server = server().await;
     let call = async |path: &str| {
         testing::call(&tool(format!("{server}{path}"), "GET", json!({})).await, json!({})).await
     };
     assert_eq!(call("/key").await, ToolOutcome::ok("open sesame"));
     assert_eq!(call("/near").await, ToolOutcome::ok("open sesame"));
-    // Port 9 of the same machine is the same host: nobody listens there, and the address stays unnamed.
+    // Port 9 of the same machine is the same host. No server listens there, and the error must not show the URL.
     let gone = call("/away").await;
     assert!(gone.is_error && gone.text.starts_with("Error calling call: "), "{gone:?}");
     assert!(!gone.text.contains("127.0.0.1:9/"), "{gone:?}");
@@ -78,7 +80,7 @@ async fn secrets_come_from_the_worker_and_stay_with_their_host() {
 }
 
 #[tokio::test]
-async fn errors_and_long_answers() {
+async fn http_errors_are_error_results_and_long_responses_are_truncated() {
     let server = server().await;
     let bad = tool(format!("{server}/bad"), "GET", json!({})).await;
     assert_eq!(
@@ -90,14 +92,14 @@ async fn errors_and_long_answers() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_said_at_the_start() {
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let wrong = |method: &str, headers: Value| {
+fn an_invalid_method_or_header_fails_the_toolset() {
+    install_tls();
+    let failure = |method: &str, headers: Value| {
         let api = json!({"name": "call", "endpoint": "http://x", "method": method, "instruction": "",
             "headers": headers, "args": {}, "required": [], "output_schema": null});
-        kit(Arc::new(testing::environment("/")), &serde_json::from_value(api).unwrap()).unwrap_err()
+        open(Arc::new(testing::environment("/")), &serde_json::from_value(api).unwrap()).unwrap_err()
     };
-    assert_eq!(wrong("GET IT", json!({})), "`GET IT` is no method of HTTP");
-    assert_eq!(wrong("GET", json!({"a b": ""})), "`a b` is no name of a header");
-    assert_eq!(wrong("GET", json!({"A": "x\ny"})), "the value of the header `A` cannot be sent");
+    assert_eq!(failure("GET IT", json!({})), "`GET IT` is not a valid HTTP method");
+    assert_eq!(failure("GET", json!({"a b": ""})), "`a b` is not a valid header name");
+    assert_eq!(failure("GET", json!({"A": "x\ny"})), "the value of the header `A` is not valid");
 }

@@ -1,4 +1,6 @@
-//! The texts of the background tools, and the order of their checks.
+//! The result texts of the background tools, and the order of their checks.
+
+use std::time::Duration;
 
 use legwork_common::lifecycle::State;
 use serde_json::json;
@@ -9,23 +11,19 @@ use crate::testing::FakeService;
 use crate::testing::job_id;
 use crate::testing::team;
 use crate::testing::viewed;
+use crate::toolset::tests::call;
 
 fn tools(sub_agents: &[&str]) -> (Arc<FakeService>, Vec<Arc<dyn Tool>>) {
     let others = sub_agents.iter().map(|&name| (name, &[][..], json!({})));
     let agents: Vec<_> = [("me", sub_agents, json!({}))].into_iter().chain(others).collect();
     let team = team(&agents);
     let service = Arc::new(FakeService::default());
-    let kit = kit(team.agent("me").unwrap(), service.clone());
-    (service, kit.tools)
-}
-
-async fn call(tools: &[Arc<dyn Tool>], name: &str, arguments: Value) -> ToolOutcome {
-    let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
-    testing::call(tool, arguments).await
+    let background: Arc<dyn BackgroundAgents> = service.clone();
+    (service, open(team.agent("me").unwrap(), &background).tools)
 }
 
 #[tokio::test]
-async fn a_run_is_checked_in_order() {
+async fn arguments_of_a_run_are_checked_in_the_contracts_order() {
     let (_, with) = tools(&["b", "c"]);
     let (_, without) = tools(&[]);
     let table = [
@@ -56,14 +54,14 @@ async fn a_run_is_checked_in_order() {
 }
 
 #[tokio::test]
-async fn unknown_and_ended_jobs() {
+async fn unknown_and_ended_jobs_are_error_results() {
     let (service, tools) = tools(&["b"]);
     service.have(viewed(0, "b", State::Completed, "forty-two"));
     let done = job_id(0);
     for name in ["view_background_agent", "stop_background_agent"] {
-        for wrong in ["nonsense".to_owned(), job_id(9).to_string()] {
-            let outcome = call(&tools, name, json!({"task_id": wrong})).await;
-            assert_eq!(outcome, ToolOutcome::error(format!("task not found: {wrong}")), "{name}");
+        for unknown in ["nonsense".to_owned(), job_id(9).to_string()] {
+            let outcome = call(&tools, name, json!({"task_id": unknown})).await;
+            assert_eq!(outcome, ToolOutcome::error(format!("task not found: {unknown}")), "{name}");
         }
     }
     let stopped = call(&tools, "stop_background_agent", json!({"task_id": done.to_string()})).await;
@@ -75,7 +73,7 @@ async fn unknown_and_ended_jobs() {
 }
 
 #[tokio::test]
-async fn views_lists_stops_and_messages() {
+async fn jobs_are_listed_viewed_messaged_and_stopped() {
     let (service, tools) = tools(&["b"]);
     assert_eq!(
         call(&tools, "list_background_agents", json!({})).await.text,
@@ -104,7 +102,7 @@ async fn views_lists_stops_and_messages() {
 }
 
 #[tokio::test]
-async fn waits_have_bounds_and_an_ordered_answer() {
+async fn a_wait_answers_in_the_order_asked_and_reports_unknown_ids() {
     let (service, tools) = tools(&["b"]);
     service.have(viewed(0, "b", State::Running, ""));
     let id = job_id(0).to_string();
@@ -112,29 +110,46 @@ async fn waits_have_bounds_and_an_ordered_answer() {
     assert_eq!(
         waited.text,
         format!(
-            r#"[{{"id":"x","status":"not_found","output":"task not found: x","output_offset":0}},{{"id":"{id}","status":"completed","output":"result 0","output_offset":0}}]"#
+            r#"{{"all_done":false,"tasks":[{{"task_id":"x","status":"not_found","done":false,"error":"Task not found; it may have been pruned."}},{{"task_id":"{id}","status":"completed","done":true,"output":"result 0"}}]}}"#
         )
     );
-    assert_eq!(waited.ended, [job_id(0)]);
-    for (timeout, seconds) in [(json!(1.5), 1.5), (json!(-3), 0.0), (json!(99999), 3600.0)] {
-        call(&tools, "wait_background_agents", json!({"task_ids": [id], "timeout": timeout})).await;
-        let last = service.waits().pop().unwrap();
-        assert_eq!(last.timeout.map(|timeout| timeout.as_secs_f64()), Some(seconds));
-    }
+    assert_eq!((waited.is_error, waited.ended), (true, vec![job_id(0)]));
+    let waited = call(&tools, "wait_background_agents", json!({"task_ids": [id], "timeout": 1.5})).await;
+    assert_eq!((waited.is_error, service.waits()[1].timeout), (false, Some(Duration::from_millis(1500))));
     let first = &service.waits()[0];
     assert_eq!((first.mode, first.timeout), (WaitMode::Any, Some(Duration::from_secs(300))));
-    assert!(call(&tools, "wait_background_agents", json!({"task_ids": []})).await.is_error);
+    for (arguments, expected) in [
+        (Value::Null, "task_ids must contain 1 to 100 distinct task IDs"),
+        (json!({"task_ids": [id, id]}), &*format!("duplicate task ID: {id}")),
+        (json!({"task_ids": [id], "timeout": -3}), "timeout must be between 0 and 3600 seconds"),
+    ] {
+        assert_eq!(call(&tools, "wait_background_agents", arguments).await, ToolOutcome::error(expected));
+    }
 }
 
 #[tokio::test]
-async fn transfer_checks_dispatches_and_waits() {
+async fn a_view_says_when_nothing_is_new_and_a_long_message_is_refused() {
+    let (service, tools) = tools(&["b"]);
+    service.have(viewed(0, "b", State::Running, ""));
+    let id = json!({"task_id": job_id(0).to_string()});
+    let notice = "\n\n[No new output since last check — poll #2]";
+    let first = call(&tools, "view_background_agent", id.clone()).await.text;
+    let second = call(&tools, "view_background_agent", id).await.text;
+    assert!(!first.contains("No new output") && second.ends_with(notice), "{first}\n{second}");
+    let message = json!({"task_id": job_id(0).to_string(), "message": "x".repeat(16 * 1024 + 1)});
+    assert!(call(&tools, "send_background_agent", message).await.is_error);
+    assert!(service.sent().is_empty());
+}
+
+#[tokio::test]
+async fn a_transfer_is_checked_dispatched_and_awaited() {
     let team = team(&[("me", &["b"], json!({})), ("b", &[], json!({}))]);
     let service = Arc::new(FakeService::default());
     let transfer = crate::toolset::transfer::TransferTask::new(team.agent("me").unwrap(), service.clone());
     let transfer: Arc<dyn Tool> = Arc::new(transfer);
-    let wrong = testing::call(&transfer, json!({"agent": "z", "task": "t"})).await;
+    let refused = testing::call(&transfer, json!({"agent": "z", "task": "t"})).await;
     assert_eq!(
-        wrong,
+        refused,
         ToolOutcome::error(
             "Agent me cannot transfer task to z: target agent not in sub-agents list. Available agent IDs are: b"
         )
@@ -146,7 +161,7 @@ async fn transfer_checks_dispatches_and_waits() {
 }
 
 #[test]
-fn every_property_is_described_and_no_other_is_taken() {
+fn every_property_is_described_and_others_are_refused() {
     let (_, tools) = tools(&["b"]);
     for tool in tools {
         let spec = tool.spec();

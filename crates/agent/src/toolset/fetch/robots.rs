@@ -1,9 +1,9 @@
 //! What a site's robots.txt allows (RFC 9309). Pure.
 
-/// Who we are to such a file.
-const NAME: &str = "legwork";
+/// The user agent whose group applies to this program.
+const USER_AGENT: &str = "legwork";
 
-/// The rules that are meant for us; none allow everything.
+/// The rules that apply to this program. Without any, everything is allowed.
 #[derive(Debug, Default)]
 pub(super) struct Robots {
     rules: Vec<Rule>,
@@ -16,9 +16,10 @@ struct Rule {
 }
 
 impl Robots {
-    /// Reads the file: the groups that name us, or else those for everybody.
+    /// Reads a file: the groups that name this program, else the groups for all. Lines that cannot be read are skipped.
     pub(super) fn parse(text: &str) -> Self {
-        let (mut ours, mut everybodys) = (None, Vec::new());
+        let (mut ours, mut general) = (None, Vec::new());
+        // Consecutive `User-agent` lines start one group; the first after a rule starts a new one.
         let (mut for_us, mut for_all) = (false, false);
         let mut in_rules = true;
         for line in text.trim_start_matches('\u{feff}').lines() {
@@ -30,7 +31,7 @@ impl Robots {
                     if std::mem::take(&mut in_rules) {
                         (for_us, for_all) = (false, false);
                     }
-                    for_us |= value.eq_ignore_ascii_case(NAME);
+                    for_us |= value.eq_ignore_ascii_case(USER_AGENT);
                     for_all |= value == "*";
                     if for_us {
                         ours.get_or_insert_with(Vec::new);
@@ -38,7 +39,7 @@ impl Robots {
                 }
                 key @ ("allow" | "disallow") => {
                     in_rules = true;
-                    // An empty pattern says nothing: `Disallow:` allows all.
+                    // An empty pattern matches nothing: `Disallow:` allows everything.
                     if value.is_empty() {
                         continue;
                     }
@@ -47,38 +48,39 @@ impl Robots {
                         ours.push(rule.clone());
                     }
                     if for_all {
-                        everybodys.push(rule);
+                        general.push(rule);
                     }
                 }
                 _ => {}
             }
         }
-        Self { rules: ours.unwrap_or(everybodys) }
+        Self { rules: ours.unwrap_or(general) }
     }
 
-    /// Whether a path with its query may be fetched: the longest rule that fits says so, and of two the kinder.
+    /// Whether a path with its query may be fetched. The longest matching rule decides; of two equally long ones,
+    /// `Allow`.
     pub(super) fn allow(&self, path: &str) -> bool {
-        let fitting = self.rules.iter().filter(|rule| fits(&rule.pattern, path));
-        fitting.max_by_key(|rule| (rule.pattern.len(), rule.allow)).is_none_or(|rule| rule.allow)
+        let matching = self.rules.iter().filter(|rule| matches(&rule.pattern, path));
+        matching.max_by_key(|rule| (rule.pattern.len(), rule.allow)).is_none_or(|rule| rule.allow)
     }
 }
 
-/// Whether a pattern fits the beginning of a path; `*` stands for anything, a `$` at the end for the end.
-fn fits(pattern: &str, path: &str) -> bool {
-    let (pattern, whole) = match pattern.strip_suffix('$') {
+/// Whether a pattern matches the beginning of a path. `*` matches anything, and a final `$` the end of the path.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (pattern, is_anchored) = match pattern.strip_suffix('$') {
         Some(pattern) => (pattern, true),
         None => (pattern, false),
     };
-    let mut pieces = pattern.split('*');
-    let first = pieces.next().unwrap_or_default();
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
     let Some(mut rest) = path.strip_prefix(first) else { return false };
-    let pieces: Vec<&str> = pieces.collect();
-    let Some((last, between)) = pieces.split_last() else { return !whole || rest.is_empty() };
-    for piece in between {
-        let Some(at) = rest.find(piece) else { return false };
-        rest = &rest[at + piece.len()..];
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, between)) = parts.split_last() else { return !is_anchored || rest.is_empty() };
+    for part in between {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
     }
-    if whole { rest.ends_with(last) } else { rest.contains(last) }
+    if is_anchored { rest.ends_with(last) } else { rest.contains(last) }
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_and_the_longest_rule() {
+    fn the_longest_matching_rule_of_the_group_decides() {
         let file = "\u{feff}# hello\nUser-agent: other\nDisallow: /\n\nUser-Agent: *\nDisallow: /private # all of it\n\
                     Allow: /private/open\nDisallow: /*.pdf$\nDisallow: /a*b/c\nDisallow:\nSitemap: x\n";
         let robots = Robots::parse(file);
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_our_own_counts_alone() {
+    fn a_group_that_names_this_program_replaces_the_general_one() {
         let ours =
             Robots::parse("User-agent: x\nUser-agent: LegWork\nDisallow: /x\n\nUser-agent: *\nDisallow: /\n");
         assert!(ours.allow("/y") && !ours.allow("/x"));
@@ -121,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_file_can_be_read(text in "[ -~äöü\n*$:#]{0,200}", path in "/[ -~ä]{0,20}") {
+        fn any_file_and_path_are_handled_without_a_panic(text in "[ -~äöü\n*$:#]{0,200}", path in "/[ -~ä]{0,20}") {
             Robots::parse(&text).allow(&path);
             Robots::parse(&format!("User-agent: *\nDisallow: {text}")).allow(&path);
         }

@@ -1,22 +1,23 @@
-//! Writing files, making and removing folders.
+//! Writes and edits files, creates and removes folders.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::string::FromUtf8Error;
 
 use serde::Deserialize;
 
-use super::Shared;
-use super::read::described;
+use super::Workspace;
+use super::read::error_text;
 
 #[derive(Deserialize)]
-pub(super) struct Write {
+pub(super) struct WriteArguments {
     path: String,
     content: String,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Edit {
+pub(super) struct EditArguments {
     path: String,
     edits: Vec<Replacement>,
 }
@@ -29,54 +30,89 @@ struct Replacement {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Folders {
+pub(super) struct FoldersArguments {
     paths: Vec<String>,
 }
 
-/// What to tell the model, and which file was edited.
+/// The result text and the edited file, or the error text.
 type Edited = Result<(String, Option<PathBuf>), String>;
 
-/// Writes a file.
-pub(super) fn write(shared: &Shared, Write { path, content }: Write) -> Edited {
-    let file = shared.environment.resolve(&path);
+/// Writes a file, with the folders above it. A crash in the middle may leave a part of the content.
+pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: WriteArguments) -> Edited {
+    let file = workspace.environment.resolve(&path);
     if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent).map_err(|error| described(&error))?;
+        fs::create_dir_all(parent).map_err(|error| error_text(&error))?;
     }
-    fs::write(&file, &content).map_err(|error| described(&error))?;
+    fs::write(&file, &content).map_err(|error| error_text(&error))?;
     Ok((format!("File written successfully: {path} ({} bytes)", content.len()), Some(file)))
 }
 
-/// Replaces texts in a file, all or none.
-pub(super) fn edit(shared: &Shared, Edit { path, edits }: Edit) -> Edited {
-    let file = shared.environment.resolve(&path);
-    let before = fs::read_to_string(&file).map_err(|error| described(&error))?;
+/// Replaces texts in a file. Nothing is written unless each is found, once.
+///
+/// A file that is not UTF-8 is refused: read with replacement characters and written back, it would lose every byte that
+/// they stand for.
+pub(super) fn edit(workspace: &Workspace, EditArguments { path, edits }: EditArguments) -> Edited {
+    let file = workspace.environment.resolve(&path);
+    let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
+    let before = String::from_utf8(bytes).map_err(|error| not_utf8(&path, &error))?;
     let after = replaced(before, &edits)?;
-    fs::write(&file, after).map_err(|error| described(&error))?;
+    fs::write(&file, after).map_err(|error| error_text(&error))?;
     Ok((format!("File edited successfully: {path} ({} edits)", edits.len()), Some(file)))
 }
 
+/// Why a file cannot be edited, and what the model may do instead.
+fn not_utf8(path: &str, error: &FromUtf8Error) -> String {
+    let at = error.utf8_error().valid_up_to();
+    let line = 1 + error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count();
+    format!(
+        "{path} is not UTF-8 (first at byte {at}, in line {line}), so it cannot be edited safely. It was not changed. \
+         Edit it with a shell command that preserves its encoding."
+    )
+}
+
+/// Applies the edits in order. Each must name one place: a text that occurs more than once may be another than was
+/// meant.
 fn replaced(mut text: String, edits: &[Replacement]) -> Result<String, String> {
     for (number, Replacement { old_text, new_text }) in (1..).zip(edits) {
-        if !text.contains(old_text) {
-            return Err(format!("Edit {number} failed: old text not found"));
+        if old_text.is_empty() {
+            return Err(format!("Edit {number} failed: old text is empty"));
         }
-        text = text.replacen(old_text, new_text, 1);
+        match text.matches(old_text.as_str()).count() {
+            0 => return Err(format!("Edit {number} failed: old text not found")),
+            1 => text = text.replacen(old_text, new_text, 1),
+            places => {
+                return Err(format!(
+                    "Edit {number} failed: old text occurs {places} times; add the lines around the one to replace"
+                ));
+            }
+        }
     }
     Ok(text)
 }
 
-/// Makes folders.
-pub(super) fn create(shared: &Shared, Folders { paths }: Folders) -> Result<String, String> {
-    each(&paths, "created", |path| fs::create_dir_all(shared.environment.resolve(path)))
+/// Creates folders, with the folders above them.
+pub(super) fn create(
+    workspace: &Workspace,
+    FoldersArguments { paths }: FoldersArguments,
+) -> Result<String, String> {
+    for_each(&paths, "created", |path| fs::create_dir_all(workspace.environment.resolve(path)))
 }
 
 /// Removes empty folders.
-pub(super) fn remove(shared: &Shared, Folders { paths }: Folders) -> Result<String, String> {
-    each(&paths, "removed", |path| fs::remove_dir(shared.environment.resolve(path)))
+pub(super) fn remove(
+    workspace: &Workspace,
+    FoldersArguments { paths }: FoldersArguments,
+) -> Result<String, String> {
+    for_each(&paths, "removed", |path| fs::remove_dir(workspace.environment.resolve(path)))
 }
 
-/// Does it to each; an error where any failed, with what became of all.
-fn each(paths: &[String], done: &str, act: impl Fn(&str) -> std::io::Result<()>) -> Result<String, String> {
+/// Applies `act` to every path, whether or not others fail. The text has a line for each; it is an error text where any
+/// failed.
+fn for_each(
+    paths: &[String],
+    done: &str,
+    act: impl Fn(&str) -> std::io::Result<()>,
+) -> Result<String, String> {
     let mut text = String::new();
     let mut failed = false;
     for path in paths {
@@ -84,7 +120,7 @@ fn each(paths: &[String], done: &str, act: impl Fn(&str) -> std::io::Result<()>)
             Ok(()) => writeln!(text, "Directory {done} successfully: {path}"),
             Err(error) => {
                 failed = true;
-                writeln!(text, "Error: {path}: {}", described(&error))
+                writeln!(text, "Error: {path}: {}", error_text(&error))
             }
         };
     }

@@ -1,4 +1,4 @@
-//! Listing folders.
+//! Lists folders.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -12,20 +12,20 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 
-use super::Shared;
+use super::Workspace;
 
-/// The most entries of one answer.
-const MOST: usize = 100;
+/// The most entries of one result: docker-agent's limit.
+const MAX_ENTRIES: usize = 100;
 
 #[derive(Deserialize)]
-pub(super) struct Folder {
+pub(super) struct FolderArguments {
     path: String,
 }
 
-/// Everything below `path` in the order of names, without what the version control ignores where that is asked
-/// for. Links are not followed.
-pub(super) fn walk(shared: &Shared, path: &Path, depth: Option<usize>) -> Walk {
-    let ignore_vcs = shared.ignore_vcs;
+/// Walks everything below `path`, sorted by name. Links are not followed. With `ignore_vcs`, `.git` and what Git
+/// ignores are skipped.
+pub(super) fn walk(workspace: &Workspace, path: &Path, depth: Option<usize>) -> Walk {
+    let ignore_vcs = workspace.ignore_vcs;
     WalkBuilder::new(path)
         .standard_filters(false)
         .parents(ignore_vcs)
@@ -37,13 +37,16 @@ pub(super) fn walk(shared: &Shared, path: &Path, depth: Option<usize>) -> Walk {
         .build()
 }
 
-/// One folder.
-pub(super) fn list(shared: &Shared, Folder { path }: Folder) -> Result<String, String> {
-    let folder = existing(shared, &path)?;
-    let entries = walk(shared, &folder, Some(1)).flatten().filter(|entry| entry.depth() == 1);
+/// Lists the entries of one folder, one a line.
+pub(super) fn list(
+    workspace: &Workspace,
+    FolderArguments { path }: FolderArguments,
+) -> Result<String, String> {
+    let folder = existing(workspace, &path)?;
+    let entries = walk(workspace, &folder, Some(1)).flatten().filter(|entry| entry.depth() == 1);
     let mut text = String::new();
     for (count, entry) in entries.enumerate() {
-        if count == MOST {
+        if count == MAX_ENTRIES {
             text.push_str("...output truncated due to file limit...\n");
             break;
         }
@@ -53,17 +56,20 @@ pub(super) fn list(shared: &Shared, Folder { path }: Folder) -> Result<String, S
     Ok(text)
 }
 
-/// One folder with everything below it.
-pub(super) fn tree(shared: &Shared, Folder { path }: Folder) -> Result<String, String> {
-    let folder = existing(shared, &path)?;
-    let mut entries = walk(shared, &folder, None).flatten().take(MOST).peekable();
+/// A folder with everything below it, as JSON. Entries after the first [`MAX_ENTRIES`] are missing.
+pub(super) fn tree(
+    workspace: &Workspace,
+    FolderArguments { path }: FolderArguments,
+) -> Result<String, String> {
+    let folder = existing(workspace, &path)?;
+    let mut entries = walk(workspace, &folder, None).flatten().take(MAX_ENTRIES).peekable();
     let Some(root) = entries.next() else { return Err("not found".to_owned()) };
     let mut tree = node(&root, &mut entries);
     tree["name"] = json!(path);
     Ok(tree.to_string())
 }
 
-/// An entry with what follows it and lies deeper.
+/// The JSON of an entry. Takes its descendants from `rest`: those that follow it and are deeper.
 fn node(entry: &DirEntry, rest: &mut Peekable<impl Iterator<Item = DirEntry>>) -> Value {
     let name = entry.file_name().to_string_lossy();
     if !is_dir(entry) {
@@ -80,9 +86,9 @@ fn is_dir(entry: &DirEntry) -> bool {
     entry.file_type().is_some_and(|kind| kind.is_dir())
 }
 
-/// The folder, if it is one.
-fn existing(shared: &Shared, path: &str) -> Result<PathBuf, String> {
-    let folder = shared.environment.resolve(path);
+/// Resolves `path` and checks that it is a folder.
+fn existing(workspace: &Workspace, path: &str) -> Result<PathBuf, String> {
+    let folder = workspace.environment.resolve(path);
     if folder.is_dir() {
         return Ok(folder);
     }

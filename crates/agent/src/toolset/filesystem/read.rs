@@ -1,4 +1,4 @@
-//! Reading files.
+//! Reads files.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,62 +8,90 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 
-use super::Shared;
+use super::Workspace;
+use crate::image;
+use crate::image::Image;
+use crate::tool::ToolOutcome;
 
-/// A file above this is not read into a conversation.
-const LARGEST: u64 = 10 * 1024 * 1024;
+/// The largest file that is read. It protects the worker's memory; a model's context is far smaller.
+const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 
 #[derive(Deserialize)]
-pub(super) struct One {
+pub(super) struct FileArguments {
     path: String,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Many {
+pub(super) struct FilesArguments {
     paths: Vec<String>,
     json: Option<bool>,
 }
 
-/// The text of a file.
-pub(super) fn file(shared: &Shared, One { path }: One) -> Result<String, String> {
-    text(shared, &path)
+/// What one file is read as: a text, or an image with the sentence for it.
+type Content = (String, Option<Image>);
+
+/// The whole text of a file, or the image in it. Bytes of a text that are not UTF-8 are replaced.
+pub(super) fn file(
+    workspace: &Workspace,
+    FileArguments { path }: FileArguments,
+) -> Result<ToolOutcome, String> {
+    let (text, image) = content(workspace, &path)?;
+    Ok(ToolOutcome { images: image.into_iter().collect(), ..ToolOutcome::ok(text) })
 }
 
-/// The texts of files, with what went wrong in the place of those that cannot be read.
-pub(super) fn files(shared: &Shared, Many { paths, json }: Many) -> String {
-    let read = paths.into_iter().map(|path| {
-        let content = text(shared, &path).unwrap_or_else(|error| format!("Error: {error}"));
-        (path, content)
-    });
-    if json.unwrap_or(false) {
-        let all: Vec<Value> = read.map(|(path, content)| json!({"path": path, "content": content})).collect();
-        return Value::from(all).to_string();
+/// The contents of several files. For one that cannot be read, the error stands in place of its text.
+pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: FilesArguments) -> ToolOutcome {
+    let (mut read, mut images) = (Vec::new(), Vec::new());
+    let mut left = image::MAX_BYTES;
+    for path in paths {
+        let (mut text, image) =
+            content(workspace, &path).unwrap_or_else(|error| (format!("Error: {error}"), None));
+        match image {
+            Some(image) if image.bytes() <= left && images.len() < image::MAX_PER_RESULT => {
+                left -= image.bytes();
+                images.push(image);
+            }
+            Some(_) => text.push_str(" is left out: the images of this result are too many; read it alone"),
+            None => {}
+        }
+        read.push((path, text));
     }
-    let mut all = String::new();
-    for (path, content) in read {
-        let _ = write!(all, "=== {path} ===\n{content}\n\n");
-    }
-    all
+    let text = if json.unwrap_or(false) {
+        let all = read.into_iter().map(|(path, content)| json!({"path": path, "content": content}));
+        Value::from_iter(all).to_string()
+    } else {
+        let mut all = String::new();
+        for (path, content) in read {
+            let _ = write!(all, "=== {path} ===\n{content}\n\n");
+        }
+        all
+    };
+    ToolOutcome { images, ..ToolOutcome::ok(text) }
 }
 
-fn text(shared: &Shared, path: &str) -> Result<String, String> {
-    let file = shared.environment.resolve(path);
-    let about = fs::metadata(&file).map_err(|error| described(&error))?;
-    if !about.is_file() {
+/// Reads one file, and refuses those that are too large or contain a NUL byte and are no image.
+fn content(workspace: &Workspace, path: &str) -> Result<Content, String> {
+    let file = workspace.environment.resolve(path);
+    let metadata = fs::metadata(&file).map_err(|error| error_text(&error))?;
+    if !metadata.is_file() {
         return Err(format!("{path} is not a file"));
     }
-    if about.len() > LARGEST {
-        return Err(format!("{path} is too large to read whole: {} bytes", about.len()));
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(format!("{path} is too large to read whole: {} bytes", metadata.len()));
     }
-    let bytes = fs::read(&file).map_err(|error| described(&error))?;
+    let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
+    if image::media_type(&bytes).is_some() {
+        let image = Image::new(&bytes).map_err(|sentence| format!("{path}: {sentence}"))?;
+        return Ok((format!("{path}: {}", image.caption()), Some(image)));
+    }
     if bytes.contains(&0) {
         return Err(format!("{path} is not a text file: {} bytes", bytes.len()));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), None))
 }
 
-/// What went wrong, in the words that models know.
-pub(super) fn described(error: &io::Error) -> String {
+/// The error text for the model. `not found` is docker-agent's text; others are the system's.
+pub(super) fn error_text(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "not found".to_owned(),
         _ => error.to_string(),

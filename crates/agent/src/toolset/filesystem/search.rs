@@ -1,4 +1,4 @@
-//! Searching in files.
+//! Searches the contents of files.
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,19 +17,20 @@ use grep_searcher::sinks::Lossy;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::Workspace;
 use super::entries::walk;
-use crate::toolset::RESULT_BYTES;
+use crate::toolset::MAX_RESULT_BYTES;
 use crate::toolset::boundary;
 use crate::toolset::limited;
 
-/// Longer lines are shown around the match only.
-const WHOLE_LINE: usize = 100;
-/// Characters shown on each side of a match in a long line.
-const AROUND: usize = 20;
+/// The longest line that is shown whole: docker-agent's limit. Of a longer one, only the match and its context are
+/// shown.
+const MAX_WHOLE_LINE_CHARS: usize = 100;
+/// Characters shown on each side of a match in a long line, as in docker-agent.
+const CONTEXT_CHARS: usize = 20;
 
 #[derive(Deserialize)]
-pub(super) struct Query {
+pub(super) struct SearchArguments {
     path: String,
     query: String,
     is_regex: Option<bool>,
@@ -37,28 +38,33 @@ pub(super) struct Query {
     exclude_patterns: Option<Vec<String>>,
 }
 
-/// Lines that match, as `file:line:column: line`.
-pub(super) fn search(shared: &Shared, query: Query, cancel: &CancellationToken) -> Result<String, String> {
-    let root = shared.environment.resolve(&query.path);
+/// The matching lines as `file:line:column: line`, in the order of paths. The search stops when the result is full,
+/// when the call is cancelled or when it is dropped. Files that cannot be read are skipped.
+pub(super) fn search(
+    workspace: &Workspace,
+    arguments: SearchArguments,
+    cancel: &CancellationToken,
+) -> Result<String, String> {
+    let root = workspace.environment.resolve(&arguments.path);
     if !root.exists() {
         return Err("not found".to_owned());
     }
     let matcher = RegexMatcherBuilder::new()
-        .fixed_strings(!query.is_regex.unwrap_or(false))
-        .build(&query.query)
+        .fixed_strings(!arguments.is_regex.unwrap_or(false))
+        .build(&arguments.query)
         .map_err(|error| format!("invalid regular expression: {error}"))?;
-    let excluded = excluded(query.exclude_patterns.as_deref().unwrap_or_default())?;
+    let excluded = excluded(arguments.exclude_patterns.as_deref().unwrap_or_default())?;
     let mut searcher = SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).build();
     let mut found = String::new();
-    for entry in walk(shared, &root, None).flatten() {
-        if cancel.is_cancelled() || found.len() > RESULT_BYTES {
+    for entry in walk(workspace, &root, None).flatten() {
+        if cancel.is_cancelled() || found.len() > MAX_RESULT_BYTES {
             break;
         }
         let path = entry.path();
-        let below = path.strip_prefix(&root).unwrap_or(path);
-        if entry.file_type().is_some_and(|kind| kind.is_file()) && !left_out(&excluded, below) {
-            let name = path.strip_prefix(&shared.environment.working_dir).unwrap_or(path);
-            // A file that cannot be read has no lines.
+        let relative = path.strip_prefix(&root).unwrap_or(path);
+        if entry.file_type().is_some_and(|kind| kind.is_file()) && !is_excluded(&excluded, relative) {
+            let name = path.strip_prefix(&workspace.environment.working_dir).unwrap_or(path);
+            // A file that cannot be read is skipped.
             search_file(&mut searcher, &matcher, path, name, &mut found).ok();
         }
     }
@@ -68,21 +74,23 @@ pub(super) fn search(shared: &Shared, query: Query, cancel: &CancellationToken) 
     Ok(limited(found))
 }
 
+/// Compiles the globs of `excludePatterns`.
 fn excluded(patterns: &[String]) -> Result<GlobSet, String> {
-    let wrong = |error: globset::Error| format!("invalid exclude pattern: {error}");
+    let invalid = |error: globset::Error| format!("invalid exclude pattern: {error}");
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(wrong)?);
+        set.add(Glob::new(pattern).map_err(invalid)?);
     }
-    set.build().map_err(wrong)
+    set.build().map_err(invalid)
 }
 
-/// Whether a pattern fits the path, a folder above it, or the name of either.
-fn left_out(excluded: &GlobSet, path: &Path) -> bool {
+/// Whether a glob matches the path, a folder above it, or the name of either.
+fn is_excluded(excluded: &GlobSet, path: &Path) -> bool {
     path.ancestors()
         .any(|part| excluded.is_match(part) || part.file_name().is_some_and(|name| excluded.is_match(name)))
 }
 
+/// Appends the matching lines of one file to `found`, until that is full.
 fn search_file(
     searcher: &mut Searcher,
     matcher: &RegexMatcher,
@@ -92,23 +100,23 @@ fn search_file(
 ) -> io::Result<()> {
     let sink = Lossy(|number, line| {
         let line = line.trim_end_matches(['\r', '\n']);
-        let place = matcher.find(line.as_bytes()).ok().flatten();
-        let (start, end) = place.map_or((0, 0), |place| (place.start(), place.end()));
+        let found_at = matcher.find(line.as_bytes()).ok().flatten();
+        let (start, end) = found_at.map_or((0, 0), |found_at| (found_at.start(), found_at.end()));
         let (start, end) = (boundary(line, start), boundary(line, end));
         let column = line[..start].chars().count() + 1;
         let _ = writeln!(found, "{}:{number}:{column}: {}", name.display(), preview(line, start, end));
-        Ok(found.len() <= RESULT_BYTES)
+        Ok(found.len() <= MAX_RESULT_BYTES)
     });
     searcher.search_path(matcher, path, sink)
 }
 
-/// The line, or where it is long the match with some characters around it.
+/// The line, or of a long one the match between `start` and `end` with its context.
 fn preview(line: &str, start: usize, end: usize) -> String {
-    if line.chars().count() <= WHOLE_LINE {
+    if line.chars().count() <= MAX_WHOLE_LINE_CHARS {
         return line.trim().to_owned();
     }
-    let mut before: Vec<char> = line[..start].chars().rev().take(AROUND).collect();
+    let mut before: Vec<char> = line[..start].chars().rev().take(CONTEXT_CHARS).collect();
     before.reverse();
-    let after = line[end..].chars().take(AROUND);
-    before.into_iter().chain(line[start..end].chars().take(WHOLE_LINE)).chain(after).collect()
+    let after = line[end..].chars().take(CONTEXT_CHARS);
+    before.into_iter().chain(line[start..end].chars().take(MAX_WHOLE_LINE_CHARS)).chain(after).collect()
 }

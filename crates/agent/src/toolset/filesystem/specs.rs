@@ -1,44 +1,56 @@
-//! What models are told of the file tools.
-
-use serde_json::json;
+//! The specs of the file tools.
 
 use super::Action;
 use crate::tool::ToolSpec;
 use crate::toolset::schema;
 use crate::toolset::schema::Schema;
 
-/// Every tool with its description.
-pub(super) fn all() -> Vec<(Action, ToolSpec)> {
-    let mut all = reading();
-    all.extend(writing());
-    all
+/// The system message of the toolset.
+pub(super) const INSTRUCTION: &str = "\
+## Files
+
+- Relative paths start at the working folder. Absolute paths and .. are allowed.
+- Read several files with one call of read_multiple_files, not one after the other with read_file.
+- Find code and text in files with search_files_content. Leave out what does not matter with excludePatterns, and list \
+only the folder that you need: long results are cut off.";
+
+pub(super) fn all() -> impl Iterator<Item = (Action, ToolSpec)> {
+    reading().into_iter().chain(writing())
 }
 
-fn reading() -> Vec<(Action, ToolSpec)> {
-    let text = || json!({"type": "string"});
-    let texts = || json!({"type": "array", "items": text()});
-    let path = |of| Schema::new().required("path", text(), of);
-    let flag = || json!({"type": "boolean"});
-    vec![
+fn path(description: &str) -> Schema {
+    Schema::new().required("path", schema::string(), description)
+}
+
+fn paths(description: &str) -> Schema {
+    Schema::new().required("paths", schema::list_of(schema::string()), description)
+}
+
+fn reading() -> [(Action, ToolSpec); 5] {
+    [
         (
             Action::ReadFile,
-            schema::reading("read_file", "Read a text file, whole", path("The path of the file")),
+            schema::read_only(
+                "read_file",
+                "Read a whole text file or an image",
+                path("The path of the file"),
+            ),
         ),
         (
             Action::ReadMultipleFiles,
-            schema::reading(
+            schema::read_only(
                 "read_multiple_files",
-                "Read several text files, whole",
-                Schema::new().required("paths", texts(), "The paths of the files").optional(
+                "Read several whole text files or images",
+                paths("The paths of the files").optional(
                     "json",
-                    flag(),
-                    "Answer with a JSON list of path and content",
+                    schema::boolean(),
+                    "Return a JSON list of path and content",
                 ),
             ),
         ),
         (
             Action::ListDirectory,
-            schema::reading(
+            schema::read_only(
                 "list_directory",
                 "List the files and folders in a folder",
                 path("The path of the folder"),
@@ -46,7 +58,7 @@ fn reading() -> Vec<(Action, ToolSpec)> {
         ),
         (
             Action::DirectoryTree,
-            schema::reading(
+            schema::read_only(
                 "directory_tree",
                 "Show a folder with everything below it, as JSON",
                 path("The path of the folder"),
@@ -54,67 +66,60 @@ fn reading() -> Vec<(Action, ToolSpec)> {
         ),
         (
             Action::SearchFilesContent,
-            schema::reading(
+            schema::read_only(
                 "search_files_content",
-                "Find the lines of files below a folder that hold a text or match a regular expression",
+                "Find the lines of files below a folder that contain a text or match a regular expression",
                 path("The path of the folder, or of one file")
-                    .required("query", text(), "What to look for")
-                    .optional("is_regex", flag(), "Whether it is a regular expression")
-                    .optional("excludePatterns", texts(), "Globs of files and folders to leave out"),
+                    .required("query", schema::string(), "The text or regular expression")
+                    .optional("is_regex", schema::boolean(), "Whether the query is a regular expression")
+                    .optional(
+                        "excludePatterns",
+                        schema::list_of(schema::string()),
+                        "Globs of files and folders to skip",
+                    ),
             ),
         ),
     ]
 }
 
-fn writing() -> Vec<(Action, ToolSpec)> {
-    let text = || json!({"type": "string"});
-    let texts = || json!({"type": "array", "items": text()});
-    let path = |of| Schema::new().required("path", text(), of);
-    let edit = json!({
-        "type": "object",
-        "properties": {
-            "oldText": {"type": "string", "description": "The exact text to replace"},
-            "newText": {"type": "string", "description": "What to put in its place"},
-        },
-        "required": ["oldText", "newText"],
-        "additionalProperties": false,
-    });
-    vec![
+fn writing() -> [(Action, ToolSpec); 4] {
+    let edit = Schema::new()
+        .required(
+            "oldText",
+            schema::string(),
+            "The exact text to replace, with enough around it to be unique",
+        )
+        .required("newText", schema::string(), "The text to put in its place")
+        .build();
+    [
         (
             Action::WriteFile,
             schema::writing(
                 "write_file",
-                "Write a file, new or over an old one. Folders that are missing are made.",
-                path("The path of the file").required("content", text(), "The whole content"),
+                "Create or overwrite a file. Missing folders are created.",
+                path("The path of the file").required("content", schema::string(), "The whole content"),
             ),
         ),
         (
             Action::EditFile,
             schema::writing(
                 "edit_file",
-                "Replace exact texts in a file, one after the other. Nothing is written unless all are found.",
-                path("The path of the file").required(
-                    "edits",
-                    json!({"type": "array", "items": edit}),
-                    "The replacements",
-                ),
+                "Replace exact texts in a file, one after the other. Each must occur exactly once. Nothing is written \
+                 unless all are found.",
+                path("The path of the file").required("edits", schema::list_of(edit), "The replacements"),
             ),
         ),
         (
             Action::CreateDirectory,
             schema::writing(
                 "create_directory",
-                "Make folders, with the folders above them that are missing",
-                Schema::new().required("paths", texts(), "The paths of the folders"),
+                "Create folders, with missing folders above them",
+                paths("The paths of the folders"),
             ),
         ),
         (
             Action::RemoveDirectory,
-            schema::writing(
-                "remove_directory",
-                "Remove empty folders",
-                Schema::new().required("paths", texts(), "The paths of the folders"),
-            ),
+            schema::writing("remove_directory", "Remove empty folders", paths("The paths of the folders")),
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! Files and folders, in a folder of each test.
+//! The file tools, each test in a folder of its own.
 
 use std::fs;
 
@@ -7,7 +7,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::environment::NoGuard;
+use crate::image::Image;
 use crate::testing;
+use crate::toolset::tests::call;
 
 struct Fixture {
     folder: TempDir,
@@ -17,7 +19,7 @@ struct Fixture {
 fn fixture(ignore_vcs: bool, post_edit: &[PostEdit]) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let environment = Arc::new(testing::environment(folder.path()));
-    let tools = kit(environment, ignore_vcs, post_edit, Nursery::new(Arc::new(NoGuard))).tools;
+    let tools = open(environment, ignore_vcs, post_edit, Nursery::new(Arc::new(NoGuard))).tools;
     Fixture { folder, tools }
 }
 
@@ -33,96 +35,151 @@ impl Fixture {
     }
 
     async fn call(&self, name: &str, arguments: Value) -> ToolOutcome {
-        let tool = self.tools.iter().find(|tool| tool.spec().name == name).unwrap();
-        testing::call(tool, arguments).await
+        call(&self.tools, name, arguments).await
     }
 }
 
 #[tokio::test]
-async fn reading() {
-    let here = fixture(true, &[]);
-    here.put("a.txt", "eins\nzwei\n");
-    here.put("b.bin", "x\0y");
-    let absolute = here.folder.path().join("a.txt");
+async fn text_files_are_read_whole() {
+    let fixture = fixture(true, &[]);
+    fixture.put("a.txt", "eins\nzwei\n");
+    fixture.put("b.bin", "x\0y");
+    let absolute = fixture.folder.path().join("a.txt");
     for path in ["a.txt", "./x/../a.txt", absolute.to_str().unwrap()] {
         if path.starts_with("./") {
-            fs::create_dir_all(here.folder.path().join("x")).unwrap();
+            fs::create_dir_all(fixture.folder.path().join("x")).unwrap();
         }
-        assert_eq!(here.call("read_file", json!({"path": path})).await, ToolOutcome::ok("eins\nzwei\n"));
+        assert_eq!(fixture.call("read_file", json!({"path": path})).await, ToolOutcome::ok("eins\nzwei\n"));
     }
-    assert_eq!(here.call("read_file", json!({"path": "c"})).await, ToolOutcome::error("not found"));
-    let binary = here.call("read_file", json!({"path": "b.bin"})).await;
+    assert_eq!(fixture.call("read_file", json!({"path": "c"})).await, ToolOutcome::error("not found"));
+    let binary = fixture.call("read_file", json!({"path": "b.bin"})).await;
     assert_eq!(binary, ToolOutcome::error("b.bin is not a text file: 3 bytes"));
-    assert!(here.call("read_file", json!({"path": "."})).await.is_error);
-    let both = here.call("read_multiple_files", json!({"paths": ["a.txt", "c"]})).await;
+    assert!(fixture.call("read_file", json!({"path": "."})).await.is_error);
+    let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt", "c"]})).await;
     assert_eq!(both.text, "=== a.txt ===\neins\nzwei\n\n\n=== c ===\nError: not found\n\n");
-    let both = here.call("read_multiple_files", json!({"paths": ["a.txt"], "json": true})).await;
+    let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt"], "json": true})).await;
     assert_eq!(both.text, r#"[{"path":"a.txt","content":"eins\nzwei\n"}]"#);
 }
 
 #[tokio::test]
-async fn writing_and_editing() {
-    let here = fixture(true, &[PostEdit { path: "*.rs".into(), cmd: "echo seen >> \"$path\"".into() }]);
-    let written = here.call("write_file", json!({"path": "new/f.txt", "content": "äb ab"})).await;
+async fn an_image_is_read_as_an_image_and_named_in_the_text() {
+    let fixture = fixture(true, &[]);
+    let png = b"\x89PNG\r\n\x1a\n\0rest";
+    // The first bytes decide, not the name.
+    for name in ["img.png", "shot"] {
+        fs::write(fixture.folder.path().join(name), png).unwrap();
+        let read = fixture.call("read_file", json!({"path": name})).await;
+        assert_eq!(read.text, format!("{name}: [an image (image/png, 13 bytes)]"));
+        assert_eq!(read.images, [Image::new(png).unwrap()]);
+    }
+    fixture.put("a.txt", "text");
+    let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt", "img.png"]})).await;
+    assert_eq!(
+        both.text,
+        "=== a.txt ===\ntext\n\n=== img.png ===\nimg.png: [an image (image/png, 13 bytes)]\n\n"
+    );
+    assert_eq!(both.images.len(), 1);
+    let mut large = png.to_vec();
+    large.resize(6 * 1024 * 1024, 0);
+    fs::write(fixture.folder.path().join("large.png"), large).unwrap();
+    let refused = fixture.call("read_file", json!({"path": "large.png"})).await;
+    let expected =
+        "large.png: [an image (image/png, 6291456 bytes), larger than the 5 MiB that can be shown]";
+    assert_eq!(refused, ToolOutcome::error(expected));
+}
+
+#[tokio::test]
+async fn files_are_written_and_edited_and_post_edit_commands_run() {
+    let fixture = fixture(true, &[PostEdit { path: "*.rs".into(), cmd: "echo seen >> \"$path\"".into() }]);
+    let written = fixture.call("write_file", json!({"path": "new/f.txt", "content": "äb ab"})).await;
     assert_eq!(written, ToolOutcome::ok("File written successfully: new/f.txt (6 bytes)"));
     let edits = json!([{"oldText": "ab", "newText": "x"}, {"oldText": "äb x", "newText": "done"}]);
-    let edited = here.call("edit_file", json!({"path": "new/f.txt", "edits": edits})).await;
+    let edited = fixture.call("edit_file", json!({"path": "new/f.txt", "edits": edits})).await;
     assert!(!edited.is_error, "{edited:?}");
-    assert_eq!(here.text("new/f.txt"), "done");
+    assert_eq!(fixture.text("new/f.txt"), "done");
     let edits = json!([{"oldText": "done", "newText": "lost"}, {"oldText": "nope", "newText": ""}]);
-    let refused = here.call("edit_file", json!({"path": "new/f.txt", "edits": edits})).await;
+    let refused = fixture.call("edit_file", json!({"path": "new/f.txt", "edits": edits})).await;
     assert_eq!(refused, ToolOutcome::error("Edit 2 failed: old text not found"));
-    assert_eq!(here.text("new/f.txt"), "done", "nothing is written unless all match");
-    here.call("write_file", json!({"path": "m.rs", "content": "fn\n"})).await;
-    assert_eq!(here.text("m.rs"), "fn\nseen\n", "the command after the edit ran");
+    assert_eq!(fixture.text("new/f.txt"), "done", "nothing is written unless all match");
+    fixture.call("write_file", json!({"path": "m.rs", "content": "fn\n"})).await;
+    assert_eq!(fixture.text("m.rs"), "fn\nseen\n", "the command after the edit ran");
+}
+
+#[tokio::test]
+async fn an_edit_that_names_no_single_place_changes_nothing() {
+    let fixture = fixture(true, &[]);
+    fixture.put("f.txt", "one two one");
+    for (old, expected) in [
+        ("", "Edit 1 failed: old text is empty"),
+        ("one", "Edit 1 failed: old text occurs 2 times; add the lines around the one to replace"),
+    ] {
+        let edits = json!([{"oldText": old, "newText": "three"}]);
+        let refused = fixture.call("edit_file", json!({"path": "f.txt", "edits": edits})).await;
+        assert_eq!(refused, ToolOutcome::error(expected));
+    }
+    assert_eq!(fixture.text("f.txt"), "one two one");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_utf8_is_not_edited() {
+    let fixture = fixture(true, &[]);
+    let file = fixture.folder.path().join("latin1.txt");
+    let bytes = b"one\ncaf\xe9\n";
+    fs::write(&file, bytes).unwrap();
+    let edits = json!([{"oldText": "one", "newText": "two"}]);
+    let refused = fixture.call("edit_file", json!({"path": "latin1.txt", "edits": edits})).await;
+    let expected = "latin1.txt is not UTF-8 (first at byte 7, in line 2), so it cannot be edited safely. It was not \
+                    changed. Edit it with a shell command that preserves its encoding.";
+    assert_eq!(refused, ToolOutcome::error(expected));
+    assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
 #[tokio::test]
 async fn listing_hides_what_the_version_control_ignores() {
     for (ignore_vcs, hidden) in [(true, false), (false, true)] {
-        let here = fixture(ignore_vcs, &[]);
-        fs::create_dir(here.folder.path().join(".git")).unwrap();
-        here.put(".gitignore", "target/\n*.log\n");
-        here.put("target/out", "needle");
-        here.put("src/main.rs", "needle");
-        here.put("x.log", "needle");
-        let listed = here.call("list_directory", json!({"path": "."})).await.text;
+        let fixture = fixture(ignore_vcs, &[]);
+        fs::create_dir(fixture.folder.path().join(".git")).unwrap();
+        fixture.put(".gitignore", "target/\n*.log\n");
+        fixture.put("target/out", "needle");
+        fixture.put("src/main.rs", "needle");
+        fixture.put("x.log", "needle");
+        let listed = fixture.call("list_directory", json!({"path": "."})).await.text;
         assert_eq!(listed.contains("DIR  target\n"), hidden, "{listed}");
         assert_eq!(listed.contains("FILE x.log\n"), hidden, "{listed}");
         assert_eq!(listed.contains("DIR  .git\n"), hidden, "{listed}");
         assert!(listed.contains("DIR  src\n") && listed.contains("FILE .gitignore\n"), "{listed}");
         let tree: Value =
-            serde_json::from_str(&here.call("directory_tree", json!({"path": "."})).await.text).unwrap();
+            serde_json::from_str(&fixture.call("directory_tree", json!({"path": "."})).await.text).unwrap();
         let src =
             json!({"name": "src", "type": "directory", "children": [{"name": "main.rs", "type": "file"}]});
         assert!(tree["children"].as_array().unwrap().contains(&src), "{tree}");
-        let found = here.call("search_files_content", json!({"path": ".", "query": "needle"})).await.text;
+        let found = fixture.call("search_files_content", json!({"path": ".", "query": "needle"})).await.text;
         assert!(found.contains("src/main.rs:1:1: needle\n"), "{found}");
         assert_eq!(found.contains("x.log:1:1"), hidden, "{found}");
     }
 }
 
 #[tokio::test]
-async fn long_listings_are_cut() {
-    let here = fixture(true, &[]);
+async fn long_listings_are_truncated() {
+    let fixture = fixture(true, &[]);
     for number in 0..120 {
-        here.put(&format!("f{number:03}"), "");
+        fixture.put(&format!("f{number:03}"), "");
     }
-    let listed = here.call("list_directory", json!({"path": "."})).await.text;
+    let listed = fixture.call("list_directory", json!({"path": "."})).await.text;
     assert_eq!(listed.lines().count(), 101);
     assert!(listed.ends_with("FILE f099\n...output truncated due to file limit...\n"), "{listed}");
-    let tree = here.call("directory_tree", json!({"path": "."})).await.text;
+    let tree = fixture.call("directory_tree", json!({"path": "."})).await.text;
     assert_eq!(tree.matches("\"name\"").count(), 100);
 }
 
 #[tokio::test]
-async fn searching() {
-    let here = fixture(true, &[]);
+async fn a_search_finds_texts_and_regular_expressions() {
+    let fixture = fixture(true, &[]);
     let long = format!("{}(x) needle (x){}", "a".repeat(90), "b".repeat(90));
-    here.put("d/one.txt", &format!("nothing\n  übel needle\n{long}\n"));
-    here.put("d/skip/two.txt", "needle");
-    here.put("d/bin", "needle\0");
-    let search = async |arguments| here.call("search_files_content", arguments).await;
+    fixture.put("d/one.txt", &format!("nothing\n  übel needle\n{long}\n"));
+    fixture.put("d/skip/two.txt", "needle");
+    fixture.put("d/bin", "needle\0");
+    let search = async |arguments| fixture.call("search_files_content", arguments).await;
     let plain = search(json!({"path": "d", "query": "(x) needle", "excludePatterns": ["skip"]})).await;
     assert_eq!(plain.text, format!("d/one.txt:3:91: {}(x) needle (x){}\n", "a".repeat(20), "b".repeat(16)));
     let regex = json!({"path": "d", "query": "^ +.*ne{2}dle", "is_regex": true});
@@ -137,12 +194,12 @@ async fn searching() {
 }
 
 #[tokio::test]
-async fn folders() {
-    let here = fixture(true, &[]);
-    let made = here.call("create_directory", json!({"paths": ["a/b", "c"]})).await;
+async fn folders_are_created_and_only_empty_ones_removed() {
+    let fixture = fixture(true, &[]);
+    let made = fixture.call("create_directory", json!({"paths": ["a/b", "c"]})).await;
     assert_eq!(made.text, "Directory created successfully: a/b\nDirectory created successfully: c\n");
-    let removed = here.call("remove_directory", json!({"paths": ["c", "a"]})).await;
+    let removed = fixture.call("remove_directory", json!({"paths": ["c", "a"]})).await;
     assert!(removed.is_error, "only empty folders are removed");
     assert!(removed.text.starts_with("Directory removed successfully: c\nError: a: "), "{removed:?}");
-    assert!(here.folder.path().join("a/b").is_dir());
+    assert!(fixture.folder.path().join("a/b").is_dir());
 }

@@ -1,4 +1,4 @@
-//! Servers of Docker's MCP catalog, through its gateway: `docker mcp gateway run`.
+//! Servers of Docker's MCP catalog, which run through its gateway: `docker mcp gateway run`.
 
 use std::fs;
 use std::fs::OpenOptions;
@@ -12,18 +12,18 @@ use serde_json::json;
 
 use crate::environment::Environment;
 
-/// The program on the PATH of the run.
+/// The program that must be on the worker's PATH.
 pub(super) const PROGRAM: &str = "docker";
 
-/// What it is told.
+/// The arguments that run one server of the catalog.
 pub(super) fn arguments(server: &str) -> Vec<String> {
     let mut arguments = ["mcp", "gateway", "run"].map(str::to_owned).to_vec();
     arguments.push(format!("--servers={server}"));
     arguments
 }
 
-/// What to do where a program is missing.
-pub(super) fn hint(program: &str) -> &'static str {
+/// The fix to append to the error that a program was not found. Empty for programs other than [`PROGRAM`].
+pub(super) fn missing_program_hint(program: &str) -> &'static str {
     if program == PROGRAM {
         ": servers of Docker's MCP catalog need Docker with its MCP plugin on the worker; without it, name the server's \
          own program with `command:`"
@@ -32,17 +32,18 @@ pub(super) fn hint(program: &str) -> &'static str {
     }
 }
 
-/// A file with the settings of a server. Dropping it removes the file; a crash leaves it in the folder for temporary
-/// files, where only this user can read it.
+/// A temporary file with the configuration of a server. Dropping it deletes the file. A crash leaves it in the folder
+/// for temporary files, readable by this user only.
 #[derive(Debug)]
-pub(super) struct Settings(PathBuf);
+pub(super) struct ConfigFile(PathBuf);
 
-impl Settings {
-    /// Writes the settings, where there are any. YAML is what the gateway reads, and JSON is YAML.
+impl ConfigFile {
+    /// Writes the configuration; `None` where the agent file has none. The gateway reads YAML, of which JSON is a
+    /// subset.
     ///
     /// # Errors
     ///
-    /// Why the file cannot be written.
+    /// The path, and why it cannot be written.
     pub(super) fn write(
         server: &str,
         config: &Value,
@@ -56,18 +57,18 @@ impl Settings {
         let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        let settings = Self(path.clone());
+        // Built before the write, so that a failed write deletes the file too.
+        let config_file = Self(path.clone());
         file.write_all(json!({server: config}).to_string().as_bytes()).map_err(failed)?;
-        Ok(Some(settings))
+        Ok(Some(config_file))
     }
 
-    /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Drop for Settings {
+impl Drop for ConfigFile {
     fn drop(&mut self) {
         fs::remove_file(&self.0).ok();
     }

@@ -1,127 +1,178 @@
-//! One server for the length of a run: started, kept alive, and called.
+//! One server for the length of a run: it is started, restarted when it stops, and called.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use rmcp::Peer;
 use rmcp::RoleClient;
 use rmcp::model::CallToolRequestParams;
-use rmcp::model::CallToolResponse;
+use rmcp::model::ServerResult;
+use rmcp::model::Tool as ServerTool;
 use rmcp::service::ServiceError;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Timing;
 use super::connection::Connection;
-use super::connection::Ended;
-use super::connection::Offer;
-use super::source::Source;
+use super::connection::Ending;
+use super::connection::ServerInfo;
+use super::connection::StaleTools;
+use super::connection::list_tools;
+use super::endpoint::Endpoint;
+use super::request;
 use crate::process::Nursery;
 
-/// A handle to a server, whoever keeps it alive.
+/// A handle to a server. A task of the nursery restarts the server and updates the state.
 #[derive(Debug)]
 pub(super) struct Server {
     label: String,
     state: watch::Receiver<State>,
+    stale: StaleTools,
+    nursery: Nursery,
+    /// The timeout of a list of tools.
+    list_timeout: Duration,
 }
 
-/// Whether the server can be called now.
 #[derive(Debug, Clone)]
 enum State {
     Up(Peer<RoleClient>),
-    /// Why not.
+    /// The reason, which follows the server's name in messages.
     Down(String),
 }
 
 impl Server {
-    /// Starts or reaches a server, asks what it offers, and keeps it alive until the nursery closes.
+    /// Starts or connects to a server, reads its tools, and restarts it when it stops, until the nursery closes.
     ///
     /// # Errors
     ///
-    /// Why there is none, in words for the agent and the operator.
+    /// Why the first start failed, for the agent and the operator. It is not repeated.
     pub(super) async fn start(
-        source: Source,
+        endpoint: Endpoint,
         nursery: Nursery,
         timing: Timing,
-    ) -> Result<(Self, Offer), String> {
-        let label = source.label().to_owned();
-        let wrong = |why: String| format!("{label}: {why}");
-        let connection = Connection::open(&source, &nursery, timing.start).await.map_err(wrong)?;
-        let offer = connection.offer(timing.start).await.map_err(wrong)?;
+    ) -> Result<(Self, ServerInfo), String> {
+        let label = endpoint.label().to_owned();
+        let failed = |reason: String| format!("{label}: {reason}");
+        let stale = StaleTools::default();
+        let opening = Connection::open(&endpoint, &nursery, &stale, timing.start_timeout);
+        let connection = opening.await.map_err(failed)?;
+        let info = connection.server_info(timing.start_timeout).await.map_err(failed)?;
         let (sender, state) = watch::channel(State::Up(connection.peer().clone()));
-        let keeper = Keeper { source, nursery: nursery.clone(), timing, state: sender };
-        nursery.spawn(keeper.keep(connection));
-        Ok((Self { label, state }, offer))
+        let list_timeout = timing.start_timeout;
+        let restarter =
+            Restarter { endpoint, nursery: nursery.clone(), timing, state: sender, stale: stale.clone() };
+        nursery.spawn(restarter.run(connection));
+        Ok((Self { label, state, stale, nursery, list_timeout }, info))
     }
 
-    /// Calls a tool. Dropping the future tells the server that nobody waits any more.
+    /// The server's name in messages.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The tools and what is wrong with them, if they may have changed since the last call: the server notified so, or
+    /// it was restarted. `None` also while it is down, or where it does not list them: the tools stay what they were.
+    pub(super) async fn changed_tools(&self) -> Option<(Vec<ServerTool>, Vec<String>)> {
+        let State::Up(peer) = self.state.borrow().clone() else { return None };
+        if !self.stale.take() {
+            return None;
+        }
+        match list_tools(&peer, self.list_timeout).await {
+            Ok(listed) => Some(listed),
+            Err(reason) => {
+                tracing::warn!(
+                    server = self.label,
+                    "the changed tools of an MCP server are unknown: {reason}"
+                );
+                None
+            }
+        }
+    }
+
+    /// Calls a tool, without a timeout. Dropping the future notifies the server that the call is cancelled.
     ///
     /// # Errors
     ///
-    /// What the model is told.
-    pub(super) async fn call(&self, request: CallToolRequestParams) -> Result<CallToolResponse, String> {
+    /// The error text for the model. A call is never repeated, because its effect is unknown; only the transport
+    /// repeats one that a server refused because it no longer knows the session.
+    pub(super) async fn call(&self, request: CallToolRequestParams) -> Result<ServerResult, String> {
         let state = self.state.borrow().clone();
         match state {
-            State::Down(why) => Err(format!("the MCP server {} {why}", self.label)),
-            State::Up(peer) => peer.call_tool_once(request).await.map_err(|error| match error {
-                ServiceError::McpError(error) => format!("MCP error: {}", error.message),
-                ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                    format!("the MCP server {} ended during the call, whose outcome is unknown", self.label)
-                }
-                other => format!("the MCP server {} did not answer: {other}", self.label),
-            }),
+            State::Down(reason) => Err(format!("the MCP server {} {reason}", self.label)),
+            State::Up(peer) => {
+                request::call(&peer, request, &self.nursery).await.map_err(|error| match error {
+                    ServiceError::McpError(error) => format!("MCP error: {}", error.message),
+                    ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
+                        format!(
+                            "the MCP server {} stopped during the call, whose outcome is unknown",
+                            self.label
+                        )
+                    }
+                    other => format!("the MCP server {} did not respond: {other}", self.label),
+                })
+            }
         }
     }
 }
 
-/// Keeps a server alive.
-struct Keeper {
-    source: Source,
+/// Restarts a server when it stops.
+struct Restarter {
+    endpoint: Endpoint,
     nursery: Nursery,
     timing: Timing,
     state: watch::Sender<State>,
+    stale: StaleTools,
 }
 
-impl Keeper {
-    async fn keep(self, mut connection: Connection) {
-        let mut starts = 0;
+impl Restarter {
+    /// Returns when the nursery closes or no restarts are left.
+    async fn run(self, mut connection: Connection) {
+        let mut restarts = 0;
         loop {
-            let began = Instant::now();
-            match connection.last(self.nursery.closing()).await {
-                Ended::WithRun => return,
-                Ended::ByItself => {}
+            let started = Instant::now();
+            match connection.ended(self.nursery.closing()).await {
+                Ending::RunClosed => return,
+                Ending::ServerStopped => {}
             }
-            if began.elapsed() >= self.timing.stable {
-                starts = 0;
+            if started.elapsed() >= self.timing.stable_after {
+                restarts = 0;
             }
-            match self.start_again(&mut starts).await {
-                Some(again) => connection = again,
+            match self.restart(&mut restarts).await {
+                Some(restarted) => connection = restarted,
                 None => return,
             }
+            // Another version of the server may have been started.
+            self.stale.set();
             self.state.send_replace(State::Up(connection.peer().clone()));
         }
     }
 
-    /// Starts it again, with pauses that grow. `None`: the run ends, or that was too often.
-    async fn start_again(&self, starts: &mut usize) -> Option<Connection> {
-        let label = self.source.label();
+    /// Restarts the server after its next delay, until a start succeeds. Failed starts count as restarts. `None` when
+    /// no restarts are left or the nursery closes.
+    async fn restart(&self, restarts: &mut usize) -> Option<Connection> {
+        let label = self.endpoint.label();
         loop {
-            let most = self.timing.backoff.len();
-            let Some(&delay) = self.timing.backoff.get(*starts) else {
-                tracing::warn!(server = label, "an MCP server ended too often and is given up");
-                self.state.send_replace(State::Down(format!("ended {most} times and is given up")));
+            let max = self.timing.restart_delays.len();
+            let Some(&delay) = self.timing.restart_delays.get(*restarts) else {
+                tracing::warn!(server = label, "an MCP server stopped too often and is not restarted");
+                self.state.send_replace(State::Down(format!("stopped after {max} restarts and is given up")));
                 return None;
             };
-            *starts += 1;
-            tracing::warn!(server = label, start = *starts, "an MCP server ended and is started again");
-            let why = format!("ended by itself and is being started again ({starts} of {most}); try later");
-            self.state.send_replace(State::Down(why));
-            let again = async {
+            *restarts += 1;
+            tracing::warn!(
+                server = label,
+                restart = *restarts,
+                "an MCP server stopped and is being restarted"
+            );
+            let reason = format!("stopped and is being restarted ({restarts} of {max}); try again later");
+            self.state.send_replace(State::Down(reason));
+            let restart = async {
                 sleep(delay).await;
-                Connection::open(&self.source, &self.nursery, self.timing.start).await
+                Connection::open(&self.endpoint, &self.nursery, &self.stale, self.timing.start_timeout).await
             };
-            match self.nursery.closing().run_until_cancelled(again).await? {
+            match self.nursery.closing().run_until_cancelled(restart).await? {
                 Ok(connection) => return Some(connection),
-                Err(why) => tracing::warn!(server = label, "an MCP server does not start again: {why}"),
+                Err(reason) => tracing::warn!(server = label, "an MCP server did not restart: {reason}"),
             }
         }
     }
@@ -129,9 +180,9 @@ impl Keeper {
 
 #[cfg(test)]
 impl Server {
-    /// Waits until it is down for a reason that says this.
-    pub(super) async fn saw(&self, words: &str) {
-        let like = |state: &State| matches!(state, State::Down(why) if why.contains(words));
-        self.state.clone().wait_for(like).await.unwrap();
+    /// Waits until the server is down for a reason that contains `text`.
+    pub(super) async fn is_down(&self, text: &str) {
+        let is_expected = |state: &State| matches!(state, State::Down(reason) if reason.contains(text));
+        self.state.clone().wait_for(is_expected).await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
-//! The older way of MCP over HTTP: one stream of server-sent events for what the server says, posts for what we say.
+//! The older HTTP+SSE transport of MCP: the server's messages arrive on one event stream, the client's are posted.
 //!
-//! The first event names the address of the posts. Client libraries have dropped this way; servers have not.
+//! The first event names the URL for the posts. The protocol library no longer has this transport, but servers still
+//! use it.
 
 use std::sync::Arc;
 
@@ -18,22 +19,22 @@ use sse_stream::Sse;
 use sse_stream::SseStream;
 use thiserror::Error;
 
-use super::source::Headers;
+use super::endpoint::Headers;
 
-/// What can go wrong.
+/// Why a connection or a message failed.
 #[derive(Debug, Error)]
 pub(super) enum SseError {
     #[error("the server cannot be reached")]
     Unreachable(#[from] reqwest::Error),
-    #[error("the address is no address")]
-    Address,
-    #[error("the server did not name the address of its messages")]
+    #[error("the URL is not valid")]
+    InvalidUrl,
+    #[error("the server did not name the URL for messages")]
     NoEndpoint,
-    #[error("the server wants its messages sent to another host")]
+    #[error("the URL that the server named for messages is on another host")]
     ForeignEndpoint,
 }
 
-/// A connection.
+/// One connection. Dropping it closes the event stream.
 pub(super) struct SseTransport {
     events: BoxStream<'static, Result<Sse, sse_stream::Error>>,
     client: Client,
@@ -42,13 +43,13 @@ pub(super) struct SseTransport {
 }
 
 impl SseTransport {
-    /// Opens the stream and reads where messages go.
+    /// Opens the event stream and waits for the URL for messages. It has no timeout of its own.
     ///
     /// # Errors
     ///
-    /// [`SseError`]; nothing is left open then.
+    /// [`SseError`]. The stream is closed then.
     pub(super) async fn open(client: Client, url: &str, headers: Headers) -> Result<Self, SseError> {
-        let url = Url::parse(url).map_err(|_| SseError::Address)?;
+        let url = Url::parse(url).map_err(|_| SseError::InvalidUrl)?;
         let headers: HeaderMap = headers.into_iter().collect();
         let request = client.get(url.clone()).headers(headers.clone()).header(ACCEPT, "text/event-stream");
         let response = request.send().await?.error_for_status()?;
@@ -63,7 +64,7 @@ impl SseTransport {
                 Some(Err(_)) | None => return Err(SseError::NoEndpoint),
             }
         };
-        // The headers may hold secrets, and they are meant for this server.
+        // The headers may be secrets, and they were configured for this server.
         if endpoint.origin() != url.origin() {
             return Err(SseError::ForeignEndpoint);
         }
@@ -89,11 +90,11 @@ impl Transport<RoleClient> for SseTransport {
         loop {
             let event = self.events.next().await?.ok()?;
             let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
-            // What cannot be read is not for us: a later version of the protocol may say more than we know.
+            // A later version of the protocol may add messages that are not known here.
             let message = event.data.filter(|_| is_message);
             match message.and_then(|data| serde_json::from_str(&data).ok()) {
                 Some(message) => return Some(message),
-                None => tracing::debug!("an event of an MCP server was left out"),
+                None => tracing::debug!("skipped an event of an MCP server that is not a message"),
             }
         }
     }

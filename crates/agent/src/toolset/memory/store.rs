@@ -1,4 +1,5 @@
-//! The database: one table. Every call opens it anew, so agents that share it do not keep each other waiting.
+//! The database: one table. Every call opens its own connection, so agents that share the file do not block each other
+//! between calls.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -18,33 +19,33 @@ use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
 
-use crate::toolset::fence::leads_out;
+use crate::toolset::confinement::escapes;
 
-/// How long a call waits for another that writes.
-const BUSY: Duration = Duration::from_secs(10);
+/// How long a call waits for the database lock. Writes take milliseconds; longer than this means that a process hangs.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the database is.
+/// Where the memories are stored.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct MemoryStore {
     pub(super) path: PathBuf,
 }
 
-/// Why a memory could not be kept or found.
+/// Why a memory could not be stored or read.
 #[derive(Debug, Error)]
-pub(super) enum StoreError {
-    #[error("the folder {} cannot be made", path.display())]
+pub(super) enum MemoryError {
+    #[error("the folder {} cannot be created", path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error("{} leads out of the working folder", path.display())]
     Outside { path: PathBuf },
-    #[error("the memory's database failed")]
+    #[error("the memory database failed")]
     Database(#[from] rusqlite::Error),
     #[error("Memory with ID {0} not found")]
     Unknown(String),
 }
 
-/// Something remembered.
+/// One row. Its JSON form is docker-agent's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Remembered {
+pub(super) struct Memory {
     id: String,
     created_at: String,
     memory: String,
@@ -52,41 +53,42 @@ pub(super) struct Remembered {
     category: Option<String>,
 }
 
-impl Remembered {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+impl Memory {
+    /// Reads a row in the column order of [`MemoryStore::search`].
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let category: Option<String> = row.get(3)?;
         let category = category.filter(|category| !category.is_empty());
         Ok(Self { id: row.get(0)?, created_at: row.get(1)?, memory: row.get(2)?, category })
     }
 }
 
-/// As the model reads it; `null` where there is nothing.
-pub(super) fn listed(all: &[Remembered]) -> String {
-    if all.is_empty() { "null".to_owned() } else { json!(all).to_string() }
+/// The JSON list for the model. An empty one is `null`, as in docker-agent.
+pub(super) fn to_json(memories: &[Memory]) -> String {
+    if memories.is_empty() { "null".to_owned() } else { json!(memories).to_string() }
 }
 
-impl Store {
-    /// Makes the folder, for this user alone, and the table. Links on the way must not lead out of `fence`.
+impl MemoryStore {
+    /// Creates the folder, readable by this user only, and the table. With `root`, links must not lead out of it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; a folder that was made stays.
-    pub(super) fn prepare(&self, fence: Option<&Path>) -> Result<(), StoreError> {
+    /// [`MemoryError`]. A folder that was created stays.
+    pub(super) fn prepare(&self, root: Option<&Path>) -> Result<(), MemoryError> {
         let folder = self.path.parent().unwrap_or(&self.path);
-        let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
-        if let Some(fence) = fence
-            && leads_out(&self.path, fence).map_err(failed)?
+        let failed = |source| MemoryError::Folder { path: folder.to_owned(), source };
+        if let Some(root) = root
+            && escapes(&self.path, root).map_err(failed)?
         {
-            return Err(StoreError::Outside { path: self.path.clone() });
+            return Err(MemoryError::Outside { path: self.path.clone() });
         }
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let database = self.open()?;
         database.execute_batch(
             "CREATE TABLE IF NOT EXISTS memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT, category TEXT)",
         )?;
-        // A database of older versions of the format lacks the category.
-        let known = "SELECT 1 FROM pragma_table_info('memories') WHERE name = 'category'";
-        if database.query_row(known, [], |_| Ok(())).optional()?.is_none() {
+        // Older databases of this format lack the column.
+        let has_category = "SELECT 1 FROM pragma_table_info('memories') WHERE name = 'category'";
+        if database.query_row(has_category, [], |_| Ok(())).optional()?.is_none() {
             database.execute_batch("ALTER TABLE memories ADD COLUMN category TEXT")?;
         }
         Ok(())
@@ -94,32 +96,33 @@ impl Store {
 
     fn open(&self) -> rusqlite::Result<Connection> {
         let database = Connection::open(&self.path)?;
-        database.busy_timeout(BUSY)?;
+        database.busy_timeout(BUSY_TIMEOUT)?;
         Ok(database)
     }
 
-    /// Keeps a memory; its id, the time in nanoseconds.
-    pub(super) fn add(&self, memory: &str, category: Option<&str>) -> Result<String, StoreError> {
+    /// Stores a memory and returns its id: the current time in nanoseconds, as in docker-agent.
+    pub(super) fn add(&self, memory: &str, category: Option<&str>) -> Result<String, MemoryError> {
         let database = self.open()?;
         let now = Timestamp::now();
-        let written = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let mut number = now.as_nanosecond();
+        let created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut nanoseconds = now.as_nanosecond();
         loop {
-            let id = number.to_string();
+            let id = nanoseconds.to_string();
             let added = database.execute(
                 "INSERT INTO memories (id, created_at, memory, category) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                params![id, written, memory, category],
+                params![id, created_at, memory, category],
             )?;
             if added == 1 {
                 return Ok(id);
             }
-            // Two at the same nanosecond: one of them is a little later.
-            number += 1;
+            // Another process used this nanosecond. The insertion is atomic, so trying the next one is safe.
+            nanoseconds += 1;
         }
     }
 
-    /// What holds all the words, in the order in which it was added.
-    pub(super) fn search(&self, query: &str, category: Option<&str>) -> Result<Vec<Remembered>, StoreError> {
+    /// The memories that contain all words of `query`, ignoring case, in the order of insertion. An empty query matches
+    /// every memory.
+    pub(super) fn search(&self, query: &str, category: Option<&str>) -> Result<Vec<Memory>, MemoryError> {
         let mut sql = "SELECT id, created_at, memory, category FROM memories WHERE TRUE".to_owned();
         let mut values: Vec<String> = Vec::new();
         for word in query.split_whitespace() {
@@ -135,21 +138,25 @@ impl Store {
         let database = self.open()?;
         let mut statement = database.prepare(&sql)?;
         let values = values.iter().map(|value| value as &dyn ToSql);
-        let found = statement.query_map(params_from_iter(values), Remembered::read)?;
+        let found = statement.query_map(params_from_iter(values), Memory::from_row)?;
         Ok(found.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Changes a memory; its category only where one is given.
-    pub(super) fn update(&self, id: &str, memory: &str, category: Option<&str>) -> Result<(), StoreError> {
+    /// Replaces the text of a memory, and its category if one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Unknown`] where no memory has this id.
+    pub(super) fn update(&self, id: &str, memory: &str, category: Option<&str>) -> Result<(), MemoryError> {
         let changed = self.open()?.execute(
             "UPDATE memories SET memory = ?2, category = COALESCE(?3, category) WHERE id = ?1",
             params![id, memory, category],
         )?;
-        if changed == 0 { Err(StoreError::Unknown(id.to_owned())) } else { Ok(()) }
+        if changed == 0 { Err(MemoryError::Unknown(id.to_owned())) } else { Ok(()) }
     }
 
-    /// Forgets a memory, if there is one.
-    pub(super) fn delete(&self, id: &str) -> Result<(), StoreError> {
+    /// Deletes a memory. An unknown id is not an error.
+    pub(super) fn delete(&self, id: &str) -> Result<(), MemoryError> {
         self.open()?.execute("DELETE FROM memories WHERE id = ?1", params![id])?;
         Ok(())
     }

@@ -1,19 +1,16 @@
-//! Remembering, finding and forgetting.
+//! The memory tools on databases in temporary folders.
 
 use std::os::unix::fs::symlink;
 
 use rusqlite::Connection;
+use serde_json::json;
 
 use super::*;
 use crate::testing;
+use crate::toolset::tests::call;
 
 async fn tools(environment: &Environment, path: Option<&str>) -> Vec<Arc<dyn Tool>> {
-    kit(environment, path, "0a1b2c3d").await.unwrap().tools
-}
-
-async fn call(tools: &[Arc<dyn Tool>], name: &str, arguments: Value) -> ToolOutcome {
-    let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
-    testing::call(tool, arguments).await
+    open(environment, path, "0a1b2c3d").await.unwrap().tools
 }
 
 async fn add(tools: &[Arc<dyn Tool>], arguments: Value) -> String {
@@ -24,7 +21,7 @@ async fn add(tools: &[Arc<dyn Tool>], arguments: Value) -> String {
 async fn found(tools: &[Arc<dyn Tool>], arguments: Value) -> Vec<String> {
     let text = call(tools, "search_memories", arguments).await.text;
     let all: Option<Vec<Value>> = serde_json::from_str(&text).unwrap();
-    all.unwrap_or_default().iter().map(|one| one["memory"].as_str().unwrap().to_owned()).collect()
+    all.unwrap_or_default().iter().map(|memory| memory["memory"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -58,7 +55,7 @@ async fn a_memory_outlives_the_run() {
 }
 
 #[tokio::test]
-async fn all_words_must_be_there() {
+async fn a_search_finds_memories_with_all_words() {
     let folder = tempfile::tempdir().unwrap();
     let environment = testing::environment(folder.path());
     let tools = tools(&environment, Some("db/m.db")).await;
@@ -78,7 +75,7 @@ async fn all_words_must_be_there() {
 }
 
 #[tokio::test]
-async fn many_at_once() {
+async fn concurrent_additions_get_distinct_ids() {
     let folder = tempfile::tempdir().unwrap();
     let tools = tools(&testing::environment(folder.path()), Some("m.db")).await;
     let adding = (0..20).map(|number| add(&tools, json!({"memory": number.to_string()})));
@@ -93,18 +90,18 @@ async fn paths_stay_below_the_working_folder() {
     symlink(elsewhere.path(), folder.path().join("link")).unwrap();
     let environment = testing::environment(folder.path());
     for path in ["../m.db", "a/../../m.db", "/tmp/m.db", "."] {
-        let why = kit(&environment, Some(path), "t").await.unwrap_err();
-        assert_eq!(why, format!("the path {path} is not below the working folder"));
+        let reason = open(&environment, Some(path), "t").await.unwrap_err();
+        assert_eq!(reason, format!("the path {path} is not below the working folder"));
     }
-    let why = kit(&environment, Some("link/m.db"), "t").await.unwrap_err();
-    assert!(why.ends_with("link/m.db leads out of the working folder"), "{why}");
+    let reason = open(&environment, Some("link/m.db"), "t").await.unwrap_err();
+    assert!(reason.ends_with("link/m.db leads out of the working folder"), "{reason}");
     assert!(!elsewhere.path().join("m.db").exists());
-    let homeless = kit(&environment, None, "t").await.unwrap_err();
+    let homeless = open(&environment, None, "t").await.unwrap_err();
     assert!(homeless.starts_with("no folder for its database"), "{homeless}");
 }
 
 #[tokio::test]
-async fn older_databases_are_read() {
+async fn a_database_without_the_category_column_is_upgraded() {
     let folder = tempfile::tempdir().unwrap();
     let old = Connection::open(folder.path().join("m.db")).unwrap();
     let text = "CREATE TABLE memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT); \

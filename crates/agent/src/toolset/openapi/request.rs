@@ -1,4 +1,4 @@
-//! A call of an operation: its address and headers with the arguments put in. Pure.
+//! The request of one call: the URL and headers of an operation with the arguments filled in. Pure.
 
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -6,70 +6,71 @@ use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
-use super::description::Operation;
-use super::description::Parameter;
-use super::description::Place;
+use super::document::Location;
+use super::document::Operation;
+use super::document::Parameter;
 use crate::tool::text_of;
-use crate::toolset::api::encoded;
+use crate::toolset::api::percent_encoded;
 
-/// An argument as its parameter takes it.
-type Given<'a> = (&'a str, &'a Value);
+/// The name and value of an argument.
+type Argument<'a> = (&'a str, &'a Value);
 
-/// The arguments that go to one place.
+/// The arguments that belong in one location, each with its parameter.
 fn at<'a>(
     operation: &'a Operation,
-    given: &'a [Given<'a>],
-    place: Place,
+    arguments: &'a [Argument<'a>],
+    location: Location,
 ) -> impl Iterator<Item = (&'a Parameter, &'a Value)> {
-    let of = move |parameter: &'a Parameter| {
-        let value = given.iter().find(|(name, _)| *name == parameter.argument)?.1;
+    let with_value = move |parameter: &'a Parameter| {
+        let value = arguments.iter().find(|(name, _)| *name == parameter.argument)?.1;
         Some((parameter, value))
     };
-    operation.parameters.iter().filter(move |one| one.place == place).filter_map(of)
+    operation.parameters.iter().filter(move |parameter| parameter.location == location).filter_map(with_value)
 }
 
-/// The address. An argument stays in the place where it stands: none is a step upwards or another path.
+/// The URL. Arguments are encoded, so that none of them can lead to another path or host.
 ///
 /// # Errors
 ///
-/// Which argument cannot be in a path.
-pub(super) fn address(operation: &Operation, given: &[Given<'_>]) -> Result<Url, String> {
+/// A path argument is empty, or the path would contain a `.` or `..` segment.
+pub(super) fn url(operation: &Operation, arguments: &[Argument<'_>]) -> Result<Url, String> {
     let mut path = operation.path.clone();
-    for (parameter, value) in at(operation, given, Place::Path) {
-        let text = encoded(&joined(value), false);
+    for (parameter, value) in at(operation, arguments, Location::Path) {
+        let text = percent_encoded(&joined(value), false);
         if text.is_empty() {
             return Err(format!("`{}` is empty", parameter.argument));
         }
         path = path.replace(&format!("{{{}}}", parameter.name), &text);
     }
-    if path.split('/').any(|piece| matches!(piece, "." | "..")) {
-        return Err("a piece of the path would be `.` or `..`".to_owned());
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err("a segment of the path would be `.` or `..`".to_owned());
     }
     let mut url = Url::parse(&format!("{}{path}", operation.base)).map_err(|error| error.to_string())?;
-    let pairs: Vec<(String, String)> =
-        at(operation, given, Place::Query).flat_map(|(parameter, value)| pairs(parameter, value)).collect();
+    let pairs: Vec<(String, String)> = at(operation, arguments, Location::Query)
+        .flat_map(|(parameter, value)| pairs(parameter, value))
+        .collect();
     if !pairs.is_empty() {
         url.query_pairs_mut().extend_pairs(pairs);
     }
     Ok(url)
 }
 
-/// The headers that are arguments.
+/// The headers that are parameters of the operation.
 ///
 /// # Errors
 ///
-/// Which of them cannot be sent.
-pub(super) fn headers(operation: &Operation, given: &[Given<'_>]) -> Result<HeaderMap, String> {
+/// The argument that HTTP does not allow as a header.
+pub(super) fn headers(operation: &Operation, arguments: &[Argument<'_>]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (parameter, value) in at(operation, given, Place::Header) {
-        let wrong = || format!("`{}` cannot be sent as a header", parameter.argument);
-        let name = HeaderName::try_from(&parameter.name).map_err(|_| wrong())?;
-        headers.insert(name, HeaderValue::try_from(joined(value)).map_err(|_| wrong())?);
+    for (parameter, value) in at(operation, arguments, Location::Header) {
+        let invalid = || format!("`{}` is not valid in a header", parameter.argument);
+        let name = HeaderName::try_from(&parameter.name).map_err(|_| invalid())?;
+        headers.insert(name, HeaderValue::try_from(joined(value)).map_err(|_| invalid())?);
     }
     Ok(headers)
 }
 
-/// A value as one text: a list with commas.
+/// A value as one text; the items of a list are separated by commas.
 fn joined(value: &Value) -> String {
     match value {
         Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(","),
@@ -77,7 +78,7 @@ fn joined(value: &Value) -> String {
     }
 }
 
-/// A value as the query has it.
+/// A value as pairs of the query, in the style of its parameter.
 fn pairs(parameter: &Parameter, value: &Value) -> Vec<(String, String)> {
     let name = &parameter.name;
     match value {

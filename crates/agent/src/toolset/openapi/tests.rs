@@ -1,4 +1,4 @@
-//! A description and its API on this machine.
+//! A document and its API on a server of this machine.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,11 @@ use serde_json::json;
 
 use super::*;
 use crate::testing;
+use crate::toolset::tests::call;
+use crate::toolset::tests::install_tls;
+use crate::toolset::tests::names;
 
-fn description() -> Value {
+fn document() -> Value {
     json!({
         "openapi": "3.1.0",
         "servers": [{"url": "/{v}/", "variables": {"v": {"default": "v1"}}}],
@@ -49,10 +52,10 @@ async fn server() -> String {
         format!("{method} {uri} {} {} {body}", header("x-key"), header("x-page"))
     };
     let app = Router::new()
-        .route("/api.json", get(async || Json(description())))
+        .route("/api.json", get(async || Json(document())))
         .route("/api.yaml", get(async || YAML))
         .route("/old", get(async || Json(json!({"swagger": "2.0"}))))
-        .route("/long", get(async || "x".repeat(DESCRIPTION_BYTES + 1)))
+        .route("/long", get(async || "x".repeat(MAX_DOCUMENT_BYTES + 1)))
         .route(
             "/secret",
             get(async |headers: Sent| match headers.get("x-key") {
@@ -65,78 +68,73 @@ async fn server() -> String {
     testing::serve(app).await
 }
 
-async fn open(address: String) -> Result<Kit, String> {
-    rustls::crypto::ring::default_provider().install_default().ok();
-    let variables =
-        BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned()), ("HOST".to_owned(), address)]);
+/// Opens the toolset with the URL from a variable and a secret header.
+async fn opened(url: String) -> Result<Kit, String> {
+    install_tls();
+    let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned()), ("HOST".to_owned(), url)]);
     let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
-    kit(&Environment::new(variables, "/".into()), "${env.HOST}", &headers).await
-}
-
-async fn call(kit: &Kit, name: &str, arguments: Value) -> ToolOutcome {
-    testing::call(kit.tools.iter().find(|tool| tool.spec().name == name).unwrap(), arguments).await
+    open(&Environment::new(variables, "/".into()), "${env.HOST}", &headers).await
 }
 
 #[tokio::test]
-async fn operations_are_tools() {
-    let kit = open(format!("{}/api.json", server().await)).await.unwrap();
-    let names: Vec<&str> = kit.tools.iter().map(|tool| tool.spec().name.as_str()).collect();
-    assert_eq!(names, ["getPet", "put_pets_id", "get_Pet", "bad"]);
+async fn operations_become_tools_and_send_their_parameters() {
+    let kit = opened(format!("{}/api.json", server().await)).await.unwrap();
+    assert_eq!(names(&kit.tools), ["getPet", "put_pets_id", "get_Pet", "bad"]);
     let expected = [
-        "toolset openapi: POST /form left out: its body is not JSON",
-        "toolset openapi: GET /far left out: it refers to another document",
+        "toolset openapi: POST /form skipped: its body is not JSON",
+        "toolset openapi: GET /far skipped: it refers to another document",
     ];
     assert_eq!(kit.warnings, expected);
-    let [one, put, delete] = [0, 1, 2].map(|at: usize| kit.tools[at].spec());
-    assert_eq!([one, put, delete].map(|spec| spec.read_only), [true, false, false]);
-    assert_eq!(one.description, "One pet");
-    assert_eq!(one.parameters["required"], json!(["path_id"]));
+    let [get, put, delete] = [0, 1, 2].map(|at: usize| kit.tools[at].spec());
+    assert_eq!([get, put, delete].map(|spec| spec.read_only), [true, false, false]);
+    assert_eq!(get.description, "One pet");
+    assert_eq!(get.parameters["required"], json!(["path_id"]));
     let arguments = json!({"path_id": 7, "id": "a b", "tags": ["x", "y"], "X-Page": 3});
-    let got = call(&kit, "getPet", arguments).await;
+    let got = call(&kit.tools, "getPet", arguments).await;
     assert_eq!(got, ToolOutcome::ok("GET /v1/pets/7?id=a+b&tags=x&tags=y open sesame 3 "));
-    let put = call(&kit, "put_pets_id", json!({"id": "a/../b", "body": {"child": {}}})).await;
+    let put = call(&kit.tools, "put_pets_id", json!({"id": "a/../b", "body": {"child": {}}})).await;
     assert_eq!(put, ToolOutcome::ok(r#"PUT /v1/pets/a%2F..%2Fb open sesame - {"child":{}}"#));
 }
 
 #[tokio::test]
-async fn what_cannot_be_called_is_told() {
-    let kit = open(format!("{}/api.json", server().await)).await.unwrap();
-    assert_eq!(call(&kit, "bad", json!({})).await, ToolOutcome::error("HTTP 418 I'm a teapot\n\ntea"));
+async fn http_errors_and_invalid_arguments_are_error_results() {
+    let kit = opened(format!("{}/api.json", server().await)).await.unwrap();
+    assert_eq!(call(&kit.tools, "bad", json!({})).await, ToolOutcome::error("HTTP 418 I'm a teapot\n\ntea"));
     for (arguments, expected) in [
         (json!({}), "missing field `id`"),
         (json!({"id": ""}), "`id` is empty"),
-        (json!({"id": ".."}), "a piece of the path would be `.` or `..`"),
+        (json!({"id": ".."}), "a segment of the path would be `.` or `..`"),
         (json!({"id": 1, "x": 2}), "unknown field `x`"),
     ] {
-        let told = call(&kit, "get_Pet", arguments).await;
-        assert_eq!(told, ToolOutcome::error(format!("invalid arguments for get_Pet: {expected}")));
+        let refused = call(&kit.tools, "get_Pet", arguments).await;
+        assert_eq!(refused, ToolOutcome::error(format!("invalid arguments for get_Pet: {expected}")));
     }
 }
 
 #[tokio::test]
-async fn descriptions_in_yaml_behind_a_key_and_broken_ones() {
+async fn documents_may_be_yaml_or_need_a_key_and_invalid_ones_fail() {
     let server = server().await;
     for path in ["api.yaml", "secret"] {
-        let kit = open(format!("{server}/{path}")).await.unwrap();
-        assert_eq!(call(&kit, "now", json!({})).await, ToolOutcome::ok("GET /v1/now open sesame - "));
+        let kit = opened(format!("{server}/{path}")).await.unwrap();
+        assert_eq!(call(&kit.tools, "now", json!({})).await, ToolOutcome::ok("GET /v1/now open sesame - "));
     }
-    for (address, expected) in [
-        (format!("{server}/old"), "it is no OpenAPI 3 description: it has no `openapi`"),
-        (format!("{server}/none"), "the description cannot be read: HTTP 404 Not Found"),
-        (format!("{server}/long"), "the description is over 8 MiB"),
-        ("file:///etc/passwd".to_owned(), "the address is not http or https"),
+    for (url, expected) in [
+        (format!("{server}/old"), "it is not an OpenAPI 3 document: it has no `openapi`"),
+        (format!("{server}/none"), "the document cannot be read: HTTP 404 Not Found"),
+        (format!("{server}/long"), "the document is larger than 8 MiB"),
+        ("file:///etc/passwd".to_owned(), "the URL is not http or https"),
     ] {
-        assert_eq!(open(address).await.unwrap_err(), expected);
+        assert_eq!(opened(url).await.unwrap_err(), expected);
     }
-    let gone = open("http://127.0.0.1:9/sesame".to_owned()).await.unwrap_err();
-    assert!(gone.starts_with("the description cannot be read: ") && !gone.contains("sesame"), "{gone}");
+    let gone = opened("http://127.0.0.1:9/sesame".to_owned()).await.unwrap_err();
+    assert!(gone.starts_with("the document cannot be read: ") && !gone.contains("sesame"), "{gone}");
 }
 
 #[test]
-fn references_that_never_end_are_cut() {
-    let address = Url::parse("https://example.org/x/api.json").unwrap();
-    let (operations, _) = description::operations(&description(), &address).unwrap();
-    let put = operations.iter().find(|one| one.method == Method::PUT).unwrap();
+fn recursive_references_are_cut_off() {
+    let url = Url::parse("https://example.org/x/api.json").unwrap();
+    let (operations, _) = document::operations(&document(), &url).unwrap();
+    let put = operations.iter().find(|operation| operation.method == Method::PUT).unwrap();
     assert_eq!(put.base, "https://example.org/v1");
     let mut pet = &put.schema["properties"]["body"];
     let mut depth = 0;
@@ -145,9 +143,9 @@ fn references_that_never_end_are_cut() {
     }
     assert_eq!((depth, pet), (7, &json!({})));
     let circle = json!({"openapi": "3.0.0", "paths": {"/": {"get": {"parameters": [{"$ref": "#/a"}]}}}, "a": {"$ref": "#/a"}});
-    let (operations, unusable) = description::operations(&circle, &address).unwrap();
+    let (operations, warnings) = document::operations(&circle, &url).unwrap();
     assert_eq!(
-        (operations.len(), &*unusable),
-        (0, &["GET / left out: its references go too deep".to_owned()][..])
+        (operations.len(), &*warnings),
+        (0, &["GET / skipped: its references are nested too deeply".to_owned()][..])
     );
 }

@@ -1,4 +1,4 @@
-//! The shell's background jobs.
+//! The shell's background jobs: commands that outlive the call that started them, but not the run.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,11 +13,12 @@ use legwork_common::duration;
 use super::End;
 use super::Process;
 use super::Shell;
+use super::refuse_empty;
 use crate::tool::ToolOutcome;
-use crate::toolset::RESULT_BYTES;
+use crate::toolset::MAX_RESULT_BYTES;
 use crate::toolset::boundary;
 
-/// The jobs in the order of their start.
+/// All jobs of the run, oldest first. Ended ones stay, so that the model can read their output.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     all: Vec<Job>,
@@ -30,8 +31,9 @@ struct Job {
     working_dir: PathBuf,
     process: Process,
     started: Instant,
-    /// When somebody first saw that it had ended.
-    seen_ended: Option<Instant>,
+    /// When a call first noticed that the process had exited. The runtime stops counting then.
+    end_seen_at: Option<Instant>,
+    /// Whether the model stopped it.
     stopped: bool,
 }
 
@@ -46,7 +48,7 @@ impl Job {
     }
 
     fn runtime(&self) -> Duration {
-        self.seen_ended.unwrap_or_else(Instant::now).duration_since(self.started)
+        self.end_seen_at.unwrap_or_else(Instant::now).duration_since(self.started)
     }
 
     fn exit_code(&self) -> Option<i32> {
@@ -55,21 +57,20 @@ impl Job {
 }
 
 impl Shell {
-    /// The jobs, with those that have ended marked so.
+    /// Locks the jobs, and notes which of them have exited.
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         for job in &mut jobs.all {
             if job.process.end().is_some() {
-                job.seen_ended.get_or_insert_with(Instant::now);
+                job.end_seen_at.get_or_insert_with(Instant::now);
             }
         }
         jobs
     }
 
+    /// Starts a job and returns immediately.
     pub(super) fn run_job(&self, cmd: String, cwd: Option<String>) -> Result<ToolOutcome, ToolOutcome> {
-        if cmd.trim().is_empty() {
-            return Err(ToolOutcome::error("Error: empty command"));
-        }
+        refuse_empty(&cmd)?;
         let process = self
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting background command: {error}")))?;
@@ -80,7 +81,7 @@ impl Shell {
             working_dir: self.environment.resolve(cwd.as_deref().unwrap_or("")),
             process,
             started: Instant::now(),
-            seen_ended: None,
+            end_seen_at: None,
             stopped: false,
         };
         let text = format!(
@@ -137,32 +138,35 @@ impl Shell {
         Ok(ToolOutcome::ok(text))
     }
 
+    /// Ends the job's process group and waits until it has exited.
     pub(super) async fn stop_job(&self, id: &str) -> Result<ToolOutcome, ToolOutcome> {
         let mut job = self.job(id)?;
         if job.process.end().is_some() {
             let status = job.status();
             return Err(ToolOutcome::error(format!("Job {id} is not running (current status: {status})")));
         }
-        if let Some(kept) = self.jobs().all.iter_mut().find(|kept| kept.id == job.id) {
-            kept.stopped = true;
+        // Marked before the signal, so that no concurrent call sees the killed process as failed.
+        if let Some(stored) = self.jobs().all.iter_mut().find(|stored| stored.id == job.id) {
+            stored.stopped = true;
         }
         job.process.stop.cancel();
         job.process.ended().await;
         Ok(ToolOutcome::ok(format!("Job {id} stopped successfully")))
     }
 
+    /// A copy of the job; its process handle is shared.
     fn job(&self, id: &str) -> Result<Job, ToolOutcome> {
         let found = self.jobs().all.iter().find(|job| job.id == id).cloned();
         found.ok_or_else(|| ToolOutcome::error(format!("Job not found: {id}")))
     }
 }
 
-/// The end of a job's output: what it does now matters more than how it began.
+/// The last [`MAX_RESULT_BYTES`] of a job's output: what it does now matters more than how it began.
 fn tail(output: &str) -> String {
     if output.is_empty() {
         return "<no output>\n".to_owned();
     }
-    let start = boundary(output, output.len().saturating_sub(RESULT_BYTES));
+    let start = boundary(output, output.len().saturating_sub(MAX_RESULT_BYTES));
     if start == 0 {
         output.to_owned()
     } else {

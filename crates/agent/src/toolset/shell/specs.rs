@@ -1,4 +1,4 @@
-//! What models are told of the shell's tools.
+//! The specs of the shell tools.
 
 use serde_json::json;
 
@@ -7,38 +7,51 @@ use crate::tool::ToolSpec;
 use crate::toolset::schema;
 use crate::toolset::schema::Schema;
 
-/// Every tool with its description.
+/// The system message of the toolset.
+pub(super) const INSTRUCTION: &str = "\
+## Shell
+
+- Each call of shell starts a new session: variables, functions and the current folder do not last to the next call. Pass \
+the folder as cwd instead of using cd.
+- A command may take 30 seconds. Set timeout for one that needs longer, such as a build or a test run; it is ended when \
+the time is over.
+- Use pipes, redirections and here-documents to do several steps in one call.
+- A command that fails returns its exit status together with its output.
+
+### Background jobs
+
+Start what keeps running, such as a server or a watcher, with run_background_job. Up to 10 MB of the output of each job \
+are kept. All jobs end when you do.";
+
 pub(super) fn all() -> [(Action, ToolSpec); 5] {
-    let text = || json!({"type": "string"});
-    let cwd = "The folder to run it in; where nothing is said, the working folder";
-    let job = || Schema::new().required("job_id", text(), "The id of the background job");
+    let command = || {
+        let cwd = "The folder to run it in; the working folder by default";
+        Schema::new().required("cmd", schema::string(), "The command").optional("cwd", schema::string(), cwd)
+    };
+    let job = || Schema::new().required("job_id", schema::string(), "The id of the background job");
     let timeout = json!({"type": "number", "exclusiveMinimum": 0});
     [
         (
             Action::Shell,
             schema::writing(
                 "shell",
-                "Run a command of the user's shell and wait for it. Answers with its output, standard error \
-                 included. For servers and long work use run_background_job.",
-                Schema::new().required("cmd", text(), "The command").optional("cwd", text(), cwd).optional(
-                    "timeout",
-                    timeout,
-                    "Seconds that it may take; 30 where nothing is said",
-                ),
+                "Run a command in the user's shell and wait for it. Returns its standard output and standard error. \
+                 For servers and long work use run_background_job.",
+                command().optional("timeout", timeout, "The most seconds that it may take; 30 by default"),
             ),
         ),
         (
             Action::RunJob,
             schema::writing(
                 "run_background_job",
-                "Start a command of the user's shell in the background. Returns at once with the job's id. The \
-                 job ends with this agent.",
-                Schema::new().required("cmd", text(), "The command").optional("cwd", text(), cwd),
+                "Start a command in the user's shell in the background. Returns the job's id immediately. The job \
+                 ends when this agent does.",
+                command(),
             ),
         ),
         (
             Action::ListJobs,
-            schema::reading(
+            schema::read_only(
                 "list_background_jobs",
                 "List the background jobs with their status",
                 Schema::new(),
@@ -46,7 +59,7 @@ pub(super) fn all() -> [(Action, ToolSpec); 5] {
         ),
         (
             Action::ViewJob,
-            schema::reading(
+            schema::read_only(
                 "view_background_job",
                 "Show the status of a background job and its output so far",
                 job(),
@@ -54,7 +67,11 @@ pub(super) fn all() -> [(Action, ToolSpec); 5] {
         ),
         (
             Action::StopJob,
-            schema::writing("stop_background_job", "Stop a background job and all that it started", job()),
+            schema::writing(
+                "stop_background_job",
+                "Stop a background job and all processes that it started",
+                job(),
+            ),
         ),
     ]
 }

@@ -1,7 +1,6 @@
-//! Real commands: texts, ends, and what is left of them.
+//! Real commands: their result texts, how they end, and that no process is left behind.
 
 use std::fs;
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use serde_json::json;
@@ -9,57 +8,40 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::environment::ProcessGuard;
 use crate::testing;
-
-/// Remembers the groups.
-#[derive(Debug, Default)]
-struct Groups {
-    started: Mutex<Vec<u32>>,
-    ended: Mutex<Vec<u32>>,
-}
-
-impl ProcessGuard for Groups {
-    fn started(&self, group: u32) {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(group);
-    }
-
-    fn ended(&self, group: u32) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(group);
-    }
-}
+use crate::toolset::tests::RecordingGuard;
+use crate::toolset::tests::call;
 
 struct Fixture {
     folder: TempDir,
-    groups: Arc<Groups>,
+    groups: Arc<RecordingGuard>,
     nursery: Nursery,
     tools: Vec<Arc<dyn Tool>>,
 }
 
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let groups = Arc::new(Groups::default());
+    let groups = Arc::new(RecordingGuard::default());
     let mut environment = testing::environment(folder.path());
     environment.guard = groups.clone();
     let nursery = Nursery::new(groups.clone());
-    let variables = TextMap::from([("ADDED".to_owned(), "${PATH}!".to_owned())]);
-    let tools = kit(Arc::new(environment), &variables, nursery.clone()).unwrap().tools;
+    let variables = StringMap::from([("ADDED".to_owned(), "${PATH}!".to_owned())]);
+    let tools = open(Arc::new(environment), &variables, nursery.clone()).unwrap().tools;
     Fixture { folder, groups, nursery, tools }
 }
 
 impl Fixture {
     async fn call(&self, name: &str, arguments: Value) -> ToolOutcome {
-        let tool = self.tools.iter().find(|tool| tool.spec().name == name).unwrap();
-        testing::call(tool, arguments).await
+        call(&self.tools, name, arguments).await
     }
 
     async fn shell(&self, cmd: &str) -> String {
         self.call("shell", json!({"cmd": cmd})).await.text
     }
 
-    /// Living processes of the groups that were started. A dead one that nobody waited for does not count.
+    /// The `/proc` lines of live processes in the groups that were started. Zombies do not count.
     fn alive(&self) -> Vec<String> {
-        let groups = self.groups.started.lock().unwrap().clone();
+        let groups = self.groups.all();
         let stat =
             |entry: std::io::Result<fs::DirEntry>| fs::read_to_string(entry.ok()?.path().join("stat")).ok();
         fs::read_dir("/proc")
@@ -76,13 +58,13 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn texts_of_the_foreground() {
+async fn foreground_commands_have_the_contracts_texts() {
     let fixture = fixture();
     let table = [
         ("echo out; echo err >&2", "out\nerr\n"),
         ("true", "<no output>"),
         ("echo bad; exit 3", "Error executing command: exit status 3\nOutput: bad\n"),
-        ("kill -9 $$", "Error executing command: signal 9\nOutput: "),
+        ("kill -9 $$", "Error executing command: killed (SIGKILL)\nOutput: "),
         ("echo $ADDED", "/usr/bin:/bin!\n"),
         ("cat", "<no output>"),
     ];
@@ -98,11 +80,11 @@ async fn texts_of_the_foreground() {
     let long = fixture.shell("head -c 40000 /dev/zero | tr '\\0' x").await;
     assert!(long.ends_with("xx\n\n[Output truncated: exceeded 30,000 character limit]"));
     fixture.nursery.close().await;
-    assert_eq!(*fixture.groups.started.lock().unwrap(), *fixture.groups.ended.lock().unwrap());
+    assert_eq!(fixture.groups.alive(), [0; 0]);
 }
 
 #[tokio::test]
-async fn a_timeout_ends_the_whole_group() {
+async fn a_timeout_ends_the_whole_process_group() {
     let fixture = fixture();
     let cmd = "echo begun; sleep 100 & sleep 100";
     let outcome = fixture.call("shell", json!({"cmd": cmd, "timeout": 0.3})).await;
@@ -111,18 +93,18 @@ async fn a_timeout_ends_the_whole_group() {
 }
 
 #[tokio::test]
-async fn a_group_that_ignores_sigterm_is_killed() {
+async fn a_process_group_that_ignores_sigterm_is_killed() {
     let fixture = fixture();
-    let begun = Instant::now();
+    let start = Instant::now();
     let cmd = "trap '' TERM; echo deaf; sleep 100 & sleep 100; sleep 100";
     let outcome = fixture.call("shell", json!({"cmd": cmd, "timeout": 0.2})).await;
     assert_eq!(outcome.text, "Command timed out after 0.2s\nOutput: deaf\n");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(fixture.alive(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_dropped_call_leaves_nothing() {
+async fn a_dropped_call_leaves_no_process() {
     let fixture = fixture();
     let cancel = CancellationToken::new();
     let ready = fixture.folder.path().join("ready");
@@ -142,7 +124,7 @@ async fn a_dropped_call_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_in_the_background_ends_with_the_run() {
+async fn processes_that_a_command_leaves_behind_end_with_the_run() {
     let fixture = fixture();
     assert_eq!(fixture.shell("sleep 100 > /dev/null 2>&1 & echo left").await, "left\n");
     assert_eq!(fixture.shell("sleep 100 & echo holds the output").await, "holds the output\n");
@@ -152,7 +134,7 @@ async fn what_a_command_leaves_in_the_background_ends_with_the_run() {
 }
 
 #[tokio::test]
-async fn background_jobs() {
+async fn background_jobs_are_started_viewed_and_stopped() {
     let fixture = fixture();
     assert_eq!(
         fixture.call("list_background_jobs", json!({})).await.text,
@@ -198,5 +180,5 @@ async fn background_jobs_end_with_the_run() {
     fixture.call("run_background_job", json!({"cmd": "sleep 100 & sleep 100; true"})).await;
     fixture.nursery.close().await;
     assert_eq!(fixture.alive(), Vec::<String>::new());
-    assert_eq!(*fixture.groups.started.lock().unwrap(), *fixture.groups.ended.lock().unwrap());
+    assert_eq!(fixture.groups.alive(), [0; 0]);
 }

@@ -1,4 +1,4 @@
-//! The file. It is replaced in one step, and changed by one at a time on this machine.
+//! The file of a task list. It is replaced atomically, and a lock file serializes changes on this machine.
 
 use std::fs;
 use std::fs::File;
@@ -15,134 +15,173 @@ use thiserror::Error;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::list::List;
-use crate::toolset::fence::leads_out;
+use super::list::Change;
+use super::list::Create;
+use super::list::TaskList;
+use super::list::Update;
+use crate::toolset::confinement::confine;
+use crate::toolset::confinement::escapes;
 
-/// The most bytes of the file.
-const FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// How long a change waits for another.
-const BUSY: Duration = Duration::from_secs(10);
-/// How often it looks whether the other is done.
-const LOOK: Duration = Duration::from_millis(20);
+/// The largest file: tens of thousands of tasks. Each call reads and each change writes the whole file.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// The largest file that becomes a description: far more than a task needs, and it is stored in the list.
+const MAX_DESCRIPTION_BYTES: u64 = 1024 * 1024;
+/// How long a change waits for the lock. Changes take milliseconds; longer than this means that a process hangs.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Polling interval for the lock: several changes long, and too short to notice in a tool call. A file lock cannot be
+/// awaited without a thread that blocks.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where the list is.
+/// Where a task list is stored.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct TaskStore {
     pub(super) path: PathBuf,
-    /// The folder that it must not leave, by links either.
-    pub(super) fence: PathBuf,
+    /// The folder that the file must be in. Links must not lead out of it.
+    pub(super) root: PathBuf,
 }
 
-/// Why the list could not be read or changed. The file is as it was.
+/// Why the list could not be read or written. The file is unchanged.
 #[derive(Debug, Error)]
-pub(super) enum StoreError {
+pub(super) enum TaskStoreError {
     #[error("{} leads out of the working folder", path.display())]
     Outside { path: PathBuf },
     #[error("{} cannot be read", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} cannot be written", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{} holds no list of tasks; it is left as it is: {detail}", path.display())]
+    #[error("{} does not contain a task list and was not changed: {detail}", path.display())]
     Broken { path: PathBuf, detail: String },
-    #[error("{} would be over 4 MiB: delete tasks that are completed", path.display())]
-    TooLong { path: PathBuf },
-    #[error("{} is being changed by another for too long", path.display())]
+    #[error("invalid file path: {0}")]
+    Description(String),
+    #[error("{} would be larger than 4 MiB: delete tasks that are done", path.display())]
+    TooLarge { path: PathBuf },
+    #[error("{} is locked by another process for too long", path.display())]
     Busy { path: PathBuf },
 }
 
-/// The right to change the list, until it is dropped.
+/// The exclusive right to change the list. Dropping it, or the exit of the process, releases it.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
 }
 
-impl Store {
-    /// Waits until nobody else changes the list, ten seconds at most. Makes the folder and a file beside the list, which
-    /// stays: a lock on the list itself would be on a file that the next change replaces.
-    pub(super) async fn lock(&self) -> Result<Lock, StoreError> {
-        let failed = |source| StoreError::Write { path: self.path.clone(), source };
+impl TaskStore {
+    /// Waits for the lock, for [`LOCK_TIMEOUT`] at most. The lock is on a file next to the list, which stays: a lock on
+    /// the list itself would be on a file that the next change replaces.
+    pub(super) async fn lock(&self) -> Result<Lock, TaskStoreError> {
+        let failed = |source| TaskStoreError::Write { path: self.path.clone(), source };
         self.check()?;
         fs::create_dir_all(self.folder()).map_err(failed)?;
-        let file = OpenOptions::new().create(true).append(true).open(self.beside("lock")).map_err(failed)?;
+        let file = OpenOptions::new().create(true).append(true).open(self.sibling("lock")).map_err(failed)?;
         let locking = async {
             loop {
                 match file.try_lock() {
                     Ok(()) => return Ok(()),
-                    Err(TryLockError::WouldBlock) => sleep(LOOK).await,
+                    Err(TryLockError::WouldBlock) => sleep(LOCK_POLL_INTERVAL).await,
                     Err(TryLockError::Error(error)) => return Err(failed(error)),
                 }
             }
         };
-        timeout(BUSY, locking).await.map_err(|_| StoreError::Busy { path: self.path.clone() })??;
+        timeout(LOCK_TIMEOUT, locking)
+            .await
+            .map_err(|_| TaskStoreError::Busy { path: self.path.clone() })??;
         Ok(Lock { _file: file })
     }
 
-    /// The list; an empty one where there is no file yet.
-    pub(super) fn read(&self) -> Result<List, StoreError> {
+    /// Reads the list. A file that does not exist yet is an empty list.
+    pub(super) fn read(&self) -> Result<TaskList, TaskStoreError> {
         let path = || self.path.clone();
-        let failed = |source| StoreError::Read { path: path(), source };
+        let failed = |source| TaskStoreError::Read { path: path(), source };
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(List::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TaskList::default()),
             Err(error) => return Err(failed(error)),
         };
         self.check()?;
         let mut text = Vec::new();
-        file.take(FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-        let broken = |detail| StoreError::Broken { path: path(), detail };
-        if text.len() as u64 > FILE_BYTES {
-            return Err(broken("it is over 4 MiB".to_owned()));
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+        let broken = |detail| TaskStoreError::Broken { path: path(), detail };
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(broken("it is larger than 4 MiB".to_owned()));
         }
-        let list: List = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-        match list.double() {
+        let list: TaskList = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+        match list.duplicate_id() {
             Some(id) => Err(broken(format!("two tasks have the id {id}"))),
             None => Ok(list),
         }
     }
 
-    /// Replaces the list. A crash leaves the file as it was, or a second one beside it.
-    pub(super) fn write(&self, list: &List, _lock: &Lock) -> Result<(), StoreError> {
-        let failed = |source: io::Error| StoreError::Write { path: self.path.clone(), source };
+    /// Replaces the path of a description by the content of the file. The file must be in the folder of the list, or
+    /// below it.
+    pub(super) fn describe(&self, change: &mut Change) -> Result<(), TaskStoreError> {
+        let (path, description) = match change {
+            Change::Create(Create { path, description, .. })
+            | Change::Update(Update { path, description, .. }) => (path.take(), description),
+            Change::Delete(_) | Change::AddDependency(_) | Change::RemoveDependency(_) => return Ok(()),
+        };
+        let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(()) };
+        let outside = || TaskStoreError::Description(format!("{path} is not in the folder of the task list"));
+        let file = confine(self.folder(), &path).map_err(|_| outside())?;
+        let failed = |source| TaskStoreError::Read { path: file.clone(), source };
+        if escapes(&file, self.folder()).map_err(failed)? {
+            return Err(outside());
+        }
+        let mut bytes = Vec::new();
+        let limit = MAX_DESCRIPTION_BYTES + 1;
+        File::open(&file).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+        if bytes.len() as u64 >= limit {
+            return Err(TaskStoreError::Description(format!("{path} is larger than 1 MiB")));
+        }
+        *description = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(())
+    }
+
+    /// Replaces the file atomically. A crash leaves the old content or the new, and maybe a temporary file next to it.
+    pub(super) fn write(&self, list: &TaskList, _lock: &Lock) -> Result<(), TaskStoreError> {
+        let failed = |source: io::Error| TaskStoreError::Write { path: self.path.clone(), source };
         let mut text = serde_json::to_vec_pretty(list).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
-        if text.len() as u64 > FILE_BYTES {
-            return Err(StoreError::TooLong { path: self.path.clone() });
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(TaskStoreError::TooLarge { path: self.path.clone() });
         }
         self.replace(&text).map_err(failed)
     }
 
+    /// Writes a temporary file with the permissions of the old one, and renames it.
     fn replace(&self, text: &[u8]) -> io::Result<()> {
-        // Where the file is a link, what it leads to is replaced.
-        let place = if self.path.exists() { fs::canonicalize(&self.path)? } else { self.path.clone() };
-        let beside = self.beside("new");
-        match fs::remove_file(&beside) {
+        // Of a link, the target is replaced.
+        let target = if self.path.exists() { fs::canonicalize(&self.path)? } else { self.path.clone() };
+        let temporary = self.sibling("new");
+        // A crash may have left one.
+        match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut new = OpenOptions::new().create_new(true).write(true).open(&beside)?;
+        let mut new = OpenOptions::new().create_new(true).write(true).open(&temporary)?;
         new.write_all(text)?;
-        if let Ok(old) = fs::metadata(&place) {
+        if let Ok(old) = fs::metadata(&target) {
             new.set_permissions(old.permissions())?;
         }
         new.sync_all()?;
-        fs::rename(&beside, &place)
+        fs::rename(&temporary, &target)
     }
 
     fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(&self.fence)
+        self.path.parent().unwrap_or(&self.root)
     }
 
     /// A hidden file in the same folder.
-    fn beside(&self, ending: &str) -> PathBuf {
+    fn sibling(&self, extension: &str) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.folder().join(format!(".{name}.{ending}"))
+        self.folder().join(format!(".{name}.{extension}"))
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    /// Checks that links do not lead out of the root.
+    fn check(&self) -> Result<(), TaskStoreError> {
         let path = || self.path.clone();
-        let failed = |source| StoreError::Read { path: path(), source };
-        if leads_out(&self.path, &self.fence).map_err(failed)? {
-            return Err(StoreError::Outside { path: path() });
+        let failed = |source| TaskStoreError::Read { path: path(), source };
+        if escapes(&self.path, &self.root).map_err(failed)? {
+            return Err(TaskStoreError::Outside { path: path() });
         }
         Ok(())
     }

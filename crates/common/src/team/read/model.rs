@@ -1,4 +1,4 @@
-//! `providers` and `models`, and what a reference to a model means.
+//! Reads `providers` and `models`, and resolves references to models.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,31 +12,33 @@ use crate::team::model::ModelSettings;
 use crate::team::model::ProviderSettings;
 use crate::team::model::RoutingRule;
 use crate::team::model::builtin;
-use crate::team::names::listed;
+use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
 use crate::team::source::Position;
-use crate::team::source::shown;
+use crate::team::source::excerpt;
 use crate::team::tree::Entry;
 
-/// So many models may stand in one list with commas.
+/// The maximum number of models in a list with commas. It bounds the size of a team.
 const MAX_ALTERNATIVES: usize = 32;
 
-/// Lists of models that list lists nest at most this deep.
+/// The maximum nesting depth of lists that refer to other lists. Deeper ones are reported like cycles.
 const MAX_NESTED_LISTS: usize = 8;
 
-/// Every model that the file defines, and what it takes to understand `provider/model`.
+/// The providers and models of a file.
 #[derive(Debug)]
 pub(super) struct Models {
     providers: BTreeMap<String, ProviderSettings>,
     named: BTreeMap<String, Vec<ModelSettings>>,
-    /// About how many bytes a copy of each named model takes.
+    /// The approximate size of a copy of each named model, in bytes. Invalid models are included.
     sizes: BTreeMap<String, usize>,
-    /// Names in `models` whose definition is wrong, so that references to them are no second mistake.
+    /// The names of invalid definitions. A reference to one is not reported as a second error.
     broken: BTreeSet<String>,
 }
 
 impl Models {
-    /// Reads `providers` and `models`. Single models first, then those that list others, then the routing rules; a list has its models without their rules.
+    /// Reads `providers` and `models`. The order matters: single models first, then lists, which refer to
+    /// them, then routing rules. Rules refer to single models as they are before that, so neither the target
+    /// of a rule nor a model in a list has rules of its own.
     pub(super) fn read(reader: &mut Reader<'_>, file: &Fields<'_>) -> Self {
         let mut models = Self {
             providers: BTreeMap::new(),
@@ -50,15 +52,15 @@ impl Models {
             }
         }
         let mut lists = Vec::new();
-        let mut routed = Vec::new();
+        let mut with_routing = Vec::new();
         for entry in file.map(reader, "models", "a map of names to models") {
             models.sizes.insert(entry.key.clone(), entry.node.size());
             let Some(fields) = reader.fields(&entry.node, &keys::MODEL) else {
                 models.broken.insert(entry.key.clone());
                 continue;
             };
-            let list = !fields.has("provider") && !fields.has("type");
-            if list && fields.text(reader, "model").is_some_and(|model| model.contains(',')) {
+            let may_be_list = !fields.has("provider") && !fields.has("type");
+            if may_be_list && fields.string(reader, "model").is_some_and(|model| model.contains(',')) {
                 lists.push((entry, fields));
                 continue;
             }
@@ -69,12 +71,12 @@ impl Models {
                 }
             }
             if fields.has("routing") {
-                routed.push((entry, fields));
+                with_routing.push((entry, fields));
             }
         }
         let single = models.named.clone();
         models.read_lists(reader, lists);
-        for (entry, fields) in routed {
+        for (entry, fields) in with_routing {
             models.read_routing(reader, &single, entry, &fields);
         }
         models
@@ -85,38 +87,38 @@ impl Models {
         self.named
     }
 
-    /// The models that a reference means: a name of `models`, `provider/model`, or several of them with commas. None where
-    /// a mistake was noted. `who` is the subject of the messages: `agent 'root'`.
+    /// Resolves a reference: a name from `models`, `provider/model`, or several of these separated by commas.
+    /// Returns `None` when an error was recorded. `subject` begins the messages: `agent 'root'`.
     pub(super) fn resolve(
         &self,
         reader: &mut Reader<'_>,
-        who: &str,
+        subject: &str,
         reference: &str,
         at: Position,
     ) -> Option<Vec<ModelSettings>> {
         let mut found = Vec::new();
-        for part in parts(reader, who, reference, at)? {
-            found.extend(self.resolve_one(reader, &self.named, who, part, at)?);
+        for part in parts(reader, subject, reference, at)? {
+            found.extend(self.resolve_one(reader, &self.named, subject, part, at)?);
         }
         Some(found)
     }
 
-    /// Whether the file defines a model of this name.
+    /// Whether `models` has a valid definition with this name.
     pub(super) fn defines(&self, name: &str) -> bool {
         self.named.contains_key(name)
     }
 
-    /// One reference without commas.
+    /// Resolves a reference without commas.
     fn resolve_one(
         &self,
         reader: &mut Reader<'_>,
         named: &BTreeMap<String, Vec<ModelSettings>>,
-        who: &str,
+        subject: &str,
         reference: &str,
         at: Position,
     ) -> Option<Vec<ModelSettings>> {
         let copied = self.sizes.get(reference).copied().unwrap_or_default() + size_of::<ModelSettings>();
-        if !reader.may_copy(copied, at) {
+        if !reader.charge_copy(copied, at) {
             return None;
         }
         if let Some(models) = named.get(reference) {
@@ -131,22 +133,22 @@ impl Models {
             let hint = self.hint_of_model(reader, named, reference);
             reader.error(
                 at,
-                format!("{who} references non-existent model '{}'", shown(reference)),
+                format!("{subject} references non-existent model '{}'", excerpt(reference)),
                 Some(hint),
             );
             return None;
         };
-        let settings = self.provider(reader, who, provider, at)?;
+        let settings = self.provider(reader, subject, provider, at)?;
         if settings.base_url.is_none() && builtin(provider).is_some_and(|known| known.needs_base_url) {
-            let message = format!("{who} uses provider '{provider}', which needs a `base_url`");
-            let hint = "define the model below `models:`, with its `base_url`".to_owned();
+            let message = format!("{subject} uses provider '{provider}', which needs a `base_url`");
+            let hint = "define the model below `models:`, with a `base_url`".to_owned();
             reader.error(at, message, Some(hint));
             return None;
         }
         Some(vec![ModelSettings::of(settings, provider, model)])
     }
 
-    /// What was likely meant by a reference that leads nowhere.
+    /// The hint for a reference to a model that does not exist.
     fn hint_of_model(
         &self,
         reader: &Reader<'_>,
@@ -155,113 +157,117 @@ impl Models {
     ) -> String {
         let names = named.keys().map(String::as_str);
         if self.sizes.contains_key(reference) {
-            return format!("`{}` is itself a list; name one of its models", shown(reference));
+            return format!("`{}` is a list; name one of its models", excerpt(reference));
         }
-        if let Some(name) = reader.nearest(reference, names.clone()) {
+        if let Some(name) = reader.closest(reference, names.clone()) {
             return format!("did you mean `{name}`?");
         }
-        let known = MAKERS.iter().find(|(start, _)| reference.starts_with(start));
-        match known {
-            Some((_, provider)) => format!("did you mean `{provider}/{}`?", shown(reference)),
+        match MODEL_PREFIXES.iter().find(|(prefix, _)| reference.starts_with(prefix)) {
+            Some((_, provider)) => format!("did you mean `{provider}/{}`?", excerpt(reference)),
             None if named.is_empty() => {
                 "write it as `provider/model`, or define it below `models:`".to_owned()
             }
-            None => format!("the models of this file are: {}; or write `provider/model`", listed(names)),
+            None => format!("models in this file: {}; or write `provider/model`", quoted_list(names)),
         }
     }
 
-    /// The settings of a provider by name: the file's own come before the built-in ones.
+    /// The settings of a provider. A provider of the file replaces a built-in one with the same name.
     fn provider(
         &self,
         reader: &mut Reader<'_>,
-        who: &str,
+        subject: &str,
         name: &str,
         at: Position,
     ) -> Option<ProviderSettings> {
-        let known = self.providers.get(name).cloned().or_else(|| builtin(name).map(|known| known.custom()));
+        let known = self.providers.get(name).cloned().or_else(|| builtin(name).map(|known| known.settings()));
         if known.is_none() {
             let own = self.providers.keys().map(String::as_str);
             let names = own.chain(BUILTIN.iter().map(|known| known.name));
-            let hint = match reader.nearest(name, names.clone()) {
+            let hint = match reader.closest(name, names.clone()) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => {
-                    format!("the providers are: {}; others are defined below `providers:`", listed(names))
+                    format!("known providers: {}; define others below `providers:`", quoted_list(names))
                 }
             };
-            reader.error(at, format!("{who} references unknown provider '{}'", shown(name)), Some(hint));
+            reader.error(
+                at,
+                format!("{subject} references unknown provider '{}'", excerpt(name)),
+                Some(hint),
+            );
         }
         known
     }
 
-    /// An entry of `models` that is one model.
+    /// Reads an entry of `models` that defines a single model.
     fn read_one(&self, reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) -> Option<ModelSettings> {
-        let who = format!("model '{}'", shown(&entry.key));
+        let subject = format!("model '{}'", excerpt(&entry.key));
         let before = reader.error_count();
-        let (provider_key, provider) = match fields.text(reader, "provider") {
-            None if reader.version == 0 => ("type", fields.text(reader, "type")),
+        let (provider_key, provider) = match fields.string(reader, "provider") {
+            None if reader.version == 0 => ("type", fields.string(reader, "type")),
             provider => ("provider", provider),
         };
-        let model = fields.text(reader, "model");
+        let model = fields.string(reader, "model");
         let (Some(provider), Some(model)) = (provider, model) else {
             if reader.error_count() == before {
                 let missing = if fields.has("model") { "provider" } else { "model" };
                 let example = if missing == "provider" { "openai" } else { "gpt-4o" };
-                let hint = format!("for example `{missing}: {example}`");
-                reader.error(entry.key_at, format!("{who} needs `{missing}`"), Some(hint));
+                let hint = format!("example: `{missing}: {example}`");
+                reader.error(entry.key_at, format!("{subject} needs `{missing}`"), Some(hint));
             }
             return None;
         };
         let at = fields.node(provider_key).map_or(entry.key_at, |node| node.at);
-        let settings = self.provider(reader, &who, &provider, at)?;
+        let settings = self.provider(reader, &subject, &provider, at)?;
         let mut settings = ModelSettings::of(settings, &provider, &model);
         read_settings(reader, fields, &mut settings);
         if settings.base_url.is_none() && builtin(&provider).is_some_and(|known| known.needs_base_url) {
-            let message = format!("{who} uses provider '{provider}', which needs a `base_url`");
+            let message = format!("{subject} uses provider '{provider}', which needs a `base_url`");
             reader.error(entry.key_at, message, None);
         }
         (reader.error_count() == before).then_some(settings)
     }
 
-    /// The entries of `models` that list several, which may list each other.
+    /// Reads the entries of `models` that are lists. They may refer to each other, so each round reads those
+    /// whose references are all read; entries that are left over after the last round form a cycle or are
+    /// nested too deeply.
     fn read_lists(&mut self, reader: &mut Reader<'_>, mut pending: Vec<(&Entry, Fields<'_>)>) {
         for _ in 0..MAX_NESTED_LISTS {
             let names: BTreeSet<&str> = pending.iter().map(|(entry, _)| entry.key.as_str()).collect();
-            let (later, now): (Vec<_>, Vec<_>) = pending.iter().partition(|(_, fields)| {
-                let list = fields.node("model").and_then(|node| reader.text_of(node));
+            let (blocked, ready): (Vec<_>, Vec<_>) = pending.iter().partition(|(_, fields)| {
+                let list = fields.node("model").and_then(|node| reader.string_of(node));
                 list.unwrap_or_default().split(',').any(|part| names.contains(part.trim()))
             });
-            for (entry, fields) in &now {
+            for (entry, fields) in &ready {
                 self.read_list(reader, entry, fields);
             }
-            pending = later;
+            pending = blocked;
         }
         for (entry, _) in pending {
-            let name = shown(&entry.key);
-            let message = format!("model '{name}' lists itself, or lists of lists without end");
+            let name = excerpt(&entry.key);
+            let message = format!("model '{name}' refers to itself, or to lists that are nested too deeply");
             reader.error(entry.key_at, message, None);
             self.broken.insert(entry.key.clone());
         }
     }
 
-    /// An entry of `models` that lists several, all of them read.
+    /// Reads an entry of `models` that is a list, after the models that it refers to.
     fn read_list(&mut self, reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>) {
-        let who = format!("model '{}'", shown(&entry.key));
+        let subject = format!("model '{}'", excerpt(&entry.key));
         let Some(node) = fields.node("model") else {
             return;
         };
-        let list = reader.text_of(node).unwrap_or_default();
-        let parts = parts(reader, &who, &list, node.at).unwrap_or_default();
+        let list = reader.string_of(node).unwrap_or_default();
+        let parts = parts(reader, &subject, &list, node.at).unwrap_or_default();
         let mut found = Vec::new();
         let mut size = entry.node.size();
         for part in &parts {
             size += self.sizes.get(*part).copied().unwrap_or_default();
-            found.extend(self.resolve_one(reader, &self.named, &who, part, node.at).unwrap_or_default());
+            found.extend(self.resolve_one(reader, &self.named, &subject, part, node.at).unwrap_or_default());
         }
         if found.len() > MAX_ALTERNATIVES {
-            reader.error(node.at, format!("{who} lists more than {MAX_ALTERNATIVES} models"), None);
+            reader.error(node.at, format!("{subject} lists more than {MAX_ALTERNATIVES} models"), None);
         }
         self.sizes.insert(entry.key.clone(), size);
-
         if found.is_empty() {
             self.broken.insert(entry.key.clone());
         } else {
@@ -269,7 +275,7 @@ impl Models {
         }
     }
 
-    /// The routing rules of a model that is read already.
+    /// Reads the routing rules of a model that has been read.
     fn read_routing(
         &mut self,
         reader: &mut Reader<'_>,
@@ -277,23 +283,23 @@ impl Models {
         entry: &Entry,
         fields: &Fields<'_>,
     ) {
-        let who = format!("model '{}'", shown(&entry.key));
+        let subject = format!("model '{}'", excerpt(&entry.key));
         let mut rules = Vec::new();
         let mut size = entry.node.size();
         for node in fields.list(reader, "routing") {
             let Some(rule) = reader.fields(node, &keys::ROUTING) else {
                 continue;
             };
-            let examples = rule.texts(reader, "examples");
-            let Some(target) = rule.text(reader, "model") else {
+            let examples = rule.strings(reader, "examples");
+            let Some(target) = rule.string(reader, "model") else {
                 if !rule.has("model") {
-                    reader.error(node.at, format!("a routing rule of {who} needs `model`"), None);
+                    reader.error(node.at, format!("a routing rule of {subject} needs `model`"), None);
                 }
                 continue;
             };
             let at = rule.node("model").map_or(node.at, |node| node.at);
             size += self.sizes.get(&target).copied().unwrap_or_default();
-            let found = self.resolve_one(reader, single, &who, &target, at).unwrap_or_default();
+            let found = self.resolve_one(reader, single, &subject, &target, at).unwrap_or_default();
             if let Some(model) = found.into_iter().next() {
                 rules.push(RoutingRule { model, examples });
             }
@@ -305,8 +311,8 @@ impl Models {
     }
 }
 
-/// How the models of some providers begin, for hints.
-const MAKERS: &[(&str, &str)] = &[
+/// Prefixes of well-known models with their providers, for hints.
+const MODEL_PREFIXES: &[(&str, &str)] = &[
     ("gpt-", "openai"),
     ("o1", "openai"),
     ("o3", "openai"),
@@ -317,14 +323,15 @@ const MAKERS: &[(&str, &str)] = &[
     ("grok", "xai"),
 ];
 
-/// The references of a list with commas, at least one; else a mistake is noted.
-fn parts<'t>(reader: &mut Reader<'_>, who: &str, list: &'t str, at: Position) -> Option<Vec<&'t str>> {
-    let named = list.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let parts: Vec<&str> = named.take(MAX_ALTERNATIVES + 1).collect();
+/// Splits a list with commas into references; returns `None` after recording an error when there are none or
+/// too many.
+fn parts<'t>(reader: &mut Reader<'_>, subject: &str, list: &'t str, at: Position) -> Option<Vec<&'t str>> {
+    let nonempty = list.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts: Vec<&str> = nonempty.take(MAX_ALTERNATIVES + 1).collect();
     let message = match parts.len() {
-        0 => format!("{who} has no model"),
+        0 => format!("{subject} has no model"),
         1..=MAX_ALTERNATIVES => return Some(parts),
-        _ => format!("{who} lists more than {MAX_ALTERNATIVES} models"),
+        _ => format!("{subject} lists more than {MAX_ALTERNATIVES} models"),
     };
     reader.error(at, message, None);
     None

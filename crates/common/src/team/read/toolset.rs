@@ -1,16 +1,16 @@
-//! One toolset, and the definitions of `mcps` that toolsets refer to.
+//! Reads toolsets, and the definitions of `mcps` that toolsets refer to.
 
 use std::collections::BTreeMap;
 
-use super::agent::Around;
+use super::agent::References;
 use super::mcp;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::keys::Effect;
 use crate::team::model::ModelSettings;
-use crate::team::names::listed;
+use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
-use crate::team::source::shown;
+use crate::team::source::excerpt;
 use crate::team::toolset::Api;
 use crate::team::toolset::Defer;
 use crate::team::toolset::Launch;
@@ -21,10 +21,10 @@ use crate::team::toolset::ToolsetKind;
 use crate::team::tree::Node;
 use crate::team::tree::Value;
 
-/// The entries of `mcps` by name.
+/// The definitions of `mcps`, by name.
 pub(super) type Definitions<'n> = BTreeMap<String, Fields<'n>>;
 
-/// A toolset with nothing but its type.
+/// A toolset without any of the common settings.
 pub(super) fn plain(kind: ToolsetKind) -> Toolset {
     Toolset { kind, tools: Vec::new(), instruction: None, toon: Vec::new(), model: Vec::new(), defer: None }
 }
@@ -33,7 +33,7 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
 pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Definitions<'n> {
     let mut definitions = Definitions::new();
     for entry in file.map(reader, "mcps", "a map of names to MCP servers") {
-        if let Some(fields) = reader.fields_unwarned(&entry.node, &keys::TOOLSET) {
+        if let Some(fields) = reader.fields_without_warnings(&entry.node, &keys::TOOLSET) {
             check_keys(reader, &fields, "mcp");
             mcp::check_definition(reader, &entry.key, &fields);
             definitions.insert(entry.key.clone(), fields);
@@ -42,65 +42,86 @@ pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Def
     definitions
 }
 
-/// Reads a toolset of an agent; none where a mistake was noted.
-pub(super) fn read(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, node: &Node) -> Option<Toolset> {
-    if let Value::Text(word) = &node.value {
-        let hint = format!("write `- type: {}`", shown(word));
-        reader.error(node.at, "a toolset must be a map with `type`, not one text", Some(hint));
+/// Reads a toolset of an agent. Returns `None` when an error was recorded that prevents it.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    subject: &str,
+    node: &Node,
+) -> Option<Toolset> {
+    if let Value::String(name) = &node.value {
+        let hint = format!("write `- type: {}`", excerpt(name));
+        reader.error(node.at, "a toolset must be a map with `type`, not a string", Some(hint));
         return None;
     }
     let Some(kind) = type_of(node) else {
         let fields = reader.fields(node, &keys::TOOLSET)?;
-        let hint = format!("the types are: {}", listed(keys::TOOLSET_TYPES.names(reader.version)));
+        let hint = format!("valid types: {}", quoted_list(keys::TOOLSET_TYPES.names(reader.version)));
         let at = fields.node("type").map_or(node.at, |node| node.at);
-        reader.error(at, format!("a toolset of {who} needs `type`"), Some(hint));
+        reader.error(at, format!("a toolset of {subject} needs `type`"), Some(hint));
         return None;
     };
     let Some(known) = keys::TOOLSET_TYPES.find(kind, reader.version) else {
-        let near = reader.nearest(kind, keys::TOOLSET_TYPES.names(reader.version));
+        let near = reader.closest(kind, keys::TOOLSET_TYPES.names(reader.version));
         let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
         let kind = kind.to_owned();
-        let message = format!("unknown toolset type: {}{near}; the agent runs without it", shown(&kind));
+        let message = format!("unknown toolset type `{}`{near}; the agent runs without it", excerpt(&kind));
         reader.warn(node.at, message);
         return Some(plain(ToolsetKind::Unsupported { kind }));
     };
     let fields = match known.effect {
-        Effect::Acted => reader.fields(node, &keys::TOOLSET)?,
-        Effect::Instead(what) => {
-            let fields = reader.fields_unwarned(node, &keys::TOOLSET)?;
+        Effect::Supported => reader.fields(node, &keys::TOOLSET)?,
+        Effect::Unsupported(consequence) => {
+            let fields = reader.fields_without_warnings(node, &keys::TOOLSET)?;
             let at = fields.node("type").map_or(node.at, |node| node.at);
-            reader.warn(at, format!("toolset type `{kind}` is accepted, not acted on yet: {what}"));
+            reader.warn(at, format!("toolset type `{kind}` has no effect yet: {consequence}"));
             fields
         }
     };
     check_keys(reader, &fields, known.name);
-    let kind = read_kind(reader, around, who, &fields, known.name);
+    let kind = read_kind(reader, references, subject, &fields, known.name);
     if reader.version <= 1 {
-        fields.texts(reader, "env_file");
+        fields.strings(reader, "env_file");
+    }
+    if known.name == "shell" && (3..=5).contains(&reader.version) {
+        check_sandbox(reader, &fields);
     }
     Some(Toolset {
-        tools: fields.texts(reader, "tools"),
-        instruction: fields.text(reader, "instruction"),
+        tools: fields.strings(reader, "tools"),
+        instruction: fields.string(reader, "instruction"),
         toon: read_toon(reader, &fields),
-        model: read_model(reader, around, who, &fields),
+        model: read_model(reader, references, subject, &fields),
         defer: read_defer(reader, &fields),
         kind: kind?,
     })
 }
 
-/// What `type` says, where it says anything.
+/// Checks `sandbox`, which docker-agent needs at least one path for.
+fn check_sandbox(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    let Some(sandbox) = fields.node("sandbox").and_then(|node| reader.fields(node, &keys::SANDBOX)) else {
+        return;
+    };
+    sandbox.string(reader, "image");
+    sandbox.strings(reader, "paths");
+    if !sandbox.has("paths") {
+        reader.error(sandbox.at, "sandbox requires at least one path to be set", None);
+    }
+}
+
+/// The value of `type`; `None` when it is absent, empty or not a string.
 fn type_of(node: &Node) -> Option<&str> {
     let Value::Map(entries) = &node.value else {
         return None;
     };
     let entry = entries.iter().find(|entry| entry.key == "type")?;
     match &entry.node.value {
-        Value::Text(kind) if !kind.is_empty() => Some(kind),
+        Value::String(kind) if !kind.is_empty() => Some(kind),
         _ => None,
     }
 }
 
-/// That the type takes every key that is there.
+/// Checks that the toolset type accepts every key of the toolset. A key with its default value is accepted
+/// everywhere, because docker-agent cannot distinguish it from an absent one.
 fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
     for entry in fields.entries {
         let Some(key) = keys::TOOLSET.find(&entry.key, reader.version) else {
@@ -110,103 +131,115 @@ fn check_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
             let message = format!("{} can only be used with type {}", key.name, either(key.only_for));
             reader.error(entry.key_at, message, Some(format!("this toolset has the type '{kind}'")));
         }
-        let meant = keys::MEANT_FOR.iter().find(|(name, _)| *name == key.name);
-        if let Some((name, meant)) = meant.filter(|(_, meant)| *meant != kind) {
+        let effective_in = keys::EFFECTIVE_IN.iter().find(|(name, _)| *name == key.name);
+        if let Some((name, only)) = effective_in.filter(|(_, only)| *only != kind) {
             reader.warn(
                 entry.key_at,
-                format!("`{name}` has no effect in a toolset of type '{kind}', only in '{meant}'"),
+                format!("`{name}` has no effect in a toolset of type '{kind}', only in '{only}'"),
             );
         }
     }
 }
 
-/// Types as `'a', 'b' or 'c'`.
+/// Formats types as `'a', 'b' or 'c'`.
 fn either(types: &[&str]) -> String {
     let quoted: Vec<String> = types.iter().map(|kind| format!("'{kind}'")).collect();
     match quoted.as_slice() {
-        [most @ .., last] if !most.is_empty() => format!("{} or {last}", most.join(", ")),
-        few => few.concat(),
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        single => single.concat(),
     }
 }
 
-/// The settings of one type.
+/// Reads the settings of a toolset type.
 fn read_kind(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
-    who: &str,
+    references: &References<'_>,
+    subject: &str,
     fields: &Fields<'_>,
     kind: &'static str,
 ) -> Option<ToolsetKind> {
     Some(match kind {
         "think" => ToolsetKind::Think,
-        "todo" => ToolsetKind::Todo { shared: fields.flag(reader, "shared").unwrap_or(false) },
-        "shell" => ToolsetKind::Shell { env: fields.text_map(reader, "env") },
+        "todo" => ToolsetKind::Todo { shared: fields.bool(reader, "shared").unwrap_or(false) },
+        "shell" => ToolsetKind::Shell { env: fields.string_map(reader, "env") },
         "filesystem" => ToolsetKind::Filesystem {
-            ignore_vcs: fields.flag(reader, "ignore_vcs").unwrap_or(true),
+            ignore_vcs: fields.bool(reader, "ignore_vcs").unwrap_or(true),
             post_edit: read_post_edit(reader, fields),
         },
-        "mcp" => ToolsetKind::Mcp(mcp::read(reader, around, who, fields)?),
+        "mcp" => ToolsetKind::Mcp(mcp::read(reader, references, subject, fields)?),
         "background_agents" => ToolsetKind::BackgroundAgents,
         "fetch" => ToolsetKind::Fetch { timeout: seconds(reader, fields) },
         "memory" => ToolsetKind::Memory { path: read_path(reader, fields) },
         "script" => ToolsetKind::Script { scripts: read_scripts(reader, fields) },
         "api" => ToolsetKind::Api(read_api(reader, fields)?),
         "openapi" => ToolsetKind::Openapi {
-            url: needed(reader, fields, "url", kind)?,
-            headers: fields.text_map(reader, "headers"),
+            url: required(reader, fields, "url", kind)?,
+            headers: fields.string_map(reader, "headers"),
         },
         "a2a" => ToolsetKind::A2a {
-            name: fields.text(reader, "name"),
-            url: needed(reader, fields, "url", kind)?,
-            headers: fields.text_map(reader, "headers"),
+            name: fields.string(reader, "name"),
+            url: required(reader, fields, "url", kind)?,
+            headers: fields.string_map(reader, "headers"),
         },
         "lsp" => {
-            let command = needed(reader, fields, "command", kind)?;
+            let command = required(reader, fields, "command", kind)?;
             let launch = read_launch(reader, fields, command);
-            ToolsetKind::Lsp { launch, file_types: fields.texts(reader, "file_types") }
+            ToolsetKind::Lsp { launch, file_types: fields.strings(reader, "file_types") }
         }
-        "tasks" => ToolsetKind::Tasks { path: fields.text(reader, "path") },
+        "tasks" => ToolsetKind::Tasks { path: fields.string(reader, "path") },
         "user_prompt" => ToolsetKind::UserPrompt,
-        "model_picker" => ToolsetKind::ModelPicker { models: read_models(reader, around, who, fields) },
+        "model_picker" => {
+            ToolsetKind::ModelPicker { models: read_models(reader, references, subject, fields) }
+        }
         other => ToolsetKind::Unsupported { kind: other.to_owned() },
     })
 }
 
-/// A text that a type cannot do without.
-pub(super) fn needed(reader: &mut Reader<'_>, fields: &Fields<'_>, key: &str, kind: &str) -> Option<String> {
+/// Reads a required string of a toolset type.
+pub(super) fn required(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    key: &str,
+    kind: &str,
+) -> Option<String> {
     if !fields.has(key) {
         reader.error(fields.at, format!("{key} must be set in a toolset of type '{kind}'"), None);
     }
-    fields.text(reader, key)
+    fields.string(reader, key)
 }
 
-/// How a program of this machine is started.
+/// Reads the command that starts a local server.
 pub(super) fn read_launch(reader: &mut Reader<'_>, fields: &Fields<'_>, command: String) -> Launch {
     Launch {
         command,
-        args: fields.texts(reader, "args"),
-        env: fields.text_map(reader, "env"),
-        version: fields.text(reader, "version"),
+        args: fields.strings(reader, "args"),
+        env: fields.string_map(reader, "env"),
+        version: fields.string(reader, "version"),
     }
 }
 
-/// `model`: what takes the next turn.
+/// Reads `model`: the models for the next turn.
 fn read_model(
     reader: &mut Reader<'_>,
-    around: &Around<'_>,
-    who: &str,
+    references: &References<'_>,
+    subject: &str,
     fields: &Fields<'_>,
 ) -> Vec<ModelSettings> {
-    let Some(reference) = fields.text(reader, "model") else { return Vec::new() };
+    let Some(reference) = fields.string(reader, "model") else { return Vec::new() };
     let at = fields.node("model").map_or(fields.at, |node| node.at);
-    around.models.resolve(reader, who, &reference, at).unwrap_or_default()
+    references.models.resolve(reader, subject, &reference, at).unwrap_or_default()
 }
 
-/// `models` of a model picker.
-fn read_models(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, fields: &Fields<'_>) -> Vec<String> {
+/// Reads `models` of a model picker.
+fn read_models(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    subject: &str,
+    fields: &Fields<'_>,
+) -> Vec<String> {
     let mut models = Vec::new();
-    for (reference, at) in fields.placed_texts(reader, "models") {
-        if around.models.resolve(reader, who, &reference, at).is_some() {
+    for (reference, at) in fields.positioned_strings(reader, "models") {
+        if references.models.resolve(reader, subject, &reference, at).is_some() {
             models.push(reference);
         }
     }
@@ -216,12 +249,12 @@ fn read_models(reader: &mut Reader<'_>, around: &Around<'_>, who: &str, fields: 
     models
 }
 
-/// `toon`: regular expressions with commas between, or a list of them.
+/// Reads `toon`: regular expressions, separated by commas or as a list.
 fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
     match fields.node("toon") {
-        Some(Node { value: Value::List(_), .. }) => fields.texts(reader, "toon"),
+        Some(Node { value: Value::List(_), .. }) => fields.strings(reader, "toon"),
         _ => fields
-            .text_or_empty(reader, "toon")
+            .string_or_empty(reader, "toon")
             .split(',')
             .map(|part| part.trim().to_owned())
             .filter(|part| !part.is_empty())
@@ -229,41 +262,41 @@ fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
     }
 }
 
-/// `defer`: `true`, or names of tools.
+/// Reads `defer`: a boolean, or a list of tools.
 fn read_defer(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Defer> {
     match fields.node("defer")? {
-        Node { value: Value::Flag(all), .. } => all.then_some(Defer::All),
-        Node { value: Value::List(_), .. } => Some(Defer::Tools(fields.texts(reader, "defer"))),
+        Node { value: Value::Bool(all), .. } => all.then_some(Defer::All),
+        Node { value: Value::List(_), .. } => Some(Defer::Tools(fields.strings(reader, "defer"))),
         node => {
-            reader.wrong_kind("defer", "`true`, `false` or a list of tools", node);
+            reader.wrong_type("defer", "`true`, `false` or a list of tools", node);
             None
         }
     }
 }
 
-/// `path`, which version 2 wanted in every memory.
+/// Reads `path` of a memory, which is required up to version 2 of the schema.
 fn read_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
-    let path = fields.text(reader, "path");
+    let path = fields.string(reader, "path");
     if reader.version <= 2 && !fields.has("path") {
         reader.error(fields.at, "path must be set in a toolset of type 'memory'", None);
     }
     path
 }
 
-/// `timeout` in seconds.
+/// Reads `timeout` in seconds; zero means the default.
 fn seconds(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<u32> {
     let seconds = fields.integer(reader, "timeout", 0, i64::from(u32::MAX))?;
     u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
 }
 
-/// `post_edit`.
+/// Reads `post_edit`.
 fn read_post_edit(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<PostEdit> {
     let mut rules = Vec::new();
     for node in fields.list(reader, "post_edit") {
         let Some(rule) = reader.fields(node, &keys::POST_EDIT) else {
             continue;
         };
-        let (path, cmd) = (rule.text(reader, "path"), rule.text(reader, "cmd"));
+        let (path, cmd) = (rule.string(reader, "path"), rule.string(reader, "cmd"));
         match path.zip(cmd) {
             Some((path, cmd)) => rules.push(PostEdit { path, cmd }),
             None if rule.has("path") && rule.has("cmd") => {}
@@ -273,10 +306,10 @@ fn read_post_edit(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<PostEdit>
     rules
 }
 
-/// `shell` of a script toolset.
+/// Reads `shell` of a script toolset: its tools. The `env` of the toolset applies to all of them.
 fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String, Script> {
     let mut scripts = BTreeMap::new();
-    let of_all = fields.text_map(reader, "env");
+    let shared_env = fields.string_map(reader, "env");
     if !fields.has("shell") {
         reader.error(fields.at, "shell must be set in a toolset of type 'script'", None);
     }
@@ -284,67 +317,67 @@ fn read_scripts(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String
         let Some(script) = reader.fields(&entry.node, &keys::SCRIPT) else {
             continue;
         };
-        let Some(cmd) = script.text(reader, "cmd") else {
-            reader.error(entry.key_at, format!("script '{}' needs `cmd`", shown(&entry.key)), None);
+        let Some(cmd) = script.string(reader, "cmd") else {
+            reader.error(entry.key_at, format!("script '{}' needs `cmd`", excerpt(&entry.key)), None);
             continue;
         };
-        let required = script.has("required").then(|| script.texts(reader, "required"));
+        let required = script.has("required").then(|| script.strings(reader, "required"));
         let args = script.json_map(reader, "args");
-        for (name, at) in script.placed_texts(reader, "required") {
+        for (name, at) in script.positioned_strings(reader, "required") {
             if !args.contains_key(&name) {
                 let message = format!(
                     "script '{}' requires '{}', which is not in its `args`",
-                    shown(&entry.key),
-                    shown(&name)
+                    excerpt(&entry.key),
+                    excerpt(&name)
                 );
-                let hint = format!("add `{}` to `args`, or remove it here", shown(&name));
+                let hint = format!("add `{}` to `args`, or remove it here", excerpt(&name));
                 reader.error(at, message, Some(hint));
             }
         }
-        let read = Script {
+        let script = Script {
             cmd,
-            description: script.text_or_empty(reader, "description"),
+            description: script.string_or_empty(reader, "description"),
             args,
             required,
-            env: of_all.clone().into_iter().chain(script.text_map(reader, "env")).collect(),
-            working_dir: script.text(reader, "working_dir"),
+            env: shared_env.clone().into_iter().chain(script.string_map(reader, "env")).collect(),
+            working_dir: script.string(reader, "working_dir"),
         };
-        scripts.insert(entry.key.clone(), read);
+        scripts.insert(entry.key.clone(), script);
     }
     scripts
 }
 
-/// `api_config`.
+/// Reads `api_config`.
 fn read_api(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Api> {
     let Some(node) = fields.node("api_config") else {
         reader.error(fields.at, "api_config must be set in a toolset of type 'api'", None);
         return None;
     };
     let api = reader.fields(node, &keys::API)?;
-    let endpoint = needed(reader, &api, "endpoint", "api")?;
+    let endpoint = required(reader, &api, "endpoint", "api")?;
     Some(Api {
-        name: needed(reader, &api, "name", "api")?,
+        name: required(reader, &api, "name", "api")?,
         endpoint,
         method: read_method(reader, &api),
-        instruction: api.text_or_empty(reader, "instruction"),
-        headers: api.text_map(reader, "headers"),
+        instruction: api.string_or_empty(reader, "instruction"),
+        headers: api.string_map(reader, "headers"),
         args: api.json_map(reader, "args"),
-        required: api.texts(reader, "required"),
+        required: api.strings(reader, "required"),
         output_schema: api.json_object(reader, "output_schema"),
     })
 }
 
-/// The methods of HTTP that a call can have.
+/// The valid HTTP methods; the first is the default.
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-/// `method`, in any case; GET where the file does not say.
+/// Reads `method`, in upper or lower case.
 fn read_method(reader: &mut Reader<'_>, api: &Fields<'_>) -> String {
-    let (Some(method), Some(node)) = (api.text(reader, "method"), api.node("method")) else {
+    let (Some(method), Some(node)) = (api.string(reader, "method"), api.node("method")) else {
         return METHODS[0].to_owned();
     };
     if !METHODS.contains(&method.to_uppercase().as_str()) {
-        let hint = format!("it is {}", listed(METHODS));
-        reader.error(node.at, format!("`{}` is no method of HTTP", shown(&method)), Some(hint));
+        let hint = format!("valid methods: {}", quoted_list(METHODS));
+        reader.error(node.at, format!("`{}` is not an HTTP method", excerpt(&method)), Some(hint));
     }
     method
 }

@@ -1,10 +1,11 @@
-//! Files that are right: what they resolve to, and what they are warned about.
+//! Valid files: what they resolve to, and their warnings.
 
 use std::collections::BTreeSet;
 
 use super::BACKGROUND_AGENTS;
 use super::EVERY_KEY;
 use super::OLDEST;
+use crate::team::AgentKind;
 use crate::team::Api;
 use crate::team::Mcp;
 use crate::team::McpServer;
@@ -12,15 +13,14 @@ use crate::team::McpTransport;
 use crate::team::ModelSettings;
 use crate::team::Parsed;
 use crate::team::RequiredKey;
-use crate::team::Runner;
 use crate::team::Team;
 use crate::team::ThinkingBudget;
 use crate::team::ToolsetKind;
-use crate::team::choose_auto;
+use crate::team::auto_model;
 use crate::team::keys;
 use crate::team::parse;
 
-/// Parses a file that is right.
+/// Parses a valid file.
 fn good(text: &str) -> Parsed {
     match parse("agents.yaml", text.as_bytes()) {
         Ok(parsed) => parsed,
@@ -28,15 +28,15 @@ fn good(text: &str) -> Parsed {
     }
 }
 
-/// The models of an agent that has some.
+/// The models of an agent, which must not be a command.
 fn models<'t>(team: &'t Team, agent: &str) -> &'t [ModelSettings] {
-    match &team.agent(agent).unwrap().runner {
-        Runner::Models(models) => models,
+    match &team.agent(agent).unwrap().kind {
+        AgentKind::Models(models) => models,
         other => panic!("{other:?}"),
     }
 }
 
-/// One line for each warning.
+/// The warnings, one on each line.
 fn warnings(parsed: &Parsed) -> String {
     parsed.warnings.iter().map(|warning| format!("{warning}\n")).collect()
 }
@@ -49,7 +49,7 @@ fn every_key_resolves() {
 }
 
 #[test]
-fn the_file_of_every_key_has_every_key() {
+fn every_key_yaml_contains_every_key() {
     let tables = [
         &keys::FILE,
         &keys::RAG,
@@ -91,8 +91,51 @@ fn the_oldest_schema_is_read() {
     insta::assert_snapshot!("oldest_warnings", warnings(&parsed));
 }
 
+/// Files with keys that docker-agent drops when it upgrades them: the version, the file, and the warnings.
+const DROPPED_KEYS: &[(&str, &str, &str)] = &[
+    (
+        "1",
+        "env: {A: b}\nmodels: {m: {provider: openai, model: x, env: {A: b}}}\nagents: {a: {model: m}}",
+        "`env` in the file has no effect yet: set the variables in the environment of the worker\n\
+         `env` in a model has no effect yet: set the variables in the environment of the worker\n",
+    ),
+    (
+        "2",
+        "agents: {a: {model: auto, rag: [docs]}}\nrag: {docs: {description: about it, docs: [a.txt]}}",
+        "`rag` in an agent has no effect yet: the agent cannot search these sources\n\
+         `rag` in the file has no effect yet: no agent searches these sources\n\
+         `description` in a RAG source has no effect yet: no agent searches this source\n",
+    ),
+    (
+        "5",
+        "agents: {a: {model: auto, toolsets: [{type: shell, sandbox: {image: alpine, paths: [., /tmp]}}]}}",
+        "`sandbox` in a toolset has no effect yet: commands run directly on the worker, in no container; isolate the \
+         worker itself\n",
+    ),
+];
+
 #[test]
-fn the_first_example_is_the_team_of_the_documentation() {
+fn keys_of_older_versions_are_accepted_there_with_a_warning() {
+    for (version, text, expected) in DROPPED_KEYS {
+        let parsed = good(&format!("version: {version}\n{text}\n"));
+        let messages = parsed.warnings.iter().map(|warning| format!("{}\n", warning.message));
+        assert_eq!(messages.collect::<String>(), *expected, "version {version}");
+        assert!(parse("agents.yaml", text.as_bytes()).is_err(), "the newest version has no such key: {text}");
+    }
+    let sandbox = "agents: {a: {model: auto, toolsets: [{type: shell, sandbox: {paths: [.]}}]}}\n";
+    for version in [3, 4] {
+        assert_eq!(good(&format!("version: {version}\n{sandbox}")).warnings.len(), 1);
+    }
+    let hint = |version: u8| {
+        let errors = parse("agents.yaml", format!("version: {version}\n{sandbox}").as_bytes()).unwrap_err();
+        errors.report()
+    };
+    assert!(hint(6).contains("it was removed after schema version 5"), "{}", hint(6));
+    assert!(hint(2).contains("it is a key of schema versions 3 to 5"), "{}", hint(2));
+}
+
+#[test]
+fn the_background_agents_example_resolves() {
     let parsed = good(BACKGROUND_AGENTS);
     let team = &parsed.team;
     assert_eq!(team.default_agent().name, "root");
@@ -106,27 +149,27 @@ fn the_first_example_is_the_team_of_the_documentation() {
         kinds("code_analyst").as_slice(),
         [ToolsetKind::Filesystem { ignore_vcs: true, .. }, ToolsetKind::Shell { .. }]
     ));
-    let needed: Vec<Vec<String>> =
+    let required: Vec<Vec<String>> =
         team.agents().iter().flat_map(|agent| agent.required_keys()).map(|key| key.any_of).collect();
-    assert_eq!(needed, [["ANTHROPIC_API_KEY"], ["OPENAI_API_KEY"], ["ANTHROPIC_API_KEY"]]);
+    assert_eq!(required, [["ANTHROPIC_API_KEY"], ["OPENAI_API_KEY"], ["ANTHROPIC_API_KEY"]]);
     insta::assert_snapshot!("background_agents_warnings", warnings(&parsed));
 }
 
 #[test]
-fn a_team_comes_back_from_its_json_and_has_one_digest() {
+fn a_team_round_trips_through_json_with_the_same_digest() {
     for text in [EVERY_KEY, OLDEST, BACKGROUND_AGENTS] {
         let team = good(text).team;
         let json = team.to_json().unwrap();
-        let back: Team = serde_json::from_str(&json).unwrap();
-        assert_eq!(back, team);
-        assert_eq!(back.to_json().unwrap(), json);
-        assert_eq!(back.sha256().unwrap(), team.sha256().unwrap());
+        let parsed: Team = serde_json::from_str(&json).unwrap();
+        assert_eq!(parsed, team);
+        assert_eq!(parsed.to_json().unwrap(), json);
+        assert_eq!(parsed.sha256().unwrap(), team.sha256().unwrap());
         assert_eq!(team.sha256().unwrap().len(), 64);
     }
 }
 
 #[test]
-fn the_digest_is_of_the_team_and_not_of_the_file() {
+fn the_digest_ignores_formatting_and_key_order() {
     let a = "agents:\n  a:\n    model: m\n    add_date: true\nmodels:\n  m: {provider: openai, model: x, provider_opts: {b: 1, a: 2}}\n";
     let b = "# text\r\nmodels: {m: {provider_opts: {a: 2, b: 1}, model: x, provider: openai}}\r\nagents: {a: {add_date: true, model: m}}\r\n";
     assert_eq!(good(a).team.sha256().unwrap(), good(b).team.sha256().unwrap());
@@ -135,16 +178,13 @@ fn the_digest_is_of_the_team_and_not_of_the_file() {
 }
 
 #[test]
-fn json_that_is_no_team_is_refused() {
+fn json_of_an_invalid_team_is_rejected() {
     let cases = [
         (r#"{"agents":[]}"#, "the team has no agents"),
+        (r#"{"agents":[{"name":"a","kind":"auto"},{"name":"a","kind":"auto"}]}"#, "two agents are named 'a'"),
+        (r#"{"agents":[{"name":"a","kind":{"models":[]}}]}"#, "agent 'a' has no model"),
         (
-            r#"{"agents":[{"name":"a","runner":"auto"},{"name":"a","runner":"auto"}]}"#,
-            "two agents are named 'a'",
-        ),
-        (r#"{"agents":[{"name":"a","runner":{"models":[]}}]}"#, "agent 'a' has no model"),
-        (
-            r#"{"agents":[{"name":"a","runner":"auto","sub_agents":["b"]}]}"#,
+            r#"{"agents":[{"name":"a","kind":"auto","sub_agents":["b"]}]}"#,
             "agent 'a' references non-existent sub-agent 'b'",
         ),
     ];
@@ -161,7 +201,7 @@ fn the_default_agent_is_root_or_the_first() {
     assert!(team("b: {model: auto}").agent("a").is_none());
 }
 
-/// Reference, interface, place and key of each built-in provider, with words between bars.
+/// The columns: a reference, and the protocol, the base URL and the keys that it resolves to.
 const PROVIDERS: &str = "
     openai/gpt-4o | OpenaiChat | | OPENAI_API_KEY
     openai/gpt-5-mini | OpenaiResponses | | OPENAI_API_KEY
@@ -179,7 +219,7 @@ const PROVIDERS: &str = "
     scripted/anything | Scripted | |";
 
 #[test]
-fn providers_have_their_place_and_their_key() {
+fn builtin_providers_have_their_protocol_url_and_keys() {
     for line in PROVIDERS.trim().lines() {
         let columns: Vec<&str> = line.split('|').map(str::trim).collect();
         let team = good(&format!("agents: {{a: {{model: '{}'}}}}", columns[0])).team;
@@ -206,7 +246,7 @@ fn a_comma_list_keeps_every_alternative() {
 }
 
 #[test]
-fn auto_takes_the_first_provider_with_a_key() {
+fn auto_chooses_the_first_provider_with_a_key() {
     let cases: [(&[&str], &str); 6] = [
         (&["OPENAI_API_KEY", "ANTHROPIC_API_KEY"], "anthropic/claude-sonnet-4-5"),
         (&["OPENAI_API_KEY", "MISTRAL_API_KEY"], "openai/gpt-5-mini"),
@@ -216,12 +256,12 @@ fn auto_takes_the_first_provider_with_a_key() {
         (&[], "dmr/ai/qwen3:latest"),
     ];
     for (set, expected) in cases {
-        assert_eq!(choose_auto(|name| set.contains(&name)).reference(), expected);
+        assert_eq!(auto_model(|name| set.contains(&name)).reference(), expected);
     }
 }
 
 #[test]
-fn required_keys_are_those_without_which_an_agent_fails() {
+fn required_keys_include_models_and_env_references() {
     let team = good(EVERY_KEY).team;
     let needed = |name: &str| -> BTreeSet<String> {
         team.agent(name).unwrap().required_keys().into_iter().map(|key| key.any_of.join("|")).collect()
@@ -250,7 +290,7 @@ fn vertex_and_bedrock_need_a_token() {
 }
 
 #[test]
-fn a_remote_server_is_spoken_to_as_its_address_says() {
+fn the_transport_of_a_remote_server_follows_its_url() {
     let cases = [
         ("url: 'https://x/mcp'", McpTransport::StreamableHttp),
         ("url: 'https://x/sse'", McpTransport::Sse),
@@ -275,20 +315,20 @@ fn an_unknown_toolset_type_is_a_warning() {
     let kind = ToolsetKind::Unsupported { kind: "filesytem".to_owned() };
     assert_eq!(parsed.team.default_agent().toolsets[0].kind, kind);
     let expected =
-        "5:9: unknown toolset type: filesytem (did you mean `filesystem`?); the agent runs without it\n";
+        "5:9: unknown toolset type `filesytem` (did you mean `filesystem`?); the agent runs without it\n";
     assert_eq!(warnings(&parsed), expected);
 }
 
 #[test]
-fn a_command_warns_of_what_it_does_not_use() {
+fn a_command_agent_warns_about_keys_without_effect() {
     let parsed = good("agents:\n  a:\n    command: [cat]\n    max_iterations: 3\n");
     let expected =
-        "4:5: `max_iterations` has no effect in an agent with `command`: the program decides for itself\n";
+        "4:5: `max_iterations` has no effect in an agent with `command`; configure the program itself\n";
     assert_eq!(warnings(&parsed), expected);
 }
 
 #[test]
-fn what_says_nothing_is_as_good_as_absent() {
+fn default_values_are_accepted_in_every_toolset_type() {
     let toolset = "{type: think, shared: false, env: {}, url: '', args: [], toon: 'a, b'}";
     let parsed = good(&format!(
         "agents: {{a: {{model: auto, toolsets: [{toolset}], sub_agents: , instruction: ''}}}}"
@@ -297,10 +337,10 @@ fn what_says_nothing_is_as_good_as_absent() {
 }
 
 #[test]
-fn the_same_text_in_other_clothes_is_the_same_team() {
-    let plain = good(EVERY_KEY).team;
-    assert_eq!(good(&EVERY_KEY.replace('\n', "\r\n")).team, plain);
-    assert_eq!(good(&format!("\u{feff}{EVERY_KEY}")).team, plain);
+fn line_endings_and_a_byte_order_mark_do_not_matter() {
+    let team = good(EVERY_KEY).team;
+    assert_eq!(good(&EVERY_KEY.replace('\n', "\r\n")).team, team);
+    assert_eq!(good(&format!("\u{feff}{EVERY_KEY}")).team, team);
 }
 
 #[test]
@@ -313,7 +353,7 @@ fn anchors_and_merge_keys_work() {
 }
 
 #[test]
-fn scalars_keep_their_text() {
+fn unquoted_scalars_keep_their_spelling() {
     let team = good(
         "metadata: {version: 1.10, author: 0x10, license: yes}\nagents: {a: {model: auto, description: 007}}",
     )
@@ -325,20 +365,20 @@ fn scalars_keep_their_text() {
 }
 
 #[test]
-fn a_team_is_known_by_names_and_descriptions() {
+fn identity_depends_on_names_and_descriptions_only() {
     let identity = |name: &str, rest: &str| {
         let file = format!("agents:\n  {name}:\n    model: openai/gpt-4o\n{rest}");
         good(&file).team.identity()
     };
-    let plain = identity("root", "    description: Helps\n");
-    assert_eq!(plain.len(), 8);
-    assert_eq!(identity("root", "    description: Helps\n    instruction: Do.\n"), plain);
-    assert_ne!(identity("root", "    description: Writes\n"), plain);
-    assert_ne!(identity("roo", "    description: tHelps\n"), plain);
+    let original = identity("root", "    description: Helps\n");
+    assert_eq!(original.len(), 8);
+    assert_eq!(identity("root", "    description: Helps\n    instruction: Do.\n"), original);
+    assert_ne!(identity("root", "    description: Writes\n"), original);
+    assert_ne!(identity("roo", "    description: tHelps\n"), original);
 }
 
 #[test]
-fn a_thinking_budget_was_a_map_in_old_versions() {
+fn a_thinking_budget_can_be_a_map_up_to_version_2() {
     let budget = |map: &str| {
         let file = format!(
             "version: 2\nmodels: {{m: {{provider: openai, model: o3, thinking_budget: {map}}}}}\nagents: {{a: {{model: m}}}}"
@@ -350,7 +390,7 @@ fn a_thinking_budget_was_a_map_in_old_versions() {
 }
 
 #[test]
-fn the_wire_of_a_provider_is_what_the_file_says() {
+fn api_type_selects_the_protocol_of_a_provider() {
     let api = |more: &str| {
         let file =
             format!("providers: {{p: {{base_url: 'http://x/v1'{more}}}}}\nagents: {{a: {{model: p/m}}}}");

@@ -1,4 +1,4 @@
-//! Bytes that nobody should send: refused clearly and soon, and never with a panic.
+//! Hostile files: they are rejected quickly with a clear message, and never cause a panic.
 
 use std::io::Write as _;
 use std::sync::atomic::AtomicUsize;
@@ -15,11 +15,11 @@ use crate::team::Team;
 use crate::team::keys;
 use crate::team::parse;
 
-/// Each is answered within a second, and far less; a machine may be busy with other things.
-const SOON: Duration = Duration::from_secs(5);
+/// The time limit for each file. Parsing takes far less than a second; the rest allows for a busy machine.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// An alias bomb of this many levels.
-fn laughs(levels: usize) -> String {
+/// A file whose aliases expand exponentially, with this many levels ("billion laughs").
+fn alias_bomb(levels: usize) -> String {
     let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..levels {
         let below = vec![format!("*a{}", level - 1); 9].join(", ");
@@ -28,8 +28,8 @@ fn laughs(levels: usize) -> String {
     text
 }
 
-/// Merge keys in place of aliases in lists.
-fn merging_laughs() -> String {
+/// The same with merge keys.
+fn merge_key_bomb() -> String {
     let mut text = "a0: &a0 {x: 1}\n".to_owned();
     for level in 1..40 {
         let below = level - 1;
@@ -40,17 +40,17 @@ fn merging_laughs() -> String {
     text
 }
 
-/// Name and bytes of a file.
+/// The name and the bytes of a file.
 type Case = (&'static str, Vec<u8>);
 
-/// So many agents with these keys.
+/// A number of agents with these keys.
 fn agents(count: usize, keys: &str) -> String {
     let lines = (0..count).map(|n| format!("  a{n}: {{{keys}}}\n"));
     format!("agents:\n{}", lines.collect::<String>())
 }
 
-/// Files that define something long once and use it often.
-fn multiplying() -> Vec<Case> {
+/// Files that define something large once and refer to it often.
+fn amplifying() -> Vec<Case> {
     let long = "x".repeat(1024 * 1024);
     let many = agents(5000, "model: m");
     let served = agents(3000, "model: auto, toolsets: [{type: mcp, ref: d}]");
@@ -70,37 +70,34 @@ fn multiplying() -> Vec<Case> {
     texts.map(|(name, text)| (name, text.into_bytes())).to_vec()
 }
 
-/// Files in which many things refer to many others.
+/// Files with many references, errors or warnings.
 fn crowded() -> Vec<Case> {
     let models: String = (0..4000).map(|n| format!("  m{n}x: {{provider: ollama, model: m}}\n")).collect();
     let names: Vec<String> = (0..9_000).map(|n| format!("s{n}")).collect();
-    let everybody: String = names.iter().map(|name| format!("  {name}: {{model: auto}}\n")).collect();
-    let known = names.join(", ");
+    let all: String = names.iter().map(|name| format!("  {name}: {{model: auto}}\n")).collect();
+    let sub_agents = names.join(", ");
     let blank = "x\n\n".repeat(2_000_000);
-    let (wrong, misspelt) = (agents(4000, "model: m1y"), agents(9000, "modle: x"));
+    let (unknown, misspelt) = (agents(4000, "model: m1y"), agents(9000, "modle: x"));
     let warned = agents(4500, "model: auto, rag: [], skills: true, welcome_message: x");
     let commas = "openai/a,".repeat(900_000);
     let texts = [
         ("many commas", format!("agents: {{a: {{model: '{commas}'}}}}")),
-        ("many wrong references", format!("models:\n{models}{wrong}")),
-        (
-            "everybody knows everybody",
-            format!("agents:\n  r: {{model: auto, sub_agents: [{known}]}}\n{everybody}"),
-        ),
+        ("many unknown references", format!("models:\n{models}{unknown}")),
+        ("many sub-agents", format!("agents:\n  r: {{model: auto, sub_agents: [{sub_agents}]}}\n{all}")),
         ("many warnings", warned),
-        ("mistakes after much text", format!("metadata: {{readme: \"{blank}\"}}\n{misspelt}")),
+        ("errors after a long text", format!("metadata: {{readme: \"{blank}\"}}\n{misspelt}")),
     ];
     texts.map(|(name, text)| (name, text.into_bytes())).to_vec()
 }
 
-/// Name and bytes of each.
+/// Files that are invalid or too large.
 fn hostile() -> Vec<Case> {
     let mut cases = broken();
     cases.extend(huge());
     cases
 }
 
-/// What is no agent file, or a bad one.
+/// Files that are not YAML, not agent files, or invalid.
 fn broken() -> Vec<Case> {
     let agents = "agents: {a: {model: auto}}\n";
     let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
@@ -111,8 +108,8 @@ fn broken() -> Vec<Case> {
         ("a null", b"~".to_vec()),
         ("one text", b"hello".to_vec()),
         ("a list", b"- a\n- b\n".to_vec()),
-        ("laughs", laughs(12).into_bytes()),
-        ("merging laughs", merging_laughs().into_bytes()),
+        ("an alias bomb", alias_bomb(12).into_bytes()),
+        ("a merge key bomb", merge_key_bomb().into_bytes()),
         ("an alias of itself", b"a: &a [*a]\n".to_vec()),
         ("deep lists", "[".repeat(100_000).into_bytes()),
         (
@@ -127,7 +124,7 @@ fn broken() -> Vec<Case> {
         ("a tab", b"agents:\n\ta: {model: auto}\n".to_vec()),
         ("an open quote", b"agents:\n  a: {model: \"auto}\n".to_vec()),
         ("an open bracket", b"agents: {a: {model: auto}\n".to_vec()),
-        ("an unknown anchor", b"agents: *nobody\n".to_vec()),
+        ("an unknown anchor", b"agents: *missing\n".to_vec()),
         ("a star", b"agents: {a: {model: auto, description: *bold*}}\n".to_vec()),
         ("two documents", format!("{agents}---\n{agents}").into_bytes()),
         ("a colon in plain text", b"agents:\n  a:\n    model: auto\n    description: note: this\n".to_vec()),
@@ -152,7 +149,7 @@ fn broken() -> Vec<Case> {
     ]
 }
 
-/// What is too much of something.
+/// Files that are too large, or repeat something too often.
 fn huge() -> Vec<Case> {
     vec![
         ("50 MB", vec![b'a'; 50_000_000]),
@@ -164,7 +161,7 @@ fn huge() -> Vec<Case> {
         ("8 MiB of a quoted key", format!("\"{}\": 1", "a".repeat(8 * 1024 * 1024 - 8)).into_bytes()),
         ("many unknown keys", (0..5000).map(|n| format!("key{n}: 1\n")).collect::<String>().into_bytes()),
         (
-            "many agents of one wrong model",
+            "many agents with an unknown model",
             format!("agents:\n{}", (0..4000).map(|n| format!("  a{n}: {{model: m}}\n")).collect::<String>())
                 .into_bytes(),
         ),
@@ -172,16 +169,16 @@ fn huge() -> Vec<Case> {
 }
 
 #[test]
-fn hostile_bytes_are_refused_clearly_and_soon() {
+fn hostile_files_are_rejected_quickly_with_a_clear_message() {
     let mut all = String::new();
-    for (name, bytes) in [hostile(), multiplying(), crowded()].concat() {
+    for (name, bytes) in [hostile(), amplifying(), crowded()].concat() {
         let start = Instant::now();
         let report = match parse("agents.yaml", &bytes) {
             Ok(_) => "accepted\n".to_owned(),
             Err(errors) => errors.report(),
         };
         let took = start.elapsed();
-        assert!(took < SOON, "{name} took {took:?}");
+        assert!(took < TIME_LIMIT, "{name} took {took:?}");
         assert!(!report.contains('\u{1b}') && !report.contains('\u{202e}'), "{name}");
         let shown: String = report.chars().take(700).collect();
         all.push_str(&format!("=== {name}\n{shown}\n"));
@@ -189,44 +186,43 @@ fn hostile_bytes_are_refused_clearly_and_soon() {
     insta::assert_snapshot!("hostile", all);
 }
 
-/// How many bytes were tried, for the test's output.
+/// Counts of the parsed files, for the output of the tests.
 #[derive(Debug, Default)]
 struct Tried {
     files: AtomicUsize,
     accepted: AtomicUsize,
-    mistakes: AtomicUsize,
+    errors: AtomicUsize,
 }
 
 static TRIED: Tried =
-    Tried { files: AtomicUsize::new(0), accepted: AtomicUsize::new(0), mistakes: AtomicUsize::new(0) };
+    Tried { files: AtomicUsize::new(0), accepted: AtomicUsize::new(0), errors: AtomicUsize::new(0) };
 
 impl Tried {
-    fn count(&self, accepted: bool, mistakes: usize) {
+    fn count(&self, accepted: bool, errors: usize) {
         self.files.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(usize::from(accepted), Ordering::Relaxed);
-        self.mistakes.fetch_add(mistakes, Ordering::Relaxed);
+        self.errors.fetch_add(errors, Ordering::Relaxed);
     }
 }
 
-/// Prints what was tried so far by the test that ends now.
+/// Prints the counts when a test ends.
 struct Report(&'static str);
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let Tried { files, accepted, mistakes } = &TRIED;
-        let [files, accepted, mistakes] =
-            [files, accepted, mistakes].map(|count| count.load(Ordering::Relaxed));
-        // Past the capture of the test's own output: the counts are for the log.
+        let Tried { files, accepted, errors } = &TRIED;
+        let [files, accepted, errors] = [files, accepted, errors].map(|count| count.load(Ordering::Relaxed));
+        // Written directly to standard error, which the test harness does not capture: the counts are for the log.
         let line = format!(
-            "fuzzed the agent file until the end of {}: {files} files, {accepted} accepted, {mistakes} mistakes told, no crash\n",
+            "fuzzed the agent file until the end of {}: {files} files, {accepted} accepted, {errors} errors reported, no panic\n",
             self.0
         );
         std::io::stderr().write_all(line.as_bytes()).ok();
     }
 }
 
-/// One change of a file's bytes.
-fn change(bytes: &mut Vec<u8>, at: usize, kind: u8, with: u8) {
+/// Applies one mutation to the bytes of a file.
+fn mutate(bytes: &mut Vec<u8>, at: usize, kind: u8, with: u8) {
     if bytes.is_empty() {
         return;
     }
@@ -244,8 +240,8 @@ fn change(bytes: &mut Vec<u8>, at: usize, kind: u8, with: u8) {
     }
 }
 
-/// That an answer of either kind can be printed.
-fn print(bytes: &[u8]) {
+/// Parses bytes, and checks that the result can be printed and serialized.
+fn check(bytes: &[u8]) {
     match parse("agents.yaml", bytes) {
         Ok(parsed) => {
             TRIED.count(true, 0);
@@ -256,26 +252,26 @@ fn print(bytes: &[u8]) {
             );
         }
         Err(errors) => {
-            let mistakes = errors.iter().count() + errors.left_out();
-            TRIED.count(false, mistakes);
-            assert!(errors.report().starts_with("agents.yaml:") && mistakes > 0);
+            let count = errors.iter().count() + errors.left_out();
+            TRIED.count(false, count);
+            assert!(errors.report().starts_with("agents.yaml:") && count > 0);
         }
     }
 }
 
-/// Tries `cases` files of a strategy, and says how many there were.
+/// Checks `cases` files of a strategy, and prints the counts.
 fn fuzz<S: Strategy>(name: &'static str, cases: u32, strategy: S, bytes: impl Fn(S::Value) -> Vec<u8>) {
     let report = Report(name);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
     let run = runner.run(&strategy, |value| {
-        print(&bytes(value));
+        check(&bytes(value));
         Ok(())
     });
     run.unwrap();
     drop(report);
 }
 
-/// How many files each of the tests below tries.
+/// The number of files in each of the tests below.
 const CASES: u32 = 1000;
 
 #[test]
@@ -290,7 +286,7 @@ fn arbitrary_yaml_like_text_never_panics() {
     fuzz("text like YAML", CASES, text, String::into_bytes);
 }
 
-/// A piece of an agent file: keys, values and structure that belong to one, put together anyhow.
+/// Keys, values and structure of agent files, concatenated in random order.
 fn pieces() -> impl Strategy<Value = String> {
     let names = keys::ALL.iter().flat_map(|keys| keys.names(7)).collect::<Vec<_>>();
     let key = proptest::sample::select(names).prop_map(|name| format!("{name}: "));
@@ -330,12 +326,12 @@ fn pieces_of_agent_files_never_panic() {
 }
 
 #[test]
-fn changed_good_files_never_panic() {
-    let changes = proptest::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6);
-    fuzz("changed good files", CASES, (any::<bool>(), changes), |(long, changes)| {
+fn mutated_valid_files_never_panic() {
+    let mutations = proptest::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6);
+    fuzz("mutated valid files", CASES, (any::<bool>(), mutations), |(long, mutations)| {
         let mut bytes = if long { EVERY_KEY } else { BACKGROUND_AGENTS }.as_bytes().to_vec();
-        for (at, kind, with) in changes {
-            change(&mut bytes, at, kind, with);
+        for (at, kind, with) in mutations {
+            mutate(&mut bytes, at, kind, with);
         }
         bytes
     });

@@ -1,42 +1,42 @@
-//! Files that are wrong in one way each: what a person reads. The snapshot is the test; read it as that person.
+//! Invalid files with one error each. The snapshot is the test: review it as a user who has to fix the file.
 
 use crate::team::parse;
 
-/// The head that makes a short file whole.
+/// The model of the agents in these files.
 const MODEL: &str = "model: openai/gpt-4o";
 
-/// Name and text of a wrong file.
+/// The name and the text of an invalid file.
 type Case = (&'static str, String);
 
-/// An agent with these keys, and one more.
+/// A file with an agent that has a model and these keys.
 fn agent(keys: &str) -> String {
     format!("agents:\n  root:\n    {MODEL}\n    {keys}\n")
 }
 
-/// The same without a model.
+/// A file with an agent that has these keys and no model, and another agent.
 fn run(keys: &str) -> String {
     format!("agents:\n  root:\n    {keys}\n  helper: {{{MODEL}}}\n")
 }
 
-/// An agent with this toolset.
+/// A file with an agent that has this toolset.
 fn toolset(keys: &str) -> String {
     format!("agents:\n  root:\n    {MODEL}\n    toolsets:\n      - {keys}\n")
 }
 
-/// A model with these keys.
+/// A file with a model that has these keys.
 fn model(keys: &str) -> String {
     format!(
         "models:\n  m:\n    provider: openai\n    model: gpt-4o\n    {keys}\nagents: {{root: {{model: m}}}}\n"
     )
 }
 
-/// A file that begins with these keys.
+/// A file with these keys at the top.
 fn top(keys: &str) -> String {
     format!("{keys}\nagents: {{root: {{{MODEL}}}}}\n")
 }
 
-/// Mistakes of the file.
-fn of_the_file() -> Vec<Case> {
+/// Errors at the top level.
+fn top_level_errors() -> Vec<Case> {
     vec![
         ("a misspelt key at the top", top("agent: {}")),
         ("a key of an agent at the top", top("instruction: hello")),
@@ -67,12 +67,12 @@ fn of_the_file() -> Vec<Case> {
     ]
 }
 
-/// Mistakes of models.
-fn of_models() -> Vec<Case> {
+/// Errors of models and providers.
+fn model_errors() -> Vec<Case> {
     vec![
         ("a misspelt key of a model", model("max_token: 10")),
         ("no agents", "models: {}\n".to_owned()),
-        ("unknown model near a known", "models: {fast: {provider: openai, model: x}}\nagents: {a: {model: fats}}\n".to_owned()),
+        ("unknown model with a similar name", "models: {fast: {provider: openai, model: x}}\nagents: {a: {model: fats}}\n".to_owned()),
         ("a model without provider", "models: {m: {model: gpt-4o}}\nagents: {a: {model: m}}\n".to_owned()),
         ("a model without model", "models: {m: {provider: openai}}\nagents: {a: {model: m}}\n".to_owned()),
         ("a routing rule to a list", "models: {l: {model: 'openai/a,openai/b'}, m: {provider: openai, model: x, routing: [{model: l}]}}\nagents: {a: {model: m}}\n".to_owned()),
@@ -90,12 +90,12 @@ fn of_models() -> Vec<Case> {
     ]
 }
 
-/// Mistakes of agents.
-fn of_agents() -> Vec<Case> {
+/// Errors of agents.
+fn agent_errors() -> Vec<Case> {
     vec![
         ("a misspelt key of an agent", agent("toolset: []")),
         ("another spelling", agent("sub-agents: [x]")),
-        ("a key that nobody knows", agent("colour: red")),
+        ("an unknown key", agent("colour: red")),
         ("a key of a model in an agent", agent("temperature: 1")),
         ("a key of a toolset in an agent", agent("ignore_vcs: true")),
         ("a key of an old version", agent("think: true")),
@@ -105,11 +105,11 @@ fn of_agents() -> Vec<Case> {
         ("command empty", run("command: []")),
         ("env without command", run("model: auto\n    env: {A: b}")),
         ("unknown sub-agent", run("model: auto\n    sub_agents: [helpr]")),
-        ("unknown sub-agent, nothing near", run("model: auto\n    sub_agents:\n      - researcher")),
+        ("unknown sub-agent without a similar name", run("model: auto\n    sub_agents:\n      - researcher")),
         ("unknown handoff", run("model: auto\n    handoffs: [x]")),
         ("unknown model", run("model: gpt")),
         ("unknown provider", run("model: antropic/claude")),
-        ("unknown provider, nothing near", run("model: foo/bar")),
+        ("unknown provider without a similar name", run("model: foo/bar")),
         ("empty model part", run("model: openai/")),
         ("only commas", run("model: ','")),
         ("azure inline", run("model: azure/gpt-4o")),
@@ -118,21 +118,21 @@ fn of_agents() -> Vec<Case> {
         ("text that is a list", agent("instruction: [a, b]")),
         ("iterations as text", agent("max_iterations: many")),
         ("an unknown RAG source", agent("rag: [papers]")),
-        ("a hook of no type", agent("hooks: {session_start: [{command: x}]}")),
+        ("a hook without type", agent("hooks: {session_start: [{command: x}]}")),
         ("a known model without its provider", run("model: claude-sonnet-4-0")),
         ("working_dir without command", run("model: auto\n    working_dir: /x")),
     ]
 }
 
-/// Mistakes of toolsets.
-fn of_toolsets() -> Vec<Case> {
+/// Errors of toolsets.
+fn toolset_errors() -> Vec<Case> {
     vec![
         ("a toolset as text", toolset("shell")),
         ("a toolset without type", toolset("tools: [a]")),
         ("a key of another type", toolset("{type: think, shared: true}")),
         ("a key of several types", toolset("{type: todo, env: {A: b}}")),
-        ("mcp without a place", toolset("type: mcp")),
-        ("mcp with two places", toolset("{type: mcp, command: a, ref: 'docker:b'}")),
+        ("mcp without a server", toolset("type: mcp")),
+        ("mcp with two servers", toolset("{type: mcp, command: a, ref: 'docker:b'}")),
         ("mcp with an unknown ref", toolset("{type: mcp, ref: duckduckgo}")),
         (
             "mcp with a misspelt ref",
@@ -149,7 +149,7 @@ fn of_toolsets() -> Vec<Case> {
         ("model_picker without models", toolset("type: model_picker")),
         ("script without shell", toolset("type: script")),
         (
-            "script that requires what it has not",
+            "script that requires an unknown argument",
             toolset("{type: script, shell: {s: {cmd: ls, required: [a]}}}"),
         ),
         ("api without config", toolset("type: api")),
@@ -158,8 +158,8 @@ fn of_toolsets() -> Vec<Case> {
 }
 
 #[test]
-fn every_mistake_is_told_with_its_place_and_what_to_do() {
-    let files = [of_the_file(), of_models(), of_agents(), of_toolsets()].concat();
+fn errors_are_reported_with_position_and_hint() {
+    let files = [top_level_errors(), model_errors(), agent_errors(), toolset_errors()].concat();
     let mut all = String::new();
     for (name, text) in files {
         let report = match parse("agents.yaml", text.as_bytes()) {
@@ -172,7 +172,7 @@ fn every_mistake_is_told_with_its_place_and_what_to_do() {
 }
 
 #[test]
-fn one_line_names_file_line_and_column() {
+fn an_error_on_one_line_has_file_line_and_column() {
     let errors = parse("team/agents.yaml", b"agents:\n  a:\n    modle: auto\n").unwrap_err();
     let lines: Vec<String> = errors.to_string().lines().map(str::to_owned).collect();
     assert_eq!(

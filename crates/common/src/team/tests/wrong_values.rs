@@ -1,24 +1,25 @@
-//! Every key of the schema once with a wrong value: what a person reads. The snapshot is the test; read it as that person.
+//! Every key of the schema once with an invalid value. The snapshot is the test: review it as a user who has
+//! to fix the file.
 
 use crate::team::keys;
 use crate::team::keys::Key;
 use crate::team::keys::Keys;
 use crate::team::parse;
 
-/// Wrong for nearly every key: a list that holds a map.
-const WRONG: &str = "[{zz: 1}]";
+/// A value that is invalid for nearly every key: a list that contains a map.
+const INVALID: &str = "[{zz: 1}]";
 
-/// Where the keys of a map stand in a file.
+/// A position in a file where a map can be inserted.
 struct Place {
     keys: &'static Keys,
-    /// What stands above.
+    /// The text before the map.
     head: &'static str,
     indent: usize,
-    /// What the map needs besides.
+    /// Other keys that the map requires.
     others: &'static [(&'static str, &'static str)],
-    /// What stands below.
+    /// The text after the map.
     tail: &'static str,
-    /// The newest schema that has it.
+    /// The newest schema version with these keys.
     version: u8,
 }
 
@@ -27,7 +28,7 @@ const IN_AGENT: &str = "agents:\n  root:\n    model: auto\n";
 const ONE_MODEL: &str = "agents: {root: {model: m}}\nmodels:\n  m:\n";
 const IN_HOOKS: &str = "agents:\n  root:\n    model: auto\n    hooks:\n";
 
-/// A place in a file of the newest schema with nothing below.
+/// A place in a file of the newest schema, at the end of the file.
 const fn place(
     keys: &'static Keys,
     head: &'static str,
@@ -37,24 +38,34 @@ const fn place(
     Place { keys, head, indent, others, tail: "", version: 7 }
 }
 
-/// Every map but the toolset, whose keys need different types.
+/// Places for every map except the toolset, whose keys need different types.
 fn places() -> Vec<Place> {
     [outer_places(), inner_places()].into_iter().flatten().collect()
 }
 
-/// The maps of the file, of its models and its agents.
+/// Places for the maps of the file, the models and the agents.
 fn outer_places() -> Vec<Place> {
     vec![
         Place { tail: "", ..place(&keys::FILE, "", 0, &[("agents", "{root: {model: auto}}")]) },
-        Place { version: 0, ..place(&keys::FILE, "version: 0\n", 0, &[("agents", "{root: {model: auto}}")]) },
+        Place { version: 1, ..place(&keys::FILE, "version: 1\n", 0, &[("agents", "{root: {model: auto}}")]) },
         Place { tail: ROOT, ..place(&keys::METADATA, "metadata:\n", 2, &[]) },
         Place { tail: ROOT, ..place(&keys::RAG, "rag:\n  papers:\n", 4, &[]) },
+        Place { tail: ROOT, version: 2, ..place(&keys::RAG, "version: 2\nrag:\n  papers:\n", 4, &[]) },
         Place { tail: ROOT, ..place(&keys::PERMISSIONS, "permissions:\n", 2, &[]) },
         Place {
             tail: ROOT,
             ..place(&keys::PROVIDER, "providers:\n  p:\n", 4, &[("base_url", "'http://localhost/v1'")])
         },
         place(&keys::MODEL, ONE_MODEL, 4, &[("provider", "openai"), ("model", "gpt-4o")]),
+        Place {
+            version: 1,
+            ..place(
+                &keys::MODEL,
+                "version: 1\nagents: {root: {model: m}}\nmodels:\n  m:\n",
+                4,
+                &[("provider", "openai"), ("model", "gpt-4o")],
+            )
+        },
         place(
             &keys::THINKING,
             "version: 2\nagents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    thinking_budget:\n",
@@ -88,7 +99,7 @@ fn outer_places() -> Vec<Place> {
     ]
 }
 
-/// The maps within an agent's maps.
+/// Places for the maps that are nested in an agent's maps.
 fn inner_places() -> Vec<Place> {
     vec![
         place(
@@ -133,15 +144,21 @@ fn inner_places() -> Vec<Place> {
             8,
             &[("name", "x"), ("endpoint", "'https://x'")],
         ),
+        place(
+            &keys::SANDBOX,
+            "version: 5\nagents:\n  root:\n    model: auto\n    toolsets:\n    - type: shell\n      sandbox:\n",
+            8,
+            &[("paths", "[.]")],
+        ),
         place(&keys::TODO_LIST, "version: 0\nagents:\n  root:\n    model: auto\n    todo:\n", 6, &[]),
         place(&keys::MEMORY, "version: 0\nagents:\n  root:\n    model: auto\n    memory:\n", 6, &[]),
     ]
 }
 
-/// What a toolset of this type needs besides `key`.
+/// The other keys that a toolset with `key` requires.
 fn toolset(key: &Key) -> Vec<(&'static str, &'static str)> {
-    let meant = keys::MEANT_FOR.iter().find(|(name, _)| *name == key.name).map(|(_, kind)| *kind);
-    let kind = key.only_for.first().copied().or(meant).unwrap_or("think");
+    let effective_in = keys::EFFECTIVE_IN.iter().find(|(name, _)| *name == key.name).map(|(_, kind)| *kind);
+    let kind = key.only_for.first().copied().or(effective_in).unwrap_or("think");
     let more: &[(&str, &str)] = match (kind, key.name) {
         ("mcp", "ref" | "remote") => &[],
         ("mcp", "config") => &[("ref", "docker:x")],
@@ -155,8 +172,8 @@ fn toolset(key: &Key) -> Vec<(&'static str, &'static str)> {
     [("type", kind)].iter().chain(more).copied().collect()
 }
 
-/// The wrong value of a key: one that a person could have written, where the usual one says little or is right.
-fn wrong(noun: &str, key: &str) -> &'static str {
+/// An invalid value of a key: one that a user could have written, where the default is unrealistic or valid.
+fn invalid(noun: &str, key: &str) -> &'static str {
     match (noun, key) {
         ("the file", "version") => "8",
         ("a RAG source", "docs") => "./papers",
@@ -180,7 +197,9 @@ fn wrong(noun: &str, key: &str) -> &'static str {
         ("an agent", "max_iterations") => "-1",
         ("an agent", "num_history_items") => "'20'",
         ("an agent", "add_date") => "today",
-        ("an agent", "skills") => "all",
+        ("an agent", "skills") => "[everything]",
+        ("a sandbox", "paths") => "/tmp",
+        ("a toolset", "sandbox") => "{image: alpine}",
         ("a fallback", "models") => "[gpt-4o]",
         ("a fallback", "retries") => "often",
         ("a fallback", "cooldown") => "soon",
@@ -202,11 +221,11 @@ fn wrong(noun: &str, key: &str) -> &'static str {
         ("a script", "required") => "[who]",
         ("a remote", "transport_type") => "websocket",
         ("an API", "method") => "FETCH",
-        _ => WRONG,
+        _ => INVALID,
     }
 }
 
-/// The map's lines: what it needs, and the one that is wrong.
+/// The lines of a map: the keys that it requires, and the one that is invalid.
 fn lines(indent: usize, others: &[(&str, &str)], key: &str, value: &str) -> String {
     let pad = " ".repeat(indent);
     let others = others.iter().filter(|(name, _)| *name != key);
@@ -214,23 +233,23 @@ fn lines(indent: usize, others: &[(&str, &str)], key: &str, value: &str) -> Stri
     others.copied().chain([(key, value)]).map(line).collect()
 }
 
-/// Every key with its file.
+/// The invalid file of every key, with a name.
 fn files() -> Vec<(String, String)> {
     let mut files = Vec::new();
     for place in places() {
         let fits = |key: &&Key| match place.version {
-            0 => key.last_version.is_some(),
-            _ => key.last_version.is_none(),
+            7 => key.last_version.is_none(),
+            version => key.last_version == Some(version),
         };
         for key in place.keys.keys.iter().filter(fits) {
-            let lines = lines(place.indent, place.others, key.name, wrong(place.keys.noun, key.name));
+            let lines = lines(place.indent, place.others, key.name, invalid(place.keys.noun, key.name));
             let name = format!("{}: {}", place.keys.noun, key.name);
             files.push((name, format!("{}{lines}{}", place.head, place.tail)));
         }
     }
     for key in keys::TOOLSET.keys {
-        let version = if key.last_version.is_some() { "version: 1\n" } else { "" };
-        let lines = lines(6, &toolset(key), key.name, wrong("a toolset", key.name));
+        let version = key.last_version.map(|last| format!("version: {last}\n")).unwrap_or_default();
+        let lines = lines(6, &toolset(key), key.name, invalid("a toolset", key.name));
         let head = format!("{version}{IN_AGENT}    toolsets:\n    -\n");
         files.push((format!("a toolset: {}", key.name), format!("{head}{lines}")));
     }
@@ -238,7 +257,7 @@ fn files() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_key_with_a_wrong_value_is_refused_at_its_place() {
+fn an_invalid_value_of_every_key_is_reported_at_its_position() {
     let (mut all, mut accepted) = (String::new(), Vec::new());
     for (name, text) in files() {
         match parse("agents.yaml", text.as_bytes()) {
@@ -249,12 +268,12 @@ fn every_key_with_a_wrong_value_is_refused_at_its_place() {
             }
         }
     }
-    assert_eq!(accepted, [""; 0], "these values are right; choose wrong ones");
+    assert_eq!(accepted, [""; 0], "these values are valid; choose invalid ones");
     insta::assert_snapshot!("wrong_values", all);
 }
 
 #[test]
-fn no_map_of_the_schema_is_left_out() {
+fn every_map_of_the_schema_is_covered() {
     let covered: Vec<&str> = places().iter().map(|place| place.keys.noun).collect();
     for keys in keys::ALL {
         let is_types = keys.noun == keys::TOOLSET_TYPES.noun;

@@ -107,7 +107,7 @@ fn thinking_as_each_model_takes_it() {
     let effort = |word: &str| Thinking::Effort(word.into());
     let enabled = |tokens: u32| json!({"type": "enabled", "budget_tokens": tokens});
     let adaptive = || json!({"type": "adaptive", "display": "summarized"});
-    let (off, tokens) = (Thinking::Off, Thinking::Tokens);
+    let tokens = Thinking::Tokens;
     let table = [
         ("claude-sonnet-4-5", tokens(2048), enabled(2048), None, None),
         ("test", tokens(2048), enabled(2048), None, None),
@@ -152,18 +152,39 @@ fn thinking_as_each_model_takes_it() {
             None,
             Some("is left out: this model wants a number of tokens"),
         ),
+    ];
+    for (model, thinking, expected, effort, change) in table {
+        check_thinking(model, thinking, &expected, effort, change);
+    }
+}
+
+#[test]
+fn thinking_that_is_switched_off() {
+    let (off, tokens) = (Thinking::Off, Thinking::Tokens);
+    let table: [(_, _, _, Option<&str>, _); 4] = [
         ("claude-sonnet-4-5", off.clone(), Value::Null, None, None),
         ("claude-sonnet-4-5", tokens(0), Value::Null, None, None),
         ("claude-opus-5", off.clone(), json!({"type": "disabled"}), None, None),
         ("claude-fable-5", off, Value::Null, None, Some("is left out: this model always thinks")),
     ];
     for (model, thinking, expected, effort, change) in table {
-        let settings = Settings { thinking: Some(thinking), ..settings(model) };
-        let request = asked(&settings, &[Message::user("go")]);
-        assert_eq!(request.body["thinking"], expected, "{model}");
-        assert_eq!(request.body["output_config"]["effort"].as_str(), effort, "{model}");
-        assert_eq!(request.notes.first().map(|note| note.change.as_str()), change, "{model}");
+        check_thinking(model, thinking, &expected, effort, change);
     }
+}
+
+/// Asserts what a request has for this setting of thinking.
+fn check_thinking(
+    model: &str,
+    thinking: Thinking,
+    expected: &Value,
+    effort: Option<&str>,
+    change: Option<&str>,
+) {
+    let settings = Settings { thinking: Some(thinking), ..settings(model) };
+    let request = asked(&settings, &[Message::user("go")]);
+    assert_eq!(&request.body["thinking"], expected, "{model}");
+    assert_eq!(request.body["output_config"]["effort"].as_str(), effort, "{model}");
+    assert_eq!(request.notes.first().map(|note| note.change.as_str()), change, "{model}");
 }
 
 #[test]

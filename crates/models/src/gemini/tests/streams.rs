@@ -130,13 +130,27 @@ fn bodies_as_servers_write_them() {
 }
 
 #[test]
-fn calls() {
+fn signed_calls() {
     let made = |calls: Value| stream(&[parts(calls)], "STOP");
     let signed = |mut part: Value| {
         part["thoughtSignature"] = json!("s");
         part
     };
     let inside = json!({"functionCall": {"name": "note", "args": {}, "thoughtSignature": "s"}});
+    let table: &[Case<'_>] = &[
+        (
+            "the first is signed",
+            made(json!([signed(call(json!("a"), "note")), call(json!("b"), "other")])),
+            r#"note[a]({"a":"x"})#s other[b]({"a":"x"}) 20/0/9 WantsTools"#,
+        ),
+        ("signed inside", made(json!([inside])), "note[made_1]({})#s 20/0/9 WantsTools"),
+    ];
+    hold::<Gemini>(table);
+}
+
+#[test]
+fn calls() {
+    let made = |calls: Value| stream(&[parts(calls)], "STOP");
     let table: &[Case<'_>] = &[
         ("one", made(json!([call(json!("a"), "note")])), r#"note[a]({"a":"x"}) 20/0/9 WantsTools"#),
         ("no id", made(json!([call(Value::Null, "note")])), r#"note[made_1]({"a":"x"}) 20/0/9 WantsTools"#),
@@ -158,12 +172,6 @@ fn calls() {
             made(json!([call(json!("a"), "note"), call(json!("a"), "note")])),
             r#"note[a]({"a":"x"}) note[made_1]({"a":"x"}) 20/0/9 WantsTools"#,
         ),
-        (
-            "the first is signed",
-            made(json!([signed(call(json!("a"), "note")), call(json!("b"), "other")])),
-            r#"note[a]({"a":"x"})#s other[b]({"a":"x"}) 20/0/9 WantsTools"#,
-        ),
-        ("signed inside", made(json!([inside])), "note[made_1]({})#s 20/0/9 WantsTools"),
         (
             "no arguments",
             made(json!([{"functionCall": {"name": "note"}}])),

@@ -1,4 +1,4 @@
-//! What hosts are told, as they read it.
+//! What hosts see, as they read it.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ fn parsed(file: &str) -> Team {
 }
 
 #[test]
-fn the_agents_are_those_named_or_below_the_root_or_all_others_or_the_one() {
+fn offers_the_named_agents_or_the_roots_or_all_others_or_the_only_one() {
     let team = parsed(FILE);
     assert_eq!(agents(&team, &[]).unwrap(), ["digger", "writer"]);
     assert_eq!(agents(&team, &["spare".into()]).unwrap(), ["spare"]);
-    let unknown = agents(&team, &["nobody".into()]).unwrap_err();
-    assert_eq!(unknown.message, "no such agent: nobody");
+    let unknown = agents(&team, &["missing".into()]).unwrap_err();
+    assert_eq!(unknown.message, "no such agent: missing");
 
     let flat = parsed("agents:\n  root: {model: openai/gpt-4o}\n  a: {model: openai/gpt-4o}\n");
     assert_eq!(agents(&flat, &[]).unwrap(), ["a"]);
@@ -33,7 +33,7 @@ fn the_agents_are_those_named_or_below_the_root_or_all_others_or_the_one() {
 }
 
 #[test]
-fn a_host_is_told_how_to_use_the_tools() {
+fn instructions_and_tools() {
     let team = parsed(FILE);
     let names = vec!["digger".to_owned(), "writer".to_owned()];
     let offer = Offer::new(&team, names, Duration::from_secs(45));
@@ -44,7 +44,7 @@ fn a_host_is_told_how_to_use_the_tools() {
 }
 
 #[test]
-fn every_tool_says_what_each_of_its_words_is() {
+fn every_parameter_and_result_has_a_description() {
     let offer = Offer::new(&parsed(FILE), vec!["digger".to_owned()], Duration::from_secs(45));
     assert_eq!(offer.tools.len(), 6);
     for tool in &offer.tools {

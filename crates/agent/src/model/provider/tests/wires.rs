@@ -48,7 +48,7 @@ async fn ask(
     Ok((message, text))
 }
 
-/// A turn with two calls, and the next one; what the second request said.
+/// A turn with two calls, and the next one; the body of the second request.
 async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u64) -> Value {
     let mut request = hello();
     let (message, streamed) = ask(settings, &request).await.unwrap();
@@ -65,7 +65,13 @@ async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u6
     request.messages.push(Message::Assistant(message));
     for (id, name, text) in [("c1", "think", "one"), ("c2", "list", "two")] {
         let (call_id, name, text) = (id.into(), name.into(), text.into());
-        request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+        request.messages.push(Message::ToolResult(ToolResult {
+            call_id,
+            name,
+            text,
+            images: Vec::new(),
+            is_error: false,
+        }));
     }
     assert_eq!(ask(settings, &request).await.unwrap().0.text, "done");
     provider.asked()[1].body.clone()
@@ -116,13 +122,13 @@ async fn bedrock_by_token_with_its_signed_thoughts() {
     assert_eq!(asked.headers["authorization"], "Bearer sesame");
     assert!(asked.body["system"].to_string().contains("be brief"), "{}", asked.body);
     let messages = body["messages"].as_array().unwrap();
-    let said = messages[1].to_string();
-    assert!(said.contains("\"signature\":\"signed\"") && said.contains("\"toolUseId\":\"c1\""), "{said}");
+    let reply = messages[1].to_string();
+    assert!(reply.contains("\"signature\":\"signed\"") && reply.contains("\"toolUseId\":\"c1\""), "{reply}");
     assert_eq!(messages[2].to_string().matches("toolResult").count(), 2, "{}", messages[2]);
 }
 
 #[tokio::test]
-async fn failures_of_google_and_bedrock_are_told_apart() {
+async fn classifies_failures_of_google_and_bedrock() {
     for (provider, model) in [("google", "gemini"), ("amazon-bedrock", "nova")] {
         let fake = FakeProvider::start(vec![
             Answer::Cut("half"),
@@ -138,7 +144,7 @@ async fn failures_of_google_and_bedrock_are_told_apart() {
             errors.push(ask(&settings, &hello()).await.unwrap_err());
         }
         for at in [0, 1, 4] {
-            assert!(matches!(errors[at], ModelError::Passing { .. }), "{provider} {at} {:?}", errors[at]);
+            assert!(matches!(errors[at], ModelError::Transient { .. }), "{provider} {at} {:?}", errors[at]);
         }
         let wait = Some(Duration::from_secs(7));
         assert!(
@@ -178,7 +184,7 @@ async fn azure_by_deployment_version_and_key() {
 }
 
 #[tokio::test]
-async fn whoever_speaks_chat_completions_elsewhere() {
+async fn providers_compatible_with_chat_completions() {
     for (provider, has_key) in [
         ("mistral", true),
         ("xai", true),
@@ -201,7 +207,13 @@ async fn whoever_speaks_chat_completions_elsewhere() {
         request.messages.push(Message::Assistant(message));
         for call_id in ["c1", "c2"] {
             let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
-            request.messages.push(Message::ToolResult(ToolResult { call_id, name, text, is_error: false }));
+            request.messages.push(Message::ToolResult(ToolResult {
+                call_id,
+                name,
+                text,
+                images: Vec::new(),
+                is_error: false,
+            }));
         }
         assert_eq!(ask(&settings, &request).await.unwrap().0.text, "done", "{provider}");
         let asked = &fake.asked()[0];

@@ -1,4 +1,4 @@
-//! Servers that others wrote, where `scripts/install-mcp-tools` has installed them.
+//! Published servers, where `scripts/install-mcp-tools` has installed them. Tests of servers that are missing pass.
 
 use std::env;
 
@@ -10,8 +10,8 @@ use legwork_tests::tools::installed;
 
 use super::*;
 
-/// With the machine's own PATH: some of these are scripts of an interpreter.
-fn fixture_of_the_machine() -> Fixture {
+/// A fixture with the machine's own PATH, because some of these servers are scripts that need an interpreter.
+fn fixture_with_path() -> Fixture {
     let mut fixture = fixture();
     let path = env::var_os(variables::PATH).unwrap_or_default();
     fixture.environment.variables.insert(variables::PATH.into(), path.to_string_lossy().into_owned());
@@ -19,9 +19,9 @@ fn fixture_of_the_machine() -> Fixture {
 }
 
 #[tokio::test]
-async fn the_time() {
+async fn the_time_server_is_called() {
     let Some(program) = installed("mcp-python/bin/mcp-server-time") else { return };
-    let fixture = fixture_of_the_machine();
+    let fixture = fixture_with_path();
     let kit = fixture.kit(&self::program(&program, &["--local-timezone=UTC"], json!({}))).await.unwrap();
     let now = call(&kit, "get_current_time", json!({"timezone": "UTC"})).await;
     assert!(!now.is_error && now.text.contains("\"timezone\": \"UTC\""), "{now:?}");
@@ -32,9 +32,9 @@ async fn the_time() {
 }
 
 #[tokio::test]
-async fn a_page() {
+async fn the_fetch_server_is_called() {
     let Some(program) = installed("mcp-python/bin/mcp-server-fetch") else { return };
-    let fixture = fixture_of_the_machine();
+    let fixture = fixture_with_path();
     let page = || async {
         Html("<html><body><article><h1>Bats</h1><p>They sleep upside down.</p></article></body>")
     };
@@ -47,15 +47,15 @@ async fn a_page() {
 }
 
 #[tokio::test]
-async fn files() {
+async fn the_filesystem_server_is_called() {
     let Some(program) = installed("mcp-node/node_modules/.bin/mcp-server-filesystem") else { return };
-    let fixture = fixture_of_the_machine();
+    let fixture = fixture_with_path();
     let folder = fixture.folder.path().canonicalize().unwrap().display().to_string();
     let mut mcp = self::program(&program, &[&folder], json!({}));
     mcp.name = Some("fs".into());
     let kit = fixture.kit(&mcp).await.unwrap();
-    assert!(tool(&kit, "fs_read_text_file").spec().read_only);
-    assert!(!tool(&kit, "fs_write_file").spec().read_only);
+    assert!(tool(&kit.tools, "fs_read_text_file").spec().read_only);
+    assert!(!tool(&kit.tools, "fs_write_file").spec().read_only);
     let path = format!("{folder}/a.txt");
     let written = call(&kit, "fs_write_file", json!({"path": path, "content": "bats"})).await;
     assert!(!written.is_error, "{written:?}");
@@ -66,9 +66,9 @@ async fn files() {
 }
 
 #[tokio::test]
-async fn everything() {
+async fn the_everything_server_is_called() {
     let Some(program) = installed("mcp-node/node_modules/.bin/mcp-server-everything") else { return };
-    let fixture = fixture_of_the_machine();
+    let fixture = fixture_with_path();
     let kit = fixture.kit(&self::program(&program, &[], json!({}))).await.unwrap();
     assert!(kit.instruction.is_some());
     assert_eq!(call(&kit, "echo", json!({"message": "hi"})).await, ToolOutcome::ok("Echo: hi"));

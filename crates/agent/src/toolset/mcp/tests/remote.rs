@@ -1,4 +1,4 @@
-//! Servers elsewhere: streamable HTTP, and the older way.
+//! Remote servers: streamable HTTP, and the older HTTP+SSE.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,9 @@ use futures::stream;
 use rmcp::ErrorData;
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
+use rmcp::model::CallToolResponse;
 use rmcp::model::CallToolResult;
+use rmcp::model::ContentBlock;
 use rmcp::model::ListToolsResult;
 use rmcp::model::PaginatedRequestParams;
 use rmcp::model::ServerCapabilities;
@@ -34,7 +36,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// A server that greets.
+/// A server with one tool, `greet`.
 #[derive(Clone)]
 struct Greeter;
 
@@ -51,7 +53,7 @@ impl ServerHandler for Greeter {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let schema = json!({"type": "object"}).as_object().unwrap().clone();
-        Ok(ListToolsResult::with_all_items(vec![Offered::new("greet", "Greets", schema)]))
+        Ok(ListToolsResult::with_all_items(vec![ServerTool::new("greet", "Greets", schema)]))
     }
 
     async fn call_tool(
@@ -64,8 +66,8 @@ impl ServerHandler for Greeter {
     }
 }
 
-/// Lets in who has the key.
-async fn locked(request: Request, next: Next) -> Response {
+/// Refuses requests without the key.
+async fn require_key(request: Request, next: Next) -> Response {
     if request.headers().get("x-key").is_some_and(|key| key == "sesame") {
         next.run(request).await
     } else {
@@ -74,50 +76,50 @@ async fn locked(request: Request, next: Next) -> Response {
 }
 
 fn remote(url: &str, transport: &str) -> Mcp {
-    rustls::crypto::ring::default_provider().install_default().ok();
+    tests::install_tls();
     let headers = json!({"X-Key": "${env.KEY}"});
     mcp(None, json!({"remote": {"url": url, "transport": transport, "headers": headers}}))
 }
 
 #[tokio::test]
-async fn streamable_http_with_headers() {
+async fn streamable_http_servers_get_the_headers() {
     let mut fixture = fixture();
     let service = StreamableHttpService::new(
         || Ok(Greeter),
         Arc::new(LocalSessionManager::default()),
         StreamableHttpServerConfig::default(),
     );
-    let app = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(locked));
+    let app = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(require_key));
     let url = testing::serve(app).await + "/mcp";
     let refused = fixture.kit(&remote(&url, "streamable_http")).await.unwrap_err();
     assert!(refused.starts_with(&url) && refused.contains("401"), "{refused}");
     fixture.environment.variables.insert("KEY".into(), "sesame".into());
     let hidden = remote("http://127.0.0.1:9/${env.KEY}", "streamable_http");
-    let why = fixture.kit(&hidden).await.unwrap_err();
-    assert!(why.starts_with("http://127.0.0.1:9/${env.KEY}: ") && !why.contains("sesame"), "{why}");
+    let reason = fixture.kit(&hidden).await.unwrap_err();
+    assert!(reason.starts_with("http://127.0.0.1:9/${env.KEY}: ") && !reason.contains("sesame"), "{reason}");
     let kit = fixture.kit(&remote(&url, "streamable_http")).await.unwrap();
     assert_eq!(kit.instruction.as_deref(), Some("Say hello."));
     assert_eq!(call(&kit, "greet", json!({"name": "Ada"})).await, ToolOutcome::ok("hello \"Ada\""));
     fixture.nursery.close().await;
 }
 
-/// What the older way needs: what is to be said, and who says it.
-struct Speaker {
-    say: mpsc::Sender<String>,
-    said: Mutex<Option<mpsc::Receiver<String>>>,
+/// A server of the older transport: the messages for its event stream, whose receiver the first connection takes.
+struct SseServer {
+    sender: mpsc::Sender<String>,
+    messages: Mutex<Option<mpsc::Receiver<String>>>,
 }
 
-async fn listen(State(speaker): State<Arc<Speaker>>) -> impl IntoResponse {
-    let said = speaker.said.lock().await.take().unwrap();
+async fn event_stream(State(server): State<Arc<SseServer>>) -> impl IntoResponse {
+    let messages = server.messages.lock().await.take().unwrap();
     let first = stream::once(async { Event::default().event("endpoint").data("/messages?session=1") });
-    let rest = stream::unfold(said, |mut said| async {
-        let event = Event::default().event("message").data(said.recv().await?);
-        Some((event, said))
+    let rest = stream::unfold(messages, |mut messages| async {
+        let event = Event::default().event("message").data(messages.recv().await?);
+        Some((event, messages))
     });
     Sse::new(first.chain(rest).map(Ok::<_, Infallible>))
 }
 
-async fn message(State(speaker): State<Arc<Speaker>>, headers: HeaderMap, body: String) -> StatusCode {
+async fn message(State(server): State<Arc<SseServer>>, headers: HeaderMap, body: String) -> StatusCode {
     assert_eq!(headers["x-key"], "sesame");
     let message: Value = serde_json::from_str(&body).unwrap();
     let result = match message["method"].as_str().unwrap() {
@@ -128,30 +130,30 @@ async fn message(State(speaker): State<Arc<Speaker>>, headers: HeaderMap, body: 
         _ => return StatusCode::ACCEPTED,
     };
     let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
-    speaker.say.send(answer.to_string()).await.unwrap();
+    server.sender.send(answer.to_string()).await.unwrap();
     StatusCode::ACCEPTED
 }
 
 #[tokio::test]
-async fn server_sent_events() {
+async fn servers_of_the_older_transport_are_called() {
     let mut fixture = fixture();
     fixture.environment.variables.insert("KEY".into(), "sesame".into());
-    let (say, said) = mpsc::channel(10);
-    let speaker = Arc::new(Speaker { say, said: Mutex::new(Some(said)) });
+    let (sender, receiver) = mpsc::channel(10);
+    let server = Arc::new(SseServer { sender, messages: Mutex::new(Some(receiver)) });
     let app = Router::new()
-        .route("/sse", get(listen))
+        .route("/sse", get(event_stream))
         .route("/messages", post(message))
-        .layer(middleware::from_fn(locked))
+        .layer(middleware::from_fn(require_key))
         .route("/foreign", get(|| async { "event: endpoint\ndata: http://elsewhere.invalid/messages\n\n" }))
         .route("/silent", get(|| async { "nothing" }))
-        .with_state(speaker);
+        .with_state(server);
     let url = testing::serve(app).await;
     for (path, expected) in [
-        ("/foreign", "the server wants its messages sent to another host"),
-        ("/silent", "the server did not name the address of its messages"),
+        ("/foreign", "the URL that the server named for messages is on another host"),
+        ("/silent", "the server did not name the URL for messages"),
     ] {
-        let why = fixture.kit(&remote(&format!("{url}{path}"), "sse")).await.unwrap_err();
-        assert_eq!(why, format!("{url}{path}: {expected}"));
+        let reason = fixture.kit(&remote(&format!("{url}{path}"), "sse")).await.unwrap_err();
+        assert_eq!(reason, format!("{url}{path}: {expected}"));
     }
     let kit = fixture.kit(&remote(&format!("{url}/sse"), "sse")).await.unwrap();
     assert_eq!(call(&kit, "greet", json!({})).await, ToolOutcome::ok("hello"));

@@ -1,7 +1,7 @@
 #!/bin/sh
-# An MCP server for tests in a few lines of shell: it answers line by line, and dies when it is told to.
+# An MCP server for tests in a few lines of shell: it answers line by line, and exits when it is asked to.
 
-# With ONCE it starts only the first time: the file remembers that it did.
+# With ONCE it starts only once: the file that ONCE names records the first start.
 if [ -n "$ONCE" ]; then
     if [ -e "$ONCE" ]; then echo "no second start" >&2; exit 1; fi
     : > "$ONCE"

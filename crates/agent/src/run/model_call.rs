@@ -1,0 +1,223 @@
+//! One model call: which models may answer it, how often each is tried, and how its text reaches the output.
+//!
+//! [`call_with_fallback`](RunState::call_with_fallback) tries the candidate models in order,
+//! [`call_with_retries`](RunState::call_with_retries) one of them until it answers or is given up, and
+//! [`call_once`](RunState::call_once) streams one try.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use legwork_common::duration;
+use legwork_common::job::Cause;
+use legwork_common::team::AgentKind;
+use legwork_common::team::ModelSettings;
+use legwork_common::team::auto_model;
+use tokio::sync::mpsc;
+
+use super::halt::Halt;
+use super::open_agent::OpenAgent;
+use super::state::RunState;
+use crate::history;
+use crate::journal::JournalError;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
+use crate::message::AssistantMessage;
+use crate::model::Delta;
+use crate::model::ModelError;
+use crate::model::ModelRequest;
+use crate::model::Purpose;
+use crate::model::retry::Retries;
+use crate::model::routing;
+
+/// Deltas between a model's stream and the journal. A delta is a token or two: this many are a line of text, which
+/// becomes one write. More would only let a slow journal fall further behind the stream.
+const DELTA_CHANNEL_CAPACITY: usize = 64;
+/// How long the text that had arrived before a cancellation may take to be written. A quarter of the two seconds in
+/// which a cancelled run ends: the processes of its tools need the rest.
+const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// Written between a reply that was cut off and the next try, because written output cannot be taken back.
+const CUT_OFF_NOTICE: &str = "\n[the model's answer was cut off; asking again]\n";
+/// How long the first model is skipped after another had to answer, where the agent file sets no `cooldown`. A
+/// minute, the period over which most providers count their rate limits.
+const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
+/// Written between the texts of two turns.
+const TURN_SEPARATOR: &str = "\n\n";
+
+/// The outcome of one try.
+struct Try {
+    answer: Result<AssistantMessage, ModelError>,
+    /// Whether any of its text is in the output.
+    wrote: bool,
+}
+
+impl RunState<'_> {
+    /// Makes the model call of a turn and records the reply.
+    pub(super) async fn call_model(&mut self, turn: u32) -> Result<(), Halt> {
+        let OpenAgent { agent, head, .. } = &self.current;
+        let mut messages = head.clone();
+        messages.extend(history::latest(self.transcript.messages(), agent.num_history_items));
+        let request = ModelRequest {
+            agent: agent.name.clone(),
+            turn,
+            messages,
+            tools: self.current.offered_tools(),
+            form: agent.structured_output.clone(),
+            purpose: Purpose::Turn,
+        };
+        let (message, used_fallback) = self.call_with_fallback(&request).await?;
+        if used_fallback {
+            self.first_model_cooldown_until = Instant::now().checked_add(self.cooldown());
+        }
+        self.record(TurnEntry::Reply { turn, message }).await
+    }
+
+    /// How long the first model is skipped after another had to answer.
+    fn cooldown(&self) -> Duration {
+        let configured =
+            self.current.agent.fallback.as_ref().and_then(|fallback| fallback.cooldown.as_deref());
+        configured.and_then(|text| duration::parse(text).ok()).unwrap_or(DEFAULT_COOLDOWN)
+    }
+
+    /// The reply of the first candidate model that answers, and whether any before it failed.
+    pub(super) async fn call_with_fallback(
+        &self,
+        request: &ModelRequest,
+    ) -> Result<(AssistantMessage, bool), Halt> {
+        let models = self.candidate_models();
+        let fallback = self.current.agent.fallback.as_ref();
+        let max_retries = fallback.map_or(Retries::DEFAULT_MAX, |fallback| fallback.retries);
+        let mut failures: Vec<String> = Vec::new();
+        for (number, settings) in (1..).zip(&models) {
+            let is_last = number == models.len();
+            let retries = Retries::new(max_retries, is_last);
+            match self.call_with_retries(settings, request, retries).await? {
+                Ok(message) => return Ok((message, !failures.is_empty())),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        let message = match &failures[..] {
+            [one] => one.clone(),
+            many => format!("all models failed: {}", many.join("; ")),
+        };
+        Err(Halt::Failed { cause: Cause::ProviderError, message })
+    }
+
+    /// The models that may answer the next request, in the order in which they are tried.
+    ///
+    /// The first is the model that the toolset of the last call names, else one drawn from the agent's list; its
+    /// routing rules may send the turn to another. The fallback models follow. A first model in its cooldown is
+    /// left out, unless it is the only one.
+    pub(super) fn candidate_models(&self) -> Vec<ModelSettings> {
+        let draw = |models: &[ModelSettings]| {
+            let drawn = models.get(rand::random_range(0..models.len().max(1)))?;
+            Some(routing::pick(drawn, self.transcript.latest_prompt()).clone())
+        };
+        let by_toolset =
+            self.transcript.last_called_tools().find_map(|tool| draw(self.current.toolbox.next_models(tool)));
+        let first = by_toolset.or_else(|| match &self.current.agent.kind {
+            AgentKind::Models(models) => draw(models),
+            AgentKind::Auto => Some(auto_model(|key| self.ports.environment.variable(key).is_some())),
+            AgentKind::Command { .. } => None,
+        });
+        let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
+        let all: Vec<ModelSettings> = first.into_iter().chain(fallback).collect();
+        let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
+        if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
+    }
+
+    /// Calls one model until it answers, or fails in a way that is not retried or no longer retried.
+    async fn call_with_retries(
+        &self,
+        settings: &ModelSettings,
+        request: &ModelRequest,
+        mut retries: Retries,
+    ) -> Result<Result<AssistantMessage, ModelError>, Halt> {
+        let turn = request.turn;
+        let mut separator = if self.transcript.has_output() { TURN_SEPARATOR } else { "" };
+        loop {
+            self.ports.journal.note(RunEvent::ModelAsked { turn, model: settings.reference() });
+            let Try { answer, wrote } = self.call_once(settings, request, separator).await?;
+            let error = match answer {
+                Ok(message) => return Ok(Ok(message)),
+                Err(error) => error,
+            };
+            if wrote {
+                self.unless_cancelled(self.ports.journal.output(CUT_OFF_NOTICE)).await??;
+                separator = "";
+            }
+            let Some(delay) = retries.next_delay(&error, rand::random()) else { return Ok(Err(error)) };
+            self.ports.journal.note(RunEvent::ModelRetried { turn, reason: error.to_string() });
+            self.unless_cancelled(tokio::time::sleep(delay)).await?;
+            // The lease may have run out during the delay.
+            self.check_lease().await?;
+        }
+    }
+
+    /// Calls a model once and writes its text as it arrives, with `separator` before the first piece.
+    ///
+    /// A cancellation drops the stream, and with it the sender of the deltas. The writer then writes what is still
+    /// in the channel and ends; if the journal blocks, it is dropped after [`FINAL_FLUSH_TIMEOUT`]. A lost lease
+    /// found by the writer drops the stream at once.
+    async fn call_once(
+        &self,
+        settings: &ModelSettings,
+        request: &ModelRequest,
+        separator: &str,
+    ) -> Result<Try, Halt> {
+        let (sender, receiver) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
+        let stream = async {
+            let answer = self.ports.models.stream(settings, request, sender);
+            Ok(self.cancel.run_until_cancelled(answer).await)
+        };
+        let writing = async {
+            tokio::select! {
+                wrote = self.write(receiver, separator, request.purpose) => wrote,
+                () = self.final_flush_deadline() => Ok(false),
+            }
+        };
+        let (answer, wrote) = tokio::try_join!(stream, writing)?;
+        Ok(Try { answer: answer.ok_or(Halt::Stopped)?, wrote })
+    }
+
+    /// Returns when the last text of a cancelled run must be written; never for a run that is not cancelled.
+    async fn final_flush_deadline(&self) {
+        self.cancel.cancelled().await;
+        tokio::time::sleep(FINAL_FLUSH_TIMEOUT).await;
+    }
+
+    /// Writes visible text until the sender is dropped, all deltas that wait as one write. Whether there was any
+    /// text.
+    async fn write(
+        &self,
+        mut deltas: mpsc::Receiver<Delta>,
+        separator: &str,
+        purpose: Purpose,
+    ) -> Result<bool, JournalError> {
+        let mut wrote = false;
+        let mut batch = Vec::new();
+        while deltas.recv_many(&mut batch, DELTA_CHANNEL_CAPACITY).await > 0 {
+            let text: String = batch.drain(..).map(|delta| self.visible_text(delta, purpose)).collect();
+            if text.is_empty() {
+                continue;
+            }
+            if !wrote && !separator.is_empty() {
+                self.ports.journal.output(separator).await?;
+            }
+            wrote = true;
+            self.ports.journal.output(&text).await?;
+        }
+        Ok(wrote)
+    }
+
+    /// The text of a delta that belongs to the output: neither reasoning nor summaries do. A wait becomes an event.
+    fn visible_text(&self, delta: Delta, purpose: Purpose) -> String {
+        match delta {
+            Delta::Text(text) if purpose == Purpose::Turn => text,
+            Delta::Text(_) | Delta::Reasoning(_) => String::new(),
+            Delta::Waiting(why) => {
+                self.ports.journal.note(RunEvent::ModelWaiting { why });
+                String::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One agent of a run with its tools open, and the system messages that only its model sees.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Zoned;
+use legwork_common::team::Agent;
+use legwork_common::team::Team;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::halt::Halt;
+use crate::active_agent::ActiveAgent;
+use crate::assignment::Ports;
+use crate::environment::Environment;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
+use crate::message::Message;
+use crate::message::ToolCall;
+use crate::prompt;
+use crate::prompt::EnvironmentInfo;
+use crate::prompt_files;
+use crate::tool::ToolSpec;
+use crate::toolset::Toolbox;
+use crate::toolset::call_description;
+
+/// An agent that is active or was active before a handoff.
+pub(super) struct OpenAgent<'team> {
+    pub(super) agent: &'team Agent,
+    pub(super) toolbox: Toolbox,
+    /// The system messages that begin each of its requests.
+    pub(super) head: Vec<Message>,
+}
+
+impl<'team> OpenAgent<'team> {
+    /// Opens the agent's toolsets and reads its prompt files. What cannot be opened or read is a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Stopped`] where the run is cancelled during that; processes that were started have ended by then.
+    pub(super) async fn open(
+        team: &Team,
+        agent: &'team Agent,
+        ports: &Ports,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Halt> {
+        let mut toolbox = Toolbox::new(&ports.environment);
+        let opening = toolbox.open(team, agent, &ports.environment, &ports.background, &ports.session_state);
+        if cancel.run_until_cancelled(opening).await.is_none() {
+            toolbox.close().await;
+            return Err(Halt::Stopped);
+        }
+        for warning in toolbox.warnings() {
+            ports.journal.note(RunEvent::Warning(warning.clone()));
+        }
+        let found = prompt_files::find(&agent.add_prompt_files, &ports.environment);
+        for warning in found.warnings {
+            ports.journal.note(RunEvent::Warning(warning));
+        }
+        let mut head = head(team, agent, &toolbox, &ports.environment);
+        head.extend(found.texts.into_iter().map(Message::system));
+        Ok(Self { agent, toolbox, head })
+    }
+
+    /// The tools as they are offered to the agent's model.
+    pub(super) fn offered_tools(&self) -> Vec<ToolSpec> {
+        let specs = self.toolbox.specs();
+        if self.agent.add_description_parameter {
+            return specs.into_iter().map(call_description::offered).collect();
+        }
+        specs
+    }
+
+    /// Replays this agent's finished calls of earlier attempts, so that tools that keep a state rebuild it. Calls
+    /// without a result are left out: those run again or are reported as interrupted.
+    pub(super) fn replay(&self, team: &Arc<Team>, first_agent: &str, recorded: &[TurnEntry]) {
+        let mut active_agent = ActiveAgent::new(Arc::clone(team), first_agent, &[]);
+        let mut calls: HashMap<(u32, u32), &ToolCall> = HashMap::new();
+        for entry in recorded {
+            active_agent.apply(entry);
+            match entry {
+                TurnEntry::Reply { turn, message } if active_agent.name() == self.agent.name => {
+                    calls.extend((0..).zip(&message.tool_calls).map(|(index, call)| ((*turn, index), call)));
+                }
+                TurnEntry::Result { turn, index, .. } => {
+                    let Some(call) = calls.remove(&(*turn, *index)) else { continue };
+                    let tool = self.toolbox.get(&call.name);
+                    if let (Some(tool), Ok(mut arguments)) = (tool, call.parsed_arguments()) {
+                        if self.agent.add_description_parameter {
+                            call_description::strip(tool.spec(), &mut arguments);
+                        }
+                        tool.replay(&Value::Object(arguments));
+                    }
+                }
+                TurnEntry::Reply { .. }
+                | TurnEntry::Delivered { .. }
+                | TurnEntry::Compacted { .. }
+                | TurnEntry::Stderr { .. }
+                | TurnEntry::Retried { .. } => {}
+            }
+        }
+    }
+}
+
+fn head(team: &Team, agent: &Agent, toolbox: &Toolbox, environment: &Environment) -> Vec<Message> {
+    let info = EnvironmentInfo {
+        date: Zoned::now().date().to_string(),
+        working_dir: environment.working_dir.display().to_string(),
+        is_git: environment.working_dir.ancestors().any(|folder| Path::new(folder).join(".git").exists()),
+        system: std::env::consts::OS.to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
+    };
+    let about_tools: Vec<String> = toolbox.instructions().iter().cloned().chain(toolbox.notice()).collect();
+    prompt::system_messages(team, agent, &about_tools, &info)
+}

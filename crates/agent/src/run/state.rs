@@ -1,0 +1,76 @@
+//! The state of one run, and the few ways in which its steps touch the world.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use legwork_common::team::Permissions;
+use legwork_common::team::Team;
+use tokio_util::sync::CancellationToken;
+
+use super::halt::Halt;
+use super::open_agent::OpenAgent;
+use crate::active_agent::ActiveAgent;
+use crate::assignment::Ports;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
+use crate::turn::Transcript;
+
+/// One run of an agent that a model drives.
+pub(super) struct RunState<'team> {
+    pub(super) team: &'team Arc<Team>,
+    /// The agent that the run began with.
+    pub(super) first_agent: String,
+    /// The turns of earlier attempts, pruned to their calls: an agent that is opened later replays its calls to
+    /// tools that keep a state.
+    pub(super) recorded: Vec<TurnEntry>,
+    /// Tokens that this job may use over all its attempts; `None` for no limit.
+    pub(super) budget: Option<u64>,
+    /// Whether the session turned out to have no budget: it gets none later, so it is asked only once.
+    pub(super) session_is_unlimited: bool,
+    pub(super) active_agent: ActiveAgent,
+    /// The tools and the prompt of the active agent.
+    pub(super) current: OpenAgent<'team>,
+    /// Agents that handed the conversation over. They stay open: a background command of theirs keeps running, and
+    /// the conversation may come back to them.
+    pub(super) inactive: Vec<OpenAgent<'team>>,
+    pub(super) permissions: &'team Permissions,
+    pub(super) transcript: Transcript,
+    pub(super) ports: Ports,
+    pub(super) cancel: CancellationToken,
+    /// Until then turns go to the fallback models, because the first model failed.
+    pub(super) first_model_cooldown_until: Option<Instant>,
+}
+
+impl RunState<'_> {
+    /// Records an entry and applies it.
+    ///
+    /// A cancellation may win against the record. The entry is then durable or not, and both are safe: the run ends
+    /// without acting on it, and the next attempt resumes from what it finds recorded.
+    pub(super) async fn record(&mut self, entry: TurnEntry) -> Result<(), Halt> {
+        self.unless_cancelled(self.ports.journal.record(&entry)).await??;
+        self.apply(&entry);
+        Ok(())
+    }
+
+    /// Applies an entry that is recorded to the deciders.
+    pub(super) fn apply(&mut self, entry: &TurnEntry) {
+        self.transcript.apply(entry);
+        self.active_agent.apply(entry);
+    }
+
+    /// Returns once the journal confirms that this attempt may still act.
+    pub(super) async fn check_lease(&self) -> Result<(), Halt> {
+        Ok(self.unless_cancelled(self.ports.journal.confirm_lease()).await??)
+    }
+
+    /// Waits for `work`; a cancellation drops it and ends the run.
+    pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
+        self.cancel.run_until_cancelled(work).await.ok_or(Halt::Stopped)
+    }
+
+    pub(super) fn warn(&self, warning: String) {
+        tracing::warn!(agent = %self.current.agent.name, "{warning}");
+        self.ports.journal.note(RunEvent::Warning(warning));
+    }
+}

@@ -1,0 +1,109 @@
+//! Makes the tool calls of one reply, and resumes those that an earlier attempt left open.
+
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use legwork_common::service::CallIndex;
+use serde_json::Value;
+
+use super::halt::Halt;
+use super::state::RunState;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
+use crate::message::ToolCall;
+use crate::permission;
+use crate::tool::Interrupted;
+use crate::tool::ToolContext;
+use crate::tool::ToolOutcome;
+use crate::toolset::call_description;
+use crate::turn::Step;
+
+/// The result of a call that was open when an attempt died and that is not safe to repeat.
+const INTERRUPTED: &str = "This call was interrupted and its outcome is unknown. It was not repeated.";
+
+impl RunState<'_> {
+    /// Resumes after an earlier attempt: tools rebuild their state from its calls, and open calls that are not safe
+    /// to repeat get a result that reports the interruption. The other open calls run again in the first step.
+    pub(super) async fn resume(&mut self) -> Result<(), Halt> {
+        self.current.replay(self.team, &self.first_agent, &self.recorded);
+        let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
+        for (index, call) in open {
+            let interrupted = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
+            if interrupted != Some(Interrupted::RunAgain) {
+                self.record(result_entry(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all calls at once. Each result is recorded as soon as it is there, so that a crash loses only the
+    /// calls that are still running.
+    pub(super) async fn run_calls(&mut self, open: Vec<(CallIndex, ToolCall)>) -> Result<(), Halt> {
+        let state = &*self;
+        let mut calls: FuturesUnordered<_> =
+            open.into_iter().map(|(index, call)| state.run_call(index, call)).collect();
+        let mut entries = Vec::new();
+        while let Some(entry) = state.unless_cancelled(calls.next()).await? {
+            entries.push(entry?);
+        }
+        drop(calls);
+        for entry in entries {
+            self.apply(&entry);
+        }
+        Ok(())
+    }
+
+    /// One call, from the check of the lease to the recorded result. A panic of the tool is an error result.
+    async fn run_call(&self, index: CallIndex, call: ToolCall) -> Result<TurnEntry, Halt> {
+        let journal = &self.ports.journal;
+        journal.confirm_lease().await?;
+        let ToolCall { name, arguments, .. } = call.clone();
+        journal.note(RunEvent::ToolStarted { call: index, name: name.clone(), arguments });
+        let outcome = AssertUnwindSafe(self.outcome(index, &call))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| ToolOutcome::error(format!("the tool {name} crashed")));
+        journal.note(RunEvent::ToolEnded { call: index, name, is_error: outcome.is_error });
+        // A tool may notice the cancellation first and return an outcome, such as a command that was killed. That
+        // is not the call's outcome: without a record the next attempt runs it again or reports it as interrupted.
+        if self.cancel.is_cancelled() {
+            return Err(Halt::Stopped);
+        }
+        // The same for a tool that ended because the lease did.
+        journal.confirm_lease().await?;
+        let entry = result_entry(index, &call, outcome);
+        // The model sees all images in this attempt, also those that are too large to be stored.
+        journal.record(&entry.stored()).await?;
+        Ok(entry)
+    }
+
+    /// Checks the call and makes it. An invalid or refused call is an error result, which the model can react to.
+    async fn outcome(&self, index: CallIndex, call: &ToolCall) -> ToolOutcome {
+        let Some(tool) = self.current.toolbox.get(&call.name) else {
+            let names: Vec<String> = self.current.toolbox.specs().into_iter().map(|spec| spec.name).collect();
+            let names = names.join(", ");
+            return ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name));
+        };
+        let mut arguments = match call.parsed_arguments() {
+            Ok(arguments) => arguments,
+            Err(error) => return ToolOutcome::error(error),
+        };
+        if self.current.agent.add_description_parameter {
+            call_description::strip(tool.spec(), &mut arguments);
+        }
+        let approval = self.ports.approval.as_deref();
+        if let Some(refusal) = permission::refusal(self.permissions, approval, call, &arguments).await {
+            return ToolOutcome::error(refusal);
+        }
+        let context = ToolContext { call: index, cancel: self.cancel.clone() };
+        tool.call(Value::Object(arguments), &context).await
+    }
+}
+
+fn result_entry(index: CallIndex, call: &ToolCall, outcome: ToolOutcome) -> TurnEntry {
+    let ToolOutcome { text, images, is_error, ended } = outcome;
+    let CallIndex { turn, index } = index;
+    TurnEntry::Result { turn, index, call_id: call.id.clone(), text, images, is_error, ended }
+}

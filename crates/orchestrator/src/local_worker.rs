@@ -1,0 +1,264 @@
+//! Workers of the embedded server: inside `run` for its own session, or detached, as a program of its own that outlives
+//! this one.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_agent::model::ModelPort;
+use legwork_common::id::SessionId;
+use legwork_common::id::WorkerId;
+use legwork_common::policy::Policy;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
+use legwork_queue::Operator;
+use legwork_queue::Queue;
+use legwork_queue::Service;
+use legwork_queue::operator::Lane;
+use legwork_worker::ShutdownTokens;
+use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
+use legwork_worker::WorkerSettings;
+use legwork_worker::backend::embedded_config;
+use legwork_worker::guard::Guard;
+use legwork_worker::host::host_name;
+use legwork_worker::host::worker_program;
+use legwork_worker::runner::AgentRunner;
+use legwork_worker::runner::WorkDir;
+use process_wrap::tokio::ChildWrapper;
+use process_wrap::tokio::CommandWrap;
+use process_wrap::tokio::ProcessSession;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Connection;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Jobs that a local worker runs at once: the default of `legwork-worker --concurrency`, so that a session runs alike
+/// in `run` and detached.
+const SLOTS: u32 = 100;
+/// Grace period for running jobs when a local worker drains. Short, because someone is waiting at the terminal.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Polling interval for new jobs of a detached session.
+const DETACHED_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Polling interval for a detached worker that is starting.
+const STARTUP_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Polls until a detached worker counts as failed to start: ten seconds, enough for a loaded machine.
+const MAX_STARTUP_POLLS: u32 = 200;
+
+/// What a local worker runs its jobs with.
+#[derive(Debug)]
+pub struct LocalWorkerConfig {
+    /// The models of its agents.
+    pub models: Arc<dyn ModelPort>,
+    /// The environment of its agents.
+    pub variables: BTreeMap<String, String>,
+    /// Whether the models need their providers' keys; a script's do not.
+    pub needs_keys: bool,
+    /// The fleet's policy, applied to the jobs that its jobs dispatch.
+    pub policy: Arc<Policy>,
+    /// Time without activity after which a running job counts as stalled.
+    pub stall_after: Duration,
+    /// The guard process that ends the jobs' commands if this program is killed.
+    pub guard: Guard,
+}
+
+/// A worker inside this process, for the jobs of one session.
+#[derive(Debug)]
+pub struct LocalWorker {
+    drain: CancellationToken,
+    hand_over: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl LocalWorker {
+    /// Starts the worker. Cancelling `now` ends it at once, without draining.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when its connections cannot be prepared.
+    pub fn start(
+        tasks: &Tasks,
+        queue: &Queue,
+        session: SessionId,
+        config: LocalWorkerConfig,
+        now: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let name = host_name(&config.variables);
+        let settings = WorkerSettings {
+            id: WorkerId::random_on(&name),
+            host: name,
+            lanes: vec![Lane::Session(session)],
+            slots: SLOTS,
+            drain_timeout: DRAIN_TIMEOUT,
+            until_idle: false,
+            policy: config.policy,
+            stall_after: config.stall_after,
+            guard: config.guard.clone(),
+        };
+        let runner = AgentRunner {
+            models: config.models,
+            variables: config.variables,
+            work_dir: WorkDir::Dispatchers,
+            needs_keys: config.needs_keys,
+            guard: config.guard,
+        };
+        let worker = Worker::new(settings, queue.clone(), Arc::new(runner), WorkerHealth::default())?;
+        let drain = CancellationToken::new();
+        let hand_over = CancellationToken::new();
+        let shutdown = ShutdownTokens { drain: drain.clone(), now, hand_over: hand_over.clone() };
+        let list = tasks.clone();
+        let serving =
+            tasks.spawn(TaskKind::LocalWorker, async move { Box::pin(worker.serve(&list, shutdown)).await });
+        Ok(Self { drain, hand_over, serving })
+    }
+
+    /// Drains the worker, whose jobs have ended already, and waits until it has ended.
+    pub async fn end(self) {
+        self.drain.cancel();
+        self.serving.await.ok();
+    }
+
+    /// Releases all jobs to the queue without a grace period, and waits until the worker has ended.
+    pub async fn hand_over(self) {
+        self.hand_over.cancel();
+        self.drain.cancel();
+        self.serving.await.ok();
+    }
+}
+
+/// The detached worker of a session whose jobs outlive this program (`run --detach`).
+#[derive(Debug)]
+pub struct DetachedWorker {
+    /// The command's context, for the options that the worker program inherits.
+    pub context: Context,
+    /// The handle on the namespace that the worker program registers in.
+    pub operator: Operator,
+    /// The session to serve.
+    pub session: SessionId,
+    /// The script of model replies; `None` for real providers.
+    pub script: Option<PathBuf>,
+}
+
+impl DetachedWorker {
+    /// Polls the root's jobs until `over` and starts a worker whenever there are live ones and none serves: for the
+    /// first job, and after a worker was killed. Errors are logged and retried at the next poll.
+    pub async fn serve_until(self, over: CancellationToken, root: Arc<Service>) {
+        while over.run_until_cancelled(tokio::time::sleep(DETACHED_POLL_INTERVAL)).await.is_some() {
+            let served = match root.is_settled().await {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    serve_in_background(&self.context, &self.operator, self.session, self.script.as_deref())
+                        .await
+                }
+                Err(error) => Err(error.into()),
+            };
+            if let Err(failure) = served {
+                tracing::error!(session = %self.session, "{}", failure.message);
+            }
+        }
+    }
+}
+
+/// Starts a detached worker for a session of the embedded server, in this working directory and environment, unless
+/// one serves it already.
+///
+/// Returns once the worker is registered in Redis: until then, an operator's command that finds the server unused would
+/// take the session for abandoned and stop its jobs. A worker that has already exited successfully also counts, because
+/// a short job may end before the first poll.
+///
+/// # Errors
+///
+/// [`Failure`] when the program cannot be started, fails, or does not register within ten seconds; its hint names the
+/// log.
+pub async fn serve_in_background(
+    context: &Context,
+    operator: &Operator,
+    session: SessionId,
+    script: Option<&Path>,
+) -> Result<(), Failure> {
+    let lane = Lane::Session(session);
+    if operator.is_served(&lane).await? {
+        return Ok(());
+    }
+    let config = embedded_config(&context.common, &context.variables);
+    let log = config.state_dir.join("workers.log");
+    let mut worker = start_worker(context, session, script, &config.state_dir, &log)?;
+    for _ in 0..MAX_STARTUP_POLLS {
+        match worker.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(_)) => break,
+            Ok(None) | Err(_) => {}
+        }
+        if operator.is_served(&lane).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(STARTUP_POLL_INTERVAL).await;
+    }
+    Err(Failure::usage("the background worker did not start")
+        .with_hint(format!("its log is {}", log.display())))
+}
+
+/// Spawns `legwork-worker` for one session. It exits when the session is idle, and appends its output to `log`.
+fn start_worker(
+    context: &Context,
+    session: SessionId,
+    script: Option<&Path>,
+    state_dir: &Path,
+    log: &Path,
+) -> Result<Box<dyn ChildWrapper>, Failure> {
+    let open = || OpenOptions::new().create(true).append(true).open(log);
+    let (out, err) = open()
+        .and_then(|file| Ok((file.try_clone()?, file)))
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", log.display())))?;
+    let program = worker_program(std::env::current_exe().ok());
+    let mut command = tokio::process::Command::new(&program);
+    command.args([
+        "--session",
+        &session.to_string(),
+        "--until-idle",
+        "--namespace",
+        &context.common.namespace,
+    ]);
+    command.arg("--state-dir").arg(state_dir);
+    if let Some(script) = script {
+        command.arg("--script").arg(script);
+    }
+    if let Some(policy) = &context.common.policy {
+        command.arg("--policy").arg(policy);
+    }
+    for limit in &context.common.limits {
+        command.arg("--rate-limit").arg(limit);
+    }
+    command.arg("--stall-after").arg(format!("{}ms", context.common.stall_after.as_millis()));
+    command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
+    let mut command = CommandWrap::from(command);
+    // A process session of its own: Ctrl-C and the terminal's hangup do not reach it.
+    command.wrap(ProcessSession);
+    command.spawn().map_err(|error| {
+        Failure::usage(format!("cannot start {}: {error}", program.display()))
+            .with_hint("install legwork-worker next to legwork, or on the PATH")
+    })
+}
+
+/// Prints a hint for each of these queues that no worker serves; their jobs wait until one does.
+///
+/// # Errors
+///
+/// [`Failure`] when Redis cannot be asked.
+pub async fn hint_unserved(
+    context: &Context,
+    connection: &Connection,
+    queues: &[String],
+) -> Result<(), Failure> {
+    for queue in connection.operator.unserved(queues).await? {
+        context.output.note(&format!(
+            "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
+        ));
+    }
+    Ok(())
+}

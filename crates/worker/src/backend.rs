@@ -1,0 +1,204 @@
+//! The backend of the queue: the Redis that was named, or the embedded server.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::SessionId;
+use legwork_common::job::Cause;
+use legwork_common::lifecycle::State;
+use legwork_common::variables;
+use legwork_process::tasks::Tasks;
+use legwork_queue::Queue;
+use legwork_queue::QueueError;
+use legwork_queue::Target;
+use legwork_queue::embedded;
+use legwork_queue::embedded::EmbeddedConfig;
+use legwork_queue::embedded::EmbeddedError;
+use legwork_queue::embedded::Joined;
+use legwork_queue::embedded::Left;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::JobFilter;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use thiserror::Error;
+
+use crate::guard::Guard;
+use crate::options::CommonOptions;
+
+/// Jobs of one page when all waiting jobs are listed: few round trips, and Redis is not blocked for long by any of them.
+const PAGE_SIZE: usize = 1000;
+
+/// Why the backend could not be opened or left.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// The embedded server could not be used.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The queue could not be asked.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The process that kills the jobs' commands could not be started.
+    #[error("the guard of the jobs' commands cannot be started: {0}")]
+    Guard(#[source] io::Error),
+}
+
+impl Coded for BackendError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Embedded(error) => error.code(),
+            Self::Queue(error) => error.code(),
+            Self::Guard(_) => "system",
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        match self {
+            Self::Embedded(error) => error.exit(),
+            Self::Queue(error) => error.exit(),
+            Self::Guard(_) => ExitStatus::Usage,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Embedded(error) => error.hint(),
+            Self::Queue(error) => error.hint(),
+            Self::Guard(_) => None,
+        }
+    }
+}
+
+/// What a program does with the embedded server where no other program uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// It operates: it ends the sessions whose workers are gone.
+    Operator,
+    /// It is the worker that such a session waits for, so it leaves them alone.
+    SessionsWorker,
+}
+
+/// Where the queue is, and this program's membership among the users of the embedded server.
+#[derive(Debug)]
+pub struct Backend {
+    target: Target,
+    joined: Option<Joined>,
+}
+
+impl Backend {
+    /// Opens the Redis that was named, without connecting yet; without a name, joins the embedded server and starts it if
+    /// it does not run.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] for an invalid URL, or when no server program was found.
+    pub async fn find(
+        common: &CommonOptions,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, BackendError> {
+        if let Some(url) = &common.redis {
+            return Ok(Self { target: Target::parse(url)?, joined: None });
+        }
+        let joined = embedded::join(&embedded_config(common, environment)).await?;
+        Ok(Self { target: joined.target.clone(), joined: Some(joined) })
+    }
+
+    /// The address of Redis.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether the server is the embedded one.
+    pub fn is_embedded(&self) -> bool {
+        self.joined.is_some()
+    }
+
+    /// Starts the guard of this program. While the guard lives it counts as a user of the embedded server, so that no
+    /// other program reclaims a dead program's jobs while their commands are still being killed.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Guard`] when the system cannot start it.
+    pub fn guard(&self, tasks: &Tasks) -> Result<Guard, BackendError> {
+        let user_lock = self.joined.as_ref().map(Joined::user_lock).transpose();
+        user_lock.and_then(|user_lock| Guard::start(tasks, user_lock)).map_err(BackendError::Guard)
+    }
+
+    /// A line for users about the embedded server: which one was joined or started.
+    pub fn notice(&self) -> Option<&str> {
+        self.joined.as_ref().map(|joined| joined.notice.as_str())
+    }
+
+    /// Reclaims the jobs of dead workers at once, without waiting for their leases, if no other program uses the embedded
+    /// server; and then lets other programs in. For [`Arrival::Operator`] it also ends the sessions that wait for a
+    /// worker that is gone. A crash in the middle leaves the rest to the next program.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the queue cannot be asked.
+    pub async fn reclaim_abandoned(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
+        let Some(joined) = self.joined.as_mut().filter(|joined| joined.alone) else { return Ok(()) };
+        queue.reap(true).await?;
+        if arrival == Arrival::Operator {
+            end_abandoned_sessions(queue).await?;
+        }
+        joined.share();
+        Ok(())
+    }
+
+    /// Leaves the embedded server. The last program to leave shuts it down, unless jobs are unfinished.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the server cannot be asked or shut down.
+    pub async fn leave(self, queue: &Queue) -> Result<(), BackendError> {
+        let Some(joined) = self.joined else { return Ok(()) };
+        let unfinished = queue.unfinished().await? > 0;
+        match joined.leave(unfinished).await? {
+            Left::InUse | Left::Kept => {}
+            Left::ShutDown => tracing::info!("the embedded server was shut down; its data are kept"),
+        }
+        Ok(())
+    }
+}
+
+/// Closes every session with waiting jobs and stops these jobs: the caller knows that no worker lives.
+async fn end_abandoned_sessions(queue: &Queue) -> Result<(), QueueError> {
+    let filter = JobFilter { states: vec![State::Queued, State::Scheduled], ..JobFilter::default() };
+    let mut sessions: BTreeSet<SessionId> = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = queue.list(&filter, PAGE_SIZE, after).await?;
+        sessions.extend(page.jobs.iter().map(|job| job.session));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    for id in sessions {
+        tracing::warn!(session = %id, "the session has no worker left; its jobs are stopped");
+        queue.stop(StopRoot::Session { id, close: true }, Asker::Operator, Cause::SessionEnd).await?;
+    }
+    Ok(())
+}
+
+/// The folders of the embedded server, by the XDG Base Directory Specification, and where its program is searched.
+pub fn embedded_config(common: &CommonOptions, environment: &BTreeMap<String, String>) -> EmbeddedConfig {
+    let path = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = path(variables::HOME).unwrap_or_else(|| PathBuf::from("/"));
+    let state = path(variables::XDG_STATE_HOME).unwrap_or_else(|| home.join(".local/state"));
+    let state_dir = common.state_dir.clone().unwrap_or_else(|| state.join("legwork"));
+    EmbeddedConfig {
+        runtime_dir: path(variables::XDG_RUNTIME_DIR).unwrap_or_else(std::env::temp_dir),
+        state_dir,
+        search_path: path(variables::PATH)
+            .map(|path| std::env::split_paths(&path).collect())
+            .unwrap_or_default(),
+        extra_servers: Vec::new(),
+    }
+}

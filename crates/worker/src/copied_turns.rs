@@ -1,0 +1,83 @@
+//! A job that retries another one (`legwork retry`) resumes from the turns that the other recorded.
+//!
+//! They are copied into its own turns, in order, and then marked as copied. An attempt that dies in the middle leaves a
+//! part of them; the next one copies the rest.
+
+use legwork_agent::journal::TurnEntry;
+use legwork_common::id::JobId;
+use legwork_common::job::JobSpec;
+use legwork_queue::QueueError;
+use legwork_queue::port::Work;
+
+use crate::log_writer::AttemptBuffer;
+use crate::log_writer::BufferClosed;
+use crate::log_writer::LogWriter;
+
+/// The turns that are still to be copied.
+#[derive(Debug)]
+pub(crate) struct CopiedTurns {
+    source: JobId,
+    remaining: Vec<String>,
+}
+
+/// Reads what a job has yet to copy; `None` for a job that retries no other, or has copied everything.
+///
+/// # Errors
+///
+/// [`QueueError`] when the other job's turns cannot be read.
+pub(crate) async fn still_to_copy(
+    work: &dyn Work,
+    spec: &JobSpec,
+    recorded: &[TurnEntry],
+) -> Result<Option<CopiedTurns>, QueueError> {
+    let Some(source) = spec.retry_of.filter(|_| !spec.fresh) else { return Ok(None) };
+    if recorded.contains(&TurnEntry::Retried { of: source }) {
+        return Ok(None);
+    }
+    // Without the mark, everything that is recorded is a copy: the rest begins after as many entries.
+    let turns = work.turns(source, recorded.len() as u64).await?;
+    Ok(Some(CopiedTurns { source, remaining: turns.into_iter().map(|(_, entry)| entry).collect() }))
+}
+
+impl CopiedTurns {
+    /// Copies the remaining turns into `buffer` and adds them to `recorded`. Cut off by a crash, it leaves a part of
+    /// them recorded, without the mark.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferClosed`] once the attempt is fenced.
+    pub(crate) async fn copy_into(
+        self,
+        log_writer: &LogWriter,
+        buffer: &AttemptBuffer,
+        recorded: &mut Vec<TurnEntry>,
+    ) -> Result<(), BufferClosed> {
+        for text in self.remaining {
+            // An entry that cannot be read was written by a later version, and the entries after it depend on it.
+            let Ok(entry) = serde_json::from_str(&text) else {
+                tracing::warn!(source = %self.source, "a turn entry cannot be read; the job resumes before it");
+                break;
+            };
+            log_writer.record(buffer, text, None).await?;
+            recorded.push(entry);
+        }
+        let mark = TurnEntry::Retried { of: self.source };
+        let last = recorded.iter().filter_map(turn_of).next_back().unwrap_or(0);
+        log_writer.output(buffer, &format!("[resumes from turn {} of {}]\n", last + 1, self.source)).await?;
+        let text = serde_json::to_string(&mark).map_err(|_| BufferClosed)?;
+        log_writer.record(buffer, text, None).await?;
+        recorded.push(mark);
+        Ok(())
+    }
+}
+
+/// The turn that an entry belongs to; `None` for entries between turns.
+fn turn_of(entry: &TurnEntry) -> Option<u32> {
+    match entry {
+        TurnEntry::Reply { turn, .. } | TurnEntry::Result { turn, .. } => Some(*turn),
+        TurnEntry::Delivered { .. }
+        | TurnEntry::Compacted { .. }
+        | TurnEntry::Stderr { .. }
+        | TurnEntry::Retried { .. } => None,
+    }
+}

@@ -1,0 +1,422 @@
+//! The one writer of output, turn entries and ends of jobs: the pieces of all attempts share one pipeline.
+//!
+//! ```text
+//! attempt ── output, record ──► AttemptBuffer ─┐
+//! attempt ── output, record ──► AttemptBuffer ─┼─► LogWriter::run ── append, finish ──► queue
+//! attempt ── finish ───────────────────────────┘
+//! ```
+//!
+//! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
+//! continues, pieces are batched for 50 ms or until there are 4 KiB. A turn entry waits for no batch, and
+//! [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills up and the attempt
+//! waits: nothing is dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_queue::QueueError;
+use legwork_queue::port::Append;
+use legwork_queue::port::Appended;
+use legwork_queue::port::Finish;
+use legwork_queue::port::Finished;
+use legwork_queue::port::Lease;
+use legwork_queue::port::Work;
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease_clock::LeaseClock;
+
+/// Output that one attempt may buffer before it has to wait for the writer. It bounds the memory of an outage (6.4 MB
+/// for 100 attempts) and is large enough that a model's stream does not stall while one write is repeated.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
+/// Output that is written without waiting for [`BATCH_DELAY`]. A crash loses at most this much unwritten text, or what
+/// came within the delay; larger batches would save few commands.
+const BATCH_BYTES: usize = 4 * 1024;
+/// How long output is batched after a write. A reader does not notice it, and however fast models stream, all attempts
+/// of a worker together cost Redis twenty writes a second, apart from turn entries and full batches.
+const BATCH_DELAY: Duration = Duration::from_millis(50);
+/// Delay before a failed write is repeated. Short, because attempts wait for it; Redis' own timeout (2 s) is what keeps
+/// an outage from becoming a busy loop.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// How far an attempt's buffer was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// All changes up to this revision are stored.
+    UpTo(u64),
+    /// The fence is another attempt's: nothing more will be stored.
+    Fenced,
+}
+
+/// What one attempt has written and the queue has not confirmed.
+#[derive(Debug)]
+struct Pending {
+    lease: Lease,
+    /// The offset of `bytes` in the job's output.
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Turn entries with their sequence numbers, ascending.
+    entries: Vec<(u64, String)>,
+    next_entry: u64,
+    finished_turns: Option<u32>,
+    /// The reason that the attempt waits for, if it changed; empty where it no longer waits.
+    waits_for: Option<String>,
+    /// Counts every change, so that a caller can wait for its own.
+    revision: u64,
+    /// Bytes that may still be added below the output cap.
+    remaining_bytes: u64,
+}
+
+/// The buffer of one attempt: written by the attempt, emptied by the [`LogWriter`].
+#[derive(Debug)]
+pub struct AttemptBuffer {
+    // A std mutex: held for a copy or a change, never over an await.
+    pending: Mutex<Pending>,
+    flushed: watch::Sender<Flushed>,
+}
+
+impl AttemptBuffer {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The length of the job's output in bytes, once everything in the buffer is stored.
+    pub fn end(&self) -> u64 {
+        let pending = self.pending();
+        pending.offset + pending.bytes.len() as u64
+    }
+}
+
+/// Where an attempt's writes begin.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptBufferStart {
+    /// The proof of holding the job.
+    pub lease: Lease,
+    /// Bytes of output that earlier attempts stored.
+    pub output_bytes: u64,
+    /// The sequence of the last turn entry that earlier attempts stored; 0 for none.
+    pub last_entry: u64,
+    /// Bytes of output that the job may have in all.
+    pub output_cap: u64,
+}
+
+/// Nothing more can be written: another attempt has set the fence, or the queue refused the write permanently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferClosed;
+
+/// The writer of a worker. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct LogWriter {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    work: Arc<dyn Work>,
+    clock: LeaseClock,
+    buffers: Mutex<BTreeMap<JobId, Arc<AttemptBuffer>>>,
+    /// Attempts that ended, each with the attempt that waits for the answer.
+    finishes: Mutex<Vec<(Finish, oneshot::Sender<Finished>)>>,
+    /// Something is to be written. Wakes the writer where it is idle.
+    has_work: Notify,
+    /// Something must be written without waiting for the batch delay.
+    flush_now: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LogWriter {
+    /// A writer to `work`, which writes while [`LogWriter::run`] runs and while `clock` vouches for the leases.
+    pub fn new(work: Arc<dyn Work>, clock: LeaseClock) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                work,
+                clock,
+                buffers: Mutex::default(),
+                finishes: Mutex::default(),
+                has_work: Notify::new(),
+                flush_now: Notify::new(),
+            }),
+        }
+    }
+
+    /// Opens the buffer of an attempt; [`LogWriter::close`] removes it.
+    pub fn open(&self, start: AttemptBufferStart) -> Arc<AttemptBuffer> {
+        let pending = Pending {
+            waits_for: None,
+            lease: start.lease,
+            offset: start.output_bytes,
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            next_entry: start.last_entry + 1,
+            finished_turns: None,
+            revision: 0,
+            remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
+        };
+        let buffer = Arc::new(AttemptBuffer {
+            pending: Mutex::new(pending),
+            flushed: watch::Sender::new(Flushed::UpTo(0)),
+        });
+        lock(&self.inner.buffers).insert(start.lease.id, Arc::clone(&buffer));
+        buffer
+    }
+
+    /// Removes the buffer of the attempt under this lease; what is not written by then is dropped.
+    pub fn close(&self, lease: Lease) {
+        let mut buffers = lock(&self.inner.buffers);
+        if buffers.get(&lease.id).is_some_and(|buffer| buffer.pending().lease == lease) {
+            buffers.remove(&lease.id);
+        }
+    }
+
+    /// Adds output; waits while the buffer is full, for as long as Redis is away. Beyond the output cap the head is
+    /// kept and the rest dropped. Dropping the future leaves the text added or not.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferClosed`] once the attempt is fenced.
+    pub async fn output(&self, buffer: &AttemptBuffer, text: &str) -> Result<(), BufferClosed> {
+        // Subscribed before the buffer is checked: a flush in between is seen as a change.
+        let mut flushed = buffer.flushed.subscribe();
+        loop {
+            if *flushed.borrow_and_update() == Flushed::Fenced {
+                return Err(BufferClosed);
+            }
+            {
+                let mut pending = buffer.pending();
+                if pending.bytes.len() < MAX_BUFFERED_BYTES {
+                    let remaining = usize::try_from(pending.remaining_bytes).unwrap_or(usize::MAX);
+                    let kept = text.len().min(remaining);
+                    pending.bytes.extend_from_slice(&text.as_bytes()[..kept]);
+                    pending.remaining_bytes -= kept as u64;
+                    pending.revision += 1;
+                    if pending.bytes.len() >= BATCH_BYTES {
+                        self.inner.flush_now.notify_one();
+                    }
+                    self.inner.has_work.notify_one();
+                    return Ok(());
+                }
+            }
+            flushed.changed().await.map_err(|_| BufferClosed)?;
+        }
+    }
+
+    /// Adds a turn entry and waits until it, and all output before it, is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferClosed`] once the attempt is fenced.
+    pub async fn record(
+        &self,
+        buffer: &AttemptBuffer,
+        entry: String,
+        finished_turns: Option<u32>,
+    ) -> Result<(), BufferClosed> {
+        {
+            let mut pending = buffer.pending();
+            let sequence = pending.next_entry;
+            pending.next_entry += 1;
+            pending.entries.push((sequence, entry));
+            pending.finished_turns = finished_turns.or(pending.finished_turns);
+            pending.revision += 1;
+        }
+        self.flush(buffer).await
+    }
+
+    /// Notes what the attempt waits for, to be shown to users; `None` once it continues. Written with the next batch.
+    pub fn set_waits_for(&self, buffer: &AttemptBuffer, reason: Option<String>) {
+        {
+            let mut pending = buffer.pending();
+            pending.waits_for = Some(reason.unwrap_or_default());
+            pending.revision += 1;
+        }
+        self.inner.has_work.notify_one();
+    }
+
+    /// Waits until everything that was added before the call is stored, for as long as Redis is away.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferClosed`] once the attempt is fenced.
+    pub async fn flush(&self, buffer: &AttemptBuffer) -> Result<(), BufferClosed> {
+        let wanted = buffer.pending().revision;
+        let mut flushed = buffer.flushed.subscribe();
+        self.inner.has_work.notify_one();
+        self.inner.flush_now.notify_one();
+        let is_done = |flushed: &Flushed| match flushed {
+            Flushed::UpTo(revision) => *revision >= wanted,
+            Flushed::Fenced => true,
+        };
+        match flushed.wait_for(is_done).await.as_deref() {
+            Ok(Flushed::UpTo(_)) => Ok(()),
+            Ok(Flushed::Fenced) | Err(_) => Err(BufferClosed),
+        }
+    }
+
+    /// Ends an attempt whose buffer is flushed; returns the state of the job after it. Waits for as long as Redis is
+    /// away; at the end of the program its grace period is the bound. Dropped while it waits, the end may be stored or
+    /// not; if it is not, the lease expires.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferClosed`] where the queue refused the write permanently.
+    pub async fn finish(&self, finish: Finish) -> Result<Finished, BufferClosed> {
+        let (answer, answered) = oneshot::channel();
+        lock(&self.inner.finishes).push((finish, answer));
+        self.inner.has_work.notify_one();
+        self.inner.flush_now.notify_one();
+        answered.await.map_err(|_| BufferClosed)
+    }
+
+    /// Writes until `over` is cancelled and nothing is left to write.
+    pub async fn run(&self, over: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = self.inner.has_work.notified() => {}
+                () = over.cancelled() => {
+                    if !self.write_with_retry(&over).await {
+                        return;
+                    }
+                }
+            }
+            while self.write_with_retry(&over).await {
+                // What comes next may be batched, unless a caller waits for it.
+                let flush_now = self.inner.flush_now.notified();
+                let _flush_now = tokio::time::timeout(BATCH_DELAY, flush_now).await;
+            }
+        }
+    }
+
+    /// Writes what is buffered; false if there was nothing, or if the worker ends and it cannot be written. A failed
+    /// write is repeated by the next call.
+    async fn write_with_retry(&self, over: &CancellationToken) -> bool {
+        if !self.inner.clock.may_act() {
+            // A worker that slept may wake long after its jobs were reclaimed, or even pruned. What it has buffered is
+            // kept until a renewal finds out whose the jobs are.
+            tokio::time::sleep(RETRY_DELAY).await;
+            return !over.is_cancelled();
+        }
+        match self.write().await {
+            Ok(wrote) => wrote,
+            Err(error) => {
+                tracing::warn!(%error, "could not write output and turns, trying again");
+                tokio::time::sleep(RETRY_DELAY).await;
+                // A worker that ends does not wait for Redis to come back: its leases expire, and the next attempts
+                // resume from what is stored.
+                !over.is_cancelled()
+            }
+        }
+    }
+
+    /// Appends before it finishes: a finish states the length of the whole output.
+    async fn write(&self) -> Result<bool, QueueError> {
+        let appended = self.append().await?;
+        let finishes = std::mem::take(&mut *lock(&self.inner.finishes));
+        if finishes.is_empty() {
+            return Ok(appended);
+        }
+        let requests: Vec<Finish> = finishes.iter().map(|(finish, _)| finish.clone()).collect();
+        match self.inner.work.finish(&requests).await {
+            Ok(finished) => {
+                for ((_, answer), finished) in finishes.into_iter().zip(finished) {
+                    // The attempt may have been dropped while it waited; its job has ended all the same.
+                    let _dropped = answer.send(finished);
+                }
+                Ok(true)
+            }
+            Err(error) if error.is_transient() => {
+                lock(&self.inner.finishes).extend(finishes);
+                self.inner.has_work.notify_one();
+                Err(error)
+            }
+            // Repeating it would hold up all other attempts. Dropping the senders reports the failure to these
+            // attempts; their leases expire.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Appends what is pending in all buffers, in one call; false if nothing was.
+    async fn append(&self) -> Result<bool, QueueError> {
+        let buffers: Vec<Arc<AttemptBuffer>> = lock(&self.inner.buffers).values().cloned().collect();
+        let mut written = Vec::new();
+        let mut appends = Vec::new();
+        for buffer in buffers {
+            if let Some((append, revision)) = snapshot(&buffer) {
+                written.push((buffer, revision));
+                appends.push(append);
+            }
+        }
+        if appends.is_empty() {
+            return Ok(false);
+        }
+        let answers = match self.inner.work.append(&appends).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                self.inner.has_work.notify_one();
+                return Err(error);
+            }
+        };
+        for (((buffer, revision), append), answer) in written.into_iter().zip(&appends).zip(answers) {
+            match answer {
+                Appended::Stored(_) => remove_stored(&buffer, append, revision),
+                Appended::Fenced => {
+                    buffer.flushed.send_replace(Flushed::Fenced);
+                    self.close(append.lease);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A copy of what is pending, with its revision; `None` where nothing is. The buffer keeps it until it is stored, so that
+/// a lost answer is repeated with the same bytes.
+fn snapshot(buffer: &AttemptBuffer) -> Option<(Append, u64)> {
+    let pending = buffer.pending();
+    if pending.bytes.is_empty() && pending.entries.is_empty() && pending.waits_for.is_none() {
+        // Output beyond the cap changes the revision and leaves nothing to write. A caller may wait for it.
+        let revision = pending.revision;
+        drop(pending);
+        buffer.flushed.send_if_modified(|flushed| {
+            let is_behind = matches!(flushed, Flushed::UpTo(done) if *done < revision);
+            if is_behind {
+                *flushed = Flushed::UpTo(revision);
+            }
+            is_behind
+        });
+        return None;
+    }
+    let append = Append {
+        lease: pending.lease,
+        offset: pending.offset,
+        bytes: pending.bytes.clone(),
+        entries: pending.entries.clone(),
+        finished_turns: pending.finished_turns,
+        waits_for: pending.waits_for.clone(),
+    };
+    Some((append, pending.revision))
+}
+
+/// Removes what was stored from the buffer, which may have grown since, and wakes the callers that wait for it.
+fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64) {
+    {
+        let mut pending = buffer.pending();
+        pending.bytes.drain(..append.bytes.len());
+        pending.entries.drain(..append.entries.len());
+        pending.offset += append.bytes.len() as u64;
+        if pending.waits_for == append.waits_for {
+            pending.waits_for = None;
+        }
+    }
+    // After the buffer has room: a writer that wakes checks it.
+    buffer.flushed.send_replace(Flushed::UpTo(revision));
+}

@@ -1,0 +1,92 @@
+//! What an attempt reads from the queue before it can run: its team, and the turns of earlier attempts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use legwork_agent::journal::TurnEntry;
+use legwork_agent::pruning::prune_replaced;
+use legwork_common::id::JobId;
+use legwork_common::team::Team;
+use legwork_queue::QueueError;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Work;
+
+use crate::copied_turns;
+use crate::copied_turns::CopiedTurns;
+use crate::parking::OpenTurn;
+
+/// What an attempt needs from the queue. The default is enough for a runner without a team.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// The team and its JSON, which its own jobs are dispatched with; `None` where it was pruned or cannot be read.
+    pub(crate) team: Option<(Arc<Team>, Arc<str>)>,
+    /// The turn entries of earlier attempts and runs, without those that a summary has replaced.
+    pub(crate) recorded: Vec<TurnEntry>,
+    /// The last recorded turn, whose calls may run again.
+    pub(crate) open_turn: Option<OpenTurn>,
+    /// The turns of the job that this one retries, where they are still to be copied.
+    pub(crate) copied_turns: Option<CopiedTurns>,
+}
+
+/// Reads it. `has_turns`: whether an earlier attempt or run may have recorded turns.
+///
+/// # Errors
+///
+/// [`QueueError`] when the queue cannot be asked, or has turns that cannot be read.
+pub(crate) async fn read(
+    work: &dyn Work,
+    claimed: &Claimed,
+    has_turns: bool,
+) -> Result<Prepared, QueueError> {
+    let job = claimed.lease.id;
+    let json = work.team(claimed.session, &claimed.spec.team).await?;
+    let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
+        Ok(team) => Some((Arc::new(team), Arc::from(json))),
+        Err(error) => {
+            tracing::error!(%job, %error, "the stored team cannot be read");
+            None
+        }
+    });
+    let (recorded, last_reply) = if has_turns { read_turns(work, job).await? } else { (Vec::new(), None) };
+    let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded).await?;
+    let open_turn = read_open_turn(work, job, last_reply).await?;
+    Ok(Prepared { team, recorded, open_turn, copied_turns })
+}
+
+/// The turn and the sequence of a recorded reply.
+type Reply = (u32, u64);
+
+/// The recorded entries, and the last reply among them.
+async fn read_turns(work: &dyn Work, job: JobId) -> Result<(Vec<TurnEntry>, Option<Reply>), QueueError> {
+    let mut recorded = Vec::new();
+    let mut last_reply = None;
+    for (sequence, entry) in work.turns(job, 0).await? {
+        let entry = serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
+            step: "turns",
+            detail: format!("entry {sequence}: {error}"),
+        })?;
+        if let TurnEntry::Reply { turn, .. } = &entry {
+            last_reply = Some((*turn, sequence));
+        }
+        let is_summary = matches!(entry, TurnEntry::Compacted { .. });
+        recorded.push(entry);
+        if is_summary {
+            // At each summary, so that a long job never has all its entries in memory at once.
+            prune_replaced(&mut recorded);
+        }
+    }
+    Ok((recorded, last_reply))
+}
+
+/// When the calls of the last reply were requested: its age by Redis' clock, counted back on this machine's. `None`
+/// where there is none, or where this machine started later.
+async fn read_open_turn(
+    work: &dyn Work,
+    job: JobId,
+    last_reply: Option<Reply>,
+) -> Result<Option<OpenTurn>, QueueError> {
+    let Some((turn, sequence)) = last_reply else { return Ok(None) };
+    let age = work.turn_age(job, sequence).await?;
+    let replied_at = age.and_then(|age| Instant::now().checked_sub(age));
+    Ok(replied_at.map(|replied_at| OpenTurn { turn, replied_at }))
+}

@@ -1,0 +1,183 @@
+//! What a worker program needs before it serves: the queue, its settings, and a runner.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_agent::Environment;
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::error::chain;
+use legwork_common::id::WorkerId;
+use legwork_common::policy::Policy;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
+use legwork_queue::ConnectionKind;
+use legwork_queue::Queue;
+use legwork_queue::QueueError;
+use legwork_queue::port::Lane;
+use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::Arrival;
+use crate::backend::Backend;
+use crate::guard::Guard;
+use crate::host::host_name;
+use crate::models;
+use crate::options::CommonOptions;
+use crate::options::WorkerOptions;
+use crate::rate_limit::RateLimitedModels;
+use crate::runner::AgentRunner;
+use crate::runner::Runner;
+use crate::runner::WorkDir;
+use crate::worker::WorkerSettings;
+
+/// How long a worker waits for an unreachable Redis when it starts: the services of a fleet start in any order, and a
+/// Redis first loads its data. After that the service manager restarts the worker, and an operator sees it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Delay between two tries to connect.
+const CONNECT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// The only `maxmemory-policy` that loses no jobs.
+const NO_EVICTION: &str = "noeviction";
+
+/// Why the program could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The system refused something that every program needs, such as a signal handler or a working directory.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+    /// The work dir cannot be used.
+    #[error("the work dir {folder} {detail}")]
+    WorkDir {
+        /// Its path.
+        folder: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl Coded for StartError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::System(_) => "system",
+            Self::WorkDir { .. } => "no_work_dir",
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::System(_) => None,
+            Self::WorkDir { .. } => Some("select another one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
+        }
+    }
+}
+
+/// An error of any type as one that `main` can report.
+pub fn boxed(error: impl Coded) -> Box<dyn Coded> {
+    Box::new(error)
+}
+
+/// Opens the backend and connects to the queue; reclaims the jobs of dead workers where no other program uses the
+/// embedded server. `None` where `drain` was cancelled first.
+pub(crate) async fn open_queue(
+    options: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+    drain: &CancellationToken,
+) -> Result<Option<(Backend, Queue)>, Box<dyn Coded>> {
+    let mut backend = Backend::find(&options.common, variables).await.map_err(boxed)?;
+    if let Some(notice) = backend.notice() {
+        tracing::info!("{notice}");
+    }
+    let Some(queue) = connect(&backend, &options.common, drain).await.map_err(boxed)? else {
+        return Ok(None);
+    };
+    backend.reclaim_abandoned(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    warn_of_eviction(&queue).await;
+    Ok(Some((backend, queue)))
+}
+
+/// Connects to the queue; an unreachable Redis is tried again for [`CONNECT_TIMEOUT`]. `None` where `drain` was cancelled
+/// first.
+async fn connect(
+    backend: &Backend,
+    common: &CommonOptions,
+    drain: &CancellationToken,
+) -> Result<Option<Queue>, QueueError> {
+    let wanted = common.wanted_settings();
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    loop {
+        let error =
+            match Queue::connect(backend.target(), &common.namespace, &wanted, ConnectionKind::Dedicated)
+                .await
+            {
+                Err(error) if error.is_transient() && Instant::now() < deadline => error,
+                final_answer => return final_answer.map(Some),
+            };
+        tracing::warn!(error = %chain(&error), "cannot reach the queue yet, trying again");
+        if drain.run_until_cancelled(tokio::time::sleep(CONNECT_RETRY_DELAY)).await.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Warns where the server may drop jobs when its memory is full. A server that does not tell its policy, as some hosted
+/// ones, is not warned of.
+async fn warn_of_eviction(queue: &Queue) {
+    match queue.eviction_policy().await {
+        Ok(Some(policy)) if policy != NO_EVICTION => {
+            tracing::warn!(
+                "Redis' maxmemory-policy is {policy}: when its memory is full it drops jobs; set it to {NO_EVICTION}"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "could not ask for the maxmemory-policy"),
+    }
+}
+
+/// The worker's settings, from its options.
+pub(crate) fn settings(
+    options: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+    policy: Arc<Policy>,
+    guard: Guard,
+) -> WorkerSettings {
+    let host = host_name(variables);
+    let lanes = match options.session {
+        Some(session) => vec![Lane::Session(session)],
+        None => options.queues.iter().cloned().map(Lane::Queue).collect(),
+    };
+    WorkerSettings {
+        id: WorkerId::random_on(&host),
+        host,
+        lanes,
+        slots: options.concurrency,
+        drain_timeout: options.drain_timeout,
+        until_idle: options.until_idle,
+        policy,
+        stall_after: options.common.stall_after,
+        guard,
+    }
+}
+
+/// The runner of the worker's jobs: agents, with models behind the fleet's rate limits.
+pub(crate) fn runner(
+    options: &WorkerOptions,
+    variables: BTreeMap<String, String>,
+    (queue, policy, work_dir): (&Queue, Arc<Policy>, WorkDir),
+    guard: Guard,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
+    let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
+    let environment = Environment::new(variables.clone(), here);
+    let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
+    let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
+    tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
+    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
+}

@@ -1,0 +1,103 @@
+//! A fake model provider that plays a script for each agent and records every request.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use legwork_tests::provider::Answer;
+use legwork_tests::provider::FakeProvider;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::jobs::AGENTS;
+use crate::jobs::now;
+
+/// A recorded request to a model.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelCall {
+    /// Task of the job, which identifies it.
+    pub(crate) task: String,
+    /// Number of turns that the conversation already has.
+    pub(crate) turns: usize,
+    /// Nanoseconds since 1970, to compare with the times of stops.
+    pub(crate) when: u128,
+}
+
+/// The provider and its recorded requests.
+#[derive(Debug)]
+pub(crate) struct RecordingProvider {
+    provider: FakeProvider,
+    calls: Arc<Mutex<Vec<ModelCall>>>,
+    _runtime: Runtime,
+}
+
+impl RecordingProvider {
+    /// Starts a provider that follows this script.
+    pub(crate) fn start(script: Value) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
+        let provider = runtime.block_on(FakeProvider::choosing(move |body| {
+            let call = ModelCall::from_body(body);
+            let answer = answer(&script, &call, &jobs(body));
+            log.lock().unwrap().push(call);
+            answer
+        }));
+        Self { provider, calls, _runtime: runtime }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.provider.url.clone()
+    }
+
+    /// All requests so far, oldest first.
+    pub(crate) fn calls(&self) -> Vec<ModelCall> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+impl ModelCall {
+    fn from_body(body: &Value) -> Self {
+        let text = body.to_string();
+        let task = text.split_once("<task>\\n").and_then(|(_, rest)| rest.split_once("\\n</task>"));
+        let task = task.map(|(task, _)| task.to_owned()).unwrap_or_default();
+        let messages = body["messages"].as_array().into_iter().flatten();
+        let turns = messages.filter(|message| message["role"] == "assistant").count();
+        Self { task, turns, when: now() }
+    }
+}
+
+/// The agent of a task: children have a suffix such as `.a`, the task of a root starts with the agent's name.
+fn agent_of(task: &str) -> &str {
+    match task.rsplit_once('.') {
+        Some((_, "a")) => "runs",
+        Some((_, "b")) => "notified",
+        Some((_, _)) => "talks",
+        None => AGENTS.iter().map(|(agent, _)| *agent).find(|agent| task.starts_with(agent)).unwrap_or(task),
+    }
+}
+
+/// Ids of the jobs that the conversation started.
+fn jobs(body: &Value) -> Vec<String> {
+    let text = body.to_string();
+    let found = text.split("started with ID: ").skip(1);
+    found.filter_map(|rest| Some(rest.split_once("\\n")?.0.to_owned())).collect()
+}
+
+fn answer(script: &Value, call: &ModelCall, jobs: &[String]) -> Answer {
+    let reply = &script["agents"][agent_of(&call.task)][call.turns];
+    let Some(text) = reply["text"].as_str() else {
+        return Answer::Status(400, Vec::new(), "the script has no more replies");
+    };
+    let filled = |text: &str| text.replace("{{task}}", &call.task);
+    let ids = serde_json::to_string(jobs).unwrap();
+    let calls = reply["tool_calls"].as_array().into_iter().flatten().map(|call| {
+        let arguments = filled(&call["arguments"].to_string()).replace("[\"{{jobs}}\"]", &ids);
+        (call["name"].as_str().unwrap().to_owned(), arguments)
+    });
+    Answer::Spoken {
+        words: filled(text).split_inclusive(' ').map(str::to_owned).collect(),
+        every: Duration::from_millis(reply["chunk_delay_ms"].as_u64().unwrap_or(0)),
+        calls: calls.collect(),
+    }
+}
