@@ -5,7 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn call(name: &str) -> ToolCall {
-    ToolCall { id: format!("id-{name}"), name: name.to_owned(), arguments: "{}".to_owned() }
+    ToolCall {
+        id: format!("id-{name}"),
+        name: name.to_owned(),
+        arguments: "{}".to_owned(),
+        thought_signature: None,
+    }
 }
 
 fn reply(turn: u32, text: &str, calls: &[&str]) -> TurnEntry {
