@@ -14,6 +14,7 @@ mod wires;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use legwork_common::job::Usage;
 use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_models::text_calls;
@@ -133,7 +134,12 @@ impl ModelPort for ProviderModels {
         if target.wire == WireKind::OpenaiChat && request.form.is_none() {
             reply = text_calls::recognise(reply, &tools, &id_prefix);
         }
-        Ok(ModelReply { message: AssistantMessage::from_wire(reply.message), end: reply.end })
+        let mut message = AssistantMessage::from_wire(reply.message);
+        if !wire_settings.track_usage {
+            // Some providers count it unasked.
+            message.usage = Usage { turns: 1, ..Usage::default() };
+        }
+        Ok(ModelReply { message, end: reply.end })
     }
 }
 

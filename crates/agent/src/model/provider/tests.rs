@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use legwork_common::job::Usage;
 use legwork_common::team::ThinkingBudget;
 use serde_json::Value;
 use serde_json::json;
@@ -121,8 +120,7 @@ async fn text_reasoning_calls_and_usage() {
             .iter()
             .map(|call| (call.id.as_str(), call.name.as_str(), call.arguments.as_str()))
             .collect();
-        let empty = if wire == "openai" { "" } else { "{}" };
-        assert_eq!(calls, [("c1", "think", "{\"thought\": \"ä\"}"), ("c2", "list", empty)], "{wire}");
+        assert_eq!(calls, [("c1", "think", "{\"thought\": \"ä\"}"), ("c2", "list", "{}")], "{wire}");
         let (input_tokens, cached_tokens) = if wire == "openai" { (31, 12) } else { (170, 100) };
         assert_eq!(message.usage, Usage { input_tokens, cached_tokens, output_tokens: 17, turns: 1 });
         let asked = &provider.asked()[0];
@@ -359,6 +357,10 @@ async fn the_form_of_the_answer_and_the_thinking_are_asked_for() {
         let provider = FakeProvider::start(vec![Answer::text(&["{}"])]).await;
         let mut settings = settings(wire, &provider);
         settings.thinking_budget = Some(budget);
+        // An effort is only sent to models that take one.
+        if wire == "openai" {
+            settings.model = "o3".to_owned();
+        }
         let request = ModelRequest { form: Some(form.clone()), ..hello() };
         let (sender, _receiver) = mpsc::channel(100);
         stream(&models(), &settings, &request, sender).await.unwrap();
