@@ -12,4 +12,5 @@ mod permits;
 mod random;
 mod session_state;
 mod steps;
+mod stored_data;
 mod support;
