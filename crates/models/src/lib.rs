@@ -16,6 +16,7 @@
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
 //! - [`openai_responses`]: OpenAI's Responses.
 //! - [`anthropic`]: Anthropic's Messages.
+//! - [`bedrock_converse`]: Amazon Bedrock's Converse.
 //! - [`gemini`]: Google's generateContent, of the Gemini API and of Vertex.
 //!
 //! # A new wire
@@ -31,6 +32,7 @@
 
 pub mod anthropic;
 pub mod aws_event_stream;
+pub mod bedrock_converse;
 pub mod conversation;
 pub mod error;
 pub mod gemini;

@@ -50,6 +50,11 @@ impl Model {
         }
     }
 
+    /// A model of another vendor that takes these words of effort.
+    pub(crate) fn with_efforts(efforts: &'static [&'static str]) -> Self {
+        Self { reasons: false, efforts, takes_parallel: true }
+    }
+
     /// The effort that is sent for a word; none: the word is not known, or no effort is taken.
     fn effort(&self, thinking: &Thinking) -> Option<&'static str> {
         let Thinking::Effort(word) = thinking else { return None };
@@ -93,16 +98,16 @@ pub(crate) fn effort(settings: &Settings, model: Model, notes: &mut Vec<Note>) -
     let thinking = settings.thinking.as_ref()?;
     let effort = model.effort(thinking);
     match (thinking, effort) {
-        (Thinking::Off | Thinking::Adaptive, _) => {}
-        (Thinking::Tokens(_), _) => {
-            notes.push(Note::left_out(SETTING, "this provider takes words, not tokens"));
-        }
+        (Thinking::Off | Thinking::Adaptive | Thinking::Tokens(0), _) => {}
         (Thinking::Effort(word), Some(effort)) if word != effort => {
             notes.push(Note::sent_as(SETTING, effort, &format!("this model does not know `{word}`")));
         }
         (Thinking::Effort(_), Some(_)) => {}
-        (Thinking::Effort(_), None) if model.efforts.is_empty() => {
+        (Thinking::Effort(_) | Thinking::Tokens(_), None) if model.efforts.is_empty() => {
             notes.push(Note::left_out(SETTING, "this model has no effort to set"));
+        }
+        (Thinking::Tokens(_), _) => {
+            notes.push(Note::left_out(SETTING, "this model takes words, not tokens"));
         }
         (Thinking::Effort(_), None) => {
             let known = model.efforts.join(", ");

@@ -176,7 +176,9 @@ const UNPAID: &[&str] =
 
 /// What an error means. The names decide, then the status, and the words only where both leave room.
 pub(super) fn kind(status: Option<u16>, said: &Said) -> ErrorKind {
-    let names: Vec<String> = said.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    // AWS puts the name of the interface before that of the error.
+    let own = |name: &String| name.rsplit('#').next().unwrap_or_default().to_ascii_lowercase();
+    let names: Vec<String> = said.names.iter().map(own).collect();
     let words: String = said.words.chars().take(4000).collect::<String>().to_ascii_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
     let named = NAMES.iter().find(|(_, known)| names.iter().any(|name| known.contains(&name.as_str())));

@@ -86,7 +86,7 @@ fn forms_of_calls() {
         ("reasoning", format!("<think>\nhm\n</think>\n\n<tool_call>{NOTE}</tool_call>"), r#"(hm) note({"a": "x"})"#),
         ("reasoning without a beginning", format!("hm\n</think>{NOTE}"), r#"(hm) note({"a": "x"})"#),
         ("no reasoning", format!("<think></think>{NOTE}"), note),
-        ("values of other types", "<function=note><parameter=n>many</parameter><parameter=q>[1]</parameter><parameter=any>7</parameter></function>".into(), r#"note({"any":"7","n":"many","q":[1]})"#),
+        ("values of other types", "<function=note><parameter=any>7</parameter><parameter=n>many</parameter><parameter=q>[1]</parameter></function>".into(), r#"note({"any":"7","n":"many","q":[1]})"#),
     ];
     for (name, written, expected) in table {
         assert_eq!(calls(&written).as_deref(), Some(expected), "{name}");
