@@ -93,11 +93,12 @@ impl ActiveAgent {
         let name = arguments["agent"].as_str()?;
         // A tool of another origin, such as an MCP server, may have this name too.
         let active = self.team.agent(&self.name)?;
-        (active.handoffs.iter().any(|one| one == name) && takes(&self.team, name)).then(|| name.to_owned())
+        (active.handoffs.iter().any(|one| one == name) && accepts_handoff(&self.team, name))
+            .then(|| name.to_owned())
     }
 
     /// The name of the active agent.
-    pub fn holder(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
@@ -126,8 +127,8 @@ impl ActiveAgent {
 }
 
 /// Whether a conversation can be handed to this agent: an agent that is a program cannot continue one.
-pub fn takes(team: &Team, name: &str) -> bool {
-    team.agent(name).is_some_and(|agent| match agent.runner {
+pub fn accepts_handoff(team: &Team, name: &str) -> bool {
+    team.agent(name).is_some_and(|agent| match agent.kind {
         AgentKind::Models(_) | AgentKind::Auto => true,
         AgentKind::Command { .. } => false,
     })
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn the_last_valid_handoff_of_a_turn_takes_effect_with_the_next_model_call() {
         let program =
-            json!({"runner": {"command": {"program": "x", "args": [], "env": {}, "working_dir": null}}});
+            json!({"kind": {"command": {"program": "x", "args": [], "env": {}, "working_dir": null}}});
         let team = team(&[
             ("a", &[], json!({"handoffs": ["b", "c", "p"]})),
             ("b", &[], json!({"handoffs": ["a"]})),
@@ -188,9 +189,9 @@ mod tests {
         ];
         for (recorded, now, then, uncounted) in table {
             let mut active = ActiveAgent::new(team.clone(), "a", &recorded);
-            assert_eq!(active.holder(), now, "{recorded:?}");
+            assert_eq!(active.name(), now, "{recorded:?}");
             active.complete_handoff();
-            assert_eq!((active.holder(), active.uncounted_turns()), (then, uncounted), "{recorded:?}");
+            assert_eq!((active.name(), active.uncounted_turns()), (then, uncounted), "{recorded:?}");
         }
     }
 }

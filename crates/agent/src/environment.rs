@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use legwork_common::team::MissingVariable;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
 use legwork_common::variables;
@@ -52,7 +52,7 @@ impl Environment {
     /// # Errors
     ///
     /// [`MissingVariable`] where a value names a variable that is not set.
-    pub fn variables_with(&self, more: &TextMap) -> Result<BTreeMap<String, String>, MissingVariable> {
+    pub fn variables_with(&self, more: &StringMap) -> Result<BTreeMap<String, String>, MissingVariable> {
         let mut all = self.variables.clone();
         for (name, value) in more {
             let value = expand_shell(value, |name| self.variables.get(name).cloned())?;
@@ -85,7 +85,7 @@ pub trait ProcessGuard: Debug + Send + Sync {
     /// A prefix for every command line: a program that registers its group with the guard and then becomes the
     /// command by `exec`. So there is no moment, even in a crash, at which a command runs unregistered. Empty by
     /// default.
-    fn before(&self) -> Vec<OsString> {
+    fn command_prefix(&self) -> Vec<OsString> {
         Vec::new()
     }
 

@@ -115,7 +115,7 @@ pub trait Journal: Debug + Send + Sync {
     /// # Errors
     ///
     /// [`JournalError::Lost`] where the lease is lost or the attempt is being suspended.
-    async fn gate(&self) -> Result<(), JournalError> {
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
         Ok(())
     }
 }
@@ -138,7 +138,7 @@ pub enum RunEvent {
         reason: String,
     },
     /// A model call waits before it can begin, for a rate limit or a budget.
-    ModelWaits {
+    ModelWaiting {
         /// What it waits for, as a phrase; `None` when the wait is over.
         why: Option<String>,
     },

@@ -53,7 +53,7 @@ pub enum Delta {
     Reasoning(String),
     /// The call waits before it begins, such as for a rate limit: for what, as a phrase; `None` when the wait is
     /// over.
-    Waits(Option<String>),
+    Waiting(Option<String>),
 }
 
 /// Why a model gave no reply.

@@ -52,7 +52,7 @@ mod tests {
             ModelSettings::inline(provider, model).unwrap()
         });
         let toolsets = json!([{"kind": {"type": "shell", "env": {"A": "${TOKEN}", "B": "${env.MAYBE}"}}}]);
-        let team = team(&[("a", &[], json!({"runner": {"models": models}, "toolsets": toolsets}))]);
+        let team = team(&[("a", &[], json!({"kind": {"models": models}, "toolsets": toolsets}))]);
         let agent = team.agent("a").unwrap();
         let check = |names: &[&str]| {
             let set = names.iter().map(|&name| (name.to_owned(), "x".to_owned()));

@@ -62,7 +62,7 @@ impl Nursery {
     /// A command that registers with the guard before it runs. With a guard, a program that does not exist is not
     /// an error of the start: the command ends with status 127 and a line on standard error.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut prefix = self.guard.before().into_iter();
+        let mut prefix = self.guard.command_prefix().into_iter();
         let Some(launcher) = prefix.next() else { return Command::new(program) };
         let mut command = Command::new(launcher);
         command.args(prefix).arg(program);
@@ -70,7 +70,7 @@ impl Nursery {
     }
 
     /// A guard whose drop begins to end every process, without waiting for any: for a run whose future is dropped.
-    pub(crate) fn abandoning(&self) -> DropGuard {
+    pub(crate) fn close_on_drop(&self) -> DropGuard {
         self.closing.clone().drop_guard()
     }
 
@@ -224,7 +224,7 @@ fn receiver(reader: PipeReader) -> io::Result<pipe::Receiver> {
 }
 
 /// `exit status 1`, `signal 9`.
-pub(crate) fn described(status: Option<ExitStatus>) -> String {
+pub(crate) fn describe_exit(status: Option<ExitStatus>) -> String {
     let Some(status) = status else { return "unknown exit status".to_owned() };
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),

@@ -62,7 +62,7 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
         let message = format!("the team has no agent `{}`", assignment.agent);
         return Outcome::Failed { cause: Cause::Rejected, message, usage: Usage::default() };
     };
-    let (end, usage) = match &agent.runner {
+    let (end, usage) = match &agent.kind {
         AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
         AgentKind::Command { program, args, env, working_dir } => {
             let program =
@@ -95,8 +95,8 @@ async fn run_model(
     if let Step::Ask { .. } = transcript.next(None) {
         active_agent.complete_handoff();
     }
-    let Some(agent) = team.agent(active_agent.holder()) else {
-        let message = format!("the team has no agent `{}`", active_agent.holder());
+    let Some(agent) = team.agent(active_agent.name()) else {
+        let message = format!("the team has no agent `{}`", active_agent.name());
         return (Err(Halt::Failed { cause: Cause::Rejected, message }), transcript.usage());
     };
     let current = match OpenAgent::open(team, agent, &ports, &cancel).await {
@@ -131,7 +131,7 @@ impl RunState<'_> {
             match self.transcript.next(self.active_agent.turn_limit()) {
                 Step::Work { open } => self.run_calls(open).await?,
                 Step::Ask { turn } => self.take_turn(turn).await?,
-                Step::Rest { result } => {
+                Step::Finish { result } => {
                     let has_news = self.wait_for_jobs_and_mail().await?;
                     if !has_news {
                         return Ok(result);

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
 use crate::toolset::foreground;
-use crate::toolset::foreground::Over;
+use crate::toolset::foreground::CommandEnd;
 use crate::toolset::limited;
 
 /// A piece of a prompt template.
@@ -29,7 +29,7 @@ enum Piece<'t> {
 ///
 /// Shell commands run one after the other in the working directory, with the environment of the run. A failed one
 /// leaves a line about the failure in its place. Cancelling ends them; so does dropping the future.
-pub async fn spoken(
+pub async fn expand(
     agent: &Agent,
     text: &str,
     environment: &Environment,
@@ -113,14 +113,14 @@ async fn output_of(
         Err(error) => return failed(&error.to_string(), ""),
     };
     match foreground::finish(&mut process, None, cancel).await {
-        Over::Ended(end) => {
+        CommandEnd::Ended(end) => {
             let output = limited(process.capture().text().trim_end().to_owned());
             if end.status.is_some_and(|status| status.success()) {
                 return output;
             }
-            failed(&described(end.status), &output)
+            failed(&describe_exit(end.status), &output)
         }
-        Over::TimedOut | Over::Cancelled => failed("cancelled", ""),
+        CommandEnd::TimedOut | CommandEnd::Cancelled => failed("cancelled", ""),
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
             ("/odd", "a $ b ! c !`open $0"),
         ];
         for (text, expected) in table {
-            let prompt = spoken(agent, text, &environment, &CancellationToken::new()).await;
+            let prompt = expand(agent, text, &environment, &CancellationToken::new()).await;
             assert_eq!(prompt, expected, "{text}");
         }
     }

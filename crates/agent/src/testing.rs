@@ -47,7 +47,7 @@ pub(crate) fn team(agents: &[(&str, &[&str], Value)]) -> Arc<Team> {
         .map(|(name, sub_agents, more)| {
             let mut agent = json!({
                 "name": name,
-                "runner": {"models": [settings()]},
+                "kind": {"models": [settings()]},
                 "sub_agents": sub_agents,
             });
             for (key, value) in more.as_object().into_iter().flatten() {

@@ -50,7 +50,7 @@ use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
 /// The specs of the `background_agents` tools, for programs that offer them to other hosts (MCP).
-pub fn background_tools() -> Vec<ToolSpec> {
+pub fn background_tool_specs() -> Vec<ToolSpec> {
     background::specs()
 }
 
@@ -107,7 +107,7 @@ impl Toolbox {
             instructions: Vec::new(),
             deferred: DeferredTools::default(),
             next_models: BTreeMap::new(),
-            _abandon_on_drop: nursery.abandoning(),
+            _abandon_on_drop: nursery.close_on_drop(),
             nursery,
             warnings: Vec::new(),
         }

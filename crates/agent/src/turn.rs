@@ -38,7 +38,7 @@ pub enum Step {
         open: Vec<(CallIndex, ToolCall)>,
     },
     /// The last reply has no tool calls. The run is complete once its jobs have ended and no mail is left.
-    Rest {
+    Finish {
         /// The text of the last reply: the result of the run.
         result: String,
     },
@@ -169,7 +169,7 @@ impl Transcript {
             return Step::Work { open };
         }
         if !self.reply_is_due {
-            return Step::Rest { result: self.last_text.clone() };
+            return Step::Finish { result: self.last_text.clone() };
         }
         if turn_limit.is_some_and(|limit| self.turn >= limit) {
             return Step::Exhausted { turns: self.turn };

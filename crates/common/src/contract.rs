@@ -65,14 +65,14 @@ fn block(job: &Job) -> String {
         "ID: {}\n  Agent:   {}\n  Status:  {}\n  Runtime: {}\n",
         job.id,
         job.agent,
-        shown(job.status),
+        visible_state(job.status),
         duration::short(job.runtime()),
     )
 }
 
 /// The state that models and users see. A job that is being reclaimed from a lost worker is shown as
 /// `running`, because its next attempt resumes it and no user has to act.
-pub fn shown(state: State) -> State {
+pub fn visible_state(state: State) -> State {
     match state {
         State::Reaping => State::Running,
         other => other,
@@ -85,14 +85,14 @@ pub fn view(view: &JobView) -> String {
         "Task ID: {}\nAgent:   {}\nStatus:  {}\nRuntime: {}\n\n--- Output ---\n{}",
         view.job.id,
         view.job.agent,
-        shown(view.job.status),
+        visible_state(view.job.status),
         duration::short(view.job.runtime()),
-        body(view),
+        view_body(view),
     )
 }
 
 /// The text below `--- Output ---` in a view, which is also the `output` of a wait.
-pub fn body(view: &JobView) -> String {
+pub fn view_body(view: &JobView) -> String {
     if view.since.is_some() {
         return page(view);
     }
@@ -168,14 +168,14 @@ fn page(view: &JobView) -> String {
 }
 
 /// The result of `wait_background_agents`: a JSON array in the order of the request.
-pub fn waited(items: &[WaitItem]) -> Value {
+pub fn wait_result(items: &[WaitItem]) -> Value {
     items
         .iter()
         .map(|item| match item {
             WaitItem::Found(view) => json!({
                 "id": view.job.id.to_string(),
-                "status": shown(view.job.status).as_str(),
-                "output": body(view),
+                "status": visible_state(view.job.status).as_str(),
+                "output": view_body(view),
                 "output_offset": view.output.offset,
             }),
             WaitItem::NotFound(id) => json!({
@@ -195,7 +195,7 @@ pub fn announcement(mail: &[Mail]) -> Option<String> {
     for piece in mail {
         if let MailContent::Ended(view) = &piece.content {
             text.push_str(&block(&view.job));
-            let body = body(view);
+            let body = view_body(view);
             if body.len() <= MAX_ANNOUNCED_BYTES {
                 let _ = write!(text, "  Output:\n{body}\n\n");
             } else {
@@ -239,10 +239,10 @@ pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String>
 }
 
 /// The error of `wait_background_agents` for an empty list of ids.
-pub const NO_IDS: &str = "task_ids must not be empty";
+pub const EMPTY_TASK_IDS: &str = "task_ids must not be empty";
 
 /// The error of `send_background_agent` for an empty message.
-pub const NO_MESSAGE: &str = "message must not be empty";
+pub const EMPTY_MESSAGE: &str = "message must not be empty";
 
 /// The error of `run_background_agent` for an agent that is not one of the caller's sub-agents.
 fn not_a_sub_agent(agent: &str, available: &[String]) -> String {

@@ -10,7 +10,7 @@ use std::error::Error;
 #[repr(u8)]
 pub enum ExitStatus {
     /// Success.
-    Done = 0,
+    Success = 0,
     /// The requested job failed or was stopped. Only commands that wait for a job return it.
     JobFailed = 1,
     /// The command line, or a file that it names, is invalid.

@@ -146,7 +146,7 @@ impl SessionId {
 
     /// A new session id in the shard of `job`, so that the step that stores a retry of the job in this
     /// session can also extend the retention of the job.
-    pub fn random_beside(job: JobId) -> Self {
+    pub fn random_in_shard_of(job: JobId) -> Self {
         let mut bytes = *random().as_bytes();
         bytes[14..].copy_from_slice(&job.as_bytes()[14..]);
         Self(Uuid::from_bytes(bytes))

@@ -1,4 +1,4 @@
-//! A job: the immutable request (`JobSpec`), its scheduling options (`Placement`) and a snapshot of it (`Job`).
+//! A job: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot of it (`Job`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,6 +56,20 @@ impl Priority {
             Self::Normal => "normal",
             Self::Low => "low",
         }
+    }
+
+    /// The number in stored records and key names: 0 for the most urgent. Jobs are claimed in ascending order.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
+
+    /// The priority with this [`level`](Self::level); `None` for a number that stands for none.
+    pub fn at_level(level: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.level() == level)
     }
 }
 
@@ -222,7 +236,7 @@ pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(5);
 ///
 /// Set at dispatch, by the dispatcher or else by the [`policy`](crate::policy), and fixed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
+pub struct JobOptions {
     /// The queue whose workers may claim it.
     pub queue: String,
     /// The priority within the queue.
@@ -242,7 +256,7 @@ pub struct Placement {
     pub budget: Option<u64>,
 }
 
-impl Default for Placement {
+impl Default for JobOptions {
     fn default() -> Self {
         Self {
             queue: DEFAULT_QUEUE.to_owned(),
@@ -297,7 +311,7 @@ pub struct Job {
     pub agent: String,
     /// The task, as text for the agent's model.
     pub task: String,
-    /// The state. [`contract::shown`](crate::contract::shown) replaces `reaping` before it is displayed.
+    /// The state. [`contract::visible_state`](crate::contract::visible_state) replaces `reaping` before it is displayed.
     pub status: State,
     /// Why it failed or was stopped; `None` in every other state.
     pub cause: Option<Cause>,

@@ -4,7 +4,7 @@
 //!
 //! - [`id`]: typed identifiers; the id of a job contains its shard.
 //! - [`lifecycle`]: the states and events of a job, and the total transition function.
-//! - [`job`]: the immutable request (`JobSpec`), its scheduling options (`Placement`) and a snapshot (`Job`).
+//! - [`job`]: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot (`Job`).
 //! - [`policy`]: the policy file of a fleet: defaults for each agent and rate limits of model providers.
 //! - [`service`]: the `BackgroundAgents` trait that the command line, MCP and the agents' toolset call.
 //! - [`session_state`]: the todo list and the token budget that all agents of a session share.

@@ -4,27 +4,27 @@
 //! ```text
 //! state      event                next        step in Redis
 //! scheduled  Due                  queued      reap, when the delay or backoff is over
-//! scheduled  StopAsked            stopped     sweep of a stop
+//! scheduled  StopRequested            stopped     sweep of a stop
 //! scheduled  Rejected             failed      (none yet)
 //! queued     Claimed              running     claim
-//! queued     StopAsked            stopped     sweep of a stop
+//! queued     StopRequested            stopped     sweep of a stop
 //! queued     Rejected             failed      (none yet)
 //! running    Parked               waiting     park
 //! running    Released             queued      release, by a draining worker
-//! running    GivenBack            scheduled   release, by a worker that lacks a requirement
+//! running    Declined            scheduled   release, by a worker that lacks a requirement
 //! running    Rejected             failed      release, when every live worker lacks it
-//! running    StopAsked            stopping    sweep of a stop
+//! running    StopRequested            stopping    sweep of a stop
 //! running    Completed            completed   finish
 //! running    Failed               failed      finish
-//! running    RetryLater           scheduled   finish, while retries remain
+//! running    RetryScheduled           scheduled   finish, while retries remain
 //! running    Confirmed            stopped     finish of an attempt that stopped without a recorded stop
 //! running    LeaseExpired         reaping     reap
 //! waiting    Resumed              running     park
-//! waiting    as running, except Parked, GivenBack and Rejected
-//! stopping   Completed, Failed, RetryLater, Confirmed, Released, GivenBack   stopped
-//! stopping   StopAsked, Parked, Resumed                                      stopping
+//! waiting    as running, except Parked, Declined and Rejected
+//! stopping   Completed, Failed, RetryScheduled, Confirmed, Released, Declined   stopped
+//! stopping   StopRequested, Parked, Resumed                                      stopping
 //! stopping   LeaseExpired         reaping     reap
-//! reaping    StopAsked            reaping     the stop mark decides when the reaper finishes
+//! reaping    StopRequested            reaping     the stop mark decides when the reaper finishes
 //! reaping    Requeued             queued      reaped
 //! reaping    Confirmed            stopped     reaped, when a stop was requested
 //! reaping    WorkerLost           failed      reaped, after too many crashes in a row
@@ -174,22 +174,22 @@ pub enum Event {
     Released,
     /// A worker released the job because it lacks a requirement, such as a key or a program. The job is
     /// scheduled for another worker, and this one does not claim it again.
-    GivenBack,
+    Declined,
     /// A worker released the job because it lacks a requirement, and so does every other live worker of the lane.
     Rejected,
     /// An operator, a dispatcher or the end of a session or an ancestor requested a stop of the job. The
     /// request is durable before it is applied, so the crash of the requester does not cancel it: a reaper
     /// continues the stop.
-    StopAsked,
+    StopRequested,
     /// The job's worker reported a result.
     Completed,
     /// The job's worker reported a failure that is not retried.
     Failed,
     /// The job's worker reported a failure with a retryable cause, and retries remain.
-    RetryLater,
+    RetryScheduled,
     /// The job has stopped, and nothing of it runs any more: reported by its worker, or by the reaper when
     /// the worker is gone.
-    Confirmed,
+    StopConfirmed,
     /// The lease expired without a renewal: the worker crashed, is frozen, or cannot reach Redis. Caused by
     /// any process that reaps.
     LeaseExpired,
@@ -207,13 +207,13 @@ impl Event {
         Self::Parked,
         Self::Resumed,
         Self::Released,
-        Self::GivenBack,
+        Self::Declined,
         Self::Rejected,
-        Self::StopAsked,
+        Self::StopRequested,
         Self::Completed,
         Self::Failed,
-        Self::RetryLater,
-        Self::Confirmed,
+        Self::RetryScheduled,
+        Self::StopConfirmed,
         Self::LeaseExpired,
         Self::Requeued,
         Self::WorkerLost,
@@ -241,31 +241,31 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalEvent> {
 
     Ok(match (state, event) {
         (S::Scheduled, E::Due) => S::Queued,
-        (S::Scheduled | S::Queued, E::StopAsked) => S::Stopped,
+        (S::Scheduled | S::Queued, E::StopRequested) => S::Stopped,
         (S::Scheduled | S::Queued | S::Running, E::Rejected) => S::Failed,
         (S::Queued, E::Claimed) => S::Running,
 
         (S::Running, E::Parked) => S::Waiting,
         (S::Waiting, E::Resumed) => S::Running,
-        (S::Running, E::GivenBack) => S::Scheduled,
+        (S::Running, E::Declined) => S::Scheduled,
         (S::Running | S::Waiting, E::Released) => S::Queued,
-        (S::Running | S::Waiting, E::StopAsked) => S::Stopping,
+        (S::Running | S::Waiting, E::StopRequested) => S::Stopping,
         (S::Running | S::Waiting, E::Completed) => S::Completed,
         (S::Running | S::Waiting, E::Failed) => S::Failed,
-        (S::Running | S::Waiting, E::RetryLater) => S::Scheduled,
-        (S::Running | S::Waiting, E::Confirmed) => S::Stopped,
+        (S::Running | S::Waiting, E::RetryScheduled) => S::Scheduled,
+        (S::Running | S::Waiting, E::StopConfirmed) => S::Stopped,
 
         // A requested stop wins over any other ending, so a user never sees `completed` after `stopping`.
         (
             S::Stopping,
-            E::Completed | E::Failed | E::RetryLater | E::Confirmed | E::Released | E::GivenBack,
+            E::Completed | E::Failed | E::RetryScheduled | E::StopConfirmed | E::Released | E::Declined,
         ) => S::Stopped,
-        (S::Stopping, E::StopAsked | E::Parked | E::Resumed) => S::Stopping,
+        (S::Stopping, E::StopRequested | E::Parked | E::Resumed) => S::Stopping,
 
         (S::Running | S::Waiting | S::Stopping, E::LeaseExpired) => S::Reaping,
-        (S::Reaping, E::StopAsked) => S::Reaping,
+        (S::Reaping, E::StopRequested) => S::Reaping,
         (S::Reaping, E::Requeued) => S::Queued,
-        (S::Reaping, E::Confirmed) => S::Stopped,
+        (S::Reaping, E::StopConfirmed) => S::Stopped,
         (S::Reaping, E::WorkerLost) => S::Failed,
 
         (state, event) => return Err(IllegalEvent { state, event }),

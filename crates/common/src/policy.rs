@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::duration;
 use crate::error::Coded;
 use crate::error::ExitStatus;
-use crate::job::Placement;
+use crate::job::JobOptions;
 use crate::job::Priority;
 
 /// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a
@@ -35,10 +35,10 @@ pub struct Policy {
     agents: BTreeMap<String, AgentPolicy>,
     /// Rate limits, by `provider` or `provider/model`.
     #[serde(default)]
-    limits: BTreeMap<String, Limit>,
+    limits: BTreeMap<String, RateLimit>,
 }
 
-/// The default scheduling options of one agent's jobs. An option that is not set has the default of [`Placement`].
+/// The default scheduling options of one agent's jobs. An option that is not set has the default of [`JobOptions`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AgentPolicy {
@@ -55,7 +55,7 @@ struct AgentPolicy {
 /// The rate limits of a model provider, or of one of its models, for the whole fleet. `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limit {
+pub struct RateLimit {
     /// Calls per minute, at least 1. They are spaced evenly; bursts of up to one second's worth are allowed.
     pub requests_per_minute: Option<u32>,
     /// Input and output tokens per minute, at least 1.
@@ -77,7 +77,7 @@ pub enum PolicyError {
     },
     /// A rate limit on the command line is invalid.
     #[error("`{text}` is not a rate limit")]
-    Limit {
+    RateLimit {
         /// The rejected text.
         text: String,
     },
@@ -95,7 +95,9 @@ impl Coded for PolicyError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::File { .. } => Some("see docs/operations.md for the format of a policy file".to_owned()),
-            Self::Limit { .. } => Some("example: anthropic=requests:50,tokens:40000,concurrent:4".to_owned()),
+            Self::RateLimit { .. } => {
+                Some("example: anthropic=requests:50,tokens:40000,concurrent:4".to_owned())
+            }
         }
     }
 }
@@ -130,11 +132,11 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`PolicyError::Limit`] for any other text, and for a limit of 0.
+    /// [`PolicyError::RateLimit`] for any other text, and for a limit of 0.
     pub fn add_limit(&mut self, text: &str) -> Result<(), PolicyError> {
-        let invalid = || PolicyError::Limit { text: text.to_owned() };
+        let invalid = || PolicyError::RateLimit { text: text.to_owned() };
         let (name, parts) = text.split_once('=').ok_or_else(invalid)?;
-        let mut limit = Limit::default();
+        let mut limit = RateLimit::default();
         for part in parts.split(',') {
             let (unit, number) = part.split_once(':').ok_or_else(invalid)?;
             let number = Some(number.trim().parse().map_err(|_| invalid())?);
@@ -153,10 +155,10 @@ impl Policy {
     }
 
     /// The default scheduling options of this agent's jobs.
-    pub fn placement(&self, agent: &str) -> Placement {
-        let defaults = Placement::default();
+    pub fn job_options(&self, agent: &str) -> JobOptions {
+        let defaults = JobOptions::default();
         let Some(policy) = self.agents.get(agent) else { return defaults };
-        Placement {
+        JobOptions {
             queue: policy.queue.clone().unwrap_or(defaults.queue),
             priority: policy.priority.unwrap_or(defaults.priority),
             delay: defaults.delay,
@@ -169,7 +171,7 @@ impl Policy {
 
     /// The rate limits that a call of this model counts against, by name. The provider's is always included,
     /// without any configured limit too, because a 429 of the provider pauses it for the whole fleet.
-    pub fn limits(&self, provider: &str, model: &str) -> Vec<(String, Limit)> {
+    pub fn limits(&self, provider: &str, model: &str) -> Vec<(String, RateLimit)> {
         let name = format!("{provider}/{model}");
         let own = self.limits.get(&name).map(|limit| (name.clone(), *limit));
         let provider = (provider.to_owned(), self.limits.get(provider).copied().unwrap_or_default());
@@ -177,7 +179,7 @@ impl Policy {
     }
 }
 
-impl Limit {
+impl RateLimit {
     /// Whether no limit is 0, which would block every call forever.
     fn is_valid(&self) -> bool {
         ![self.requests_per_minute, self.tokens_per_minute, self.concurrent].contains(&Some(0))
@@ -219,11 +221,11 @@ limits:
     #[test]
     fn options_and_limits_are_found_by_name() {
         let policy = parse("fleet.yaml", FILE.as_bytes()).unwrap();
-        let coder = policy.placement("coder");
+        let coder = policy.job_options("coder");
         assert_eq!((coder.queue.as_str(), coder.priority, coder.retries), ("code", Priority::High, 2));
         assert_eq!(coder.timeout, Some(Duration::from_secs(1800)));
-        assert_eq!(policy.placement("other"), Placement::default());
-        assert_eq!(policy.placement("unknown"), Placement::default());
+        assert_eq!(policy.job_options("other"), JobOptions::default());
+        assert_eq!(policy.job_options("unknown"), JobOptions::default());
         let names = |provider, model| -> Vec<String> {
             policy.limits(provider, model).into_iter().map(|(name, _)| name).collect()
         };
@@ -238,7 +240,7 @@ limits:
         let mut policy = Policy::default();
         policy.add_limit("anthropic=requests:50,tokens:40000,concurrent:4").unwrap();
         let limit =
-            Limit { requests_per_minute: Some(50), tokens_per_minute: Some(40_000), concurrent: Some(4) };
+            RateLimit { requests_per_minute: Some(50), tokens_per_minute: Some(40_000), concurrent: Some(4) };
         assert_eq!(policy.limits("anthropic", "m"), [("anthropic".to_owned(), limit)]);
         for invalid in
             ["", "anthropic", "=requests:5", "a=requests:0", "a=requests:x", "a=speed:5", "a=", "a=requests"]

@@ -21,13 +21,13 @@ use crate::error::Coded;
 use crate::error::ExitStatus;
 use crate::id::JobId;
 use crate::job::Job;
-use crate::job::Placement;
+use crate::job::JobOptions;
 use crate::lifecycle::State;
 
 /// The maximum number of output bytes in one view, and in one item of a wait. The text goes into the context
 /// of a model, so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of
 /// this size.
-pub const VIEW_BYTES: usize = 16 * 1024;
+pub const MAX_VIEW_BYTES: usize = 16 * 1024;
 
 /// The operations of a dispatcher on its background agents.
 ///
@@ -49,7 +49,7 @@ pub trait BackgroundAgents: Debug + Send + Sync {
     /// that ended last. The limits keep the list short enough for the context of a model.
     async fn list(&self) -> Result<JobList, ServiceError>;
 
-    /// Returns one job with at most [`VIEW_BYTES`] of its output: from the byte offset `since`, or else the
+    /// Returns one job with at most [`MAX_VIEW_BYTES`] of its output: from the byte offset `since`, or else the
     /// last bytes.
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError>;
 
@@ -107,7 +107,7 @@ pub struct RunRequest {
     /// long as the job is kept; another request under the key is a [`ServiceError::Conflict`].
     pub key: Option<String>,
     /// The scheduling options; `None` for those of the fleet's policy.
-    pub placement: Option<Placement>,
+    pub job_options: Option<JobOptions>,
 }
 
 /// The jobs of one dispatcher, oldest first, with the number of omitted ones.
@@ -156,7 +156,7 @@ impl OutputSlice {
 pub struct JobView {
     /// A snapshot of the job.
     pub job: Job,
-    /// The range of output: at most [`VIEW_BYTES`].
+    /// The range of output: at most [`MAX_VIEW_BYTES`].
     pub output: OutputSlice,
     /// Whether the job reached its output cap. The output up to the cap is kept; later output is dropped.
     pub truncated: bool,

@@ -28,7 +28,7 @@ impl Todo {
 
     /// The index, counted from 0, of the item with this id; `None` for text that is not an id. The list may
     /// be shorter.
-    pub fn place(id: &str) -> Option<usize> {
+    pub fn index(id: &str) -> Option<usize> {
         id.strip_prefix("todo_")?.parse::<usize>().ok()?.checked_sub(1)
     }
 }
@@ -37,7 +37,7 @@ impl Todo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TodoChange {
     /// No change: the list is only read.
-    Nothing,
+    Read,
     /// Appends items with these texts, all `pending`.
     Add(Vec<String>),
     /// Sets the status of items, given as id and status. Unknown ids are ignored.
@@ -65,7 +65,7 @@ pub enum BudgetReservation {
     Wait(u64),
     /// The budget is used up: even without other reservations too few tokens are left. The run fails with the
     /// cause `budget`.
-    Spent {
+    Exhausted {
         /// Tokens spent so far by all agents of the session.
         spent: u64,
         /// The budget of the session, in tokens.

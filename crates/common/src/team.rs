@@ -38,7 +38,7 @@ pub use model::Api;
 pub use model::ModelSettings;
 pub use model::RoutingRule;
 pub use model::ThinkingBudget;
-pub use model::choose_auto;
+pub use model::auto_model;
 pub use read::Parsed;
 pub use read::parse;
 pub use resolved::InvalidTeam;
@@ -53,10 +53,10 @@ pub use toolset::McpServer;
 pub use toolset::McpTransport;
 pub use toolset::PostEdit;
 pub use toolset::Script;
-pub use toolset::TextMap;
+pub use toolset::StringMap;
 pub use toolset::Toolset;
 pub use toolset::ToolsetKind;
-pub use tree::yaml_value;
+pub use tree::yaml_to_json;
 
 #[cfg(test)]
 mod tests;

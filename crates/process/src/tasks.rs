@@ -60,7 +60,7 @@ pub enum TaskKind {
     /// Draws the live panel.
     Panel,
     /// Runs a worker within another program, such as that of its session's root agent.
-    HostedWorker,
+    LocalWorker,
 }
 
 /// What happens to a task when the program closes.
@@ -108,7 +108,7 @@ impl TaskKind {
             Self::Attempt => (Wait, LogOnly),
             Self::Guard => (Wait, ShutDown),
             Self::Panel => (Wait, LogOnly),
-            Self::HostedWorker => (Wait, ShutDown),
+            Self::LocalWorker => (Wait, ShutDown),
         };
         Policy { on_cancel, on_failure }
     }
@@ -127,7 +127,7 @@ impl fmt::Display for TaskKind {
             Self::Attempt => "attempt",
             Self::Guard => "guard",
             Self::Panel => "panel",
-            Self::HostedWorker => "local worker",
+            Self::LocalWorker => "local worker",
         })
     }
 }

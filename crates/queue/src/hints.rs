@@ -1,7 +1,7 @@
-//! Hints: messages that something changed, carried by pub/sub on a connection of their own.
+//! Hints: pub/sub messages that something changed, on a connection of their own.
 //!
-//! Nothing depends on a hint arriving. Whoever listens also looks by itself, every two seconds or with
-//! every heartbeat; a hint only makes it look sooner.
+//! Nothing depends on a hint arriving. Each receiver also polls, every two seconds or with every heartbeat; a hint only
+//! makes it read sooner.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,11 +17,12 @@ use redis::aio::ConnectionManager;
 use tokio::sync::broadcast;
 
 use crate::error::QueueError;
-use crate::link::ROUND_TRIP;
+use crate::link::ROUND_TRIP_TIMEOUT;
 use crate::link::Target;
 
-/// Hints that a slow listener may fall behind before it is told to look for itself.
-const CAPACITY: usize = 1024;
+/// Pushes that a slow listener may fall behind before it loses the oldest and is woken to read. All channels of a
+/// process share it, so it is some bursts of output long; a push is a few hundred bytes.
+const PUSH_CHANNEL_CAPACITY: usize = 1024;
 
 /// A subscription connection shared by all listeners of a process. Cheap to clone.
 #[derive(Clone)]
@@ -44,20 +45,22 @@ impl Shared {
 }
 
 impl Hints {
-    /// Prepares the connection; connects at the first listener, and again by itself.
+    /// Prepares the connection. It connects with the first listener, and reconnects and subscribes again after it
+    /// broke.
     ///
     /// # Errors
     ///
     /// [`QueueError`] for a target that cannot be one.
     pub fn new(target: &Target) -> Result<Self, QueueError> {
-        let (pushes, _) = broadcast::channel(CAPACITY);
+        let (pushes, _) = broadcast::channel(PUSH_CHANNEL_CAPACITY);
         let connection = target.push_connection(pushes.clone())?;
         Ok(Self { shared: Arc::new(Shared { connection, pushes, listeners: Mutex::default() }) })
     }
 
-    /// Listens to a channel. From the moment this answers no hint is missed while the connection holds;
-    /// if Redis cannot be reached now, the listener is silent until it can.
+    /// Listens to a channel. Once this returns no hint is missed while the connection holds. If Redis cannot be reached
+    /// now, the listener gets no hints until it can.
     pub async fn listen(&self, channel: String) -> Listener {
+        // Before the subscription, so that no push comes between the two.
         let pushes = self.shared.pushes.subscribe();
         let (is_new, unused) = {
             let mut listeners = self.shared.listeners();
@@ -71,20 +74,20 @@ impl Hints {
         let mut connection = self.shared.connection.clone();
         for old in unused.iter().filter(|old| **old != listener.channel) {
             if let Err(error) = bounded(connection.unsubscribe(old.as_str())).await {
-                tracing::debug!(%error, channel = %old, "could not unsubscribe");
+                tracing::debug!(%error, channel = %old, "failed to unsubscribe");
             }
         }
         if is_new && let Err(error) = bounded(connection.subscribe(listener.channel.as_str())).await {
-            tracing::debug!(%error, channel = %listener.channel, "could not subscribe; looking by time instead");
+            tracing::debug!(%error, channel = %listener.channel, "failed to subscribe; polling only");
         }
         listener
     }
 }
 
-/// A call of the connection, which by itself would go on reconnecting for much longer.
+/// A call of the connection, which reconnects for much longer than a listener should wait.
 async fn bounded(call: impl Future<Output = redis::RedisResult<()>>) -> redis::RedisResult<()> {
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
-    tokio::time::timeout(ROUND_TRIP, call).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    tokio::time::timeout(ROUND_TRIP_TIMEOUT, call).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 impl fmt::Debug for Hints {
@@ -93,7 +96,7 @@ impl fmt::Debug for Hints {
     }
 }
 
-/// One listener of one channel.
+/// One listener of one channel. Dropping it ends the subscription when it was the last one.
 pub struct Listener {
     channel: String,
     pushes: broadcast::Receiver<PushInfo>,
@@ -101,8 +104,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next hint's payload, or `None` when hints may have been missed and one should look. Waits for
-    /// as long as it takes; dropping the future loses nothing.
+    /// The next hint's payload, or `None` when hints may have been missed, so that the caller reads anyway. Waits
+    /// without a timeout. Dropping the future loses no hint.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             match self.pushes.recv().await {
@@ -113,7 +116,7 @@ impl Listener {
                     }
                 }
                 Err(broadcast::error::RecvError::Lagged(_)) => return None,
-                // Cannot happen while `shared` holds the sender; waiting for ever is what it would mean.
+                // Cannot happen, because `shared` holds the sender. Without one no hint ever comes.
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }

@@ -1,12 +1,11 @@
 //! Connections to Redis.
 //!
-//! Two kinds behind one type. The short operations of the faces take a connection from a deadpool pool.
-//! A worker's hot path holds its own: a checkout from the pool costs a round trip.
+//! Two kinds behind one type. Short operations take a connection from a deadpool pool. A worker's hot path holds one of
+//! its own, because a checkout from the pool costs a round trip.
 //!
-//! What the client does not do by itself, and is done here: TCP_NODELAY is switched on; the response
-//! timeout is two seconds instead of half a second; a connection is replaced when the server says
-//! `READONLY`, because after a failover the old address may be a replica; a round trip has a bound, which
-//! counts the tries to connect.
+//! What the client's defaults lack is set here: TCP_NODELAY is on; the response timeout is two seconds instead of half
+//! a second; a connection is replaced when the server answers `READONLY`, because after a failover the old address may
+//! be a replica; a round trip has a bound that includes all attempts to connect.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,20 +34,26 @@ use redis::aio::ConnectionManagerConfig;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 
+use crate::answer::Answer;
+use crate::answer::Items;
 use crate::error::QueueError;
 
-/// How long one command may take before its answer is given up.
+/// The timeout of one command. Longer than any step takes on a loaded server, and a fifth of the default lease, so that
+/// a renewal that is lost can be repeated in time.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a round trip may take with all tries to connect: one silent server shall not hold a step up for
-/// as long as its tries add up to.
-pub(crate) const ROUND_TRIP: Duration = Duration::from_secs(3);
-/// What a replica answers to a write.
+/// The timeout of a round trip, all attempts to connect included. A server that accepts connections and never answers
+/// would hold a step up for the sum of its attempts otherwise.
+pub(crate) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(3);
+/// The error code of a replica that is asked to write.
 const READ_ONLY: &str = "READONLY";
-/// How long a connection may take to be made.
+/// The timeout of one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest pause between two tries to reconnect.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
-/// Connections of a pool; the faces do few things at once.
+/// The longest delay between two attempts to reconnect: a server that is back is found within this.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+/// Attempts to reconnect before the commands that wait for the connection fail. The timeout of a round trip is reached
+/// first; this bounds the task of the client behind it.
+const RECONNECT_ATTEMPTS: usize = 3;
+/// Connections of a pool. A command line runs a few operations at once; the MCP server's hosts share them.
 const POOL_SIZE: usize = 8;
 
 /// Where Redis is, and how to log in. Its `Debug` and `Display` never show the password.
@@ -71,13 +76,13 @@ impl Target {
         Ok(Self { info })
     }
 
-    /// A client for this target; connects to nothing yet.
+    /// A client for this target. Does not connect yet.
     fn client(&self) -> RedisResult<Client> {
         Client::open(self.info.clone())
     }
 
-    /// A connection of its own for blocking commands, which may take as long as they say and
-    /// stall whoever shares the connection.
+    /// A connection for one caller's blocking commands: all other commands on it would wait behind them. It has no
+    /// response timeout, so the caller sets one.
     ///
     /// # Errors
     ///
@@ -94,7 +99,7 @@ impl Target {
             .map_err(failed)
     }
 
-    /// A manager whose pushes go to `sender`, and which subscribes again by itself.
+    /// A connection whose pushes go to `sender`, and which subscribes again after it reconnected.
     pub(crate) fn push_connection(
         &self,
         sender: tokio::sync::broadcast::Sender<redis::PushInfo>,
@@ -117,16 +122,16 @@ impl fmt::Debug for Target {
     }
 }
 
-/// What every connection manager of ours has in common.
+/// The settings of every managed connection.
 fn manager_config() -> ConnectionManagerConfig {
     ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(COMMAND_TIMEOUT))
-        .set_max_delay(RECONNECT_PAUSE)
-        .set_number_of_retries(3)
+        .set_max_delay(MAX_RECONNECT_DELAY)
+        .set_number_of_retries(RECONNECT_ATTEMPTS)
 }
 
-/// A way to send commands. Cheap to clone.
+/// A connection to send commands on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
     /// Takes a connection from a pool for each command.
@@ -160,18 +165,41 @@ impl Link {
         Ok(Self::Dedicated(Box::new(dedicated)))
     }
 
-    /// Sends one command. Dropping the future may leave the command done or not done.
-    pub(crate) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+    /// Sends one command and reads its answer; `asked` names it in errors. Dropping the future may leave the command
+    /// done or not done.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached in time, or answers with an error.
+    pub(crate) async fn ask(&self, asked: &'static str, command: &Cmd) -> Result<Answer, QueueError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());
-        let mut answers = self.pipeline(&pipeline).await?;
-        answers.pop().unwrap_or(Value::Nil).extract_error()
+        self.ask_all(asked, &pipeline).await?.item()
     }
 
-    /// Sends several commands in one round trip; each answer stands for itself. Gives up after
-    /// [`ROUND_TRIP`], connecting included.
+    /// Sends several commands in one round trip and reads their answers, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::ask`], for the first command that failed; the others may have been done.
+    pub(crate) async fn ask_all(
+        &self,
+        asked: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<Items, QueueError> {
+        let failed = |error| QueueError::from_redis(asked, error);
+        if pipeline.is_empty() {
+            return Ok(Items::of(asked, Vec::new()));
+        }
+        let values = self.pipeline(pipeline).await.map_err(failed)?;
+        let values: RedisResult<Vec<Value>> = values.into_iter().map(Value::extract_error).collect();
+        Ok(Items::of(asked, values.map_err(failed)?))
+    }
+
+    /// Sends several commands in one round trip; each answer may be an error of its own. Gives up after
+    /// [`ROUND_TRIP_TIMEOUT`].
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
-        let answers = tokio::time::timeout(ROUND_TRIP, self.unbounded(pipeline)).await;
+        let answers = tokio::time::timeout(ROUND_TRIP_TIMEOUT, self.unbounded(pipeline)).await;
         answers.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
 
@@ -182,7 +210,7 @@ impl Link {
                 let mut connection = pool.get().await.map_err(pool_error)?;
                 let answers = connection.req_packed_commands(pipeline, 0, count).await;
                 if is_read_only(&answers) {
-                    // Out of the pool, and closed.
+                    // Taken out of the pool, so that it is closed and not used again.
                     drop(deadpool_redis::Connection::take(connection));
                 }
                 answers
@@ -198,7 +226,7 @@ impl Link {
     }
 }
 
-/// Whether a server said that it is a replica. One answer is enough: all came from the same server.
+/// Whether a server answered that it is a replica. One answer is enough: all came from the same server.
 fn is_read_only(answers: &RedisResult<Vec<Value>>) -> bool {
     match answers {
         Ok(values) => {
@@ -208,7 +236,7 @@ fn is_read_only(answers: &RedisResult<Vec<Value>>) -> bool {
     }
 }
 
-/// Sorts an error of the pool: its backend's own, or a wait that was too long.
+/// The error of a pool as one of the client: that of the connection, or a wait for one that was too long.
 fn pool_error(error: PoolError) -> RedisError {
     match error {
         PoolError::Backend(error) => error,
@@ -220,7 +248,7 @@ fn pool_error(error: PoolError) -> RedisError {
 #[derive(Clone)]
 pub(crate) struct Dedicated {
     client: Client,
-    // A std mutex: it is dedicated for a clone or an assignment, never over an await.
+    // A std mutex: it is held for a clone or an assignment, never over an await.
     current: Arc<Mutex<ConnectionManager>>,
 }
 
@@ -235,9 +263,9 @@ impl Dedicated {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The manager reconnects by itself when a connection drops, but not on `READONLY`.
+    /// Makes a new connection. The manager reconnects when a connection drops, but not on `READONLY`.
     fn replace(&self) {
-        tracing::warn!("server became read-only, connecting anew");
+        tracing::warn!("Redis server became read-only; reconnecting");
         if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config()) {
             *self.current.lock().unwrap_or_else(PoisonError::into_inner) = manager;
         }

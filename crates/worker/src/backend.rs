@@ -31,8 +31,6 @@ use thiserror::Error;
 use crate::guard::Guard;
 use crate::options::CommonOptions;
 
-pub use crate::models::open as models;
-
 /// Jobs of one page when all waiting jobs are listed: few round trips, and Redis is not blocked for long by any of them.
 const PAGE_SIZE: usize = 1000;
 
@@ -127,8 +125,8 @@ impl Backend {
     ///
     /// [`BackendError::Guard`] when the system cannot start it.
     pub fn guard(&self, tasks: &Tasks) -> Result<Guard, BackendError> {
-        let stake = self.joined.as_ref().map(Joined::stake).transpose();
-        stake.and_then(|stake| Guard::start(tasks, stake)).map_err(BackendError::Guard)
+        let user_lock = self.joined.as_ref().map(Joined::user_lock).transpose();
+        user_lock.and_then(|user_lock| Guard::start(tasks, user_lock)).map_err(BackendError::Guard)
     }
 
     /// A line for users about the embedded server: which one was joined or started.
@@ -143,7 +141,7 @@ impl Backend {
     /// # Errors
     ///
     /// [`BackendError`] when the queue cannot be asked.
-    pub async fn sweep_up(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
+    pub async fn reclaim_abandoned(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
         let Some(joined) = self.joined.as_mut().filter(|joined| joined.alone) else { return Ok(()) };
         queue.reap(true).await?;
         if arrival == Arrival::Operator {

@@ -77,17 +77,17 @@ pub struct Guard {
 
 impl Guard {
     /// Starts the guard of this program. It ends with the tasks; if it ends before, the program drains. If the program
-    /// crashes, the guard kills the commands that are left and ends. `stake` is a file that the guard holds open for as
+    /// crashes, the guard kills the commands that are left and ends. `user_lock` is a file that the guard holds open for as
     /// long as it lives.
     ///
     /// # Errors
     ///
     /// The system's, where it cannot start a process or create a pipe.
-    pub fn start(tasks: &Tasks, stake: Option<File>) -> io::Result<Self> {
+    pub fn start(tasks: &Tasks, user_lock: Option<File>) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let mut command = tokio::process::Command::new(THIS_PROGRAM);
         command.arg(GUARD).env_clear().current_dir("/");
-        command.stdin(reader).stdout(stake.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::null());
+        command.stdin(reader).stdout(user_lock.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::null());
         let mut command = CommandWrap::from(command);
         // A session of its own: Ctrl-C and the end of the terminal are not for the guard.
         command.wrap(ProcessSession);
@@ -150,7 +150,7 @@ struct GuardedCommands {
 }
 
 impl ProcessGuard for GuardedCommands {
-    fn before(&self) -> Vec<OsString> {
+    fn command_prefix(&self) -> Vec<OsString> {
         begin::arguments(&self.pipe, self.lifetime)
     }
 

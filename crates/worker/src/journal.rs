@@ -96,12 +96,12 @@ impl Journal for AttemptJournal {
             RunEvent::ModelRetried { turn, reason } => {
                 tracing::info!(job = %self.job, turn, reason, "retrying the model call");
             }
-            RunEvent::ModelWaits { why } => self.log_writer.set_waits_for(&self.buffer, why),
+            RunEvent::ModelWaiting { why } => self.log_writer.set_waits_for(&self.buffer, why),
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }
 
-    async fn gate(&self) -> Result<(), JournalError> {
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
         self.check_lease()?;
         // A drain lets every call of the open turn run, and releases the job between turns: the next attempt then
         // repeats nothing.

@@ -56,6 +56,6 @@ pub mod upkeep;
 pub mod worker;
 
 pub use driver::ShutdownTokens;
-pub use worker::Vitals;
 pub use worker::Worker;
+pub use worker::WorkerHealth;
 pub use worker::WorkerSettings;

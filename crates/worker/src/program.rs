@@ -24,11 +24,8 @@ use crate::server_watch::shut_down_without_server;
 use crate::startup;
 use crate::startup::StartError;
 use crate::startup::boxed;
-use crate::worker::Vitals;
 use crate::worker::Worker;
-
-pub use crate::host::host_name;
-pub use crate::host::worker_program;
+use crate::worker::WorkerHealth;
 
 /// How long the remaining tasks may take to end, and each last call to Redis: a call is bounded by 3 s itself, so one
 /// that is repeated once still fits.
@@ -82,9 +79,9 @@ pub async fn serve(
 
 /// Answers `/healthz`, `/readyz` and `/metrics` where `--health` names an address, from now on: a worker that waits for
 /// Redis is alive and not ready.
-async fn answer_health(options: &WorkerOptions, tasks: &Tasks) -> Result<Vitals, Box<dyn Coded>> {
+async fn answer_health(options: &WorkerOptions, tasks: &Tasks) -> Result<WorkerHealth, Box<dyn Coded>> {
     let gauges = Gauges::default();
-    let health = Vitals { readiness: Readiness::default(), load: Load::registered_in(&gauges) };
+    let health = WorkerHealth { readiness: Readiness::default(), load: Load::registered_in(&gauges) };
     if let Some(address) = options.health {
         let listener = HealthListener::bind(address).await.map_err(boxed)?;
         listener.serve(tasks, health.readiness.clone(), gauges);

@@ -101,13 +101,13 @@ impl RateLimitedModels {
             if (wait >= MIN_REPORTED_WAIT || is_busy) && reported != Some(reason) {
                 reported = Some(reason);
                 // Without a receiver the report is not needed.
-                deltas.send(Delta::Waits(Some(describe(request, wait, reason)))).await.ok();
+                deltas.send(Delta::Waiting(Some(describe(request, wait, reason)))).await.ok();
             }
             let min_wait = if is_busy { PERMIT_POLL_INTERVAL } else { Duration::ZERO };
             tokio::time::sleep(wait.max(min_wait)).await;
         }
         if reported.is_some() {
-            deltas.send(Delta::Waits(None)).await.ok();
+            deltas.send(Delta::Waiting(None)).await.ok();
         }
     }
 

@@ -147,7 +147,7 @@ impl Renewer {
             match answer {
                 // The agent reads its mail before each model call.
                 Renewed::Kept | Renewed::Mail => {}
-                Renewed::StopWanted => self.active.cancel(lease, CancelReason::StopRequested),
+                Renewed::StopRequested => self.active.cancel(lease, CancelReason::StopRequested),
                 Renewed::Lost => self.active.cancel(lease, CancelReason::LeaseLost),
             }
         }

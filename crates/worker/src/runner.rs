@@ -137,7 +137,7 @@ fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
 
 /// Whether the agent has nothing more to do for now: only its end is to be recorded, or its jobs are to be waited for.
 fn is_at_rest(recorded: &[TurnEntry]) -> bool {
-    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Rest { .. })
+    matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Finish { .. })
 }
 
 /// The environment of agents and their commands: all of the program's, without the Redis URL and the bearer token of our

@@ -71,7 +71,7 @@ impl StallDetector {
         let (what, is_waiting) = match event {
             RunEvent::ModelAsked { model, .. } => (format!("{model} was called"), false),
             RunEvent::ModelRetried { .. } => ("a model call failed and was retried".to_owned(), false),
-            RunEvent::ModelWaits { why } => ("a model call was allowed to start".to_owned(), why.is_some()),
+            RunEvent::ModelWaiting { why } => ("a model call was allowed to start".to_owned(), why.is_some()),
             RunEvent::ToolStarted { name, .. } => (format!("tool {name} started"), false),
             RunEvent::ToolEnded { name, .. } => (format!("tool {name} ended"), false),
             RunEvent::Warning(_) => return,
@@ -172,14 +172,14 @@ mod tests {
             minutes(40).await;
             stall_detector.record_event(&tool("shell"));
             minutes(1).await;
-            stall_detector.record_event(&RunEvent::ModelWaits { why: Some("rate limit".into()) });
+            stall_detector.record_event(&RunEvent::ModelWaiting { why: Some("rate limit".into()) });
             minutes(40).await;
-            stall_detector.record_event(&RunEvent::ModelWaits { why: None });
+            stall_detector.record_event(&RunEvent::ModelWaiting { why: None });
             recorder.parked.store(true, Ordering::SeqCst);
             minutes(40).await;
             recorder.parked.store(false, Ordering::SeqCst);
             minutes(20).await;
-            stall_detector.record_event(&RunEvent::ModelWaits { why: Some("rate limit".into()) });
+            stall_detector.record_event(&RunEvent::ModelWaiting { why: Some("rate limit".into()) });
             minutes(1).await;
         };
         tokio::select! {

@@ -91,7 +91,7 @@ pub(crate) async fn open_queue(
     let Some(queue) = connect(&backend, &options.common, drain).await.map_err(boxed)? else {
         return Ok(None);
     };
-    backend.sweep_up(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    backend.reclaim_abandoned(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
     warn_of_eviction(&queue).await;
     Ok(Some((backend, queue)))
 }

@@ -14,7 +14,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reaps every second, with ten percent of jitter so that a fleet does not do it in lockstep. Errors are logged and the
 /// next round is the retry. Every step of a round may be repeated, so the future may be dropped at any await.
-pub async fn reap_for_ever(queue: Queue) -> Infallible {
+pub async fn reap_forever(queue: Queue) -> Infallible {
     loop {
         match queue.reap(false).await {
             Ok(report) if report != ReapReport::default() => tracing::debug!(?report, "reaped"),
@@ -31,6 +31,6 @@ pub async fn reap_for_ever(queue: Queue) -> Infallible {
 pub async fn while_reaping<T>(queue: &Queue, work: impl Future<Output = T>) -> T {
     tokio::select! {
         answer = work => answer,
-        never = reap_for_ever(queue.clone()) => match never {},
+        never = reap_forever(queue.clone()) => match never {},
     }
 }

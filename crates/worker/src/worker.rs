@@ -46,7 +46,7 @@ use crate::renewal::listen_for_stops;
 use crate::runner::Runner;
 use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
-use crate::upkeep::reap_for_ever;
+use crate::upkeep::reap_forever;
 
 /// Events of attempts that may wait for the driver. More than the default slots (100), so that all attempts may report
 /// at once without waiting, as when a worker drains. Senders wait while it is full.
@@ -83,7 +83,7 @@ pub struct WorkerSettings {
 
 /// What a worker reports about itself. The default is reported nowhere.
 #[derive(Debug, Clone, Default)]
-pub struct Vitals {
+pub struct WorkerHealth {
     /// Whether it can do its work.
     pub readiness: Readiness,
     /// How full it is.
@@ -97,7 +97,7 @@ pub struct Worker {
     queue: Queue,
     hints: Hints,
     runner: Arc<dyn Runner>,
-    health: Vitals,
+    health: WorkerHealth,
 }
 
 impl Worker {
@@ -110,7 +110,7 @@ impl Worker {
         settings: WorkerSettings,
         queue: Queue,
         runner: Arc<dyn Runner>,
-        health: Vitals,
+        health: WorkerHealth,
     ) -> Result<Self, QueueError> {
         let hints = Hints::new(queue.target())?;
         Ok(Self { settings, queue, hints, runner, health })
@@ -135,7 +135,7 @@ impl Worker {
         let (events, events_rx) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
         let context = self.attempt_context(events);
         self.start_renewal(tasks, &context, over);
-        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_for_ever(self.queue.clone())));
+        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
         tasks.spawn(TaskKind::Output, async move { log_writer.run(writer_over).await });
         let claimer = self.start_claimer(tasks);

@@ -15,7 +15,7 @@ impl RunState<'_> {
     /// [`Halt::Stopped`] where the run is cancelled while the next agent's tools open.
     pub(super) async fn switch_agent(&mut self) -> Result<(), Halt> {
         self.active_agent.complete_handoff();
-        let Some(agent) = self.team.agent(self.active_agent.holder()) else { return Ok(()) };
+        let Some(agent) = self.team.agent(self.active_agent.name()) else { return Ok(()) };
         if agent.name == self.current.agent.name {
             return Ok(());
         }

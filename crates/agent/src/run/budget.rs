@@ -44,14 +44,14 @@ impl RunState<'_> {
             match self.retry_while_unavailable(|| session_state.reserve(used, wanted)).await? {
                 BudgetReservation::Unlimited => self.session_is_unlimited = true,
                 BudgetReservation::Granted => {}
-                BudgetReservation::Spent { spent, budget } => {
+                BudgetReservation::Exhausted { spent, budget } => {
                     return Err(used_up(&format!("the session used {spent} of its {budget} tokens"), wanted));
                 }
                 BudgetReservation::Wait(reserved) => {
                     if !waiting {
                         let why =
                             format!("other jobs have reserved {reserved} tokens of the session's budget");
-                        self.ports.journal.note(RunEvent::ModelWaits { why: Some(why) });
+                        self.ports.journal.note(RunEvent::ModelWaiting { why: Some(why) });
                     }
                     waiting = true;
                     self.unless_cancelled(tokio::time::sleep(BUDGET_POLL_INTERVAL)).await?;
@@ -59,7 +59,7 @@ impl RunState<'_> {
                 }
             }
             if waiting {
-                self.ports.journal.note(RunEvent::ModelWaits { why: None });
+                self.ports.journal.note(RunEvent::ModelWaiting { why: None });
             }
             return Ok(());
         }

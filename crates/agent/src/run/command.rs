@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use legwork_common::job::Cause;
 use legwork_common::team::Agent;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
@@ -22,7 +22,7 @@ use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
 use crate::toolset::boundary;
 
 /// The most bytes of output that become the result, counted from the end: the last words of a program matter most.
@@ -42,7 +42,7 @@ pub(super) struct Program<'team> {
     pub(super) name: &'team str,
     pub(super) args: &'team [String],
     /// Variables that are added to its environment; values may refer to others as `${X}`.
-    pub(super) variables: &'team TextMap,
+    pub(super) variables: &'team StringMap,
     pub(super) working_dir: Option<&'team str>,
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn run(
     cancel: &CancellationToken,
 ) -> Result<String, Halt> {
     let nursery = Nursery::new(Arc::clone(&ports.environment.guard));
-    let close_on_drop = nursery.abandoning();
+    let close_on_drop = nursery.close_on_drop();
     let follow = follow(program, input, ports, &nursery);
     let end = cancel.run_until_cancelled(follow).await.unwrap_or(Err(Halt::Stopped));
     nursery.close().await;
@@ -90,7 +90,7 @@ async fn follow(
     ports: &Ports,
     nursery: &Nursery,
 ) -> Result<String, Halt> {
-    ports.journal.gate().await?;
+    ports.journal.confirm_lease().await?;
     let failed = |message: String| Halt::Failed { cause: Cause::AgentError, message };
     let command = command(program, input.trim_end(), ports, nursery).map_err(failed)?;
     let (mut process, output) = Process::start_with(command, input.into_bytes(), nursery)
@@ -104,7 +104,7 @@ async fn follow(
     }
     let skipped = error.trim().chars().count().saturating_sub(MAX_ERROR_CHARS);
     let error: String = error.trim().chars().skip(skipped).collect();
-    let end = described(status);
+    let end = describe_exit(status);
     Err(failed(if error.is_empty() { end } else { format!("{end}: {error}") }))
 }
 
@@ -198,7 +198,7 @@ mod tests {
         let runner = json!({"command": {
             "program": "sh", "args": ["-c", script, "{task}"], "env": {"GREETING": "hi ${PATH}"}, "working_dir": "usr",
         }});
-        let team = team(&[("a", &[], json!({"runner": runner, "instruction": "be good"}))]);
+        let team = team(&[("a", &[], json!({"kind": runner, "instruction": "be good"}))]);
         let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
         let assignment = Assignment { team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
         crate::run::run(assignment, world.ports.clone(), cancel).await

@@ -51,7 +51,7 @@ impl RunState<'_> {
     /// The smallest window, in tokens, of all models that may answer: which one will is drawn anew for each call.
     fn smallest_window(&self) -> u64 {
         let candidates = self.candidate_models();
-        let listed: &[ModelSettings] = match &self.current.agent.runner {
+        let listed: &[ModelSettings] = match &self.current.agent.kind {
             AgentKind::Models(models) => models,
             AgentKind::Auto | AgentKind::Command { .. } => &[],
         };

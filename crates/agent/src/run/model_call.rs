@@ -11,7 +11,7 @@ use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
-use legwork_common::team::choose_auto;
+use legwork_common::team::auto_model;
 use tokio::sync::mpsc;
 
 use super::halt::Halt;
@@ -114,9 +114,9 @@ impl RunState<'_> {
         };
         let by_toolset =
             self.transcript.last_called_tools().find_map(|tool| draw(self.current.toolbox.next_models(tool)));
-        let first = by_toolset.or_else(|| match &self.current.agent.runner {
+        let first = by_toolset.or_else(|| match &self.current.agent.kind {
             AgentKind::Models(models) => draw(models),
-            AgentKind::Auto => Some(choose_auto(|key| self.ports.environment.variable(key).is_some())),
+            AgentKind::Auto => Some(auto_model(|key| self.ports.environment.variable(key).is_some())),
             AgentKind::Command { .. } => None,
         });
         let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
@@ -214,8 +214,8 @@ impl RunState<'_> {
         match delta {
             Delta::Text(text) if purpose == Purpose::Turn => text,
             Delta::Text(_) | Delta::Reasoning(_) => String::new(),
-            Delta::Waits(why) => {
-                self.ports.journal.note(RunEvent::ModelWaits { why });
+            Delta::Waiting(why) => {
+                self.ports.journal.note(RunEvent::ModelWaiting { why });
                 String::new()
             }
         }

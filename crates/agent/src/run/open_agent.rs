@@ -80,7 +80,7 @@ impl<'team> OpenAgent<'team> {
         for entry in recorded {
             active_agent.apply(entry);
             match entry {
-                TurnEntry::Reply { turn, message } if active_agent.holder() == self.agent.name => {
+                TurnEntry::Reply { turn, message } if active_agent.name() == self.agent.name => {
                     calls.extend((0..).zip(&message.tool_calls).map(|(index, call)| ((*turn, index), call)));
                 }
                 TurnEntry::Result { turn, index, .. } => {

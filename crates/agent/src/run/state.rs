@@ -61,7 +61,7 @@ impl RunState<'_> {
 
     /// Returns once the journal confirms that this attempt may still act.
     pub(super) async fn check_lease(&self) -> Result<(), Halt> {
-        Ok(self.unless_cancelled(self.ports.journal.gate()).await??)
+        Ok(self.unless_cancelled(self.ports.journal.confirm_lease()).await??)
     }
 
     /// Waits for `work`; a cancellation drops it and ends the run.

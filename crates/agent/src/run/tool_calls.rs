@@ -58,7 +58,7 @@ impl RunState<'_> {
     /// One call, from the check of the lease to the recorded result. A panic of the tool is an error result.
     async fn run_call(&self, index: CallIndex, call: ToolCall) -> Result<TurnEntry, Halt> {
         let journal = &self.ports.journal;
-        journal.gate().await?;
+        journal.confirm_lease().await?;
         let ToolCall { name, arguments, .. } = call.clone();
         journal.note(RunEvent::ToolStarted { call: index, name: name.clone(), arguments });
         let outcome = AssertUnwindSafe(self.outcome(index, &call))
@@ -72,7 +72,7 @@ impl RunState<'_> {
             return Err(Halt::Stopped);
         }
         // The same for a tool that ended because the lease did.
-        journal.gate().await?;
+        journal.confirm_lease().await?;
         let entry = result_entry(index, &call, outcome);
         journal.record(&entry).await?;
         Ok(entry)

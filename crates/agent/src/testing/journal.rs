@@ -91,7 +91,7 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match event {
             RunEvent::ModelAsked { .. } => "asked",
             RunEvent::ModelRetried { .. } => "retried",
-            RunEvent::ModelWaits { .. } => "waits",
+            RunEvent::ModelWaiting { .. } => "waits",
             RunEvent::ToolStarted { .. } => "started",
             RunEvent::ToolEnded { .. } => "ended",
             RunEvent::Warning(_) => "warning",
@@ -99,7 +99,7 @@ impl Journal for FakeJournal {
         self.events.send_modify(|events| events.push(event));
     }
 
-    async fn gate(&self) -> Result<(), JournalError> {
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
         self.check()
     }
 }

@@ -224,7 +224,7 @@ impl SessionState for FakeService {
         let todos = &mut self.0.lock().unwrap().todos;
         let first_added = todos.len();
         match change {
-            TodoChange::Nothing => {}
+            TodoChange::Read => {}
             TodoChange::Add(texts) => {
                 todos.extend(texts.into_iter().zip(first_added..).map(|(description, place)| Todo {
                     id: Todo::id_at(place),
@@ -234,7 +234,7 @@ impl SessionState for FakeService {
             }
             TodoChange::Update(updates) => {
                 for (id, status) in updates {
-                    todos[Todo::place(&id).unwrap()].status = status;
+                    todos[Todo::index(&id).unwrap()].status = status;
                 }
             }
         }
@@ -246,7 +246,7 @@ impl SessionState for FakeService {
         inner.reserved.push((used, wanted));
         Ok(match inner.budget {
             None => BudgetReservation::Unlimited,
-            Some(budget) if used + wanted > budget => BudgetReservation::Spent { spent: used, budget },
+            Some(budget) if used + wanted > budget => BudgetReservation::Exhausted { spent: used, budget },
             Some(_) => BudgetReservation::Granted,
         })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::error::chain;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
@@ -73,7 +73,7 @@ impl Default for PollIntervals {
 /// Why the agent cannot be used, for the caller's agent and the operator. The URL is left out: it may contain a key.
 pub(crate) async fn open(
     environment: &Environment,
-    (name, url, headers): (Option<&str>, &str, &TextMap),
+    (name, url, headers): (Option<&str>, &str, &StringMap),
     poll_intervals: PollIntervals,
     nursery: &Nursery,
 ) -> Result<Kit, String> {

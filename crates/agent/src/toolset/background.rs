@@ -150,7 +150,7 @@ impl BackgroundTool {
 
     async fn wait(&self, arguments: Wait, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
         if arguments.task_ids.is_empty() {
-            return Err(ToolOutcome::error(contract::NO_IDS).into());
+            return Err(ToolOutcome::error(contract::EMPTY_TASK_IDS).into());
         }
         let seconds = arguments.timeout.unwrap_or(DEFAULT_WAIT_SECONDS).clamp(0.0, MAX_WAIT_SECONDS);
         let request = WaitRequest {
@@ -165,13 +165,13 @@ impl BackgroundTool {
             WaitItem::NotFound(_) => None,
         });
         let ended = found.flat_map(|view| ended(view)).collect();
-        Ok(ToolOutcome { text: contract::waited(&items).to_string(), is_error: false, ended })
+        Ok(ToolOutcome { text: contract::wait_result(&items).to_string(), is_error: false, ended })
     }
 
     async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
         let id = parse_id(&arguments.task_id)?;
         if arguments.message.trim().is_empty() {
-            return Err(ToolOutcome::error(contract::NO_MESSAGE).into());
+            return Err(ToolOutcome::error(contract::EMPTY_MESSAGE).into());
         }
         let request = SendRequest { id, message: arguments.message, call: Some(context.call) };
         self.service.send(request).await?;

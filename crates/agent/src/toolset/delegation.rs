@@ -34,7 +34,7 @@ impl Delegation {
             expected_output: self.expected_output,
             call: Some(call),
             key: None,
-            placement: None,
+            job_options: None,
         }
     }
 }

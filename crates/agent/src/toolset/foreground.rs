@@ -13,7 +13,7 @@ use crate::process::Process;
 
 /// How waiting for a command ended. The command has exited in every case.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Over {
+pub(crate) enum CommandEnd {
     /// It exited, or was killed from outside.
     Ended(End),
     /// It exceeded the limit and was ended.
@@ -41,7 +41,7 @@ pub(crate) async fn finish(
     process: &mut Process,
     limit: Option<Duration>,
     cancel: &CancellationToken,
-) -> Over {
+) -> CommandEnd {
     // Dropping this future must end the group. After a normal exit the guard is disarmed, because processes that the
     // command left in the background may run until the run ends.
     let stop_on_drop = process.stop.clone().drop_guard();
@@ -52,15 +52,15 @@ pub(crate) async fn finish(
         }
     };
     let over = tokio::select! {
-        end = process.ended() => Over::Ended(end),
-        () = timeout => Over::TimedOut,
-        () = cancel.cancelled() => Over::Cancelled,
+        end = process.ended() => CommandEnd::Ended(end),
+        () = timeout => CommandEnd::TimedOut,
+        () = cancel.cancelled() => CommandEnd::Cancelled,
     };
     match over {
-        Over::Ended(_) => {
+        CommandEnd::Ended(_) => {
             stop_on_drop.disarm();
         }
-        Over::TimedOut | Over::Cancelled => {
+        CommandEnd::TimedOut | CommandEnd::Cancelled => {
             drop(stop_on_drop);
             process.ended().await;
         }

@@ -42,8 +42,12 @@ impl Handoff {
              conversation.",
             schema,
         );
-        let programs =
-            agent.handoffs.iter().filter(|name| !active_agent::takes(team, name)).cloned().collect();
+        let programs = agent
+            .handoffs
+            .iter()
+            .filter(|name| !active_agent::accepts_handoff(team, name))
+            .cloned()
+            .collect();
         Self { spec, caller: agent.name.clone(), handoffs: agent.handoffs.clone(), programs }
     }
 
@@ -101,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn only_agents_of_the_list_that_run_a_model_are_accepted() {
         let program =
-            json!({"runner": {"command": {"program": "x", "args": [], "env": {}, "working_dir": null}}});
+            json!({"kind": {"command": {"program": "x", "args": [], "env": {}, "working_dir": null}}});
         let team = testing::team(&[
             ("a", &[], json!({"handoffs": ["b", "p"]})),
             ("b", &[], json!({})),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use reqwest::Client;
 use reqwest::Response;
 use reqwest::Url;
@@ -24,7 +24,7 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 /// # Errors
 ///
 /// The name of the header that HTTP does not allow. The value is left out: it may be a secret.
-pub(super) fn headers(environment: &Environment, configured: &TextMap) -> Result<HeaderMap, String> {
+pub(super) fn headers(environment: &Environment, configured: &StringMap) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in configured {
         let key = HeaderName::try_from(name).map_err(|_| format!("`{name}` is not a valid header name"))?;

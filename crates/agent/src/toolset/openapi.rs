@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::error::chain;
-use legwork_common::team::TextMap;
-use legwork_common::team::yaml_value;
+use legwork_common::team::StringMap;
+use legwork_common::team::yaml_to_json;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
@@ -38,7 +38,7 @@ const MAX_WARNINGS: usize = 10;
 /// # Errors
 ///
 /// Why the document cannot be used, for the agent and the operator. The URL is left out: it may contain a key.
-pub(crate) async fn open(environment: &Environment, url: &str, headers: &TextMap) -> Result<Kit, String> {
+pub(crate) async fn open(environment: &Environment, url: &str, headers: &StringMap) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
     let url = http::url(&environment.expanded(url))?;
     let client = http::client(TIMEOUT, &headers)?;
@@ -86,7 +86,7 @@ fn parse(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(text).map_err(|error| invalid(error.to_string()));
     }
-    yaml_value(text).map_err(invalid)
+    yaml_to_json(text).map_err(invalid)
 }
 
 fn spec(operation: &Operation) -> ToolSpec {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Kit;
 use super::foreground;
-use super::foreground::Over;
+use super::foreground::CommandEnd;
 use super::limited;
 use super::schema;
 use super::schema::Schema;
@@ -18,7 +18,7 @@ use super::shell::or_no_output;
 use crate::environment::Environment;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -78,14 +78,14 @@ impl ScriptTool {
         let mut process =
             Process::start(command, &self.nursery).map_err(|error| failed(&error.to_string(), ""))?;
         match foreground::finish(&mut process, None, &context.cancel).await {
-            Over::Ended(end) => {
+            CommandEnd::Ended(end) => {
                 let output = process.capture().text();
                 if end.status.is_some_and(|status| status.success()) {
                     return Ok(ToolOutcome::ok(limited(or_no_output(&output))));
                 }
-                Err(failed(&described(end.status), &output))
+                Err(failed(&describe_exit(end.status), &output))
             }
-            Over::TimedOut | Over::Cancelled => Err(ToolOutcome::error("Command cancelled")),
+            CommandEnd::TimedOut | CommandEnd::Cancelled => Err(ToolOutcome::error("Command cancelled")),
         }
     }
 }

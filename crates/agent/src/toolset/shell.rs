@@ -13,21 +13,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::team::MissingVariable;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use serde::Deserialize;
 use serde_json::Value;
 
 use self::jobs::Jobs;
 use super::Kit;
 use super::foreground;
-use super::foreground::Over;
+use super::foreground::CommandEnd;
 use super::limited;
 use super::schema;
 use crate::environment::Environment;
 use crate::process::End;
 use crate::process::Nursery;
 use crate::process::Process;
-use crate::process::described;
+use crate::process::describe_exit;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -45,7 +45,7 @@ const MAX_TIMEOUT_SECONDS: f64 = 604_800.0;
 /// [`MissingVariable`] where a value refers to a variable that is not set.
 pub(crate) fn open(
     environment: Arc<Environment>,
-    variables: &TextMap,
+    variables: &StringMap,
     nursery: Nursery,
 ) -> Result<Kit, MissingVariable> {
     let variables = environment.variables_with(variables)?;
@@ -146,12 +146,12 @@ impl Shell {
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting command: {error}")))?;
         let text = match foreground::finish(&mut process, Some(limit), &context.cancel).await {
-            Over::Ended(end) => finished(end.status, &process.capture().text()),
-            Over::TimedOut => {
+            CommandEnd::Ended(end) => finished(end.status, &process.capture().text()),
+            CommandEnd::TimedOut => {
                 let output = process.capture().text();
                 format!("Command timed out after {}\nOutput: {output}", seconds(limit))
             }
-            Over::Cancelled => "Command cancelled".to_owned(),
+            CommandEnd::Cancelled => "Command cancelled".to_owned(),
         };
         Ok(ToolOutcome::ok(limited(text)))
     }
@@ -165,7 +165,7 @@ fn refuse_empty(cmd: &str) -> Result<(), ToolOutcome> {
 fn finished(status: Option<ExitStatus>, output: &str) -> String {
     match status {
         Some(status) if status.success() => or_no_output(output),
-        _ => format!("Error executing command: {}\nOutput: {output}", described(status)),
+        _ => format!("Error executing command: {}\nOutput: {output}", describe_exit(status)),
     }
 }
 

@@ -128,7 +128,7 @@ impl TodoTool {
                 let Update { updates } = schema::parse(&self.spec, arguments)?;
                 TodoChange::Update(updates.into_iter().map(|change| (change.id, change.status)).collect())
             }
-            Action::List => TodoChange::Nothing,
+            Action::List => TodoChange::Read,
         })
     }
 
@@ -148,7 +148,7 @@ impl TodoTool {
     fn report(&self, change: TodoChange, list: &TodoList) -> ToolOutcome {
         let TodoList { todos, first_added } = list;
         match (self.action, change) {
-            (_, TodoChange::Nothing) => list_outcome(json!({}), "todos", todos),
+            (_, TodoChange::Read) => list_outcome(json!({}), "todos", todos),
             (_, TodoChange::Update(updates)) => update_outcome(updates, todos),
             (action, TodoChange::Add(texts)) => {
                 let created: Vec<&Todo> = todos.iter().skip(*first_added).take(texts.len()).collect();
@@ -167,7 +167,7 @@ fn apply(list: &Mutex<Vec<Todo>>, change: &TodoChange) -> TodoList {
     let mut todos = list.lock().unwrap_or_else(PoisonError::into_inner);
     let first_added = todos.len();
     match change {
-        TodoChange::Nothing => {}
+        TodoChange::Read => {}
         TodoChange::Add(texts) => {
             for description in texts.clone() {
                 let id = Todo::id_at(todos.len());

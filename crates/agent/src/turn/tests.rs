@@ -43,7 +43,7 @@ fn decides_the_next_step() {
     let table = [
         (vec![], Step::Ask { turn: 1 }),
         (vec![delivered(1, "a")], Step::Ask { turn: 1 }),
-        (vec![reply(1, "end", &[])], Step::Rest { result: "end".into() }),
+        (vec![reply(1, "end", &[])], Step::Finish { result: "end".into() }),
         (vec![reply(1, "end", &[]), delivered(2, "a")], Step::Ask { turn: 2 }),
         (vec![reply(1, "", &["x", "y"])], work(1, &[(0, "x"), (1, "y")])),
         (vec![reply(1, "", &["x", "y"]), result(1, 1)], work(1, &[(0, "x")])),
@@ -56,7 +56,10 @@ fn decides_the_next_step() {
             vec![reply(1, "", &["x"]), result(1, 0), reply(2, "", &["x"]), result(2, 0)],
             Step::Exhausted { turns: 2 },
         ),
-        (vec![reply(1, "", &["x"]), result(1, 0), reply(2, "two", &[])], Step::Rest { result: "two".into() }),
+        (
+            vec![reply(1, "", &["x"]), result(1, 0), reply(2, "two", &[])],
+            Step::Finish { result: "two".into() },
+        ),
         (vec![reply(2, "two", &[]), delivered(3, "late")], Step::Exhausted { turns: 2 }),
     ];
     for (entries, expected) in table {
@@ -160,11 +163,11 @@ proptest! {
                     let (CallIndex { turn, index }, _) = open[0].clone();
                     resumed.apply(&result(turn, index));
                 }
-                Step::Rest { .. } | Step::Exhausted { .. } => break,
+                Step::Finish { .. } | Step::Exhausted { .. } => break,
             }
         }
         prop_assert_eq!(resumed.messages(), whole.messages());
-        prop_assert_eq!(resumed.next(None), Step::Rest { result: "said".into() });
+        prop_assert_eq!(resumed.next(None), Step::Finish { result: "said".into() });
         prop_assert_eq!(resumed.usage().turns, calls.len() as u64);
     }
 }

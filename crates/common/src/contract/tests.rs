@@ -51,9 +51,9 @@ fn viewed(status: State, output: &str) -> JobView {
 #[test]
 fn the_body_of_a_view_depends_on_the_state() {
     let mut completed = viewed(State::Completed, "thinking… done");
-    assert_eq!(body(&completed), "<no output>");
+    assert_eq!(view_body(&completed), "<no output>");
     completed.job.result = Some("  42 files \n".into());
-    assert_eq!(body(&completed), "42 files");
+    assert_eq!(view_body(&completed), "42 files");
 
     let table = [
         (State::Failed, "", "<task failed>\nError: it broke"),
@@ -68,23 +68,23 @@ fn the_body_of_a_view_depends_on_the_state() {
         (State::Queued, "", "<queued>"),
     ];
     for (status, output, expected) in table {
-        assert_eq!(body(&viewed(status, output)), expected, "{status}");
+        assert_eq!(view_body(&viewed(status, output)), expected, "{status}");
     }
 
     let mut queued = viewed(State::Queued, "");
     queued.queued = Some(QueuedReason::Behind(12));
-    assert_eq!(body(&queued), "<queued> behind 12 of this session");
+    assert_eq!(view_body(&queued), "<queued> behind 12 of this session");
     let mut scheduled = viewed(State::Scheduled, "");
     scheduled.starts_at = Some(Timestamp::UNIX_EPOCH);
-    assert_eq!(body(&scheduled), "<starts at 1970-01-01T00:00:00Z>");
+    assert_eq!(view_body(&scheduled), "<starts at 1970-01-01T00:00:00Z>");
     let mut long = viewed(State::Running, "tail");
     long.truncated = true;
-    assert_eq!(body(&long), "tail\n\n[output truncated at 10MB limit — still running...]");
+    assert_eq!(view_body(&long), "tail\n\n[output truncated at 10MB limit — still running...]");
     long.output = OutputSlice { offset: 100, bytes: b"tail".to_vec(), total: 104 };
     long.truncated = false;
-    assert_eq!(body(&long), "[output from byte 100 of 104]\ntail\n\n[still running...]");
+    assert_eq!(view_body(&long), "[output from byte 100 of 104]\ntail\n\n[still running...]");
     long.since = Some(100);
-    assert_eq!(body(&long), "tail\n\n[read on with since=104]");
+    assert_eq!(view_body(&long), "tail\n\n[read on with since=104]");
 }
 
 #[test]

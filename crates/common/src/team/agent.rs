@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::expand::variables;
 use super::model::ModelSettings;
 use super::toolset::McpServer;
-use super::toolset::TextMap;
+use super::toolset::StringMap;
 use super::toolset::Toolset;
 use super::toolset::ToolsetKind;
 
@@ -20,7 +20,7 @@ pub enum AgentKind {
     /// Models. The list is never empty; where it has several, one is chosen at random for each turn.
     Models(Vec<ModelSettings>),
     /// A model that the worker chooses by the provider keys in its environment: see
-    /// [`choose_auto`](super::choose_auto).
+    /// [`auto_model`](super::auto_model).
     Auto,
     /// A program. It gets the task on its standard input, its standard output is the output of the job, and
     /// its exit status decides whether the job completed.
@@ -30,7 +30,7 @@ pub enum AgentKind {
         /// The arguments of the program.
         args: Vec<String>,
         /// Variables to add to its environment, unexpanded.
-        env: TextMap,
+        env: StringMap,
         /// The directory in which it runs; `None` for the job's working directory.
         working_dir: Option<String>,
     },
@@ -78,7 +78,7 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instruction: String,
     /// What runs it.
-    pub runner: AgentKind,
+    pub kind: AgentKind,
     /// Its toolsets, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub toolsets: Vec<Toolset>,
@@ -151,7 +151,7 @@ impl Agent {
     #[must_use]
     pub fn required_keys(&self) -> Vec<RequiredKey> {
         let mut required = BTreeSet::new();
-        match &self.runner {
+        match &self.kind {
             AgentKind::Models(models) => required.extend(keys_of_models(models)),
             AgentKind::Auto => {}
             AgentKind::Command { program, env, .. } => {
@@ -212,7 +212,7 @@ fn keys_of_mcp(server: &McpServer) -> Vec<RequiredKey> {
 }
 
 /// The variables that the values of an `env` map refer to.
-fn keys_of_env(env: &TextMap, needed_by: &str) -> Vec<RequiredKey> {
+fn keys_of_env(env: &StringMap, needed_by: &str) -> Vec<RequiredKey> {
     env.values()
         .flat_map(|value| variables(value))
         .map(|name| RequiredKey { any_of: vec![name], needed_by: needed_by.to_owned() })

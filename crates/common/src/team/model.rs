@@ -245,7 +245,7 @@ const AUTO: &[(&str, &[&str], &str)] = &[
 
 /// The model that `model: auto` stands for: that of the first provider with a key, or else of Docker Model
 /// Runner on the worker's machine. `has_key` tells whether an environment variable is set.
-pub fn choose_auto(has_key: impl Fn(&str) -> bool) -> ModelSettings {
+pub fn auto_model(has_key: impl Fn(&str) -> bool) -> ModelSettings {
     AUTO.iter()
         .find(|(_, keys, _)| keys.iter().any(|key| has_key(key)))
         .and_then(|(provider, _, model)| ModelSettings::inline(provider, model))

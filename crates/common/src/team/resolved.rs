@@ -117,7 +117,7 @@ impl TryFrom<Parts> for Team {
 
 /// Checks that an agent has a model or a command, and refers to agents of the team only.
 fn check_agent(agent: &Agent, names: &BTreeSet<&str>) -> Result<(), InvalidTeam> {
-    if matches!(&agent.runner, AgentKind::Models(models) if models.is_empty()) {
+    if matches!(&agent.kind, AgentKind::Models(models) if models.is_empty()) {
         return Err(InvalidTeam::NoModel(agent.name.clone()));
     }
     for (role, others) in [("sub-agent", &agent.sub_agents), ("handoff agent", &agent.handoffs)] {

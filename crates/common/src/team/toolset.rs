@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::model::ModelSettings;
 
 /// Strings by name: environment variables or headers. Values may contain `${X}` or `${env.X}`, unexpanded.
-pub type TextMap = BTreeMap<String, String>;
+pub type StringMap = BTreeMap<String, String>;
 
 /// A toolset: its type, and the settings that every type has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub enum ToolsetKind {
     /// Shell commands, in the foreground and in the background.
     Shell {
         /// Variables to add to the environment of every command.
-        env: TextMap,
+        env: StringMap,
     },
     /// Reading, searching and changing files.
     Filesystem {
@@ -93,7 +93,7 @@ pub enum ToolsetKind {
         /// The URL of the description.
         url: String,
         /// Headers of every request.
-        headers: TextMap,
+        headers: StringMap,
     },
     /// A remote agent that speaks the Agent2Agent protocol, as a tool.
     A2a {
@@ -102,7 +102,7 @@ pub enum ToolsetKind {
         /// The URL of the agent.
         url: String,
         /// Headers of every request.
-        headers: TextMap,
+        headers: StringMap,
     },
     /// A language server. It is not started yet.
     Lsp {
@@ -138,7 +138,7 @@ pub struct Launch {
     /// The arguments of the program.
     pub args: Vec<String>,
     /// Variables to add to its environment.
-    pub env: TextMap,
+    pub env: StringMap,
     /// The version to install when the program is missing, or `false`. It has no effect: nothing is installed.
     pub version: Option<String>,
 }
@@ -165,7 +165,7 @@ pub enum McpServer {
         /// The transport.
         transport: McpTransport,
         /// Headers of every request.
-        headers: TextMap,
+        headers: StringMap,
     },
     /// A server of Docker's MCP catalog, through the gateway of the `docker` command.
     Docker {
@@ -174,7 +174,7 @@ pub enum McpServer {
         /// The settings of the server; null for none.
         config: serde_json::Value,
         /// Variables to add to the environment of the gateway.
-        env: TextMap,
+        env: StringMap,
     },
 }
 
@@ -209,7 +209,7 @@ pub struct Script {
     /// The required arguments; `None` for all.
     pub required: Option<Vec<String>>,
     /// Variables to add to its environment.
-    pub env: TextMap,
+    pub env: StringMap,
     /// The directory in which it runs; `None` for the job's working directory.
     pub working_dir: Option<String>,
 }
@@ -226,7 +226,7 @@ pub struct Api {
     /// A description for the model.
     pub instruction: String,
     /// Headers of the request.
-    pub headers: TextMap,
+    pub headers: StringMap,
     /// The JSON schemas of the arguments, by name.
     pub args: BTreeMap<String, serde_json::Value>,
     /// The required arguments.

@@ -96,7 +96,7 @@ pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
 /// # Errors
 ///
 /// The message of the parser, with the position.
-pub fn yaml_value(text: &str) -> Result<serde_json::Value, String> {
+pub fn yaml_to_json(text: &str) -> Result<serde_json::Value, String> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| error.to_string())
 }
 

@@ -183,7 +183,7 @@ impl<'sessions> Calls<'sessions> {
             expected_output,
             call: None,
             key,
-            placement: None,
+            job_options: None,
         };
         let id = self.sessions.dispatch(self.session, request, request::trace(meta)).await?;
         Ok(Answer {
@@ -222,7 +222,7 @@ impl<'sessions> Calls<'sessions> {
 
     async fn wait(&self, wait: Wait, progress: &Progress) -> Result<Answer, Refused> {
         if wait.task_ids.is_empty() {
-            return Err(Refused(contract::NO_IDS.to_owned()));
+            return Err(Refused(contract::EMPTY_TASK_IDS.to_owned()));
         }
         let asked =
             Duration::from_secs_f64(wait.timeout.unwrap_or(DEFAULT_WAIT_SECS).clamp(0.0, MAX_WAIT_SECS));
@@ -245,13 +245,13 @@ impl<'sessions> Calls<'sessions> {
         };
         let note = (!over && asked > self.answer_within).then(|| early_return(&items, self.answer_within));
         let structured = structured::waited(&items, over);
-        Ok(Answer { note, ..plain(contract::waited(&items).to_string(), structured) })
+        Ok(Answer { note, ..plain(contract::wait_result(&items).to_string(), structured) })
     }
 
     async fn send(&self, send: Send) -> Result<Answer, Refused> {
         let id = id(&send.task_id)?;
         if send.message.trim().is_empty() {
-            return Err(Refused(contract::NO_MESSAGE.to_owned()));
+            return Err(Refused(contract::EMPTY_MESSAGE.to_owned()));
         }
         self.service.send(SendRequest { id, message: send.message, call: None }).await?;
         Ok(plain(contract::sent(id), json!({"id": id})))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_agent::tool::ToolSpec;
-use legwork_agent::toolset::background_tools;
+use legwork_agent::toolset::background_tool_specs;
 use legwork_common::duration;
 use legwork_common::team::Team;
 use rmcp::model::JsonObject;
@@ -34,7 +34,8 @@ impl Offer {
     /// Offers these agents of the team, through tools that answer within `answer_within`.
     pub fn new(team: &Team, agents: Vec<String>, answer_within: Duration) -> Self {
         let roster = roster(team, &agents);
-        let tools = background_tools().into_iter().map(|spec| tool(spec, &roster, answer_within)).collect();
+        let tools =
+            background_tool_specs().into_iter().map(|spec| tool(spec, &roster, answer_within)).collect();
         let instructions = instructions(&roster, answer_within);
         Self { agents, tools, instructions }
     }

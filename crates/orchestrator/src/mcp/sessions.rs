@@ -21,12 +21,10 @@ use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
-use legwork_queue::Observer;
+use legwork_queue::DispatchedBy;
+use legwork_queue::Operator;
 use legwork_queue::Service;
-use legwork_queue::open_session;
-use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
+use legwork_queue::operator::SessionOptions;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
@@ -42,8 +40,8 @@ const WORKER_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub struct McpSessions {
     /// The command's context, for the options that detached workers inherit.
     pub context: Context,
-    /// The queue, with its hints.
-    pub observer: Observer,
+    /// The handle on the namespace.
+    pub operator: Operator,
     /// The digest under which the team is stored.
     pub team: TeamDigest,
     /// The team as JSON, stored with a session's first job.
@@ -119,7 +117,7 @@ impl McpSessions {
             policy: Arc::clone(&self.policy),
             trace: trace.or_else(|| self.context.trace()),
         };
-        Service::new(self.observer.clone(), caller)
+        self.operator.service(caller)
     }
 
     /// Dispatches a job into a session, which is opened first if it is new. The job is durable when this answers, and a
@@ -136,15 +134,8 @@ impl McpSessions {
         trace: Option<TraceParent>,
     ) -> Result<JobId, ServiceError> {
         let _in_progress = self.dispatching.token();
-        let open = OpenSession {
-            session,
-            owner: None,
-            on_end: SessionEnd::Keep,
-            cap: self.cap,
-            own_lane: self.embedded,
-            budget: self.budget,
-        };
-        open_session(self.observer.queue(), &open).await?;
+        let options = SessionOptions { cap: Some(self.cap), budget: self.budget };
+        self.operator.join_session(session, options).await?;
         let id = self.service_with_trace(session, trace).run(request).await?;
         if let Err(failure) = self.serve(session).await {
             tracing::error!(%session, "{}", failure.message);
@@ -164,13 +155,8 @@ impl McpSessions {
         // Concurrent dispatches would otherwise start a worker each.
         let lock = self.watched.start_lock(session);
         let _starting = lock.lock().await;
-        local_worker::serve_in_background(
-            &self.context,
-            self.observer.queue(),
-            session,
-            self.script.as_deref(),
-        )
-        .await
+        local_worker::serve_in_background(&self.context, &self.operator, session, self.script.as_deref())
+            .await
     }
 
     /// Watches a session that may have jobs of an earlier server.

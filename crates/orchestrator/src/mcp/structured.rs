@@ -18,8 +18,8 @@ pub fn started(id: JobId, agent: &str, task: &str) -> Value {
 /// The answer of a run that was answered with a task of the protocol, once the job has ended.
 pub fn ended(view: &JobView) -> Value {
     let mut value = started(view.job.id, &view.job.agent, &view.job.task);
-    value["status"] = json!(contract::shown(view.job.status).as_str());
-    value["output"] = json!(contract::body(view));
+    value["status"] = json!(contract::visible_state(view.job.status).as_str());
+    value["output"] = json!(contract::view_body(view));
     value
 }
 
@@ -33,7 +33,7 @@ pub fn list(list: &JobList) -> Value {
                 "id": job.id,
                 "agent": job.agent,
                 "task": job.task,
-                "status": contract::shown(job.status).as_str(),
+                "status": contract::visible_state(job.status).as_str(),
                 "cause": job.cause,
                 "runtime_ms": job.runtime_ms,
                 "created_at": job.created_at,
@@ -51,7 +51,7 @@ pub fn view(view: &JobView) -> Value {
         "id": job.id,
         "agent": job.agent,
         "task": job.task,
-        "status": contract::shown(job.status).as_str(),
+        "status": contract::visible_state(job.status).as_str(),
         "cause": job.cause,
         "error": job.error,
         "attempt": job.attempt,
@@ -67,7 +67,7 @@ pub fn view(view: &JobView) -> Value {
 
 /// The answer of a wait; `over` is whether its condition is met: all tasks have ended, or one in mode `any`.
 pub fn waited(items: &[WaitItem], over: bool) -> Value {
-    json!({"tasks": contract::waited(items), "done": over, "still_running": still_running(items)})
+    json!({"tasks": contract::wait_result(items), "done": over, "still_running": still_running(items)})
 }
 
 /// The ids of the jobs that have not ended, in the order of the wait.

@@ -43,7 +43,7 @@ fn head(view: &JobView, retention: Duration) -> Task {
         let lived = Duration::try_from(finished.duration_since(job.created_at)).ok()?;
         u64::try_from((lived + retention).as_millis()).ok()
     });
-    let status = contract::shown(job.status);
+    let status = contract::visible_state(job.status);
     if status.is_terminal() { task } else { task.with_status_message(status.as_str()) }
 }
 
@@ -63,7 +63,7 @@ fn payload(view: &JobView) -> TaskPayload {
 }
 
 fn result(view: &JobView, is_error: bool) -> JsonObject {
-    let content = vec![ContentBlock::text(contract::body(view))];
+    let content = vec![ContentBlock::text(contract::view_body(view))];
     let mut result = if is_error { CallToolResult::error(content) } else { CallToolResult::success(content) };
     result.structured_content = Some(structured::ended(view));
     let value = serde_json::to_value(result).unwrap_or_default();

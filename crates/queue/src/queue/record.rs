@@ -1,4 +1,4 @@
-//! From the fields of a record to a `Job`.
+//! The fields of a stored record as a `Job`.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,15 @@ use legwork_common::lifecycle::State;
 use redis::Pipeline;
 
 use crate::answer::Answer;
+use crate::answer::Items;
 use crate::error::QueueError;
 use crate::queue::Queue;
 
-const STEP: &str = "read jobs";
+/// What these reads are called in messages.
+pub(super) const ASKED: &str = "read jobs";
 
-/// The fields of a record that make up a [`Job`].
-pub(super) const FIELDS: [&str; 28] = [
+/// The fields of a record that are read.
+const FIELDS: [&str; 28] = [
     "state",
     "session",
     "parent",
@@ -49,24 +51,24 @@ pub(super) const FIELDS: [&str; 28] = [
     "a9",
     "a10",
 ];
-/// Where the ancestors begin in [`FIELDS`].
+/// The place of the first ancestor in [`FIELDS`].
 const FIRST_ANCESTOR: usize = 18;
-/// Commands that [`push_reads`] adds for each job.
-pub(super) const READS: usize = 4;
+/// How many commands [`push_reads`] adds for a job.
+const READS: usize = 4;
 
-/// A job's record as read, with what only the queue's own code needs.
+/// A job as it was read, with what only this crate needs.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) job: Job,
-    /// The lane it is claimed from.
+    /// The lane that it is claimed from.
     pub(super) lane: String,
-    /// Whether it is in the stream.
+    /// Whether it was ever on its lane's stream.
     pub(super) admitted: bool,
     /// The jobs above it, the nearest first.
     pub(super) ancestors: Vec<JobId>,
 }
 
-/// Adds the reads of one job: its record, what was asked, what came out, and how much output there is.
+/// Adds the reads of one job: record, spec, result, and the length of its output.
 pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
     pipeline.cmd("HMGET").arg(queue.keys().job(id)).arg(&FIELDS);
     pipeline.cmd("GET").arg(queue.keys().spec(id));
@@ -74,7 +76,7 @@ pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
     pipeline.cmd("STRLEN").arg(queue.keys().output(id));
 }
 
-/// The values of one record by field name, empty ones left out.
+/// The values of one record by field name. Missing fields are absent.
 struct Fields(HashMap<&'static str, String>);
 
 impl Fields {
@@ -88,7 +90,7 @@ impl Fields {
 
     fn parsed<T: std::str::FromStr>(&self, field: &str) -> Result<T, QueueError> {
         self.text(field).parse().map_err(|_| QueueError::Unexpected {
-            step: STEP,
+            step: ASKED,
             detail: format!("`{}` as {field}", self.text(field)),
         })
     }
@@ -103,25 +105,23 @@ impl Fields {
     }
 }
 
-/// Reads the answers to [`push_reads`]; `None` where there is no such job. `now_ms` is Redis' clock.
-pub(super) fn read(id: JobId, answers: Vec<Answer>, now_ms: u64) -> Result<Option<Record>, QueueError> {
-    let mut answers = answers.into_iter();
-    let mut item = || crate::answer::next(STEP, &mut answers);
+/// Reads the answers to [`push_reads`] of one job; `None` for a job that does not exist. `now_ms` is Redis' clock.
+pub(super) fn read(id: JobId, answers: &mut Items, now_ms: u64) -> Result<Option<Record>, QueueError> {
+    let [record, spec, result, output_length]: [Answer; READS] =
+        [answers.item()?, answers.item()?, answers.item()?, answers.item()?];
     let mut fields = HashMap::new();
-    for (name, value) in FIELDS.iter().zip(item()?.list()?) {
-        if let Some(bytes) = value.bytes()? {
-            fields.insert(*name, String::from_utf8_lossy(&bytes).into_owned());
+    for (name, value) in FIELDS.iter().zip(record.items()?) {
+        if let Some(text) = value.optional_text()? {
+            fields.insert(*name, text);
         }
     }
     let fields = Fields(fields);
-    if fields.text("state").is_empty() {
+    // The job may be forgotten between two of these reads.
+    let Some(spec) = spec.optional_json()?.filter(|_| !fields.text("state").is_empty()) else {
         return Ok(None);
-    }
-    let spec = item()?.bytes()?.unwrap_or_default();
-    let spec: JobSpec = serde_json::from_slice(&spec)
-        .map_err(|error| QueueError::Unexpected { step: STEP, detail: error.to_string() })?;
-    let result = item()?.bytes()?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let stored_output: u64 = item()?.parse()?;
+    };
+    let result = result.optional_text()?;
+    let stored_output: u64 = output_length.parse()?;
     let ancestors = FIELDS[FIRST_ANCESTOR..]
         .iter()
         .map_while(|field| fields.optional(field).transpose())
@@ -135,7 +135,7 @@ pub(super) fn read(id: JobId, answers: Vec<Answer>, now_ms: u64) -> Result<Optio
     }))
 }
 
-/// What is read beside the record.
+/// What a job needs that is not in its record.
 struct Moment {
     now_ms: u64,
     stored_output: u64,
@@ -152,7 +152,7 @@ fn job_of(
     let status: State = fields.parsed("state")?;
     let started = fields.number("started");
     let until = if status.is_terminal() { fields.number("finished") } else { moment.now_ms };
-    // Until the job ends it is what its last try failed with.
+    // The result key of a job that has not ended holds the error of its last attempt.
     let failed = status == State::Failed || !status.is_terminal();
     Ok(Job {
         id,

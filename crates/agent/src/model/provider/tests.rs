@@ -209,7 +209,7 @@ async fn go(wire: &str, answers: Vec<Answer>, cancel_at: Option<&str>) -> (Outco
     let provider = FakeProvider::start(answers).await;
     let runner = json!({"models": [settings(wire, &provider)]});
     let toolsets = json!([{"kind": {"type": "think"}}]);
-    let team = team(&[("a", &[], json!({"runner": runner, "toolsets": toolsets}))]);
+    let team = team(&[("a", &[], json!({"kind": runner, "toolsets": toolsets}))]);
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Delegated { task: "t".into(), expected_output: None };
@@ -281,7 +281,7 @@ async fn a_fallback_model_answers_at_once_and_during_the_cooldown() {
     let good = FakeProvider::start(vec![two_calls(), Answer::text(&["here"])]).await;
     let runner = json!({"models": [settings("openai", &slow)]});
     let fallback = json!({"models": [settings("anthropic", &gone), settings("openai", &good)], "retries": 1});
-    let team = team(&[("a", &[], json!({"runner": runner, "fallback": fallback}))]);
+    let team = team(&[("a", &[], json!({"kind": runner, "fallback": fallback}))]);
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Conversation { messages: vec![Message::user("hello")] };

@@ -32,7 +32,7 @@ const MIN_SECRET_BYTES: usize = 6;
 pub struct Recording {
     script: Script,
     secrets: Vec<(String, String)>,
-    twins: Vec<String>,
+    ambiguous_agents: Vec<String>,
 }
 
 impl Recording {
@@ -42,7 +42,7 @@ impl Recording {
             secrets.into_iter().filter(|(_, value)| value.len() >= MIN_SECRET_BYTES).collect();
         // The longest first, because one secret may contain another.
         secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-        Self { script: Script::default(), secrets, twins: Vec::new() }
+        Self { script: Script::default(), secrets, ambiguous_agents: Vec::new() }
     }
 
     /// Adds a run that `agent` began, with the replies of the agents that the conversation was handed to.
@@ -55,7 +55,7 @@ impl Recording {
             active.apply(entry);
             let reply = match entry {
                 TurnEntry::Reply { turn, message } => {
-                    let limit = team.agent(active.holder()).and_then(|agent| agent.num_history_items);
+                    let limit = team.agent(active.name()).and_then(|agent| agent.num_history_items);
                     let seen = history::latest(transcript.messages(), limit);
                     Some(self.reply(*turn, message, &seen))
                 }
@@ -70,7 +70,7 @@ impl Recording {
                 | TurnEntry::Retried { .. } => None,
             };
             if let Some(reply) = reply {
-                self.add_reply(active.holder(), &task, reply);
+                self.add_reply(active.name(), &task, reply);
             }
             transcript.apply(entry);
         }
@@ -78,8 +78,8 @@ impl Recording {
 
     /// Agents that gave different replies to the same task in two runs: a replay gives both the replies of the
     /// first.
-    pub fn twins(&self) -> &[String] {
-        &self.twins
+    pub fn ambiguous_agents(&self) -> &[String] {
+        &self.ambiguous_agents
     }
 
     /// The script, as indented JSON.
@@ -101,8 +101,8 @@ impl Recording {
         let same = |known: &&Reply| known.turn == reply.turn && known.summary == reply.summary;
         match runs[at].replies.iter().find(same) {
             None => runs[at].replies.push(reply),
-            Some(known) if *known != reply && !self.twins.iter().any(|twin| twin == agent) => {
-                self.twins.push(agent.to_owned());
+            Some(known) if *known != reply && !self.ambiguous_agents.iter().any(|twin| twin == agent) => {
+                self.ambiguous_agents.push(agent.to_owned());
             }
             Some(_) => {}
         }

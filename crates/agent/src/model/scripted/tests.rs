@@ -157,7 +157,7 @@ async fn a_recording_replays_the_same_replies() {
     let opening = |task: String| crate::Opening::Delegated { task, expected_output: None };
     let mut recording = Recording::new([("API_KEY".to_owned(), "sesame".to_owned())]);
     recording.add(&team, "a", opening(format!("inspect {then}")), &recorded_run(&then));
-    assert!(recording.twins().is_empty());
+    assert!(recording.ambiguous_agents().is_empty());
     let json = recording.to_json().unwrap();
     assert!(!json.contains("sesame") && !json.contains(&then), "{json}");
     insta::assert_snapshot!("recording", json);
@@ -198,8 +198,8 @@ fn of_two_runs_with_the_same_task_the_first_is_kept() {
     let mut recording = Recording::default();
     recording.add(&team, "a", opening(), &[reply("one")]);
     recording.add(&team, "a", opening(), &[reply("one")]);
-    assert!(recording.twins().is_empty());
+    assert!(recording.ambiguous_agents().is_empty());
     recording.add(&team, "a", opening(), &[reply("two")]);
-    assert_eq!(recording.twins(), ["a"]);
+    assert_eq!(recording.ambiguous_agents(), ["a"]);
     assert!(!recording.to_json().unwrap().contains("two"));
 }

@@ -46,7 +46,7 @@ async fn a_thousand_turns_fit_into_a_small_window() {
     let mut settings = crate::testing::settings();
     settings.provider_opts.insert("context_size".to_owned(), json!(window));
     let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
-    let team = team(&[("a", &[], json!({"toolsets": toolsets, "runner": {"models": [settings]}}))]);
+    let team = team(&[("a", &[], json!({"toolsets": toolsets, "kind": {"models": [settings]}}))]);
     assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
     let tokens = models.tokens.lock().unwrap().clone();
     let largest = tokens.iter().map(|(_, tokens)| *tokens).max().unwrap();

@@ -24,7 +24,7 @@ async fn the_toolset_of_the_last_call_names_the_next_model() {
         {"kind": {"type": "todo", "shared": false}},
     ]);
     let runner = json!({"models": [model("own")]});
-    let team = team(&[("a", &[], json!({"toolsets": toolsets, "runner": runner}))]);
+    let team = team(&[("a", &[], json!({"toolsets": toolsets, "kind": runner}))]);
     let script = json!({"a": [
         calls("think", json!({"thought": "t"})),
         calls("list_todos", json!({})),
@@ -45,7 +45,7 @@ async fn the_toolset_of_the_last_call_names_the_next_model() {
 async fn a_routing_rule_answers_prompts_that_resemble_its_examples() {
     let mut routed = model("own");
     routed["routing"] = json!([{"model": model("small"), "examples": ["do the task"]}]);
-    let team = team(&[("a", &[], json!({"runner": {"models": [routed]}}))]);
+    let team = team(&[("a", &[], json!({"kind": {"models": [routed]}}))]);
     // A sub-agent is routed by its task, because it has no prompt of a user.
     let job = world(&json!({"a": [{"text": "done"}]}));
     assert_eq!(result_of(run_to_end(&job, delegated(&team, "a", Vec::new())).await), "done");
@@ -67,7 +67,7 @@ async fn each_turn_draws_one_of_the_models() {
     let world = world(&json!({"a": replies}));
     let drawn = ["one", "two"].map(|model| ModelSettings::inline("scripted", model).unwrap());
     let toolsets = json!([{"kind": {"type": "think"}}]);
-    let more = json!({"toolsets": toolsets, "runner": {"models": drawn}});
+    let more = json!({"toolsets": toolsets, "kind": {"models": drawn}});
     assert_eq!(
         result_of(run_to_end(&world, delegated(&team(&[("a", &[], more)]), "a", Vec::new())).await),
         "done"

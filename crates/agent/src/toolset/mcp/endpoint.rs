@@ -10,7 +10,7 @@ use legwork_common::error::chain;
 use legwork_common::team::Launch;
 use legwork_common::team::McpServer;
 use legwork_common::team::McpTransport;
-use legwork_common::team::TextMap;
+use legwork_common::team::StringMap;
 use reqwest::Client;
 use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
@@ -150,7 +150,7 @@ impl Endpoint {
 fn program(
     name: &str,
     args: Vec<String>,
-    env: &TextMap,
+    env: &StringMap,
     config_file: Option<ConfigFile>,
     environment: &Environment,
 ) -> Result<Program, String> {

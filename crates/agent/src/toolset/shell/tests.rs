@@ -25,7 +25,7 @@ fn fixture() -> Fixture {
     let mut environment = testing::environment(folder.path());
     environment.guard = groups.clone();
     let nursery = Nursery::new(groups.clone());
-    let variables = TextMap::from([("ADDED".to_owned(), "${PATH}!".to_owned())]);
+    let variables = StringMap::from([("ADDED".to_owned(), "${PATH}!".to_owned())]);
     let tools = open(Arc::new(environment), &variables, nursery.clone()).unwrap().tools;
     Fixture { folder, groups, nursery, tools }
 }

@@ -64,7 +64,7 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         reader.error(entry.key_at, "an agent needs a name", None);
     }
     let fields = reader.fields(&entry.node, &keys::AGENT)?;
-    let runner = read_runner(reader, references, &fields, entry, &subject);
+    let kind = read_kind(reader, references, &fields, entry, &subject);
     let (sub_agents, mut external_agents) = read_agents(reader, references, &fields, "sub_agents", &subject);
     let (handoffs, external_handoffs) = read_agents(reader, references, &fields, "handoffs", &subject);
     external_agents.extend(external_handoffs);
@@ -97,12 +97,12 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         skills: read_skills(reader, &fields),
         hooks: read_hooks(reader, &fields),
         structured_output: read_structured_output(reader, &fields),
-        runner: runner?,
+        kind: kind?,
     })
 }
 
 /// Reads `model` or `command`.
-fn read_runner(
+fn read_kind(
     reader: &mut Reader<'_>,
     references: &References<'_>,
     fields: &Fields<'_>,

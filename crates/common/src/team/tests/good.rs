@@ -16,7 +16,7 @@ use crate::team::RequiredKey;
 use crate::team::Team;
 use crate::team::ThinkingBudget;
 use crate::team::ToolsetKind;
-use crate::team::choose_auto;
+use crate::team::auto_model;
 use crate::team::keys;
 use crate::team::parse;
 
@@ -30,7 +30,7 @@ fn good(text: &str) -> Parsed {
 
 /// The models of an agent, which must not be a command.
 fn models<'t>(team: &'t Team, agent: &str) -> &'t [ModelSettings] {
-    match &team.agent(agent).unwrap().runner {
+    match &team.agent(agent).unwrap().kind {
         AgentKind::Models(models) => models,
         other => panic!("{other:?}"),
     }
@@ -138,13 +138,10 @@ fn the_digest_ignores_formatting_and_key_order() {
 fn json_of_an_invalid_team_is_rejected() {
     let cases = [
         (r#"{"agents":[]}"#, "the team has no agents"),
+        (r#"{"agents":[{"name":"a","kind":"auto"},{"name":"a","kind":"auto"}]}"#, "two agents are named 'a'"),
+        (r#"{"agents":[{"name":"a","kind":{"models":[]}}]}"#, "agent 'a' has no model"),
         (
-            r#"{"agents":[{"name":"a","runner":"auto"},{"name":"a","runner":"auto"}]}"#,
-            "two agents are named 'a'",
-        ),
-        (r#"{"agents":[{"name":"a","runner":{"models":[]}}]}"#, "agent 'a' has no model"),
-        (
-            r#"{"agents":[{"name":"a","runner":"auto","sub_agents":["b"]}]}"#,
+            r#"{"agents":[{"name":"a","kind":"auto","sub_agents":["b"]}]}"#,
             "agent 'a' references non-existent sub-agent 'b'",
         ),
     ];
@@ -216,7 +213,7 @@ fn auto_chooses_the_first_provider_with_a_key() {
         (&[], "dmr/ai/qwen3:latest"),
     ];
     for (set, expected) in cases {
-        assert_eq!(choose_auto(|name| set.contains(&name)).reference(), expected);
+        assert_eq!(auto_model(|name| set.contains(&name)).reference(), expected);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the Redis client does not do by itself: each trap is sprung on purpose.
+//! Faults of connections and servers that the Redis client does not handle on its own, each caused on purpose.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -45,10 +45,11 @@ use legwork_tests::proxy::Proxy;
 use legwork_tests::proxy::Server;
 use redis::aio::MultiplexedConnection;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 
+/// The longest that a call on a broken server may take.
 const BOUND: Duration = Duration::from_secs(6);
 
 fn lanes() -> [Lane; 1] {
@@ -75,9 +76,9 @@ async fn run(raw: &mut MultiplexedConnection, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_blocked_read_outlasts_the_response_timeout() {
+async fn a_blocking_read_outlasts_the_response_timeout() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
     let began = Instant::now();
     it.queue.await_work(&lanes()).await.unwrap();
     assert!(began.elapsed() > Duration::from_millis(1500), "nothing woke it");
@@ -88,9 +89,9 @@ async fn a_blocked_read_outlasts_the_response_timeout() {
 }
 
 #[tokio::test]
-async fn a_dropped_blocked_read_loses_no_job_and_its_connection_is_not_reused() {
+async fn a_dropped_blocking_read_loses_no_job_and_its_connection_is_not_reused() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
     let mut raw = redis.raw().await;
     let lanes = lanes();
     {
@@ -112,7 +113,7 @@ async fn a_dropped_blocked_read_loses_no_job_and_its_connection_is_not_reused() 
 #[tokio::test]
 async fn a_flushed_script_cache_is_filled_again() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
     let mut raw = redis.raw().await;
     for _ in 0..3 {
         run(&mut raw, &["SCRIPT", "FLUSH"]).await;
@@ -127,7 +128,7 @@ async fn a_flushed_script_cache_is_filled_again() {
     assert_eq!(it.queue.append(&appends).await.unwrap(), [Appended::Stored(5); 3]);
 }
 
-/// The greatest id of a connection other than the looking one's.
+/// The greatest id of a connection other than this one.
 async fn newest_client(raw: &mut MultiplexedConnection) -> u64 {
     let own: u64 = redis::cmd("CLIENT").arg("ID").query_async(raw).await.unwrap();
     let list = clients(raw).await;
@@ -136,12 +137,12 @@ async fn newest_client(raw: &mut MultiplexedConnection) -> u64 {
 }
 
 #[tokio::test]
-async fn a_server_that_became_read_only_is_left_for_a_new_connection() {
+async fn the_connection_to_a_server_that_became_read_only_is_replaced() {
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let redis = PrivateRedis::start();
         let settings = FleetSettings::default();
         let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
-        let it = Conversation::open(&queue, 20).await;
+        let it = TestSession::open(&queue, 20).await;
         it.one().await;
         let mut raw = redis.raw().await;
         let before = newest_client(&mut raw).await;
@@ -163,24 +164,24 @@ async fn a_server_that_became_read_only_is_left_for_a_new_connection() {
 }
 
 #[tokio::test]
-async fn a_killed_connection_is_healed() {
+async fn a_killed_connection_is_replaced() {
     let redis = PrivateRedis::start();
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let settings = FleetSettings::default();
         let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
-        let it = Conversation::open(&queue, 20).await;
+        let it = TestSession::open(&queue, 20).await;
         let mut raw = redis.raw().await;
         for _ in 0..3 {
             run(&mut raw, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
             it.one().await;
         }
         run(&mut raw, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
-        assert_eq!(queue.unfinished().await.unwrap() % 3, 0, "a read is healed too");
+        assert_eq!(queue.unfinished().await.unwrap() % 3, 0, "a read succeeds too");
     }
 }
 
-/// Every step once, each with its reply lost where `proxy` is to lose it.
-async fn round(it: &Conversation, lose: impl Fn()) {
+/// Makes every step once. `lose` is called before each, and may make the proxy lose its reply.
+async fn round(it: &TestSession, lose: impl Fn()) {
     lose();
     let owner = Some(RunToken::random());
     let session = SessionId::random();
@@ -212,10 +213,10 @@ async fn round(it: &Conversation, lose: impl Fn()) {
     round_of_second_tries(it, &lose).await;
 }
 
-/// Jobs that are tried again: released, failed with a retry left, stopped.
-async fn round_of_second_tries(it: &Conversation, lose: &impl Fn()) {
+/// Steps of a job with several attempts: released, failed with a retry left, stopped.
+async fn round_of_second_tries(it: &TestSession, lose: &impl Fn()) {
     let mut job = it.job();
-    job.placement.retries = 1;
+    job.job_options.retries = 1;
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     let lease = it.claim(1).await[0].lease;
@@ -245,20 +246,20 @@ async fn round_of_second_tries(it: &Conversation, lose: &impl Fn()) {
 #[tokio::test]
 async fn a_step_whose_reply_was_lost_is_answered_as_the_first_time() {
     let redis = PrivateRedis::start();
-    let proxy = Proxy::before(Server::Unix(redis.socket()));
+    let proxy = Proxy::start(Server::Unix(redis.socket()));
     let target = Target::parse(&proxy.url()).unwrap();
     let settings = FleetSettings::default();
     let queue = Queue::connect(&target, "test", &settings, ConnectionKind::Dedicated).await.unwrap();
-    // The first round fills the script cache.
-    round(&Conversation::open(&queue, 20).await, || {}).await;
-    round(&Conversation::open(&queue, 20).await, || {
+    // The first round fills the script cache, so that each step of the second is one call.
+    round(&TestSession::open(&queue, 20).await, || {}).await;
+    round(&TestSession::open(&queue, 20).await, || {
         assert!(!proxy.is_armed(), "the reply before was not lost");
         proxy.lose_a_reply();
     })
     .await;
 }
 
-/// Connects, which must fail within the bound.
+/// The error of connecting, which must come within the bound.
 async fn refused(target: &Target, kind: ConnectionKind) -> QueueError {
     let began = Instant::now();
     let error = Queue::connect(target, "test", &FleetSettings::default(), kind).await.unwrap_err();
@@ -267,11 +268,11 @@ async fn refused(target: &Target, kind: ConnectionKind) -> QueueError {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_apart() {
+async fn wrong_credentials_have_an_error_of_their_own() {
     let redis = PrivateRedis::start_with(&["--requirepass", "right"]);
     let socket = redis.socket();
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
-        for login in ["", "?pass=wrong", "?user=nobody&pass=right"] {
+        for login in ["", "?pass=wrong", "?user=unknown&pass=right"] {
             let target = Target::parse(&format!("unix://{}{login}", socket.display())).unwrap();
             let error = refused(&target, kind).await;
             assert!(matches!(error, QueueError::Credentials(_)), "{kind:?} {login}: {error:?}");
@@ -282,7 +283,7 @@ async fn wrong_credentials_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unreachable_in_time() {
+async fn a_missing_server_is_unreachable_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [silent.local_addr().unwrap(), closed.local_addr().unwrap()];
@@ -303,7 +304,7 @@ async fn a_step_on_a_server_that_went_away_ends_in_time() {
         let redis = PrivateRedis::start();
         let settings = FleetSettings::default();
         let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
-        let it = Conversation::open(&queue, 20).await;
+        let it = TestSession::open(&queue, 20).await;
         drop(redis);
         let began = Instant::now();
         let error = queue.store_team(it.session, &it.team, "{}").await.unwrap_err();
@@ -336,7 +337,7 @@ async fn hints_resume_after_their_connection_was_killed() {
 #[tokio::test]
 async fn full_memory_refuses_new_jobs_and_nothing_else() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
     for _ in 0..4 {
         it.one().await;
     }
@@ -346,9 +347,9 @@ async fn full_memory_refuses_new_jobs_and_nothing_else() {
         Enqueue { session: it.session, by: DispatchedBy::Root, team: it.team.clone(), jobs: vec![it.job()] };
     let error = it.queue.enqueue(&request).await.unwrap_err();
     assert!(matches!(error, QueueError::Full { .. }), "{error:?}");
-    // Who connects anew can go on with what is there.
+    // A process that connects now can still finish the jobs that are there.
     let queue = redis.queue(&FleetSettings::default()).await;
-    let it = Conversation { queue, ..it };
+    let it = TestSession { queue, ..it };
     let claimed = it.claim(4).await;
     let [first, second, third, fourth] = [0, 1, 2, 3].map(|at| claimed[at].lease);
     let begun = claimed.iter().map(|claimed| (claimed.lease, 1)).collect::<Vec<_>>();

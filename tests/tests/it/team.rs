@@ -1,11 +1,11 @@
-//! The agent files and scripts that several tests use.
+//! The agent file that several tests share, and helpers for scripted replies.
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use serde_json::Value;
 use serde_json::json;
 
-/// A team whose agents follow a script.
+/// Agents whose replies come from the script of the test.
 pub(crate) const TEAM: &str = "
 agents:
   root:
@@ -24,20 +24,21 @@ agents:
     toolsets: [{type: shell}]
   nested:
     model: scripted/any
-    description: Lets another one work.
+    description: Delegates.
     instruction: Delegate.
     sub_agents: [nested, quick, shell]
     toolsets: [{type: background_agents}]
 ";
 
-/// A state with the team and this script (the value of its `agents`).
+/// The agent file of a test; its script is set for all programs.
 pub(crate) struct Team {
+    /// Path of the agent file.
     pub(crate) file: String,
 }
 
 impl Team {
-    /// Writes both into the state and makes every program use the script.
-    pub(crate) fn in_house(state: &mut StateFolder, agents: &Value) -> Self {
+    /// Writes [`TEAM`] and a script with these `agents` into the folder, and sets the script for programs started later.
+    pub(crate) fn write(state: &mut StateFolder, agents: &Value) -> Self {
         let file = state.file("team.yaml", TEAM);
         let script = state.file("script.json", json!({"agents": agents}).to_string());
         state.set(variables::SCRIPT, &script);
@@ -45,7 +46,7 @@ impl Team {
     }
 }
 
-/// A reply that calls one tool.
+/// A scripted reply that calls one tool.
 pub(crate) fn calls(tool: &str, arguments: &Value) -> Value {
     json!({"text": format!("I call {tool}."), "tool_calls": [{"name": tool, "arguments": arguments}]})
 }

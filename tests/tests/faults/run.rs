@@ -1,4 +1,4 @@
-//! One life: a worker, who dispatches, and one harm to one call of theirs.
+//! One run of a scenario: a worker, a client that dispatches, and a fault in one call of theirs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,11 +45,11 @@ use legwork_queue::port::SessionEnd;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
-use legwork_tests::wire::Harm;
-use legwork_tests::wire::Wire;
+use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use legwork_worker::ShutdownTokens;
-use legwork_worker::Vitals;
 use legwork_worker::Worker;
+use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::guard::Guard;
 use legwork_worker::runner::AgentRunner;
@@ -62,75 +62,75 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::checks;
 use crate::scenario::Scenario;
 use crate::scenario::TEAM;
-use crate::verdict;
 
-/// How long anything of one life may take: longer than a lease, a delay and their repeats.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The pause before somebody asks again.
-pub(crate) const PAUSE: Duration = Duration::from_millis(20);
-/// The lease, short: what nobody holds is soon taken back.
+/// Timeout of each step of a run: longer than a lease, a delayed call and their repeats together.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Delay before a failed call is repeated, and poll interval for conditions without a notification.
+pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(20);
+/// A short lease, so that a lost worker's jobs are reclaimed quickly.
 const LEASE: Duration = Duration::from_secs(2);
-/// The lease where a call is delayed: what was delayed is heard of before it ends.
+/// The lease for delayed calls: the delay ends before the lease expires.
 const LONG_LEASE: Duration = Duration::from_secs(6);
 
-/// A life before it is lived.
+/// A scenario, the fault, and the number of the call that gets it.
 #[derive(Debug)]
-pub(crate) struct Scene {
+pub(crate) struct Run {
     pub(crate) scenario: Scenario,
-    pub(crate) harm: Harm,
+    pub(crate) fault: Fault,
     nth: usize,
     pub(crate) redis: SocketAddr,
     folder: TempDir,
 }
 
-/// Models that are watched.
+/// Scripted models that record their calls.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct RecordingModels {
     inner: Arc<dyn ModelPort>,
     calls: Mutex<Vec<(String, u32)>>,
     announcements: Mutex<usize>,
 }
 
-/// The workers of a life.
+/// The worker of a run and, after a crash, its replacement.
 #[derive(Debug)]
-struct Shift {
-    scene: Arc<Scene>,
-    wire: Arc<Wire>,
-    models: Arc<Watched>,
+struct RunWorkers {
+    run: Arc<Run>,
+    proxy: Arc<CommandProxy>,
+    models: Arc<RecordingModels>,
     tasks: Tasks,
     drain: CancellationToken,
 }
 
-/// What is left of a life, seen on a way that nothing harmed.
+/// The state of a run, read over a connection without faults.
 #[derive(Debug)]
-pub(crate) struct Remains<'s> {
-    pub(crate) scene: &'s Scene,
+pub(crate) struct Aftermath<'s> {
+    pub(crate) run: &'s Run,
     pub(crate) queue: Queue,
-    pub(crate) models: Arc<Watched>,
+    pub(crate) models: Arc<RecordingModels>,
     /// The job that was dispatched.
     pub(crate) root: JobId,
 }
 
-/// Says which life it was, should it end badly.
-struct Epitaph<'s>(&'s Scene, &'s Wire);
+/// Prints which run it was if the test panics.
+struct FailureReport<'s>(&'s Run, &'s CommandProxy);
 
-impl Drop for Epitaph<'_> {
+impl Drop for FailureReport<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Scene { scenario, harm, nth, .. } = self.0;
-            println!("{scenario:?}, call {nth} of {}, {harm:?}: {:?}", self.1.counted(), self.1.hit());
+            let Run { scenario, fault, nth, .. } = self.0;
+            println!("{scenario:?}, call {nth} of {}, {fault:?}: {:?}", self.1.counted(), self.1.hit());
         }
     }
 }
 
-impl Scene {
-    pub(crate) fn new(scenario: Scenario, harm: Harm, nth: usize, redis: SocketAddr) -> Self {
-        Self { scenario, harm, nth, redis, folder: TempDir::new().unwrap() }
+impl Run {
+    pub(crate) fn new(scenario: Scenario, fault: Fault, nth: usize, redis: SocketAddr) -> Self {
+        Self { scenario, fault, nth, redis, folder: TempDir::new().unwrap() }
     }
 
-    /// The namespace of this life alone.
+    /// A namespace that only this run uses: runs share one Redis.
     pub(crate) fn namespace(&self) -> String {
         format!("{:?}-{}", self.scenario, self.nth)
     }
@@ -139,7 +139,7 @@ impl Scene {
         self.folder.path().join("marks")
     }
 
-    /// The commands that ran, sorted.
+    /// The marks of the commands that ran, sorted.
     pub(crate) fn marks(&self) -> Vec<String> {
         let text = fs::read_to_string(self.marks_file()).unwrap_or_default();
         let mut marks: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -147,85 +147,87 @@ impl Scene {
         marks
     }
 
-    /// The command of this life alone, as the process table shows it.
+    /// A sleep duration that no other run uses, so that its process can be found.
     pub(crate) fn sleep(&self) -> String {
         let folder = self.folder.path().file_name().unwrap().to_string_lossy().into_owned();
         let unique: u32 = folder.bytes().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         format!("600.{unique}")
     }
 
-    /// Whether the worker dies of it.
-    pub(crate) fn is_deadly(&self) -> bool {
-        matches!(self.harm, Harm::Die { .. })
+    /// Whether the fault crashes the worker.
+    pub(crate) fn is_crash(&self) -> bool {
+        matches!(self.fault, Fault::Die { .. })
     }
 
-    /// The way to Redis that nothing harms.
-    fn truth(&self) -> Target {
+    /// Redis without the proxy.
+    fn direct_target(&self) -> Target {
         Target::parse(&format!("redis://{}", self.redis)).unwrap()
     }
 
-    /// Lives it; whether there was such a call.
-    pub(crate) async fn live(self: Arc<Self>) -> bool {
-        let wire = Arc::new(Wire::before(self.redis).await);
-        let _epitaph = Epitaph(&self, &wire);
-        let behind = Target::parse(&wire.url()).unwrap();
+    /// Runs the scenario and checks the result. Returns whether it had an n-th call.
+    pub(crate) async fn execute(self: Arc<Self>) -> bool {
+        let proxy = Arc::new(CommandProxy::start(self.redis).await);
+        let _report = FailureReport(&self, &proxy);
+        let proxied = Target::parse(&proxy.url()).unwrap();
         let models = self.models();
-        let worker = match self.is_deadly() {
+        let worker = match self.is_crash() {
             true => None,
-            false => Some(self.worker(&behind, &models).await),
+            false => Some(self.worker(&proxied, &models).await),
         };
-        // Only one of them dies.
-        let faces = if self.is_deadly() { self.truth() } else { behind };
-        let observer =
-            Observer::new(self.queue(&faces, ConnectionKind::Pooled).await, Hints::new(&faces).unwrap());
+        // A crash closes all connections through the proxy, so the client then connects directly.
+        let client_target = if self.is_crash() { self.direct_target() } else { proxied };
+        let observer = Observer::new(
+            self.queue(&client_target, ConnectionKind::Pooled).await,
+            Hints::new(&client_target).unwrap(),
+        );
         let tasks = Tasks::new();
         let drain = CancellationToken::new();
 
         if worker.is_some() {
-            wire.arm(self.nth, self.harm);
+            proxy.arm(self.nth, self.fault);
         }
-        let shift = Shift {
-            scene: Arc::clone(&self),
-            wire: Arc::clone(&wire),
+        let workers = RunWorkers {
+            run: Arc::clone(&self),
+            proxy: Arc::clone(&proxy),
             models: Arc::clone(&models),
             tasks: tasks.clone(),
             drain: drain.clone(),
         };
-        let serving = tasks.spawn(TaskKind::HostedWorker, shift.serve(worker));
-        let root = bounded("the job is dispatched", self.dispatch(&observer)).await;
-        let queue = self.queue(&self.truth(), ConnectionKind::Pooled).await;
-        let remains = Remains { scene: &self, queue, models, root };
+        let serving = tasks.spawn(TaskKind::LocalWorker, workers.serve(worker));
+        let root = within_timeout("the job is dispatched", self.dispatch(&observer)).await;
+        let queue = self.queue(&self.direct_target(), ConnectionKind::Pooled).await;
+        let aftermath = Aftermath { run: &self, queue, models, root };
         if self.scenario == Scenario::Stopped {
-            bounded("the command runs", remains.under_way()).await;
-            bounded("the tree is stopped", stop(&observer, root)).await;
-            verdict::stopped(&remains).await;
+            within_timeout("the command runs", aftermath.until_command_runs()).await;
+            within_timeout("the tree is stopped", stop(&observer, root)).await;
+            checks::all_stopped(&aftermath).await;
         } else {
-            bounded("the job ends", wait(&observer, root)).await;
+            within_timeout("the job ends", wait(&observer, root)).await;
         }
         drain.cancel();
-        bounded("the worker ends", serving).await.unwrap();
-        assert!(tasks.close_and_wait(PATIENCE).await.is_empty());
-        verdict::whole(&remains).await;
-        verdict::nothing_is_left(&remains, &wire).await;
-        wire.hit().is_some()
+        within_timeout("the worker ends", serving).await.unwrap();
+        assert!(tasks.close_and_wait(TIMEOUT).await.is_empty());
+        checks::all_ended_once(&aftermath).await;
+        checks::nothing_is_left(&aftermath, &proxy).await;
+        proxy.hit().is_some()
     }
 
     async fn queue(&self, target: &Target, kind: ConnectionKind) -> Queue {
-        let lease = if matches!(self.harm, Harm::Delay(_)) { LONG_LEASE } else { LEASE };
+        let lease = if matches!(self.fault, Fault::Delay(_)) { LONG_LEASE } else { LEASE };
         let settings = FleetSettings { lease, ..FleetSettings::default() };
         Queue::connect(target, &self.namespace(), &settings, kind).await.unwrap()
     }
 
-    fn models(&self) -> Arc<Watched> {
+    fn models(&self) -> Arc<RecordingModels> {
         let script = self.scenario.script(&self.marks_file().display().to_string(), &self.sleep());
         let file = self.folder.path().join("script.json");
         fs::write(&file, script.to_string()).unwrap();
         let environment = Environment::new(BTreeMap::new(), self.folder.path().to_owned());
-        let inner = legwork_worker::backend::models(Some(&file), &environment).unwrap();
-        Arc::new(Watched { inner, calls: Mutex::default(), announcements: Mutex::default() })
+        let inner = legwork_worker::models::open(Some(&file), &environment).unwrap();
+        Arc::new(RecordingModels { inner, calls: Mutex::default(), announcements: Mutex::default() })
     }
 
-    async fn worker(&self, target: &Target, models: &Arc<Watched>) -> Worker {
+    async fn worker(&self, target: &Target, models: &Arc<RecordingModels>) -> Worker {
         let work_dir = self.folder.path().join("work");
         fs::create_dir_all(&work_dir).unwrap();
         let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
@@ -241,17 +243,17 @@ impl Scene {
             host: "test".to_owned(),
             lanes: vec![Lane::Queue("default".to_owned())],
             slots: 10,
-            drain_timeout: PATIENCE,
+            drain_timeout: TIMEOUT,
             until_idle: false,
             policy: Arc::default(),
             guard: Guard::default(),
             stall_after: Duration::MAX,
         };
         let queue = self.queue(target, ConnectionKind::Dedicated).await;
-        Worker::new(settings, queue, Arc::new(runner), Vitals::default()).unwrap()
+        Worker::new(settings, queue, Arc::new(runner), WorkerHealth::default()).unwrap()
     }
 
-    /// Dispatches the job, and insists on it, as a program does that has a key.
+    /// Dispatches the job with an idempotency key and repeats the call until it succeeds.
     async fn dispatch(&self, observer: &Observer) -> JobId {
         let parsed = team::parse("team.yaml", TEAM.as_bytes()).map_err(|errors| errors.to_string()).unwrap();
         let session = SessionId::random();
@@ -273,7 +275,7 @@ impl Scene {
             budget: None,
             own_lane: false,
         };
-        insist(|| observer.queue().open(&open)).await;
+        retry_until_ok(|| observer.queue().open(&open)).await;
         let service = Service::new(observer.clone(), caller);
         let request = RunRequest {
             agent: "parent".to_owned(),
@@ -281,25 +283,25 @@ impl Scene {
             expected_output: None,
             call: None,
             key: Some("key".to_owned()),
-            placement: None,
+            job_options: None,
         };
-        insist(|| service.run(request.clone())).await
+        retry_until_ok(|| service.run(request.clone())).await
     }
 }
 
-impl Shift {
-    /// Serves until it is told to drain; a worker that dies is followed by another, which nothing harms.
+impl RunWorkers {
+    /// Serves until drained. A worker that crashes is replaced by one without the proxy.
     async fn serve(self, worker: Option<Worker>) {
         if let Some(worker) = worker {
-            return Box::pin(worker.serve(&self.tasks, self.ending())).await;
+            return Box::pin(worker.serve(&self.tasks, self.shutdown_tokens())).await;
         }
-        // With its runtime goes all that it does, at once.
-        let mortal = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (ending, wire) = (self.ending(), Arc::clone(&self.wire));
-        let (scene, models) = (Arc::clone(&self.scene), Arc::clone(&self.models));
-        let mut serving = mortal.spawn(async move {
-            let worker = scene.worker(&Target::parse(&wire.url()).unwrap(), &models).await;
-            wire.arm(scene.nth, scene.harm);
+        // Shutting down its own runtime ends all tasks of the worker at once, as a crash does.
+        let crashing = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (ending, proxy) = (self.shutdown_tokens(), Arc::clone(&self.proxy));
+        let (run, models) = (Arc::clone(&self.run), Arc::clone(&self.models));
+        let mut serving = crashing.spawn(async move {
+            let worker = run.worker(&Target::parse(&proxy.url()).unwrap(), &models).await;
+            proxy.arm(run.nth, run.fault);
             Box::pin(worker.serve(&Tasks::new(), ending)).await;
         });
         let died = tokio::select! {
@@ -307,81 +309,81 @@ impl Shift {
                 served.unwrap();
                 false
             }
-            () = self.wire.died() => true,
+            () = self.proxy.died() => true,
         };
-        mortal.shutdown_background();
+        crashing.shutdown_background();
         if died {
-            let next = self.scene.worker(&self.scene.truth(), &self.models).await;
-            Box::pin(next.serve(&self.tasks, self.ending())).await;
+            let next = self.run.worker(&self.run.direct_target(), &self.models).await;
+            Box::pin(next.serve(&self.tasks, self.shutdown_tokens())).await;
         }
     }
 
-    fn ending(&self) -> ShutdownTokens {
+    fn shutdown_tokens(&self) -> ShutdownTokens {
         let [now, hand_over] = [CancellationToken::new(), CancellationToken::new()];
         ShutdownTokens { drain: self.drain.clone(), now, hand_over }
     }
 }
 
-impl Remains<'_> {
-    /// Waits until the child's command runs, or until the parent has nothing to wait for.
-    async fn under_way(&self) {
+impl Aftermath<'_> {
+    /// Waits until the child's command runs, or the parent has ended early because of the fault.
+    async fn until_command_runs(&self) {
         loop {
             let job = self.queue.jobs(&[self.root]).await.unwrap().remove(0).unwrap();
-            if !self.scene.marks().is_empty() || job.status.is_terminal() {
+            if !self.run.marks().is_empty() || job.status.is_terminal() {
                 return;
             }
-            sleep(PAUSE).await;
+            sleep(RETRY_DELAY).await;
         }
     }
 }
 
-/// Stops a tree, and returns when it is terminal, as the command line does.
+/// Stops a tree and waits until all its jobs have ended, as `legwork stop` does.
 async fn stop(observer: &Observer, root: JobId) {
     let root = StopRoot::Job(root);
-    insist(|| observer.stop(root, Asker::Operator, Cause::Operator)).await;
+    retry_until_ok(|| observer.stop(root, Asker::Operator, Cause::Operator)).await;
     while_reaping(observer.queue(), async {
-        while insist(|| observer.queue().sweep(root)).await > 0 {
-            sleep(PAUSE).await;
+        while retry_until_ok(|| observer.queue().sweep(root)).await > 0 {
+            sleep(RETRY_DELAY).await;
         }
     })
     .await;
 }
 
-/// Waits for the end of the job.
+/// Waits until the job has ended.
 async fn wait(observer: &Observer, id: JobId) {
     let ids = [(id.to_string(), Some(id))];
-    while_reaping(observer.queue(), insist(|| observer.wait(&ids, WaitMode::All, None))).await;
+    while_reaping(observer.queue(), retry_until_ok(|| observer.wait(&ids, WaitMode::All, None))).await;
 }
 
-/// Asks until there is an answer.
-async fn insist<T, E, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> T {
+/// Repeats a call until it succeeds; the step that calls it has the timeout.
+async fn retry_until_ok<T, E, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> T {
     loop {
-        if let Ok(answer) = ask().await {
+        if let Ok(answer) = call().await {
             return answer;
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
-/// Nothing may hang.
-async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("gave up waiting until {what}"))
+/// Panics if a step takes longer than [`TIMEOUT`].
+async fn within_timeout<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("timed out waiting until {what}"))
 }
 
-impl Watched {
-    /// Who was asked for which turn, so far.
+impl RecordingModels {
+    /// Agent and turn of each call so far.
     pub(crate) fn calls(&self) -> Vec<(String, u32)> {
         self.calls.lock().unwrap().clone()
     }
 
-    /// Announcements that the conversations of all calls of the last turn held.
+    /// Number of notifications of finished tasks in the conversation of the parent's last call.
     pub(crate) fn announcements(&self) -> usize {
         *self.announcements.lock().unwrap()
     }
 }
 
 #[async_trait]
-impl ModelPort for Watched {
+impl ModelPort for RecordingModels {
     async fn stream(
         &self,
         settings: &ModelSettings,
@@ -390,8 +392,9 @@ impl ModelPort for Watched {
     ) -> Result<AssistantMessage, ModelError> {
         self.calls.lock().unwrap().push((request.agent.clone(), request.turn));
         if request.agent == "parent" {
-            let told = |message: &&Message| format!("{message:?}").contains("tasks finished since your last");
-            *self.announcements.lock().unwrap() = request.messages.iter().filter(told).count();
+            let is_announcement =
+                |message: &&Message| format!("{message:?}").contains("tasks finished since your last");
+            *self.announcements.lock().unwrap() = request.messages.iter().filter(is_announcement).count();
         }
         self.inner.stream(settings, request, deltas).await
     }

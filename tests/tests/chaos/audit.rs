@@ -1,14 +1,14 @@
-//! The ledger: what became of every job.
+//! The audit after the faults: every accepted job has ended correctly, with its exact output and no leftovers.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use std::time::Instant;
 
+use legwork_tests::exact_output::is_exact;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
-use legwork_tests::speech::is_exact;
 use serde_json::Value;
 
 use crate::fleet_faults::Fleet;
@@ -16,23 +16,23 @@ use crate::jobs::AGENTS;
 use crate::jobs::Clients;
 use crate::jobs::turns_of;
 
-/// How long the jobs may take to end after the last fault.
-const REST: Duration = Duration::from_secs(120);
-/// Longer than a lease of the fleet: who is to be reaped has been.
-const AFTER_REST: Duration = Duration::from_secs(3);
+/// How long the jobs may take to end after the last fault. Waiting jobs and retries after a crash take the longest.
+const MAX_WAIT: Duration = Duration::from_secs(120);
+/// How long final states are observed: longer than the lease of 2 s, so that a late reaper would have changed them.
+const OBSERVATION: Duration = Duration::from_secs(3);
 
-/// How long a request that was sent before the stop may be on its way, in nanoseconds.
-const ON_ITS_WAY: u128 = 250_000_000;
+/// How late a model call that was sent before a stop may arrive at the provider, in nanoseconds.
+const MAX_REQUEST_DELAY: u128 = 250_000_000;
 
-/// What became of every job.
+/// The final state of every job, and what the clients expect.
 #[derive(Debug)]
-pub(crate) struct Ledger<'f> {
+pub(crate) struct Audit<'f> {
     fleet: &'f Fleet,
     clients: &'f Clients,
     jobs: BTreeMap<String, Value>,
 }
 
-/// All jobs, by id.
+/// All jobs by id, listed page by page.
 fn all(state: &StateFolder) -> BTreeMap<String, Value> {
     let mut jobs = BTreeMap::new();
     let mut after: Option<String> = None;
@@ -41,10 +41,10 @@ fn all(state: &StateFolder) -> BTreeMap<String, Value> {
         if let Some(after) = &after {
             arguments.extend(["--after", after]);
         }
-        let said = state.legwork(arguments);
-        assert_eq!(said.status, 0, "{said:?}");
+        let output = state.legwork(arguments);
+        assert_eq!(output.status, 0, "{output:?}");
         after = None;
-        for line in said.objects() {
+        for line in output.json_lines() {
             match line["next"].as_str() {
                 Some(next) => after = Some(next.to_owned()),
                 None => {
@@ -63,22 +63,22 @@ fn text<'v>(job: &'v Value, field: &str) -> &'v str {
     job[field].as_str().unwrap_or_default()
 }
 
-fn is_over(job: &Value) -> bool {
+fn has_ended(job: &Value) -> bool {
     ["completed", "failed", "stopped"].contains(&text(job, "status"))
 }
 
-impl<'f> Ledger<'f> {
-    /// Waits until all have ended.
-    pub(crate) fn at_rest(fleet: &'f Fleet, clients: &'f Clients) -> Self {
-        let began = Instant::now();
+impl<'f> Audit<'f> {
+    /// Waits until all jobs have ended.
+    pub(crate) fn after_all_ended(fleet: &'f Fleet, clients: &'f Clients) -> Self {
+        let started = Instant::now();
         let mut jobs = all(&fleet.state);
-        while !jobs.values().all(is_over) {
-            let open: Vec<&Value> = jobs.values().filter(|job| !is_over(job)).collect();
-            assert!(began.elapsed() < REST, "{} jobs do not end: {open:#?}", open.len());
+        while !jobs.values().all(has_ended) {
+            let open: Vec<&Value> = jobs.values().filter(|job| !has_ended(job)).collect();
+            assert!(started.elapsed() < MAX_WAIT, "{} jobs do not end: {open:#?}", open.len());
             jobs = all(&fleet.state);
         }
         let ended = Instant::now();
-        until("the late have had their chance", || ended.elapsed() > AFTER_REST);
+        until("the observation time is over", || ended.elapsed() > OBSERVATION);
         assert_eq!(all(&fleet.state), jobs, "an end is final");
         Self { fleet, clients, jobs }
     }
@@ -87,9 +87,9 @@ impl<'f> Ledger<'f> {
         self.jobs.values().filter(|job| text(job, "status") == status).count()
     }
 
-    /// The ledger in one line.
+    /// Counts in one line.
     pub(crate) fn summary(&self) -> String {
-        let known = &self.clients.known;
+        let accepted = &self.clients.accepted;
         format!(
             "{} jobs of {} dispatches and their trees: {} completed, {} failed, {} stopped; {} stops confirmed; \
              {} model calls; most attempts {}",
@@ -98,19 +98,19 @@ impl<'f> Ledger<'f> {
             self.count("completed"),
             self.count("failed"),
             self.count("stopped"),
-            known.iter().filter(|job| job.stopped.is_some()).count(),
-            self.fleet.provider.asked().len(),
+            accepted.iter().filter(|job| job.stopped.is_some()).count(),
+            self.fleet.provider.calls().len(),
             self.jobs.values().filter_map(|job| job["attempt"].as_u64()).max().unwrap_or_default(),
         )
     }
 
-    /// Every line of it is as it must be.
+    /// Checks every job; panics at the first that is wrong.
     pub(crate) fn check(&self) {
         let roots: BTreeSet<&str> =
             self.jobs.iter().filter(|(_, job)| job["parent"].is_null()).map(|(id, _)| id.as_str()).collect();
-        let known: BTreeSet<&str> = self.clients.known.iter().map(|job| job.id.as_str()).collect();
-        assert_eq!(known.len(), self.clients.known.len(), "one id for each key");
-        assert_eq!(roots, known, "what was dispatched is there, and nothing else");
+        let accepted: BTreeSet<&str> = self.clients.accepted.iter().map(|job| job.id.as_str()).collect();
+        assert_eq!(accepted.len(), self.clients.accepted.len(), "one id for each key");
+        assert_eq!(roots, accepted, "the accepted jobs exist, and no others");
         for job in self.jobs.values() {
             self.check_children(job);
             match text(job, "status") {
@@ -120,12 +120,12 @@ impl<'f> Ledger<'f> {
             }
         }
         self.check_marks();
-        self.check_asked();
+        self.check_model_calls();
         let folder = self.fleet.state.path("marks").display().to_string();
         assert_eq!(processes(&folder), Vec::<String>::new(), "no command outlives its job");
     }
 
-    /// A job that completed has its children, each once; another has no more than them.
+    /// A completed job has all its children, each once; other jobs have at most these.
     fn check_children(&self, job: &Value) {
         let children = self.jobs.values().filter(|child| child["parent"] == job["id"]);
         let mut tasks: Vec<&str> = children.map(|child| text(child, "task")).collect();
@@ -144,15 +144,15 @@ impl<'f> Ledger<'f> {
         let turns = turns_of(agent, task);
         let view = self.fleet.state.view(text(job, "id"));
         let output = text(&view, "output");
-        // An end that came early is told before the second turn; then there is no third.
-        let shortest = if agent == "told" { turns.len() - 1 } else { turns.len() };
-        let spoken = (shortest..=turns.len()).find(|&turn| {
+        // If the child ends early, its notification is delivered before the second turn, and there is no third.
+        let shortest = if agent == "notified" { turns.len() - 1 } else { turns.len() };
+        let count = (shortest..=turns.len()).find(|&turn| {
             text(&view, "result") == turns[turn - 1].trim() && is_exact(output, &turns[..turn])
         });
-        let spoken = spoken.unwrap_or_else(|| panic!("the output is not exact: {view:#}"));
-        assert_eq!(view["usage"]["turns"], spoken, "a turn that is recorded is not paid again: {view:#}");
-        let asked = self.fleet.provider.asked().iter().filter(|asked| asked.task == task).count();
-        assert!(asked >= spoken, "what was said was asked for: {asked} times, {view:#}");
+        let count = count.unwrap_or_else(|| panic!("the output is not exact: {view:#}"));
+        assert_eq!(view["usage"]["turns"], count, "a recorded turn is not paid for again: {view:#}");
+        let calls = self.fleet.provider.calls().iter().filter(|call| call.task == task).count();
+        assert!(calls >= count, "every turn has a model call: {calls} calls, {view:#}");
         if agent == "runs" {
             let marks = self.marks(task);
             let ran: BTreeSet<&str> = marks.iter().map(|(turn, _)| turn.as_str()).collect();
@@ -160,49 +160,50 @@ impl<'f> Ledger<'f> {
         }
     }
 
-    /// A job is stopped because somebody stopped it or one above it, or because one above it failed.
+    /// A job was stopped because a client stopped it or an ancestor, or because an ancestor failed.
     fn check_stopped(&self, job: &Value) {
-        let mut above = vec![job];
-        while let Some(parent) = above.last().and_then(|job| self.jobs.get(text(job, "parent"))) {
-            above.push(parent);
+        let mut ancestry = vec![job];
+        while let Some(parent) = ancestry.last().and_then(|job| self.jobs.get(text(job, "parent"))) {
+            ancestry.push(parent);
         }
-        let asked = |job: &&Value| {
-            self.clients.known.iter().any(|known| known.id == text(job, "id") && known.stopped.is_some())
+        let client_stopped = |job: &&Value| {
+            self.clients.accepted.iter().any(|known| known.id == text(job, "id") && known.stopped.is_some())
         };
         let reason = match text(job, "cause") {
-            "operator" => above.iter().any(asked),
-            "parent" => above.iter().skip(1).any(|job| text(job, "status") == "failed"),
+            "operator" => ancestry.iter().any(client_stopped),
+            "parent" => ancestry.iter().skip(1).any(|job| text(job, "status") == "failed"),
             _ => false,
         };
-        assert!(reason, "it was stopped without a reason: {job:#}");
+        assert!(reason, "stopped without a reason: {job:#}");
     }
 
-    /// No model was asked after a stop was confirmed.
-    fn check_asked(&self) {
-        for known in &self.clients.known {
-            let Some(stopped) = known.stopped else { continue };
-            let below = |task: &str| task.split('.').next() == Some(known.task.as_str());
-            let asked = self.fleet.provider.asked();
-            let late = asked.iter().find(|asked| below(&asked.task) && asked.when > stopped + ON_ITS_WAY);
-            assert!(late.is_none(), "a model was asked after the stop at {stopped}: {late:?}");
+    /// No model was called for a tree after its stop was confirmed.
+    fn check_model_calls(&self) {
+        for root in &self.clients.accepted {
+            let Some(stopped) = root.stopped else { continue };
+            let in_tree = |task: &str| task.split('.').next() == Some(root.task.as_str());
+            let calls = self.fleet.provider.calls();
+            let late =
+                calls.iter().find(|call| in_tree(&call.task) && call.when > stopped + MAX_REQUEST_DELAY);
+            assert!(late.is_none(), "a model was called after the stop at {stopped}: {late:?}");
         }
     }
 
-    /// The commands that ran for this task: their turn, and when.
+    /// The commands that ran for this task: turn, and time in nanoseconds since 1970.
     fn marks(&self, task: &str) -> Vec<(String, u128)> {
         let marks = std::fs::read_to_string(self.fleet.state.path("marks").join(task)).unwrap_or_default();
         let lines = marks.lines().map(|line| line.split_once(' ').unwrap());
         lines.map(|(turn, when)| (turn.to_owned(), when.parse().unwrap())).collect()
     }
 
-    /// No command ran twice, and none after a stop was confirmed.
+    /// No command ran twice, or after its stop was confirmed.
     fn check_marks(&self) {
         for job in self.jobs.values().filter(|job| text(job, "agent") == "runs") {
             let marks = self.marks(text(job, "task"));
             let turns: BTreeSet<&str> = marks.iter().map(|(turn, _)| turn.as_str()).collect();
             assert_eq!(turns.len(), marks.len(), "a command ran twice: {marks:?} {job:#}");
             let root = text(job, "task").split('.').next().unwrap();
-            let stopped = self.clients.known.iter().find(|known| known.task == root).unwrap().stopped;
+            let stopped = self.clients.accepted.iter().find(|known| known.task == root).unwrap().stopped;
             let late = marks.iter().find(|(_, when)| stopped.is_some_and(|stopped| *when > stopped));
             assert!(late.is_none(), "a command after the stop at {stopped:?}: {marks:?} {job:#}");
         }

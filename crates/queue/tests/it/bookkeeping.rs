@@ -1,5 +1,5 @@
-//! The books that the steps keep beside the records: counts, mailboxes, marks, keys, and what of them is
-//! left when somebody goes.
+//! What the steps keep in addition to the records: counts, mailboxes, marks and keys; and what is left of them when a
+//! job, a session or a worker ends.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,12 +39,12 @@ use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
 
-/// All keys of the server, sorted.
+/// The keys of the server that match a pattern, sorted.
 async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
     let mut raw = redis.raw().await;
     let mut keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut raw).await.unwrap();
@@ -52,7 +52,7 @@ async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
     keys
 }
 
-async fn state(it: &Conversation, id: JobId) -> State {
+async fn state(it: &TestSession, id: JobId) -> State {
     it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap().status
 }
 
@@ -61,7 +61,7 @@ fn by(claimed: &Claimed) -> DispatchedBy {
 }
 
 /// Stores one child of a running job.
-async fn child(it: &Conversation, above: &Claimed) -> JobId {
+async fn child(it: &TestSession, above: &Claimed) -> JobId {
     let job = it.job();
     let id = job.id;
     it.enqueue(by(above), vec![job]).await.unwrap();
@@ -73,11 +73,11 @@ fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
 }
 
 #[tokio::test]
-async fn an_empty_result_does_not_show_the_error_of_an_earlier_try() {
+async fn an_empty_result_replaces_the_error_of_an_earlier_attempt() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let mut job = it.job();
-    job.placement.retries = 1;
+    job.job_options.retries = 1;
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     let finish = Finish {
@@ -96,15 +96,15 @@ async fn an_empty_result_does_not_show_the_error_of_an_earlier_try() {
 }
 
 #[tokio::test]
-async fn only_what_may_pass_is_tried_again() {
+async fn only_retryable_failures_are_retried() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let causes = Cause::ALL
         .into_iter()
         .filter(|cause| !matches!(cause, Cause::Tool | Cause::Operator | Cause::Parent | Cause::SessionEnd));
     for cause in causes {
         let mut job = it.job();
-        job.placement.retries = 1;
+        job.job_options.retries = 1;
         it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
         let lease = it.claim(1).await[0].lease;
         let expected = match cause {
@@ -118,9 +118,9 @@ async fn only_what_may_pass_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_forgotten_parent_is_not_made_again_by_its_childs_end() {
+async fn the_end_of_a_child_does_not_recreate_its_forgotten_parent() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let parent_id = it.one().await;
     let parent = it.claim(1).await.remove(0);
     let child_id = child(&it, &parent).await;
@@ -146,9 +146,9 @@ async fn a_forgotten_parent_is_not_made_again_by_its_childs_end() {
 }
 
 #[tokio::test]
-async fn a_stop_reaches_the_children_of_a_forgotten_job_in_the_middle() {
+async fn a_stop_reaches_jobs_below_a_forgotten_one() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let top_id = it.one().await;
     let top = it.claim(1).await.remove(0);
     let middle_id = child(&it, &top).await;
@@ -161,14 +161,14 @@ async fn a_stop_reaches_the_children_of_a_forgotten_job_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_session_without_jobs_goes_when_its_owner_does() {
+async fn a_session_without_jobs_expires_when_its_owner_is_gone() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let it = Conversation::open(&queue, 20).await;
+    let it = TestSession::open(&queue, 20).await;
     let (session, owner) = (SessionId::random(), RunToken::random());
     // One whose job was forgotten before, one that never had any, one whose owner was lost.
     queue.open(&owned(session, owner, true)).await.unwrap();
-    let it = Conversation { session, ..it };
+    let it = TestSession { session, ..it };
     let id = it.one().await;
     queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
     queue.forget(&[id], true).await.unwrap();
@@ -178,26 +178,26 @@ async fn a_session_without_jobs_goes_when_its_owner_does() {
     let mut raw = redis.raw().await;
     for key in keys(&redis, "*:session:*").await {
         let ttl: i64 = redis::cmd("TTL").arg(&key).query_async(&mut raw).await.unwrap();
-        assert!(ttl > 0, "{key} stays for ever");
+        assert!(ttl > 0, "{key} never expires");
     }
     assert_eq!(keys(&redis, "*@*").await, [""; 0]);
-    // Who repeats the close, or comes late, is answered as before.
+    // A repeated close and a late open are answered as before.
     queue.close(session, owner).await.unwrap();
     assert_eq!(queue.open(&owned(session, owner, true)).await.unwrap(), Opened::Closed);
 }
 
 #[tokio::test]
-async fn an_owner_of_a_session_that_was_nobodys_keeps_it() {
+async fn a_session_that_gets_an_owner_does_not_expire() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let it = Conversation::open(&queue, 20).await;
+    let it = TestSession::open(&queue, 20).await;
     let owner = RunToken::random();
     assert_eq!(queue.open(&owned(it.session, owner, false)).await.unwrap(), Opened::Open);
     let mut raw = redis.raw().await;
     let key = queue.keys().session(it.session);
     let ttl: i64 = redis::cmd("TTL").arg(key).query_async(&mut raw).await.unwrap();
-    assert_eq!(ttl, -1, "as long as it is owned it does not expire");
-    // A root that lost it to this owner closes nothing.
+    assert_eq!(ttl, -1, "a session with an owner does not expire");
+    // A root that lost the session to this owner closes nothing.
     queue.close(it.session, RunToken::random()).await.unwrap();
     assert!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await.is_ok());
     queue.close(it.session, owner).await.unwrap();
@@ -205,20 +205,20 @@ async fn an_owner_of_a_session_that_was_nobodys_keeps_it() {
 }
 
 #[tokio::test]
-async fn clearing_passes_over_what_must_be_kept() {
+async fn clearing_passes_over_jobs_that_must_be_kept() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     let owner = RunToken::random();
-    let kept = Conversation::open(&queue, 0).await;
+    let kept = TestSession::open(&queue, 0).await;
     queue.open(&owned(kept.session, owner, false)).await.unwrap();
-    // More than a page of jobs whose root lives, and then one of nobody's session.
+    // More than a page of jobs whose root lives, and then one of a session without an owner.
     let jobs: Vec<_> = (0..201).map(|_| kept.job()).collect();
     kept.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     queue
         .stop(StopRoot::Session { id: kept.session, close: false }, Asker::Operator, Cause::Operator)
         .await
         .unwrap();
-    let free = Conversation::open(&queue, 0).await;
+    let free = TestSession::open(&queue, 0).await;
     let id = free.one().await;
     queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
     let cleared = queue.clear(Duration::from_secs(60)).await.unwrap();
@@ -230,15 +230,15 @@ async fn clearing_passes_over_what_must_be_kept() {
     assert_eq!(cleared, Cleared { forgotten: 201, kept: 0 });
 }
 
-fn keyed(it: &Conversation, in_namespace: bool) -> NewJob {
+fn keyed(it: &TestSession, in_namespace: bool) -> NewJob {
     let once = Some(IdempotencyKey { key: "key".into(), request: "request".into(), in_namespace });
-    NewJob { once, ..it.job() }
+    NewJob { idempotency_key: once, ..it.job() }
 }
 
 #[tokio::test]
 async fn a_forgotten_job_frees_its_key() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let first = keyed(&it, true);
     let id = first.id;
     it.enqueue(DispatchedBy::Root, vec![first]).await.unwrap();
@@ -251,10 +251,10 @@ async fn a_forgotten_job_frees_its_key() {
 async fn a_key_of_the_namespace_finds_its_job_from_every_shard() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
-    let one = Conversation::open(&queue, 20).await;
-    let mut other = Conversation::open(&queue, 20).await;
+    let one = TestSession::open(&queue, 20).await;
+    let mut other = TestSession::open(&queue, 20).await;
     while other.session.shard(16) == one.session.shard(16) {
-        other = Conversation::open(&queue, 20).await;
+        other = TestSession::open(&queue, 20).await;
     }
     let first = keyed(&one, true);
     let id = first.id;
@@ -265,13 +265,13 @@ async fn a_key_of_the_namespace_finds_its_job_from_every_shard() {
 }
 
 #[tokio::test]
-async fn a_key_reserved_by_a_dead_caller_of_another_shard_is_taken_over() {
+async fn a_key_that_a_dead_caller_of_another_shard_reserved_is_taken_over() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
-    let one = Conversation::open(&queue, 20).await;
-    let mut other = Conversation::open(&queue, 20).await;
+    let one = TestSession::open(&queue, 20).await;
+    let mut other = TestSession::open(&queue, 20).await;
     while other.session.shard(16) == one.session.shard(16) {
-        other = Conversation::open(&queue, 20).await;
+        other = TestSession::open(&queue, 20).await;
     }
     let mut raw = redis.raw().await;
     let reservation = format!("{} request", JobId::random_in(one.session).uuid());
@@ -287,20 +287,20 @@ async fn a_key_reserved_by_a_dead_caller_of_another_shard_is_taken_over() {
 }
 
 #[tokio::test]
-async fn ended_jobs_that_must_be_kept_do_not_keep_the_others() {
+async fn ended_jobs_that_must_be_kept_do_not_delay_the_others() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&FleetSettings { retention: Duration::ZERO, ..quick() }).await;
-    let it = Conversation::open(&queue, 0).await;
+    let it = TestSession::open(&queue, 0).await;
     let owned_session = SessionId::random();
     queue.open(&owned(owned_session, RunToken::random(), false)).await.unwrap();
-    let kept = Conversation { session: owned_session, ..it.clone() };
+    let kept = TestSession { session: owned_session, ..it.clone() };
     let jobs: Vec<_> = (0..250).map(|_| kept.job()).collect();
     kept.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     let root = StopRoot::Session { id: owned_session, close: false };
     queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
     let id = it.one().await;
     queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
-    // Retention counts in whole seconds.
+    // All of them ended long ago, in this order.
     let mut raw = redis.raw().await;
     let index = queue.keys().index_ended(0);
     let ended: Vec<(Vec<u8>, f64)> = redis::cmd("ZRANGE")
@@ -325,7 +325,7 @@ async fn ended_jobs_that_must_be_kept_do_not_keep_the_others() {
 #[tokio::test]
 async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     it.one().await;
     it.one().await;
     let claimed = it.claim(2).await;
@@ -339,7 +339,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
         finished_turns: None,
         waits_for: None,
     };
-    // What a server that lost its last seconds leaves behind.
+    // The first one's output has less than was confirmed, as after a crash of the server.
     let answers = it.queue.append(&[append(0, 3), append(1, 0)]).await.unwrap();
     assert_eq!(answers, [Appended::Fenced, Appended::Stored(5)]);
 }
@@ -347,7 +347,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
 #[tokio::test]
 async fn the_mailbox_of_a_job_ends_with_it() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
     let claimed = it.claim(1).await.remove(0);
     it.queue.send(id, "hi", "request", Duration::from_secs(9)).await.unwrap();
@@ -356,9 +356,9 @@ async fn the_mailbox_of_a_job_ends_with_it() {
 }
 
 #[tokio::test]
-async fn who_knows_to_be_alone_takes_everything_back_at_once() {
+async fn a_reaper_that_is_alone_reclaims_all_pages_at_once() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 0).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
     it.enqueue(DispatchedBy::Root, (0..450).map(|_| it.job()).collect()).await.unwrap();
     assert_eq!(it.claim(450).await.len(), 450);
     assert_eq!(it.queue.reap(true).await.unwrap().requeued, 450);
@@ -367,7 +367,7 @@ async fn who_knows_to_be_alone_takes_everything_back_at_once() {
 #[tokio::test]
 async fn many_trees_that_stop_slowly_do_not_hold_up_the_others() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
     it.enqueue(DispatchedBy::Root, (0..25).map(|_| it.job()).collect()).await.unwrap();
     let claimed = it.claim(25).await;
     for claimed in &claimed {
@@ -381,19 +381,19 @@ async fn many_trees_that_stop_slowly_do_not_hold_up_the_others() {
         it.queue.reap(false).await.unwrap();
     }
     let left: bool = redis::cmd("EXISTS").arg(mark).query_async(&mut raw).await.unwrap();
-    assert!(!left, "its mark is never dropped");
+    assert!(!left, "the mark was not dropped");
 }
 
 #[tokio::test]
-async fn a_page_of_a_sweep_that_shrinks_behind_it_skips_nobody() {
+async fn a_sweep_skips_no_job_when_earlier_ones_are_forgotten_between_its_pages() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
     let jobs: Vec<_> = (0..450).map(|_| it.job()).collect();
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     let root = StopRoot::Session { id: it.session, close: false };
     let mut stop = it.queue.stop(root, Asker::Operator, Cause::Operator);
-    // The sweep stands still after its first page, while that page is forgotten.
+    // The sweep is not polled after its first page, while the jobs of that page are forgotten.
     while state(&it, ids[0]).await != State::Stopped {
         assert!(futures::poll!(stop.as_mut()).is_pending());
     }
@@ -405,9 +405,9 @@ async fn a_page_of_a_sweep_that_shrinks_behind_it_skips_nobody() {
 }
 
 #[tokio::test]
-async fn a_worker_that_claims_without_a_heartbeat_leaves_nothing_for_ever() {
+async fn the_record_of_a_worker_that_claims_without_a_heartbeat_expires() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 0).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
     it.one().await;
     it.claim(1).await;
     let mut raw = redis.raw().await;
@@ -417,9 +417,9 @@ async fn a_worker_that_claims_without_a_heartbeat_leaves_nothing_for_ever() {
 }
 
 #[tokio::test]
-async fn a_sweep_that_comes_after_its_mark_was_dropped_ends_nothing() {
+async fn a_sweep_after_its_mark_was_dropped_ends_no_job() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let root = StopRoot::Session { id: it.session, close: false };
     it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
     let id = it.one().await;
@@ -428,10 +428,10 @@ async fn a_sweep_that_comes_after_its_mark_was_dropped_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_page_whose_jobs_were_all_forgotten_meanwhile_leads_on() {
+async fn a_page_whose_jobs_were_all_forgotten_has_a_next_page() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let session = Conversation::open(&queue, 0).await;
+    let session = TestSession::open(&queue, 0).await;
     let oldest = session.one().await;
     let jobs: Vec<_> = (0..2300).map(|_| session.job()).collect();
     let gone: Vec<String> = jobs.iter().map(|job| queue.keys().job(job.id)).collect();
@@ -448,10 +448,10 @@ async fn a_page_whose_jobs_were_all_forgotten_meanwhile_leads_on() {
 #[tokio::test]
 async fn a_job_that_every_worker_of_a_large_fleet_lacks_something_for_is_rejected() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
     let id = it.one().await;
     let fleet: Vec<_> = (0..20)
-        .map(|_| Conversation { worker: legwork_common::id::WorkerId::random_on("test"), ..it.clone() })
+        .map(|_| TestSession { worker: legwork_common::id::WorkerId::random_on("test"), ..it.clone() })
         .collect();
     for worker in &fleet {
         it.queue.heartbeat(&alive(worker)).await.unwrap();
@@ -464,7 +464,7 @@ async fn a_job_that_every_worker_of_a_large_fleet_lacks_something_for_is_rejecte
         let last = number == fleet.len();
         let expected = if last { State::Failed } else { State::Scheduled };
         assert_eq!(it.queue.release(&release).await.unwrap(), Finished::Now(expected), "{number}");
-        // Its pause is over.
+        // The job is due again.
         let scheduled = it.queue.keys().scheduled(0);
         let _: () = redis::cmd("ZADD")
             .arg(scheduled)
@@ -475,14 +475,14 @@ async fn a_job_that_every_worker_of_a_large_fleet_lacks_something_for_is_rejecte
             .await
             .unwrap();
         it.queue.reap(false).await.unwrap();
-        assert!(worker.claim(1).await.is_empty(), "who lacks it does not get it again");
+        assert!(worker.claim(1).await.is_empty(), "the worker got the job again");
     }
     let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!((job.cause, job.error.as_deref()), (Some(Cause::Rejected), Some("lack 20")));
     assert_eq!(keys(&redis, "*:lacks:*").await, [""; 0]);
 }
 
-fn alive(of: &Conversation) -> Heartbeat {
+fn alive(of: &TestSession) -> Heartbeat {
     Heartbeat {
         worker: of.worker.clone(),
         host: "test".to_owned(),
@@ -495,10 +495,10 @@ fn alive(of: &Conversation) -> Heartbeat {
 }
 
 #[tokio::test]
-async fn pages_of_a_list_hold_every_job_once_however_long_they_are() {
+async fn pages_of_any_length_list_every_job_once() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let session = Conversation::open(&queue, 0).await;
+    let session = TestSession::open(&queue, 0).await;
     let jobs: Vec<_> = (0..1000).map(|_| session.job()).collect();
     let stored: BTreeSet<String> = jobs.iter().map(|job| job.id.to_string()).collect();
     session.enqueue(DispatchedBy::Root, jobs).await.unwrap();

@@ -1,4 +1,4 @@
-//! Calls that arrive late: after their repeat, or after somebody else has been there.
+//! Calls that arrive late: after their repeat, or after the call of another process.
 
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
+use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use legwork_tests::redis::Redis;
-use legwork_tests::wire::Harm;
-use legwork_tests::wire::Wire;
 
-use crate::support::Conversation;
+use crate::support::TestSession;
 
+/// How long a call is held: far longer than other callers wait for it.
 const LATE: Duration = Duration::from_millis(400);
-/// Late enough for all that shall come before, on a machine that has other things to do.
+/// Late enough for all calls that must come before, on a busy machine.
 const MUCH_LATER: Duration = Duration::from_secs(2);
 
 async fn queue(url: &str, shards: u16) -> Queue {
@@ -33,8 +34,8 @@ async fn queue(url: &str, shards: u16) -> Queue {
     Queue::connect(&Target::parse(url).unwrap(), "test", &settings, ConnectionKind::Pooled).await.unwrap()
 }
 
-async fn until(so: impl Fn() -> bool) {
-    while !so() {
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -42,29 +43,29 @@ async fn until(so: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_key_names_one_job_however_slow_its_first_caller_is() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let slow = queue(&wire.url(), 16).await;
+    let proxy = CommandProxy::start(redis.address()).await;
+    let slow = queue(&proxy.url(), 16).await;
     let quick = queue(&redis.url(), 16).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
-    let keyed = |it: &Conversation| NewJob { once: Some(once.clone()), ..it.job() };
-    let first = Conversation::open(&slow, 20).await;
-    // Others of the same shard and of other shards; one of each would be enough, and chance gives both.
+    let keyed = |it: &TestSession| NewJob { idempotency_key: Some(once.clone()), ..it.job() };
+    let first = TestSession::open(&slow, 20).await;
+    // Other sessions, of the same shard and of other shards. One of each is enough; twenty make both all but certain.
     let mut others = Vec::new();
     for _ in 0..20 {
-        others.push(Conversation::open(&quick, 20).await);
+        others.push(TestSession::open(&quick, 20).await);
     }
-    // It has reserved the key, and is long in storing the job.
-    wire.arm(2, Harm::Hold(LATE));
+    // The first caller has reserved the key, and its call to store the job is held.
+    proxy.arm(2, Fault::Hold(LATE));
     let storing = first.enqueue(DispatchedBy::Root, vec![keyed(&first)]);
-    let meanwhile = async {
-        until(|| wire.hit().is_some()).await;
+    let others_storing = async {
+        until(|| proxy.hit().is_some()).await;
         let mut answers = Vec::new();
         for other in &others {
             answers.push(other.enqueue(DispatchedBy::Root, vec![keyed(other)]).await.unwrap()[0]);
         }
         answers
     };
-    let (stored, mut answers) = tokio::join!(storing, meanwhile);
+    let (stored, mut answers) = tokio::join!(storing, others_storing);
     answers.push(stored.unwrap()[0]);
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
@@ -74,24 +75,24 @@ async fn a_key_names_one_job_however_slow_its_first_caller_is() {
 }
 
 #[tokio::test]
-async fn the_end_of_one_stop_is_not_the_end_of_the_next() {
+async fn the_end_of_one_stop_does_not_end_the_next() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let (slow, quick) = (queue(&wire.url(), 1).await, queue(&redis.url(), 1).await);
-    let it = Conversation::open(&quick, 20).await;
+    let proxy = CommandProxy::start(redis.address()).await;
+    let (slow, quick) = (queue(&proxy.url(), 1).await, queue(&redis.url(), 1).await);
+    let it = TestSession::open(&quick, 20).await;
     let all = StopRoot::Session { id: it.session, close: false };
-    // The server knows the scripts by then, so that each is called once.
+    // The server has the scripts in its cache after this, so each is called once.
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     it.one().await;
-    // Its mark, one page, and the end of the mark, which comes once more when another stop is under way.
-    wire.arm(3, Harm::Late(MUCH_LATER));
+    // Its mark, one page, and `unmark`, which arrives a second time when another stop is under way.
+    proxy.arm(3, Fault::Late(MUCH_LATER));
     slow.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
     let running = it.one().await;
     it.claim(1).await;
     quick.stop(all, Asker::Operator, Cause::Operator).await.unwrap();
-    assert!(!wire.came_late());
-    until(|| wire.came_late()).await;
-    // What is sent later is done later.
+    assert!(!proxy.came_late());
+    until(|| proxy.came_late()).await;
+    // Calls on this connection are answered in order, so the late one is done by now.
     quick.ping().await.unwrap();
     quick.ping().await.unwrap();
     assert_eq!(quick.states(&[running]).await.unwrap(), [Some(State::Stopping)]);

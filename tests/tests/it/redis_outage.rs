@@ -1,4 +1,4 @@
-//! Redis in trouble: the line to it is cut, stands still or is slow.
+//! Redis outages: connections are cut, frozen or slow; the server is read-only, full, or loses its scripts.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -18,19 +18,19 @@ use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
-/// A worker behind a bad line, with a job in the middle of its second turn.
+/// A worker behind a fault-injecting proxy, with a job in the middle of its second turn.
 struct Scene {
     redis: Redis,
-    line: Proxy,
+    proxy: Proxy,
     state: StateFolder,
     _worker: Program,
     id: String,
 }
 
-/// A turn with a command that counts its runs, and one of words that take some seconds.
+/// A turn with a command that records each run in a file, and a turn that streams words for three seconds.
 fn two_turns(state: &StateFolder) -> Value {
     let file = state.path("runs").display().to_string();
     json!({"shell": [
@@ -43,32 +43,32 @@ fn scene() -> Scene {
     scene_with("2s")
 }
 
-/// With leases of this length.
+/// A scene with leases of this length.
 fn scene_with(lease: &str) -> Scene {
     let redis = Redis::start();
-    let line = redis.behind_proxy();
-    let mut state = StateFolder::on(&line.url());
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
     state.set(variables::LEASE, lease);
     let script = two_turns(&state);
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "three");
-    Scene { redis, line, state, _worker: worker, id }
+    Scene { redis, proxy, state, _worker: worker, id }
 }
 
 impl Scene {
-    /// Lets this time pass.
+    /// Sleeps for this time.
     fn after(&self, time: Duration) {
         let began = Instant::now();
-        // Woken early, it looks again.
+        // `park_timeout` can return early.
         while let Some(left) = time.checked_sub(began.elapsed()) {
             std::thread::park_timeout(left);
         }
     }
 
-    /// The job completes in its first attempt, with its finished turn done once.
-    fn completes_as_if_nothing_were(&self) -> String {
+    /// Waits until the job completes; it must be in its first attempt, with its finished turn done once.
+    fn completes_undisturbed(&self) -> String {
         let view = self.state.until_status(&self.id, "completed");
         assert_eq!(view["attempt"], 1, "{view}");
         assert_eq!(view["usage"]["turns"], 2, "{view}");
@@ -83,92 +83,92 @@ impl Scene {
 }
 
 #[test]
-fn a_cut_line_is_not_noticed_when_it_is_short() {
+fn a_short_disconnection_does_not_suspend_an_attempt() {
     for (lease, outage) in [("2s", Duration::from_millis(500)), ("10s", Duration::from_secs(1))] {
         let scene = scene_with(lease);
-        scene.line.cut();
+        scene.proxy.cut();
         scene.after(outage);
-        scene.line.mend();
-        let output = scene.completes_as_if_nothing_were();
+        scene.proxy.restore();
+        let output = scene.completes_undisturbed();
         assert!(!output.contains("suspended"), "{output}");
     }
 }
 
 #[test]
-fn an_attempt_whose_lease_is_not_sure_is_suspended_and_goes_on_in_place() {
+fn an_attempt_whose_lease_may_have_expired_is_suspended_and_resumes_in_place() {
     for cut in [true, false] {
         let scene = scene();
         if cut {
-            scene.line.cut()
+            scene.proxy.cut()
         } else {
-            scene.line.stall()
+            scene.proxy.freeze()
         }
         scene.after(Duration::from_secs(5));
-        scene.line.mend();
-        let output = scene.completes_as_if_nothing_were();
+        scene.proxy.restore();
+        let output = scene.completes_undisturbed();
         assert!(output.contains("\n[attempt 1 was suspended and resumes from turn 2]\n"), "{output}");
     }
 }
 
 #[test]
-fn a_parent_that_waits_is_suspended_with_its_child_and_both_go_on() {
+fn a_waiting_parent_is_suspended_with_its_child_and_both_resume() {
     let redis = Redis::start();
-    let line = redis.behind_proxy();
-    let mut state = StateFolder::on(&line.url());
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
     let mut script = two_turns(&state);
     script["nested"] = json!([
         calls("run_background_agent", &json!({"agent": "shell", "task": "count"})),
         calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
         {"text": "below me: {{result:wait_background_agents}}"},
     ]);
-    let team = Team::in_house(&mut state, &script);
-    // One slot: the parent has given it to the child, and gets it back.
+    let team = Team::write(&mut state, &script);
+    // One slot: the parent gives it to the child while it waits and gets it back.
     let worker = state.worker(&["--concurrency", "1"]);
     let parent = state.dispatch(&[&team.file, "nested", "go"]);
     let child = |state: &StateFolder| {
-        let jobs = state.legwork(["list", "--json"]).objects();
+        let jobs = state.legwork(["list", "--json"]).json_lines();
         jobs.iter().find(|job| job["depth"] == 1).map(|job| job["id"].as_str().unwrap().to_owned())
     };
-    until("there is a child", || child(&state).is_some());
+    until("the child is listed", || child(&state).is_some());
     let id = child(&state).unwrap();
     state.until_output(&id, "three");
-    let scene = Scene { redis, line, state, _worker: worker, id };
-    scene.line.cut();
+    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    scene.proxy.cut();
     scene.after(Duration::from_secs(5));
-    scene.line.mend();
-    scene.completes_as_if_nothing_were();
+    scene.proxy.restore();
+    scene.completes_undisturbed();
     let view = scene.state.until_status(&parent, "completed");
     assert_eq!((&view["attempt"], &view["usage"]["turns"]), (&json!(1), &json!(3)), "{view}");
     assert!(view["result"].as_str().unwrap().contains("eight nine ten"), "{view}");
 }
 
 #[test]
-fn a_slow_line_is_only_slow() {
+fn latency_of_50_ms_does_not_suspend_an_attempt() {
     let redis = Redis::start();
-    let line = redis.behind_proxy();
-    line.delay(Duration::from_millis(50));
-    let mut state = StateFolder::on(&line.url());
+    let proxy = redis.behind_proxy();
+    proxy.delay(Duration::from_millis(50));
+    let mut state = StateFolder::on(&proxy.url());
     let script = two_turns(&state);
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    let followed = state.legwork(["view", &id, "--follow"]).good();
-    let scene = Scene { redis, line, state, _worker: worker, id };
-    let output = scene.completes_as_if_nothing_were();
+    let followed = state.legwork(["view", &id, "--follow"]).expect_success();
+    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    let output = scene.completes_undisturbed();
     assert_eq!(followed, output);
     assert!(!output.contains("suspended"), "{output}");
 }
 
 #[test]
-fn a_server_that_is_a_replica_for_a_while_is_waited_for() {
+fn a_worker_waits_while_its_server_is_a_read_only_replica() {
     for (seconds, suspends) in [(0.5, false), (4.0, true)] {
         let scene = scene();
-        assert_eq!(scene.redis.say("REPLICAOF 127.0.0.1 1"), "+OK");
+        assert_eq!(scene.redis.command("REPLICAOF 127.0.0.1 1"), "+OK");
         scene.after(Duration::from_secs_f64(seconds));
-        assert_eq!(scene.redis.say("REPLICAOF NO ONE"), "+OK");
-        let output = scene.completes_as_if_nothing_were();
+        assert_eq!(scene.redis.command("REPLICAOF NO ONE"), "+OK");
+        let output = scene.completes_undisturbed();
         assert!(suspends || !output.contains("suspended"), "{output}");
-        assert!(scene.state.worker_log().contains("read-only, connecting anew"));
+        assert!(scene.state.worker_log().contains("read-only; reconnecting"));
     }
 }
 
@@ -176,55 +176,62 @@ fn a_server_that_is_a_replica_for_a_while_is_waited_for() {
 fn a_flushed_script_cache_is_filled_again() {
     let scene = scene();
     for _ in 0..5 {
-        assert_eq!(scene.redis.say("SCRIPT FLUSH"), "+OK");
+        assert_eq!(scene.redis.command("SCRIPT FLUSH"), "+OK");
         scene.after(Duration::from_millis(300));
     }
-    scene.completes_as_if_nothing_were();
+    scene.completes_undisturbed();
 }
 
 #[test]
-fn full_memory_refuses_what_is_new_and_lets_what_runs_finish() {
+fn a_full_redis_rejects_new_jobs_and_lets_running_jobs_finish() {
     let scene = scene();
-    assert_eq!(scene.redis.say("CONFIG SET maxmemory 1"), "+OK");
+    assert_eq!(scene.redis.command("CONFIG SET maxmemory 1"), "+OK");
     let file = scene.state.path("team.yaml").display().to_string();
-    let said = scene.state.legwork(["dispatch", &file, "quick", "more"]);
-    assert_eq!(said.status, 5, "{said:?}");
-    assert!(said.err.contains("Redis is full") && said.err.contains("raise maxmemory"), "{said:?}");
-    scene.completes_as_if_nothing_were();
-    assert_eq!(scene.state.legwork(["list", "--json"]).objects().len(), 1);
-    assert_eq!(scene.redis.say("CONFIG SET maxmemory 0"), "+OK");
+    let output = scene.state.legwork(["dispatch", &file, "quick", "more"]);
+    assert_eq!(output.status, 5, "{output:?}");
+    assert!(
+        output.stderr.contains("Redis is full") && output.stderr.contains("raise maxmemory"),
+        "{output:?}"
+    );
+    scene.completes_undisturbed();
+    assert_eq!(scene.state.legwork(["list", "--json"]).json_lines().len(), 1);
+    assert_eq!(scene.redis.command("CONFIG SET maxmemory 0"), "+OK");
     let id = scene.state.dispatch(&[&file, "shell", "more"]);
     scene.state.until_status(&id, "completed");
 }
 
 #[test]
-fn a_batch_that_is_refused_in_the_middle_says_what_is_stored() {
+fn a_batch_that_is_rejected_halfway_reports_what_is_stored() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    let team = Team::in_house(&mut state, &json!({}));
+    let team = Team::write(&mut state, &json!({}));
     let task = "word ".repeat(2000);
     let lines: Vec<String> = (0..1000).map(|_| json!({"agent": "quick", "task": task}).to_string()).collect();
     let batch = state.file("batch.jsonl", lines.join("\n"));
     let used = redis.info("memory", "used_memory");
-    assert_eq!(redis.say(&format!("CONFIG SET maxmemory {}", used + 8_000_000)), "+OK");
-    let said = state.legwork(["dispatch", &team.file, "--batch", &batch]);
-    assert_eq!(said.status, 5, "{said:?}");
-    let count = said.out.lines().count();
+    assert_eq!(redis.command(&format!("CONFIG SET maxmemory {}", used + 8_000_000)), "+OK");
+    let output = state.legwork(["dispatch", &team.file, "--batch", &batch]);
+    assert_eq!(output.status, 5, "{output:?}");
+    let count = output.stdout.lines().count();
     assert!((1..1000).contains(&count), "{count}");
-    let told = format!("error: {count} of 1000 jobs were stored: Redis is full");
-    assert!(said.err.contains(&told) && said.err.contains("raise maxmemory"), "{}", said.err);
-    let listed = state.legwork(["list", "--json", "--limit", "1000"]).objects();
+    let expected = format!("error: {count} of 1000 jobs were stored: Redis is full");
+    assert!(
+        output.stderr.contains(&expected) && output.stderr.contains("raise maxmemory"),
+        "{}",
+        output.stderr
+    );
+    let listed = state.legwork(["list", "--json", "--limit", "1000"]).json_lines();
     let mut stored: Vec<&str> = listed.iter().map(|job| job["id"].as_str().unwrap()).collect();
-    let mut printed: Vec<&str> = said.out.lines().collect();
+    let mut printed: Vec<&str> = output.stdout.lines().collect();
     stored.sort_unstable();
     printed.sort_unstable();
     assert_eq!(printed, stored);
 }
 
 #[test]
-fn a_server_that_evicts_is_warned_of() {
+fn a_worker_warns_of_an_eviction_policy() {
     let redis = Redis::start();
-    assert_eq!(redis.say("CONFIG SET maxmemory-policy allkeys-lru"), "+OK");
+    assert_eq!(redis.command("CONFIG SET maxmemory-policy allkeys-lru"), "+OK");
     let state = StateFolder::on(&redis.url());
     let _worker = state.worker(&[]);
     let log = state.worker_log();
@@ -234,8 +241,8 @@ fn a_server_that_evicts_is_warned_of() {
 #[test]
 fn a_worker_is_ready_while_redis_answers() {
     let redis = Redis::start();
-    let line = redis.behind_proxy();
-    let state = StateFolder::on(&line.url());
+    let proxy = redis.behind_proxy();
+    let state = StateFolder::on(&proxy.url());
     let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
     let _worker = state.worker(&["--health", &address]);
     let ready = |yes: bool| {
@@ -243,13 +250,13 @@ fn a_worker_is_ready_while_redis_answers() {
         until(what, || http_get(&address, "/readyz").starts_with("HTTP/1.1 200") == yes);
     };
     ready(true);
-    line.stall();
+    proxy.freeze();
     ready(false);
-    line.mend();
+    proxy.restore();
     ready(true);
-    line.cut();
+    proxy.cut();
     ready(false);
-    line.mend();
+    proxy.restore();
     ready(true);
 }
 
@@ -264,21 +271,21 @@ fn a_minute_without_redis_costs_no_finished_turn() {
     an_outage_costs_no_finished_turn(Duration::from_secs(60));
 }
 
-/// With leases of the usual length, and a provider that counts.
+/// Uses leases of the default length and a provider that records its requests.
 fn an_outage_costs_no_finished_turn(outage: Duration) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let hung = AtomicBool::new(false);
     let fake = runtime.block_on(FakeProvider::choosing(move |body| {
         if !body.to_string().contains("first words") {
             let call = Call { id: "1", name: "shell", arguments: vec!["{\"cmd\": \"echo first words\"}"] };
-            return Answer::Reply { reasoning: None, text: vec!["I look."], calls: vec![call] };
+            return Answer::Reply { reasoning: None, text: vec!["I check."], calls: vec![call] };
         }
-        // The second turn takes until it is cut off, and is quick when it is asked again.
+        // The first call of the second turn hangs until the outage interrupts it; its repeat is answered at once.
         if hung.swap(true, Ordering::SeqCst) { Answer::text(&["all is well"]) } else { Answer::Hang("half") }
     }));
     let redis = Redis::start();
-    let line = redis.behind_proxy();
-    let mut state = StateFolder::on(&line.url());
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
     state.set(variables::LEASE, "10s");
     state.set("OPENAI_API_KEY", "sk-secret");
     state.set("OPENAI_BASE_URL", &fake.url);
@@ -287,13 +294,13 @@ fn an_outage_costs_no_finished_turn(outage: Duration) {
     let worker = state.worker(&[]);
     let id = state.dispatch(&[&file, "root", "go"]);
     state.until_output(&id, "half");
-    let scene = Scene { redis, line, state, _worker: worker, id };
-    scene.line.cut();
+    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    scene.proxy.cut();
     scene.after(outage);
-    scene.line.mend();
+    scene.proxy.restore();
     let view = scene.state.until_status(&scene.id, "completed");
     assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("all is well")), "{view}");
-    let asked: Vec<bool> =
-        fake.asked().iter().map(|asked| asked.body.to_string().contains("first words")).collect();
-    assert_eq!(asked, [false, true, true]);
+    let requests: Vec<bool> =
+        fake.asked().iter().map(|request| request.body.to_string().contains("first words")).collect();
+    assert_eq!(requests, [false, true, true]);
 }
