@@ -7,9 +7,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 #![expect(clippy::print_stdout, reason = "a failed test prints which run it was")]
 
+mod attempts;
 mod checks;
+mod drains;
 mod run;
 mod scenario;
+mod stage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
