@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use crate::stage::Serving;
 use crate::stage::Stage;
 use crate::stage::WorkerConfig;
-use crate::stage::within_timeout;
 use crate::stage::completed;
 use crate::stage::stopped;
 use crate::stage::until;
+use crate::stage::within_timeout;
 
 /// Signals between a test and the attempts of one job.
 #[derive(Debug, Default)]
@@ -109,8 +109,9 @@ async fn a_panic_costs_an_attempt_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_attempts_all_panic_fails() {
     let stage = Stage::new().await;
-    let worker =
-        stage.serve(WorkerConfig::default(), |_| async { panic!("every attempt panics on purpose") }.boxed()).await;
+    let worker = stage
+        .serve(WorkerConfig::default(), |_| async { panic!("every attempt panics on purpose") }.boxed())
+        .await;
     let id = stage.dispatch().await;
     let job = stage.until_status(id, State::Failed).await;
     assert_eq!((job.attempt, job.cause), (3, Some(Cause::WorkerLost)));

@@ -8,18 +8,18 @@ use futures::FutureExt as _;
 use legwork_agent::journal::Journal as _;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
-use legwork_queue::port::Watch as _;
-use legwork_tests::command_proxy::Fault;
 use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::stage::Serving;
 use crate::stage::Stage;
 use crate::stage::WorkerConfig;
-use crate::stage::within_timeout;
 use crate::stage::completed;
 use crate::stage::stopped;
+use crate::stage::until;
+use crate::stage::within_timeout;
 
 /// The drain timeout of these workers.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,7 +30,8 @@ const BEYOND_EVERY_RETRY: Duration = Duration::from_secs(6);
 
 /// A worker whose attempt writes after the connection was disturbed, and then waits to be cancelled.
 async fn with_unwritten_output(stage: &Stage, disturb: impl FnOnce(&Stage)) -> (Serving, JobId) {
-    let (started, disturbed, written) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (started, disturbed, written) =
+        (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signals = (Arc::clone(&started), Arc::clone(&disturbed), Arc::clone(&written));
     let config = WorkerConfig { drain_timeout: DRAIN_TIMEOUT, ..WorkerConfig::default() };
     let worker = stage
@@ -50,6 +51,7 @@ async fn with_unwritten_output(stage: &Stage, disturb: impl FnOnce(&Stage)) -> (
         .await;
     let id = stage.dispatch().await;
     within_timeout("the attempt runs", started.notified()).await;
+    until("its output is stored", async || !stage.output(id).await.is_empty()).await;
     disturb(stage);
     disturbed.notify_one();
     within_timeout("the attempt has written", written.notified()).await;
@@ -64,7 +66,7 @@ async fn a_drain_ends_in_time(disturb: impl FnOnce(&Stage)) {
     assert!(asked.elapsed() < DRAIN_TIMEOUT + MAX_EXTRA, "{:?}", asked.elapsed());
     // As after a crash: the lease expires, and another worker resumes from what is stored.
     stage.reap_until(id, State::Queued).await;
-    assert_eq!(stage.queue.output(id, 0, 100).await.unwrap().bytes, b"written");
+    assert_eq!(stage.output(id).await, b"written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +98,7 @@ async fn a_second_signal_releases_what_runs() {
     worker.now.cancel();
     within_timeout("the worker ends", worker.serving).await.unwrap();
     assert_eq!(stage.job(id).await.status, State::Queued);
-    assert_eq!(stage.queue.output(id, 0, 100).await.unwrap().bytes, b"written and not written");
+    assert_eq!(stage.output(id).await, b"written and not written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,6 +226,11 @@ impl Stage {
         self.queue.jobs(&[id]).await.unwrap().remove(0).unwrap()
     }
 
+    /// The stored output of a job.
+    pub(crate) async fn output(&self, id: JobId) -> Vec<u8> {
+        self.queue.output(id, 0, 100).await.unwrap().bytes
+    }
+
     /// Reaps on the direct connection until the job is in this state.
     pub(crate) async fn reap_until(&self, id: JobId, state: State) {
         until("the job is reaped", async || {
