@@ -9,13 +9,13 @@ use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
 use tokio::sync::Notify;
 
-use crate::stage::Serving;
-use crate::stage::Stage;
-use crate::stage::WorkerConfig;
-use crate::stage::completed;
-use crate::stage::stopped;
-use crate::stage::until;
-use crate::stage::within_timeout;
+use crate::harness::Harness;
+use crate::harness::TestWorker;
+use crate::harness::WorkerConfig;
+use crate::harness::completed;
+use crate::harness::stopped;
+use crate::harness::until;
+use crate::harness::within_timeout;
 
 /// Signals between a test and the attempts of one job.
 #[derive(Debug, Default)]
@@ -28,10 +28,10 @@ struct Signals {
 
 /// A worker that stood still beyond its lease and has claimed the same job again, while its first attempt, which has
 /// noticed, still ends. `last_words` is what the first attempt writes then.
-async fn claimed_again(stage: &Stage, last_words: &'static str) -> (Serving, JobId, Arc<Signals>) {
+async fn claimed_again(harness: &Harness, last_words: &'static str) -> (TestWorker, JobId, Arc<Signals>) {
     let signals = Arc::new(Signals::default());
     let shared = Arc::clone(&signals);
-    let worker = stage
+    let worker = harness
         .serve(WorkerConfig::default(), move |run| {
             let signals = Arc::clone(&shared);
             async move {
@@ -49,24 +49,24 @@ async fn claimed_again(stage: &Stage, last_words: &'static str) -> (Serving, Job
             .boxed()
         })
         .await;
-    let id = stage.dispatch().await;
+    let id = harness.dispatch().await;
     within_timeout("the first attempt runs", signals.first_started.notified()).await;
-    stage.proxy.freeze();
-    stage.reap_until(id, State::Queued).await;
-    stage.proxy.restore();
+    harness.proxy.freeze();
+    harness.reap_until(id, State::Queued).await;
+    harness.proxy.restore();
     within_timeout("the second attempt runs", signals.second_started.notified()).await;
     (worker, id, signals)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_with_unwritten_output_ends_although_the_job_was_claimed_again() {
-    let stage = Stage::new().await;
-    let (worker, id, signals) = claimed_again(&stage, "never written").await;
+    let harness = Harness::new().await;
+    let (worker, id, signals) = claimed_again(&harness, "never written").await;
     until("both attempts are held", async || worker.load.jobs.value() == 2).await;
     signals.first_may_end.notify_one();
     until("the first attempt has ended", async || worker.load.jobs.value() == 1).await;
     signals.second_may_end.notify_one();
-    let job = stage.until_status(id, State::Completed).await;
+    let job = harness.until_status(id, State::Completed).await;
     assert_eq!((job.attempt, job.result.as_deref()), (2, Some("second")));
     until("no attempt is held", async || worker.load.jobs.value() == 0).await;
     worker.end().await;
@@ -74,23 +74,23 @@ async fn an_attempt_with_unwritten_output_ends_although_the_job_was_claimed_agai
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_lost_attempt_does_not_end_the_drain_for_the_next_one() {
-    let stage = Stage::new().await;
-    let (worker, id, signals) = claimed_again(&stage, "").await;
+    let harness = Harness::new().await;
+    let (worker, id, signals) = claimed_again(&harness, "").await;
     until("both attempts are held", async || worker.load.jobs.value() == 2).await;
     signals.first_may_end.notify_one();
     until("the first attempt has ended", async || worker.load.jobs.value() == 1).await;
     worker.drain.cancel();
-    until("the worker drains", async || stage.is_draining(&worker.id).await).await;
+    until("the worker drains", async || harness.is_draining(&worker.id).await).await;
     signals.second_may_end.notify_one();
     worker.end().await;
-    let job = stage.job(id).await;
+    let job = harness.job(id).await;
     assert_eq!((job.status, job.attempt), (State::Completed, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_costs_an_attempt_and_no_more() {
-    let stage = Stage::new().await;
-    let worker = stage
+    let harness = Harness::new().await;
+    let worker = harness
         .serve(WorkerConfig::default(), |run| {
             async move {
                 assert!(run.claimed.attempt > 1, "the first attempt panics on purpose");
@@ -99,8 +99,8 @@ async fn a_panic_costs_an_attempt_and_no_more() {
             .boxed()
         })
         .await;
-    let id = stage.dispatch().await;
-    let job = stage.until_status(id, State::Completed).await;
+    let id = harness.dispatch().await;
+    let job = harness.until_status(id, State::Completed).await;
     assert_eq!((job.attempt, job.result.as_deref()), (2, Some("second")));
     until("no attempt is held", async || worker.load.jobs.value() == 0).await;
     worker.end().await;
@@ -108,12 +108,12 @@ async fn a_panic_costs_an_attempt_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_attempts_all_panic_fails() {
-    let stage = Stage::new().await;
-    let worker = stage
+    let harness = Harness::new().await;
+    let worker = harness
         .serve(WorkerConfig::default(), |_| async { panic!("every attempt panics on purpose") }.boxed())
         .await;
-    let id = stage.dispatch().await;
-    let job = stage.until_status(id, State::Failed).await;
+    let id = harness.dispatch().await;
+    let job = harness.until_status(id, State::Failed).await;
     assert_eq!((job.attempt, job.cause), (3, Some(Cause::WorkerLost)));
     worker.end().await;
 }

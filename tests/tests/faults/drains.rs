@@ -13,13 +13,13 @@ use legwork_tests::command_proxy::Fault;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::stage::Serving;
-use crate::stage::Stage;
-use crate::stage::WorkerConfig;
-use crate::stage::completed;
-use crate::stage::stopped;
-use crate::stage::until;
-use crate::stage::within_timeout;
+use crate::harness::Harness;
+use crate::harness::TestWorker;
+use crate::harness::WorkerConfig;
+use crate::harness::completed;
+use crate::harness::stopped;
+use crate::harness::until;
+use crate::harness::within_timeout;
 
 /// The drain timeout of these workers.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,12 +29,12 @@ const MAX_EXTRA: Duration = Duration::from_secs(10);
 const BEYOND_EVERY_RETRY: Duration = Duration::from_secs(6);
 
 /// A worker whose attempt writes after the connection was disturbed, and then waits to be cancelled.
-async fn with_unwritten_output(stage: &Stage, disturb: impl FnOnce(&Stage)) -> (Serving, JobId) {
+async fn with_unwritten_output(harness: &Harness, disturb: impl FnOnce(&Harness)) -> (TestWorker, JobId) {
     let (started, disturbed, written) =
         (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signals = (Arc::clone(&started), Arc::clone(&disturbed), Arc::clone(&written));
     let config = WorkerConfig { drain_timeout: DRAIN_TIMEOUT, ..WorkerConfig::default() };
-    let worker = stage
+    let worker = harness
         .serve(config, move |run| {
             let (started, disturbed, written) = signals.clone();
             async move {
@@ -49,40 +49,40 @@ async fn with_unwritten_output(stage: &Stage, disturb: impl FnOnce(&Stage)) -> (
             .boxed()
         })
         .await;
-    let id = stage.dispatch().await;
+    let id = harness.dispatch().await;
     within_timeout("the attempt runs", started.notified()).await;
-    until("its output is stored", async || !stage.output(id).await.is_empty()).await;
-    disturb(stage);
+    until("its output is stored", async || !harness.output(id).await.is_empty()).await;
+    disturb(harness);
     disturbed.notify_one();
     within_timeout("the attempt has written", written.notified()).await;
     (worker, id)
 }
 
-async fn a_drain_ends_in_time(disturb: impl FnOnce(&Stage)) {
-    let stage = Stage::new().await;
-    let (worker, id) = with_unwritten_output(&stage, disturb).await;
+async fn a_drain_ends_in_time(disturb: impl FnOnce(&Harness)) {
+    let harness = Harness::new().await;
+    let (worker, id) = with_unwritten_output(&harness, disturb).await;
     let asked = Instant::now();
     worker.end().await;
     assert!(asked.elapsed() < DRAIN_TIMEOUT + MAX_EXTRA, "{:?}", asked.elapsed());
     // As after a crash: the lease expires, and another worker resumes from what is stored.
-    stage.reap_until(id, State::Queued).await;
-    assert_eq!(stage.output(id).await, b"written");
+    harness.reap_until(id, State::Queued).await;
+    assert_eq!(harness.output(id).await, b"written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_in_time_although_connections_are_refused() {
-    a_drain_ends_in_time(|stage| stage.proxy.cut()).await;
+    a_drain_ends_in_time(|harness| harness.proxy.cut()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_in_time_although_nothing_is_answered() {
-    a_drain_ends_in_time(|stage| stage.proxy.freeze()).await;
+    a_drain_ends_in_time(|harness| harness.proxy.freeze()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_worker_at_once_although_nothing_is_answered() {
-    let stage = Stage::new().await;
-    let (worker, _) = with_unwritten_output(&stage, |stage| stage.proxy.freeze()).await;
+    let harness = Harness::new().await;
+    let (worker, _) = with_unwritten_output(&harness, |harness| harness.proxy.freeze()).await;
     let asked = Instant::now();
     worker.drain.cancel();
     worker.now.cancel();
@@ -92,31 +92,31 @@ async fn a_second_signal_ends_the_worker_at_once_although_nothing_is_answered() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_releases_what_runs() {
-    let stage = Stage::with_lease(Duration::from_secs(30)).await;
-    let (worker, id) = with_unwritten_output(&stage, |_| ()).await;
+    let harness = Harness::with_lease(Duration::from_secs(30)).await;
+    let (worker, id) = with_unwritten_output(&harness, |_| ()).await;
     worker.drain.cancel();
     worker.now.cancel();
     within_timeout("the worker ends", worker.serving).await.unwrap();
-    assert_eq!(stage.job(id).await.status, State::Queued);
-    assert_eq!(stage.output(id).await, b"written and not written");
+    assert_eq!(harness.job(id).await.status, State::Queued);
+    assert_eq!(harness.output(id).await, b"written and not written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_claim_whose_answer_was_lost_are_released_by_the_drain() {
-    let stage = Stage::with_lease(Duration::from_secs(30)).await;
-    let proxy = CommandProxy::start(stage.redis.address()).await;
-    stage.claim_nothing().await;
+    let harness = Harness::with_lease(Duration::from_secs(30)).await;
+    let proxy = CommandProxy::start(harness.redis.address()).await;
+    harness.claim_nothing().await;
     // A claim, which ends with its lanes, is done; then Redis is gone.
     proxy.arm_on("default", Fault::Die { executed: true });
-    let id = stage.dispatch().await;
+    let id = harness.dispatch().await;
     let config = WorkerConfig { url: Some(proxy.url()), ..WorkerConfig::default() };
-    let worker = stage.serve(config, |_| async { completed("never") }.boxed()).await;
+    let worker = harness.serve(config, |_| async { completed("never") }.boxed()).await;
     within_timeout("the claim is done", proxy.died()).await;
-    stage.until_status(id, State::Running).await;
+    harness.until_status(id, State::Running).await;
     worker.drain.cancel();
     sleep(BEYOND_EVERY_RETRY).await;
     let _proxy = proxy.restart().await;
     worker.end().await;
-    let job = stage.job(id).await;
+    let job = harness.job(id).await;
     assert_eq!(job.status, State::Queued, "its worker is gone: {job:?}");
 }

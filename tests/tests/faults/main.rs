@@ -10,9 +10,9 @@
 mod attempts;
 mod checks;
 mod drains;
+mod harness;
 mod run;
 mod scenario;
-mod stage;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -61,19 +61,19 @@ const TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What an attempt does.
-type Act = Arc<dyn Fn(Run) -> BoxFuture<'static, RunEnd> + Send + Sync>;
+type AttemptFn = Arc<dyn Fn(Run) -> BoxFuture<'static, RunEnd> + Send + Sync>;
 
 /// Runs a closure as each attempt.
-struct Acting(Act);
+struct ClosureRunner(AttemptFn);
 
-impl fmt::Debug for Acting {
+impl fmt::Debug for ClosureRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Acting")
+        f.write_str("ClosureRunner")
     }
 }
 
 #[async_trait]
-impl Runner for Acting {
+impl Runner for ClosureRunner {
     fn wants_team(&self) -> bool {
         false
     }
@@ -95,7 +95,7 @@ pub(crate) fn stopped() -> RunEnd {
 
 /// A Redis, the proxy through which a worker reaches it, and a direct connection.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     pub(crate) redis: Redis,
     pub(crate) proxy: Proxy,
     pub(crate) queue: Queue,
@@ -120,7 +120,7 @@ impl Default for WorkerConfig {
 
 /// A worker that serves.
 #[derive(Debug)]
-pub(crate) struct Serving {
+pub(crate) struct TestWorker {
     pub(crate) id: WorkerId,
     pub(crate) load: Load,
     pub(crate) drain: CancellationToken,
@@ -129,7 +129,7 @@ pub(crate) struct Serving {
     pub(crate) tasks: Tasks,
 }
 
-impl Stage {
+impl Harness {
     pub(crate) async fn new() -> Self {
         Self::with_lease(Duration::from_secs(2)).await
     }
@@ -143,12 +143,12 @@ impl Stage {
         Self { redis, proxy, queue, observer, lease }
     }
 
-    /// Starts a worker that runs `act` as each attempt.
+    /// Starts a worker that runs `attempt` as each attempt.
     pub(crate) async fn serve(
         &self,
         config: WorkerConfig,
-        act: impl Fn(Run) -> BoxFuture<'static, RunEnd> + Send + Sync + 'static,
-    ) -> Serving {
+        attempt: impl Fn(Run) -> BoxFuture<'static, RunEnd> + Send + Sync + 'static,
+    ) -> TestWorker {
         let target = Target::parse(&config.url.unwrap_or_else(|| self.proxy.url())).unwrap();
         let queue = connect(&target, ConnectionKind::Dedicated, self.lease).await;
         let id = WorkerId::random_on("test");
@@ -165,7 +165,8 @@ impl Stage {
         };
         let health = WorkerHealth::default();
         let load = health.load.clone();
-        let worker = Worker::new(settings, queue, Arc::new(Acting(Arc::new(act))), health).unwrap();
+        let worker =
+            Worker::new(settings, queue, Arc::new(ClosureRunner(Arc::new(attempt))), health).unwrap();
         let [drain, now, hand_over] = std::array::from_fn(|_| CancellationToken::new());
         let shutdown = ShutdownTokens { drain: drain.clone(), now: now.clone(), hand_over };
         let tasks = Tasks::new();
@@ -173,7 +174,7 @@ impl Stage {
         let serving = tasks.spawn(TaskKind::LocalWorker, async move {
             Box::pin(worker.serve(&list, shutdown)).await;
         });
-        Serving { id, load, drain, now, serving, tasks }
+        TestWorker { id, load, drain, now, serving, tasks }
     }
 
     /// Dispatches a job in a session of its own.
@@ -252,7 +253,7 @@ impl Stage {
     }
 }
 
-impl Serving {
+impl TestWorker {
     /// Drains the worker; it and all its tasks end.
     pub(crate) async fn end(self) {
         self.drain.cancel();
