@@ -62,6 +62,9 @@ use crate::supervisor::WorkerEvent;
 /// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
 /// refuses connections at once; without a delay all attempts of a worker would hammer it.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How long a run may take to end after it was cancelled. Commands that ignore SIGTERM take two seconds; several times
+/// that is for a machine that is busy. Longer than this means that a process cannot be killed, or that a tool hangs.
+const CANCELLED_RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What all attempts of a worker share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -132,8 +135,12 @@ impl Attempt {
         let buffer = opened.buffer();
         let reporter = StallReporter { attempt: &self, buffer };
         let end = tokio::select! {
-            end = self.run_until_settled(buffer) => end,
+            end = self.run_until_ended(buffer) => end,
             never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
+        };
+        let Some(end) = end else {
+            tracing::error!(job = %lease.id, "the run did not end after it was cancelled; its lease expires");
+            return;
         };
         // A fenced attempt has nothing to settle.
         if self.context.log_writer.flush(buffer).await.is_ok() {
@@ -142,23 +149,24 @@ impl Attempt {
     }
 
     /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
-    /// lease is valid again.
-    async fn run_until_settled(&self, buffer: &Arc<AttemptBuffer>) -> RunEnd {
+    /// lease is valid again. `None` for a run that was cancelled and did not end: what it started may still run, so that
+    /// neither an end nor a release may be recorded.
+    async fn run_until_ended(&self, buffer: &Arc<AttemptBuffer>) -> Option<RunEnd> {
         let Claimed { timeout, ran, .. } = self.claimed();
         let remaining = timeout.map(|timeout| timeout.saturating_sub(*ran));
         let deadline = remaining.map(|remaining| Instant::now() + remaining);
         let mut resumed = false;
         loop {
             let end = match self.prepare(resumed).await {
-                Ok(prepared) => self.run_prepared(prepared, buffer, resumed, deadline).await,
-                Err(end) => return end,
+                Ok(prepared) => self.run_prepared(prepared, buffer, resumed, deadline).await?,
+                Err(end) => return Some(end),
             };
             let suspended = self.handle().cancel.is_suspended();
             let cut_off = settlement::usage_if_cut_off(&end).filter(|_| suspended);
-            let Some(usage) = cut_off else { return end };
+            let Some(usage) = cut_off else { return Some(end) };
             tracing::warn!(job = %self.claimed().lease.id, "the lease is in doubt, attempt suspended");
             if !self.until_lease_is_valid(buffer, deadline).await {
-                return RunEnd::Ended(Outcome::Stopped { usage });
+                return Some(RunEnd::Ended(Outcome::Stopped { usage }));
             }
             tracing::info!(job = %self.claimed().lease.id, "the lease is valid, attempt resumed");
             self.handle().cancel.resume();
@@ -189,13 +197,13 @@ impl Attempt {
         buffer: &Arc<AttemptBuffer>,
         resumed: bool,
         deadline: Option<Instant>,
-    ) -> RunEnd {
+    ) -> Option<RunEnd> {
         if let Some(turns) = prepared.copied_turns.take() {
             let copying = turns.copy_into(&self.context.log_writer, buffer, &mut prepared.recorded);
             match self.handle().cancel.token().run_until_cancelled(copying).await {
                 Some(Ok(())) => {}
-                Some(Err(_closed)) => return RunEnd::Ended(Outcome::Lost),
-                None => return RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
+                Some(Err(_closed)) => return Some(RunEnd::Ended(Outcome::Lost)),
+                None => return Some(RunEnd::Ended(Outcome::Stopped { usage: Usage::default() })),
             }
         }
         let journal = Arc::new(AttemptJournal {
@@ -223,15 +231,24 @@ impl Attempt {
                 None => RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
             }
         };
+        self.until_run_ends(running, &cancel, deadline).await
+    }
+
+    /// Waits for the end of a run, which `deadline` cancels. A run that was cancelled, for whatever reason, is awaited and
+    /// not dropped, because no process and no request of it may outlive it; `None` for one that does not end in time.
+    async fn until_run_ends(
+        &self,
+        running: impl Future<Output = RunEnd>,
+        cancel: &CancellationToken,
+        deadline: Option<Instant>,
+    ) -> Option<RunEnd> {
         tokio::pin!(running);
         tokio::select! {
-            end = &mut running => end,
-            () = deadline::reached(deadline) => {
-                // Cancelled and awaited, not dropped: no process and no request of the run may outlive it.
-                self.handle().cancel.cancel(CancelReason::Deadline);
-                running.await
-            }
+            end = &mut running => return Some(end),
+            () = cancel.cancelled() => {}
+            () = deadline::reached(deadline) => self.handle().cancel.cancel(CancelReason::Deadline),
         }
+        tokio::time::timeout(CANCELLED_RUN_TIMEOUT, running).await.ok()
     }
 
     /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error

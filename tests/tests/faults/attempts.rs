@@ -7,6 +7,9 @@ use legwork_agent::journal::Journal as _;
 use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::StopRoot;
 use tokio::sync::Notify;
 
 use crate::harness::Harness;
@@ -115,5 +118,19 @@ async fn a_job_whose_attempts_all_panic_fails() {
     let id = harness.dispatch().await;
     let job = harness.until_status(id, State::Failed).await;
     assert_eq!((job.attempt, job.cause), (3, Some(Cause::WorkerLost)));
+    worker.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_stopped_although_its_run_does_not_end() {
+    let harness = Harness::new().await;
+    let worker =
+        harness.serve(WorkerConfig::default(), |_| async { std::future::pending().await }.boxed()).await;
+    let id = harness.dispatch().await;
+    harness.until_status(id, State::Running).await;
+    harness.queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.unwrap();
+    let job = harness.until_status(id, State::Stopped).await;
+    assert_eq!(job.cause, Some(Cause::Operator));
+    until("no attempt is held", async || worker.load.jobs.value() == 0).await;
     worker.end().await;
 }

@@ -50,6 +50,8 @@ pub(crate) struct Timing {
     pub(crate) restart_delays: Vec<Duration>,
     /// A server that ran this long before it stopped gets all its restarts again.
     pub(crate) stable_after: Duration,
+    /// The timeout of one call.
+    pub(crate) call_timeout: Duration,
 }
 
 impl Default for Timing {
@@ -61,6 +63,8 @@ impl Default for Timing {
             restart_delays: [1, 2, 4, 8, 16].map(Duration::from_secs).to_vec(),
             // Longer than all delays together, so that a server that keeps crashing at its start is given up.
             stable_after: Duration::from_secs(60),
+            // Twice the longest wait of our own server's tools: a server that takes longer has lost the call.
+            call_timeout: Duration::from_secs(2 * 60 * 60),
         }
     }
 }

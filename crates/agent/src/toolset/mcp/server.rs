@@ -1,7 +1,9 @@
 //! One server for the length of a run: it is started, restarted when it stops, and called.
 
+use std::time::Duration;
 use std::time::Instant;
 
+use legwork_common::duration;
 use rmcp::Peer;
 use rmcp::RoleClient;
 use rmcp::model::CallToolRequestParams;
@@ -9,6 +11,7 @@ use rmcp::model::CallToolResponse;
 use rmcp::service::ServiceError;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::Timing;
 use super::connection::Connection;
@@ -21,6 +24,7 @@ use crate::process::Nursery;
 #[derive(Debug)]
 pub(super) struct Server {
     label: String,
+    call_timeout: Duration,
     state: watch::Receiver<State>,
 }
 
@@ -47,12 +51,14 @@ impl Server {
         let connection = Connection::open(&endpoint, &nursery, timing.start_timeout).await.map_err(failed)?;
         let info = connection.server_info(timing.start_timeout).await.map_err(failed)?;
         let (sender, state) = watch::channel(State::Up(connection.peer().clone()));
+        let call_timeout = timing.call_timeout;
         let restarter = Restarter { endpoint, nursery: nursery.clone(), timing, state: sender };
         nursery.spawn(restarter.run(connection));
-        Ok((Self { label, state }, info))
+        Ok((Self { label, call_timeout, state }, info))
     }
 
-    /// Calls a tool, without a timeout. Dropping the future notifies the server that the call is cancelled.
+    /// Calls a tool, within the timeout of calls. Dropping the future, and the timeout, notify the server that the call
+    /// is cancelled.
     ///
     /// # Errors
     ///
@@ -61,14 +67,32 @@ impl Server {
         let state = self.state.borrow().clone();
         match state {
             State::Down(reason) => Err(format!("the MCP server {} {reason}", self.label)),
-            State::Up(peer) => peer.call_tool_once(request).await.map_err(|error| match error {
-                ServiceError::McpError(error) => format!("MCP error: {}", error.message),
-                ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                    format!("the MCP server {} stopped during the call, whose outcome is unknown", self.label)
-                }
-                other => format!("the MCP server {} did not respond: {other}", self.label),
-            }),
+            State::Up(peer) => {
+                self.answer_of(peer.call_tool_once(request)).await?.map_err(|error| match error {
+                    ServiceError::McpError(error) => format!("MCP error: {}", error.message),
+                    ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
+                        format!(
+                            "the MCP server {} stopped during the call, whose outcome is unknown",
+                            self.label
+                        )
+                    }
+                    other => format!("the MCP server {} did not respond: {other}", self.label),
+                })
+            }
         }
+    }
+}
+
+impl Server {
+    /// Waits for the answer of a call, for as long as the timeout.
+    async fn answer_of<T>(&self, call: impl Future<Output = T>) -> Result<T, String> {
+        timeout(self.call_timeout, call).await.map_err(|_| {
+            let limit = duration::short(self.call_timeout);
+            format!(
+                "the MCP server {} did not answer within {limit}; the outcome of the call is unknown",
+                self.label
+            )
+        })
     }
 }
 
