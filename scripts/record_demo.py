@@ -96,7 +96,7 @@ def svg(frames):
     total = sum(seconds for _, seconds in frames)
     width, height = round(COLUMNS * CHARACTER) + 24, ROWS * LINE + 24
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="A run of legwork: the root agent starts two background agents and is notified when they end">',
         "<style>text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre}",
         f".f{{visibility:hidden;animation:{total:.2f}s steps(1) infinite}}",

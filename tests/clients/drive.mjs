@@ -57,7 +57,7 @@ await fail('agent "stranger" is not in the sub-agents list', run, { agent: "stra
 
 const waited = await succeed("wait_background_agents", { task_ids: [one, two], timeout: 30 });
 assert.deepEqual(
-  JSON.parse(waited.content[0].text).map((item) => [item.id, item.status]),
+  JSON.parse(waited.content[0].text).tasks.map((item) => [item.task_id, item.status]),
   [[one, "completed"], [two, "completed"]],
 );
 const slow = (await succeed(run, { agent: "shell", task: "slow" })).structuredContent.id;

@@ -29,9 +29,9 @@ const UNCOUNTED: [&str; 10] =
     ["UNWATCH", "HELLO", "CLIENT", "AUTH", "SELECT", "PING", "SCRIPT", "BLPOP", "SUBSCRIBE", "UNSUBSCRIBE"];
 /// A command that every server rejects with a permanent error.
 const UNKNOWN_COMMAND: &[u8] = b"*1\r\n$6\r\nBROKEN\r\n";
-/// Time for the server to execute the last command of a worker before the worker is killed. A step takes less than a
-/// millisecond.
-const BEFORE_KILL: Duration = Duration::from_millis(20);
+/// Time for the server to execute a command after it was sent. A step takes less than a millisecond; the rest is margin for
+/// a busy machine.
+const EXECUTION_TIME: Duration = Duration::from_millis(20);
 /// How long the connection to the server stays open after its client is gone, so that the server executes what it was
 /// sent instead of dropping it with the connection.
 const LINGER: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ struct State {
     /// The command that the fault was injected into.
     hit: Option<String>,
     /// Whether the command of a [`Fault::Late`] was executed.
-    late_sent: bool,
+    late_executed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +123,7 @@ impl CommandProxy {
                 let shared = Arc::clone(&accepting);
                 connections.spawn(async move {
                     // An error closes the connection, which the client notices.
+                    client.set_nodelay(true).ok();
                     forward(client, server, &shared).await.ok();
                 });
             }
@@ -160,7 +161,7 @@ impl CommandProxy {
 
     /// Whether the command of a [`Fault::Late`] has been executed.
     pub fn came_late(&self) -> bool {
-        self.shared.state().late_sent
+        self.shared.state().late_executed
     }
 
     /// Waits for a [`Fault::Die`]: the test then ends the client.
@@ -203,7 +204,6 @@ enum Replies {
 
 /// Forwards commands to the server until the client closes the connection or a fault ends it.
 async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) -> io::Result<()> {
-    client.set_nodelay(true)?;
     let server = TcpStream::connect(server).await?;
     server.set_nodelay(true)?;
     let (mut requests, to_client) = client.into_split();
@@ -227,7 +227,7 @@ async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) ->
                     mode.send_replace(Replies::Drop);
                     if executed {
                         server.write_all(&command).await?;
-                        sleep(BEFORE_KILL).await;
+                        sleep(EXECUTION_TIME).await;
                     }
                     shared.dead.send_replace(true);
                 }
@@ -251,13 +251,16 @@ async fn forward(client: TcpStream, server: SocketAddr, shared: &SharedState) ->
                     drop(requests);
                     sleep(time).await;
                     server.write_all(&command).await?;
-                    shared.state().late_sent = true;
+                    sleep(EXECUTION_TIME).await;
+                    shared.state().late_executed = true;
                     sleep(LINGER).await;
                     return Ok(());
                 }
             }
         }
     }
+    // The client gave up; what it sent before is executed all the same.
+    sleep(EXECUTION_TIME).await;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A TCP proxy that injects network faults: it cuts, freezes or delays connections, or drops one reply.
+//! A TCP proxy that injects network faults: it cuts, freezes, silences or delays connections, or drops one reply.
 
 use std::io;
 use std::io::Read;
@@ -39,8 +39,28 @@ struct ProxyState {
     delay: Duration,
     /// The proxy was dropped; its threads exit.
     closed: bool,
-    /// Every socket opened so far, so that a cut can close them.
-    open: Vec<Socket>,
+    /// Every second new connection is silent from its start.
+    silences_every_second: bool,
+    /// Connections opened so far. A connection's number is the count before it.
+    opened: usize,
+    /// Every connection opened since the last cut.
+    open: Vec<Connection>,
+}
+
+/// A proxied connection.
+#[derive(Debug)]
+struct Connection {
+    number: usize,
+    /// Its two ends, so that a cut can close them.
+    ends: [Socket; 2],
+    /// Nothing is forwarded on it any more, not even that one end closed.
+    silent: bool,
+}
+
+impl ProxyState {
+    fn is_silent(&self, number: usize) -> bool {
+        self.open.iter().any(|connection| connection.number == number && connection.silent)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +115,7 @@ impl Proxy {
     pub fn cut(&self) {
         self.shared.change(|state| {
             state.cut = true;
-            state.open.drain(..).for_each(|socket| socket.close());
+            state.open.drain(..).flat_map(|connection| connection.ends).for_each(|end| end.close());
         });
     }
 
@@ -104,11 +124,28 @@ impl Proxy {
         self.shared.change(|state| state.frozen = true);
     }
 
-    /// Ends a cut and a freeze. A delay stays.
+    /// Silences every open connection until a cut closes it, like a firewall that forgot its connections. New connections
+    /// are served.
+    pub fn silence_open(&self) {
+        self.shared.change(|state| state.open.iter_mut().for_each(|connection| connection.silent = true));
+    }
+
+    /// Silences every second connection until a cut closes it, of the open ones and of those that are opened until
+    /// [`Proxy::restore`].
+    pub fn silence_half(&self) {
+        self.shared.change(|state| {
+            state.silences_every_second = true;
+            state.open.iter_mut().step_by(2).for_each(|connection| connection.silent = true);
+        });
+    }
+
+    /// Ends a cut and a freeze; new connections are not silenced any more. A delay stays, and silent connections stay
+    /// silent.
     pub fn restore(&self) {
         self.shared.change(|state| {
             state.cut = false;
             state.frozen = false;
+            state.silences_every_second = false;
         });
     }
 
@@ -197,12 +234,19 @@ fn forward(client: TcpStream, server: &Server, shared: &Arc<SharedState>) -> io:
         return Ok(());
     }
     let server = Socket::to(server)?;
-    shared.state().open.extend([client.try_clone()?, server.try_clone()?]);
+    let number = {
+        let mut state = shared.state();
+        let number = state.opened;
+        state.opened += 1;
+        let silent = state.silences_every_second && number.is_multiple_of(2);
+        state.open.push(Connection { number, ends: [client.try_clone()?, server.try_clone()?], silent });
+        number
+    };
     let directions = [(client.try_clone()?, server.try_clone()?, false), (server, client, true)];
     for (from, to, is_reply) in directions {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            forward_one_way(from.try_clone(), to.try_clone(), is_reply, &shared).ok();
+            forward_one_way(from.try_clone(), to.try_clone(), is_reply, number, &shared).ok();
             from.close();
             to.close();
         });
@@ -214,21 +258,25 @@ fn forward_one_way(
     from: io::Result<Socket>,
     to: io::Result<Socket>,
     is_reply: bool,
+    number: usize,
     shared: &SharedState,
 ) -> io::Result<()> {
     let (mut from, mut to) = (from?, to?);
     let mut chunk = vec![0; 65536];
     loop {
-        let length = from.read(&mut chunk)?;
+        // An error closes the connection, as its end does.
+        let length = from.read(&mut chunk).unwrap_or_default();
+        let mut state = shared.state();
+        state = shared.changed.wait_while(state, |state| state.is_silent(number)).unwrap();
         if length == 0 {
             return Ok(());
         }
-        let mut state = shared.state();
         let delay = state.delay;
         if !delay.is_zero() {
             state = shared.changed.wait_timeout_while(state, delay, |state| !state.closed).unwrap().0;
         }
         let mut state = shared.changed.wait_while(state, |state| state.frozen && !state.cut).unwrap();
+        state = shared.changed.wait_while(state, |state| state.is_silent(number)).unwrap();
         if state.cut || is_reply && std::mem::take(&mut state.drops_next_reply) {
             return Ok(());
         }

@@ -224,6 +224,16 @@ impl Keys {
         format!("{{legwork:{}:limit:{name}}}", self.namespace)
     }
 
+    /// The places of permit requests that wait in a limit's line, by their time: a sorted set.
+    pub fn limit_line(&self, name: &str) -> String {
+        format!("{}:line", self.limit(name))
+    }
+
+    /// Places in a limit's line that were given up, by their time: a sorted set.
+    pub fn limit_free(&self, name: &str) -> String {
+        format!("{}:free", self.limit(name))
+    }
+
     /// Permits of calls that are in flight against a limit, by their expiry: a sorted set.
     pub fn limit_calls(&self, name: &str) -> String {
         format!("{}:calls", self.limit(name))

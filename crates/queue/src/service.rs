@@ -326,16 +326,24 @@ impl Mailbox for Service {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
         let entries = self.queue().mail(self.caller.session, self.caller.dispatcher()).await?;
         let mut mail = Vec::with_capacity(entries.len());
+        let mut void = Vec::new();
         for entry in entries {
             let content = match entry.content {
                 MailEntryContent::Message(text) => MailContent::Message(text),
                 MailEntryContent::Ended(id) => match self.queue().view(id, None, MAX_VIEW_BYTES).await? {
                     Some(view) => MailContent::Ended(Box::new(view)),
-                    // An operator deleted the job before its end was delivered.
-                    None => continue,
+                    // An operator deleted the job before its end was delivered. Kept, its mail would stay forever and
+                    // hide what comes after it.
+                    None => {
+                        void.push(entry.id);
+                        continue;
+                    }
                 },
             };
             mail.push(Mail { id: entry.id, content });
+        }
+        if !void.is_empty() {
+            self.queue().acknowledge(self.caller.session, self.caller.dispatcher(), &void).await?;
         }
         Ok(mail)
     }

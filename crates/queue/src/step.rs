@@ -1,7 +1,7 @@
 //! Steps: one Lua script for each atomic change, called by its hash.
 //!
 //! A step may be repeated: what a repeat finds done already, it answers as the first time. So a lost answer, a flushed
-//! script cache, a slot that moves and a server that still loads its data have one remedy, to call again. It is applied
+//! script cache, a slot that moves and a server that still loads its data have one fix, to call again. It is applied
 //! here, within a bound.
 
 use std::collections::BTreeSet;
@@ -201,7 +201,7 @@ steps! {
         PARK = "park", ALLOW_OOM, [STOPS, ADMISSION];
         FINISH = "finish", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
         RELEASE = "release", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
-        SEND = "send", ALLOW_OOM, [];
+        SEND = "send", ALLOW_OOM, [STOPS];
         ACKNOWLEDGE = "acknowledge", ALLOW_OOM, [];
         STOP = "stop", ALLOW_OOM, [STOPS];
         SWEEP = "sweep", ALLOW_OOM, [STOPS, ADMISSION, ENDING];

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! new ─► prepare ─► run ─► flush ─► settle
-//!           ▲         │
-//!           └ suspended: until the lease is valid again
+//!           ▲         │                    │
+//!           ├ suspended: until the lease is valid again
+//!           └ completed while a message was on its way ┘
 //! ```
 //!
 //! Each step leaves the job so that, should the worker die right after it, the next attempt resumes from what is stored.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -50,6 +53,7 @@ use crate::log_writer::LogWriter;
 use crate::parking::ParkingService;
 use crate::prepare;
 use crate::prepare::Prepared;
+use crate::runner::Follows;
 use crate::runner::Run;
 use crate::runner::RunEnd;
 use crate::runner::Runner;
@@ -104,12 +108,14 @@ pub struct Attempt {
     context: AttemptContext,
     job: ClaimedJob,
     stall_detector: Arc<StallDetector>,
+    /// Whether the agent of the last run hears mail that is sent to it.
+    hears_mail: AtomicBool,
 }
 
 impl Attempt {
     /// An attempt at a claimed job whose fence is set.
     pub fn new(context: AttemptContext, job: ClaimedJob) -> Self {
-        Self { context, job, stall_detector: Arc::default() }
+        Self { context, job, stall_detector: Arc::default(), hears_mail: AtomicBool::new(false) }
     }
 
     fn claimed(&self) -> &Claimed {
@@ -122,8 +128,8 @@ impl Attempt {
 
     /// Runs the attempt to its end. Dropped in the middle, the lease expires and the job is attempted again.
     pub async fn run(self) {
-        let Claimed { lease, attempt, spec, .. } = self.claimed();
-        let lease = *lease;
+        let Claimed { attempt, spec, timeout, ran, .. } = self.claimed();
+        let lease = self.claimed().lease;
         let trace = spec.trace.as_ref().map(TraceParent::trace_id);
         tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt started");
         let opened = self.context.log_writer.open(AttemptBufferStart {
@@ -134,31 +140,41 @@ impl Attempt {
         });
         let buffer = opened.buffer();
         let reporter = StallReporter { attempt: &self, buffer };
-        let end = tokio::select! {
-            end = self.run_until_ended(buffer) => end,
-            never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
-        };
-        let Some(end) = end else {
-            tracing::error!(job = %lease.id, "the run did not end after it was cancelled; its lease expires");
-            return;
-        };
-        // A fenced attempt has nothing to settle.
-        if self.context.log_writer.flush(buffer).await.is_ok() {
-            self.settle(end, buffer.end()).await;
+        let remaining = timeout.map(|timeout| timeout.saturating_sub(*ran));
+        let deadline = remaining.map(|remaining| Instant::now() + remaining);
+        let mut follows = Follows::Nothing;
+        loop {
+            let end = tokio::select! {
+                end = self.run_until_ended(buffer, follows, deadline) => end,
+                never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
+            };
+            let Some(end) = end else {
+                tracing::error!(job = %lease.id, "the run did not end after it was cancelled; its lease expires");
+                break;
+            };
+            // A fenced attempt has nothing to settle.
+            if self.context.log_writer.flush(buffer).await.is_err()
+                || self.settle(end, buffer.end()).await.is_break()
+            {
+                break;
+            }
+            tracing::info!(job = %lease.id, "a message arrived as the agent completed, attempt continues");
+            follows = Follows::Completion;
         }
     }
 
     /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
     /// lease is valid again. `None` for a run that was cancelled and did not end: what it started may still run, so that
     /// neither an end nor a release may be recorded.
-    async fn run_until_ended(&self, buffer: &Arc<AttemptBuffer>) -> Option<RunEnd> {
-        let Claimed { timeout, ran, .. } = self.claimed();
-        let remaining = timeout.map(|timeout| timeout.saturating_sub(*ran));
-        let deadline = remaining.map(|remaining| Instant::now() + remaining);
-        let mut resumed = false;
+    async fn run_until_ended(
+        &self,
+        buffer: &Arc<AttemptBuffer>,
+        mut follows: Follows,
+        deadline: Option<Instant>,
+    ) -> Option<RunEnd> {
         loop {
-            let end = match self.prepare(resumed).await {
-                Ok(prepared) => self.run_prepared(prepared, buffer, resumed, deadline).await?,
+            let end = match self.prepare(follows).await {
+                Ok(prepared) => self.run_prepared(prepared, buffer, follows, deadline).await?,
                 Err(end) => return Some(end),
             };
             let suspended = self.handle().cancel.is_suspended();
@@ -170,7 +186,7 @@ impl Attempt {
             }
             tracing::info!(job = %self.claimed().lease.id, "the lease is valid, attempt resumed");
             self.handle().cancel.resume();
-            resumed = true;
+            follows = Follows::Suspension;
         }
     }
 
@@ -195,7 +211,7 @@ impl Attempt {
         &self,
         mut prepared: Prepared,
         buffer: &Arc<AttemptBuffer>,
-        resumed: bool,
+        follows: Follows,
         deadline: Option<Instant>,
     ) -> Option<RunEnd> {
         if let Some(turns) = prepared.copied_turns.take() {
@@ -218,7 +234,7 @@ impl Attempt {
             stall_detector: Arc::clone(&self.stall_detector),
             heading: Mutex::default(),
         });
-        let (run, background) = self.assemble(prepared, journal, resumed);
+        let (run, background) = self.assemble(prepared, journal, follows);
         let cancel = run.cancel.clone();
         let running = async {
             match cancel.run_until_cancelled(background.resume_if_parked()).await {
@@ -253,11 +269,11 @@ impl Attempt {
 
     /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error
     /// is the end of an attempt that was cancelled, or whose turns cannot be read at all.
-    async fn prepare(&self, resumed: bool) -> Result<Prepared, RunEnd> {
+    async fn prepare(&self, follows: Follows) -> Result<Prepared, RunEnd> {
         let usage = Usage::default();
         let token = self.handle().cancel.token();
         loop {
-            let error = match token.run_until_cancelled(self.read_prepared(resumed)).await {
+            let error = match token.run_until_cancelled(self.read_prepared(follows)).await {
                 Some(Ok(prepared)) => return Ok(prepared),
                 Some(Err(error)) => error,
                 None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
@@ -273,11 +289,11 @@ impl Attempt {
         }
     }
 
-    async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
+    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, QueueError> {
         if !self.context.runner.wants_team() {
             return Ok(Prepared::default());
         }
-        let has_turns = self.job.begun.last_entry > 0 || resumed;
+        let has_turns = self.job.begun.last_entry > 0 || follows != Follows::Nothing;
         prepare::read(&*self.context.work, self.claimed(), has_turns).await
     }
 
@@ -286,7 +302,7 @@ impl Attempt {
         &self,
         prepared: Prepared,
         journal: Arc<AttemptJournal>,
-        resumed: bool,
+        follows: Follows,
     ) -> (Run, Arc<ParkingService>) {
         let caller = Caller {
             session: self.claimed().session,
@@ -302,6 +318,9 @@ impl Attempt {
         let work = Arc::clone(&self.context.work);
         let (handle, events) = (self.handle().clone(), self.context.events.clone());
         let background = Arc::new(ParkingService::new(service, work, handle, events, prepared.open_turn));
+        let hears_mail =
+            self.context.runner.hears_mail(self.claimed(), prepared.team.as_ref().map(|(team, _)| &**team));
+        self.hears_mail.store(hears_mail, Ordering::SeqCst);
         let run = Run {
             claimed: self.claimed().clone(),
             team: prepared.team.map(|(team, _)| team),
@@ -310,34 +329,41 @@ impl Attempt {
             journal,
             background: Arc::clone(&background),
             cancel: self.handle().cancel.run_token(),
-            resumed,
+            follows,
         };
         (run, background)
     }
 
-    /// Ends the attempt in the queue, or releases the job. All its output is stored.
-    async fn settle(&self, end: RunEnd, output_bytes: u64) {
+    /// Ends the attempt in the queue, or releases the job. All its output is stored. Continues where the agent has mail
+    /// to hear first.
+    async fn settle(&self, end: RunEnd, output_bytes: u64) -> ControlFlow<()> {
         let reason = self.handle().cancel.reason();
         match settlement::decide(end, reason, self.claimed().timeout, self.context.output_cap) {
             Settlement::Nothing => {
                 tracing::info!(job = %self.claimed().lease.id, "attempt lost its lease");
             }
             Settlement::Release(mode) => self.release(mode, output_bytes).await,
-            Settlement::Finish(ending, usage) => self.finish(ending, usage, output_bytes).await,
+            Settlement::Finish(ending, usage) => return self.finish(ending, usage, output_bytes).await,
         }
+        ControlFlow::Break(())
     }
 
-    async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) {
+    async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) -> ControlFlow<()> {
         let &Claimed { lease, failures, retry_delay, .. } = self.claimed();
         let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
-        let finish = Finish { lease, ending, output_bytes, usage, retry_delay };
+        // A job whose timeout passed as it completed could not hear it.
+        let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
+        let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
+        let finish = Finish { lease, ending, output_bytes, usage, retry_delay, hears_mail };
         match self.context.log_writer.finish(finish).await {
             Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
+            Ok(Finished::Mail) => return ControlFlow::Continue(()),
             Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
             Err(_) => {
                 tracing::warn!(job = %lease.id, "the end of the attempt could not be recorded; its lease expires");
             }
         }
+        ControlFlow::Break(())
     }
 
     /// Releases the job, and repeats that while Redis cannot be reached, for the length of a lease: after that a reaper

@@ -120,7 +120,7 @@ impl<'f> FleetFaults<'f> {
         let worker = self.random.index(WORKERS);
         let proxy = self.random.index(self.fleet.proxies.len());
         let duration = Duration::from_millis(50 + self.random.below(3500));
-        let fault = match self.random.below(9) {
+        let fault = match self.random.below(11) {
             0 => self.kill(worker),
             1 => self.freeze(worker, duration),
             2 => self.drain(worker),
@@ -145,6 +145,16 @@ impl<'f> FleetFaults<'f> {
                 self.fleet.proxies[proxy].cut();
                 self.fleet.proxies[proxy].restore();
                 "connections closed"
+            }
+            8 => {
+                // Never undone: only new connections are served.
+                self.fleet.proxies[proxy].silence_open();
+                "connections silenced"
+            }
+            9 => {
+                self.fleet.proxies[proxy].silence_half();
+                self.undo_after(duration, Undo::RestoreProxy(proxy));
+                "half of the connections silenced"
             }
             _ => {
                 self.fleet.proxies[proxy].lose_a_reply();

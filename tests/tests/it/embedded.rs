@@ -118,7 +118,7 @@ fn ctrl_c_stops_the_tree_and_exits_130() {
 fn a_background_worker_exits_after_its_server_stops() {
     let mut state = StateFolder::embedded();
     let script =
-        json!({"shell": [calls("shell", &json!({"cmd": "sleep 600", "timeout": 900})), {"text": "never"}]});
+        json!({"shell": [calls("shell", &json!({"cmd": "sleep 601.5", "timeout": 900})), {"text": "never"}]});
     let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "sleep"]);
     state.until_output(&id, "I call shell");
@@ -127,7 +127,7 @@ fn a_background_worker_exits_after_its_server_stops() {
     assert_eq!(workers(), 1);
     state.legwork(["local", "stop"]).expect_success();
     until("the worker has exited", || workers() == 0);
-    assert_eq!(processes("sleep 600"), Vec::<String>::new());
+    assert_eq!(processes("sleep 601.5"), Vec::<String>::new());
 }
 
 #[test]

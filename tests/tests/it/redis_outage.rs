@@ -1,4 +1,4 @@
-//! Redis outages: connections are cut, frozen or slow; the server is read-only, full, or loses its scripts.
+//! Redis outages: connections are cut, frozen, silent or slow; the server is read-only, full, or loses its scripts.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -289,6 +289,54 @@ fn a_worker_is_ready_while_redis_answers() {
     ready(false);
     proxy.restore();
     ready(true);
+}
+
+#[test]
+fn a_worker_replaces_connections_that_went_silent() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
+    state.set(variables::LEASE, "10s");
+    let script = two_turns(&state);
+    let team = Team::write(&mut state, &script);
+    let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
+    let worker = state.worker(&["--health", &address]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    state.until_output(&id, "three");
+    proxy.silence_open();
+    let scene = Scene { redis, proxy, state, worker, id };
+    scene.completes_undisturbed();
+    until("the worker is ready", || http_get(&address, "/readyz").starts_with("HTTP/1.1 200"));
+    // Claims, and the wait for work before them, have new connections too.
+    let next = scene.state.dispatch(&[&team.file, "shell", "more"]);
+    scene.state.until_status(&next, "completed");
+}
+
+#[test]
+fn a_stop_after_an_outage_of_five_seconds_arrives_by_hint() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
+    // Without a hint the worker learns of a stop at its next renewal, 20 s apart.
+    state.set(variables::LEASE, "60s");
+    let script = json!({"shell": [{"text": "one two three", "chunk_delay_ms": 120_000}]});
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    state.until_status(&id, "running");
+    let channels = || redis.info("stats", "pubsub_channels");
+    until("the worker listens", || channels() > 0);
+    proxy.cut();
+    until("the server has closed its connections", || channels() == 0);
+    let outage = Instant::now();
+    while outage.elapsed() < Duration::from_secs(5) {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    proxy.restore();
+    until("the worker listens again", || channels() > 0);
+    let began = Instant::now();
+    state.legwork(["stop", &id]).expect_success();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -34,7 +34,11 @@ fn requests_are_served_after_garbage() {
         ("view_background_agent", json!({}), "missing field `task_id`"),
         ("view_background_agent", json!({"task_id": 7}), "expected a string"),
         ("view_background_agent", json!({"task_id": "x", "more": 1}), "unknown field `more`"),
-        ("wait_background_agents", json!({"task_ids": []}), "task_ids must not be empty"),
+        (
+            "wait_background_agents",
+            json!({"task_ids": []}),
+            "task_ids must contain 1 to 100 distinct task IDs",
+        ),
         ("wait_background_agents", json!({"task_ids": "x"}), "expected a sequence"),
         ("run_background_agent", json!({}), "agent name must not be empty"),
         ("send_background_agent", json!({"task_id": "x", "message": " "}), "task not found: x"),
@@ -66,7 +70,8 @@ fn a_wait_returns_before_the_host_times_out() {
     let ids = json!({"task_ids": [slow, quick], "timeout": 300});
     let cut = host.call("wait_background_agents", ids.clone());
     assert_eq!(cut["structuredContent"]["still_running"], json!([slow]), "{cut}");
-    let items: Value = serde_json::from_str(text(&cut)).unwrap();
+    let answer: Value = serde_json::from_str(text(&cut)).unwrap();
+    let items = &answer["tasks"];
     assert_eq!((&items[0]["status"], &items[1]["status"]), (&json!("running"), &json!("completed")));
     let note = cut["content"][1]["text"].as_str().unwrap();
     assert!(

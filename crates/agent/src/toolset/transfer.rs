@@ -81,7 +81,7 @@ fn answer(view: &JobView) -> ToolOutcome {
         State::Completed => {
             ToolOutcome { text: view.job.result.clone().unwrap_or_default(), is_error: false, ended }
         }
-        _ => ToolOutcome { text: contract::view_body(view), is_error: true, ended },
+        _ => ToolOutcome { text: contract::bounded_body(view), is_error: true, ended },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use legwork_agent::Environment;
@@ -120,6 +121,7 @@ fn sessions(
         script: args.script.clone(),
         dispatching: TaskTracker::new(),
         watched: WatchedSessions::default(),
+        polls: Mutex::default(),
     })
 }
 

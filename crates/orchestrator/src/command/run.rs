@@ -218,8 +218,10 @@ impl RunSession {
     /// Puts the fleet's rate limits before the models.
     fn limit_models(&mut self, queue: &Queue) {
         let models = Arc::clone(&self.models);
-        self.models =
+        let models =
             Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
+        self.tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
+        self.models = models;
     }
 
     /// Starts the guard process, which ends the commands of the root and of hosted jobs if this program is killed.

@@ -12,6 +12,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use legwork_common::contract::PollCounter;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
@@ -62,6 +63,8 @@ pub struct McpSessions {
     pub dispatching: TaskTracker,
     /// The sessions that may need a worker.
     pub watched: WatchedSessions,
+    /// The views of all sessions' live jobs. A std mutex, because it is never held across an await.
+    pub polls: Mutex<PollCounter>,
 }
 
 /// Sessions that had live jobs at the last check, each with a lock that serializes starting its worker.

@@ -1,21 +1,22 @@
 -- One limit of a model provider for the whole fleet: a place in line for calls and for tokens, the calls in flight, and
 -- the pause that a provider asked for.
 --
--- Reads first: the limit. A place in line that was given before a pause began is void.
--- Writes: the line (`next`, `next_tokens`: when the next call may start), calls in flight, the pause.
--- A repeat of `take` with the same permit finds it in flight, and a call that comes back at the time it was given takes
--- no second place in line. A repeat of `return` counts its tokens again, and one of `pause` starts the pause again:
+-- Reads first: the limit, and the permit's place in line. A place that was given before a pause began is void.
+-- Writes: the line (`next`, `next_tokens`: when the next call may start; the places of those that wait; the places that
+-- were given up, which are filled before the line grows), calls in flight, the pause.
+-- A repeat of `take` with the same permit finds it in flight, or its place in line, and takes no second one. A repeat of `return` counts its tokens again, and one of `pause` starts the pause again:
 -- both only make the fleet slower for a moment.
 --
--- KEYS: limit, its calls in flight.
+-- KEYS: limit, its calls in flight, the places of those that wait, the places that were given up.
 -- ARGV: mode, permit, then
 --   take:   the time it was given to come at (0 for a first call), ms between calls, ms that its tokens are worth, ms
 --           of tokens that may be taken at once, calls in flight at once (0 for any), ms until a permit expires.
 --   renew:  ms until it expires.
---   return: ms that its tokens were worth beyond what it took; negative where it took too much.
+--   return: ms that its tokens were worth beyond what it took; negative where it took too much. A permit that still
+--           waits gives its place up.
 --   pause:  ms that the provider asked for (0 if it named no time), the longest pause in ms.
 -- Replies: take: {'go'} | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
-local limit_key, calls_key = KEYS[1], KEYS[2]
+local limit_key, calls_key, line_key, free_key = unpack(KEYS, 1, 4)
 local mode, permit = unpack(ARGV, 1, 2)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -35,15 +36,29 @@ local function keep(...)
   redis.call('PEXPIRE', limit_key, EXPIRY)
 end
 
+-- Gives a place in line that is still to come to the next call that can use it.
+local function free(place)
+  if place <= now then return end
+  redis.call('ZADD', free_key, place, permit)
+  redis.call('PEXPIRE', free_key, EXPIRY)
+end
+
 if mode == 'renew' then
   local expiry = tonumber(ARGV[3])
-  redis.call('ZADD', calls_key, 'XX', now + expiry, permit)
+  -- Also where it expired, because its holder could not renew in time: its call is in flight all the same.
+  redis.call('ZADD', calls_key, now + expiry, permit)
+  redis.call('PEXPIRE', calls_key, EXPIRY)
   return { 'done' }
 end
 
 if mode == 'return' then
   local beyond = tonumber(ARGV[3])
   redis.call('ZREM', calls_key, permit)
+  local place = tonumber(redis.call('ZSCORE', line_key, permit))
+  if place then
+    redis.call('ZREM', line_key, permit)
+    free(place)
+  end
   if beyond ~= 0 then keep('next_tokens', math.floor(math.max(now, next_tokens) + beyond)) end
   return { 'done' }
 end
@@ -68,19 +83,42 @@ while spacing > 0 and now - refused > QUIET do
   keep('spacing', spacing, 'refused', refused)
 end
 
+-- The first place that was given up and is still to come; nil where there is none.
+local function first_free()
+  redis.call('ZREMRANGEBYSCORE', free_key, '-inf', '(' .. math.max(now, paused))
+  local holder, place = unpack(redis.call('ZRANGE', free_key, 0, 0, 'WITHSCORES'))
+  return holder, tonumber(place)
+end
+
 local why = 'rate'
+local gap = math.max(interval, spacing)
+local placed = redis.call('ZSCORE', line_key, permit)
+if due == 0 then due = tonumber(placed) or 0 end
 if due == 0 or due < paused then
-  local gap = math.max(interval, spacing)
-  local at = math.max(now, paused, next_call, next_tokens - burst)
+  local holder, place
+  if gap > 0 then holder, place = first_free() end
+  local at = math.max(now, paused, place or next_call, next_tokens - burst)
   if at == paused and paused > now then why = 'paused' end
-  if gap > 0 or worth > 0 then
-    local next_at = math.floor(math.max(now, paused, next_call) + gap)
-    keep('next', next_at, 'next_tokens', math.floor(math.max(now, next_tokens) + worth))
+  if holder then
+    redis.call('ZREM', free_key, holder)
+  elseif gap > 0 then
+    keep('next', math.floor(math.max(now, paused, next_call) + gap))
   end
+  if worth > 0 then keep('next_tokens', math.floor(math.max(now, next_tokens) + worth)) end
   due = math.floor(at)
+elseif due > now and gap > 0 then
+  -- It moves up to a place that was given up, unless the tokens of those before it are what it waits for.
+  local holder, place = first_free()
+  if holder and place < due and next_tokens - burst <= place then
+    redis.call('ZREM', free_key, holder)
+    free(due)
+    due = place
+  end
 end
 if due > now then
   if paused > now then why = 'paused' end
+  redis.call('ZADD', line_key, due, permit)
+  redis.call('PEXPIRE', line_key, EXPIRY)
   return { 'wait', due - now, due, why }
 end
 
@@ -91,5 +129,10 @@ if max_calls > 0 then
   end
   redis.call('ZADD', calls_key, now + expiry, permit)
   redis.call('PEXPIRE', calls_key, EXPIRY)
+end
+if placed then
+  redis.call('ZREM', line_key, permit)
+  -- With it those of callers that died: their time has passed.
+  redis.call('ZREMRANGEBYSCORE', line_key, '-inf', now - QUIET)
 end
 return { 'go' }

@@ -40,7 +40,8 @@ pub enum WaitReason {
 pub enum Permitted {
     /// The permit is granted.
     Go,
-    /// It is not granted yet: ask again after `pause`, with `due` in the request.
+    /// It is not granted yet: ask again after `pause`, with `due` in the request. Asked again sooner, it may move up to
+    /// a place that another request gave up.
     Wait {
         /// How long to wait. Zero for [`WaitReason::Busy`]: calls end at any time, so the caller polls.
         pause: Duration,
@@ -53,7 +54,7 @@ pub enum Permitted {
 
 /// The fleet's rate limits for model providers.
 ///
-/// The permit of a caller that died expires within 30 seconds; its place in line is lost. A limit that is not used is
+/// The permit of a caller that died expires within 30 seconds; its place in line passes unused. A limit that is not used is
 /// forgotten after two hours.
 #[async_trait]
 pub trait Permits: Debug + Send + Sync {
@@ -63,7 +64,7 @@ pub trait Permits: Debug + Send + Sync {
     /// Keeps permits of calls that are in flight, by limit and permit, for another 30 seconds. To be called every ten.
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError>;
 
-    /// Gives a permit back. `beyond` is how many more tokens the call cost than expected; negative where it cost fewer.
+    /// Gives a permit back, or the place in line of one that was not granted: the next request gets it. `beyond` is how many more tokens the call cost than expected; negative where it cost fewer.
     async fn give_back(&self, request: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
 
     /// Gives a permit back whose call the provider refused for exceeding its limit, and pauses the provider for every

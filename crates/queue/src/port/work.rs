@@ -205,6 +205,8 @@ pub struct Finish {
     pub usage: Usage,
     /// The delay of a retry, if its failure is retryable and retries are left.
     pub retry_delay: Duration,
+    /// Whether the attempt can hear further mail. If so, it does not complete while its mailbox holds any.
+    pub hears_mail: bool,
 }
 
 /// What became of the job when its attempt ended.
@@ -212,6 +214,8 @@ pub struct Finish {
 pub enum Finished {
     /// It is in this state now.
     Now(State),
+    /// Nothing changed: a message was sent to the job that its agent has not heard. The attempt continues.
+    Mail,
     /// The attempt had lost its lease: the job is another attempt's, or will be.
     Lost,
 }
@@ -308,7 +312,7 @@ pub trait Work: Debug + Send + Sync {
 
     /// Ends attempts, and with a retryable failure schedules the next one. A crash before it leaves the lease to run
     /// out, and the job gets another attempt. A job that failed with a tree below it has the tree swept after that; a
-    /// crash in between leaves that to `reap`.
+    /// crash in between leaves that to `reap`. A job with mail to hear does not complete: see [`Finished::Mail`].
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>, QueueError>;
 
     /// Gives a job back to the queue. A crash before it leaves the lease to run out, which counts as a crash of the

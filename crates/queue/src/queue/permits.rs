@@ -83,7 +83,12 @@ impl Permits for Queue {
 
 impl Queue {
     fn permit_call(&self, mode: &str, name: &str, permit: RequestId) -> Call {
-        Call::on(self.keys.limit(name)).key(self.keys.limit_calls(name)).arg(mode).arg(permit)
+        Call::on(self.keys.limit(name))
+            .key(self.keys.limit_calls(name))
+            .key(self.keys.limit_line(name))
+            .key(self.keys.limit_free(name))
+            .arg(mode)
+            .arg(permit)
     }
 }
 

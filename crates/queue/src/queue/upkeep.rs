@@ -135,7 +135,7 @@ impl Queue {
             match self.finished(*id, &word).await? {
                 Finished::Now(State::Queued) => report.requeued += 1,
                 Finished::Now(_) => report.ended += 1,
-                Finished::Lost => {}
+                Finished::Lost | Finished::Mail => {}
             }
         }
         Ok(())

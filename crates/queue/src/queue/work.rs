@@ -266,6 +266,9 @@ impl Queue {
         if word.as_str() == "lost" {
             return Ok(Finished::Lost);
         }
+        if word.as_str() == "mail" {
+            return Ok(Finished::Mail);
+        }
         let Some(state) = word.as_str().strip_suffix("+tree") else {
             return word.parse().map(Finished::Now);
         };
@@ -295,6 +298,7 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(finish.retry_delay.as_millis());
     call.push_bytes(finish.lease.id.as_bytes());
     call.push(u8::from(cause.is_some_and(Cause::is_retryable)));
+    call.push(u8::from(finish.hears_mail));
 }
 
 /// Reads one job of a claim, in the order that the step answers.

@@ -86,6 +86,7 @@ async fn an_empty_result_replaces_the_error_of_an_earlier_attempt() {
         output_bytes: 0,
         usage: Usage::default(),
         retry_delay: Duration::ZERO,
+        hears_mail: false,
     };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Scheduled)]);
     it.queue.reap(false).await.unwrap();

@@ -75,8 +75,14 @@ impl Subject {
     }
 
     async fn finish(&self, ending: Ending, retry_delay: Duration) {
-        let finish =
-            Finish { lease: self.lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay };
+        let finish = Finish {
+            lease: self.lease,
+            ending,
+            output_bytes: 0,
+            usage: Usage::default(),
+            retry_delay,
+            hears_mail: false,
+        };
         self.it.queue.finish(&[finish]).await.unwrap();
     }
 

@@ -11,5 +11,6 @@ mod operator;
 mod permits;
 mod random;
 mod session_state;
+mod silent_connections;
 mod steps;
 mod support;

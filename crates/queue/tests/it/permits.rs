@@ -115,3 +115,58 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
     // A place in line from before the pause is void.
     assert!(why == WaitReason::Paused && pause > Duration::from_secs(58) && pause < Duration::from_secs(70));
 }
+
+#[tokio::test]
+async fn places_that_are_given_up_go_to_the_next_calls() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
+    assert_eq!(wait(&queue, limit, 0).await, None);
+    let mut line: Vec<_> = (0..41).map(|_| request(limit, 0)).collect();
+    let last = line.pop().unwrap();
+    for waiting in &line {
+        queue.take(waiting).await.unwrap();
+    }
+    let Permitted::Wait { pause: before, .. } = queue.take(&last).await.unwrap() else { panic!("no wait") };
+    assert!(before > Duration::from_secs(40), "{before:?}");
+    // A repeat without the time that was given, as after a lost answer, has the same place.
+    let Permitted::Wait { pause, .. } = queue.take(&last).await.unwrap() else { panic!("no wait") };
+    assert!(pause <= before, "{pause:?}");
+    for waiting in &line {
+        queue.give_back(waiting, 0).await.unwrap();
+    }
+    // The one that still waits moves up to the first place, and a new one gets the second.
+    let Permitted::Wait { pause, .. } = queue.take(&last).await.unwrap() else { panic!("no wait") };
+    assert!(pause <= Duration::from_secs(1), "{pause:?}");
+    let (pause, _) = wait(&queue, limit, 0).await.unwrap();
+    assert!(pause > Duration::from_millis(900) && pause <= Duration::from_secs(2), "{pause:?}");
+}
+
+#[tokio::test]
+async fn tokens_of_calls_that_are_given_up_are_free_again() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { tokens_per_minute: Some(60_000), ..RateLimit::default() };
+    let waiting: Vec<_> = (0..5).map(|_| request(limit, 20_000)).collect();
+    for request in &waiting {
+        queue.take(request).await.unwrap();
+    }
+    for request in &waiting {
+        queue.give_back(request, -20_000).await.unwrap();
+    }
+    assert_eq!(wait(&queue, limit, 1000).await, None);
+}
+
+#[tokio::test]
+async fn a_call_in_flight_counts_even_where_its_permit_expired() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { concurrent: Some(1), ..RateLimit::default() };
+    let first = request(limit, 0);
+    assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
+    let mut raw = redis.raw().await;
+    let calls = "{legwork:test:limit:anthropic}:calls";
+    let _: () = redis::cmd("DEL").arg(calls).query_async(&mut raw).await.unwrap();
+    queue.keep(&[(first.name.clone(), first.permit)]).await.unwrap();
+    assert_eq!(wait(&queue, limit, 0).await, Some((Duration::ZERO, WaitReason::Busy)));
+}

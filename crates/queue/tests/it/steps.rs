@@ -9,6 +9,7 @@ use crate::support::quick;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::RunToken;
 use legwork_common::job::Cause;
+use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
@@ -19,6 +20,7 @@ use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
 use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
+use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::Lane;
@@ -28,6 +30,7 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Renewal;
 use legwork_queue::port::Renewed;
+use legwork_queue::port::SendOutcome;
 use legwork_queue::port::StopOutcome;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
@@ -335,4 +338,73 @@ async fn another_number_of_shards_is_refused() {
     let kind = legwork_queue::ConnectionKind::Dedicated;
     let refused = legwork_queue::Queue::connect(&redis.target(), "test", &wanted, kind).await.unwrap_err();
     assert_eq!(refused.to_string(), "namespace `test` has 1 shards, not 4");
+}
+
+#[tokio::test]
+async fn a_job_with_unheard_messages_does_not_complete() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    let lease = it.claim(1).await.remove(0).lease;
+    let finish = |hears_mail| Finish {
+        lease,
+        ending: completed(),
+        output_bytes: 0,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+        hears_mail,
+    };
+    let keep = Duration::from_secs(9);
+    assert_eq!(it.queue.send(id, "wait", "request", keep).await.unwrap(), SendOutcome::Sent);
+    for _ in 0..2 {
+        assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Mail]);
+        assert_eq!(state(&it, id).await, State::Running);
+    }
+    let mail = it.queue.mail(it.session, Dispatcher::Job(id)).await.unwrap();
+    it.queue.acknowledge(it.session, Dispatcher::Job(id), &[mail[0].id.clone()]).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Now(State::Completed)]);
+    }
+    // What can no longer be heard is refused.
+    let late = it.queue.send(id, "late", "another", keep).await.unwrap();
+    assert_eq!(late, SendOutcome::NotRunning(State::Completed));
+}
+
+#[tokio::test]
+async fn a_stop_outranks_mail_and_refuses_more_of_it() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let root = it.one().await;
+    let parent = it.claim(1).await.remove(0);
+    let child = it.job();
+    let child_id = child.id;
+    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    it.enqueue(by, vec![child]).await.unwrap();
+    let lease = it.claim(1).await.remove(0).lease;
+    let keep = Duration::from_secs(9);
+    assert_eq!(it.queue.send(child_id, "hi", "request", keep).await.unwrap(), SendOutcome::Sent);
+    // Only the mark is written, as by a stopper that died before its sweep.
+    let mut raw = redis.raw().await;
+    let stop = format!("{{legwork:test:0}}:stop:{}", root.uuid());
+    let _: () =
+        redis::cmd("HSET").arg(&stop).arg("cause").arg("operator").query_async(&mut raw).await.unwrap();
+    let stops = "{legwork:test:0}:stops";
+    let _: () = redis::cmd("ZADD")
+        .arg(stops)
+        .arg(1)
+        .arg(root.uuid().to_string())
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    let late = it.queue.send(child_id, "late", "another", keep).await.unwrap();
+    assert_eq!(late, SendOutcome::NotRunning(State::Stopping));
+    let finish = Finish {
+        lease,
+        ending: completed(),
+        output_bytes: 0,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+        hears_mail: true,
+    };
+    assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Stopped)]);
 }

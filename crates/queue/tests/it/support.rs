@@ -197,8 +197,14 @@ impl TestSession {
 
     /// Ends an attempt.
     pub(crate) async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
-        let finish =
-            Finish { lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay: Duration::ZERO };
+        let finish = Finish {
+            lease,
+            ending,
+            output_bytes: 0,
+            usage: Usage::default(),
+            retry_delay: Duration::ZERO,
+            hears_mail: false,
+        };
         self.queue.finish(&[finish]).await.unwrap()[0]
     }
 }
