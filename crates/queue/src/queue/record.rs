@@ -204,11 +204,7 @@ pub(super) fn read(
     let stored_output: u64 = output_length.parse()?;
     let depth = fields.ancestors().len();
     let job = job_of(id, &fields, &spec, result, Moment { now_ms, stored_output, depth });
-    Ok(Some(Record {
-        admitted: !fields.text("entry").is_empty(),
-        lane: fields.text("lane").to_owned(),
-        job,
-    }))
+    Ok(Some(Record { admitted: !fields.text("entry").is_empty(), lane: fields.text("lane").to_owned(), job }))
 }
 
 /// What a job needs that is not in its record.

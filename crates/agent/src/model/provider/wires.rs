@@ -47,14 +47,11 @@ impl WireKind {
     }
 }
 
-fn prepare<W: Wire + 'static>(
+fn prepare<W: Wire + Send + 'static>(
     settings: &Settings,
     ask: &Ask<'_>,
     id_prefix: &str,
-) -> Result<Prepared, RequestError>
-where
-    W: Send,
-{
+) -> Result<Prepared, RequestError> {
     let (request, names) = build_request::<W>(settings, ask)?;
     let reader = Reader::<W>::new(settings, Limits::default(), id_prefix).with_names(names);
     Ok(Prepared { request, reader: Box::new(reader) })
