@@ -65,6 +65,8 @@ pub enum Fault {
 struct State {
     /// Number of the command, from 1, and its fault.
     armed: Option<(usize, Fault)>,
+    /// The last argument of a command, and the fault of the first command that ends with it.
+    armed_on: Option<(String, Fault)>,
     counted: usize,
     /// The command that the fault was injected into.
     hit: Option<String>,
@@ -82,8 +84,9 @@ struct SharedState {
 #[derive(Debug)]
 pub struct CommandProxy {
     address: SocketAddr,
+    server: SocketAddr,
     shared: Arc<SharedState>,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl SharedState {
@@ -100,7 +103,11 @@ impl SharedState {
 impl CommandProxy {
     /// Starts a proxy in front of this server. Nothing is counted until [`CommandProxy::arm`].
     pub async fn start(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), server).await
+    }
+
+    async fn start_at(address: SocketAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(SharedState::default());
         let mut serving = JoinSet::new();
@@ -121,7 +128,7 @@ impl CommandProxy {
                 });
             }
         });
-        Self { address, shared, _serving: serving }
+        Self { address, server, shared, serving }
     }
 
     /// Redis URL of the proxy.
@@ -132,6 +139,19 @@ impl CommandProxy {
     /// Starts counting commands from 1 and injects `fault` into the `nth`.
     pub fn arm(&self, nth: usize, fault: Fault) {
         *self.shared.state() = State { armed: Some((nth, fault)), ..State::default() };
+    }
+
+    /// Injects `fault` into the next command whose last argument is `last`.
+    pub fn arm_on(&self, last: &str, fault: Fault) {
+        *self.shared.state() = State { armed_on: Some((last.to_owned(), fault)), ..State::default() };
+    }
+
+    /// Starts anew at the same address, for clients that reconnect after a [`Fault::Die`].
+    pub async fn restart(self) -> Self {
+        let Self { address, server, shared, mut serving } = self;
+        drop(shared);
+        serving.shutdown().await;
+        Self::start_at(address, server).await
     }
 
     /// Number of commands counted since [`CommandProxy::arm`].
@@ -158,6 +178,10 @@ impl CommandProxy {
 impl State {
     /// Counts a command and returns the fault to inject, if it is the armed one. Pipelined reads count as one call.
     fn count(&mut self, command: &[u8], follows_a_read: bool) -> Option<Fault> {
+        if self.armed_on.as_ref().is_some_and(|(last, _)| ends_with(command, last)) {
+            self.hit = Some(readable(command));
+            return self.armed_on.take().map(|(_, fault)| fault);
+        }
         let (nth, fault) = self.armed?;
         if is_read(command) && follows_a_read {
             return None;
@@ -299,6 +323,11 @@ fn is_read(command: &[u8]) -> bool {
     name(command) != "EVALSHA"
 }
 
+/// Whether `last` is the last argument of a command.
+fn ends_with(command: &[u8], last: &str) -> bool {
+    command.ends_with(format!("\r\n${}\r\n{last}\r\n", last.len()).as_bytes())
+}
+
 /// The start of a command as one line, for failure messages.
 fn readable(command: &[u8]) -> String {
     let text = String::from_utf8_lossy(&command[..command.len().min(400)]).into_owned();
@@ -312,4 +341,5 @@ fn commands_are_split_counted_and_shown() {
     assert_eq!((frame(two), frame(&two[..10]), frame(&two[20..])), (Some(20), None, Some(14)));
     assert!(is_counted(two) && is_read(two) && !is_counted(&two[20..]));
     assert_eq!(readable(&two[..20]), "GET k");
+    assert!(ends_with(&two[..20], "k") && !ends_with(&two[..20], "GET"));
 }

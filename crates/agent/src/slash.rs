@@ -3,6 +3,8 @@
 //! In such a prompt `$1` stands for the first argument, and `` !`command` `` for the output of a shell command,
 //! which gets the arguments as its own `$1` and so on. Arguments are appended to a prompt that has no `$1`.
 
+use std::time::Duration;
+
 use legwork_common::team::Agent;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +15,10 @@ use crate::process::describe_exit;
 use crate::toolset::foreground;
 use crate::toolset::foreground::CommandEnd;
 use crate::toolset::limited;
+
+/// How long a command in a prompt may take. It collects text for the prompt, and someone waits for the answer; five
+/// minutes leave room for a build.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A piece of a prompt template.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,7 +118,7 @@ async fn output_of(
         Ok(process) => process,
         Err(error) => return failed(&error.to_string(), ""),
     };
-    match foreground::finish(&mut process, None, cancel).await {
+    match foreground::finish(&mut process, COMMAND_TIMEOUT, cancel).await {
         CommandEnd::Ended(end) => {
             let output = limited(process.capture().text().trim_end().to_owned());
             if end.status.is_some_and(|status| status.success()) {
@@ -120,7 +126,8 @@ async fn output_of(
             }
             failed(&describe_exit(end.status), &output)
         }
-        CommandEnd::TimedOut | CommandEnd::Cancelled => failed("cancelled", ""),
+        CommandEnd::TimedOut => failed("it timed out", &limited(process.capture().text())),
+        CommandEnd::Cancelled => failed("cancelled", ""),
     }
 }
 

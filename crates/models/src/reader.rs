@@ -48,6 +48,9 @@ pub trait ReadReply: Debug + Send {
     /// added; the reader must not be fed again.
     fn feed(&mut self, segment: &[u8], events: &mut Vec<ReplyEvent>) -> Result<(), ProviderError>;
 
+    /// Whether the provider reported that nothing more will come. Some keep the connection open after that.
+    fn is_complete(&self) -> bool;
+
     /// Reads the end of the body.
     ///
     /// A reply that the provider called finished is whole even where the connection broke after that.
@@ -256,6 +259,10 @@ impl<W: Wire> ReadReply for Reader<W> {
         let read = self.read(segment);
         self.drain_into(events);
         read
+    }
+
+    fn is_complete(&self) -> bool {
+        self.reply.is_complete()
     }
 
     fn finish(

@@ -7,7 +7,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 #![expect(clippy::print_stdout, reason = "a failed test prints which run it was")]
 
+mod attempts;
 mod checks;
+mod drains;
+mod harness;
 mod run;
 mod scenario;
 

@@ -15,6 +15,7 @@ use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
 use legwork_tests::proxy::Proxy;
 use legwork_tests::redis::Redis;
+use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
@@ -26,7 +27,7 @@ struct Scene {
     redis: Redis,
     proxy: Proxy,
     state: StateFolder,
-    _worker: Program,
+    worker: Program,
     id: String,
 }
 
@@ -45,16 +46,21 @@ fn scene() -> Scene {
 
 /// A scene with leases of this length.
 fn scene_with(lease: &str) -> Scene {
+    scene_of(lease, &[])
+}
+
+/// A scene with leases of this length and these arguments of the worker.
+fn scene_of(lease: &str, arguments: &[&str]) -> Scene {
     let redis = Redis::start();
     let proxy = redis.behind_proxy();
     let mut state = StateFolder::on(&proxy.url());
     state.set(variables::LEASE, lease);
     let script = two_turns(&state);
     let team = Team::write(&mut state, &script);
-    let worker = state.worker(&[]);
+    let worker = state.worker(arguments);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "three");
-    Scene { redis, proxy, state, _worker: worker, id }
+    Scene { redis, proxy, state, worker, id }
 }
 
 impl Scene {
@@ -111,6 +117,31 @@ fn an_attempt_whose_lease_may_have_expired_is_suspended_and_resumes_in_place() {
 }
 
 #[test]
+fn a_worker_that_drains_during_an_outage_exits_in_time() {
+    for cut in [true, false] {
+        let mut scene = scene_of("2s", &["--drain-timeout", "1s"]);
+        if cut {
+            scene.proxy.cut()
+        } else {
+            scene.proxy.freeze()
+        }
+        scene.worker.signal(Signal::TERM);
+        let asked = Instant::now();
+        assert_eq!(scene.worker.wait(), 0);
+        assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+        scene.proxy.restore();
+        let _second = scene.state.worker(&[]);
+        // As after a crash: another worker resumes from what is stored.
+        let view = scene.state.until_status(&scene.id, "completed");
+        assert_eq!(view["attempt"], 2, "{view}");
+        let output = view["output"].as_str().unwrap();
+        let (_, resumed) = output.split_once("[attempt 2 resumes from turn 2]\n").unwrap();
+        assert_eq!(resumed, "one two three four five six seven eight nine ten");
+        assert_eq!(std::fs::read_to_string(scene.state.path("runs")).unwrap(), "run\n");
+    }
+}
+
+#[test]
 fn a_waiting_parent_is_suspended_with_its_child_and_both_resume() {
     let redis = Redis::start();
     let proxy = redis.behind_proxy();
@@ -132,7 +163,7 @@ fn a_waiting_parent_is_suspended_with_its_child_and_both_resume() {
     until("the child is listed", || child(&state).is_some());
     let id = child(&state).unwrap();
     state.until_output(&id, "three");
-    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    let scene = Scene { redis, proxy, state, worker, id };
     scene.proxy.cut();
     scene.after(Duration::from_secs(5));
     scene.proxy.restore();
@@ -153,7 +184,7 @@ fn latency_of_50_ms_does_not_suspend_an_attempt() {
     let worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     let followed = state.legwork(["view", &id, "--follow"]).expect_success();
-    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    let scene = Scene { redis, proxy, state, worker, id };
     let output = scene.completes_undisturbed();
     assert_eq!(followed, output);
     assert!(!output.contains("suspended"), "{output}");
@@ -273,7 +304,7 @@ fn a_worker_replaces_connections_that_went_silent() {
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "three");
     proxy.silence_open();
-    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    let scene = Scene { redis, proxy, state, worker, id };
     scene.completes_undisturbed();
     until("the worker is ready", || http_get(&address, "/readyz").starts_with("HTTP/1.1 200"));
     // Claims, and the wait for work before them, have new connections too.
@@ -342,7 +373,7 @@ fn an_outage_costs_no_finished_turn(outage: Duration) {
     let worker = state.worker(&[]);
     let id = state.dispatch(&[&file, "root", "go"]);
     state.until_output(&id, "half");
-    let scene = Scene { redis, proxy, state, _worker: worker, id };
+    let scene = Scene { redis, proxy, state, worker, id };
     scene.proxy.cut();
     scene.after(outage);
     scene.proxy.restore();

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use legwork_common::duration;
 use legwork_common::error::chain;
 use legwork_common::team::StringMap;
 use reqwest::Client;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::wire::Card;
@@ -52,17 +54,25 @@ const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 /// The most polls in a row that may fail before the task is given up. It spans a short restart of the agent.
 const MAX_FAILED_POLLS: u32 = 5;
 
-/// The interval between polls of a running task. It grows by half with each poll, from `first` to `max`.
+/// How a running task is followed. The interval between polls grows by half with each poll, from `first_interval` to
+/// `max_interval`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PollIntervals {
-    pub(crate) first: Duration,
-    pub(crate) max: Duration,
+pub(crate) struct Polling {
+    pub(crate) first_interval: Duration,
+    pub(crate) max_interval: Duration,
+    /// How long a task may run before it is cancelled.
+    pub(crate) task_timeout: Duration,
 }
 
-impl Default for PollIntervals {
-    /// Short tasks end within seconds; long ones are not polled more than four times a minute.
+impl Default for Polling {
+    /// Short tasks end within seconds; long ones are not polled more than four times a minute. A task that runs for a
+    /// day has been lost by its agent: results of our own jobs are not kept for longer either.
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), max: Duration::from_secs(15) }
+        Self {
+            first_interval: Duration::from_secs(1),
+            max_interval: Duration::from_secs(15),
+            task_timeout: Duration::from_secs(24 * 60 * 60),
+        }
     }
 }
 
@@ -74,7 +84,7 @@ impl Default for PollIntervals {
 pub(crate) async fn open(
     environment: &Environment,
     (name, url, headers): (Option<&str>, &str, &StringMap),
-    poll_intervals: PollIntervals,
+    polling: Polling,
     nursery: &Nursery,
 ) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
@@ -94,7 +104,7 @@ pub(crate) async fn open(
     let agent = RemoteAgent {
         spec,
         client: Arc::new(AgentClient { card, http: client, headers }),
-        poll_intervals,
+        polling,
         nursery: nursery.clone(),
         awaiting_input: Mutex::default(),
     };
@@ -138,7 +148,7 @@ struct Arguments {
 struct RemoteAgent {
     spec: ToolSpec,
     client: Arc<AgentClient>,
-    poll_intervals: PollIntervals,
+    polling: Polling,
     /// Runs the request to cancel a task, which outlives the call.
     nursery: Nursery,
     /// The task that the next message continues, because the agent asked for input. A new attempt starts without one.
@@ -225,7 +235,13 @@ impl RemoteAgent {
         // A message is not sent again: the agent may have received it, even where no reply came.
         let reply = self.client.call(&send, MESSAGE_TIMEOUT).await;
         match reply.map_err(|(CallError::Transient(reason) | CallError::Permanent(reason))| reason)? {
-            Reply::Working(task) => self.follow(task).await,
+            Reply::Working(task) => {
+                let limit = self.polling.task_timeout;
+                let ended = timeout(limit, self.follow(task)).await;
+                ended.unwrap_or_else(|_| {
+                    Err(format!("its task did not end within {}", duration::short(limit)))
+                })
+            }
             reply => Ok(reply),
         }
     }
@@ -234,10 +250,10 @@ impl RemoteAgent {
     async fn follow(&self, task: TaskRef) -> Result<Reply, String> {
         let get = self.client.card.get(&task);
         let mut running = RunningTask { agent: self, task, is_settled: false };
-        let (mut interval, mut failed_polls) = (self.poll_intervals.first, 0);
+        let (mut interval, mut failed_polls) = (self.polling.first_interval, 0);
         loop {
             sleep(interval).await;
-            interval = (interval * 3 / 2).min(self.poll_intervals.max);
+            interval = (interval * 3 / 2).min(self.polling.max_interval);
             match self.client.call(&get, TIMEOUT).await {
                 Ok(Reply::Working(_)) => failed_polls = 0,
                 Ok(reply) => {

@@ -319,6 +319,11 @@ impl Assembly {
         }
     }
 
+    /// Whether the provider reported that nothing more will come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// Whether the provider said nothing at all.
     pub(crate) fn is_untouched(&self) -> bool {
         self.is_empty() && self.stop.is_none() && !self.complete

@@ -17,6 +17,17 @@ lease, page_size, alone = tonumber(lease), tonumber(page_size), alone == '1'
 local last = read(REAPED, { 'at', 'grace_until' })
 local grace_until = tonumber(last.grace_until or '0')
 if not last.at or now - tonumber(last.at) > lease then grace_until = now + lease end
+-- The clock stepped back: what was to expire by the old time expires one lease from now, and a holder that lives renews
+-- before. More than a second, because a clock that is slewed must not extend leases.
+if last.at and tonumber(last.at) - now > 1000 then
+  grace_until = now + lease
+  local late = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + lease, '+inf')) do
+    late[#late + 1] = now + lease
+    late[#late + 1] = member
+  end
+  call_in_chunks('ZADD', LEASE, late)
+end
 redis.call('HSET', REAPED, 'at', now, 'grace_until', grace_until)
 redis.call('PEXPIRE', REAPED, 10 * lease)
 

@@ -14,4 +14,5 @@ mod random;
 mod session_state;
 mod silent_connections;
 mod steps;
+mod stored_data;
 mod support;
