@@ -109,7 +109,7 @@ impl Arguments<'_> {
     }
 }
 
-/// A value that is written without quotes: text where the schema says so or where it is no JSON.
+/// A value that is written without quotes: text where the schema has it so or where it is not JSON.
 fn value(name: &str, written: &str, schema: Option<&Value>) -> Value {
     let kind = schema.map_or(&Value::Null, |schema| &schema["properties"][name]["type"]);
     let is_text =

@@ -1,4 +1,4 @@
-//! Frames byte for byte, cut at every place, and bytes that are none.
+//! Frames byte for byte, cut at every place, and bytes that are not frames.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -80,7 +80,7 @@ fn frames_and_their_headers() {
 }
 
 #[test]
-fn what_is_no_frame_is_an_error_after_the_frames_before_it() {
+fn bytes_that_are_not_frames_are_an_error_after_the_frames_before_them() {
     let good = || framed(&[], b"one");
     let changed = |at: usize| {
         let mut bytes = good();

@@ -7,6 +7,7 @@ use super::Written;
 use super::scan::Fields;
 use super::scan::Scan;
 use super::scan::fields;
+use crate::work;
 
 /// The most calls of one text, as many as of a reply with calls of its own.
 const MAX_CALLS: usize = 512;
@@ -121,6 +122,7 @@ fn mistral<'t>(scan: &mut Scan<'t>) -> Option<Vec<Written<'t>>> {
 fn json<'t>(scan: &mut Scan<'t>) -> Option<Vec<Written<'t>>> {
     let mut ahead = *scan;
     let value = ahead.json()?;
+    work::count(value.get().len());
     let calls = match serde_json::from_str::<Vec<&RawValue>>(value.get()) {
         Ok(list) => list.into_iter().map(object).collect::<Option<Vec<_>>>()?,
         Err(_) => vec![object(value)?],

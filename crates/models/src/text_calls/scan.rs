@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use crate::work;
+
 /// What is left of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scan<'t>(&'t str);
@@ -40,9 +42,11 @@ impl<'t> Scan<'t> {
 
     /// Takes all up to `mark`, and the mark.
     pub(super) fn until(&mut self, mark: &str) -> Option<&'t str> {
-        let (before, after) = self.0.split_once(mark)?;
+        let (before, after) = self.0.split_once(mark).unwrap_or((self.0, ""));
+        work::count(before.len());
+        let is_there = before.len() < self.0.len();
         self.0 = after;
-        Some(before)
+        is_there.then_some(before)
     }
 
     /// Takes what could be the name of a tool: no blanks and none of the characters that end names in any form.
@@ -57,7 +61,9 @@ impl<'t> Scan<'t> {
     /// Takes one JSON value, as it is written.
     pub(super) fn json(&mut self) -> Option<&'t RawValue> {
         let mut values = serde_json::Deserializer::from_str(self.0).into_iter();
-        let value = values.next()?.ok()?;
+        let value = values.next();
+        work::count(values.byte_offset());
+        let value = value?.ok()?;
         self.0 = &self.0[values.byte_offset()..];
         Some(value)
     }
@@ -65,5 +71,6 @@ impl<'t> Scan<'t> {
 
 /// The fields of an object; none for any other value.
 pub(super) fn fields(value: &RawValue) -> Option<Fields<'_>> {
+    work::count(value.get().len());
     serde_json::from_str(value.get()).ok()
 }

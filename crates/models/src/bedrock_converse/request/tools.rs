@@ -83,7 +83,7 @@ fn tool(spec: &ToolSpec, vendor: Vendor) -> Value {
     json!({"toolSpec": tool})
 }
 
-/// A schema as its vendor takes it. At the top, the models take an object, and Nova takes nothing beside it.
+/// A schema as its vendor takes it. At the top, the models take an object, and Nova takes nothing else.
 fn schema(spec: &ToolSpec, vendor: Vendor) -> Map<String, Value> {
     let mut schema = match &spec.parameters {
         Value::Object(schema) => schema.clone(),

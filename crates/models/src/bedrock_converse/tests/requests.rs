@@ -171,6 +171,10 @@ fn thinking_in_the_field_of_the_vendor() {
         assert_eq!(request.body["additionalModelRequestFields"], fields, "{model}");
         assert_eq!(request.notes.first().map(|note| note.change.as_str()), change, "{model}");
     }
+}
+
+#[test]
+fn a_budget_that_leaves_no_answer_is_an_error() {
     let settings =
         Settings { thinking: Some(Thinking::Tokens(9000)), max_output_tokens: Some(4000), ..bedrock(SONNET) };
     let refused = BedrockConverse::request(&settings, &Ask { messages: &[Message::user("go")], tools: &[] });

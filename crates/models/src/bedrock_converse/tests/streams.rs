@@ -138,7 +138,6 @@ fn calls() {
         [begin_call(index, id, "note"), input(index, r#"{"a":"#), input(index, r#""x"}"#), stop(index)]
             .concat()
     };
-    let given = json!({"toolUse": {"toolUseId": "a", "name": "note", "input": {"a": "x"}}});
     let one = r#"note[a]({"a":"x"}) 20/5/9 WantsTools"#;
     let two = r#"note[a]({"a":"x"}) note[b]({"a":"x"}) 20/5/9 WantsTools"#;
     hold(&[
@@ -161,6 +160,18 @@ fn calls() {
             ],
             two,
         ),
+    ]);
+}
+
+#[test]
+fn calls_with_something_missing() {
+    let note = |index: u32, id: &str| {
+        [begin_call(index, id, "note"), input(index, r#"{"a":"#), input(index, r#""x"}"#), stop(index)]
+            .concat()
+    };
+    let given = json!({"toolUse": {"toolUseId": "a", "name": "note", "input": {"a": "x"}}});
+    let one = r#"note[a]({"a":"x"}) 20/5/9 WantsTools"#;
+    hold(&[
         ("ends as a text does", vec![note(0, "a"), end("end_turn")], one),
         (
             "one id",
