@@ -71,4 +71,5 @@ pub use work::ReleaseMode;
 pub use work::Renewal;
 pub use work::Renewed;
 pub use work::SessionLease;
+pub use work::WakeToken;
 pub use work::Work;

@@ -20,6 +20,7 @@ use legwork_queue::port::Claim;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
+use legwork_queue::port::WakeToken;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use tokio::sync::Notify;
@@ -48,6 +49,8 @@ pub enum ClaimOrder {
     },
     /// Wait for a sign of work; answered by [`ClaimReport::Woken`].
     AwaitWork,
+    /// Return the wake token of the last wait. Not answered.
+    ReturnWake,
 }
 
 /// What the claimer reports to the driver.
@@ -61,7 +64,10 @@ pub enum ClaimReport {
         unanswered: bool,
     },
     /// A wait for work is over.
-    Woken,
+    Woken {
+        /// Whether it took a wake token, which the next order uses or returns.
+        has_token: bool,
+    },
     /// Nothing is queued or scheduled where this worker claims. The claimer continues with the same order.
     Idle,
 }
@@ -123,10 +129,18 @@ impl Claimer {
     /// left until their leases expire.
     pub async fn run(self, mut orders: mpsc::Receiver<ClaimOrder>, reports: mpsc::Sender<ClaimReport>) {
         let mut rotation = Rotation::default();
+        let mut token = None;
         while let Some(order) = orders.recv().await {
             let report = match order {
                 ClaimOrder::Claim { slots } => self.claim(slots, &mut rotation).await,
-                ClaimOrder::AwaitWork => self.await_work(&reports).await,
+                ClaimOrder::AwaitWork => {
+                    token = self.await_work(&reports).await;
+                    ClaimReport::Woken { has_token: token.is_some() }
+                }
+                ClaimOrder::ReturnWake => {
+                    self.return_wake(token.take()).await;
+                    continue;
+                }
             };
             if reports.send(report).await.is_err() {
                 return;
@@ -210,16 +224,26 @@ impl Claimer {
     }
 
     /// Waits for a sign of work, for two seconds at the most, so that a lost wake-up delays a claim by no more.
-    async fn await_work(&self, reports: &mpsc::Sender<ClaimReport>) -> ClaimReport {
+    async fn await_work(&self, reports: &mpsc::Sender<ClaimReport>) -> Option<WakeToken> {
         if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
             let _no_receiver = reports.send(ClaimReport::Idle).await;
         }
-        let woken = self.stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await;
-        if let Some(Err(error)) = woken {
-            tracing::warn!(%error, "could not wait for work, trying again");
-            let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
+        match self.stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await? {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::warn!(%error, "could not wait for work, trying again");
+                let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
+                None
+            }
         }
-        ClaimReport::Woken
+    }
+
+    /// Returns a wake token that this worker cannot use. One that is lost delays another worker by two seconds.
+    async fn return_wake(&self, token: Option<WakeToken>) {
+        let Some(token) = token else { return };
+        if let Err(error) = self.queue.return_wake(token).await {
+            tracing::debug!(%error, "could not return a wake token");
+        }
     }
 
     /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: where Redis is away for

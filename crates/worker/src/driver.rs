@@ -181,7 +181,7 @@ impl Driver {
     fn keep(&mut self, report: ClaimReport) -> WorkerEvent {
         match report {
             ClaimReport::Idle => WorkerEvent::QueueIdle,
-            ClaimReport::Woken => WorkerEvent::Woken,
+            ClaimReport::Woken { has_token } => WorkerEvent::Woken { has_token },
             ClaimReport::Claimed { batch, unanswered } => {
                 let jobs = batch.iter().map(|job| job.claimed.lease).collect();
                 self.state.claimed.extend(batch.into_iter().map(|job| (job.claimed.lease, job)));
@@ -204,6 +204,7 @@ impl Driver {
         match action {
             Action::Claim { slots } => self.order(ClaimOrder::Claim { slots }),
             Action::AwaitWork => self.order(ClaimOrder::AwaitWork),
+            Action::ReturnWake => self.order(ClaimOrder::ReturnWake),
             Action::Launch(lease) => {
                 if let Some(job) = self.state.claimed.remove(&lease) {
                     self.launch(job);
@@ -221,7 +222,7 @@ impl Driver {
     }
 
     fn order(&self, order: ClaimOrder) {
-        // The supervisor gives one order at a time, so there is room. A claimer that is gone has failed, and that
+        // The supervisor awaits the report on each order but the return of a token, so there is room. A claimer that is gone has failed, and that
         // drains the program; the bound of the drain ends the wait for its report.
         if let Err(error) = self.claimer.orders.try_send(order) {
             tracing::error!(%error, "the claimer takes no orders");

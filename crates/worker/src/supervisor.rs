@@ -5,7 +5,7 @@
 //! Started                       Claim
 //! ClaimAnswered with jobs       Launch each, then Claim again once a slot is free
 //! ClaimAnswered without jobs    AwaitWork while a slot is free
-//! Woken                         Claim
+//! Woken                         Claim; ReturnWake where no slot is free
 //! AttemptEnded, Parked          GrantSlot to the attempt that has waited longest for one, else Claim
 //! SlotRequested                 GrantSlot now, or once a slot is free
 //! DrainRequested                StopClaiming; Exit once no attempt is active and every claim is answered
@@ -35,7 +35,10 @@ pub enum WorkerEvent {
         unanswered: bool,
     },
     /// The wait for work is over. The claimer waits for the next order.
-    Woken,
+    Woken {
+        /// Whether a wake token was taken, so that no other worker is woken by it.
+        has_token: bool,
+    },
     /// An attempt is over, whatever its end.
     AttemptEnded(Lease),
     /// An attempt gave its slot back and waits for its own jobs.
@@ -62,6 +65,8 @@ pub enum Action {
     },
     /// Order a wait for work.
     AwaitWork,
+    /// Return the wake token of the last wait: another worker may have a slot for the job.
+    ReturnWake,
     /// Start the attempt of a claimed job.
     Launch(Lease),
     /// Give a slot to a parked attempt.
@@ -175,7 +180,12 @@ impl Supervisor {
                 found_nothing = jobs.is_empty();
                 self.launch(jobs, &mut actions);
             }
-            WorkerEvent::Woken => self.order = ClaimerOrder::None,
+            WorkerEvent::Woken { has_token } => {
+                self.order = ClaimerOrder::None;
+                if has_token && (self.is_draining() || self.free_slots() == 0) {
+                    actions.push(Action::ReturnWake);
+                }
+            }
             WorkerEvent::AttemptEnded(lease) => {
                 self.active.remove(&lease);
                 self.slot_requests.retain(|other| *other != lease);
@@ -305,6 +315,10 @@ mod tests {
         WorkerEvent::ClaimAnswered { jobs: jobs.to_vec(), unanswered: true }
     }
 
+    fn woken() -> WorkerEvent {
+        WorkerEvent::Woken { has_token: true }
+    }
+
     fn claim(slots: u32) -> Action {
         Action::Claim { slots }
     }
@@ -325,7 +339,7 @@ mod tests {
         let mut worker = Supervisor::new(1, false);
         worker.handle(WorkerEvent::Started);
         assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
-        assert_eq!(worker.handle(WorkerEvent::Woken), [claim(1)]);
+        assert_eq!(worker.handle(woken()), [claim(1)]);
     }
 
     #[test]
@@ -374,7 +388,7 @@ mod tests {
         worker.handle(WorkerEvent::Parked(jobs[0]));
         assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
-        assert_eq!(worker.handle(WorkerEvent::Woken), []);
+        assert_eq!(worker.handle(woken()), [Action::ReturnWake]);
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [claim(1)]);
     }
 
@@ -458,7 +472,7 @@ mod tests {
         worker.handle(WorkerEvent::AttemptEnded(jobs[0]));
         assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
         assert_eq!(worker.handle(WorkerEvent::QueueIdle), [Action::StopClaiming]);
-        assert_eq!(worker.handle(WorkerEvent::Woken), [Action::Exit]);
+        assert_eq!(worker.handle(woken()), [Action::ReturnWake, Action::Exit]);
     }
 
     /// A worker and its surroundings, as the supervisor's actions shape them.
@@ -514,7 +528,7 @@ mod tests {
                         self.running.push(lease);
                     }
                     Action::Exit => self.exited = true,
-                    Action::StopClaiming | Action::Abandon => {}
+                    Action::StopClaiming | Action::ReturnWake | Action::Abandon => {}
                 }
             }
         }
@@ -534,7 +548,7 @@ mod tests {
                     };
                     self.apply(answered(&attempts(count)));
                 }
-                Some(_) => self.apply(WorkerEvent::Woken),
+                Some(_) => self.apply(woken()),
                 None => {}
             }
         }

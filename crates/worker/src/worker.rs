@@ -53,7 +53,7 @@ use crate::upkeep::reap_forever;
 /// at once without waiting, as when a worker drains. Senders wait while it is full.
 const EVENT_CHANNEL_CAPACITY: usize = 256;
 /// Orders and reports between driver and claimer. The driver gives one order at a time and awaits the report on it; the
-/// rest is for reports that the queue is idle.
+/// rest is for the return of wake tokens, which is not reported, and for reports that the queue is idle.
 const CLAIMER_CHANNEL_CAPACITY: usize = 4;
 /// How long a worker that ends waits for Redis to remove its record. The record expires three leases after the last
 /// heartbeat anyway, so an unreachable Redis must not delay the exit.

@@ -107,6 +107,7 @@ pub(crate) struct Harness {
 #[derive(Debug)]
 pub(crate) struct WorkerConfig {
     pub(crate) slots: u32,
+    pub(crate) queue: &'static str,
     pub(crate) drain_timeout: Duration,
     /// The URL of its Redis; the proxy's by default.
     pub(crate) url: Option<String>,
@@ -114,7 +115,7 @@ pub(crate) struct WorkerConfig {
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { slots: 2, drain_timeout: TIMEOUT, url: None }
+        Self { slots: 2, queue: "default", drain_timeout: TIMEOUT, url: None }
     }
 }
 
@@ -155,7 +156,7 @@ impl Harness {
         let settings = WorkerSettings {
             id: id.clone(),
             host: "test".to_owned(),
-            lanes: vec![Lane::Queue("default".to_owned())],
+            lanes: vec![Lane::Queue(config.queue.to_owned())],
             slots: config.slots,
             drain_timeout: config.drain_timeout,
             until_idle: false,
@@ -225,6 +226,11 @@ impl Harness {
 
     pub(crate) async fn job(&self, id: JobId) -> Job {
         self.queue.jobs(&[id]).await.unwrap().remove(0).unwrap()
+    }
+
+    /// How many workers wait for work.
+    pub(crate) fn waiting_workers(&self) -> u64 {
+        self.redis.info("clients", "blocked_clients")
     }
 
     /// The stored output of a job.

@@ -13,6 +13,7 @@ mod drains;
 mod harness;
 mod run;
 mod scenario;
+mod slots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -17,7 +17,9 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now - 3 * lea
 end
 if mode == 'gone' then
   redis.call('ZREM', WORKERS, worker)
-  redis.call('DEL', worker_key(worker))
+  -- The record stays for as long as after a last heartbeat, with the number of the last claim: an earlier claim that is
+  -- still on its way takes nothing.
+  redis.call('PEXPIRE', worker_key(worker), 3 * lease)
   return 'gone'
 end
 redis.call('ZADD', WORKERS, now, worker)

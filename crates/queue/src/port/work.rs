@@ -46,10 +46,18 @@ pub struct Claim {
     pub worker: WorkerId,
     /// Ascends with each claim of the worker in the shard, from 1 to 2^53. A repeat has the number of its first call.
     pub number: u64,
-    /// How many jobs at most, 1 to 1000.
+    /// How many jobs at most, up to 1000. With 0 it takes none, and answers what an earlier call with its number took:
+    /// that call takes nothing if it arrives later.
     pub slots: u32,
     /// The lanes to claim from, the most urgent first.
     pub lanes: Vec<Lane>,
+}
+
+/// A sign of work that [`Work::await_work`] has taken from one lane: no other worker is woken by it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WakeToken {
+    /// The key of the lane's tokens.
+    pub(crate) key: String,
 }
 
 /// The proof that an attempt holds a job: the job's id and the secret of the attempt.
@@ -287,9 +295,13 @@ pub trait Work: Debug + Send + Sync {
     /// caller no longer waits for that claim, so no process would hold its jobs.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, QueueError>;
 
-    /// Waits up to two seconds for a wake token of one of the lanes. A lost token costs two seconds, so callers claim
-    /// after every return. Dropping the future loses at most one token.
-    async fn await_work(&self, lanes: &[Lane]) -> Result<(), QueueError>;
+    /// Waits up to two seconds for a wake token of one of the lanes, and takes it; `None` where none came. A lost token
+    /// costs two seconds, so callers claim after every return. Dropping the future loses at most one token.
+    async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError>;
+
+    /// Returns a token to its lane, for another worker: the caller cannot claim. A repeat wakes one worker more than
+    /// needed.
+    async fn return_wake(&self, token: WakeToken) -> Result<(), QueueError>;
 
     /// Sets the fences of claimed jobs, and reads what earlier attempts left; `None` where a later attempt has begun. A
     /// first attempt needs no call: nothing is left, and its first append sets the fence. A crash after it changes

@@ -36,6 +36,7 @@ use crate::port::Release;
 use crate::port::ReleaseMode;
 use crate::port::Renewal;
 use crate::port::Renewed;
+use crate::port::WakeToken;
 use crate::port::Work;
 use crate::queue::Queue;
 use crate::queue::stop::Sweep;
@@ -44,6 +45,10 @@ use crate::step::Call;
 
 /// How long one blocking read waits for a wake token: the longest that a lost token can delay a job.
 const WAKE_SECONDS: u32 = 2;
+/// The name of the wait for a wake token in errors.
+const AWAIT_WORK: &str = "await work";
+/// After this long the tokens of a lane that no worker waits on are dropped, as in `admission.lua`.
+const WAKE_EXPIRY_SECONDS: u32 = 3600;
 /// Leases of one call of `renew`, and endings of one call of `finish`: each holds the server up for a few milliseconds.
 const BATCH_SIZE: usize = 400;
 
@@ -69,7 +74,7 @@ impl Work for Queue {
         Ok(batch)
     }
 
-    async fn await_work(&self, lanes: &[Lane]) -> Result<(), QueueError> {
+    async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError> {
         let mut command = redis::cmd("BLPOP");
         // All shards in one read: they are on one Redis.
         for shard in 0..self.keys.shards() {
@@ -78,7 +83,7 @@ impl Work for Queue {
             }
         }
         command.arg(WAKE_SECONDS);
-        let failed = |error| QueueError::from_redis("await work", error);
+        let failed = |error| QueueError::from_redis(AWAIT_WORK, error);
         let mut idle = self.wake.lock().await;
         let mut connection = match idle.take() {
             Some(connection) => connection,
@@ -89,9 +94,19 @@ impl Work for Queue {
         let timeout = Duration::from_secs(u64::from(WAKE_SECONDS)) + COMMAND_TIMEOUT;
         let woken = tokio::time::timeout(timeout, connection.send_packed_command(&command)).await;
         let timed_out = |_| failed(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        woken.map_err(timed_out)?.and_then(Value::extract_error).map_err(failed)?;
+        let answer = woken.map_err(timed_out)?.and_then(Value::extract_error).map_err(failed)?;
         *idle = Some(connection);
-        Ok(())
+        // The key and the token, or nothing after the time.
+        let key = Answer::of(AWAIT_WORK, answer).items()?.next().map(Answer::text).transpose()?;
+        Ok(key.map(|key| WakeToken { key }))
+    }
+
+    async fn return_wake(&self, token: WakeToken) -> Result<(), QueueError> {
+        let mut pipeline = redis::pipe();
+        // First in line, as it was.
+        pipeline.cmd("LPUSH").arg(&token.key).arg(1);
+        pipeline.cmd("EXPIRE").arg(&token.key).arg(WAKE_EXPIRY_SECONDS);
+        self.link.ask_all("return wake", &pipeline).await.map(drop)
     }
 
     async fn begin(&self, claimed: &[(Lease, u32)]) -> Result<Vec<Option<Begun>>, QueueError> {

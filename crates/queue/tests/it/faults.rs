@@ -80,12 +80,24 @@ async fn a_blocking_read_outlasts_the_response_timeout() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
     let began = Instant::now();
-    it.queue.await_work(&lanes()).await.unwrap();
+    assert!(it.queue.await_work(&lanes()).await.unwrap().is_none());
     assert!(began.elapsed() > Duration::from_millis(1500), "nothing woke it");
     it.one().await;
     let began = Instant::now();
-    it.queue.await_work(&lanes()).await.unwrap();
+    assert!(it.queue.await_work(&lanes()).await.unwrap().is_some());
     assert!(began.elapsed() < Duration::from_millis(1500), "the token woke it");
+}
+
+#[tokio::test]
+async fn a_wake_token_that_is_returned_wakes_another_worker() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let other = redis.queue(&FleetSettings::default()).await;
+    it.one().await;
+    let token = it.queue.await_work(&lanes()).await.unwrap().unwrap();
+    let lanes = lanes();
+    let (woken, returned) = tokio::join!(other.await_work(&lanes), it.queue.return_wake(token));
+    assert!(returned.is_ok() && woken.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use legwork_queue::port::JobFilter;
 use legwork_queue::port::NewJob;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 use legwork_tests::command_proxy::CommandProxy;
 use legwork_tests::command_proxy::Fault;
@@ -97,4 +98,22 @@ async fn the_end_of_one_stop_does_not_end_the_next() {
     quick.ping().await.unwrap();
     assert_eq!(quick.states(&[running]).await.unwrap(), [Some(State::Stopping)]);
     assert_eq!(it.enqueue(DispatchedBy::Root, vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
+}
+
+#[tokio::test]
+async fn a_claim_that_was_asked_for_without_slots_takes_nothing_when_it_arrives() {
+    let redis = Redis::start();
+    let it = TestSession::open(&queue(&redis.url(), 1).await, 20).await;
+    let id = it.one().await;
+    let claim = |slots| it.claim_request(7, slots);
+    assert!(it.queue.claim(&claim(0)).await.unwrap().is_empty());
+    // The claim itself, late, and again after the worker has left.
+    assert!(it.queue.claim(&claim(1)).await.unwrap().is_empty());
+    it.queue.goodbye(&it.worker).await.unwrap();
+    assert!(it.queue.claim(&claim(1)).await.unwrap().is_empty());
+    assert_eq!(it.queue.states(&[id]).await.unwrap(), [Some(State::Queued)]);
+    // What was taken is answered.
+    let taken = it.queue.claim(&it.claim_request(8, 1)).await.unwrap();
+    let repeated = it.queue.claim(&it.claim_request(8, 0)).await.unwrap();
+    assert_eq!((repeated.len(), repeated[0].lease), (1, taken[0].lease));
 }

@@ -185,14 +185,13 @@ impl TestSession {
 
     /// Claims up to `slots` jobs as this session's worker.
     pub(crate) async fn claim(&self, slots: u32) -> Vec<Claimed> {
-        let claim = Claim {
-            shard: 0,
-            worker: self.worker.clone(),
-            number: next_number(),
-            slots,
-            lanes: vec![Lane::Queue("default".into())],
-        };
-        self.queue.claim(&claim).await.unwrap()
+        self.queue.claim(&self.claim_request(next_number(), slots)).await.unwrap()
+    }
+
+    /// The claim of this number of this session's worker.
+    pub(crate) fn claim_request(&self, number: u64, slots: u32) -> Claim {
+        let lanes = vec![Lane::Queue("default".into())];
+        Claim { shard: 0, worker: self.worker.clone(), number, slots, lanes }
     }
 
     /// Ends an attempt.
