@@ -135,6 +135,32 @@ fn keys_of_older_versions_are_accepted_there_with_a_warning() {
 }
 
 #[test]
+fn prompts_that_cannot_be_run_are_warnings() {
+    let file = |toolsets: &str, prompt: &str| {
+        let text = format!(
+            "agents:\n  a:\n    model: auto\n    toolsets: [{toolsets}]\n    commands:\n      fix: {prompt:?}\n"
+        );
+        let messages = good(&text).warnings.into_iter().map(|warning| warning.message);
+        messages.collect::<Vec<_>>().join("\n")
+    };
+    let shell = "{type: shell, tools: [shell]}";
+    for runs in ["Fix ${args[0]}: !shell(cmd=ls)", "${shell({cmd: \"x\"})} for $5.00", "${env.HOME}"] {
+        assert_eq!(file(shell, runs), "", "{runs}");
+    }
+    assert_eq!(
+        file(shell, "Fix $1: !`ls` ${oops}"),
+        "command 'fix' is sent as it is written: `!` before a backtick runs nothing; write `${shell({cmd: \"…\"})}`\n\
+         command 'fix' is sent as it is written: `$1` is not replaced; write `${args[0]}`\n\
+         command 'fix' is sent as it is written: `${oops}` cannot be evaluated: the name `oops` is unknown (known: `args`, \
+         `env`, and `oops(…)` for a tool)"
+    );
+    let missing = "command 'fix' calls the tool `think`, which no toolset of agent 'a' has";
+    assert_eq!(file(shell, "!think(thought=x)"), missing);
+    assert_eq!(file(shell, "!run_background_job(cmd=x)"), missing.replace("think", "run_background_job"));
+    assert_eq!(file("{type: mcp, command: x}", "!anything()"), "", "an MCP server may have any tool");
+}
+
+#[test]
 fn the_background_agents_example_resolves() {
     let parsed = good(BACKGROUND_AGENTS);
     let team = &parsed.team;
