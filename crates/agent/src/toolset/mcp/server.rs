@@ -68,7 +68,7 @@ impl Server {
         match state {
             State::Down(reason) => Err(format!("the MCP server {} {reason}", self.label)),
             State::Up(peer) => {
-                self.answer_of(peer.call_tool_once(request)).await?.map_err(|error| match error {
+                self.answer_of(Box::pin(peer.call_tool_once(request))).await?.map_err(|error| match error {
                     ServiceError::McpError(error) => format!("MCP error: {}", error.message),
                     ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                         format!(
