@@ -126,7 +126,7 @@ pub(crate) async fn nothing_is_left(aftermath: &Aftermath<'_>, proxy: &CommandPr
     while matches!(run.fault, Fault::Late(_)) && proxy.hit().is_some() && !proxy.came_late() {
         sleep(RETRY_DELAY).await;
     }
-    // A heartbeat that arrives after the goodbye would keep the worker's key for three leases.
+    // A heartbeat that arrives after the goodbye would keep the worker in the fleet for three leases.
     for worker in queue.workers().await.unwrap() {
         queue.goodbye(&worker.id).await.unwrap();
     }
@@ -135,10 +135,11 @@ pub(crate) async fn nothing_is_left(aftermath: &Aftermath<'_>, proxy: &CommandPr
     let forgotten = queue.forget(&ids, true).await.unwrap();
     assert!(forgotten.iter().all(|verdict| *verdict == Forgotten::Forgotten), "{forgotten:?}");
     assert_eq!(queue.live_children(session, Dispatcher::Root(session)).await.unwrap(), 0);
-    let mut expected = vec![":meta", ":ready:", ":wake:", ":reaped"];
-    // The record of a crashed worker expires later, and so does one that a claim creates after the worker's goodbye.
-    if run.is_crash() || matches!(run.fault, Fault::Late(_)) {
-        expected.push(":worker");
+    // The record of a worker, with its last claim, expires later.
+    let mut expected = vec![":meta", ":ready:", ":wake:", ":reaped", ":worker:"];
+    // A crashed worker is in the fleet until then.
+    if run.is_crash() {
+        expected.push(":workers");
     }
     let mut left = keys(aftermath.run.redis, &format!("*legwork:{}:*", aftermath.run.namespace()));
     left.retain(|key| !expected.iter().any(|part| key.contains(part)));
