@@ -3,7 +3,7 @@
 //! A result's text has a sentence in the place of each image, and the images follow in the same order. A model port whose
 //! model takes images sends both; one whose model takes none sends the text, with [`Image::left_out`] for each image.
 //!
-//! Stored turns carry an image as base64, and only if all images of its result have at most [`MAX_STORED_BYTES`]
+//! Stored turns carry an image as base64, and only if all images of its result have at most `MAX_STORED_BYTES`
 //! together: turns are kept in memory by the store and read whole by every new attempt. Larger images are shown to the
 //! model in the attempt that made the call; a later attempt reads that they were shown.
 

@@ -14,7 +14,7 @@
 //! - `staleness`: running jobs whose lease expired.
 //! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
 //! - `workers`: the fleet, and which lanes it serves.
-//! - [`bench`]: the queue's side of a measurement.
+//! - [`mod@bench`]: the queue's side of a measurement.
 //!
 //! # Many jobs
 //!

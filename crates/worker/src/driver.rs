@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A drain has two bounds, which hold whatever Redis, a tool or a server does. At the drain timeout the jobs that still
-//! run are cancelled and released. What has not ended [`RELEASE_TIMEOUT`] later is abandoned: it is dropped and left as a
+//! run are cancelled and released. What has not ended `RELEASE_TIMEOUT` later is abandoned: it is dropped and left as a
 //! crash would leave it, so that another worker resumes it once its lease has expired.
 
 use std::collections::HashMap;
