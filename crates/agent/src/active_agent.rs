@@ -147,6 +147,7 @@ mod tests {
             id: "c".into(),
             name: HANDOFF.into(),
             arguments: json!({"agent": agent}).to_string(),
+            thought_signature: None,
         };
         let tool_calls = targets.iter().map(call).collect();
         TurnEntry::Reply { turn, message: AssistantMessage { tool_calls, ..AssistantMessage::default() } }
@@ -154,7 +155,7 @@ mod tests {
 
     fn result(turn: u32, index: u32, is_error: bool) -> TurnEntry {
         let (call_id, text) = ("c".into(), String::new());
-        TurnEntry::Result { turn, index, call_id, text, is_error, ended: Vec::new() }
+        TurnEntry::Result { turn, index, call_id, text, images: Vec::new(), is_error, ended: Vec::new() }
     }
 
     #[test]

@@ -155,6 +155,7 @@ mod tests {
                 call_id: "c".into(),
                 name: "n".into(),
                 text: "r".repeat(30),
+                images: Vec::new(),
                 is_error: false,
             }),
         };

@@ -43,6 +43,7 @@ mod tests {
                 call_id: "c".into(),
                 name: "n".into(),
                 text: "t".into(),
+                images: Vec::new(),
                 is_error: false,
             }),
         }

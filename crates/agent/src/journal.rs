@@ -3,6 +3,7 @@
 //! A reply is recorded before the first of its tools starts, a result and mail before the model call that sees
 //! them. The next attempt is given the recorded entries and resumes after them.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Debug;
 
@@ -15,6 +16,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::image;
+use crate::image::Image;
 use crate::message::AssistantMessage;
 
 /// One entry of the turns. Unknown fields, written by a later version, are ignored when it is read.
@@ -38,6 +41,9 @@ pub enum TurnEntry {
         call_id: String,
         /// The text of the result, as the model reads it.
         text: String,
+        /// The images of the result. Large ones are not stored: [`stored`](Self::stored).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
         /// Whether the call failed. A failed handoff hands nothing over.
         is_error: bool,
         /// Jobs whose end this result shows, so that they are not announced again.
@@ -78,6 +84,25 @@ pub enum TurnEntry {
         /// The job that is retried.
         of: JobId,
     },
+}
+
+/// Stands in a stored result whose images are too large to be stored with it.
+const IMAGES_NOT_STORED: &str = "[The images were shown when the call was made. They are too large to be kept; call the tool again to see them.]";
+
+impl TurnEntry {
+    /// The entry as it is stored: without images that are too large, which its text then says.
+    pub fn stored(&self) -> Cow<'_, Self> {
+        let mut stored = Cow::Borrowed(self);
+        if let Self::Result { images, .. } = self
+            && !image::are_stored(images)
+            && let Self::Result { text, images, .. } = stored.to_mut()
+        {
+            images.clear();
+            text.push('\n');
+            text.push_str(IMAGES_NOT_STORED);
+        }
+        stored
+    }
 }
 
 /// Why an entry or output could not be written.
@@ -162,4 +187,30 @@ pub enum RunEvent {
     },
     /// A problem that does not end the run, such as a toolset that could not be opened.
     Warning(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_stored_only_if_they_are_small() {
+        let entry = |data: String| TurnEntry::Result {
+            turn: 1,
+            index: 0,
+            call_id: "c".into(),
+            text: "[an image]".into(),
+            images: vec![Image { media_type: "image/png".into(), data }],
+            is_error: false,
+            ended: Vec::new(),
+        };
+        let small = entry("A".repeat(image::MAX_STORED_BYTES));
+        assert_eq!(*small.stored(), small);
+        let json = serde_json::to_value(&small).unwrap();
+        assert_eq!(json["images"][0]["media_type"], "image/png");
+        assert_eq!(serde_json::from_value::<TurnEntry>(json).unwrap(), small);
+        let large = entry("A".repeat(image::MAX_STORED_BYTES + 1));
+        let TurnEntry::Result { text, images, .. } = large.stored().into_owned() else { panic!("{large:?}") };
+        assert!(images.is_empty() && text.starts_with("[an image]\n[The images were shown"), "{text}");
+    }
 }

@@ -10,6 +10,7 @@
 //! - [`active_agent`]: which agent of a team is active, decided from the recorded turns; pure.
 //! - [`prompt`]: the first messages, and [`history`]: how much of a long conversation is sent to the model; pure.
 //! - [`model`]: the port of a model, with providers and scripts behind it.
+//! - [`image`]: images in the results of tools; pure.
 //! - [`tool`] and [`toolset`]: the port of a tool, and the toolsets.
 //! - [`slash`]: prompts that the user calls by name.
 //! - [`permission`]: which tool calls a team allows, denies, or has a person approve.
@@ -24,6 +25,7 @@ pub mod assignment;
 mod compaction;
 pub mod environment;
 pub mod history;
+pub mod image;
 pub mod journal;
 pub mod message;
 pub mod model;

@@ -4,12 +4,13 @@
 //! the child and signals the group, so no signal reaches an id that the system has reused, and a handle that is
 //! dropped leaves nothing running unwatched.
 
+mod exit_text;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::io::PipeReader;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::exit_text::describe_exit;
 use crate::environment::ProcessGuard;
 
 /// Bytes that are kept of a command's output, from its beginning. Far more than a model is given, but a bound on
@@ -221,16 +223,6 @@ impl Process {
 /// The reading end of a pipe for async reads.
 fn receiver(reader: PipeReader) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(OwnedFd::from(reader))
-}
-
-/// `exit status 1`, `signal 9`.
-pub(crate) fn describe_exit(status: Option<ExitStatus>) -> String {
-    let Some(status) = status else { return "unknown exit status".to_owned() };
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown exit status".to_owned(),
-    }
 }
 
 /// A child with its group and its output, as the task that owns it sees them.

@@ -48,9 +48,11 @@ pub(crate) fn prune(entries: &mut [TurnEntry]) {
     for entry in entries {
         match entry {
             TurnEntry::Reply { message, .. } => prune_reply(message),
-            TurnEntry::Result { text, .. }
-            | TurnEntry::Delivered { text, .. }
-            | TurnEntry::Stderr { text } => {
+            TurnEntry::Result { text, images, .. } => {
+                *text = String::new();
+                images.clear();
+            }
+            TurnEntry::Delivered { text, .. } | TurnEntry::Stderr { text } => {
                 *text = String::new();
             }
             TurnEntry::Compacted { summary, .. } => *summary = String::new(),
@@ -65,6 +67,8 @@ fn prune_reply(message: &mut AssistantMessage) {
     }
     message.reasoning = None;
     message.continuation = None;
+    message.origin = None;
+    message.layout.clear();
     for call in &mut message.tool_calls {
         if !REPLAYED_TOOLS.contains(&call.name.as_str()) {
             call.arguments = String::new();
@@ -82,8 +86,12 @@ mod tests {
     use crate::turn::Transcript;
 
     fn turn(turn: u32, tool: &str) -> Vec<TurnEntry> {
-        let call =
-            ToolCall { id: format!("c{turn}"), name: tool.into(), arguments: "{\"a\":\"long\"}".into() };
+        let call = ToolCall {
+            id: format!("c{turn}"),
+            name: tool.into(),
+            arguments: "{\"a\":\"long\"}".into(),
+            thought_signature: None,
+        };
         let message = AssistantMessage {
             text: format!("said {turn}"),
             reasoning: Some("hm".into()),
@@ -96,6 +104,7 @@ mod tests {
             index: 0,
             call_id: format!("c{turn}"),
             text: format!("result {turn}"),
+            images: Vec::new(),
             is_error: false,
             ended: Vec::new(),
         };

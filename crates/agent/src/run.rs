@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
 use self::halt::Halt;
+use self::model_call::NoReply;
 use self::open_agent::OpenAgent;
 use self::state::RunState;
 use crate::active_agent::ActiveAgent;
@@ -146,19 +147,37 @@ impl RunState<'_> {
     ///
     /// 1. The lease is checked before anything is done for the turn.
     /// 2. A handoff is completed: it decides whose prompt, tools, window and limits the other steps go by.
-    /// 3. Mail is delivered before the size of the request is measured.
-    /// 4. The conversation is compacted before a budget is reserved for the request that is sent in the end.
-    /// 5. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
+    /// 3. Tools that changed are listed anew, now that it is known whose tools they are.
+    /// 4. Mail is delivered before the size of the request is measured.
+    /// 5. The conversation is compacted before a budget is reserved for the request that is sent in the end.
+    /// 6. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
     ///    settled whether or not the call succeeds.
     async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
         self.check_lease().await?;
         self.switch_agent().await?;
+        self.refresh_tools().await?;
         self.deliver_mail().await?;
         self.compact(turn).await?;
         self.reserve_budget().await?;
         let recorded = self.call_model(turn).await;
         self.settle_budget().await;
-        recorded
+        match recorded? {
+            Ok(()) => Ok(()),
+            Err(no_reply) if no_reply.is_window_full => self.take_shorter_turn(turn, no_reply).await,
+            Err(no_reply) => Err(no_reply.into()),
+        }
+    }
+
+    /// Makes the model call once more with a shorter conversation, after the model reported that it was too long. The
+    /// window of a model is not always known, and the size of a request is an estimate.
+    async fn take_shorter_turn(&mut self, turn: u32, no_reply: NoReply) -> Result<(), Halt> {
+        if !self.summarize(turn).await? {
+            return Err(no_reply.into());
+        }
+        self.reserve_budget().await?;
+        let recorded = self.call_model(turn).await;
+        self.settle_budget().await;
+        Ok(recorded??)
     }
 
     /// The failure of an agent that may take no more turns; `turns` are those of all agents of the run.

@@ -8,6 +8,8 @@ use legwork_common::service::CallIndex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::image::Image;
+
 /// A tool's description for the model, and its properties for the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolSpec {
@@ -44,8 +46,10 @@ pub struct ToolContext {
 /// The outcome of a tool call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToolOutcome {
-    /// The text of the result, as the model reads it.
+    /// The text of the result, as the model reads it. Where an image belongs it has a sentence.
     pub text: String,
+    /// The images of the result, in the order of their sentences in the text.
+    pub images: Vec<Image>,
     /// Whether the call failed; the text is the error then.
     pub is_error: bool,
     /// Jobs whose end the text shows: they are not announced again.
@@ -60,7 +64,7 @@ impl ToolOutcome {
 
     /// An error result. The run continues, and the model decides what to do about it.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_error: true, ended: Vec::new() }
+        Self { text: text.into(), is_error: true, ..Self::default() }
     }
 }
 

@@ -27,9 +27,12 @@ mod toon;
 mod transfer;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use legwork_common::duration;
 use legwork_common::service::BackgroundAgents;
@@ -80,6 +83,15 @@ pub(crate) struct Kit {
     pub(crate) instruction: Option<String>,
     /// Parts of the toolset that are unavailable, each with the reason.
     pub(crate) warnings: Vec<String>,
+    /// Where the tools come from, if they may change during the run.
+    pub(crate) source: Option<Arc<dyn ToolSource>>,
+}
+
+/// The origin of tools that may change during a run, such as an MCP server.
+#[async_trait]
+pub(crate) trait ToolSource: Debug + Send + Sync {
+    /// All tools and what is wrong with them, if they may have changed since the last call. Bounded in time.
+    async fn changed(&self) -> Option<(Vec<Arc<dyn Tool>>, Vec<String>)>;
 }
 
 impl Kit {
@@ -88,6 +100,11 @@ impl Kit {
         let tools = tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect();
         Self { tools, ..Self::default() }
     }
+
+    /// The kit with this system message; none where the text is blank.
+    fn with_instruction(self, text: impl Into<String>) -> Self {
+        Self { instruction: Some(text.into()).filter(|text| !text.trim().is_empty()), ..self }
+    }
 }
 
 /// The tools of one run.
@@ -95,7 +112,9 @@ impl Kit {
 /// Dropping it signals the processes of its tools to end; [`close`](Self::close) also waits until they have.
 #[derive(Debug)]
 pub struct Toolbox {
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Vec<OwnedTool>,
+    /// The toolsets whose tools may change.
+    changing: Vec<ChangingToolset>,
     instructions: Vec<String>,
     deferred: DeferredTools,
     /// The models for the turn that follows a call, by the name of the called tool.
@@ -105,12 +124,34 @@ pub struct Toolbox {
     warnings: Vec<String>,
 }
 
+/// A tool and where it belongs in the order of the tools, which stays the same when the tools of one toolset change:
+/// providers cache a request up to its first difference.
+#[derive(Debug)]
+struct OwnedTool {
+    tool: Arc<dyn Tool>,
+    place: usize,
+}
+
+/// A toolset whose tools may change, and the place of its tools.
+#[derive(Debug, Clone)]
+struct ChangingToolset {
+    source: Arc<dyn ToolSource>,
+    toolset: Toolset,
+    place: usize,
+}
+
+/// The place of the tools that the agent's keys other than `toolsets` give it. The places of the toolsets follow.
+const FIRST_PLACE: usize = 0;
+/// The place of the tools that find and add deferred ones.
+const LAST_PLACE: usize = usize::MAX;
+
 impl Toolbox {
     /// A toolbox without tools.
     pub fn new(environment: &Environment) -> Self {
         let nursery = Nursery::new(Arc::clone(&environment.guard));
         Self {
             tools: Vec::new(),
+            changing: Vec::new(),
             instructions: Vec::new(),
             deferred: DeferredTools::default(),
             next_models: BTreeMap::new(),
@@ -134,37 +175,78 @@ impl Toolbox {
     ) {
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
-            self.add_tool(Arc::new(transfer), "sub_agents");
+            self.add_tool(Arc::new(transfer), FIRST_PLACE, "sub_agents");
         }
         if !agent.handoffs.is_empty() {
-            self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), "handoffs");
+            self.add_tool(Arc::new(handoff::Handoff::new(team, agent)), FIRST_PLACE, "handoffs");
         }
         let open =
             |toolset| self.open_toolset((team, agent), toolset, environment, background, session_state);
         // The kits come back in the order of the file, so that which of two equal names wins does not depend on timing.
         let kits = join_all(agent.toolsets.iter().map(open)).await;
-        for (toolset, kit) in agent.toolsets.iter().zip(kits) {
+        for ((place, toolset), kit) in (FIRST_PLACE + 1..).zip(&agent.toolsets).zip(kits) {
             match kit {
-                Ok(kit) => self.add(kit, toolset),
+                Ok(kit) => self.add(kit, toolset, place),
                 Err(warning) => self.warnings.push(warning),
             }
         }
         if agent.toolsets.iter().any(|toolset| toolset.defer.is_some()) {
             for tool in self.deferred.finder_tools() {
-                self.add_tool(tool, "defer");
+                self.add_tool(tool, LAST_PLACE, "defer");
             }
+            self.instructions.push(deferred::INSTRUCTION.to_owned());
         }
     }
 
-    /// Adds the tools of a kit that the toolset's allow list names, all without one.
-    fn add(&mut self, kit: Kit, toolset: &Toolset) {
+    /// Adds a toolset, with its system message.
+    fn add(&mut self, kit: Kit, toolset: &Toolset, place: usize) {
         self.warnings.extend(kit.warnings);
+        self.add_tools(kit.tools, toolset, place, &BTreeSet::new());
+        if let Some(source) = kit.source {
+            self.changing.push(ChangingToolset { source, toolset: toolset.clone(), place });
+        }
+        let own = kit.instruction.as_deref().unwrap_or_default();
+        let configured = toolset.instruction.as_ref().map(|text| text.replace(ORIGINAL_INSTRUCTIONS, own));
+        self.instructions.extend(configured.or(kit.instruction));
+    }
+
+    /// Replaces the tools of the toolsets that report a change; returns warnings about the new ones. Called between
+    /// turns, so that all calls of one reply see the same tools.
+    pub async fn refresh(&mut self) -> Vec<String> {
+        let known_warnings = self.warnings.len();
+        let changes = join_all(self.changing.iter().map(|changing| changing.source.changed())).await;
+        for (ChangingToolset { toolset, place, .. }, change) in self.changing.clone().into_iter().zip(changes)
+        {
+            let Some((tools, warnings)) = change else { continue };
+            self.warnings.extend(warnings);
+            let gone: Vec<String> = self
+                .tools
+                .extract_if(.., |owned| owned.place == place)
+                .map(|owned| owned.tool.spec().name.clone())
+                .collect();
+            // A deferred tool that the model has added stays added.
+            let added = gone.into_iter().filter(|name| !self.deferred.forget(name)).collect();
+            self.add_tools(tools, &toolset, place, &added);
+            self.tools.sort_by_key(|owned| owned.place);
+        }
+        self.warnings[known_warnings..].to_vec()
+    }
+
+    /// Adds the tools of a toolset that its allow list names, all without one. Those named by `undeferred` are not
+    /// deferred.
+    fn add_tools(
+        &mut self,
+        tools: Vec<Arc<dyn Tool>>,
+        toolset: &Toolset,
+        place: usize,
+        undeferred: &BTreeSet<String>,
+    ) {
         let is_listed = |names: &[String], tool: &dyn Tool| {
             names.iter().any(|name| *name == tool.spec().name || name == tool.own_name())
         };
         let (toon, invalid_patterns) = ToonSelection::new(&toolset.toon);
         self.warnings.extend(invalid_patterns);
-        for tool in kit.tools {
+        for tool in tools {
             if !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
                 continue;
             }
@@ -174,27 +256,24 @@ impl Toolbox {
                 Some(Defer::Tools(names)) => is_listed(names, &*tool),
             };
             let spec = tool.spec().clone();
-            if !self.add_tool(toon.apply(tool), type_name(&toolset.kind)) {
+            if !self.add_tool(toon.apply(tool), place, type_name(&toolset.kind)) {
                 continue;
             }
-            if is_deferred {
+            if is_deferred && !undeferred.contains(&spec.name) {
                 self.deferred.defer(&spec);
             }
             if !toolset.model.is_empty() {
                 self.next_models.insert(spec.name, toolset.model.clone());
             }
         }
-        let own = kit.instruction.as_deref().unwrap_or_default();
-        let configured = toolset.instruction.as_ref().map(|text| text.replace(ORIGINAL_INSTRUCTIONS, own));
-        self.instructions.extend(configured.or(kit.instruction));
     }
 
     /// Adds a tool and returns true; a tool whose name is taken becomes a warning. `origin` names its toolset there.
-    fn add_tool(&mut self, tool: Arc<dyn Tool>, origin: &str) -> bool {
+    fn add_tool(&mut self, tool: Arc<dyn Tool>, place: usize, origin: &str) -> bool {
         let name = &tool.spec().name;
         let is_new = self.get(name).is_none();
         if is_new {
-            self.tools.push(tool);
+            self.tools.push(OwnedTool { tool, place });
         } else {
             self.warnings.push(format!("tool {name} of {origin} skipped: another tool has the same name"));
         }
@@ -203,12 +282,12 @@ impl Toolbox {
 
     /// Finds a tool by its name, deferred ones included.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
-        self.tools.iter().find(|tool| tool.spec().name == name)
+        self.tools.iter().map(|owned| &owned.tool).find(|tool| tool.spec().name == name)
     }
 
     /// The specs of the tools that the model is offered in the next turn: all but the deferred ones.
     pub fn specs(&self) -> Vec<ToolSpec> {
-        let specs = self.tools.iter().map(|tool| tool.spec());
+        let specs = self.tools.iter().map(|owned| owned.tool.spec());
         specs.filter(|spec| !self.deferred.contains(&spec.name)).cloned().collect()
     }
 
@@ -218,7 +297,7 @@ impl Toolbox {
         self.next_models.get(tool).map_or(&[], Vec::as_slice)
     }
 
-    /// The system messages of the toolsets, in the order of the agent file.
+    /// The system messages of the toolsets, in the order of the agent file. That of the deferred tools is the last.
     pub fn instructions(&self) -> &[String] {
         &self.instructions
     }

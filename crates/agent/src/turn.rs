@@ -93,10 +93,13 @@ impl Transcript {
     pub fn apply(&mut self, entry: &TurnEntry) {
         match entry {
             TurnEntry::Reply { turn, message } => self.reply(*turn, message),
-            TurnEntry::Result { turn, index, call_id, text, is_error, ended } => {
+            TurnEntry::Result { turn, index, call_id, text, images, is_error, ended } => {
                 self.ended.extend(ended);
                 if *turn == self.turn {
-                    self.result(*index, call_id, text, *is_error);
+                    let (call_id, text, images) = (call_id.clone(), text.clone(), images.clone());
+                    let result =
+                        ToolResult { call_id, name: String::new(), text, images, is_error: *is_error };
+                    self.result(*index, result);
                 }
             }
             TurnEntry::Delivered { mail, text, .. } => {
@@ -142,14 +145,10 @@ impl Transcript {
         self.messages.push(Message::Assistant(message.clone()));
     }
 
-    fn result(&mut self, index: u32, call_id: &str, text: &str, is_error: bool) {
+    /// Adds a result, under the name of the tool that was called.
+    fn result(&mut self, index: u32, result: ToolResult) {
         let Some(call) = self.calls.get(index as usize) else { return };
-        self.results.entry(index).or_insert_with(|| ToolResult {
-            call_id: call_id.to_owned(),
-            name: call.name.clone(),
-            text: text.to_owned(),
-            is_error,
-        });
+        self.results.entry(index).or_insert_with(|| ToolResult { name: call.name.clone(), ..result });
         if self.results.len() == self.calls.len() {
             let results = std::mem::take(&mut self.results);
             self.messages.extend(results.into_values().map(Message::ToolResult));

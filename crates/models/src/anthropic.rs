@@ -3,8 +3,8 @@
 //! On Vertex and Bedrock the version of the interface is a field of the body and the model is part of the address: where
 //! [`Settings::extra`] has `anthropic_version`, the request has that form.
 
-mod model;
-mod request;
+pub(crate) mod model;
+pub(crate) mod request;
 mod stream;
 
 use serde_json::Value;

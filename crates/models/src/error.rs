@@ -85,7 +85,10 @@ impl ProviderError {
         body: &[u8],
         now: Timestamp,
     ) -> Self {
-        let said = Said::in_body(&String::from_utf8_lossy(body));
+        let mut said = Said::in_body(&String::from_utf8_lossy(body));
+        // AWS has the name in a header, and perhaps an address after it.
+        let named = header("x-amzn-errortype").and_then(|named| named.split(':').next());
+        said.names.extend(named.map(str::to_owned));
         let asked = retry_after::in_headers(header, now);
         let mut error = Self::of(Some(status), said);
         error.retry_after = asked.or(error.retry_after);
@@ -108,6 +111,14 @@ impl ProviderError {
     #[must_use]
     pub(crate) fn in_error_event(data: &str) -> Self {
         Self::of(None, Said::in_body(data))
+    }
+
+    /// The error in a frame that names it apart from its body.
+    #[must_use]
+    pub(crate) fn in_frame(name: &str, body: &str) -> Self {
+        let mut said = Said::in_body(body);
+        said.names.insert(0, name.to_owned());
+        Self::of(None, said)
     }
 
     /// A body of a good response that is neither a stream nor JSON.

@@ -9,10 +9,14 @@
 //! - [`reply`]: the pieces of a reply, and the one type that says how it ended.
 //! - [`error`]: what a provider's failure means, in a stream as over HTTP.
 //! - [`sse`]: server-sent events from segments.
+//! - [`aws_event_stream`]: the frames of AWS from segments.
+//! - [`text_calls`]: tool calls that a local model wrote as text.
 //! - [`tool_calls`]: streamed tool calls, whatever a provider makes of ids and indices.
 //! - [`names`]: tool names that a provider refuses, and what is sent in their place.
 //! - [`openai_chat`]: OpenAI's chat completions, which most providers speak.
+//! - [`openai_responses`]: OpenAI's Responses.
 //! - [`anthropic`]: Anthropic's Messages.
+//! - [`bedrock_converse`]: Amazon Bedrock's Converse.
 //! - [`gemini`]: Google's generateContent, of the Gemini API and of Vertex.
 //!
 //! # A new wire
@@ -27,19 +31,24 @@
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the environment or a clock.
 
 pub mod anthropic;
+pub mod aws_event_stream;
+pub mod bedrock_converse;
 pub mod conversation;
 pub mod error;
 pub mod gemini;
 mod ids;
 mod json;
 pub mod names;
+mod openai;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod reader;
 pub mod reply;
 pub mod settings;
 pub mod sse;
 #[cfg(test)]
 mod testing;
+pub mod text_calls;
 pub mod tool_calls;
 pub mod wire;
 mod work;

@@ -5,6 +5,9 @@ use std::mem;
 
 use serde_json::Value;
 
+use crate::aws_event_stream;
+use crate::aws_event_stream::BadFrame;
+use crate::aws_event_stream::Frame;
 use crate::conversation::Origin;
 use crate::error::ProviderError;
 use crate::error::one_line;
@@ -45,6 +48,9 @@ pub trait ReadReply: Debug + Send {
     /// added; the reader must not be fed again.
     fn feed(&mut self, segment: &[u8], events: &mut Vec<ReplyEvent>) -> Result<(), ProviderError>;
 
+    /// Whether the provider reported that nothing more will come. Some keep the connection open after that.
+    fn is_complete(&self) -> bool;
+
     /// Reads the end of the body.
     ///
     /// A reply that the provider called finished is whole even where the connection broke after that.
@@ -76,6 +82,8 @@ enum Body {
     /// Nothing but blanks and perhaps the beginning of a mark, which is kept.
     Unknown(Vec<u8>),
     Stream(Decoder),
+    /// A stream of AWS.
+    Frames(aws_event_stream::Decoder),
     /// JSON or a page, kept whole.
     Document(Vec<u8>),
 }
@@ -120,6 +128,8 @@ impl<W: Wire> Reader<W> {
                 }
                 self.body = match seen.first() {
                     Some(b'{' | b'[' | b'<') => Body::Document(Vec::new()),
+                    // A frame begins with its length in four bytes.
+                    Some(0) => Body::Frames(aws_event_stream::Decoder::new(self.limit)),
                     _ => Body::Stream(Decoder::new(self.limit)),
                 };
                 self.read(&seen)
@@ -131,12 +141,19 @@ impl<W: Wire> Reader<W> {
                 self.items(items, false)?;
                 fed.map_err(too_long)
             }
+            Body::Frames(decoder) => {
+                let mut frames = Vec::new();
+                let fed = decoder.feed(segment, &mut frames);
+                frames.iter().try_for_each(|frame| self.frame(frame))?;
+                fed.map_err(bad_frame)
+            }
         }
     }
 
     fn read_end(&mut self, close: Close<'_>) -> Result<(), ProviderError> {
         match mem::replace(&mut self.body, Body::Unknown(Vec::new())) {
-            Body::Unknown(_) => Ok(()),
+            // A frame that is not whole is a reply that is not.
+            Body::Unknown(_) | Body::Frames(_) => Ok(()),
             Body::Document(bytes) => self.document(&bytes, close),
             Body::Stream(decoder) => self.end_of_stream(decoder, close),
         }
@@ -161,6 +178,19 @@ impl<W: Wire> Reader<W> {
             }
         }
         Ok(())
+    }
+
+    fn frame(&mut self, frame: &Frame) -> Result<(), ProviderError> {
+        let body = String::from_utf8_lossy(&frame.payload);
+        let header = |names: &[&str]| names.iter().find_map(|name| frame.header(name));
+        match frame.header(":message-type") {
+            Some("exception" | "error") => {
+                let name = header(&[":exception-type", ":error-code", ":event-type"]).unwrap_or_default();
+                let words = header(&[":error-message"]).filter(|_| body.is_empty());
+                Err(ProviderError::in_frame(name, words.unwrap_or(&body)))
+            }
+            _ => self.event(frame.header(":event-type"), body.trim(), false),
+        }
     }
 
     /// One event. At the end of the stream it may be cut.
@@ -231,6 +261,10 @@ impl<W: Wire> ReadReply for Reader<W> {
         read
     }
 
+    fn is_complete(&self) -> bool {
+        self.reply.is_complete()
+    }
+
     fn finish(
         mut self: Box<Self>,
         close: Close<'_>,
@@ -270,6 +304,15 @@ fn keep(seen: &mut Vec<u8>, segment: &[u8], limit: usize) -> Result<(), Provider
     }
     seen.extend_from_slice(segment);
     Ok(())
+}
+
+fn bad_frame(error: BadFrame) -> ProviderError {
+    match error {
+        BadFrame::TooLong { .. } => ProviderError::too_large(error.to_string()),
+        BadFrame::Lengths | BadFrame::Checksum | BadFrame::Headers => {
+            ProviderError::unreadable(&error.to_string())
+        }
+    }
 }
 
 fn too_long(error: TooLong) -> ProviderError {

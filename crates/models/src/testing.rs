@@ -41,17 +41,21 @@ pub(crate) type Case<'a> = (&'a str, String, &'a str);
 /// Reads each body whole, by bytes and in pieces of odd sizes, and holds all that comes of it to the row.
 pub(crate) fn hold<W: Wire + 'static>(cases: &[Case<'_>]) {
     for (name, body, expected) in cases {
-        let bytes = body.as_bytes();
-        let whole = read::<W>(&[bytes], Close::Clean, Limits::default());
-        assert_eq!(told(&whole), *expected, "{name}");
-        for size in [1, 7, 64] {
-            let segments: Vec<&[u8]> = bytes.chunks(size).collect();
-            assert_eq!(
-                read::<W>(&segments, Close::Clean, Limits::default()),
-                whole,
-                "{name} in pieces of {size}"
-            );
-        }
+        hold_bytes::<W>(name, body.as_bytes(), expected);
+    }
+}
+
+/// Holds one body of any bytes to what it must come to.
+pub(crate) fn hold_bytes<W: Wire + 'static>(name: &str, bytes: &[u8], expected: &str) {
+    let whole = read::<W>(&[bytes], Close::Clean, Limits::default());
+    assert_eq!(told(&whole), expected, "{name}");
+    for size in [1, 7, 64] {
+        let segments: Vec<&[u8]> = bytes.chunks(size).collect();
+        assert_eq!(
+            read::<W>(&segments, Close::Clean, Limits::default()),
+            whole,
+            "{name} in pieces of {size}"
+        );
     }
 }
 

@@ -44,7 +44,7 @@ impl CallDelta<'_> {
     /// What it costs to keep.
     pub(crate) fn bytes(&self) -> usize {
         let signature = self.thought_signature.map_or(0, str::len);
-        let key = self.key.as_ref().map_or(0, |key| key.0.len());
+        let key = self.key.as_ref().map_or(0, CallKey::bytes);
         PIECE_BYTES + key + self.id.len() + self.name.len() + self.arguments.len() + signature
     }
 }
@@ -66,6 +66,11 @@ impl CallKey {
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
         };
         (!text.is_empty()).then_some(Self(text))
+    }
+
+    /// What it costs to keep.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -122,6 +127,29 @@ impl ToolCalls {
 
     /// Puts a piece where it belongs. The error names the limit that it breaks.
     pub(crate) fn take(&mut self, delta: &CallDelta<'_>) -> Result<Taken, String> {
+        let (position, begun) = self.place(delta)?;
+        let grown = self.extend(position, delta);
+        Ok(Taken { position, begun, grown })
+    }
+
+    /// Puts the whole arguments of a call in the place of what came of them. Errors as [`ToolCalls::take`].
+    pub(crate) fn take_whole(&mut self, delta: &CallDelta<'_>) -> Result<Taken, String> {
+        let CallDelta { key, id, name, thought_signature, .. } = delta;
+        let head = CallDelta {
+            key: key.clone(),
+            id,
+            name,
+            arguments: Cow::Borrowed(""),
+            thought_signature: *thought_signature,
+        };
+        let (position, begun) = self.place(&head)?;
+        self.extend(position, &head);
+        let grown = self.calls[position].arguments.replace(&delta.arguments);
+        Ok(Taken { position, begun, grown })
+    }
+
+    /// The call that a piece belongs to, and whether the piece begins it.
+    fn place(&mut self, delta: &CallDelta<'_>) -> Result<(usize, bool), String> {
         let found = self.find(delta);
         let (position, begun) = match found {
             Some(position) => (position, false),
@@ -133,9 +161,8 @@ impl ToolCalls {
                 (self.calls.len() - 1, true)
             }
         };
-        let grown = self.extend(position, delta);
         self.last = Some(position);
-        Ok(Taken { position, begun, grown })
+        Ok((position, begun))
     }
 
     /// The call that a piece continues; none: it begins one.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use legwork_common::id::JobId;
-use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::service::JobView;
 use legwork_common::service::MAX_VIEW_BYTES;
@@ -129,17 +128,12 @@ impl Observer {
                 tokio::time::sleep(GATHER_TIME).await;
             }
         }
-        let mut items = Vec::with_capacity(ids.len());
-        for (text, id) in ids {
-            let view = match id {
-                Some(id) => self.queue.view(*id, None, MAX_VIEW_BYTES).await?,
-                None => None,
-            };
-            items.push(
-                view.map_or_else(|| WaitItem::NotFound(text.clone()), |view| WaitItem::Found(Box::new(view))),
-            );
-        }
-        Ok(items)
+        let mut views = self.queue.views(&known, MAX_VIEW_BYTES).await?.into_iter();
+        let item = |(text, id): &(String, Option<JobId>)| match id.and_then(|_| views.next().flatten()) {
+            Some(view) => WaitItem::Found(Box::new(view)),
+            None => WaitItem::NotFound(text.clone()),
+        };
+        Ok(ids.iter().map(item).collect())
     }
 
     /// Stops a tree. The stop mark is durable when this answers.
@@ -153,10 +147,7 @@ impl Observer {
 
     /// Listens for jobs that end in the sessions of these jobs.
     async fn listen(&self, ids: &[JobId]) -> Result<Vec<Listener>, QueueError> {
-        let jobs = self.queue.jobs(ids).await?;
-        let mut sessions: Vec<SessionId> = jobs.into_iter().flatten().map(|job| job.session).collect();
-        sessions.sort_unstable();
-        sessions.dedup();
+        let sessions = self.queue.sessions_of(ids).await?;
         let mut listeners = Vec::with_capacity(sessions.len());
         for session in sessions {
             listeners.push(self.hints.listen(self.queue.keys().session_channel(session)).await);

@@ -283,14 +283,12 @@ impl BackgroundAgents for Service {
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
-        let mut ids = Vec::with_capacity(request.ids.len());
-        for text in request.ids {
-            let id = match text.parse() {
-                Ok(id) => self.reaches(id).await?.then_some(id),
-                Err(_) => None,
-            };
-            ids.push((text, id));
-        }
+        let parsed: Vec<Option<JobId>> = request.ids.iter().map(|text| text.trim().parse().ok()).collect();
+        let known: Vec<JobId> = parsed.iter().flatten().copied().collect();
+        let mut below =
+            self.queue().below(&known, self.caller.session, self.caller.dispatcher()).await?.into_iter();
+        let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
+        let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
         self.observer.wait(&ids, request.mode, deadline).await
     }

@@ -9,11 +9,11 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use legwork_agent::message::AssistantMessage;
 use legwork_agent::message::Message;
 use legwork_agent::model::Delta;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
+use legwork_agent::model::ModelReply;
 use legwork_agent::model::ModelRequest;
 use legwork_common::duration;
 use legwork_common::id::RequestId;
@@ -181,7 +181,7 @@ impl CallPermits<'_> {
     }
 
     /// Returns the permits with the tokens that were used, or pauses the provider that refused.
-    async fn settle(&mut self, answer: &Result<AssistantMessage, ModelError>) {
+    async fn settle(&mut self, answer: &Result<ModelReply, ModelError>) {
         for request in std::mem::take(&mut self.granted) {
             let permits = &self.models.permits;
             log_error(match answer {
@@ -189,8 +189,9 @@ impl CallPermits<'_> {
                     permits.pause(&request, *retry_after, MAX_PAUSE).await
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,
-                Ok(message) if needs_return(&request) => {
-                    let used = message.usage.input_tokens.saturating_add(message.usage.output_tokens);
+                Ok(reply) if needs_return(&request) => {
+                    let used =
+                        reply.message.usage.input_tokens.saturating_add(reply.message.usage.output_tokens);
                     let beyond = i64::try_from(used).unwrap_or(i64::MAX)
                         - i64::try_from(request.tokens).unwrap_or(i64::MAX);
                     permits.give_back(&request, beyond).await
@@ -224,7 +225,7 @@ impl ModelPort for RateLimitedModels {
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
         let mut permits = self.acquire(settings, request, &deltas).await;
         let answer = tokio::select! {
             answer = self.models.stream(settings, request, deltas) => answer,

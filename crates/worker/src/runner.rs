@@ -253,7 +253,12 @@ mod tests {
     use super::*;
 
     fn reply(calls: &[&str]) -> TurnEntry {
-        let call = |name: &&str| ToolCall { id: "1".into(), name: (*name).into(), arguments: "{}".into() };
+        let call = |name: &&str| ToolCall {
+            id: "1".into(),
+            name: (*name).into(),
+            arguments: "{}".into(),
+            thought_signature: None,
+        };
         let tool_calls = calls.iter().map(call).collect();
         let message =
             AssistantMessage { text: "words".to_owned(), tool_calls, ..AssistantMessage::default() };

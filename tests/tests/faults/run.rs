@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_agent::Environment;
-use legwork_agent::message::AssistantMessage;
 use legwork_agent::message::Message;
 use legwork_agent::model::Delta;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
+use legwork_agent::model::ModelReply;
 use legwork_agent::model::ModelRequest;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
@@ -389,7 +389,7 @@ impl ModelPort for RecordingModels {
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
         self.calls.lock().unwrap().push((request.agent.clone(), request.turn));
         if request.agent == "parent" {
             let is_announcement =

@@ -34,6 +34,20 @@ impl RunState<'_> {
         Ok(())
     }
 
+    /// Before a model call: lists the tools anew that changed during the last turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Stopped`] where the run is cancelled during that.
+    pub(super) async fn refresh_tools(&mut self) -> Result<(), Halt> {
+        let refresh = self.current.toolbox.refresh();
+        let warnings = self.cancel.run_until_cancelled(refresh).await.ok_or(Halt::Stopped)?;
+        for warning in warnings {
+            self.warn(warning);
+        }
+        Ok(())
+    }
+
     /// Whether any agent of the run may have dispatched jobs. The run must wait for their ends even after the agent
     /// that dispatched them has handed over.
     pub(super) fn dispatches_jobs(&self) -> bool {

@@ -273,7 +273,7 @@ mod tests {
     async fn fails_by_the_exit_status() {
         for (script, expected) in [
             ("echo half; echo why >&2; exit 3", "exit status 3: why"),
-            ("kill -9 $$", "signal 9"),
+            ("kill -9 $$", "killed (SIGKILL)"),
             ("exec not-a-program-at-all 2> /dev/null", "exit status 127"),
         ] {
             match go(&world(&json!({})), script, CancellationToken::new()).await {

@@ -74,7 +74,8 @@ impl RunState<'_> {
         // The same for a tool that ended because the lease did.
         journal.confirm_lease().await?;
         let entry = result_entry(index, &call, outcome);
-        journal.record(&entry).await?;
+        // The model sees all images in this attempt, also those that are too large to be stored.
+        journal.record(&entry.stored()).await?;
         Ok(entry)
     }
 
@@ -102,7 +103,7 @@ impl RunState<'_> {
 }
 
 fn result_entry(index: CallIndex, call: &ToolCall, outcome: ToolOutcome) -> TurnEntry {
-    let ToolOutcome { text, is_error, ended } = outcome;
+    let ToolOutcome { text, images, is_error, ended } = outcome;
     let CallIndex { turn, index } = index;
-    TurnEntry::Result { turn, index, call_id: call.id.clone(), text, is_error, ended }
+    TurnEntry::Result { turn, index, call_id: call.id.clone(), text, images, is_error, ended }
 }

@@ -97,15 +97,18 @@ pub(crate) async fn open(
     let name = name.filter(|name| !name.is_empty()).unwrap_or(&card.name);
     let name = if name.is_empty() { "a2a".to_owned() } else { provider_safe_name(name) };
     let description = if card.description.is_empty() { "Asks another agent" } else { &card.description };
+    let description = description.to_owned();
     let arguments = Schema::new().required("message", schema::string(), "The message to the agent");
-    let spec = schema::writing(&name, description, arguments);
-    Ok(Kit::new([RemoteAgent {
+    let spec = schema::writing(&name, &description, arguments);
+    let instruction = format!("## {name}\n\n{description}");
+    let agent = RemoteAgent {
         spec,
         client: Arc::new(AgentClient { card, http: client, headers }),
         polling,
         nursery: nursery.clone(),
         awaiting_input: Mutex::default(),
-    }]))
+    };
+    Ok(Kit::new([agent]).with_instruction(instruction))
 }
 
 /// Downloads the card: below the agent's URL, else from the root of its host. A URL of a `.json` file is tried first.

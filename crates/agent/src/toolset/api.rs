@@ -44,14 +44,15 @@ pub(crate) fn open(environment: Arc<Environment>, api: &ApiConfig) -> Result<Kit
         .map_err(|_| format!("`{}` is not a valid HTTP method", api.method))?;
     let headers = http::headers(&environment, &api.headers)?;
     let client = http::client(TIMEOUT, &headers)?;
-    Ok(Kit::new([ApiTool {
+    let tool = ApiTool {
         spec: spec(api, &method),
         endpoint: api.endpoint.clone(),
         method,
         headers,
         client,
         environment,
-    }]))
+    };
+    Ok(Kit::new([tool]).with_instruction(&api.instruction))
 }
 
 fn spec(api: &ApiConfig, method: &Method) -> ToolSpec {

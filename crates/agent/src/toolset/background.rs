@@ -41,7 +41,7 @@ pub(crate) fn open(agent: &Agent, service: &Arc<dyn BackgroundAgents>) -> Kit {
         service: Arc::clone(service),
         polls: Mutex::default(),
     };
-    Kit { instruction: Some(specs::INSTRUCTION.to_owned()), ..Kit::new(specs::all().map(tool)) }
+    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
 
 /// The specs of the tools, which do not depend on the agent.
@@ -135,7 +135,7 @@ impl BackgroundTool {
     async fn view(&self, arguments: View) -> Result<ToolOutcome, ErrorOutcome> {
         let view = self.service.view(parse_id(&arguments.task_id)?, arguments.since).await?;
         let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner).count(&view);
-        Ok(ToolOutcome { text: contract::view(&view, polls), is_error: false, ended: ended(&view).collect() })
+        Ok(ToolOutcome { ended: ended(&view).collect(), ..ToolOutcome::ok(contract::view(&view, polls)) })
     }
 
     async fn stop(&self, arguments: Stop) -> Result<ToolOutcome, ErrorOutcome> {
@@ -162,7 +162,7 @@ impl BackgroundTool {
         });
         let ended = found.flat_map(|view| ended(view)).collect();
         let answer = contract::WaitAnswer::new(&items, !mode.is_over(&items));
-        Ok(ToolOutcome { text: answer.text(), is_error: answer.is_error(), ended })
+        Ok(ToolOutcome { ended, is_error: answer.is_error(), ..ToolOutcome::ok(answer.text()) })
     }
 
     async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {

@@ -19,6 +19,13 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
+/// The system message of the deferred tools.
+pub(crate) const INSTRUCTION: &str = "\
+## More tools
+
+You have tools that are not listed yet. Find them with search_tool, by words such as read, write or remote, and make one \
+available with add_tool before you call it.";
+
 /// The tools of a run that are not offered yet. Clones share one list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeferredTools {
@@ -34,6 +41,11 @@ impl DeferredTools {
     /// Withholds a tool from the model until `add_tool` names it.
     pub(crate) fn defer(&self, spec: &ToolSpec) {
         self.tools().insert(spec.name.clone(), spec.description.clone());
+    }
+
+    /// Stops withholding a tool; returns whether it was withheld.
+    pub(crate) fn forget(&self, name: &str) -> bool {
+        self.tools().remove(name).is_some()
     }
 
     /// Whether the tool is still withheld.

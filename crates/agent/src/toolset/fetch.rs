@@ -18,6 +18,7 @@ use legwork_common::variables;
 use reqwest::Client;
 use reqwest::StatusCode;
 use reqwest::Url;
+use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::Serialize;
@@ -30,6 +31,7 @@ use tokio::time::timeout;
 
 use self::address_filter::AddressFilter;
 use self::page::Format;
+use self::page::Page;
 use self::robots::Robots;
 use super::Kit;
 use super::http;
@@ -52,6 +54,13 @@ const MAX_ROBOTS_BYTES: usize = 500 * 1024;
 /// How many pages of one call are fetched concurrently. Few, because they are often of one site.
 const MAX_CONCURRENT_PAGES: usize = 4;
 
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Web pages
+
+fetch gets the content of http and https URLs as text, Markdown or HTML. Pass several URLs in one call. What a site's \
+robots.txt disallows is not fetched.";
+
 /// The toolset. `timeout_seconds` is the timeout of one page where the model sets none.
 ///
 /// # Errors
@@ -62,7 +71,8 @@ pub(crate) fn open(environment: &Environment, timeout_seconds: Option<u32>) -> R
     let filter: AddressFilter = if allows_private { address_filter::any } else { address_filter::is_public };
     let client = address_filter::client(filter).map_err(|error| error.to_string())?;
     let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    Ok(Kit::new([FetchTool { spec: spec(), client, filter, timeout_seconds }]))
+    let tool = FetchTool { spec: spec(), client, filter, timeout_seconds };
+    Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
 }
 
 fn spec() -> ToolSpec {
@@ -159,14 +169,15 @@ impl FetchTool {
             return Err("URL blocked by robots.txt".to_owned());
         }
         let reason = |error: reqwest::Error| address_filter::reason(&error);
-        let response = self.client.get(url).send().await.map_err(reason)?;
-        let status = response.status();
+        let request = self.client.get(url).header(ACCEPT, format.accept());
+        let response = request.send().await.map_err(reason)?;
+        let (status, total_bytes) = (response.status(), response.content_length());
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         let bytes = http::head(response, MAX_PAGE_BYTES).await.map_err(reason)?;
-        let declared_type = content_type.clone();
+        let page = Page { bytes, content_type: content_type.clone(), total_bytes };
         // Converting a large page takes long enough to block other tasks.
-        let body = spawn_blocking(move || page::render(&bytes, &declared_type, format))
+        let body = spawn_blocking(move || page::render(&page, format))
             .await
             .map_err(|_| "the page cannot be converted".to_owned())??;
         Ok(Fetched {

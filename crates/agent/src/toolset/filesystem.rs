@@ -49,7 +49,7 @@ pub(crate) fn open(
         .collect();
     let workspace = Arc::new(Workspace { environment, ignore_vcs, post_edit, nursery });
     let tool = |(action, spec)| FileTool { spec, action, workspace: Arc::clone(&workspace) };
-    Kit::new(specs::all().map(tool))
+    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
 
 /// What the tools share.
@@ -89,26 +89,34 @@ impl FileTool {
         &self,
         arguments: Value,
         cancel: &CancellationToken,
-    ) -> Result<(String, Option<PathBuf>), ToolOutcome> {
+    ) -> Result<(ToolOutcome, Option<PathBuf>), ToolOutcome> {
         let workspace = &*self.workspace;
         let spec = &self.spec;
         let text = match self.action {
-            Action::ReadFile => read::file(workspace, schema::parse(spec, arguments)?),
-            Action::ReadMultipleFiles => Ok(read::files(workspace, schema::parse(spec, arguments)?)),
-            Action::WriteFile => {
-                return edit::write(workspace, schema::parse(spec, arguments)?).map_err(ToolOutcome::error);
+            Action::ReadFile => {
+                let read = read::file(workspace, schema::parse(spec, arguments)?);
+                return read.map(|outcome| (outcome, None)).map_err(ToolOutcome::error);
             }
-            Action::EditFile => {
-                return edit::edit(workspace, schema::parse(spec, arguments)?).map_err(ToolOutcome::error);
+            Action::ReadMultipleFiles => {
+                return Ok((read::files(workspace, schema::parse(spec, arguments)?), None));
             }
+            Action::WriteFile => return edited(edit::write(workspace, schema::parse(spec, arguments)?)),
+            Action::EditFile => return edited(edit::edit(workspace, schema::parse(spec, arguments)?)),
             Action::ListDirectory => entries::list(workspace, schema::parse(spec, arguments)?),
             Action::DirectoryTree => entries::tree(workspace, schema::parse(spec, arguments)?),
             Action::SearchFilesContent => search::search(workspace, schema::parse(spec, arguments)?, cancel),
             Action::CreateDirectory => edit::create(workspace, schema::parse(spec, arguments)?),
             Action::RemoveDirectory => edit::remove(workspace, schema::parse(spec, arguments)?),
         };
-        text.map(|text| (text, None)).map_err(ToolOutcome::error)
+        text.map(|text| (ToolOutcome::ok(text), None)).map_err(ToolOutcome::error)
     }
+}
+
+/// The outcome of an edit, with the file whose commands are to run.
+fn edited(
+    result: Result<(String, Option<PathBuf>), String>,
+) -> Result<(ToolOutcome, Option<PathBuf>), ToolOutcome> {
+    result.map(|(text, file)| (ToolOutcome::ok(text), file)).map_err(ToolOutcome::error)
 }
 
 impl Workspace {
@@ -157,9 +165,9 @@ impl Tool for FileTool {
         let cancel = context.cancel.child_token();
         let _cancel_on_drop = cancel.clone().drop_guard();
         match on_blocking_thread(move || tool.act(arguments, &cancel)).await {
-            Ok((text, None)) => ToolOutcome::ok(text),
-            Ok((text, Some(edited))) => {
-                ToolOutcome::ok(text + &self.workspace.after_edit(&edited, &context.cancel).await)
+            Ok((outcome, None)) => outcome,
+            Ok((outcome, Some(edited))) => {
+                ToolOutcome::ok(outcome.text + &self.workspace.after_edit(&edited, &context.cancel).await)
             }
             Err(error) => error,
         }

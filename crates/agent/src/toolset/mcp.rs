@@ -5,6 +5,8 @@
 mod connection;
 mod docker;
 mod endpoint;
+mod request;
+mod result;
 mod server;
 mod sse;
 
@@ -16,10 +18,6 @@ use legwork_common::team::Mcp;
 use legwork_common::trace::TraceParent;
 use legwork_common::variables::TRACEPARENT;
 use rmcp::model::CallToolRequestParams;
-use rmcp::model::CallToolResponse;
-use rmcp::model::CallToolResult;
-use rmcp::model::ContentBlock;
-use rmcp::model::ResourceContents;
 use rmcp::model::Tool as ServerTool;
 use rmcp::model::ToolAnnotations;
 use serde_json::Value;
@@ -28,7 +26,7 @@ use serde_json::json;
 use self::endpoint::Endpoint;
 use self::server::Server;
 use super::Kit;
-use super::limited;
+use super::ToolSource;
 use super::schema;
 use super::schema::provider_safe_name;
 use crate::environment::Environment;
@@ -37,9 +35,6 @@ use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
-
-/// Stands in a result for content of a kind that this version of the protocol library does not know.
-const UNKNOWN_CONTENT: &str = "[content that cannot be shown here]";
 
 /// Timeouts and restart delays of one server.
 #[derive(Debug, Clone)]
@@ -82,15 +77,43 @@ pub(crate) async fn open(
 ) -> Result<Kit, String> {
     let endpoint = Endpoint::new(&mcp.server, environment)?;
     let (server, info) = Server::start(endpoint, nursery.clone(), timing).await?;
-    let server = Arc::new(server);
-    let trace: Option<TraceParent> =
-        environment.variables.get(TRACEPARENT).and_then(|trace| trace.parse().ok());
-    let tool = |offered: ServerTool| {
-        let spec = spec(mcp.name.as_deref(), &offered);
+    let trace = environment.variables.get(TRACEPARENT).and_then(|trace| trace.parse().ok());
+    let source = McpSource { prefix: mcp.name.clone(), server: Arc::new(server), trace };
+    let tools = Kit::new(info.tools.into_iter().map(|offered| source.tool(offered)));
+    let warnings = source.labelled(info.warnings);
+    Ok(Kit { instruction: info.instructions, warnings, source: Some(Arc::new(source)), ..tools })
+}
+
+/// A server as the source of tools, which may change while it runs.
+#[derive(Debug)]
+struct McpSource {
+    prefix: Option<String>,
+    server: Arc<Server>,
+    /// The trace context of the run, which is sent with each call.
+    trace: Option<TraceParent>,
+}
+
+impl McpSource {
+    fn tool(&self, offered: ServerTool) -> McpTool {
+        let spec = spec(self.prefix.as_deref(), &offered);
         let own_name = offered.name.into_owned();
-        McpTool { spec, own_name, server: Arc::clone(&server), trace: trace.clone() }
-    };
-    Ok(Kit { instruction: info.instructions, ..Kit::new(info.tools.into_iter().map(tool)) })
+        McpTool { spec, own_name, server: Arc::clone(&self.server), trace: self.trace.clone() }
+    }
+
+    /// Warnings about the server, with its name.
+    fn labelled(&self, warnings: Vec<String>) -> Vec<String> {
+        let label = self.server.label();
+        warnings.into_iter().map(|warning| format!("toolset mcp: {label}: {warning}")).collect()
+    }
+}
+
+#[async_trait]
+impl ToolSource for McpSource {
+    async fn changed(&self) -> Option<(Vec<Arc<dyn Tool>>, Vec<String>)> {
+        let (tools, warnings) = self.server.changed_tools().await?;
+        let tools = tools.into_iter().map(|offered| Arc::new(self.tool(offered)) as Arc<dyn Tool>).collect();
+        Some((tools, self.labelled(warnings)))
+    }
 }
 
 /// The spec of a server's tool. Its annotations are trusted as the server gives them; absent ones count as false.
@@ -148,48 +171,11 @@ impl Tool for McpTool {
             request.meta.get_or_insert_default().0.set_traceparent(trace.to_string());
         }
         // Dropping the call notifies the server that it is cancelled.
-        match context.cancel.run_until_cancelled(self.server.call(request)).await {
-            Some(Ok(CallToolResponse::Complete(result))) => outcome(result),
-            Some(Ok(_)) => ToolOutcome::error(format!(
-                "{} did not return a result: it needs input from a person, or runs as a task of the server",
-                self.spec.name
-            )),
+        match context.cancel.run_until_cancelled(Box::pin(self.server.call(request))).await {
+            Some(Ok(answer)) => result::outcome(&self.spec.name, answer),
             Some(Err(error)) => ToolOutcome::error(error),
             None => ToolOutcome::error("Call cancelled"),
         }
-    }
-}
-
-/// The outcome for the model. Without any text, structured content stands in as JSON.
-fn outcome(result: CallToolResult) -> ToolOutcome {
-    let mut text: String = result.content.iter().map(text_of).collect();
-    if text.is_empty()
-        && let Some(structured) = &result.structured_content
-    {
-        text = structured.to_string();
-    }
-    if text.is_empty() {
-        text = "no output".to_owned();
-    }
-    let text = limited(text);
-    if result.is_error.unwrap_or(false) { ToolOutcome::error(text) } else { ToolOutcome::ok(text) }
-}
-
-/// The text of one content block. Blocks that are not text are replaced by a note of what they are.
-fn text_of(block: &ContentBlock) -> String {
-    match block {
-        ContentBlock::Text(block) => block.text.clone(),
-        ContentBlock::Image(block) => format!("[an image ({}), which cannot be shown here]", block.mime_type),
-        ContentBlock::Audio(block) => format!("[audio ({}), which cannot be played here]", block.mime_type),
-        ContentBlock::Resource(block) => match &block.resource {
-            ResourceContents::TextResourceContents { text, .. } => text.clone(),
-            ResourceContents::BlobResourceContents { uri, .. } => {
-                format!("[a resource, which cannot be shown here: {uri}]")
-            }
-            _ => UNKNOWN_CONTENT.to_owned(),
-        },
-        ContentBlock::ResourceLink(link) => format!("[a resource: {}]", link.uri),
-        _ => UNKNOWN_CONTENT.to_owned(),
     }
 }
 

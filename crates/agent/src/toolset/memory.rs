@@ -27,9 +27,15 @@ use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
 /// The system message of the toolset.
-const INSTRUCTION: &str = "You have a memory that outlives this conversation. Read it before you begin, and store in it what \
-                           will help later: facts about the user, decisions, what worked. Do not talk about it, just \
-                           use it.";
+const INSTRUCTION: &str = "\
+## Memory
+
+You have a memory that outlives this conversation. Look for what is relevant before you act, and store what will help \
+later: preferences of the user, corrections, decisions, conventions of the project. Do not talk about it, just use it.
+
+- Search with words or a category in search_memories; get_memories returns everything.
+- Change what is stored already with update_memory, and use add_memory for new facts only.
+- Sort memories by category: preference, fact, project, decision.";
 
 /// Opens the database and creates it if it does not exist. `path` comes from the agent file and must be below the
 /// working folder. Without it, the database is in the user's state folder, one for each `team` identity.
@@ -57,7 +63,7 @@ pub(crate) async fn open(environment: &Environment, path: Option<&str>, team: &s
         .map_err(|_| "opening the database panicked".to_owned())?
         .map_err(|error| chain(&error))?;
     let tool = |(action, spec)| MemoryTool { spec, action, store: Arc::clone(&store) };
-    Ok(Kit { instruction: Some(INSTRUCTION.to_owned()), ..Kit::new(specs().map(tool)) })
+    Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -33,6 +33,12 @@ const MAX_DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 /// The most skipped operations that have a warning each. The model reads the warnings; beyond these it gets a count.
 const MAX_WARNINGS: usize = 10;
 
+/// The system message of the toolset. It does not name the URL, which may contain a key.
+const INSTRUCTION: &str = "\
+## API
+
+Each operation of an OpenAPI description is a tool of yours. Its parameters are those of the operation.";
+
 /// Downloads the document and makes a tool of each operation. Operations that cannot be called are warnings.
 ///
 /// # Errors
@@ -57,7 +63,8 @@ pub(crate) async fn open(environment: &Environment, url: &str, headers: &StringM
         client: client.clone(),
         headers: headers.clone(),
     };
-    Ok(Kit { warnings, ..Kit::new(operations.into_iter().map(tool)) })
+    let kit = Kit::new(operations.into_iter().map(tool)).with_instruction(INSTRUCTION);
+    Ok(Kit { warnings, ..kit })
 }
 
 /// Downloads the document. The headers are secrets of the API, which may be on another host than its document, so they

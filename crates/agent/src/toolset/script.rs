@@ -1,6 +1,7 @@
 //! `script`: shell commands of the agent file, each of them a tool. Arguments are passed as environment variables.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,13 +52,31 @@ pub(crate) fn open(
             nursery: nursery.clone(),
         });
     }
-    Ok(Kit::new(tools))
+    Ok(Kit::new(tools).with_instruction(instruction(scripts)))
+}
+
+/// The system message of the toolset: each tool with its description and its arguments.
+fn instruction(scripts: &BTreeMap<String, Script>) -> String {
+    let mut text = "## Commands of this project\n".to_owned();
+    for (name, script) in scripts {
+        let Script { cmd, description, args, required, .. } = script;
+        let _ = match description.is_empty() {
+            true => writeln!(text, "\n### {name}\nRuns `{cmd}`"),
+            false => writeln!(text, "\n### {name}\n{description}"),
+        };
+        for (argument, declared) in args {
+            let what = declared["description"].as_str().filter(|text| !text.is_empty());
+            let what = what.map(|text| format!(": {text}")).unwrap_or_default();
+            let is_required = required.iter().flatten().any(|name| name == argument);
+            let required = if is_required { " (required)" } else { "" };
+            let _ = writeln!(text, "- `{argument}`{what}{required}");
+        }
+    }
+    text.trim_end().to_owned()
 }
 
 fn spec(name: &str, script: &Script) -> ToolSpec {
-    // Without a list of required arguments, all are required.
-    let all: Vec<String> = script.args.keys().cloned().collect();
-    let required = script.required.as_ref().unwrap_or(&all);
+    let required = script.required.as_deref().unwrap_or_default();
     let description = if script.description.is_empty() { &script.cmd } else { &script.description };
     schema::writing(name, description, Schema::declared(&script.args, required))
 }
@@ -155,8 +174,15 @@ mod tests {
             ToolOutcome::error("Error executing command 'echo $how; exit 3': exit status 3\nOutput: badly\n")
         );
         assert_eq!(testing::call(quiet, json!({})).await.text, "<no output>");
-        let missing = testing::call(fail, json!({})).await;
-        assert_eq!(missing, ToolOutcome::error("invalid arguments for fail: missing field `how`"));
+        let without = testing::call(fail, json!({})).await;
+        let expected = "Error executing command 'echo $how; exit 3': exit status 3\nOutput: \n";
+        assert_eq!(
+            without,
+            ToolOutcome::error(expected),
+            "arguments are required only where the file states it"
+        );
+        let missing = testing::call(greet, json!({"name": "Ada"})).await;
+        assert_eq!(missing, ToolOutcome::error("invalid arguments for greet: missing field `count`"));
         let unknown = testing::call(greet, json!({"count": 1, "PATH": "/tmp"})).await;
         assert_eq!(unknown, ToolOutcome::error("invalid arguments for greet: unknown field `PATH`"));
     }
@@ -166,6 +192,18 @@ mod tests {
         let tools = tools(json!({"hang": script("exec sleep 600.32", json!({}), json!(null))})).unwrap();
         let hung = testing::call(&tools[0], json!({})).await;
         assert!(hung.is_error && hung.text.contains("it timed out after"), "{hung:?}");
+    }
+
+    #[test]
+    fn the_system_message_lists_the_commands_with_their_arguments() {
+        let scripts = json!({
+            "greet": script("echo $name", json!({"name": {"description": "Who"}, "count": null}), json!(["name"])),
+            "quiet": {"cmd": "true", "description": "Does nothing", "args": {}, "required": null, "env": {}},
+        });
+        let scripts: BTreeMap<String, Script> = serde_json::from_value(scripts).unwrap();
+        let expected = "## Commands of this project\n\n### greet\nRuns `echo $name`\n- `count`\n- `name`: Who (required)\n\n\
+                        ### quiet\nDoes nothing";
+        assert_eq!(instruction(&scripts), expected);
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub(crate) fn open(
 ) -> Result<Kit, MissingVariable> {
     let variables = environment.variables_with(variables)?;
     let shell = Arc::new(Shell { environment, variables, nursery, jobs: Mutex::default() });
-    Ok(Kit::new(specs::all().map(|(action, spec)| ShellTool { spec, action, shell: Arc::clone(&shell) })))
+    let tool = |(action, spec)| ShellTool { spec, action, shell: Arc::clone(&shell) };
+    Ok(Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION))
 }
 
 /// What the tools of one run share.

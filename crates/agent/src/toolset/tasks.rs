@@ -1,19 +1,24 @@
-//! `tasks`: a task list with priorities and dependencies, in a JSON file below the working folder.
+//! `tasks`: a task list with priorities and dependencies, in a JSON file below the working folder. Tools, texts and file
+//! are docker-agent's, so both can work on one list.
 
 mod list;
 mod store;
+mod stored;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use legwork_common::error::chain;
 use serde_json::Value;
+use uuid::Uuid;
 
 use self::list::Change;
 use self::list::ChangeError;
 use self::list::Filter;
 use self::list::Id;
+use self::list::Stamp;
 use self::store::TaskStore;
 use super::Kit;
 use super::confinement;
@@ -30,9 +35,15 @@ use crate::tool::ToolSpec;
 const DEFAULT_FILE: &str = "tasks.json";
 
 /// The system message of the toolset.
-const INSTRUCTION: &str = "You have a task list that outlives this conversation. Split larger work into tasks, add \
-                           dependencies where one task needs another, take the task that next_task names, and set its \
-                           status to in-progress when you begin and to completed when it is done.";
+const INSTRUCTION: &str = "\
+## Tasks
+
+You have a task list that outlives this conversation. Each task has a priority (critical, high, medium or low), a status \
+(pending, in_progress, done or blocked) and dependencies.
+
+- A task with a dependency that is not done counts as blocked without being set so.
+- next_task names the most urgent task that can be worked on. Set its status to in_progress when you begin, and to done \
+when it is finished.";
 
 /// The toolset. `path` comes from the agent file. The file is not read or created before the first call.
 ///
@@ -43,7 +54,7 @@ pub(crate) fn open(working_dir: &Path, path: Option<&str>) -> Result<Kit, String
     let path = confinement::confine(working_dir, path.unwrap_or(DEFAULT_FILE))?;
     let store = Arc::new(TaskStore { path, root: working_dir.to_owned() });
     let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
-    Ok(Kit { instruction: Some(INSTRUCTION.to_owned()), ..Kit::new(specs().map(tool)) })
+    Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,56 +69,108 @@ enum Action {
     RemoveDependency,
 }
 
-fn specs() -> [(Action, ToolSpec); 8] {
+/// The statuses and priorities that a model may write.
+const STATUSES: [&str; 4] = ["pending", "in_progress", "done", "blocked"];
+const PRIORITIES: [&str; 4] = ["critical", "high", "medium", "low"];
+
+fn specs() -> impl Iterator<Item = (Action, ToolSpec)> {
+    task_specs().into_iter().chain(list_specs())
+}
+
+/// The tools for single tasks.
+fn task_specs() -> [(Action, ToolSpec); 4] {
     let text = schema::string;
-    let priority = || schema::one_of(&["low", "medium", "high", "critical"]);
-    let id = || Schema::new().required("id", text(), "The id of the task, such as task_1");
-    let dependency =
-        || id().required("depends_on", text(), "The id of the task that must be completed first");
-    let new = Schema::new()
-        .required("title", text(), "The task in a few words")
-        .optional("description", text(), "Everything that is needed to do the task")
-        .optional("priority", priority(), "The priority; medium by default")
-        .optional("dependencies", schema::list_of(text()), "The ids of tasks that must be completed first");
-    let changed = id()
-        .optional("title", text(), "The new title")
-        .optional("description", text(), "The new description")
-        .optional("status", schema::one_of(&["pending", "in-progress", "completed"]), "The new status")
-        .optional("priority", priority(), "The new priority");
-    let statuses = ["pending", "in-progress", "completed", "blocked"];
-    let filter = Schema::new()
-        .optional("status", schema::one_of(&statuses), "Only tasks of this status")
-        .optional("priority", priority(), "Only tasks of this priority");
+    let id = || Schema::new().required("id", text(), "The id of the task");
     [
-        (Action::Create, schema::writing("create_task", "Add a task to the list", new)),
-        (Action::Get, schema::read_only("get_task", "Show a task with its description", id())),
-        (Action::Update, schema::idempotent("update_task", "Change a task", changed)),
         (
-            Action::Delete,
+            Action::Create,
             schema::writing(
-                "delete_task",
-                "Delete a task, and remove it from the dependencies of others",
-                id(),
+                "create_task",
+                "Add a task to the list, with a description or with a file whose content becomes the description",
+                described(Schema::new().required("title", text(), "The task in a few words"), "medium by default")
+                    .optional(
+                        "dependencies",
+                        schema::list_of(text()),
+                        "The ids of tasks that must be done before this one",
+                    ),
             ),
         ),
-        (Action::List, schema::read_only("list_tasks", "Show the tasks, without descriptions", filter)),
+        (
+            Action::Get,
+            schema::read_only("get_task", "Show a task with its description and its effective status", id()),
+        ),
+        (
+            Action::Update,
+            schema::idempotent(
+                "update_task",
+                "Change fields of a task",
+                described(id().optional("title", text(), "The new title"), "the new one")
+                    .optional("status", schema::one_of(&STATUSES), "The new status")
+                    .optional(
+                        "dependencies",
+                        schema::list_of(text()),
+                        "The ids of all tasks that must be done before this one, in place of the present ones",
+                    ),
+            ),
+        ),
+        (
+            Action::Delete,
+            schema::writing("delete_task", "Delete a task, also from the dependencies of other tasks", id()),
+        ),
+    ]
+}
+
+/// The tools for the list as a whole, and for what its tasks have to do with each other.
+fn list_specs() -> [(Action, ToolSpec); 4] {
+    let filter = Schema::new()
+        .optional("status", schema::one_of(&STATUSES), "Only tasks of this effective status")
+        .optional("priority", schema::one_of(&PRIORITIES), "Only tasks of this priority");
+    [
+        (
+            Action::List,
+            schema::read_only(
+                "list_tasks",
+                "Show the tasks, most urgent first and blocked ones last",
+                filter,
+            ),
+        ),
         (
             Action::Next,
             schema::read_only(
                 "next_task",
-                "Show the task to do next: of those that are pending and not blocked, the most urgent",
+                "Show the task to work on next: the most urgent one that is neither done nor blocked",
                 Schema::new(),
             ),
         ),
         (
             Action::AddDependency,
-            schema::idempotent("add_dependency", "Make a task depend on another", dependency()),
+            schema::idempotent("add_dependency", "Block a task until another one is done", dependency()),
         ),
         (
             Action::RemoveDependency,
             schema::idempotent("remove_dependency", "Remove a dependency of a task", dependency()),
         ),
     ]
+}
+
+/// Adds the fields that a new task and a changed one share.
+fn described(schema: Schema, which_priority: &str) -> Schema {
+    schema
+        .optional("description", schema::string(), "Everything that is needed to do the task")
+        .optional(
+            "path",
+            schema::string(),
+            "A text file next to the list, or in a folder below, whose content becomes the description",
+        )
+        .optional("priority", schema::one_of(&PRIORITIES), &format!("The priority; {which_priority}"))
+}
+
+fn dependency() -> Schema {
+    Schema::new().required("taskId", schema::string(), "The id of the task that depends on another").required(
+        "dependsOnId",
+        schema::string(),
+        "The id of the task that must be done first",
+    )
 }
 
 #[derive(Debug)]
@@ -144,7 +207,7 @@ impl TaskTool {
 
     /// Dropping the future leaves the list changed or unchanged, never in between. Only changes take the lock: the file
     /// is replaced atomically, so reads are consistent without it.
-    async fn act(&self, arguments: Value) -> Result<Value, ToolOutcome> {
+    async fn act(&self, arguments: Value) -> Result<String, ToolOutcome> {
         let request = self.parse(arguments)?;
         let lock = match &request {
             Request::Change(_) => Some(self.store.lock().await.map_err(|error| failed(&error))?),
@@ -157,8 +220,9 @@ impl TaskTool {
             match (request, lock) {
                 (Request::Get(Id { id }), _) => list.get(&id).map_err(refused),
                 (Request::List(filter), _) => Ok(list.filtered(&filter)),
-                (Request::Change(change), Some(lock)) => {
-                    let answer = list.apply(change).map_err(refused)?;
+                (Request::Change(mut change), Some(lock)) => {
+                    store.describe(&mut change).map_err(|error| failed(&error))?;
+                    let answer = list.apply(change, &stamp()).map_err(refused)?;
                     store.write(&list, &lock).map_err(|error| failed(&error))?;
                     Ok(answer)
                 }
@@ -167,6 +231,15 @@ impl TaskTool {
         })
         .await
     }
+}
+
+/// A new id, as docker-agent makes them, and the time.
+#[expect(clippy::disallowed_methods, reason = "the id of a task in a user's file, not an id of this project")]
+fn stamp() -> Stamp {
+    let now = Timestamp::now();
+    // Whole seconds, as docker-agent writes them.
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    Stamp { id: Uuid::new_v4().to_string(), now: now.to_string() }
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
@@ -181,7 +254,7 @@ impl Tool for TaskTool {
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
         match self.act(arguments).await {
-            Ok(answer) => ToolOutcome::ok(limited(answer.to_string())),
+            Ok(answer) => ToolOutcome::ok(limited(answer)),
             Err(error) => error,
         }
     }

@@ -147,10 +147,59 @@ async fn toolsets_have_allow_lists_and_instructions_and_duplicate_names_are_skip
     .await;
     let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
     assert_eq!(names[..3], ["transfer_task", "read_file", "list_directory"]);
-    assert_eq!(toolbox.instructions(), ["read only", "mine"]);
+    assert_eq!(toolbox.instructions()[0], "read only");
+    assert!(toolbox.instructions()[1].starts_with("## Files"), "{:?}", toolbox.instructions());
+    assert_eq!(toolbox.instructions()[2..], ["mine"]);
     let warning = "tool read_file of filesystem skipped: another tool has the same name";
     assert_eq!(toolbox.warnings(), [warning]);
     assert!(toolbox.notice().unwrap().ends_with(&format!(":\n- {warning}")));
+}
+
+/// What docker-agent's users rely on in the guidance of each toolset.
+const GUIDANCE: &[(&str, &[&str])] = &[
+    ("think", &["think", "rules", "information", "plan"]),
+    (
+        "todo",
+        &["create_todos", "in-progress", "MUST be completed before your final response", "update_todos"],
+    ),
+    ("filesystem", &["working folder", "read_multiple_files", "search_files_content", "excludePatterns"]),
+    ("shell", &["new session", "30 seconds", "timeout", "cwd", "run_background_job", "end when you do"]),
+    ("background_agents", &["run_background_agent", "view_background_agent", "stop_background_agent"]),
+    ("fetch", &["http and https", "Markdown", "robots.txt"]),
+    ("tasks", &["next_task", "in_progress", "blocked", "critical"]),
+];
+
+#[tokio::test]
+async fn every_built_in_toolset_has_a_system_message_in_the_order_of_the_file() {
+    install_tls();
+    let mut toolsets = everything();
+    toolsets.as_array_mut().unwrap().extend([
+        json!({"kind": {"type": "fetch", "timeout": null}}),
+        json!({"kind": {"type": "tasks", "path": null}, "defer": "all"}),
+    ]);
+    let toolbox = toolbox(toolsets).await;
+    assert_eq!(toolbox.warnings(), Vec::<String>::new());
+    let instructions = toolbox.instructions();
+    assert_eq!(instructions.len(), GUIDANCE.len() + 1, "{instructions:#?}");
+    for ((name, words), text) in GUIDANCE.iter().zip(instructions) {
+        for word in *words {
+            assert!(text.contains(word), "{name} does not name `{word}`: {text}");
+        }
+    }
+    let deferred = instructions.last().unwrap();
+    assert!(deferred.contains("search_tool") && deferred.contains("add_tool"), "{deferred}");
+}
+
+#[tokio::test]
+async fn the_instruction_of_the_file_replaces_the_guidance_or_includes_it() {
+    let kind = json!({"type": "shell", "env": {}});
+    let own = toolbox(json!([{"kind": kind}])).await.instructions()[0].clone();
+    let toolbox = toolbox(json!([
+        {"kind": kind, "instruction": "{ORIGINAL_INSTRUCTIONS}\n\nNever rm."},
+        {"kind": {"type": "think"}, "instruction": "Think twice."},
+    ]))
+    .await;
+    assert_eq!(toolbox.instructions(), [format!("{own}\n\nNever rm."), "Think twice.".to_owned()]);
 }
 
 #[test]

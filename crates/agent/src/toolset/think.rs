@@ -15,6 +15,16 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Thinking
+
+Use think as a scratchpad before you act:
+- to check which rules apply
+- to see whether you have all the information that you need
+- to test a plan before you carry it out
+- to work through a problem with many steps";
+
 /// The toolset, with no thoughts yet.
 pub(crate) fn open() -> Kit {
     let schema = Schema::new().required("thought", schema::string(), "The thought");
@@ -24,7 +34,7 @@ pub(crate) fn open() -> Kit {
          happens. Use it to plan, to weigh results, and to check yourself before you act.",
         schema,
     );
-    Kit::new([ThinkTool { spec, thoughts: Mutex::default() }])
+    Kit::new([ThinkTool { spec, thoughts: Mutex::default() }]).with_instruction(INSTRUCTION)
 }
 
 #[derive(Debug)]

@@ -23,10 +23,21 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
+/// The system message of the toolset.
+const INSTRUCTION: &str = "\
+## Todos
+
+Keep track of your progress with todos:
+- Before you begin larger work, create a todo for each main step, all with one call of create_todos.
+- Set a todo to in-progress when you begin it, and to completed as soon as it is finished. Put several changes into one \
+call of update_todos.
+- Every todo MUST be completed before your final response. Do not end with todos that are pending or in-progress.";
+
 /// The toolset. With `shared` the list is stored in the session, else it lives in memory as long as the run.
 pub(crate) fn open(shared: Option<Arc<dyn SessionState>>) -> Kit {
     let list = shared.map_or_else(|| List::Own(Arc::default()), List::Shared);
-    Kit::new(specs().map(|(action, spec)| TodoTool { spec, action, list: list.clone() }))
+    let tool = |(action, spec)| TodoTool { spec, action, list: list.clone() };
+    Kit::new(specs().map(tool)).with_instruction(INSTRUCTION)
 }
 
 /// All of them count as read-only, as in docker-agent: a todo list changes nothing outside the session.

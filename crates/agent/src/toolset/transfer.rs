@@ -79,9 +79,9 @@ fn answer(view: &JobView) -> ToolOutcome {
     let ended = vec![view.job.id];
     match view.job.status {
         State::Completed => {
-            ToolOutcome { text: view.job.result.clone().unwrap_or_default(), is_error: false, ended }
+            ToolOutcome { ended, ..ToolOutcome::ok(view.job.result.clone().unwrap_or_default()) }
         }
-        _ => ToolOutcome { text: contract::bounded_body(view), is_error: true, ended },
+        _ => ToolOutcome { ended, ..ToolOutcome::error(contract::bounded_body(view)) },
     }
 }
 

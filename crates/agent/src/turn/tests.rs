@@ -3,9 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::image::Image;
 
 fn call(name: &str) -> ToolCall {
-    ToolCall { id: format!("id-{name}"), name: name.to_owned(), arguments: "{}".to_owned() }
+    ToolCall {
+        id: format!("id-{name}"),
+        name: name.to_owned(),
+        arguments: "{}".to_owned(),
+        thought_signature: None,
+    }
 }
 
 fn reply(turn: u32, text: &str, calls: &[&str]) -> TurnEntry {
@@ -24,6 +30,7 @@ fn result(turn: u32, index: u32) -> TurnEntry {
         index,
         call_id: format!("{turn}.{index}"),
         text: format!("result {turn}.{index}"),
+        images: Vec::new(),
         is_error: false,
         ended: Vec::new(),
     }
@@ -170,4 +177,16 @@ proptest! {
         prop_assert_eq!(resumed.next(None), Step::Finish { result: "said".into() });
         prop_assert_eq!(resumed.usage().turns, calls.len() as u64);
     }
+}
+
+#[test]
+fn images_of_a_result_reach_the_model_with_it() {
+    let image = Image { media_type: "image/png".into(), data: "AAAA".into() };
+    let mut with_image = result(1, 0);
+    if let TurnEntry::Result { images, .. } = &mut with_image {
+        images.push(image.clone());
+    }
+    let transcript = Transcript::new(vec![Message::user("go")], &[reply(1, "", &["x"]), with_image]);
+    let Some(Message::ToolResult(last)) = transcript.messages().last() else { panic!("{transcript:?}") };
+    assert_eq!((last.name.as_str(), &last.images[..]), ("x", &[image][..]));
 }

@@ -52,7 +52,7 @@ pub struct Fallback {
 pub struct Command {
     /// A description for users; may be empty.
     pub description: String,
-    /// The text of the prompt, with placeholders for arguments.
+    /// The text of the prompt, a [`Template`](super::Template).
     pub instruction: String,
 }
 

@@ -22,8 +22,18 @@ pub(super) struct Key {
     pub(super) effect: Effect,
     /// The toolset types that accept this key; empty for all types.
     pub(super) only_for: &'static [&'static str],
+    /// The first schema version with this key; 0 for keys of which nothing depends on it. docker-agent's versions are
+    /// older than most keys, and a newer key in an older file has one meaning only.
+    pub(super) first_version: u8,
     /// The last schema version with this key; `None` if the newest version has it.
     pub(super) last_version: Option<u8>,
+}
+
+impl Key {
+    /// Whether a file of this schema version has the key.
+    fn is_in(&self, version: u8) -> bool {
+        self.first_version <= version && self.last_version.is_none_or(|last| version <= last)
+    }
 }
 
 /// The keys of a map.
@@ -37,24 +47,23 @@ pub(super) struct Keys {
 impl Keys {
     /// The key with this name, if a file of this schema version has it.
     pub(super) fn find(&self, name: &str, version: u8) -> Option<&'static Key> {
-        self.keys.iter().find(|key| key.name == name && key.last_version.is_none_or(|last| version <= last))
+        self.keys.iter().find(|key| key.name == name && key.is_in(version))
     }
 
     /// The names of all keys in a file of this schema version.
     pub(super) fn names(&self, version: u8) -> impl Iterator<Item = &'static str> {
-        let in_version = move |key: &&Key| key.last_version.is_none_or(|last| version <= last);
-        self.keys.iter().filter(in_version).map(|key| key.name)
+        self.keys.iter().filter(move |key| key.is_in(version)).map(|key| key.name)
     }
 }
 
 /// A supported key.
 const fn supported(name: &'static str) -> Key {
-    Key { name, effect: Supported, only_for: &[], last_version: None }
+    Key { name, effect: Supported, only_for: &[], first_version: 0, last_version: None }
 }
 
 /// A key without effect; `consequence` says what happens instead.
 const fn unsupported(name: &'static str, consequence: &'static str) -> Key {
-    Key { name, effect: Unsupported(consequence), only_for: &[], last_version: None }
+    Key { name, effect: Unsupported(consequence), only_for: &[], first_version: 0, last_version: None }
 }
 
 /// Restricts a key to some toolset types.
@@ -67,6 +76,14 @@ const fn until(key: Key, version: u8) -> Key {
     Key { last_version: Some(version), ..key }
 }
 
+/// Restricts a key to the schema versions from `first` to `last`.
+const fn between(key: Key, first: u8, last: u8) -> Key {
+    Key { first_version: first, ..until(key, last) }
+}
+
+/// What happens instead of setting variables in the agent file.
+const SET_ON_WORKER: &str = "set the variables in the environment of the worker";
+
 pub(super) const FILE: Keys = Keys {
     noun: "the file",
     keys: &[
@@ -78,7 +95,7 @@ pub(super) const FILE: Keys = Keys {
         supported("metadata"),
         unsupported("rag", "no agent searches these sources"),
         supported("permissions"),
-        until(unsupported("env", "set the variables in the environment of the worker"), 0),
+        until(unsupported("env", SET_ON_WORKER), 1),
     ],
 };
 
@@ -90,6 +107,7 @@ pub(super) const RAG: Keys = Keys {
         supported("respect_vcs"),
         supported("strategies"),
         supported("results"),
+        between(unsupported("description", "no agent searches this source"), 2, 2),
     ],
 };
 
@@ -130,6 +148,7 @@ pub(super) const MODEL: Keys = Keys {
         supported("provider_opts"),
         supported("routing"),
         until(supported("type"), 0),
+        until(unsupported("env", SET_ON_WORKER), 1),
     ],
 };
 
@@ -165,6 +184,7 @@ pub(super) const AGENT: Keys = Keys {
         supported("structured_output"),
         supported("num_history_items"),
         supported("add_description_parameter"),
+        until(unsupported("name", "an agent is named by its key"), 0),
         until(supported("think"), 0),
         until(supported("todo"), 0),
         until(supported("memory"), 0),
@@ -254,7 +274,18 @@ pub(super) const TOOLSET: Keys = Keys {
         only(supported("models"), &["model_picker"]),
         supported("timeout"),
         supported("api_config"),
-        until(unsupported("env_file", "set the variables in the environment of the worker"), 1),
+        until(unsupported("env_file", SET_ON_WORKER), 1),
+        between(
+            only(
+                unsupported(
+                    "sandbox",
+                    "commands run directly on the worker, in no container; isolate the worker itself",
+                ),
+                &["shell"],
+            ),
+            3,
+            5,
+        ),
     ],
 };
 
@@ -293,6 +324,8 @@ pub(super) const API: Keys = Keys {
     ],
 };
 
+pub(super) const SANDBOX: Keys = Keys { noun: "a sandbox", keys: &[supported("image"), supported("paths")] };
+
 pub(super) const TODO_LIST: Keys = Keys { noun: "a todo list", keys: &[supported("shared")] };
 
 pub(super) const MEMORY: Keys = Keys { noun: "a memory", keys: &[supported("path")] };
@@ -329,6 +362,7 @@ pub(super) const ALL: &[&Keys] = &[
     &POST_EDIT,
     &SCRIPT,
     &API,
+    &SANDBOX,
     &TODO_LIST,
     &MEMORY,
 ];

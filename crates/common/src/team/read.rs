@@ -80,7 +80,7 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
     let Some(fields) = reader.fields(root, &keys::FILE) else {
         return empty;
     };
-    if reader.version == 0 {
+    if reader.version <= 1 {
         fields.string_map(reader, "env");
     }
     for entry in fields.map(reader, "rag", "a map of names to sources") {
@@ -180,4 +180,7 @@ fn check_rag_source(reader: &mut Reader<'_>, node: &Node) {
     fields.bool(reader, "respect_vcs");
     fields.list(reader, "strategies");
     fields.json_object(reader, "results");
+    if reader.version == 2 {
+        fields.string(reader, "description");
+    }
 }

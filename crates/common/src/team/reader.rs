@@ -176,8 +176,15 @@ impl<'s> Reader<'s> {
                 .iter()
                 .find(|(map, _)| map.noun != keys.noun && map.find(&entry.key, version).is_some())
         };
-        let hint = if let Some(last) = removed.and_then(|key| key.last_version) {
-            format!("it was removed after schema version {last}; this file is read as version {version}")
+        let hint = if let Some(removed) = removed
+            && let Some(last) = removed.last_version
+        {
+            let first = removed.first_version;
+            let fate = match first {
+                _ if version > last => format!("it was removed after schema version {last}"),
+                _ => format!("it is a key of schema versions {first} to {last}"),
+            };
+            format!("{fate}; this file is read as version {version}")
         } else if let Some(name) = self.closest(&entry.key, keys.names(version)) {
             format!("did you mean `{name}`?")
         } else if let Some((_, location)) = location() {

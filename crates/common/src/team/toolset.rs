@@ -130,6 +130,63 @@ pub enum ToolsetKind {
     },
 }
 
+impl ToolsetKind {
+    /// The names of the toolset's tools; `None` where they are known only once it is open.
+    pub fn tool_names(&self) -> Option<Vec<&str>> {
+        Some(match self {
+            Self::Think => vec!["think"],
+            Self::Todo { .. } => vec!["create_todo", "create_todos", "update_todos", "list_todos"],
+            Self::Shell { .. } => vec![
+                "shell",
+                "run_background_job",
+                "list_background_jobs",
+                "view_background_job",
+                "stop_background_job",
+            ],
+            Self::Filesystem { .. } => vec![
+                "read_file",
+                "read_multiple_files",
+                "list_directory",
+                "directory_tree",
+                "search_files_content",
+                "write_file",
+                "edit_file",
+                "create_directory",
+                "remove_directory",
+            ],
+            Self::BackgroundAgents => vec![
+                "run_background_agent",
+                "list_background_agents",
+                "view_background_agent",
+                "stop_background_agent",
+                "wait_background_agents",
+                "send_background_agent",
+            ],
+            Self::Fetch { .. } => vec!["fetch"],
+            Self::Memory { .. } => {
+                vec!["add_memory", "get_memories", "search_memories", "update_memory", "delete_memory"]
+            }
+            Self::Script { scripts } => scripts.keys().map(String::as_str).collect(),
+            Self::Api(api) => vec![api.name.as_str()],
+            Self::Tasks { .. } => vec![
+                "create_task",
+                "get_task",
+                "update_task",
+                "delete_task",
+                "list_tasks",
+                "next_task",
+                "add_dependency",
+                "remove_dependency",
+            ],
+            Self::Mcp(_) | Self::Openapi { .. } | Self::A2a { .. } => return None,
+            // The agent runs without these.
+            Self::Lsp { .. } | Self::UserPrompt | Self::ModelPicker { .. } | Self::Unsupported { .. } => {
+                Vec::new()
+            }
+        })
+    }
+}
+
 /// The command that starts a local server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -206,7 +263,7 @@ pub struct Script {
     pub description: String,
     /// The JSON schemas of the arguments, by name.
     pub args: BTreeMap<String, serde_json::Value>,
-    /// The required arguments; `None` for all.
+    /// The required arguments; none where the file does not list them.
     pub required: Option<Vec<String>>,
     /// Variables to add to its environment.
     pub env: StringMap,

@@ -7,7 +7,7 @@ const ALWAYS_THINKING: [&str; 2] = ["fable", "mythos"];
 
 /// A Claude model, or one that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claude {
+pub(crate) struct Claude {
     /// None: not a Claude model, or one without a number in its name.
     version: Option<(u32, u32)>,
     is_opus: bool,
@@ -16,7 +16,7 @@ pub(super) struct Claude {
 
 /// Which of temperature and top_p a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sampling {
+pub(crate) enum Sampling {
     Both,
     One,
     Neither,
@@ -24,7 +24,7 @@ pub(super) enum Sampling {
 
 impl Claude {
     /// The model of a name, whatever a router, Bedrock or Vertex puts around it.
-    pub(super) fn of(model: &str) -> Self {
+    pub(crate) fn of(model: &str) -> Self {
         let name = model.to_ascii_lowercase();
         let own = name.split_once("claude").map(|(_, own)| own).unwrap_or_default();
         let words: Vec<&str> = own.split(|c: char| !c.is_ascii_alphanumeric()).collect();
@@ -34,7 +34,7 @@ impl Claude {
     }
 
     /// The most output tokens where the agent file names none, which the provider wants to be given.
-    pub(super) fn default_output_tokens(self) -> u32 {
+    pub(crate) fn default_output_tokens(self) -> u32 {
         match self.version {
             None => 32_000,
             Some((..3, _) | (3, ..5)) => 4_096,
@@ -46,27 +46,27 @@ impl Claude {
     }
 
     /// Whether the model can be left to decide how much it thinks.
-    pub(super) fn takes_adaptive(self) -> bool {
+    pub(crate) fn takes_adaptive(self) -> bool {
         self.is_at_least((4, 6))
     }
 
     /// Whether it takes a number of tokens for thinking.
-    pub(super) fn takes_budget(self) -> bool {
+    pub(crate) fn takes_budget(self) -> bool {
         !self.is_at_least((4, 7))
     }
 
     /// Whether it thinks where the request does not mention thinking.
-    pub(super) fn thinks_by_default(self) -> bool {
+    pub(crate) fn thinks_by_default(self) -> bool {
         self.is_at_least((5, 0))
     }
 
     /// Whether thinking can be switched off.
-    pub(super) fn can_stop_thinking(self) -> bool {
+    pub(crate) fn can_stop_thinking(self) -> bool {
         !self.always_thinks
     }
 
     /// The words of effort that it takes; empty: none.
-    pub(super) fn efforts(self) -> &'static [&'static str] {
+    pub(crate) fn efforts(self) -> &'static [&'static str] {
         match () {
             () if self.is_at_least((4, 7)) => &["low", "medium", "high", "xhigh", "max"],
             () if self.is_at_least((4, 6)) => &["low", "medium", "high", "max"],
@@ -76,7 +76,7 @@ impl Claude {
     }
 
     /// The effort that comes nearest to a word; none: the word is not known.
-    pub(super) fn effort(self, word: &str) -> Option<&'static str> {
+    pub(crate) fn effort(self, word: &str) -> Option<&'static str> {
         let nearest = match word {
             "minimal" => ["low", "low"],
             "xhigh" => ["xhigh", "high"],
@@ -87,7 +87,7 @@ impl Claude {
     }
 
     /// Which sampling settings it takes together.
-    pub(super) fn sampling(self) -> Sampling {
+    pub(crate) fn sampling(self) -> Sampling {
         match () {
             () if self.is_at_least((4, 7)) => Sampling::Neither,
             () if self.is_at_least((4, 1)) => Sampling::One,
@@ -96,11 +96,12 @@ impl Claude {
     }
 
     /// Whether a conversation may end with a message of the model, which it then continues.
-    pub(super) fn continues_itself(self) -> bool {
+    pub(crate) fn continues_itself(self) -> bool {
         !self.is_at_least((4, 6))
     }
 
-    fn is_at_least(self, version: (u32, u32)) -> bool {
+    /// Whether it is known to be of this version or a later one.
+    pub(crate) fn is_at_least(self, version: (u32, u32)) -> bool {
         self.version.is_some_and(|own| own >= version)
     }
 }

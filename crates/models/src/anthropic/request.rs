@@ -1,8 +1,8 @@
 //! Settings and a conversation as the body of Messages.
 
-mod form;
+pub(crate) mod form;
 mod messages;
-mod thinking;
+pub(crate) mod thinking;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use super::Anthropic;
 use super::model::Claude;
 use super::model::Sampling;
 use crate::conversation::ToolSpec;
@@ -19,6 +20,7 @@ use crate::settings::ToolChoice;
 use crate::wire::Ask;
 use crate::wire::Note;
 use crate::wire::RequestError;
+use crate::wire::Wire as _;
 use crate::wire::WireRequest;
 use thinking::Thought;
 
@@ -33,7 +35,7 @@ const INTERLEAVED: &str = "interleaved-thinking-2025-05-14";
 pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
     let model = Claude::of(&settings.model);
     let mut notes = Vec::new();
-    let thought = thinking::thought(settings, model, ask.messages, &mut notes)?;
+    let thought = thinking::thought(settings, model, Anthropic::NAME, ask.messages, &mut notes)?;
     let converted = messages::convert(settings, model, &thought, ask.messages);
     if converted.messages.is_empty() {
         return Err(RequestError::NothingAsked);

@@ -122,6 +122,7 @@ impl Blocks {
     }
 
     fn start_call(&mut self, index: Index, block: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+        reply.account(index.as_ref().map_or(0, CallKey::bytes))?;
         self.begun += 1;
         let key = CallKey::of(&json!(self.begun));
         let (id, name) = (text(&block["id"]).trim(), text(&block["name"]));

@@ -68,8 +68,9 @@ impl Said {
         let words = inner.as_str().map(str::to_owned).or_else(|| {
             // A router's own message says less than what the provider behind it said.
             let raw = text(&inner["metadata"]["raw"]).map(|raw| raw_words(&raw));
-            let says =
-                ["message", "detail", "error_msg", "msg", "error"].iter().find_map(|key| text(&inner[*key]));
+            let says = ["message", "Message", "detail", "error_msg", "msg", "error"]
+                .iter()
+                .find_map(|key| text(&inner[*key]));
             let listed = text(&inner["detail"][0]["msg"]);
             raw.or(says).or(listed).or_else(|| text(&base["status_msg"]))
         });
@@ -84,7 +85,7 @@ fn is_bare_error(document: &Value) -> bool {
     let called = ["type", "object"].iter().any(|key| document[*key] == "error");
     let only_words = document["choices"].is_null()
         && document["type"].is_null()
-        && ["message", "detail", "error_msg"].iter().any(|key| text(&document[*key]).is_some());
+        && ["message", "Message", "detail", "error_msg"].iter().any(|key| text(&document[*key]).is_some());
     failed || called || only_words
 }
 

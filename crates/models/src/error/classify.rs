@@ -34,6 +34,7 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "service_unavailable",
             "serviceunavailableexception",
             "modelnotreadyexception",
+            "serviceunavailable",
             "503",
             "529",
         ],
@@ -47,6 +48,8 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "too_many_requests",
             "resource_exhausted",
             "throttlingexception",
+            "throttling",
+            "servicequotaexceededexception",
             "tokens",
             "requests",
             "429",
@@ -63,6 +66,11 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "unauthorized",
             "accessdeniedexception",
             "unrecognizedclientexception",
+            "expiredtokenexception",
+            "invalidsignatureexception",
+            "incompletesignature",
+            "missingauthenticationtoken",
+            "missingauthenticationtokenexception",
             "401",
             "403",
         ],
@@ -85,6 +93,7 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "content_policy_violation",
             "responsibleaipolicyviolation",
             "data_inspection_failed",
+            "image_content_policy_violation",
         ],
     ),
     (
@@ -101,6 +110,10 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "aborted",
             "internalserverexception",
             "modelstreamerrorexception",
+            "modelerrorexception",
+            "modeltimeoutexception",
+            "internalfailure",
+            "vector_store_timeout",
             "408",
             "409",
             "499",
@@ -118,6 +131,20 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "invalid_prompt",
             "failed_precondition",
             "validationexception",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_image_url",
+            "invalid_image_mode",
+            "invalid_base64_image",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+            "image_file_too_large",
+            "image_file_not_found",
+            "unsupported_image_media_type",
+            "empty_image_file",
+            "failed_to_download_image",
+            "invalid_encrypted_content",
             "400",
             "413",
             "422",
@@ -139,6 +166,7 @@ const TOO_LONG: &[&str] = &[
     "maximum allowed input length",
     "input token count",
     "too many input tokens",
+    "input tokens exceeded",
     "reduce the length of the",
 ];
 
@@ -148,7 +176,9 @@ const UNPAID: &[&str] =
 
 /// What an error means. The names decide, then the status, and the words only where both leave room.
 pub(super) fn kind(status: Option<u16>, said: &Said) -> ErrorKind {
-    let names: Vec<String> = said.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    // AWS puts the name of the interface before that of the error.
+    let own = |name: &String| name.rsplit('#').next().unwrap_or_default().to_ascii_lowercase();
+    let names: Vec<String> = said.names.iter().map(own).collect();
     let words: String = said.words.chars().take(4000).collect::<String>().to_ascii_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
     let named = NAMES.iter().find(|(_, known)| names.iter().any(|name| known.contains(&name.as_str())));
@@ -189,6 +219,8 @@ fn named_or_by_status(named: Option<ErrorKind>, status: Option<u16>) -> Option<E
 
 fn of_status(status: u16) -> ErrorKind {
     match status {
+        // Bedrock: the model failed.
+        424 => ErrorKind::Server,
         401 | 403 => ErrorKind::Authentication,
         402 => ErrorKind::QuotaUsedUp,
         404 => ErrorKind::NotFound,

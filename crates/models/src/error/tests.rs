@@ -105,6 +105,10 @@ fn over_http_by_status_and_names() {
         (503, wrapped, K::ContextLength),
         (413, r#"{"error": {"type": "request_too_large"}}"#, K::ContextLength),
         (400, throttled, K::RateLimited),
+        (400, r#"{"__type": "com.amazon.coral#ThrottlingException"}"#, K::RateLimited),
+        (400, r#"{"message": "Input is too long for requested model."}"#, K::ContextLength),
+        (403, r#"{"Message": "The security token is expired"}"#, K::Authentication),
+        (424, r#"{"message": "the model failed"}"#, K::Server),
         (400, "bad", K::InvalidRequest),
         (422, r#"{"detail": [{"msg": "field required"}]}"#, K::InvalidRequest),
     ];
@@ -112,6 +116,8 @@ fn over_http_by_status_and_names() {
         let error = http(status, &[], body);
         assert_eq!(error.kind, kind, "{status} {body}: {error}");
     }
+    let in_header = [("x-amzn-errortype", "ModelNotReadyException:http://internal.amazon.com/")];
+    assert_eq!(http(429, &in_header, r#"{"message": "m"}"#).kind, K::Overloaded);
     assert_eq!(http(429, &[], gemini).retry_after, Some(Duration::from_secs(34)));
     assert_eq!(http(502, &[], "<html><title>502 Bad Gateway</title>").to_string(), "502: 502 Bad Gateway");
     assert_eq!(http(422, &[], r#"{"detail": [{"msg": "field required"}]}"#).words, "field required");

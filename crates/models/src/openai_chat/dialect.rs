@@ -1,8 +1,8 @@
 //! What a provider and a model make of chat completions: which fields they refuse or want.
 
 use crate::ids;
+use crate::openai::Model;
 use crate::settings::Settings;
-use crate::settings::Thinking;
 
 /// What is said to this model in another way than to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,10 +11,8 @@ pub(super) struct Dialect {
     pub(super) output_limit: &'static str,
     /// Whether temperature, top_p and the penalties may be set.
     pub(super) sampling: bool,
-    /// Which words of effort are taken; empty: none may be sent.
-    pub(super) efforts: &'static [&'static str],
-    /// Whether several calls may be switched on and off.
-    pub(super) parallel: bool,
+    /// What the model itself takes.
+    pub(super) model: Model,
     /// Whether usage in a stream has to be asked for. A provider that sends it anyway may refuse the field.
     pub(super) asks_for_usage: bool,
     /// The field in which the reasoning of a reply with calls must go back; none: it must not.
@@ -25,10 +23,6 @@ pub(super) struct Dialect {
     ids: (usize, bool),
 }
 
-/// OpenAI's models that think before they answer.
-const REASONING: &[&str] = &["o1", "o3", "o4", "gpt-5", "codex"];
-/// Those of the same name that do not.
-const NOT_REASONING: &str = "gpt-5-chat";
 /// Models that want their reasoning back with the results of their calls.
 const REASONING_BACK: &[&str] = &["deepseek", "kimi"];
 
@@ -37,15 +31,14 @@ impl Dialect {
     pub(super) fn of(settings: &Settings) -> Self {
         // A router names the vendor first.
         let name = settings.model.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-        let reasons = starts_with(&name, REASONING) && !name.starts_with(NOT_REASONING);
+        let model = Model::of(&settings.model);
         let mistral = settings.provider == "mistral";
         let back = ["deepseek", "moonshot"].contains(&settings.provider.as_str())
             || starts_with(&name, REASONING_BACK);
         Self {
-            output_limit: if reasons { "max_completion_tokens" } else { "max_tokens" },
-            sampling: !reasons,
-            efforts: efforts(&name, reasons),
-            parallel: !(reasons && name.starts_with('o')),
+            output_limit: if model.reasons { "max_completion_tokens" } else { "max_tokens" },
+            sampling: !model.reasons,
+            model,
             asks_for_usage: !mistral,
             reasoning_back: back.then_some("reasoning_content"),
             any_tool: if mistral { "any" } else { "required" },
@@ -57,26 +50,6 @@ impl Dialect {
     pub(super) fn id(&self, id: &str) -> String {
         let (longest, plain) = self.ids;
         ids::fitted(id, longest, |c| !plain || c.is_ascii_alphanumeric())
-    }
-
-    /// The effort that is sent for a word, and whether it is another one; none: this model takes none.
-    pub(super) fn effort(&self, thinking: &Thinking) -> Option<&'static str> {
-        let Thinking::Effort(word) = thinking else { return None };
-        let nearest = match word.as_str() {
-            "minimal" => ["minimal", "low"],
-            "xhigh" | "max" => ["xhigh", "high"],
-            word => [word, word],
-        };
-        nearest.iter().find_map(|near| self.efforts.iter().copied().find(|known| known == near))
-    }
-}
-
-fn efforts(name: &str, reasons: bool) -> &'static [&'static str] {
-    match () {
-        () if name.starts_with("gpt-5.") => &["low", "medium", "high", "xhigh"],
-        () if reasons && name.starts_with("gpt-5") => &["minimal", "low", "medium", "high"],
-        () if reasons || name.starts_with("gpt-oss") => &["low", "medium", "high"],
-        () => &[],
     }
 }
 

@@ -9,9 +9,10 @@ use serde_json::json;
 use super::dialect::Dialect;
 use crate::conversation::ToolSpec;
 use crate::json::put;
+use crate::openai::effort;
+use crate::openai::parameters;
 use crate::settings::Form;
 use crate::settings::Settings;
-use crate::settings::Thinking;
 use crate::settings::ToolChoice;
 use crate::wire::Ask;
 use crate::wire::Note;
@@ -35,7 +36,7 @@ pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest,
     }
     put(&mut body, dialect.output_limit, settings.max_output_tokens);
     sampling(settings, &dialect, &mut body, &mut notes);
-    thinking(settings, &dialect, &mut body, &mut notes);
+    put(&mut body, "reasoning_effort", effort(settings, dialect.model, &mut notes));
     if !ask.tools.is_empty() {
         tools(settings, &dialect, ask.tools, &mut body, &mut notes);
     }
@@ -65,31 +66,6 @@ fn sampling(settings: &Settings, dialect: &Dialect, body: &mut Map<String, Value
     }
 }
 
-fn thinking(settings: &Settings, dialect: &Dialect, body: &mut Map<String, Value>, notes: &mut Vec<Note>) {
-    const SETTING: &str = "thinking_budget";
-    let Some(wanted) = &settings.thinking else { return };
-    match (wanted, dialect.effort(wanted)) {
-        (Thinking::Off | Thinking::Adaptive, _) => {}
-        (Thinking::Effort(word), Some(effort)) => {
-            put(body, "reasoning_effort", Some(effort));
-            if word != effort {
-                let why = format!("this model does not know `{word}`");
-                notes.push(Note::sent_as(SETTING, effort, &why));
-            }
-        }
-        (Thinking::Effort(_), None) if dialect.efforts.is_empty() => {
-            notes.push(Note::left_out(SETTING, "this model has no effort to set"));
-        }
-        (Thinking::Effort(_), None) => {
-            let known = dialect.efforts.join(", ");
-            notes.push(Note::left_out(SETTING, &format!("this model knows {known}")));
-        }
-        (Thinking::Tokens(_), _) => {
-            notes.push(Note::left_out(SETTING, "this provider takes words, not tokens"))
-        }
-    }
-}
-
 fn tools(
     settings: &Settings,
     dialect: &Dialect,
@@ -106,7 +82,7 @@ fn tools(
     };
     put(body, "tool_choice", choice);
     match settings.parallel_tool_calls {
-        Some(_) if !dialect.parallel => {
+        Some(_) if !dialect.model.takes_parallel => {
             notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
         }
         parallel => put(body, "parallel_tool_calls", parallel),
@@ -114,16 +90,9 @@ fn tools(
 }
 
 fn tool(spec: &ToolSpec) -> Value {
-    let mut parameters = match &spec.parameters {
-        Value::Object(schema) => schema.clone(),
-        _ => Map::new(),
-    };
-    // Some servers refuse a schema without these.
-    parameters.entry("type").or_insert_with(|| json!("object"));
-    parameters.entry("properties").or_insert_with(|| json!({}));
     json!({
         "type": "function",
-        "function": {"name": spec.name, "description": spec.description, "parameters": parameters},
+        "function": {"name": spec.name, "description": spec.description, "parameters": parameters(spec)},
     })
 }
 

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::reasoning;
-use crate::conversation::Usage;
 use crate::error::ProviderError;
+use crate::openai::counted;
 use crate::reply::Assembly;
 use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
@@ -110,27 +110,5 @@ fn stop(reason: &str) -> Stop {
         | "insufficient_system_resource"
         | "malformed_function_call" => Stop::Broken(format!("the provider ended it with `{reason}`")),
         _ => Stop::End,
-    }
-}
-
-fn counted(usage: &Value) -> Usage {
-    let tokens = |places: &[&str]| {
-        let number = |place: &&str| match usage.pointer(place)? {
-            Value::Number(number) => number.as_u64(),
-            _ => None,
-        };
-        places.iter().find_map(number).unwrap_or(0)
-    };
-    Usage {
-        input_tokens: tokens(&["/prompt_tokens", "/input_tokens"]),
-        cached_tokens: tokens(&[
-            "/prompt_tokens_details/cached_tokens",
-            "/prompt_cache_hit_tokens",
-            "/cached_tokens",
-            "/cache_read_input_tokens",
-        ]),
-        cache_write_tokens: tokens(&["/cache_creation_input_tokens"]),
-        output_tokens: tokens(&["/completion_tokens", "/output_tokens"]),
-        reasoning_tokens: tokens(&["/completion_tokens_details/reasoning_tokens"]),
     }
 }

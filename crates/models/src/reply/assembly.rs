@@ -1,5 +1,7 @@
 //! Puts a reply together from what a wire reads.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::Reply;
@@ -12,6 +14,7 @@ use crate::conversation::ToolCall;
 use crate::conversation::Usage;
 use crate::error::ProviderError;
 use crate::tool_calls::CallDelta;
+use crate::tool_calls::Taken;
 use crate::tool_calls::ToolCalls;
 use crate::work;
 
@@ -69,8 +72,14 @@ pub struct Assembly {
     refusal: String,
     stop: Option<Stop>,
     complete: bool,
-    /// Whether the last part is closed: the next piece of its kind begins another.
-    closed: bool,
+    /// Whether the stream may end in order here, though the provider did not announce an end.
+    settled: bool,
+    /// The part that the next piece of its kind continues. None: the next piece begins a part.
+    open: Option<usize>,
+    /// The item that the next pieces belong to, where the wire counts them.
+    item: Option<usize>,
+    /// The part of each item.
+    by_item: HashMap<usize, usize>,
     bytes: usize,
     events: Vec<ReplyEvent>,
 }
@@ -95,7 +104,10 @@ impl Assembly {
             refusal: String::new(),
             stop: None,
             complete: false,
-            closed: false,
+            settled: false,
+            open: None,
+            item: None,
+            by_item: HashMap::new(),
             bytes: 0,
             events: Vec::new(),
         }
@@ -111,8 +123,8 @@ impl Assembly {
             return Ok(());
         }
         self.grow(piece.len())?;
-        match self.parts.last_mut() {
-            Some(Slot::Part(Part::Text(text))) if !self.closed => text.push_str(piece),
+        match self.open_part() {
+            Some(Part::Text(text)) => text.push_str(piece),
             _ => self.push(Part::Text(piece.to_owned()))?,
         }
         self.events.push(ReplyEvent::Text(piece.to_owned()));
@@ -129,8 +141,8 @@ impl Assembly {
             return Ok(());
         }
         self.grow(piece.len())?;
-        match self.parts.last_mut() {
-            Some(Slot::Part(Part::Thinking { text, .. })) if !self.closed => text.push_str(piece),
+        match self.open_part() {
+            Some(Part::Thinking { text, .. }) => text.push_str(piece),
             _ => self.push(Part::Thinking { text: piece.to_owned(), signature: None })?,
         }
         self.events.push(ReplyEvent::Reasoning(piece.to_owned()));
@@ -147,8 +159,8 @@ impl Assembly {
             return Ok(());
         }
         self.grow(piece.len())?;
-        match self.parts.last_mut() {
-            Some(Slot::Part(Part::Thinking { signature, .. })) if !self.closed => {
+        match self.open_part() {
+            Some(Part::Thinking { signature, .. }) => {
                 signature.get_or_insert_default().push_str(piece);
             }
             _ => self.push(Part::Thinking { text: String::new(), signature: Some(piece.to_owned()) })?,
@@ -191,7 +203,24 @@ impl Assembly {
 
     /// The next piece of text or reasoning begins a part of its own.
     pub fn close_part(&mut self) {
-        self.closed = true;
+        self.open = None;
+        self.item.take().map(|item| self.by_item.remove(&item));
+    }
+
+    /// The next pieces of text and reasoning belong to this item, even if pieces of others came since its last one. Items
+    /// are numbered by the wire, and their parts stand in the order of their first pieces.
+    pub fn select(&mut self, item: usize) {
+        self.item = Some(item);
+        self.open = self.by_item.get(&item).copied();
+    }
+
+    /// Counts what the wire itself keeps of the reply against the limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Assembly::text`].
+    pub fn account(&mut self, bytes: usize) -> Result<(), ProviderError> {
+        self.grow(bytes)
     }
 
     /// A piece of a tool call.
@@ -202,15 +231,32 @@ impl Assembly {
     pub fn call(&mut self, delta: &CallDelta<'_>) -> Result<(), ProviderError> {
         self.grow(delta.bytes())?;
         let taken = self.calls.take(delta).map_err(ProviderError::too_large)?;
+        self.taken(taken, delta);
+        Ok(())
+    }
+
+    /// A tool call whose arguments are all there: they replace what came before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Assembly::call`].
+    pub fn whole_call(&mut self, delta: &CallDelta<'_>) -> Result<(), ProviderError> {
+        let taken = self.calls.take_whole(delta).map_err(ProviderError::too_large)?;
+        let without_arguments = delta.bytes().saturating_sub(delta.arguments.len());
+        self.grow(without_arguments.saturating_add(taken.grown))?;
+        self.taken(taken, delta);
+        Ok(())
+    }
+
+    fn taken(&mut self, taken: Taken, delta: &CallDelta<'_>) {
         if taken.begun {
             self.parts.push(Slot::Call(taken.position));
-            self.closed = false;
+            self.open = None;
             self.events.push(ReplyEvent::CallBegun { position: taken.position, name: delta.name.to_owned() });
         }
         if taken.grown > 0 {
             self.events.push(ReplyEvent::CallGrew { position: taken.position, bytes: taken.grown });
         }
-        Ok(())
     }
 
     /// A report on the tokens counted so far, as totals.
@@ -245,6 +291,11 @@ impl Assembly {
         self.complete = true;
     }
 
+    /// Whether the reply counts as whole if the stream ends in order here. A broken connection still breaks it off.
+    pub fn settle(&mut self, settled: bool) {
+        self.settled = settled;
+    }
+
     /// A sign of life without content.
     pub fn keep_alive(&mut self) {
         self.events.push(ReplyEvent::KeepAlive);
@@ -268,6 +319,11 @@ impl Assembly {
         }
     }
 
+    /// Whether the provider reported that nothing more will come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// Whether the provider said nothing at all.
     pub(crate) fn is_untouched(&self) -> bool {
         self.is_empty() && self.stop.is_none() && !self.complete
@@ -283,7 +339,7 @@ impl Assembly {
         });
         let mut message =
             AssistantMessage { parts: parts.collect(), origin: Some(self.origin), usage: self.usage };
-        let stop = self.stop.or(self.complete.then_some(Stop::End));
+        let stop = self.stop.or((self.complete || self.settled).then_some(Stop::End));
         let end = decide(stop, &message, any_calls, self.refusal);
         let mut dropped_calls = Vec::new();
         if end != ReplyEnd::WantsTools {
@@ -298,9 +354,19 @@ impl Assembly {
         if matches!(part, Part::Opaque { .. }) {
             self.opaque = Some(self.parts.len());
         }
+        self.open = Some(self.parts.len());
+        if let Some(item) = self.item {
+            self.by_item.insert(item, self.parts.len());
+        }
         self.parts.push(Slot::Part(part));
-        self.closed = false;
         Ok(())
+    }
+
+    fn open_part(&mut self) -> Option<&mut Part> {
+        match self.parts.get_mut(self.open?)? {
+            Slot::Part(part) => Some(part),
+            Slot::Call(_) => None,
+        }
     }
 
     fn grow(&mut self, bytes: usize) -> Result<(), ProviderError> {

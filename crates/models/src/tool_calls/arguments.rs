@@ -25,6 +25,16 @@ impl Arguments {
         piece.len()
     }
 
+    /// Replaces all that came with `whole`, unless that is nothing, and returns by how many bytes it is longer.
+    pub(super) fn replace(&mut self, whole: &str) -> usize {
+        if whole.is_empty() {
+            return 0;
+        }
+        let before = self.text.len();
+        *self = Self::default();
+        self.push(whole).saturating_sub(before)
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }

@@ -42,13 +42,26 @@ async fn stop_all(context: &Context, operator: &Operator, args: &StopArgs) -> Re
         }
     }
     // Every tree is marked before the first is waited for, so that all of them end at the same time.
-    for report in stopping {
-        let reached = if args.no_wait { State::Stopping } else { State::Stopped };
-        if !args.no_wait {
-            while_reaping(operator.queue(), operator.until_stopped(report.root)).await?;
+    if args.no_wait {
+        for report in stopping {
+            let below = operator.jobs(&report.below).await?;
+            show_stopped(context, &report, State::Stopping, &below)?;
         }
+        return Ok(());
+    }
+    while_reaping(operator.queue(), show_as_they_end(context, operator, stopping)).await
+}
+
+/// Waits for trees that are being stopped, all at once, and shows each in turn.
+async fn show_as_they_end(
+    context: &Context,
+    operator: &Operator,
+    stopping: Vec<StopReport>,
+) -> Result<(), Failure> {
+    let mut ended = pin!(operator.until_all_stopped(stopping));
+    while let Some(report) = ended.try_next().await? {
         let below = operator.jobs(&report.below).await?;
-        show_stopped(context, &report, reached, &below)?;
+        show_stopped(context, &report, State::Stopped, &below)?;
     }
     Ok(())
 }

@@ -2,13 +2,14 @@
 --
 -- Reads first: state, stop mark, and whether the dispatcher lives. A live dispatcher may not have read of the end,
 -- so its job is spared unless an operator forces it; a job with a stop mark is kept, because the sweep goes through it.
--- Writes: moves the job's children up to the nearest record above, so that lists and stops still find them; then
--- deletes the record, its index entries and its key, and with its last job the session and the team.
--- A repeat finds no record and removes index entries again.
+-- Writes: moves the job's children up to the nearest record above, so that lists and stops still find them, one page in a
+-- call; with the last page deletes the record, its index entries and its key, and with its last job the session and the
+-- team.
+-- A repeat moves the next page, or finds no record and removes index entries again.
 --
 -- KEYS: tag, job.
 -- ARGV: mode (ask | ask-forced change nothing; kept | forced delete), id.
--- Replies: forgotten | spared | live | missing.
+-- Replies: forgotten | spared | live | missing | more (children are left, and nothing is deleted yet).
 local mode, id = unpack(ARGV, 1, 2)
 local FIELDS = { 'state', 'session', 'parent', 'team', 'idempotency_key', 'dispatched', unpack(ANCESTORS) }
 local job = read(job_key(id), FIELDS)
@@ -45,19 +46,22 @@ local function heir()
   return job.session
 end
 
--- Half of what ZADD takes in one call: each child has its sequence with it.
+-- Children of one call: about a millisecond, for which the server is held up. Half of what ZADD takes in one call,
+-- because each child has its sequence with it.
 local PAGE_SIZE = CHUNK / 2
 local home = heir()
-local first = 0
-while job.dispatched do
-  local children = redis.call('ZRANGE', children_key(id), first, first + PAGE_SIZE - 1, 'WITHSCORES')
-  if #children == 0 then break end
-  local moved = {}
+if job.dispatched then
+  local children = redis.call('ZRANGE', children_key(id), 0, PAGE_SIZE - 1, 'WITHSCORES')
+  local moved, gone = {}, {}
   for at = 1, #children, 2 do
     moved[at], moved[at + 1] = children[at + 1], children[at]
+    gone[#gone + 1] = children[at]
   end
-  redis.call('ZADD', children_key(home), unpack(moved))
-  first = first + PAGE_SIZE
+  if #gone > 0 then
+    redis.call('ZADD', children_key(home), unpack(moved))
+    redis.call('ZREM', children_key(id), unpack(gone))
+  end
+  if #gone == PAGE_SIZE then return 'more' end
 end
 redis.call('DEL', job_key(id), spec_key(id), result_key(id), children_key(id), mailbox_key(id))
 if job.idempotency_key then redis.call('DEL', idempotency_key(job.idempotency_key)) end

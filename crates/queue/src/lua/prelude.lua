@@ -57,7 +57,8 @@ local function holds(id, token)
   return job.token == token and is_held(job.state)
 end
 
--- How long a job has run in all its attempts, in milliseconds. `job` has `ran` and `claimed`.
+-- How long a job has run in all its attempts, in milliseconds. `job` has `ran` and `claimed`. Never below zero: the
+-- clock may have stepped back since the claim.
 local function ran_until_now(job)
-  return (tonumber(job.ran) or 0) + now - tonumber(job.claimed)
+  return math.max(0, tonumber(job.ran) or 0) + math.max(0, now - (tonumber(job.claimed) or now))
 end

@@ -17,6 +17,17 @@ lease, page_size, alone = tonumber(lease), tonumber(page_size), alone == '1'
 local last = read(REAPED, { 'at', 'grace_until' })
 local grace_until = tonumber(last.grace_until or '0')
 if not last.at or now - tonumber(last.at) > lease then grace_until = now + lease end
+-- The clock stepped back: what was to expire by the old time expires one lease from now, and a holder that lives renews
+-- before. More than a second, because a clock that is slewed must not extend leases.
+if last.at and tonumber(last.at) - now > 1000 then
+  grace_until = now + lease
+  local late = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + lease, '+inf')) do
+    late[#late + 1] = now + lease
+    late[#late + 1] = member
+  end
+  call_in_chunks('ZADD', LEASE, late)
+end
 redis.call('HSET', REAPED, 'at', now, 'grace_until', grace_until)
 redis.call('PEXPIRE', REAPED, 10 * lease)
 
@@ -79,14 +90,19 @@ for _, id in ipairs(due) do
 end
 
 -- Stop marks of one round. The window moves with each round, so that trees that stop slowly do not hold up the others.
+-- A mark is named to one reaper at a time: until its sweep ends, or for a lease if that reaper dies.
 local WINDOW = 10
 local roots = {}
 local unswept = redis.call('ZCARD', STOPS)
 if unswept > 0 then
   local from = (redis.call('HINCRBY', REAPED, 'window', WINDOW) - WINDOW) % unswept
   for _, root in ipairs(redis.call('ZRANGE', STOPS, from, from + WINDOW - 1)) do
-    roots[#roots + 1] = root
-    roots[#roots + 1] = redis.call('HGET', stop_key(root), 'kind')
+    local mark = read(stop_key(root), { 'kind', 'owned_until' })
+    if mark.kind and (alone or now >= tonumber(mark.owned_until or '0')) then
+      redis.call('HSET', stop_key(root), 'owned_until', now + lease)
+      roots[#roots + 1] = root
+      roots[#roots + 1] = mark.kind
+    end
   end
 end
 return { taken, orphans, roots, #due }

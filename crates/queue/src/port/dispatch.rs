@@ -204,7 +204,7 @@ pub trait Dispatch: Debug + Send + Sync {
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError>;
 
     /// Goes through the records below a stop mark once more, and drops the mark when no job below it lives. Returns how
-    /// many live. May be cut off between pages; `reap` resumes.
+    /// many live; where the whole tree was swept before, only whether any does. May be cut off between pages; `reap` resumes.
     async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError>;
 
     /// Puts a message into a job's mailbox, to be delivered before its next model call. `request` names the call:

@@ -1,5 +1,7 @@
 //! Lists of jobs, on Redis: an operator's pages over all shards, and a dispatcher's list of what is below it.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
@@ -15,10 +17,12 @@ use crate::port::JobPage;
 use crate::port::PageCursor;
 use crate::queue::Queue;
 use crate::queue::record::ASKED;
+use crate::queue::record::Place;
+use crate::queue::record::Results;
 
 /// Queued and ended jobs that a dispatcher's list shows: it goes into the context of a model.
 const SHOWN: usize = 50;
-/// Jobs that a dispatcher's list reads. Those beyond are only counted.
+/// Queued and ended jobs that a dispatcher's list considers. Those beyond are only counted.
 const LIST_WINDOW: usize = 2000;
 /// Records that one page of an operator's list reads at most. A filter that excludes nearly all jobs gets short pages
 /// instead of a slow one.
@@ -91,6 +95,7 @@ impl Queue {
         let newest = after.map_or("+inf".to_owned(), |after| after.created.as_millisecond().to_string());
         let mut found: Vec<(i64, JobId)> = Vec::new();
         let mut all_last = true;
+        let mut floor = None;
         for shard in shards {
             let key = if only_unsuccessful {
                 self.keys.index_unsuccessful(shard)
@@ -98,9 +103,14 @@ impl Queue {
                 self.keys.index_all(shard)
             };
             let (chunk, is_last) = self.shard_chunk(&key, &newest, oldest, after).await?;
+            if !is_last {
+                // The shard may have more that is newer than what another shard's part reaches back to.
+                floor = floor.max(chunk.last().copied());
+            }
             found.extend(chunk);
             all_last &= is_last;
         }
+        found.retain(|place| floor.is_none_or(|floor| *place >= floor));
         found.sort_unstable_by(|a, b| b.cmp(a));
         let is_last = all_last && found.len() <= CHUNK_SIZE;
         found.truncate(CHUNK_SIZE);
@@ -138,14 +148,18 @@ impl Queue {
         }
     }
 
-    /// The jobs below a dispatcher, walked from the top.
+    /// The jobs below a dispatcher. Those that a worker holds come from the leases, so they are listed however many
+    /// others there are; queued and ended ones from a walk over the newest, from the top.
     pub(super) async fn list_below(&self, session: SessionId, of: Dispatcher) -> Result<JobList, QueueError> {
+        let mut places = self.held_below(session, of).await?;
+        let mut unmet: HashSet<JobId> = places.iter().map(|place| place.id).collect();
         let mut walk = vec![of];
-        let mut jobs: Vec<Job> = Vec::new();
-        let mut unseen = 0;
+        walk.extend(unmet.iter().map(|id| Dispatcher::Job(*id)));
+        let (mut walked, mut unseen) = (0, 0);
+        let held = unmet.clone();
         while let Some(dispatcher) = walk.pop() {
             let key = self.keys.children(session, dispatcher);
-            let room = LIST_WINDOW.saturating_sub(jobs.len());
+            let room = LIST_WINDOW.saturating_sub(walked);
             let mut pipeline = redis::pipe();
             pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(room.saturating_sub(1)).arg("REV");
             pipeline.cmd("ZCARD").arg(&key);
@@ -153,17 +167,36 @@ impl Queue {
             let newest = answers.item()?.items()?;
             let count: usize = answers.item()?.parse()?;
             let ids: Vec<JobId> = newest.take(room).map(Answer::parse).collect::<Result<_, _>>()?;
+            walked += ids.len();
             // Jobs may be forgotten between the two reads.
             unseen += count.saturating_sub(ids.len());
-            for record in self.records(&ids).await?.into_iter().flatten() {
-                // Only a job that ran can have dispatched jobs.
-                if record.job.attempt > 0 {
-                    walk.push(Dispatcher::Job(record.job.id));
+            for place in self.places(&ids).await?.into_iter().flatten() {
+                unmet.remove(&place.id);
+                if held.contains(&place.id) {
+                    continue;
                 }
-                jobs.push(record.job);
+                if place.has_run {
+                    walk.push(Dispatcher::Job(place.id));
+                }
+                places.push(place);
             }
         }
-        Ok(shorten(jobs, unseen as u64))
+        // Held jobs beyond the window are listed, so they are not among the rest.
+        let (shown, mut list) = select(places, unseen.saturating_sub(unmet.len()) as u64);
+        let records = self.read_records(&shown, Results::Skip).await?;
+        list.jobs = records.into_iter().flatten().map(|record| record.job).collect();
+        Ok(list)
+    }
+
+    /// The jobs below a dispatcher that a worker holds: those with a lease.
+    async fn held_below(&self, session: SessionId, of: Dispatcher) -> Result<Vec<Place>, QueueError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys.lease(session.shard(self.keys.shards()))).arg(0).arg(-1);
+        let members = self.link.ask(ASKED, &command).await?.items()?;
+        // Owners of sessions are leased too; their members are not ids.
+        let ids: Vec<JobId> = members.filter_map(|member| member.parse().ok()).collect();
+        let places = self.places(&ids).await?.into_iter().flatten();
+        Ok(places.filter(|place| !place.state.is_terminal() && place.is_below(session, of)).collect())
     }
 }
 
@@ -187,24 +220,25 @@ fn matches(filter: &JobFilter, job: &Job) -> bool {
         && filter.worker.as_ref().is_none_or(|worker| Some(worker) == job.worker.as_ref())
 }
 
-/// Keeps all that run, the next 50 that wait and the newest 50 that ended, oldest first.
-fn shorten(mut jobs: Vec<Job>, unseen: u64) -> JobList {
-    jobs.sort_by_key(|job| (job.created_at, job.id));
-    let ended = jobs.iter().filter(|job| job.status.is_terminal()).count();
+/// Selects all that run, the next 50 that wait and the newest 50 that ended, oldest first, and counts the others.
+fn select(mut places: Vec<Place>, unseen: u64) -> (Vec<JobId>, JobList) {
+    places.sort_by_key(|place| (place.created, place.id));
+    let ended = places.iter().filter(|place| place.state.is_terminal()).count();
     let (mut skip_ended, mut queued) = (ended.saturating_sub(SHOWN), 0);
     // Jobs beyond the window are counted as ended: they are the oldest.
     let mut list = JobList { jobs: Vec::new(), more_queued: 0, more_ended: unseen };
-    for job in jobs {
-        let waits = matches!(job.status, State::Queued | State::Scheduled);
+    let mut shown = Vec::new();
+    for place in places {
+        let waits = matches!(place.state, State::Queued | State::Scheduled);
         if waits && queued >= SHOWN {
             list.more_queued += 1;
-        } else if job.status.is_terminal() && skip_ended > 0 {
+        } else if place.state.is_terminal() && skip_ended > 0 {
             skip_ended -= 1;
             list.more_ended += 1;
         } else {
             queued += usize::from(waits);
-            list.jobs.push(job);
+            shown.push(place.id);
         }
     }
-    list
+    (shown, list)
 }

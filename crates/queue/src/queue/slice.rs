@@ -2,6 +2,10 @@
 
 use legwork_common::service::OutputSlice;
 
+/// Bytes that are read beyond a slice on both sides. A UTF-8 character has four bytes at most, so three show whether
+/// one is cut.
+pub(super) const SLICE_MARGIN: u64 = 3;
+
 /// Cuts `bytes`, which begin at `from` in an output of `total` bytes, to the slice at `offset` of at most `most` bytes.
 /// The slice is moved so that no UTF-8 character that is whole in the output is cut; bytes that are not UTF-8 are kept.
 pub(super) fn whole_characters(bytes: &[u8], from: u64, offset: u64, most: usize, total: u64) -> OutputSlice {

@@ -35,6 +35,8 @@ struct SweptPage {
     following: Option<u64>,
     /// The latest stop request of the mark.
     request: String,
+    /// Whether the whole tree was swept for this request before: then no job below can have become alive since.
+    was_swept: bool,
 }
 
 impl Queue {
@@ -91,21 +93,24 @@ impl Queue {
     }
 
     /// Walks the tree below a mark and ends its records in pages, parents before their children. Drops the mark if no
-    /// job below it lives. Returns how many do. May be cut off anywhere and started again.
+    /// job below it lives. Returns how many do; of a tree that was swept before only whether any does, because the sweep
+    /// ends at the first page with one. May be cut off anywhere and started again.
     pub(super) async fn sweep_tree(&self, sweep: Sweep) -> Result<u64, QueueError> {
         let mut live = 0;
         // That of the first page: the mark is dropped only if no later request came while the sweep was under way.
         let mut request = None;
+        let mut was_swept = false;
         let mut walk = vec![sweep.root];
         if sweep.includes_root {
             // Its children are walked below, so what it dispatched is not collected here.
             let Some(page) = self.sweep_page(sweep, None, &mut Vec::new()).await? else { return Ok(0) };
             live += page.live;
             request.get_or_insert(page.request);
+            was_swept = page.was_swept;
         }
         while let Some(dispatcher) = walk.pop() {
             let mut first = Some(0);
-            while let Some(sequence) = first {
+            while let Some(sequence) = first.filter(|_| live == 0 || !was_swept) {
                 let Some(page) = self.sweep_page(sweep, Some((dispatcher, sequence)), &mut walk).await?
                 else {
                     return Ok(0);
@@ -113,12 +118,14 @@ impl Queue {
                 live += page.live;
                 first = page.following;
                 request.get_or_insert(page.request);
+                was_swept = page.was_swept;
             }
         }
-        if live == 0 {
-            let call = Call::on(self.keys.tag(sweep.shard)).arg(sweep.root).arg(request.unwrap_or_default());
-            step::UNMARK.call(&self.link, &call).await?;
-        }
+        let call = Call::on(self.keys.tag(sweep.shard))
+            .arg(sweep.root)
+            .arg(request.unwrap_or_default())
+            .arg(u8::from(live > 0));
+        step::UNMARK.call(&self.link, &call).await?;
         Ok(live)
     }
 
@@ -145,10 +152,11 @@ impl Queue {
         let live: i64 = items.item()?.parse()?;
         let following: i64 = items.item()?.parse()?;
         let request = items.item()?.text()?;
+        let was_swept = items.item()?.parse::<u8>()? == 1;
         for id in items {
             walk.push(id.parse()?);
         }
         let following = u64::try_from(following).ok();
-        Ok(u64::try_from(live).ok().map(|live| SweptPage { live, following, request }))
+        Ok(u64::try_from(live).ok().map(|live| SweptPage { live, following, request, was_swept }))
     }
 }

@@ -1,5 +1,6 @@
 //! Reading jobs, output and the fleet, on Redis.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,16 +28,18 @@ use crate::port::WorkerRecord;
 use crate::queue::Queue;
 use crate::queue::record;
 use crate::queue::record::ASKED;
+use crate::queue::record::Place;
 use crate::queue::record::Record;
+use crate::queue::record::Results;
+use crate::queue::slice::SLICE_MARGIN;
 use crate::queue::slice::whole_characters;
 
 /// Jobs of one pipelined read. Specs and results are read with them, so a batch of large ones is some megabytes.
 const BATCH_SIZE: usize = 200;
+/// Places of one pipelined read: short fields only, 200 kB in all.
+const PLACES_BATCH_SIZE: usize = 1000;
 /// The newest jobs of each shard that are found by a prefix of their ids: one read of 160 kB at most.
 const FIND_WINDOW: usize = 10_000;
-/// Bytes that are read beyond a slice on both sides. A UTF-8 character has four bytes at most, so three show whether
-/// one is cut.
-const SLICE_MARGIN: u64 = 3;
 
 #[async_trait]
 impl Watch for Queue {
@@ -49,17 +52,7 @@ impl Watch for Queue {
     }
 
     async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError> {
-        let mut states = Vec::with_capacity(ids.len());
-        for batch in ids.chunks(BATCH_SIZE) {
-            let mut pipeline = redis::pipe();
-            for id in batch {
-                pipeline.cmd("HGET").arg(self.keys.job(*id)).arg("state");
-            }
-            for answer in self.link.ask_all(ASKED, &pipeline).await? {
-                states.push(answer.parse_optional()?);
-            }
-        }
-        Ok(states)
+        Ok(self.places(ids).await?.into_iter().map(|place| place.map(|place| place.state)).collect())
     }
 
     async fn silent(&self, ids: &[JobId]) -> Result<Vec<Option<Duration>>, QueueError> {
@@ -84,12 +77,7 @@ impl Watch for Queue {
     }
 
     async fn is_below(&self, id: JobId, session: SessionId, of: Dispatcher) -> Result<bool, QueueError> {
-        let Some(record) = self.records(&[id]).await?.pop().flatten() else { return Ok(false) };
-        Ok(record.job.session == session
-            && match of {
-                Dispatcher::Root(_) => true,
-                Dispatcher::Job(above) => record.ancestors.contains(&above),
-            })
+        Ok(self.below(&[id], session, of).await? == [true])
     }
 
     async fn children(&self, session: SessionId, of: Dispatcher) -> Result<JobList, QueueError> {
@@ -187,8 +175,50 @@ impl Queue {
         Ok(seconds * 1000 + micros / 1000)
     }
 
+    /// Reads where jobs stand: one round trip, without specs and results.
+    pub(super) async fn places(&self, ids: &[JobId]) -> Result<Vec<Option<Place>>, QueueError> {
+        let mut places = Vec::with_capacity(ids.len());
+        for batch in ids.chunks(PLACES_BATCH_SIZE) {
+            let mut pipeline = redis::pipe();
+            for id in batch {
+                record::push_place(&mut pipeline, self, *id);
+            }
+            let answers = self.link.ask_all(ASKED, &pipeline).await?;
+            for (id, answer) in batch.iter().zip(answers) {
+                places.push(record::read_place(*id, answer)?);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Which jobs are below a dispatcher: one answer for each id.
+    pub(crate) async fn below(
+        &self,
+        ids: &[JobId],
+        session: SessionId,
+        of: Dispatcher,
+    ) -> Result<Vec<bool>, QueueError> {
+        let places = self.places(ids).await?;
+        Ok(places.into_iter().map(|place| place.is_some_and(|place| place.is_below(session, of))).collect())
+    }
+
+    /// The sessions of jobs, each once.
+    pub(crate) async fn sessions_of(&self, ids: &[JobId]) -> Result<BTreeSet<SessionId>, QueueError> {
+        let places = self.places(ids).await?;
+        Ok(places.into_iter().flatten().filter_map(|place| place.session).collect())
+    }
+
     /// Reads the records of jobs, in pipelines.
     pub(super) async fn records(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, QueueError> {
+        self.read_records(ids, Results::Read).await
+    }
+
+    /// Reads the records of jobs, with or without their results, in pipelines.
+    pub(super) async fn read_records(
+        &self,
+        ids: &[JobId],
+        results: Results,
+    ) -> Result<Vec<Option<Record>>, QueueError> {
         let mut records = Vec::with_capacity(ids.len());
         if ids.is_empty() {
             return Ok(records);
@@ -197,11 +227,11 @@ impl Queue {
         for batch in ids.chunks(BATCH_SIZE) {
             let mut pipeline = redis::pipe();
             for id in batch {
-                record::push_reads(&mut pipeline, self, *id);
+                record::push_reads(&mut pipeline, self, *id, results);
             }
             let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
             for id in batch {
-                records.push(record::read(*id, &mut answers, now_ms)?);
+                records.push(record::read(*id, &mut answers, now_ms, results)?);
             }
         }
         Ok(records)

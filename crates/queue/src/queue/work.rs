@@ -64,7 +64,14 @@ impl Work for Queue {
         for lane in &claim.lanes {
             call.push(lane.name());
         }
-        step::CLAIM.call(&self.link, &call).await?.items()?.map(read_claimed).collect()
+        let mut batch = Vec::new();
+        for answer in step::CLAIM.call(&self.link, &call).await?.items()? {
+            match read_claimed(answer) {
+                Ok(claimed) => batch.push(claimed),
+                Err(unreadable) => self.give_back(&claim.worker, unreadable).await,
+            }
+        }
+        Ok(batch)
     }
 
     async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError> {
@@ -252,6 +259,25 @@ impl Queue {
         positions
     }
 
+    /// Gives back a job that this release cannot read, so that a worker of another release gets it. Without one it ends
+    /// failed with the reason. The other jobs of the claim are not concerned.
+    async fn give_back(&self, worker: &WorkerId, Unreadable { lease, error }: Unreadable) {
+        let Some(lease) = lease else {
+            tracing::error!(%error, "claimed a job that cannot be read; its lease will expire");
+            return;
+        };
+        let stored = self.link.ask("STRLEN", redis::cmd("STRLEN").arg(self.keys.output(lease.id))).await;
+        let mode = ReleaseMode::Lack(format!("a release of Legwork that can read the job: {error}"));
+        let output_bytes = stored.and_then(Answer::parse).unwrap_or(0);
+        let release = Release { lease, worker: worker.clone(), mode, output_bytes };
+        match Work::release(self, &release).await {
+            Ok(state) => {
+                tracing::warn!(%error, id = %lease.id, ?state, "gave back a job that cannot be read")
+            }
+            Err(failed) => tracing::warn!(%failed, %error, id = %lease.id, "could not give back a job"),
+        }
+    }
+
     fn heartbeat_call(&self, shard: u16, worker: &WorkerId, mode: &str) -> Call {
         Call::on(self.keys.tag(shard)).arg(worker).arg(self.lease_ms()).arg(mode)
     }
@@ -316,36 +342,58 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(u8::from(finish.hears_mail));
 }
 
+/// A claimed job that cannot be read.
+struct Unreadable {
+    /// Its lease; `None` where not even that can be read.
+    lease: Option<Lease>,
+    error: QueueError,
+}
+
 /// Reads one job of a claim, in the order that the step answers.
-fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
-    let mut items = answer.items()?;
-    let id: JobId = items.item()?.parse()?;
-    let session: SessionId = items.item()?.parse()?;
-    let parent: Option<JobId> = items.item()?.parse_optional()?;
-    let attempt = items.item()?.parse()?;
-    let queue = items.item()?.text()?;
-    let ran = Duration::from_millis(items.item()?.parse()?);
-    let timeout: u64 = items.item()?.parse()?;
-    let retries = items.item()?.parse()?;
-    let spec = items.item()?.json()?;
-    let depth = items.item()?.parse()?;
-    let token = items.item()?.parse()?;
-    let failures = items.item()?.parse()?;
-    let retry_delay = Duration::from_millis(items.item()?.parse()?);
-    Ok(Claimed {
-        lease: Lease { id, token },
+fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
+    let unleased = |error| Unreadable { lease: None, error };
+    let items: Vec<Answer> = answer.items().map_err(unleased)?.collect();
+    let [
+        id,
         session,
-        dispatcher: parent.map_or(Dispatcher::Root(session), Dispatcher::Job),
-        depth,
+        parent,
         attempt,
         queue,
         ran,
-        timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
+        timeout,
         retries,
+        spec,
+        depth,
+        token,
         failures,
         retry_delay,
-        spec,
-    })
+    ] = <[Answer; 13]>::try_from(items).map_err(|items| {
+        let detail = format!("{} items", items.len());
+        unleased(QueueError::Unexpected { step: "claim", detail })
+    })?;
+    let lease = Lease { id: id.parse().map_err(unleased)?, token: token.parse().map_err(unleased)? };
+    let read = || {
+        let session: SessionId = session.parse()?;
+        let parent: Option<JobId> = parent.parse_optional()?;
+        let timeout: u64 = timeout.parse()?;
+        // Below zero where an earlier release counted through a step of the clock.
+        let ran: i64 = ran.parse()?;
+        Ok(Claimed {
+            lease,
+            session,
+            dispatcher: parent.map_or(Dispatcher::Root(session), Dispatcher::Job),
+            depth: depth.parse()?,
+            attempt: attempt.parse()?,
+            queue: queue.text()?,
+            ran: Duration::from_millis(u64::try_from(ran).unwrap_or(0)),
+            timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
+            retries: retries.parse()?,
+            failures: failures.parse()?,
+            retry_delay: Duration::from_millis(retry_delay.parse()?),
+            spec: spec.json()?,
+        })
+    };
+    read().map_err(|error| Unreadable { lease: Some(lease), error })
 }
 
 fn read_renewed(answer: Answer) -> Result<Renewed, QueueError> {

@@ -319,13 +319,17 @@ async fn a_stopped_tree_is_awaited_until_its_last_job_has_ended() {
 #[tokio::test]
 async fn dropping_a_stream_of_stops_leaves_the_rest_running() {
     let scene = Scene::set(&FleetSettings::default()).await;
-    let (first, second) = (scene.it.one().await, scene.it.one().await);
+    let mut jobs = Vec::new();
+    for _ in 0..200 {
+        jobs.push(scene.it.one().await);
+    }
     {
-        let mut reports = pin!(scene.operator.stop_many(vec![StopRoot::Job(first), StopRoot::Job(second)]));
+        let roots = jobs.iter().copied().map(StopRoot::Job).collect();
+        let mut reports = pin!(scene.operator.stop_many(roots));
         reports.next().await.unwrap().unwrap();
     }
-    assert_eq!(scene.operator.job(first).await.unwrap().status, State::Stopped);
-    assert_eq!(scene.operator.job(second).await.unwrap().status, State::Queued);
+    assert_eq!(scene.operator.job(jobs[0]).await.unwrap().status, State::Stopped);
+    assert_eq!(scene.operator.job(jobs[199]).await.unwrap().status, State::Queued);
 }
 
 #[tokio::test]

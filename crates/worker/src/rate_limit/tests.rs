@@ -53,7 +53,7 @@ impl ModelPort for NoModels {
         _: &ModelSettings,
         _: &ModelRequest,
         _: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
         std::future::pending().await
     }
 }

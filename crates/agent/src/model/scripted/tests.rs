@@ -34,7 +34,7 @@ async fn ask(
     while let Some(Delta::Text(piece)) = receiver.recv().await {
         text.push_str(&piece);
     }
-    (answer, text)
+    (answer.map(|reply| reply.message), text)
 }
 
 fn result(name: &str, text: &str) -> Message {
@@ -42,6 +42,7 @@ fn result(name: &str, text: &str) -> Message {
         call_id: "c".into(),
         name: name.into(),
         text: text.into(),
+        images: Vec::new(),
         is_error: false,
     })
 }
@@ -126,12 +127,14 @@ fn recorded_run(job: &str) -> Vec<TurnEntry> {
         id: "c".into(),
         name: name.into(),
         arguments: arguments.into(),
+        thought_signature: None,
     };
     let result = |turn: u32, text: &str| TurnEntry::Result {
         turn,
         index: 0,
         call_id: "c".into(),
         text: text.into(),
+        images: Vec::new(),
         is_error: false,
         ended: Vec::new(),
     };

@@ -80,7 +80,7 @@ fn wait() -> ToolSpec {
         Schema::new()
             .required(
                 "task_ids",
-                json!({"type": "array", "items": schema::string(), "minItems": 1, "maxItems": 100, "uniqueItems": true}),
+                json!({"type": "array", "items": schema::string(), "minItems": 1, "maxItems": 100}),
                 "The ids of the tasks",
             )
             .optional(

@@ -20,16 +20,75 @@ pub(super) enum Format {
     Html,
 }
 
+impl Format {
+    /// The `Accept` header, as docker-agent sends it: a site that has its pages as Markdown or plain text sends those,
+    /// which saves the conversion.
+    pub(super) fn accept(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain;q=1.0, text/markdown;q=0.9, text/html;q=0.8, */*;q=0.1",
+            Self::Markdown => "text/markdown;q=1.0, text/plain;q=0.9, text/html;q=0.7, */*;q=0.1",
+            Self::Html => "text/html;q=1.0, text/plain;q=0.8, */*;q=0.1",
+        }
+    }
+}
+
+/// The beginnings of common binary formats, whatever their content type.
+const BINARY_MAGIC: &[&[u8]] = &[
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"\x89PNG",
+    b"GIF8",
+    b"\xff\xd8\xff",
+    b"\x7fELF",
+    b"\xd0\xcf\x11\xe0",
+];
+/// Parts of content types whose bodies are text although they are not `text/…`.
+const TEXT_TYPES: &[&str] =
+    &["json", "xml", "html", "javascript", "ecmascript", "yaml", "toml", "x-www-form", "markdown"];
+/// Content types, by their beginning, whose bodies are never text.
+const BINARY_TYPES: &[&str] = &[
+    "audio/",
+    "font/",
+    "video/",
+    "application/gzip",
+    "application/msword",
+    "application/pdf",
+    "application/vnd.ms-",
+    "application/vnd.openxmlformats-",
+    "application/wasm",
+    "application/x-tar",
+    "application/x-xz",
+    "application/zip",
+    "application/zstd",
+];
+/// Of this many characters one may be invalid or a control character in a body of an unknown type that counts as text.
+const MIN_CHARS_PER_ODD_ONE: usize = 10;
+
+/// A page as it was downloaded.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// The beginning of the body.
+    pub(super) bytes: Vec<u8>,
+    /// As the server declares it; may be empty.
+    pub(super) content_type: String,
+    /// The length of the whole body, where the server declares it.
+    pub(super) total_bytes: Option<u64>,
+}
+
 /// The text of a page. Only HTML is converted, going by the content type, or by the first character where there is
 /// none.
 ///
 /// # Errors
 ///
-/// The page contains a NUL byte, so it is not text, or its HTML cannot be parsed.
-pub(super) fn render(bytes: &[u8], content_type: &str, format: Format) -> Result<String, String> {
+/// The page is not text, which the sentence says with its type and size, or its HTML cannot be parsed.
+pub(super) fn render(page: &Page, format: Format) -> Result<String, String> {
+    let Page { bytes, content_type, total_bytes } = page;
     let text = decode(bytes, content_type);
-    if text.contains('\0') {
-        return Err(format!("the content ({content_type}) is not text"));
+    if !is_text(bytes, &text, content_type) {
+        let size = total_bytes.unwrap_or(0).max(bytes.len() as u64);
+        let name = if content_type.is_empty() { "unknown type" } else { content_type };
+        return Err(format!("the content is not text and cannot be shown ({name}, {size} bytes)"));
     }
     let is_html =
         content_type.contains("html") || (content_type.is_empty() && text.trim_start().starts_with('<'));
@@ -46,6 +105,23 @@ pub(super) fn render(bytes: &[u8], content_type: &str, format: Format) -> Result
         Format::Text | Format::Markdown | Format::Html => return Ok(text),
     };
     converted.map_err(|error: Error| format!("the page cannot be converted: {error}"))
+}
+
+/// Whether the body is text, going by its beginning, its content type, and for an unknown type by its characters.
+fn is_text(bytes: &[u8], text: &str, content_type: &str) -> bool {
+    let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_declared_text = name.starts_with("text/") || TEXT_TYPES.iter().any(|part| name.contains(part));
+    if text.contains('\0') || BINARY_MAGIC.iter().any(|magic| bytes.starts_with(magic)) {
+        return false;
+    }
+    if is_declared_text {
+        return true;
+    }
+    if name.starts_with("image/") || BINARY_TYPES.iter().any(|start| name.starts_with(start)) {
+        return false;
+    }
+    let is_odd = |c: &char| *c == char::REPLACEMENT_CHARACTER || (c.is_control() && !c.is_whitespace());
+    text.chars().filter(is_odd).count() * MIN_CHARS_PER_ODD_ONE <= text.chars().count()
 }
 
 /// Decodes the character set that the content type declares, UTF-8 by default. Invalid bytes are replaced.
@@ -151,8 +227,13 @@ mod tests {
         <ul><li>one</li><li>two</li></ul><blockquote>So.</blockquote><img src=\"b.png\" alt=\"a bat\">\
         <table><tr><th>Name</th><th>Size</th></tr><tr><td>Pip</td><td>4</td></tr></table></body></html>";
 
+    fn render_as(bytes: &[u8], content_type: &str, format: Format) -> Result<String, String> {
+        let (bytes, content_type) = (bytes.to_owned(), content_type.to_owned());
+        render(&Page { bytes, content_type, total_bytes: None }, format)
+    }
+
     fn html(format: Format) -> String {
-        render(PAGE.as_bytes(), "text/html; charset=utf-8", format).unwrap()
+        render_as(PAGE.as_bytes(), "text/html; charset=utf-8", format).unwrap()
     }
 
     #[test]
@@ -163,21 +244,54 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_decoded_and_kept_and_binary_content_is_refused() {
+    fn other_text_is_decoded_and_kept() {
         for format in [Format::Text, Format::Markdown, Format::Html] {
-            assert_eq!(render(b"{\"a\": \"<b>\"}", "application/json", format).unwrap(), "{\"a\": \"<b>\"}");
+            assert_eq!(
+                render_as(b"{\"a\": \"<b>\"}", "application/json", format).unwrap(),
+                "{\"a\": \"<b>\"}"
+            );
         }
-        assert_eq!(render(b"a\xe4b", "text/plain; Charset=\"ISO-8859-1\"", Format::Text).unwrap(), "aäb");
-        assert_eq!(render(b"a\xe4b", "text/plain", Format::Text).unwrap(), "a\u{fffd}b");
-        let image = render(b"\x89PNG\0\0", "image/png", Format::Text).unwrap_err();
-        assert_eq!(image, "the content (image/png) is not text");
+        let latin1 = render_as(b"a\xe4b", "text/plain; Charset=\"ISO-8859-1\"", Format::Text);
+        assert_eq!(latin1.unwrap(), "aäb");
+        assert_eq!(render_as(b"a\xe4b", "text/plain", Format::Text).unwrap(), "a\u{fffd}b");
+        for unknown in ["", "application/octet-stream", "application/x-thing"] {
+            assert_eq!(
+                render_as(b"line one\nline two\n", unknown, Format::Text).unwrap(),
+                "line one\nline two\n"
+            );
+        }
+    }
+
+    #[test]
+    fn binary_content_is_one_sentence_with_its_type_and_size() {
+        let image = render_as(b"\x89PNG\0\0", "image/png", Format::Text).unwrap_err();
+        assert_eq!(image, "the content is not text and cannot be shown (image/png, 6 bytes)");
+        let pdf = b"%PDF-1.7\nstream of text-like bytes without a NUL";
+        let body = || Page {
+            bytes: pdf.to_vec(),
+            content_type: "application/pdf".into(),
+            total_bytes: Some(5_000_000),
+        };
+        let whole = render(&body(), Format::Markdown).unwrap_err();
+        assert_eq!(whole, "the content is not text and cannot be shown (application/pdf, 5000000 bytes)");
+        for (bytes, content_type) in [
+            (&pdf[..], "text/html"),
+            (&pdf[..], ""),
+            (b"abc", "application/zip"),
+            (b"abc", "video/mp4"),
+            (b"<svg/>", "image/jpeg"),
+            (b"ab\x01\x02\xff\xfe\xf0cd", "application/octet-stream"),
+        ] {
+            assert!(render_as(bytes, content_type, Format::Text).is_err(), "{content_type}");
+        }
+        assert_eq!(render_as(b"<svg/>", "image/svg+xml", Format::Html).unwrap(), "<svg/>");
     }
 
     #[test]
     fn deeply_nested_pages_are_converted() {
         for tags in ["<table><tr><td>", "<ul><li>", "<a href='x'>", "<blockquote>"] {
             let page = tags.repeat(300);
-            assert!(render(page.as_bytes(), "text/html", Format::Markdown).is_ok(), "{tags}");
+            assert!(render_as(page.as_bytes(), "text/html", Format::Markdown).is_ok(), "{tags}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::http::StatusCode as Status;
 use axum::response::Html;
 use axum::response::Redirect;
@@ -76,6 +77,28 @@ async fn one_page_is_text_and_several_are_a_list() {
         ])
     );
     assert_eq!(robots_requests.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_site_is_asked_for_the_format_and_binary_content_is_not_shown() {
+    let negotiated = |headers: HeaderMap| async move {
+        let accept = headers["accept"].to_str().unwrap().to_owned();
+        let markdown = accept.starts_with("text/markdown;q=1.0, ");
+        if markdown {
+            ([("content-type", "text/markdown")], "# Bats")
+        } else {
+            ([("content-type", "text/html")], "<p>Bats")
+        }
+    };
+    let pdf = || async { ([("content-type", "application/pdf")], "%PDF-1.7 stream") };
+    let url = testing::serve(Router::new().route("/page", get(negotiated)).route("/pdf", get(pdf))).await;
+    let page = format!("{url}/page");
+    assert!(fetch_one("1", &page).await.text.ends_with("(Status: 200, Length: 6 bytes):\n\n# Bats"));
+    let html = testing::call(&fetch_tool("1", None), json!({"urls": [page], "format": "html"})).await;
+    assert!(html.text.ends_with("<p>Bats"), "{html:?}");
+    let pdf = format!("{url}/pdf");
+    let reason = "the content is not text and cannot be shown (application/pdf, 15 bytes)";
+    assert_eq!(fetch_one("1", &pdf).await, ToolOutcome::error(format!("Error fetching {pdf}: {reason}")));
 }
 
 #[tokio::test]

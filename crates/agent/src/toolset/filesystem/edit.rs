@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::string::FromUtf8Error;
 
 use serde::Deserialize;
 
@@ -46,22 +47,45 @@ pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: Wri
     Ok((format!("File written successfully: {path} ({} bytes)", content.len()), Some(file)))
 }
 
-/// Replaces texts in a file. Nothing is written unless each is found.
+/// Replaces texts in a file. Nothing is written unless each is found, once.
+///
+/// A file that is not UTF-8 is refused: read with replacement characters and written back, it would lose every byte that
+/// they stand for.
 pub(super) fn edit(workspace: &Workspace, EditArguments { path, edits }: EditArguments) -> Edited {
     let file = workspace.environment.resolve(&path);
-    let before = fs::read_to_string(&file).map_err(|error| error_text(&error))?;
+    let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
+    let before = String::from_utf8(bytes).map_err(|error| not_utf8(&path, &error))?;
     let after = replaced(before, &edits)?;
     fs::write(&file, after).map_err(|error| error_text(&error))?;
     Ok((format!("File edited successfully: {path} ({} edits)", edits.len()), Some(file)))
 }
 
-/// Applies the edits in order; each replaces the first occurrence only.
+/// Why a file cannot be edited, and what the model may do instead.
+fn not_utf8(path: &str, error: &FromUtf8Error) -> String {
+    let at = error.utf8_error().valid_up_to();
+    let line = 1 + error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count();
+    format!(
+        "{path} is not UTF-8 (first at byte {at}, in line {line}), so it cannot be edited safely. It was not changed. \
+         Edit it with a shell command that preserves its encoding."
+    )
+}
+
+/// Applies the edits in order. Each must name one place: a text that occurs more than once may be another than was
+/// meant.
 fn replaced(mut text: String, edits: &[Replacement]) -> Result<String, String> {
     for (number, Replacement { old_text, new_text }) in (1..).zip(edits) {
-        if !text.contains(old_text) {
-            return Err(format!("Edit {number} failed: old text not found"));
+        if old_text.is_empty() {
+            return Err(format!("Edit {number} failed: old text is empty"));
         }
-        text = text.replacen(old_text, new_text, 1);
+        match text.matches(old_text.as_str()).count() {
+            0 => return Err(format!("Edit {number} failed: old text not found")),
+            1 => text = text.replacen(old_text, new_text, 1),
+            places => {
+                return Err(format!(
+                    "Edit {number} failed: old text occurs {places} times; add the lines around the one to replace"
+                ));
+            }
+        }
     }
     Ok(text)
 }

@@ -9,6 +9,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Workspace;
+use crate::image;
+use crate::image::Image;
+use crate::tool::ToolOutcome;
 
 /// The largest file that is read. It protects the worker's memory; a model's context is far smaller.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -24,30 +27,50 @@ pub(super) struct FilesArguments {
     json: Option<bool>,
 }
 
-/// The whole text of a file. Bytes that are not UTF-8 are replaced.
-pub(super) fn file(workspace: &Workspace, FileArguments { path }: FileArguments) -> Result<String, String> {
-    text(workspace, &path)
+/// What one file is read as: a text, or an image with the sentence for it.
+type Content = (String, Option<Image>);
+
+/// The whole text of a file, or the image in it. Bytes of a text that are not UTF-8 are replaced.
+pub(super) fn file(
+    workspace: &Workspace,
+    FileArguments { path }: FileArguments,
+) -> Result<ToolOutcome, String> {
+    let (text, image) = content(workspace, &path)?;
+    Ok(ToolOutcome { images: image.into_iter().collect(), ..ToolOutcome::ok(text) })
 }
 
-/// The texts of several files. For one that cannot be read, the error stands in place of its text.
-pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: FilesArguments) -> String {
-    let read = paths.into_iter().map(|path| {
-        let content = text(workspace, &path).unwrap_or_else(|error| format!("Error: {error}"));
-        (path, content)
-    });
-    if json.unwrap_or(false) {
-        let all: Vec<Value> = read.map(|(path, content)| json!({"path": path, "content": content})).collect();
-        return Value::from(all).to_string();
+/// The contents of several files. For one that cannot be read, the error stands in place of its text.
+pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: FilesArguments) -> ToolOutcome {
+    let (mut read, mut images) = (Vec::new(), Vec::new());
+    let mut left = image::MAX_BYTES;
+    for path in paths {
+        let (mut text, image) =
+            content(workspace, &path).unwrap_or_else(|error| (format!("Error: {error}"), None));
+        match image {
+            Some(image) if image.bytes() <= left && images.len() < image::MAX_PER_RESULT => {
+                left -= image.bytes();
+                images.push(image);
+            }
+            Some(_) => text.push_str(" is left out: the images of this result are too many; read it alone"),
+            None => {}
+        }
+        read.push((path, text));
     }
-    let mut all = String::new();
-    for (path, content) in read {
-        let _ = write!(all, "=== {path} ===\n{content}\n\n");
-    }
-    all
+    let text = if json.unwrap_or(false) {
+        let all = read.into_iter().map(|(path, content)| json!({"path": path, "content": content}));
+        Value::from_iter(all).to_string()
+    } else {
+        let mut all = String::new();
+        for (path, content) in read {
+            let _ = write!(all, "=== {path} ===\n{content}\n\n");
+        }
+        all
+    };
+    ToolOutcome { images, ..ToolOutcome::ok(text) }
 }
 
-/// Reads one file, and refuses those that are too large or contain a NUL byte.
-fn text(workspace: &Workspace, path: &str) -> Result<String, String> {
+/// Reads one file, and refuses those that are too large or contain a NUL byte and are no image.
+fn content(workspace: &Workspace, path: &str) -> Result<Content, String> {
     let file = workspace.environment.resolve(path);
     let metadata = fs::metadata(&file).map_err(|error| error_text(&error))?;
     if !metadata.is_file() {
@@ -57,10 +80,14 @@ fn text(workspace: &Workspace, path: &str) -> Result<String, String> {
         return Err(format!("{path} is too large to read whole: {} bytes", metadata.len()));
     }
     let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
+    if image::media_type(&bytes).is_some() {
+        let image = Image::new(&bytes).map_err(|sentence| format!("{path}: {sentence}"))?;
+        return Ok((format!("{path}: {}", image.caption()), Some(image)));
+    }
     if bytes.contains(&0) {
         return Err(format!("{path} is not a text file: {} bytes", bytes.len()));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), None))
 }
 
 /// The error text for the model. `not found` is docker-agent's text; others are the system's.

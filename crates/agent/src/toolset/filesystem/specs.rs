@@ -5,6 +5,15 @@ use crate::tool::ToolSpec;
 use crate::toolset::schema;
 use crate::toolset::schema::Schema;
 
+/// The system message of the toolset.
+pub(super) const INSTRUCTION: &str = "\
+## Files
+
+- Relative paths start at the working folder. Absolute paths and .. are allowed.
+- Read several files with one call of read_multiple_files, not one after the other with read_file.
+- Find code and text in files with search_files_content. Leave out what does not matter with excludePatterns, and list \
+only the folder that you need: long results are cut off.";
+
 pub(super) fn all() -> impl Iterator<Item = (Action, ToolSpec)> {
     reading().into_iter().chain(writing())
 }
@@ -21,13 +30,17 @@ fn reading() -> [(Action, ToolSpec); 5] {
     [
         (
             Action::ReadFile,
-            schema::read_only("read_file", "Read a whole text file", path("The path of the file")),
+            schema::read_only(
+                "read_file",
+                "Read a whole text file or an image",
+                path("The path of the file"),
+            ),
         ),
         (
             Action::ReadMultipleFiles,
             schema::read_only(
                 "read_multiple_files",
-                "Read several whole text files",
+                "Read several whole text files or images",
                 paths("The paths of the files").optional(
                     "json",
                     schema::boolean(),
@@ -71,7 +84,11 @@ fn reading() -> [(Action, ToolSpec); 5] {
 
 fn writing() -> [(Action, ToolSpec); 4] {
     let edit = Schema::new()
-        .required("oldText", schema::string(), "The exact text to replace")
+        .required(
+            "oldText",
+            schema::string(),
+            "The exact text to replace, with enough around it to be unique",
+        )
         .required("newText", schema::string(), "The text to put in its place")
         .build();
     [
@@ -87,7 +104,8 @@ fn writing() -> [(Action, ToolSpec); 4] {
             Action::EditFile,
             schema::writing(
                 "edit_file",
-                "Replace exact texts in a file, one after the other. Nothing is written unless all are found.",
+                "Replace exact texts in a file, one after the other. Each must occur exactly once. Nothing is written \
+                 unless all are found.",
                 path("The path of the file").required("edits", schema::list_of(edit), "The replacements"),
             ),
         ),

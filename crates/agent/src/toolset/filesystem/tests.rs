@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::environment::NoGuard;
+use crate::image::Image;
 use crate::testing;
 use crate::toolset::tests::call;
 
@@ -61,6 +62,33 @@ async fn text_files_are_read_whole() {
 }
 
 #[tokio::test]
+async fn an_image_is_read_as_an_image_and_named_in_the_text() {
+    let fixture = fixture(true, &[]);
+    let png = b"\x89PNG\r\n\x1a\n\0rest";
+    // The first bytes decide, not the name.
+    for name in ["img.png", "shot"] {
+        fs::write(fixture.folder.path().join(name), png).unwrap();
+        let read = fixture.call("read_file", json!({"path": name})).await;
+        assert_eq!(read.text, format!("{name}: [an image (image/png, 13 bytes)]"));
+        assert_eq!(read.images, [Image::new(png).unwrap()]);
+    }
+    fixture.put("a.txt", "text");
+    let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt", "img.png"]})).await;
+    assert_eq!(
+        both.text,
+        "=== a.txt ===\ntext\n\n=== img.png ===\nimg.png: [an image (image/png, 13 bytes)]\n\n"
+    );
+    assert_eq!(both.images.len(), 1);
+    let mut large = png.to_vec();
+    large.resize(6 * 1024 * 1024, 0);
+    fs::write(fixture.folder.path().join("large.png"), large).unwrap();
+    let refused = fixture.call("read_file", json!({"path": "large.png"})).await;
+    let expected =
+        "large.png: [an image (image/png, 6291456 bytes), larger than the 5 MiB that can be shown]";
+    assert_eq!(refused, ToolOutcome::error(expected));
+}
+
+#[tokio::test]
 async fn files_are_written_and_edited_and_post_edit_commands_run() {
     let fixture = fixture(true, &[PostEdit { path: "*.rs".into(), cmd: "echo seen >> \"$path\"".into() }]);
     let written = fixture.call("write_file", json!({"path": "new/f.txt", "content": "äb ab"})).await;
@@ -82,6 +110,35 @@ async fn a_command_after_an_edit_that_hangs_is_ended() {
     let fixture = fixture(true, &[PostEdit { path: "*".into(), cmd: "echo up; exec sleep 600.31".into() }]);
     let written = fixture.call("write_file", json!({"path": "f", "content": "x"})).await;
     assert!(!written.is_error && written.text.contains("it timed out"), "{written:?}");
+}
+
+#[tokio::test]
+async fn an_edit_that_names_no_single_place_changes_nothing() {
+    let fixture = fixture(true, &[]);
+    fixture.put("f.txt", "one two one");
+    for (old, expected) in [
+        ("", "Edit 1 failed: old text is empty"),
+        ("one", "Edit 1 failed: old text occurs 2 times; add the lines around the one to replace"),
+    ] {
+        let edits = json!([{"oldText": old, "newText": "three"}]);
+        let refused = fixture.call("edit_file", json!({"path": "f.txt", "edits": edits})).await;
+        assert_eq!(refused, ToolOutcome::error(expected));
+    }
+    assert_eq!(fixture.text("f.txt"), "one two one");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_utf8_is_not_edited() {
+    let fixture = fixture(true, &[]);
+    let file = fixture.folder.path().join("latin1.txt");
+    let bytes = b"one\ncaf\xe9\n";
+    fs::write(&file, bytes).unwrap();
+    let edits = json!([{"oldText": "one", "newText": "two"}]);
+    let refused = fixture.call("edit_file", json!({"path": "latin1.txt", "edits": edits})).await;
+    let expected = "latin1.txt is not UTF-8 (first at byte 7, in line 2), so it cannot be edited safely. It was not \
+                    changed. Edit it with a shell command that preserves its encoding.";
+    assert_eq!(refused, ToolOutcome::error(expected));
+    assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
 #[tokio::test]

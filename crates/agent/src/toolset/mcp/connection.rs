@@ -1,7 +1,11 @@
 //! One connection to a server, from the handshake to its end.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rmcp::ClientHandler;
 use rmcp::Peer;
 use rmcp::RoleClient;
 use rmcp::ServiceExt;
@@ -11,6 +15,7 @@ use rmcp::model::ElicitationCapability;
 use rmcp::model::Implementation;
 use rmcp::model::Tool as ServerTool;
 use rmcp::service::ClientInitializeError;
+use rmcp::service::NotificationContext;
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -20,6 +25,7 @@ use tokio_util::sync::DropGuard;
 
 use super::endpoint::Endpoint;
 use super::endpoint::Transport;
+use super::request;
 use super::sse::SseTransport;
 use crate::process::Nursery;
 use crate::process::Process;
@@ -32,7 +38,7 @@ const MAX_STDERR_CHARS: usize = 500;
 
 /// A server after the handshake. Dropping it ends the server's program, if it is one.
 pub(super) struct Connection {
-    service: RunningService<RoleClient, ClientConfig>,
+    service: RunningService<RoleClient, Client>,
     program: Option<Program>,
 }
 
@@ -45,6 +51,8 @@ struct Program {
 #[derive(Debug)]
 pub(super) struct ServerInfo {
     pub(super) tools: Vec<ServerTool>,
+    /// What is wrong with its tools.
+    pub(super) warnings: Vec<String>,
     /// Not blank.
     pub(super) instructions: Option<String>,
 }
@@ -66,22 +74,25 @@ impl Connection {
     pub(super) async fn open(
         endpoint: &Endpoint,
         nursery: &Nursery,
+        stale: &StaleTools,
         limit: Duration,
     ) -> Result<Self, String> {
+        let client = || Client { stale: stale.clone() };
         let opening = async {
             let service = match &endpoint.transport {
                 Transport::Program(program) => {
-                    return Self::open_program(program.command(nursery), endpoint, nursery, limit).await;
+                    let command = program.command(nursery);
+                    return Self::open_program(command, endpoint, nursery, client(), limit).await;
                 }
                 Transport::Http { url, headers } => {
                     let config = StreamableHttpClientTransportConfig::with_uri(url.as_str())
                         .custom_headers(headers.clone());
                     let transport = StreamableHttpClientTransport::with_client(endpoint.client()?, config);
-                    client_config().serve(transport).await
+                    client().serve(transport).await
                 }
                 Transport::Sse { url, headers } => {
                     let transport = SseTransport::open(endpoint.client()?, url, headers.clone()).await;
-                    client_config().serve(transport.map_err(|error| endpoint.error_text(&error))?).await
+                    client().serve(transport.map_err(|error| endpoint.error_text(&error))?).await
                 }
             };
             let service = service.map_err(|error| endpoint.error_text(&error))?;
@@ -94,6 +105,7 @@ impl Connection {
         command: tokio::process::Command,
         endpoint: &Endpoint,
         nursery: &Nursery,
+        client: Client,
         limit: Duration,
     ) -> Result<Self, String> {
         let started =
@@ -102,7 +114,7 @@ impl Connection {
         let mut program = Program { _stop_on_drop: process.stop.clone().drop_guard(), process };
         // Raced against the exit, because a child of the program may hold the output open after the program has exited.
         let handshake = tokio::select! {
-            handshake = timeout(limit, client_config().serve((output, input))) => handshake,
+            handshake = timeout(limit, client.serve((output, input))) => handshake,
             _ = program.process.ended() => Ok(Err(ClientInitializeError::ConnectionClosed("it exited".to_owned()))),
         };
         let reason = match handshake {
@@ -118,7 +130,8 @@ impl Connection {
         Err(reason + &stderr_tail(&program.process.capture().text()))
     }
 
-    /// Reads the server's tools and instructions. A server without the tools capability has no tools.
+    /// Reads the server's tools and instructions. A server without the tools capability has no tools, which is a
+    /// warning.
     ///
     /// # Errors
     ///
@@ -127,13 +140,13 @@ impl Connection {
         let info = self.service.peer_info();
         let instructions = info.as_ref().and_then(|info| info.instructions.clone());
         let has_tools = info.is_none_or(|info| info.capabilities.tools.is_some());
-        let tools = if has_tools {
-            let listed = timeout(limit, self.service.list_all_tools()).await.map_err(|_| timed_out(limit))?;
-            listed.map_err(|error| format!("it did not list its tools: {error}"))?
+        let (tools, warnings) = if has_tools {
+            list_tools(self.peer(), limit).await?
         } else {
-            Vec::new()
+            (Vec::new(), vec!["it offers no tools (its handshake has no capability for them)".to_owned()])
         };
-        Ok(ServerInfo { tools, instructions: instructions.filter(|text| !text.trim().is_empty()) })
+        let instructions = instructions.filter(|text| !text.trim().is_empty());
+        Ok(ServerInfo { tools, warnings, instructions })
     }
 
     /// The handle for calls. It stays valid, but fails, after the connection has ended.
@@ -165,6 +178,47 @@ impl Connection {
         // A server that does not respond in time notices the end of the connection.
         timeout(CLOSE_TIMEOUT, waiting).await.ok();
         Ending::RunClosed
+    }
+}
+
+/// The tools of a server and what is wrong with them, within `limit`.
+pub(super) async fn list_tools(
+    peer: &Peer<RoleClient>,
+    limit: Duration,
+) -> Result<(Vec<ServerTool>, Vec<String>), String> {
+    let listed = timeout(limit, request::list_tools(peer)).await.map_err(|_| timed_out(limit))?;
+    listed.map_err(|error| format!("it did not list its tools: {error}"))
+}
+
+/// Whether the tools of a server may have changed since they were listed. Clones share the flag.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StaleTools(Arc<AtomicBool>);
+
+impl StaleTools {
+    /// Notes that the tools may have changed.
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the tools may have changed. Clears the flag, so a change during the next list sets it again.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// This program in its conversation with a server.
+#[derive(Debug)]
+struct Client {
+    stale: StaleTools,
+}
+
+impl ClientHandler for Client {
+    fn get_info(&self) -> ClientConfig {
+        client_config()
+    }
+
+    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.stale.set();
     }
 }
 

@@ -7,7 +7,8 @@ use legwork_common::duration;
 use rmcp::Peer;
 use rmcp::RoleClient;
 use rmcp::model::CallToolRequestParams;
-use rmcp::model::CallToolResponse;
+use rmcp::model::ServerResult;
+use rmcp::model::Tool as ServerTool;
 use rmcp::service::ServiceError;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -17,7 +18,10 @@ use super::Timing;
 use super::connection::Connection;
 use super::connection::Ending;
 use super::connection::ServerInfo;
+use super::connection::StaleTools;
+use super::connection::list_tools;
 use super::endpoint::Endpoint;
+use super::request;
 use crate::process::Nursery;
 
 /// A handle to a server. A task of the nursery restarts the server and updates the state.
@@ -26,6 +30,10 @@ pub(super) struct Server {
     label: String,
     call_timeout: Duration,
     state: watch::Receiver<State>,
+    stale: StaleTools,
+    nursery: Nursery,
+    /// The timeout of a list of tools.
+    list_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -48,13 +56,40 @@ impl Server {
     ) -> Result<(Self, ServerInfo), String> {
         let label = endpoint.label().to_owned();
         let failed = |reason: String| format!("{label}: {reason}");
-        let connection = Connection::open(&endpoint, &nursery, timing.start_timeout).await.map_err(failed)?;
+        let stale = StaleTools::default();
+        let opening = Connection::open(&endpoint, &nursery, &stale, timing.start_timeout);
+        let connection = opening.await.map_err(failed)?;
         let info = connection.server_info(timing.start_timeout).await.map_err(failed)?;
         let (sender, state) = watch::channel(State::Up(connection.peer().clone()));
-        let call_timeout = timing.call_timeout;
-        let restarter = Restarter { endpoint, nursery: nursery.clone(), timing, state: sender };
+        let (call_timeout, list_timeout) = (timing.call_timeout, timing.start_timeout);
+        let restarter =
+            Restarter { endpoint, nursery: nursery.clone(), timing, state: sender, stale: stale.clone() };
         nursery.spawn(restarter.run(connection));
-        Ok((Self { label, call_timeout, state }, info))
+        Ok((Self { label, call_timeout, state, stale, nursery, list_timeout }, info))
+    }
+
+    /// The server's name in messages.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The tools and what is wrong with them, if they may have changed since the last call: the server notified so, or
+    /// it was restarted. `None` also while it is down, or where it does not list them: the tools stay what they were.
+    pub(super) async fn changed_tools(&self) -> Option<(Vec<ServerTool>, Vec<String>)> {
+        let State::Up(peer) = self.state.borrow().clone() else { return None };
+        if !self.stale.take() {
+            return None;
+        }
+        match list_tools(&peer, self.list_timeout).await {
+            Ok(listed) => Some(listed),
+            Err(reason) => {
+                tracing::warn!(
+                    server = self.label,
+                    "the changed tools of an MCP server are unknown: {reason}"
+                );
+                None
+            }
+        }
     }
 
     /// Calls a tool, within the timeout of calls. Dropping the future, and the timeout, notify the server that the call
@@ -62,13 +97,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The error text for the model. A call is never repeated, because its effect is unknown.
-    pub(super) async fn call(&self, request: CallToolRequestParams) -> Result<CallToolResponse, String> {
+    /// The error text for the model. A call is never repeated, because its effect is unknown; only the transport
+    /// repeats one that a server refused because it no longer knows the session.
+    pub(super) async fn call(&self, request: CallToolRequestParams) -> Result<ServerResult, String> {
         let state = self.state.borrow().clone();
         match state {
             State::Down(reason) => Err(format!("the MCP server {} {reason}", self.label)),
             State::Up(peer) => {
-                self.answer_of(Box::pin(peer.call_tool_once(request))).await?.map_err(|error| match error {
+                let answer = self.answer_of(request::call(&peer, request, &self.nursery)).await?;
+                answer.map_err(|error| match error {
                     ServiceError::McpError(error) => format!("MCP error: {}", error.message),
                     ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                         format!(
@@ -102,6 +139,7 @@ struct Restarter {
     nursery: Nursery,
     timing: Timing,
     state: watch::Sender<State>,
+    stale: StaleTools,
 }
 
 impl Restarter {
@@ -121,6 +159,8 @@ impl Restarter {
                 Some(restarted) => connection = restarted,
                 None => return,
             }
+            // Another version of the server may have been started.
+            self.stale.set();
             self.state.send_replace(State::Up(connection.peer().clone()));
         }
     }
@@ -146,7 +186,7 @@ impl Restarter {
             self.state.send_replace(State::Down(reason));
             let restart = async {
                 sleep(delay).await;
-                Connection::open(&self.endpoint, &self.nursery, self.timing.start_timeout).await
+                Connection::open(&self.endpoint, &self.nursery, &self.stale, self.timing.start_timeout).await
             };
             match self.nursery.closing().run_until_cancelled(restart).await? {
                 Ok(connection) => return Some(connection),

@@ -1,5 +1,7 @@
 //! Servers that are programs: their tools, calls, restarts and ends.
 
+mod lost_session;
+mod quirks;
 mod real;
 mod remote;
 
@@ -138,7 +140,7 @@ async fn tools_are_listed_and_called() {
     assert_eq!(call(&kit, "t_empty", json!({})).await, ToolOutcome::ok("no output"));
     assert_eq!(
         call(&kit, "t_parts", json!({})).await,
-        ToolOutcome::error("a[an image (image/png), which cannot be shown here]b")
+        ToolOutcome::error("a[an image of an unknown format, 1 bytes, which cannot be shown]b")
     );
     assert_eq!(call(&kit, "t_ask_me", json!({})).await, ToolOutcome::ok("decline"));
     assert_eq!(fixture.alive(), 1);

@@ -7,6 +7,22 @@ use crate::tool::ToolSpec;
 use crate::toolset::schema;
 use crate::toolset::schema::Schema;
 
+/// The system message of the toolset.
+pub(super) const INSTRUCTION: &str = "\
+## Shell
+
+- Each call of shell starts a new session: variables, functions and the current folder do not last to the next call. Pass \
+the folder as cwd instead of using cd.
+- A command may take 30 seconds. Set timeout for one that needs longer, such as a build or a test run; it is ended when \
+the time is over.
+- Use pipes, redirections and here-documents to do several steps in one call.
+- A command that fails returns its exit status together with its output.
+
+### Background jobs
+
+Start what keeps running, such as a server or a watcher, with run_background_job. Up to 10 MB of the output of each job \
+are kept. All jobs end when you do.";
+
 pub(super) fn all() -> [(Action, ToolSpec); 5] {
     let command = || {
         let cwd = "The folder to run it in; the working folder by default";

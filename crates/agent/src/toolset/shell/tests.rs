@@ -64,7 +64,7 @@ async fn foreground_commands_have_the_contracts_texts() {
         ("echo out; echo err >&2", "out\nerr\n"),
         ("true", "<no output>"),
         ("echo bad; exit 3", "Error executing command: exit status 3\nOutput: bad\n"),
-        ("kill -9 $$", "Error executing command: signal 9\nOutput: "),
+        ("kill -9 $$", "Error executing command: killed (SIGKILL)\nOutput: "),
         ("echo $ADDED", "/usr/bin:/bin!\n"),
         ("cat", "<no output>"),
     ];

@@ -1,4 +1,4 @@
-//! The task list: its changes, dependencies and order. Pure.
+//! The task list: its changes, dependencies and order, as docker-agent has them. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,54 +9,73 @@ use serde_json::Value;
 use serde_json::json;
 use thiserror::Error;
 
-/// The stored status of a task. `blocked` is not stored: it follows from the dependencies.
+use super::stored::Stored;
+
+/// The status of a task, as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Status {
-    // Other programs may store `blocked`.
-    #[serde(alias = "blocked")]
     Pending,
+    // The aliases are those of Legwork's first files.
+    #[serde(alias = "in-progress")]
     InProgress,
-    Completed,
+    #[serde(alias = "completed")]
+    Done,
+    /// Set by hand. The effective status of a task with open dependencies is this one too.
+    Blocked,
 }
 
-/// The priority of a task. The order of the variants is the order of urgency.
+/// The priority of a task. The order of the variants is the order of the list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Priority {
-    Low,
+    Critical,
+    High,
     #[default]
     Medium,
-    High,
-    Critical,
+    Low,
 }
 
-/// One task, as it is stored.
+/// One task, with the fields and the names of docker-agent's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Task {
-    id: String,
+    #[serde(default)]
+    pub(super) id: String,
     title: String,
     #[serde(default)]
     description: String,
-    status: Status,
     #[serde(default)]
     priority: Priority,
+    status: Status,
     #[serde(default)]
     dependencies: Vec<String>,
+    /// RFC 3339 in UTC and whole seconds, so that the text sorts by time. Empty for tasks of Legwork's first files.
+    #[serde(default)]
+    created_at: String,
+    #[serde(default)]
+    updated_at: String,
     /// Fields that other programs wrote. They are kept.
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
-/// The content of the file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct TaskList {
-    /// The highest number that an id was made from, so that ids of deleted tasks are not reused.
-    #[serde(default)]
-    last_id: u64,
-    tasks: Vec<Task>,
+/// A task as the model reads it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'t> {
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    task: &'t Task,
+    effective_status: Status,
+}
+
+/// The content of the file. The tasks are in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub(super) struct TaskList {
+    pub(super) tasks: Vec<Task>,
+    /// Fields that other programs wrote. They are kept.
+    pub(super) rest: Map<String, Value>,
 }
 
 /// A change of the list, with the arguments of its tool.
@@ -73,19 +92,28 @@ pub(super) enum Change {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Create {
     title: String,
-    description: Option<String>,
+    #[serde(default)]
+    pub(super) description: String,
+    /// A file whose content becomes the description.
+    pub(super) path: Option<String>,
     priority: Option<Priority>,
-    dependencies: Option<Vec<String>>,
+    #[serde(default)]
+    dependencies: Vec<String>,
 }
 
-/// The arguments of `update_task`. Absent fields stay as they are.
+/// The arguments of `update_task`. Absent and empty fields stay as they are.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Update {
     id: String,
-    title: Option<String>,
-    description: Option<String>,
-    status: Option<Status>,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    pub(super) description: String,
+    /// A file whose content becomes the description.
+    pub(super) path: Option<String>,
     priority: Option<Priority>,
+    status: Option<Status>,
+    dependencies: Option<Vec<String>>,
 }
 
 /// The argument of the tools that take one task.
@@ -96,28 +124,41 @@ pub(super) struct Id {
 
 /// The arguments of `add_dependency` and `remove_dependency`.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Dependency {
-    id: String,
-    depends_on: String,
+    task_id: String,
+    depends_on_id: String,
 }
 
 /// The arguments of `list_tasks`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Filter {
-    /// A string, because the shown status includes `blocked`.
-    status: Option<String>,
+    status: Option<Status>,
     priority: Option<Priority>,
 }
 
-/// Why a change was refused. The list is unchanged.
+/// What a change needs of the outside world.
+#[derive(Debug, Clone)]
+pub(super) struct Stamp {
+    /// The id of a task that is created.
+    pub(super) id: String,
+    /// The time of the change.
+    pub(super) now: String,
+}
+
+/// Why a change was refused. The list is unchanged. The texts are docker-agent's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum ChangeError {
-    #[error("unknown task: {0}")]
+    #[error("task not found: {0}")]
     Unknown(String),
-    #[error("{id} is blocked by {}: complete those first", by.join(", "))]
-    Blocked { id: String, by: Vec<String> },
-    #[error("{id} cannot depend on {on}: {on} depends on {id}")]
-    Cycle { id: String, on: String },
+    #[error("dependency task not found: {0}")]
+    UnknownDependency(String),
+    #[error("dependency already exists")]
+    AlreadyExists,
+    #[error("adding this dependency would create a cycle")]
+    Cycle,
+    #[error("adding these dependencies would create a cycle")]
+    Cycles,
     #[error("a task needs a title")]
     Untitled,
 }
@@ -130,143 +171,145 @@ impl TaskList {
     }
 
     /// Applies a change and returns the answer for the model. A refused change leaves the list as it was.
-    pub(super) fn apply(&mut self, change: Change) -> Result<Value, ChangeError> {
+    pub(super) fn apply(&mut self, change: Change, stamp: &Stamp) -> Result<String, ChangeError> {
         match change {
-            Change::Create(new) => self.create(new),
-            Change::Update(update) => self.update(update),
+            Change::Create(new) => self.create(new, stamp),
+            Change::Update(update) => self.update(update, stamp),
             Change::Delete(Id { id }) => self.delete(&id),
-            Change::AddDependency(Dependency { id, depends_on }) => {
-                self.find(&depends_on)?;
-                let at = self.index_of(&id)?;
-                if self.depends_on(&depends_on, &id) {
-                    return Err(ChangeError::Cycle { id, on: depends_on });
-                }
-                if !self.tasks[at].dependencies.contains(&depends_on) {
-                    self.tasks[at].dependencies.push(depends_on);
-                }
-                Ok(json!({"updated": self.to_json(&self.tasks[at])}))
-            }
-            Change::RemoveDependency(Dependency { id, depends_on }) => {
-                let at = self.index_of(&id)?;
-                self.tasks[at].dependencies.retain(|on| *on != depends_on);
-                Ok(json!({"updated": self.to_json(&self.tasks[at])}))
+            Change::AddDependency(dependency) => self.add_dependency(dependency, stamp),
+            Change::RemoveDependency(Dependency { task_id, depends_on_id }) => {
+                let at = self.index_of(&task_id)?;
+                self.tasks[at].dependencies.retain(|on| *on != depends_on_id);
+                Ok(self.touch(at, stamp))
             }
         }
     }
 
-    fn create(&mut self, new: Create) -> Result<Value, ChangeError> {
+    fn create(&mut self, new: Create, stamp: &Stamp) -> Result<String, ChangeError> {
         if new.title.trim().is_empty() {
             return Err(ChangeError::Untitled);
         }
-        let mut dependencies = new.dependencies.unwrap_or_default();
-        for on in &dependencies {
-            self.find(on)?;
-        }
-        let mut seen = BTreeSet::new();
-        dependencies.retain(|on| seen.insert(on.clone()));
-        // Tasks that were added by hand do not update `last_id`.
-        let highest = self.tasks.iter().filter_map(|task| task.id.strip_prefix("task_")?.parse().ok()).max();
-        self.last_id = self.last_id.max(highest.unwrap_or(0)).saturating_add(1);
-        let task = Task {
-            id: format!("task_{}", self.last_id),
+        self.tasks.push(Task {
+            id: stamp.id.clone(),
             title: new.title,
-            description: new.description.unwrap_or_default(),
-            status: Status::Pending,
+            description: new.description,
             priority: new.priority.unwrap_or_default(),
-            dependencies,
+            status: Status::Pending,
+            // No task depends on a new one, so there is no cycle.
+            dependencies: self.known(new.dependencies)?,
+            created_at: stamp.now.clone(),
+            updated_at: String::new(),
             rest: Map::new(),
-        };
-        let created = self.to_json(&task);
-        self.tasks.push(task);
-        Ok(json!({"created": created}))
+        });
+        Ok(self.touch(self.tasks.len() - 1, stamp))
     }
 
-    fn update(&mut self, update: Update) -> Result<Value, ChangeError> {
+    fn update(&mut self, update: Update, stamp: &Stamp) -> Result<String, ChangeError> {
         let at = self.index_of(&update.id)?;
-        if update.title.as_ref().is_some_and(|title| title.trim().is_empty()) {
-            return Err(ChangeError::Untitled);
+        if let Some(dependencies) = update.dependencies {
+            let dependencies = self.known(dependencies)?;
+            if dependencies.iter().any(|on| self.depends_on(on, &update.id)) {
+                return Err(ChangeError::Cycles);
+            }
+            self.tasks[at].dependencies = dependencies;
         }
-        let by = self.open_dependencies(&self.tasks[at]);
-        if update.status.is_some_and(|status| status != Status::Pending) && !by.is_empty() {
-            return Err(ChangeError::Blocked { id: update.id, by });
-        }
-        let ready_before = self.ready();
         let task = &mut self.tasks[at];
-        task.title = update.title.unwrap_or_else(|| task.title.clone());
-        task.description = update.description.unwrap_or_else(|| task.description.clone());
-        task.status = update.status.unwrap_or(task.status);
+        if !update.title.trim().is_empty() {
+            task.title = update.title;
+        }
+        if !update.description.is_empty() {
+            task.description = update.description;
+        }
         task.priority = update.priority.unwrap_or(task.priority);
-        let updated = self.to_json(&self.tasks[at]);
-        Ok(json!({"updated": updated, "unblocked": self.unblocked(&ready_before, &update.id)}))
+        task.status = update.status.unwrap_or(task.status);
+        Ok(self.touch(at, stamp))
     }
 
     /// Deletes a task, and removes it from the dependencies of others.
-    fn delete(&mut self, id: &str) -> Result<Value, ChangeError> {
+    fn delete(&mut self, id: &str) -> Result<String, ChangeError> {
         let at = self.index_of(id)?;
-        let ready_before = self.ready();
         self.tasks.remove(at);
         for task in &mut self.tasks {
             task.dependencies.retain(|on| on != id);
         }
-        Ok(json!({"deleted": id, "unblocked": self.unblocked(&ready_before, id)}))
+        Ok(json!({"deleted": id}).to_string())
     }
 
-    /// One task with its description.
-    pub(super) fn get(&self, id: &str) -> Result<Value, ChangeError> {
-        Ok(json!({"task": self.to_json(self.find(id)?)}))
+    fn add_dependency(&mut self, dependency: Dependency, stamp: &Stamp) -> Result<String, ChangeError> {
+        let Dependency { task_id, depends_on_id } = dependency;
+        let at = self.index_of(&task_id)?;
+        self.known(vec![depends_on_id.clone()])?;
+        if self.tasks[at].dependencies.contains(&depends_on_id) {
+            return Err(ChangeError::AlreadyExists);
+        }
+        if self.depends_on(&depends_on_id, &task_id) {
+            return Err(ChangeError::Cycle);
+        }
+        self.tasks[at].dependencies.push(depends_on_id);
+        Ok(self.touch(at, stamp))
     }
 
-    /// The matching tasks without their descriptions, oldest first.
-    pub(super) fn filtered(&self, filter: &Filter) -> Value {
-        let summary = |task| {
-            let mut summary = self.to_json(task);
-            if let Some(fields) = summary.as_object_mut() {
-                fields.remove("description");
+    /// Notes the time of a change of a task; returns the task as JSON.
+    fn touch(&mut self, at: usize, stamp: &Stamp) -> String {
+        self.tasks[at].updated_at.clone_from(&stamp.now);
+        to_json(&self.tasks[at])
+    }
+
+    /// These dependencies, each once.
+    fn known(&self, dependencies: Vec<String>) -> Result<Vec<String>, ChangeError> {
+        let mut seen = BTreeSet::new();
+        let mut each_once = Vec::new();
+        for on in dependencies {
+            self.index_of(&on).map_err(|_| ChangeError::UnknownDependency(on.clone()))?;
+            if seen.insert(on.clone()) {
+                each_once.push(on);
             }
-            summary
-        };
-        let is_wanted = |task: &Value| {
-            filter.status.as_ref().is_none_or(|status| task["status"] == **status)
-                && filter.priority.is_none_or(|priority| task["priority"] == json!(priority))
-        };
-        json!({"tasks": self.tasks.iter().map(summary).filter(is_wanted).collect::<Vec<_>>()})
+        }
+        Ok(each_once)
     }
 
-    /// The task to do next: of those that are pending and not blocked the most urgent, and of several the oldest.
-    /// `open` counts all tasks that are not completed.
-    pub(super) fn next(&self) -> Value {
-        // `max_by_key` returns the last of several equal ones, which is the oldest of the reversed list.
-        let ready = self.tasks.iter().rev().filter(|task| self.is_ready(task));
-        let next = ready.max_by_key(|task| task.priority);
-        let open = self.tasks.iter().filter(|task| task.status != Status::Completed).count();
-        json!({"task": next.map(|task| self.to_json(task)), "open": open})
+    /// One task.
+    pub(super) fn get(&self, id: &str) -> Result<String, ChangeError> {
+        Ok(to_json(&self.shown(&self.tasks[self.index_of(id)?])))
+    }
+
+    /// The matching tasks in order: those that are not blocked first, then by priority and age.
+    pub(super) fn filtered(&self, filter: &Filter) -> String {
+        let is_wanted = |shown: &Shown<'_>| {
+            filter.status.is_none_or(|status| shown.effective_status == status)
+                && filter.priority.is_none_or(|priority| shown.task.priority == priority)
+        };
+        to_json(&self.sorted().into_iter().filter(is_wanted).collect::<Vec<_>>())
+    }
+
+    /// The first task in order that is neither done nor blocked.
+    pub(super) fn next(&self) -> String {
+        let is_actionable =
+            |shown: &Shown<'_>| matches!(shown.effective_status, Status::Pending | Status::InProgress);
+        match self.sorted().into_iter().find(is_actionable) {
+            Some(next) => to_json(&next),
+            None => "No actionable tasks. Everything is either done or blocked.".to_owned(),
+        }
+    }
+
+    fn sorted(&self) -> Vec<Shown<'_>> {
+        let mut shown: Vec<Shown<'_>> = self.tasks.iter().map(|task| self.shown(task)).collect();
+        shown.sort_by_key(|shown| {
+            let task = shown.task;
+            (shown.effective_status == Status::Blocked, task.priority, task.created_at.clone())
+        });
+        shown
     }
 
     fn index_of(&self, id: &str) -> Result<usize, ChangeError> {
         self.tasks.iter().position(|task| task.id == id).ok_or_else(|| ChangeError::Unknown(id.to_owned()))
     }
 
-    fn find(&self, id: &str) -> Result<&Task, ChangeError> {
-        Ok(&self.tasks[self.index_of(id)?])
-    }
-
-    /// The dependencies of a task that are not completed. Unknown ones do not block it.
-    fn open_dependencies(&self, task: &Task) -> Vec<String> {
-        let is_open = |on: &&String| self.find(on).is_ok_and(|on| on.status != Status::Completed);
-        task.dependencies.iter().filter(is_open).cloned().collect()
-    }
-
-    fn is_ready(&self, task: &Task) -> bool {
-        task.status == Status::Pending && self.open_dependencies(task).is_empty()
-    }
-
-    fn ready(&self) -> BTreeSet<String> {
-        self.tasks.iter().filter(|task| self.is_ready(task)).map(|task| task.id.clone()).collect()
-    }
-
-    /// The tasks other than `id` that are ready now and were not before.
-    fn unblocked(&self, ready_before: &BTreeSet<String>, id: &str) -> Vec<String> {
-        self.ready().into_iter().filter(|ready| ready != id && !ready_before.contains(ready)).collect()
+    /// The task with its effective status. Dependencies that no longer exist do not block it.
+    fn shown<'t>(&self, task: &'t Task) -> Shown<'t> {
+        let is_open = |on: &String| self.index_of(on).is_ok_and(|at| self.tasks[at].status != Status::Done);
+        let is_blocked = task.status != Status::Done && task.dependencies.iter().any(is_open);
+        Shown { task, effective_status: if is_blocked { Status::Blocked } else { task.status } }
     }
 
     /// Whether `from` is `to`, or depends on it directly or through other tasks. Terminates on circular lists too.
@@ -278,22 +321,17 @@ impl TaskList {
                 return true;
             }
             if seen.insert(id)
-                && let Ok(task) = self.find(id)
+                && let Ok(at) = self.index_of(id)
             {
-                unvisited.extend(task.dependencies.iter().map(String::as_str));
+                unvisited.extend(self.tasks[at].dependencies.iter().map(String::as_str));
             }
         }
         false
     }
+}
 
-    /// The JSON for the model: the stored fields, with `blocked` as the status where it applies.
-    fn to_json(&self, task: &Task) -> Value {
-        let by = self.open_dependencies(task);
-        let mut value = json!(task);
-        if task.status != Status::Completed && !by.is_empty() {
-            value["status"] = json!("blocked");
-            value["blocked_by"] = json!(by);
-        }
-        value
-    }
+/// The JSON for the model.
+fn to_json(value: &impl Serialize) -> String {
+    // Maps with text keys always serialize.
+    serde_json::to_string(value).unwrap_or_default()
 }

@@ -15,11 +15,17 @@ use thiserror::Error;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::list::Change;
+use super::list::Create;
 use super::list::TaskList;
+use super::list::Update;
+use crate::toolset::confinement::confine;
 use crate::toolset::confinement::escapes;
 
 /// The largest file: tens of thousands of tasks. Each call reads and each change writes the whole file.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// The largest file that becomes a description: far more than a task needs, and it is stored in the list.
+const MAX_DESCRIPTION_BYTES: u64 = 1024 * 1024;
 /// How long a change waits for the lock. Changes take milliseconds; longer than this means that a process hangs.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Polling interval for the lock: several changes long, and too short to notice in a tool call. A file lock cannot be
@@ -45,7 +51,9 @@ pub(super) enum TaskStoreError {
     Write { path: PathBuf, source: io::Error },
     #[error("{} does not contain a task list and was not changed: {detail}", path.display())]
     Broken { path: PathBuf, detail: String },
-    #[error("{} would be larger than 4 MiB: delete completed tasks", path.display())]
+    #[error("invalid file path: {0}")]
+    Description(String),
+    #[error("{} would be larger than 4 MiB: delete tasks that are done", path.display())]
     TooLarge { path: PathBuf },
     #[error("{} is locked by another process for too long", path.display())]
     Busy { path: PathBuf },
@@ -101,6 +109,31 @@ impl TaskStore {
             Some(id) => Err(broken(format!("two tasks have the id {id}"))),
             None => Ok(list),
         }
+    }
+
+    /// Replaces the path of a description by the content of the file. The file must be in the folder of the list, or
+    /// below it.
+    pub(super) fn describe(&self, change: &mut Change) -> Result<(), TaskStoreError> {
+        let (path, description) = match change {
+            Change::Create(Create { path, description, .. })
+            | Change::Update(Update { path, description, .. }) => (path.take(), description),
+            Change::Delete(_) | Change::AddDependency(_) | Change::RemoveDependency(_) => return Ok(()),
+        };
+        let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(()) };
+        let outside = || TaskStoreError::Description(format!("{path} is not in the folder of the task list"));
+        let file = confine(self.folder(), &path).map_err(|_| outside())?;
+        let failed = |source| TaskStoreError::Read { path: file.clone(), source };
+        if escapes(&file, self.folder()).map_err(failed)? {
+            return Err(outside());
+        }
+        let mut bytes = Vec::new();
+        let limit = MAX_DESCRIPTION_BYTES + 1;
+        File::open(&file).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+        if bytes.len() as u64 >= limit {
+            return Err(TaskStoreError::Description(format!("{path} is larger than 1 MiB")));
+        }
+        *description = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(())
     }
 
     /// Replaces the file atomically. A crash leaves the old content or the new, and maybe a temporary file next to it.

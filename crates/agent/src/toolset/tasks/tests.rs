@@ -27,65 +27,151 @@ async fn refused(tools: &[Arc<dyn Tool>], name: &str, arguments: Value) -> Strin
     outcome.text
 }
 
-/// Creates three tasks, of which the third depends on the first.
-async fn create_three(tools: &[Arc<dyn Tool>]) {
-    call(tools, "create_task", json!({"title": "dig", "description": "a hole"})).await;
-    call(tools, "create_task", json!({"title": "sweep", "priority": "low"})).await;
-    let plant = json!({"title": "plant", "priority": "critical", "dependencies": ["task_1", "task_1"]});
-    let created = call(tools, "create_task", plant).await;
-    let expected = json!({"id": "task_3", "title": "plant", "description": "", "status": "blocked",
-        "priority": "critical", "dependencies": ["task_1"], "blocked_by": ["task_1"]});
-    assert_eq!(created, json!({"created": expected}));
+/// The id of a task that a tool returned.
+fn id(task: &Value) -> String {
+    task["id"].as_str().unwrap().to_owned()
+}
+
+/// Creates three tasks, of which the third depends on the first. Returns their ids.
+async fn create_three(tools: &[Arc<dyn Tool>]) -> [String; 3] {
+    let dig = call(tools, "create_task", json!({"title": "dig", "description": "a hole"})).await;
+    let sweep = call(tools, "create_task", json!({"title": "sweep", "priority": "low"})).await;
+    let plant = json!({"title": "plant", "priority": "critical", "dependencies": [id(&dig), id(&dig)]});
+    let plant = call(tools, "create_task", plant).await;
+    assert_eq!(plant["dependencies"], json!([id(&dig)]));
+    [dig, sweep, plant].map(|task| id(&task))
 }
 
 #[tokio::test]
 async fn tasks_outlive_the_run_and_block_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    create_three(&tools(folder.path())).await;
+    let [dig, sweep, plant] = create_three(&tools(folder.path())).await;
     let tools = tools(folder.path());
-    let next = call(&tools, "next_task", json!({})).await;
-    assert_eq!((&next["task"]["id"], &next["open"]), (&json!("task_1"), &json!(3)));
-    let early = refused(&tools, "update_task", json!({"id": "task_3", "status": "in-progress"})).await;
-    assert_eq!(early, "task_3 is blocked by task_1: complete those first");
-    let done = call(&tools, "update_task", json!({"id": "task_1", "status": "completed"})).await;
-    assert_eq!((&done["updated"]["status"], &done["unblocked"]), (&json!("completed"), &json!(["task_3"])));
-    assert_eq!(call(&tools, "next_task", json!({})).await["task"]["title"], "plant");
-    let one = call(&tools, "get_task", json!({"id": "task_1"})).await;
-    assert_eq!(one["task"]["description"], "a hole");
-    let pending = call(&tools, "list_tasks", json!({"status": "pending", "priority": "low"})).await;
-    let sweep =
-        json!({"id": "task_2", "title": "sweep", "status": "pending", "priority": "low", "dependencies": []});
-    assert_eq!(pending, json!({"tasks": [sweep]}));
+    let blocked = call(&tools, "get_task", json!({"id": plant})).await;
+    assert_eq!((&blocked["status"], &blocked["effectiveStatus"]), (&json!("pending"), &json!("blocked")));
+    assert_eq!(call(&tools, "next_task", json!({})).await["id"], json!(dig));
+    let begun = call(&tools, "update_task", json!({"id": dig, "status": "in_progress"})).await;
+    assert_eq!((&begun["status"], begun.get("effectiveStatus")), (&json!("in_progress"), None));
+    assert_eq!(call(&tools, "next_task", json!({})).await["id"], json!(dig));
+    call(&tools, "update_task", json!({"id": dig, "status": "done"})).await;
+    assert_eq!(call(&tools, "next_task", json!({})).await["title"], "plant");
+    let titles = async |filter: Value| {
+        let listed = call(&tools, "list_tasks", filter).await;
+        let titles: Vec<String> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|task| task["title"].as_str().unwrap().to_owned())
+            .collect();
+        titles.join(" ")
+    };
+    assert_eq!(titles(json!({})).await, "plant dig sweep");
+    assert_eq!(titles(json!({"status": "pending", "priority": "low"})).await, "sweep");
+    call(&tools, "update_task", json!({"id": plant, "status": "blocked"})).await;
+    assert_eq!(titles(json!({})).await, "dig sweep plant", "blocked tasks are last");
+    call(&tools, "update_task", json!({"id": sweep, "status": "done", "title": "", "description": "gone"}))
+        .await;
+    let none = tests::call(&tools, "next_task", json!({})).await;
+    assert_eq!(none, ToolOutcome::ok("No actionable tasks. Everything is either done or blocked."));
+    assert_eq!(titles(json!({"status": "done"})).await, "dig sweep");
 }
 
 #[tokio::test]
-async fn circular_dependencies_are_refused() {
+async fn a_list_of_docker_agent_is_read_and_written_in_its_form() {
     let folder = tempfile::tempdir().unwrap();
-    let tools = tools(folder.path());
-    create_three(&tools).await;
-    call(&tools, "add_dependency", json!({"id": "task_2", "depends_on": "task_3"})).await;
-    for on in ["task_1", "task_2", "task_3"] {
-        let circle = refused(&tools, "add_dependency", json!({"id": "task_1", "depends_on": on})).await;
-        assert_eq!(circle, format!("task_1 cannot depend on {on}: {on} depends on task_1"));
+    let (file, tools) = (folder.path().join("tasks.json"), tools(folder.path()));
+    let old = json!({"id": "6e4b", "title": "old", "description": "d", "priority": "high", "status": "in_progress",
+        "dependencies": [], "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z"});
+    fs::write(&file, json!({"tasks": {"6e4b": old}}).to_string()).unwrap();
+    let mut shown = old.clone();
+    shown["effectiveStatus"] = json!("in_progress");
+    assert_eq!(call(&tools, "list_tasks", json!({})).await, json!([shown]));
+    let created = call(&tools, "create_task", json!({"title": "new", "dependencies": ["6e4b"]})).await;
+    let new = id(&created);
+    assert_eq!(Uuid::parse_str(&new).unwrap().get_version_num(), 4);
+    let at = created["createdAt"].as_str().unwrap();
+    assert!(at.len() == "2026-01-01T00:00:00Z".len() && at.ends_with('Z'), "{at}");
+    let expected = json!({"id": new, "title": "new", "description": "", "priority": "medium", "status": "pending",
+        "dependencies": ["6e4b"], "createdAt": at, "updatedAt": at});
+    assert_eq!(created, expected);
+    let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(written, json!({"tasks": {"6e4b": old, new: expected}}));
+    for empty in ["{}", "{\"tasks\": null}", "{\"tasks\": {}}"] {
+        fs::write(&file, empty).unwrap();
+        assert_eq!(call(&tools, "list_tasks", json!({})).await, json!([]), "{empty}");
     }
-    let unknown = refused(&tools, "add_dependency", json!({"id": "task_1", "depends_on": "x"})).await;
-    assert_eq!(unknown, "unknown task: x");
-    let freed = call(&tools, "remove_dependency", json!({"id": "task_2", "depends_on": "task_3"})).await;
-    assert_eq!(freed["updated"]["status"], "pending");
 }
 
 #[tokio::test]
-async fn ids_of_deleted_tasks_are_not_reused() {
+async fn a_list_of_the_first_form_is_read_and_rewritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, tools) = (folder.path().join("tasks.json"), tools(folder.path()));
+    let task = |id: &str, status: &str| json!({"id": id, "title": id, "status": status, "owner": "Ada"});
+    let first = json!({"last_id": 12, "v": 1, "tasks": [task("task_10", "in-progress"),
+        task("task_2", "completed"), task("task_12", "blocked"), task("task_1", "pending")]});
+    fs::write(&file, first.to_string()).unwrap();
+    let listed = call(&tools, "list_tasks", json!({})).await;
+    let shown = listed.as_array().unwrap().iter().map(|task| format!("{} {}", id(task), task["status"]));
+    let expected = "task_10 \"in_progress\", task_2 \"done\", task_1 \"pending\", task_12 \"blocked\"";
+    assert_eq!(shown.collect::<Vec<_>>().join(", "), expected);
+    call(&tools, "update_task", json!({"id": "task_1", "status": "done"})).await;
+    let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!((&written["v"], written.get("last_id")), (&json!(1), None));
+    assert_eq!(
+        (&written["tasks"]["task_2"]["status"], &written["tasks"]["task_2"]["owner"]),
+        (&json!("done"), &json!("Ada"))
+    );
+}
+
+#[tokio::test]
+async fn dependencies_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let tools = tools(folder.path());
-    create_three(&tools).await;
-    let deleted = call(&tools, "delete_task", json!({"id": "task_1"})).await;
-    assert_eq!(deleted, json!({"deleted": "task_1", "unblocked": ["task_3"]}));
-    assert_eq!(refused(&tools, "delete_task", json!({"id": "task_1"})).await, "unknown task: task_1");
-    call(&tools, "delete_task", json!({"id": "task_3"})).await;
-    let created = call(&tools, "create_task", json!({"title": "rest"})).await;
-    assert_eq!(created["created"]["id"], "task_4");
+    let [dig, sweep, plant] = create_three(&tools).await;
+    let on = |task: &str, on: &str| json!({"taskId": task, "dependsOnId": on});
+    call(&tools, "add_dependency", on(&sweep, &plant)).await;
+    for target in [&dig, &sweep, &plant] {
+        let circle = refused(&tools, "add_dependency", on(&dig, target)).await;
+        assert_eq!(circle, "adding this dependency would create a cycle");
+        let circle = refused(&tools, "update_task", json!({"id": dig, "dependencies": [target]})).await;
+        assert_eq!(circle, "adding these dependencies would create a cycle");
+    }
+    assert_eq!(refused(&tools, "add_dependency", on(&sweep, &plant)).await, "dependency already exists");
+    assert_eq!(refused(&tools, "add_dependency", on(&dig, "x")).await, "dependency task not found: x");
+    assert_eq!(refused(&tools, "add_dependency", on("x", &dig)).await, "task not found: x");
+    let created = refused(&tools, "create_task", json!({"title": "t", "dependencies": ["x"]})).await;
+    assert_eq!(created, "dependency task not found: x");
+    assert_eq!(call(&tools, "remove_dependency", on(&sweep, &plant)).await["dependencies"], json!([]));
+    let moved = call(&tools, "update_task", json!({"id": sweep, "dependencies": [dig]})).await;
+    assert_eq!(moved["dependencies"], json!([dig]));
+    assert_eq!(call(&tools, "delete_task", json!({"id": dig})).await, json!({"deleted": dig}));
+    assert_eq!(refused(&tools, "delete_task", json!({"id": dig})).await, format!("task not found: {dig}"));
+    assert_eq!(call(&tools, "get_task", json!({"id": sweep})).await["dependencies"], json!([]));
     assert_eq!(refused(&tools, "create_task", json!({"title": " "})).await, "a task needs a title");
+    let unknown = refused(&tools, "update_task", json!({"id": sweep, "status": "lost"})).await;
+    assert!(unknown.starts_with("invalid arguments for update_task: unknown variant `lost`"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_description_may_come_from_a_file_next_to_the_list() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(folder.path().join("docs")).unwrap();
+    fs::write(folder.path().join("docs/task.md"), "# All of it").unwrap();
+    fs::write(elsewhere.path().join("secret"), "x").unwrap();
+    symlink(elsewhere.path(), folder.path().join("link")).unwrap();
+    let tools = tools(folder.path());
+    let arguments = json!({"title": "t", "description": "ignored", "path": "docs/task.md"});
+    let created = call(&tools, "create_task", arguments).await;
+    assert_eq!(created["description"], "# All of it");
+    fs::write(folder.path().join("docs/task.md"), "# More").unwrap();
+    let again = json!({"id": id(&created), "path": "docs/task.md"});
+    assert_eq!(call(&tools, "update_task", again).await["description"], "# More");
+    for path in ["../x", "/etc/passwd", "link/secret"] {
+        let refused = refused(&tools, "create_task", json!({"title": "t", "path": path})).await;
+        assert_eq!(refused, format!("invalid file path: {path} is not in the folder of the task list"));
+    }
+    let missing = refused(&tools, "create_task", json!({"title": "t", "path": "none.md"})).await;
+    assert!(missing.contains("none.md cannot be read"), "{missing}");
 }
 
 #[tokio::test]
@@ -93,7 +179,11 @@ async fn an_invalid_file_is_an_error_and_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let (file, tools) = (folder.path().join("tasks.json"), tools(folder.path()));
     let task = r#"{"id": "a", "title": "t", "status": "pending"}"#;
-    for text in ["", "{\"tasks\": [", "[1]", &format!("{{\"tasks\": [{task}, {task}]}}")] {
+    let twice = [
+        format!("{{\"tasks\": [{task}, {task}]}}"),
+        format!("{{\"tasks\": {{\"a\": {task}, \"a\": {task}}}}}"),
+    ];
+    for text in ["", "{\"tasks\": [", "[1]", "{\"tasks\": 3}", &twice[0], &twice[1]] {
         fs::write(&file, text).unwrap();
         for (name, arguments) in [("create_task", json!({"title": "x"})), ("list_tasks", json!({}))] {
             let error = refused(&tools, name, arguments).await;
@@ -104,16 +194,14 @@ async fn an_invalid_file_is_an_error_and_is_not_changed() {
 }
 
 #[tokio::test]
-async fn fields_and_links_of_other_programs_are_kept() {
+async fn a_link_to_the_list_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (real, tools) = (folder.path().join("real.json"), tools(folder.path()));
-    let text = r#"{"v": 1, "tasks": [{"id": "task_7", "title": "t", "status": "blocked", "owner": "Ada"}]}"#;
-    fs::write(&real, text).unwrap();
+    fs::write(&real, r#"{"tasks": {}}"#).unwrap();
     symlink("real.json", folder.path().join("tasks.json")).unwrap();
     let created = call(&tools, "create_task", json!({"title": "x"})).await;
-    assert_eq!(created["created"]["id"], "task_8");
     let written: Value = serde_json::from_slice(&fs::read(&real).unwrap()).unwrap();
-    assert_eq!((&written["v"], &written["tasks"][0]["owner"]), (&json!(1), &json!("Ada")));
+    assert_eq!(written["tasks"][id(&created)], created);
     assert!(folder.path().join("tasks.json").is_symlink());
     assert!(!folder.path().join(".tasks.json.new").exists());
 }
@@ -125,8 +213,7 @@ async fn concurrent_changes_are_not_lost() {
     let adding = (0..20).map(|at| call(&kits[at % 4], "create_task", json!({"title": at.to_string()})));
     join_all(adding).await;
     let all = call(&kits[0], "list_tasks", json!({})).await;
-    assert_eq!(all["tasks"].as_array().unwrap().len(), 20);
-    assert_eq!(all["tasks"][19]["id"], "task_20");
+    assert_eq!(all.as_array().unwrap().len(), 20);
 }
 
 #[tokio::test]
@@ -144,7 +231,7 @@ async fn the_file_stays_below_the_working_folder() {
     }
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     let below = open(folder.path(), Some("a/b/t.json")).unwrap().tools;
-    assert_eq!(call(&below, "list_tasks", json!({})).await, json!({"tasks": []}));
+    assert_eq!(call(&below, "list_tasks", json!({})).await, json!([]));
     call(&below, "create_task", json!({"title": "x"})).await;
     assert!(folder.path().join("a/b/t.json").is_file());
 }
@@ -152,6 +239,6 @@ async fn the_file_stays_below_the_working_folder() {
 #[test]
 fn only_tools_that_change_nothing_are_read_only() {
     let read_only = |(_, spec): (Action, ToolSpec)| spec.read_only.then_some(spec.name);
-    let names: Vec<String> = specs().into_iter().filter_map(read_only).collect();
+    let names: Vec<String> = specs().filter_map(read_only).collect();
     assert_eq!(names, ["get_task", "list_tasks", "next_task"]);
 }

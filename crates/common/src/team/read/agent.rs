@@ -18,7 +18,9 @@ use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
+use crate::team::source::Position;
 use crate::team::source::excerpt;
+use crate::team::template::Template;
 use crate::team::toolset::Toolset;
 use crate::team::toolset::ToolsetKind;
 use crate::team::tree::Entry;
@@ -72,6 +74,15 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
     for node in fields.list(reader, "toolsets") {
         toolsets.extend(toolset::read(reader, references, &subject, node));
     }
+    let commands = read_commands(reader, &fields);
+    check_commands(
+        reader,
+        &fields,
+        &commands,
+        &subject,
+        &toolsets,
+        [!sub_agents.is_empty(), !handoffs.is_empty()],
+    );
     let max = i64::from(u32::MAX);
     // Zero means no limit, as in docker-agent.
     let limit = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
@@ -90,7 +101,7 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         add_description_parameter: fields.bool(reader, "add_description_parameter").unwrap_or(false),
         code_mode_tools: fields.bool(reader, "code_mode_tools").unwrap_or(false),
         add_prompt_files: fields.strings(reader, "add_prompt_files"),
-        commands: read_commands(reader, &fields),
+        commands,
         welcome_message: fields.string(reader, "welcome_message"),
         rag: read_rag(reader, references, &fields, &subject),
         fallback: read_fallback(reader, references, &fields, &subject),
@@ -220,6 +231,7 @@ fn read_version_0_toolsets(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<
     if reader.version > 0 {
         return Vec::new();
     }
+    fields.string(reader, "name");
     if fields.bool(reader, "think") == Some(true) {
         kinds.push(ToolsetKind::Think);
     }
@@ -260,6 +272,51 @@ fn read_commands(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<Strin
         }
     }
     commands
+}
+
+/// Warns of what cannot be run in the prompts of `commands`: expressions that cannot be read, and calls of tools that no
+/// toolset of the agent has. `has` tells whether it has sub-agents and handoffs.
+fn check_commands(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    commands: &BTreeMap<String, Command>,
+    subject: &str,
+    toolsets: &[Toolset],
+    has: [bool; 2],
+) {
+    let Some(entry) = fields.entry("commands") else { return };
+    let known = known_tools(toolsets, has);
+    for (name, command) in commands {
+        let template = Template::parse(&command.instruction);
+        let name = excerpt(name);
+        for problem in &template.problems {
+            reader.warn(entry.key_at, format!("command '{name}' is sent as it is written: {problem}"));
+        }
+        let Some(known) = &known else { continue };
+        for tool in template.tools().into_iter().filter(|tool| !known.contains(*tool)) {
+            let tool = excerpt(tool);
+            let message =
+                format!("command '{name}' calls the tool `{tool}`, which no toolset of {subject} has");
+            reader.warn(entry.key_at, message);
+        }
+    }
+}
+
+/// The tools that an agent has; `None` where some are known only when it runs.
+fn known_tools(toolsets: &[Toolset], [has_sub_agents, has_handoffs]: [bool; 2]) -> Option<BTreeSet<String>> {
+    let mut known = BTreeSet::new();
+    for toolset in toolsets {
+        let names = toolset.kind.tool_names()?;
+        let is_listed =
+            |name: &&str| toolset.tools.is_empty() || toolset.tools.iter().any(|tool| tool == *name);
+        known.extend(names.into_iter().filter(is_listed).map(str::to_owned));
+        if toolset.defer.is_some() {
+            known.extend(["search_tool", "add_tool"].map(str::to_owned));
+        }
+    }
+    known.extend(has_sub_agents.then(|| "transfer_task".to_owned()));
+    known.extend(has_handoffs.then(|| "handoff".to_owned()));
+    Some(known)
 }
 
 /// Reads `rag`: a list of names of sources.
@@ -312,11 +369,28 @@ fn read_fallback(
     Some(Fallback { models, retries, cooldown })
 }
 
+/// Checks a source of skills: the machine's own, or a URL.
+fn check_skills_source(reader: &mut Reader<'_>, source: &str, at: Position) {
+    let is_url = ["http://", "https://"]
+        .iter()
+        .any(|scheme| source.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if source != "local" && !is_url {
+        let hint = "valid sources: `local`, or an http or https URL".to_owned();
+        reader.error(at, format!("unknown skills source `{}`", excerpt(source)), Some(hint));
+    }
+}
+
 /// Reads `skills`: a boolean, or a list of sources.
 fn read_skills(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Skills> {
     match fields.node("skills")? {
         Node { value: Value::Bool(on), .. } => on.then_some(Skills::Local),
-        Node { value: Value::List(_), .. } => Some(Skills::Sources(fields.strings(reader, "skills"))),
+        Node { value: Value::List(_), .. } => {
+            let sources = fields.positioned_strings(reader, "skills");
+            for (source, at) in &sources {
+                check_skills_source(reader, source, *at);
+            }
+            Some(Skills::Sources(sources.into_iter().map(|(source, _)| source).collect()))
+        }
         node => {
             reader.wrong_type("skills", "`true`, `false` or a list of sources", node);
             None

@@ -58,6 +58,9 @@ fn api_type(name: &str) -> Option<Api> {
 
 /// Reads the keys of a model other than its provider and its name.
 pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settings: &mut ModelSettings) {
+    if reader.version <= 1 {
+        fields.string_map(reader, "env");
+    }
     if let Some(base_url) = fields.string(reader, "base_url") {
         settings.base_url = Some(base_url);
     }

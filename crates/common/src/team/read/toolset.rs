@@ -83,6 +83,9 @@ pub(super) fn read(
     if reader.version <= 1 {
         fields.strings(reader, "env_file");
     }
+    if known.name == "shell" && (3..=5).contains(&reader.version) {
+        check_sandbox(reader, &fields);
+    }
     Some(Toolset {
         tools: fields.strings(reader, "tools"),
         instruction: fields.string(reader, "instruction"),
@@ -91,6 +94,18 @@ pub(super) fn read(
         defer: read_defer(reader, &fields),
         kind: kind?,
     })
+}
+
+/// Checks `sandbox`, which docker-agent needs at least one path for.
+fn check_sandbox(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    let Some(sandbox) = fields.node("sandbox").and_then(|node| reader.fields(node, &keys::SANDBOX)) else {
+        return;
+    };
+    sandbox.string(reader, "image");
+    sandbox.strings(reader, "paths");
+    if !sandbox.has("paths") {
+        reader.error(sandbox.at, "sandbox requires at least one path to be set", None);
+    }
 }
 
 /// The value of `type`; `None` when it is absent, empty or not a string.

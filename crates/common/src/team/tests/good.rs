@@ -91,6 +91,75 @@ fn the_oldest_schema_is_read() {
     insta::assert_snapshot!("oldest_warnings", warnings(&parsed));
 }
 
+/// Files with keys that docker-agent drops when it upgrades them: the version, the file, and the warnings.
+const DROPPED_KEYS: &[(&str, &str, &str)] = &[
+    (
+        "1",
+        "env: {A: b}\nmodels: {m: {provider: openai, model: x, env: {A: b}}}\nagents: {a: {model: m}}",
+        "`env` in the file has no effect yet: set the variables in the environment of the worker\n\
+         `env` in a model has no effect yet: set the variables in the environment of the worker\n",
+    ),
+    (
+        "2",
+        "agents: {a: {model: auto, rag: [docs]}}\nrag: {docs: {description: about it, docs: [a.txt]}}",
+        "`rag` in an agent has no effect yet: the agent cannot search these sources\n\
+         `rag` in the file has no effect yet: no agent searches these sources\n\
+         `description` in a RAG source has no effect yet: no agent searches this source\n",
+    ),
+    (
+        "5",
+        "agents: {a: {model: auto, toolsets: [{type: shell, sandbox: {image: alpine, paths: [., /tmp]}}]}}",
+        "`sandbox` in a toolset has no effect yet: commands run directly on the worker, in no container; isolate the \
+         worker itself\n",
+    ),
+];
+
+#[test]
+fn keys_of_older_versions_are_accepted_there_with_a_warning() {
+    for (version, text, expected) in DROPPED_KEYS {
+        let parsed = good(&format!("version: {version}\n{text}\n"));
+        let messages = parsed.warnings.iter().map(|warning| format!("{}\n", warning.message));
+        assert_eq!(messages.collect::<String>(), *expected, "version {version}");
+        assert!(parse("agents.yaml", text.as_bytes()).is_err(), "the newest version has no such key: {text}");
+    }
+    let sandbox = "agents: {a: {model: auto, toolsets: [{type: shell, sandbox: {paths: [.]}}]}}\n";
+    for version in [3, 4] {
+        assert_eq!(good(&format!("version: {version}\n{sandbox}")).warnings.len(), 1);
+    }
+    let hint = |version: u8| {
+        let errors = parse("agents.yaml", format!("version: {version}\n{sandbox}").as_bytes()).unwrap_err();
+        errors.report()
+    };
+    assert!(hint(6).contains("it was removed after schema version 5"), "{}", hint(6));
+    assert!(hint(2).contains("it is a key of schema versions 3 to 5"), "{}", hint(2));
+}
+
+#[test]
+fn prompts_that_cannot_be_run_are_warnings() {
+    let file = |toolsets: &str, prompt: &str| {
+        let text = format!(
+            "agents:\n  a:\n    model: auto\n    toolsets: [{toolsets}]\n    commands:\n      fix: {prompt:?}\n"
+        );
+        let messages = good(&text).warnings.into_iter().map(|warning| warning.message);
+        messages.collect::<Vec<_>>().join("\n")
+    };
+    let shell = "{type: shell, tools: [shell]}";
+    for runs in ["Fix ${args[0]}: !shell(cmd=ls)", "${shell({cmd: \"x\"})} for $5.00", "${env.HOME}"] {
+        assert_eq!(file(shell, runs), "", "{runs}");
+    }
+    assert_eq!(
+        file(shell, "Fix $1: !`ls` ${oops}"),
+        "command 'fix' is sent as it is written: `!` before a backtick runs nothing; write `${shell({cmd: \"…\"})}`\n\
+         command 'fix' is sent as it is written: `$1` is not replaced; write `${args[0]}`\n\
+         command 'fix' is sent as it is written: `${oops}` cannot be evaluated: the name `oops` is unknown (known: `args`, \
+         `env`, and `oops(…)` for a tool)"
+    );
+    let missing = "command 'fix' calls the tool `think`, which no toolset of agent 'a' has";
+    assert_eq!(file(shell, "!think(thought=x)"), missing);
+    assert_eq!(file(shell, "!run_background_job(cmd=x)"), missing.replace("think", "run_background_job"));
+    assert_eq!(file("{type: mcp, command: x}", "!anything()"), "", "an MCP server may have any tool");
+}
+
 #[test]
 fn the_background_agents_example_resolves() {
     let parsed = good(BACKGROUND_AGENTS);

@@ -47,15 +47,25 @@ fn places() -> Vec<Place> {
 fn outer_places() -> Vec<Place> {
     vec![
         Place { tail: "", ..place(&keys::FILE, "", 0, &[("agents", "{root: {model: auto}}")]) },
-        Place { version: 0, ..place(&keys::FILE, "version: 0\n", 0, &[("agents", "{root: {model: auto}}")]) },
+        Place { version: 1, ..place(&keys::FILE, "version: 1\n", 0, &[("agents", "{root: {model: auto}}")]) },
         Place { tail: ROOT, ..place(&keys::METADATA, "metadata:\n", 2, &[]) },
         Place { tail: ROOT, ..place(&keys::RAG, "rag:\n  papers:\n", 4, &[]) },
+        Place { tail: ROOT, version: 2, ..place(&keys::RAG, "version: 2\nrag:\n  papers:\n", 4, &[]) },
         Place { tail: ROOT, ..place(&keys::PERMISSIONS, "permissions:\n", 2, &[]) },
         Place {
             tail: ROOT,
             ..place(&keys::PROVIDER, "providers:\n  p:\n", 4, &[("base_url", "'http://localhost/v1'")])
         },
         place(&keys::MODEL, ONE_MODEL, 4, &[("provider", "openai"), ("model", "gpt-4o")]),
+        Place {
+            version: 1,
+            ..place(
+                &keys::MODEL,
+                "version: 1\nagents: {root: {model: m}}\nmodels:\n  m:\n",
+                4,
+                &[("provider", "openai"), ("model", "gpt-4o")],
+            )
+        },
         place(
             &keys::THINKING,
             "version: 2\nagents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    thinking_budget:\n",
@@ -134,6 +144,12 @@ fn inner_places() -> Vec<Place> {
             8,
             &[("name", "x"), ("endpoint", "'https://x'")],
         ),
+        place(
+            &keys::SANDBOX,
+            "version: 5\nagents:\n  root:\n    model: auto\n    toolsets:\n    - type: shell\n      sandbox:\n",
+            8,
+            &[("paths", "[.]")],
+        ),
         place(&keys::TODO_LIST, "version: 0\nagents:\n  root:\n    model: auto\n    todo:\n", 6, &[]),
         place(&keys::MEMORY, "version: 0\nagents:\n  root:\n    model: auto\n    memory:\n", 6, &[]),
     ]
@@ -181,7 +197,9 @@ fn invalid(noun: &str, key: &str) -> &'static str {
         ("an agent", "max_iterations") => "-1",
         ("an agent", "num_history_items") => "'20'",
         ("an agent", "add_date") => "today",
-        ("an agent", "skills") => "all",
+        ("an agent", "skills") => "[everything]",
+        ("a sandbox", "paths") => "/tmp",
+        ("a toolset", "sandbox") => "{image: alpine}",
         ("a fallback", "models") => "[gpt-4o]",
         ("a fallback", "retries") => "often",
         ("a fallback", "cooldown") => "soon",
@@ -220,8 +238,8 @@ fn files() -> Vec<(String, String)> {
     let mut files = Vec::new();
     for place in places() {
         let fits = |key: &&Key| match place.version {
-            0 => key.last_version.is_some(),
-            _ => key.last_version.is_none(),
+            7 => key.last_version.is_none(),
+            version => key.last_version == Some(version),
         };
         for key in place.keys.keys.iter().filter(fits) {
             let lines = lines(place.indent, place.others, key.name, invalid(place.keys.noun, key.name));
@@ -230,7 +248,7 @@ fn files() -> Vec<(String, String)> {
         }
     }
     for key in keys::TOOLSET.keys {
-        let version = if key.last_version.is_some() { "version: 1\n" } else { "" };
+        let version = key.last_version.map(|last| format!("version: {last}\n")).unwrap_or_default();
         let lines = lines(6, &toolset(key), key.name, invalid("a toolset", key.name));
         let head = format!("{version}{IN_AGENT}    toolsets:\n    -\n");
         files.push((format!("a toolset: {}", key.name), format!("{head}{lines}")));

@@ -1,4 +1,4 @@
-//! The form of an answer as Anthropic takes it: objects are closed.
+//! The form of an answer as Claude models take it: objects are closed.
 
 use serde_json::Map;
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub(super) fn format(form: &Form) -> Value {
 }
 
 /// The schema, with every object saying that it has no other properties: one that leaves this open is refused.
-fn closed(schema: &Value) -> Value {
+pub(crate) fn closed(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => closed_object(fields),
         Value::Array(schemas) => schemas.iter().map(closed).collect(),

@@ -6,7 +6,6 @@
 use serde_json::Value;
 use serde_json::json;
 
-use crate::anthropic::Anthropic;
 use crate::anthropic::model::Claude;
 use crate::conversation::AssistantMessage;
 use crate::conversation::Message;
@@ -15,7 +14,6 @@ use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::wire::Note;
 use crate::wire::RequestError;
-use crate::wire::Wire as _;
 
 /// The setting, as the agent file names it.
 const SETTING: &str = "thinking_budget";
@@ -26,23 +24,25 @@ const ANSWER_TOKENS: u32 = 8192;
 
 /// What a request sets of thinking.
 #[derive(Debug)]
-pub(super) struct Thought {
+pub(crate) struct Thought {
     /// The field of that name.
-    pub(super) thinking: Option<Value>,
+    pub(crate) thinking: Option<Value>,
     /// The word of effort.
-    pub(super) effort: Option<&'static str>,
+    pub(crate) effort: Option<&'static str>,
     /// Whether the model thinks before it answers, as far as this is known.
-    pub(super) thinks: bool,
+    pub(crate) thinks: bool,
     /// Whether the model decides how much. Such a model thinks between its calls of its own accord.
-    pub(super) is_adaptive: bool,
+    pub(crate) is_adaptive: bool,
     /// The most tokens of the reply.
-    pub(super) output_tokens: u32,
+    pub(crate) output_tokens: u32,
 }
 
-/// Decides on thinking, and on the most tokens of the reply, which include it.
-pub(super) fn thought(
+/// Decides on thinking, and on the most tokens of the reply, which include it. `wire` is the one by which the model is
+/// reached.
+pub(crate) fn thought(
     settings: &Settings,
     model: Claude,
+    wire: &str,
     messages: &[Message],
     notes: &mut Vec<Note>,
 ) -> Result<Thought, RequestError> {
@@ -68,7 +68,7 @@ pub(super) fn thought(
         Some(Thinking::Tokens(tokens)) if *tokens < MIN_TOKENS => {
             notes.push(Note::left_out(SETTING, &format!("the least is {MIN_TOKENS} tokens")));
         }
-        Some(Thinking::Tokens(_)) if resumes_without_thinking(settings, messages) => {
+        Some(Thinking::Tokens(_)) if resumes_without_thinking(settings, wire, messages) => {
             notes
                 .push(Note::left_out(SETTING, "the calls that this request continues came without thinking"));
         }
@@ -134,7 +134,7 @@ fn budget(tokens: u32, settings: &Settings, thought: &mut Thought) -> Result<(),
 
 /// Whether the request continues calls whose turn began without thinking: another model made them, or thinking was off.
 /// Thinking cannot be switched on within a turn.
-fn resumes_without_thinking(settings: &Settings, messages: &[Message]) -> bool {
+fn resumes_without_thinking(settings: &Settings, wire: &str, messages: &[Message]) -> bool {
     let turn = (0..messages.len()).rev().find(|&at| begins_turn(messages, at)).unwrap_or(0);
     let replies = messages[turn..].iter().filter_map(|message| match message {
         Message::Assistant(reply) => Some(reply),
@@ -142,7 +142,7 @@ fn resumes_without_thinking(settings: &Settings, messages: &[Message]) -> bool {
     });
     let replies: Vec<&AssistantMessage> = replies.collect();
     let continues = replies.last().is_some_and(|reply| reply.tool_calls().next().is_some());
-    continues && !replies.iter().any(|reply| has_thinking(settings, reply))
+    continues && !replies.iter().any(|reply| has_thinking(settings, wire, reply))
 }
 
 /// Whether a turn begins here: with words of the user that do not go along with the results of calls.
@@ -153,8 +153,8 @@ fn begins_turn(messages: &[Message], at: usize) -> bool {
     matches!(messages[at], Message::User { .. }) && !matches!(before, Some(Message::ToolResult(_)))
 }
 
-fn has_thinking(settings: &Settings, reply: &AssistantMessage) -> bool {
-    let own = reply.origin.as_ref().is_some_and(|origin| origin.is(Anthropic::NAME, &settings.provider));
+fn has_thinking(settings: &Settings, wire: &str, reply: &AssistantMessage) -> bool {
+    let own = reply.origin.as_ref().is_some_and(|origin| origin.is(wire, &settings.provider));
     own && reply
         .parts
         .iter()

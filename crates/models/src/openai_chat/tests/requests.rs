@@ -100,7 +100,7 @@ fn what_would_be_refused_is_not_sent() {
             "gpt-5",
             Some(Thinking::Tokens(1024)),
             None,
-            Some("is left out: this provider takes words, not tokens"),
+            Some("is left out: this model takes words, not tokens"),
         ),
         ("gpt-5-chat-latest", effort("low"), None, Some("is left out: this model has no effort to set")),
         ("gpt-oss-20b", effort("low"), Some("low"), None),
