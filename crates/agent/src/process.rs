@@ -44,6 +44,9 @@ const GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// How long output is still read after the command has ended, where a background process of it holds the pipe open.
 /// Enough for what is in the pipe already; waiting for the end of the pipe could take forever.
 pub(crate) const TRAILING_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long what a run started may take to end. Processes take four seconds at most, and servers one to be notified; twice
+/// that means that the system cannot end a process, or that a connection hangs.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Poll interval for the end of a signalled group: the system reports the end of a child, but not that of a group.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -87,11 +90,14 @@ impl Nursery {
         self.tasks.spawn(work);
     }
 
-    /// Ends every process, with SIGTERM and after two seconds SIGKILL. Returns when all are gone.
+    /// Ends every process, with SIGTERM and after two seconds SIGKILL. Returns when all are gone, or after
+    /// [`CLOSE_TIMEOUT`].
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("what a run started did not end in time");
+        }
     }
 }
 
@@ -380,5 +386,19 @@ impl Drop for Group {
         if !self.is_alive() {
             self.guard.ended(self.id.as_raw_nonzero().get().unsigned_abs());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::NoGuard;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_nursery_closes_although_a_task_of_it_hangs() {
+        let nursery = Nursery::new(Arc::new(NoGuard));
+        nursery.spawn(std::future::pending());
+        nursery.close().await;
+        assert!(nursery.closing().is_cancelled());
     }
 }
