@@ -14,6 +14,7 @@ use legwork_agent::journal::TurnEntry;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
 use legwork_agent::slash;
+use legwork_agent::slash::CommandContext;
 use legwork_agent::turn::Transcript;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
@@ -293,16 +294,25 @@ impl RunSession {
     /// One prompt, or one after the other from the terminal.
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
-        let prompt = self.expand_prompt(&self.agent, &prompt).await;
+        let prompt = self.expand_prompt(root, &self.agent, &prompt).await;
         Ok(self.answer(root, prompt, Answered::nothing(&self.agent)).await?.status)
     }
 
     /// What an agent is told when the user says `text`, which may call one of its prompts.
-    async fn expand_prompt(&self, agent: &str, text: &str) -> String {
-        match self.team.agent(agent) {
-            Some(agent) => slash::expand(agent, text, &self.environment, &self.shutdown.drain).await,
-            None => text.to_owned(),
+    async fn expand_prompt(&self, root: &RootSession, agent: &str, text: &str) -> String {
+        let Some(agent) = self.team.agent(agent) else { return text.to_owned() };
+        let context = CommandContext {
+            team: &self.team,
+            agent,
+            environment: &self.environment,
+            background: &(Arc::clone(&root.service) as _),
+            session_state: &(Arc::clone(&root.service) as _),
+        };
+        let expanded = slash::expand(context, text, &self.shutdown.drain).await;
+        for warning in expanded.warnings {
+            self.screen.note(&format!("warning: {warning}"));
         }
+        expanded.prompt
     }
 
     /// What the user sees before the first prompt.
@@ -324,7 +334,7 @@ impl RunSession {
                 () = self.shutdown.drain.cancelled() => None,
             };
             let Some(line) = line else { return Ok(ExitStatus::Success) };
-            let prompt = self.expand_prompt(&so_far.agent, &line).await;
+            let prompt = self.expand_prompt(root, &so_far.agent, &line).await;
             so_far = self.answer(root, prompt, so_far).await?;
             if so_far.status != ExitStatus::Success {
                 return Ok(so_far.status);
