@@ -150,11 +150,11 @@ mod tests {
         let status = |state: &str, message: &Value| json!({"taskId": "t", "status": {"state": state, "message": message}});
         let asked = applied(&[json!({"result": status("input-required", &message)})]);
         assert!(matches!(asked.0, Ok(Some(Reply::InputRequired(_, ref text))) if text == "Sun"), "{asked:?}");
-        let told = [
+        let updates = [
             json!({"result": status("working", &message)}),
             json!({"result": status("completed", &Value::Null)}),
         ];
-        assert_eq!(applied(&told), (completed("Sun"), 2));
+        assert_eq!(applied(&updates), (completed("Sun"), 2));
         let refused = applied(&[json!({"error": {"code": -1, "message": "no"}})]);
         assert_eq!(refused.0, Err("the agent refused: no (code -1)".to_owned()));
         assert!(applied(&[json!({"result": {"odd": 1}})]).0.is_err());
