@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos check fmt audit
 
-help: ## lists the commands
+help: ## lists these commands
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## runs a team of background agents with scripted model replies; needs no key
@@ -11,16 +11,16 @@ demo: ## runs a team of background agents with scripted model replies; needs no 
 test: ## runs every check: format, lints, all tests, docs, deploy files
 	@scripts/test
 
-chaos: ## faults at random for ten minutes, then the ledger; SECONDS=60 SEED=1 for less, or the same again
+chaos: ## injects random faults for ten minutes, then checks every job; SECONDS=60 for less, SEED=1 to repeat a run
 	cargo build --workspace --bins
 	CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) cargo test -p legwork-tests --test chaos -- --include-ignored --nocapture
 
-check: ## the quick part: format and lints
+check: ## runs only the quick checks: format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt: ## formats the code
 	cargo fmt --all
 
-audit: ## checks the dependencies: licences, bans, sources, unused ones
+audit: ## checks the dependencies: licences, bans, sources, unused crates
 	@scripts/audit

@@ -1,7 +1,7 @@
-"""Drives every tool of `legwork mcp` with the protocol's official Python client, and checks what it answers.
+"""Calls every tool of `legwork mcp` with the official Python client and checks the results.
 
 usage: drive.py auto|legacy stdio COMMAND...    or    drive.py auto|legacy http URL [TOKEN]
-Ends with status 0 and the line `all good` where everything was as promised.
+Exits with status 0 and prints `all good` if every check passed.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ def text(result):
     return "\n".join(block.text for block in result.content)
 
 
-def good(result):
+def succeeds(result):
     assert not result.is_error, text(result)
     return result
 
 
-def refused(result, words):
+def fails(result, words):
     assert result.is_error and words in text(result), text(result)
 
 
@@ -50,36 +50,34 @@ async def drive(client, mode):
     async def run(agent, task, meta=None, **more):
         return await client.call_tool("run_background_agent", {"agent": agent, "task": task, **more}, meta=meta)
 
-    # A dispatch, and the same again in both ways that make it the same.
-    first = good(await run("quick", "one", key="mine"))
+    # A dispatch, repeated with the same key and with the same tool-call id.
+    first = succeeds(await run("quick", "one", key="mine"))
     one = first.structured_content["id"]
     assert re.match(rf"Background agent task started with ID: {one}\nAgent: quick\nTask: one", text(first))
-    assert good(await run("quick", "one", key="mine")).structured_content["id"] == one
-    refused(await run("quick", "another", key="mine"), "was used for another request")
+    assert succeeds(await run("quick", "one", key="mine")).structured_content["id"] == one
+    fails(await run("quick", "another", key="mine"), "was used for another request")
     meta = {"claudecode/toolUseId": "toolu_1"}
-    two = good(await run("quick", "two", meta=meta)).structured_content["id"]
-    assert good(await run("quick", "two", meta=meta)).structured_content["id"] == two != one
-    refused(await run("stranger", "x"), 'agent "stranger" is not in the sub-agents list. Available: quick, shell')
-    refused(await run("quick", " "), "task must not be empty")
+    two = succeeds(await run("quick", "two", meta=meta)).structured_content["id"]
+    assert succeeds(await run("quick", "two", meta=meta)).structured_content["id"] == two != one
+    fails(await run("stranger", "x"), 'agent "stranger" is not in the sub-agents list. Available: quick, shell')
+    fails(await run("quick", " "), "task must not be empty")
 
-    # Waiting, with progress.
+    # Wait, with progress.
     progress = []
 
-    async def told(done, total, message):
+    async def on_progress(done, total, message):
         progress.append((done, total, message))
 
-    slow = good(await run("shell", "slow")).structured_content["id"]
-    waited = good(
-        await client.call_tool(
-            "wait_background_agents",
-            {"task_ids": [one, two, "agent_task_none"], "timeout": 30},
-        )
+    slow = succeeds(await run("shell", "slow")).structured_content["id"]
+    waited = await client.call_tool(
+        "wait_background_agents", {"task_ids": [one, two, "agent_task_none"], "timeout": 30}
     )
+    assert waited.is_error, waited
     assert waited.structured_content["done"] and not waited.structured_content["still_running"]
     assert [item["status"] for item in waited.structured_content["tasks"]] == ["completed", "completed", "not_found"]
-    late = good(
+    late = succeeds(
         await client.call_tool(
-            "wait_background_agents", {"task_ids": [one, slow], "timeout": 0.5}, progress_callback=told
+            "wait_background_agents", {"task_ids": [one, slow], "timeout": 0.5}, progress_callback=on_progress
         )
     )
     assert late.structured_content["still_running"] == [slow], late.structured_content
@@ -89,29 +87,29 @@ async def drive(client, mode):
         await asyncio.sleep(0.01)
     assert progress and "1 of 2 ended" in progress[0][2], progress
 
-    # Looking, speaking, stopping.
+    # View, send, stop.
     view = {}
     while "marker" not in view.get("output", ""):
         since = view.get("next_offset", 0)
-        grown = good(
+        grown = succeeds(
             await client.call_tool("view_background_agent", {"task_id": slow, "since": since, "wait_ms": 20000})
         )
         view = grown.structured_content
         assert view["output_offset"] == since, view
-    shown = good(await client.call_tool("view_background_agent", {"task_id": one}))
+    shown = succeeds(await client.call_tool("view_background_agent", {"task_id": one}))
     assert "--- Output ---\nDone one." in text(shown), text(shown)
-    listing = good(await client.call_tool("list_background_agents", {}))
+    listing = succeeds(await client.call_tool("list_background_agents", {}))
     assert {job["id"] for job in listing.structured_content["tasks"]} == {one, two, slow}
-    sent = good(await client.call_tool("send_background_agent", {"task_id": slow, "message": "hello"}))
+    sent = succeeds(await client.call_tool("send_background_agent", {"task_id": slow, "message": "hello"}))
     assert text(sent) == f"Message sent to background agent task {slow}."
-    stopped = good(await client.call_tool("stop_background_agent", {"task_id": slow}))
+    stopped = succeeds(await client.call_tool("stop_background_agent", {"task_id": slow}))
     assert text(stopped) == f"Background agent task {slow} stopped."
-    good(await client.call_tool("wait_background_agents", {"task_ids": [slow]}))
-    refused(
+    succeeds(await client.call_tool("wait_background_agents", {"task_ids": [slow]}))
+    fails(
         await client.call_tool("stop_background_agent", {"task_id": slow}),
         f"task {slow} is not running (status: stopped)",
     )
-    refused(await client.call_tool("view_background_agent", {"task_id": "none"}), "task not found: none")
+    fails(await client.call_tool("view_background_agent", {"task_id": "none"}), "task not found: none")
 
 
 async def main():

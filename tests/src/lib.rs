@@ -1,20 +1,20 @@
-//! What the whole-system tests share: real servers, real programs, a fake provider.
+//! Shared by the whole-system tests: real servers, real programs, a fake model provider, fault-injecting proxies.
 //!
 //! # Layout
 //!
-//! - [`redis`]: a Redis of a test's own, which can be killed and started again.
+//! - [`redis`]: a private Redis server that a test can kill and restart.
 //! - [`programs`]: `legwork` and `legwork-worker` as processes.
-//! - [`proxy`]: a bad line to a server.
-//! - [`wire`]: a line to Redis that does harm to one command of all.
-//! - [`provider`]: a model provider over HTTP with prepared answers.
-//! - [`tools`]: programs of others, where they are installed.
-//! - [`speech`]: whether an output is what its agent says.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
+//! - [`proxy`]: a TCP proxy that cuts, freezes or delays connections.
+//! - [`command_proxy`]: a proxy in front of Redis that injects a fault into the n-th command.
+//! - [`provider`]: a fake model provider over HTTP with prepared answers.
+//! - [`tools`]: third-party MCP programs, if they are installed.
+//! - [`exact_output`]: checks that a job's output has every turn of its script exactly once.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test helper fails the test")]
 
+pub mod command_proxy;
+pub mod exact_output;
 pub mod programs;
 pub mod provider;
 pub mod proxy;
 pub mod redis;
-pub mod speech;
 pub mod tools;
-pub mod wire;

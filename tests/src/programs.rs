@@ -1,4 +1,4 @@
-//! The two programs as processes.
+//! The two programs as child processes, each test with its own state folder and environment.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -24,44 +24,46 @@ use rustix::process::kill_process;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything of the whole system may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(40);
-/// How often something is looked at that cannot call.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Timeout of every wait in the whole-system tests. Several times longer than the slowest of them (a few leases of 10 s)
+/// needs on a busy machine with two cores.
+pub const TIMEOUT: Duration = Duration::from_secs(40);
+/// Poll interval for conditions that have no notification, such as a job's status. Short next to the 2 s leases of the
+/// tests; a poll that starts a program takes longer than this anyway.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A place where programs run: a folder with their files, and the environment that they get.
+/// A temporary folder with the files of the programs under test, and the environment they run in.
 #[derive(Debug)]
 pub struct StateFolder {
     folder: TempDir,
     environment: BTreeMap<String, String>,
 }
 
-/// What a program said and how it ended.
+/// Exit status and captured output of a program.
 #[derive(Debug)]
-pub struct Said {
-    /// Its exit status.
+pub struct ProgramOutput {
+    /// Exit status; -1 if a signal ended it.
     pub status: i32,
-    /// Standard output.
-    pub out: String,
-    /// Standard error.
-    pub err: String,
+    /// Standard output, invalid UTF-8 replaced.
+    pub stdout: String,
+    /// Standard error, invalid UTF-8 replaced.
+    pub stderr: String,
 }
 
-impl Said {
-    /// Standard output as one JSON object a line.
-    pub fn objects(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+impl ProgramOutput {
+    /// Parses standard output as one JSON object per line.
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Standard output; the program must have ended well.
-    pub fn good(self) -> String {
+    /// Returns standard output; panics unless the exit status is 0.
+    pub fn expect_success(self) -> String {
         assert_eq!(self.status, 0, "{self:?}");
-        self.out
+        self.stdout
     }
 }
 
 impl StateFolder {
-    /// A state on this Redis, with short leases.
+    /// A folder whose programs use this Redis, with leases of 2 s so that a lost worker is noticed quickly.
     pub fn on(redis_url: &str) -> Self {
         let mut state = Self::embedded();
         state.set(variables::REDIS_URL, redis_url);
@@ -71,7 +73,7 @@ impl StateFolder {
         state
     }
 
-    /// A state with an embedded server of its own.
+    /// A folder whose programs use an embedded server, which is stopped when the value is dropped.
     pub fn embedded() -> Self {
         let folder = TempDir::new().unwrap();
         let mut environment = BTreeMap::new();
@@ -83,17 +85,17 @@ impl StateFolder {
         Self { folder, environment }
     }
 
-    /// Sets a variable for the programs.
+    /// Sets an environment variable for programs started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
-    /// A path within the state.
+    /// Joins `name` to the folder's path; the file need not exist.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Writes a file into the state; its path.
+    /// Writes a file into the folder and returns its path.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
@@ -101,38 +103,42 @@ impl StateFolder {
     }
 
     fn command(&self, program: &str) -> Command {
-        self.outsider(program_path(program))
+        self.other_program(program_path(program))
     }
 
-    /// A program of somebody else, in this state's folder and environment.
-    pub fn outsider(&self, program: impl AsRef<OsStr>) -> Command {
+    /// A program that is not part of Legwork, run in this folder and environment.
+    pub fn other_program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(&self.environment).current_dir(self.folder.path());
         command
     }
 
-    /// Runs `legwork` to its end.
-    pub fn legwork<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Said {
-        self.legwork_told("", arguments)
+    /// Runs `legwork` until it exits.
+    pub fn legwork<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> ProgramOutput {
+        self.legwork_with_input("", arguments)
     }
 
-    /// Runs `legwork` to its end with this standard input.
-    pub fn legwork_told<S: AsRef<OsStr>>(&self, input: &str, arguments: impl IntoIterator<Item = S>) -> Said {
+    /// Runs `legwork` with this standard input until it exits.
+    pub fn legwork_with_input<S: AsRef<OsStr>>(
+        &self,
+        input: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> ProgramOutput {
         let mut child = self.start_legwork(arguments);
         let mut stdin = child.child.stdin.take().unwrap();
         std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
         drop(stdin);
-        child.end()
+        child.wait_with_output()
     }
 
-    /// Starts `legwork`.
+    /// Starts `legwork` with piped standard streams.
     pub fn start_legwork<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
         let mut command = self.command("legwork");
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Program { child: command.spawn().unwrap() }
     }
 
-    /// Puts a program of this text onto the PATH of the state, in front of all others.
+    /// Installs an executable script at the front of the PATH of this environment.
     pub fn program(&mut self, name: &str, text: &str) {
         let folder = self.path("bin");
         fs::create_dir_all(&folder).unwrap();
@@ -146,37 +152,38 @@ impl StateFolder {
         }
     }
 
-    /// Runs `legwork` on a terminal on which this is typed; all that the terminal shows.
-    pub fn on_a_terminal(&self, arguments: &[&str], typed: &str) -> String {
+    /// Runs `legwork` in a pseudo-terminal (`script` from util-linux) with `typed` as keyboard input. Returns everything
+    /// the terminal shows; panics unless the exit status is 0.
+    pub fn in_terminal(&self, arguments: &[&str], typed: &str) -> String {
         let program = program_path("legwork").display().to_string();
         let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
         let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
-        let mut command = self.outsider("script");
+        let mut command = self.other_program("script");
         command.args(["-qec", &line.join(" "), "/dev/null"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Program { child: command.spawn().unwrap() };
         let mut stdin = child.child.stdin.take().unwrap();
         std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
-        let said = child.end();
+        let output = child.wait_with_output();
         drop(stdin);
-        assert_eq!(said.status, 0, "{said:?}");
-        said.out
+        assert_eq!(output.status, 0, "{output:?}");
+        output.stdout
     }
 
-    /// What the workers of this state have logged.
+    /// The log of all workers started from this folder.
     pub fn worker_log(&self) -> String {
         fs::read_to_string(self.path("worker.log")).unwrap()
     }
 
-    /// Starts a worker; returns once the fleet knows it.
+    /// Starts a worker and waits until `legwork workers` lists it.
     pub fn worker(&self, arguments: &[&str]) -> Program {
         let before = self.workers();
         let program = self.start_worker(arguments);
-        until("the worker serves", || self.workers() > before);
+        until("the worker is listed", || self.workers() > before);
         program
     }
 
-    /// Starts a worker, and does not wait for it.
+    /// Starts a worker without waiting for it to connect.
     pub fn start_worker(&self, arguments: &[&str]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("worker.log")).unwrap();
         let mut command = self.command("legwork-worker");
@@ -185,22 +192,22 @@ impl StateFolder {
     }
 
     fn workers(&self) -> usize {
-        self.legwork(["workers", "--json"]).objects().len()
+        self.legwork(["workers", "--json"]).json_lines().len()
     }
 
-    /// Dispatches a job; its id.
+    /// Dispatches a job and returns its id; for a batch, one id per line.
     pub fn dispatch(&self, arguments: &[&str]) -> String {
-        let said = self.legwork(["dispatch"].iter().chain(arguments));
-        assert_eq!(said.status, 0, "{said:?}");
-        said.out.trim().to_owned()
+        let output = self.legwork(["dispatch"].iter().chain(arguments));
+        assert_eq!(output.status, 0, "{output:?}");
+        output.stdout.trim().to_owned()
     }
 
-    /// A job as `view --json` shows it.
+    /// The job as `view --json` prints it.
     pub fn view(&self, id: &str) -> Value {
-        self.legwork(["view", id, "--json"]).objects().remove(0)
+        self.legwork(["view", id, "--json"]).json_lines().remove(0)
     }
 
-    /// Waits until a job has this status.
+    /// Waits until a job has this status and returns its view.
     pub fn until_status(&self, id: &str, status: &str) -> Value {
         let mut view = Value::Null;
         until(&format!("{id} is {status}"), || {
@@ -210,9 +217,9 @@ impl StateFolder {
         view
     }
 
-    /// Waits until a job's output holds this text.
+    /// Waits until a job's output contains this text.
     pub fn until_output(&self, id: &str, text: &str) {
-        until(&format!("{id} says {text}"), || {
+        until(&format!("the output of {id} contains {text}"), || {
             self.view(id)["output"].as_str().unwrap_or_default().contains(text)
         });
     }
@@ -220,23 +227,23 @@ impl StateFolder {
 
 impl Drop for StateFolder {
     fn drop(&mut self) {
-        // An embedded server outlives its users by design; a test's must not.
+        // An embedded server stays up after its last user exits, by design. A test must not leave one behind.
         if !self.environment.contains_key(variables::REDIS_URL) {
             self.legwork(["local", "stop"]);
         }
     }
 }
 
-/// Looks until it is so.
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+/// Polls until `condition` holds; panics after [`TIMEOUT`] with `what` in the message.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "gave up waiting until {what}");
-        std::thread::park_timeout(LOOK_EVERY);
+    while !condition() {
+        assert!(began.elapsed() < TIMEOUT, "timed out waiting until {what}");
+        std::thread::park_timeout(POLL_INTERVAL);
     }
 }
 
-/// A running program; killed with the value.
+/// A running program. Dropping the value kills it.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
@@ -247,23 +254,23 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
-    /// Sends a signal to this process only.
+    /// Sends a signal to this process only, not to its process group.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Kills it with -9.
+    /// Kills it with SIGKILL and reaps it.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Whether it has not ended.
-    pub fn runs(&mut self) -> bool {
+    /// Whether the process has not exited yet.
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// The processes that it started and that live.
+    /// Process ids of its direct children, without zombies.
     pub fn children(&self) -> Vec<u32> {
         let own = self.child.id();
         let ids =
@@ -271,47 +278,47 @@ impl Program {
         ids.filter(|&id| stat(id).is_some_and(|(state, parent)| parent == own && state != "Z")).collect()
     }
 
-    /// Its standard input, output and error, to be talked with.
-    pub fn streams(&mut self) -> (ChildStdin, ChildStdout, ChildStderr) {
+    /// Takes standard input, output and error, for a test that speaks a protocol with the program.
+    pub fn take_streams(&mut self) -> (ChildStdin, ChildStdout, ChildStderr) {
         let child = &mut self.child;
         (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap())
     }
 
-    /// Reads its standard output until this text was said; it must say so before it ends.
-    pub fn until_said(&mut self, text: &str) {
-        let mut said = Vec::new();
-        let mut piece = [0; 65536];
-        while !said.windows(text.len()).any(|window| window == text.as_bytes()) {
-            // What was looked at before needs no second look, but for a beginning of the text.
-            said.drain(..said.len().saturating_sub(text.len()));
-            let length = std::io::Read::read(self.child.stdout.as_mut().unwrap(), &mut piece).unwrap();
-            assert_ne!(length, 0, "it ended before it said {text}");
-            said.extend_from_slice(&piece[..length]);
+    /// Reads standard output until it contains this text; panics if the program exits first.
+    pub fn until_printed(&mut self, text: &str) {
+        let mut printed = Vec::new();
+        let mut chunk = [0; 65536];
+        while !printed.windows(text.len()).any(|window| window == text.as_bytes()) {
+            // Only the last bytes can be the start of the text, so everything before them is dropped.
+            printed.drain(..printed.len().saturating_sub(text.len()));
+            let length = std::io::Read::read(self.child.stdout.as_mut().unwrap(), &mut chunk).unwrap();
+            assert_ne!(length, 0, "the program exited before it printed {text}");
+            printed.extend_from_slice(&chunk[..length]);
         }
     }
 
-    /// Closes this end of its standard output.
+    /// Closes the reading end of its standard output: its next write fails.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());
     }
 
-    /// Waits until it ends by itself; its exit status.
-    pub fn status(&mut self) -> i32 {
+    /// Waits for the program to exit and returns its exit status; -1 if a signal ended it.
+    pub fn wait(&mut self) -> i32 {
         let mut status = None;
-        until("the program ends", || {
+        until("the program exits", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
         status.and_then(|status| status.code()).unwrap_or(-1)
     }
 
-    /// Waits until it ends; what it said.
-    pub fn end(mut self) -> Said {
-        let mut out = self.child.stdout.take().unwrap();
-        let mut err = self.child.stderr.take().unwrap();
-        let errors = std::thread::spawn(move || read(&mut err));
-        let out = read(&mut out);
-        Said { status: self.status(), out, err: errors.join().unwrap() }
+    /// Waits for the program to exit while reading both streams, so that it never blocks on a full pipe.
+    pub fn wait_with_output(mut self) -> ProgramOutput {
+        let mut stdout = self.child.stdout.take().unwrap();
+        let mut stderr = self.child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || read(&mut stderr));
+        let stdout = read(&mut stdout);
+        ProgramOutput { status: self.wait(), stdout, stderr: stderr.join().unwrap() }
     }
 }
 
@@ -329,7 +336,7 @@ impl Drop for Program {
     }
 }
 
-/// A built program beside this test's own executable.
+/// Path of a built program, two folders above this test's own executable.
 pub fn program_path(name: &str) -> PathBuf {
     let executable = std::env::current_exe().unwrap();
     let folder = executable.ancestors().nth(2).unwrap();
@@ -338,20 +345,20 @@ pub fn program_path(name: &str) -> PathBuf {
     path
 }
 
-/// Whether this process lives: a dead one that nobody has waited for does not.
-pub fn lives(process: u32) -> bool {
+/// Whether this process is alive. A zombie, which has exited and was not reaped, is not.
+pub fn is_alive(process: u32) -> bool {
     stat(process).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 
-/// The state and the parent of a process.
+/// State letter and parent of a process, from `/proc`.
 fn stat(process: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before may hold anything.
+    // The process name before the last `)` can contain spaces and parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
-/// The processes whose command line holds `text`.
+/// Command lines of all processes on this machine that contain `text`.
 pub fn processes(text: &str) -> Vec<String> {
     let commands = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let line = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
@@ -360,14 +367,14 @@ pub fn processes(text: &str) -> Vec<String> {
     commands.filter(|line| line.contains(text)).collect()
 }
 
-/// The whole answer to a GET of `path`.
+/// Sends `GET path` and returns the whole response, headers included.
 pub fn http_get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     std::io::read_to_string(stream).unwrap()
 }
 
-/// The repository's root.
+/// Root of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }

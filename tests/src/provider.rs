@@ -1,5 +1,5 @@
-//! A provider over HTTP that gives prepared answers, on five wires: OpenAI's chat completions and Responses, Anthropic's
-//! Messages, Google's Gemini and Bedrock's Converse.
+//! A fake model provider over HTTP with prepared answers. It speaks five APIs: OpenAI's chat completions and Responses,
+//! Anthropic's Messages, Google's Gemini and Bedrock's Converse.
 
 mod bedrock;
 mod gemini;
@@ -25,101 +25,101 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// What the provider does when it is asked.
+/// How the provider answers one request.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// Streams pieces of text, then pieces of the arguments of tool calls, to a good end.
+    /// Streams chunks of text, then chunks of tool-call arguments, and ends normally.
     Reply {
-        /// What it thinks first.
+        /// Reasoning that is streamed before the text.
         reasoning: Option<&'static str>,
-        /// The pieces of the text.
+        /// The chunks of the text.
         text: Vec<&'static str>,
-        /// The tool calls.
+        /// The tool calls after the text.
         calls: Vec<Call>,
     },
-    /// Streams words, one after the other in this time, and then whole tool calls (name and arguments), to a good
-    /// end; on the wire of chat completions only.
+    /// Streams words at a fixed pace, then complete tool calls (name and arguments), and ends normally. Only over chat
+    /// completions.
     Spoken {
-        /// The words, with the spaces between them.
+        /// The words, each with its trailing space.
         words: Vec<String>,
-        /// The time before each word.
+        /// Delay before each word.
         every: Duration,
-        /// The tool calls.
+        /// The tool calls after the text.
         calls: Vec<(String, String)>,
     },
-    /// Streams a text and ends in the middle.
+    /// Streams a text and closes the stream without its end marker.
     Cut(&'static str),
-    /// Streams a text and then an error of this type.
+    /// Streams a text and then an error event of this type.
     ErrorInside(&'static str, &'static str),
-    /// Refuses with a status and headers.
+    /// Responds with an error status, headers and a body.
     Status(u16, Vec<(&'static str, &'static str)>, &'static str),
-    /// Streams a text and then says nothing more.
+    /// Streams a text and then keeps the stream open without sending anything.
     Hang(&'static str),
 }
 
-/// A tool call whose arguments arrive in pieces.
+/// A tool call whose arguments are streamed in chunks.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The provider's id of it.
+    /// Id of the call, chosen by the provider.
     pub id: &'static str,
-    /// The tool.
+    /// Name of the tool.
     pub name: &'static str,
-    /// The arguments, in pieces.
+    /// Chunks of the JSON arguments; chunks of different calls are interleaved.
     pub arguments: Vec<&'static str>,
 }
 
 impl Answer {
-    /// A text in pieces.
-    pub fn text(pieces: &[&'static str]) -> Self {
-        Self::Reply { reasoning: None, text: pieces.to_vec(), calls: Vec::new() }
+    /// A reply of these chunks of text.
+    pub fn text(chunks: &[&'static str]) -> Self {
+        Self::Reply { reasoning: None, text: chunks.to_vec(), calls: Vec::new() }
     }
 }
 
-/// A request as it arrived.
+/// A request that the provider received.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// Its path, with what follows a question mark.
+    /// Path and query.
     pub path: String,
-    /// Its headers.
+    /// All headers, for checks of authentication.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The JSON body.
     pub body: Value,
 }
 
-/// Chooses the answer to a request.
+/// Chooses the answer to a request from its body.
 type Choose = Box<dyn Fn(&Value) -> Answer + Send + Sync>;
 
-struct Shared {
+struct ProviderState {
     choose: Choose,
     asked: Mutex<Vec<Asked>>,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ProviderState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("asked", &self.asked).finish_non_exhaustive()
+        f.debug_struct("ProviderState").field("asked", &self.asked).finish_non_exhaustive()
     }
 }
 
-/// The provider. It ends when it is dropped.
+/// The provider. Dropping the value stops the server.
 #[derive(Debug)]
 pub struct FakeProvider {
-    /// Its base URL, with the version.
+    /// Base URL, with `/v1`.
     pub url: String,
-    shared: Arc<Shared>,
+    shared: Arc<ProviderState>,
     _serving: JoinSet<()>,
 }
 
 impl FakeProvider {
-    /// Serves these answers, one for each request, on a free port of this machine.
+    /// Serves these answers in order, one per request, on a free port. Later requests get status 500.
     pub async fn start(answers: Vec<Answer>) -> Self {
         let answers = Mutex::new(VecDeque::from(answers));
         let none = || Answer::Status(500, Vec::new(), "no answer is prepared");
         Self::choosing(move |_| answers.lock().unwrap().pop_front().unwrap_or_else(none)).await
     }
 
-    /// Answers each request with what `choose` says to its body.
+    /// Answers each request with what `choose` returns for its body.
     pub async fn choosing(choose: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> Self {
-        let shared = Arc::new(Shared { choose: Box::new(choose), asked: Mutex::default() });
+        let shared = Arc::new(ProviderState { choose: Box::new(choose), asked: Mutex::default() });
         let router = Router::new()
             .route("/v1/chat/completions", post(openai))
             .route("/v1/messages", post(anthropic))
@@ -138,13 +138,13 @@ impl FakeProvider {
         Self { url, shared, _serving: serving }
     }
 
-    /// The requests so far.
+    /// All requests received so far, oldest first.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().clone()
     }
 }
 
-impl Shared {
+impl ProviderState {
     fn next(&self, uri: &Uri, headers: HeaderMap, body: &str) -> Answer {
         let body: Value = serde_json::from_str(body).unwrap();
         let answer = (self.choose)(&body);
@@ -154,7 +154,12 @@ impl Shared {
     }
 }
 
-async fn openai(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+async fn openai(
+    State(shared): State<Arc<ProviderState>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     let chunk = |delta: Value| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta}]}));
     let text = |text: &str| chunk(json!({"content": text}));
     match shared.next(&uri, headers, &body) {
@@ -171,7 +176,7 @@ async fn openai(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
             streamed(events, false)
         }
         Answer::Spoken { words, every, calls } => {
-            paced(words.iter().map(|word| text(word)).collect(), every, spoken_end(&calls))
+            paced(words.iter().map(|word| text(word)).collect(), every, paced_end(&calls))
         }
         Answer::Cut(piece) => streamed(vec![text(piece)], false),
         Answer::Hang(piece) => streamed(vec![text(piece)], true),
@@ -183,8 +188,8 @@ async fn openai(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
     }
 }
 
-/// The calls and the end of what was spoken.
-fn spoken_end(calls: &[(String, String)]) -> Vec<String> {
+/// The final events of a paced reply: its tool calls, the finish reason and the end marker.
+fn paced_end(calls: &[(String, String)]) -> Vec<String> {
     let mut choices = Vec::new();
     for (index, (name, arguments)) in calls.iter().enumerate() {
         let function = json!({"name": name, "arguments": arguments});
@@ -200,7 +205,7 @@ fn spoken_end(calls: &[(String, String)]) -> Vec<String> {
     events
 }
 
-/// The pieces of all calls, those of one call not next to each other.
+/// The chunks of all calls, interleaved: clients must assemble them by index.
 fn openai_calls(calls: &[Call]) -> Vec<Value> {
     let mut pieces = Vec::new();
     for (index, call) in calls.iter().enumerate() {
@@ -219,7 +224,7 @@ fn openai_calls(calls: &[Call]) -> Vec<Value> {
 }
 
 async fn anthropic(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ProviderState>>,
     uri: Uri,
     headers: HeaderMap,
     body: String,
@@ -276,7 +281,7 @@ fn event(data: Value) -> String {
 }
 
 async fn responses(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ProviderState>>,
     uri: Uri,
     headers: HeaderMap,
     body: String,
@@ -315,7 +320,7 @@ async fn responses(
     }
 }
 
-/// One content block in pieces, closed or left open.
+/// The events of one content block; without its end if `close` is false.
 fn block(index: u32, start: &Value, delta: &str, key: &str, pieces: &[&str], close: bool) -> Vec<String> {
     let mut events =
         vec![event(json!({"type": "content_block_start", "index": index, "content_block": start}))];
@@ -328,7 +333,7 @@ fn block(index: u32, start: &Value, delta: &str, key: &str, pieces: &[&str], clo
     events
 }
 
-/// The events as a stream, each a piece of the body; one that hangs never ends.
+/// The events as a streamed body, one chunk each. A stream that hangs stays open after the last one.
 fn streamed(events: Vec<String>, hangs: bool) -> Response {
     let pieces = stream::iter(events.into_iter().map(Ok::<_, std::io::Error>));
     let body =
@@ -336,7 +341,7 @@ fn streamed(events: Vec<String>, hangs: bool) -> Response {
     Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
 }
 
-/// Events in this time after each other, and then their end.
+/// Events with this delay before each, followed at once by the events in `end`.
 fn paced(events: Vec<String>, every: Duration, end: Vec<String>) -> Response {
     let slowly = stream::iter(events).then(move |event| async move {
         tokio::time::sleep(every).await;

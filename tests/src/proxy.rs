@@ -1,4 +1,4 @@
-//! A bad line to a server: it delays, stands still, is cut, or loses a reply.
+//! A TCP proxy that injects network faults: it cuts, freezes, silences or delays connections, or drops one reply.
 
 use std::io;
 use std::io::Read;
@@ -17,135 +17,172 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Where the server is.
+/// Address of the proxied server.
 #[derive(Debug, Clone)]
 pub enum Server {
-    /// On a port.
+    /// A TCP address.
     Tcp(SocketAddr),
-    /// On a socket in the file system.
+    /// A Unix domain socket.
     Unix(PathBuf),
 }
 
-/// What the line does.
+/// The faults that are active now.
 #[derive(Debug, Default)]
-struct Line {
-    /// Every connection was closed, and new ones are closed at once.
+struct ProxyState {
+    /// All connections are closed, and new ones are closed on arrival.
     cut: bool,
-    /// Nothing is carried; connections stay.
-    stalled: bool,
-    /// The next reply is swallowed and its connection closed.
-    loses_a_reply: bool,
-    /// How long each piece is on its way.
+    /// Nothing is forwarded; connections stay open.
+    frozen: bool,
+    /// The next reply is dropped and its connection closed.
+    drops_next_reply: bool,
+    /// Added latency of each chunk, per direction.
     delay: Duration,
-    /// The proxy is gone.
-    over: bool,
-    /// What a cut closes.
-    open: Vec<Side>,
+    /// The proxy was dropped; its threads exit.
+    closed: bool,
+    /// Every second new connection is silent from its start.
+    silences_every_second: bool,
+    /// Connections opened so far. A connection's number is the count before it.
+    opened: usize,
+    /// Every connection opened since the last cut.
+    open: Vec<Connection>,
+}
+
+/// A proxied connection.
+#[derive(Debug)]
+struct Connection {
+    number: usize,
+    /// Its two ends, so that a cut can close them.
+    ends: [Socket; 2],
+    /// Nothing is forwarded on it any more, not even that one end closed.
+    silent: bool,
+}
+
+impl ProxyState {
+    fn is_silent(&self, number: usize) -> bool {
+        self.open.iter().any(|connection| connection.number == number && connection.silent)
+    }
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    line: Mutex<Line>,
+struct SharedState {
+    state: Mutex<ProxyState>,
     changed: Condvar,
 }
 
-impl Shared {
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedState {
+    fn state(&self) -> MutexGuard<'_, ProxyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, how: impl FnOnce(&mut Line)) {
-        how(&mut self.line());
+    fn change(&self, how: impl FnOnce(&mut ProxyState)) {
+        how(&mut self.state());
         self.changed.notify_all();
     }
 }
 
-/// A proxy before a server, on a port of its own; ends with the value.
+/// A proxy on a free port. Dropping the value closes all connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 impl Proxy {
-    /// Starts one before this server.
-    pub fn before(server: Server) -> Self {
+    /// Starts a proxy in front of this server.
+    pub fn start(server: Server) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedState::default());
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                if accepting.line().over {
+                if accepting.state().closed {
                     return;
                 }
-                // A server that is not there closes the client's connection.
-                client.and_then(|client| carry(client, &server, &accepting)).ok();
+                // If the server is unreachable, dropping `client` closes its connection.
+                client.and_then(|client| forward(client, &server, &accepting)).ok();
             }
         });
         Self { address, shared }
     }
 
-    /// The URL of a Redis behind it.
+    /// Redis URL of the proxy.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Closes every connection and lets none come up until [`Proxy::mend`].
+    /// Closes every connection and accepts none until [`Proxy::restore`].
     pub fn cut(&self) {
-        self.shared.change(|line| {
-            line.cut = true;
-            line.open.drain(..).for_each(|side| side.close());
+        self.shared.change(|state| {
+            state.cut = true;
+            state.open.drain(..).flat_map(|connection| connection.ends).for_each(|end| end.close());
         });
     }
 
-    /// Carries nothing, keeps the connections, until [`Proxy::mend`].
-    pub fn stall(&self) {
-        self.shared.change(|line| line.stalled = true);
+    /// Forwards nothing but keeps connections open until [`Proxy::restore`].
+    pub fn freeze(&self) {
+        self.shared.change(|state| state.frozen = true);
     }
 
-    /// Carries again.
-    pub fn mend(&self) {
-        self.shared.change(|line| {
-            line.cut = false;
-            line.stalled = false;
+    /// Silences every open connection until a cut closes it, like a firewall that forgot its connections. New connections
+    /// are served.
+    pub fn silence_open(&self) {
+        self.shared.change(|state| state.open.iter_mut().for_each(|connection| connection.silent = true));
+    }
+
+    /// Silences every second connection until a cut closes it, of the open ones and of those that are opened until
+    /// [`Proxy::restore`].
+    pub fn silence_half(&self) {
+        self.shared.change(|state| {
+            state.silences_every_second = true;
+            state.open.iter_mut().step_by(2).for_each(|connection| connection.silent = true);
         });
     }
 
-    /// Delays each piece by this time on its way, there and back.
+    /// Ends a cut and a freeze; new connections are not silenced any more. A delay stays, and silent connections stay
+    /// silent.
+    pub fn restore(&self) {
+        self.shared.change(|state| {
+            state.cut = false;
+            state.frozen = false;
+            state.silences_every_second = false;
+        });
+    }
+
+    /// Delays each chunk by this time in both directions; zero ends it.
     pub fn delay(&self, delay: Duration) {
-        self.shared.change(|line| line.delay = delay);
+        self.shared.change(|state| state.delay = delay);
     }
 
-    /// Swallows the next reply and closes its connection.
+    /// Drops the next reply and closes its connection.
     pub fn lose_a_reply(&self) {
-        self.shared.change(|line| line.loses_a_reply = true);
+        self.shared.change(|state| state.drops_next_reply = true);
     }
 
-    /// Whether a reply is still to be swallowed.
+    /// Whether [`Proxy::lose_a_reply`] still waits for a reply to drop.
     pub fn is_armed(&self) -> bool {
-        self.shared.line().loses_a_reply
+        self.shared.state().drops_next_reply
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.change(|line| line.over = true);
+        self.shared.change(|state| state.closed = true);
         self.cut();
-        self.mend();
-        // Wakes the one that accepts.
+        self.restore();
+        // The accepting thread blocks in `accept`; a connection wakes it up.
         TcpStream::connect(self.address).ok();
     }
 }
 
-/// One side of a connection.
+/// One end of a proxied connection.
 #[derive(Debug)]
-enum Side {
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Side {
+impl Socket {
     fn to(server: &Server) -> io::Result<Self> {
         match server {
             Server::Tcp(address) => TcpStream::connect(address).and_then(Self::tcp),
@@ -158,7 +195,7 @@ impl Side {
         Ok(Self::Tcp(stream))
     }
 
-    fn again(&self) -> io::Result<Self> {
+    fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
@@ -166,7 +203,7 @@ impl Side {
     }
 
     fn close(&self) {
-        // It may be closed already.
+        // Fails if the peer has closed it already.
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
@@ -174,35 +211,42 @@ impl Side {
         .ok();
     }
 
-    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.read(piece),
-            Self::Unix(stream) => stream.read(piece),
+            Self::Tcp(stream) => stream.read(chunk),
+            Self::Unix(stream) => stream.read(chunk),
         }
     }
 
-    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.write_all(piece),
-            Self::Unix(stream) => stream.write_all(piece),
+            Self::Tcp(stream) => stream.write_all(chunk),
+            Self::Unix(stream) => stream.write_all(chunk),
         }
     }
 }
 
-/// Carries bytes both ways until one side closes, each way in a thread.
-fn carry(client: TcpStream, server: &Server, shared: &Arc<Shared>) -> io::Result<()> {
-    let client = Side::tcp(client)?;
-    if shared.line().cut {
+/// Forwards bytes in both directions until one side closes. Each direction has a thread.
+fn forward(client: TcpStream, server: &Server, shared: &Arc<SharedState>) -> io::Result<()> {
+    let client = Socket::tcp(client)?;
+    if shared.state().cut {
         client.close();
         return Ok(());
     }
-    let server = Side::to(server)?;
-    shared.line().open.extend([client.again()?, server.again()?]);
-    let ways = [(client.again()?, server.again()?, false), (server, client, true)];
-    for (from, to, is_reply) in ways {
+    let server = Socket::to(server)?;
+    let number = {
+        let mut state = shared.state();
+        let number = state.opened;
+        state.opened += 1;
+        let silent = state.silences_every_second && number.is_multiple_of(2);
+        state.open.push(Connection { number, ends: [client.try_clone()?, server.try_clone()?], silent });
+        number
+    };
+    let directions = [(client.try_clone()?, server.try_clone()?, false), (server, client, true)];
+    for (from, to, is_reply) in directions {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            one_way(from.again(), to.again(), is_reply, &shared).ok();
+            forward_one_way(from.try_clone(), to.try_clone(), is_reply, number, &shared).ok();
             from.close();
             to.close();
         });
@@ -210,24 +254,33 @@ fn carry(client: TcpStream, server: &Server, shared: &Arc<Shared>) -> io::Result
     Ok(())
 }
 
-fn one_way(from: io::Result<Side>, to: io::Result<Side>, is_reply: bool, shared: &Shared) -> io::Result<()> {
+fn forward_one_way(
+    from: io::Result<Socket>,
+    to: io::Result<Socket>,
+    is_reply: bool,
+    number: usize,
+    shared: &SharedState,
+) -> io::Result<()> {
     let (mut from, mut to) = (from?, to?);
-    let mut piece = vec![0; 65536];
+    let mut chunk = vec![0; 65536];
     loop {
-        let length = from.read(&mut piece)?;
+        // An error closes the connection, as its end does.
+        let length = from.read(&mut chunk).unwrap_or_default();
+        let mut state = shared.state();
+        state = shared.changed.wait_while(state, |state| state.is_silent(number)).unwrap();
         if length == 0 {
             return Ok(());
         }
-        let mut line = shared.line();
-        let delay = line.delay;
+        let delay = state.delay;
         if !delay.is_zero() {
-            line = shared.changed.wait_timeout_while(line, delay, |line| !line.over).unwrap().0;
+            state = shared.changed.wait_timeout_while(state, delay, |state| !state.closed).unwrap().0;
         }
-        let mut line = shared.changed.wait_while(line, |line| line.stalled && !line.cut).unwrap();
-        if line.cut || is_reply && std::mem::take(&mut line.loses_a_reply) {
+        let mut state = shared.changed.wait_while(state, |state| state.frozen && !state.cut).unwrap();
+        state = shared.changed.wait_while(state, |state| state.is_silent(number)).unwrap();
+        if state.cut || is_reply && std::mem::take(&mut state.drops_next_reply) {
             return Ok(());
         }
-        drop(line);
-        to.write(&piece[..length])?;
+        drop(state);
+        to.write(&chunk[..length])?;
     }
 }

@@ -1,4 +1,4 @@
-//! A Redis of a test's own.
+//! A private Redis server for one test.
 
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -16,8 +16,7 @@ use tempfile::TempDir;
 use crate::proxy::Proxy;
 use crate::proxy::Server;
 
-/// A Redis on a free port of this machine, with an append-only file that is synced with every write. Ended
-/// with the value.
+/// A Redis on a free port, with an append-only file that is synced with every write. Dropping the value kills the server.
 #[derive(Debug)]
 pub struct Redis {
     folder: TempDir,
@@ -27,12 +26,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one; returns once it accepts connections.
+    /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
         Self::start_with(None)
     }
 
-    /// One that wants this password.
+    /// Starts a server that requires this password.
     pub fn with_password(password: &str) -> Self {
         Self::start_with(Some(password.to_owned()))
     }
@@ -44,7 +43,7 @@ impl Redis {
         Self { folder, port, password, child }
     }
 
-    /// Its URL.
+    /// URL of the server, with the password if there is one.
     pub fn url(&self) -> String {
         match &self.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
@@ -52,18 +51,19 @@ impl Redis {
         }
     }
 
-    /// Where it listens.
+    /// Address the server listens on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// A bad line to it.
+    /// Starts a fault-injecting proxy in front of the server.
     pub fn behind_proxy(&self) -> Proxy {
-        Proxy::before(Server::Tcp(self.address()))
+        Proxy::start(Server::Tcp(self.address()))
     }
 
-    /// Says one command, by itself and not through anybody's proxy; the first line of the answer.
-    pub fn say(&self, command: &str) -> String {
+    /// Sends one inline command on a new direct connection, not through a proxy. Returns the first line of the reply,
+    /// with its type prefix (`+OK`, `:0`).
+    pub fn command(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
@@ -71,22 +71,22 @@ impl Redis {
         answer.trim_end().to_owned()
     }
 
-    /// All keys that match a pattern, sorted.
+    /// All keys that match a pattern, sorted. Uses `KEYS`, which is fine for the few keys of a test.
     pub fn keys(&self, pattern: &str) -> Vec<String> {
         keys(self.address(), pattern)
     }
 
-    /// The keys that do not end by themselves within an hour, but for streams that are empty.
-    pub fn keys_that_stay(&self) -> Vec<String> {
+    /// Keys that do not expire within an hour, without empty streams.
+    pub fn persistent_keys(&self) -> Vec<String> {
         let mut keys = self.keys("*");
         keys.retain(|key| {
-            let ends: i64 = self.say(&format!("TTL {key}")).trim_start_matches(':').parse().unwrap();
-            !(1..=3600).contains(&ends) && self.say(&format!("XLEN {key}")) != ":0"
+            let ttl: i64 = self.command(&format!("TTL {key}")).trim_start_matches(':').parse().unwrap();
+            !(1..=3600).contains(&ttl) && self.command(&format!("XLEN {key}")) != ":0"
         });
         keys
     }
 
-    /// A number of what the server says of itself.
+    /// A numeric field of `INFO section`.
     pub fn info(&self, section: &str, field: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.write_all(format!("INFO {section}\r\n").as_bytes()).unwrap();
@@ -95,54 +95,50 @@ impl Redis {
         found.unwrap()
     }
 
-    /// The URL of a new user who may do all but hear pub/sub messages.
-    pub fn deaf_url(&self) -> String {
+    /// URL with a new user that cannot subscribe to pub/sub channels: a worker that uses it gets no notifications.
+    pub fn url_without_pubsub(&self) -> String {
         let rules = "on >deaf ~* &* +@all -subscribe -psubscribe -ssubscribe";
-        assert_eq!(self.say(&format!("ACL SETUSER deaf {rules}")), "+OK");
+        assert_eq!(self.command(&format!("ACL SETUSER deaf {rules}")), "+OK");
         format!("redis://deaf:deaf@127.0.0.1:{}", self.port)
     }
 
-    /// Kills it with -9 and starts it again on its data.
+    /// Kills the server with SIGKILL and starts it again with its data.
     pub fn crash_and_restart(&mut self) {
-        self.stop();
-        self.start_again();
+        self.kill();
+        self.restart();
     }
 
-    /// Kills it with -9.
-    pub fn stop(&mut self) {
-        self.end();
-    }
-
-    /// Starts it again on its data.
-    pub fn start_again(&mut self) {
-        self.child = spawn(&self.folder, self.port, self.password.as_deref());
-    }
-
-    fn end(&mut self) {
+    /// Kills the server with SIGKILL.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts the killed server again on the same port, with its data.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.folder, self.port, self.password.as_deref());
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
 }
 
-/// All keys of the server at `address` that match a pattern, sorted.
+/// All keys of the server at `address` that match a pattern, sorted, read over a direct connection.
 pub fn keys(address: SocketAddr, pattern: &str) -> Vec<String> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(format!("KEYS {pattern}\r\n").as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
     let count: usize = lines.next().unwrap().trim_start_matches('*').parse().unwrap();
-    // The length of each stands before it; no key of ours holds the end of a line.
+    // Each key is preceded by a line with its length. No key of Legwork contains a line break.
     let mut keys: Vec<String> = lines.skip(1).step_by(2).take(count).collect();
     keys.sort();
     keys
 }
 
-/// A port that nobody listens on.
+/// A free port. Another process could take it before the caller binds it; the tests accept that.
 pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -151,7 +147,7 @@ fn spawn(folder: &TempDir, port: u16, password: Option<&str>) -> Child {
     let program = ["redis-server", "valkey-server"]
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
-        .expect("redis-server or valkey-server on the PATH; `make test` installs it");
+        .expect("redis-server or valkey-server must be on the PATH; `make test` installs one");
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     command
@@ -163,8 +159,8 @@ fn spawn(folder: &TempDir, port: u16, password: Option<&str>) -> Child {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.any(|line| line.unwrap().to_lowercase().contains("ready to accept connections"));
-    assert!(ready, "the server ended before it was ready");
-    // Keeps the pipe from filling up.
+    assert!(ready, "the server exited before it was ready");
+    // Drains the log, because the server would block on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }

@@ -1,4 +1,4 @@
-//! Programs of others that some tests speak with, where `scripts/install-mcp-tools` has installed them.
+//! Third-party MCP servers and clients that `scripts/install-mcp-tools` installs for some of the tests.
 
 use std::env;
 use std::io::Write as _;
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use legwork_common::variables;
 
-/// An installed program or folder; else says what is skipped, past whatever captures the output of tests.
+/// Path of an installed program or folder. If it is missing, the test should skip: the reason is written to the real
+/// standard error, which the test harness does not capture.
 pub fn installed(path: &str) -> Option<String> {
     let home = || env::var_os(variables::HOME).map(|home| PathBuf::from(home).join(".cache"));
     let cache = env::var_os(variables::XDG_CACHE_HOME).map(PathBuf::from).or_else(home)?;
@@ -15,7 +16,6 @@ pub fn installed(path: &str) -> Option<String> {
         return Some(tool.display().to_string());
     }
     let tool = tool.display();
-    writeln!(std::io::stderr(), "skipped: {tool} is not there; scripts/install-mcp-tools installs it")
-        .ok()?;
+    writeln!(std::io::stderr(), "skipped: {tool} is not installed; run scripts/install-mcp-tools").ok()?;
     None
 }

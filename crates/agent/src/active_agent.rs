@@ -147,6 +147,7 @@ mod tests {
             id: "c".into(),
             name: HANDOFF.into(),
             arguments: json!({"agent": agent}).to_string(),
+            thought_signature: None,
         };
         let tool_calls = targets.iter().map(call).collect();
         TurnEntry::Reply { turn, message: AssistantMessage { tool_calls, ..AssistantMessage::default() } }

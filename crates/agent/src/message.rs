@@ -1,6 +1,7 @@
 //! The messages of a conversation, in one form for all providers.
 
 use legwork_common::job::Usage;
+use legwork_models::conversation;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
@@ -55,7 +56,7 @@ impl Message {
     }
 }
 
-/// One complete reply of a model.
+/// One complete reply of a model. Its stored form is that of [`legwork_models::conversation::AssistantMessage`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssistantMessage {
     /// The visible text, all deltas joined.
@@ -67,13 +68,48 @@ pub struct AssistantMessage {
     /// The tool calls, in the order in which the model wrote them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// What the provider requires to be sent back with this message, such as signed reasoning. Only the model port
-    /// that made it understands it.
+    /// What older releases kept for the provider. Only the model port that made it understands it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continuation: Option<Value>,
+    /// Which model made the reply, and over which wire: what only its maker understands goes back to no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Value>,
+    /// The order of the parts, with signatures and hidden reasoning. Text, reasoning and calls are stored once, in the
+    /// fields above. Empty for the usual order: reasoning, text, calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layout: Vec<Value>,
     /// The tokens of this one model call.
     #[serde(default)]
     pub usage: Usage,
+}
+
+impl AssistantMessage {
+    /// The reply as the wires read it. Never fails on a stored reply; of one that cannot be read, the text is kept.
+    #[must_use]
+    pub(crate) fn to_wire(&self) -> conversation::AssistantMessage {
+        serde_json::to_value(self)
+            .and_then(serde_json::from_value)
+            .unwrap_or_else(|_| conversation::AssistantMessage::text_only(self.text.as_str()))
+    }
+
+    /// A reply of a wire.
+    #[must_use]
+    pub(crate) fn from_wire(reply: conversation::AssistantMessage) -> Self {
+        let text = reply.text();
+        serde_json::to_value(reply)
+            .and_then(serde_json::from_value)
+            .unwrap_or_else(|_| Self { text, ..Self::default() })
+    }
+
+    /// The reply with its continuation after a pause, as one. The usage of both counts; so do both model calls.
+    #[must_use]
+    pub(crate) fn continued_by(self, later: &Self) -> Self {
+        let mut usage = self.usage;
+        usage.add(later.usage);
+        let mut joined = self.to_wire();
+        joined.parts.extend(later.to_wire().parts);
+        Self { usage, ..Self::from_wire(joined) }
+    }
 }
 
 /// One tool call that a model asks for.
@@ -85,6 +121,9 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments as the model wrote them: JSON text, which may be malformed.
     pub arguments: String,
+    /// What Gemini requires to be sent back with the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thought_signature: Option<String>,
 }
 
 impl ToolCall {

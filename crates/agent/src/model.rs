@@ -4,12 +4,14 @@ pub mod provider;
 pub(crate) mod retry;
 pub(crate) mod routing;
 pub mod scripted;
+pub(crate) mod verdict;
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::team::ModelSettings;
+pub use legwork_models::reply::ReplyEnd;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -87,6 +89,16 @@ pub enum ModelError {
         /// The provider's message, or that of the network.
         detail: String,
     },
+    /// The provider has too many requests from all its users. That lasts tens of seconds.
+    #[error("{model} is overloaded: {detail}")]
+    Overloaded {
+        /// The model, as `provider/model`.
+        model: String,
+        /// How long the provider asks to wait, where it does.
+        retry_after: Option<Duration>,
+        /// The provider's own message.
+        detail: String,
+    },
     /// The provider refused the request and would refuse it again.
     #[error("{model} refused: {detail}")]
     Refused {
@@ -95,12 +107,54 @@ pub enum ModelError {
         /// The provider's message, or that of the network.
         detail: String,
     },
+    /// The conversation does not fit into the model's context window.
+    #[error("the conversation is too long for {model}: {detail}")]
+    WindowFull {
+        /// The model, as `provider/model`.
+        model: String,
+        /// The provider's message.
+        detail: String,
+    },
+    /// The reply has neither text nor a call. Models rarely do that twice.
+    #[error("{model}: {detail}")]
+    Empty {
+        /// The model, as `provider/model`.
+        model: String,
+        /// Whether there was anything else in it.
+        detail: String,
+    },
+    /// The model replied, but with nothing that a turn can be made of, and would do so again.
+    #[error("{model}: {detail}")]
+    Unusable {
+        /// The model, as `provider/model`.
+        model: String,
+        /// How the reply ended, with the model's or the provider's words.
+        detail: String,
+    },
+}
+
+/// A reply that arrived, and how it ended. The caller decides each end: only the first two are a success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelReply {
+    /// The reply, as much of it as came. It has calls only where the reply ends in [`ReplyEnd::WantsTools`].
+    pub message: AssistantMessage,
+    /// How it ended.
+    pub end: ReplyEnd,
+}
+
+impl ModelReply {
+    /// A reply that ended well, as scripts make it.
+    #[must_use]
+    pub fn complete(message: AssistantMessage) -> Self {
+        let end = if message.tool_calls.is_empty() { ReplyEnd::Finished } else { ReplyEnd::WantsTools };
+        Self { message, end }
+    }
 }
 
 /// Calls models; an implementation serves all providers.
 #[async_trait]
 pub trait ModelPort: Debug + Send + Sync {
-    /// Makes one request. Sends each delta as it arrives and returns the complete reply. A full channel slows the
+    /// Makes one request. Sends each delta as it arrives and returns the reply with its end. A full channel slows the
     /// stream down.
     ///
     /// Dropping the future ends the request. A closed channel does not: the reply is still returned.
@@ -113,5 +167,5 @@ pub trait ModelPort: Debug + Send + Sync {
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError>;
+    ) -> Result<ModelReply, ModelError>;
 }

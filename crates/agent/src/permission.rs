@@ -178,7 +178,12 @@ mod tests {
         let all = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
         let permissions = Permissions { allow: all(&["a", "b"]), ask: all(&["b", "c"]), deny: all(&["a"]) };
         let refused = async |tool: &str, person: Option<&dyn Approval>| {
-            let call = ToolCall { id: "1".into(), name: tool.into(), arguments: "{}".into() };
+            let call = ToolCall {
+                id: "1".into(),
+                name: tool.into(),
+                arguments: "{}".into(),
+                thought_signature: None,
+            };
             refusal(&permissions, person, &call, &Map::new()).await
         };
         let (willing, unwilling) = (ApprovesOnly("c"), ApprovesOnly("x"));

@@ -43,7 +43,7 @@ const MAX_OUTPUT_BYTES: usize = 10 * 1024 * 1024;
 const GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// How long output is still read after the command has ended, where a background process of it holds the pipe open.
 /// Enough for what is in the pipe already; waiting for the end of the pipe could take forever.
-const TRAILING_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
+pub(crate) const TRAILING_OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 /// Poll interval for the end of a signalled group: the system reports the end of a child, but not that of a group.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -280,15 +280,16 @@ impl Supervised {
             return status;
         }
         group.signal(Signal::KILL);
-        let status = self.child.wait().await.ok();
-        // No process survives SIGKILL, but the system needs a moment to remove the group.
+        // No process survives SIGKILL, but the system needs a moment to remove the group; one that hangs in the system,
+        // as on a dead network file system, may take forever.
         let gone = async {
+            let status = self.child.wait().await.ok();
             while group.is_alive() {
                 sleep(GROUP_POLL_INTERVAL).await;
             }
+            status
         };
-        timeout(GRACE_PERIOD, gone).await.ok();
-        status
+        timeout(GRACE_PERIOD, gone).await.unwrap_or_default()
     }
 }
 

@@ -67,6 +67,8 @@ fn prune_reply(message: &mut AssistantMessage) {
     }
     message.reasoning = None;
     message.continuation = None;
+    message.origin = None;
+    message.layout.clear();
     for call in &mut message.tool_calls {
         if !REPLAYED_TOOLS.contains(&call.name.as_str()) {
             call.arguments = String::new();
@@ -84,8 +86,12 @@ mod tests {
     use crate::turn::Transcript;
 
     fn turn(turn: u32, tool: &str) -> Vec<TurnEntry> {
-        let call =
-            ToolCall { id: format!("c{turn}"), name: tool.into(), arguments: "{\"a\":\"long\"}".into() };
+        let call = ToolCall {
+            id: format!("c{turn}"),
+            name: tool.into(),
+            arguments: "{\"a\":\"long\"}".into(),
+            thought_signature: None,
+        };
         let message = AssistantMessage {
             text: format!("said {turn}"),
             reasoning: Some("hm".into()),

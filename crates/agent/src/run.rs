@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
 use self::halt::Halt;
+use self::model_call::NoReply;
 use self::open_agent::OpenAgent;
 use self::state::RunState;
 use crate::active_agent::ActiveAgent;
@@ -160,7 +161,23 @@ impl RunState<'_> {
         self.reserve_budget().await?;
         let recorded = self.call_model(turn).await;
         self.settle_budget().await;
-        recorded
+        match recorded? {
+            Ok(()) => Ok(()),
+            Err(no_reply) if no_reply.is_window_full => self.take_shorter_turn(turn, no_reply).await,
+            Err(no_reply) => Err(no_reply.into()),
+        }
+    }
+
+    /// Makes the model call once more with a shorter conversation, after the model reported that it was too long. The
+    /// window of a model is not always known, and the size of a request is an estimate.
+    async fn take_shorter_turn(&mut self, turn: u32, no_reply: NoReply) -> Result<(), Halt> {
+        if !self.summarize(turn).await? {
+            return Err(no_reply.into());
+        }
+        self.reserve_budget().await?;
+        let recorded = self.call_model(turn).await;
+        self.settle_budget().await;
+        Ok(recorded??)
     }
 
     /// The failure of an agent that may take no more turns; `turns` are those of all agents of the run.

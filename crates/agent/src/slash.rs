@@ -35,8 +35,11 @@ use crate::permission::Verdict;
 use crate::tool::ToolContext;
 use crate::toolset::Toolbox;
 
-/// How long a call of a prompt may take: docker-agent's limit. The user waits for it.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a `!tool(…)` may take: docker-agent's limit.
+const BANG_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a `${tool(…)}` may take, which docker-agent does not limit. It collects text for the prompt, and the user
+/// waits for it; five minutes leave room for a build.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// What the prompts of an agent work with.
 #[derive(Debug, Clone, Copy)]
@@ -132,12 +135,12 @@ impl Expansion<'_> {
             let schema = parameters.map_or(&Value::Null, |parameters| &parameters["properties"][name]);
             arguments.insert(name.clone(), value::typed(text, *is_quoted, schema));
         }
-        self.call(&call.tool, arguments).await.trim().to_owned()
+        self.call(&call.tool, arguments, BANG_CALL_TIMEOUT).await.trim().to_owned()
     }
 
     /// Calls a tool; returns its output, or a line about the failure. Calls that the team denies are not made. The user
     /// has asked for the others, so no approval is needed.
-    async fn call(&mut self, name: &str, arguments: Map<String, Value>) -> String {
+    async fn call(&mut self, name: &str, arguments: Map<String, Value>, limit: Duration) -> String {
         let Some(tool) = self.toolbox.get(name).cloned() else {
             self.warnings.push(format!("the tool `{name}` of the prompt was not found"));
             return format!("Error: tool '{name}' not found");
@@ -150,7 +153,7 @@ impl Expansion<'_> {
         // No model made this call. Its place in the run is its own, so that no other call is taken for a repetition.
         let call = CallIndex { turn: 0, index: rand::random() };
         let context = ToolContext { call, cancel: self.cancel.clone() };
-        match tokio::time::timeout(CALL_TIMEOUT, tool.call(Value::Object(arguments), &context)).await {
+        match tokio::time::timeout(limit, tool.call(Value::Object(arguments), &context)).await {
             Ok(outcome) => {
                 if outcome.is_error {
                     self.warnings.push(format!("the tool `{name}` of the prompt failed"));
@@ -158,7 +161,7 @@ impl Expansion<'_> {
                 outcome.text
             }
             Err(_) => {
-                let seconds = CALL_TIMEOUT.as_secs();
+                let seconds = limit.as_secs();
                 self.warnings.push(format!("the tool `{name}` of the prompt took longer than {seconds} s"));
                 format!("Error executing '{name}': it took longer than {seconds} s")
             }
@@ -191,7 +194,7 @@ impl Expansion<'_> {
                             }
                         },
                     };
-                    self.call(tool, arguments).await.into()
+                    self.call(tool, arguments, CALL_TIMEOUT).await.into()
                 }
                 Expression::Index(of, index) => {
                     let of = self.value(of).await;

@@ -30,9 +30,11 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use legwork_common::duration;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::session_state::SessionState;
 use legwork_common::team::Agent;
@@ -42,6 +44,7 @@ use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::deferred::DeferredTools;
@@ -60,6 +63,10 @@ pub fn background_tool_specs() -> Vec<ToolSpec> {
 /// The most bytes of one tool result that a model receives. docker-agent has the same cap, and the truncation notice
 /// names it.
 const MAX_RESULT_BYTES: usize = 30_000;
+
+/// How long the blocking part of a tool call may take: a search of a very large folder takes minutes. Longer than this
+/// means that the file system hangs, or that the file is a pipe without another end.
+const BLOCKING_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The placeholder in an agent file's `instruction` that stands for the toolset's own instruction.
 const ORIGINAL_INSTRUCTIONS: &str = "{ORIGINAL_INSTRUCTIONS}";
@@ -341,7 +348,7 @@ impl Toolbox {
             ToolsetKind::Openapi { url, headers } => openapi::open(environment, url, headers).await,
             ToolsetKind::A2a { name, url, headers } => {
                 let agent = (name.as_deref(), url.as_str(), headers);
-                a2a::open(environment, agent, a2a::PollIntervals::default(), &self.nursery).await
+                a2a::open(environment, agent, a2a::Polling::default(), &self.nursery).await
             }
             ToolsetKind::Fetch { timeout } => fetch::open(environment, *timeout),
             ToolsetKind::Memory { path } => {
@@ -395,14 +402,26 @@ pub(crate) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&index| text.is_char_boundary(index)).unwrap_or(0)
 }
 
-/// Runs the blocking part of a tool call on a thread of its own. A panic there becomes an error outcome of this one
-/// call. Dropping the future does not stop the thread.
+/// Runs the blocking part of a tool call on a thread of its own, for [`BLOCKING_TIMEOUT`] at most. A panic there becomes
+/// an error outcome of this one call. Dropping the future does not stop the thread.
 async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
 ) -> Result<T, ToolOutcome> {
-    spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}"))))
+    within(BLOCKING_TIMEOUT, work).await
+}
+
+async fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
+) -> Result<T, ToolOutcome> {
+    match timeout(limit, spawn_blocking(work)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}"))),
+        Err(_) => Err(ToolOutcome::error(format!(
+            "the file system did not respond within {}; whether the call has an effect is unknown",
+            duration::short(limit)
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! to a model uses these functions. Changing a text breaks the contract; the tests compare them character by
 //! character.
 
-use std::fmt::Write as _;
+mod announcement;
+mod cut;
+mod poll;
+mod wait;
 
-use serde_json::Value;
-use serde_json::json;
+use std::fmt::Write as _;
 
 use crate::duration;
 use crate::id::JobId;
@@ -15,14 +17,25 @@ use crate::job::Job;
 use crate::lifecycle::State;
 use crate::service::JobList;
 use crate::service::JobView;
-use crate::service::Mail;
-use crate::service::MailContent;
+use crate::service::MAX_VIEW_BYTES;
 use crate::service::QueuedReason;
-use crate::service::WaitItem;
 
-/// The maximum length of a result that an announcement includes, in bytes. A longer one is only mentioned, so
-/// that many jobs that end together do not flood the context of their dispatcher.
-pub const MAX_ANNOUNCED_BYTES: usize = 4 * 1024;
+pub use announcement::MAX_ANNOUNCED_BYTES;
+pub use announcement::MAX_ANNOUNCEMENT_BYTES;
+pub use announcement::announcement;
+pub use cut::head;
+pub use cut::tail;
+pub use poll::PollCounter;
+pub use wait::MAX_WAIT_BYTES;
+pub use wait::WaitAnswer;
+pub use wait::WaitedTask;
+pub use wait::wait_timeout;
+
+/// The longest message of `send_background_agent`, in bytes. It enters the receiver's context whole.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// The longest error message in a view, in bytes. What is left of the view's bound shows the partial output.
+pub const MAX_ERROR_BYTES: usize = 4 * 1024;
 
 /// The result of `run_background_agent`.
 pub fn started(id: JobId, agent: &str, task: &str) -> String {
@@ -79,33 +92,45 @@ pub fn visible_state(state: State) -> State {
     }
 }
 
-/// The result of `view_background_agent`.
-pub fn view(view: &JobView) -> String {
-    format!(
+/// The result of `view_background_agent`. `polls` is the number of views in a row that showed the same output, for
+/// a job that is live; see [`PollCounter`].
+pub fn view(view: &JobView, polls: Option<u32>) -> String {
+    let mut text = format!(
         "Task ID: {}\nAgent:   {}\nStatus:  {}\nRuntime: {}\n\n--- Output ---\n{}",
         view.job.id,
         view.job.agent,
         visible_state(view.job.status),
         duration::short(view.job.runtime()),
-        view_body(view),
-    )
+        bounded_body(view),
+    );
+    if let Some(polls) = polls {
+        let _ = write!(text, "\n\n[No new output since last check — poll #{polls}]");
+    }
+    text
 }
 
-/// The text below `--- Output ---` in a view, which is also the `output` of a wait.
+/// The text below `--- Output ---` in a view for a model: at most [`MAX_VIEW_BYTES`] of result, error and output, and
+/// the lines that say what was cut and how to read on.
+pub fn bounded_body(view: &JobView) -> String {
+    body(view, MAX_VIEW_BYTES, MAX_ERROR_BYTES)
+}
+
+/// The same text for people: results and errors are whole.
 pub fn view_body(view: &JobView) -> String {
+    body(view, usize::MAX, usize::MAX)
+}
+
+fn body(view: &JobView, room: usize, error_room: usize) -> String {
     if view.since.is_some() {
         return page(view);
     }
     match view.job.status {
-        State::Completed => match view.job.result.as_deref().map(str::trim) {
-            None | Some("") => "<no output>".to_owned(),
-            Some(result) => result.to_owned(),
-        },
+        State::Completed => completed(view, room),
         State::Failed => {
-            let error = view.job.error.as_deref().unwrap_or("unknown");
-            with_partial(format!("<task failed>\nError: {error}"), view)
+            let error = head(view.job.error.as_deref().unwrap_or("unknown"), error_room);
+            with_partial(format!("<task failed>\nError: {error}"), view, room)
         }
-        State::Stopped => with_partial("<task was stopped>".to_owned(), view),
+        State::Stopped => with_partial("<task was stopped>".to_owned(), view, room),
         State::Queued => queued(view.queued, &view.job.queue),
         State::Scheduled => match view.starts_at {
             Some(time) => format!("<starts at {time:.0}>"),
@@ -115,6 +140,41 @@ pub fn view_body(view: &JobView) -> String {
         State::Stopping => live(view, "stopping"),
         State::Waiting => live(view, "waiting for its own background agents"),
     }
+}
+
+/// The result of a completed job, or its first `room` bytes with the offset to read on from.
+fn completed(view: &JobView, room: usize) -> String {
+    let result = view.job.result.as_deref().map(str::trim).unwrap_or_default();
+    if result.is_empty() {
+        return "<no output>".to_owned();
+    }
+    let shown = head(result, room);
+    if shown.len() == result.len() {
+        return result.to_owned();
+    }
+    match result_offset(view, result) {
+        Some(begin) => {
+            let to = begin + shown.len() as u64;
+            let total = view.output.total;
+            format!("{shown}\n\n[output truncated: {begin}–{to} of {total} bytes; read on with since={to}]")
+        }
+        None => format!(
+            "{shown}\n\n[output truncated: 0–{} of {} bytes; read the whole output with since=0]",
+            shown.len(),
+            result.len()
+        ),
+    }
+}
+
+/// Where the result begins in the output, which ends with it: the last message is streamed as output too. `None` when
+/// the output does not contain all of it, because the output cap was reached.
+fn result_offset(view: &JobView, result: &str) -> Option<u64> {
+    let text = String::from_utf8_lossy(&view.output.bytes);
+    let end = text.trim_end();
+    if end.is_empty() || !(result.ends_with(end) || end.ends_with(result)) {
+        return None;
+    }
+    (view.output.offset + end.len() as u64).checked_sub(result.len() as u64)
 }
 
 /// The line of a queued job, with the reason when it is known.
@@ -132,7 +192,7 @@ fn live(view: &JobView, activity: &str) -> String {
     if view.output.total == 0 {
         return format!("<no output yet — {activity}>");
     }
-    let output = tail(view);
+    let output = output_tail(view, MAX_VIEW_BYTES);
     if view.truncated {
         format!("{output}\n\n[output truncated at 10MB limit — {activity}...]")
     } else {
@@ -140,21 +200,24 @@ fn live(view: &JobView, activity: &str) -> String {
     }
 }
 
-/// A first line, followed by the partial output of the job, if any.
-fn with_partial(head: String, view: &JobView) -> String {
+/// A first line, followed by the partial output of the job, if any. Together they have at most `room` bytes.
+fn with_partial(first: String, view: &JobView, room: usize) -> String {
     if view.output.total == 0 {
-        return head;
+        return first;
     }
-    format!("{head}\n\n{}", tail(view))
+    let output = output_tail(view, room.saturating_sub(first.len()));
+    format!("{first}\n\n{output}")
 }
 
-/// The range of output, preceded by a line with its offset when the beginning is missing.
-fn tail(view: &JobView) -> String {
+/// The last `room` bytes of the range of output, preceded by a line with their offset when the beginning is missing.
+fn output_tail(view: &JobView, room: usize) -> String {
     let text = String::from_utf8_lossy(&view.output.bytes);
-    if view.output.offset == 0 {
+    let shown = tail(&text, room);
+    let offset = view.output.offset + (text.len() - shown.len()) as u64;
+    if offset == 0 {
         return text.into_owned();
     }
-    format!("[output from byte {} of {}]\n{text}", view.output.offset, view.output.total)
+    format!("[output from byte {offset} of {}]\n{shown}", view.output.total)
 }
 
 /// The range of output that was requested by offset, followed by a line with the offset of the next one.
@@ -165,49 +228,6 @@ fn page(view: &JobView) -> String {
         return format!("{text}\n\n[end of output at byte {next}]");
     }
     format!("{text}\n\n[read on with since={next}]")
-}
-
-/// The result of `wait_background_agents`: a JSON array in the order of the request.
-pub fn wait_result(items: &[WaitItem]) -> Value {
-    items
-        .iter()
-        .map(|item| match item {
-            WaitItem::Found(view) => json!({
-                "id": view.job.id.to_string(),
-                "status": visible_state(view.job.status).as_str(),
-                "output": view_body(view),
-                "output_offset": view.output.offset,
-            }),
-            WaitItem::NotFound(id) => json!({
-                "id": id,
-                "status": "not_found",
-                "output": format!("task not found: {id}"),
-                "output_offset": 0,
-            }),
-        })
-        .collect()
-}
-
-/// The user message that announces the jobs that have ended since the dispatcher's last turn; `None` when the mail
-/// contains no ended job.
-pub fn announcement(mail: &[Mail]) -> Option<String> {
-    let mut text = String::new();
-    for piece in mail {
-        if let MailContent::Ended(view) = &piece.content {
-            text.push_str(&block(&view.job));
-            let body = view_body(view);
-            if body.len() <= MAX_ANNOUNCED_BYTES {
-                let _ = write!(text, "  Output:\n{body}\n\n");
-            } else {
-                let bytes = body.len();
-                let _ = write!(text, "  Output: {bytes} bytes, read them with view_background_agent\n\n");
-            }
-        }
-    }
-    if text.is_empty() {
-        return None;
-    }
-    Some(format!("Background agent tasks finished since your last turn:\n\n{text}"))
 }
 
 /// The system message that contains a sub-agent's task.
@@ -238,11 +258,16 @@ pub fn refusal(agent: &str, task: &str, sub_agents: &[String]) -> Option<String>
     }
 }
 
-/// The error of `wait_background_agents` for an empty list of ids.
-pub const EMPTY_TASK_IDS: &str = "task_ids must not be empty";
-
-/// The error of `send_background_agent` for an empty message.
-pub const EMPTY_MESSAGE: &str = "message must not be empty";
+/// The error of `send_background_agent` for an empty message or one that is too long; `None` for a valid one.
+pub fn message_refusal(message: &str) -> Option<String> {
+    if message.trim().is_empty() {
+        Some("message must not be empty".to_owned())
+    } else if message.len() > MAX_MESSAGE_BYTES {
+        Some(format!("message must not exceed {MAX_MESSAGE_BYTES} bytes; it has {}", message.len()))
+    } else {
+        None
+    }
+}
 
 /// The error of `run_background_agent` for an agent that is not one of the caller's sub-agents.
 fn not_a_sub_agent(agent: &str, available: &[String]) -> String {

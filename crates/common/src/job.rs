@@ -57,6 +57,20 @@ impl Priority {
             Self::Low => "low",
         }
     }
+
+    /// The number in stored records and key names: 0 for the most urgent. Jobs are claimed in ascending order.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
+
+    /// The priority with this [`level`](Self::level); `None` for a number that stands for none.
+    pub fn at_level(level: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.level() == level)
+    }
 }
 
 /// A value that is not one of the choices of a setting.

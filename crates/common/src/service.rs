@@ -24,7 +24,7 @@ use crate::job::Job;
 use crate::job::JobOptions;
 use crate::lifecycle::State;
 
-/// The maximum number of output bytes in one view, and in one item of a wait. The text goes into the context
+/// The maximum number of output bytes in one view. The text goes into the context
 /// of a model, so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of
 /// this size.
 pub const MAX_VIEW_BYTES: usize = 16 * 1024;
@@ -191,16 +191,19 @@ pub enum WaitMode {
 }
 
 impl WaitMode {
-    /// Whether a wait of this mode is complete with these items. A job that was not found counts as ended, so
-    /// that an unknown id does not block the wait until its timeout.
+    /// Whether a wait of this mode is complete with these items. Only jobs that were found count, so that an unknown id
+    /// neither blocks the wait until its timeout nor ends it; with none found it is complete.
     pub fn is_over(self, items: &[WaitItem]) -> bool {
-        let ended = |item: &WaitItem| match item {
-            WaitItem::Found(view) => view.job.status.is_terminal(),
-            WaitItem::NotFound(_) => true,
-        };
+        let mut ended = items.iter().filter_map(|item| match item {
+            WaitItem::Found(view) => Some(view.job.status.is_terminal()),
+            WaitItem::NotFound(_) => None,
+        });
         match self {
-            Self::All => items.iter().all(ended),
-            Self::Any => items.iter().any(ended) || items.is_empty(),
+            Self::All => ended.all(|ended| ended),
+            Self::Any => match ended.next() {
+                None | Some(true) => true,
+                Some(false) => ended.any(|ended| ended),
+            },
         }
     }
 }

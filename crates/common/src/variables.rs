@@ -26,6 +26,8 @@ pub const CONCURRENCY: &str = "LEGWORK_CONCURRENCY";
 pub const WORK_DIR: &str = "LEGWORK_WORK_DIR";
 /// Whether all jobs run in [`WORK_DIR`] itself.
 pub const SHARED_WORK_DIR: &str = "LEGWORK_SHARED_WORK_DIR";
+/// How long the folder of an ended job is kept; by default as long as the job itself.
+pub const KEEP_JOB_FOLDERS: &str = "LEGWORK_KEEP_JOB_FOLDERS";
 /// The session whose own lane a worker serves, instead of queues.
 pub const SESSION: &str = "LEGWORK_SESSION";
 /// Whether a worker exits when its lanes are empty.
@@ -60,6 +62,12 @@ pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 pub const HOME: &str = "HOME";
 /// The folders in which programs are searched.
 pub const PATH: &str = "PATH";
+/// The socket on which a service manager such as systemd waits for the state of its service.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// The interval, in microseconds, within which the service manager expects a sign of life.
+pub const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+/// Set in every pod of Kubernetes.
+pub const KUBERNETES_SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
 /// The host name, where the shell exports it.
 pub const HOSTNAME: &str = "HOSTNAME";
 /// The trace context, by OpenTelemetry's convention for environment variables. Read by the program that

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one file each: parse, call the operator's handle, show the answer.
 
 mod bench;
 mod check;
@@ -29,6 +29,7 @@ use crate::failure::Failure;
 /// [`Failure`], which the caller prints once.
 pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, Failure> {
     match command {
+        // Boxed where the future is large: all commands share one stack frame here.
         Command::Run(args) => Box::pin(run::run(context, args)).await,
         Command::Dispatch(args) => Box::pin(dispatch::dispatch(context, args)).await,
         Command::List(args) => list::list(context, args).await,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
 use legwork_common::error::ExitStatus;
-use legwork_common::id::JobId;
 use legwork_common::team;
 use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
@@ -16,8 +16,9 @@ use legwork_common::variables;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
+use legwork_queue::Operator;
 use legwork_queue::Queue;
-use legwork_queue::port::Watch as _;
+use legwork_queue::operator::SessionLanes;
 use legwork_worker::backend::Arrival;
 use legwork_worker::backend::Backend;
 use legwork_worker::options::CommonOptions;
@@ -25,42 +26,43 @@ use legwork_worker::options::CommonOptions;
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// The most bytes of a file that are read.
-const MOST: u64 = 64 * 1024 * 1024;
+/// The most bytes of a file that are read. Agent files end at 8 MiB and batches at what Redis takes, so a larger file,
+/// or a device without an end, is a mistake.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What every command is given.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What both programs share.
+    /// The options of both programs.
     pub common: CommonOptions,
     /// The environment, read once.
     pub variables: BTreeMap<String, String>,
-    /// Where answers go.
+    /// Standard output and standard error.
     pub output: Output,
 }
 
-/// A command's way to the queue.
+/// A command's connection to the queue.
 #[derive(Debug)]
 pub struct Connection {
-    /// Where the queue is.
+    /// The named Redis, or the embedded server.
     pub backend: Backend,
-    /// The queue and its hints.
-    pub observer: Observer,
+    /// The handle on its namespace.
+    pub operator: Operator,
 }
 
 impl Connection {
-    /// The queue.
+    /// The queue, for the workers and reapers of this program.
     pub fn queue(&self) -> &Queue {
-        self.observer.queue()
+        self.operator.queue()
     }
 
-    /// Leaves; the last to leave an embedded server on which nothing is live shuts it down.
+    /// Disconnects. The last program to leave an embedded server without live jobs shuts it down.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the server cannot be asked or shut down.
+    /// [`Failure`] when the server cannot be reached or shut down.
     pub async fn leave(self) -> Result<(), Failure> {
-        Ok(self.backend.leave(self.observer.queue()).await?)
+        Ok(self.backend.leave(self.operator.queue()).await?)
     }
 }
 
@@ -69,16 +71,17 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when there is no Redis to be reached or started.
+    /// [`Failure`] when no Redis can be reached or started.
     pub async fn connect(&self, kind: ConnectionKind) -> Result<Connection, Failure> {
         self.connect_as(kind, Arrival::Operator).await
     }
 
-    /// Finds the queue and connects to it, meaning to do this with an embedded server that nobody else uses.
+    /// Finds the queue and connects to it. `arrival` decides what happens to sessions without a worker if this program
+    /// is the only one on an embedded server.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when there is no Redis to be reached or started.
+    /// [`Failure`] when no Redis can be reached or started.
     pub async fn connect_as(&self, kind: ConnectionKind, arrival: Arrival) -> Result<Connection, Failure> {
         let mut backend = Backend::find(&self.common, &self.variables).await?;
         if let Some(notice) = backend.notice() {
@@ -89,14 +92,15 @@ impl Context {
                 .await?;
         backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
-        Ok(Connection { backend, observer: Observer::new(queue, hints) })
+        let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
+        Ok(Connection { operator: Operator::new(Observer::new(queue, hints), lanes), backend })
     }
 
     /// Reads and resolves an agent file; prints its warnings.
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names line and column of what is wrong.
+    /// [`Failure`] with line and column of the first mistake.
     pub fn team(&self, file: &Path) -> Result<(Arc<Team>, Arc<str>), Failure> {
         let bytes = read(file)?;
         let name = file.display().to_string();
@@ -109,7 +113,7 @@ impl Context {
         Ok((Arc::new(parsed.team), Arc::from(json)))
     }
 
-    /// The trace that this program belongs to. A variable that holds none is as good as not set.
+    /// The trace that this program is part of. A variable that holds no trace counts as unset.
     pub fn trace(&self) -> Option<TraceParent> {
         self.variables.get(variables::TRACEPARENT)?.parse().ok()
     }
@@ -126,53 +130,30 @@ impl Context {
     ) -> Result<Arc<dyn ModelPort>, Failure> {
         Ok(legwork_worker::models::open(script, environment)?)
     }
-
-    /// The job that a person means: a whole id, or an unambiguous beginning of four characters or more.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] when there is none, or when there are several; then the candidates are named.
-    pub async fn job_id(&self, queue: &Queue, text: &str) -> Result<JobId, Failure> {
-        if let Ok(id) = text.parse() {
-            return Ok(id);
-        }
-        let missing = || {
-            Failure::not_found(format!("task not found: {text}"))
-                .with_hint("`legwork list` shows the jobs that are kept")
-        };
-        let bare = text.strip_prefix(legwork_common::id::JOB_ID_PREFIX).unwrap_or(text);
-        let fits = bare.len() >= 4 && bare.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        if !fits {
-            return Err(missing());
-        }
-        let found = queue.find(bare, 10).await?;
-        match found.as_slice() {
-            [] => Err(missing()),
-            [id] => Ok(*id),
-            several => {
-                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-                Err(Failure {
-                    code: "ambiguous",
-                    message: format!("`{text}` may be any of {}", names.join(", ")),
-                    detail: None,
-                    hint: Some("write more of the id".to_owned()),
-                    exit: ExitStatus::Usage,
-                })
-            }
-        }
-    }
 }
 
-/// Reads a file that the command line names.
-/// Of what is longer than any file of ours only the beginning is read: a device has no end.
+/// The working directory of this program.
+///
+/// # Errors
+///
+/// [`Failure`] when it was deleted or may not be read.
+pub fn working_dir() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))
+}
+
+/// Reads a file that the command line names: at most its first 64 MiB, because a device has no end.
+///
+/// # Errors
+///
+/// [`Failure`] when it cannot be opened or read.
 pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(file).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    let read = std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| Failure::file(file, &error))?;
     Ok(bytes)
 }
 
-/// What is wrong with an agent file: the first error with its snippet, and how many more there are.
+/// The mistakes of an agent file as one error: the first with its snippet, and the number of others.
 pub fn team_failure(errors: &team::TeamErrors) -> Failure {
     let first = errors.iter().next();
     let more = errors.iter().count().saturating_sub(1) + errors.left_out();

@@ -2,10 +2,8 @@
 
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
-use legwork_common::service::ServiceError;
-use legwork_queue::Observer;
+use legwork_queue::Operator;
 use legwork_queue::POLL_INTERVAL;
-use legwork_queue::port::Watch as _;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 
@@ -22,24 +20,23 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// # Errors
 ///
 /// [`Failure`] when the job is unknown, or Redis cannot be asked.
-pub async fn follow(observer: &Observer, id: JobId, offset: u64, output: &Output) -> Result<Job, Failure> {
-    while_reaping(observer.queue(), until_ended(observer, id, offset, output)).await
+pub async fn follow(operator: &Operator, id: JobId, offset: u64, output: &Output) -> Result<Job, Failure> {
+    while_reaping(operator.queue(), until_ended(operator, id, offset, output)).await
 }
 
 async fn until_ended(
-    observer: &Observer,
+    operator: &Operator,
     id: JobId,
     mut offset: u64,
     output: &Output,
 ) -> Result<Job, Failure> {
-    let queue = observer.queue();
-    let mut listener = observer.hints().listen(queue.keys().job_channel(id)).await;
-    let first = job(observer, id).await?;
-    let mut ends = observer.hints().listen(queue.keys().session_channel(first.session)).await;
+    let mut listener = operator.listen_to_job(id).await;
+    let first = operator.job(id).await?;
+    let mut ends = operator.listen_to_session(first.session).await;
     loop {
         // The job is read before its output: if it has ended, all of its output is stored by now.
-        let job = job(observer, id).await?;
-        offset = show(observer, id, offset, output).await?;
+        let job = operator.job(id).await?;
+        offset = show(operator, id, offset, output).await?;
         if job.status.is_terminal() && offset >= job.output_bytes {
             return Ok(job);
         }
@@ -52,16 +49,10 @@ async fn until_ended(
     }
 }
 
-/// The job as it is stored now.
-async fn job(observer: &Observer, id: JobId) -> Result<Job, Failure> {
-    let job = observer.queue().jobs(&[id]).await?.pop().flatten();
-    job.ok_or_else(|| ServiceError::NotFound(id.to_string()).into())
-}
-
 /// Shows the output stored so far; returns the offset after it.
-async fn show(observer: &Observer, id: JobId, mut offset: u64, output: &Output) -> Result<u64, Failure> {
+async fn show(operator: &Operator, id: JobId, mut offset: u64, output: &Output) -> Result<u64, Failure> {
     loop {
-        let slice = observer.queue().output(id, offset, CHUNK_BYTES).await?;
+        let slice = operator.output(id, offset, CHUNK_BYTES).await?;
         if slice.bytes.is_empty() {
             return Ok(offset);
         }

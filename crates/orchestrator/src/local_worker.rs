@@ -15,10 +15,10 @@ use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
+use legwork_queue::Operator;
 use legwork_queue::Queue;
 use legwork_queue::Service;
-use legwork_queue::port::Lane;
-use legwork_queue::port::Watch as _;
+use legwork_queue::operator::Lane;
 use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
@@ -136,8 +136,8 @@ impl LocalWorker {
 pub struct DetachedWorker {
     /// The command's context, for the options that the worker program inherits.
     pub context: Context,
-    /// The queue that the worker program shows up in when it serves.
-    pub queue: Queue,
+    /// The handle on the namespace that the worker program registers in.
+    pub operator: Operator,
     /// The session to serve.
     pub session: SessionId,
     /// The script of model replies; `None` for real providers.
@@ -152,7 +152,7 @@ impl DetachedWorker {
             let served = match root.is_settled().await {
                 Ok(true) => Ok(()),
                 Ok(false) => {
-                    serve_in_background(&self.context, &self.queue, self.session, self.script.as_deref())
+                    serve_in_background(&self.context, &self.operator, self.session, self.script.as_deref())
                         .await
                 }
                 Err(error) => Err(error.into()),
@@ -177,12 +177,12 @@ impl DetachedWorker {
 /// log.
 pub async fn serve_in_background(
     context: &Context,
-    queue: &Queue,
+    operator: &Operator,
     session: SessionId,
     script: Option<&Path>,
 ) -> Result<(), Failure> {
-    let lane = Lane::Session(session).name();
-    if is_served(queue, &lane).await? {
+    let lane = Lane::Session(session);
+    if operator.is_served(&lane).await? {
         return Ok(());
     }
     let config = embedded_config(&context.common, &context.variables);
@@ -194,7 +194,7 @@ pub async fn serve_in_background(
             Ok(Some(_)) => break,
             Ok(None) | Err(_) => {}
         }
-        if is_served(queue, &lane).await? {
+        if operator.is_served(&lane).await? {
             return Ok(());
         }
         tokio::time::sleep(STARTUP_POLL_INTERVAL).await;
@@ -255,21 +255,10 @@ pub async fn hint_unserved(
     connection: &Connection,
     queues: &[String],
 ) -> Result<(), Failure> {
-    let workers = connection.queue().workers().await?;
-    let mut unserved: Vec<&String> =
-        queues.iter().filter(|queue| !workers.iter().any(|worker| worker.lanes.contains(queue))).collect();
-    unserved.sort_unstable();
-    unserved.dedup();
-    for queue in unserved {
+    for queue in connection.operator.unserved(queues).await? {
         context.output.note(&format!(
             "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
         ));
     }
     Ok(())
-}
-
-/// Whether a worker serves the lane and still claims jobs.
-async fn is_served(queue: &Queue, lane: &String) -> Result<bool, Failure> {
-    let workers = queue.workers().await?;
-    Ok(workers.iter().any(|worker| worker.lanes.contains(lane) && !worker.draining))
 }

@@ -15,13 +15,11 @@ use indicatif::MultiProgress;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use legwork_common::duration;
-use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
-use legwork_queue::Observer;
-use legwork_queue::port::Watch as _;
+use legwork_queue::Operator;
 use serde_json::Value;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -306,24 +304,23 @@ impl Screen {
 
     /// Shows the jobs of a session until `over`, then once more, so that the last ends are shown, and takes the panel
     /// down.
-    pub async fn follow(&self, observer: &Observer, session: SessionId, over: CancellationToken) {
-        let channel = observer.queue().keys().session_channel(session);
-        let mut ends = observer.hints().listen(channel).await;
+    pub async fn follow(&self, operator: &Operator, session: SessionId, over: CancellationToken) {
+        let mut ends = operator.listen_to_session(session).await;
         while !over.is_cancelled() {
-            self.refresh(observer, session).await;
+            self.refresh(operator, session).await;
             tokio::select! {
                 _hint = ends.next() => {}
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = over.cancelled() => {}
             }
         }
-        self.refresh(observer, session).await;
+        self.refresh(operator, session).await;
         self.take_down(&mut self.state());
     }
 
     /// Reads the session's jobs and shows them. A failed read is retried at the next poll.
-    async fn refresh(&self, observer: &Observer, session: SessionId) {
-        let list = match observer.queue().children(session, Dispatcher::Root(session)).await {
+    async fn refresh(&self, operator: &Operator, session: SessionId) {
+        let list = match operator.session_jobs(session).await {
             Ok(list) => list,
             Err(error) => {
                 tracing::debug!(%error, "could not read the session's jobs");
@@ -333,7 +330,7 @@ impl Screen {
         let mut jobs = Vec::with_capacity(list.jobs.len());
         for job in list.jobs {
             let live = !job.status.is_terminal() && self.output.live;
-            let line = if live { last_line(observer, &job).await } else { String::new() };
+            let line = if live { last_line(operator, &job).await } else { String::new() };
             jobs.push((job, line));
         }
         self.show(&jobs);
@@ -341,9 +338,9 @@ impl Screen {
 }
 
 /// The last line of a job's output that is not blank; empty if it cannot be read now.
-async fn last_line(observer: &Observer, job: &Job) -> String {
+async fn last_line(operator: &Operator, job: &Job) -> String {
     let from = job.output_bytes.saturating_sub(LAST_LINE_BYTES);
-    let read = observer.queue().output(job.id, from, usize::try_from(LAST_LINE_BYTES).unwrap_or(400)).await;
+    let read = operator.output(job.id, from, usize::try_from(LAST_LINE_BYTES).unwrap_or(400)).await;
     let bytes = read.map(|slice| slice.bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()

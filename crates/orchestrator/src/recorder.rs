@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use futures::TryStreamExt as _;
 use legwork_agent::Opening;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::message::Message;
@@ -20,16 +21,12 @@ use legwork_common::id::SessionId;
 use legwork_common::job::Job;
 use legwork_common::team::Team;
 use legwork_common::variables::REDIS_URL;
-use legwork_queue::Queue;
-use legwork_queue::port::JobFilter;
-use legwork_queue::port::Watch as _;
-use legwork_queue::port::Work as _;
+use legwork_queue::Operator;
+use legwork_queue::operator::JobFilter;
 
 use crate::failure::Failure;
 use crate::panel::Screen;
 
-/// Jobs per page when the session's jobs are read. Most sessions fit one page; a page is one step of Redis.
-const PAGE_SIZE: usize = 500;
 /// A variable is a secret if its name, split at underscores, has one of these words.
 const SECRET_WORDS: [&str; 11] = [
     "KEY",
@@ -97,15 +94,20 @@ impl Recorder {
     /// # Errors
     ///
     /// [`Failure`] when the jobs or their turns cannot be read, or the file cannot be written.
-    pub async fn write(&self, queue: &Queue, session: SessionId, screen: &Screen) -> Result<(), Failure> {
+    pub async fn write(
+        &self,
+        operator: &Operator,
+        session: SessionId,
+        screen: &Screen,
+    ) -> Result<(), Failure> {
         let mut recording = Recording::new(self.secrets.iter().cloned());
         let root = self.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((prompt, entries)) = root {
             let opening = Opening::Conversation { messages: vec![Message::user(prompt)] };
             recording.add(&self.team, &self.agent, opening, &entries);
         }
-        for job in jobs(queue, session).await? {
-            let turns = queue.turns(job.id, 0).await?;
+        for job in jobs(operator, session).await? {
+            let turns = operator.turns(job.id).await?;
             let entries: Vec<TurnEntry> =
                 turns.iter().filter_map(|(_, entry)| serde_json::from_str(entry).ok()).collect();
             let opening = Opening::Delegated { task: job.task, expected_output: None };
@@ -125,18 +127,11 @@ impl Recorder {
 }
 
 /// All jobs of a session that Redis still keeps, oldest first.
-async fn jobs(queue: &Queue, session: SessionId) -> Result<Vec<Job>, Failure> {
+async fn jobs(operator: &Operator, session: SessionId) -> Result<Vec<Job>, Failure> {
     let filter = JobFilter { session: Some(session), ..JobFilter::default() };
-    let (mut jobs, mut after) = (Vec::new(), None);
-    loop {
-        let page = queue.list(&filter, PAGE_SIZE, after).await?;
-        jobs.extend(page.jobs);
-        after = page.next;
-        if after.is_none() {
-            jobs.reverse();
-            return Ok(jobs);
-        }
-    }
+    let mut jobs: Vec<Job> = operator.pages(filter).try_concat().await?;
+    jobs.reverse();
+    Ok(jobs)
 }
 
 /// Whether a variable's name says that its value is a secret. The URL of Redis counts, as it may hold a password.

@@ -35,11 +35,11 @@ pub fn header() -> Vec<String> {
     ["ID", "STATUS", "AGENT", "RUNTIME", "TASK"].map(str::to_owned).to_vec()
 }
 
-/// One job of a list; `silent` is as for [`status_of_silent`].
-pub fn row(job: &Job, silent: Option<Duration>) -> Vec<String> {
+/// One job of a list; `stale_for` is as for [`status_with_staleness`].
+pub fn row(job: &Job, stale_for: Option<Duration>) -> Vec<String> {
     vec![
         short_id(job),
-        status_of_silent(job, silent),
+        status_with_staleness(job, stale_for),
         job.agent.clone(),
         duration::short(job.runtime()),
         first_line(&job.task, TASK_CHARS),
@@ -59,11 +59,11 @@ pub fn status(job: &Job) -> String {
     }
 }
 
-/// The status of a job whose lease may have expired; `silent` is the time since its worker last renewed it, `None`
+/// The status of a job whose lease may have expired; `stale_for` is the time since its worker last renewed it, `None`
 /// while the lease holds.
-pub fn status_of_silent(job: &Job, silent: Option<Duration>) -> String {
-    match silent {
-        Some(silent) => format!("{} (silent {})", job.status, duration::short(silent)),
+pub fn status_with_staleness(job: &Job, stale_for: Option<Duration>) -> String {
+    match stale_for {
+        Some(age) => format!("{} (stale {})", job.status, duration::short(age)),
         None => status(job),
     }
 }

@@ -10,23 +10,16 @@ use legwork_agent::journal::JournalError;
 use legwork_agent::journal::RunEvent;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::pruning::prune_replaced;
-use legwork_common::id::RunToken;
-use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
-use legwork_queue::Observer;
-use legwork_queue::Queue;
+use legwork_queue::DispatchedBy;
+use legwork_queue::Operator;
 use legwork_queue::Service;
-use legwork_queue::open_session;
-use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::Renewal;
-use legwork_queue::port::SessionEnd;
-use legwork_queue::port::SessionLease;
-use legwork_queue::port::Work as _;
+use legwork_queue::operator::SessionEnd;
+use legwork_queue::operator::SessionOptions;
+use legwork_queue::operator::SessionOwner;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -40,12 +33,8 @@ pub struct RootOptions {
     pub team: TeamDigest,
     /// The team as JSON, stored with the first job.
     pub team_json: Arc<str>,
-    /// The most jobs of the session that are admitted at once in each queue; 0 for no cap.
-    pub cap: u32,
-    /// The token budget of the whole session; `None` for no limit.
-    pub budget: Option<u64>,
-    /// Whether its jobs go to lanes of its own, which only a worker of this session serves.
-    pub own_lane: bool,
+    /// The cap on its jobs and its token budget.
+    pub session: SessionOptions,
     /// What happens to its jobs when the owner's lease expires.
     pub on_end: SessionEnd,
     /// Whether the root waits for its jobs at the end of its turn.
@@ -61,11 +50,10 @@ pub struct RootOptions {
 /// An open session, with the proof of owning it.
 #[derive(Debug, Clone)]
 pub struct RootSession {
-    /// The session's id and the owner's secret.
-    pub lease: SessionLease,
+    /// The proof of owning the session.
+    pub owner: SessionOwner,
     /// The service that the root dispatches and waits through.
     pub service: Arc<Service>,
-    queue: Queue,
 }
 
 impl RootSession {
@@ -75,20 +63,10 @@ impl RootSession {
     /// # Errors
     ///
     /// [`Failure`] when Redis cannot be asked.
-    pub async fn open(observer: &Observer, options: RootOptions) -> Result<Self, Failure> {
-        let lease = SessionLease { session: SessionId::random(), owner: RunToken::random() };
-        let queue = observer.queue().clone();
-        let open = OpenSession {
-            session: lease.session,
-            owner: Some(lease.owner),
-            on_end: options.on_end,
-            cap: options.cap,
-            own_lane: options.own_lane,
-            budget: options.budget,
-        };
-        open_session(&queue, &open).await?;
+    pub async fn open(operator: &Operator, options: RootOptions) -> Result<Self, Failure> {
+        let owner = operator.own_session(options.session, options.on_end).await?;
         let caller = Caller {
-            session: lease.session,
+            session: owner.session(),
             by: DispatchedBy::Root,
             team: options.team,
             team_json: options.team_json,
@@ -97,18 +75,17 @@ impl RootSession {
             policy: options.policy,
             trace: options.trace,
         };
-        let service = Service::new(observer.clone(), caller);
+        let service = operator.service(caller);
         let service = Arc::new(if options.waits { service } else { service.without_waiting() });
-        Ok(Self { lease, service, queue })
+        Ok(Self { owner, service })
     }
 
     /// Renews the owner's lease until `over`. A renewal that fails is logged and repeated at the next tick; if the
     /// lease expires first, the reaper ends the ownership and later renewals change nothing.
     pub async fn keep(self, over: CancellationToken) {
-        let mut tick = tokio::time::interval(self.queue.settings().renew_every());
-        let renewal = Renewal { jobs: Vec::new(), sessions: vec![self.lease] };
+        let mut tick = tokio::time::interval(self.owner.renew_every());
         while over.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.queue.renew(&renewal).await {
+            if let Err(error) = self.owner.renew().await {
                 tracing::warn!(%error, "could not renew the session's lease");
             }
         }
@@ -120,7 +97,7 @@ impl RootSession {
     ///
     /// [`Failure`] when Redis cannot be asked; the owner's lease expires then.
     pub async fn close(&self) -> Result<(), Failure> {
-        Ok(self.queue.close(self.lease.session, self.lease.owner).await?)
+        Ok(self.owner.close().await?)
     }
 
     /// Gives up the ownership; the jobs continue.
@@ -129,7 +106,7 @@ impl RootSession {
     ///
     /// [`Failure`] when Redis cannot be asked; the owner's lease expires then.
     pub async fn detach(&self) -> Result<(), Failure> {
-        Ok(self.queue.detach(self.lease.session, self.lease.owner).await?)
+        Ok(self.owner.detach().await?)
     }
 }
 

@@ -8,6 +8,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::team::Agent;
 use legwork_common::team::Team;
+use legwork_queue::operator::check_agent;
 
 use crate::failure::Failure;
 
@@ -17,12 +18,8 @@ use crate::failure::Failure;
 ///
 /// [`Failure`] with the team's agents in its hint.
 pub fn known_agent(team: &Team, name: &str) -> Result<String, Failure> {
-    if team.agent(name).is_some() {
-        return Ok(name.to_owned());
-    }
-    let names: Vec<&str> = team.agents().iter().map(|agent| agent.name.as_str()).collect();
-    Err(Failure::not_found(format!("no such agent: {name}"))
-        .with_hint(format!("this file has {}", names.join(", "))))
+    check_agent(name, team)?;
+    Ok(name.to_owned())
 }
 
 /// Checks that the keys of an agent's models are set; with `below`, also those of every agent that it can reach.

@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 pub enum TaskKind {
     /// Turns signals into shutdown tokens.
     Signals,
-    /// Serves health and metrics.
+    /// Serves health and metrics, and reports to the service manager.
     Health,
     /// Periodic maintenance: reaps, watches the embedded server, keeps the workers of sessions alive.
     Upkeep,

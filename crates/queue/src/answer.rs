@@ -1,37 +1,32 @@
-//! Reading answers of steps: small conversions, each with an error that names the step.
+//! Answers of Redis, read into typed values. A conversion that fails names the step or command that was asked.
 
 use std::str::FromStr;
 
+use legwork_common::id::JobId;
 use redis::Value;
+use serde::de::DeserializeOwned;
 
 use crate::error::QueueError;
 
-/// An answer of a step, being read.
+/// One answer, yet to be read.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    step: &'static str,
+    asked: &'static str,
     value: Value,
 }
 
 impl Answer {
-    /// The answer of `step`.
-    pub(crate) fn of(step: &'static str, value: Value) -> Self {
-        Self { step, value }
-    }
-
-    /// The error for an answer of another shape than `wanted`.
-    fn unexpected(&self, wanted: &str) -> QueueError {
-        QueueError::Unexpected { step: self.step, detail: format!("{:?} is no {wanted}", self.value) }
+    /// The answer of the step or command that is called `asked` in messages.
+    pub(crate) fn of(asked: &'static str, value: Value) -> Self {
+        Self { asked, value }
     }
 
     /// The items of a list; a missing value is an empty list.
-    pub(crate) fn list(self) -> Result<Vec<Self>, QueueError> {
+    pub(crate) fn items(self) -> Result<Items, QueueError> {
         match self.value {
-            Value::Array(items) => {
-                Ok(items.into_iter().map(|value| Self { step: self.step, value }).collect())
-            }
-            Value::Nil => Ok(Vec::new()),
-            _ => Err(self.unexpected("list")),
+            Value::Array(items) => Ok(Items::of(self.asked, items)),
+            Value::Nil => Ok(Items::of(self.asked, Vec::new())),
+            other => Err(expected("a list", self.asked, &other)),
         }
     }
 
@@ -39,49 +34,65 @@ impl Answer {
     pub(crate) fn bytes(self) -> Result<Option<Vec<u8>>, QueueError> {
         match self.value {
             Value::BulkString(bytes) => Ok(Some(bytes)),
-            Value::SimpleString(text) => Ok(Some(text.into_bytes())),
+            Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(Some(text.into_bytes())),
             Value::Int(number) => Ok(Some(number.to_string().into_bytes())),
             Value::Double(number) => Ok(Some(number.to_string().into_bytes())),
             Value::Nil => Ok(None),
-            _ => Err(self.unexpected("string")),
+            other => Err(expected("a string", self.asked, &other)),
         }
+    }
+
+    /// The text of a string, or `None` for a missing value. Bytes that are not UTF-8 are replaced.
+    pub(crate) fn optional_text(self) -> Result<Option<String>, QueueError> {
+        Ok(self.bytes()?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// The text of a string; a missing value is empty.
     pub(crate) fn text(self) -> Result<String, QueueError> {
-        Ok(String::from_utf8_lossy(&self.bytes()?.unwrap_or_default()).into_owned())
+        Ok(self.optional_text()?.unwrap_or_default())
     }
 
     /// A value of `T` from its text.
     pub(crate) fn parse<T: FromStr>(self) -> Result<T, QueueError> {
-        let step = self.step;
-        let text = self.text()?;
-        text.parse().map_err(|_| QueueError::Unexpected {
-            step,
-            detail: format!("`{text}` is no {}", std::any::type_name::<T>()),
-        })
+        self.word()?.parse()
     }
 
     /// A value of `T`, or `None` for an empty or missing text.
     pub(crate) fn parse_optional<T: FromStr>(self) -> Result<Option<T>, QueueError> {
-        let step = self.step;
-        let text = self.text()?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        Self { step, value: Value::BulkString(text.into_bytes()) }.parse().map(Some)
+        let word = self.word()?;
+        if word.text.is_empty() { Ok(None) } else { word.parse().map(Some) }
     }
 
-    /// A pair list (of HGETALL in RESP2 or RESP3) as names and values.
+    /// A value of `T` from its JSON, or `None` for a missing value.
+    pub(crate) fn optional_json<T: DeserializeOwned>(self) -> Result<Option<T>, QueueError> {
+        let asked = self.asked;
+        let Some(bytes) = self.bytes()? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| QueueError::Unexpected { step: asked, detail: error.to_string() })
+    }
+
+    /// A value of `T` from its JSON, which must be there.
+    pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, QueueError> {
+        let missing = QueueError::Unexpected { step: self.asked, detail: "no JSON".to_owned() };
+        self.optional_json()?.ok_or(missing)
+    }
+
+    /// The job of a raw id, as the indexes hold it; `None` for bytes that are not an id.
+    pub(crate) fn raw_id(self) -> Result<Option<JobId>, QueueError> {
+        Ok(self.bytes()?.as_deref().and_then(JobId::from_slice))
+    }
+
+    /// The names and values of a map, which RESP2 answers as a flat list.
     pub(crate) fn pairs(self) -> Result<Vec<(String, Self)>, QueueError> {
-        let step = self.step;
+        let asked = self.asked;
         if let Value::Map(pairs) = self.value {
             return pairs
                 .into_iter()
-                .map(|(name, value)| Ok((Self { step, value: name }.text()?, Self { step, value })))
+                .map(|(name, value)| Ok((Self::of(asked, name).text()?, Self::of(asked, value))))
                 .collect();
         }
-        let mut items = self.list()?.into_iter();
+        let mut items = self.items()?;
         let mut pairs = Vec::new();
         while let (Some(name), Some(value)) = (items.next(), items.next()) {
             pairs.push((name.text()?, value));
@@ -89,21 +100,80 @@ impl Answer {
         Ok(pairs)
     }
 
-    /// An answer whose first item says how the step went: the word, and the rest.
-    pub(crate) fn tagged(self) -> Result<(String, std::vec::IntoIter<Self>), QueueError> {
-        let step = self.step;
-        let mut items = self.list()?.into_iter();
-        let word = items.next().ok_or(QueueError::Unexpected { step, detail: "an empty list".to_owned() })?;
-        Ok((word.text()?, items))
+    /// A word that reports how a step went.
+    pub(crate) fn word(self) -> Result<Word, QueueError> {
+        Ok(Word { asked: self.asked, text: self.text()? })
+    }
+
+    /// A list whose first item is a word that reports how the step went: the word, and the rest.
+    pub(crate) fn tagged(self) -> Result<(Word, Items), QueueError> {
+        let mut items = self.items()?;
+        Ok((items.item()?.word()?, items))
     }
 }
 
-/// The next item of an answer, or an error that names the step.
-pub(crate) fn next(step: &'static str, items: &mut std::vec::IntoIter<Answer>) -> Result<Answer, QueueError> {
-    items.next().ok_or_else(|| QueueError::Unexpected { step, detail: "too few items".to_owned() })
+/// The items of a list, yet to be read.
+#[derive(Debug)]
+pub(crate) struct Items {
+    asked: &'static str,
+    values: std::vec::IntoIter<Value>,
 }
 
-/// The error for a word that no release of ours writes.
-pub(crate) fn unknown_word(step: &'static str, word: &str) -> QueueError {
-    QueueError::Unexpected { step, detail: format!("`{word}`") }
+impl Items {
+    /// The items of an answer to `asked`.
+    pub(crate) fn of(asked: &'static str, values: Vec<Value>) -> Self {
+        Self { asked, values: values.into_iter() }
+    }
+
+    /// The next item, which must be there.
+    pub(crate) fn item(&mut self) -> Result<Answer, QueueError> {
+        let asked = self.asked;
+        self.next().ok_or_else(|| QueueError::Unexpected { step: asked, detail: "too few items".to_owned() })
+    }
+}
+
+impl Iterator for Items {
+    type Item = Answer;
+
+    fn next(&mut self) -> Option<Answer> {
+        self.values.next().map(|value| Answer::of(self.asked, value))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.values.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Items {}
+
+/// A word of an answer, to be matched against those that the step knows.
+#[derive(Debug)]
+pub(crate) struct Word {
+    asked: &'static str,
+    text: String,
+}
+
+impl Word {
+    /// The word as text; empty for a missing value.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The error for a word that no release of ours writes.
+    pub(crate) fn unknown(&self) -> QueueError {
+        QueueError::Unexpected { step: self.asked, detail: format!("`{}`", self.text) }
+    }
+
+    /// A value of `T`.
+    pub(crate) fn parse<T: FromStr>(&self) -> Result<T, QueueError> {
+        self.text.parse().map_err(|_| QueueError::Unexpected {
+            step: self.asked,
+            detail: format!("`{}` is not a {}", self.text, std::any::type_name::<T>()),
+        })
+    }
+}
+
+/// The error for an answer of another shape.
+fn expected(wanted: &str, asked: &'static str, found: &Value) -> QueueError {
+    QueueError::Unexpected { step: asked, detail: format!("expected {wanted}, found {found:?}") }
 }

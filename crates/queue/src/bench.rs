@@ -1,16 +1,17 @@
 //! What `legwork bench` measures on the server itself.
 
-use redis::Value;
-
 use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::queue::Queue;
 
-const STEP: &str = "bench";
-/// Commands of one pipeline of the bare stream.
+/// What these commands are called in messages.
+const ASKED: &str = "bench";
+/// Entries of one pipeline of the bare stream: enough that round trips hardly count in what is measured.
 const PIPELINE: usize = 100;
+/// Keys that one `SCAN` looks for.
+const SCAN_COUNT: usize = 1000;
 
-/// What the server spent.
+/// What the server spent on some work.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ServerCost {
     /// Commands, those inside scripts included.
@@ -20,18 +21,18 @@ pub struct ServerCost {
 }
 
 impl ServerCost {
-    /// What was spent after `before`.
+    /// The cost of what was done between `before` and this.
     pub fn since(self, before: Self) -> Self {
         Self { commands: self.commands - before.commands, cpu_seconds: self.cpu_seconds - before.cpu_seconds }
     }
 }
 
 impl Queue {
-    /// What the server has spent since it started.
+    /// What the server has spent since it started, on all its clients.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be asked.
+    /// [`QueueError`] when Redis cannot be reached, or does not let this user ask for `INFO`.
     pub async fn server_cost(&self) -> Result<ServerCost, QueueError> {
         let cpu = self.info("cpu").await?;
         let commands = self.info("commandstats").await?;
@@ -45,18 +46,17 @@ impl Queue {
         })
     }
 
-    /// What the same number of entries cost as a bare stream: XADD, XREADGROUP, XACK and XDEL, 100 in a
-    /// pipeline.
+    /// What as many entries of a bare stream cost: XADD, XREADGROUP, XACK and XDEL, 100 in a pipeline. For comparison
+    /// with what a job costs.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be asked.
+    /// [`QueueError`] when Redis cannot be reached, or the stream has a group already.
     pub async fn bare_stream(&self, entries: u32, bytes: usize) -> Result<ServerCost, QueueError> {
-        let failed = |error| QueueError::from_redis(STEP, error);
         let key = self.keys.bench_stream();
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(&key).arg("group").arg("0").arg("MKSTREAM");
-        self.link.command(&create).await.and_then(Value::extract_error).map_err(failed)?;
+        self.link.ask(ASKED, &create).await?;
         let before = self.server_cost().await?;
         let payload = "x".repeat(bytes);
         let mut left = entries as usize;
@@ -66,51 +66,39 @@ impl Queue {
             for _ in 0..count {
                 add.cmd("XADD").arg(&key).arg("*").arg("job").arg(&payload);
             }
-            let ids = self.link.pipeline(&add).await.map_err(failed)?;
+            let ids = self.link.ask_all(ASKED, &add).await?;
             let mut read = redis::cmd("XREADGROUP");
-            read.arg("GROUP")
-                .arg("group")
-                .arg("reader")
-                .arg("COUNT")
-                .arg(count)
-                .arg("STREAMS")
-                .arg(&key)
-                .arg(">");
-            self.link.command(&read).await.and_then(Value::extract_error).map_err(failed)?;
+            read.arg("GROUP").arg("group").arg("reader");
+            read.arg("COUNT").arg(count).arg("STREAMS").arg(&key).arg(">");
+            self.link.ask(ASKED, &read).await?;
             let mut end = redis::pipe();
             for id in ids {
-                let id = Answer::of(STEP, id).text()?;
+                let id = id.text()?;
                 end.cmd("XACK").arg(&key).arg("group").arg(&id);
                 end.cmd("XDEL").arg(&key).arg(&id);
             }
-            self.link.pipeline(&end).await.map_err(failed)?;
+            self.link.ask_all(ASKED, &end).await?;
             left -= count;
         }
         Ok(self.server_cost().await?.since(before))
     }
 
-    /// Deletes every key of this namespace. Only for namespaces that were made for a measurement.
+    /// Deletes every key of this namespace, by scanning the whole server. Only for a namespace that was made for a
+    /// measurement: a process that still uses it finds its jobs gone.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be asked; then keys are left.
+    /// [`QueueError`] when Redis cannot be reached; keys are left then, for a repeat.
     pub async fn drop_namespace(&self) -> Result<(), QueueError> {
-        let failed = |error| QueueError::from_redis(STEP, error);
         let mut cursor = "0".to_owned();
         loop {
             let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(self.keys.all_pattern()).arg("COUNT").arg(1000);
-            let value = self.link.command(&scan).await.map_err(failed)?;
-            let mut parts = Answer::of(STEP, value).list()?.into_iter();
-            cursor = crate::answer::next(STEP, &mut parts)?.text()?;
-            let mut drop_keys = redis::cmd("UNLINK");
-            let mut any = false;
-            for key in crate::answer::next(STEP, &mut parts)?.list()? {
-                drop_keys.arg(key.bytes()?.unwrap_or_default());
-                any = true;
-            }
-            if any {
-                self.link.command(&drop_keys).await.map_err(failed)?;
+            scan.arg(&cursor).arg("MATCH").arg(self.keys.all_pattern()).arg("COUNT").arg(SCAN_COUNT);
+            let mut parts = self.link.ask(ASKED, &scan).await?.items()?;
+            cursor = parts.item()?.text()?;
+            let keys = parts.item()?.items()?.map(Answer::bytes).collect::<Result<Vec<_>, _>>()?;
+            if !keys.is_empty() {
+                self.link.ask(ASKED, redis::cmd("UNLINK").arg(keys)).await?;
             }
             if cursor == "0" {
                 return Ok(());

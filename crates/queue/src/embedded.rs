@@ -1,24 +1,25 @@
-//! The embedded default: a private server that serves where no Redis is named.
+//! The embedded server: a private server that is used where no Redis is named.
 //!
-//! Every program of one user shares one server, found through the state folder. It is a real
-//! `valkey-server` or `redis-server` of this machine, on a Unix socket that only its owner can reach; it
-//! outlives whoever started it, and its data outlive it.
+//! All programs of one user share one server, found through the state folder. It is a real `valkey-server` or
+//! `redis-server` of this machine, on a Unix socket that only its owner can reach. It outlives the program that started
+//! it, and its data outlive it.
 //!
-//! # Coming and going
+//! # Joining and leaving
 //!
-//! - [`join`] makes sure that a server answers and counts the caller among its users. The lock of
-//!   `server.lock` decides who starts one: the server itself holds it, for as long as it lives.
-//! - Users hold `users.lock` shared. Who can have it alone on the way in is [`Joined::alone`]: no worker
-//!   lives, so leases need not be waited for. The door stays closed to others until [`Joined::share`].
-//! - [`Joined::leave`] gives the lock back; the last one shuts the server down, unless work is left.
+//! - [`join`] makes sure that a server answers, and counts the caller among its users. The lock on `server.lock`
+//!   decides which of several callers starts one: the server itself holds it for as long as it lives.
+//! - Users hold `users.lock` shared. A caller that could lock it exclusively while it joined is [`Joined::alone`]: no
+//!   worker lives, so no lease need be waited for. Until it calls [`Joined::share`] it holds `join.lock`, and no other
+//!   caller can join.
+//! - [`Joined::leave`] gives the lock back. The last user shuts the server down, unless work is left.
 //!
-//! A user that dies is gone from the locks at once, whatever killed it.
+//! The system releases the locks of a user that dies at once, whatever killed it.
 //!
 //! # Layout
 //!
-//! - `find`: which program serves; `install`: what to say when there is none.
+//! - `find`: which program serves; `install`: the command that installs one.
 //! - `home`: the folder, its record and its locks.
-//! - `server`: start, wait, end; `wire`: the words for that.
+//! - `server`: starts, waits for and ends the server; `wire`: the commands for that.
 //! - `manage`: [`status`], [`stop`], [`reset`].
 
 mod error;
@@ -54,109 +55,112 @@ use crate::embedded::home::Mode;
 use crate::embedded::server::Served;
 use crate::link::Target;
 
-/// How long a server may be silent before that is an error.
-const SERVER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long others may take to come or go: one start or one end of a server, and a sweep.
-const DOOR_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may give no answer before that is an error. A server that reports that it still loads its data is
+/// waited for longer.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long other users may take to join or leave: one start or one end of a server, and one round of reaping.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the embedded server lives and where its program may be. The program passes all of it: this
-/// library reads no environment.
+/// Where the embedded server lives and where its program may be. The caller passes all of it, because this library
+/// reads no environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddedConfig {
-    /// The folder for data, socket, log and locks; a local one. Made, and closed to others, when needed.
+    /// The folder for data, socket, log and locks. It must be local; it is created where needed, for its owner alone.
     pub state_dir: PathBuf,
-    /// Where the socket goes when the state folder's path is too long for one.
+    /// The folder for the socket, if the state folder's path is too long for one.
     pub runtime_dir: PathBuf,
     /// The folders of the search path.
     pub search_path: Vec<PathBuf>,
-    /// Programs to try before the search path.
+    /// Server programs to try before the search path.
     pub extra_servers: Vec<PathBuf>,
 }
 
-/// One user of a server that answered. Dropping it is leaving without a look back: the server goes on.
+/// One user of a server that answered. Dropping it gives up the use and leaves the server running.
 #[derive(Debug)]
 pub struct Joined {
-    /// The server's address.
+    /// The server's address, its Unix socket.
     pub target: Target,
-    /// Whether nobody else used the server when this user came. While it is true and [`share`](Self::share)
-    /// was not called, nobody else comes in: jobs and sessions that seem to live are remains of the dead.
+    /// Whether this was the only user when it joined. No other can join until [`share`](Self::share) is called, so jobs
+    /// and sessions that seem to live until then belong to processes that died.
     pub alone: bool,
     /// Whether this call started the server.
     pub started: bool,
-    /// The one line that says what was done.
+    /// One line for users: which server is used, and whether it was started.
     pub notice: String,
     home: Home,
     users: Lock,
-    door: Option<Lock>,
+    join_lock: Option<Lock>,
 }
 
 /// What became of the server when a user left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// Others use it.
+    /// It has other users.
     InUse,
-    /// Nobody uses it, and it keeps unfinished work.
+    /// It has no users and runs on, because unfinished work is left.
     Kept,
-    /// It was shut down; its data stay.
+    /// It was shut down. Its data are kept.
     ShutDown,
 }
 
-/// Joins the users of the folder's server, and starts one where none lives.
+/// Joins the users of the folder's server, and starts a server where none lives.
 ///
-/// Waits for others that come or go for 30 s at most, and for a silent server 10 s. Dropping the future
-/// may leave a server without users, which the next one to leave ends.
+/// Waits up to 30 s for others that join or leave, and up to 10 s for a server that gives no answer. Dropping the
+/// future may leave a server without users, which the next user to leave shuts down.
 ///
 /// # Errors
 ///
 /// [`EmbeddedError`], with a hint for each case.
 pub async fn join(config: &EmbeddedConfig) -> Result<Joined, EmbeddedError> {
-    join_within(config, SERVER_PATIENCE).await
+    join_within(config, SERVER_TIMEOUT).await
 }
 
-async fn join_within(config: &EmbeddedConfig, patience: Duration) -> Result<Joined, EmbeddedError> {
+async fn join_within(config: &EmbeddedConfig, timeout: Duration) -> Result<Joined, EmbeddedError> {
     let home = Home::open(config)?;
-    let door = home::lock(&home.door_lock(), Mode::Exclusive, DOOR_PATIENCE).await?;
-    // Looked at and given back: turning the lock into a shared one is no single step for the system, but
-    // under the door nobody can come between.
+    let join_lock = home::lock(&home.join_lock(), Mode::Exclusive, JOIN_TIMEOUT).await?;
+    // Locked exclusively, given back, and locked shared: the system cannot turn one into the other atomically, but no
+    // other user can join or leave in between, because that takes the join lock.
     let alone = home::try_lock(&home.users_lock(), Mode::Exclusive)?.is_some();
-    let users = home::lock(&home.users_lock(), Mode::Shared, DOOR_PATIENCE).await?;
-    // A server may be slow to start; who is not alone has nothing to do that others must wait for.
-    let door = alone.then_some(door);
-    // Only once the users know of us, so that nobody who leaves shuts it down under our hands.
-    let served = server::ensure(&home, config, patience).await?;
+    let users = home::lock(&home.users_lock(), Mode::Shared, JOIN_TIMEOUT).await?;
+    // A server may be slow to start. Only a user that is alone has work to do before others join.
+    let join_lock = alone.then_some(join_lock);
+    // Only after this user holds the users' lock, so that another one that leaves does not shut the server down.
+    let served = server::ensure(&home, config, timeout).await?;
     let target = Target::parse(&socket_url(&served.record.socket)).map_err(EmbeddedError::Address)?;
     let notice = notice(&served, home.folder());
-    Ok(Joined { target, alone, started: served.started, notice, home, users, door })
+    Ok(Joined { target, alone, started: served.started, notice, home, users, join_lock })
 }
 
 impl Joined {
-    /// Lets others in. A user who is [`alone`](Self::alone) calls it once it has swept up after the dead,
-    /// within 30 s; for others it does nothing.
+    /// Lets other users join. A user that is [`alone`](Self::alone) calls it once it has reclaimed the jobs of
+    /// processes that died, within 30 s. For others it does nothing.
     pub fn share(&mut self) {
-        self.door = None;
+        self.join_lock = None;
     }
 
-    /// A file for a guard to hold open: should this user die without leaving, it counts as a user until the guard
-    /// has ended, so that nobody takes the dead user's jobs back while their commands are still being ended.
+    /// A second handle of this user's lock, for its guard to hold open. If this user dies without leaving, it counts as
+    /// a user until the guard has ended, so that no other process is alone, and reclaims the dead user's jobs, while
+    /// the guard still ends their commands.
     ///
     /// # Errors
     ///
-    /// The system's, where it gives no more files.
+    /// The system's error where it opens no more files.
     pub fn user_lock(&self) -> io::Result<File> {
         self.users.copy()
     }
 
-    /// Gives up the use. The last user shuts the server down, unless `unfinished` says that jobs are left
-    /// which somebody may still want to look at or go on with; the data stay in any case.
+    /// Gives up the use. The last user shuts the server down, unless `unfinished` states that jobs are left. The data
+    /// are kept in any case.
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::Busy`] or [`EmbeddedError::Stuck`]; the use is given up all the same.
+    /// [`EmbeddedError::Busy`] or [`EmbeddedError::Stuck`]. The use is given up all the same.
     pub async fn leave(self, unfinished: bool) -> Result<Left, EmbeddedError> {
-        let Self { home, users, door, .. } = self;
-        let _door = match door {
-            Some(door) => door,
-            None => home::lock(&home.door_lock(), Mode::Exclusive, DOOR_PATIENCE).await?,
+        let Self { home, users, join_lock, .. } = self;
+        // Held until the server has ended, so that no user joins a server that is about to.
+        let _join_lock = match join_lock {
+            Some(lock) => lock,
+            None => home::lock(&home.join_lock(), Mode::Exclusive, JOIN_TIMEOUT).await?,
         };
         drop(users);
         let Some(_alone) = home::try_lock(&home.users_lock(), Mode::Exclusive)? else {
@@ -165,29 +169,28 @@ impl Joined {
         if unfinished {
             return Ok(Left::Kept);
         }
-        server::end(&home, SERVER_PATIENCE).await?;
+        server::end(&home, SERVER_TIMEOUT).await?;
         Ok(Left::ShutDown)
     }
 }
 
-/// What was done, for a person.
+/// The line for users about a server that was found or started.
 fn notice(served: &Served, folder: &Path) -> String {
     let record = &served.record;
     let (product, version) = (record.product, record.version);
     if !served.started {
-        return format!("using the {product} {version} that serves {}", folder.display());
+        return format!("using the running {product} {version} of {}", folder.display());
     }
     let mut text =
         format!("started {product} {version} ({}), data in {}", record.path.display(), folder.display());
     if let Some(before) = &served.replaced {
         // Writing to a string cannot fail.
-        write!(text, "; before it was {} {} ({})", before.product, before.version, before.path.display())
-            .ok();
+        write!(text, "; previously {} {} ({})", before.product, before.version, before.path.display()).ok();
     }
     text
 }
 
-/// The URL of a socket, whatever bytes its path has.
+/// The URL of a socket. Its path may have any bytes, so all but the plainest are escaped.
 fn socket_url(socket: &Path) -> String {
     socket.as_os_str().as_bytes().iter().fold("unix://".to_owned(), |mut url, &byte| {
         match byte {

@@ -14,19 +14,19 @@ pub enum QueueError {
     Full {
         /// The step that was refused.
         step: &'static str,
-        /// Redis' own words.
+        /// The error as Redis reported it.
         source: RedisError,
     },
-    /// Redis wants another user or password.
+    /// Redis refused the user or the password.
     #[error("Redis refused the credentials: {0}")]
     Credentials(#[source] RedisError),
-    /// Redis could not be reached, or did not answer in time. The step may or may not have happened;
-    /// every step may be repeated.
+    /// Redis could not be reached, or did not answer in time. The step may or may not have been done; every step may be
+    /// repeated.
     #[error("Redis could not be reached for `{step}`: {source}")]
     Unreachable {
         /// The step that got no answer.
         step: &'static str,
-        /// What the connection said.
+        /// The error of the connection.
         source: RedisError,
     },
     /// Redis answered with an error of its own.
@@ -34,29 +34,29 @@ pub enum QueueError {
     Refused {
         /// The step that was refused.
         step: &'static str,
-        /// Redis' own words.
+        /// The error as Redis reported it.
         source: RedisError,
     },
     /// An answer does not have the shape that this release expects.
-    #[error("Redis answered `{step}` with something unexpected: {detail}")]
+    #[error("Redis gave an unexpected answer to `{step}`: {detail}")]
     Unexpected {
         /// The step that was answered.
         step: &'static str,
-        /// What was found.
+        /// What was found instead.
         detail: String,
     },
-    /// The namespace is kept in a way that this release does not know.
+    /// The namespace has a data format or settings that this release or this process cannot use.
     #[error("namespace `{namespace}` {detail}")]
     Namespace {
-        /// The namespace.
+        /// The namespace that cannot be used.
         namespace: String,
-        /// What is wrong with it.
+        /// What is wrong with it, as the rest of the sentence.
         detail: String,
     },
 }
 
 impl QueueError {
-    /// Sorts an error of the Redis client into what a caller can act on.
+    /// Sorts an error of the Redis client by what a caller can do about it.
     pub(crate) fn from_redis(step: &'static str, source: RedisError) -> Self {
         if source.code() == Some("OOM") {
             return Self::Full { step, source };
@@ -72,7 +72,7 @@ impl QueueError {
         Self::Refused { step, source }
     }
 
-    /// Whether a later repeat of the same step may succeed without anybody's help.
+    /// Whether a later repeat of the same step may succeed without any change by a user.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Full { .. } => true,
@@ -105,13 +105,13 @@ impl Coded for QueueError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Full { .. } => Some("raise maxmemory; what runs can still finish".to_owned()),
+            Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Credentials(_) => {
                 Some("put user and password into the URL: redis://user:password@host".to_owned())
             }
-            Self::Unreachable { .. } => {
-                Some("check --redis (LEGWORK_REDIS_URL); without a URL the embedded server serves".to_owned())
-            }
+            Self::Unreachable { .. } => Some(
+                "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
+            ),
             Self::Refused { .. } => Some("Legwork needs Redis 7.0 or Valkey 7.2, or newer".to_owned()),
             Self::Unexpected { .. } => Some("a different release may have written this namespace".to_owned()),
             Self::Namespace { .. } => {

@@ -1,27 +1,38 @@
-//! Hints: messages that something changed, carried by pub/sub on a connection of their own.
+//! Hints: pub/sub messages that something changed, on a connection of their own.
 //!
-//! Nothing depends on a hint arriving. Whoever listens also looks by itself, every two seconds or with
-//! every heartbeat; a hint only makes it look sooner.
+//! Nothing depends on a hint arriving. Each receiver also polls, every two seconds or with every heartbeat; a hint only
+//! makes it read sooner.
+//!
+//! No task keeps the connection. Whichever listener waits drives it, so a process pays for it only while a hint is of
+//! use.
 
-use std::collections::HashMap;
+mod subscriptions;
+
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use redis::PushInfo;
 use redis::PushKind;
 use redis::Value;
-use redis::aio::ConnectionManager;
 use tokio::sync::broadcast;
 
 use crate::error::QueueError;
-use crate::link::ROUND_TRIP;
+use crate::hints::subscriptions::Subscriptions;
+use crate::link::ROUND_TRIP_TIMEOUT;
 use crate::link::Target;
 
-/// Hints that a slow listener may fall behind before it is told to look for itself.
-const CAPACITY: usize = 1024;
+/// Pushes that a slow listener may fall behind before it loses the oldest and is woken to read. All channels of a
+/// process share it, so it is some bursts of output long; a push is a few hundred bytes.
+const PUSH_CHANNEL_CAPACITY: usize = 1024;
+
+/// What listeners are sent.
+#[derive(Debug, Clone)]
+enum Hint {
+    Push(PushInfo),
+    /// The connection was replaced, so that hints may have been missed.
+    Missed,
+}
 
 /// A subscription connection shared by all listeners of a process. Cheap to clone.
 #[derive(Clone)]
@@ -30,61 +41,55 @@ pub struct Hints {
 }
 
 struct Shared {
-    connection: ConnectionManager,
-    pushes: broadcast::Sender<PushInfo>,
-    // Listeners of each channel. A count of zero is unsubscribed at the next call of `listen`, because
-    // dropping a listener cannot wait for Redis.
-    listeners: Mutex<HashMap<String, usize>>,
+    hints: broadcast::Sender<Hint>,
+    subscriptions: Arc<Subscriptions>,
+    // Keeps the connection, and never ends. It is polled by one of the listeners that wait, and keeps its place when
+    // that one stops waiting and another takes over.
+    keeper: tokio::sync::Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Shared {
-    fn listeners(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps the connection while this is polled. Never returns. Dropping the future loses nothing.
+    async fn keep_subscribed(&self) {
+        self.keeper.lock().await.as_mut().await;
     }
 }
 
 impl Hints {
-    /// Prepares the connection; connects at the first listener, and again by itself.
+    /// Prepares the connection. It connects with the first listener. Once it broke or went silent, it is replaced and
+    /// all listeners are subscribed again, however long that takes.
     ///
     /// # Errors
     ///
     /// [`QueueError`] for a target that cannot be one.
     pub fn new(target: &Target) -> Result<Self, QueueError> {
-        let (pushes, _) = broadcast::channel(CAPACITY);
-        let connection = target.push_connection(pushes.clone())?;
-        Ok(Self { shared: Arc::new(Shared { connection, pushes, listeners: Mutex::default() }) })
+        target.check()?;
+        let (hints, _) = broadcast::channel(PUSH_CHANNEL_CAPACITY);
+        let subscriptions = Arc::new(Subscriptions::new(target.clone(), hints.clone()));
+        let keeper = tokio::sync::Mutex::new(Arc::clone(&subscriptions).keep());
+        Ok(Self { shared: Arc::new(Shared { hints, subscriptions, keeper }) })
     }
 
-    /// Listens to a channel. From the moment this answers no hint is missed while the connection holds;
-    /// if Redis cannot be reached now, the listener is silent until it can.
+    /// Listens to a channel. Once this returns no hint is missed while the connection holds. If Redis cannot be reached
+    /// now, the listener gets no hints until it can, and then learns that it may have missed some.
     pub async fn listen(&self, channel: String) -> Listener {
-        let pushes = self.shared.pushes.subscribe();
-        let (is_new, unused) = {
-            let mut listeners = self.shared.listeners();
-            let unused: Vec<String> =
-                listeners.extract_if(|_, count| *count == 0).map(|(channel, _)| channel).collect();
-            let count = listeners.entry(channel.clone()).or_insert(0);
-            *count += 1;
-            (*count == 1, unused)
-        };
-        let listener = Listener { channel, pushes, shared: Arc::clone(&self.shared) };
-        let mut connection = self.shared.connection.clone();
-        for old in unused.iter().filter(|old| **old != listener.channel) {
-            if let Err(error) = bounded(connection.unsubscribe(old.as_str())).await {
-                tracing::debug!(%error, channel = %old, "could not unsubscribe");
+        // Before the subscription, so that no push comes between the two.
+        let hints = self.shared.hints.subscribe();
+        // Made before the wait, so that a dropped wait does not leave the channel counted.
+        let listener = Listener { channel, hints, shared: Arc::clone(&self.shared) };
+        let subscriptions = &self.shared.subscriptions;
+        subscriptions.add(&listener.channel);
+        let settled = async {
+            tokio::select! {
+                () = subscriptions.settled(&listener.channel) => {}
+                () = self.shared.keep_subscribed() => {}
             }
-        }
-        if is_new && let Err(error) = bounded(connection.subscribe(listener.channel.as_str())).await {
-            tracing::debug!(%error, channel = %listener.channel, "could not subscribe; looking by time instead");
+        };
+        if tokio::time::timeout(ROUND_TRIP_TIMEOUT, settled).await.is_err() {
+            tracing::debug!(channel = %listener.channel, "not subscribed yet; polling until then");
         }
         listener
     }
-}
-
-/// A call of the connection, which by itself would go on reconnecting for much longer.
-async fn bounded(call: impl Future<Output = redis::RedisResult<()>>) -> redis::RedisResult<()> {
-    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
-    tokio::time::timeout(ROUND_TRIP, call).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 impl fmt::Debug for Hints {
@@ -93,27 +98,31 @@ impl fmt::Debug for Hints {
     }
 }
 
-/// One listener of one channel.
+/// One listener of one channel. Dropping it ends the subscription when it was the last one.
 pub struct Listener {
     channel: String,
-    pushes: broadcast::Receiver<PushInfo>,
+    hints: broadcast::Receiver<Hint>,
     shared: Arc<Shared>,
 }
 
 impl Listener {
-    /// The next hint's payload, or `None` when hints may have been missed and one should look. Waits for
-    /// as long as it takes; dropping the future loses nothing.
+    /// The next hint's payload, or `None` when hints may have been missed, so that the caller reads anyway. Waits
+    /// without a timeout. Dropping the future loses no hint. While it is neither polled nor dropped, the listeners of
+    /// the whole process may get none.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            match self.pushes.recv().await {
-                Ok(push) if push.kind == PushKind::Disconnection => return None,
-                Ok(push) => {
+            let hint = tokio::select! {
+                hint = self.hints.recv() => hint,
+                () = self.shared.keep_subscribed() => continue,
+            };
+            match hint {
+                Ok(Hint::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => return None,
+                Ok(Hint::Push(push)) => {
                     if let Some(payload) = self.payload(push) {
                         return Some(payload);
                     }
                 }
-                Err(broadcast::error::RecvError::Lagged(_)) => return None,
-                // Cannot happen while `shared` holds the sender; waiting for ever is what it would mean.
+                // Cannot happen, because `shared` holds the sender. Without one no hint ever comes.
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }
@@ -136,9 +145,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(count) = self.shared.listeners().get_mut(&self.channel) {
-            *count = count.saturating_sub(1);
-        }
+        self.shared.subscriptions.remove(&self.channel);
     }
 }
 

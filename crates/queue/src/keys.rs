@@ -1,21 +1,27 @@
-//! The only speller of key names and channels.
+//! The only place that spells key names and channels.
 //!
-//! A namespace has a fixed number of shards. All keys of a shard share the hash tag
-//! `{legwork:<ns>:<shard>}`, so one script may touch them all; a job's output, turns and fence stand
-//! under a tag of their own, so that token traffic spreads over a Cluster. The Lua steps take the same
-//! names from `LUA_KEYS`, which is put before each of them. `docs/redis.md` lists every key with its
-//! type, owner and end.
+//! A namespace has a fixed number of shards. All keys of a shard share the hash tag `{legwork:<ns>:<shard>}`, so one
+//! script may touch them all; a job's output, turns and fence are below a tag of their own, so that a Cluster spreads
+//! their traffic. The Lua steps take the same names from `LUA_KEYS`. `docs/redis.md` lists
+//! every key with its type, its writers and what ends it.
 
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
+use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
 
-/// Spells the keys below a shard's tag for the Lua steps. `T` is the tag.
+/// The names below a shard's tag for the Lua steps, where `T` is the tag; and the last level of a priority, which is a
+/// part of a name. One definition a line, because a step takes only the lines whose names it uses.
 pub(crate) const LUA_KEYS: &str = "
 local T = KEYS[1]
-local LEASE, SCHEDULED, STOPS, REAPED = T .. ':lease', T .. ':scheduled', T .. ':stops', T .. ':reaped'
-local INDEX_ALL, INDEX_ENDED, INDEX_UNSUCCESSFUL = T .. ':index:all', T .. ':index:ended', T .. ':index:unsuccessful'
+local LEASE = T .. ':lease'
+local SCHEDULED = T .. ':scheduled'
+local STOPS = T .. ':stops'
+local REAPED = T .. ':reaped'
+local INDEX_ALL = T .. ':index:all'
+local INDEX_ENDED = T .. ':index:ended'
+local INDEX_UNSUCCESSFUL = T .. ':index:unsuccessful'
 local WORKERS = T .. ':workers'
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
@@ -37,9 +43,10 @@ local function idempotency_key(hash) return T .. ':key:' .. hash end
 local function owner_member(sid) return 'session:' .. sid end
 local function session_channel(sid) return T .. ':ended:' .. sid end
 local STOP_CHANNEL = T .. ':stop-now'
+local LOWEST_PRIORITY = 2
 ";
 
-/// The names of one namespace.
+/// The key names of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     namespace: String,
@@ -47,7 +54,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The names of `namespace`, which has `shards` shards (at least one).
+    /// The names of `namespace`, which has `shards` shards. 0 counts as 1.
     pub fn new(namespace: impl Into<String>, shards: u16) -> Self {
         Self { namespace: namespace.into(), shards: shards.max(1) }
     }
@@ -57,7 +64,7 @@ impl Keys {
         self.shards
     }
 
-    /// Settings of the namespace: a hash under no tag.
+    /// Settings of the namespace: a hash without a tag.
     pub fn meta(&self) -> String {
         format!("legwork:{}:meta", self.namespace)
     }
@@ -82,22 +89,22 @@ impl Keys {
         format!("{}:job:{}", self.job_tag(job), job.uuid())
     }
 
-    /// What was asked: a string of JSON.
+    /// The task and all else that was dispatched: a string of JSON.
     pub fn spec(&self, job: JobId) -> String {
         format!("{}:spec:{}", self.job_tag(job), job.uuid())
     }
 
-    /// What came out, error texts too: a string.
+    /// The result of a job, or its error: a string.
     pub fn result(&self, job: JobId) -> String {
         format!("{}:result:{}", self.job_tag(job), job.uuid())
     }
 
-    /// What a dispatcher dispatched, by age: a sorted set.
+    /// The jobs of a dispatcher by age: a sorted set.
     pub fn children(&self, session: SessionId, dispatcher: Dispatcher) -> String {
         format!("{}:children:{}", self.session_tag(session), dispatcher.uuid())
     }
 
-    /// What a dispatcher has not been told: a stream.
+    /// Mail that a dispatcher has not acknowledged: a stream.
     pub fn mailbox(&self, session: SessionId, dispatcher: Dispatcher) -> String {
         format!("{}:mailbox:{}", self.session_tag(session), dispatcher.uuid())
     }
@@ -112,7 +119,7 @@ impl Keys {
         format!("{}:session:{session}:backlog:{queue}", self.session_tag(session))
     }
 
-    /// The list of things to do that a session's agents share: a hash.
+    /// The todo list that a session's agents share: a hash.
     pub fn todos(&self, session: SessionId) -> String {
         format!("{}:session:{session}:todos", self.session_tag(session))
     }
@@ -122,12 +129,12 @@ impl Keys {
         format!("{}:session:{session}:budget", self.session_tag(session))
     }
 
-    /// The ready stream of a lane.
-    pub fn ready(&self, shard: u16, lane: &str, priority: u8) -> String {
-        format!("{}:ready:{lane}:{priority}", self.tag(shard))
+    /// Admitted jobs of one priority of a lane, oldest first: a stream.
+    pub fn ready(&self, shard: u16, lane: &str, priority: Priority) -> String {
+        format!("{}:ready:{lane}:{}", self.tag(shard), priority.level())
     }
 
-    /// The wake tokens of a lane: a list.
+    /// Tokens that wake idle workers of a lane: a list.
     pub fn wake(&self, shard: u16, lane: &str) -> String {
         format!("{}:wake:{lane}", self.tag(shard))
     }
@@ -152,27 +159,27 @@ impl Keys {
         format!("{}:index:unsuccessful", self.tag(shard))
     }
 
-    /// Marks of trees being stopped: a sorted set by the time of asking.
+    /// Roots of the trees that are being stopped, by the time of the first request: a sorted set.
     pub fn stops(&self, shard: u16) -> String {
         format!("{}:stops", self.tag(shard))
     }
 
-    /// One tree's stop mark: a hash. Its root is a job or a session.
+    /// The stop mark of one tree, whose root is a job or a session: a hash.
     pub fn stop(&self, shard: u16, root: uuid::Uuid) -> String {
         format!("{}:stop:{root}", self.tag(shard))
     }
 
-    /// Delays and backoffs: a sorted set by due time.
+    /// Jobs that wait for a time, by that time: a sorted set.
     pub fn scheduled(&self, shard: u16) -> String {
         format!("{}:scheduled", self.tag(shard))
     }
 
-    /// Running jobs and session owners: a sorted set by expiry.
+    /// Leases of held jobs and of session owners, by expiry: a sorted set.
     pub fn lease(&self, shard: u16) -> String {
         format!("{}:lease", self.tag(shard))
     }
 
-    /// Live workers by their last heartbeat: a sorted set.
+    /// Workers by their last heartbeat: a sorted set.
     pub fn workers(&self, shard: u16) -> String {
         format!("{}:workers", self.tag(shard))
     }
@@ -187,7 +194,7 @@ impl Keys {
         format!("{{legwork:{}:{}}}", self.namespace, job.uuid())
     }
 
-    /// What a host said when it connected: a string.
+    /// The message with which a host of the Model Context Protocol initialized its connection: a string.
     pub fn connection(&self, session: SessionId) -> String {
         format!("{{legwork:{}:{session}}}:connection", self.namespace)
     }
@@ -197,32 +204,42 @@ impl Keys {
         format!("{}:output", self.own_tag(job))
     }
 
-    /// The turns of a job, its write-ahead log: a stream.
+    /// The journal of a job's turns, a write-ahead log: a stream.
     pub fn turns(&self, job: JobId) -> String {
         format!("{}:turns", self.own_tag(job))
     }
 
-    /// The fence of a job: a hash.
+    /// The fence of a job, which names the attempt that may append: a hash.
     pub fn fence(&self, job: JobId) -> String {
         format!("{}:fence", self.own_tag(job))
     }
 
-    /// The idempotency key of the whole namespace: a string under a tag of its own.
+    /// An idempotency key of the whole namespace, by its hash: a string below a tag of its own.
     pub fn namespace_idempotency_key(&self, hash: &str) -> String {
         format!("{{legwork:{}:key:{hash}}}", self.namespace)
     }
 
-    /// A limit of a model provider, or of one of its models: a hash under a tag of its own.
+    /// A rate limit of a model provider, or of one of its models: a hash below a tag of its own.
     pub fn limit(&self, name: &str) -> String {
         format!("{{legwork:{}:limit:{name}}}", self.namespace)
     }
 
-    /// Calls that count against a limit and are in flight: a sorted set by the end of their permits.
+    /// The places of permit requests that wait in a limit's line, by their time: a sorted set.
+    pub fn limit_line(&self, name: &str) -> String {
+        format!("{}:line", self.limit(name))
+    }
+
+    /// Places in a limit's line that were given up, by their time: a sorted set.
+    pub fn limit_free(&self, name: &str) -> String {
+        format!("{}:free", self.limit(name))
+    }
+
+    /// Permits of calls that are in flight against a limit, by their expiry: a sorted set.
     pub fn limit_calls(&self, name: &str) -> String {
         format!("{}:calls", self.limit(name))
     }
 
-    /// The bare stream that a measurement compares with.
+    /// The bare stream that `legwork bench` compares with.
     pub(crate) fn bench_stream(&self) -> String {
         format!("legwork:{}:bench", self.namespace)
     }
@@ -232,7 +249,7 @@ impl Keys {
         format!("*legwork:{}:*", self.namespace)
     }
 
-    /// Hints about a job: new output.
+    /// Hints with new output of a job.
     pub fn job_channel(&self, job: JobId) -> String {
         format!("{}:changed", self.own_tag(job))
     }
@@ -242,7 +259,7 @@ impl Keys {
         format!("{}:ended:{session}", self.session_tag(session))
     }
 
-    /// Hints that a stop was asked for in this shard.
+    /// Hints that a tree of this shard is being stopped.
     pub fn stop_channel(&self, shard: u16) -> String {
         format!("{}:stop-now", self.tag(shard))
     }
@@ -280,7 +297,7 @@ mod tests {
             (keys.backlog(session, "q"), ":backlog:"),
             (keys.todos(session), ":todos"),
             (keys.budget(session), ":budget"),
-            (keys.ready(0, "q", 1), ":ready:"),
+            (keys.ready(0, "q", Priority::Normal), ":ready:"),
             (keys.wake(0, "q"), ":wake:"),
             (keys.worker(0, "w"), ":worker:"),
             (keys.stop(0, job.uuid()), ":stop:"),
@@ -297,5 +314,7 @@ mod tests {
             assert!(rust.starts_with(&tag) && rust.contains(piece), "{rust}");
             assert!(LUA_KEYS.contains(&format!("'{piece}")), "{piece}");
         }
+        let lowest = Priority::ALL.map(Priority::level).into_iter().max().unwrap();
+        assert!(LUA_KEYS.contains(&format!("LOWEST_PRIORITY = {lowest}\n")));
     }
 }

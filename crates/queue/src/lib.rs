@@ -1,18 +1,18 @@
-//! Jobs at rest and in flight: the queue on Redis, and the embedded server.
+//! The job queue on Redis, and the embedded server.
 //!
 //! # Layout
 //!
-//! - [`port`]: what other rooms may ask, by role, with crash contracts.
-//! - [`Queue`]: the adapter behind every role, on Redis (or Valkey).
-//! - [`Service`]: the service trait over the port, for one caller; [`Observer`]: the same without a reach.
-//! - [`open_session`]: what comes before the first dispatch into a session.
-//! - [`retry_while_unavailable`]: asking on while Redis cannot be reached.
+//! - [`port`]: what other crates may ask, by role, with crash contracts.
+//! - [`Queue`]: the adapter that implements every role, on Redis or Valkey.
+//! - [`Service`]: the service trait over the port, for one caller. [`Observer`]: view, wait and stop without that reach.
+//! - [`operator`]: the handle of operators, which sees every job.
+//! - [`retry_while_unavailable`]: retries while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
-//! - [`keys`]: the only speller of key names.
-//! - [`settings`]: fleet-wide settings, agreed on through the namespace's meta key.
+//! - [`keys`]: the only place that spells key names.
+//! - [`settings`]: fleet-wide settings, stored in the namespace's meta key.
 //! - [`mod@bench`]: what a measurement asks of the server.
-//! - [`embedded`]: the private server that serves where no Redis is named.
-//! - `lua/`: one file for each atomic step.
+//! - [`embedded`]: the private server that is used where no Redis is named.
+//! - `lua/`: one file for each atomic step; `lua/prelude.lua` and `lua/prelude/`: what they share.
 
 mod answer;
 pub mod bench;
@@ -22,11 +22,11 @@ mod hints;
 pub mod keys;
 mod link;
 mod observer;
+pub mod operator;
 pub mod port;
 mod queue;
 mod retry;
 mod service;
-mod session;
 pub mod settings;
 mod step;
 
@@ -36,6 +36,9 @@ pub use hints::Listener;
 pub use link::Target;
 pub use observer::Observer;
 pub use observer::POLL_INTERVAL;
+pub use operator::Operator;
+pub use port::Connections;
+pub use port::DispatchedBy;
 pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;
@@ -43,4 +46,3 @@ pub use retry::retry_while_unavailable;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;
-pub use session::open_session;

@@ -1,16 +1,17 @@
 //! Connections to Redis.
 //!
-//! Two kinds behind one type. The short operations of the faces take a connection from a deadpool pool.
-//! A worker's hot path holds its own: a checkout from the pool costs a round trip.
+//! Two kinds behind one type. Short operations take a connection from a deadpool pool. A worker's hot path holds one of
+//! its own, because a checkout from the pool costs a round trip.
 //!
-//! What the client does not do by itself, and is done here: TCP_NODELAY is switched on; the response
-//! timeout is two seconds instead of half a second; a connection is replaced when the server says
-//! `READONLY`, because after a failover the old address may be a replica; a round trip has a bound, which
-//! counts the tries to connect.
+//! What the client's defaults lack is set here: TCP_NODELAY is on; the response timeout is two seconds instead of half
+//! a second; a connection is replaced when the server answers `READONLY`, because after a failover the old address may
+//! be a replica; a connection is replaced after one timeout, because a network can drop a connection without a reset; a
+//! round trip has a bound that includes all attempts to connect.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -29,26 +30,46 @@ use redis::ProtocolVersion;
 use redis::RedisError;
 use redis::RedisResult;
 use redis::Value;
+use redis::aio::AsyncPushSender;
 use redis::aio::ConnectionLike;
 use redis::aio::ConnectionManager;
 use redis::aio::ConnectionManagerConfig;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 
+use crate::answer::Answer;
+use crate::answer::Items;
 use crate::error::QueueError;
 
-/// How long one command may take before its answer is given up.
+/// The timeout of one command. Longer than any step takes on a loaded server, and a fifth of the default lease, so that
+/// a renewal that is lost can be repeated in time.
 pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a round trip may take with all tries to connect: one silent server shall not hold a step up for
-/// as long as its tries add up to.
-pub(crate) const ROUND_TRIP: Duration = Duration::from_secs(3);
-/// What a replica answers to a write.
+/// The timeout of a round trip, all attempts to connect included. A server that accepts connections and never answers
+/// would hold a step up for the sum of its attempts otherwise.
+pub(crate) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(3);
+/// The error code of a replica that is asked to write.
 const READ_ONLY: &str = "READONLY";
-/// How long a connection may take to be made.
+/// The timeout of one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest pause between two tries to reconnect.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
-/// Connections of a pool; the faces do few things at once.
+/// How long a checkout from the pool may take before all idle connections are closed. A checkout asks the server first,
+/// so it takes this long when the connection went silent. A third of a round trip: a new connection and the command
+/// still fit in.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Idle time before the first TCP keepalive probe, and the time between probes. They close connections that no command
+/// waits on, such as those of an idle pool, and keep firewalls from forgetting them.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+/// How long sent bytes may stay unacknowledged before the kernel closes the connection. Longer than any timeout here,
+/// which all replace the connection first; this closes what is not waited on.
+#[cfg(target_os = "linux")]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest delay between two attempts to reconnect: a server that is back is found within this.
+pub(crate) const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+/// Attempts to reconnect before the commands that wait for the connection fail. The timeout of a round trip is reached
+/// first; this bounds the task of the client behind it.
+const RECONNECT_ATTEMPTS: usize = 3;
+/// Connections of a pool. A command line runs a few operations at once; the MCP server's hosts share them.
 const POOL_SIZE: usize = 8;
 
 /// Where Redis is, and how to log in. Its `Debug` and `Display` never show the password.
@@ -67,17 +88,26 @@ impl Target {
         let info =
             url.into_connection_info().map_err(|error| QueueError::from_redis("parse the URL", error))?;
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let info = info.set_redis_settings(redis).set_tcp_settings(tcp_settings());
         Ok(Self { info })
     }
 
-    /// A client for this target; connects to nothing yet.
+    /// A client for this target. Does not connect yet.
     fn client(&self) -> RedisResult<Client> {
         Client::open(self.info.clone())
     }
 
-    /// A connection of its own for blocking commands, which may take as long as they say and
-    /// stall whoever shares the connection.
+    /// Checks that a client can be made for this target. Does not connect.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Refused`] for a target that cannot be one.
+    pub(crate) fn check(&self) -> Result<(), QueueError> {
+        self.client().map(drop).map_err(|error| QueueError::from_redis("connect", error))
+    }
+
+    /// A connection for one caller's blocking commands: all other commands on it would wait behind them. It has no
+    /// response timeout, so the caller sets one.
     ///
     /// # Errors
     ///
@@ -94,14 +124,20 @@ impl Target {
             .map_err(failed)
     }
 
-    /// A manager whose pushes go to `sender`, and which subscribes again by itself.
-    pub(crate) fn push_connection(
+    /// A connection whose pushes go to `sender`. It does not reconnect.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisError`] when no connection can be made within two seconds.
+    pub(crate) async fn push_connection(
         &self,
-        sender: tokio::sync::broadcast::Sender<redis::PushInfo>,
-    ) -> Result<ConnectionManager, QueueError> {
-        let config = manager_config().set_push_sender(sender).set_automatic_resubscription();
-        let failed = |error| QueueError::from_redis("connect", error);
-        ConnectionManager::new_lazy_with_config(self.client().map_err(failed)?, config).map_err(failed)
+        sender: impl AsyncPushSender,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(COMMAND_TIMEOUT))
+            .set_push_sender(sender);
+        self.client()?.get_multiplexed_async_connection_with_config(&config).await
     }
 }
 
@@ -117,16 +153,25 @@ impl fmt::Debug for Target {
     }
 }
 
-/// What every connection manager of ours has in common.
+/// The settings of every TCP connection, with TLS or without. Unix domain sockets ignore them.
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(TCP_USER_TIMEOUT);
+    settings
+}
+
+/// The settings of every managed connection.
 fn manager_config() -> ConnectionManagerConfig {
     ConnectionManagerConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(COMMAND_TIMEOUT))
-        .set_max_delay(RECONNECT_PAUSE)
-        .set_number_of_retries(3)
+        .set_max_delay(MAX_RECONNECT_DELAY)
+        .set_number_of_retries(RECONNECT_ATTEMPTS)
 }
 
-/// A way to send commands. Cheap to clone.
+/// A connection to send commands on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
     /// Takes a connection from a pool for each command.
@@ -160,37 +205,57 @@ impl Link {
         Ok(Self::Dedicated(Box::new(dedicated)))
     }
 
-    /// Sends one command. Dropping the future may leave the command done or not done.
-    pub(crate) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+    /// Sends one command and reads its answer; `asked` names it in errors. Dropping the future may leave the command
+    /// done or not done.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached in time, or answers with an error.
+    pub(crate) async fn ask(&self, asked: &'static str, command: &Cmd) -> Result<Answer, QueueError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());
-        let mut answers = self.pipeline(&pipeline).await?;
-        answers.pop().unwrap_or(Value::Nil).extract_error()
+        self.ask_all(asked, &pipeline).await?.item()
     }
 
-    /// Sends several commands in one round trip; each answer stands for itself. Gives up after
-    /// [`ROUND_TRIP`], connecting included.
+    /// Sends several commands in one round trip and reads their answers, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::ask`], for the first command that failed; the others may have been done.
+    pub(crate) async fn ask_all(
+        &self,
+        asked: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<Items, QueueError> {
+        let failed = |error| QueueError::from_redis(asked, error);
+        if pipeline.is_empty() {
+            return Ok(Items::of(asked, Vec::new()));
+        }
+        let values = self.pipeline(pipeline).await.map_err(failed)?;
+        let values: RedisResult<Vec<Value>> = values.into_iter().map(Value::extract_error).collect();
+        Ok(Items::of(asked, values.map_err(failed)?))
+    }
+
+    /// Sends several commands in one round trip; each answer may be an error of its own. Gives up after
+    /// [`ROUND_TRIP_TIMEOUT`]. A connection that timed out is not used again.
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
-        let answers = tokio::time::timeout(ROUND_TRIP, self.unbounded(pipeline)).await;
-        answers.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
-    }
-
-    async fn unbounded(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
-        let count = pipeline.len();
         match self {
             Self::Pooled(pool) => {
-                let mut connection = pool.get().await.map_err(pool_error)?;
-                let answers = connection.req_packed_commands(pipeline, 0, count).await;
-                if is_read_only(&answers) {
-                    // Out of the pool, and closed.
-                    drop(deadpool_redis::Connection::take(connection));
+                let answers = within_round_trip(Box::pin(through_pool(pool, pipeline))).await;
+                if is_timeout(&answers) {
+                    // The others are as old, and a connection that a dropped call held is back in the pool.
+                    close_idle(pool);
                 }
                 answers
             }
             Self::Dedicated(dedicated) => {
-                let answers = dedicated.current().req_packed_commands(pipeline, 0, count).await;
+                let (generation, mut connection) = dedicated.current();
+                let count = pipeline.len();
+                let answers = within_round_trip(connection.req_packed_commands(pipeline, 0, count)).await;
                 if is_read_only(&answers) {
-                    dedicated.replace();
+                    dedicated.replace(generation, "Redis server became read-only; reconnecting");
+                } else if is_timeout(&answers) {
+                    dedicated.replace(generation, "Redis connection timed out; reconnecting");
                 }
                 answers
             }
@@ -198,7 +263,47 @@ impl Link {
     }
 }
 
-/// Whether a server said that it is a replica. One answer is enough: all came from the same server.
+/// The answers, or a timeout after [`ROUND_TRIP_TIMEOUT`].
+async fn within_round_trip(
+    answers: impl Future<Output = RedisResult<Vec<Value>>>,
+) -> RedisResult<Vec<Value>> {
+    tokio::time::timeout(ROUND_TRIP_TIMEOUT, answers).await.unwrap_or_else(|_| Err(timeout_error()))
+}
+
+pub(crate) fn timeout_error() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+/// Sends commands on a connection of the pool. Closes the connection if it cannot be used again.
+async fn through_pool(pool: &Pool, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut connection = checkout(pool).await?;
+    let answers = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
+    if is_read_only(&answers) || is_timeout(&answers) {
+        // Taken out of the pool, so that it is closed and not used again.
+        drop(deadpool_redis::Connection::take(connection));
+    }
+    answers
+}
+
+/// A connection of the pool. Where an idle one does not answer in time, all idle ones are closed, and a new one is made.
+async fn checkout(pool: &Pool) -> RedisResult<deadpool_redis::Connection> {
+    if let Ok(connection) = tokio::time::timeout(CHECKOUT_TIMEOUT, pool.get()).await {
+        return connection.map_err(pool_error);
+    }
+    close_idle(pool);
+    pool.get().await.map_err(pool_error)
+}
+
+fn close_idle(pool: &Pool) {
+    pool.retain(|_, _| false);
+}
+
+/// Whether no answer came in time.
+fn is_timeout(answers: &RedisResult<Vec<Value>>) -> bool {
+    answers.as_ref().is_err_and(RedisError::is_timeout)
+}
+
+/// Whether a server answered that it is a replica. One answer is enough: all came from the same server.
 fn is_read_only(answers: &RedisResult<Vec<Value>>) -> bool {
     match answers {
         Ok(values) => {
@@ -208,38 +313,56 @@ fn is_read_only(answers: &RedisResult<Vec<Value>>) -> bool {
     }
 }
 
-/// Sorts an error of the pool: its backend's own, or a wait that was too long.
+/// The error of a pool as one of the client: that of the connection, or a wait for one that was too long.
 fn pool_error(error: PoolError) -> RedisError {
     match error {
         PoolError::Backend(error) => error,
+        PoolError::Timeout(_) => timeout_error(),
         other => RedisError::from((ErrorKind::Io, "no connection from the pool", other.to_string())),
     }
 }
 
-/// One dedicated connection that is replaced when its server turns out to be a replica.
+/// One dedicated connection. It is replaced when its server turns out to be a replica, and when it times out.
 #[derive(Clone)]
 pub(crate) struct Dedicated {
     client: Client,
-    // A std mutex: it is dedicated for a clone or an assignment, never over an await.
-    current: Arc<Mutex<ConnectionManager>>,
+    // A std mutex: it is held for a clone or an assignment, never over an await.
+    current: Arc<Mutex<Current>>,
+}
+
+/// The connection that is used now.
+struct Current {
+    manager: ConnectionManager,
+    // How often it was replaced. Of all calls that fail on one connection, the first replaces it.
+    generation: u64,
 }
 
 impl Dedicated {
     fn new(target: &Target) -> RedisResult<Self> {
         let client = target.client()?;
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
-        Ok(Self { client, current: Arc::new(Mutex::new(manager)) })
+        Ok(Self { client, current: Arc::new(Mutex::new(Current { manager, generation: 0 })) })
     }
 
-    fn current(&self) -> ConnectionManager {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The manager reconnects by itself when a connection drops, but not on `READONLY`.
-    fn replace(&self) {
-        tracing::warn!("server became read-only, connecting anew");
+    fn current(&self) -> (u64, ConnectionManager) {
+        let current = self.lock();
+        (current.generation, current.manager.clone())
+    }
+
+    /// Makes a new connection in place of the one of this generation; does nothing if that was replaced before. The
+    /// manager reconnects when a connection drops, but neither on `READONLY` nor after a timeout.
+    fn replace(&self, generation: u64, reason: &'static str) {
+        let mut current = self.lock();
+        if current.generation != generation {
+            return;
+        }
+        tracing::warn!("{reason}");
         if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config()) {
-            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = manager;
+            *current = Current { manager, generation: generation + 1 };
         }
     }
 }

@@ -1,10 +1,9 @@
-//! What anybody may do with jobs whose ids they hold: view, wait, stop. Faces of an operator use it as it
-//! is; the service of a dispatcher puts its own reach before it.
+//! View, wait and stop for a caller that may name any job: the commands of an operator. The service of a dispatcher
+//! checks first that the job is below it.
 
 use std::time::Duration;
 
 use legwork_common::id::JobId;
-use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::service::JobView;
 use legwork_common::service::MAX_VIEW_BYTES;
@@ -23,13 +22,15 @@ use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::queue::Queue;
 
-/// The longest that a lost hint delays a waiter.
+/// Poll interval of everything that waits for a hint: the longest that a lost hint delays it. One read every two
+/// seconds is cheap for the server, and two seconds are short next to a model call.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a hint waits for others, where several jobs are awaited.
-const GATHER_FOR: Duration = Duration::from_millis(20);
+/// How long a waiter for several jobs collects further hints after the first one. Jobs end in bursts, and each read
+/// covers all of them.
+const GATHER_TIME: Duration = Duration::from_millis(20);
 
-/// A queue and its hints.
+/// A queue and its hints. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Observer {
     queue: Queue,
@@ -42,46 +43,47 @@ impl Observer {
         Self { queue, hints }
     }
 
-    /// The queue.
+    /// The queue that is observed.
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// The hints.
+    /// The hints of its changes.
     pub fn hints(&self) -> &Hints {
         &self.hints
     }
 
-    /// One job with a piece of its output.
+    /// One job with a slice of its output: from `since`, or else its tail; at most [`MAX_VIEW_BYTES`].
     ///
     /// # Errors
     ///
-    /// [`ServiceError::NotFound`], or that Redis cannot be asked.
+    /// [`ServiceError::NotFound`], or [`ServiceError::Unavailable`] when Redis cannot be reached.
     pub async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
         let view = self.queue.view(id, since, MAX_VIEW_BYTES).await?;
         view.ok_or_else(|| ServiceError::NotFound(id.to_string()))
     }
 
-    /// One job with its output from `since` on, once there is more than that, the job has ended, or `deadline` has
-    /// passed; without `since`, once there is more than now. Dropping the future changes nothing.
+    /// One job with its output from `since`, as soon as there is output after `since` (without it: after now), the job
+    /// has ended, or `deadline` has passed. Dropping the future changes nothing.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::NotFound`], or that Redis cannot be asked.
+    /// [`ServiceError::NotFound`], or [`ServiceError::Unavailable`] when Redis cannot be reached.
     pub async fn view_grown(
         &self,
         id: JobId,
         since: Option<u64>,
         deadline: Instant,
     ) -> Result<JobView, ServiceError> {
+        // Listening begins before the read, so that what changes in between is not missed.
         let mut output = self.hints.listen(self.queue.keys().job_channel(id)).await;
         let first = self.view(id, since).await?;
         let mut ends = self.hints.listen(self.queue.keys().session_channel(first.job.session)).await;
         let seen = since.unwrap_or(first.output.total);
         loop {
             let view = self.view(id, since).await?;
-            let news = view.output.total > seen || view.job.status.is_terminal();
-            if news || deadline <= Instant::now() {
+            let has_grown = view.output.total > seen || view.job.status.is_terminal();
+            if has_grown || deadline <= Instant::now() {
                 return Ok(view);
             }
             let until = deadline.min(Instant::now() + POLL_INTERVAL);
@@ -93,12 +95,12 @@ impl Observer {
         }
     }
 
-    /// Blocks until all or any of the jobs have ended, or until `deadline`. `None` stands for an id that
-    /// nobody has. Dropping the future changes nothing.
+    /// Waits until all or any of the jobs have ended, or until `deadline`, and answers with a view of each in the order
+    /// of `ids`. `None` stands for a text that names no job. Dropping the future changes nothing.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] when Redis cannot be asked.
+    /// [`ServiceError`] when Redis cannot be reached.
     pub async fn wait(
         &self,
         ids: &[(String, Option<JobId>)],
@@ -119,41 +121,33 @@ impl Observer {
             if over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
             }
-            let look = Instant::now() + POLL_INTERVAL;
-            let until = deadline.map_or(look, |deadline| deadline.min(look));
-            // Either way the next thing to do is to look. Ends come in bursts, so a hint gathers others.
+            let poll = Instant::now() + POLL_INTERVAL;
+            let until = deadline.map_or(poll, |deadline| deadline.min(poll));
+            // A hint or the timeout: the states are read again either way.
             if tokio::time::timeout_at(until, any_hint(&mut listeners)).await.is_ok() && live.len() > 1 {
-                tokio::time::sleep(GATHER_FOR).await;
+                tokio::time::sleep(GATHER_TIME).await;
             }
         }
-        let mut items = Vec::with_capacity(ids.len());
-        for (text, id) in ids {
-            let view = match id {
-                Some(id) => self.queue.view(*id, None, MAX_VIEW_BYTES).await?,
-                None => None,
-            };
-            items.push(
-                view.map_or_else(|| WaitItem::NotFound(text.clone()), |view| WaitItem::Found(Box::new(view))),
-            );
-        }
-        Ok(items)
+        let mut views = self.queue.views(&known, MAX_VIEW_BYTES).await?.into_iter();
+        let item = |(text, id): &(String, Option<JobId>)| match id.and_then(|_| views.next().flatten()) {
+            Some(view) => WaitItem::Found(Box::new(view)),
+            None => WaitItem::NotFound(text.clone()),
+        };
+        Ok(ids.iter().map(item).collect())
     }
 
-    /// Stops a tree; the mark is durable when this answers.
+    /// Stops a tree. The stop mark is durable when this answers.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be asked; the stop may or may not have been marked.
+    /// [`QueueError`] when Redis cannot be reached; the tree may or may not have been marked.
     pub async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
         self.queue.stop(root, asker, why).await
     }
 
-    /// Listens for ends in the sessions of these jobs.
+    /// Listens for jobs that end in the sessions of these jobs.
     async fn listen(&self, ids: &[JobId]) -> Result<Vec<Listener>, QueueError> {
-        let jobs = self.queue.jobs(ids).await?;
-        let mut sessions: Vec<SessionId> = jobs.into_iter().flatten().map(|job| job.session).collect();
-        sessions.sort_unstable();
-        sessions.dedup();
+        let sessions = self.queue.sessions_of(ids).await?;
         let mut listeners = Vec::with_capacity(sessions.len());
         for session in sessions {
             listeners.push(self.hints.listen(self.queue.keys().session_channel(session)).await);
@@ -162,7 +156,7 @@ impl Observer {
     }
 }
 
-/// The first hint of any of the listeners.
+/// Returns at the first hint of any of the listeners; never without listeners.
 async fn any_hint(listeners: &mut [Listener]) {
     if listeners.is_empty() {
         return std::future::pending().await;

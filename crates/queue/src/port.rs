@@ -1,15 +1,17 @@
-//! The port: what the other rooms may ask of the queue, by role, with what a crash leaves behind.
+//! The port: what other crates may ask of the queue, by role, and what a crash leaves behind.
 //!
 //! - [`Dispatch`]: sessions, storing jobs, stopping trees, sending messages.
 //! - [`Work`]: what a worker does with a job, from claim to finish.
-//! - [`Upkeep`]: what keeps the promises when somebody died.
-//! - [`Permits`]: the fleet's limits for model providers.
-//! - [`Connections`]: what hosts said when they connected.
-//! - [`SessionStateStore`]: what a session's agents have in common.
+//! - [`Upkeep`]: what keeps the promises when a process died.
+//! - [`Permits`]: the fleet's rate limits for model providers.
+//! - [`Connections`]: how hosts of the Model Context Protocol initialized their connections.
+//! - [`SessionStateStore`]: the state that the agents of a session share.
 //! - [`Watch`] reads.
 //!
-//! Every method is one atomic step in Redis unless it says otherwise, may be repeated after a lost
+//! Every method is one atomic step in Redis unless its documentation says otherwise, may be repeated after a lost
 //! answer, and uses Redis' clock. Cancelling a call leaves its step done or not done, never half done.
+//!
+//! Why these are traits although [`Queue`](crate::Queue) implements all of them: `docs/adr/0007-ports-by-role.md`.
 
 mod connections;
 mod dispatch;
@@ -69,4 +71,5 @@ pub use work::ReleaseMode;
 pub use work::Renewal;
 pub use work::Renewed;
 pub use work::SessionLease;
+pub use work::WakeToken;
 pub use work::Work;

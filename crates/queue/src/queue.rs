@@ -1,19 +1,26 @@
-//! The queue on Redis: the adapter behind every role of the port.
+//! The queue on Redis: the adapter that implements every role of the port.
 
 mod connections;
 mod dispatch;
+mod enqueue;
 mod expired_leases;
+mod journal;
+mod list;
+mod mailbox;
 mod original;
 mod permits;
 mod record;
+mod reservation;
 mod server;
 mod session_state;
 mod slice;
+mod stop;
 mod upkeep;
+mod view;
 mod watch;
 mod work;
 
-pub(crate) use dispatch::ENQUEUE_PIECE;
+pub(crate) use enqueue::ENQUEUE_BATCH_SIZE;
 pub use server::ServerFacts;
 
 use std::sync::Arc;
@@ -30,9 +37,9 @@ use crate::settings::FleetSettings;
 /// How a queue connects to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionKind {
-    /// Short operations: each command takes a connection from a pool.
+    /// For short operations: each command takes a connection from a pool.
     Pooled,
-    /// The hot path: one multiplexed connection for the life of the queue.
+    /// For a worker's hot path: one multiplexed connection for the life of the queue.
     Dedicated,
 }
 
@@ -43,17 +50,17 @@ pub struct Queue {
     pub(crate) link: Link,
     pub(crate) keys: Keys,
     settings: FleetSettings,
-    // The connection for the blocking wake; it stalls while it waits, so nothing else may use it.
+    // The connection for the blocking read of wake tokens. Nothing else may use it while it blocks.
     wake: Arc<Mutex<Option<MultiplexedConnection>>>,
 }
 
 impl Queue {
-    /// Connects, and agrees on the namespace's settings: `wanted` counts if nobody was there before.
+    /// Connects, and reads the namespace's settings. If this is the namespace's first user, `wanted` is stored.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be reached within a few seconds, refuses, or keeps the
-    /// namespace in a format that this release does not know.
+    /// [`QueueError`] when Redis cannot be reached within a few seconds or refuses the login, or when the namespace has
+    /// a data format or a number of shards that this process cannot use.
     pub async fn connect(
         target: &Target,
         namespace: &str,
@@ -69,32 +76,31 @@ impl Queue {
         Ok(Self { target: target.clone(), link, keys, settings, wake: Arc::default() })
     }
 
-    /// The namespace's settings.
+    /// The settings that the namespace agreed on.
     pub fn settings(&self) -> &FleetSettings {
         &self.settings
     }
 
-    /// The names of the namespace.
+    /// The key names of the namespace.
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// Where it is connected to.
+    /// The server that it is connected to.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Asks Redis for a sign of life.
+    /// Checks that Redis answers.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when there is none in time.
+    /// [`QueueError`] when it does not within three seconds.
     pub async fn ping(&self) -> Result<(), QueueError> {
-        let answer = self.link.command(&redis::cmd("PING")).await;
-        answer.map(drop).map_err(|error| QueueError::from_redis("ping", error))
+        self.link.ask("ping", &redis::cmd("PING")).await.map(drop)
     }
 
-    /// The lease in milliseconds, as the steps take it.
+    /// The lease in milliseconds, an argument of many steps.
     fn lease_ms(&self) -> u64 {
         u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX)
     }

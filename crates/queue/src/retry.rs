@@ -1,4 +1,4 @@
-//! Asking on while Redis cannot be reached.
+//! Retries of a service call while Redis cannot be reached.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,12 +8,14 @@ use tokio::time::Instant;
 
 use crate::error::QueueError;
 
-/// How long to leave Redis alone between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The delay between two tries. A try itself backs off for up to three seconds; this only keeps a caller whose tries
+/// fail at once from spinning.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Asks until there is an answer or an error that no repeat cures, or until `deadline`; then the last error counts.
+/// Repeats a call until it is answered or fails with an error that no repeat cures. After `deadline` no further try
+/// begins and the last error is returned; without one it tries forever.
 ///
-/// What is asked must be something that may be repeated. Dropping the future leaves it asked or not asked.
+/// The call must be repeatable, as every step of the queue is. Dropping the future leaves it done or not done.
 ///
 /// # Errors
 ///
@@ -28,18 +30,19 @@ where
     loop {
         match ask().await {
             Err(ServiceError::Unavailable(error))
-                if passes(error.as_ref()) && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
+                if is_transient(error.as_ref())
+                    && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
             {
-                tracing::warn!(%error, "could not ask the queue, asking again");
+                tracing::warn!(%error, "queue is unavailable; retrying");
             }
             answer => return answer,
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
 /// Whether a later repeat may succeed.
-fn passes(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+fn is_transient(error: &(dyn Error + Send + Sync + 'static)) -> bool {
     error.downcast_ref().is_some_and(QueueError::is_transient)
 }
 
@@ -49,26 +52,26 @@ mod tests {
 
     use super::*;
 
-    fn away() -> ServiceError {
+    fn unreachable() -> ServiceError {
         let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         QueueError::from_redis("read", error.into()).into()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asks_on_until_there_is_an_answer() {
+    async fn retries_until_answered() {
         let tries = Cell::new(0);
         let ask = || async {
             tries.set(tries.get() + 1);
-            if tries.get() < 4 { Err(away()) } else { Ok(7) }
+            if tries.get() < 4 { Err(unreachable()) } else { Ok(7) }
         };
         assert_eq!(retry_while_unavailable(None, ask).await.unwrap(), 7);
         assert_eq!(tries.get(), 4);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn gives_up_at_the_deadline_and_at_what_no_repeat_cures() {
+    async fn gives_up_at_the_deadline_and_at_a_permanent_error() {
         let began = Instant::now();
-        let ask = || async { Err::<(), _>(away()) };
+        let ask = || async { Err::<(), _>(unreachable()) };
         let deadline = began + Duration::from_secs(2);
         assert!(matches!(
             retry_while_unavailable(Some(deadline), ask).await,

@@ -1,4 +1,6 @@
-//! The service trait over the port: what the root of a session, or one of its running jobs, may do.
+//! The service trait over the port, for one caller: the root of a session, or one of its running jobs.
+
+mod idempotency;
 
 use std::sync::Arc;
 
@@ -7,7 +9,6 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
-use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::MAX_DEPTH;
 use legwork_common::job::TeamDigest;
@@ -32,8 +33,6 @@ use legwork_common::session_state::SessionState;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
-use sha2::Digest as _;
-use sha2::Sha256;
 use tokio::time::Instant;
 
 use crate::observer::Observer;
@@ -44,7 +43,6 @@ use crate::port::DispatchedBy;
 use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
-use crate::port::IdempotencyKey;
 use crate::port::MailEntryContent;
 use crate::port::NewJob;
 use crate::port::SendOutcome;
@@ -54,24 +52,24 @@ use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::port::Work as _;
-use crate::queue::ENQUEUE_PIECE;
+use crate::queue::ENQUEUE_BATCH_SIZE;
 
-/// Who calls, and what its jobs inherit.
+/// A caller of the service, and what its jobs inherit from it.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The session.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// The root, or a running job with its proof.
+    /// The root, or a running job with its run token.
     pub by: DispatchedBy,
     /// The team that its jobs belong to.
     pub team: TeamDigest,
-    /// The team itself, stored before the first job.
+    /// The team itself as JSON, stored before the first job that needs it.
     pub team_json: Arc<str>,
     /// The folder that its jobs run in, on a worker of the same machine.
     pub working_dir: Option<String>,
-    /// Whether idempotency keys hold in the whole namespace; else in the session.
+    /// Whether idempotency keys are unique in the whole namespace; else in the session.
     pub keys_in_namespace: bool,
-    /// What the fleet decides for jobs whose dispatcher says nothing.
+    /// The options of jobs whose requests have none.
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
@@ -87,25 +85,26 @@ impl Caller {
     }
 }
 
-/// What became of several requests.
+/// The outcome of several requests.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// One for each request, in their order; without those of a piece that was refused, and what follows.
+    /// One for each request, in their order; without those of a batch that was refused, and of the batches after it.
     pub answers: Vec<Result<JobId, ServiceError>>,
-    /// Why the rest was not stored.
+    /// Why the rest was not stored; `None` where all was.
     pub refused: Option<ServiceError>,
 }
 
-/// The service of one caller.
+/// The service of one caller. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service {
     observer: Observer,
     caller: Caller,
+    /// Whether [`Mailbox::settled`] waits for the caller's jobs.
     waits: bool,
 }
 
 impl Service {
-    /// The service of `caller`, who waits for its jobs at the end of its turn.
+    /// The service of `caller`, which waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
         Self { observer, caller, waits: true }
     }
@@ -116,17 +115,18 @@ impl Service {
         Self { waits: false, ..self }
     }
 
-    /// Runs several at once, in the order of the requests. Where the queue refuses in the middle, the answer says what
-    /// was stored until then.
+    /// Dispatches several jobs, in the order of the requests, in batches. If the queue refuses one of the batches, the
+    /// answer has what was stored before it. A crash in between leaves the batches before it stored; a repeat with the
+    /// same keys finds them.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] when nothing is known to be stored; a repeat with the same keys finds what is.
+    /// [`ServiceError`] when no batch is known to be stored; a repeat with the same keys finds what is.
     pub async fn run_all(&self, requests: Vec<RunRequest>) -> Result<Batch, ServiceError> {
         let mut batch = Batch::default();
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
-            match self.run_piece(requests.by_ref().take(ENQUEUE_PIECE).collect()).await {
+            match self.run_batch(requests.by_ref().take(ENQUEUE_BATCH_SIZE).collect()).await {
                 Ok(answers) => batch.answers.extend(answers),
                 Err(error) if batch.answers.is_empty() => return Err(error),
                 Err(error) => {
@@ -138,7 +138,8 @@ impl Service {
         Ok(batch)
     }
 
-    async fn run_piece(
+    /// Dispatches one batch. The team is stored first where the queue does not have it: most often an earlier job did.
+    async fn run_batch(
         &self,
         requests: Vec<RunRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
@@ -166,11 +167,11 @@ impl Service {
             .collect())
     }
 
-    /// One job below the caller, as [`Observer::view_grown`] has it.
+    /// One job below the caller, as soon as it has changed: see [`Observer::view_grown`].
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] as for a view.
+    /// [`ServiceError::NotFound`] for a job that is not below the caller, or [`ServiceError::Unavailable`].
     pub async fn view_grown(
         &self,
         id: JobId,
@@ -181,11 +182,11 @@ impl Service {
         self.observer.view_grown(id, since, deadline).await
     }
 
-    /// Whether no job that the caller dispatched is live.
+    /// Whether all jobs that the caller dispatched have ended.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`] when Redis cannot be asked.
+    /// [`ServiceError`] when Redis cannot be reached.
     pub async fn is_settled(&self) -> Result<bool, ServiceError> {
         Ok(self.queue().live_children(self.caller.session, self.caller.dispatcher()).await? == 0)
     }
@@ -208,21 +209,20 @@ impl Service {
         }
     }
 
-    fn not_shared(&self, refusal: SessionStateRefusal) -> ServiceError {
+    fn state_refused(&self, refusal: SessionStateRefusal) -> ServiceError {
         match refusal {
             SessionStateRefusal::NoSession => ServiceError::NotFound(self.caller.session.to_string()),
             SessionStateRefusal::Stale => ServiceError::LeaseLost,
-            SessionStateRefusal::Full => ServiceError::Full {
-                what: "the shared list of things to do",
-                detail: "it has a thousand".to_owned(),
-            },
+            SessionStateRefusal::Full => {
+                ServiceError::Full { what: "the shared todo list", detail: "it has 1,000 todos".to_owned() }
+            }
         }
     }
 
     fn new_job(&self, request: RunRequest) -> NewJob {
         let job_options =
             request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
-        let once = self.once(&request, &job_options);
+        let idempotency_key = idempotency::key_of(&self.caller, &request, &job_options);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -238,53 +238,11 @@ impl Service {
                 trace: self.caller.trace.clone(),
             },
             job_options,
-            idempotency_key: once,
+            idempotency_key,
         }
     }
 
-    /// The place of a call in the caller's recorded turns, by which a repeat of it by the next attempt is recognized. A
-    /// root is not resumed after a crash, and its calls start again from the first with every prompt: they have no
-    /// place, or the second prompt's first call would be taken for the first prompt's.
-    fn replayed(&self, call: Option<CallIndex>) -> Option<CallIndex> {
-        match self.caller.by {
-            DispatchedBy::Root => None,
-            DispatchedBy::Job { .. } => call,
-        }
-    }
-
-    /// What makes a repeat of this request find the first one's job: its key, or its place in the turns.
-    fn once(&self, request: &RunRequest, job_options: &JobOptions) -> Option<IdempotencyKey> {
-        let scope = self.caller.dispatcher().uuid().to_string();
-        let (key, in_namespace) = match (&request.key, self.replayed(request.call)) {
-            (Some(key), _) if self.caller.keys_in_namespace => (digest(&["namespace", key]), true),
-            (Some(key), _) => (digest(&["session", &self.caller.session.to_string(), key]), false),
-            (None, Some(call)) => (call_digest(&scope, call), false),
-            (None, None) => return None,
-        };
-        Some(IdempotencyKey { key, request: self.request_digest(request, job_options), in_namespace })
-    }
-
-    fn request_digest(&self, request: &RunRequest, job_options: &JobOptions) -> String {
-        let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget } = job_options;
-        let budget = budget.map(|tokens| tokens.to_string());
-        let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
-        let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();
-        let mut parts: Vec<&str> = vec![
-            &request.agent,
-            &request.task,
-            request.expected_output.as_deref().unwrap_or("\0"),
-            &self.caller.team.0,
-            queue,
-            priority.as_str(),
-            &delay,
-            &timeout,
-            &retries,
-        ];
-        parts.extend(budget.as_deref());
-        digest(&parts)
-    }
-
-    /// Refuses jobs that are not below the caller.
+    /// Refuses a job that is not below the caller, as if it did not exist.
     async fn check_reach(&self, id: JobId) -> Result<(), ServiceError> {
         if self.reaches(id).await? { Ok(()) } else { Err(ServiceError::NotFound(id.to_string())) }
     }
@@ -293,21 +251,6 @@ impl Service {
     async fn reaches(&self, id: JobId) -> Result<bool, ServiceError> {
         Ok(self.queue().is_below(id, self.caller.session, self.caller.dispatcher()).await?)
     }
-}
-
-/// The hash of a call's place in its job's turns.
-fn call_digest(scope: &str, call: CallIndex) -> String {
-    digest(&["call", scope, &call.turn.to_string(), &call.index.to_string()])
-}
-
-/// SHA-256 over parts, each with its length, in hexadecimal.
-fn digest(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[async_trait]
@@ -340,27 +283,21 @@ impl BackgroundAgents for Service {
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
-        let mut ids = Vec::with_capacity(request.ids.len());
-        for text in request.ids {
-            let id = match text.parse() {
-                Ok(id) => self.reaches(id).await?.then_some(id),
-                Err(_) => None,
-            };
-            ids.push((text, id));
-        }
+        let parsed: Vec<Option<JobId>> = request.ids.iter().map(|text| text.trim().parse().ok()).collect();
+        let known: Vec<JobId> = parsed.iter().flatten().copied().collect();
+        let mut below =
+            self.queue().below(&known, self.caller.session, self.caller.dispatcher()).await?.into_iter();
+        let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
+        let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
         self.observer.wait(&ids, request.mode, deadline).await
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         self.check_reach(request.id).await?;
-        let scope = self.caller.dispatcher().uuid().to_string();
-        let once = match self.replayed(request.call) {
-            Some(call) => call_digest(&scope, call),
-            None => digest(&["send", &legwork_common::id::RequestId::random().to_string()]),
-        };
+        let key = idempotency::message_key(&self.caller, request.call);
         let keep = self.queue().settings().retention;
-        match self.queue().send(request.id, &request.message, &once, keep).await? {
+        match self.queue().send(request.id, &request.message, &key, keep).await? {
             SendOutcome::Sent => Ok(()),
             SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id: request.id, status }),
             SendOutcome::NotFound => Err(ServiceError::NotFound(request.id.to_string())),
@@ -372,13 +309,13 @@ impl BackgroundAgents for Service {
 impl SessionState for Service {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let Caller { session, by, .. } = self.caller;
-        let call = self.replayed(call);
-        self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.not_shared(refusal))
+        let call = idempotency::recorded_place(&self.caller, call);
+        self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.state_refused(refusal))
     }
 
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         let Caller { session, by, .. } = self.caller;
-        self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.not_shared(refusal))
+        self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.state_refused(refusal))
     }
 }
 
@@ -387,16 +324,24 @@ impl Mailbox for Service {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
         let entries = self.queue().mail(self.caller.session, self.caller.dispatcher()).await?;
         let mut mail = Vec::with_capacity(entries.len());
+        let mut void = Vec::new();
         for entry in entries {
             let content = match entry.content {
                 MailEntryContent::Message(text) => MailContent::Message(text),
                 MailEntryContent::Ended(id) => match self.queue().view(id, None, MAX_VIEW_BYTES).await? {
                     Some(view) => MailContent::Ended(Box::new(view)),
-                    // Deleted by an operator before it was told.
-                    None => continue,
+                    // An operator deleted the job before its end was delivered. Kept, its mail would stay forever and
+                    // hide what comes after it.
+                    None => {
+                        void.push(entry.id);
+                        continue;
+                    }
                 },
             };
             mail.push(Mail { id: entry.id, content });
+        }
+        if !void.is_empty() {
+            self.queue().acknowledge(self.caller.session, self.caller.dispatcher(), &void).await?;
         }
         Ok(mail)
     }
@@ -412,20 +357,9 @@ impl Mailbox for Service {
         let channel = self.queue().keys().session_channel(self.caller.session);
         let mut listener = self.observer.hints().listen(channel).await;
         while !self.is_settled().await? {
-            // Either way the next thing to do is to look.
+            // A hint or the timeout: the count is read again either way.
             let _hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests_tell_parts_apart() {
-        assert_ne!(digest(&["ab", "c"]), digest(&["a", "bc"]));
-        assert_eq!(digest(&["a"]).len(), 64);
     }
 }

@@ -1,5 +1,4 @@
-//! Fleet-wide settings: one value for all processes of a namespace, fixed in its meta key by the first
-//! that uses it.
+//! Fleet-wide settings: the same for all processes of a namespace, fixed in its meta key by its first user.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,43 +10,55 @@ use crate::link::Link;
 
 /// The data format of this release. A namespace of another format is refused.
 const FORMAT: u32 = 1;
+/// The shortest lease that is accepted, in milliseconds: below that, renewals would come faster than their answers.
+const MIN_LEASE_MS: u64 = 100;
+/// The greatest number of shards. A round of reaping makes a call for each.
+const MAX_SHARDS: u32 = 1024;
+/// What reading the settings is called in messages.
+const ASKED: &str = "read the namespace's settings";
 
 /// The settings of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetSettings {
-    /// How many shards, 1 to 1024; fixed at creation.
+    /// How many shards, 1 to 1024. Fixed when the namespace is created, because an id and this number give the shard of
+    /// a record.
     pub shards: u16,
-    /// How long a lease holds without being renewed.
+    /// How long a lease holds without renewal: after this a job of a dead worker is reclaimed.
     pub lease: Duration,
     /// How long ended jobs are kept.
     pub retention: Duration,
-    /// After how many crashes in a row a job fails.
+    /// After how many crashes in a row, with no finished turn between them, a job fails. At least 1.
     pub max_crashes: u32,
     /// How many bytes of output a job keeps.
     pub output_cap: u64,
-    /// How many jobs of a session are admitted at once for each queue, unless the session says otherwise.
+    /// How many jobs of a session are admitted at once for each queue, unless the session has its own cap.
     pub session_cap: u32,
 }
 
 impl Default for FleetSettings {
     fn default() -> Self {
         Self {
+            // Enough for one server; a Cluster needs more to spread its load.
             shards: 1,
+            // Two renewals may fail within it, and the job of a dead worker is back within seconds.
             lease: Duration::from_secs(10),
             retention: Duration::from_secs(24 * 3600),
+            // A job that kills its worker must not take down one after another; one crash may be bad luck.
             max_crashes: 3,
             output_cap: 10 * 1024 * 1024,
+            // One session must not fill a fleet's slots.
             session_cap: 20,
         }
     }
 }
 
 impl FleetSettings {
-    /// How often a lease is renewed: a little more than three times in its life.
+    /// The interval at which a lease is renewed: three tenths of it, so that two renewals may fail before it runs out.
     pub fn renew_every(&self) -> Duration {
         self.lease * 3 / 10
     }
 
+    /// The fields of the meta key.
     fn fields(&self) -> [(&'static str, u64); 7] {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         [
@@ -61,29 +72,31 @@ impl FleetSettings {
         ]
     }
 
-    /// Reads the namespace's settings; the first user writes `wanted`, fields that are missing too.
+    /// Reads the namespace's settings. Each field is written first if it is missing, so the first user decides, and a
+    /// field that a new release adds is set by the first process of that release.
     ///
     /// # Errors
     ///
-    /// [`QueueError::Namespace`] for another data format, and for another number of shards than was asked for.
+    /// [`QueueError::Namespace`] for another data format, or another number of shards than `wanted` has.
     pub(crate) async fn agree(namespace: &str, wanted: &Self, link: &Link) -> Result<Self, QueueError> {
-        let step = "read the namespace's settings";
-        let failed = |error| QueueError::from_redis(step, error);
+        let failed = |error| QueueError::from_redis(ASKED, error);
         let meta = Keys::new(namespace, 1).meta();
         let mut pipeline = redis::pipe();
         for (field, value) in wanted.fields() {
             pipeline.cmd("HSETNX").arg(&meta).arg(field).arg(value);
         }
         pipeline.cmd("HGETALL").arg(&meta);
+        // A full server refuses the writes. That must not keep a process from connecting to finish its jobs, so only
+        // the answer of the read counts.
         let mut answers = link.pipeline(&pipeline).await.map_err(failed)?;
         let all = answers.pop().unwrap_or(redis::Value::Nil).extract_error().map_err(failed)?;
-        let stored = Answer::of(step, all)
+        let stored = Answer::of(ASKED, all)
             .pairs()?
             .into_iter()
             .map(|(field, value)| Ok((field, value.text()?)))
             .collect::<Result<BTreeMap<_, _>, QueueError>>()?;
         let agreed = Self::read(namespace, &stored)?;
-        // The number of shards says where records live; whoever asked for another would look elsewhere.
+        // The number of shards decides where a record is: a process with another number would search the wrong shard.
         if wanted.shards != Self::default().shards && wanted.shards != agreed.shards {
             let detail = format!("has {} shards, not {}", agreed.shards, wanted.shards);
             return Err(QueueError::Namespace { namespace: namespace.to_owned(), detail });
@@ -91,6 +104,7 @@ impl FleetSettings {
         Ok(agreed)
     }
 
+    /// Reads the fields of the meta key.
     fn read(namespace: &str, stored: &BTreeMap<String, String>) -> Result<Self, QueueError> {
         let wrong = |detail: String| QueueError::Namespace { namespace: namespace.to_owned(), detail };
         let number = |field: &str| -> Result<u64, QueueError> {
@@ -104,12 +118,12 @@ impl FleetSettings {
             number(field)?.try_into().map_err(|_| wrong(format!("has a setting {field} out of bounds")))
         };
         let shards = small("shards")?;
-        if !(1..=1024).contains(&shards) {
+        if !(1..=MAX_SHARDS).contains(&shards) {
             return Err(wrong(format!("has {shards} shards")));
         }
         Ok(Self {
             shards: u16::try_from(shards).unwrap_or(1),
-            lease: Duration::from_millis(number("lease_ms")?.max(100)),
+            lease: Duration::from_millis(number("lease_ms")?.max(MIN_LEASE_MS)),
             retention: Duration::from_millis(number("retention_ms")?),
             max_crashes: small("max_crashes")?.max(1),
             output_cap: number("output_cap")?,

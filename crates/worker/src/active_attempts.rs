@@ -1,4 +1,7 @@
 //! The attempts that run on this worker: what renews, stops and resumes them finds them here.
+//!
+//! They are kept by lease, which is one attempt. A worker that stood still beyond its lease may hold two attempts of
+//! the same job for a while: one that has yet to notice that it is over, and the next one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +10,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 
-use legwork_common::id::JobId;
 use legwork_queue::port::Lease;
 use tokio::sync::Semaphore;
 
@@ -28,60 +30,60 @@ pub struct AttemptHandle {
     pub parked: Arc<AtomicBool>,
 }
 
-/// All attempts of a worker, by job. Cheap to clone; all clones are one.
+/// The place of one attempt among all of a worker, kept by the attempt itself. Dropping it ends the renewal of the
+/// lease, also where the attempt panicked or was never started.
+#[derive(Debug)]
+pub struct ActiveAttempt {
+    attempts: ActiveAttempts,
+    handle: AttemptHandle,
+}
+
+impl ActiveAttempt {
+    /// What other tasks see of it.
+    pub fn handle(&self) -> &AttemptHandle {
+        &self.handle
+    }
+}
+
+impl Drop for ActiveAttempt {
+    fn drop(&mut self) {
+        self.attempts.handles().remove(&self.handle.lease);
+    }
+}
+
+/// All attempts of a worker. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct ActiveAttempts {
     // A std mutex: held for a lookup or an insertion, never over an await.
-    handles: Arc<Mutex<HashMap<JobId, AttemptHandle>>>,
+    handles: Arc<Mutex<HashMap<Lease, AttemptHandle>>>,
 }
 
 impl ActiveAttempts {
-    fn handles(&self) -> MutexGuard<'_, HashMap<JobId, AttemptHandle>> {
+    fn handles(&self) -> MutexGuard<'_, HashMap<Lease, AttemptHandle>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the attempt of a claimed job: not cancelled, and with the slot of its claim.
-    pub fn insert(&self, lease: Lease) -> AttemptHandle {
+    /// Adds the attempt of a claimed job: not cancelled, and with the slot of its claim. It stays until the returned
+    /// value is dropped.
+    pub fn insert(&self, lease: Lease) -> ActiveAttempt {
         let handle = AttemptHandle {
             lease,
             cancel: AttemptCancel::default(),
             slot: Arc::new(Semaphore::new(0)),
             parked: Arc::default(),
         };
-        self.handles().insert(lease.id, handle.clone());
-        handle
-    }
-
-    /// Removes an attempt that is over. A later attempt of the same job, under another token, stays.
-    pub fn remove(&self, lease: Lease) {
-        let mut handles = self.handles();
-        if handles.get(&lease.id).is_some_and(|handle| handle.lease == lease) {
-            handles.remove(&lease.id);
-        }
+        self.handles().insert(lease, handle.clone());
+        ActiveAttempt { attempts: self.clone(), handle }
     }
 
     /// The leases to renew, in no order.
     pub fn leases(&self) -> Vec<Lease> {
-        self.handles().values().map(|handle| handle.lease).collect()
+        self.handles().keys().copied().collect()
     }
 
-    /// Cancels the attempt under exactly this lease, if it is still active.
+    /// Cancels the attempt under this lease, if it is still active.
     pub fn cancel(&self, lease: Lease, reason: CancelReason) {
-        if let Some(handle) = self.handles().get(&lease.id).filter(|handle| handle.lease == lease) {
-            handle.cancel.cancel(reason);
-        }
-    }
-
-    /// Cancels the attempt of a job, under whichever lease.
-    pub fn cancel_job(&self, job: JobId, reason: CancelReason) {
-        if let Some(handle) = self.handles().get(&job) {
-            handle.cancel.cancel(reason);
-        }
-    }
-
-    /// Cancels all attempts.
-    pub fn cancel_all(&self, reason: CancelReason) {
-        for handle in self.handles().values() {
+        if let Some(handle) = self.handles().get(&lease) {
             handle.cancel.cancel(reason);
         }
     }
@@ -94,9 +96,47 @@ impl ActiveAttempts {
     }
 
     /// Gives a slot to a parked attempt that waits for one.
-    pub fn grant_slot(&self, job: JobId) {
-        if let Some(handle) = self.handles().get(&job) {
+    pub fn grant_slot(&self, lease: Lease) {
+        if let Some(handle) = self.handles().get(&lease) {
             handle.slot.add_permits(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::id::JobId;
+    use legwork_common::id::RunToken;
+    use legwork_common::id::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn two_attempts_of_one_job_are_held_apart() {
+        let attempts = ActiveAttempts::default();
+        let id = JobId::random_in(SessionId::random());
+        let [first, second] = std::array::from_fn(|_| Lease { id, token: RunToken::random() });
+        let lost = attempts.insert(first);
+        let next = attempts.insert(second);
+        attempts.cancel(first, CancelReason::LeaseLost);
+        attempts.grant_slot(second);
+        assert!(lost.handle().cancel.token().is_cancelled());
+        assert_eq!((next.handle().cancel.reason(), next.handle().slot.available_permits()), (None, 1));
+        drop(lost);
+        assert_eq!(attempts.leases(), [second]);
+        drop(next);
+        assert!(attempts.leases().is_empty());
+    }
+
+    #[test]
+    fn a_panic_ends_the_renewal() {
+        let attempts = ActiveAttempts::default();
+        let lease = Lease { id: JobId::random_in(SessionId::random()), token: RunToken::random() };
+        let active = attempts.insert(lease);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _active = active;
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err() && attempts.leases().is_empty());
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! new ─► prepare ─► run ─► flush ─► settle
-//!           ▲         │
-//!           └ suspended: until the lease is valid again
+//!           ▲         │                    │
+//!           ├ suspended: until the lease is valid again
+//!           └ completed while a message was on its way ┘
 //! ```
 //!
 //! Each step leaves the job so that, should the worker die right after it, the next attempt resumes from what is stored.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,7 +27,6 @@ use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::QueueError;
 use legwork_queue::Service;
-use legwork_queue::port::Begun;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::active_attempts::ActiveAttempts;
 use crate::active_attempts::AttemptHandle;
 use crate::cancel::CancelReason;
+use crate::claims::ClaimedJob;
 use crate::deadline;
 use crate::journal::AttemptJournal;
 use crate::journal::TurnCounter;
@@ -50,6 +53,7 @@ use crate::log_writer::LogWriter;
 use crate::parking::ParkingService;
 use crate::prepare;
 use crate::prepare::Prepared;
+use crate::runner::Follows;
 use crate::runner::Run;
 use crate::runner::RunEnd;
 use crate::runner::Runner;
@@ -62,8 +66,9 @@ use crate::supervisor::WorkerEvent;
 /// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
 /// refuses connections at once; without a delay all attempts of a worker would hammer it.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// How often a release is tried: for ten seconds, the default lease. After that a reaper reclaims the job anyway.
-const MAX_RELEASE_TRIES: u32 = 20;
+/// How long a run may take to end after it was cancelled. Commands that ignore SIGTERM take two seconds; several times
+/// that is for a machine that is busy. Longer than this means that a process cannot be killed, or that a tool hangs.
+const CANCELLED_RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What all attempts of a worker share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -84,6 +89,8 @@ pub struct AttemptContext {
     pub clock: LeaseClock,
     /// Cancelled when the worker drains.
     pub draining: CancellationToken,
+    /// Cancelled when the time of the drain is over: whatever still runs is dropped.
+    pub abandoned: CancellationToken,
     /// Where parking is reported to the driver.
     pub events: mpsc::Sender<WorkerEvent>,
     /// The output cap of a job in bytes.
@@ -94,69 +101,92 @@ pub struct AttemptContext {
     pub stall_after: Duration,
 }
 
-/// One attempt in progress.
+/// One attempt in progress. What belongs to it is released by dropping it, also where it panics: its place among the
+/// active attempts, and with it the renewal of its lease.
 #[derive(Debug)]
 pub struct Attempt {
     context: AttemptContext,
-    claimed: Claimed,
-    begun: Begun,
-    handle: AttemptHandle,
+    job: ClaimedJob,
     stall_detector: Arc<StallDetector>,
+    /// Whether the agent of the last run hears mail that is sent to it.
+    hears_mail: AtomicBool,
 }
 
 impl Attempt {
-    /// An attempt at a claimed job whose fence is set. From here on its lease is renewed with the others.
-    pub fn new(context: AttemptContext, claimed: Claimed, begun: Begun) -> Self {
-        let handle = context.active.insert(claimed.lease);
-        Self { context, claimed, begun, handle, stall_detector: Arc::default() }
+    /// An attempt at a claimed job whose fence is set.
+    pub fn new(context: AttemptContext, job: ClaimedJob) -> Self {
+        Self { context, job, stall_detector: Arc::default(), hears_mail: AtomicBool::new(false) }
+    }
+
+    fn claimed(&self) -> &Claimed {
+        &self.job.claimed
+    }
+
+    fn handle(&self) -> &AttemptHandle {
+        self.job.active.handle()
     }
 
     /// Runs the attempt to its end. Dropped in the middle, the lease expires and the job is attempted again.
     pub async fn run(self) {
-        let lease = self.claimed.lease;
-        let (attempt, spec) = (self.claimed.attempt, &self.claimed.spec);
+        let Claimed { attempt, spec, timeout, ran, .. } = self.claimed();
+        let lease = self.claimed().lease;
         let trace = spec.trace.as_ref().map(TraceParent::trace_id);
         tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt started");
-        let buffer = self.context.log_writer.open(AttemptBufferStart {
+        let opened = self.context.log_writer.open(AttemptBufferStart {
             lease,
-            output_bytes: self.begun.output_bytes,
-            last_entry: self.begun.last_entry,
+            output_bytes: self.job.begun.output_bytes,
+            last_entry: self.job.begun.last_entry,
             output_cap: self.context.output_cap,
         });
-        let reporter = StallReporter { attempt: &self, buffer: &buffer };
-        let end = tokio::select! {
-            end = self.run_until_settled(&buffer) => end,
-            never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
-        };
-        // A fenced attempt has nothing to settle.
-        if self.context.log_writer.flush(&buffer).await.is_ok() {
-            self.settle(end, buffer.end()).await;
+        let buffer = opened.buffer();
+        let reporter = StallReporter { attempt: &self, buffer };
+        let remaining = timeout.map(|timeout| timeout.saturating_sub(*ran));
+        let deadline = remaining.map(|remaining| Instant::now() + remaining);
+        let mut follows = Follows::Nothing;
+        loop {
+            let end = tokio::select! {
+                end = self.run_until_ended(buffer, follows, deadline) => end,
+                never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
+            };
+            let Some(end) = end else {
+                tracing::error!(job = %lease.id, "the run did not end after it was cancelled; its lease expires");
+                break;
+            };
+            // A fenced attempt has nothing to settle.
+            if self.context.log_writer.flush(buffer).await.is_err()
+                || self.settle(end, buffer.end()).await.is_break()
+            {
+                break;
+            }
+            tracing::info!(job = %lease.id, "a message arrived as the agent completed, attempt continues");
+            follows = Follows::Completion;
         }
-        self.context.log_writer.close(lease);
-        self.context.active.remove(lease);
     }
 
     /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
-    /// lease is valid again.
-    async fn run_until_settled(&self, buffer: &Arc<AttemptBuffer>) -> RunEnd {
-        let remaining = self.claimed.timeout.map(|timeout| timeout.saturating_sub(self.claimed.ran));
-        let deadline = remaining.map(|remaining| Instant::now() + remaining);
-        let mut resumed = false;
+    /// lease is valid again. `None` for a run that was cancelled and did not end: what it started may still run, so that
+    /// neither an end nor a release may be recorded.
+    async fn run_until_ended(
+        &self,
+        buffer: &Arc<AttemptBuffer>,
+        mut follows: Follows,
+        deadline: Option<Instant>,
+    ) -> Option<RunEnd> {
         loop {
-            let end = match self.prepare(resumed).await {
-                Ok(prepared) => self.run_prepared(prepared, buffer, resumed, deadline).await,
-                Err(end) => return end,
+            let end = match self.prepare(follows).await {
+                Ok(prepared) => self.run_prepared(prepared, buffer, follows, deadline).await?,
+                Err(end) => return Some(end),
             };
-            let suspended = self.handle.cancel.is_suspended();
+            let suspended = self.handle().cancel.is_suspended();
             let cut_off = settlement::usage_if_cut_off(&end).filter(|_| suspended);
-            let Some(usage) = cut_off else { return end };
-            tracing::warn!(job = %self.claimed.lease.id, "the lease is in doubt, attempt suspended");
+            let Some(usage) = cut_off else { return Some(end) };
+            tracing::warn!(job = %self.claimed().lease.id, "the lease is in doubt, attempt suspended");
             if !self.until_lease_is_valid(buffer, deadline).await {
-                return RunEnd::Ended(Outcome::Stopped { usage });
+                return Some(RunEnd::Ended(Outcome::Stopped { usage }));
             }
-            tracing::info!(job = %self.claimed.lease.id, "the lease is valid, attempt resumed");
-            self.handle.cancel.resume();
-            resumed = true;
+            tracing::info!(job = %self.claimed().lease.id, "the lease is valid, attempt resumed");
+            self.handle().cancel.resume();
+            follows = Follows::Suspension;
         }
     }
 
@@ -169,9 +199,9 @@ impl Attempt {
         };
         tokio::select! {
             valid = valid => valid,
-            () = self.handle.cancel.token().cancelled() => false,
+            () = self.handle().cancel.token().cancelled() => false,
             () = deadline::reached(deadline) => {
-                self.handle.cancel.cancel(CancelReason::Deadline);
+                self.handle().cancel.cancel(CancelReason::Deadline);
                 false
             }
         }
@@ -181,77 +211,90 @@ impl Attempt {
         &self,
         mut prepared: Prepared,
         buffer: &Arc<AttemptBuffer>,
-        resumed: bool,
+        follows: Follows,
         deadline: Option<Instant>,
-    ) -> RunEnd {
-        if let Some(turns) = prepared.copied_turns.take()
-            && turns.copy_into(&self.context.log_writer, buffer, &mut prepared.recorded).await.is_err()
-        {
-            return RunEnd::Ended(Outcome::Lost);
+    ) -> Option<RunEnd> {
+        if let Some(turns) = prepared.copied_turns.take() {
+            let copying = turns.copy_into(&self.context.log_writer, buffer, &mut prepared.recorded);
+            match self.handle().cancel.token().run_until_cancelled(copying).await {
+                Some(Ok(())) => {}
+                Some(Err(_closed)) => return Some(RunEnd::Ended(Outcome::Lost)),
+                None => return Some(RunEnd::Ended(Outcome::Stopped { usage: Usage::default() })),
+            }
         }
         let journal = Arc::new(AttemptJournal {
-            job: self.claimed.lease.id,
+            job: self.claimed().lease.id,
             log_writer: self.context.log_writer.clone(),
             buffer: Arc::clone(buffer),
             clock: self.context.clock.clone(),
             lapses: self.context.clock.lapses(),
-            cancel: self.handle.cancel.clone(),
+            cancel: self.handle().cancel.clone(),
             draining: self.context.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
             stall_detector: Arc::clone(&self.stall_detector),
             heading: Mutex::default(),
         });
-        let (run, background) = self.assemble(prepared, journal, resumed);
+        let (run, background) = self.assemble(prepared, journal, follows);
         let cancel = run.cancel.clone();
         let running = async {
             match cancel.run_until_cancelled(background.resume_if_parked()).await {
                 // A job that is being stopped starts its run: the cancellation that follows ends it in good order.
                 Some(Ok(()) | Err(ServiceError::Stopping)) => self.context.runner.run(run).await,
                 Some(Err(error)) => {
-                    tracing::warn!(job = %self.claimed.lease.id, %error, "the attempt could not take a slot again");
+                    tracing::warn!(job = %self.claimed().lease.id, %error, "the attempt could not take a slot again");
                     RunEnd::Ended(Outcome::Lost)
                 }
                 None => RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
             }
         };
+        self.until_run_ends(running, &cancel, deadline).await
+    }
+
+    /// Waits for the end of a run, which `deadline` cancels. A run that was cancelled, for whatever reason, is awaited and
+    /// not dropped, because no process and no request of it may outlive it; `None` for one that does not end in time.
+    async fn until_run_ends(
+        &self,
+        running: impl Future<Output = RunEnd>,
+        cancel: &CancellationToken,
+        deadline: Option<Instant>,
+    ) -> Option<RunEnd> {
         tokio::pin!(running);
         tokio::select! {
-            end = &mut running => end,
-            () = deadline::reached(deadline) => {
-                // Cancelled and awaited, not dropped: no process and no request of the run may outlive it.
-                self.handle.cancel.cancel(CancelReason::Deadline);
-                running.await
-            }
+            end = &mut running => return Some(end),
+            () = cancel.cancelled() => {}
+            () = deadline::reached(deadline) => self.handle().cancel.cancel(CancelReason::Deadline),
         }
+        tokio::time::timeout(CANCELLED_RUN_TIMEOUT, running).await.ok()
     }
 
     /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error
     /// is the end of an attempt that was cancelled, or whose turns cannot be read at all.
-    async fn prepare(&self, resumed: bool) -> Result<Prepared, RunEnd> {
+    async fn prepare(&self, follows: Follows) -> Result<Prepared, RunEnd> {
         let usage = Usage::default();
+        let token = self.handle().cancel.token();
         loop {
-            let error = match self.read_prepared(resumed).await {
-                Ok(prepared) => return Ok(prepared),
-                Err(error) => error,
+            let error = match token.run_until_cancelled(self.read_prepared(follows)).await {
+                Some(Ok(prepared)) => return Ok(prepared),
+                Some(Err(error)) => error,
+                None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
             };
-            tracing::warn!(job = %self.claimed.lease.id, %error, "could not read what the attempt needs");
+            tracing::warn!(job = %self.claimed().lease.id, %error, "could not read what the attempt needs");
             if !error.is_transient() {
                 let message = format!("what earlier attempts recorded cannot be read: {error}");
                 return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
             }
-            let token = self.handle.cancel.token();
             if token.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
                 return Err(RunEnd::Ended(Outcome::Stopped { usage }));
             }
         }
     }
 
-    async fn read_prepared(&self, resumed: bool) -> Result<Prepared, QueueError> {
+    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, QueueError> {
         if !self.context.runner.wants_team() {
             return Ok(Prepared::default());
         }
-        let has_turns = self.begun.last_entry > 0 || resumed;
-        prepare::read(&*self.context.work, &self.claimed, has_turns).await
+        let has_turns = self.job.begun.last_entry > 0 || follows != Follows::Nothing;
+        prepare::read(&*self.context.work, self.claimed(), has_turns).await
     }
 
     /// Everything that the runner needs, and the service in it.
@@ -259,65 +302,77 @@ impl Attempt {
         &self,
         prepared: Prepared,
         journal: Arc<AttemptJournal>,
-        resumed: bool,
+        follows: Follows,
     ) -> (Run, Arc<ParkingService>) {
         let caller = Caller {
-            session: self.claimed.session,
-            by: DispatchedBy::Job { id: self.claimed.lease.id, token: self.claimed.lease.token },
-            team: self.claimed.spec.team.clone(),
+            session: self.claimed().session,
+            by: DispatchedBy::Job { id: self.claimed().lease.id, token: self.claimed().lease.token },
+            team: self.claimed().spec.team.clone(),
             team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
-            working_dir: self.claimed.spec.working_dir.clone(),
+            working_dir: self.claimed().spec.working_dir.clone(),
             keys_in_namespace: false,
             policy: Arc::clone(&self.context.policy),
-            trace: self.claimed.spec.trace.clone(),
+            trace: self.claimed().spec.trace.clone(),
         };
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);
-        let (handle, events) = (self.handle.clone(), self.context.events.clone());
+        let (handle, events) = (self.handle().clone(), self.context.events.clone());
         let background = Arc::new(ParkingService::new(service, work, handle, events, prepared.open_turn));
+        let hears_mail =
+            self.context.runner.hears_mail(self.claimed(), prepared.team.as_ref().map(|(team, _)| &**team));
+        self.hears_mail.store(hears_mail, Ordering::SeqCst);
         let run = Run {
-            claimed: self.claimed.clone(),
+            claimed: self.claimed().clone(),
             team: prepared.team.map(|(team, _)| team),
             finished_turns: journal.turns.finished(),
             recorded: prepared.recorded,
             journal,
             background: Arc::clone(&background),
-            cancel: self.handle.cancel.run_token(),
-            resumed,
+            cancel: self.handle().cancel.run_token(),
+            follows,
         };
         (run, background)
     }
 
-    /// Ends the attempt in the queue, or releases the job. All its output is stored.
-    async fn settle(&self, end: RunEnd, output_bytes: u64) {
-        let reason = self.handle.cancel.reason();
-        match settlement::decide(end, reason, self.claimed.timeout, self.context.output_cap) {
+    /// Ends the attempt in the queue, or releases the job. All its output is stored. Continues where the agent has mail
+    /// to hear first.
+    async fn settle(&self, end: RunEnd, output_bytes: u64) -> ControlFlow<()> {
+        let reason = self.handle().cancel.reason();
+        match settlement::decide(end, reason, self.claimed().timeout, self.context.output_cap) {
             Settlement::Nothing => {
-                tracing::info!(job = %self.claimed.lease.id, "attempt lost its lease");
+                tracing::info!(job = %self.claimed().lease.id, "attempt lost its lease");
             }
             Settlement::Release(mode) => self.release(mode, output_bytes).await,
-            Settlement::Finish(ending, usage) => self.finish(ending, usage, output_bytes).await,
+            Settlement::Finish(ending, usage) => return self.finish(ending, usage, output_bytes).await,
         }
+        ControlFlow::Break(())
     }
 
-    async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) {
-        let Claimed { lease, failures, retry_delay, .. } = self.claimed;
+    async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) -> ControlFlow<()> {
+        let &Claimed { lease, failures, retry_delay, .. } = self.claimed();
         let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
-        let finish = Finish { lease, ending, output_bytes, usage, retry_delay };
+        // A job whose timeout passed as it completed could not hear it.
+        let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
+        let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
+        let finish = Finish { lease, ending, output_bytes, usage, retry_delay, hears_mail };
         match self.context.log_writer.finish(finish).await {
             Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
+            Ok(Finished::Mail) => return ControlFlow::Continue(()),
             Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
             Err(_) => {
                 tracing::warn!(job = %lease.id, "the end of the attempt could not be recorded; its lease expires");
             }
         }
+        ControlFlow::Break(())
     }
 
-    /// Releases the job, and repeats that, within a bound, while Redis cannot be reached.
+    /// Releases the job, and repeats that while Redis cannot be reached, for the length of a lease: after that a reaper
+    /// reclaims the job anyway.
     async fn release(&self, mode: ReleaseMode, output_bytes: u64) {
-        let lease = self.claimed.lease;
+        let lease = self.claimed().lease;
         let release = Release { lease, worker: self.context.worker.clone(), mode, output_bytes };
-        for _ in 0..MAX_RELEASE_TRIES {
+        let deadline = Instant::now() + self.context.clock.lease();
+        while Instant::now() < deadline {
             match self.context.work.release(&release).await {
                 Ok(outcome) => {
                     tracing::info!(job = %lease.id, ?outcome, "released the job");
@@ -338,16 +393,16 @@ struct StallReporter<'a> {
 
 impl StallSink for StallReporter<'_> {
     fn is_parked(&self) -> bool {
-        self.attempt.handle.parked.load(Ordering::SeqCst)
+        self.attempt.handle().parked.load(Ordering::SeqCst)
     }
 
     fn stalled(&self, reason: &str) {
-        tracing::warn!(job = %self.attempt.claimed.lease.id, "the job has stalled: {reason}");
+        tracing::warn!(job = %self.attempt.claimed().lease.id, "the job has stalled: {reason}");
         self.attempt.context.log_writer.set_waits_for(self.buffer, Some(reason.to_owned()));
     }
 
     fn recovered(&self, is_waiting: bool) {
-        tracing::info!(job = %self.attempt.claimed.lease.id, "the job is active again");
+        tracing::info!(job = %self.attempt.claimed().lease.id, "the job is active again");
         // Its own reason is in the record already.
         if !is_waiting {
             self.attempt.context.log_writer.set_waits_for(self.buffer, None);

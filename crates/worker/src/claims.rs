@@ -1,13 +1,15 @@
-//! Claims jobs for free slots, and waits for a wake-up when there are none.
+//! Carries out the claimer's orders: claims jobs for free slots, and waits for a wake-up when there are none.
 //!
 //! A task of its own that is never cut off within a claim: its jobs would be leased to a worker that does not know of
-//! them, until the leases expire. Only the wait for a wake-up is dropped at the end; that loses at most one wake-up,
-//! which delays another worker by two seconds.
+//! them, until the leases expire. A claim whose answer was lost is reported as unanswered, and the next order repeats it
+//! under the same number, which returns the same jobs. Only the wait for a wake-up is dropped when the worker drains;
+//! that loses at most one wake-up, which delays another worker by two seconds.
+//!
+//! A claimed job is among the active attempts from the answer on: its lease is renewed, and it is given up by dropping
+//! it, wherever that happens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_common::id::WorkerId;
@@ -18,6 +20,7 @@ use legwork_queue::port::Claim;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
+use legwork_queue::port::WakeToken;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use tokio::sync::Notify;
@@ -25,6 +28,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::active_attempts::ActiveAttempt;
+use crate::active_attempts::ActiveAttempts;
 use crate::lease_clock::boot_millis;
 
 /// Delay before a failed call is repeated. A Redis that is restarting refuses connections at once, so without a delay
@@ -33,13 +38,49 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Slots of one claim: the bound of the port, so that one step in Redis stays short.
 const MAX_CLAIM_SLOTS: u32 = 1000;
 
+/// What the driver orders. Orders are carried out one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimOrder {
+    /// Claim so many jobs at most; answered by [`ClaimReport::Claimed`]. With 0 slots only claims whose answer was lost
+    /// are repeated, which takes no new jobs.
+    Claim {
+        /// How many jobs at most.
+        slots: u32,
+    },
+    /// Wait for a sign of work; answered by [`ClaimReport::Woken`].
+    AwaitWork,
+    /// Return the wake token of the last wait. Not answered.
+    ReturnWake,
+}
+
 /// What the claimer reports to the driver.
 #[derive(Debug)]
 pub enum ClaimReport {
-    /// These jobs are claimed, each with what earlier attempts stored. The claimer waits for the next request.
-    Claimed(Vec<(Claimed, Begun)>),
-    /// Nothing is queued or scheduled where this worker claims. The claimer continues with the same request.
+    /// A claim was made.
+    Claimed {
+        /// The claimed jobs, perhaps none.
+        batch: Vec<ClaimedJob>,
+        /// Whether the answer of a shard is missing.
+        unanswered: bool,
+    },
+    /// A wait for work is over.
+    Woken {
+        /// Whether it took a wake token, which the next order uses or returns.
+        has_token: bool,
+    },
+    /// Nothing is queued or scheduled where this worker claims. The claimer continues with the same order.
     Idle,
+}
+
+/// A job that was claimed for this worker and not launched yet. Dropped, its lease expires.
+#[derive(Debug)]
+pub struct ClaimedJob {
+    /// The job, and the proof of holding it.
+    pub claimed: Claimed,
+    /// What earlier attempts stored.
+    pub begun: Begun,
+    /// Its place among the active attempts.
+    pub active: ActiveAttempt,
 }
 
 /// The shard at which the next round begins, and the claims that were not answered.
@@ -73,112 +114,156 @@ pub struct Claimer {
     pub worker: WorkerId,
     /// The lanes to claim from, the most urgent first.
     pub lanes: Vec<Lane>,
-    /// How many slots are free right now; the driver writes it.
-    pub free_slots: Arc<AtomicU32>,
-    /// Signalled when the driver wants jobs.
-    pub requested: Arc<Notify>,
+    /// Where claimed jobs are registered, so that their leases are renewed.
+    pub active: ActiveAttempts,
+    /// Makes a renewal come at once.
+    pub renew_now: Arc<Notify>,
     /// Whether to report [`ClaimReport::Idle`].
     pub until_idle: bool,
+    /// Ends a wait for work.
+    pub stop: CancellationToken,
 }
 
 impl Claimer {
-    /// Claims at each request, until `stop`. Each request is answered by one [`ClaimReport::Claimed`], also one that
-    /// `stop` cuts short.
-    pub async fn run(self, reports: mpsc::Sender<ClaimReport>, stop: CancellationToken) {
+    /// Carries out orders until their sender is dropped. Dropped in the middle, the jobs of an unreported claim are
+    /// left until their leases expire.
+    pub async fn run(self, mut orders: mpsc::Receiver<ClaimOrder>, reports: mpsc::Sender<ClaimReport>) {
         let mut rotation = Rotation::default();
-        while stop.run_until_cancelled(self.requested.notified()).await.is_some() {
-            let batch = self.claim_until_some(&mut rotation, &reports, &stop).await;
-            if reports.send(ClaimReport::Claimed(batch)).await.is_err() {
+        let mut token = None;
+        while let Some(order) = orders.recv().await {
+            let report = match order {
+                ClaimOrder::Claim { slots } => self.claim(slots, &mut rotation).await,
+                ClaimOrder::AwaitWork => {
+                    token = self.await_work(&reports).await;
+                    ClaimReport::Woken { has_token: token.is_some() }
+                }
+                ClaimOrder::ReturnWake => {
+                    self.return_wake(token.take()).await;
+                    continue;
+                }
+            };
+            if reports.send(report).await.is_err() {
                 return;
             }
         }
-        // A request that `stop` overtook is answered too: the driver waits for the answer before it exits.
-        let _no_receiver = reports.send(ClaimReport::Claimed(Vec::new())).await;
     }
 
-    /// Claims until there is a job, or until `stop`: then the batch is empty.
-    async fn claim_until_some(
-        &self,
-        rotation: &mut Rotation,
-        reports: &mpsc::Sender<ClaimReport>,
-        stop: &CancellationToken,
-    ) -> Vec<(Claimed, Begun)> {
-        while !stop.is_cancelled() {
-            match self.claim_once(rotation).await {
-                Ok(batch) if !batch.is_empty() => {
-                    rotation.first_shard = rotation.first_shard.wrapping_add(1);
-                    return self.begin(batch).await;
-                }
-                Ok(_) => {
-                    if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
-                        let _no_receiver = reports.send(ClaimReport::Idle).await;
-                    }
-                    // Returns after two seconds at the latest, so a lost wake-up delays a claim by no more.
-                    let woken = stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await;
-                    if let Some(Err(error)) = woken {
-                        self.delay_after(&error, stop).await;
-                    }
-                }
-                Err(error) => self.delay_after(&error, stop).await,
-            }
+    /// Claims in all shards and begins the claimed jobs. Where a shard could not be asked, the report comes after a
+    /// delay, because the driver repeats the order at once.
+    async fn claim(&self, slots: u32, rotation: &mut Rotation) -> ClaimReport {
+        let (batch, failed) = self.claim_round(slots, rotation).await;
+        let batch = self.begin(batch).await;
+        if failed && batch.is_empty() {
+            tokio::time::sleep(RETRY_DELAY).await;
         }
-        Vec::new()
+        ClaimReport::Claimed { batch, unanswered: !rotation.unanswered.is_empty() }
     }
 
-    async fn delay_after(&self, error: &QueueError, stop: &CancellationToken) {
-        tracing::warn!(%error, "could not claim, trying again");
-        let _stopped = stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
-    }
-
-    /// One round over the shards, each time starting at the next shard, so that none is preferred.
-    async fn claim_once(&self, rotation: &mut Rotation) -> Result<Vec<Claimed>, QueueError> {
+    /// One round over the shards, each time starting at another shard, so that none is preferred. It ends at the first
+    /// shard that cannot be asked: one outage must not take the timeout of every shard. Returns whether that happened.
+    async fn claim_round(
+        &self,
+        slots: u32,
+        rotation: &mut Rotation,
+    ) -> (Vec<(Claimed, ActiveAttempt)>, bool) {
         let shards = self.queue.settings().shards;
+        let first_shard = rotation.first_shard;
         let mut batch = Vec::new();
         for step in 0..shards {
             let taken = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            let slots = self.free_slots.load(Ordering::SeqCst).saturating_sub(taken).min(MAX_CLAIM_SLOTS);
-            if slots == 0 {
-                break;
+            let slots = slots.saturating_sub(taken).min(MAX_CLAIM_SLOTS);
+            let shard = first_shard.wrapping_add(step) % shards;
+            let is_repeat = rotation.unanswered.contains_key(&shard);
+            if slots == 0 && !is_repeat {
+                continue;
             }
-            let shard = rotation.first_shard.wrapping_add(step) % shards;
-            let claim = Claim {
-                shard,
-                worker: self.worker.clone(),
-                number: rotation.number(shard),
-                slots,
-                lanes: self.lanes.clone(),
-            };
-            let answer = self.queue.claim(&claim).await;
-            // An answer that cannot be read counts as an answer: repeated, it would block all later claims.
-            if !answer.as_ref().is_err_and(QueueError::is_transient) {
-                rotation.unanswered.remove(&shard);
-            }
-            match answer {
-                Ok(claimed) => batch.extend(claimed),
-                // Jobs that other shards have leased to this worker already must not be dropped.
-                Err(error) if batch.is_empty() => return Err(error),
+            match self.claim_in(shard, slots, rotation).await {
+                Ok(claimed) => {
+                    if is_repeat && !claimed.is_empty() {
+                        // These leases are as old as the first try, so they may expire before the next renewal is due.
+                        self.renew_now.notify_one();
+                    }
+                    batch.extend(claimed.into_iter().map(|job| {
+                        let active = self.active.insert(job.lease);
+                        (job, active)
+                    }));
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "could not claim from every shard");
-                    break;
+                    tracing::warn!(shard, %error, "could not claim, trying again");
+                    // The next round begins with the others.
+                    rotation.first_shard = shard.wrapping_add(1);
+                    return (batch, true);
                 }
             }
         }
-        Ok(batch)
+        if !batch.is_empty() {
+            rotation.first_shard = first_shard.wrapping_add(1);
+        }
+        (batch, false)
     }
 
-    /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: no renewal covers these
-    /// jobs before their attempts start, so a reaper reclaims them after that, and they are dropped here.
-    async fn begin(&self, batch: Vec<Claimed>) -> Vec<(Claimed, Begun)> {
-        let (again, first): (Vec<Claimed>, Vec<Claimed>) = batch.into_iter().partition(|job| job.attempt > 1);
-        let mut ready: Vec<(Claimed, Begun)> = first.into_iter().map(|job| (job, Begun::default())).collect();
+    async fn claim_in(
+        &self,
+        shard: u16,
+        slots: u32,
+        rotation: &mut Rotation,
+    ) -> Result<Vec<Claimed>, QueueError> {
+        let claim = Claim {
+            shard,
+            worker: self.worker.clone(),
+            number: rotation.number(shard),
+            slots,
+            lanes: self.lanes.clone(),
+        };
+        let answer = self.queue.claim(&claim).await;
+        // An answer that cannot be read counts as an answer: repeated, it would block all later claims.
+        if !answer.as_ref().is_err_and(QueueError::is_transient) {
+            rotation.unanswered.remove(&shard);
+        }
+        answer
+    }
+
+    /// Waits for a sign of work, for two seconds at the most, so that a lost wake-up delays a claim by no more.
+    async fn await_work(&self, reports: &mpsc::Sender<ClaimReport>) -> Option<WakeToken> {
+        if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
+            let _no_receiver = reports.send(ClaimReport::Idle).await;
+        }
+        match self.stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await? {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::warn!(%error, "could not wait for work, trying again");
+                let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
+                None
+            }
+        }
+    }
+
+    /// Returns a wake token that this worker cannot use. One that is lost delays another worker by two seconds.
+    async fn return_wake(&self, token: Option<WakeToken>) {
+        let Some(token) = token else { return };
+        if let Err(error) = self.queue.return_wake(token).await {
+            tracing::debug!(%error, "could not return a wake token");
+        }
+    }
+
+    /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: where Redis is away for
+    /// longer, the jobs are given up, and reclaimed once their leases have expired.
+    async fn begin(&self, batch: Vec<(Claimed, ActiveAttempt)>) -> Vec<ClaimedJob> {
+        let (again, first): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(job, _)| job.attempt > 1);
+        let job = |(claimed, active), begun| ClaimedJob { claimed, begun, active };
+        let mut ready: Vec<ClaimedJob> =
+            first.into_iter().map(|first| job(first, Begun::default())).collect();
+        if again.is_empty() {
+            return ready;
+        }
         let leases: Vec<(Lease, u32)> =
-            again.iter().map(|claimed| (claimed.lease, claimed.attempt)).collect();
-        let leases_expire = Instant::now() + self.queue.settings().lease;
-        while Instant::now() < leases_expire {
+            again.iter().map(|(claimed, _)| (claimed.lease, claimed.attempt)).collect();
+        let deadline = Instant::now() + self.queue.settings().lease;
+        while Instant::now() < deadline {
             match self.queue.begin(&leases).await {
                 Ok(begun) => {
                     let pairs = again.into_iter().zip(begun);
-                    ready.extend(pairs.filter_map(|(job, begun)| Some((job, begun?))));
+                    ready.extend(pairs.filter_map(|(again, begun)| Some(job(again, begun?))));
                     return ready;
                 }
                 Err(error) => tracing::warn!(%error, "could not begin claimed jobs, trying again"),

@@ -5,19 +5,17 @@
 //! attempts ── WorkerEvent ─┼─► next_event ─► Supervisor::handle ─► act ─► claimer, attempts
 //! ShutdownTokens ──────────┘
 //! ```
+//!
+//! A drain has two bounds, which hold whatever Redis, a tool or a server does. At the drain timeout the jobs that still
+//! run are cancelled and released. What has not ended [`RELEASE_TIMEOUT`] later is abandoned: it is dropped and left as a
+//! crash would leave it, so that another worker resumes it once its lease has expired.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use legwork_common::id::JobId;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
-use legwork_queue::port::Begun;
-use legwork_queue::port::Claimed;
-use tokio::sync::Notify;
+use legwork_queue::port::Lease;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +23,20 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::Attempt;
 use crate::attempt::AttemptContext;
 use crate::cancel::CancelReason;
+use crate::claims::ClaimOrder;
 use crate::claims::ClaimReport;
+use crate::claims::ClaimedJob;
 use crate::deadline;
 use crate::renewal::Load;
 use crate::supervisor::Action;
 use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
+
+/// How long cancelled attempts may take to end and to release their jobs after the drain timeout. Two seconds are for
+/// commands that ignore SIGTERM, and three for one call to Redis that is not answered.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same after a second signal: enough for commands that end on SIGTERM, and one write to a Redis that answers.
+const URGENT_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// When a worker must end.
 #[derive(Debug, Clone)]
@@ -46,13 +52,11 @@ pub struct ShutdownTokens {
 /// What the loop has of the claimer.
 #[derive(Debug)]
 pub(crate) struct ClaimerHandle {
+    /// What the claimer is to do. It carries out one order at a time and reports on it.
+    pub(crate) orders: mpsc::Sender<ClaimOrder>,
     /// What the claimer found.
     pub(crate) reports: mpsc::Receiver<ClaimReport>,
-    /// How many slots are free; the claimer reads it right before each claim.
-    pub(crate) free_slots: Arc<AtomicU32>,
-    /// Signalled to request a claim.
-    pub(crate) requested: Arc<Notify>,
-    /// Ends the claimer, after the claim that it is making.
+    /// Ends the claimer's wait for work.
     pub(crate) stop: CancellationToken,
 }
 
@@ -82,8 +86,10 @@ pub(crate) struct Driver {
 #[derive(Default)]
 pub(crate) struct LoopState {
     /// Claimed jobs whose launch the supervisor has not ordered yet.
-    claimed: HashMap<JobId, (Claimed, Begun)>,
+    claimed: HashMap<Lease, ClaimedJob>,
     drain: Drain,
+    /// Whether the worker was asked to end at once.
+    is_urgent: bool,
     /// Whether the supervisor has ordered the exit.
     exited: bool,
 }
@@ -93,53 +99,81 @@ pub(crate) struct LoopState {
 enum Drain {
     #[default]
     NotRequested,
-    Until(Instant),
-    TimedOut,
+    /// Active jobs may continue until then.
+    RunsUntil(Instant),
+    /// They are being released until then.
+    ReleasesUntil(Instant),
 }
 
 impl Drain {
     fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Until(deadline) => Some(deadline),
-            Self::NotRequested | Self::TimedOut => None,
+            Self::RunsUntil(deadline) | Self::ReleasesUntil(deadline) => Some(deadline),
+            Self::NotRequested => None,
         }
     }
 }
 
 impl Driver {
-    /// Runs until the supervisor orders the exit, or until the worker must end at once.
+    /// Runs until the supervisor orders the exit.
     pub(crate) async fn run(mut self) {
         self.handle(WorkerEvent::Started);
         while !self.state.exited {
-            match self.next_event().await {
-                Some(event) => self.handle(event),
-                None => {
-                    // Cancelled, so that no command of a job is left behind. Their ends are awaited when the program
-                    // closes, not here.
-                    self.context.active.cancel_all(CancelReason::Release);
-                    break;
-                }
-            }
+            let event = self.next_event().await;
+            self.handle(event);
         }
-        self.claimer.stop.cancel();
     }
 
-    /// Waits for the next event; `None` once the worker must end at once. Without a bound: an idle worker has no events.
-    async fn next_event(&mut self) -> Option<WorkerEvent> {
-        tokio::select! {
-            Some(report) = self.claimer.reports.recv() => Some(self.keep(report)),
-            Some(event) = self.events.recv() => Some(event),
-            () = self.shutdown.drain.cancelled(), if self.state.drain == Drain::NotRequested => {
-                let handed_over = self.shutdown.hand_over.is_cancelled();
-                let timeout = if handed_over { Duration::ZERO } else { self.drain_timeout };
-                self.state.drain = Drain::Until(Instant::now() + timeout);
+    /// Waits for the next event, without a bound: an idle worker has no events.
+    async fn next_event(&mut self) -> WorkerEvent {
+        loop {
+            let event = tokio::select! {
+                // Deadlines and signals go first: events that keep coming must not delay them.
+                biased;
+                () = deadline::reached(self.state.drain.deadline()) => Some(self.end_phase_of_drain()),
+                () = self.shutdown.now.cancelled(), if !self.state.is_urgent => self.hurry(),
+                () = self.shutdown.drain.cancelled(), if self.state.drain == Drain::NotRequested => {
+                    let is_handed_over = self.shutdown.hand_over.is_cancelled();
+                    let timeout = if is_handed_over { Duration::ZERO } else { self.drain_timeout };
+                    self.state.drain = Drain::RunsUntil(Instant::now() + timeout);
+                    Some(WorkerEvent::DrainRequested)
+                }
+                Some(report) = self.claimer.reports.recv() => Some(self.keep(report)),
+                Some(event) = self.events.recv() => Some(event),
+            };
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+
+    /// The bound of the drain's current phase was reached.
+    fn end_phase_of_drain(&mut self) -> WorkerEvent {
+        if let Drain::ReleasesUntil(_) = self.state.drain {
+            return WorkerEvent::ReleaseTimedOut;
+        }
+        let timeout = if self.state.is_urgent { URGENT_RELEASE_TIMEOUT } else { RELEASE_TIMEOUT };
+        self.state.drain = Drain::ReleasesUntil(Instant::now() + timeout);
+        WorkerEvent::DrainTimedOut
+    }
+
+    /// The worker must end at once: moves the bounds of the drain, and begins it if it was not requested.
+    fn hurry(&mut self) -> Option<WorkerEvent> {
+        self.state.is_urgent = true;
+        let now = Instant::now();
+        match self.state.drain {
+            Drain::NotRequested => {
+                self.state.drain = Drain::RunsUntil(now);
                 Some(WorkerEvent::DrainRequested)
             }
-            () = deadline::reached(self.state.drain.deadline()) => {
-                self.state.drain = Drain::TimedOut;
-                Some(WorkerEvent::DrainTimedOut)
+            Drain::RunsUntil(_) => {
+                self.state.drain = Drain::RunsUntil(now);
+                None
             }
-            () = self.shutdown.now.cancelled() => None,
+            Drain::ReleasesUntil(deadline) => {
+                self.state.drain = Drain::ReleasesUntil(deadline.min(now + URGENT_RELEASE_TIMEOUT));
+                None
+            }
         }
     }
 
@@ -147,10 +181,11 @@ impl Driver {
     fn keep(&mut self, report: ClaimReport) -> WorkerEvent {
         match report {
             ClaimReport::Idle => WorkerEvent::QueueIdle,
-            ClaimReport::Claimed(batch) => {
-                let ids = batch.iter().map(|(claimed, _)| claimed.lease.id).collect();
-                self.state.claimed.extend(batch.into_iter().map(|job| (job.0.lease.id, job)));
-                WorkerEvent::ClaimAnswered(ids)
+            ClaimReport::Woken { has_token } => WorkerEvent::Woken { has_token },
+            ClaimReport::Claimed { batch, unanswered } => {
+                let jobs = batch.iter().map(|job| job.claimed.lease).collect();
+                self.state.claimed.extend(batch.into_iter().map(|job| (job.claimed.lease, job)));
+                WorkerEvent::ClaimAnswered { jobs, unanswered }
             }
         }
     }
@@ -158,8 +193,6 @@ impl Driver {
     fn handle(&mut self, event: WorkerEvent) {
         tracing::trace!(?event);
         let actions = self.supervisor.handle(event);
-        // Before any action: the claimer reads the free slots as soon as it is signalled.
-        self.claimer.free_slots.store(self.supervisor.free_slots(), Ordering::SeqCst);
         self.load.used.set(u64::from(self.supervisor.used_slots()));
         self.load.jobs.set(u64::from(self.supervisor.active_jobs()));
         for action in actions {
@@ -169,44 +202,59 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Claim => self.claimer.requested.notify_one(),
-            Action::Launch(job) => {
-                if let Some((claimed, begun)) = self.state.claimed.remove(&job) {
-                    self.launch(claimed, begun);
+            Action::Claim { slots } => self.order(ClaimOrder::Claim { slots }),
+            Action::AwaitWork => self.order(ClaimOrder::AwaitWork),
+            Action::ReturnWake => self.order(ClaimOrder::ReturnWake),
+            Action::Launch(lease) => {
+                if let Some(job) = self.state.claimed.remove(&lease) {
+                    self.launch(job);
                 }
             }
-            Action::GrantSlot(job) => self.context.active.grant_slot(job),
-            Action::Release(job) => self.context.active.cancel_job(job, CancelReason::Release),
+            Action::GrantSlot(lease) => self.context.active.grant_slot(lease),
+            Action::Release(lease) => self.context.active.cancel(lease, CancelReason::Release),
             Action::StopClaiming => {
                 self.context.draining.cancel();
                 self.claimer.stop.cancel();
             }
+            Action::Abandon => self.context.abandoned.cancel(),
             Action::Exit => self.state.exited = true,
         }
     }
 
-    fn launch(&self, claimed: Claimed, begun: Begun) {
-        let job = claimed.lease.id;
-        let notice = EndNotice { job, events: self.context.events.clone(), tasks: self.tasks.clone() };
-        // Registered before the task starts: a release that follows at once must find it.
-        let attempt = Attempt::new(self.context.clone(), claimed, begun);
+    fn order(&self, order: ClaimOrder) {
+        // The supervisor awaits the report on each order but the return of a token, so there is room. A claimer that is gone has failed, and that
+        // drains the program; the bound of the drain ends the wait for its report.
+        if let Err(error) = self.claimer.orders.try_send(order) {
+            tracing::error!(%error, "the claimer takes no orders");
+        }
+    }
+
+    /// Starts the attempt in a task of its own, whose end is reported however it ends.
+    fn launch(&self, job: ClaimedJob) {
+        let lease = job.claimed.lease;
+        let notice = EndNotice { lease, events: self.context.events.clone(), tasks: self.tasks.clone() };
+        let attempt = Attempt::new(self.context.clone(), job);
+        let abandoned = self.context.abandoned.clone();
         self.tasks.spawn(TaskKind::Attempt, async move {
+            // Dropped last, after all that the attempt holds.
             let _notice = notice;
-            Box::pin(attempt.run()).await;
+            if abandoned.run_until_cancelled(Box::pin(attempt.run())).await.is_none() {
+                tracing::warn!(job = %lease.id, "the attempt did not end in time; its lease expires");
+            }
         });
     }
 }
 
 /// Reports to the loop that an attempt is over when it is dropped: also when the attempt panicked.
 struct EndNotice {
-    job: JobId,
+    lease: Lease,
     events: mpsc::Sender<WorkerEvent>,
     tasks: Tasks,
 }
 
 impl Drop for EndNotice {
     fn drop(&mut self) {
-        let event = WorkerEvent::AttemptEnded(self.job);
+        let event = WorkerEvent::AttemptEnded(self.lease);
         // Dropping cannot wait; where the channel is full, a task waits instead. A lost event would hold the slot
         // forever.
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {

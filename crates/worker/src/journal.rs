@@ -170,8 +170,12 @@ mod tests {
     use super::*;
 
     fn reply(turn: u32, calls: usize) -> TurnEntry {
-        let call =
-            |index: usize| ToolCall { id: index.to_string(), name: "think".into(), arguments: "{}".into() };
+        let call = |index: usize| ToolCall {
+            id: index.to_string(),
+            name: "think".into(),
+            arguments: "{}".into(),
+            thought_signature: None,
+        };
         let message =
             AssistantMessage { tool_calls: (0..calls).map(call).collect(), ..AssistantMessage::default() };
         TurnEntry::Reply { turn, message }

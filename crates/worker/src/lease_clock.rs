@@ -55,6 +55,11 @@ impl LeaseClock {
         }
     }
 
+    /// How long a lease lasts without being renewed.
+    pub fn lease(&self) -> Duration {
+        self.may_act_for + self.margin
+    }
+
     /// Milliseconds since the machine started, sleep included.
     pub fn now(&self) -> u64 {
         boot_millis()
@@ -121,6 +126,7 @@ mod tests {
     fn the_margin_is_kept_back() {
         let clock = LeaseClock::new(Duration::from_secs(10));
         assert!(clock.remaining() <= Duration::from_secs(7) && clock.may_act());
+        assert_eq!(clock.lease(), Duration::from_secs(10));
         let clock = LeaseClock::new(Duration::from_secs(1));
         assert!(clock.remaining() <= Duration::from_millis(700) && clock.may_act());
     }

@@ -18,11 +18,13 @@
 //!   act. `stall`: reports a job without activity. `deadline`: an optional deadline.
 //! - [`parking`]: the service that a job calls; a job that waits holds no slot.
 //! - [`models`]: the models that agents call; [`rate_limit`]: puts them behind the fleet's rate limits.
+//! - [`job_folders`]: the folders that jobs run in on a fleet, and their removal.
 //! - [`guard`]: the process that kills the commands of a worker which can no longer do it.
 //!
 //! The program:
 //!
-//! - [`program`]: its story; [`startup`]: what it needs first; [`options`]: its command line.
+//! - [`program`]: its story; [`startup`]: what it needs first; `work_dir`: where its jobs run; [`options`]: its command
+//!   line.
 //! - [`backend`]: where the queue is; `server_watch`: the end of a worker without its embedded server; [`host`]: this
 //!   machine.
 
@@ -36,6 +38,7 @@ mod deadline;
 pub mod driver;
 pub mod guard;
 pub mod host;
+pub mod job_folders;
 pub mod journal;
 pub mod lease_clock;
 pub mod log_writer;
@@ -53,6 +56,7 @@ mod stall;
 pub mod startup;
 pub mod supervisor;
 pub mod upkeep;
+mod work_dir;
 pub mod worker;
 
 pub use driver::ShutdownTokens;

@@ -11,14 +11,13 @@
 //! [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills up and the attempt
 //! waits: nothing is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use legwork_common::id::JobId;
 use legwork_queue::QueueError;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
@@ -94,6 +93,28 @@ impl AttemptBuffer {
     }
 }
 
+/// The buffer of an attempt among those that the [`LogWriter`] empties, kept by the attempt. Dropping it removes the
+/// buffer, also where the attempt panicked; what is not written by then is dropped.
+#[derive(Debug)]
+pub struct OpenBuffer {
+    log_writer: LogWriter,
+    lease: Lease,
+    buffer: Arc<AttemptBuffer>,
+}
+
+impl OpenBuffer {
+    /// The buffer. A clone that outlives this value can no longer be written.
+    pub fn buffer(&self) -> &Arc<AttemptBuffer> {
+        &self.buffer
+    }
+}
+
+impl Drop for OpenBuffer {
+    fn drop(&mut self) {
+        self.log_writer.close(self.lease);
+    }
+}
+
 /// Where an attempt's writes begin.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptBufferStart {
@@ -121,7 +142,9 @@ pub struct LogWriter {
 struct Inner {
     work: Arc<dyn Work>,
     clock: LeaseClock,
-    buffers: Mutex<BTreeMap<JobId, Arc<AttemptBuffer>>>,
+    /// By lease, which is one attempt: a worker may write for two attempts of one job, if it has lost one of them and
+    /// does not know yet.
+    buffers: Mutex<HashMap<Lease, Arc<AttemptBuffer>>>,
     /// Attempts that ended, each with the attempt that waits for the answer.
     finishes: Mutex<Vec<(Finish, oneshot::Sender<Finished>)>>,
     /// Something is to be written. Wakes the writer where it is idle.
@@ -149,8 +172,8 @@ impl LogWriter {
         }
     }
 
-    /// Opens the buffer of an attempt; [`LogWriter::close`] removes it.
-    pub fn open(&self, start: AttemptBufferStart) -> Arc<AttemptBuffer> {
+    /// Opens the buffer of an attempt.
+    pub fn open(&self, start: AttemptBufferStart) -> OpenBuffer {
         let pending = Pending {
             waits_for: None,
             lease: start.lease,
@@ -166,15 +189,15 @@ impl LogWriter {
             pending: Mutex::new(pending),
             flushed: watch::Sender::new(Flushed::UpTo(0)),
         });
-        lock(&self.inner.buffers).insert(start.lease.id, Arc::clone(&buffer));
-        buffer
+        lock(&self.inner.buffers).insert(start.lease, Arc::clone(&buffer));
+        OpenBuffer { log_writer: self.clone(), lease: start.lease, buffer }
     }
 
-    /// Removes the buffer of the attempt under this lease; what is not written by then is dropped.
-    pub fn close(&self, lease: Lease) {
-        let mut buffers = lock(&self.inner.buffers);
-        if buffers.get(&lease.id).is_some_and(|buffer| buffer.pending().lease == lease) {
-            buffers.remove(&lease.id);
+    /// Removes the buffer of the attempt under this lease. Whatever still waits for it is answered: nothing more is
+    /// stored.
+    fn close(&self, lease: Lease) {
+        if let Some(buffer) = lock(&self.inner.buffers).remove(&lease) {
+            buffer.flushed.send_replace(Flushed::Fenced);
         }
     }
 
@@ -242,11 +265,12 @@ impl LogWriter {
         self.inner.has_work.notify_one();
     }
 
-    /// Waits until everything that was added before the call is stored, for as long as Redis is away.
+    /// Waits until everything that was added before the call is stored, for as long as Redis is away. While the worker
+    /// serves, the lease is the bound: once Redis answers, it is renewed or lost. In a drain the attempt is dropped.
     ///
     /// # Errors
     ///
-    /// [`BufferClosed`] once the attempt is fenced.
+    /// [`BufferClosed`] once the attempt is fenced or its buffer is closed.
     pub async fn flush(&self, buffer: &AttemptBuffer) -> Result<(), BufferClosed> {
         let wanted = buffer.pending().revision;
         let mut flushed = buffer.flushed.subscribe();
@@ -263,8 +287,8 @@ impl LogWriter {
     }
 
     /// Ends an attempt whose buffer is flushed; returns the state of the job after it. Waits for as long as Redis is
-    /// away; at the end of the program its grace period is the bound. Dropped while it waits, the end may be stored or
-    /// not; if it is not, the lease expires.
+    /// away, as [`Self::flush`] does. Dropped while it waits, the end may be stored or not; if it is not, the lease
+    /// expires.
     ///
     /// # Errors
     ///
@@ -277,7 +301,7 @@ impl LogWriter {
         answered.await.map_err(|_| BufferClosed)
     }
 
-    /// Writes until `over` is cancelled and nothing is left to write.
+    /// Writes until `over` is cancelled and nothing is left to write. Dropped in the middle, a write is stored or not.
     pub async fn run(&self, over: CancellationToken) {
         loop {
             tokio::select! {
@@ -368,10 +392,7 @@ impl LogWriter {
         for (((buffer, revision), append), answer) in written.into_iter().zip(&appends).zip(answers) {
             match answer {
                 Appended::Stored(_) => remove_stored(&buffer, append, revision),
-                Appended::Fenced => {
-                    buffer.flushed.send_replace(Flushed::Fenced);
-                    self.close(append.lease);
-                }
+                Appended::Fenced => self.close(append.lease),
             }
         }
         Ok(true)
@@ -418,5 +439,12 @@ fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64) {
         }
     }
     // After the buffer has room: a writer that wakes checks it.
-    buffer.flushed.send_replace(Flushed::UpTo(revision));
+    buffer.flushed.send_if_modified(|flushed| {
+        // A buffer that was closed during the write stays so.
+        let is_open = *flushed != Flushed::Fenced;
+        if is_open {
+            *flushed = Flushed::UpTo(revision);
+        }
+        is_open
+    });
 }

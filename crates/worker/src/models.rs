@@ -8,7 +8,7 @@ use std::sync::Arc;
 use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
 use legwork_agent::model::provider::ClientError;
-use legwork_agent::model::provider::GenaiModels;
+use legwork_agent::model::provider::ProviderModels;
 use legwork_agent::model::scripted::ScriptError;
 use legwork_agent::model::scripted::ScriptedModels;
 use legwork_common::error::Coded;
@@ -57,7 +57,7 @@ impl Coded for ModelsError {
 /// [`ModelsError`] for a script that cannot be read, or an HTTP client that cannot be created.
 pub fn open(script: Option<&Path>, environment: &Environment) -> Result<Arc<dyn ModelPort>, ModelsError> {
     let Some(path) = script else {
-        return Ok(Arc::new(GenaiModels::new(environment.clone())?));
+        return Ok(Arc::new(ProviderModels::new(environment.clone())?));
     };
     let bytes = std::fs::read(path).map_err(|source| ModelsError::File { path: path.to_owned(), source })?;
     let script = ScriptedModels::parse(&bytes)

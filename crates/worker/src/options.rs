@@ -107,9 +107,13 @@ pub struct WorkerOptions {
     #[arg(long, env = variables::CONCURRENCY, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: u32,
-    /// The folder below which each job gets a folder of its own
+    /// The folder below which each job gets a folder of its own; without it, and with --redis, a folder in the user's
+    /// state folder, or in $TMPDIR in a container
     #[arg(long, env = variables::WORK_DIR, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
+    /// How long the folder of an ended job is kept; without it, as long as the job
+    #[arg(long, env = variables::KEEP_JOB_FOLDERS, value_name = "TIME", value_parser = duration::parse)]
+    pub keep_job_folders: Option<Duration>,
     /// Run all jobs in the work dir itself
     #[arg(long, env = variables::SHARED_WORK_DIR, requires = "work_dir")]
     pub shared_work_dir: bool,

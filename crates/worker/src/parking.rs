@@ -96,7 +96,7 @@ impl ParkingService {
             retry_while_unavailable(None, || async move { into_result(self.work.park(lease).await?) })
                 .await?;
             // The driver receives until all attempts have ended. A full channel is waited for.
-            let _no_receiver = self.events.send(WorkerEvent::Parked(self.handle.lease.id)).await;
+            let _no_receiver = self.events.send(WorkerEvent::Parked(lease)).await;
         }
         *waiting += 1;
         Ok(())
@@ -127,12 +127,12 @@ impl ParkingService {
     /// Waits for a slot without a bound: other jobs hold them. A stop, the job's timeout and a lost lease end the wait
     /// by dropping it.
     async fn take_slot(&self) -> Result<(), ServiceError> {
-        let _no_receiver = self.events.send(WorkerEvent::SlotRequested(self.handle.lease.id)).await;
+        let lease = self.handle.lease;
+        let _no_receiver = self.events.send(WorkerEvent::SlotRequested(lease)).await;
         match self.handle.slot.acquire().await {
             Ok(slot) => slot.forget(),
             Err(_) => return Err(ServiceError::LeaseLost),
         }
-        let lease = self.handle.lease;
         retry_while_unavailable(None, || async move { into_result(self.work.resume(lease).await?) }).await?;
         self.handle.parked.store(false, Ordering::SeqCst);
         Ok(())

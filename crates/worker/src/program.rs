@@ -8,6 +8,7 @@ use legwork_common::error::Coded;
 use legwork_process::health::Gauges;
 use legwork_process::health::HealthListener;
 use legwork_process::health::Readiness;
+use legwork_process::service_manager::ServiceManager;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
@@ -18,12 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::driver::ShutdownTokens;
+use crate::job_folders::sweep_forever;
 use crate::options::WorkerOptions;
 use crate::renewal::Load;
+use crate::runner::WorkDir;
 use crate::server_watch::shut_down_without_server;
 use crate::startup;
 use crate::startup::StartError;
 use crate::startup::boxed;
+use crate::work_dir;
 use crate::worker::Worker;
 use crate::worker::WorkerHealth;
 
@@ -46,18 +50,23 @@ pub async fn serve(
     let tasks = Tasks::new();
     let shutdown = Shutdown::listen(&tasks).map_err(|error| boxed(StartError::from(error)))?;
     let health = answer_health(&options, &tasks).await?;
+    let manager = ServiceManager::find(&variables).map_err(|error| boxed(StartError::from(error)))?;
+    // Before the first connection: an unusable folder is not worth waiting for Redis.
+    let work_dir = work_dir::select(&options, &variables).map_err(boxed)?;
 
     let opened = startup::open_queue(&options, &variables, &shutdown.drain).await?;
     let Some((backend, queue)) = opened else { return Ok(()) };
     let policy = options.common.policy().map_err(boxed)?;
     let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone());
-    let runner = startup::runner(&options, variables, &backend, (&queue, policy), guard)?;
+    sweep_job_folders(&options, &tasks, &queue, &work_dir);
+    let runner = startup::runner(&options, variables, (&queue, policy, work_dir), guard, &tasks)?;
     if backend.is_embedded() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), tokens));
     }
 
+    manager.ready(&tasks, shutdown.drain.clone());
     loop {
         let runner = Arc::clone(&runner);
         let worker = Worker::new(settings.clone(), queue.clone(), runner, health.clone()).map_err(boxed)?;
@@ -75,6 +84,18 @@ pub async fn serve(
         tracing::warn!(?unfinished, "tasks did not end in time");
     }
     leave(backend, &queue).await
+}
+
+/// Removes the folders of ended jobs, where this fleet's workers created them.
+fn sweep_job_folders(options: &WorkerOptions, tasks: &Tasks, queue: &Queue, work_dir: &WorkDir) {
+    if let WorkDir::Own(folders) = work_dir {
+        let keep = options.keep_job_folders.unwrap_or(queue.settings().retention);
+        let closing = tasks.closing();
+        let (queue, folders) = (queue.clone(), folders.clone());
+        tasks.spawn(TaskKind::Upkeep, async move {
+            let _closed = closing.run_until_cancelled(sweep_forever(queue, folders, keep)).await;
+        });
+    }
 }
 
 /// Answers `/healthz`, `/readyz` and `/metrics` where `--health` names an address, from now on: a worker that waits for

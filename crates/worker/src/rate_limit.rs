@@ -1,17 +1,19 @@
 //! Models behind the fleet's rate limits: a call starts once every limit that it counts against has given a permit.
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use legwork_agent::message::AssistantMessage;
 use legwork_agent::message::Message;
 use legwork_agent::model::Delta;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
+use legwork_agent::model::ModelReply;
 use legwork_agent::model::ModelRequest;
 use legwork_common::duration;
 use legwork_common::id::RequestId;
@@ -22,6 +24,7 @@ use legwork_queue::port::PermitRequest;
 use legwork_queue::port::Permits;
 use legwork_queue::port::Permitted;
 use legwork_queue::port::WaitReason;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
 /// The longest pause of a provider after one refusal (429), whatever its `Retry-After` asks for: limits are mostly per
@@ -32,7 +35,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const PERMIT_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two renewals of the permits of a call. A permit expires after 30 s, so two renewals may fail.
 const PERMIT_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
-/// Delay before a permit is requested again when Redis could not be asked.
+/// The longest that a place in line is waited for without asking again: an earlier one may have been given up. At most a
+/// few requests for each call, against waits of up to a minute.
+const MAX_PLACE_WAIT: Duration = Duration::from_secs(5);
+/// Delay before a permit is requested, kept or returned again when Redis could not be asked.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Shorter waits are not reported: a write to Redis for each would cost more than the information is worth.
 const MIN_REPORTED_WAIT: Duration = Duration::from_secs(1);
@@ -47,15 +53,28 @@ pub struct RateLimitedModels {
     models: Arc<dyn ModelPort>,
     permits: Arc<dyn Permits>,
     policy: Arc<Policy>,
-    // Permits of calls that were dropped in the middle: dropping cannot wait for Redis, so the next call returns them.
+    abandoned: Abandoned,
+}
+
+/// Permits of calls that were dropped in the middle, with the tokens that are given back with each. Dropping cannot wait
+/// for Redis, so [`RateLimitedModels::return_forever`] and the next call return them.
+#[derive(Debug, Default)]
+struct Abandoned {
     // A std mutex: never held over an await.
-    abandoned: Mutex<Vec<PermitRequest>>,
+    permits: Mutex<Vec<(PermitRequest, i64)>>,
+    added: Notify,
+}
+
+impl Abandoned {
+    fn permits(&self) -> MutexGuard<'_, Vec<(PermitRequest, i64)>> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl RateLimitedModels {
     /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
-        Self { models, permits, policy, abandoned: Mutex::default() }
+        Self { models, permits, policy, abandoned: Abandoned::default() }
     }
 
     /// Waits for a permit of every limit, one after the other.
@@ -67,14 +86,10 @@ impl RateLimitedModels {
     ) -> CallPermits<'a> {
         self.return_abandoned().await;
         let tokens = expected_tokens(request);
-        let mut permits = CallPermits { models: self, requests: Vec::new() };
+        let mut permits = CallPermits { models: self, granted: Vec::new(), requested: None };
         for (name, limit) in self.policy.limits(&settings.provider, &settings.model) {
             let request = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
-            // Kept before it is requested: dropped while it waits, the permit is returned all the same.
-            permits.requests.push(request);
-            if let Some(request) = permits.requests.last_mut() {
-                self.wait_for_permit(request, deltas).await;
-            }
+            permits.add(request, deltas).await;
         }
         permits
     }
@@ -104,54 +119,79 @@ impl RateLimitedModels {
                 deltas.send(Delta::Waiting(Some(describe(request, wait, reason)))).await.ok();
             }
             let min_wait = if is_busy { PERMIT_POLL_INTERVAL } else { Duration::ZERO };
-            tokio::time::sleep(wait.max(min_wait)).await;
+            tokio::time::sleep(wait.clamp(min_wait, MAX_PLACE_WAIT)).await;
         }
         if reported.is_some() {
             deltas.send(Delta::Waiting(None)).await.ok();
         }
     }
 
+    /// Returns the permits of calls that were dropped. One that could not be returned is kept for the next call.
     async fn return_abandoned(&self) {
-        let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
-        for request in abandoned {
-            log_error(self.permits.give_back(&request, 0).await);
+        // Bound first: a guard in the condition would be held over the await.
+        while let Some((request, beyond)) = self.take_abandoned() {
+            let returned = self.permits.give_back(&request, beyond).await;
+            if returned.as_ref().is_err_and(QueueError::is_transient) {
+                self.abandoned.permits().push((request, beyond));
+            }
+            if returned.is_err() {
+                return log_error(returned);
+            }
+        }
+    }
+
+    fn take_abandoned(&self) -> Option<(PermitRequest, i64)> {
+        self.abandoned.permits().pop()
+    }
+
+    /// Returns the permits of dropped calls as soon as they are dropped, so that no other process waits behind them.
+    /// May be dropped at any await: what is not returned expires.
+    pub async fn return_forever(self: Arc<Self>) {
+        loop {
+            self.abandoned.added.notified().await;
+            self.return_abandoned().await;
+            while !self.abandoned.permits().is_empty() {
+                tokio::time::sleep(RETRY_DELAY).await;
+                self.return_abandoned().await;
+            }
         }
     }
 }
 
-/// The permits of one call. Dropped before they are settled, they are returned with the next call, or expire.
+/// The permits of one call. Dropped before they are settled, they are returned by [`RateLimitedModels::return_forever`] or
+/// the next call, or expire.
 #[derive(Debug)]
 struct CallPermits<'a> {
     models: &'a RateLimitedModels,
-    requests: Vec<PermitRequest>,
+    granted: Vec<PermitRequest>,
+    /// The one that is waited for. Kept from before it is requested: dropped while it waits, its place is given up.
+    requested: Option<PermitRequest>,
 }
 
 impl CallPermits<'_> {
-    /// Renews the permits that count concurrent calls, until dropped.
-    async fn keep_alive(&self) {
-        let concurrent: Vec<(String, RequestId)> = self
-            .requests
-            .iter()
-            .filter(|request| request.limit.concurrent.is_some())
-            .map(|request| (request.name.clone(), request.permit))
-            .collect();
-        loop {
-            tokio::time::sleep(PERMIT_RENEWAL_INTERVAL).await;
-            log_error(self.models.permits.keep(&concurrent).await);
+    /// Waits for one more permit, and keeps those that were granted before.
+    async fn add(&mut self, request: PermitRequest, deltas: &mpsc::Sender<Delta>) {
+        let (models, granted) = (self.models, &self.granted);
+        let request = self.requested.insert(request);
+        tokio::select! {
+            () = models.wait_for_permit(request, deltas) => {}
+            never = keep_alive(models, granted) => match never {},
         }
+        self.granted.extend(self.requested.take());
     }
 
     /// Returns the permits with the tokens that were used, or pauses the provider that refused.
-    async fn settle(&mut self, answer: &Result<AssistantMessage, ModelError>) {
-        for request in std::mem::take(&mut self.requests) {
+    async fn settle(&mut self, answer: &Result<ModelReply, ModelError>) {
+        for request in std::mem::take(&mut self.granted) {
             let permits = &self.models.permits;
             log_error(match answer {
                 Err(ModelError::RateLimited { retry_after, .. }) => {
                     permits.pause(&request, *retry_after, MAX_PAUSE).await
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,
-                Ok(message) if needs_return(&request) => {
-                    let used = message.usage.input_tokens.saturating_add(message.usage.output_tokens);
+                Ok(reply) if needs_return(&request) => {
+                    let used =
+                        reply.message.usage.input_tokens.saturating_add(reply.message.usage.output_tokens);
                     let beyond = i64::try_from(used).unwrap_or(i64::MAX)
                         - i64::try_from(request.tokens).unwrap_or(i64::MAX);
                     permits.give_back(&request, beyond).await
@@ -164,8 +204,17 @@ impl CallPermits<'_> {
 
 impl Drop for CallPermits<'_> {
     fn drop(&mut self) {
-        let unsettled = std::mem::take(&mut self.requests).into_iter().filter(needs_return);
-        self.models.abandoned.lock().unwrap_or_else(PoisonError::into_inner).extend(unsettled);
+        let in_flight = std::mem::take(&mut self.granted).into_iter().filter(needs_return);
+        // What was not granted gives its place back, and all the tokens that it stood for.
+        let waiting = self.requested.take().map(|request| {
+            let beyond = -i64::try_from(request.tokens).unwrap_or(i64::MAX);
+            (request, beyond)
+        });
+        let unsettled: Vec<_> = in_flight.map(|request| (request, 0)).chain(waiting).collect();
+        if !unsettled.is_empty() {
+            self.models.abandoned.permits().extend(unsettled);
+            self.models.abandoned.added.notify_one();
+        }
     }
 }
 
@@ -176,20 +225,35 @@ impl ModelPort for RateLimitedModels {
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
         let mut permits = self.acquire(settings, request, &deltas).await;
         let answer = tokio::select! {
             answer = self.models.stream(settings, request, deltas) => answer,
-            () = permits.keep_alive() => return Err(unreachable_end(settings)),
+            never = keep_alive(self, &permits.granted) => match never {},
         };
         permits.settle(&answer).await;
         answer
     }
 }
 
-/// An error for the branch that is never taken: keeping permits alive does not end.
-fn unreachable_end(settings: &ModelSettings) -> ModelError {
-    ModelError::Transient { model: settings.reference(), detail: "its permit ended".to_owned() }
+/// Renews the permits that count concurrent calls, until dropped. After a failure sooner: until they are renewed, other
+/// calls may be granted in their place.
+async fn keep_alive(models: &RateLimitedModels, granted: &[PermitRequest]) -> Infallible {
+    let concurrent: Vec<(String, RequestId)> = granted
+        .iter()
+        .filter(|request| request.limit.concurrent.is_some())
+        .map(|request| (request.name.clone(), request.permit))
+        .collect();
+    if concurrent.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    let mut pause = PERMIT_RENEWAL_INTERVAL;
+    loop {
+        tokio::time::sleep(pause).await;
+        let kept = models.permits.keep(&concurrent).await;
+        pause = if kept.is_ok() { PERMIT_RENEWAL_INTERVAL } else { RETRY_DELAY };
+        log_error(kept);
+    }
 }
 
 /// Whether returning the permit changes anything: a mere rate of requests keeps no account of running calls.
@@ -221,3 +285,6 @@ fn log_error(result: Result<(), QueueError>) {
         tracing::warn!(%error, "could not update the rate limits of a model provider");
     }
 }
+
+#[cfg(test)]
+mod tests;

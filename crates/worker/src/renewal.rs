@@ -73,8 +73,9 @@ pub struct Renewer {
     pub active: ActiveAttempts,
     /// Records every successful renewal.
     pub clock: LeaseClock,
-    /// Signalled when a stop was requested, so that the answer of a renewal brings it at once.
-    pub nudge: Arc<Notify>,
+    /// Signalled when a stop was requested, so that the answer of a renewal brings it at once, and when leases were
+    /// claimed that may expire before the next renewal is due.
+    pub renew_now: Arc<Notify>,
     /// Gets the deadline by which it kills the commands of jobs.
     pub guard: Guard,
     /// Cancelled when the worker drains.
@@ -82,7 +83,7 @@ pub struct Renewer {
 }
 
 impl Renewer {
-    /// Renews at every interval and at every nudge, and sooner after a failure. Runs until dropped; a renewal that is
+    /// Renews at every interval and whenever it is signalled, and sooner after a failure. Runs until dropped; a renewal that is
     /// dropped has happened or not.
     pub async fn run(self: Arc<Self>) {
         let interval = self.queue.settings().renew_every();
@@ -90,7 +91,7 @@ impl Renewer {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.nudge.notified() => {}
+                () = self.renew_now.notified() => {}
             }
             let sent = Instant::now();
             let renewed = self.renew().await;
@@ -175,19 +176,19 @@ fn count(gauge: &Gauge) -> u32 {
     u32::try_from(gauge.value()).unwrap_or(u32::MAX)
 }
 
-/// Signals `nudge` whenever a stop is requested in any shard, until dropped. A lost hint costs one renewal interval.
-pub async fn listen_for_stops(queue: Queue, hints: Hints, nudge: Arc<Notify>) {
+/// Signals `renew_now` whenever a stop is requested in any shard, until dropped. A lost hint costs one renewal interval.
+pub async fn listen_for_stops(queue: Queue, hints: Hints, renew_now: Arc<Notify>) {
     let mut listeners = Vec::new();
     for shard in 0..queue.settings().shards {
         listeners.push(hints.listen(queue.keys().stop_channel(shard)).await);
     }
     let listening = listeners.into_iter().map(|mut listener| {
-        let nudge = Arc::clone(&nudge);
+        let renew_now = Arc::clone(&renew_now);
         async move {
             loop {
                 // Which tree is stopped does not matter: a renewal asks for all attempts.
                 let _root = listener.next().await;
-                nudge.notify_one();
+                renew_now.notify_one();
             }
         }
     });

@@ -19,14 +19,17 @@ use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use legwork_common::variables::MCP_TOKEN;
+use legwork_common::variables::NOTIFY_SOCKET;
 use legwork_common::variables::REDIS_URL;
 use legwork_common::variables::TRACEPARENT;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
 
@@ -41,14 +44,25 @@ pub struct Run {
     pub recorded: Vec<TurnEntry>,
     /// Turns that are finished, over all attempts.
     pub finished_turns: u32,
-    /// Whether an earlier run of this attempt was suspended.
-    pub resumed: bool,
+    /// What this run follows.
+    pub follows: Follows,
     /// Where the agent writes.
     pub journal: Arc<AttemptJournal>,
     /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
     /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
     pub cancel: CancellationToken,
+}
+
+/// What a run of an attempt follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing in this attempt: it is the first run.
+    Nothing,
+    /// A run that was suspended.
+    Suspension,
+    /// A run that completed while a message was on its way to it.
+    Completion,
 }
 
 /// How a run ended.
@@ -68,6 +82,11 @@ pub trait Runner: Debug + Send + Sync {
         true
     }
 
+    /// Whether its agents hear mail that is sent to them while they run. `team` is what the run would be given.
+    fn hears_mail(&self, _claimed: &Claimed, _team: Option<&Team>) -> bool {
+        false
+    }
+
     /// Runs one attempt until it ends or `run.cancel` is cancelled. Once it returns, no process and no request of the run
     /// is left.
     async fn run(&self, run: Run) -> RunEnd;
@@ -78,8 +97,8 @@ pub trait Runner: Debug + Send + Sync {
 pub enum WorkDir {
     /// The working directory of its dispatcher, which is on the same machine.
     Dispatchers,
-    /// A folder of its own below this one, named by the job's id and made by its first attempt.
-    Own(PathBuf),
+    /// A folder of its own, created by its first attempt on this machine.
+    Own(JobFolders),
     /// This one folder for all jobs.
     Shared(PathBuf),
 }
@@ -104,16 +123,17 @@ impl AgentRunner {
     fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
         let folder = match &self.work_dir {
             WorkDir::Shared(folder) => folder.clone(),
-            WorkDir::Own(folder) => folder.join(claimed.lease.id.to_string()),
+            WorkDir::Own(folders) => {
+                let job = claimed.lease.id;
+                folders
+                    .create(job)
+                    .map_err(|error| format!("the folder of {job} cannot be created: {error}"))?
+            }
             WorkDir::Dispatchers => match &claimed.spec.working_dir {
                 Some(folder) => PathBuf::from(folder),
                 None => return Err("the job names no working directory".to_owned()),
             },
         };
-        if matches!(self.work_dir, WorkDir::Own(_)) {
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| format!("the folder {} cannot be created: {error}", folder.display()))?;
-        }
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
@@ -127,11 +147,15 @@ impl AgentRunner {
 }
 
 /// The line between the output of earlier attempts or runs and what follows; `None` for a job's first run.
-fn continuation(attempt: u32, resumed: bool, turn: u32) -> Option<String> {
-    match (attempt, resumed) {
-        (_, true) => Some(format!("\n[attempt {attempt} was suspended and resumes from turn {turn}]\n")),
-        (0 | 1, false) => None,
-        (_, false) => Some(format!("\n[attempt {attempt} resumes from turn {turn}]\n")),
+fn continuation(attempt: u32, follows: Follows, turn: u32) -> Option<String> {
+    match (attempt, follows) {
+        // As between the turns of one run.
+        (_, Follows::Completion) => Some("\n\n".to_owned()),
+        (_, Follows::Suspension) => {
+            Some(format!("\n[attempt {attempt} was suspended and resumes from turn {turn}]\n"))
+        }
+        (0 | 1, Follows::Nothing) => None,
+        (_, Follows::Nothing) => Some(format!("\n[attempt {attempt} resumes from turn {turn}]\n")),
     }
 }
 
@@ -141,16 +165,23 @@ fn is_at_rest(recorded: &[TurnEntry]) -> bool {
 }
 
 /// The environment of agents and their commands: all of the program's, without the Redis URL and the bearer token of our
-/// own server. Neither is theirs to use, and either would give access to every job of the fleet.
+/// own server, which would give access to every job of the fleet, and without the service manager's socket.
 pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
     variables.remove(MCP_TOKEN);
+    variables.remove(NOTIFY_SOCKET);
     variables
 }
 
 #[async_trait]
 impl Runner for AgentRunner {
+    fn hears_mail(&self, claimed: &Claimed, team: Option<&Team>) -> bool {
+        // A program is given its task and no more.
+        let agent = team.and_then(|team| team.agent(&claimed.spec.agent));
+        agent.is_some_and(|agent| !matches!(agent.kind, AgentKind::Command { .. }))
+    }
+
     async fn run(&self, run: Run) -> RunEnd {
         let usage = Usage::default();
         let rejected =
@@ -171,7 +202,7 @@ impl Runner for AgentRunner {
         {
             return RunEnd::Lacks(missing.to_string());
         }
-        if let Some(line) = continuation(run.claimed.attempt, run.resumed, run.finished_turns + 1) {
+        if let Some(line) = continuation(run.claimed.attempt, run.follows, run.finished_turns + 1) {
             if is_at_rest(&run.recorded) {
                 // The agent may never write again.
                 run.journal.set_heading(line);
@@ -222,7 +253,12 @@ mod tests {
     use super::*;
 
     fn reply(calls: &[&str]) -> TurnEntry {
-        let call = |name: &&str| ToolCall { id: "1".into(), name: (*name).into(), arguments: "{}".into() };
+        let call = |name: &&str| ToolCall {
+            id: "1".into(),
+            name: (*name).into(),
+            arguments: "{}".into(),
+            thought_signature: None,
+        };
         let tool_calls = calls.iter().map(call).collect();
         let message =
             AssistantMessage { text: "words".to_owned(), tool_calls, ..AssistantMessage::default() };
@@ -231,9 +267,12 @@ mod tests {
 
     #[test]
     fn a_line_separates_a_resumed_run_from_earlier_output() {
-        assert_eq!(continuation(1, false, 1), None);
-        assert_eq!(continuation(2, false, 1).as_deref(), Some("\n[attempt 2 resumes from turn 1]\n"));
-        let resumed = continuation(1, true, 1);
+        assert_eq!(continuation(1, Follows::Nothing, 1), None);
+        assert_eq!(
+            continuation(2, Follows::Nothing, 1).as_deref(),
+            Some("\n[attempt 2 resumes from turn 1]\n")
+        );
+        let resumed = continuation(1, Follows::Suspension, 1);
         assert_eq!(resumed.as_deref(), Some("\n[attempt 1 was suspended and resumes from turn 1]\n"));
     }
 

@@ -11,6 +11,8 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
+use legwork_process::tasks::TaskKind;
+use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
@@ -47,16 +49,21 @@ pub enum StartError {
     /// The system refused something that every program needs, such as a signal handler or a working directory.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
-    /// `--work-dir` is missing on a fleet, where dispatchers' folders are on other machines.
-    #[error("on a fleet a worker needs a folder for its jobs")]
-    NoWorkDir,
+    /// The work dir cannot be used.
+    #[error("the work dir {folder} {detail}")]
+    WorkDir {
+        /// Its path.
+        folder: String,
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl Coded for StartError {
     fn code(&self) -> &'static str {
         match self {
             Self::System(_) => "system",
-            Self::NoWorkDir => "no_work_dir",
+            Self::WorkDir { .. } => "no_work_dir",
         }
     }
 
@@ -67,7 +74,7 @@ impl Coded for StartError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::System(_) => None,
-            Self::NoWorkDir => Some("give it one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
+            Self::WorkDir { .. } => Some("select another one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
         }
     }
 }
@@ -163,24 +170,14 @@ pub(crate) fn settings(
 pub(crate) fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
-    backend: &Backend,
-    (queue, policy): (&Queue, Arc<Policy>),
+    (queue, policy, work_dir): (&Queue, Arc<Policy>, WorkDir),
     guard: Guard,
+    tasks: &Tasks,
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
-    let work_dir = work_dir(options, backend).map_err(boxed)?;
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
     let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
+    tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
-}
-
-/// The folders that jobs run in: on the embedded server that of their dispatcher, on a fleet below `--work-dir`.
-fn work_dir(options: &WorkerOptions, backend: &Backend) -> Result<WorkDir, StartError> {
-    match (&options.work_dir, options.shared_work_dir) {
-        (Some(folder), true) => Ok(WorkDir::Shared(folder.clone())),
-        (Some(folder), false) => Ok(WorkDir::Own(folder.clone())),
-        (None, _) if backend.is_embedded() => Ok(WorkDir::Dispatchers),
-        (None, _) => Err(StartError::NoWorkDir),
-    }
 }

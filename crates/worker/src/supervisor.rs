@@ -3,36 +3,54 @@
 //! ```text
 //! event                         actions
 //! Started                       Claim
-//! ClaimAnswered                 Launch each job, then Claim again once a slot is free
+//! ClaimAnswered with jobs       Launch each, then Claim again once a slot is free
+//! ClaimAnswered without jobs    AwaitWork while a slot is free
+//! Woken                         Claim; ReturnWake where no slot is free
 //! AttemptEnded, Parked          GrantSlot to the attempt that has waited longest for one, else Claim
 //! SlotRequested                 GrantSlot now, or once a slot is free
-//! DrainRequested                StopClaiming; Exit once no attempt is active
+//! DrainRequested                StopClaiming; Exit once no attempt is active and every claim is answered
 //! DrainTimedOut                 Release every active job
+//! ReleaseTimedOut               Abandon, Exit
 //! QueueIdle (--until-idle)      StopClaiming, Exit if no attempt is active
 //! ```
+//!
+//! Everything is kept by lease, which is one attempt, and not by job: a worker that stood still beyond its lease may
+//! claim the same job again while its earlier attempt still ends.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 
-use legwork_common::id::JobId;
+use legwork_queue::port::Lease;
 
 /// Something that happened to the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEvent {
     /// The worker is ready to claim.
     Started,
-    /// A claim was answered with these jobs, perhaps none; the claimer waits for the next request.
-    ClaimAnswered(Vec<JobId>),
+    /// The claim was made. The claimer waits for the next order.
+    ClaimAnswered {
+        /// The claimed jobs, perhaps none.
+        jobs: Vec<Lease>,
+        /// Whether the answer of a shard is missing: the claim may have taken jobs there.
+        unanswered: bool,
+    },
+    /// The wait for work is over. The claimer waits for the next order.
+    Woken {
+        /// Whether a wake token was taken, so that no other worker is woken by it.
+        has_token: bool,
+    },
     /// An attempt is over, whatever its end.
-    AttemptEnded(JobId),
+    AttemptEnded(Lease),
     /// An attempt gave its slot back and waits for its own jobs.
-    Parked(JobId),
+    Parked(Lease),
     /// A parked attempt needs a slot to continue.
-    SlotRequested(JobId),
+    SlotRequested(Lease),
     /// A signal, or the program that the worker is part of, asked it to drain.
     DrainRequested,
     /// The drain timeout expired.
     DrainTimedOut,
+    /// The jobs that were released at the drain timeout took too long to end.
+    ReleaseTimedOut,
     /// No job is queued, scheduled or leased where this worker claims.
     QueueIdle,
 }
@@ -40,16 +58,25 @@ pub enum WorkerEvent {
 /// What the driver must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Request a claim, for as many slots as are free when it is made.
-    Claim,
+    /// Order a claim.
+    Claim {
+        /// How many jobs at most. With 0 it only asks for the answers of earlier claims that were lost.
+        slots: u32,
+    },
+    /// Order a wait for work.
+    AwaitWork,
+    /// Return the wake token of the last wait: another worker may have a slot for the job.
+    ReturnWake,
     /// Start the attempt of a claimed job.
-    Launch(JobId),
+    Launch(Lease),
     /// Give a slot to a parked attempt.
-    GrantSlot(JobId),
-    /// Request no more claims, and let the claimer end.
+    GrantSlot(Lease),
+    /// End the wait for work, and let attempts end between two turns.
     StopClaiming,
     /// Cancel the attempt and release its job to the queue.
-    Release(JobId),
+    Release(Lease),
+    /// Drop everything that still runs. It is left as a crash would leave it.
+    Abandon,
     /// Leave the loop.
     Exit,
 }
@@ -62,23 +89,38 @@ enum Phase {
     Done,
 }
 
+/// The order that the claimer is carrying out. There is never more than one that it reports on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClaimerOrder {
+    None,
+    /// A claim for so many slots, which no other attempt may get before it is answered.
+    Claim {
+        reserved: u32,
+    },
+    AwaitWork,
+}
+
 /// Whether an active attempt counts against the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotUse {
     HoldsSlot,
     Parked,
+    /// It has no slot and gets none: its job is released.
+    Releasing,
 }
 
-/// The state of a worker: its active attempts, which of them wait for a slot, and whether it claims.
+/// The state of a worker: its active attempts, which of them wait for a slot, and what its claimer does.
 #[derive(Debug)]
 pub struct Supervisor {
     slots: u32,
-    active: BTreeMap<JobId, SlotUse>,
+    active: HashMap<Lease, SlotUse>,
     /// Parked attempts that need a slot, in the order of asking. They come before new claims: otherwise the children of
     /// other jobs could keep them waiting forever.
-    slot_requests: VecDeque<JobId>,
-    /// Whether a claim was requested and not answered. There is never more than one.
-    claiming: bool,
+    slot_requests: VecDeque<Lease>,
+    order: ClaimerOrder,
+    /// Whether an earlier claim may have taken jobs that were not reported. No process runs them until it is asked
+    /// again.
+    unanswered: bool,
     phase: Phase,
     until_idle: bool,
 }
@@ -88,9 +130,10 @@ impl Supervisor {
     pub fn new(slots: u32, until_idle: bool) -> Self {
         Self {
             slots: slots.max(1),
-            active: BTreeMap::new(),
+            active: HashMap::new(),
             slot_requests: VecDeque::new(),
-            claiming: false,
+            order: ClaimerOrder::None,
+            unanswered: false,
             phase: Phase::Serving,
             until_idle,
         }
@@ -102,10 +145,16 @@ impl Supervisor {
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 
-    /// How many slots are free. The claimer reads it when it claims, because slots may have been granted since the claim
-    /// was requested.
-    pub fn free_slots(&self) -> u32 {
-        self.slots.saturating_sub(self.used_slots())
+    /// How many slots are kept for the jobs of the claim that is being made.
+    pub fn reserved_slots(&self) -> u32 {
+        match self.order {
+            ClaimerOrder::Claim { reserved } => reserved,
+            ClaimerOrder::None | ClaimerOrder::AwaitWork => 0,
+        }
+    }
+
+    fn free_slots(&self) -> u32 {
+        self.slots.saturating_sub(self.used_slots()).saturating_sub(self.reserved_slots())
     }
 
     /// How many attempts are active, parked ones included.
@@ -121,39 +170,39 @@ impl Supervisor {
     /// Applies an event and returns what must be done, in this order.
     pub fn handle(&mut self, event: WorkerEvent) -> Vec<Action> {
         let mut actions = Vec::new();
+        // Whether the queue had nothing a moment ago, so that the next claim waits for a sign of work.
+        let mut found_nothing = false;
         match event {
             WorkerEvent::Started => {}
-            WorkerEvent::ClaimAnswered(jobs) => {
-                self.claiming = false;
-                for job in jobs {
-                    self.active.insert(job, SlotUse::HoldsSlot);
-                    actions.push(Action::Launch(job));
-                    // Claimed while the drain began: released at once.
-                    if self.is_draining() {
-                        actions.push(Action::Release(job));
-                    }
+            WorkerEvent::ClaimAnswered { jobs, unanswered } => {
+                self.order = ClaimerOrder::None;
+                self.unanswered = unanswered;
+                found_nothing = jobs.is_empty();
+                self.launch(jobs, &mut actions);
+            }
+            WorkerEvent::Woken { has_token } => {
+                self.order = ClaimerOrder::None;
+                if has_token && (self.is_draining() || self.free_slots() == 0) {
+                    actions.push(Action::ReturnWake);
                 }
             }
-            WorkerEvent::AttemptEnded(job) => {
-                self.active.remove(&job);
-                self.slot_requests.retain(|other| *other != job);
+            WorkerEvent::AttemptEnded(lease) => {
+                self.active.remove(&lease);
+                self.slot_requests.retain(|other| *other != lease);
             }
-            WorkerEvent::Parked(job) => {
-                if let Some(slot) = self.active.get_mut(&job) {
+            WorkerEvent::Parked(lease) => {
+                if let Some(slot) = self.active.get_mut(&lease).filter(|slot| **slot == SlotUse::HoldsSlot) {
                     *slot = SlotUse::Parked;
                 }
             }
-            WorkerEvent::SlotRequested(job) => match self.active.get(&job) {
-                Some(SlotUse::Parked) if !self.slot_requests.contains(&job) => {
-                    self.slot_requests.push_back(job);
-                }
-                // The attempt was suspended after the grant and before it used the slot: its next run asks again.
-                Some(SlotUse::HoldsSlot) => actions.push(Action::GrantSlot(job)),
-                Some(SlotUse::Parked) | None => {}
-            },
+            WorkerEvent::SlotRequested(lease) => self.request_slot(lease, &mut actions),
             WorkerEvent::DrainRequested => self.stop_claiming(&mut actions),
             WorkerEvent::DrainTimedOut => {
-                actions.extend(self.active.keys().map(|job| Action::Release(*job)));
+                actions.extend(self.active.keys().map(|lease| Action::Release(*lease)));
+            }
+            WorkerEvent::ReleaseTimedOut => {
+                self.phase = Phase::Done;
+                actions.extend([Action::Abandon, Action::Exit]);
             }
             WorkerEvent::QueueIdle => {
                 if self.until_idle && self.active.is_empty() {
@@ -162,8 +211,33 @@ impl Supervisor {
             }
         }
         self.grant_slots(&mut actions);
-        self.claim_or_exit(&mut actions);
+        self.order_or_exit(found_nothing, &mut actions);
         actions
+    }
+
+    /// Starts the attempts of claimed jobs. Jobs beyond the free slots, and those of a worker that drains, are released
+    /// at once: they are the answer of a claim that was lost at first, whose slots were granted to others since.
+    fn launch(&mut self, jobs: Vec<Lease>, actions: &mut Vec<Action>) {
+        for lease in jobs {
+            actions.push(Action::Launch(lease));
+            if self.is_draining() || self.free_slots() == 0 {
+                self.active.insert(lease, SlotUse::Releasing);
+                actions.push(Action::Release(lease));
+            } else {
+                self.active.insert(lease, SlotUse::HoldsSlot);
+            }
+        }
+    }
+
+    fn request_slot(&mut self, lease: Lease, actions: &mut Vec<Action>) {
+        match self.active.get(&lease) {
+            Some(SlotUse::Parked) if !self.slot_requests.contains(&lease) => {
+                self.slot_requests.push_back(lease);
+            }
+            // The attempt was suspended after the grant and before it used the slot: its next run asks again.
+            Some(SlotUse::HoldsSlot) => actions.push(Action::GrantSlot(lease)),
+            Some(SlotUse::Parked | SlotUse::Releasing) | None => {}
+        }
     }
 
     fn stop_claiming(&mut self, actions: &mut Vec<Action>) {
@@ -175,61 +249,107 @@ impl Supervisor {
 
     fn grant_slots(&mut self, actions: &mut Vec<Action>) {
         while self.free_slots() > 0 {
-            let Some(job) = self.slot_requests.pop_front() else { return };
-            if let Some(slot) = self.active.get_mut(&job) {
+            let Some(lease) = self.slot_requests.pop_front() else { return };
+            if let Some(slot) = self.active.get_mut(&lease) {
                 *slot = SlotUse::HoldsSlot;
-                actions.push(Action::GrantSlot(job));
+                actions.push(Action::GrantSlot(lease));
             }
         }
     }
 
-    fn claim_or_exit(&mut self, actions: &mut Vec<Action>) {
+    /// Gives the claimer its next order, if it has none; orders the exit of a drained worker.
+    fn order_or_exit(&mut self, found_nothing: bool, actions: &mut Vec<Action>) {
+        if self.order != ClaimerOrder::None {
+            return;
+        }
+        let free = self.free_slots();
         match self.phase {
-            Phase::Serving if !self.claiming && self.free_slots() > 0 => {
-                self.claiming = true;
-                actions.push(Action::Claim);
+            // Jobs of a claim whose answer was lost run nowhere, so that it is repeated before anything else, also
+            // without a free slot and in a drain.
+            Phase::Serving if self.unanswered => self.claim(free, actions),
+            Phase::Draining if self.unanswered => self.claim(0, actions),
+            // A full worker takes neither jobs nor wake tokens, which are for workers that can claim.
+            Phase::Serving if free == 0 => {}
+            Phase::Serving if found_nothing => {
+                self.order = ClaimerOrder::AwaitWork;
+                actions.push(Action::AwaitWork);
             }
-            // Not before the last claim is answered: it may bring jobs, which must be released.
-            Phase::Draining if !self.claiming && self.active.is_empty() => {
+            Phase::Serving => self.claim(free, actions),
+            Phase::Draining if self.active.is_empty() => {
                 self.phase = Phase::Done;
                 actions.push(Action::Exit);
             }
-            Phase::Serving | Phase::Draining | Phase::Done => {}
+            Phase::Draining | Phase::Done => {}
         }
+    }
+
+    fn claim(&mut self, slots: u32, actions: &mut Vec<Action>) {
+        self.order = ClaimerOrder::Claim { reserved: slots };
+        actions.push(Action::Claim { slots });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use legwork_common::id::JobId;
+    use legwork_common::id::RunToken;
     use legwork_common::id::SessionId;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn ids(count: usize) -> Vec<JobId> {
+    fn attempt_of(id: JobId) -> Lease {
+        Lease { id, token: RunToken::random() }
+    }
+
+    fn attempts(count: usize) -> Vec<Lease> {
         let session = SessionId::random();
-        (0..count).map(|_| JobId::random_in(session)).collect()
+        (0..count).map(|_| attempt_of(JobId::random_in(session))).collect()
+    }
+
+    fn answered(jobs: &[Lease]) -> WorkerEvent {
+        WorkerEvent::ClaimAnswered { jobs: jobs.to_vec(), unanswered: false }
+    }
+
+    fn lost(jobs: &[Lease]) -> WorkerEvent {
+        WorkerEvent::ClaimAnswered { jobs: jobs.to_vec(), unanswered: true }
+    }
+
+    fn woken() -> WorkerEvent {
+        WorkerEvent::Woken { has_token: true }
+    }
+
+    fn claim(slots: u32) -> Action {
+        Action::Claim { slots }
     }
 
     #[test]
     fn claims_while_slots_are_free() {
         let mut worker = Supervisor::new(3, false);
-        let jobs = ids(3);
-        assert_eq!(worker.handle(WorkerEvent::Started), [Action::Claim]);
-        let actions = worker.handle(WorkerEvent::ClaimAnswered(jobs[..2].to_vec()));
-        assert_eq!(actions, [Action::Launch(jobs[0]), Action::Launch(jobs[1]), Action::Claim]);
-        assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[2]])), [Action::Launch(jobs[2])]);
-        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [Action::Claim]);
+        let jobs = attempts(3);
+        assert_eq!(worker.handle(WorkerEvent::Started), [claim(3)]);
+        let actions = worker.handle(answered(&jobs[..2]));
+        assert_eq!(actions, [Action::Launch(jobs[0]), Action::Launch(jobs[1]), claim(1)]);
+        assert_eq!(worker.handle(answered(&jobs[2..])), [Action::Launch(jobs[2])]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [claim(1)]);
+    }
+
+    #[test]
+    fn waits_for_work_when_there_was_none() {
+        let mut worker = Supervisor::new(1, false);
+        worker.handle(WorkerEvent::Started);
+        assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+        assert_eq!(worker.handle(woken()), [claim(1)]);
     }
 
     #[test]
     fn one_slot_runs_a_parent_and_its_child() {
         let mut worker = Supervisor::new(1, false);
-        let jobs = ids(2);
+        let jobs = attempts(2);
         worker.handle(WorkerEvent::Started);
-        worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
-        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [Action::Claim]);
-        assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[1]])), [Action::Launch(jobs[1])]);
+        worker.handle(answered(&jobs[..1]));
+        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [claim(1)]);
+        assert_eq!(worker.handle(answered(&jobs[1..])), [Action::Launch(jobs[1])]);
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
         // A parked attempt that needs a slot comes before new claims.
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[1])), [Action::GrantSlot(jobs[0])]);
@@ -238,21 +358,82 @@ mod tests {
     #[test]
     fn a_slot_that_was_granted_is_granted_again_on_request() {
         let mut worker = Supervisor::new(1, false);
-        let jobs = ids(1);
+        let jobs = attempts(1);
         worker.handle(WorkerEvent::Started);
-        worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
+        worker.handle(answered(&jobs));
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
         assert_eq!(worker.used_slots(), 1);
     }
 
     #[test]
+    fn slots_that_a_claim_asks_for_are_granted_to_no_other() {
+        let mut worker = Supervisor::new(1, false);
+        let jobs = attempts(2);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs[..1]));
+        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [claim(1)]);
+        assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
+        assert_eq!((worker.used_slots(), worker.reserved_slots()), (0, 1));
+        // Full again, it neither claims nor waits for work, which would take wake tokens from workers that can.
+        assert_eq!(worker.handle(answered(&[])), [Action::GrantSlot(jobs[0])]);
+        assert_eq!((worker.used_slots(), worker.reserved_slots()), (1, 0));
+    }
+
+    #[test]
+    fn a_worker_that_fills_up_while_it_waits_for_work_claims_nothing() {
+        let mut worker = Supervisor::new(1, false);
+        let jobs = attempts(1);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs));
+        worker.handle(WorkerEvent::Parked(jobs[0]));
+        assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+        assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
+        assert_eq!(worker.handle(woken()), [Action::ReturnWake]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [claim(1)]);
+    }
+
+    #[test]
+    fn attempts_of_one_job_are_held_apart() {
+        let mut worker = Supervisor::new(2, false);
+        let first = attempts(1)[0];
+        let second = attempt_of(first.id);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&[first]));
+        assert_eq!(worker.handle(answered(&[second])), [Action::Launch(second)]);
+        assert_eq!(worker.handle(WorkerEvent::Parked(second)), [claim(1)]);
+        worker.handle(WorkerEvent::DrainRequested);
+        // The end of the lost attempt neither ends the drain nor takes the slot of the other.
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(first)), []);
+        assert_eq!(worker.active_jobs(), 1);
+        worker.handle(answered(&[]));
+        assert_eq!(worker.handle(WorkerEvent::SlotRequested(second)), [Action::GrantSlot(second)]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(second)), [Action::Exit]);
+    }
+
+    #[test]
+    fn a_claim_whose_answer_was_lost_is_repeated_without_a_free_slot_too() {
+        let mut worker = Supervisor::new(1, false);
+        let jobs = attempts(2);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs[..1]));
+        worker.handle(WorkerEvent::Parked(jobs[0]));
+        worker.handle(WorkerEvent::SlotRequested(jobs[0]));
+        // The parked attempt does not wait for the outage; what the claim took after all is released.
+        assert_eq!(worker.handle(lost(&[])), [Action::GrantSlot(jobs[0]), claim(0)]);
+        assert_eq!(worker.handle(lost(&[])), [claim(0)]);
+        let late = worker.handle(answered(&jobs[1..]));
+        assert_eq!(late, [Action::Launch(jobs[1]), Action::Release(jobs[1])]);
+        assert_eq!((worker.used_slots(), worker.active_jobs()), (1, 2));
+    }
+
+    #[test]
     fn a_drain_waits_for_active_jobs_and_releases_them_at_its_timeout() {
         let mut worker = Supervisor::new(2, false);
-        let jobs = ids(2);
+        let jobs = attempts(2);
         worker.handle(WorkerEvent::Started);
-        worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[0]]));
+        worker.handle(answered(&jobs[..1]));
         assert_eq!(worker.handle(WorkerEvent::DrainRequested), [Action::StopClaiming]);
-        let late = worker.handle(WorkerEvent::ClaimAnswered(vec![jobs[1]]));
+        let late = worker.handle(answered(&jobs[1..]));
         assert_eq!(late, [Action::Launch(jobs[1]), Action::Release(jobs[1])]);
         worker.handle(WorkerEvent::AttemptEnded(jobs[1]));
         assert_eq!(worker.handle(WorkerEvent::DrainTimedOut), [Action::Release(jobs[0])]);
@@ -260,49 +441,182 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_asks_for_the_answer_of_a_lost_claim() {
+        let mut worker = Supervisor::new(2, false);
+        let jobs = attempts(1);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(WorkerEvent::DrainRequested);
+        assert_eq!(worker.handle(lost(&[])), [claim(0)]);
+        assert_eq!(worker.handle(answered(&jobs)), [Action::Launch(jobs[0]), Action::Release(jobs[0])]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [Action::Exit]);
+    }
+
+    #[test]
+    fn what_does_not_end_in_time_is_abandoned() {
+        let mut worker = Supervisor::new(2, false);
+        let jobs = attempts(1);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs));
+        worker.handle(WorkerEvent::DrainRequested);
+        worker.handle(WorkerEvent::DrainTimedOut);
+        assert_eq!(worker.handle(WorkerEvent::ReleaseTimedOut), [Action::Abandon, Action::Exit]);
+    }
+
+    #[test]
     fn until_idle_ends_only_an_idle_worker() {
         let mut worker = Supervisor::new(1, true);
-        let jobs = ids(1);
+        let jobs = attempts(1);
         worker.handle(WorkerEvent::Started);
-        worker.handle(WorkerEvent::ClaimAnswered(jobs.clone()));
+        worker.handle(answered(&jobs));
         assert_eq!(worker.handle(WorkerEvent::QueueIdle), []);
         worker.handle(WorkerEvent::AttemptEnded(jobs[0]));
+        assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
         assert_eq!(worker.handle(WorkerEvent::QueueIdle), [Action::StopClaiming]);
-        assert_eq!(worker.handle(WorkerEvent::ClaimAnswered(Vec::new())), [Action::Exit]);
+        assert_eq!(worker.handle(woken()), [Action::ReturnWake, Action::Exit]);
+    }
+
+    /// A worker and its surroundings, as the supervisor's actions shape them.
+    struct World {
+        worker: Supervisor,
+        slots: u32,
+        running: Vec<Lease>,
+        parked: Vec<Lease>,
+        /// Parked attempts that have asked for a slot.
+        asking: Vec<Lease>,
+        released: Vec<Lease>,
+        /// What the claimer is doing, with the slots of a claim.
+        order: Option<Action>,
+        /// Jobs that a claim whose answer was lost may have taken.
+        unreported: usize,
+        exited: bool,
+    }
+
+    impl World {
+        fn new(slots: u32) -> Self {
+            let worker = Supervisor::new(slots, false);
+            let (running, parked, asking, released) = (vec![], vec![], vec![], vec![]);
+            let mut world = Self {
+                worker,
+                slots,
+                running,
+                parked,
+                asking,
+                released,
+                order: None,
+                unreported: 0,
+                exited: false,
+            };
+            world.apply(WorkerEvent::Started);
+            world
+        }
+
+        fn apply(&mut self, event: WorkerEvent) {
+            for action in self.worker.handle(event) {
+                match action {
+                    Action::Claim { .. } | Action::AwaitWork => {
+                        assert_eq!(self.order.replace(action), None, "one order at a time");
+                    }
+                    Action::Launch(lease) => self.running.push(lease),
+                    Action::Release(lease) => {
+                        for held in [&mut self.running, &mut self.parked, &mut self.asking] {
+                            held.retain(|other| *other != lease);
+                        }
+                        self.released.push(lease);
+                    }
+                    Action::GrantSlot(lease) => {
+                        self.asking.retain(|other| *other != lease);
+                        self.running.push(lease);
+                    }
+                    Action::Exit => self.exited = true,
+                    Action::StopClaiming | Action::ReturnWake | Action::Abandon => {}
+                }
+            }
+        }
+
+        /// The claimer reports on its order; the answer of a claim may be lost, and later brings what it took.
+        fn report(&mut self, index: usize, is_lost: bool) {
+            match self.order.take() {
+                Some(Action::Claim { slots }) if is_lost => {
+                    // A repeat of a claim that was done takes nothing more.
+                    self.unreported = self.unreported.max(index % (slots as usize + 1));
+                    self.apply(WorkerEvent::ClaimAnswered { jobs: Vec::new(), unanswered: true });
+                }
+                Some(Action::Claim { slots }) => {
+                    let count = match std::mem::take(&mut self.unreported) {
+                        0 => index % (slots as usize + 1),
+                        unreported => unreported,
+                    };
+                    self.apply(answered(&attempts(count)));
+                }
+                Some(_) => self.apply(woken()),
+                None => {}
+            }
+        }
+
+        fn step(&mut self, choice: u8, index: usize) {
+            match choice {
+                0 | 1 => self.report(index, choice == 1),
+                2 if !self.running.is_empty() => {
+                    let lease = self.running.swap_remove(index % self.running.len());
+                    self.apply(WorkerEvent::AttemptEnded(lease));
+                }
+                3 if !self.running.is_empty() => {
+                    let lease = self.running.swap_remove(index % self.running.len());
+                    self.parked.push(lease);
+                    self.apply(WorkerEvent::Parked(lease));
+                }
+                4 if !self.parked.is_empty() => {
+                    let lease = self.parked.swap_remove(index % self.parked.len());
+                    self.asking.push(lease);
+                    self.apply(WorkerEvent::SlotRequested(lease));
+                }
+                5 if !self.released.is_empty() => {
+                    let lease = self.released.swap_remove(index % self.released.len());
+                    self.apply(WorkerEvent::AttemptEnded(lease));
+                }
+                _ => {}
+            }
+        }
+
+        fn check(&self) {
+            let (used, reserved) = (self.worker.used_slots(), self.worker.reserved_slots());
+            assert!(used + reserved <= self.slots, "{used} used and {reserved} reserved of {}", self.slots);
+            assert_eq!(used as usize, self.running.len());
+            let held = [&self.running, &self.parked, &self.asking, &self.released].map(Vec::len);
+            assert_eq!(self.worker.active_jobs() as usize, held.iter().sum::<usize>());
+            let is_full = used + reserved == self.slots;
+            assert!(is_full || self.asking.is_empty(), "a free slot is granted at once");
+            let waits = self.order == Some(Action::AwaitWork);
+            assert!(
+                is_full || self.worker.is_draining() || self.order.is_some(),
+                "a free slot is claimed for"
+            );
+            assert!(self.unreported == 0 || !waits, "a lost answer is asked for before anything else");
+        }
     }
 
     proptest! {
         #[test]
-        fn no_more_slots_are_used_than_there_are(slots in 1u32..4, choices in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 0..80)) {
-            let mut worker = Supervisor::new(slots, false);
-            let mut requested = false;
-            let mut active: Vec<JobId> = Vec::new();
-            let mut parked: Vec<JobId> = Vec::new();
-            let apply = |worker: &mut Supervisor, event, requested: &mut bool, active: &mut Vec<JobId>, parked: &mut Vec<JobId>| {
-                for action in worker.handle(event) {
-                    match action {
-                        Action::Claim => *requested = true,
-                        Action::GrantSlot(job) => { parked.retain(|other| *other != job); active.push(job); }
-                        Action::Launch(job) => active.push(job),
-                        Action::StopClaiming | Action::Release(_) | Action::Exit => {}
-                    }
-                }
-            };
-            apply(&mut worker, WorkerEvent::Started, &mut requested, &mut active, &mut parked);
-            for (choice, index) in choices {
-                let event = match choice {
-                    // The claimer reads the free slots when it claims, not when the claim was requested.
-                    0 if requested => { let n = index.index(worker.free_slots() as usize + 1); requested = false; WorkerEvent::ClaimAnswered(ids(n)) }
-                    1 if !active.is_empty() => WorkerEvent::AttemptEnded(active.swap_remove(index.index(active.len()))),
-                    2 if !active.is_empty() => { let job = active.swap_remove(index.index(active.len())); parked.push(job); WorkerEvent::Parked(job) }
-                    3 if !parked.is_empty() => WorkerEvent::SlotRequested(parked[index.index(parked.len())]),
-                    _ => continue,
-                };
-                apply(&mut worker, event, &mut requested, &mut active, &mut parked);
-                prop_assert!(worker.used_slots() <= slots);
-                prop_assert_eq!(worker.used_slots() as usize, active.len());
-                prop_assert_eq!(worker.active_jobs() as usize, active.len() + parked.len());
+        fn no_more_slots_are_used_and_reserved_than_there_are(
+            slots in 1u32..4,
+            steps in prop::collection::vec((0u8..6, any::<usize>()), 0..120),
+        ) {
+            let mut world = World::new(slots);
+            world.check();
+            for (choice, index) in steps {
+                world.step(choice, index);
+                world.check();
             }
+            // However it got there, a drain ends once every claim is answered and every attempt has ended.
+            world.apply(WorkerEvent::DrainRequested);
+            world.apply(WorkerEvent::DrainTimedOut);
+            for _ in 0..2 {
+                world.report(0, false);
+            }
+            for lease in std::mem::take(&mut world.released) {
+                world.apply(WorkerEvent::AttemptEnded(lease));
+            }
+            prop_assert!(world.exited && world.unreported == 0, "{:?}", world.worker);
         }
     }
 }

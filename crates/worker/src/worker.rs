@@ -3,16 +3,17 @@
 //! ```text
 //! task (TaskKind)            what it does                                        ends
 //! driver (the caller's)      events → supervisor → actions                       drained, or at once
-//! claims (Claims)            claims jobs on request                              stopped by the driver
-//! attempts (Attempt)         one task for each job                               by themselves, or cancelled
+//! claims (Claims)            claims jobs on order                                with the driver
+//! attempts (Attempt)         one task for each job                               on their own, or cancelled
 //! log writer (Output)        writes output, turns and ends                       nothing left to write
 //! renewal (Renewal × 3)      renews leases, sends heartbeats, suspends           with the driver
 //! stop hints (Hints)         nudges the renewal when a stop was requested        with the driver
 //! reaper (Upkeep)            reclaims the jobs of dead workers                   with the driver
 //! ```
+//!
+//! Claims, attempts and the log writer are dropped once the time of a drain is over.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use legwork_common::id::WorkerId;
@@ -51,9 +52,9 @@ use crate::upkeep::reap_forever;
 /// Events of attempts that may wait for the driver. More than the default slots (100), so that all attempts may report
 /// at once without waiting, as when a worker drains. Senders wait while it is full.
 const EVENT_CHANNEL_CAPACITY: usize = 256;
-/// Reports of the claimer that may wait for the driver. The claimer answers one request at a time, so at most one batch
-/// of jobs waits; the rest is for reports that the queue is idle, and for the last answer.
-const CLAIM_REPORT_CHANNEL_CAPACITY: usize = 4;
+/// Orders and reports between driver and claimer. The driver gives one order at a time and awaits the report on it; the
+/// rest is for the return of wake tokens, which is not reported, and for reports that the queue is idle.
+const CLAIMER_CHANNEL_CAPACITY: usize = 4;
 /// How long a worker that ends waits for Redis to remove its record. The record expires three leases after the last
 /// heartbeat anyway, so an unreachable Redis must not delay the exit.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -117,7 +118,8 @@ impl Worker {
     }
 
     /// Serves until `shutdown` asks it to end, or its queues are idle with `until_idle`, and every job it had has ended
-    /// or was released. Dropped in the middle, its leases expire and its jobs are attempted again elsewhere.
+    /// or was released. A few seconds after the drain timeout it returns in any case, and what has not ended then is
+    /// dropped. Dropped in the middle, its leases expire and its jobs are attempted again elsewhere.
     pub async fn serve(self, tasks: &Tasks, shutdown: ShutdownTokens) {
         let over = CancellationToken::new();
         let driver = self.start(tasks, shutdown, &over);
@@ -134,11 +136,13 @@ impl Worker {
     fn start(&self, tasks: &Tasks, shutdown: ShutdownTokens, over: &CancellationToken) -> Driver {
         let (events, events_rx) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
         let context = self.attempt_context(events);
-        self.start_renewal(tasks, &context, over);
+        let renew_now = Arc::new(Notify::new());
+        self.start_renewal(tasks, &context, &renew_now, over);
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
-        tasks.spawn(TaskKind::Output, async move { log_writer.run(writer_over).await });
-        let claimer = self.start_claimer(tasks);
+        let writing = async move { log_writer.run(writer_over).await };
+        tasks.spawn(TaskKind::Output, until(context.abandoned.clone(), writing));
+        let claimer = self.start_claimer(tasks, &context, renew_now);
         Driver {
             supervisor: Supervisor::new(self.settings.slots, self.settings.until_idle),
             context,
@@ -163,6 +167,7 @@ impl Worker {
             active: ActiveAttempts::default(),
             clock,
             draining: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
             events,
             output_cap: self.queue.settings().output_cap,
             policy: Arc::clone(&self.settings.policy),
@@ -172,8 +177,13 @@ impl Worker {
     }
 
     /// Starts the tasks that keep the leases, send the heartbeat and learn of stops.
-    fn start_renewal(&self, tasks: &Tasks, context: &AttemptContext, over: &CancellationToken) {
-        let nudge = Arc::new(Notify::new());
+    fn start_renewal(
+        &self,
+        tasks: &Tasks,
+        context: &AttemptContext,
+        renew_now: &Arc<Notify>,
+        over: &CancellationToken,
+    ) {
         let renewer = Arc::new(Renewer {
             queue: self.queue.clone(),
             worker: self.settings.id.clone(),
@@ -184,33 +194,38 @@ impl Worker {
             readiness: self.health.readiness.clone(),
             active: context.active.clone(),
             clock: context.clock.clone(),
-            nudge: Arc::clone(&nudge),
+            renew_now: Arc::clone(renew_now),
             guard: self.settings.guard.clone(),
             draining: context.draining.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).send_heartbeats()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.suspend_when_in_doubt()));
-        let listening = listen_for_stops(self.queue.clone(), self.hints.clone(), nudge);
+        let listening = listen_for_stops(self.queue.clone(), self.hints.clone(), Arc::clone(renew_now));
         tasks.spawn(TaskKind::Hints, until(over.clone(), listening));
     }
 
-    /// Starts the claimer. It ends with its own token, not with `over`: a claim must not be cut off.
-    fn start_claimer(&self, tasks: &Tasks) -> ClaimerHandle {
-        let free_slots = Arc::new(AtomicU32::new(self.settings.slots));
-        let requested = Arc::new(Notify::new());
+    /// Starts the claimer. It ends with its orders, not with `over`: a claim must not be cut off.
+    fn start_claimer(
+        &self,
+        tasks: &Tasks,
+        context: &AttemptContext,
+        renew_now: Arc<Notify>,
+    ) -> ClaimerHandle {
+        let stop = CancellationToken::new();
         let claimer = Claimer {
             queue: self.queue.clone(),
             worker: self.settings.id.clone(),
             lanes: self.settings.lanes.clone(),
-            free_slots: Arc::clone(&free_slots),
-            requested: Arc::clone(&requested),
+            active: context.active.clone(),
+            renew_now,
             until_idle: self.settings.until_idle,
+            stop: stop.clone(),
         };
-        let stop = CancellationToken::new();
-        let (sender, reports) = mpsc::channel(CLAIM_REPORT_CHANNEL_CAPACITY);
-        tasks.spawn(TaskKind::Claims, claimer.run(sender, stop.clone()));
-        ClaimerHandle { reports, free_slots, requested, stop }
+        let (orders, orders_rx) = mpsc::channel(CLAIMER_CHANNEL_CAPACITY);
+        let (reports_tx, reports) = mpsc::channel(CLAIMER_CHANNEL_CAPACITY);
+        tasks.spawn(TaskKind::Claims, until(context.abandoned.clone(), claimer.run(orders_rx, reports_tx)));
+        ClaimerHandle { orders, reports, stop }
     }
 
     /// Removes the worker's record; where that fails the record expires.

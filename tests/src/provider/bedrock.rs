@@ -1,4 +1,4 @@
-//! Bedrock's wire: `converse-stream`, whose answers are frames of bytes and no text.
+//! Bedrock's API `converse-stream`, whose responses are binary frames.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Answer;
-use super::Shared;
+use super::ProviderState;
 use super::refused;
 
-/// Answers one request.
+/// Handles one `converse-stream` request.
 pub(super) async fn bedrock(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ProviderState>>,
     uri: Uri,
     headers: HeaderMap,
     body: String,
@@ -67,7 +67,7 @@ pub(super) async fn bedrock(
     }
 }
 
-/// One frame: its length, that of its headers, a checksum, headers, payload, a checksum.
+/// One frame of AWS event streams: total length, header length, checksum, headers, payload, checksum.
 fn frame(message: &str, event: &str, payload: &Value) -> Vec<u8> {
     let mut headers = Vec::new();
     for (name, value) in [(":message-type", message), (":event-type", event)] {
@@ -88,13 +88,13 @@ fn frame(message: &str, event: &str, payload: &Value) -> Vec<u8> {
     frame
 }
 
-/// The checksum of IEEE 802.3.
+/// CRC-32 of IEEE 802.3, which the format requires.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
-/// The frames, each cut in two, as the network may.
+/// The frames as a streamed body. Each is split in two chunks, because clients must not rely on frame boundaries.
 fn framed(frames: Vec<Vec<u8>>, hangs: bool) -> Response {
     let halves = frames.into_iter().flat_map(|mut frame| {
         let rest = frame.split_off(frame.len() / 2);

@@ -1,4 +1,4 @@
-//! Google's wire, by key and on Vertex: `streamGenerateContent` with server-sent events.
+//! Google's API `streamGenerateContent` with server-sent events, by API key and on Vertex.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Answer;
-use super::Shared;
+use super::ProviderState;
 use super::refused;
 use super::streamed;
 
-/// Answers one request.
+/// Handles one `streamGenerateContent` request.
 pub(super) async fn gemini(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ProviderState>>,
     uri: Uri,
     headers: HeaderMap,
     body: String,

@@ -1,4 +1,4 @@
-//! The models of the agents: a provider over HTTP that says what each of them has to say, and remembers who asked.
+//! A fake model provider that plays a script for each agent and records every request.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,52 +12,52 @@ use tokio::runtime::Runtime;
 use crate::jobs::AGENTS;
 use crate::jobs::now;
 
-/// Somebody asked a model.
+/// A recorded request to a model.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    /// The task of the job.
+pub(crate) struct ModelCall {
+    /// Task of the job, which identifies it.
     pub(crate) task: String,
-    /// How many turns it had had.
+    /// Number of turns that the conversation already has.
     pub(crate) turns: usize,
-    /// In nanoseconds since 1970.
+    /// Nanoseconds since 1970, to compare with the times of stops.
     pub(crate) when: u128,
 }
 
-/// The provider and its log.
+/// The provider and its recorded requests.
 #[derive(Debug)]
 pub(crate) struct RecordingProvider {
     provider: FakeProvider,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    calls: Arc<Mutex<Vec<ModelCall>>>,
     _runtime: Runtime,
 }
 
 impl RecordingProvider {
-    /// Those that follow this script.
-    pub(crate) fn of(script: Value) -> Self {
+    /// Starts a provider that follows this script.
+    pub(crate) fn start(script: Value) -> Self {
         let runtime = Runtime::new().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&calls);
         let provider = runtime.block_on(FakeProvider::choosing(move |body| {
-            let asked = Asked::from(body);
-            let answer = answer(&script, &asked, &jobs(body));
-            log.lock().unwrap().push(asked);
+            let call = ModelCall::from_body(body);
+            let answer = answer(&script, &call, &jobs(body));
+            log.lock().unwrap().push(call);
             answer
         }));
-        Self { provider, asked, _runtime: runtime }
+        Self { provider, calls, _runtime: runtime }
     }
 
     pub(crate) fn url(&self) -> String {
         self.provider.url.clone()
     }
 
-    /// Who asked, so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    /// All requests so far, oldest first.
+    pub(crate) fn calls(&self) -> Vec<ModelCall> {
+        self.calls.lock().unwrap().clone()
     }
 }
 
-impl Asked {
-    fn from(body: &Value) -> Self {
+impl ModelCall {
+    fn from_body(body: &Value) -> Self {
         let text = body.to_string();
         let task = text.split_once("<task>\\n").and_then(|(_, rest)| rest.split_once("\\n</task>"));
         let task = task.map(|(task, _)| task.to_owned()).unwrap_or_default();
@@ -67,36 +67,36 @@ impl Asked {
     }
 }
 
-/// The agent that a task is for: its own name, or the place below its parent.
+/// The agent of a task: children have a suffix such as `.a`, the task of a root starts with the agent's name.
 fn agent_of(task: &str) -> &str {
     match task.rsplit_once('.') {
         Some((_, "a")) => "runs",
-        Some((_, "b")) => "told",
+        Some((_, "b")) => "notified",
         Some((_, _)) => "talks",
         None => AGENTS.iter().map(|(agent, _)| *agent).find(|agent| task.starts_with(agent)).unwrap_or(task),
     }
 }
 
-/// The jobs that the conversation names.
+/// Ids of the jobs that the conversation started.
 fn jobs(body: &Value) -> Vec<String> {
     let text = body.to_string();
     let found = text.split("started with ID: ").skip(1);
     found.filter_map(|rest| Some(rest.split_once("\\n")?.0.to_owned())).collect()
 }
 
-fn answer(script: &Value, asked: &Asked, jobs: &[String]) -> Answer {
-    let reply = &script["agents"][agent_of(&asked.task)][asked.turns];
+fn answer(script: &Value, call: &ModelCall, jobs: &[String]) -> Answer {
+    let reply = &script["agents"][agent_of(&call.task)][call.turns];
     let Some(text) = reply["text"].as_str() else {
-        return Answer::Status(400, Vec::new(), "there is nothing more to say");
+        return Answer::Status(400, Vec::new(), "the script has no more replies");
     };
-    let spoken = |text: &str| text.replace("{{task}}", &asked.task);
-    let listed = serde_json::to_string(jobs).unwrap();
+    let filled = |text: &str| text.replace("{{task}}", &call.task);
+    let ids = serde_json::to_string(jobs).unwrap();
     let calls = reply["tool_calls"].as_array().into_iter().flatten().map(|call| {
-        let arguments = spoken(&call["arguments"].to_string()).replace("[\"{{jobs}}\"]", &listed);
+        let arguments = filled(&call["arguments"].to_string()).replace("[\"{{jobs}}\"]", &ids);
         (call["name"].as_str().unwrap().to_owned(), arguments)
     });
     Answer::Spoken {
-        words: spoken(text).split_inclusive(' ').map(str::to_owned).collect(),
+        words: filled(text).split_inclusive(' ').map(str::to_owned).collect(),
         every: Duration::from_millis(reply["chunk_delay_ms"].as_u64().unwrap_or(0)),
         calls: calls.collect(),
     }

@@ -1,4 +1,4 @@
-//! The fleet, and the faults that it meets.
+//! The fleet under test, and the faults that are injected into it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,213 +13,231 @@ use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 
 use crate::fake_provider::RecordingProvider;
-use crate::jobs::furnish;
+use crate::jobs::prepare;
 use crate::random::Random;
 
-/// Workers at a time.
+/// Number of workers that serve at a time; drained ones may still be exiting.
 const WORKERS: usize = 3;
 
-/// Three workers and a Redis behind two lines; those who dispatch use the first.
+/// Workers and a Redis behind two proxies. The clients use the first proxy.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     workers: Vec<Program>,
-    /// Who was told to drain and may still be at it.
-    leaving: Vec<Program>,
+    /// Workers that got SIGTERM and may still be draining.
+    draining: Vec<Program>,
     pub(crate) state: Arc<StateFolder>,
     pub(crate) provider: RecordingProvider,
-    lines: [Proxy; 2],
+    proxies: [Proxy; 2],
     redis: Redis,
 }
 
 impl Fleet {
-    /// Starts all of it.
+    /// Starts Redis, proxies, provider and workers.
     pub(crate) fn start() -> Self {
         let redis = Redis::start();
-        let lines = [redis.behind_proxy(), redis.behind_proxy()];
-        let mut state = StateFolder::on(&lines[0].url());
-        let provider = furnish(&mut state);
-        let mut fleet =
-            Self { workers: Vec::new(), leaving: Vec::new(), state: Arc::new(state), provider, lines, redis };
-        fleet.workers = (0..WORKERS).map(|place| fleet.worker(place)).collect();
+        let proxies = [redis.behind_proxy(), redis.behind_proxy()];
+        let mut state = StateFolder::on(&proxies[0].url());
+        let provider = prepare(&mut state);
+        let mut fleet = Self {
+            workers: Vec::new(),
+            draining: Vec::new(),
+            state: Arc::new(state),
+            provider,
+            proxies,
+            redis,
+        };
+        fleet.workers = (0..WORKERS).map(|index| fleet.worker(index)).collect();
         fleet
     }
 
-    fn worker(&self, place: usize) -> Program {
-        let line = &self.lines[place % self.lines.len()];
-        self.state.start_worker(&["--redis", &line.url(), "--drain-timeout", "1s"])
+    fn worker(&self, index: usize) -> Program {
+        let proxy = &self.proxies[index % self.proxies.len()];
+        self.state.start_worker(&["--redis", &proxy.url(), "--drain-timeout", "1s"])
     }
 }
 
 impl Fleet {
-    /// After the retention nothing is left of any job, nor, soon after them, of the workers.
-    pub(crate) fn forgets_everything(mut self) {
-        self.workers_end();
-        assert_eq!(self.redis.say("HSET legwork:default:meta retention_ms 1"), ":0");
+    /// After the retention no job has a key left, and soon after that no worker.
+    pub(crate) fn check_everything_expires(mut self) {
+        self.end_workers();
+        assert_eq!(self.redis.command("HSET legwork:default:meta retention_ms 1"), ":0");
         let last = self.worker(0);
-        until("all jobs are forgotten", || self.state.legwork(["list", "--json"]).good().is_empty());
+        until("all jobs are deleted", || self.state.legwork(["list", "--json"]).expect_success().is_empty());
         self.workers.push(last);
-        self.workers_end();
+        self.end_workers();
         assert_eq!(
-            self.redis.keys_that_stay(),
+            self.redis.persistent_keys(),
             ["legwork:default:meta"],
             "only the namespace itself is left"
         );
     }
 
-    fn workers_end(&mut self) {
+    fn end_workers(&mut self) {
         for worker in &self.workers {
             worker.signal(Signal::TERM);
         }
         for mut worker in self.workers.drain(..) {
-            assert_eq!(worker.status(), 0, "a drained worker ends well");
+            assert_eq!(worker.wait(), 0, "a drained worker exits with 0");
         }
     }
 }
 
-/// What ends a fault.
+/// How a lasting fault is ended.
 #[derive(Debug, Clone, Copy)]
 enum Undo {
-    Continue(usize),
-    Mend(usize),
+    ContinueWorker(usize),
+    RestoreProxy(usize),
     StartRedis,
 }
 
-/// Faults, one after the other, some at the same time.
+/// Injects random faults. Lasting ones overlap.
 #[derive(Debug)]
 pub(crate) struct FleetFaults<'f> {
     fleet: &'f mut Fleet,
     random: Random,
-    /// What is wrong now, until when.
-    wrong: Vec<(Instant, Undo)>,
-    told: BTreeMap<&'static str, u32>,
+    /// Active faults: when each ends, and how.
+    active: Vec<(Instant, Undo)>,
+    counts: BTreeMap<&'static str, u32>,
 }
 
 impl<'f> FleetFaults<'f> {
-    /// Clear sky yet.
-    pub(crate) fn over(fleet: &'f mut Fleet, random: Random) -> Self {
-        Self { fleet, random, wrong: Vec::new(), told: BTreeMap::new() }
+    /// Starts without any fault.
+    pub(crate) fn new(fleet: &'f mut Fleet, random: Random) -> Self {
+        Self { fleet, random, active: Vec::new(), counts: BTreeMap::new() }
     }
 
-    /// Which faults there were.
-    pub(crate) fn told(&self) -> String {
-        let told: Vec<String> = self.told.iter().map(|(fault, times)| format!("{times} × {fault}")).collect();
-        told.join(", ")
+    /// Number of faults of each kind, in one line.
+    pub(crate) fn summary(&self) -> String {
+        let counts: Vec<String> =
+            self.counts.iter().map(|(fault, times)| format!("{times} × {fault}")).collect();
+        counts.join(", ")
     }
 
-    /// Waits a while, and does harm.
+    /// Waits 0.2 to 1.5 s and injects a fault. Lasting faults take up to 3.55 s, longer than the lease of 2 s.
     pub(crate) fn next_fault(&mut self) {
-        let pause = Duration::from_millis(200 + self.random.below(1300));
-        self.pass(pause);
-        let place = self.random.place(WORKERS);
-        let line = self.random.place(self.fleet.lines.len());
-        let lasting = Duration::from_millis(50 + self.random.below(3500));
-        let fault = match self.random.below(9) {
-            0 => self.kill(place),
-            1 => self.stand_still(place, lasting),
-            2 => self.drain(place),
-            3 => self.kill_redis(lasting / 2),
+        let delay = Duration::from_millis(200 + self.random.below(1300));
+        self.wait(delay);
+        let worker = self.random.index(WORKERS);
+        let proxy = self.random.index(self.fleet.proxies.len());
+        let duration = Duration::from_millis(50 + self.random.below(3500));
+        let fault = match self.random.below(11) {
+            0 => self.kill(worker),
+            1 => self.freeze(worker, duration),
+            2 => self.drain(worker),
+            3 => self.kill_redis(duration / 2),
             4 => {
-                self.fleet.lines[line].cut();
-                self.wrong(lasting, Undo::Mend(line));
-                "line cut"
+                self.fleet.proxies[proxy].cut();
+                self.undo_after(duration, Undo::RestoreProxy(proxy));
+                "connections cut"
             }
             5 => {
-                self.fleet.lines[line].stall();
-                self.wrong(lasting, Undo::Mend(line));
-                "line stalled"
+                self.fleet.proxies[proxy].freeze();
+                self.undo_after(duration, Undo::RestoreProxy(proxy));
+                "connections frozen"
             }
             6 => {
-                self.fleet.lines[line].delay(lasting / 50);
-                self.wrong(lasting, Undo::Mend(line));
-                "line slow"
+                self.fleet.proxies[proxy].delay(duration / 50);
+                self.undo_after(duration, Undo::RestoreProxy(proxy));
+                "connections slow"
             }
             7 => {
-                // Long connections only: each has to come up again.
-                self.fleet.lines[line].cut();
-                self.fleet.lines[line].mend();
+                // A momentary cut: every connection must be reopened.
+                self.fleet.proxies[proxy].cut();
+                self.fleet.proxies[proxy].restore();
                 "connections closed"
             }
+            8 => {
+                // Never undone: only new connections are served.
+                self.fleet.proxies[proxy].silence_open();
+                "connections silenced"
+            }
+            9 => {
+                self.fleet.proxies[proxy].silence_half();
+                self.undo_after(duration, Undo::RestoreProxy(proxy));
+                "half of the connections silenced"
+            }
             _ => {
-                self.fleet.lines[line].lose_a_reply();
+                self.fleet.proxies[proxy].lose_a_reply();
                 "reply lost"
             }
         };
-        *self.told.entry(fault).or_default() += 1;
+        *self.counts.entry(fault).or_default() += 1;
     }
 
-    /// Undoes everything and has all workers there.
-    pub(crate) fn calm_down(&mut self) {
-        for (_, undo) in std::mem::take(&mut self.wrong) {
+    /// Ends all faults and checks that all workers are there.
+    pub(crate) fn recover(&mut self) {
+        for (_, undo) in std::mem::take(&mut self.active) {
             self.undo(undo);
         }
-        for leaving in &mut self.fleet.leaving {
-            assert_eq!(leaving.status(), 0, "a drained worker ends well");
+        for draining in &mut self.fleet.draining {
+            assert_eq!(draining.wait(), 0, "a drained worker exits with 0");
         }
         for worker in &mut self.fleet.workers {
-            assert!(worker.runs(), "no worker ends by itself");
+            assert!(worker.is_running(), "no worker exits on its own");
         }
     }
 
-    fn wrong(&mut self, lasting: Duration, undo: Undo) {
-        self.wrong.push((Instant::now() + lasting, undo));
+    fn undo_after(&mut self, duration: Duration, undo: Undo) {
+        self.active.push((Instant::now() + duration, undo));
     }
 
-    fn pass(&mut self, pause: Duration) {
-        let end = Instant::now() + pause;
-        until("the pause is over", || {
+    /// Waits, ending the faults that are due in between.
+    fn wait(&mut self, delay: Duration) {
+        let end = Instant::now() + delay;
+        until("the delay is over", || {
             let now = Instant::now();
-            let (over, wrong) = self.wrong.iter().copied().partition(|(when, _)| *when <= now);
-            self.wrong = wrong;
-            let over: Vec<(Instant, Undo)> = over;
-            over.into_iter().for_each(|(_, undo)| self.undo(undo));
+            let (due, active) = self.active.iter().copied().partition(|(when, _)| *when <= now);
+            self.active = active;
+            let due: Vec<(Instant, Undo)> = due;
+            due.into_iter().for_each(|(_, undo)| self.undo(undo));
             now >= end
         });
     }
 
     fn undo(&mut self, undo: Undo) {
         match undo {
-            Undo::Continue(place) => self.fleet.workers[place].signal(Signal::CONT),
-            Undo::Mend(line) => {
-                self.fleet.lines[line].delay(Duration::ZERO);
-                self.fleet.lines[line].mend();
+            Undo::ContinueWorker(worker) => self.fleet.workers[worker].signal(Signal::CONT),
+            Undo::RestoreProxy(proxy) => {
+                self.fleet.proxies[proxy].delay(Duration::ZERO);
+                self.fleet.proxies[proxy].restore();
             }
-            Undo::StartRedis => self.fleet.redis.start_again(),
+            Undo::StartRedis => self.fleet.redis.restart(),
         }
     }
 
-    fn kill(&mut self, place: usize) -> &'static str {
-        self.awake(place);
-        self.fleet.workers[place].kill();
-        self.fleet.workers[place] = self.fleet.worker(place);
+    fn kill(&mut self, worker: usize) -> &'static str {
+        self.unfreeze(worker);
+        self.fleet.workers[worker].kill();
+        self.fleet.workers[worker] = self.fleet.worker(worker);
         "worker killed"
     }
 
-    fn stand_still(&mut self, place: usize, lasting: Duration) -> &'static str {
-        self.fleet.workers[place].signal(Signal::STOP);
-        self.wrong(lasting, Undo::Continue(place));
-        "worker stands still"
+    fn freeze(&mut self, worker: usize, duration: Duration) -> &'static str {
+        self.fleet.workers[worker].signal(Signal::STOP);
+        self.undo_after(duration, Undo::ContinueWorker(worker));
+        "worker frozen"
     }
 
-    fn drain(&mut self, place: usize) -> &'static str {
-        self.awake(place);
-        let next = self.fleet.worker(place);
-        let before = std::mem::replace(&mut self.fleet.workers[place], next);
-        before.signal(Signal::TERM);
-        self.fleet.leaving.push(before);
+    fn drain(&mut self, worker: usize) -> &'static str {
+        self.unfreeze(worker);
+        let next = self.fleet.worker(worker);
+        let old = std::mem::replace(&mut self.fleet.workers[worker], next);
+        old.signal(Signal::TERM);
+        self.fleet.draining.push(old);
         "worker drained"
     }
 
-    fn kill_redis(&mut self, lasting: Duration) -> &'static str {
-        if !self.wrong.iter().any(|(_, undo)| matches!(undo, Undo::StartRedis)) {
-            self.fleet.redis.stop();
-            self.wrong(lasting, Undo::StartRedis);
+    fn kill_redis(&mut self, duration: Duration) -> &'static str {
+        if !self.active.iter().any(|(_, undo)| matches!(undo, Undo::StartRedis)) {
+            self.fleet.redis.kill();
+            self.undo_after(duration, Undo::StartRedis);
         }
         "Redis killed"
     }
 
-    /// What is to wake a worker that goes must not meet the next one.
-    fn awake(&mut self, place: usize) {
-        self.wrong.retain(|(_, undo)| !matches!(undo, Undo::Continue(stopped) if *stopped == place));
-        self.fleet.workers[place].signal(Signal::CONT);
+    /// Continues a frozen worker before it is replaced, and drops its pending undo, which would hit its successor.
+    fn unfreeze(&mut self, worker: usize) {
+        self.active.retain(|(_, undo)| !matches!(undo, Undo::ContinueWorker(stopped) if *stopped == worker));
+        self.fleet.workers[worker].signal(Signal::CONT);
     }
 }

@@ -1,19 +1,19 @@
-//! Numbers that follow from a seed.
+//! Reproducible random numbers.
 
 use std::hash::BuildHasher as _;
 use std::hash::RandomState;
 
-/// A stream of numbers (splitmix64).
+/// A generator of pseudo-random numbers (splitmix64).
 #[derive(Debug)]
 pub(crate) struct Random(u64);
 
-/// A seed that nobody chose.
+/// A random seed of 32 bits, short enough to type.
 pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> 32
 }
 
 impl Random {
-    /// The stream of this seed.
+    /// A generator with this seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -25,22 +25,22 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`.
+    /// A number below `bound`. The bias of the modulo is negligible for small bounds.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// A place in something so long.
-    pub(crate) fn place(&mut self, length: usize) -> usize {
+    /// An index below `length`.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(u64::try_from(length).unwrap())).unwrap()
     }
 
-    /// True once in so many times.
+    /// True with probability 1 in `times`.
     pub(crate) fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// A stream of its own for somebody else.
+    /// An independent generator, for another thread.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }

@@ -1,56 +1,61 @@
-//! Harm to every call: for every n, the n-th call of the queue's port in a job's life fails, is repeated because its
-//! reply was lost, comes late, is delayed beyond anybody's patience, or is refused; or whoever makes it dies. A life that
-//! needs fewer than n calls is the last.
+//! A fault in every call: for every n, a scenario runs with a fault in its n-th call to Redis. The call fails, loses its
+//! reply, is executed after its repeat, is delayed for longer than a client waits, or is rejected, or the worker that
+//! makes it crashes. The first run with fewer than n calls is the last.
 //!
-//! Whatever the harm was, the job ends as it must. But for calls that are refused for good, and for deaths, nothing is
-//! counted as a crash; and nothing is done twice or paid for twice, whoever dies.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on shall fail there")]
-#![expect(clippy::print_stdout, reason = "a test that fails says which life it was")]
+//! After every fault the jobs must end correctly. Only rejected calls and crashes may cost an attempt, and nothing may be
+//! done or paid for twice, even after a crash.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+#![expect(clippy::print_stdout, reason = "a failed test prints which run it was")]
 
-mod life;
+mod attempts;
+mod checks;
+mod drains;
+mod harness;
+mod run;
 mod scenario;
-mod verdict;
+mod slots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_tests::command_proxy::Fault;
 use legwork_tests::redis::Redis;
-use legwork_tests::wire::Harm;
 use tokio::task::JoinSet;
 
-use crate::life::Scene;
+use crate::run::Run;
 use crate::scenario::Scenario;
 
-/// Long enough for the repeat to come first.
+/// Delay of a late call: long enough for its repeat on another connection to be executed first.
 const LATE: Duration = Duration::from_millis(150);
-/// Longer than a round trip may take, and shorter than the leases of these lives.
-const BEYOND_PATIENCE: Duration = Duration::from_millis(3500);
+/// Delay of a slow call: longer than the time limit of a call, shorter than the lease of these runs (6 s).
+const DELAY: Duration = Duration::from_millis(3500);
 
-/// Lives each scenario once for each of its calls, so many at once.
-fn every_call(harm: Harm, plots: &[Scenario], at_once: usize) {
+/// Runs each scenario once per call, with a fault in that call. `at_once` runs share one Redis; runs that mostly wait
+/// for delays and leases can be many.
+fn every_call(fault: Fault, scenarios: &[Scenario], at_once: usize) {
     let redis = Redis::start();
-    assert_eq!(redis.say("CONFIG SET appendonly no"), "+OK");
+    assert_eq!(redis.command("CONFIG SET appendonly no"), "+OK");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for &scenario in plots {
-        let calls = runtime.block_on(every_call_of(scenario, harm, at_once, &redis));
-        println!("{scenario:?}: {calls} calls met with {harm:?}");
-        // A scenario that hardly asks anything is none.
+    for &scenario in scenarios {
+        let calls = runtime.block_on(every_call_of(scenario, fault, at_once, &redis));
+        println!("{scenario:?}: {fault:?} in {calls} calls");
+        // Fewer calls mean that the scenario did not run as intended.
         assert!(calls > 15, "{calls}");
     }
 }
 
-/// How many calls there were.
-async fn every_call_of(scenario: Scenario, harm: Harm, at_once: usize, redis: &Redis) -> usize {
-    let mut lives = JoinSet::new();
+/// Returns the number of calls that got the fault.
+async fn every_call_of(scenario: Scenario, fault: Fault, at_once: usize, redis: &Redis) -> usize {
+    let mut runs = JoinSet::new();
     let (mut next, mut hit, mut over) = (1, BTreeSet::new(), false);
-    while !over || !lives.is_empty() {
-        while !over && lives.len() < at_once {
-            let scene = Arc::new(Scene::new(scenario, harm, next, redis.address()));
-            lives.spawn(async move { (next, scene.live().await) });
+    while !over || !runs.is_empty() {
+        while !over && runs.len() < at_once {
+            let run = Arc::new(Run::new(scenario, fault, next, redis.address()));
+            runs.spawn(async move { (next, run.execute().await) });
             next += 1;
         }
-        let (nth, was_hit) = lives.join_next().await.unwrap().unwrap();
+        let (nth, was_hit) = runs.join_next().await.unwrap().unwrap();
         if was_hit {
             hit.insert(nth);
         } else {
@@ -61,36 +66,36 @@ async fn every_call_of(scenario: Scenario, harm: Harm, at_once: usize, redis: &R
 }
 
 #[test]
-fn a_call_that_fails_is_made_again() {
-    every_call(Harm::Fail, &[Scenario::Waits], 8);
+fn a_failed_call_is_repeated() {
+    every_call(Fault::Fail, &[Scenario::Waits], 8);
 }
 
 #[test]
-fn a_call_whose_reply_is_lost_is_answered_as_the_first_time() {
-    every_call(Harm::LoseReply, &[Scenario::Waits, Scenario::Stopped], 8);
+fn a_call_with_a_lost_reply_gets_the_same_reply_again() {
+    every_call(Fault::LoseReply, &[Scenario::Waits, Scenario::Stopped], 8);
 }
 
 #[test]
-fn a_call_that_comes_after_its_repeat_changes_nothing() {
-    every_call(Harm::Late(LATE), &Scenario::ALL, 8);
+fn a_call_that_arrives_after_its_repeat_changes_nothing() {
+    every_call(Fault::Late(LATE), &Scenario::ALL, 8);
 }
 
 #[test]
-fn a_call_that_is_delayed_beyond_patience_costs_no_attempt() {
-    every_call(Harm::Delay(BEYOND_PATIENCE), &[Scenario::Waits], 50);
+fn a_delayed_call_costs_no_attempt() {
+    every_call(Fault::Delay(DELAY), &[Scenario::Waits], 50);
 }
 
 #[test]
-fn a_worker_that_dies_before_a_call_costs_a_turn_at_most() {
-    every_call(Harm::Die { done: false }, &[Scenario::Waits], 60);
+fn a_worker_crash_before_a_call_costs_at_most_one_turn() {
+    every_call(Fault::Die { executed: false }, &[Scenario::Waits], 60);
 }
 
 #[test]
-fn a_worker_that_dies_after_a_call_costs_a_turn_at_most() {
-    every_call(Harm::Die { done: true }, &[Scenario::Waits], 60);
+fn a_worker_crash_after_a_call_costs_at_most_one_turn() {
+    every_call(Fault::Die { executed: true }, &[Scenario::Waits], 60);
 }
 
 #[test]
-fn a_call_that_is_refused_leaves_no_job_without_an_end() {
-    every_call(Harm::Refuse, &[Scenario::Waits], 8);
+fn after_a_rejected_call_every_job_still_ends() {
+    every_call(Fault::Refuse, &[Scenario::Waits], 8);
 }

@@ -1,15 +1,15 @@
-//! What the jobs of a life do.
+//! The scenarios: what the parent job and its child do in a run.
 
 use serde_json::Value;
 use serde_json::json;
 
-/// The team of all plots.
+/// The agents of all scenarios.
 pub(crate) const TEAM: &str = "
 agents:
   root: {model: scripted/any, instruction: Coordinate., sub_agents: [parent]}
   parent:
     model: scripted/any
-    description: Lets another one work.
+    description: Delegates.
     instruction: Delegate.
     sub_agents: [child]
     toolsets: [{type: background_agents}, {type: shell}]
@@ -19,30 +19,30 @@ agents:
 /// A parent with one child below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
-    /// The parent runs a command beside it and waits for it.
+    /// The parent runs a command alongside the child and waits for the child.
     Waits,
-    /// The parent rests, and is told of its end.
-    Told,
+    /// The parent finishes its turn and is notified when the child ends.
+    Notified,
     /// Both are stopped while the child runs a command.
     Stopped,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 3] = [Self::Waits, Self::Told, Self::Stopped];
+    pub(crate) const ALL: [Self; 3] = [Self::Waits, Self::Notified, Self::Stopped];
 
-    /// What the agents say and call; commands leave a line in `marks`, and the long one sleeps for `sleep`.
+    /// The replies of the agents. Each command appends a line to the file `marks`; the long one sleeps for `sleep`.
     pub(crate) fn script(self, marks: &str, sleep: &str) -> Value {
         let shell = |cmd: String| json!({"name": "shell", "arguments": {"cmd": cmd, "timeout": 100}});
-        let begins = json!({"name": "run_background_agent", "arguments": {"agent": "child", "task": "work"}});
+        let starts = json!({"name": "run_background_agent", "arguments": {"agent": "child", "task": "work"}});
         let waits = json!({"name": "wait_background_agents", "arguments": {"task_ids": ["{{jobs}}"]}});
         let marked = |who: &str| shell(format!("echo {who} >> {marks}"));
         let talks = |text: &str| json!({"text": text, "chunk_delay_ms": 12});
         let child = match self {
-            Self::Waits | Self::Told => json!([
+            Self::Waits | Self::Notified => json!([
                 {"text": "I run.\n", "tool_calls": [marked("child")]},
                 talks("one two three four five six"),
             ]),
-            // One whose command is cut off sleeps again: it does not end by itself.
+            // An interrupted command is followed by another one, so the child never completes.
             Self::Stopped => (1..10)
                 .map(|turn| {
                     let cmd = format!("echo child{turn} >> {marks}; sleep {sleep}");
@@ -52,17 +52,17 @@ impl Scenario {
         };
         let parent = match self {
             Self::Waits => json!([
-                {"text": "I begin.\n", "tool_calls": [begins, marked("parent")]},
+                {"text": "I begin.\n", "tool_calls": [starts, marked("parent")]},
                 {"text": "I wait.\n", "tool_calls": [waits]},
                 talks("All is done."),
             ]),
-            Self::Told => json!([
-                {"text": "I begin.\n", "tool_calls": [begins]},
-                talks("I rest."),
-                talks("I was told."),
+            Self::Notified => json!([
+                {"text": "I begin.\n", "tool_calls": [starts]},
+                talks("Turn finished."),
+                talks("I was notified."),
             ]),
             Self::Stopped => json!([
-                {"text": "I begin.\n", "tool_calls": [begins]},
+                {"text": "I begin.\n", "tool_calls": [starts]},
                 {"text": "I wait.\n", "tool_calls": [waits]},
                 talks("never"),
             ]),
@@ -70,18 +70,18 @@ impl Scenario {
         json!({"agents": {"parent": parent, "child": child}})
     }
 
-    /// What an agent says in each of its turns.
+    /// Text of each turn of an agent.
     pub(crate) fn turns_of(self, agent: &str) -> Vec<String> {
         let script = self.script("", "");
         let turns = script["agents"][agent].as_array().unwrap();
         turns.iter().map(|turn| turn["text"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The commands that are run for a scenario that nothing cuts off.
+    /// Marks of the commands that run if no fault interrupts the scenario.
     pub(crate) fn commands(self) -> &'static [&'static str] {
         match self {
             Self::Waits => &["child", "parent"],
-            Self::Told => &["child"],
+            Self::Notified => &["child"],
             Self::Stopped => &["child1"],
         }
     }

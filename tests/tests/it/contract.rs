@@ -1,4 +1,4 @@
-//! The contract as a model sees it, over both wires.
+//! The tool contract as a model sees it, over the APIs of OpenAI and Anthropic.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::provider::Answer;
@@ -8,7 +8,7 @@ use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
-/// A team on one provider.
+/// A team whose models are from one provider.
 fn team(provider: &str) -> String {
     format!(
         "agents:
@@ -25,7 +25,7 @@ fn team(provider: &str) -> String {
     )
 }
 
-/// The texts of all tool results in a request, on either wire.
+/// The texts of all tool results in a request of either API.
 fn tool_results(body: &Value) -> Vec<String> {
     let mut texts = Vec::new();
     for message in body["messages"].as_array().unwrap() {
@@ -49,7 +49,7 @@ fn text_of(content: &Value) -> String {
     }
 }
 
-/// What a model does at each of its turns: the helper answers, the root goes through the tools.
+/// The replies of the models: the helper answers, the root calls one tool after the other.
 fn choose(body: &Value) -> Answer {
     let whole = body.to_string();
     if whole.contains("You help.") {
@@ -62,7 +62,7 @@ fn choose(body: &Value) -> Answer {
         let arguments: &'static str = arguments.to_string().leak();
         let half = arguments.len() / 2;
         let call = Call { id: "call", name, arguments: vec![&arguments[..half], &arguments[half..]] };
-        Answer::Reply { reasoning: None, text: vec!["I go on."], calls: vec![call] }
+        Answer::Reply { reasoning: None, text: vec!["Next."], calls: vec![call] }
     };
     match results.len() {
         0 => one("list_background_agents", json!({})),
@@ -93,18 +93,18 @@ fn scenario(provider: &str) -> (String, Value) {
     state.set("ANTHROPIC_BASE_URL", &fake.url);
     let file = state.file("team.yaml", team(provider));
     let _worker = state.worker(&[]);
-    let said = state.legwork(["run", &file, "Ask the helper."]);
-    assert_eq!(said.status, 0, "{said:?}");
-    let asked = fake.asked();
-    let last = asked.iter().rev().find(|asked| !asked.body.to_string().contains("You help.")).unwrap();
-    let id = state.legwork(["list", "--json"]).objects()[0]["id"].as_str().unwrap().to_owned();
+    let output = state.legwork(["run", &file, "Ask the helper."]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let requests = fake.asked();
+    let last = requests.iter().rev().find(|request| !request.body.to_string().contains("You help.")).unwrap();
+    let id = state.legwork(["list", "--json"]).json_lines()[0]["id"].as_str().unwrap().to_owned();
     let texts = tool_results(&last.body).join("\n=====\n").replace(&id, "<id>");
     let texts = texts.lines().map(without_runtime).collect::<Vec<_>>().join("\n");
-    let helper = asked.iter().find(|asked| asked.body.to_string().contains("You help.")).unwrap();
+    let helper = requests.iter().find(|request| request.body.to_string().contains("You help.")).unwrap();
     (texts, helper.body.clone())
 }
 
-/// A job's runtime differs from run to run.
+/// Replaces a job's runtime, which differs from run to run.
 fn without_runtime(line: &str) -> String {
     match line.find("Runtime: ") {
         Some(at) => format!("{}Runtime: <duration>", &line[..at]),
@@ -112,7 +112,7 @@ fn without_runtime(line: &str) -> String {
     }
 }
 
-/// As JSON with sorted keys: how maps are ordered depends on what else is in the build.
+/// JSON with sorted keys: the default order depends on features that other crates of the build enable.
 fn pretty(value: &Value) -> String {
     fn sorted(value: &Value) -> Value {
         match value {
@@ -144,7 +144,7 @@ fn the_tools_texts_over_anthropics_wire() {
 }
 
 #[test]
-fn a_limit_that_lasts_fails_the_job_with_its_cause() {
+fn a_persistent_rate_limit_fails_the_job_with_its_cause() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let fake = runtime
         .block_on(FakeProvider::choosing(|_| Answer::Status(429, vec![("retry-after", "0")], "slow down")));

@@ -1,4 +1,4 @@
-//! Somebody dies: a worker, Redis, or a worker only seems to.
+//! Crashes: a worker is killed, Redis is killed, or a worker freezes for longer than its lease.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -10,10 +10,10 @@ use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
-/// Two turns of words, the second long enough to be interrupted.
+/// Two turns; the second streams words slowly enough to be interrupted.
 fn slow() -> serde_json::Value {
     json!({"shell": [
         calls("shell", &json!({"cmd": "echo first"})),
@@ -22,10 +22,10 @@ fn slow() -> serde_json::Value {
 }
 
 #[test]
-fn a_killed_workers_job_completes_elsewhere_within_lease_and_two_seconds() {
+fn a_killed_workers_job_restarts_within_its_lease_plus_two_seconds() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    let team = Team::in_house(&mut state, &slow());
+    let team = Team::write(&mut state, &slow());
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "three");
@@ -33,18 +33,18 @@ fn a_killed_workers_job_completes_elsewhere_within_lease_and_two_seconds() {
     first.kill();
     let killed = Instant::now();
     until("another attempt runs", || state.view(&id)["attempt"] == 2);
-    // The lease is two seconds here.
+    // The lease of these tests is 2 s.
     assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
     assert!(output.contains("[attempt 2 resumes from turn 2]"), "{output}");
-    // The finished turn was not paid for again.
+    // The finished turn is not paid for again.
     assert_eq!(output.matches("I call shell").count(), 1, "{output}");
     assert_eq!(view["usage"]["turns"], 2);
 }
 
 #[test]
-fn a_wait_keeps_its_first_deadline_over_a_crash() {
+fn a_wait_keeps_its_deadline_across_a_crash() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let words = "word ".repeat(60);
@@ -56,11 +56,11 @@ fn a_wait_keeps_its_first_deadline_over_a_crash() {
         ],
         "quick": [{"text": words, "chunk_delay_ms": 1000}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "nested", "go"]);
     state.until_output(&id, "I call wait");
-    let began = Instant::now();
+    let started = Instant::now();
     until("the parent waits", || state.view(&id)["status"] == "waiting");
     let _second = state.worker(&[]);
     first.kill();
@@ -68,18 +68,18 @@ fn a_wait_keeps_its_first_deadline_over_a_crash() {
         let view = state.view(&id);
         view["attempt"] == 2 && view["status"] == "waiting"
     });
-    let again = began.elapsed();
+    let resumed = started.elapsed();
     state.until_output(&id, "I waited.");
-    let took = began.elapsed();
+    let took = started.elapsed();
     assert!(took >= Duration::from_millis(8500), "{took:?}");
-    assert!(took < Duration::from_secs(9) + again / 2, "{took:?}, waited again after {again:?}");
+    assert!(took < Duration::from_secs(9) + resumed / 2, "{took:?}, waited again after {resumed:?}");
 }
 
 #[test]
-fn a_worker_that_slept_too_long_changes_nothing() {
+fn a_worker_that_freezes_longer_than_its_lease_changes_nothing() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    let team = Team::in_house(&mut state, &slow());
+    let team = Team::write(&mut state, &slow());
     let zombie = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "three");
@@ -96,11 +96,11 @@ fn a_worker_that_slept_too_long_changes_nothing() {
 }
 
 #[test]
-fn redis_killed_under_load_loses_nothing() {
+fn redis_killed_under_load_loses_no_output() {
     let mut redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let text = "alpha beta gamma delta epsilon zeta eta theta iota kappa";
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": text, "chunk_delay_ms": 150}]}));
+    let team = Team::write(&mut state, &json!({"quick": [{"text": text, "chunk_delay_ms": 150}]}));
     let _workers = [state.worker(&[]), state.worker(&[])];
     let lines: Vec<String> =
         (0..30).map(|n| json!({"agent": "quick", "task": format!("{n}")}).to_string()).collect();
@@ -118,22 +118,22 @@ fn redis_killed_under_load_loses_nothing() {
 }
 
 #[test]
-fn a_run_is_told_once_although_its_worker_was_killed() {
+fn a_run_is_notified_once_although_the_worker_was_killed() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let mut script = slow();
     script["root"] = json!([
         calls("run_background_agent", &json!({"agent": "shell", "task": "count"})),
-        {"text": "I rest."},
-        {"text": "I was told: {{last_user}}"},
-        {"text": "I was told again: {{last_user}}"},
+        {"text": "Turn finished."},
+        {"text": "I was notified: {{last_user}}"},
+        {"text": "I was notified again: {{last_user}}"},
     ]);
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let mut first = state.worker(&[]);
     let run = state.start_legwork(["run", &team.file, "go"]);
     let mut id = String::new();
-    until("the job is there", || {
-        let jobs = state.legwork(["list", "--json"]).objects();
+    until("the job is listed", || {
+        let jobs = state.legwork(["list", "--json"]).json_lines();
         jobs.first().is_some_and(|job| {
             id = job["id"].as_str().unwrap_or_default().to_owned();
             true
@@ -142,36 +142,38 @@ fn a_run_is_told_once_although_its_worker_was_killed() {
     state.until_output(&id, "three");
     let _second = state.worker(&[]);
     first.kill();
-    let said = run.end();
-    assert_eq!(said.status, 0, "{said:?}");
-    assert_eq!(said.out.matches("Background agent tasks finished").count(), 1, "{}", said.out);
-    assert!(said.out.contains("Status:  completed"), "{}", said.out);
+    let output = run.wait_with_output();
+    assert_eq!(output.status, 0, "{output:?}");
+    assert_eq!(output.stdout.matches("Background agent tasks finished").count(), 1, "{}", output.stdout);
+    assert!(output.stdout.contains("Status:  completed"), "{}", output.stdout);
 }
 
 #[test]
-fn jobs_of_a_dead_fleet_are_shown_as_what_they_are() {
+fn jobs_of_a_dead_fleet_are_shown_as_silent() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    let team = Team::in_house(&mut state, &slow());
+    let team = Team::write(&mut state, &slow());
     let mut only = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "three");
     assert_eq!(state.view(&id)["silent_ms"], json!(null));
     only.kill();
-    // Nobody is there to take it back.
-    until("its lease is over", || state.view(&id)["silent_ms"].as_u64().is_some_and(|silent| silent > 2000));
+    // No worker is left to reclaim the job.
+    until("its lease has expired", || {
+        state.view(&id)["silent_ms"].as_u64().is_some_and(|silent| silent > 2000)
+    });
     let listed = state.legwork(["list"]);
-    assert!(listed.out.contains("running (silent "), "{listed:?}");
-    assert!(listed.err.contains("no sign of the workers"), "{listed:?}");
-    let view = state.legwork(["view", &id]).good();
-    assert!(view.contains("no sign of its worker; it goes on once one serves queue default"), "{view}");
+    assert!(listed.stdout.contains("running (stale "), "{listed:?}");
+    assert!(listed.stderr.contains("stale: the lease has expired"), "{listed:?}");
+    let view = state.legwork(["view", &id]).expect_success();
+    assert!(view.contains("resumes once a worker serves queue default"), "{view}");
     let _second = state.worker(&[]);
     let view = state.until_status(&id, "completed");
     assert_eq!((&view["attempt"], &view["silent_ms"]), (&json!(2), &json!(null)));
 }
 
 #[test]
-fn a_parent_that_had_only_to_wait_is_set_apart_from_what_it_says_later() {
+fn a_parent_that_only_waits_resumes_at_its_next_turn() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let script = json!({
@@ -182,7 +184,7 @@ fn a_parent_that_had_only_to_wait_is_set_apart_from_what_it_says_later() {
         ],
         "shell": [calls("shell", &json!({"cmd": "sleep 60.75", "timeout": 100})), {"text": "went"}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let mut worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "nested", "go"]);
     state.until_output(&id, "I wait.");

@@ -1,4 +1,4 @@
-//! One machine, nothing set up.
+//! The embedded server: one machine, no setup.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
@@ -6,11 +6,11 @@ use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
 #[test]
-fn the_example_runs_and_reports_what_is_on_the_disk() {
+fn the_example_runs_its_tools_on_the_files_of_the_folder() {
     let state = StateFolder::embedded();
     let example = repository().join("examples");
     let source = state.path("crates");
@@ -19,63 +19,65 @@ fn the_example_runs_and_reports_what_is_on_the_disk() {
     std::fs::write(source.join("alpha/one.rs"), "fn one() {}\nfn two() {}\n").unwrap();
     let file = example.join("background_agents.yaml").display().to_string();
     let script = example.join("background_agents.script.json").display().to_string();
-    let said = state.legwork(["run", &file, "--script", &script, "Look around"]);
-    assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.out.contains("1 Rust files, 2 lines"), "{}", said.out);
-    assert!(said.out.contains("DIR  alpha"), "{}", said.out);
-    let jobs = state.legwork(["list", "--json"]).objects();
+    let output = state.legwork(["run", &file, "--script", &script, "Look around"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(output.stdout.contains("1 Rust files, 2 lines"), "{}", output.stdout);
+    assert!(output.stdout.contains("DIR  alpha"), "{}", output.stdout);
+    let jobs = state.legwork(["list", "--json"]).json_lines();
     assert_eq!(jobs.iter().map(|job| &job["status"]).collect::<Vec<_>>(), ["completed", "completed"]);
 }
 
 #[test]
-fn a_second_legwork_lists_and_stops_what_a_first_one_runs() {
+fn a_second_legwork_lists_and_stops_jobs_of_the_first() {
     let mut state = StateFolder::embedded();
     let script = json!({
         "root": [
             calls("run_background_agent", &json!({"agent": "shell", "task": "sleep"})),
-            {"text": "I rest."},
-            {"text": "told: {{last_user}}"},
+            {"text": "Turn finished."},
+            {"text": "notified: {{last_user}}"},
         ],
         "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let run = state.start_legwork(["run", &team.file, "go"]);
     let mut id = String::new();
     until("the job is listed", || {
-        let jobs = state.legwork(["list", "--status", "running", "--json"]).objects();
+        let jobs = state.legwork(["list", "--status", "running", "--json"]).json_lines();
         jobs.first().is_some_and(|job| {
             id = job["id"].as_str().unwrap_or_default().to_owned();
             true
         })
     });
     state.until_output(&id, "I call shell");
-    state.legwork(["stop", &id[11..19]]).good();
-    let said = run.end();
-    assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.out.contains("Status:  stopped"), "{}", said.out);
+    state.legwork(["stop", &id[11..19]]).expect_success();
+    let output = run.wait_with_output();
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(output.stdout.contains("Status:  stopped"), "{}", output.stdout);
 }
 
 #[test]
-fn a_dispatched_job_goes_on_without_its_dispatcher() {
+fn a_dispatched_job_continues_without_its_dispatcher() {
     let mut state = StateFolder::embedded();
     let script = json!({"shell": [
         calls("shell", &json!({"cmd": "pwd; echo $SHELL_WORD"})),
         {"text": "{{result:shell}}"},
     ]});
     state.set("SHELL_WORD", "from here");
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "where"]);
     let waited = state.legwork(["wait", &id, "--timeout", "30s"]);
-    assert_eq!(waited.good(), format!("{id} completed\n"));
+    assert_eq!(waited.expect_success(), format!("{id} completed\n"));
     let result = state.view(&id)["result"].clone();
     let folder = state.path("").canonicalize().unwrap();
     assert!(result.as_str().unwrap().contains(&folder.display().to_string()), "{result}");
     assert!(result.as_str().unwrap().contains("from here"), "{result}");
-    until("the server has ended", || state.legwork(["local", "status"]).out.contains("State    stopped"));
+    until("the server has stopped", || {
+        state.legwork(["local", "status"]).stdout.contains("State    stopped")
+    });
 }
 
 #[test]
-fn a_detached_session_goes_on_and_a_killed_one_ends() {
+fn a_job_of_a_detached_run_continues_after_the_run() {
     let mut state = StateFolder::embedded();
     let script = json!({
         "root": [calls("run_background_agent", &json!({"agent": "shell", "task": "t"})), {"text": "I leave."}],
@@ -84,10 +86,10 @@ fn a_detached_session_goes_on_and_a_killed_one_ends() {
             {"text": "finished"},
         ],
     });
-    let team = Team::in_house(&mut state, &script);
-    let said = state.legwork(["run", &team.file, "--detach", "go"]);
-    assert_eq!(said.status, 0, "{said:?}");
-    let id = state.legwork(["list", "--json"]).objects()[0]["id"].as_str().unwrap().to_owned();
+    let team = Team::write(&mut state, &script);
+    let output = state.legwork(["run", &team.file, "--detach", "go"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let id = state.legwork(["list", "--json"]).json_lines()[0]["id"].as_str().unwrap().to_owned();
     let view = state.until_status(&id, "completed");
     assert!(view["output"].as_str().unwrap().ends_with("finished"), "{view}");
 }
@@ -103,54 +105,55 @@ fn ctrl_c_stops_the_tree_and_exits_130() {
         ],
         "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let run = state.start_legwork(["run", &team.file, "go"]);
-    until("the job runs", || !state.legwork(["list", "--status", "running", "--json"]).out.is_empty());
+    until("the job runs", || !state.legwork(["list", "--status", "running", "--json"]).stdout.is_empty());
     run.signal(rustix::process::Signal::INT);
-    assert_eq!(run.end().status, 130);
-    let jobs = state.legwork(["list", "--json"]).objects();
+    assert_eq!(run.wait_with_output().status, 130);
+    let jobs = state.legwork(["list", "--json"]).json_lines();
     assert_eq!(jobs[0]["status"], "stopped", "{jobs:?}");
 }
 
 #[test]
-fn a_background_worker_does_not_outlive_its_server_for_long() {
+fn a_background_worker_exits_after_its_server_stops() {
     let mut state = StateFolder::embedded();
     let script =
-        json!({"shell": [calls("shell", &json!({"cmd": "sleep 600", "timeout": 900})), {"text": "never"}]});
-    let team = Team::in_house(&mut state, &script);
+        json!({"shell": [calls("shell", &json!({"cmd": "sleep 601.5", "timeout": 900})), {"text": "never"}]});
+    let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "sleep"]);
     state.until_output(&id, "I call shell");
     let folder = state.path("state").display().to_string();
     let workers = || processes("legwork-worker").into_iter().filter(|line| line.contains(&folder)).count();
     assert_eq!(workers(), 1);
-    state.legwork(["local", "stop"]).good();
-    until("the worker has ended", || workers() == 0);
-    assert_eq!(processes("sleep 600"), Vec::<String>::new());
+    state.legwork(["local", "stop"]).expect_success();
+    until("the worker has exited", || workers() == 0);
+    assert_eq!(processes("sleep 601.5"), Vec::<String>::new());
 }
 
 #[test]
-fn a_job_that_ends_at_once_is_dispatched_all_the_same() {
+fn dispatch_prints_the_id_of_a_job_that_ends_at_once() {
     let mut state = StateFolder::embedded();
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": "done"}]}));
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
     for _ in 0..6 {
         assert!(state.dispatch(&[&team.file, "quick", "x"]).starts_with("agent_task_"));
     }
 }
 
 #[test]
-fn a_follower_begins_where_it_asks_to() {
+fn view_follow_starts_at_the_requested_offset() {
     let mut state = StateFolder::embedded();
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": "one two"}]}));
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "one two"}]}));
     let id = state.dispatch(&[&team.file, "quick", "x"]);
     state.until_status(&id, "completed");
-    assert_eq!(state.legwork(["view", &id, "--follow", "--since", "2"]).good(), "e two");
-    assert_eq!(state.legwork(["view", &id, "--follow", "--tail", "3"]).good(), "two");
+    assert_eq!(state.legwork(["view", &id, "--follow", "--since", "2"]).expect_success(), "e two");
+    assert_eq!(state.legwork(["view", &id, "--follow", "--tail", "3"]).expect_success(), "two");
 }
 
 #[test]
-fn a_command_that_fails_leaves_no_server_behind() {
+fn a_failed_command_leaves_no_server_behind() {
     let mut state = StateFolder::embedded();
-    let stopped = |state: &StateFolder| state.legwork(["local", "status"]).out.contains("State    stopped");
+    let stopped =
+        |state: &StateFolder| state.legwork(["local", "status"]).stdout.contains("State    stopped");
     assert_eq!(state.legwork(["wait", "abcd"]).status, 3);
     assert!(stopped(&state));
     let file = state.file("team.yaml", "agents: {root: {model: openai/gpt-4o}}");
@@ -160,7 +163,7 @@ fn a_command_that_fails_leaves_no_server_behind() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_run_and_its_jobs() {
+fn a_closed_pipe_ends_the_run_and_its_jobs() {
     let mut state = StateFolder::embedded();
     let words = "a line\n".repeat(300);
     let script = json!({
@@ -171,36 +174,36 @@ fn a_reader_that_goes_away_ends_the_run_and_its_jobs() {
         ],
         "shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100})), {"text": "never"}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let mut run = state.start_legwork(["run", &team.file, "go"]);
-    until("the job runs", || !state.legwork(["list", "--status", "running", "--json"]).out.is_empty());
+    until("the job runs", || !state.legwork(["list", "--status", "running", "--json"]).stdout.is_empty());
     run.stop_reading();
-    assert_eq!(run.status(), 0);
-    let jobs = state.legwork(["list", "--json"]).objects();
+    assert_eq!(run.wait(), 0);
+    let jobs = state.legwork(["list", "--json"]).json_lines();
     assert_eq!((&jobs[0]["status"], &jobs[0]["cause"]), (&json!("stopped"), &json!("operator")));
 }
 
 #[test]
-fn an_empty_key_is_no_key() {
+fn an_empty_idempotency_key_is_rejected() {
     let mut state = StateFolder::embedded();
-    let team = Team::in_house(&mut state, &json!({}));
-    let said = state.legwork(["dispatch", &team.file, "quick", "x", "--key", ""]);
-    assert_eq!((said.status, said.err.lines().next()), (2, Some("error: the key must not be empty")));
+    let team = Team::write(&mut state, &json!({}));
+    let output = state.legwork(["dispatch", &team.file, "quick", "x", "--key", ""]);
+    assert_eq!((output.status, output.stderr.lines().next()), (2, Some("error: the key must not be empty")));
     let line = json!({"agent": "quick", "task": "x", "key": ""}).to_string();
-    let said = state.legwork_told(&line, ["dispatch", &team.file, "--batch", "-"]);
-    assert_eq!(said.status, 2, "{said:?}");
-    assert!(said.err.contains("line 1"), "{said:?}");
+    let output = state.legwork_with_input(&line, ["dispatch", &team.file, "--batch", "-"]);
+    assert_eq!(output.status, 2, "{output:?}");
+    assert!(output.stderr.contains("line 1"), "{output:?}");
 }
 
 #[test]
-fn a_stop_says_how_far_it_is() {
+fn stop_prints_whether_the_job_is_stopping_or_stopped() {
     let mut state = StateFolder::embedded();
     let script = json!({"shell": [calls("shell", &json!({"cmd": "sleep 60", "timeout": 100}))]});
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "x"]);
-    assert_eq!(state.legwork(["stop", &id, "--no-wait"]).good(), format!("{id} stopping\n"));
+    assert_eq!(state.legwork(["stop", &id, "--no-wait"]).expect_success(), format!("{id} stopping\n"));
     state.until_status(&id, "stopped");
     let id = state.dispatch(&[&team.file, "shell", "x"]);
-    assert_eq!(state.legwork(["stop", &id]).good(), format!("{id} stopped\n"));
+    assert_eq!(state.legwork(["stop", &id]).expect_success(), format!("{id} stopped\n"));
     assert_eq!(state.view(&id)["status"], "stopped");
 }

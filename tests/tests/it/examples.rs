@@ -1,4 +1,4 @@
-//! The examples with other agents run as they stand, with stand-ins for the programs that cost money.
+//! The files in `examples/` run unchanged, with stand-ins for the programs that cost money.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
@@ -8,7 +8,7 @@ fn example(name: &str) -> String {
     repository().join("examples").join(name).display().to_string()
 }
 
-/// What an agent program says that reads its task from standard input.
+/// An agent program that prints its arguments and the task from standard input.
 const STAND_IN: &str = r#"echo "asked: $*"; cat; echo thinking >&2"#;
 
 #[test]
@@ -31,13 +31,13 @@ fn claude_code_and_codex_work_in_the_background() {
             output.contains("No one can answer questions.") && output.ends_with("\n\nExplain it\n"),
             "{output}"
         );
-        let transcript = state.legwork(["view", &id, "--transcript"]).good();
+        let transcript = state.legwork(["view", &id, "--transcript"]).expect_success();
         assert_eq!(transcript, "── standard error\nthinking\n");
     }
 }
 
 #[test]
-fn an_agent_program_that_fails_says_its_last_lines() {
+fn a_failed_agent_program_is_reported_with_its_last_lines() {
     let mut state = StateFolder::embedded();
     state.program("claude", "#!/bin/sh\ncat > /dev/null; echo half; echo 'no key' >&2; exit 7\n");
     let id = state.dispatch(&[&example("claude_code.yaml"), "coder", "Explain it"]);
@@ -55,15 +55,15 @@ fn a_plain_program_is_an_agent() {
     assert_eq!(state.until_status(&id, "completed")["result"], "5");
     let id = state.dispatch(&[&file, "lines", "find m"]);
     let view = state.until_status(&id, "completed");
-    // The embedded server's files are in this folder too.
+    // The result has other lines too: the embedded server's files are in this folder.
     assert!(view["result"].as_str().unwrap().contains("./notes.txt:2:find me"), "{view}");
 }
 
 #[test]
-fn the_first_example_and_its_script_play_together() {
+fn the_first_example_runs_with_its_script() {
     let state = StateFolder::embedded();
     let script = example("background_agents.script.json");
-    let said =
+    let output =
         state.legwork(["run", &example("background_agents.yaml"), "--script", &script, "What is this?"]);
-    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!(output.status, 0, "{output:?}");
 }

@@ -1,5 +1,5 @@
-//! Agent files as people have them: what an agent is given is the same in the root and on a worker that shares nothing with it,
-//! and a terminal is a conversation.
+//! Realistic agent files: an agent gets the same prompt, tools and environment in the root and on a worker that shares no
+//! files with it; and conversations in a terminal.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -57,7 +57,7 @@ agents:
     instruction: End it.
 "#;
 
-/// Calls one tool after the other, hands over, and ends.
+/// Calls one tool after the other, hands off, and ends.
 fn answer(body: &Value) -> Answer {
     let calls = [
         ("write_file", r#"{"path": "made.txt", "content": "made\n"}"#),
@@ -82,9 +82,9 @@ fn answer(body: &Value) -> Answer {
     }
 }
 
-/// What differs from run to run, and between a session's root and a job, left out.
-fn shown(asked: &[Value], folders: &[String]) -> String {
-    let first = &asked[1];
+/// What the provider was sent, without what differs from run to run or between the root of a session and a job.
+fn comparable(requests: &[Value], folders: &[String]) -> String {
+    let first = &requests[1];
     let mut tools: Vec<&str> = first["tools"]
         .as_array()
         .unwrap()
@@ -96,13 +96,13 @@ fn shown(asked: &[Value], folders: &[String]) -> String {
     for key in ["temperature", "max_tokens", "response_format"] {
         text.push_str(&format!("{key}: {}\n", first[key]));
     }
-    let last = asked.last().unwrap()["messages"].as_array().unwrap();
+    let last = requests.last().unwrap()["messages"].as_array().unwrap();
     let before = first["messages"].as_array().unwrap();
     for message in
         before.iter().chain(last).filter(|message| message["role"] == "system" || message["role"] == "tool")
     {
         let mut content = message["content"].as_str().unwrap().to_owned();
-        // A job's task is a system message, and a root's is none.
+        // A job gets its task as a system message, the root as a user message.
         if content.contains("<task>") {
             continue;
         }
@@ -120,43 +120,44 @@ fn an_agent_is_given_the_same_in_the_root_and_in_the_background() {
     let runtime = Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(answer));
     let redis = Redis::start();
-    // What the orchestrator has, the worker has not, and the other way round.
-    let mut houses = [StateFolder::on(&redis.url()), StateFolder::on(&redis.url())];
-    for state in &mut houses {
+    // The orchestrator and the worker have separate folders.
+    let mut folders = [StateFolder::on(&redis.url()), StateFolder::on(&redis.url())];
+    for state in &mut folders {
         state.set("FAKE_URL", &fake.url);
         state.set("LOCAL_KEY", "sesame");
         state.file("RULES.md", "Be kind.");
     }
-    let [front, back] = &houses;
-    let file = front.file("team.yaml", FILE);
-    let folder = back.path("").display().to_string().trim_end_matches('/').to_owned();
+    let [root_side, worker_side] = &folders;
+    let file = root_side.file("team.yaml", FILE);
+    let folder = worker_side.path("").display().to_string().trim_end_matches('/').to_owned();
     let worker = ["--work-dir", folder.as_str(), "--shared-work-dir"];
-    let _worker = back.worker(&worker);
+    let _worker = worker_side.worker(&worker);
 
-    let said = front.legwork(["run", &file, "Do everything"]);
-    assert_eq!((said.status, said.out.trim()), (0, "closed"), "{said:?}");
+    let output = root_side.legwork(["run", &file, "Do everything"]);
+    assert_eq!((output.status, output.stdout.trim()), (0, "closed"), "{output:?}");
     let of_root: Vec<Value> = fake.asked().into_iter().map(|asked| asked.body).collect();
-    assert!(front.path("made.txt").exists());
+    assert!(root_side.path("made.txt").exists());
 
-    let id = front.dispatch(&[&file, "root", "Do everything"]);
-    let view = front.until_status(&id, "completed");
+    let id = root_side.dispatch(&[&file, "root", "Do everything"]);
+    let view = root_side.until_status(&id, "completed");
     assert_eq!(view["result"], "closed");
-    assert_eq!(std::fs::read_to_string(back.path("made.txt")).unwrap(), "made\nseen\n");
+    assert_eq!(std::fs::read_to_string(worker_side.path("made.txt")).unwrap(), "made\nseen\n");
     let of_job: Vec<Value> = fake.asked().into_iter().skip(of_root.len()).map(|asked| asked.body).collect();
 
     let folders =
-        houses.each_ref().map(|state| state.path("").display().to_string().trim_end_matches('/').to_owned());
-    let (root, job) = (shown(&of_root, &folders), shown(&of_job, &folders));
+        folders.each_ref().map(|state| state.path("").display().to_string().trim_end_matches('/').to_owned());
+    let (root, job) = (comparable(&of_root, &folders), comparable(&of_job, &folders));
     assert_eq!(root, job);
     insta::assert_snapshot!(root);
-    // The broken model was asked once, and then rested; who took over has a model of its own.
-    for asked in [&of_root, &of_job] {
-        let models: Vec<&str> = asked.iter().map(|body| body["model"].as_str().unwrap()).collect();
+    // The broken model is called once and is then in its cooldown. The agent that takes over has its own model.
+    for requests in [&of_root, &of_job] {
+        let models: Vec<&str> = requests.iter().map(|body| body["model"].as_str().unwrap()).collect();
         assert_eq!(models, ["broken", "good", "good", "good", "good", "good", "good", "good"]);
     }
 }
 
-/// Tools of every outside origin: a definition of Docker's catalog, one used at once, a program, an HTTP interface.
+/// External tools of every kind: MCP servers from Docker's catalog (defined under `mcps` and inline), a program, an HTTP
+/// API.
 const OUTSIDE: &str = r#"
 mcps:
   docs: {ref: "docker:context7", config: {size: 3}, env: {ADDED: from the file}}
@@ -179,24 +180,27 @@ agents:
           required: [city]
 "#;
 
-/// A site that says what it was asked, and one page that never comes.
+/// A web site that echoes the request line and whether the key was sent; `/slow` never responds.
 fn site() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let mut silent = Vec::new();
+        let mut unanswered = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut asked = [0; 4096];
-            let length = stream.read(&mut asked).unwrap_or(0);
-            let asked = String::from_utf8_lossy(&asked[..length]).to_lowercase();
-            if asked.contains("/slow") {
-                silent.push(stream);
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).to_lowercase();
+            if request.contains("/slow") {
+                unanswered.push(stream);
                 continue;
             }
-            let key =
-                if asked.contains("authorization: bearer sesame") { "with the key" } else { "without a key" };
-            let body = format!("{} {key}", asked.lines().next().unwrap_or_default());
+            let key = if request.contains("authorization: bearer sesame") {
+                "with the key"
+            } else {
+                "without a key"
+            };
+            let body = format!("{} {key}", request.lines().next().unwrap_or_default());
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
@@ -213,7 +217,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     let mut state = StateFolder::on(&redis.url());
     let server = repository().join("crates/agent/src/toolset/mcp/tests/server.sh");
     let server = std::fs::read_to_string(server).unwrap();
-    // The gateway: it says how it was started, and serves as the server does.
+    // A stand-in for Docker's gateway: it records its arguments and then acts as the test server.
     let gateway = server.replacen("#!/bin/sh", "#!/bin/sh\necho \"$@\" >> gateway.log", 1);
     state.program("docker", &gateway);
     state.program("server.sh", &server);
@@ -238,13 +242,13 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     let id = state.dispatch(&[&file, "root", "go"]);
     let view = state.until_status(&id, "completed");
     let result = view["result"].as_str().unwrap();
-    let said: Vec<&str> = result.split("\n\n").collect();
-    assert_eq!(said[0], "from the file no address");
-    assert_eq!(said[1], "sesame no address");
-    assert!(said[2].starts_with("unknown tool `web_echo`"), "{}", said[2]);
-    assert_eq!(said[3], r#"{"a":1}"#);
-    assert!(said[4].contains("get /of/oslo http/1.1 with the key"), "{}", said[4]);
-    assert_eq!(said[5], format!("Error fetching {slow}: no response within 1 s"));
+    let results: Vec<&str> = result.split("\n\n").collect();
+    assert_eq!(results[0], "from the file no address");
+    assert_eq!(results[1], "sesame no address");
+    assert!(results[2].starts_with("unknown tool `web_echo`"), "{}", results[2]);
+    assert_eq!(results[3], r#"{"a":1}"#);
+    assert!(results[4].contains("get /of/oslo http/1.1 with the key"), "{}", results[4]);
+    assert_eq!(results[5], format!("Error fetching {slow}: no response within 1 s"));
     let started = std::fs::read_to_string(state.path("gateway.log")).unwrap();
     let mut started: Vec<&str> = started.lines().collect();
     started.sort_unstable();
@@ -274,9 +278,9 @@ agents:
     let script = state.file("script.json", script.to_string());
     state.set(variables::SCRIPT, &script);
     state.set("NAME", "Ada");
-    let said = state.on_a_terminal(&["run", &team], "hello\n/plan tomorrow\n\n");
+    let screen = state.in_terminal(&["run", &team], "hello\n/plan tomorrow\n\n");
     for expected in ["Welcome, Ada!", "first: hello", "second: Plan tomorrow", "todo_2"] {
-        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(screen.contains(expected), "{expected}: {screen}");
     }
 }
 
@@ -295,33 +299,38 @@ agents:
     let team = state.file("team.yaml", team);
     let script = state.file("script.json", script.to_string());
     state.set(variables::SCRIPT, &script);
-    let said = state.on_a_terminal(&["run", &team], "go\ny\nno\n\n");
-    assert!(said.contains("the agent wants to call shell {\"cmd\":\"echo it ran\"}"), "{said}");
-    assert!(said.contains("The user rejected the tool call.") && !state.path("made.txt").exists(), "{said}");
+    let screen = state.in_terminal(&["run", &team], "go\ny\nno\n\n");
+    assert!(screen.contains("the agent wants to call shell {\"cmd\":\"echo it ran\"}"), "{screen}");
+    assert!(
+        screen.contains("The user rejected the tool call.") && !state.path("made.txt").exists(),
+        "{screen}"
+    );
 }
 
 #[test]
-fn check_tells_warnings_and_mistakes_to_programs_too() {
+fn check_reports_warnings_and_errors_as_json() {
     let state = StateFolder::on("redis://127.0.0.1:1");
     let good = state.file(
         "good.yaml",
         "agents:\n  root:\n    model: auto\n    hooks: {session_start: [{type: command, command: x}]}\n    toolsets: [{type: lsp, command: gopls}]\n",
     );
     let bad = state.file("bad.yaml", "agents:\n  root: {modle: auto}\n");
-    let said = state.legwork(["check", "--json", &good, &bad]);
-    assert_eq!(said.status, 4);
-    let objects = said.objects();
+    let output = state.legwork(["check", "--json", &good, &bad]);
+    assert_eq!(output.status, 4);
+    let objects = output.json_lines();
     let warnings = objects[0]["warnings"].as_array().unwrap();
-    let told = |place: (u64, u64), words: &str| {
+    let reported = |position: (u64, u64), words: &str| {
         warnings.iter().any(|warning| {
-            (&warning["line"], &warning["column"]) == (&json!(place.0), &json!(place.1))
+            (&warning["line"], &warning["column"]) == (&json!(position.0), &json!(position.1))
                 && warning["message"].as_str().unwrap().contains(words)
         })
     };
-    assert!(told((4, 5), "no hook runs") && told((5, 23), "no language server runs"), "{warnings:?}");
+    assert!(reported((4, 5), "no hook runs") && reported((5, 23), "no language server runs"), "{warnings:?}");
     assert_eq!((&objects[0]["good"], &objects[1]["good"]), (&json!(true), &json!(false)));
     let hints: Vec<&Value> =
         objects[1]["errors"].as_array().unwrap().iter().map(|error| &error["hint"]).collect();
     assert!(hints.contains(&&json!("did you mean `model`?")), "{hints:?}");
-    until("the line for people is there", || state.legwork(["check", &good]).good().contains(": warning: "));
+    until("the warning is printed as text", || {
+        state.legwork(["check", &good]).expect_success().contains(": warning: ")
+    });
 }

@@ -11,21 +11,21 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
 #[test]
 fn two_workers_complete_five_hundred_jobs_once() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": "done: {{task}}"}]}));
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "done: {{task}}"}]}));
     let _workers = [state.worker(&[]), state.worker(&[])];
     let lines: Vec<String> = (0..500)
         .map(|n| json!({"agent": "quick", "task": format!("job {n}"), "key": format!("k{n}")}).to_string())
         .collect();
     let batch = state.file("batch.jsonl", lines.join("\n"));
     let dispatch = ["dispatch", &team.file, "--batch", &batch, "--wait", "--json", "--cap", "50"];
-    let jobs = state.legwork(dispatch).objects();
+    let jobs = state.legwork(dispatch).json_lines();
 
     assert_eq!(jobs.len(), 500);
     let mut workers: BTreeMap<String, u32> = BTreeMap::new();
@@ -36,32 +36,32 @@ fn two_workers_complete_five_hundred_jobs_once() {
         assert!(job["result"].as_str().unwrap().contains(&format!("job {number}")), "{job}");
         *workers.entry(job["worker"].as_str().unwrap().to_owned()).or_default() += 1;
     }
-    assert_eq!(workers.len(), 2, "both workers worked: {workers:?}");
+    assert_eq!(workers.len(), 2, "both workers ran jobs: {workers:?}");
 
-    // The same batch again finds the same jobs.
-    let again = state.legwork(["dispatch", &team.file, "--batch", &batch, "--json"]).objects();
+    // Dispatching the same batch again returns the same jobs.
+    let again = state.legwork(["dispatch", &team.file, "--batch", &batch, "--json"]).json_lines();
     let ids = |jobs: &[Value]| jobs.iter().map(|job| job["id"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(&again), ids(&jobs));
 }
 
 #[test]
-fn one_slot_and_a_cap_of_one_finish_a_tree_of_depth_five() {
+fn a_tree_of_depth_five_completes_with_one_slot_and_a_cap_of_one() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    // Each level dispatches one below it and waits; a level knows its depth by the length of its task.
+    // Each level dispatches the one below and waits for it.
     let down = json!({"nested": [
         calls("run_background_agent", &json!({"agent": "nested", "task": "{{task}}x"})),
         calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
         {"text": "below me: {{result:wait_background_agents}}"},
     ]});
-    let team = Team::in_house(&mut state, &down);
+    let team = Team::write(&mut state, &down);
     let deep = state.file("deep.yaml", deep_team(5));
     let script = state.file("deep.json", json!({"agents": deep_script(5)}).to_string());
     let _worker = state.worker(&["--concurrency", "1", "--script", &script]);
     let id = state.dispatch(&[&deep, "level1", "go down", "--cap", "1"]);
     let view = state.until_status(&id, "completed");
     assert!(view["result"].as_str().unwrap().contains("the bottom"), "{view}");
-    assert_eq!(state.legwork(["list", "--json"]).objects().len(), 5);
+    assert_eq!(state.legwork(["list", "--json"]).json_lines().len(), 5);
     drop(team);
 }
 
@@ -81,14 +81,14 @@ fn deep_script(levels: u32) -> Value {
     let mut agents = serde_json::Map::new();
     for level in 1..levels {
         let next = format!("level{}", level + 1);
-        // Every second level waits by itself, the others are told.
+        // Even levels wait with the tool; odd levels finish their turn and get a notification.
         let mut replies = vec![calls("run_background_agent", &json!({"agent": next, "task": "further"}))];
         if level % 2 == 0 {
             replies.push(calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})));
             replies.push(json!({"text": "waited: {{results}}"}));
         } else {
-            replies.push(json!({"text": "I rest."}));
-            replies.push(json!({"text": "told: {{last_user}}"}));
+            replies.push(json!({"text": "Turn finished."}));
+            replies.push(json!({"text": "notified: {{last_user}}"}));
         }
         agents.insert(format!("level{level}"), Value::Array(replies));
     }
@@ -97,22 +97,22 @@ fn deep_script(levels: u32) -> Value {
 }
 
 #[test]
-fn output_is_followed_byte_for_byte() {
+fn view_follow_prints_the_exact_output() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let words: String = (0..200).map(|n| format!("wörd{n} ")).collect();
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": words, "chunk_delay_ms": 2}]}));
+    let team = Team::write(&mut state, &json!({"quick": [{"text": words, "chunk_delay_ms": 2}]}));
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "quick", "say it"]);
-    let followed = state.legwork(["view", &id, "--follow"]).good();
+    let followed = state.legwork(["view", &id, "--follow"]).expect_success();
     assert_eq!(followed, words);
-    let tail = state.legwork(["view", &id, "--since", "1000", "--json"]).objects().remove(0);
+    let tail = state.legwork(["view", &id, "--since", "1000", "--json"]).json_lines().remove(0);
     assert_eq!(tail["output"].as_str().unwrap().as_bytes(), &words.as_bytes()[1000..]);
     assert_eq!(tail["next_offset"], words.len());
 }
 
 #[test]
-fn health_follows_redis() {
+fn readiness_follows_redis() {
     let mut redis = Redis::start();
     let state = StateFolder::on(&redis.url());
     let address = format!("127.0.0.1:{}", legwork_tests::redis::free_port());
@@ -121,17 +121,17 @@ fn health_follows_redis() {
     assert!(get("/healthz").starts_with("HTTP/1.1 200"));
     until("the worker is ready", || get("/readyz").starts_with("HTTP/1.1 200"));
     assert!(get("/metrics").contains("legwork_worker_used_slots 0"));
-    redis.stop();
+    redis.kill();
     until("the worker is not ready", || get("/readyz").starts_with("HTTP/1.1 503"));
     assert!(get("/healthz").starts_with("HTTP/1.1 200"));
-    redis.start_again();
+    redis.restart();
     until("the worker is ready again", || get("/readyz").starts_with("HTTP/1.1 200"));
     worker.signal(Signal::TERM);
-    assert_eq!(worker.status(), 0);
+    assert_eq!(worker.wait(), 0);
 }
 
 #[test]
-fn jobs_nest_ten_deep_and_no_deeper() {
+fn jobs_nest_at_most_ten_levels_deep() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let deep = state.file("deep.yaml", deep_team(12));
@@ -140,11 +140,11 @@ fn jobs_nest_ten_deep_and_no_deeper() {
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&deep, "level1", "go down"]);
     state.until_status(&id, "completed");
-    let jobs = state.legwork(["list", "--json"]).objects();
+    let jobs = state.legwork(["list", "--json"]).json_lines();
     assert_eq!(jobs.len(), 10);
     assert_eq!(jobs.iter().map(|job| job["depth"].as_u64().unwrap()).max(), Some(9));
     let deepest = jobs.iter().find(|job| job["depth"] == 9).unwrap()["id"].as_str().unwrap().to_owned();
-    let turns = state.legwork(["view", &deepest, "--transcript"]).good();
+    let turns = state.legwork(["view", &deepest, "--transcript"]).expect_success();
     assert!(turns.contains("nested at most 10 levels deep"), "{turns}");
 }
 
@@ -153,20 +153,20 @@ fn a_worker_that_starts_before_its_redis_waits_for_it() {
     let mut redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     state.set(variables::LOG, "warn");
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": "done"}]}));
-    redis.stop();
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
+    redis.kill();
     let mut worker = state.start_worker(&[]);
-    until("it says that it waits", || state.worker_log().contains("cannot reach the queue yet"));
-    assert!(worker.runs());
-    redis.start_again();
+    until("it logs that it waits", || state.worker_log().contains("cannot reach the queue yet"));
+    assert!(worker.is_running());
+    redis.restart();
     let id = state.dispatch(&[&team.file, "quick", "go"]);
     state.until_status(&id, "completed");
 
-    // Told to end while it waits, it ends well: it holds nothing.
-    redis.stop();
-    let mut early = state.start_worker(&[]);
-    let waits = "cannot reach the queue yet";
-    until("the other waits too", || state.worker_log().matches(waits).count() >= 2);
-    early.signal(Signal::TERM);
-    assert_eq!(early.status(), 0);
+    // SIGTERM while it waits for Redis: it exits with 0, because it holds no jobs.
+    redis.kill();
+    let mut waiting = state.start_worker(&[]);
+    let warning = "cannot reach the queue yet";
+    until("the second worker waits too", || state.worker_log().matches(warning).count() >= 2);
+    waiting.signal(Signal::TERM);
+    assert_eq!(waiting.wait(), 0);
 }

@@ -1,40 +1,40 @@
-//! Whoever dies or stands still leaves no process of its jobs behind.
+//! A program that is killed or frozen leaves no process of its jobs behind.
 
 use std::fs;
 use std::path::Path;
 
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
-use legwork_tests::programs::lives;
+use legwork_tests::programs::is_alive;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
-/// A shell with a child, deaf to SIGTERM where it is `deaf`; both write who they are into this file.
-fn shell_with_child(file: &Path, deaf: bool) -> Value {
-    let trap = if deaf { "trap '' TERM;" } else { "" };
+/// A shell with a child process that writes both process ids into this file. If `ignores_sigterm`, only SIGKILL ends them.
+fn shell_with_child(file: &Path, ignores_sigterm: bool) -> Value {
+    let trap = if ignores_sigterm { "trap '' TERM;" } else { "" };
     let file = file.display();
     let cmd = format!("{trap} sleep 300 & echo $$ $! > {file}.new; mv {file}.new {file}; wait; sleep 300");
     calls("shell", &json!({"cmd": cmd, "timeout": 300}))
 }
 
-/// The processes that wrote themselves down, all alive.
-fn written_down(file: &Path) -> Vec<u32> {
+/// Waits for the file and returns its two process ids, which must be alive.
+fn recorded_pids(file: &Path) -> Vec<u32> {
     until("the shell runs", || file.exists());
     let pids: Vec<u32> =
         fs::read_to_string(file).unwrap().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
-    assert!(pids.iter().all(|&pid| lives(pid)), "{pids:?}");
+    assert!(pids.iter().all(|&pid| is_alive(pid)), "{pids:?}");
     pids
 }
 
 fn until_gone(pids: &[u32]) {
-    until("its processes are gone", || !pids.iter().any(|&pid| lives(pid)));
+    until("its processes are gone", || !pids.iter().any(|&pid| is_alive(pid)));
 }
 
 struct Fleet {
@@ -45,61 +45,62 @@ struct Fleet {
     _redis: Redis,
 }
 
-/// A worker that runs a shell with a child, and holds the job.
-fn fleet(deaf: bool) -> Fleet {
+/// A worker that runs a job with a shell and its child.
+fn fleet(ignores_sigterm: bool) -> Fleet {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let file = state.path("pids");
-    let script = json!({"shell": [shell_with_child(&file, deaf), {"text": "after: {{result:shell}}"}]});
-    let team = Team::in_house(&mut state, &script);
+    let script =
+        json!({"shell": [shell_with_child(&file, ignores_sigterm), {"text": "after: {{result:shell}}"}]});
+    let team = Team::write(&mut state, &script);
     let worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    let pids = written_down(&file);
+    let pids = recorded_pids(&file);
     Fleet { state, worker, pids, id, _redis: redis }
 }
 
 #[test]
 fn a_killed_worker_leaves_no_process_behind() {
-    for deaf in [false, true] {
-        let mut fleet = fleet(deaf);
+    for ignores_sigterm in [false, true] {
+        let mut fleet = fleet(ignores_sigterm);
         fleet.worker.kill();
         until_gone(&fleet.pids);
     }
 }
 
 #[test]
-fn a_worker_that_stands_still_has_no_process_after_its_lease() {
+fn a_frozen_worker_has_no_process_after_its_lease() {
     let fleet = fleet(false);
     fleet.worker.signal(Signal::STOP);
     until_gone(&fleet.pids);
-    // Nobody else is there to take the job: awake again, the worker takes it back itself.
+    // There is no other worker: once it continues, it reclaims the job itself.
     fleet.worker.signal(Signal::CONT);
     let view = fleet.state.until_status(&fleet.id, "completed");
     assert!(view["result"].as_str().unwrap().contains("interrupted"), "{view}");
 }
 
 #[test]
-fn a_worker_that_ends_takes_its_guard_with_it() {
+fn the_guard_exits_with_its_worker() {
     let mut fleet = fleet(false);
     let guard = fleet.worker.children();
     assert!(guard.len() >= 2, "a guard and a shell: {guard:?}");
-    fleet.state.legwork(["stop", &fleet.id]).good();
+    fleet.state.legwork(["stop", &fleet.id]).expect_success();
     fleet.worker.signal(Signal::TERM);
-    assert_eq!(fleet.worker.status(), 0);
+    assert_eq!(fleet.worker.wait(), 0);
     until_gone(&guard);
 }
 
 #[test]
-fn a_command_that_its_guard_cannot_hear_of_does_not_begin() {
+fn a_command_that_cannot_be_registered_with_its_guard_does_not_start() {
     let state = StateFolder::on("redis://127.0.0.1:1");
-    let file = state.path("begun").display().to_string();
+    let file = state.path("started").display().to_string();
     let parent = std::process::id().to_string();
     for (program, why) in
         [("1", "the program that started it is gone"), (&parent, "the guard's pipe is closed")]
     {
-        let said = state.legwork(["__guarded", "lease", program, "1", "7", "touch", &file]);
-        assert_eq!(said.status, 126, "{said:?}");
-        assert!(said.err.contains(why), "{said:?}");
+        let output = state.legwork(["__guarded", "lease", program, "1", "7", "touch", &file]);
+        assert_eq!(output.status, 126, "{output:?}");
+        assert!(output.stderr.contains(why), "{output:?}");
         assert!(!Path::new(&file).exists());
     }
 }
@@ -126,7 +127,7 @@ fn a_killed_run_leaves_no_process_of_its_root_or_its_jobs_behind() {
     );
     state.set(legwork_common::variables::SCRIPT, &script);
     let mut run = state.start_legwork(["run", &team, "go"]);
-    let pids = [written_down(&root), written_down(&job)].concat();
+    let pids = [recorded_pids(&root), recorded_pids(&job)].concat();
     run.kill();
     until_gone(&pids);
 }

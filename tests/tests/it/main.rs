@@ -1,7 +1,6 @@
-//! The whole system: real programs, a real Redis, a model provider over HTTP, and faults.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
+//! The whole system: real programs, a real Redis, a fake model provider over HTTP, and faults.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-mod again;
 mod contract;
 mod crash;
 mod delete;
@@ -11,11 +10,12 @@ mod files;
 mod fleet;
 mod guard;
 mod limits;
-mod long;
+mod long_job;
 mod record;
+mod redis_outage;
 mod refusals;
+mod retry;
 mod session;
 mod session_state;
 mod stop;
-mod teams;
-mod trouble;
+mod team;

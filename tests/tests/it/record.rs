@@ -1,4 +1,4 @@
-//! A run is recorded against a provider, and played again without one.
+//! `run --record` against a provider, and a replay of the record without one.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::provider::Answer;
@@ -20,7 +20,7 @@ agents:
 ";
 const KEYS: [(&str, &str); 2] = [("OPENAI_API_KEY", "sesame-one"), ("ANTHROPIC_API_KEY", "sesame-two")];
 
-/// The root dispatches, waits for what it is told the id of, and ends; the counter says a key that it should not know.
+/// The root dispatches, waits for the job and ends. The counter's reply contains an API key, which must not be recorded.
 fn answer(body: &Value) -> Answer {
     let messages = body["messages"].as_array().unwrap();
     let call = |name: &'static str, arguments: String| Answer::Reply {
@@ -35,24 +35,24 @@ fn answer(body: &Value) -> Answer {
     match replies {
         0 => call("run_background_agent", json!({"agent": "counter", "task": "Count"}).to_string()),
         1 => {
-            let said = messages.last().unwrap()["content"].as_str().unwrap();
-            let id = said.lines().next().unwrap().rsplit(' ').next().unwrap();
+            let result = messages.last().unwrap()["content"].as_str().unwrap();
+            let id = result.lines().next().unwrap().rsplit(' ').next().unwrap();
             call("wait_background_agents", json!({"task_ids": [id]}).to_string())
         }
         _ => Answer::text(&["It counted."]),
     }
 }
 
-/// The output, and what of the events does not differ from run to run.
-fn course(state: &StateFolder, arguments: &[&str]) -> Vec<String> {
-    let said = state.legwork(["run", "--json"].iter().chain(arguments));
-    assert_eq!(said.status, 0, "{said:?}");
-    let kept = |event: &Value| match event["event"].as_str().unwrap() {
+/// The events of a run without those that differ from run to run.
+fn stable_events(state: &StateFolder, arguments: &[&str]) -> Vec<String> {
+    let output = state.legwork(["run", "--json"].iter().chain(arguments));
+    assert_eq!(output.status, 0, "{output:?}");
+    let stable = |event: &Value| match event["event"].as_str().unwrap() {
         "output" | "delivered" | "completed" => Some(event.to_string()),
         "tool" => Some(format!("{} {}", event["name"], event["turn"])),
         _ => None,
     };
-    said.objects().iter().filter_map(kept).collect()
+    output.json_lines().iter().filter_map(stable).collect()
 }
 
 #[test]
@@ -70,21 +70,21 @@ fn a_replay_gives_the_same_run_and_no_key_is_recorded() {
     let record = state.path("record.json").display().to_string();
     let first = {
         let _worker = state.worker(&[]);
-        course(&state, &["--record", &record, &team, "Let it count"])
+        stable_events(&state, &["--record", &record, &team, "Let it count"])
     };
-    let asked = fake.asked().len();
+    let requests = fake.asked().len();
     let written = std::fs::read_to_string(&record).unwrap();
     assert!(!written.contains("sesame"), "{written}");
     assert!(written.contains("[hidden: OPENAI_API_KEY]") && !written.contains("agent_task_"), "{written}");
 
     let _worker = state.worker(&["--script", &record]);
-    let second = course(&state, &["--script", &record, &team, "Let it count"]);
+    let second = stable_events(&state, &["--script", &record, &team, "Let it count"]);
     let hidden = |line: &String| line.replace("sesame-one", "[hidden: OPENAI_API_KEY]");
     assert_eq!(second, first.iter().map(hidden).collect::<Vec<_>>());
-    assert_eq!(fake.asked().len(), asked, "the replay asked nobody");
+    assert_eq!(fake.asked().len(), requests, "the replay sent no request");
 
-    let nowhere = state.path("nowhere/record.json").display().to_string();
-    let said = state.legwork(["run", "--record", &nowhere, &team, "hello"]);
-    assert_eq!(said.status, 2);
-    assert!(said.err.contains("cannot write"), "{}", said.err);
+    let missing = state.path("nowhere/record.json").display().to_string();
+    let output = state.legwork(["run", "--record", &missing, &team, "hello"]);
+    assert_eq!(output.status, 2);
+    assert!(output.stderr.contains("cannot write"), "{}", output.stderr);
 }

@@ -1,4 +1,4 @@
-//! Bad input: a clear line, the right exit code, nothing lost.
+//! Invalid input: each mistake has a clear message and the right exit code, and loses nothing.
 
 use std::fmt::Write as _;
 
@@ -9,18 +9,18 @@ use legwork_tests::redis::Redis;
 use legwork_tests::redis::free_port;
 use serde_json::json;
 
-use crate::teams::TEAM;
-use crate::teams::Team;
+use crate::team::TEAM;
+use crate::team::Team;
 
-/// What a program said to bad input, without what differs from run to run.
-fn told(state: &StateFolder, arguments: &[&str]) -> String {
-    let said = state.legwork(arguments);
+/// Exit status and error of a command, without the folder, which differs from run to run.
+fn refusal(state: &StateFolder, arguments: &[&str]) -> String {
+    let output = state.legwork(arguments);
     let folder = state.path("").display().to_string();
-    format!("exit {}\n{}", said.status, said.err.replace(&folder, "/state/"))
+    format!("exit {}\n{}", output.status, output.stderr.replace(&folder, "/folder/"))
 }
 
 #[test]
-fn each_wrong_use_has_its_line_and_exit_code() {
+fn each_invalid_command_has_a_message_and_exit_code() {
     let redis = Redis::start();
     let state = StateFolder::on(&redis.url());
     let team = state.file("team.yaml", TEAM);
@@ -32,8 +32,8 @@ fn each_wrong_use_has_its_line_and_exit_code() {
         &["check", "/nowhere.yaml"],
         &["run", &team, ""],
         &["run", &keys, "hi"],
-        &["run", &team, "--agent", "nobody", "hi"],
-        &["dispatch", &team, "nobody", "work"],
+        &["run", &team, "--agent", "stranger", "hi"],
+        &["dispatch", &team, "stranger", "work"],
         &["dispatch", &team, "quick", "  "],
         &["dispatch", &team, "", "work"],
         &["dispatch", &team, "quick"],
@@ -48,33 +48,32 @@ fn each_wrong_use_has_its_line_and_exit_code() {
     for arguments in table {
         let shown: Vec<String> =
             arguments.iter().map(|word| word.replace(&state.path("").display().to_string(), "")).collect();
-        writeln!(text, "$ legwork {}\n{}", shown.join(" "), told(&state, arguments)).unwrap();
+        writeln!(text, "$ legwork {}\n{}", shown.join(" "), refusal(&state, arguments)).unwrap();
     }
     insta::assert_snapshot!(text);
 }
 
 #[test]
-fn a_redis_that_is_not_there_or_wants_a_password_is_named() {
-    let nobody = StateFolder::on(&format!("redis://127.0.0.1:{}", free_port()));
-    let said = told(&nobody, &["list"]);
-    assert!(said.starts_with("exit 5\nerror: Redis could not be reached"), "{said}");
-    assert!(said.contains("hint: check --redis"), "{said}");
+fn an_unreachable_redis_and_a_wrong_password_are_named() {
+    let no_server = StateFolder::on(&format!("redis://127.0.0.1:{}", free_port()));
+    let printed = refusal(&no_server, &["list"]);
+    assert!(printed.starts_with("exit 5\nerror: Redis could not be reached"), "{printed}");
+    assert!(printed.contains("hint: check --redis"), "{printed}");
 
     let redis = Redis::with_password("sesame");
     let locked = StateFolder::on(&redis.url().replace(":sesame@", ":wrong@"));
-    let said = told(&locked, &["list"]);
-    assert!(said.starts_with("exit 5\nerror: Redis refused the credentials"), "{said}");
-    assert!(!said.contains("wrong@"), "{said}");
-    StateFolder::on(&redis.url()).legwork(["list"]).good();
+    let printed = refusal(&locked, &["list"]);
+    assert!(printed.starts_with("exit 5\nerror: Redis refused the credentials"), "{printed}");
+    assert!(!printed.contains("wrong@"), "{printed}");
+    StateFolder::on(&redis.url()).legwork(["list"]).expect_success();
 }
 
 #[test]
-fn an_ambiguous_id_lists_the_candidates_and_a_conflict_is_one() {
+fn an_ambiguous_id_lists_the_candidates_and_a_reused_key_is_a_conflict() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    let team = Team::in_house(&mut state, &json!({"quick": [{"text": "x"}]}));
-    // Seventeen ids: two of them begin alike in their first digit, which is too short, so more are needed
-    // until two share four.
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
+    // A prefix needs four digits. Among 2000 random ids, two with the same first four digits are all but certain.
     let lines: Vec<String> =
         (0..2000).map(|n| json!({"agent": "quick", "task": format!("{n}")}).to_string()).collect();
     let batch = state.file("batch.jsonl", lines.join("\n"));
@@ -82,26 +81,26 @@ fn an_ambiguous_id_lists_the_candidates_and_a_conflict_is_one() {
     let mut starts: Vec<&str> = ids.lines().map(|id| &id[11..15]).collect();
     starts.sort_unstable();
     let twice = starts.windows(2).find(|pair| pair[0] == pair[1]).unwrap()[0].to_owned();
-    let said = state.legwork(["view", &twice]);
-    assert_eq!(said.status, 2, "{said:?}");
-    assert!(said.err.contains("may be any of agent_task_"), "{said:?}");
+    let output = state.legwork(["view", &twice]);
+    assert_eq!(output.status, 2, "{output:?}");
+    assert!(output.stderr.contains("may be any of agent_task_"), "{output:?}");
 
     let once = state.dispatch(&[&team.file, "quick", "a", "--key", "k"]);
     assert_eq!(state.dispatch(&[&team.file, "quick", "a", "--key", "k"]), once);
     let other = state.legwork(["dispatch", &team.file, "quick", "b", "--key", "k"]);
     assert_eq!(other.status, 7, "{other:?}");
-    assert!(other.err.contains(&once), "{other:?}");
+    assert!(other.stderr.contains(&once), "{other:?}");
 }
 
 #[test]
-fn a_task_of_a_megabyte_and_output_that_is_no_text_pass() {
+fn a_task_of_a_megabyte_and_output_that_is_not_utf8_are_accepted() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let script = json!({
         "quick": [{"text": "read"}],
-        "shell": [crate::teams::calls("shell", &json!({"cmd": "printf '\\377\\376 bytes'"})), {"text": "{{result:shell}}"}],
+        "shell": [crate::team::calls("shell", &json!({"cmd": "printf '\\377\\376 bytes'"})), {"text": "{{result:shell}}"}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let _worker = state.worker(&[]);
     let line = json!({"agent": "quick", "task": "m".repeat(1_000_000)}).to_string();
     let batch = state.file("batch.jsonl", line);
@@ -114,7 +113,7 @@ fn a_task_of_a_megabyte_and_output_that_is_no_text_pass() {
 }
 
 #[test]
-fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
+fn hostile_files_get_a_message_and_unusual_valid_ones_pass() {
     let state = StateFolder::on("redis://127.0.0.1:1");
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain("agents: {}".bytes().flat_map(|byte| [byte, 0])).collect();
@@ -135,18 +134,23 @@ fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
     let mut text = String::new();
     for (name, bytes) in files {
         let file = state.file(name, bytes);
-        let said = state.legwork(["check", &file]);
+        let output = state.legwork(["check", &file]);
         let folder = state.path("").display().to_string();
-        let told = (said.out + &said.err).replace(&folder, "/state/");
-        let told: String = told.chars().take(600).collect();
-        writeln!(text, "$ legwork check {name}\nexit {}\n{told}", said.status).unwrap();
+        let shown = (output.stdout + &output.stderr).replace(&folder, "/folder/");
+        let shown: String = shown.chars().take(600).collect();
+        writeln!(text, "$ legwork check {name}\nexit {}\n{shown}", output.status).unwrap();
     }
     let folder = state.path("").display().to_string();
     for path in [folder.as_str(), "/dev/zero"] {
-        let said = state.legwork(["check", path]);
-        let told = (said.out + &said.err).replace(&folder, "FOLDER");
-        writeln!(text, "$ legwork check {}\nexit {}\n{told}", path.replace(&folder, "FOLDER"), said.status)
-            .unwrap();
+        let output = state.legwork(["check", path]);
+        let shown = (output.stdout + &output.stderr).replace(&folder, "FOLDER");
+        writeln!(
+            text,
+            "$ legwork check {}\nexit {}\n{shown}",
+            path.replace(&folder, "FOLDER"),
+            output.status
+        )
+        .unwrap();
     }
     insta::assert_snapshot!(text);
 
@@ -163,14 +167,14 @@ fn files_that_nobody_meant_get_their_line_and_good_ones_of_any_shape_pass() {
         ("merged.yaml", merged.to_owned()),
     ] {
         let file = state.file(name, text);
-        let said = state.legwork(["check", &file]);
-        assert_eq!(said.status, 0, "{name}: {said:?}");
+        let output = state.legwork(["check", &file]);
+        assert_eq!(output.status, 0, "{name}: {output:?}");
     }
 }
 
-/// The stack of a worker's thread has two megabytes, and an overflow ends the whole program: half of that must do.
+/// A worker's threads have 2 MiB of stack, and an overflow aborts the program: 1 MiB must be enough.
 #[test]
-fn the_deepest_documents_need_little_stack() {
+fn the_deepest_documents_fit_half_of_the_stack() {
     let blocks = |levels: usize| (0..levels).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>();
     let read = move || {
         for levels in [40, 47, 48, 49, 1000] {

@@ -1,4 +1,4 @@
-//! How the session of a `legwork run` ends, on a Redis and workers that are not its own.
+//! How the session of a `legwork run` ends on a shared Redis with separate workers.
 
 use legwork_common::variables;
 use legwork_tests::programs::Program;
@@ -10,10 +10,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
-/// A root that waits for a job which waits for another one, whose command takes long.
+/// A root that waits for a job, which waits for another job with a long-running command.
 fn long_tree(sleep: &str) -> Value {
     let waits = calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"], "timeout": 3000}));
     json!({
@@ -23,7 +23,7 @@ fn long_tree(sleep: &str) -> Value {
     })
 }
 
-/// A run whose tree is under way.
+/// A run whose command at the bottom of the tree is running.
 struct Scene {
     state: StateFolder,
     worker: Program,
@@ -36,7 +36,7 @@ fn scene(sleep: &'static str, lease: &str) -> Scene {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     state.set(variables::LEASE, lease);
-    let team = Team::in_house(&mut state, &long_tree(sleep));
+    let team = Team::write(&mut state, &long_tree(sleep));
     let worker = state.worker(&[]);
     let run = state.start_legwork(["run", &team.file, "go"]);
     until("the command runs", || !processes(&format!("sleep {sleep}")).is_empty());
@@ -45,15 +45,15 @@ fn scene(sleep: &'static str, lease: &str) -> Scene {
 
 impl Scene {
     fn jobs(&self) -> Vec<Value> {
-        self.state.legwork(["list", "--json"]).objects()
+        self.state.legwork(["list", "--json"]).json_lines()
     }
 
     fn all_are(&self, status: &str) -> bool {
         self.jobs().iter().all(|job| job["status"] == status)
     }
 
-    /// Both jobs have ended for this cause, and no command of theirs lives.
-    fn is_over(&self, cause: &str) {
+    /// Checks that both jobs were stopped with this cause and that no command of theirs is left.
+    fn assert_stopped(&self, cause: &str) {
         let jobs = self.jobs();
         assert_eq!(jobs.len(), 2, "{jobs:#?}");
         for job in &jobs {
@@ -67,38 +67,38 @@ impl Scene {
 fn the_jobs_of_a_killed_run_are_stopped() {
     let mut scene = scene("63.125", "2s");
     scene.run.kill();
-    // Its workers see to it, once its lease is over.
+    // The workers do that once the lease of the session has expired.
     until("the jobs are stopped", || scene.all_are("stopped"));
-    scene.is_over("session_end");
+    scene.assert_stopped("session_end");
 }
 
 #[test]
 fn ctrl_c_stops_the_tree_and_waits_for_it() {
     let mut scene = scene("63.25", "2s");
     scene.run.signal(Signal::INT);
-    assert_eq!(scene.run.status(), 130);
-    scene.is_over("operator");
+    assert_eq!(scene.run.wait(), 130);
+    scene.assert_stopped("operator");
 }
 
 #[test]
-fn ctrl_c_twice_ends_the_run_at_once_and_the_jobs_soon() {
+fn a_second_ctrl_c_ends_the_run_without_waiting_for_its_jobs() {
     let mut scene = scene("63.375", "30s");
-    // A worker that does not confirm anything.
+    // A frozen worker confirms no stop.
     scene.worker.signal(Signal::STOP);
     scene.run.signal(Signal::INT);
     until("the run waits for the tree", || scene.all_are("stopping"));
-    assert!(scene.run.runs());
+    assert!(scene.run.is_running());
     scene.run.signal(Signal::INT);
-    assert_eq!(scene.run.status(), 130);
-    assert!(scene.all_are("stopping"), "nobody waited: {:#?}", scene.jobs());
+    assert_eq!(scene.run.wait(), 130);
+    assert!(scene.all_are("stopping"), "the run did not wait: {:#?}", scene.jobs());
     scene.worker.signal(Signal::CONT);
     until("the jobs are stopped", || scene.all_are("stopped"));
-    scene.is_over("operator");
+    scene.assert_stopped("operator");
 }
 
-/// A root that leaves a job behind, or does not come to that.
-fn leaves(root_rests: bool) -> Value {
-    let delay = if root_rests { 0 } else { 600_000 };
+/// A root that starts a job and ends, or hangs after starting it so that it can be killed.
+fn leaves_a_job(root_ends: bool) -> Value {
+    let delay = if root_ends { 0 } else { 600_000 };
     json!({
         "root": [
             calls("run_background_agent", &json!({"agent": "shell", "task": "t"})),
@@ -112,25 +112,25 @@ fn leaves(root_rests: bool) -> Value {
 }
 
 #[test]
-fn the_jobs_of_a_detached_run_go_on_also_when_it_is_killed() {
+fn the_jobs_of_a_detached_run_continue_even_when_it_is_killed() {
     for (embedded, killed) in [(false, false), (false, true), (true, false), (true, true)] {
         let redis = Redis::start();
         let mut state = if embedded { StateFolder::embedded() } else { StateFolder::on(&redis.url()) };
-        let team = Team::in_house(&mut state, &leaves(!killed));
+        let team = Team::write(&mut state, &leaves_a_job(!killed));
         let _worker = (!embedded).then(|| state.worker(&[]));
         let mut run = state.start_legwork(["run", &team.file, "--detach", "go"]);
         let mut jobs = Vec::new();
-        until("the job is there", || {
-            jobs = state.legwork(["list", "--json"]).objects();
+        until("the job is listed", || {
+            jobs = state.legwork(["list", "--json"]).json_lines();
             !jobs.is_empty()
         });
         let id = jobs[0]["id"].as_str().unwrap();
         if killed {
-            // On the embedded server a worker program is on its way.
+            // On the embedded server the background worker is still starting.
             state.until_status(id, "running");
             run.kill();
         } else {
-            assert_eq!(run.status(), 0);
+            assert_eq!(run.wait(), 0);
         }
         let view = state.until_status(id, "completed");
         assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("finished")), "{view}");

@@ -1,4 +1,4 @@
-//! What a session's agents share, wherever they run: a list of things to do, and a budget of tokens.
+//! State that the agents of a session share across workers: a todo list and a token budget.
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
@@ -6,7 +6,7 @@ use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::teams::calls;
+use crate::team::calls;
 
 const LISTS: &str = "
 agents:
@@ -52,9 +52,9 @@ fn a_shared_list_is_seen_by_the_root_and_by_jobs_on_every_worker() {
     let policy = state.file("policy.yaml", policy);
     state.set(variables::POLICY, &policy);
     let _workers = [state.worker(&["--queues", "a"]), state.worker(&["--queues", "b"])];
-    let said = state.legwork(["run", "--json", &team, "go"]);
-    assert_eq!(said.status, 0, "{said:?}");
-    let events = said.objects();
+    let output = state.legwork(["run", "--json", &team, "go"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let events = output.json_lines();
     let result =
         events.iter().find(|event| event["event"] == "completed").unwrap()["result"].as_str().unwrap();
     let list: Value = serde_json::from_str(result).unwrap();
@@ -95,7 +95,7 @@ fn a_session_ends_at_its_budget_with_the_output_so_far() {
         assert_eq!(view["usage"]["turns"], 1);
         session = view["session"].as_str().unwrap().to_owned();
     }
-    // It is spent for whoever comes later, too.
+    // A job that is dispatched later fails on the spent budget too.
     let late = state.dispatch(&["--session", &session, &team, "root", "c"]);
     let view = state.until_status(&late, "failed");
     assert_eq!(
@@ -104,15 +104,15 @@ fn a_session_ends_at_its_budget_with_the_output_so_far() {
     );
     assert_eq!((&view["cause"], &view["output"]), (&json!("budget"), &json!("")));
 
-    let said = state.legwork(["run", "--session-budget", "1500", &team, "go"]);
-    assert_eq!(said.status, 1, "{said:?}");
+    let output = state.legwork(["run", "--session-budget", "1500", &team, "go"]);
+    assert_eq!(output.status, 1, "{output:?}");
     assert!(
-        said.err.contains("the agent failed (budget): the session used 1000 of its 1500"),
+        output.stderr.contains("the agent failed (budget): the session used 1000 of its 1500"),
         "{}",
-        said.err
+        output.stderr
     );
-    assert_eq!(said.out.trim(), "I call think.");
-    let said =
+    assert_eq!(output.stdout.trim(), "I call think.");
+    let output =
         state.legwork(["dispatch", "--session", &session, "--session-budget", "9", &team, "root", "x"]);
-    assert_eq!(said.status, 2, "a budget is set when the session is opened: {said:?}");
+    assert_eq!(output.status, 2, "a budget is set when the session is opened: {output:?}");
 }

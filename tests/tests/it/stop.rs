@@ -1,4 +1,4 @@
-//! Stopped means stopped: the whole tree, its processes too.
+//! A stop ends the whole tree of jobs and its processes; drains and deadlines end attempts.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
@@ -9,11 +9,11 @@ use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::teams::Team;
-use crate::teams::calls;
+use crate::team::Team;
+use crate::team::calls;
 
 #[test]
-fn a_stop_ends_the_shell_commands_of_the_whole_tree() {
+fn a_stop_kills_the_shell_commands_of_the_whole_tree() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let command = "sleep 61.25 & sleep 61.25";
@@ -25,25 +25,25 @@ fn a_stop_ends_the_shell_commands_of_the_whole_tree() {
         ],
         "shell": [calls("shell", &json!({"cmd": command, "timeout": 100})), {"text": "never"}],
     });
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "nested", "go"]);
     until("the command runs", || processes("sleep 61.25").len() >= 2);
 
-    let child = state.legwork(["list", "--agent", "shell", "--json"]).objects().remove(0);
+    let child = state.legwork(["list", "--agent", "shell", "--json"]).json_lines().remove(0);
     let child = child["id"].as_str().unwrap();
-    let said = state.legwork(["stop", &id]);
-    // It lists what was stopped with it.
-    assert_eq!(said.good(), format!("{id} stopped\n  {child} shell stopped\n"));
+    let output = state.legwork(["stop", &id]);
+    // It lists the jobs below that were stopped too.
+    assert_eq!(output.expect_success(), format!("{id} stopped\n  {child} shell stopped\n"));
     assert_eq!(processes("sleep 61.25"), Vec::<String>::new());
-    let jobs = state.legwork(["list", "--json"]).objects();
+    let jobs = state.legwork(["list", "--json"]).json_lines();
     assert_eq!(jobs.len(), 2);
     for job in &jobs {
         assert_eq!((&job["status"], &job["cause"]), (&json!("stopped"), &json!("operator")), "{job}");
     }
-    // A job that ended first says so instead.
+    // Stopping a job that has ended reports how it ended.
     let again = state.legwork(["stop", &id]);
-    assert_eq!(again.good(), format!("{id} had ended before: stopped\n"));
+    assert_eq!(again.expect_success(), format!("{id} had ended before: stopped\n"));
 }
 
 #[test]
@@ -54,12 +54,12 @@ fn a_drained_worker_hands_its_jobs_to_another() {
         calls("shell", &json!({"cmd": "sleep 3.5; echo slept", "timeout": 60})),
         {"text": "it said {{result:shell}}"},
     ]});
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let mut first = state.worker(&["--drain-timeout", "0s"]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     state.until_output(&id, "I call shell");
     first.signal(Signal::TERM);
-    assert_eq!(first.status(), 0);
+    assert_eq!(first.wait(), 0);
     assert_eq!(state.view(&id)["status"], "queued");
 
     let _second = state.worker(&[]);
@@ -67,7 +67,7 @@ fn a_drained_worker_hands_its_jobs_to_another() {
     assert_eq!(view["attempt"], 2);
     let output = view["output"].as_str().unwrap();
     assert!(output.contains("[attempt 2 resumes from turn 1]"), "{output}");
-    // What was cut off is not repeated.
+    // The interrupted command is not repeated.
     assert!(output.contains("interrupted"), "{output}");
 }
 
@@ -80,13 +80,13 @@ fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
         calls("shell", &json!({"cmd": format!("echo run >> {}; sleep 1", marks.display())})),
         {"text": "it ran"},
     ]});
-    let team = Team::in_house(&mut state, &script);
-    // Its time is longer than this test: the turn's end is what it waits for.
+    let team = Team::write(&mut state, &script);
+    // The drain timeout is longer than this test: the worker exits because the turn ends.
     let mut first = state.worker(&["--drain-timeout", "300s"]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     until("the command runs", || marks.exists());
     first.signal(Signal::TERM);
-    assert_eq!(first.status(), 0);
+    assert_eq!(first.wait(), 0);
     let view = state.view(&id);
     assert_eq!((&view["status"], &view["attempt"]), (&json!("queued"), &json!(1)), "{view}");
 
@@ -95,17 +95,17 @@ fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
     let output = view["output"].as_str().unwrap();
     assert_eq!(output, "I call shell.\n[attempt 2 resumes from turn 2]\nit ran");
     assert_eq!(std::fs::read_to_string(&marks).unwrap(), "run\n");
-    // The turn that was finished is not paid for again.
+    // The finished turn is not paid for again.
     assert_eq!(view["usage"]["turns"], 2);
 }
 
 #[test]
-fn a_job_ends_at_its_deadline_with_all_that_it_said_and_no_process() {
+fn a_job_fails_at_its_deadline_and_keeps_its_output() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let script =
         json!({"shell": [calls("shell", &json!({"cmd": "sleep 62.75", "timeout": 100})), {"text": "never"}]});
-    let team = Team::in_house(&mut state, &script);
+    let team = Team::write(&mut state, &script);
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go", "--timeout", "1s", "--retries", "3"]);
     let view = state.until_status(&id, "failed");
@@ -116,33 +116,33 @@ fn a_job_ends_at_its_deadline_with_all_that_it_said_and_no_process() {
 }
 
 #[test]
-fn a_worker_that_hears_no_message_stops_within_a_heartbeat() {
+fn a_worker_without_pubsub_stops_a_job_within_a_heartbeat() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let script =
         json!({"shell": [calls("shell", &json!({"cmd": "sleep 62.5", "timeout": 100})), {"text": "never"}]});
-    let team = Team::in_house(&mut state, &script);
-    let _worker = state.worker(&["--redis", &redis.deaf_url()]);
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&["--redis", &redis.url_without_pubsub()]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     until("the command runs", || !processes("sleep 62.5").is_empty());
-    let asked = std::time::Instant::now();
-    state.legwork(["stop", &id]).good();
-    // A heartbeat is 0.6 s with leases of two seconds.
-    assert!(asked.elapsed() < std::time::Duration::from_secs(2), "{:?}", asked.elapsed());
+    let requested = std::time::Instant::now();
+    state.legwork(["stop", &id]).expect_success();
+    // With leases of 2 s the heartbeat interval is 0.6 s.
+    assert!(requested.elapsed() < std::time::Duration::from_secs(2), "{:?}", requested.elapsed());
     assert_eq!(processes("sleep 62.5"), Vec::<String>::new());
 }
 
-/// What befalls the worker of a job before that is stopped.
+/// What happens to the worker of a job before the job is stopped.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
-    Lives,
+enum WorkerFault {
+    None,
     Killed,
-    StandsStill,
+    Frozen,
 }
 
 #[test]
-fn after_a_stop_no_model_is_asked_whatever_became_of_the_worker() {
-    for fate in [Fate::Lives, Fate::Killed, Fate::StandsStill] {
+fn no_model_is_called_after_a_stop_even_if_the_worker_is_killed_or_frozen() {
+    for fault in [WorkerFault::None, WorkerFault::Killed, WorkerFault::Frozen] {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let fake = runtime.block_on(FakeProvider::choosing(|_| Answer::Hang("half")));
         let redis = Redis::start();
@@ -153,23 +153,23 @@ fn after_a_stop_no_model_is_asked_whatever_became_of_the_worker() {
         let mut worker = state.worker(&[]);
         let id = state.dispatch(&[&file, "root", "go"]);
         state.until_output(&id, "half");
-        match fate {
-            Fate::Lives => {}
-            Fate::Killed => worker.kill(),
-            Fate::StandsStill => worker.signal(Signal::STOP),
+        match fault {
+            WorkerFault::None => {}
+            WorkerFault::Killed => worker.kill(),
+            WorkerFault::Frozen => worker.signal(Signal::STOP),
         }
-        // Another one could take it over.
+        // A second worker could claim the job.
         let _other = state.worker(&[]);
-        assert_eq!(state.legwork(["stop", &id]).good(), format!("{id} stopped\n"), "{fate:?}");
-        let asked = fake.asked().len();
-        if !matches!(fate, Fate::Killed) {
+        assert_eq!(state.legwork(["stop", &id]).expect_success(), format!("{id} stopped\n"), "{fault:?}");
+        let requests = fake.asked().len();
+        if !matches!(fault, WorkerFault::Killed) {
             worker.signal(Signal::CONT);
             worker.signal(Signal::TERM);
-            assert_eq!(worker.status(), 0);
+            assert_eq!(worker.wait(), 0);
         }
         let view = state.view(&id);
         assert_eq!((&view["status"], &view["cause"]), (&json!("stopped"), &json!("operator")), "{view}");
         assert!(view["output"].as_str().unwrap().starts_with("half"), "{view}");
-        assert_eq!(fake.asked().len(), asked, "{fate:?}");
+        assert_eq!(fake.asked().len(), requests, "{fault:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The official clients of the protocol drive every tool, over both transports.
+//! The official MCP clients call every tool over both transports.
 
 use std::process::Command;
 
@@ -12,21 +12,21 @@ use legwork_tests::tools::installed;
 use crate::host::Host;
 use crate::host::team;
 
-/// The token of the servers over HTTP.
+/// Bearer token of the servers over HTTP.
 const TOKEN: &str = "open-sesame";
 
-/// Runs a driver to its end; it checks by itself.
+/// Runs a driver script, which does all checks and prints `all good`.
 fn drive(command: &mut Command) {
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.ends_with("all good\n"), "{output:#?}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.ends_with("all good\n"), "{output:#?}");
 }
 
 fn script(name: &str) -> String {
     repository().join("tests/clients").join(name).display().to_string()
 }
 
-/// Over standard streams, with the embedded server and a worker that the server starts.
+/// Over standard streams, with the embedded server and a background worker.
 fn over_stdio(client: impl Fn(&StateFolder) -> Option<Command>) {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
@@ -35,7 +35,7 @@ fn over_stdio(client: impl Fn(&StateFolder) -> Option<Command>) {
     drive(command.args(["stdio", &program, "mcp", &team]));
 }
 
-/// Over HTTP with a token, on a Redis with a worker.
+/// Over HTTP with a token, on a shared Redis with a worker.
 fn over_http(client: impl Fn(&StateFolder) -> Option<Command>) {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
@@ -44,14 +44,14 @@ fn over_http(client: impl Fn(&StateFolder) -> Option<Command>) {
     state.set(variables::MCP_TOKEN, TOKEN);
     let _worker = state.worker(&[]);
     let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
-    let url = host.noted("listening on ");
+    let url = host.stderr_line("listening on ");
     drive(command.args(["http", &url, TOKEN]));
 }
 
 /// The Python client, which negotiates 2026-07-28 as `auto` and an older version as `legacy`.
 fn python(mode: &'static str) -> impl Fn(&StateFolder) -> Option<Command> {
     move |state| {
-        let mut command = state.outsider(installed("mcp-python/bin/python")?);
+        let mut command = state.other_program(installed("mcp-python/bin/python")?);
         command.args([&script("drive.py"), mode]);
         Some(command)
     }
@@ -59,7 +59,7 @@ fn python(mode: &'static str) -> impl Fn(&StateFolder) -> Option<Command> {
 
 fn typescript(state: &StateFolder) -> Option<Command> {
     let sdk = installed("mcp-node/node_modules")?;
-    let mut command = state.outsider("node");
+    let mut command = state.other_program("node");
     command.arg(script("drive.mjs")).env("MCP_SDK", sdk);
     Some(command)
 }

@@ -1,4 +1,4 @@
-//! A host that speaks the protocol by hand, and the team that it is offered.
+//! A minimal host that writes the protocol by hand, and the team that its server offers.
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
@@ -9,14 +9,13 @@ use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 
 use legwork_common::variables;
-use legwork_tests::programs::PATIENCE;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::TIMEOUT;
 use serde_json::Value;
 use serde_json::json;
 
-/// What every host offers: one agent that answers at once, one whose command runs until it is stopped or the file `go`
-/// is there.
+/// One agent that answers at once, and one whose command runs until it is stopped or the file `go` exists.
 pub(crate) const TEAM: &str = "
 agents:
   root:
@@ -31,7 +30,7 @@ agents:
     toolsets: [{type: shell}]
 ";
 
-/// Writes the team and its script into the state and makes every program use them; the path of the team.
+/// Writes the team and its script into the folder, sets the script for all programs, and returns the team's path.
 pub(crate) fn team(state: &mut StateFolder) -> String {
     let go = state.path("go").display().to_string();
     let command = format!("echo marker $TRACEPARENT; while [ ! -e {go} ]; do sleep 0.05; done");
@@ -41,86 +40,87 @@ pub(crate) fn team(state: &mut StateFolder) -> String {
     });
     let script = json!({"agents": {
         "quick": [{"text": "Done {{task}}."}],
-        "shell": [shell, {"text": "Went."}],
+        "shell": [shell, {"text": "Finished."}],
     }});
     let script = state.file("script.json", script.to_string());
     state.set(variables::SCRIPT, &script);
     state.file("team.yaml", TEAM)
 }
 
-/// A running server on its standard streams, and what it has said.
+/// A running server on its standard streams, and its messages so far.
 pub(crate) struct Host {
     pub(crate) program: Program,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
-    notes: Receiver<String>,
-    /// Answers that came before they were asked for.
+    /// Lines of standard error.
+    stderr: Receiver<String>,
+    /// Responses that arrived while waiting for another one, by request id.
     early: BTreeMap<u64, Value>,
-    /// Notifications in their order.
+    /// Notifications in order of arrival.
     pub(crate) notifications: Vec<Value>,
-    last: u64,
+    last_id: u64,
 }
 
 impl Host {
     /// Starts `legwork mcp` with these arguments.
     pub(crate) fn start(state: &StateFolder, arguments: &[&str]) -> Self {
         let mut program = state.start_legwork(["mcp"].iter().chain(arguments));
-        let (input, output, errors) = program.streams();
-        let (lines, notes) = (lines_of(output), lines_of(errors));
+        let (input, output, errors) = program.take_streams();
+        let (lines, stderr) = (lines_of(output), lines_of(errors));
         let early = BTreeMap::new();
-        Self { program, input: Some(input), lines, notes, early, notifications: Vec::new(), last: 0 }
+        Self { program, input: Some(input), lines, stderr, early, notifications: Vec::new(), last_id: 0 }
     }
 
-    /// Starts it and shakes hands as a host of protocol 2025-11-25.
-    pub(crate) fn greet(state: &StateFolder, arguments: &[&str]) -> Self {
+    /// Starts the server and completes the handshake of protocol 2025-11-25.
+    pub(crate) fn connect(state: &StateFolder, arguments: &[&str]) -> Self {
         let mut host = Self::start(state, arguments);
         host.initialize();
         host
     }
 
-    /// Shakes hands; what the server says of itself.
+    /// Completes the handshake and returns the server's description of itself.
     pub(crate) fn initialize(&mut self) -> Value {
-        let said = self.ask("initialize", initialize());
+        let answer = self.ask("initialize", initialize());
         self.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string());
-        said["result"].clone()
+        answer["result"].clone()
     }
 
-    /// The next line on standard error that begins so; the rest of it.
-    pub(crate) fn noted(&self, beginning: &str) -> String {
+    /// Waits for a line on standard error with this prefix and returns the rest of it.
+    pub(crate) fn stderr_line(&self, prefix: &str) -> String {
         loop {
-            let line = self.notes.recv_timeout(PATIENCE).unwrap();
-            if let Some(rest) = line.strip_prefix(beginning) {
+            let line = self.stderr.recv_timeout(TIMEOUT).unwrap();
+            if let Some(rest) = line.strip_prefix(prefix) {
                 return rest.to_owned();
             }
         }
     }
 
-    /// Writes one line.
+    /// Writes one line to standard input.
     pub(crate) fn write(&mut self, line: &str) {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Closes its standard input.
-    pub(crate) fn hang_up(&mut self) {
+    /// Closes the server's standard input.
+    pub(crate) fn disconnect(&mut self) {
         self.input = None;
     }
 
-    /// Sends a request and does not wait; its id.
+    /// Sends a request without waiting for the response; returns its id.
     pub(crate) fn send(&mut self, method: &str, params: Value) -> u64 {
-        self.last += 1;
+        self.last_id += 1;
         self.write(
-            &json!({"jsonrpc": "2.0", "id": self.last, "method": method, "params": params}).to_string(),
+            &json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params}).to_string(),
         );
-        self.last
+        self.last_id
     }
 
-    /// The answer to a request.
+    /// Waits for the response to a request.
     pub(crate) fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.early.remove(&id) {
                 return answer;
             }
-            let line = self.lines.recv_timeout(PATIENCE).unwrap();
+            let line = self.lines.recv_timeout(TIMEOUT).unwrap();
             let message: Value = serde_json::from_str(&line).unwrap();
             match message["id"].as_u64() {
                 Some(id) => drop(self.early.insert(id, message)),
@@ -129,37 +129,37 @@ impl Host {
         }
     }
 
-    /// Sends a request and waits for the answer.
+    /// Sends a request and waits for the response.
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         let id = self.send(method, params);
         self.answer(id)
     }
 
-    /// Calls a tool; its result.
+    /// Calls a tool and returns its result.
     pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.ask("tools/call", json!({"name": tool, "arguments": arguments}));
         assert!(answer["error"].is_null(), "{answer}");
         answer["result"].clone()
     }
 
-    /// Dispatches; the id.
+    /// Starts a job and returns its id.
     pub(crate) fn run(&mut self, agent: &str) -> String {
         let result = self.call("run_background_agent", json!({"agent": agent, "task": "go"}));
         id_of(&result)
     }
 }
 
-/// The id in the answer of a run.
+/// The job id in the result of `run_background_agent`.
 pub(crate) fn id_of(result: &Value) -> String {
     result["structuredContent"]["id"].as_str().unwrap_or_else(|| unreachable!("{result}")).to_owned()
 }
 
-/// The first text of a result.
+/// The first text block of a result.
 pub(crate) fn text(result: &Value) -> &str {
     result["content"][0]["text"].as_str().unwrap()
 }
 
-/// What a host of protocol 2025-11-25 says first.
+/// Parameters of `initialize` of protocol 2025-11-25.
 pub(crate) fn initialize() -> Value {
     json!({
         "protocolVersion": "2025-11-25",

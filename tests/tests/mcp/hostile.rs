@@ -1,4 +1,4 @@
-//! Hosts that misbehave: nothing lost, nothing doubled, nothing hung.
+//! Misbehaving hosts: no request is lost, run twice, or left hanging.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
@@ -11,10 +11,10 @@ use crate::host::team;
 use crate::host::text;
 
 #[test]
-fn garbage_is_answered_or_ignored_and_the_next_request_is_served() {
+fn requests_are_served_after_garbage() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team]);
+    let mut host = Host::connect(&state, &[&team]);
     for line in ["", "garbage", "{", "[]", "null", "{\"jsonrpc\":\"2.0\"}", "\u{0}\u{1}", "{\"id\":{}}", "🦀"]
     {
         host.write(line);
@@ -34,7 +34,11 @@ fn garbage_is_answered_or_ignored_and_the_next_request_is_served() {
         ("view_background_agent", json!({}), "missing field `task_id`"),
         ("view_background_agent", json!({"task_id": 7}), "expected a string"),
         ("view_background_agent", json!({"task_id": "x", "more": 1}), "unknown field `more`"),
-        ("wait_background_agents", json!({"task_ids": []}), "task_ids must not be empty"),
+        (
+            "wait_background_agents",
+            json!({"task_ids": []}),
+            "task_ids must contain 1 to 100 distinct task IDs",
+        ),
         ("wait_background_agents", json!({"task_ids": "x"}), "expected a sequence"),
         ("run_background_agent", json!({}), "agent name must not be empty"),
         ("send_background_agent", json!({"task_id": "x", "message": " "}), "task not found: x"),
@@ -47,7 +51,7 @@ fn garbage_is_answered_or_ignored_and_the_next_request_is_served() {
 }
 
 #[test]
-fn a_host_that_says_something_else_first_is_told_so() {
+fn a_request_before_the_handshake_is_an_error() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
     let mut host = Host::start(&state, &[&team]);
@@ -58,15 +62,16 @@ fn a_host_that_says_something_else_first_is_told_so() {
 }
 
 #[test]
-fn a_wait_is_cut_before_the_host_gives_up() {
+fn a_wait_returns_before_the_host_times_out() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team, "--answer-within", "1s"]);
+    let mut host = Host::connect(&state, &[&team, "--answer-within", "1s"]);
     let (slow, quick) = (host.run("shell"), host.run("quick"));
     let ids = json!({"task_ids": [slow, quick], "timeout": 300});
     let cut = host.call("wait_background_agents", ids.clone());
     assert_eq!(cut["structuredContent"]["still_running"], json!([slow]), "{cut}");
-    let items: Value = serde_json::from_str(text(&cut)).unwrap();
+    let answer: Value = serde_json::from_str(text(&cut)).unwrap();
+    let items = &answer["tasks"];
     assert_eq!((&items[0]["status"], &items[1]["status"]), (&json!("running"), &json!("completed")));
     let note = cut["content"][1]["text"].as_str().unwrap();
     assert!(
@@ -86,44 +91,44 @@ fn a_wait_outlasts_a_restart_of_redis() {
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
     let _worker = state.worker(&[]);
-    let mut host = Host::greet(&state, &[&team]);
+    let mut host = Host::connect(&state, &[&team]);
     let id = host.run("shell");
     state.until_output(&id, "marker");
     let params = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
     let waiting = host.send("tools/call", params);
-    redis.stop();
-    // A call that cannot wait says what is wrong.
+    redis.kill();
+    // A call that does not wait fails with the reason.
     let list = host.call("list_background_agents", json!({}));
     assert!(list["isError"] == true && text(&list).starts_with("the queue is unavailable: "), "{list}");
-    redis.start_again();
+    redis.restart();
     state.file("go", "");
     let waited = host.answer(waiting)["result"].clone();
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
 }
 
 #[test]
-fn a_host_that_repeats_a_dispatch_starts_one_job() {
+fn a_repeated_dispatch_starts_one_job() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team]);
+    let mut host = Host::connect(&state, &[&team]);
     let request = json!({
         "name": "run_background_agent",
         "arguments": {"agent": "quick", "task": "once"},
         "_meta": {"claudecode/toolUseId": "toolu_7"},
     });
-    let asked: Vec<u64> = (0..20).map(|_| host.send("tools/call", request.clone())).collect();
-    let mut ids: Vec<String> = asked.into_iter().map(|id| id_of(&host.answer(id)["result"])).collect();
+    let requests: Vec<u64> = (0..20).map(|_| host.send("tools/call", request.clone())).collect();
+    let mut ids: Vec<String> = requests.into_iter().map(|id| id_of(&host.answer(id)["result"])).collect();
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
-    assert_eq!(state.legwork(["list", "--json"]).objects().len(), 1);
+    assert_eq!(state.legwork(["list", "--json"]).json_lines().len(), 1);
 }
 
 #[test]
-fn a_cancelled_request_ends_alone() {
+fn cancelling_a_request_leaves_its_job_running() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team]);
+    let mut host = Host::connect(&state, &[&team]);
     let id = host.run("shell");
     state.until_output(&id, "marker");
     let params = json!({"name": "wait_background_agents", "arguments": {"task_ids": [id]}});
@@ -132,7 +137,7 @@ fn a_cancelled_request_ends_alone() {
     host.write(
         &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled}).to_string(),
     );
-    // Answered at once, where the wait would have gone on for 45 s; the job runs on.
+    // Answered at once, although the wait would have taken up to 45 s; the job is still running.
     assert!(text(&host.call("list_background_agents", json!({}))).contains("Status:  running"));
     assert!(host.call("stop_background_agent", json!({"task_id": id}))["isError"] == false);
 }

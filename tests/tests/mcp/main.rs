@@ -1,5 +1,5 @@
-//! The tools as a server of the Model Context Protocol: `legwork mcp`, driven from outside.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail there")]
+//! `legwork mcp`, the server of the Model Context Protocol, driven by clients.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod clients;
 mod host;

@@ -1,4 +1,4 @@
-//! Legwork's own runtime as the host: an agent whose toolset is the server of another file.
+//! Legwork as the host: an agent whose MCP toolset is `legwork mcp` with another team.
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::host::team;
 
 #[test]
-fn an_agent_dispatches_through_the_server() {
+fn an_agent_starts_jobs_through_the_server() {
     let mut state = StateFolder::embedded();
     let other = team(&mut state);
     let program = program_path("legwork");
@@ -35,8 +35,8 @@ fn an_agent_dispatches_through_the_server() {
     }});
     let script = state.file("host.json", script.to_string());
     state.set(variables::SCRIPT, &script);
-    let said = state.legwork(["run", &file, "Have the errand done."]);
-    assert!(said.out.contains("Did the errand."), "{said:?}");
-    let jobs = state.legwork(["list", "--json"]).objects();
+    let output = state.legwork(["run", &file, "Have the errand done."]);
+    assert!(output.stdout.contains("Did the errand."), "{output:?}");
+    let jobs = state.legwork(["list", "--json"]).json_lines();
     assert_eq!((jobs.len(), &jobs[0]["status"]), (1, &json!("completed")), "{jobs:?}");
 }

@@ -1,4 +1,4 @@
-//! Jobs live as long as their session says, whatever becomes of the host, the server or the worker.
+//! Jobs belong to sessions and survive a crash of the host, the server or the worker.
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
@@ -16,7 +16,7 @@ use crate::host::id_of;
 use crate::host::team;
 use crate::host::text;
 
-/// The process of the one worker that serves a session in the background.
+/// Process id of the background worker of a session.
 fn worker_of(session: &str) -> Option<Pid> {
     let entries = std::fs::read_dir("/proc").unwrap();
     entries
@@ -24,42 +24,42 @@ fn worker_of(session: &str) -> Option<Pid> {
             let folder = entry.ok()?.path();
             let line = std::fs::read(folder.join("cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let serves = line.contains("legwork-worker --session") && line.contains(session);
-            serves.then(|| folder.file_name()?.to_str()?.parse().ok()).flatten()
+            let is_worker = line.contains("legwork-worker --session") && line.contains(session);
+            is_worker.then(|| folder.file_name()?.to_str()?.parse().ok()).flatten()
         })
         .find_map(Pid::from_raw)
 }
 
 #[test]
-fn a_job_outlives_its_killed_server_and_is_there_after_a_restart() {
+fn a_job_survives_its_killed_server_and_is_listed_after_a_restart() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team]);
-    let session = host.noted("session ").split_once(';').unwrap().0.to_owned();
+    let mut host = Host::connect(&state, &[&team]);
+    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
     let id = host.run("shell");
     state.until_output(&id, "marker");
     host.program.kill();
     assert_eq!(state.view(&id)["status"], "running");
 
-    let mut again = Host::greet(&state, &[&team, "--session", &session]);
+    let mut again = Host::connect(&state, &[&team, "--session", &session]);
     assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
     state.file("go", "");
     let waited = again.call("wait_background_agents", json!({"task_ids": [id]}));
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
     assert_eq!(state.view(&id)["attempt"], 1);
 
-    // A host that hangs up ends the server, and well.
-    again.hang_up();
-    assert_eq!(again.program.status(), 0);
+    // Closing standard input makes the server exit with 0.
+    again.disconnect();
+    assert_eq!(again.program.wait(), 0);
 }
 
 #[test]
-fn a_session_of_nobody_sees_nothing_of_another() {
+fn a_session_does_not_see_jobs_of_another() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
-    let mut one = Host::greet(&state, &[&team]);
+    let mut one = Host::connect(&state, &[&team]);
     let id = one.run("quick");
-    let mut other = Host::greet(&state, &[&team]);
+    let mut other = Host::connect(&state, &[&team]);
     let list = other.call("list_background_agents", json!({}));
     assert_eq!(text(&list), "Background Agent Tasks:\n\nNo background agent tasks found.\n");
     for tool in ["view_background_agent", "stop_background_agent"] {
@@ -69,16 +69,16 @@ fn a_session_of_nobody_sees_nothing_of_another() {
 }
 
 #[test]
-fn a_killed_worker_is_followed_by_another() {
+fn a_killed_background_worker_is_replaced() {
     let mut state = StateFolder::embedded();
     state.set(variables::LEASE, "2s");
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team]);
-    let session = host.noted("session ").split_once(';').unwrap().0.to_owned();
+    let mut host = Host::connect(&state, &[&team]);
+    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
     let id = host.run("shell");
     state.until_output(&id, "marker");
     kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
-    // The command of the dead worker counts as interrupted, and the agent goes on.
+    // The command of the dead worker counts as interrupted, and the agent continues.
     state.file("go", "");
     let waited = host.call("wait_background_agents", json!({"task_ids": [id], "timeout": 40}));
     assert_eq!(waited["structuredContent"]["tasks"][0]["status"], "completed", "{waited}");
@@ -86,11 +86,11 @@ fn a_killed_worker_is_followed_by_another() {
 }
 
 #[test]
-fn on_a_named_redis_the_fleet_does_the_work() {
+fn with_a_redis_url_jobs_run_on_the_fleet() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
-    let mut host = Host::greet(&state, &[&team, "--agents", "quick"]);
+    let mut host = Host::connect(&state, &[&team, "--agents", "quick"]);
     let id = host.run("quick");
     let view = host.call("view_background_agent", json!({"task_id": id}));
     assert!(text(&view).ends_with("<queued> no worker serves queue default"), "{view}");
@@ -100,7 +100,7 @@ fn on_a_named_redis_the_fleet_does_the_work() {
     let refused = host.call("run_background_agent", json!({"agent": "shell", "task": "x"}));
     assert_eq!(text(&refused), "agent \"shell\" is not in the sub-agents list. Available: quick");
     host.program.signal(Signal::TERM);
-    until("the server ends", || !host.program.runs());
+    until("the server exits", || !host.program.is_running());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
     state.set(variables::LOG, "info");
     let team = team(&mut state);
     let _worker = state.worker(&[]);
-    let mut host = Host::greet(&state, &[&team]);
+    let mut host = Host::connect(&state, &[&team]);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
     let params = json!({
         "name": "run_background_agent",
@@ -119,7 +119,7 @@ fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
     });
     let id = id_of(&host.ask("tools/call", params)["result"]);
     state.file("go", "");
-    let transcript = |id: &str| state.legwork(["view", id, "--transcript"]).good();
+    let transcript = |id: &str| state.legwork(["view", id, "--transcript"]).expect_success();
     state.until_status(&id, "completed");
     assert!(transcript(&id).contains(&format!("marker {trace}")), "{}", transcript(&id));
     assert!(
@@ -130,7 +130,7 @@ fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
 }
 
 #[test]
-fn what_the_documentation_says_to_paste_can_be_read() {
+fn the_snippets_in_the_documentation_are_valid() {
     let text = std::fs::read_to_string(repository().join("docs/mcp.md")).unwrap();
     let fenced = |language: &str| -> Vec<String> {
         let opening = format!("```{language}\n");
@@ -147,11 +147,11 @@ fn what_the_documentation_says_to_paste_can_be_read() {
     let toolsets: String = fenced("yaml")[0].lines().map(|line| format!("    {line}\n")).collect();
     let state = StateFolder::embedded();
     let file = state.file("team.yaml", format!("agents:\n  root:\n    model: openai/gpt-4o\n{toolsets}"));
-    state.legwork(["check", &file]).good();
+    state.legwork(["check", &file]).expect_success();
 }
 
 #[test]
-fn what_is_wrong_is_said_before_anything_is_served() {
+fn invalid_options_are_reported_before_anything_is_served() {
     let state = StateFolder::embedded();
     let team = state.file("team.yaml", crate::host::TEAM);
     let table: [(&[&str], i32, &str); 5] = [
@@ -162,9 +162,9 @@ fn what_is_wrong_is_said_before_anything_is_served() {
              policy file\n",
         ),
         (
-            &["mcp", &team, "--agents", "nobody"],
+            &["mcp", &team, "--agents", "stranger"],
             3,
-            "error: no such agent: nobody\nhint: this file has root, quick, shell\n",
+            "error: no such agent: stranger\nhint: this file has root, quick, shell\n",
         ),
         (
             &["mcp", &team, "--http", "0.0.0.0:0"],
@@ -185,11 +185,11 @@ fn what_is_wrong_is_said_before_anything_is_served() {
         ),
     ];
     for (arguments, status, expected) in table {
-        let said = state.legwork(arguments);
-        assert_eq!((said.status, said.err.as_str()), (status, expected), "{arguments:?}");
-        assert_eq!(said.out, "");
+        let output = state.legwork(arguments);
+        assert_eq!((output.status, output.stderr.as_str()), (status, expected), "{arguments:?}");
+        assert_eq!(output.stdout, "");
     }
-    // And before a server is begun that nobody would end.
-    let local = state.legwork(["local", "status"]).good();
+    // And before an embedded server is started, which would then stay behind.
+    let local = state.legwork(["local", "status"]).expect_success();
     assert!(local.contains("State    stopped\n"), "{local}");
 }

@@ -1,4 +1,4 @@
-//! The extension `io.modelcontextprotocol/tasks`: a job is a task, and any replica answers for it.
+//! The extension `io.modelcontextprotocol/tasks`: a job is a task, and any replica can serve it.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::host::Host;
 use crate::host::team;
 
-/// What every request of protocol 2026-07-28 says of its client.
+/// The `_meta` that every request of protocol 2026-07-28 has, with or without the extension.
 fn meta(tasks: bool) -> Value {
     let extensions = if tasks { json!({"io.modelcontextprotocol/tasks": {}}) } else { json!({}) };
     json!({
@@ -23,13 +23,13 @@ fn ask(host: &mut Host, method: &str, mut params: Value) -> Value {
     host.ask(method, params)
 }
 
-/// Dispatches as a client of the extension; the task.
+/// Starts a job as a client of the extension and returns the task.
 fn run(host: &mut Host, agent: &str) -> Value {
     let params = json!({"name": "run_background_agent", "arguments": {"agent": agent, "task": "go"}});
     ask(host, "tools/call", params)["result"].clone()
 }
 
-/// Asks until the task has ended; it.
+/// Polls until the task has ended and returns it.
 fn ended(host: &mut Host, id: &Value) -> Value {
     loop {
         let task = ask(host, "tasks/get", json!({"taskId": id}))["result"].clone();
@@ -40,7 +40,7 @@ fn ended(host: &mut Host, id: &Value) -> Value {
 }
 
 #[test]
-fn a_job_is_a_task_for_a_client_that_knows_tasks() {
+fn a_job_is_a_task_for_a_client_with_the_extension() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
@@ -64,7 +64,7 @@ fn a_job_is_a_task_for_a_client_that_knows_tasks() {
     assert_eq!(task["result"]["structuredContent"]["status"], "completed");
     assert!(task["ttlMs"].as_u64().unwrap() >= 24 * 3600 * 1000, "{task}");
 
-    // Cancelled at the other replica.
+    // Cancelled through the other replica.
     let slow = run(&mut host, "shell");
     let cancelled = ask(&mut replica, "tasks/cancel", json!({"taskId": slow["taskId"]}));
     assert!(cancelled["error"].is_null(), "{cancelled}");
@@ -81,7 +81,7 @@ fn a_failed_job_is_a_completed_task_with_an_error_result() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     team(&mut state);
-    // The script has no replies for this one.
+    // The script has no replies for this agent, so the job fails.
     let broken = "agents:\n  root: {model: scripted/any, sub_agents: [odd]}\n  odd: {model: scripted/any}\n";
     let file = state.file("broken.yaml", broken);
     let _worker = state.worker(&[]);
@@ -94,7 +94,7 @@ fn a_failed_job_is_a_completed_task_with_an_error_result() {
 }
 
 #[test]
-fn a_client_that_does_not_know_tasks_gets_a_plain_answer() {
+fn a_client_without_the_extension_gets_a_plain_result() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);

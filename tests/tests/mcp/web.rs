@@ -1,4 +1,4 @@
-//! Over HTTP: who is let in, what a connection is, and what becomes of streams that are cut.
+//! MCP over HTTP: access control, connections and sessions, and interrupted streams.
 
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -7,9 +7,9 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 use legwork_common::variables;
-use legwork_tests::programs::PATIENCE;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::TIMEOUT;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -20,13 +20,13 @@ use crate::host::initialize;
 use crate::host::team;
 use crate::host::text;
 
-/// A server over HTTP, reached by hand.
+/// A server over HTTP and a minimal client for it.
 struct Web {
     program: Program,
     address: String,
 }
 
-/// A response: its status line and headers, and its body.
+/// A response, split into its head (status line and headers) and its body.
 struct Response {
     head: String,
     body: String,
@@ -39,12 +39,12 @@ impl Response {
 
     fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
-            let (own, value) = line.split_once(": ")?;
-            own.eq_ignore_ascii_case(name).then_some(value)
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
         })
     }
 
-    /// The JSON-RPC answer, plain or as the last event of a stream.
+    /// The JSON-RPC response, from a plain body or the last event of a stream.
     fn answer(&self) -> Value {
         let text = match self.body.rsplit_once("data: ") {
             Some((_, event)) => event.lines().next().unwrap(),
@@ -58,23 +58,23 @@ impl Web {
     fn start(state: &StateFolder, arguments: &[&str]) -> Self {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--http", "127.0.0.1:0"]).collect();
         let host = Host::start(state, &arguments);
-        let url = host.noted("listening on http://");
+        let url = host.stderr_line("listening on http://");
         Self { address: url.strip_suffix("/mcp").unwrap().to_owned(), program: host.program }
     }
 
-    /// Sends a POST and leaves the answer to be read.
+    /// Sends a POST and returns the connection with the unread response.
     fn post(&self, headers: &[(&str, &str)], body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut head =
             format!("POST /mcp HTTP/1.1\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
-        let usual = [
+        let defaults = [
             ("Host", self.address.as_str()),
             ("Content-Type", "application/json"),
             ("Accept", "application/json, text/event-stream"),
         ];
-        let given = |name: &str| headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
-        for (name, value) in usual.iter().filter(|(name, _)| !given(name)).chain(headers) {
+        let given = |name: &str| headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+        for (name, value) in defaults.iter().filter(|(name, _)| !given(name)).chain(headers) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         write!(stream, "{head}\r\n{body}").unwrap();
@@ -86,12 +86,12 @@ impl Web {
         read(self.post(headers, &request.to_string()))
     }
 
-    /// Shakes hands; the name of the connection.
+    /// Completes the handshake and returns the connection's `Mcp-Session-Id`.
     fn connect(&self) -> String {
         self.send(&[], "initialize", initialize()).header("mcp-session-id").unwrap().to_owned()
     }
 
-    /// Calls a tool on a connection; its result.
+    /// Calls a tool on a connection and returns its result.
     fn call(&self, connection: &str, tool: &str, arguments: Value) -> Value {
         let params = json!({"name": tool, "arguments": arguments});
         let answer = self.send(&[("Mcp-Session-Id", connection)], "tools/call", params).answer();
@@ -109,7 +109,7 @@ fn read(mut stream: TcpStream) -> Response {
 }
 
 #[test]
-fn who_may_come_in() {
+fn origin_host_and_token_are_checked() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
@@ -134,7 +134,7 @@ fn who_may_come_in() {
 }
 
 #[test]
-fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
+fn a_connection_has_its_own_session_unless_one_is_named() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
@@ -146,14 +146,14 @@ fn a_connection_is_a_session_and_a_named_session_is_everybodys() {
     assert!(text(&web.call(&one, "list_background_agents", json!({}))).contains(&id));
     assert!(!text(&web.call(&other, "list_background_agents", json!({}))).contains(&id));
 
-    // The name of the connection is the session: a replica that is told of it sees its jobs.
+    // The id of the connection is its session: a replica that is started with it sees the same jobs.
     let replica = Web::start(&state, &[&team, "--session", &one]);
     let connection = replica.connect();
     assert!(text(&replica.call(&connection, "list_background_agents", json!({}))).contains(&id));
 }
 
 #[test]
-fn a_connection_outlives_its_server_and_goes_on_at_another() {
+fn a_connection_continues_at_another_server_after_a_crash() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
@@ -177,7 +177,7 @@ fn a_connection_outlives_its_server_and_goes_on_at_another() {
 }
 
 #[test]
-fn a_cut_stream_costs_nothing_and_can_be_taken_up() {
+fn an_interrupted_stream_loses_nothing_and_can_be_resumed() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     let team = team(&mut state);
@@ -197,7 +197,7 @@ fn a_cut_stream_costs_nothing_and_can_be_taken_up() {
     state.file("go", "");
 
     let mut stream = TcpStream::connect(&web.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(
         stream,
         "GET /mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nMcp-Session-Id: {connection}\r\n\
@@ -235,7 +235,7 @@ fn five_hundred_connections_are_served() {
             .collect();
         hosts.into_iter().map(|host| host.join().unwrap()).collect()
     });
-    let mut jobs = state.legwork(["list", "--json", "--limit", "1000"]).objects();
+    let mut jobs = state.legwork(["list", "--json", "--limit", "1000"]).json_lines();
     jobs.retain(|job| job["id"].is_string());
     assert_eq!((ids.len(), jobs.len()), (500, 500));
     assert!(jobs.iter().all(|job| job["status"] == "completed"));

@@ -1,36 +1,36 @@
-//! The world of the protocol, and its steps.
+//! The state of the protocol and its steps.
 
 use legwork_common::lifecycle::Event;
 use legwork_common::lifecycle::State;
 use legwork_common::lifecycle::next;
 
-/// Crashes in a row after which a job fails.
+/// Crashes in a row, without a recorded turn in between, after which a job fails.
 const CRASHES: u8 = 2;
-/// The job that dispatches, and the one that it dispatches.
+/// Indexes of the job that dispatches and of the job it dispatches.
 const PARENT: usize = 0;
 const CHILD: usize = 1;
 
-/// How much may happen, and which safeguards there are.
+/// Bounds of the exploration, and the safeguards that are enabled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Whether the job dispatches another.
+    /// Whether the parent dispatches the child.
     pub(crate) dispatches: bool,
-    /// Attempts of each job at most.
+    /// Maximum number of attempts of each job.
     pub(crate) attempts: [u8; 2],
-    /// Turns that each attempt records at most.
+    /// Maximum number of recorded turns of each job.
     pub(crate) turns: usize,
-    /// Whether appends are fenced.
+    /// Whether appends check the fence.
     pub(crate) fences: bool,
-    /// Whether workers heed how long their leases are sure.
+    /// Whether workers stop acting once their clock says that a lease may have expired.
     pub(crate) clock: bool,
 }
 
-/// A job as Redis has it.
+/// A job as stored in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Job {
     state: State,
     attempt: u8,
-    /// The attempt whose token counts.
+    /// The attempt whose token is valid.
     token: Option<u8>,
     leased: bool,
     /// The attempt that may append, and whether it was sealed.
@@ -40,90 +40,93 @@ struct Job {
     crashes: u8,
     crash_turns: usize,
     was_stopping: bool,
-    ends: u8,
+    end_count: u8,
     turns_at_end: Option<usize>,
-    marked: bool,
-    /// Attempts that a reaper took back, and those of them whose fence it sealed, a bit each.
-    taken: u8,
+    has_stop_mark: bool,
+    /// Bit sets of the attempts that a reaper has taken from their worker, and of those whose fence it has sealed.
+    reaped: u8,
     sealed: u8,
 }
 
-/// An attempt as its worker has it.
+/// An attempt as its worker sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Held {
+struct HeldAttempt {
     attempt: u8,
-    begun: bool,
-    /// The turns that it found or had confirmed.
-    knows: usize,
-    /// It asked for its end, and heard nothing yet.
-    ending: bool,
+    started: bool,
+    /// Number of turns that it read at its start or appended since.
+    known_turns: usize,
+    /// It has sent its end to Redis and got no reply yet.
+    finish_sent: bool,
 }
 
-/// A worker. One that stands still is one that takes no step.
+/// A worker. A frozen worker is one that takes no step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Worker {
-    held: [Option<Held>; 2],
-    /// Whether its leases are sure, by its own clock.
-    sure: bool,
+    held: [Option<HeldAttempt>; 2],
+    /// Whether, by its own clock, none of its leases can have expired.
+    leases_are_sure: bool,
 }
 
-/// Everything.
+/// The whole state: jobs, workers, and what the properties check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     jobs: [Option<Job>; 2],
     workers: [Worker; 2],
     mail: bool,
-    told: u8,
+    notified: u8,
     acted_when_stopped: bool,
-    began_when_stopping: bool,
-    forgot_a_turn: bool,
+    started_when_stopping: bool,
+    lost_a_turn: bool,
     fenced: bool,
 }
 
-/// One step of somebody.
+/// One step of a worker, a reaper, a client or the environment. Numbers are indexes of workers, then of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// A worker claims a job; the flag: it hears of it.
+    /// A worker claims a job; the flag says whether the reply arrives.
     Claim(usize, usize, bool),
-    /// A worker sets the fence and reads what is recorded.
-    Begin(usize, usize),
+    /// A worker sets the fence and reads the recorded turns.
+    Start(usize, usize),
     /// A worker calls a model or a tool.
     Act(usize, usize),
-    /// A worker records a turn.
+    /// A worker appends a turn to the log.
     Append(usize, usize),
-    /// A worker ends a job well or badly; the last flag: it hears of it.
+    /// A worker ends a job; the flags say whether the job succeeds and whether the reply arrives.
     Finish(usize, usize, bool, bool),
-    /// A worker hands a job back.
+    /// A worker releases a job to the queue.
     Release(usize, usize),
-    /// The first job dispatches the second.
+    /// The parent dispatches the child.
     Dispatch(usize),
-    /// The first job is told of the second's end, and the mail is dropped.
-    Tell(usize),
+    /// The parent is notified of the child's end, and the mail is then acknowledged.
+    Notify(usize),
     DropMail(usize),
-    /// A worker renews all that it holds.
+    /// A worker renews all its leases.
     Renew(usize),
-    /// A worker could not renew for so long that its leases are not sure.
-    Doubt(usize),
-    /// A worker dies; another takes its place.
+    /// A worker could not renew for so long that its leases may have expired.
+    LoseLeaseCertainty(usize),
+    /// A worker crashes and is replaced by a new one.
     Crash(usize),
-    /// A lease runs out.
+    /// A lease expires.
     Expire(usize),
-    /// A reaper takes a job back, seals the fence of an attempt, decides.
+    /// The three steps of a reaper: it takes a job from its worker, seals the attempt's fence, and requeues or ends the job.
     Reap(usize),
     Seal(usize, u8),
     Decide(usize, u8),
-    /// Somebody stops a tree; a sweep ends one record below; the mark goes.
+    /// A client marks a tree as stopped; a sweep stops one of its jobs; the mark is removed.
     Stop(usize),
     Sweep(usize),
     Unmark(usize),
 }
 
 impl Action {
-    /// Whether this is misfortune, which must not be needed to come to an end.
+    /// Whether this is a fault. Every state must be able to reach an end without further faults.
     pub(crate) fn is_fault(self) -> bool {
         matches!(
             self,
-            Self::Doubt(_) | Self::Crash(_) | Self::Claim(_, _, false) | Self::Finish(_, _, _, false)
+            Self::LoseLeaseCertainty(_)
+                | Self::Crash(_)
+                | Self::Claim(_, _, false)
+                | Self::Finish(_, _, _, false)
         )
     }
 }
@@ -140,24 +143,24 @@ impl Job {
             crashes: 0,
             crash_turns: 0,
             was_stopping: false,
-            ends: 0,
+            end_count: 0,
             turns_at_end: None,
-            marked: false,
-            taken: 0,
+            has_stop_mark: false,
+            reaped: 0,
             sealed: 0,
         }
     }
 
-    fn is_held_by(&self, held: Held) -> bool {
+    fn is_held_by(&self, held: HeldAttempt) -> bool {
         self.token == Some(held.attempt)
             && matches!(self.state, State::Running | State::Waiting | State::Stopping)
     }
 
-    /// Takes an event; one that may not happen is a mistake of a step.
-    fn take(&mut self, event: Event) {
+    /// Applies an event; an invalid transition is a bug in the model and panics.
+    fn apply(&mut self, event: Event) {
         self.state = next(self.state, event).unwrap();
         if self.state.is_terminal() {
-            self.ends += 1;
+            self.end_count += 1;
             self.turns_at_end = Some(self.turns.len());
             self.leased = false;
         }
@@ -165,31 +168,31 @@ impl Job {
 }
 
 impl World {
-    /// One queued job, two idle workers.
+    /// The initial state: one queued job, two idle workers.
     pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
             jobs: [Some(Job::queued()), None],
             workers: [Worker::default(), Worker::default()],
             mail: false,
-            told: 0,
+            notified: 0,
             acted_when_stopped: false,
-            began_when_stopping: false,
-            forgot_a_turn: false,
+            started_when_stopping: false,
+            lost_a_turn: false,
             fenced: bounds.fences,
         }
     }
 
     /// Whether a stop mark covers a job.
     fn is_covered(&self, job: usize) -> bool {
-        let marked = |job: usize| self.jobs[job].as_ref().is_some_and(|job| job.marked);
-        marked(job) || (job == CHILD && marked(PARENT))
+        let has_stop_mark = |job: usize| self.jobs[job].as_ref().is_some_and(|job| job.has_stop_mark);
+        has_stop_mark(job) || (job == CHILD && has_stop_mark(PARENT))
     }
 
-    fn is_over(&self, job: usize) -> bool {
+    fn has_ended(&self, job: usize) -> bool {
         self.jobs[job].as_ref().is_none_or(|job| job.state.is_terminal())
     }
 
-    /// What may happen next.
+    /// All steps that are possible in this state.
     pub(crate) fn actions(&self, bounds: &Bounds) -> Vec<Action> {
         let mut actions = Vec::new();
         for (number, job) in self.jobs.iter().enumerate() {
@@ -203,81 +206,86 @@ impl World {
         actions
     }
 
-    /// What befalls a job.
+    /// Steps that are possible because of the state of a job.
     fn actions_on(&self, number: usize, job: &Job, bounds: &Bounds, actions: &mut Vec<Action>) {
         if job.state == State::Queued && job.attempt < bounds.attempts[number] && !self.is_covered(number) {
             for worker in 0..self.workers.len() {
                 if self.workers[worker].held[number].is_none() {
-                    actions.extend([true, false].map(|heard| Action::Claim(worker, number, heard)));
+                    actions.extend(
+                        [true, false].map(|reply_arrives| Action::Claim(worker, number, reply_arrives)),
+                    );
                 }
             }
         }
-        if job.leased && !self.is_held_surely(number, job, bounds) {
+        if job.leased && !self.has_sure_holder(number, job, bounds) {
             actions.push(Action::Expire(number));
         }
         if !job.leased && matches!(job.state, State::Running | State::Waiting | State::Stopping) {
             actions.push(Action::Reap(number));
         }
-        // Reapers that stood still come late: they go on with what they took back once.
+        // A reaper can freeze between its steps and continue at any later time.
         for attempt in 1..=job.attempt {
-            if job.taken & 1 << attempt != 0 {
+            if job.reaped & 1 << attempt != 0 {
                 actions.push(Action::Seal(number, attempt));
             }
             if job.sealed & 1 << attempt != 0 {
                 actions.push(Action::Decide(number, attempt));
             }
         }
-        if !job.state.is_terminal() && !job.marked {
+        if !job.state.is_terminal() && !job.has_stop_mark {
             actions.push(Action::Stop(number));
         }
         let sweeps = matches!(job.state, State::Queued | State::Running | State::Waiting);
         if self.is_covered(number) && sweeps {
             actions.push(Action::Sweep(number));
         }
-        if job.marked && self.is_over(number) && (number == CHILD || self.is_over(CHILD)) {
+        if job.has_stop_mark && self.has_ended(number) && (number == CHILD || self.has_ended(CHILD)) {
             actions.push(Action::Unmark(number));
         }
     }
 
-    /// Whether the holder may still act on the lease: then it has not run out.
-    fn is_held_surely(&self, number: usize, job: &Job, bounds: &Bounds) -> bool {
+    /// Whether the holder may still act on the lease. Then the lease cannot expire, because the holder's clock is cautious.
+    fn has_sure_holder(&self, number: usize, job: &Job, bounds: &Bounds) -> bool {
         let holds = |worker: &Worker| worker.held[number].is_some_and(|held| job.token == Some(held.attempt));
-        bounds.clock && self.workers.iter().any(|worker| worker.sure && holds(worker))
+        bounds.clock && self.workers.iter().any(|worker| worker.leases_are_sure && holds(worker))
     }
 
-    /// What a worker may do.
+    /// Steps of a worker.
     fn actions_of(&self, number: usize, bounds: &Bounds, actions: &mut Vec<Action>) {
         let worker = &self.workers[number];
         if worker.held.iter().all(Option::is_none) {
             return;
         }
         actions.extend([Action::Renew(number), Action::Crash(number)]);
-        if worker.sure {
-            actions.push(Action::Doubt(number));
+        if worker.leases_are_sure {
+            actions.push(Action::LoseLeaseCertainty(number));
         }
         for (job, held) in worker.held.iter().enumerate() {
             let Some(held) = held else { continue };
-            if !held.begun {
-                actions.push(Action::Begin(number, job));
+            if !held.started {
+                actions.push(Action::Start(number, job));
                 continue;
             }
-            let may_act = worker.sure && !held.ending;
+            let may_act = worker.leases_are_sure && !held.finish_sent;
             if may_act {
                 actions.push(Action::Act(number, job));
             }
-            // What was said before the lease was in doubt may arrive after it.
-            if !held.ending && held.knows < bounds.turns {
+            // An append that was sent in time can arrive after the lease has expired.
+            if !held.finish_sent && held.known_turns < bounds.turns {
                 actions.push(Action::Append(number, job));
             }
-            // A parent that goes on to its end has seen its child's.
-            let rests = job == CHILD || (self.is_over(CHILD) && !self.mail);
-            for well in [true, false] {
-                if rests || !well {
-                    actions.extend([true, false].map(|heard| Action::Finish(number, job, well, heard)));
+            // A parent completes only after the end of its child was delivered.
+            let may_complete = job == CHILD || (self.has_ended(CHILD) && !self.mail);
+            for succeeds in [true, false] {
+                if may_complete || !succeeds {
+                    actions.extend(
+                        [true, false]
+                            .map(|reply_arrives| Action::Finish(number, job, succeeds, reply_arrives)),
+                    );
                 }
             }
             let again = self.jobs[job].as_ref().is_some_and(|record| record.attempt < bounds.attempts[job]);
-            if !held.ending && again {
+            if !held.finish_sent && again {
                 actions.push(Action::Release(number, job));
             }
             if job == PARENT && may_act {
@@ -285,8 +293,8 @@ impl World {
                     actions.push(Action::Dispatch(number));
                 }
                 if self.mail {
-                    actions.push(if self.told == 0 {
-                        Action::Tell(number)
+                    actions.push(if self.notified == 0 {
+                        Action::Notify(number)
                     } else {
                         Action::DropMail(number)
                     });
@@ -295,36 +303,38 @@ impl World {
         }
     }
 
-    /// The world after a step.
+    /// The state after a step.
     pub(crate) fn after(&self, action: Action) -> Self {
         let mut world = self.clone();
         match action {
-            Action::Claim(worker, job, heard) => world.claim(worker, job, heard),
-            Action::Begin(worker, job) => world.begin(worker, job),
+            Action::Claim(worker, job, reply_arrives) => world.claim(worker, job, reply_arrives),
+            Action::Start(worker, job) => world.start(worker, job),
             Action::Act(_, job) => {
                 world.acted_when_stopped |= world.job(job).state == State::Stopped;
             }
             Action::Append(worker, job) => world.append(worker, job),
-            Action::Finish(worker, job, well, heard) => world.finish(worker, job, well, heard),
+            Action::Finish(worker, job, succeeds, reply_arrives) => {
+                world.finish(worker, job, succeeds, reply_arrives)
+            }
             Action::Release(worker, job) => world.release(worker, job),
             Action::Dispatch(worker) => world.dispatch(worker),
-            Action::Tell(worker) => world.tell(worker),
+            Action::Notify(worker) => world.notify(worker),
             Action::DropMail(_) => world.mail = false,
             Action::Renew(worker) => world.renew(worker),
-            Action::Doubt(worker) => world.workers[worker].sure = false,
+            Action::LoseLeaseCertainty(worker) => world.workers[worker].leases_are_sure = false,
             Action::Crash(worker) => world.workers[worker] = Worker::default(),
             Action::Expire(job) => world.job(job).leased = false,
             Action::Reap(job) => world.reap(job),
             Action::Seal(job, attempt) => world.seal(job, attempt),
             Action::Decide(job, attempt) => world.decide(job, attempt),
-            Action::Stop(job) => world.job(job).marked = true,
+            Action::Stop(job) => world.job(job).has_stop_mark = true,
             Action::Sweep(job) => {
-                world.job(job).take(Event::StopRequested);
-                world.ended(job, false);
+                world.job(job).apply(Event::StopRequested);
+                world.after_end(job, false);
             }
-            Action::Unmark(job) => world.job(job).marked = false,
+            Action::Unmark(job) => world.job(job).has_stop_mark = false,
         }
-        // Workers are alike: two worlds that differ in their order only are one.
+        // Workers are interchangeable: sorting them merges states that differ only in their order.
         world.workers.sort_unstable();
         world
     }
@@ -333,36 +343,37 @@ impl World {
         self.jobs[number].as_mut().unwrap()
     }
 
-    fn held(&self, worker: usize, job: usize) -> Held {
+    fn held(&self, worker: usize, job: usize) -> HeldAttempt {
         self.workers[worker].held[job].unwrap()
     }
 
-    /// The worker knows that it has lost the job, or that it is done with it.
+    /// The worker learns that it has lost the job, or has finished it.
     fn drop_held(&mut self, worker: usize, job: usize) {
         self.workers[worker].held[job] = None;
         if self.workers[worker].held.iter().all(Option::is_none) {
-            self.workers[worker].sure = false;
+            self.workers[worker].leases_are_sure = false;
         }
     }
 
-    fn claim(&mut self, worker: usize, number: usize, heard: bool) {
+    fn claim(&mut self, worker: usize, number: usize, reply_arrives: bool) {
         let covered = self.is_covered(number);
         let job = self.job(number);
-        job.take(Event::Claimed);
+        job.apply(Event::Claimed);
         job.attempt += 1;
         job.token = Some(job.attempt);
         job.leased = true;
         let attempt = job.attempt;
-        self.began_when_stopping |= covered;
-        if heard {
+        self.started_when_stopping |= covered;
+        if reply_arrives {
             let worker = &mut self.workers[worker];
-            // Only a renewal makes doubted leases sure again; an idle worker has nothing to doubt.
-            worker.sure |= worker.held.iter().all(Option::is_none);
-            worker.held[number] = Some(Held { attempt, begun: false, knows: 0, ending: false });
+            // A worker with uncertain leases needs a renewal; for an idle worker, the new lease is the only one.
+            worker.leases_are_sure |= worker.held.iter().all(Option::is_none);
+            worker.held[number] =
+                Some(HeldAttempt { attempt, started: false, known_turns: 0, finish_sent: false });
         }
     }
 
-    fn begin(&mut self, worker: usize, number: usize) {
+    fn start(&mut self, worker: usize, number: usize) {
         let held = self.held(worker, number);
         let job = self.job(number);
         let sealed = job.fence == (held.attempt, true);
@@ -370,8 +381,8 @@ impl World {
             return self.drop_held(worker, number);
         }
         job.fence = (held.attempt, false);
-        let knows = job.turns.len();
-        self.workers[worker].held[number] = Some(Held { begun: true, knows, ..held });
+        let known_turns = job.turns.len();
+        self.workers[worker].held[number] = Some(HeldAttempt { started: true, known_turns, ..held });
     }
 
     fn append(&mut self, worker: usize, number: usize) {
@@ -381,29 +392,29 @@ impl World {
         if fenced && job.fence != (held.attempt, false) {
             return self.drop_held(worker, number);
         }
-        let shorter = job.turns.len() < held.knows;
+        let shorter = job.turns.len() < held.known_turns;
         job.turns.push(held.attempt);
-        self.forgot_a_turn |= shorter;
-        self.workers[worker].held[number] = Some(Held { knows: held.knows + 1, ..held });
+        self.lost_a_turn |= shorter;
+        self.workers[worker].held[number] = Some(HeldAttempt { known_turns: held.known_turns + 1, ..held });
     }
 
-    fn finish(&mut self, worker: usize, number: usize, well: bool, heard: bool) {
+    fn finish(&mut self, worker: usize, number: usize, succeeds: bool, reply_arrives: bool) {
         let held = self.held(worker, number);
         let covered = self.is_covered(number);
         let job = self.job(number);
         if job.is_held_by(held) {
-            let failed = !well && !covered && job.state != State::Stopping;
-            job.take(match (covered, well) {
+            let failed = !succeeds && !covered && job.state != State::Stopping;
+            job.apply(match (covered, succeeds) {
                 (true, _) => Event::StopConfirmed,
                 (false, true) => Event::Completed,
                 (false, false) => Event::Failed,
             });
-            self.ended(number, failed);
+            self.after_end(number, failed);
         }
-        if heard {
+        if reply_arrives {
             self.drop_held(worker, number);
         } else {
-            self.workers[worker].held[number] = Some(Held { ending: true, ..held });
+            self.workers[worker].held[number] = Some(HeldAttempt { finish_sent: true, ..held });
         }
     }
 
@@ -412,10 +423,10 @@ impl World {
         let covered = self.is_covered(number);
         let job = self.job(number);
         if job.is_held_by(held) {
-            // The token stays: nothing but running grants anything for it.
-            job.take(if covered { Event::StopConfirmed } else { Event::Released });
+            // The token stays valid, but it grants nothing for a job that is not running.
+            job.apply(if covered { Event::StopConfirmed } else { Event::Released });
             job.leased = false;
-            self.ended(number, false);
+            self.after_end(number, false);
         }
         self.drop_held(worker, number);
     }
@@ -429,10 +440,10 @@ impl World {
         }
     }
 
-    fn tell(&mut self, worker: usize) {
+    fn notify(&mut self, worker: usize) {
         let held = self.held(worker, PARENT);
         if self.job(PARENT).fence == (held.attempt, false) {
-            self.told += 1;
+            self.notified += 1;
         } else {
             self.drop_held(worker, PARENT);
         }
@@ -444,7 +455,7 @@ impl World {
             let job = self.job(number);
             if job.is_held_by(held) {
                 job.leased = true;
-                self.workers[worker].sure = true;
+                self.workers[worker].leases_are_sure = true;
             } else {
                 self.drop_held(worker, number);
             }
@@ -454,9 +465,9 @@ impl World {
     fn reap(&mut self, number: usize) {
         let job = self.job(number);
         job.was_stopping = job.state == State::Stopping;
-        job.take(Event::LeaseExpired);
+        job.apply(Event::LeaseExpired);
         job.token = None;
-        job.taken |= 1 << job.attempt;
+        job.reaped |= 1 << job.attempt;
     }
 
     fn seal(&mut self, number: usize, attempt: u8) {
@@ -474,8 +485,8 @@ impl World {
             return;
         }
         if covered || job.was_stopping {
-            job.take(Event::StopConfirmed);
-            return self.ended(number, false);
+            job.apply(Event::StopConfirmed);
+            return self.after_end(number, false);
         }
         if job.turns.len() > job.crash_turns {
             job.crashes = 0;
@@ -483,41 +494,42 @@ impl World {
         job.crashes += 1;
         job.crash_turns = job.turns.len();
         let lost = job.crashes >= CRASHES;
-        job.take(if lost { Event::WorkerLost } else { Event::Requeued });
-        self.ended(number, lost);
+        job.apply(if lost { Event::WorkerLost } else { Event::Requeued });
+        self.after_end(number, lost);
     }
 
-    /// What the end of a job means for others: mail to a parent that lives, a mark on a failed job's tree.
-    fn ended(&mut self, number: usize, failed: bool) {
-        if !self.is_over(number) {
+    /// Effects of an end on other jobs: mail for a running parent, a stop mark on the tree of a failed job.
+    fn after_end(&mut self, number: usize, failed: bool) {
+        if !self.has_ended(number) {
             return;
         }
-        if number == CHILD && !self.is_over(PARENT) {
+        if number == CHILD && !self.has_ended(PARENT) {
             self.mail = true;
         }
         if number == PARENT {
             self.mail = false;
-            let child_lives = !self.is_over(CHILD);
-            self.job(PARENT).marked |= failed && child_lives;
+            let child_lives = !self.has_ended(CHILD);
+            self.job(PARENT).has_stop_mark |= failed && child_lives;
         }
     }
 
-    /// Whether both jobs have ended and no mark is left.
+    /// Whether all jobs have ended and no stop mark is left.
     pub(crate) fn is_settled(&self) -> bool {
-        self.jobs.iter().flatten().all(|job| job.state.is_terminal() && !job.marked)
+        self.jobs.iter().flatten().all(|job| job.state.is_terminal() && !job.has_stop_mark)
     }
 
-    /// The promises, in the words of `docs/guarantees.md`.
+    // The properties below are those of `docs/guarantees.md`.
+
     pub(crate) fn ended_at_most_once(&self) -> bool {
-        self.jobs.iter().flatten().all(|job| job.ends <= 1)
+        self.jobs.iter().flatten().all(|job| job.end_count <= 1)
     }
 
     pub(crate) fn nothing_acts_when_stopped(&self) -> bool {
         !self.acted_when_stopped
     }
 
-    pub(crate) fn nothing_begins_when_stopping(&self) -> bool {
-        !self.began_when_stopping
+    pub(crate) fn nothing_starts_when_stopping(&self) -> bool {
+        !self.started_when_stopping
     }
 
     pub(crate) fn output_is_whole(&self) -> bool {
@@ -529,10 +541,10 @@ impl World {
     }
 
     pub(crate) fn recorded_turns_are_kept(&self) -> bool {
-        !self.forgot_a_turn
+        !self.lost_a_turn
     }
 
-    pub(crate) fn told_at_most_once(&self) -> bool {
-        self.told <= 1
+    pub(crate) fn notified_at_most_once(&self) -> bool {
+        self.notified <= 1
     }
 }

@@ -1,4 +1,4 @@
-//! docs/compatibility.md says of every key of the agent file, and of every provider, what the code says.
+//! docs/compatibility.md matches the code: a row for every key of the agent file and every provider, with a test for each.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Each call `word("name", …)` in tokens, as the word and the name.
+/// Each call `word("name", …)` in the tokens, as word and name.
 fn calls(tokens: TokenStream, words: &[&str], found: &mut Vec<(String, String)>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     for (at, token) in tokens.iter().enumerate() {
@@ -33,7 +33,7 @@ fn calls(tokens: TokenStream, words: &[&str], found: &mut Vec<(String, String)>)
     }
 }
 
-/// The constants of a file, by name, each with the tokens after its name.
+/// The constants of a file: name, and the tokens after it.
 fn constants(source: &Source) -> Vec<(String, TokenStream)> {
     let tokens: Vec<TokenTree> = source.tokens().into_iter().collect();
     let of_item = |item: &[TokenTree]| {
@@ -60,7 +60,7 @@ fn maps(source: &Source) -> BTreeMap<String, Vec<(String, bool)>> {
     maps
 }
 
-/// The built-in providers of model.rs.
+/// The built-in providers in model.rs, in order.
 fn providers(source: &Source) -> Vec<String> {
     let value = constants(source).into_iter().find(|(name, _)| name == "BUILTIN").unwrap().1;
     let mut found = Vec::new();
@@ -68,7 +68,7 @@ fn providers(source: &Source) -> Vec<String> {
     found.into_iter().map(|(_, name)| name).collect()
 }
 
-/// The rows of each section's table: the name between backticks, the second cell and the third.
+/// The table rows of each section: the name in backticks, the second cell and the third.
 fn sections(document: &str) -> BTreeMap<String, Vec<[String; 3]>> {
     let mut sections: BTreeMap<String, Vec<[String; 3]>> = BTreeMap::new();
     let mut section = String::new();
@@ -87,21 +87,22 @@ fn sections(document: &str) -> BTreeMap<String, Vec<[String; 3]>> {
     sections
 }
 
-/// What is wrong with the row of one key.
+/// What is wrong with the row of a key, if anything.
 fn wrong_row(place: &str, key: &str, acted: bool, rows: &[[String; 3]]) -> Option<String> {
     let of_key: Vec<_> = rows.iter().filter(|row| row[0] == key).collect();
     let [[_, word, why]] = of_key.as_slice() else {
-        return Some(format!("{DOCUMENT}, {place}: give `{key}` one row, not {}", of_key.len()));
+        return Some(format!("{DOCUMENT}, {place}: `{key}` needs exactly one row and has {}", of_key.len()));
     };
     let right = if acted { ["yes", "partly"] } else { ["no", "partly"] };
     if !right.contains(&word.as_str()) {
         return Some(format!("{DOCUMENT}, {place}: `{key}` is {}, not `{word}`", right.join(" or ")));
     }
-    (word != "yes" && why.is_empty()).then(|| format!("{DOCUMENT}, {place}: say what happens with `{key}`"))
+    (word != "yes" && why.is_empty())
+        .then(|| format!("{DOCUMENT}, {place}: explain what happens with `{key}`"))
 }
 
-/// Where the rows and the keys differ.
-fn astray(document: &str, maps: &BTreeMap<String, Vec<(String, bool)>>) -> Vec<String> {
+/// Differences between the rows and the keys.
+fn row_differences(document: &str, maps: &BTreeMap<String, Vec<(String, bool)>>) -> Vec<String> {
     let sections = sections(document);
     let mut complaints = Vec::new();
     for (noun, keys) in maps {
@@ -115,11 +116,11 @@ fn astray(document: &str, maps: &BTreeMap<String, Vec<(String, bool)>>) -> Vec<S
 }
 
 #[test]
-fn every_key_is_documented_as_it_is() {
+fn every_key_is_documented_as_implemented() {
     let path = "crates/common/src/team/keys.rs";
     let maps = maps(&Source::parse(path, &read(path), false));
     assert!(maps["an agent"].contains(&("model".to_owned(), true)), "{maps:?}");
-    hold(&astray(&read(DOCUMENT), &maps));
+    hold(&row_differences(&read(DOCUMENT), &maps));
 }
 
 #[test]
@@ -132,14 +133,14 @@ fn every_provider_is_documented() {
     assert_eq!(named, all, "{DOCUMENT}: the providers are those of {path}, in its order");
 }
 
-/// Tests that go through the whole schema, one file of every key.
+/// Tests that use an agent file with every key of the schema.
 const OF_EVERY_KEY: [&str; 3] = [
     "every_key_resolves",
     "the_oldest_schema_is_read",
     "an_invalid_value_of_every_key_is_reported_at_its_position",
 ];
 
-/// Where the rows of the document and the tests that are named for them differ. `text` reads a file of the repository.
+/// Rows of the document without a valid test, and tests without a row. `text` reads a file of the repository.
 fn untested(document: &str, named: &str, text: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let rows: Vec<(String, String)> = sections(document)
         .into_iter()
@@ -157,7 +158,7 @@ fn untested(document: &str, named: &str, text: impl Fn(&str) -> Option<String>) 
         let (section, key) = row;
         match tests.remove(row) {
             None => complaints.push(format!("{TESTS}: name the test of `{key}` in {section}")),
-            Some(test) => complaints.extend(astray_test(key, test, &text)),
+            Some(test) => complaints.extend(wrong_test(key, test, &text)),
         }
     }
     let gone =
@@ -166,11 +167,11 @@ fn untested(document: &str, named: &str, text: impl Fn(&str) -> Option<String>) 
     complaints
 }
 
-/// What is wrong with the test that is named for a row.
-fn astray_test(key: &str, test: &str, text: impl Fn(&str) -> Option<String>) -> Option<String> {
+/// What is wrong with the test of a row, if anything.
+fn wrong_test(key: &str, test: &str, text: impl Fn(&str) -> Option<String>) -> Option<String> {
     let found = test.split_once("::").and_then(|(file, name)| Some((name, text(file)?)));
     let Some((name, text)) = found.filter(|(name, text)| text.contains(&format!("fn {name}("))) else {
-        return Some(format!("{TESTS}: there is no test `{test}`"));
+        return Some(format!("{TESTS}: the test `{test}` does not exist"));
     };
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let words = |text: &str| {
@@ -200,12 +201,12 @@ fn rows_without_a_test_are_found() {
 }
 
 #[test]
-fn rows_that_are_wrong_are_found() {
+fn wrong_rows_are_found() {
     let code = "const A: Keys = Keys { noun: \"a map\", keys: &[supported(\"a\"), until(unsupported(\"b\", \"why\"), 1), supported(\"c\")] };";
     let maps = maps(&Source::parse("keys.rs", code, false));
     assert_eq!(maps["a map"], [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
     let right = "### A map\n| `a` | yes | |\n| `b` | no | why |\n| `c` | partly | in part |\n";
-    assert_eq!(astray(right, &maps), [""; 0]);
+    assert_eq!(row_differences(right, &maps), [""; 0]);
     let wrong = "### A map\n| `a` | no | x |\n| `b` | no | |\n| `d` | yes | |\n";
-    assert_eq!(astray(wrong, &maps).len(), 4);
+    assert_eq!(row_differences(wrong, &maps).len(), 4);
 }

@@ -1,4 +1,4 @@
-//! Documents say what the code says: states, keys, error codes and environment variables.
+//! Documents match the code: states, Redis keys, error codes, environment variables, metrics, links, the code map.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The first cells of the rows of all tables of a document.
+/// First cell of each table row of a document.
 fn first_cells(document: &str) -> Vec<&str> {
     document
         .lines()
@@ -31,14 +31,14 @@ fn first_cells(document: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Complaints about names that no first cell has between backticks.
+/// Names that have no row of their own, with the name in backticks in the first cell.
 fn missing(path: &str, document: &str, names: &BTreeSet<String>) -> Vec<String> {
     let cells = first_cells(document).join("\n");
     let has = |name: &&String| !cells.contains(&format!("`{name}`"));
     names.iter().filter(has).map(|name| format!("{path}: give `{name}` a row in a table")).collect()
 }
 
-/// The transition function as the table of docs/lifecycle.md.
+/// The transition function, formatted as the table of docs/lifecycle.md.
 fn transitions() -> String {
     let live: Vec<State> = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
     let row =
@@ -52,7 +52,7 @@ fn transitions() -> String {
     table
 }
 
-/// The words that `Coded::code` answers, in the code of a file that is not for tests.
+/// Error codes that implementations of `Coded::code` return, and those of `code: "…"`, outside tests.
 fn codes(source: &Source) -> BTreeSet<String> {
     let test_lines = source.test_lines();
     let implementations = source.file.items.iter().filter_map(|item| match item {
@@ -79,7 +79,7 @@ fn codes(source: &Source) -> BTreeSet<String> {
     found
 }
 
-/// The words of `code: "…"`, where an error is put together at the edge.
+/// Error codes in `code: "…"`, where the programs create an error without a type of its own.
 fn given_codes(tokens: TokenStream, found: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     for three in tokens.windows(3) {
@@ -95,7 +95,7 @@ fn given_codes(tokens: TokenStream, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Our variables: the values of the constants in variables.rs.
+/// Legwork's environment variables: the constants of variables.rs.
 fn variables() -> BTreeSet<String> {
     let path = "crates/common/src/variables.rs";
     let source = Source::parse(path, &read(path), false);
@@ -109,15 +109,12 @@ fn variables() -> BTreeSet<String> {
 #[test]
 fn the_states_are_as_documented() {
     let (path, table) = ("docs/lifecycle.md", transitions());
-    assert!(
-        read(path).contains(&table),
-        "{path}: put this table in place of the one that is there:\n\n{table}"
-    );
+    assert!(read(path).contains(&table), "{path}: replace the table with this one:\n\n{table}");
 }
 
-/// Where the keys of a document's tables and the keys of the code differ.
-fn keys_astray(path: &str, document: &str, pieces: &BTreeSet<String>) -> Vec<String> {
-    // `…:session:<sid>:admitted:<queue>` has two pieces.
+/// Differences between the keys in a document's tables and the keys in the code.
+fn key_differences(path: &str, document: &str, pieces: &BTreeSet<String>) -> Vec<String> {
+    // `…:session:<sid>:admitted:<queue>` has two parts.
     let named: BTreeSet<String> = first_cells(document)
         .join("\n")
         .split(['`', '\n', ' '])
@@ -126,16 +123,15 @@ fn keys_astray(path: &str, document: &str, pieces: &BTreeSet<String>) -> Vec<Str
         .collect();
     let undocumented =
         pieces.difference(&named).map(|piece| format!("{path}: give the key with `:{piece}` a row"));
-    let gone = named
-        .difference(pieces)
-        .map(|piece| format!("{path}: no key of keys.rs has `:{piece}`; take it out"));
+    let gone =
+        named.difference(pieces).map(|piece| format!("{path}: no key of keys.rs has `:{piece}`; remove it"));
     undocumented.chain(gone).collect()
 }
 
 #[test]
 fn every_redis_key_is_documented() {
     let path = "docs/redis.md";
-    hold(&keys_astray(path, &read(path), &key_pieces(&keys_source())));
+    hold(&key_differences(path, &read(path), &key_pieces(&keys_source())));
 }
 
 #[test]
@@ -143,7 +139,7 @@ fn every_error_code_is_documented() {
     let packages = packages();
     let all: BTreeSet<String> =
         packages.iter().flat_map(|package| package.own_sources()).flat_map(codes).collect();
-    assert!(all.contains("not_found"), "codes are not found where they were: {all:?}");
+    assert!(all.contains("not_found"), "this test no longer finds the error codes: {all:?}");
     hold(&missing("docs/errors.md", &read("docs/errors.md"), &all));
 }
 
@@ -154,7 +150,7 @@ fn every_environment_variable_is_documented() {
     hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
 }
 
-/// Names of metrics: the literals that begin like one.
+/// Names of metrics: the literals with their prefix.
 fn metrics(source: &Source) -> BTreeSet<String> {
     let test_lines = source.test_lines();
     let found = strings(source.tokens()).into_iter().filter(|(_, line)| !test_lines.contains(line));
@@ -166,11 +162,11 @@ fn every_metric_is_documented() {
     let packages = packages();
     let all: BTreeSet<String> =
         packages.iter().flat_map(|package| package.own_sources()).flat_map(metrics).collect();
-    assert!(all.contains("legwork_worker_used_slots"), "metrics are not found where they were: {all:?}");
+    assert!(all.contains("legwork_worker_used_slots"), "this test no longer finds the metrics: {all:?}");
     hold(&missing("docs/operations.md", &read("docs/operations.md"), &all));
 }
 
-/// Links of a document that lead to files: `[text](path)`, without what follows a `#`.
+/// Links of a document to files, `[text](path)`, without their fragments.
 fn links(document: &str) -> Vec<&str> {
     let targets = document.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let files = targets.filter(|target| !target.starts_with("http") && !target.starts_with('#'));
@@ -178,46 +174,80 @@ fn links(document: &str) -> Vec<&str> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_between_files_work() {
     let documents = crate::source::files_below(&root(), "md");
     let mut complaints = Vec::new();
     for path in documents {
         let text = std::fs::read_to_string(&path).unwrap();
         for link in links(&text).into_iter().filter(|link| !path.parent().unwrap().join(link).exists()) {
-            complaints.push(format!("{}: `{link}` is not there", crate::source::shown(&path)));
+            complaints.push(format!("{}: `{link}` does not exist", crate::source::shown(&path)));
         }
     }
     hold(&complaints);
 }
 
-/// Names of Rust files between backticks that no file has: `lifecycle.rs`, `crates/common/src/lifecycle.rs`.
-fn lost_files(path: &str, document: &str, files: &[String]) -> Vec<String> {
+/// Rust files that a document names in backticks and that do not exist. Partial paths such as `lifecycle.rs` match.
+fn missing_files(path: &str, document: &str, files: &[String]) -> Vec<String> {
     let names = document.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
     let is_there = |name: &str| files.iter().any(|file| file == name || file.ends_with(&format!("/{name}")));
     names.filter(|name| !is_there(name)).map(|name| format!("{path}: there is no file `{name}`")).collect()
 }
 
 #[test]
-fn files_that_documents_name_are_there() {
+fn files_named_in_documents_exist() {
     let files: Vec<String> =
         crate::source::files_below(&root(), "rs").iter().map(|path| crate::source::shown(path)).collect();
     let documents = ["ARCHITECTURE.md", "docs/redis.md", "docs/lifecycle.md"];
-    hold(&documents.iter().flat_map(|path| lost_files(path, &read(path), &files)).collect::<Vec<_>>());
+    hold(&documents.iter().flat_map(|path| missing_files(path, &read(path), &files)).collect::<Vec<_>>());
+}
+
+/// The code map of `ARCHITECTURE.md` against the tree: a row for each file directly below a room's `src`, which stands
+/// for the folder of its name too, and no row for what is gone.
+fn code_map_gaps(document: &str, files: &BTreeSet<String>) -> Vec<String> {
+    let path = "ARCHITECTURE.md";
+    let rows: BTreeSet<String> = first_cells(document)
+        .into_iter()
+        .map(|cell| cell.trim_matches('`').to_owned())
+        .filter(|cell| cell.starts_with("crates/"))
+        .collect();
+    let unlisted = files.difference(&rows).map(|file| format!("{path}: give `{file}` a row in the code map"));
+    let gone =
+        rows.difference(files).map(|row| format!("{path}: `{row}` is not a file of a room; remove its row"));
+    unlisted.chain(gone).collect()
 }
 
 #[test]
-fn what_documents_lack_is_found() {
+fn the_code_map_is_the_tree() {
+    let is_mapped = |file: &String| {
+        let parts: Vec<&str> = file.split('/').collect();
+        matches!(parts[..], ["crates", _, "src", name] if name != "lib.rs" && name != "main.rs")
+    };
+    let all = crate::source::files_below(&root().join("crates"), "rs");
+    let files = all.iter().map(|path| crate::source::shown(path)).filter(is_mapped).collect();
+    hold(&code_map_gaps(&read("ARCHITECTURE.md"), &files));
+}
+
+#[test]
+fn a_code_map_with_gaps_is_found() {
+    let document = "| file | owns | called by |\n| --- | --- | --- |\n| `crates/a/src/x.rs` | x | y |\n\
+                    | `crates/a/src/gone.rs` | x | y |\n";
+    let files = ["crates/a/src/x.rs", "crates/a/src/new.rs"].map(str::to_owned).into_iter().collect();
+    assert_eq!(code_map_gaps(document, &files).len(), 2);
+}
+
+#[test]
+fn gaps_in_documents_are_found() {
     let document = "| code | what |\n| --- | --- |\n| `one` | see `two` |\n";
     let names: BTreeSet<String> = ["one", "two"].into_iter().map(str::to_owned).collect();
     assert_eq!(missing("a.md", document, &names), ["a.md: give `two` a row in a table"]);
 
     let pieces: BTreeSet<String> = ["job", "spec"].into_iter().map(str::to_owned).collect();
-    let astray = keys_astray("a.md", "| `{T}:job:<id>` | hash |\n| `{T}:gone` | hash |\n", &pieces);
-    assert_eq!(astray.len(), 2, "{astray:?}");
+    let differences = key_differences("a.md", "| `{T}:job:<id>` | hash |\n| `{T}:gone` | hash |\n", &pieces);
+    assert_eq!(differences.len(), 2, "{differences:?}");
 
     let files = ["crates/a/src/job.rs".to_owned()];
     assert_eq!(
-        lost_files("a.md", "`job.rs`, `src/job.rs`, `ob.rs`", &files),
+        missing_files("a.md", "`job.rs`, `src/job.rs`, `ob.rs`", &files),
         ["a.md: there is no file `ob.rs`"]
     );
 

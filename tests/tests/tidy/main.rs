@@ -1,7 +1,8 @@
-//! The rules of this repository as tests: what a room may name, how long a file may be, who spells what.
+//! The rules of this repository as tests: which crates and modules a room may use, how long a file may be, where names are
+//! defined, which words are used.
 //!
-//! Each rule is a pure function from sources to complaints. It is run over the repository, and over a snippet that
-//! breaks it, because a rule that cannot fail is none. A complaint says what to do.
+//! Each rule is a pure function from sources to complaints. It runs over the repository, and over a snippet that breaks it,
+//! which shows that the rule can fail. A complaint says how to fix it.
 
 #![cfg(test)]
 
@@ -12,9 +13,10 @@ mod rooms;
 mod shape;
 mod source;
 mod spelling;
+mod vocabulary;
 mod words;
 
-/// Fails with every complaint, one a line.
+/// Fails with all complaints, one per line.
 #[track_caller]
 fn hold(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));

@@ -1,4 +1,4 @@
-//! Who may name whom: `golden/rooms.txt` against every path in the code and every manifest.
+//! Dependencies between rooms: `golden/rooms.txt` against every path in the code and every manifest.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use crate::source::root;
 
 const GOLDEN: &str = include_str!("../../golden/rooms.txt");
 
-/// What the standard library gives that a room must be allowed to name.
+/// Modules and types of the standard library that a room may use only if it is listed for it.
 const POWERS: [&str; 7] = [
     "std::env",
     "std::fs",
@@ -28,11 +28,25 @@ const POWERS: [&str; 7] = [
     "std::time::SystemTime",
 ];
 
-/// What no edit of the golden file may allow: the invariants of ARCHITECTURE.md.
-const NEVER: [(&str, &[&str]); 6] = [
+/// Names that the golden file must not allow: the invariants of ARCHITECTURE.md.
+const NEVER: [(&str, &[&str]); 7] = [
     (
         "common",
         &["tokio", "redis", "deadpool_redis", "reqwest", "axum", "genai", "std::env", "std::fs", "std::net"],
+    ),
+    (
+        "models",
+        &[
+            "tokio",
+            "futures",
+            "async_trait",
+            "reqwest",
+            "genai",
+            "std::env",
+            "std::fs",
+            "std::net",
+            "std::time::Instant",
+        ],
     ),
     ("queue", &["legwork_agent", "legwork_worker", "legwork_process", "legwork", "genai", "reqwest"]),
     ("agent", &["legwork_queue", "legwork_worker", "legwork", "redis", "deadpool_redis"]),
@@ -41,7 +55,11 @@ const NEVER: [(&str, &[&str]); 6] = [
     ("orchestrator", &["redis", "deadpool_redis", "genai"]),
 ];
 
-/// What the rooms may name, by room: in all of it, and in its tests as well.
+/// Parts of a room that another room may not name although it may name the room, and what it asks instead.
+const CLOSED: [(&str, &str, &str); 1] =
+    [("orchestrator", "legwork_queue::port", "`legwork_queue::operator` or the service trait")];
+
+/// Names that each room may use: in all its code, and in its tests only.
 struct Rooms {
     may: BTreeMap<String, BTreeSet<String>>,
     tests_may: BTreeMap<String, BTreeSet<String>>,
@@ -75,17 +93,17 @@ impl Rooms {
     }
 }
 
-/// The crate of a room, which its own `main` names.
+/// Name of the room's own crate, which its `main` and its tests use.
 fn own_crate(room: &str) -> String {
     if room == "orchestrator" { "legwork".to_owned() } else { format!("legwork_{room}") }
 }
 
-/// Whether `path` is `name` or goes on from it.
+/// Whether `path` is `name` or a path below it.
 fn starts_with(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Every path in the code that has a `::`, and every `use`, with its line.
+/// Every path with `::` in the code and every `use`, with line numbers.
 fn paths(source: &Source) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for item in &source.file.items {
@@ -121,7 +139,7 @@ fn expand(tree: &UseTree, before: &str, line: usize, found: &mut Vec<(String, us
     }
 }
 
-/// Paths such as `tokio::time::sleep` wherever they stand, in macros too.
+/// Paths such as `tokio::time::sleep` anywhere in the tokens, also inside macros.
 fn qualified(tokens: TokenStream, found: &mut Vec<(String, usize)>) {
     let mut path: Option<(String, usize)> = None;
     let mut colons = 0;
@@ -151,10 +169,10 @@ fn qualified(tokens: TokenStream, found: &mut Vec<(String, usize)>) {
     found.extend(path.filter(|(path, _)| path.contains("::")));
 }
 
-/// Names in the code of one room that the golden file does not list.
-fn strangers_in_code(room: &str, source: &Source, watched: &BTreeSet<String>, rooms: &Rooms) -> Vec<String> {
+/// Names in the code of a room that the golden file does not list for it.
+fn unlisted_in_code(room: &str, source: &Source, watched: &BTreeSet<String>, rooms: &Rooms) -> Vec<String> {
     let test_lines = source.test_lines();
-    let strangers: BTreeSet<(usize, String)> = paths(source)
+    let unlisted: BTreeSet<(usize, String)> = paths(source)
         .into_iter()
         .filter(|(path, _)| watched.iter().any(|name| starts_with(path, name)))
         .filter(|(path, line)| !rooms.allows(room, test_lines.contains(line), path))
@@ -162,15 +180,28 @@ fn strangers_in_code(room: &str, source: &Source, watched: &BTreeSet<String>, ro
         .collect();
     let say = |(line, path): (usize, String)| {
         format!(
-            "{}:{line}: `{room}` may not name `{path}`; move the code to a room that may (ARCHITECTURE.md), or \
-             argue for it in tests/golden/rooms.txt",
+            "{}:{line}: `{room}` may not use `{path}`; move the code to a room that may (ARCHITECTURE.md), or \
+             justify it in tests/golden/rooms.txt",
             source.path
         )
     };
-    strangers.into_iter().map(say).collect()
+    unlisted.into_iter().map(say).collect()
 }
 
-/// Dependencies of a manifest: name as code spells it, and whether only tests have it.
+/// Names of closed parts in the code of one room.
+fn closed_parts(room: &str, source: &Source) -> Vec<String> {
+    // A `use` is found twice: as an item and as a path.
+    let found: BTreeSet<(usize, String)> =
+        paths(source).into_iter().map(|(path, line)| (line, path)).collect();
+    let complaints = CLOSED.iter().filter(|(closed, ..)| *closed == room).flat_map(|(_, part, instead)| {
+        found.iter().filter(|(_, path)| starts_with(path, part)).map(move |(line, path)| {
+            format!("{}:{line}: `{room}` may not name `{path}`; use {instead}", source.path)
+        })
+    });
+    complaints.collect()
+}
+
+/// Dependencies of a manifest: the name as spelled in code, and whether it is a dev-dependency.
 fn dependencies(manifest: &str) -> Vec<(String, bool)> {
     let mut section = String::new();
     let mut found = Vec::new();
@@ -186,19 +217,19 @@ fn dependencies(manifest: &str) -> Vec<(String, bool)> {
     found
 }
 
-/// Dependencies of one room that the golden file does not list.
-fn strangers_in_manifest(room: &str, manifest: &str, rooms: &Rooms) -> Vec<String> {
-    let strangers =
+/// Dependencies of a room that the golden file does not list for it.
+fn unlisted_in_manifest(room: &str, manifest: &str, rooms: &Rooms) -> Vec<String> {
+    let unlisted =
         dependencies(manifest).into_iter().filter(|(name, in_tests)| !rooms.allows(room, *in_tests, name));
     let say = |(name, _)| {
         format!(
-            "crates/{room}/Cargo.toml: `{room}` may not depend on `{name}`; argue for it in tests/golden/rooms.txt"
+            "crates/{room}/Cargo.toml: `{room}` may not depend on `{name}`; justify it in tests/golden/rooms.txt"
         )
     };
-    strangers.map(say).collect()
+    unlisted.map(say).collect()
 }
 
-/// Everything that a room must be allowed to name: the workspace's dependencies and the powers.
+/// All names that need an entry in the golden file: the workspace's dependencies and [`POWERS`].
 fn watched() -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let crates = dependencies(&manifest).into_iter().map(|(name, _)| name);
@@ -206,23 +237,24 @@ fn watched() -> BTreeSet<String> {
 }
 
 #[test]
-fn rooms_name_only_what_they_may() {
+fn rooms_use_only_what_is_listed() {
     let (rooms, watched) = (Rooms::read(GOLDEN), watched());
     let check = |package: &Package| {
         let room = package.room.as_str();
-        let code = package.own_sources().flat_map(|source| strangers_in_code(room, source, &watched, &rooms));
-        code.chain(strangers_in_manifest(room, &package.manifest, &rooms)).collect::<Vec<_>>()
+        let code = package.own_sources().flat_map(|source| unlisted_in_code(room, source, &watched, &rooms));
+        let parts = package.own_sources().flat_map(|source| closed_parts(room, source));
+        code.chain(parts).chain(unlisted_in_manifest(room, &package.manifest, &rooms)).collect::<Vec<_>>()
     };
     hold(&packages().iter().flat_map(check).collect::<Vec<_>>());
 }
 
-/// What the golden file allows although it never may.
+/// Invariants that the golden file breaks.
 fn broken_invariants(rooms: &Rooms) -> Vec<String> {
     let mut complaints = Vec::new();
     for (room, names) in NEVER {
         for name in names.iter().filter(|name| rooms.allows(room, false, name)) {
             complaints
-                .push(format!("tests/golden/rooms.txt: `{room}` must never name `{name}` (ARCHITECTURE.md)"));
+                .push(format!("tests/golden/rooms.txt: `{room}` must never use `{name}` (ARCHITECTURE.md)"));
         }
     }
     complaints
@@ -233,7 +265,7 @@ fn the_golden_file_keeps_the_invariants() {
     let rooms = Rooms::read(GOLDEN);
     let known: BTreeSet<String> = packages().into_iter().map(|package| package.room).collect();
     let gone = rooms.may.keys().filter(|room| !known.contains(*room));
-    let gone = gone.map(|room| format!("tests/golden/rooms.txt: there is no room `{room}`; take it out"));
+    let gone = gone.map(|room| format!("tests/golden/rooms.txt: there is no room `{room}`; remove it"));
     hold(&broken_invariants(&rooms).into_iter().chain(gone).collect::<Vec<_>>());
 }
 
@@ -247,7 +279,7 @@ fn broken_invariants_are_found() {
 }
 
 #[test]
-fn strangers_are_found_however_they_are_named() {
+fn unlisted_names_are_found_in_every_form() {
     let rooms = Rooms::read("room: x\n  may: serde std::net\n  tests may: tokio\n");
     let watched: BTreeSet<String> = ["serde", "tokio", "redis", "legwork_x", "std::fs", "std::net"]
         .into_iter()
@@ -265,7 +297,7 @@ fn strangers_are_found_however_they_are_named() {
         ("fn f() { ::redis::cmd(\"GET\"); }", 1),
     ] {
         let source = Source::parse("crates/x/src/lib.rs", bad, false);
-        let complaints = strangers_in_code("x", &source, &watched, &rooms);
+        let complaints = unlisted_in_code("x", &source, &watched, &rooms);
         assert_eq!(complaints.len(), 1, "{bad}: {complaints:?}");
         assert!(complaints[0].starts_with(&format!("crates/x/src/lib.rs:{line}: ")), "{complaints:?}");
     }
@@ -274,16 +306,32 @@ fn strangers_are_found_however_they_are_named() {
         "#[cfg(test)]\nmod tests {\n    use tokio::net::TcpStream;\n}",
     ] {
         let source = Source::parse("crates/x/src/lib.rs", good, false);
-        assert_eq!(strangers_in_code("x", &source, &watched, &rooms), [""; 0]);
+        assert_eq!(unlisted_in_code("x", &source, &watched, &rooms), [""; 0]);
     }
 }
 
 #[test]
-fn strange_dependencies_are_found() {
+fn closed_parts_are_found_however_they_are_named() {
+    let complaints =
+        |room: &str, text: &str| closed_parts(room, &Source::parse("crates/x/src/lib.rs", text, false)).len();
+    for (text, count) in [
+        ("use legwork_queue::port::Dispatch as _;", 1),
+        ("use legwork_queue::{Queue, port::{Watch, Work}};", 2),
+        ("use legwork_queue::port as p;", 1),
+        ("fn f(x: legwork_queue::port::Lane) {}", 1),
+        ("use legwork_queue::operator::Lane;", 0),
+        ("use legwork_queue::portal::Lane;", 0),
+    ] {
+        assert_eq!((complaints("orchestrator", text), complaints("worker", text)), (count, 0), "{text}");
+    }
+}
+
+#[test]
+fn unlisted_dependencies_are_found() {
     let rooms = Rooms::read("room: x\n  may: serde serde_json\n  tests may: tokio\n");
     let bad = "[dependencies]\nserde.workspace = true\nredis = \"1\"\ntokio = { workspace = true }\n\n\
                [dev-dependencies]\ntokio.workspace = true\n";
-    let complaints = strangers_in_manifest("x", bad, &rooms);
+    let complaints = unlisted_in_manifest("x", bad, &rooms);
     assert_eq!(complaints.len(), 2, "{complaints:?}");
     assert!(complaints[0].contains("`redis`") && complaints[1].contains("`tokio`"), "{complaints:?}");
 }

@@ -1,4 +1,4 @@
-//! How long files and functions may be, and how a file begins.
+//! Length of files and functions, the first line of a file, and the place of its imports.
 
 use syn::Block;
 use syn::ImplItemFn;
@@ -13,16 +13,16 @@ use crate::hold;
 use crate::source::Source;
 use crate::source::packages;
 
-/// Lines that a file may have outside its tests.
+/// Maximum lines of a file, without its tests. Longer files had more than one topic.
 const FILE_CAP: usize = 600;
-/// Lines that a function may have, from its name to its end.
+/// Maximum lines of a function, from its signature to its end: one screen.
 const FUNCTION_CAP: usize = 60;
 
 fn long_file(source: &Source) -> Option<String> {
     let lines = source.text.lines().count() - source.test_lines().len();
     (lines > FILE_CAP && !source.is_test).then(|| {
         format!(
-            "{}: {lines} lines without tests, the cap is {FILE_CAP}; give one concept a file of its own",
+            "{}: {lines} lines without tests, the cap is {FILE_CAP}; move one concept to its own file",
             source.path
         )
     })
@@ -40,7 +40,7 @@ impl LongFunctions<'_> {
         if lines > FUNCTION_CAP {
             let (path, name) = (self.path, &signature.ident);
             self.complaints.push(format!(
-                "{path}:{first}: `{name}` has {lines} lines, the cap is {FUNCTION_CAP}; give its steps names of their own"
+                "{path}:{first}: `{name}` has {lines} lines, the cap is {FUNCTION_CAP}; extract its steps as functions"
             ));
         }
     }
@@ -73,16 +73,16 @@ fn long_functions(source: &Source) -> Vec<String> {
 
 fn without_doc(source: &Source) -> Option<String> {
     (!source.text.starts_with("//! "))
-        .then(|| format!("{}: open it with `//! `, one sentence on what the file is about", source.path))
+        .then(|| format!("{}: start it with `//! ` and one sentence on its contents", source.path))
 }
 
-/// An import inside a function hides what a file needs.
+/// Collects imports inside functions, which hide what a file depends on.
 struct InnerUses(Vec<usize>);
 
 impl<'ast> Visit<'ast> for InnerUses {
     fn visit_stmt(&mut self, statement: &'ast syn::Stmt) {
         if let syn::Stmt::Item(syn::Item::Use(item)) = statement {
-            // `use State as S;` over a long match gives variants shorter names; it brings in nothing.
+            // `use State as S;` before a long match only abbreviates variants and imports nothing new.
             let first = match &item.tree {
                 syn::UseTree::Path(path) => path.ident.to_string(),
                 syn::UseTree::Rename(rename) => rename.ident.to_string(),
@@ -107,7 +107,7 @@ fn inner_uses(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn files_are_short_and_say_what_they_are() {
+fn files_are_short_and_start_with_a_doc_comment() {
     let packages = packages();
     let sources = packages.iter().flat_map(|package| &package.sources);
     hold(
@@ -124,7 +124,7 @@ fn functions_are_short() {
 }
 
 #[test]
-fn imports_stand_at_the_top() {
+fn imports_are_at_the_top() {
     let packages = packages();
     hold(&packages.iter().flat_map(|package| &package.sources).flat_map(inner_uses).collect::<Vec<_>>());
 }

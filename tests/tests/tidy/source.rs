@@ -1,4 +1,4 @@
-//! The repository as rules see it: packages, their files, and which of these are tests.
+//! The repository as the rules see it: packages, their files, and which code is only for tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,32 +17,32 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// One Rust file.
+/// A parsed Rust file.
 pub(crate) struct Source {
-    /// Where it is, from the root of the repository, with `/`.
+    /// Path from the root of the repository, with `/`.
     pub(crate) path: String,
-    /// Its text.
+    /// Source text.
     pub(crate) text: String,
-    /// Whether all of it is compiled for tests only.
+    /// Whether the whole file is compiled only for tests.
     pub(crate) is_test: bool,
-    /// Its syntax.
+    /// Syntax tree.
     pub(crate) file: syn::File,
 }
 
 impl Source {
-    /// Reads `text` as the file at `path`.
+    /// Parses `text` as the file at `path`; panics on a syntax error.
     pub(crate) fn parse(path: &str, text: &str, is_test: bool) -> Self {
         let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
         let is_test = is_test || only_for_tests(&file.attrs);
         Self { path: path.to_owned(), text: text.to_owned(), is_test, file }
     }
 
-    /// Its tokens, doc comments as `doc` attributes.
+    /// The tokens of the file, with doc comments as `doc` attributes.
     pub(crate) fn tokens(&self) -> TokenStream {
         self.text.parse().unwrap()
     }
 
-    /// The lines (from 1) of items that are compiled for tests only.
+    /// Line numbers, from 1, of items that are compiled only for tests.
     pub(crate) fn test_lines(&self) -> BTreeSet<usize> {
         if self.is_test {
             return (1..=self.text.lines().count()).collect();
@@ -51,7 +51,7 @@ impl Source {
         test_items.flat_map(|item| item.span().start().line..=item.span().end().line).collect()
     }
 
-    /// Modules that this file declares without a body: name and whether only tests have it.
+    /// Modules that this file declares without a body: name, and whether they are only for tests.
     pub(crate) fn declared(&self) -> Vec<(String, bool)> {
         let modules = self.file.items.iter().filter_map(|item| match item {
             Item::Mod(module) if module.content.is_none() => Some(module),
@@ -61,7 +61,7 @@ impl Source {
     }
 }
 
-/// Whether `cfg(test)` stands before it.
+/// Whether the attributes include `cfg(test)`.
 fn only_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let Ok(list) = attribute.meta.require_list() else { return false };
@@ -81,26 +81,26 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// One package of the workspace.
+/// A package of the workspace, called a room.
 pub(crate) struct Package {
-    /// Its folder's name: `common`, or `tests`.
+    /// Name of its folder, such as `common` or `tests`.
     pub(crate) room: String,
-    /// The text of its manifest.
+    /// Text of its `Cargo.toml`.
     pub(crate) manifest: String,
-    /// Every file that a root of the package reaches by `mod`.
+    /// Every file that is declared with `mod`, directly or not, by a root of the package.
     pub(crate) sources: Vec<Source>,
-    /// Rust files of the package that no root reaches.
-    pub(crate) forgotten: Vec<String>,
+    /// Rust files of the package that no root declares.
+    pub(crate) unreachable: Vec<String>,
 }
 
 impl Package {
-    /// Every file below `src`.
+    /// Every file below `src`, without integration tests.
     pub(crate) fn own_sources(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter().filter(|source| source.path.contains("/src/"))
     }
 }
 
-/// All packages, read from the disk.
+/// All packages of the workspace, read from disk.
 pub(crate) fn packages() -> Vec<Package> {
     let mut folders: Vec<PathBuf> =
         fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -109,7 +109,7 @@ pub(crate) fn packages() -> Vec<Package> {
     folders.iter().map(|folder| package(folder)).collect()
 }
 
-/// The package in `folder`.
+/// Reads the package in `folder`.
 pub(crate) fn package(folder: &Path) -> Package {
     let files = files_below(folder, "rs");
     let mut sources = Vec::new();
@@ -125,14 +125,14 @@ pub(crate) fn package(folder: &Path) -> Package {
     Package {
         room: folder.file_name().unwrap().to_str().unwrap().to_owned(),
         manifest: fs::read_to_string(folder.join("Cargo.toml")).unwrap(),
-        forgotten: files.iter().map(|path| shown(path)).filter(|path| !reached.contains(path)).collect(),
+        unreachable: files.iter().map(|path| shown(path)).filter(|path| !reached.contains(path)).collect(),
         sources,
     }
 }
 
-/// Adds a file and what it declares. `is_root`: its modules are its neighbours.
+/// Adds a file and, recursively, the modules it declares. The modules of a root are in its own folder.
 fn reach(path: &Path, is_root: bool, is_test: bool, into: &mut Vec<Source>) {
-    // A module without a file is the compiler's complaint.
+    // A missing file is reported by the compiler.
     let Ok(text) = fs::read_to_string(path) else { return };
     let source = Source::parse(&shown(path), &text, is_test);
     let folder = if is_root { path.parent().unwrap().to_owned() } else { path.with_extension("") };
@@ -143,12 +143,12 @@ fn reach(path: &Path, is_root: bool, is_test: bool, into: &mut Vec<Source>) {
     }
 }
 
-/// A path from the root of the repository.
+/// The path relative to the root of the repository.
 pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).to_str().unwrap().replace('\\', "/")
 }
 
-/// Files of a folder and the folders below it whose names end so, sorted. Build output is left out.
+/// Files with this extension in a folder and below it, sorted, without build output and `.git`.
 pub(crate) fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(folder) else { return found };
@@ -165,7 +165,7 @@ pub(crate) fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// String literals of a token stream with their lines; doc comments and attributes' docs are left out.
+/// String literals of a token stream with their line numbers, without doc comments.
 pub(crate) fn strings(tokens: TokenStream) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for token in tokens {
@@ -197,7 +197,7 @@ fn strings_are_found_in_macros_and_not_in_docs() {
 }
 
 #[test]
-fn test_code_is_told_apart() {
+fn test_code_is_recognized() {
     let text =
         "fn f() {}\n\n#[cfg(test)]\nmod tests {\n    fn g() {}\n}\n#[cfg(test)]\nmod more;\nmod real;\n";
     let source = Source::parse("a.rs", text, false);

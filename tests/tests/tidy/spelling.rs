@@ -1,4 +1,4 @@
-//! Who spells what: environment variables in one file, Redis keys in one file, for Rust and for Lua.
+//! Names that are defined in one file only: environment variables, and Redis keys for Rust and Lua.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ use crate::source::strings;
 const VARIABLES: &str = "crates/common/src/variables.rs";
 const KEYS: &str = "crates/queue/src/keys.rs";
 
-/// Names of our environment variables, alone in a literal, outside the one file. A name within a sentence is for people.
+/// Literals outside [`VARIABLES`] that consist of the name of a Legwork environment variable. Names within a sentence, as
+/// in a hint, are allowed.
 fn variables_elsewhere(source: &Source) -> Vec<String> {
     if source.path == VARIABLES {
         return Vec::new();
@@ -30,20 +31,20 @@ fn variables_elsewhere(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// The pieces between colons by which keys.rs tells keys apart.
+/// The parts between colons that distinguish the keys in keys.rs.
 pub(crate) fn key_pieces(keys: &Source) -> BTreeSet<String> {
     let is_piece =
         |piece: &&str| piece.len() > 2 && piece.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     strings(keys.tokens())
         .iter()
-        // The Lua source is one literal with many in it.
+        // The Lua prelude is one literal that contains many key literals.
         .flat_map(|(text, _)| text.split(['\'', '"', ' ', '\n']).map(str::to_owned).collect::<Vec<_>>())
         .filter(|text| text.contains(':'))
         .flat_map(|text| text.split(':').skip(1).filter(is_piece).map(str::to_owned).collect::<Vec<_>>())
         .collect()
 }
 
-/// Whether a literal spells a key.
+/// Whether a literal contains a key or the name of one.
 fn spells_a_key(text: &str, pieces: &BTreeSet<String>) -> bool {
     let tag = ["legwork:{", "{legwork:", "legwork:default"].iter().any(|tag| text.contains(tag));
     tag || pieces.iter().any(|piece| {
@@ -70,7 +71,7 @@ fn keys_elsewhere(source: &Source, pieces: &BTreeSet<String>) -> Vec<String> {
         .collect()
 }
 
-/// Lines of a Lua step that put a key together instead of taking it from LUA_KEYS.
+/// Lines of a Lua step that assemble a key instead of using LUA_KEYS.
 fn keys_in_lua(path: &str, text: &str) -> Vec<String> {
     let code = |line: &str| line.split("--").next().unwrap_or_default().to_owned();
     let spells = |line: &str| {
@@ -101,26 +102,26 @@ pub(crate) fn keys_source() -> Source {
 }
 
 #[test]
-fn environment_names_stand_in_one_file() {
+fn environment_variables_are_named_in_one_file() {
     let packages = packages();
     let sources = packages.iter().flat_map(|package| package.own_sources());
     hold(&sources.flat_map(variables_elsewhere).collect::<Vec<_>>());
 }
 
 #[test]
-fn key_names_stand_in_one_file() {
+fn redis_keys_are_named_in_one_file() {
     let (packages, pieces) = (packages(), key_pieces(&keys_source()));
     let sources = packages.iter().flat_map(|package| package.own_sources());
     let rust = sources.flat_map(|source| keys_elsewhere(source, &pieces));
     let scripts = files_below(&root().join("crates/queue/src/lua"), "lua");
-    assert!(!scripts.is_empty(), "the Lua steps have moved; say here where they are");
+    assert!(!scripts.is_empty(), "the Lua steps have moved; update their path here");
     let lua =
         scripts.iter().flat_map(|path| keys_in_lua(&shown(path), &std::fs::read_to_string(path).unwrap()));
     hold(&rust.chain(lua).collect::<Vec<_>>());
 }
 
 #[test]
-fn pieces_are_read_from_the_keys_themselves() {
+fn key_parts_are_read_from_keys_rs() {
     let pieces = key_pieces(&keys_source());
     for piece in [
         "job", "spec", "ready", "lease", "output", "fence", "meta", "stop-now", "changed", "admitted",
@@ -131,7 +132,7 @@ fn pieces_are_read_from_the_keys_themselves() {
 }
 
 #[test]
-fn names_elsewhere_are_found() {
+fn names_in_other_files_are_found() {
     let pieces: BTreeSet<String> = ["job", "lease", "index"].into_iter().map(str::to_owned).collect();
     for (literal, variables, keys) in [
         ("LEGWORK_REDIS_URL", 1, 0),

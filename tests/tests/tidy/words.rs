@@ -1,21 +1,21 @@
-//! Words that have no place in the repository: reminders, and what only its authors can follow.
+//! Words that do not belong in the repository: reminders, and references that only its authors can follow.
 
 use crate::hold;
 use crate::source::files_below;
 use crate::source::root;
 use crate::source::shown;
 
-/// Reminders. Put together here, so that this file does not break its own rule.
+/// Reminders. They are assembled here so that this file does not break its own rule.
 fn reminders() -> [String; 4] {
     [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|halves| halves.concat())
 }
 
-/// What refers to things outside the repository.
-fn strangers() -> [String; 4] {
+/// References to things outside the repository.
+fn outside_references() -> [String; 4] {
     [["/wo", "rk/"], ["/root", "/"], ["design", ".md"], ["the mis", "sion"]].map(|halves| halves.concat())
 }
 
-/// The part of a line that people read: all of a document, the comment in code.
+/// The prose of a line: all of it in a document, the comment in code.
 fn prose<'a>(path: &str, line: &'a str) -> &'a str {
     let mark = match path.rsplit('.').next() {
         Some("rs") => "//",
@@ -36,20 +36,17 @@ fn complaints(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, line) in text.lines().enumerate() {
         for word in reminders().iter().filter(|word| has_word(prose(path, line), word)) {
-            found.push(format!("{path}:{}: do it or leave it, without a `{word}`", at + 1));
+            found.push(format!("{path}:{}: do it now or drop it, without a `{word}`", at + 1));
         }
-        for word in strangers().iter().filter(|word| line.contains(word.as_str())) {
-            found.push(format!(
-                "{path}:{}: nobody who reads this can follow `{word}`; say what it says",
-                at + 1
-            ));
+        for word in outside_references().iter().filter(|word| line.contains(word.as_str())) {
+            found.push(format!("{path}:{}: readers cannot follow `{word}`; write what it contains", at + 1));
         }
     }
     found
 }
 
 #[test]
-fn nothing_is_left_for_later_and_nothing_points_outside() {
+fn there_are_no_reminders_and_no_outside_references() {
     let kinds = ["rs", "lua", "md", "txt", "yaml", "toml", "sh"];
     let files = kinds.iter().flat_map(|kind| files_below(&root(), kind));
     let ours = files.filter(|path| !shown(path).starts_with('.'));
@@ -61,9 +58,9 @@ fn nothing_is_left_for_later_and_nothing_points_outside() {
 }
 
 #[test]
-fn such_words_are_found() {
+fn reminders_and_outside_references_are_found() {
     let [todo, ..] = reminders();
-    let [outside, ..] = strangers();
+    let [outside, ..] = outside_references();
     for (path, line, count) in [
         ("a.rs", format!("f(); // {todo}: later"), 1),
         ("a.rs", format!("const {todo}: u8 = 0;"), 0),

@@ -1,173 +1,145 @@
-//! Models of real providers, through the `genai` library.
+//! Models of real providers over HTTP.
 //!
-//! The library does not report a stream that breaks off, or on some wires reports it as complete; here it is a
-//! transient error. Keys come from the given environment, never from the process' own. The program installs a TLS
-//! provider for `rustls` before it makes a [`GenaiModels`].
+//! Requests are built and replies are read by `legwork-models`; here are the address, the key and the connection. Keys
+//! come from the given environment, never from the process' own. The program installs a TLS provider for `rustls` before
+//! it makes [`ProviderModels`]. Logs never hold what a provider sent.
 
 mod fault;
+mod http;
+mod library;
 mod request;
 mod target;
+mod wires;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
-use genai::Client;
-use genai::adapter::AdapterKind;
-use genai::chat::ChatStreamEvent;
-use genai::chat::ContentPart;
-use genai::chat::StreamEnd;
-use jiff::Timestamp;
 use legwork_common::job::Usage;
+use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use legwork_models::text_calls;
+use legwork_models::wire::Ask;
+use reqwest::Client;
+use reqwest::RequestBuilder;
+use reqwest::header::HeaderValue;
+use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use self::http::Exchange;
+use self::http::Timeouts;
+use self::library::LibraryModels;
+use self::target::Target;
+use self::wires::Prepared;
+use self::wires::WireKind;
 use super::Delta;
 use super::ModelError;
 use super::ModelPort;
+use super::ModelReply;
 use super::ModelRequest;
 use crate::environment::Environment;
 use crate::message::AssistantMessage;
-use crate::message::ToolCall;
 
 /// How long a connection may take, TLS included. Slower than that, a provider is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the client calls itself.
+const USER_AGENT: &str = concat!("legwork/", env!("CARGO_PKG_VERSION"));
 
 /// The HTTP client could not be made.
 #[derive(Debug, Error)]
-#[error("no HTTP client for the model providers")]
-pub struct ClientError(#[source] genai::Error);
+pub enum ClientError {
+    /// The client of the wires.
+    #[error("no HTTP client for the model providers")]
+    Http(#[source] reqwest::Error),
+    /// The client of Bedrock.
+    #[error("no HTTP client for Bedrock")]
+    Library(#[source] genai::Error),
+}
 
 /// Models of real providers. One for a process: it keeps connections.
 #[derive(Debug, Clone)]
-pub struct GenaiModels {
+pub struct ProviderModels {
     client: Client,
+    library: LibraryModels,
+    timeouts: Timeouts,
     environment: Environment,
 }
 
-impl GenaiModels {
+impl ProviderModels {
     /// Models whose keys and base URLs are looked up in `environment`.
     ///
     /// # Errors
     ///
     /// [`ClientError`] where the system has no usable network configuration.
     pub fn new(environment: Environment) -> Result<Self, ClientError> {
-        let web = genai::WebConfig::default().with_connect_timeout(CONNECT_TIMEOUT);
-        let client = Client::builder().with_web_config(web).build().map_err(ClientError)?;
-        Ok(Self { client, environment })
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(Policy::none())
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(ClientError::Http)?;
+        let library = LibraryModels::new(environment.clone()).map_err(ClientError::Library)?;
+        Ok(Self { client, library, timeouts: Timeouts::default(), environment })
+    }
+
+    /// The request with its key. The key is marked as secret, so that no log of the client shows it.
+    fn request(
+        &self,
+        settings: &ModelSettings,
+        target: &Target,
+        prepared: &Prepared,
+    ) -> Result<RequestBuilder, ModelError> {
+        let (name, key) = &target.key;
+        let Ok(mut key) = HeaderValue::from_str(key.trim()) else {
+            let detail = "the API key has characters that no HTTP header can hold".to_owned();
+            return Err(ModelError::Refused { model: settings.reference(), detail });
+        };
+        key.set_sensitive(true);
+        let mut request = self.client.post(target.url(&prepared.request.path)).header(*name, key);
+        for (name, value) in &prepared.request.headers {
+            request = request.header(*name, value);
+        }
+        Ok(request.json(&prepared.request.body))
     }
 }
 
 #[async_trait]
-impl ModelPort for GenaiModels {
+impl ModelPort for ProviderModels {
     async fn stream(
         &self,
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
+        if settings.api == Api::AmazonBedrock {
+            return self.library.stream(settings, request, deltas).await;
+        }
         let target = target::target(settings, &request.agent, &self.environment)?;
-        let chat = request::chat(settings, request);
-        let wire = target.model.adapter_kind;
-        let mut options = request::options(settings, wire, request.form.as_ref());
-        let headers = target::headers(settings);
-        if !headers.is_empty() {
-            options = options.with_extra_headers(headers);
+        let wire_settings = request::settings(settings, request.form.as_ref());
+        let (messages, tools) = (request::messages(&request.messages), request::tools(&request.tools));
+        let ask = Ask { messages: &messages, tools: &tools };
+        // Distinct from the ids of every other turn of the conversation.
+        let id_prefix = format!("call_{}_", request.turn);
+        let prepared = target
+            .wire
+            .prepare(&wire_settings, &ask, &id_prefix)
+            .map_err(|error| fault::not_sent(settings, &error))?;
+        for note in &prepared.request.notes {
+            tracing::debug!(model = %settings.reference(), "`{}` {}", note.setting, note.change);
         }
-        let failed = |error: &genai::Error| fault::classified(settings, error, Timestamp::now());
-        let answer = self
-            .client
-            .exec_chat_stream(target, chat, Some(&options))
-            .await
-            .map_err(|error| failed(&error))?;
-        let mut events = answer.stream;
-        while let Some(event) = events.next().await {
-            let delta = match event.map_err(|error| failed(&error))? {
-                ChatStreamEvent::Chunk(piece) => Delta::Text(piece.content),
-                ChatStreamEvent::ReasoningChunk(piece) => Delta::Reasoning(piece.content),
-                ChatStreamEvent::End(end) if is_whole(wire, &end) => return Ok(message(settings, end)),
-                ChatStreamEvent::End(_) => break,
-                ChatStreamEvent::Start
-                | ChatStreamEvent::ThoughtSignatureChunk(_)
-                | ChatStreamEvent::ToolCallChunk(_)
-                | ChatStreamEvent::Heartbeat => continue,
-            };
-            // Without a receiver the complete reply is still returned.
-            deltas.send(delta).await.ok();
+        let http_request = self.request(settings, &target, &prepared)?;
+        let exchange = Exchange { settings, timeouts: self.timeouts, deltas: &deltas };
+        let mut reply = exchange.run(&self.client, http_request, prepared.reader).await?;
+        // An answer in JSON may look like a call.
+        if target.wire == WireKind::OpenaiChat && request.form.is_none() {
+            reply = text_calls::recognise(reply, &tools, &id_prefix);
         }
-        Err(ModelError::Transient {
-            model: settings.reference(),
-            detail: "the stream ended in the middle of the reply".to_owned(),
-        })
-    }
-}
-
-/// Whether the provider itself ended the reply. On two wires the library reports an end only then; on the others it
-/// also reports one when the stream breaks off, without a stop reason.
-fn is_whole(wire: AdapterKind, end: &StreamEnd) -> bool {
-    matches!(wire, AdapterKind::OpenAI | AdapterKind::Anthropic) || end.captured_stop_reason.is_some()
-}
-
-/// The complete reply.
-fn message(settings: &ModelSettings, mut end: StreamEnd) -> AssistantMessage {
-    let usage = usage(end.captured_usage.as_ref());
-    let reasoning = end.captured_reasoning_content.take();
-    let (mut text, mut tool_calls, mut kept) = (String::new(), Vec::new(), Vec::new());
-    let mut signatures = Map::new();
-    for part in end.captured_content.map(|content| content.into_parts()).unwrap_or_default() {
-        match part {
-            ContentPart::Text(piece) => text.push_str(&piece),
-            ContentPart::ToolCall(mut call) => {
-                let signed = call.thought_signatures.take();
-                signatures.extend(signed.map(|signed| (call.call_id.clone(), json!(signed))));
-                tool_calls.push(tool_call(call));
-            }
-            ContentPart::ThoughtSignature(_) | ContentPart::ReasoningContent(_) | ContentPart::Custom(_) => {
-                kept.push(part);
-            }
-            ContentPart::Binary(_) | ContentPart::ToolResponse(_) => {}
+        let mut message = AssistantMessage::from_wire(reply.message);
+        if !wire_settings.track_usage {
+            // Some providers count it unasked.
+            message.usage = Usage { turns: 1, ..Usage::default() };
         }
-    }
-    let has_reasoning = kept.iter().any(ContentPart::is_reasoning_content);
-    kept.extend(reasoning.clone().filter(|_| !has_reasoning).map(ContentPart::ReasoningContent));
-    let continuation = continuation(settings, &kept, signatures);
-    AssistantMessage { text, reasoning, tool_calls, continuation, usage }
-}
-
-/// What this provider requires to be sent back, with the signatures of single calls by their ids. Other providers
-/// do not understand it.
-fn continuation(
-    settings: &ModelSettings,
-    kept: &[ContentPart],
-    signatures: Map<String, Value>,
-) -> Option<Value> {
-    let parts = serde_json::to_value(kept).ok()?;
-    let any = !kept.is_empty() || !signatures.is_empty();
-    any.then(|| json!({"provider": settings.provider, "parts": parts, "signatures": signatures}))
-}
-
-fn tool_call(call: genai::chat::ToolCall) -> ToolCall {
-    let arguments = match call.fn_arguments {
-        // Arguments that are not JSON stay as the model wrote them.
-        Value::String(raw) => raw,
-        arguments => arguments.to_string(),
-    };
-    ToolCall { id: call.call_id, name: call.fn_name, arguments }
-}
-
-fn usage(counted: Option<&genai::chat::Usage>) -> Usage {
-    let tokens = |count: Option<i32>| count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
-    let Some(counted) = counted else { return Usage { turns: 1, ..Usage::default() } };
-    let details = counted.prompt_tokens_details.as_ref();
-    Usage {
-        input_tokens: tokens(counted.prompt_tokens),
-        cached_tokens: tokens(details.and_then(|details| details.cached_tokens)),
-        output_tokens: tokens(counted.completion_tokens),
-        turns: 1,
+        Ok(ModelReply { message, end: reply.end })
     }
 }
 

@@ -12,42 +12,65 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Retries of a rate-limited call. Their delays double from one second, about half a minute in all, where the
 /// provider asks for none.
 const MAX_RATE_LIMIT_RETRIES: u32 = 5;
+/// The first delay after a broken connection or an error of the provider. Most of them are over at once.
+const TRANSIENT_DELAY: Duration = Duration::from_millis(500);
+/// The longest of these delays.
+const MAX_TRANSIENT_DELAY: Duration = Duration::from_secs(4);
+/// The first delay after an overload, where the provider asks for none: with the second one, which is twice as long, the
+/// tries outlive an overload of about 24 s.
+const OVERLOAD_DELAY: Duration = Duration::from_secs(8);
+/// How often an empty reply is asked for again. The same request usually has an answer then; a third request would be
+/// paid for in vain.
+const MAX_EMPTY_RETRIES: u32 = 1;
 
 /// The retries that are left for one model in one turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Retries {
     transient: Backoff,
+    overloaded: Backoff,
     rate_limited: Backoff,
+    empty: Backoff,
+    is_last_model: bool,
 }
 
 impl Retries {
     /// Retries of a transient error where the agent file sets no `fallback`.
     pub(crate) const DEFAULT_MAX: u32 = 2;
 
-    /// At most `max_retries` retries of transient errors. A rate limit is waited for only by the last model: before
-    /// that the next model is called at once.
+    /// At most `max_retries` retries of transient errors and overloads. A provider's limits are waited for only by the
+    /// last model: before that the next model is called at once.
     pub(crate) fn new(max_retries: u32, is_last_model: bool) -> Self {
         let rate_limit_retries = if is_last_model { MAX_RATE_LIMIT_RETRIES } else { 0 };
         Self {
-            transient: Backoff::exponential(Duration::from_millis(200), Duration::from_secs(2), max_retries),
+            transient: Backoff::exponential(TRANSIENT_DELAY, MAX_TRANSIENT_DELAY, max_retries),
+            overloaded: Backoff::exponential(OVERLOAD_DELAY, MAX_DELAY, max_retries),
             rate_limited: Backoff::exponential(Duration::from_secs(1), MAX_DELAY, rate_limit_retries),
+            empty: Backoff::exponential(Duration::ZERO, Duration::ZERO, MAX_EMPTY_RETRIES),
+            is_last_model,
         }
     }
 
     /// The delay before the next try; `None` where the error is not retried, or no retry is left. `random` is
     /// uniform in 0..1.
     pub(crate) fn next_delay(&mut self, error: &ModelError, random: f64) -> Option<Duration> {
-        match error {
-            ModelError::Transient { .. } => {
-                self.transient.next().map(|delay| Backoff::jittered(delay, random))
+        let (delays, retry_after) = match error {
+            ModelError::Transient { .. } => (&mut self.transient, &None),
+            ModelError::Overloaded { retry_after, .. } if self.is_last_model => {
+                (&mut self.overloaded, retry_after)
             }
-            ModelError::RateLimited { retry_after, .. } => {
-                let own = self.rate_limited.next()?;
-                // No jitter on the provider's own delay: a retry before it would be refused.
-                Some(retry_after.map_or(Backoff::jittered(own, random), |asked| asked.min(MAX_DELAY)))
-            }
-            ModelError::MissingKey { .. } | ModelError::Refused { .. } => None,
-        }
+            // The next model answers sooner than this one recovers.
+            ModelError::Overloaded { retry_after: Some(_), .. } => return None,
+            ModelError::Overloaded { .. } => (&mut self.transient, &None),
+            ModelError::RateLimited { retry_after, .. } => (&mut self.rate_limited, retry_after),
+            ModelError::Empty { .. } => (&mut self.empty, &None),
+            ModelError::MissingKey { .. }
+            | ModelError::Refused { .. }
+            | ModelError::WindowFull { .. }
+            | ModelError::Unusable { .. } => return None,
+        };
+        let own = delays.next()?;
+        // No jitter on the provider's own delay: a retry before it would be refused.
+        Some(retry_after.map_or(Backoff::jittered(own, random), |asked| asked.min(MAX_DELAY)))
     }
 }
 
@@ -57,6 +80,14 @@ mod tests {
 
     fn rate_limited(seconds: Option<u64>) -> ModelError {
         ModelError::RateLimited {
+            model: "p/m".into(),
+            retry_after: seconds.map(Duration::from_secs),
+            detail: String::new(),
+        }
+    }
+
+    fn overloaded(seconds: Option<u64>) -> ModelError {
+        ModelError::Overloaded {
             model: "p/m".into(),
             retry_after: seconds.map(Duration::from_secs),
             detail: String::new(),
@@ -74,7 +105,14 @@ mod tests {
 
     #[test]
     fn retries_transient_errors_and_rate_limits_within_bounds() {
-        assert_eq!(delays(&transient(), true), [200, 400]);
+        assert_eq!(delays(&transient(), true), [500, 1000]);
+        assert_eq!(delays(&overloaded(None), true), [8000, 16_000]);
+        assert_eq!(delays(&overloaded(Some(3)), true), [3000, 3000]);
+        assert_eq!(delays(&overloaded(Some(3600)), true), [60_000, 60_000]);
+        assert_eq!(delays(&overloaded(None), false), [500, 1000]);
+        assert!(delays(&overloaded(Some(3)), false).is_empty());
+        let empty = ModelError::Empty { model: "p/m".into(), detail: String::new() };
+        assert_eq!(delays(&empty, true), [0]);
         assert_eq!(delays(&rate_limited(None), true), [1000, 2000, 4000, 8000, 16_000]);
         assert_eq!(delays(&rate_limited(Some(7)), true), [7000; 5]);
         assert_eq!(delays(&rate_limited(Some(3600)), true), [60_000; 5]);

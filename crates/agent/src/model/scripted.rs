@@ -37,6 +37,7 @@ use self::script::Script;
 use super::Delta;
 use super::ModelError;
 use super::ModelPort;
+use super::ModelReply;
 use super::ModelRequest;
 use super::Purpose;
 use crate::message::AssistantMessage;
@@ -83,6 +84,7 @@ impl ScriptedModels {
                 id: format!("call_{}_{index}", request.turn),
                 name: call.name.clone(),
                 arguments: arguments(&placeholders, &call.arguments)?,
+                thought_signature: None,
             })
         });
         let message = AssistantMessage {
@@ -117,7 +119,7 @@ impl ModelPort for ScriptedModels {
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
         let refused = |detail| ModelError::Refused { model: settings.reference(), detail };
         let (message, reply) = self.message(request).map_err(refused)?;
         if let Some(reasoning) = message.reasoning.clone() {
@@ -128,7 +130,7 @@ impl ModelPort for ScriptedModels {
         }
         if reply.chunk_delay_ms == 0 {
             deltas.send(Delta::Text(message.text.clone())).await.ok();
-            return Ok(message);
+            return Ok(ModelReply::complete(message));
         }
         for (number, word) in message.text.split_inclusive(char::is_whitespace).enumerate() {
             if number > 0 {
@@ -136,7 +138,7 @@ impl ModelPort for ScriptedModels {
             }
             deltas.send(Delta::Text(word.to_owned())).await.ok();
         }
-        Ok(message)
+        Ok(ModelReply::complete(message))
     }
 }
 

@@ -13,6 +13,7 @@ use legwork_common::team::StringMap;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
@@ -22,6 +23,7 @@ use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::process::Nursery;
 use crate::process::Process;
+use crate::process::TRAILING_OUTPUT_TIMEOUT;
 use crate::process::describe_exit;
 use crate::toolset::boundary;
 
@@ -33,6 +35,9 @@ const MAX_ERROR_CHARS: usize = 2000;
 /// The most bytes of standard error that are recorded, counted from the end. Enough for a log of the last steps;
 /// the record is one entry, read whole.
 const MAX_STDERR_BYTES: usize = 64 * 1024;
+/// The most bytes that are read after the program has exited: as much as a pipe can hold, so that a background process
+/// that keeps writing adds little.
+const MAX_TRAILING_BYTES: u64 = 1024 * 1024;
 /// The placeholder for the input in an argument of the program.
 const TASK_PLACEHOLDER: &str = "{task}";
 
@@ -95,7 +100,7 @@ async fn follow(
     let command = command(program, input.trim_end(), ports, nursery).map_err(failed)?;
     let (mut process, output) = Process::start_with(command, input.into_bytes(), nursery)
         .map_err(|error| failed(format!("{} cannot be started: {error}", program.name)))?;
-    let result = write(output, ports).await?;
+    let result = write_until_exit(output, &mut process, ports).await?;
     let status = process.ended().await.status;
     let error = process.capture().text();
     record_stderr(&error, ports).await?;
@@ -133,23 +138,68 @@ async fn record_stderr(error: &str, ports: &Ports) -> Result<(), Halt> {
     Ok(ports.journal.record(&TurnEntry::Stderr { text }).await?)
 }
 
-/// Writes the program's output as it arrives; returns its end.
-async fn write(mut output: pipe::Receiver, ports: &Ports) -> Result<String, Halt> {
+/// Writes the program's output as it arrives; returns its end. The exit of the program is the end of its output: a
+/// process that it left in the background may hold the pipe open for any time, and is ended with the run.
+async fn write_until_exit(
+    mut output: pipe::Receiver,
+    process: &mut Process,
+    ports: &Ports,
+) -> Result<String, Halt> {
+    let mut written = Written { ports, pending: Vec::new(), result: String::new() };
     let mut chunk = vec![0; 16 * 1024];
-    let (mut pending, mut result) = (Vec::new(), String::new());
     loop {
-        let length = output.read(&mut chunk).await.unwrap_or(0);
-        pending.extend_from_slice(&chunk[..length]);
-        let text = take_whole_chars(&mut pending, length == 0);
-        if !text.is_empty() {
-            ports.journal.output(&text).await?;
-            result.push_str(&text);
-            let surplus = result.len().saturating_sub(MAX_RESULT_BYTES);
-            result.drain(..boundary(&result, surplus));
-        }
+        // Raced only while it reads: a write that is cut off would lose text.
+        let length = tokio::select! {
+            // The exit goes first, because a background process may fill the pipe as fast as it is emptied.
+            biased;
+            _ = process.ended() => break,
+            read = output.read(&mut chunk) => read.unwrap_or(0),
+        };
         if length == 0 {
-            return Ok(result);
+            return written.finish().await;
         }
+        written.add(&chunk[..length]).await?;
+    }
+    // What the program wrote before it exited is in the pipe already.
+    let mut trailing = Vec::new();
+    let mut rest = output.take(MAX_TRAILING_BYTES);
+    timeout(TRAILING_OUTPUT_TIMEOUT, rest.read_to_end(&mut trailing)).await.ok();
+    written.add(&trailing).await?;
+    written.finish().await
+}
+
+/// What was written of a program's output.
+struct Written<'p> {
+    ports: &'p Ports,
+    /// The first bytes of a character whose rest has not arrived.
+    pending: Vec<u8>,
+    /// The end of the text.
+    result: String,
+}
+
+impl Written<'_> {
+    async fn add(&mut self, bytes: &[u8]) -> Result<(), Halt> {
+        self.pending.extend_from_slice(bytes);
+        let text = take_whole_chars(&mut self.pending, false);
+        self.write(&text).await
+    }
+
+    /// Writes what is left; returns the end of the text.
+    async fn finish(mut self) -> Result<String, Halt> {
+        let text = take_whole_chars(&mut self.pending, true);
+        self.write(&text).await?;
+        Ok(self.result)
+    }
+
+    async fn write(&mut self, text: &str) -> Result<(), Halt> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.ports.journal.output(text).await?;
+        self.result.push_str(text);
+        let surplus = self.result.len().saturating_sub(MAX_RESULT_BYTES);
+        self.result.drain(..boundary(&self.result, surplus));
+        Ok(())
     }
 }
 
@@ -169,6 +219,7 @@ fn take_whole_chars(pending: &mut Vec<u8>, is_end: bool) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use serde_json::json;
 
@@ -249,6 +300,27 @@ mod tests {
         let (outcome, ()) = tokio::join!(running, stopping);
         assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
         assert!(alive.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn ends_with_the_program_although_a_child_of_it_holds_the_output_open() {
+        let world = world(&json!({}));
+        let script = "echo first; sleep 600.21 & echo last";
+        let running = go(&world, script, CancellationToken::new());
+        let outcome = timeout(Duration::from_secs(20), running).await.unwrap();
+        match outcome {
+            Outcome::Completed { result, .. } => assert_eq!(result, "first\nlast"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(world.journal.output(), "first\nlast\n");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_keeps_writing_does_not_keep_the_run_alive() {
+        let world = world(&json!({}));
+        let running = go(&world, "yes & echo last", CancellationToken::new());
+        let outcome = timeout(Duration::from_secs(20), running).await.unwrap();
+        assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
     }
 
     #[test]

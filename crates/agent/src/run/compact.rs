@@ -9,6 +9,7 @@ use super::state::RunState;
 use crate::compaction;
 use crate::journal::TurnEntry;
 use crate::message::Message;
+use crate::model::ModelReply;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
 
@@ -18,12 +19,17 @@ impl RunState<'_> {
     /// A crash before the record leaves the conversation as it was, and the next attempt pays for a summary of its
     /// own. A crash after it costs nothing.
     pub(super) async fn compact(&mut self, turn: u32) -> Result<(), Halt> {
-        let window = self.smallest_window();
-        if !compaction::is_due(self.request_tokens(), window) {
-            return Ok(());
+        if compaction::is_due(self.request_tokens(), self.smallest_window()) {
+            self.summarize(turn).await?;
         }
+        Ok(())
+    }
+
+    /// Asks for a summary and records it. Whether there was anything to replace.
+    pub(super) async fn summarize(&mut self, turn: u32) -> Result<bool, Halt> {
+        let window = self.smallest_window();
         let (messages, task) = (self.transcript.messages(), self.transcript.task());
-        let Some(kept) = compaction::kept(messages, task.len(), window) else { return Ok(()) };
+        let Some(kept) = compaction::kept(messages, task.len(), window) else { return Ok(false) };
         let replaced = &messages[task.len()..messages.len() - kept];
         let history = compaction::history_text(task, replaced, window);
         let request = ModelRequest {
@@ -37,11 +43,11 @@ impl RunState<'_> {
         self.reserve_tokens(compaction::estimate(&request.messages, &[])).await?;
         let recorded = self.record_summary(&request, kept).await;
         self.settle_budget().await;
-        recorded
+        recorded.map(|()| true)
     }
 
     async fn record_summary(&mut self, request: &ModelRequest, kept: usize) -> Result<(), Halt> {
-        let (reply, _) = self.call_with_fallback(request).await?;
+        let (ModelReply { message: reply, .. }, _) = self.call_with_fallback(request, "").await??;
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         // Its tokens count as usage, but it is not a turn.
         let usage = Usage { turns: 0, ..reply.usage };

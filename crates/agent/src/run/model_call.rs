@@ -21,13 +21,16 @@ use crate::history;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
-use crate::message::AssistantMessage;
+use crate::message::Message;
 use crate::model::Delta;
 use crate::model::ModelError;
+use crate::model::ModelReply;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
+use crate::model::ReplyEnd;
 use crate::model::retry::Retries;
 use crate::model::routing;
+use crate::model::verdict;
 
 /// Deltas between a model's stream and the journal. A delta is a token or two: this many are a line of text, which
 /// becomes one write. More would only let a slow journal fall further behind the stream.
@@ -43,20 +46,48 @@ const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
 /// Written between the texts of two turns.
 const TURN_SEPARATOR: &str = "\n\n";
 
+/// How often a reply that the provider paused is continued in one turn. Each pause is some minutes of work at the
+/// provider; more of them are a model that does not end.
+const MAX_PAUSES: u32 = 16;
+
 /// The outcome of one try.
 struct Try {
-    answer: Result<AssistantMessage, ModelError>,
+    answer: Result<ModelReply, ModelError>,
     /// Whether any of its text is in the output.
     wrote: bool,
 }
 
+/// What stands in the output between the tries of one request.
+#[derive(Debug, Clone, Copy)]
+struct Between {
+    /// Written before the first text of the next try.
+    separator: &'static str,
+    /// Whether the last text that was written is of a try that failed.
+    is_cut_off: bool,
+}
+
+/// No candidate model gave a usable reply.
+#[derive(Debug)]
+pub(super) struct NoReply {
+    /// Why not, of each model.
+    pub(super) message: String,
+    /// Whether the conversation is too long for one of them: a shorter one may succeed.
+    pub(super) is_window_full: bool,
+}
+
+impl From<NoReply> for Halt {
+    fn from(NoReply { message, .. }: NoReply) -> Self {
+        Self::Failed { cause: Cause::ProviderError, message }
+    }
+}
+
 impl RunState<'_> {
     /// Makes the model call of a turn and records the reply.
-    pub(super) async fn call_model(&mut self, turn: u32) -> Result<(), Halt> {
+    pub(super) async fn call_model(&mut self, turn: u32) -> Result<Result<(), NoReply>, Halt> {
         let OpenAgent { agent, head, .. } = &self.current;
         let mut messages = head.clone();
         messages.extend(history::latest(self.transcript.messages(), agent.num_history_items));
-        let request = ModelRequest {
+        let mut request = ModelRequest {
             agent: agent.name.clone(),
             turn,
             messages,
@@ -64,11 +95,32 @@ impl RunState<'_> {
             form: agent.structured_output.clone(),
             purpose: Purpose::Turn,
         };
-        let (message, used_fallback) = self.call_with_fallback(&request).await?;
+        let separator = if self.transcript.has_output() { TURN_SEPARATOR } else { "" };
+        let (first, used_fallback) = match self.call_with_fallback(&request, separator).await? {
+            Ok(answer) => answer,
+            Err(no_reply) => return Ok(Err(no_reply)),
+        };
         if used_fallback {
             self.first_model_cooldown_until = Instant::now().checked_add(self.cooldown());
         }
-        self.record(TurnEntry::Reply { turn, message }).await
+        let ModelReply { mut message, mut end } = first;
+        let mut pauses = 0;
+        while end == ReplyEnd::Paused {
+            pauses += 1;
+            if pauses > MAX_PAUSES {
+                let message = format!("the provider paused the reply more than {MAX_PAUSES} times");
+                return Ok(Err(NoReply { message, is_window_full: false }));
+            }
+            request.messages.push(Message::Assistant(message.clone()));
+            let (next, _) = match self.call_with_fallback(&request, "").await? {
+                Ok(answer) => answer,
+                Err(no_reply) => return Ok(Err(no_reply)),
+            };
+            request.messages.pop();
+            message = message.continued_by(&next.message);
+            end = next.end;
+        }
+        self.record(TurnEntry::Reply { turn, message }).await.map(Ok)
     }
 
     /// How long the first model is skipped after another had to answer.
@@ -78,28 +130,35 @@ impl RunState<'_> {
         configured.and_then(|text| duration::parse(text).ok()).unwrap_or(DEFAULT_COOLDOWN)
     }
 
-    /// The reply of the first candidate model that answers, and whether any before it failed.
+    /// The usable reply of the first candidate model that gives one, and whether any before it failed. `separator` is
+    /// written before its text.
     pub(super) async fn call_with_fallback(
         &self,
         request: &ModelRequest,
-    ) -> Result<(AssistantMessage, bool), Halt> {
+        separator: &'static str,
+    ) -> Result<Result<(ModelReply, bool), NoReply>, Halt> {
         let models = self.candidate_models();
         let fallback = self.current.agent.fallback.as_ref();
         let max_retries = fallback.map_or(Retries::DEFAULT_MAX, |fallback| fallback.retries);
         let mut failures: Vec<String> = Vec::new();
+        let mut is_window_full = false;
+        let mut between = Between { separator, is_cut_off: false };
         for (number, settings) in (1..).zip(&models) {
             let is_last = number == models.len();
             let retries = Retries::new(max_retries, is_last);
-            match self.call_with_retries(settings, request, retries).await? {
-                Ok(message) => return Ok((message, !failures.is_empty())),
-                Err(error) => failures.push(error.to_string()),
+            match self.call_with_retries(settings, request, retries, &mut between).await? {
+                Ok(reply) => return Ok(Ok((reply, !failures.is_empty()))),
+                Err(error) => {
+                    is_window_full |= matches!(error, ModelError::WindowFull { .. });
+                    failures.push(error.to_string());
+                }
             }
         }
         let message = match &failures[..] {
             [one] => one.clone(),
             many => format!("all models failed: {}", many.join("; ")),
         };
-        Err(Halt::Failed { cause: Cause::ProviderError, message })
+        Ok(Err(NoReply { message, is_window_full }))
     }
 
     /// The models that may answer the next request, in the order in which they are tried.
@@ -125,26 +184,27 @@ impl RunState<'_> {
         if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
     }
 
-    /// Calls one model until it answers, or fails in a way that is not retried or no longer retried.
+    /// Calls one model until it gives a usable reply, or fails in a way that is not retried or no longer retried.
     async fn call_with_retries(
         &self,
         settings: &ModelSettings,
         request: &ModelRequest,
         mut retries: Retries,
-    ) -> Result<Result<AssistantMessage, ModelError>, Halt> {
+        between: &mut Between,
+    ) -> Result<Result<ModelReply, ModelError>, Halt> {
         let turn = request.turn;
-        let mut separator = if self.transcript.has_output() { TURN_SEPARATOR } else { "" };
         loop {
+            if between.is_cut_off {
+                self.unless_cancelled(self.ports.journal.output(CUT_OFF_NOTICE)).await??;
+                *between = Between { separator: "", is_cut_off: false };
+            }
             self.ports.journal.note(RunEvent::ModelAsked { turn, model: settings.reference() });
-            let Try { answer, wrote } = self.call_once(settings, request, separator).await?;
-            let error = match answer {
-                Ok(message) => return Ok(Ok(message)),
+            let Try { answer, wrote } = self.call_once(settings, request, between.separator).await?;
+            between.is_cut_off = wrote;
+            let error = match answer.and_then(|reply| verdict::usable(settings, reply)) {
+                Ok(reply) => return Ok(Ok(reply)),
                 Err(error) => error,
             };
-            if wrote {
-                self.unless_cancelled(self.ports.journal.output(CUT_OFF_NOTICE)).await??;
-                separator = "";
-            }
             let Some(delay) = retries.next_delay(&error, rand::random()) else { return Ok(Err(error)) };
             self.ports.journal.note(RunEvent::ModelRetried { turn, reason: error.to_string() });
             self.unless_cancelled(tokio::time::sleep(delay)).await?;

@@ -194,6 +194,7 @@ fn reply(turn: u32, names: &[(&str, Value)]) -> TurnEntry {
         id: (*name).into(),
         name: (*name).into(),
         arguments: arguments.to_string(),
+        thought_signature: None,
     });
     let message = AssistantMessage { tool_calls: tool_calls.collect(), ..AssistantMessage::default() };
     TurnEntry::Reply { turn, message }

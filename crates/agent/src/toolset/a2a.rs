@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use legwork_common::duration;
 use legwork_common::error::chain;
 use legwork_common::team::StringMap;
 use reqwest::Client;
@@ -29,6 +30,7 @@ use sse_stream::Sse;
 use sse_stream::SseStream;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::stream::StreamedTask;
@@ -64,17 +66,25 @@ const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 /// The most polls in a row that may fail before the task is given up. It spans a short restart of the agent.
 const MAX_FAILED_POLLS: u32 = 5;
 
-/// The interval between polls of a running task. It grows by half with each poll, from `first` to `max`.
+/// How a running task is followed. The interval between polls grows by half with each poll, from `first_interval` to
+/// `max_interval`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PollIntervals {
-    pub(crate) first: Duration,
-    pub(crate) max: Duration,
+pub(crate) struct Polling {
+    pub(crate) first_interval: Duration,
+    pub(crate) max_interval: Duration,
+    /// How long a task may run before it is cancelled.
+    pub(crate) task_timeout: Duration,
 }
 
-impl Default for PollIntervals {
-    /// Short tasks end within seconds; long ones are not polled more than four times a minute.
+impl Default for Polling {
+    /// Short tasks end within seconds; long ones are not polled more than four times a minute. A task that runs for a
+    /// day has been lost by its agent: results of our own jobs are not kept for longer either.
     fn default() -> Self {
-        Self { first: Duration::from_secs(1), max: Duration::from_secs(15) }
+        Self {
+            first_interval: Duration::from_secs(1),
+            max_interval: Duration::from_secs(15),
+            task_timeout: Duration::from_secs(24 * 60 * 60),
+        }
     }
 }
 
@@ -86,7 +96,7 @@ impl Default for PollIntervals {
 pub(crate) async fn open(
     environment: &Environment,
     (name, url, headers): (Option<&str>, &str, &StringMap),
-    poll_intervals: PollIntervals,
+    polling: Polling,
     nursery: &Nursery,
 ) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
@@ -106,7 +116,7 @@ pub(crate) async fn open(
     let agent = RemoteAgent {
         spec,
         client: Arc::new(AgentClient { card, http: client, headers }),
-        poll_intervals,
+        polling,
         nursery: nursery.clone(),
         awaiting_input: Mutex::default(),
     };
@@ -150,7 +160,7 @@ struct Arguments {
 struct RemoteAgent {
     spec: ToolSpec,
     client: Arc<AgentClient>,
-    poll_intervals: PollIntervals,
+    polling: Polling,
     /// Runs the request to cancel a task, which outlives the call.
     nursery: Nursery,
     /// The task that the next message continues, because the agent asked for input. A new attempt starts without one.
@@ -301,7 +311,7 @@ impl RemoteAgent {
         let reply = if self.client.card.streams {
             let stream = self.client.card.stream(message, &id, task.as_ref());
             match self.client.open_stream(&stream).await.map_err(CallError::into_reason)? {
-                Opened::Events(events) => return self.read_events(events).await,
+                Opened::Events(events) => return self.within_limit(self.read_events(events)).await,
                 Opened::Reply(reply) => reply,
                 Opened::Unsupported => {
                     let send = self.client.card.send(message, &id, task.as_ref());
@@ -313,9 +323,19 @@ impl RemoteAgent {
             self.client.call(&send, MESSAGE_TIMEOUT).await.map_err(CallError::into_reason)?
         };
         match reply {
-            Reply::Working(task) => self.follow(self.running(task)).await,
+            Reply::Working(task) => self.within_limit(self.follow(self.running(task))).await,
             reply => Ok(reply),
         }
+    }
+
+    /// Follows a task for as long as one may take. Beyond that the agent is asked to cancel it.
+    async fn within_limit(
+        &self,
+        following: impl Future<Output = Result<Reply, String>>,
+    ) -> Result<Reply, String> {
+        let limit = self.polling.task_timeout;
+        let ended = timeout(limit, following).await;
+        ended.unwrap_or_else(|_| Err(format!("its task did not end within {}", duration::short(limit))))
     }
 
     fn running(&self, task: TaskRef) -> RunningTask<'_> {
@@ -349,10 +369,10 @@ impl RemoteAgent {
     /// Polls a task until it has ended or needs input.
     async fn follow(&self, mut running: RunningTask<'_>) -> Result<Reply, String> {
         let get = self.client.card.get(&running.task);
-        let (mut interval, mut failed_polls) = (self.poll_intervals.first, 0);
+        let (mut interval, mut failed_polls) = (self.polling.first_interval, 0);
         loop {
             sleep(interval).await;
-            interval = (interval * 3 / 2).min(self.poll_intervals.max);
+            interval = (interval * 3 / 2).min(self.polling.max_interval);
             match self.client.call(&get, TIMEOUT).await {
                 Ok(Reply::Working(_)) => failed_polls = 0,
                 Ok(reply) => {

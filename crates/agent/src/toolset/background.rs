@@ -6,7 +6,8 @@
 mod specs;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use legwork_common::contract;
@@ -31,11 +32,6 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 
-/// The timeout of a wait that names none, in seconds. Fixed by the contract.
-const DEFAULT_WAIT_SECONDS: f64 = 300.0;
-/// The longest timeout of a wait, in seconds. Fixed by the contract.
-const MAX_WAIT_SECONDS: f64 = 3600.0;
-
 /// The toolset for `agent`, which may dispatch to its sub-agents only.
 pub(crate) fn open(agent: &Agent, service: &Arc<dyn BackgroundAgents>) -> Kit {
     let tool = |(action, spec)| BackgroundTool {
@@ -43,6 +39,7 @@ pub(crate) fn open(agent: &Agent, service: &Arc<dyn BackgroundAgents>) -> Kit {
         action,
         sub_agents: agent.sub_agents.clone(),
         service: Arc::clone(service),
+        polls: Mutex::default(),
     };
     Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
 }
@@ -68,6 +65,8 @@ struct BackgroundTool {
     action: Action,
     sub_agents: Vec<String>,
     service: Arc<dyn BackgroundAgents>,
+    /// The views of this tool. A std mutex, because it is never held across an await.
+    polls: Mutex<contract::PollCounter>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +83,7 @@ struct Stop {
 
 #[derive(Deserialize)]
 struct Wait {
+    #[serde(default)]
     task_ids: Vec<String>,
     /// In seconds.
     timeout: Option<f64>,
@@ -134,7 +134,8 @@ impl BackgroundTool {
 
     async fn view(&self, arguments: View) -> Result<ToolOutcome, ErrorOutcome> {
         let view = self.service.view(parse_id(&arguments.task_id)?, arguments.since).await?;
-        Ok(ToolOutcome { ended: ended(&view).collect(), ..ToolOutcome::ok(contract::view(&view)) })
+        let polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner).count(&view);
+        Ok(ToolOutcome { ended: ended(&view).collect(), ..ToolOutcome::ok(contract::view(&view, polls)) })
     }
 
     async fn stop(&self, arguments: Stop) -> Result<ToolOutcome, ErrorOutcome> {
@@ -149,29 +150,25 @@ impl BackgroundTool {
     }
 
     async fn wait(&self, arguments: Wait, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
-        if arguments.task_ids.is_empty() {
-            return Err(ToolOutcome::error(contract::EMPTY_TASK_IDS).into());
-        }
-        let seconds = arguments.timeout.unwrap_or(DEFAULT_WAIT_SECONDS).clamp(0.0, MAX_WAIT_SECONDS);
-        let request = WaitRequest {
-            ids: arguments.task_ids,
-            timeout: Some(Duration::from_secs_f64(seconds)),
-            mode: arguments.mode.unwrap_or_default(),
-            call: Some(context.call),
-        };
+        let timeout =
+            contract::wait_timeout(&arguments.task_ids, arguments.timeout).map_err(ToolOutcome::error)?;
+        let mode = arguments.mode.unwrap_or_default();
+        let request =
+            WaitRequest { ids: arguments.task_ids, timeout: Some(timeout), mode, call: Some(context.call) };
         let items = self.service.wait(request).await?;
         let found = items.iter().filter_map(|item| match item {
             WaitItem::Found(view) => Some(view),
             WaitItem::NotFound(_) => None,
         });
         let ended = found.flat_map(|view| ended(view)).collect();
-        Ok(ToolOutcome { ended, ..ToolOutcome::ok(contract::wait_result(&items).to_string()) })
+        let answer = contract::WaitAnswer::new(&items, !mode.is_over(&items));
+        Ok(ToolOutcome { ended, is_error: answer.is_error(), ..ToolOutcome::ok(answer.text()) })
     }
 
     async fn send(&self, arguments: Send, context: &ToolContext) -> Result<ToolOutcome, ErrorOutcome> {
         let id = parse_id(&arguments.task_id)?;
-        if arguments.message.trim().is_empty() {
-            return Err(ToolOutcome::error(contract::EMPTY_MESSAGE).into());
+        if let Some(refusal) = contract::message_refusal(&arguments.message) {
+            return Err(ToolOutcome::error(refusal).into());
         }
         let request = SendRequest { id, message: arguments.message, call: Some(context.call) };
         self.service.send(request).await?;

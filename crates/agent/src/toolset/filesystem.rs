@@ -11,6 +11,7 @@ mod specs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use globset::Glob;
@@ -20,6 +21,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Kit;
+use super::foreground;
+use super::foreground::CommandEnd;
 use super::on_blocking_thread;
 use super::schema;
 use crate::environment::Environment;
@@ -29,6 +32,9 @@ use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
+
+/// The timeout of one command after an edit. Formatters take seconds; five minutes leave room for a build.
+const POST_EDIT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// The toolset. `post_edit` rules with an invalid glob are ignored.
 pub(crate) fn open(
@@ -114,9 +120,9 @@ fn edited(
 }
 
 impl Workspace {
-    /// Runs the `post_edit` commands for `path` one after the other, without a timeout. Returns the lines to append to
-    /// the result for those that failed. Dropping the future ends the command that runs.
-    async fn after_edit(&self, path: &PathBuf) -> String {
+    /// Runs the `post_edit` commands for `path` one after the other. Returns the lines to append to the result for those
+    /// that failed. Dropping the future ends the command that runs.
+    async fn after_edit(&self, path: &PathBuf, cancel: &CancellationToken) -> String {
         let mut failures = String::new();
         let name = path.file_name().map(PathBuf::from).unwrap_or_default();
         for (_, text) in self.post_edit.iter().filter(|(glob, _)| glob.is_match(&name)) {
@@ -130,13 +136,14 @@ impl Workspace {
                 .env("path", path);
             let failure = match Process::start(command, &self.nursery) {
                 Err(error) => Some(error.to_string()),
-                Ok(mut process) => {
-                    let stop_on_drop = process.stop.clone().drop_guard();
-                    let end = process.ended().await;
-                    stop_on_drop.disarm();
-                    let succeeded = end.status.is_some_and(|status| status.success());
-                    (!succeeded).then(|| process.capture().text())
-                }
+                Ok(mut process) => match foreground::finish(&mut process, POST_EDIT_TIMEOUT, cancel).await {
+                    CommandEnd::Ended(end) => {
+                        let succeeded = end.status.is_some_and(|status| status.success());
+                        (!succeeded).then(|| process.capture().text())
+                    }
+                    CommandEnd::TimedOut => Some(format!("it timed out\n{}", process.capture().text())),
+                    CommandEnd::Cancelled => Some("cancelled".to_owned()),
+                },
             };
             if let Some(failure) = failure {
                 failures.push_str(&format!("\nThe command after the edit failed: {text}\n{failure}"));
@@ -160,7 +167,7 @@ impl Tool for FileTool {
         match on_blocking_thread(move || tool.act(arguments, &cancel)).await {
             Ok((outcome, None)) => outcome,
             Ok((outcome, Some(edited))) => {
-                ToolOutcome::ok(outcome.text + &self.workspace.after_edit(&edited).await)
+                ToolOutcome::ok(outcome.text + &self.workspace.after_edit(&edited, &context.cancel).await)
             }
             Err(error) => error,
         }

@@ -37,23 +37,13 @@ pub(crate) fn command(
 
 /// Waits until a command has exited. After `limit` or on `cancel` its process group is ended, which takes about two
 /// seconds at most. Dropping the future ends the group too, without waiting.
-pub(crate) async fn finish(
-    process: &mut Process,
-    limit: Option<Duration>,
-    cancel: &CancellationToken,
-) -> CommandEnd {
+pub(crate) async fn finish(process: &mut Process, limit: Duration, cancel: &CancellationToken) -> CommandEnd {
     // Dropping this future must end the group. After a normal exit the guard is disarmed, because processes that the
     // command left in the background may run until the run ends.
     let stop_on_drop = process.stop.clone().drop_guard();
-    let timeout = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let over = tokio::select! {
         end = process.ended() => CommandEnd::Ended(end),
-        () = timeout => CommandEnd::TimedOut,
+        () = tokio::time::sleep(limit) => CommandEnd::TimedOut,
         () = cancel.cancelled() => CommandEnd::Cancelled,
     };
     match over {

@@ -45,6 +45,8 @@ pub(crate) struct Timing {
     pub(crate) restart_delays: Vec<Duration>,
     /// A server that ran this long before it stopped gets all its restarts again.
     pub(crate) stable_after: Duration,
+    /// The timeout of one call.
+    pub(crate) call_timeout: Duration,
 }
 
 impl Default for Timing {
@@ -56,6 +58,8 @@ impl Default for Timing {
             restart_delays: [1, 2, 4, 8, 16].map(Duration::from_secs).to_vec(),
             // Longer than all delays together, so that a server that keeps crashing at its start is given up.
             stable_after: Duration::from_secs(60),
+            // Twice the longest wait of our own server's tools: a server that takes longer has lost the call.
+            call_timeout: Duration::from_secs(2 * 60 * 60),
         }
     }
 }
@@ -167,7 +171,7 @@ impl Tool for McpTool {
             request.meta.get_or_insert_default().0.set_traceparent(trace.to_string());
         }
         // Dropping the call notifies the server that it is cancelled.
-        match context.cancel.run_until_cancelled(self.server.call(request)).await {
+        match context.cancel.run_until_cancelled(Box::pin(self.server.call(request))).await {
             Some(Ok(answer)) => result::outcome(&self.spec.name, answer),
             Some(Err(error)) => ToolOutcome::error(error),
             None => ToolOutcome::error("Call cancelled"),

@@ -9,9 +9,11 @@ use legwork_common::error::chain;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use self::store::MemoryError;
 use self::store::MemoryStore;
+use super::BLOCKING_TIMEOUT;
 use super::Kit;
 use super::confinement;
 use super::limited;
@@ -55,8 +57,9 @@ pub(crate) async fn open(environment: &Environment, path: Option<&str>, team: &s
     let root = path.map(|_| environment.working_dir.clone());
     let store = Arc::new(MemoryStore { path: database });
     let opened = Arc::clone(&store);
-    spawn_blocking(move || opened.prepare(root.as_deref()))
+    timeout(BLOCKING_TIMEOUT, spawn_blocking(move || opened.prepare(root.as_deref())))
         .await
+        .map_err(|_| "the file system does not respond".to_owned())?
         .map_err(|_| "opening the database panicked".to_owned())?
         .map_err(|error| chain(&error))?;
     let tool = |(action, spec)| MemoryTool { spec, action, store: Arc::clone(&store) };

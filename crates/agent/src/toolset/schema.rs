@@ -161,12 +161,13 @@ pub(super) fn checked<'a>(
     Ok(checked)
 }
 
-/// Parses the arguments into the tool's own type.
+/// Parses the arguments into the tool's own type. No arguments are an empty object.
 ///
 /// # Errors
 ///
 /// The outcome for the model, with serde's reason.
 pub(super) fn parse<A: DeserializeOwned>(spec: &ToolSpec, arguments: Value) -> Result<A, ToolOutcome> {
+    let arguments = if arguments.is_null() { Value::Object(Map::new()) } else { arguments };
     serde_json::from_value(arguments).map_err(|error| invalid_arguments(&spec.name, error))
 }
 

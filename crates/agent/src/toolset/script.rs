@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use legwork_common::duration;
 use legwork_common::team::MissingVariable;
 use legwork_common::team::Script;
 use serde_json::Value;
@@ -25,6 +27,10 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 use crate::tool::text_of;
+
+/// The timeout of one call. The agent file sets none, and a script may be a long build; a day is also how long ended jobs
+/// are kept by default.
+const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One tool for each script. A script's variables override the environment's, and arguments override both.
 ///
@@ -96,7 +102,7 @@ impl ScriptTool {
         };
         let mut process =
             Process::start(command, &self.nursery).map_err(|error| failed(&error.to_string(), ""))?;
-        match foreground::finish(&mut process, None, &context.cancel).await {
+        match foreground::finish(&mut process, TIMEOUT, &context.cancel).await {
             CommandEnd::Ended(end) => {
                 let output = process.capture().text();
                 if end.status.is_some_and(|status| status.success()) {
@@ -104,7 +110,11 @@ impl ScriptTool {
                 }
                 Err(failed(&describe_exit(end.status), &output))
             }
-            CommandEnd::TimedOut | CommandEnd::Cancelled => Err(ToolOutcome::error("Command cancelled")),
+            CommandEnd::TimedOut => {
+                let reason = format!("it timed out after {}", duration::short(TIMEOUT));
+                Err(failed(&reason, &process.capture().text()))
+            }
+            CommandEnd::Cancelled => Err(ToolOutcome::error("Command cancelled")),
         }
     }
 }
@@ -175,6 +185,13 @@ mod tests {
         assert_eq!(missing, ToolOutcome::error("invalid arguments for greet: missing field `count`"));
         let unknown = testing::call(greet, json!({"count": 1, "PATH": "/tmp"})).await;
         assert_eq!(unknown, ToolOutcome::error("invalid arguments for greet: unknown field `PATH`"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_hangs_is_ended() {
+        let tools = tools(json!({"hang": script("exec sleep 600.32", json!({}), json!(null))})).unwrap();
+        let hung = testing::call(&tools[0], json!({})).await;
+        assert!(hung.is_error && hung.text.contains("it timed out after"), "{hung:?}");
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Shell {
         let mut process = self
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting command: {error}")))?;
-        let text = match foreground::finish(&mut process, Some(limit), &context.cancel).await {
+        let text = match foreground::finish(&mut process, limit, &context.cancel).await {
             CommandEnd::Ended(end) => finished(end.status, &process.capture().text()),
             CommandEnd::TimedOut => {
                 let output = process.capture().text();

@@ -81,7 +81,7 @@ fn answer(view: &JobView) -> ToolOutcome {
         State::Completed => {
             ToolOutcome { ended, ..ToolOutcome::ok(view.job.result.clone().unwrap_or_default()) }
         }
-        _ => ToolOutcome { ended, ..ToolOutcome::error(contract::view_body(view)) },
+        _ => ToolOutcome { ended, ..ToolOutcome::error(contract::bounded_body(view)) },
     }
 }
 

@@ -6,7 +6,12 @@ use super::*;
 use crate::image::Image;
 
 fn call(name: &str) -> ToolCall {
-    ToolCall { id: format!("id-{name}"), name: name.to_owned(), arguments: "{}".to_owned() }
+    ToolCall {
+        id: format!("id-{name}"),
+        name: name.to_owned(),
+        arguments: "{}".to_owned(),
+        thought_signature: None,
+    }
 }
 
 fn reply(turn: u32, text: &str, calls: &[&str]) -> TurnEntry {

@@ -1,4 +1,4 @@
-//! `legwork bench`: what this Redis and this build do with jobs that do nothing.
+//! `legwork bench`: how fast this Redis and this build are with jobs that do nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,25 +11,14 @@ use async_trait::async_trait;
 use legwork_agent::Outcome;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
-use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
-use legwork_common::job::JobOptions;
-use legwork_common::job::JobSpec;
-use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
-use legwork_queue::Queue;
 use legwork_queue::bench::ServerCost;
-use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::Enqueue;
-use legwork_queue::port::Lane;
-use legwork_queue::port::NewJob;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
-use legwork_queue::port::Watch as _;
+use legwork_queue::operator::bench::BATCH_SIZE;
+use legwork_queue::operator::bench::Measurement;
 use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
@@ -45,14 +34,15 @@ use crate::cli::BenchArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Jobs of one dispatch call.
-const BATCH: usize = 100;
-/// Jobs of the latency measurement, dispatched one by one to an idle worker.
-const SINGLES: usize = 300;
-/// The bytes of a task.
-const TASK_BYTES: usize = 200;
-/// How often the drain is looked at.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Jobs of the latency measurement, dispatched one by one to an idle worker: enough for a 99th percentile of three.
+const LATENCY_JOBS: usize = 300;
+/// Slots of the measured worker, as many as a worker has by default.
+const SLOTS: u32 = 100;
+/// How often the drain is polled: below one percent of the shortest drain worth measuring, and far too rarely to load
+/// the server that is measured.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How long the idle worker may take to shut down; it has no job left.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -72,13 +62,10 @@ struct Figures {
 /// Measures and prints.
 pub(super) async fn bench(context: Context, args: BenchArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Dedicated).await?;
-    // A namespace of its own, which is dropped afterwards.
-    let name = format!("bench-{}", SessionId::random());
     let settings = context.common.wanted_settings();
-    let queue =
-        Queue::connect(connection.backend.target(), &name, &settings, ConnectionKind::Dedicated).await?;
-    let measured = measure(&queue, args.jobs.max(1)).await;
-    queue.drop_namespace().await?;
+    let measurement = Measurement::begin(connection.backend.target(), &settings).await?;
+    let measured = measure(&measurement, args.jobs.max(1)).await;
+    measurement.end().await?;
     connection.leave().await?;
     let figures = measured?;
     if context.output.json {
@@ -89,25 +76,28 @@ pub(super) async fn bench(context: Context, args: BenchArgs) -> Result<ExitStatu
     Ok(ExitStatus::Success)
 }
 
-async fn measure(queue: &Queue, jobs: u32) -> Result<Figures, Failure> {
-    let bench = Bench::open(queue).await?;
+async fn measure(measurement: &Measurement, jobs: u32) -> Result<Figures, Failure> {
     let tasks = Tasks::new();
-    let before = queue.server_cost().await?;
+    let before = measurement.server_cost().await?;
     let dispatched = Instant::now();
-    bench.dispatch(jobs as usize).await?;
+    measurement.dispatch(jobs as usize).await?;
     let dispatch = dispatched.elapsed();
 
-    let (drain_token, worker) = bench.serve(&tasks)?;
+    // Started only now, so that dispatching and draining do not compete.
+    let stopwatch = Arc::new(Stopwatch::default());
+    let (drain_token, worker) = serve(measurement, &stopwatch, &tasks)?;
     let draining = Instant::now();
-    bench.until_done().await?;
+    while measurement.unfinished().await? > 0 {
+        tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
+    }
     let drain = draining.elapsed();
-    let cost = queue.server_cost().await?.since(before);
+    let cost = measurement.server_cost().await?.since(before);
 
-    let mut latencies = bench.latencies().await?;
+    let mut latencies = latencies(measurement, &stopwatch).await?;
     drain_token.cancel();
     worker.await.ok();
-    tasks.close_and_wait(Duration::from_secs(5)).await;
-    let bare = queue.bare_stream(jobs, TASK_BYTES).await?;
+    tasks.close_and_wait(SHUTDOWN_TIMEOUT).await;
+    let bare = measurement.bare_stream(jobs).await?;
     latencies.sort_unstable();
     let at = |share: f64| {
         latencies.get(((latencies.len() as f64 - 1.0) * share) as usize).copied().unwrap_or_default()
@@ -139,7 +129,7 @@ fn figures(
 fn table(figures: &Figures) -> String {
     format!(
         "jobs                     {}\n\
-         dispatch                 {:.0} jobs/s, {BATCH} in a call\n\
+         dispatch                 {:.0} jobs/s, {BATCH_SIZE} in a call\n\
          drain                    {:.0} jobs/s, one worker\n\
          dispatch to start        p50 {:.1} ms, p99 {:.1} ms, one by one\n\
          commands per job         {:.1} (bare stream {:.1})\n\
@@ -157,11 +147,11 @@ fn table(figures: &Figures) -> String {
     )
 }
 
-/// When each job began.
+/// When each job started.
 #[derive(Debug, Default)]
 struct Stopwatch {
-    begun: Mutex<HashMap<JobId, Instant>>,
-    rings: tokio::sync::Notify,
+    started: Mutex<HashMap<JobId, Instant>>,
+    any_started: tokio::sync::Notify,
 }
 
 #[async_trait]
@@ -172,130 +162,66 @@ impl Runner for Stopwatch {
 
     async fn run(&self, run: Run) -> RunEnd {
         let now = Instant::now();
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(run.claimed.lease.id, now);
-        self.rings.notify_one();
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(run.claimed.lease.id, now);
+        self.any_started.notify_one();
         RunEnd::Ended(Outcome::Completed { result: String::new(), usage: Usage::default() })
     }
 }
 
 impl Stopwatch {
-    /// When the job began; waits for it.
-    async fn begun(&self, id: JobId) -> Instant {
+    /// When the job started; waits for it.
+    async fn started(&self, id: JobId) -> Instant {
         loop {
-            let ring = self.rings.notified();
-            if let Some(begun) = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
-                return begun;
+            // Before the lookup: a job that starts in between leaves a permit, so that no notification is lost.
+            let any_started = self.any_started.notified();
+            if let Some(started) = self.started.lock().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+                return started;
             }
-            ring.await;
+            any_started.await;
         }
     }
 }
 
-/// One measurement's session.
-struct Bench {
-    queue: Queue,
-    session: SessionId,
-    team: TeamDigest,
-    stopwatch: Arc<Stopwatch>,
+/// Starts the measured worker; the token drains it.
+fn serve(
+    measurement: &Measurement,
+    stopwatch: &Arc<Stopwatch>,
+    tasks: &Tasks,
+) -> Result<(CancellationToken, tokio::task::JoinHandle<()>), Failure> {
+    let settings = WorkerSettings {
+        policy: Arc::default(),
+        stall_after: Duration::MAX,
+        id: WorkerId::random_on("bench"),
+        host: "bench".to_owned(),
+        lanes: vec![measurement.lane()],
+        slots: SLOTS,
+        drain_timeout: SHUTDOWN_TIMEOUT,
+        until_idle: false,
+        guard: Guard::default(),
+    };
+    let runner = Arc::clone(stopwatch);
+    let worker = Worker::new(settings, measurement.queue().clone(), runner, WorkerHealth::default())?;
+    let drain = CancellationToken::new();
+    let tokens = ShutdownTokens {
+        drain: drain.clone(),
+        now: CancellationToken::new(),
+        hand_over: CancellationToken::new(),
+    };
+    let worker_tasks = tasks.clone();
+    let serving = tasks.spawn(TaskKind::LocalWorker, async move {
+        Box::pin(worker.serve(&worker_tasks, tokens)).await;
+    });
+    Ok((drain, serving))
 }
 
-impl Bench {
-    async fn open(queue: &Queue) -> Result<Self, Failure> {
-        let session = SessionId::random();
-        let open = OpenSession {
-            session,
-            owner: None,
-            on_end: SessionEnd::Keep,
-            cap: 0,
-            own_lane: false,
-            budget: None,
-        };
-        queue.open(&open).await?;
-        let team = TeamDigest("0".repeat(64));
-        queue.store_team(session, &team, "{}").await?;
-        Ok(Self { queue: queue.clone(), session, team, stopwatch: Arc::default() })
-    }
-
-    async fn dispatch(&self, jobs: usize) -> Result<Vec<JobId>, Failure> {
-        let mut ids = Vec::with_capacity(jobs);
-        while ids.len() < jobs {
-            let batch: Vec<NewJob> = (0..BATCH.min(jobs - ids.len())).map(|_| self.job()).collect();
-            ids.extend(batch.iter().map(|job| job.id));
-            let request = Enqueue {
-                session: self.session,
-                by: DispatchedBy::Root,
-                team: self.team.clone(),
-                jobs: batch,
-            };
-            let stored = self.queue.enqueue(&request).await?;
-            stored.map_err(|refusal| Failure::usage(format!("the dispatch was refused: {refusal:?}")))?;
-        }
-        Ok(ids)
-    }
-
-    fn job(&self) -> NewJob {
-        NewJob {
-            id: JobId::random_in(self.session),
-            spec: JobSpec {
-                agent: "bench".to_owned(),
-                task: "x".repeat(TASK_BYTES),
-                expected_output: None,
-                team: self.team.clone(),
-                working_dir: None,
-                key: None,
-                retry_of: None,
-                fresh: false,
-                budget: None,
-                trace: None,
-            },
-            job_options: JobOptions::default(),
-            idempotency_key: None,
+/// The time from dispatch to start of jobs that are dispatched one by one to an idle worker.
+async fn latencies(measurement: &Measurement, stopwatch: &Stopwatch) -> Result<Vec<Duration>, Failure> {
+    let mut latencies = Vec::with_capacity(LATENCY_JOBS);
+    for _ in 0..LATENCY_JOBS {
+        let dispatched = Instant::now();
+        for id in measurement.dispatch(1).await? {
+            latencies.push(stopwatch.started(id).await.saturating_duration_since(dispatched));
         }
     }
-
-    fn serve(&self, tasks: &Tasks) -> Result<(CancellationToken, tokio::task::JoinHandle<()>), Failure> {
-        let settings = WorkerSettings {
-            policy: Arc::default(),
-            stall_after: Duration::MAX,
-            id: WorkerId::random_on("bench"),
-            host: "bench".to_owned(),
-            lanes: vec![Lane::Queue(JobOptions::default().queue)],
-            slots: 100,
-            drain_timeout: Duration::from_secs(5),
-            until_idle: false,
-            guard: Guard::default(),
-        };
-        let runner = Arc::clone(&self.stopwatch);
-        let worker = Worker::new(settings, self.queue.clone(), runner, WorkerHealth::default())?;
-        let drain = CancellationToken::new();
-        let ending = ShutdownTokens {
-            drain: drain.clone(),
-            now: CancellationToken::new(),
-            hand_over: CancellationToken::new(),
-        };
-        let list = tasks.clone();
-        let serving =
-            tasks.spawn(TaskKind::LocalWorker, async move { Box::pin(worker.serve(&list, ending)).await });
-        Ok((drain, serving))
-    }
-
-    async fn until_done(&self) -> Result<(), Failure> {
-        while self.queue.unfinished().await? > 0 {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-        Ok(())
-    }
-
-    /// How long a job that is dispatched to an idle worker waits until it begins.
-    async fn latencies(&self) -> Result<Vec<Duration>, Failure> {
-        let mut latencies = Vec::with_capacity(SINGLES);
-        for _ in 0..SINGLES {
-            let dispatched = Instant::now();
-            let ids = self.dispatch(1).await?;
-            for id in ids {
-                latencies.push(self.stopwatch.begun(id).await.saturating_duration_since(dispatched));
-            }
-        }
-        Ok(latencies)
-    }
+    Ok(latencies)
 }

@@ -1,4 +1,4 @@
-//! `legwork check FILE…`: parses and resolves agent files and says what is wrong.
+//! `legwork check FILE…`: parses and resolves agent files and reports every mistake.
 
 use legwork_common::error::ExitStatus;
 use legwork_common::team;
@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::context::read;
 use crate::failure::Failure;
 
-/// Checks each file; the exit status is 0 when all are good.
+/// Checks each file, also after a bad one; the exit status is 0 when all are good.
 pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<ExitStatus, Failure> {
     let mut status = ExitStatus::Success;
     for file in &args.files {

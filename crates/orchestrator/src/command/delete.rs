@@ -1,44 +1,37 @@
-//! `legwork delete ID…`: forgets ended jobs and all they left.
+//! `legwork delete ID…`: deletes ended jobs with everything they left in Redis.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use legwork_common::error::ExitStatus;
-use legwork_common::id::JobId;
-use legwork_common::service::ServiceError;
 use legwork_queue::ConnectionKind;
-use legwork_queue::Queue;
-use legwork_queue::port::Forgotten;
-use legwork_queue::port::Upkeep as _;
-use legwork_queue::port::Watch as _;
+use legwork_queue::Operator;
 use serde_json::json;
 
 use crate::cli::DeleteArgs;
-use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Forgets what is named, or what ended long ago.
+/// Deletes the jobs that are named, or those that ended long ago.
 pub(super) async fn delete(context: Context, args: DeleteArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let deleted = match args.ended_before {
-        Some(age) => delete_old(&context, connection.queue(), age).await,
-        None => delete_all(&context, &connection, &args.ids).await,
+        Some(age) => delete_old(&context, &connection.operator, age).await,
+        None => delete_named(&context, &connection.operator, &args.ids).await,
     };
     connection.leave().await?;
     deleted.map(|()| ExitStatus::Success)
 }
 
-async fn delete_old(context: &Context, queue: &Queue, age: Duration) -> Result<(), Failure> {
-    let cleared = queue.clear(age).await?;
+async fn delete_old(context: &Context, operator: &Operator, age: Duration) -> Result<(), Failure> {
+    let cleared = operator.clear(age).await?;
     if context.output.json {
         return context.output.object(&json!({"deleted": cleared.forgotten, "kept": cleared.kept}));
     }
     context.output.line(&format!("{} deleted", jobs(cleared.forgotten)))?;
     if cleared.kept > 0 {
-        // They would be missing where somebody is about to be told of them.
-        context
-            .output
-            .note(&format!("{} kept until the one who dispatched them has ended", jobs(cleared.kept)));
+        context.output.note(&format!("{} kept until their dispatchers have ended", jobs(cleared.kept)));
     }
     Ok(())
 }
@@ -47,26 +40,15 @@ fn jobs(count: u64) -> String {
     if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
 }
 
-async fn delete_all(context: &Context, connection: &Connection, texts: &[String]) -> Result<(), Failure> {
-    let queue = connection.queue();
-    // All are looked at before the first is forgotten: a wrong id changes nothing.
+async fn delete_named(context: &Context, operator: &Operator, texts: &[String]) -> Result<(), Failure> {
     let mut ids = Vec::with_capacity(texts.len());
     for text in texts {
-        ids.push(context.job_id(queue, text).await?);
+        ids.push(operator.find(text).await?);
     }
-    for (id, state) in ids.iter().zip(queue.states(&ids).await?) {
-        match state {
-            None => return Err(ServiceError::NotFound(id.to_string()).into()),
-            Some(state) if !state.is_terminal() => return Err(live(*id)),
-            Some(_) => {}
-        }
-    }
-    for id in ids {
-        match queue.forget(&[id], true).await?.pop() {
-            // Somebody else was faster: it is gone all the same.
-            Some(Forgotten::Forgotten | Forgotten::Missing) => {}
-            Some(Forgotten::Live | Forgotten::Spared) | None => return Err(live(id)),
-        }
+    // All are checked before the first is deleted: a wrong id changes nothing.
+    let ids = operator.check_deletable(&ids).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut deleted = pin!(operator.delete_many(ids));
+    while let Some(id) = deleted.try_next().await? {
         if context.output.json {
             context.output.object(&json!({"id": id, "deleted": true}))?;
         } else {
@@ -74,9 +56,4 @@ async fn delete_all(context: &Context, connection: &Connection, texts: &[String]
         }
     }
     Ok(())
-}
-
-fn live(id: JobId) -> Failure {
-    Failure::usage(format!("task {id} has not ended, or its tree is still being stopped"))
-        .with_hint("`legwork stop` ends it, `legwork wait` waits for its end")
 }

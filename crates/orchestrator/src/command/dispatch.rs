@@ -1,14 +1,12 @@
 //! `legwork dispatch FILE AGENT TASK…`: `run_background_agent` for a person or a program.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::contract;
 use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
-use legwork_common::id::SessionId;
 use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
@@ -21,14 +19,11 @@ use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::team::Team;
 use legwork_queue::Batch;
-use legwork_queue::Caller;
 use legwork_queue::ConnectionKind;
-use legwork_queue::Service;
-use legwork_queue::open_session;
-use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
-use legwork_queue::port::Watch as _;
+use legwork_queue::operator::DispatchOrder;
+use legwork_queue::operator::Dispatched;
+use legwork_queue::operator::SessionOptions;
+use legwork_queue::operator::check_request;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -37,13 +32,13 @@ use crate::command::wait::wait_for;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::context::read;
+use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::follow::follow;
 use crate::local_worker;
 use crate::render;
-use crate::team_checks;
 
-/// One line of a batch.
+/// One line of a batch; durations as text, such as `90s`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchLine {
@@ -65,50 +60,47 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let (team, team_json) = context.team(&args.file)?;
     let policy = context.common.policy()?;
     let requests = requests(&args, &team, &policy)?;
+    let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+    let order = DispatchOrder {
+        session: args.session,
+        options: SessionOptions { cap: args.cap, budget: args.session_budget },
+        team,
+        team_json,
+        digest: TeamDigest(digest),
+        working_dir: Some(working_dir()?.display().to_string()),
+        policy,
+        trace: context.trace(),
+    };
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let session = args.session.unwrap_or_else(SessionId::random);
-    let done = Box::pin(store(&context, &connection, &args, (&team, team_json), (session, requests))).await;
+    let stored = Box::pin(store(&context, &connection, &args, order, requests)).await;
     connection.leave().await?;
-    done
+    stored
 }
 
 async fn store(
     context: &Context,
     connection: &Connection,
     args: &DispatchArgs,
-    (team, team_json): (&Team, Arc<str>),
-    (session, requests): (SessionId, Vec<RunRequest>),
+    order: DispatchOrder,
+    requests: Vec<RunRequest>,
 ) -> Result<ExitStatus, Failure> {
-    open(connection, session, args.cap, args.session_budget).await?;
-    let here =
-        std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
-    let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
-    let caller = Caller {
-        session,
-        by: DispatchedBy::Root,
-        team: TeamDigest(digest),
-        team_json,
-        working_dir: Some(here.display().to_string()),
-        keys_in_namespace: args.session.is_none(),
-        policy: Arc::default(),
-        trace: context.trace(),
-    };
-    let service = Service::new(connection.observer.clone(), caller);
     let queues: Vec<String> =
         requests.iter().filter_map(|request| Some(request.job_options.as_ref()?.queue.clone())).collect();
-    let asked = requests.len();
-    let Batch { answers, refused } = service.run_all(requests).await?;
+    let requested = requests.len();
+    let Dispatched { session, batch } = connection.operator.dispatch(order, requests).await?;
+    let Batch { answers, refused } = batch;
     let stored = answers.len();
-    // Before the ids: should nobody read them, the jobs run all the same.
+    // Before the ids are printed: a closed pipe ends this program there, and the jobs must have a worker all the same.
     let served = if connection.backend.is_embedded() {
-        local_worker::serve_in_background(context, connection.queue(), session, args.script.as_deref()).await
+        local_worker::serve_in_background(context, &connection.operator, session, args.script.as_deref())
+            .await
     } else {
         local_worker::hint_unserved(context, connection, &queues).await
     };
     let (ids, conflict) = print_ids(context, connection, args, answers).await?;
     served?;
     if let Some(refused) = refused {
-        return Err(cut_short(stored, asked, refused));
+        return Err(cut_short(stored, requested, refused));
     }
     if let Some(conflict) = conflict {
         return Err(conflict.into());
@@ -116,32 +108,14 @@ async fn store(
     finish(context, connection, args, &ids).await
 }
 
-/// A batch that was refused in the middle: what is stored runs.
-fn cut_short(stored: usize, asked: usize, refused: ServiceError) -> Failure {
+/// The error of a batch that was refused in the middle: the stored jobs run.
+fn cut_short(stored: usize, requested: usize, refused: ServiceError) -> Failure {
     let failure = Failure::from(refused);
-    let message = format!("{stored} of {asked} jobs were stored: {}", failure.message);
+    let message = format!("{stored} of {requested} jobs were stored: {}", failure.message);
     Failure { message, ..failure }
 }
 
-/// Opens the session without an owner: its jobs go on whoever leaves.
-pub(super) async fn open(
-    connection: &Connection,
-    session: SessionId,
-    cap: Option<u32>,
-    budget: Option<u64>,
-) -> Result<(), Failure> {
-    let open = OpenSession {
-        session,
-        owner: None,
-        on_end: SessionEnd::Keep,
-        cap: cap.unwrap_or(connection.queue().settings().session_cap),
-        own_lane: connection.backend.is_embedded(),
-        budget,
-    };
-    Ok(open_session(connection.queue(), &open).await?)
-}
-
-/// Prints the ids in the order of the requests. A conflict is told after the ids that were stored.
+/// Prints the ids in the order of the requests; the last conflict is returned, to be reported after the ids.
 async fn print_ids(
     context: &Context,
     connection: &Connection,
@@ -149,7 +123,6 @@ async fn print_ids(
     answers: Vec<Result<JobId, ServiceError>>,
 ) -> Result<(Vec<JobId>, Option<ServiceError>), Failure> {
     let (mut ids, mut conflict) = (Vec::new(), None);
-    let waits = args.wait || args.follow;
     for answer in answers {
         match answer {
             Ok(id) => {
@@ -161,26 +134,28 @@ async fn print_ids(
             Err(error) => conflict = Some(error),
         }
     }
+    // With --wait or --follow the job object comes once the job has ended.
+    let waits = args.wait || args.follow;
     if context.output.json && !waits {
-        for job in connection.queue().jobs(&ids).await?.into_iter().flatten() {
+        for job in connection.operator.jobs(&ids).await? {
             context.output.object(&job)?;
         }
     }
     Ok((ids, conflict))
 }
 
-/// Waits for the jobs or shows their output, where that was asked for.
+/// Waits for the jobs with `--wait`, shows their output with `--follow`.
 async fn finish(
     context: &Context,
     connection: &Connection,
     args: &DispatchArgs,
     ids: &[JobId],
 ) -> Result<ExitStatus, Failure> {
-    let mut good = true;
+    let mut completed = true;
     if args.follow {
         for id in ids {
-            let job = follow(&connection.observer, *id, 0, &context.output).await?;
-            good &= job.status == State::Completed;
+            let job = follow(&connection.operator, *id, 0, &context.output).await?;
+            completed &= job.status == State::Completed;
             if context.output.json {
                 context.output.object(&json!({"event": "ended", "job": job}))?;
             } else {
@@ -188,9 +163,9 @@ async fn finish(
             }
         }
     } else if args.wait {
-        for item in wait_for(&connection.observer, ids, WaitMode::All, None).await? {
+        for item in wait_for(&connection.operator, ids, WaitMode::All, None).await? {
             let WaitItem::Found(view) = item else { continue };
-            good &= view.job.status == State::Completed;
+            completed &= view.job.status == State::Completed;
             if context.output.json {
                 context.output.object(&view.job)?;
             } else {
@@ -198,10 +173,11 @@ async fn finish(
             }
         }
     }
-    Ok(if good { ExitStatus::Success } else { ExitStatus::JobFailed })
+    Ok(if completed { ExitStatus::Success } else { ExitStatus::JobFailed })
 }
 
-/// What is asked: one request of the command line, or those of a batch.
+/// The request of the command line, or those of a batch. Each is checked here, before a connection is made: a wrong
+/// line stores nothing.
 fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<RunRequest>, Failure> {
     let Some(batch) = &args.batch else {
         let agent = args.agent.clone().unwrap_or_default();
@@ -213,7 +189,7 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
             call: None,
             key: args.key.clone(),
         };
-        checked(&request, team)?;
+        check_request(&request, team)?;
         return Ok(vec![request]);
     };
     let bytes = if batch == Path::new("-") {
@@ -226,8 +202,8 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
     let text = String::from_utf8_lossy(&bytes);
     let mut requests = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let request =
-            batch_request(args, policy, line).and_then(|request| checked(&request, team).map(|()| request));
+        let request = batch_request(args, policy, line)
+            .and_then(|request| check_request(&request, team).map(|()| request).map_err(Failure::from));
         requests.push(request.map_err(|failure| Failure {
             message: format!("line {number} of the batch: {}", failure.message),
             ..failure
@@ -239,20 +215,21 @@ fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<Run
     Ok(requests)
 }
 
-/// What the command line says, and where it says nothing the policy.
+/// The job options of the command line; the policy fills in what it leaves open.
 fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions {
-    let decided = policy.job_options(agent);
+    let default = policy.job_options(agent);
     JobOptions {
-        queue: args.queue.clone().unwrap_or(decided.queue),
-        priority: args.priority.unwrap_or(decided.priority),
+        queue: args.queue.clone().unwrap_or(default.queue),
+        priority: args.priority.unwrap_or(default.priority),
         delay: args.delay,
-        timeout: args.timeout.or(decided.timeout),
-        retries: args.retries.unwrap_or(decided.retries),
-        retry_delay: args.retry_delay.unwrap_or(decided.retry_delay),
-        budget: args.budget.or(decided.budget),
+        timeout: args.timeout.or(default.timeout),
+        retries: args.retries.unwrap_or(default.retries),
+        retry_delay: args.retry_delay.unwrap_or(default.retry_delay),
+        budget: args.budget.or(default.budget),
     }
 }
 
+/// Reads one line of a batch. What it leaves open comes from the command line, then from the policy.
 fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<RunRequest, Failure> {
     let line: BatchLine = serde_json::from_str(line).map_err(|error| Failure::usage(error.to_string()))?;
     let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
@@ -279,19 +256,4 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<Run
             budget: line.budget.or(defaults.budget),
         }),
     })
-}
-
-/// The checks of the contract, in its order.
-fn checked(request: &RunRequest, team: &Team) -> Result<(), Failure> {
-    if request.agent.trim().is_empty() {
-        return Err(Failure::usage("agent name must not be empty"));
-    }
-    if request.task.trim().is_empty() {
-        return Err(Failure::usage("task must not be empty"));
-    }
-    // An unset variable of a shell; all such requests would be taken for one.
-    if request.key.as_deref().is_some_and(str::is_empty) {
-        return Err(Failure::usage("the key must not be empty"));
-    }
-    team_checks::known_agent(team, &request.agent).map(drop)
 }

@@ -15,14 +15,16 @@ use serde_json::json;
 
 use crate::cli::DoctorArgs;
 use crate::context::Context;
+use crate::context::working_dir;
 use crate::failure::Failure;
 
-/// Round trips longer than this make agents wait for their queue.
-const SLOW: Duration = Duration::from_millis(20);
-/// The oldest versions that have all that is needed.
-const OLDEST: [(&str, (u32, u32)); 2] = [("redis", (7, 0)), ("valkey", (7, 2))];
+/// Round trips longer than this are a warning: a turn takes several, and they would add up to a pause that a person
+/// notices.
+const SLOW_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// The oldest versions with every command that the Lua steps use.
+const MIN_VERSIONS: [(&str, (u32, u32)); 2] = [("redis", (7, 0)), ("valkey", (7, 2))];
 
-/// How good something is.
+/// The result of one check; only `Bad` fails the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Good,
@@ -40,7 +42,7 @@ impl Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     what: &'static str,
@@ -52,7 +54,7 @@ fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Fin
     Finding { what, verdict, text: text.into() }
 }
 
-/// Looks, and says what it found; the exit status is 0 when nothing is bad.
+/// Checks the server and the files, and prints a line for each finding; the exit status is 0 when none is bad.
 pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let facts = connection.queue().server_facts().await;
@@ -78,18 +80,18 @@ pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitSta
     Ok(status)
 }
 
-/// What the server says of itself, judged. Pure.
+/// Judges what the server reports. Pure.
 fn of_redis(facts: &ServerFacts) -> Vec<Finding> {
     vec![version(facts), persistence(facts), eviction(facts), memory(facts), latency(facts)]
 }
 
 fn version(facts: &ServerFacts) -> Finding {
     let (Some(name), Some(version)) = (&facts.name, &facts.version) else {
-        return finding("version", Verdict::Warning, "the server does not say");
+        return finding("version", Verdict::Warning, "the server does not report its version");
     };
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     let has = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let needs = OLDEST.iter().find(|(known, _)| known == name).map_or((7, 0), |(_, oldest)| *oldest);
+    let needs = MIN_VERSIONS.iter().find(|(known, _)| known == name).map_or((7, 0), |(_, oldest)| *oldest);
     if has >= needs {
         return finding("version", Verdict::Good, format!("{name} {version}"));
     }
@@ -103,20 +105,20 @@ fn persistence(facts: &ServerFacts) -> Finding {
             Verdict::Bad,
             "no append-only file: a restart loses jobs; set appendonly yes, appendfsync always",
         ),
-        (None, _) => (Verdict::Warning, "the server does not say whether it keeps an append-only file"),
+        (None, _) => (Verdict::Warning, "the server does not report whether it writes an append-only file"),
         (Some(true), Some("always")) => {
-            (Verdict::Good, "every accepted job is on the disk before its id is answered")
+            (Verdict::Good, "every accepted job is on disk before its id is returned")
         }
         (Some(true), Some("everysec")) => (
             Verdict::Warning,
             "a kill or a power loss loses up to two seconds (appendfsync everysec); always loses nothing",
         ),
         (Some(true), Some(_)) => {
-            (Verdict::Bad, "a power loss loses what the system had not written; set appendfsync always")
+            (Verdict::Bad, "a power loss loses what the system had not flushed; set appendfsync always")
         }
         (Some(true), None) => (
             Verdict::Warning,
-            "there is an append-only file; this user may not ask when it is written (appendfsync)",
+            "an append-only file is written; this user may not read how often it is flushed (appendfsync)",
         ),
     };
     finding("persistence", verdict, text)
@@ -129,18 +131,20 @@ fn eviction(facts: &ServerFacts) -> Finding {
             let text = format!("full memory drops jobs ({policy}); set maxmemory-policy noeviction");
             finding("eviction", Verdict::Bad, text)
         }
-        None => finding("eviction", Verdict::Warning, "the server does not say its maxmemory-policy"),
+        None => finding("eviction", Verdict::Warning, "the server does not report its maxmemory-policy"),
     }
 }
 
 fn memory(facts: &ServerFacts) -> Finding {
     let (Some(used), Some(most)) = (facts.used_memory, facts.max_memory) else {
-        return finding("memory", Verdict::Warning, "the server does not say");
+        return finding("memory", Verdict::Warning, "the server does not report it");
     };
     let mebibytes = |bytes: u64| bytes / (1 << 20);
     if most == 0 {
-        let text =
-            format!("{} MiB used, no limit: the system ends the server when it has no more", mebibytes(used));
+        let text = format!(
+            "{} MiB used, no limit: the system kills the server when memory runs out",
+            mebibytes(used)
+        );
         return finding("memory", Verdict::Warning, text);
     }
     let verdict = if used > most / 5 * 4 { Verdict::Warning } else { Verdict::Good };
@@ -149,23 +153,21 @@ fn memory(facts: &ServerFacts) -> Finding {
 
 fn latency(facts: &ServerFacts) -> Finding {
     let milliseconds = facts.latency.as_secs_f64() * 1000.0;
-    let verdict = if facts.latency > SLOW { Verdict::Warning } else { Verdict::Good };
+    let verdict = if facts.latency > SLOW_ROUND_TRIP { Verdict::Warning } else { Verdict::Good };
     finding("latency", verdict, format!("{milliseconds:.1} ms a round trip"))
 }
 
-/// What an agent file needs of this machine: keys of its models, programs of its agents.
+/// Checks that this machine has what an agent file needs: the API keys of its models, the programs of its agents.
 fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
     let (team, _) = context.team(file)?;
-    let here =
-        std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
-    let environment = Environment::new(for_agents(&context.variables), here);
+    let environment = Environment::new(for_agents(&context.variables), working_dir()?);
     let mut findings = Vec::new();
     for agent in team.agents() {
         if let Err(missing) = preflight(agent, &environment) {
             findings.push(finding("keys", Verdict::Bad, chain(&missing)));
         }
         if let AgentKind::Command { program, .. } = &agent.kind
-            && !is_there(program, &environment)
+            && !is_installed(program, &environment)
         {
             let text = format!("agent `{}` runs {program}, which is not on the PATH", agent.name);
             findings.push(finding("programs", Verdict::Bad, text));
@@ -177,8 +179,8 @@ fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// Whether a program can be found as the system does it.
-fn is_there(program: &str, environment: &Environment) -> bool {
+/// Whether a program is found as the system would: by its path, or on the PATH.
+fn is_installed(program: &str, environment: &Environment) -> bool {
     if program.contains('/') {
         return environment.resolve(program).is_file();
     }
@@ -208,12 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn a_safe_server_is_good_in_every_way() {
+    fn a_safe_server_passes_every_check() {
         assert_eq!(verdicts(&safe()), ["good"; 5]);
     }
 
     #[test]
-    fn what_costs_jobs_is_bad_and_what_is_not_known_is_a_warning() {
+    fn settings_that_cost_jobs_are_bad_and_unknown_ones_are_warnings() {
         let old = ServerFacts { version: Some("6.2.1".into()), ..safe() };
         assert_eq!(verdicts(&old)[0], "bad");
         let early = ServerFacts { name: Some("valkey".into()), version: Some("7.1.0".into()), ..safe() };

@@ -10,7 +10,7 @@ use crate::cli::LocalCommand;
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Shows, stops or resets it.
+/// Shows, stops or resets the embedded server. None of them starts it.
 pub(super) async fn local(context: &Context, command: LocalCommand) -> Result<ExitStatus, Failure> {
     let config = embedded_config(&context.common, &context.variables);
     match command {
@@ -18,9 +18,9 @@ pub(super) async fn local(context: &Context, command: LocalCommand) -> Result<Ex
         LocalCommand::Stop => {
             let stopped = embedded::stop(&config).await?;
             let line = if stopped {
-                "the embedded server was shut down; its data stay"
+                "the embedded server was shut down; its data is kept"
             } else {
-                "no embedded server runs"
+                "the embedded server is not running"
             };
             context.output.line(line)?;
         }

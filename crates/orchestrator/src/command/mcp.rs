@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use legwork_agent::Environment;
@@ -27,6 +28,7 @@ use crate::cli::McpArgs;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::context::read;
+use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::mcp::http::HttpListener;
 use crate::mcp::http::Token;
@@ -38,23 +40,24 @@ use crate::mcp::sessions::McpSessions;
 use crate::mcp::sessions::WatchedSessions;
 use crate::team_checks;
 
-/// How long dispatches that have begun may take: about as long as a worker may take to serve.
-const DISPATCH_GRACE: Duration = Duration::from_secs(10);
-/// How long the tasks beside the server may take to end.
-const LAST_GRACE: Duration = Duration::from_secs(2);
+/// How long dispatches in progress may take after the server has ended: as long as a background worker may take until
+/// it serves. Cut off earlier, a job could be stored without a worker.
+const DISPATCH_GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// How long background tasks may take to end: a round trip to Redis with its timeout.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// Serves until the host closes standard input, or until a signal; the jobs go on.
+/// Serves until the host closes standard input, or until a signal. Jobs continue.
 pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, Failure> {
     let (team, team_json) = context.team(&args.file)?;
     let agents = offer::agents(&team, &args.agents)?;
-    let door = door(&context, &args)?;
+    let listener = http_listener(&context, &args)?;
     let policy = context.common.policy()?;
     let tasks = Tasks::new();
-    let shutdown =
-        Shutdown::listen(&tasks).map_err(|error| Failure::usage(format!("cannot hear signals: {error}")))?;
+    let shutdown = Shutdown::listen(&tasks)
+        .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
 
-    // As many hosts at once as there are: no pool. Whose session waits for a worker is not to be swept up, for this is
-    // where it comes from.
+    // A dedicated connection, because the number of hosts is not bounded as a pool is. Sessions that wait for a worker
+    // must survive the connecting: this program starts their workers.
     let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
     let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
     warn_of_keys(&sessions, &team, &agents);
@@ -62,19 +65,19 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     let scope = scope(&context, args.session);
     let server = Server { sessions: Arc::clone(&sessions), offer, answer_within: args.answer_within, scope };
 
-    tasks.spawn(TaskKind::Upkeep, look_after(Arc::clone(&sessions), args.session, shutdown.drain.clone()));
-    let served = match door {
-        Some(door) => {
-            context.output.note(&format!("listening on {}", door.url()));
-            door.serve(server, shutdown.drain.clone()).await
+    tasks.spawn(TaskKind::Upkeep, tend(Arc::clone(&sessions), args.session, shutdown.drain.clone()));
+    let served = match listener {
+        Some(listener) => {
+            context.output.note(&format!("listening on {}", listener.url()));
+            listener.serve(server, shutdown.drain.clone()).await
         }
         None => over_standard_streams(server, &shutdown.drain).await,
     };
     sessions.dispatching.close();
-    if tokio::time::timeout(DISPATCH_GRACE, sessions.dispatching.wait()).await.is_err() {
+    if tokio::time::timeout(DISPATCH_GRACE_PERIOD, sessions.dispatching.wait()).await.is_err() {
         tracing::warn!("a dispatch did not end in time");
     }
-    let left = tasks.close_and_wait(LAST_GRACE).await;
+    let left = tasks.close_and_wait(GRACE_PERIOD).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
@@ -83,8 +86,8 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     served.map(|()| ExitStatus::Success)
 }
 
-/// The address to listen on, before anything else is begun.
-fn door(context: &Context, args: &McpArgs) -> Result<Option<HttpListener>, Failure> {
+/// Binds the address of `--http`, before anything else is started; `None` for standard input and output.
+fn http_listener(context: &Context, args: &McpArgs) -> Result<Option<HttpListener>, Failure> {
     let Some(address) = args.http else { return Ok(None) };
     let text = match &args.token_file {
         Some(file) => Some(String::from_utf8_lossy(&read(file)?).into_owned()),
@@ -104,26 +107,26 @@ fn sessions(
     policy: Arc<Policy>,
     (team, team_json): (&Team, Arc<str>),
 ) -> Result<McpSessions, Failure> {
-    let here =
-        std::env::current_dir().map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(McpSessions {
         context: context.clone(),
-        observer: connection.observer.clone(),
+        operator: connection.operator.clone(),
         team: TeamDigest(digest),
         team_json,
         policy,
-        working_dir: here.display().to_string(),
+        working_dir: working_dir()?.display().to_string(),
         cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
         budget: args.session_budget,
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),
         watched: WatchedSessions::default(),
+        polls: Mutex::default(),
     })
 }
 
-/// Where this machine's workers will run the agents, says which keys are missing. Others may be used all the same.
+/// Warns of missing API keys where workers of this machine will run the agents. Agents with their keys can be used all
+/// the same.
 fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
     if !sessions.embedded || sessions.script.is_some() {
         return;
@@ -137,32 +140,31 @@ fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
     }
 }
 
-/// The session of the requests; says how to come back to it.
+/// The session of the requests; prints how to use it again.
 fn scope(context: &Context, named: Option<SessionId>) -> Scope {
     match named {
         Some(session) => Scope::Named(session),
         None => {
             let own = SessionId::random();
-            context.output.note(&format!("session {own}; come back to it with --session {own}"));
+            context.output.note(&format!("session {own}; use it again with --session {own}"));
             Scope::OfConnection(own)
         }
     }
 }
 
-/// What a long-lived face owes the queue, until `end`: it takes back what dead workers held, and sees to it that its
-/// sessions have workers.
-async fn look_after(sessions: Arc<McpSessions>, named: Option<SessionId>, end: CancellationToken) {
+/// Reclaims jobs of dead workers and restarts workers of this program's sessions, until `end`.
+async fn tend(sessions: Arc<McpSessions>, named: Option<SessionId>, end: CancellationToken) {
     if let Some(session) = named {
         sessions.watch(session);
     }
     tokio::select! {
-        never = reap_forever(sessions.observer.queue().clone()) => match never {},
+        never = reap_forever(sessions.operator.queue().clone()) => match never {},
         never = sessions.keep_served() => match never {},
         () = end.cancelled() => {}
     }
 }
 
-/// Serves one host over standard input and output, until it closes them.
+/// Serves one host over standard input and output until it closes them.
 async fn over_standard_streams(server: Server, end: &CancellationToken) -> Result<(), Failure> {
     let streams = (tokio::io::stdin(), tokio::io::stdout());
     let begun = tokio::select! {
@@ -172,9 +174,9 @@ async fn over_standard_streams(server: Server, end: &CancellationToken) -> Resul
     match begun {
         Ok(running) => {
             let ended = running.waiting().await;
-            ended.map(drop).map_err(|error| Failure::usage(format!("the server broke off: {error}")))
+            ended.map(drop).map_err(|error| Failure::usage(format!("the server ended early: {error}")))
         }
-        // The host went away before it said anything.
+        // The host left before its first message.
         Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
         Err(error) => Err(Failure::usage(format!("the host does not speak the protocol: {error}"))),
     }

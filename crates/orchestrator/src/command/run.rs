@@ -29,21 +29,20 @@ use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
-use legwork_queue::port::Asker;
-use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::SessionEnd;
-use legwork_queue::port::StopRoot;
+use legwork_queue::operator::SessionEnd;
+use legwork_queue::operator::SessionOptions;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_forever;
+use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
-use crate::command::stop::until_terminal;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
 use crate::local_worker::LocalWorker;
@@ -55,12 +54,12 @@ use crate::root::ScreenJournal;
 use crate::team_checks;
 use crate::terminal::Terminal;
 
-/// How long the tasks beside the root may take to end.
-const LAST_GRACE: Duration = Duration::from_secs(5);
-/// The same after a second Ctrl-C: long enough to end the commands of jobs.
-const HASTY_GRACE: Duration = Duration::from_secs(1);
+/// How long background tasks may take to end after the session: a last round trip to Redis with its timeout.
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// The same after a second Ctrl-C: long enough to end the commands of jobs, and short enough for a person who waits.
+const FORCED_GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Everything one run needs.
+/// One `legwork run`, from its arguments to its exit status.
 struct RunSession {
     context: Context,
     args: RunArgs,
@@ -81,30 +80,31 @@ struct RunSession {
 /// Runs the root agent.
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let prompt = prompt(&args)?;
-    let mut session_setup = RunSession::build(context, args)?;
-    // Before a server is started for nothing.
-    session_setup.check_keys(session_setup.context.common.redis.is_none())?;
-    let connection = session_setup.context.connect(ConnectionKind::Dedicated).await?;
+    let mut run = RunSession::build(context, args)?;
+    // Before an embedded server is started for nothing.
+    run.check_keys(run.context.common.redis.is_none())?;
+    let connection = run.context.connect(ConnectionKind::Dedicated).await?;
     let embedded = connection.backend.is_embedded();
-    let held = Box::pin(session_setup.hold_session(&connection, prompt)).await;
-    let grace = if session_setup.shutdown.now.is_cancelled() { HASTY_GRACE } else { LAST_GRACE };
-    let left = session_setup.tasks.close_and_wait(grace).await;
+    let held = Box::pin(run.hold_session(&connection, prompt)).await;
+    let grace_period = if run.shutdown.now.is_cancelled() { FORCED_GRACE_PERIOD } else { GRACE_PERIOD };
+    let left = run.tasks.close_and_wait(grace_period).await;
     if !left.is_empty() {
         tracing::warn!(?left, "tasks did not end in time");
     }
+    // Jobs that were dispatched since the last poll of the detached worker may have none yet.
     let handed_over = match &held {
-        Ok((session, _)) if session_setup.args.detach && embedded => {
-            let script = session_setup.args.script.as_deref();
-            local_worker::serve_in_background(&session_setup.context, connection.queue(), *session, script)
-                .await
+        Ok((session, _)) if run.args.detach && embedded => {
+            let script = run.args.script.as_deref();
+            local_worker::serve_in_background(&run.context, &connection.operator, *session, script).await
         }
         Ok(_) | Err(_) => Ok(()),
     };
     connection.leave().await?;
     let (_, status) = held?;
     handed_over?;
-    match session_setup.shutdown.drain.is_cancelled() {
-        _ if session_setup.screen.unread.is_cancelled() => Ok(ExitStatus::Success),
+    match run.shutdown.drain.is_cancelled() {
+        // The reader of the answer went away, as `head` does once it has seen enough.
+        _ if run.screen.unread.is_cancelled() => Ok(ExitStatus::Success),
         true => Ok(ExitStatus::Interrupted),
         false => status,
     }
@@ -137,13 +137,11 @@ impl RunSession {
             None => team.default_agent().name.clone(),
             Some(name) => team_checks::known_agent(&team, name)?,
         };
-        let here = std::env::current_dir()
-            .map_err(|error| Failure::usage(format!("no working directory: {error}")))?;
-        let environment = Arc::new(Environment::new(for_agents(&context.variables), here));
+        let environment = Arc::new(Environment::new(for_agents(&context.variables), working_dir()?));
         let models = context.models(args.script.as_deref(), &environment)?;
         let tasks = Tasks::new();
         let shutdown = Shutdown::listen(&tasks)
-            .map_err(|error| Failure::usage(format!("cannot hear signals: {error}")))?;
+            .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
         let screen = Arc::new(Screen::new(context.output));
         if args.script.is_some() {
             screen.note("model replies come from a script; every tool call is real");
@@ -170,7 +168,8 @@ impl RunSession {
         })
     }
 
-    /// The session from its opening to its end: which one it was, and how the agent did in it.
+    /// Opens the session, runs the conversation, and ends the session. Answers with the session and the exit status of
+    /// the conversation; an error outside of the conversation comes first.
     async fn hold_session(
         &mut self,
         connection: &Connection,
@@ -178,52 +177,55 @@ impl RunSession {
     ) -> Result<(SessionId, Result<ExitStatus, Failure>), Failure> {
         self.guard(connection)?;
         self.limit_models(connection.queue());
-        let root = RootSession::open(&connection.observer, self.root_options(connection)?).await?;
+        let root = RootSession::open(&connection.operator, self.root_options()?).await?;
+        let session = root.owner.session();
         let over = CancellationToken::new();
-        // However this ends, nothing of it goes on.
+        // However this function ends, its background tasks end with it.
         let _over = over.clone().drop_guard();
         self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
         let hosted = if connection.backend.is_embedded() && self.args.detach {
-            // What shall outlive this program is not run in it.
+            // Jobs that outlive this program run in a worker program of their own from the start.
             let (service, over) = (Arc::clone(&root.service), over.clone());
-            let beside = local_worker::DetachedWorker {
+            let detached = local_worker::DetachedWorker {
                 context: self.context.clone(),
-                queue: connection.queue().clone(),
-                session: root.lease.session,
+                operator: connection.operator.clone(),
+                session,
                 script: self.args.script.clone(),
             };
-            self.tasks.spawn(TaskKind::Upkeep, beside.serve_until(over, service));
+            self.tasks.spawn(TaskKind::Upkeep, detached.serve_until(over, service));
             None
         } else if connection.backend.is_embedded() {
-            let (session, now) = (root.lease.session, self.shutdown.now.clone());
+            let now = self.shutdown.now.clone();
             Some(LocalWorker::start(&self.tasks, connection.queue(), session, self.host(), now)?)
         } else {
             local_worker::hint_unserved(&self.context, connection, &[DEFAULT_QUEUE.to_owned()]).await?;
             self.tasks.spawn(TaskKind::Upkeep, reap_until(connection.queue().clone(), over.clone()));
             None
         };
-        let panel = self.follow(connection, &root, over.clone());
+        let panel = self.follow(connection, session, over.clone());
         self.tasks.spawn(TaskKind::Panel, self.end_when_unread(over.clone()));
 
         let status = self.converse(&root, prompt).await;
         let ended = self.end(connection, &root, hosted).await;
         over.cancel();
-        // The panel's last look shows how the last jobs ended.
+        // The panel reads the jobs once more when `over` is cancelled, and shows how the last ones ended.
         panel.await.ok();
         if let Some(recorder) = &self.recorder {
-            recorder.write(connection.queue(), root.lease.session, &self.screen).await?;
+            recorder.write(&connection.operator, session, &self.screen).await?;
         }
-        ended.map(|()| (root.lease.session, status))
+        ended.map(|()| (session, status))
     }
 
-    /// From now on the models are asked within the fleet's limits.
+    /// Puts the fleet's rate limits before the models.
     fn limit_models(&mut self, queue: &Queue) {
         let models = Arc::clone(&self.models);
-        self.models =
+        let models =
             Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), Arc::clone(&self.policy)));
+        self.tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
+        self.models = models;
     }
 
-    /// Starts the guard: should this program be killed, the commands of its root and of its jobs end.
+    /// Starts the guard process, which ends the commands of the root and of hosted jobs if this program is killed.
     fn guard(&mut self, connection: &Connection) -> Result<(), Failure> {
         self.guard = connection.backend.guard(&self.tasks)?;
         let guard = self.guard.of_program();
@@ -231,8 +233,8 @@ impl RunSession {
         Ok(())
     }
 
-    /// Every key that is needed here: the root's, and where a worker is hosted those of all agents that the
-    /// root can reach.
+    /// Checks the API keys that are used on this machine: the root's, and with a hosted worker those of all agents that
+    /// the root can dispatch to.
     fn check_keys(&self, hosts_worker: bool) -> Result<(), Failure> {
         if self.args.script.is_some() {
             return Ok(());
@@ -240,16 +242,13 @@ impl RunSession {
         team_checks::check_keys(&self.team, &self.agent, hosts_worker, &self.environment)
     }
 
-    fn root_options(&self, connection: &Connection) -> Result<RootOptions, Failure> {
-        let embedded = connection.backend.is_embedded();
+    fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
         Ok(RootOptions {
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
-            cap: self.args.cap.unwrap_or(connection.queue().settings().session_cap),
-            own_lane: embedded,
+            session: SessionOptions { cap: self.args.cap, budget: self.args.session_budget },
             on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
-            budget: self.args.session_budget,
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
@@ -257,7 +256,7 @@ impl RunSession {
         })
     }
 
-    /// What a hosted worker works with.
+    /// The resources of a hosted worker: it shares models and guard with the root.
     fn host(&self) -> local_worker::LocalWorkerConfig {
         local_worker::LocalWorkerConfig {
             models: Arc::clone(&self.models),
@@ -269,19 +268,18 @@ impl RunSession {
         }
     }
 
-    /// Shows the session's jobs beside the answer.
+    /// Starts the panel of the session's jobs.
     fn follow(
         &self,
         connection: &Connection,
-        root: &RootSession,
+        session: SessionId,
         over: CancellationToken,
     ) -> tokio::task::JoinHandle<()> {
-        let (screen, observer) = (Arc::clone(&self.screen), connection.observer.clone());
-        let session = root.lease.session;
-        self.tasks.spawn(TaskKind::Panel, async move { screen.follow(&observer, session, over).await })
+        let (screen, operator) = (Arc::clone(&self.screen), connection.operator.clone());
+        self.tasks.spawn(TaskKind::Panel, async move { screen.follow(&operator, session, over).await })
     }
 
-    /// Ends the run as an interrupt does when the answer's reader has gone: nothing that it started may go on.
+    /// Interrupts the run when the answer's pipe is closed, as Ctrl-C does: its jobs work for a reader that is gone.
     fn end_when_unread(&self, over: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let (unread, drain) = (self.screen.unread.clone(), self.shutdown.drain.clone());
         async move {
@@ -291,14 +289,15 @@ impl RunSession {
         }
     }
 
-    /// One prompt, or one after the other from the terminal.
+    /// Answers the prompt of the command line, or without one each prompt that is typed.
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
         let prompt = self.expand_prompt(root, &self.agent, &prompt).await;
-        Ok(self.answer(root, prompt, Answered::nothing(&self.agent)).await?.status)
+        Ok(self.answer(root, prompt, Conversation::new(&self.agent)).await?.status)
     }
 
-    /// What an agent is told when the user says `text`, which may call one of its prompts.
+    /// The prompt that an agent gets for a user's `text`: a slash command is replaced with the agent's prompt of that
+    /// name. What of it cannot be run is a warning.
     async fn expand_prompt(&self, root: &RootSession, agent: &str, text: &str) -> String {
         let Some(agent) = self.team.agent(agent) else { return text.to_owned() };
         let context = CommandContext {
@@ -315,7 +314,7 @@ impl RunSession {
         expanded.prompt
     }
 
-    /// What the user sees before the first prompt.
+    /// Prints the agent's welcome message, if it has one.
     fn welcome(&self) {
         let message = self.team.agent(&self.agent).and_then(|agent| agent.welcome_message.as_deref());
         if let Some(message) = message {
@@ -325,7 +324,7 @@ impl RunSession {
 
     async fn prompt_loop(&self, root: &RootSession) -> Result<ExitStatus, Failure> {
         let terminal = self.terminal.clone().unwrap_or_else(|| Terminal::on(&self.screen));
-        let mut so_far = Answered::nothing(&self.agent);
+        let mut so_far = Conversation::new(&self.agent);
         self.welcome();
         loop {
             self.screen.note("\nprompt (an empty line or Ctrl-D ends):");
@@ -342,14 +341,14 @@ impl RunSession {
         }
     }
 
-    /// Answers the next prompt of a conversation.
+    /// Answers the next prompt of a conversation: runs the agent from the recorded turns to the end of its turn.
     async fn answer(
         &self,
         root: &RootSession,
         prompt: String,
-        mut so_far: Answered,
-    ) -> Result<Answered, Failure> {
-        so_far.ask(prompt);
+        mut so_far: Conversation,
+    ) -> Result<Conversation, Failure> {
+        so_far.add_prompt(prompt);
         let journal = Arc::new(ScreenJournal::new(
             Arc::clone(&self.screen),
             so_far.entries.clone(),
@@ -381,14 +380,15 @@ impl RunSession {
             recorder.keep_root(&so_far.prompt, &so_far.entries);
         }
         if self.shutdown.now.is_cancelled() {
-            return Ok(Answered { status: ExitStatus::Interrupted, ..so_far });
+            return Ok(Conversation { status: ExitStatus::Interrupted, ..so_far });
         }
         self.screen.end_answer();
         let status = self.report(outcome)?;
-        let floor = ActiveAgent::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
-        Ok(Answered { status, agent: floor.name().to_owned(), ..so_far })
+        let active = ActiveAgent::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
+        Ok(Conversation { status, agent: active.name().to_owned(), ..so_far })
     }
 
+    /// Reports how the agent's turn ended; a failure is the command's error.
     fn report(&self, outcome: Outcome) -> Result<ExitStatus, Failure> {
         match outcome {
             Outcome::Completed { result, usage } => {
@@ -406,7 +406,9 @@ impl RunSession {
         }
     }
 
-    /// Ends the session: its jobs have ended, are stopped, or are left to go on.
+    /// Ends the session. Its jobs have ended, or are stopped; with `--detach` they continue.
+    ///
+    /// After a second Ctrl-C nothing is asked of Redis any more: the owner's lease runs out, and reapers end the session.
     async fn end(
         &self,
         connection: &Connection,
@@ -422,7 +424,7 @@ impl RunSession {
                 hosted.hand_over().await;
             }
             root.detach().await?;
-            self.screen.note(&format!("session {} goes on in the background", root.lease.session));
+            self.screen.note(&format!("session {} continues in the background", root.owner.session()));
             return Ok(());
         }
         if interrupted || !root.service.is_settled().await? {
@@ -435,43 +437,44 @@ impl RunSession {
         Ok(())
     }
 
-    /// Stops all jobs of the session and waits until they have ended, or until a second Ctrl-C.
+    /// Stops all jobs of the session and closes it; waits until they have ended, or until a second Ctrl-C.
     async fn stop_all(
         &self,
         connection: &Connection,
         root: &RootSession,
         interrupted: bool,
     ) -> Result<(), Failure> {
-        let everything = StopRoot::Session { id: root.lease.session, close: true };
         let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
-        connection.queue().stop(everything, Asker::Root, why).await?;
+        let operator = &connection.operator;
+        let session = root.owner.stop(why).await?;
         tokio::select! {
-            stopped = until_terminal(&connection.observer, everything) => stopped,
+            stopped = while_reaping(operator.queue(), operator.until_stopped(session)) => Ok(stopped?),
             () = self.shutdown.now.cancelled() => Ok(()),
         }
     }
 }
 
-/// A conversation with a root, and how its last prompt was answered.
-struct Answered {
+/// A conversation with the root.
+struct Conversation {
+    /// How the last prompt was answered.
     status: ExitStatus,
-    /// Who has the floor now.
+    /// The agent that answers the next prompt: the root, or the agent that it handed the conversation to.
     agent: String,
     /// The first prompt.
     prompt: String,
-    /// All since then, later prompts too.
+    /// Everything recorded after the first prompt, later prompts included.
     entries: Vec<TurnEntry>,
 }
 
-impl Answered {
-    /// Nothing was said yet.
-    fn nothing(agent: &str) -> Self {
+impl Conversation {
+    /// A conversation before its first prompt.
+    fn new(agent: &str) -> Self {
         let (status, agent) = (ExitStatus::Success, agent.to_owned());
         Self { status, agent, prompt: String::new(), entries: Vec::new() }
     }
 
-    /// Adds a prompt.
-    fn ask(&mut self, prompt: String) {
+    /// Adds a prompt: the first opens the conversation, later ones are delivered before the next turn.
+    fn add_prompt(&mut self, prompt: String) {
         if self.prompt.is_empty() {
             self.prompt = prompt;
             return;
@@ -485,7 +488,7 @@ impl Answered {
     }
 }
 
-/// Takes back what dead workers held, until `over`: whoever lives long does it.
+/// Reclaims jobs of dead workers until `over`, as every long-lived process does.
 async fn reap_until(queue: Queue, over: CancellationToken) {
     over.run_until_cancelled(reap_forever(queue)).await;
 }

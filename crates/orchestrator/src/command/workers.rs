@@ -2,8 +2,7 @@
 
 use legwork_common::error::ExitStatus;
 use legwork_queue::ConnectionKind;
-use legwork_queue::port::Watch as _;
-use legwork_queue::port::WorkerRecord;
+use legwork_queue::operator::WorkerRecord;
 use serde_json::json;
 
 use crate::context::Context;
@@ -13,7 +12,7 @@ use crate::render;
 /// Lists the live workers.
 pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let workers = connection.queue().workers().await?;
+    let workers = connection.operator.workers().await?;
     if context.output.json {
         for worker in &workers {
             context.output.object(&object(worker))?;

@@ -1,5 +1,6 @@
 //! One tool call: parses the arguments, calls the service, and answers with the contract's text and the same as JSON.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use legwork_common::contract;
@@ -31,11 +32,6 @@ use crate::mcp::request;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::structured;
 use crate::mcp::tool_name;
-
-/// Timeout of a wait without one, in seconds: the contract's default.
-const DEFAULT_WAIT_SECS: f64 = 300.0;
-/// The longest timeout that a wait may ask for, in seconds: the contract's bound.
-const MAX_WAIT_SECS: f64 = 3600.0;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +65,7 @@ struct Stop {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wait {
+    #[serde(default)]
     task_ids: Vec<String>,
     timeout: Option<f64>,
     mode: Option<WaitMode>,
@@ -92,6 +89,8 @@ pub struct Answer {
     pub structured: Value,
     /// The job that the call dispatched.
     pub dispatched: Option<JobId>,
+    /// Whether the host gets it as an error result.
+    pub is_error: bool,
 }
 
 /// Why a call was refused: a text for the host's model.
@@ -107,7 +106,8 @@ impl From<ServiceError> for Refused {
 impl From<Answer> for CallToolResult {
     fn from(answer: Answer) -> Self {
         let texts = std::iter::once(answer.text).chain(answer.note);
-        let mut result = Self::success(texts.map(ContentBlock::text).collect());
+        let texts = texts.map(ContentBlock::text).collect();
+        let mut result = if answer.is_error { Self::error(texts) } else { Self::success(texts) };
         result.structured_content = Some(answer.structured);
         result
     }
@@ -191,6 +191,7 @@ impl<'sessions> Calls<'sessions> {
             note: None,
             structured: structured::started(id, &agent, &task),
             dispatched: Some(id),
+            is_error: false,
         })
     }
 
@@ -209,7 +210,8 @@ impl<'sessions> Calls<'sessions> {
             retry_while_unavailable(Some(deadline), || self.service.view_grown(id, view.since, deadline))
                 .await?
         };
-        Ok(plain(contract::view(&seen), structured::view(&seen)))
+        let polls = self.sessions.polls.lock().unwrap_or_else(PoisonError::into_inner).count(&seen);
+        Ok(plain(contract::view(&seen, polls), structured::view(&seen)))
     }
 
     async fn stop(&self, stop: Stop) -> Result<Answer, Refused> {
@@ -221,11 +223,7 @@ impl<'sessions> Calls<'sessions> {
     }
 
     async fn wait(&self, wait: Wait, progress: &Progress) -> Result<Answer, Refused> {
-        if wait.task_ids.is_empty() {
-            return Err(Refused(contract::EMPTY_TASK_IDS.to_owned()));
-        }
-        let asked =
-            Duration::from_secs_f64(wait.timeout.unwrap_or(DEFAULT_WAIT_SECS).clamp(0.0, MAX_WAIT_SECS));
+        let asked = contract::wait_timeout(&wait.task_ids, wait.timeout).map_err(Refused)?;
         let mode = wait.mode.unwrap_or_default();
         let deadline = Instant::now() + asked.min(self.answer_within);
         let mut until = progress.first(deadline);
@@ -244,14 +242,16 @@ impl<'sessions> Calls<'sessions> {
             until = progress.next(deadline);
         };
         let note = (!over && asked > self.answer_within).then(|| early_return(&items, self.answer_within));
-        let structured = structured::waited(&items, over);
-        Ok(Answer { note, ..plain(contract::wait_result(&items).to_string(), structured) })
+        // A wait that returns early for its host's sake was not ended by its own timeout.
+        let answer = contract::WaitAnswer::new(&items, !over && note.is_none());
+        let structured = structured::waited(&answer, &items, over);
+        Ok(Answer { note, is_error: answer.is_error(), ..plain(answer.text(), structured) })
     }
 
     async fn send(&self, send: Send) -> Result<Answer, Refused> {
         let id = id(&send.task_id)?;
-        if send.message.trim().is_empty() {
-            return Err(Refused(contract::EMPTY_MESSAGE.to_owned()));
+        if let Some(refusal) = contract::message_refusal(&send.message) {
+            return Err(Refused(refusal));
         }
         self.service.send(SendRequest { id, message: send.message, call: None }).await?;
         Ok(plain(contract::sent(id), json!({"id": id})))
@@ -272,7 +272,7 @@ fn early_return(items: &[WaitItem], answer_within: Duration) -> String {
 }
 
 fn plain(text: String, structured: Value) -> Answer {
-    Answer { text, note: None, structured, dispatched: None }
+    Answer { text, note: None, structured, dispatched: None, is_error: false }
 }
 
 /// Parses a task id. Text that is not an id is reported like an unknown id, as the contract has it.
@@ -280,8 +280,10 @@ fn id(text: &str) -> Result<JobId, ServiceError> {
     text.trim().parse().map_err(|_| ServiceError::NotFound(text.to_owned()))
 }
 
-/// Parses the arguments of a tool; unknown ones are refused, so that a model learns of a misspelled one.
+/// Parses the arguments of a tool; unknown ones are refused, so that a model learns of a misspelled one. A call without
+/// arguments has an empty object.
 fn read<A: DeserializeOwned>(tool: &str, arguments: Value) -> Result<A, Refused> {
+    let arguments = if arguments.is_null() { json!({}) } else { arguments };
     serde_json::from_value(arguments)
         .map_err(|error| Refused(format!("invalid arguments for {tool}: {error}")))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::id::SessionId;
-use legwork_queue::port::Connections;
+use legwork_queue::Connections;
 use rmcp::transport::streamable_http_server::session::SessionState;
 use rmcp::transport::streamable_http_server::session::SessionStore;
 use rmcp::transport::streamable_http_server::session::SessionStoreError;

@@ -115,7 +115,7 @@ impl HttpListener {
     ///
     /// [`Failure`] when the listener fails.
     pub async fn serve(self, server: Server, end: CancellationToken) -> Result<(), Failure> {
-        let queue = server.sessions.observer.queue().clone();
+        let queue = server.sessions.operator.queue().clone();
         let store = RedisSessionStore { keep: queue.settings().retention, connections: Arc::new(queue) };
         let mut config = self.config(end.child_token());
         config.session_store = Some(Arc::new(store));

@@ -12,7 +12,7 @@ use legwork_common::id::SessionId;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::JobView;
 use legwork_common::service::ServiceError;
-use legwork_queue::port::Connections as _;
+use legwork_queue::Connections as _;
 use rmcp::ErrorData;
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
@@ -81,7 +81,7 @@ impl Server {
     /// Extends the stored connection of an active host, by reading it. On failure the next call extends it.
     async fn extend_connection(&self, context: &RequestContext<RoleServer>) {
         let Some(name) = connection(context) else { return };
-        if let Err(error) = self.sessions.observer.queue().connection(name, self.retention()).await {
+        if let Err(error) = self.sessions.operator.queue().connection(name, self.retention()).await {
             tracing::debug!(%error, "could not extend a host's connection");
         }
     }
@@ -117,7 +117,7 @@ impl Server {
     }
 
     fn retention(&self) -> Duration {
-        self.sessions.observer.queue().settings().retention
+        self.sessions.operator.queue().settings().retention
     }
 }
 

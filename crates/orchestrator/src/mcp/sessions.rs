@@ -12,6 +12,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use legwork_common::contract::PollCounter;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
@@ -21,12 +22,10 @@ use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
-use legwork_queue::Observer;
+use legwork_queue::DispatchedBy;
+use legwork_queue::Operator;
 use legwork_queue::Service;
-use legwork_queue::open_session;
-use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
+use legwork_queue::operator::SessionOptions;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
@@ -42,8 +41,8 @@ const WORKER_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub struct McpSessions {
     /// The command's context, for the options that detached workers inherit.
     pub context: Context,
-    /// The queue, with its hints.
-    pub observer: Observer,
+    /// The handle on the namespace.
+    pub operator: Operator,
     /// The digest under which the team is stored.
     pub team: TeamDigest,
     /// The team as JSON, stored with a session's first job.
@@ -64,6 +63,8 @@ pub struct McpSessions {
     pub dispatching: TaskTracker,
     /// The sessions that may need a worker.
     pub watched: WatchedSessions,
+    /// The views of all sessions' live jobs. A std mutex, because it is never held across an await.
+    pub polls: Mutex<PollCounter>,
 }
 
 /// Sessions that had live jobs at the last check, each with a lock that serializes starting its worker.
@@ -119,7 +120,7 @@ impl McpSessions {
             policy: Arc::clone(&self.policy),
             trace: trace.or_else(|| self.context.trace()),
         };
-        Service::new(self.observer.clone(), caller)
+        self.operator.service(caller)
     }
 
     /// Dispatches a job into a session, which is opened first if it is new. The job is durable when this answers, and a
@@ -136,15 +137,8 @@ impl McpSessions {
         trace: Option<TraceParent>,
     ) -> Result<JobId, ServiceError> {
         let _in_progress = self.dispatching.token();
-        let open = OpenSession {
-            session,
-            owner: None,
-            on_end: SessionEnd::Keep,
-            cap: self.cap,
-            own_lane: self.embedded,
-            budget: self.budget,
-        };
-        open_session(self.observer.queue(), &open).await?;
+        let options = SessionOptions { cap: Some(self.cap), budget: self.budget };
+        self.operator.join_session(session, options).await?;
         let id = self.service_with_trace(session, trace).run(request).await?;
         if let Err(failure) = self.serve(session).await {
             tracing::error!(%session, "{}", failure.message);
@@ -164,13 +158,8 @@ impl McpSessions {
         // Concurrent dispatches would otherwise start a worker each.
         let lock = self.watched.start_lock(session);
         let _starting = lock.lock().await;
-        local_worker::serve_in_background(
-            &self.context,
-            self.observer.queue(),
-            session,
-            self.script.as_deref(),
-        )
-        .await
+        local_worker::serve_in_background(&self.context, &self.operator, session, self.script.as_deref())
+            .await
     }
 
     /// Watches a session that may have jobs of an earlier server.

@@ -1,9 +1,11 @@
 //! The tools' answers as JSON, which accompany the contract's texts, and the schemas of these answers.
 
 use legwork_common::contract;
+use legwork_common::contract::WaitAnswer;
 use legwork_common::id::JobId;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::WaitItem;
 use serde_json::Value;
 use serde_json::json;
@@ -19,7 +21,7 @@ pub fn started(id: JobId, agent: &str, task: &str) -> Value {
 pub fn ended(view: &JobView) -> Value {
     let mut value = started(view.job.id, &view.job.agent, &view.job.task);
     value["status"] = json!(contract::visible_state(view.job.status).as_str());
-    value["output"] = json!(contract::view_body(view));
+    value["output"] = json!(contract::bounded_body(view));
     value
 }
 
@@ -53,10 +55,11 @@ pub fn view(view: &JobView) -> Value {
         "task": job.task,
         "status": contract::visible_state(job.status).as_str(),
         "cause": job.cause,
-        "error": job.error,
+        "error": job.error.as_deref().map(|error| contract::head(error, contract::MAX_ERROR_BYTES)),
         "attempt": job.attempt,
         "runtime_ms": job.runtime_ms,
-        "result": job.result,
+        "result": job.result.as_deref().map(|result| contract::head(result, MAX_VIEW_BYTES)),
+        "result_bytes": job.result.as_ref().map(String::len),
         "output": String::from_utf8_lossy(&view.output.bytes),
         "output_offset": view.output.offset,
         "next_offset": view.output.next_offset(),
@@ -65,9 +68,12 @@ pub fn view(view: &JobView) -> Value {
     })
 }
 
-/// The answer of a wait; `over` is whether its condition is met: all tasks have ended, or one in mode `any`.
-pub fn waited(items: &[WaitItem], over: bool) -> Value {
-    json!({"tasks": contract::wait_result(items), "done": over, "still_running": still_running(items)})
+/// The answer of a wait: the contract's object, and in addition whether it is over and what still runs. `over` is whether its condition is met: all tasks have ended, or one in mode `any`.
+pub fn waited(answer: &WaitAnswer, items: &[WaitItem], over: bool) -> Value {
+    let mut value = json!(answer);
+    value["done"] = json!(over);
+    value["still_running"] = json!(still_running(items));
+    value
 }
 
 /// The ids of the jobs that have not ended, in the order of the wait.
@@ -103,6 +109,8 @@ pub fn schema(tool: &str) -> Value {
         tool_name::VIEW => viewed(),
         tool_name::WAIT => object(
             json!({
+                "all_done": {"type": "boolean", "description": "Whether all tasks have ended"},
+                "timed_out": {"type": "boolean", "description": "Whether the timeout ended the wait"},
                 "tasks": {
                     "type": "array",
                     "items": wait_item(),
@@ -118,7 +126,7 @@ pub fn schema(tool: &str) -> Value {
                     "description": "The tasks that have not ended, to wait for again",
                 },
             }),
-            &["tasks", "done", "still_running"],
+            &["all_done", "tasks", "done", "still_running"],
         ),
         tool_name::STOP => object(
             json!({"id": text("The task's id"), "status": text("Always stopping: the task is stopped soon")}),
@@ -150,12 +158,17 @@ fn job_fields() -> Value {
 fn wait_item() -> Value {
     object(
         json!({
-            "id": text("The id as given in the request"),
+            "task_id": text("The id as given in the request"),
             "status": text("Its status, or not_found"),
-            "output": text("Its result, or its output so far"),
-            "output_offset": count("The byte offset of the output"),
+            "done": {"type": "boolean", "description": "Whether it has ended"},
+            "output": text("The head of its result, or the tail of its output so far"),
+            "error": text("What went wrong"),
+            "truncated": {"type": "boolean", "description": "Whether output or error was cut"},
+            "output_offset": count("The byte offset at which a cut output begins"),
+            "output_bytes": count("The size of the whole, in bytes, where the output was cut"),
+            "cause": text("Why it failed or was stopped"),
         }),
-        &["id", "status", "output", "output_offset"],
+        &["task_id", "status", "done"],
     )
 }
 
@@ -164,7 +177,8 @@ fn viewed() -> Value {
     for (name, shape) in [
         ("error", text_or_null("What went wrong")),
         ("attempt", count("The number of the current attempt; 0 before the first")),
-        ("result", text_or_null("The agent's last message, when completed")),
+        ("result", text_or_null("The first 16 KB of the agent's last message, when completed")),
+        ("result_bytes", count_or_null("The size of the agent's last message, in bytes")),
         ("output", text("A chunk of the output")),
         ("output_offset", count("The byte offset of the chunk")),
         ("next_offset", count("The byte offset to continue from, as `since`")),
@@ -192,4 +206,8 @@ fn text_or_null(description: &str) -> Value {
 
 fn count(description: &str) -> Value {
     json!({"type": "integer", "minimum": 0, "description": description})
+}
+
+fn count_or_null(description: &str) -> Value {
+    json!({"type": ["integer", "null"], "minimum": 0, "description": description})
 }

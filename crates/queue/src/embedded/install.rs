@@ -1,19 +1,19 @@
-//! The one command that installs a server on this system.
+//! The command that installs a server on this system.
 
 use std::fs;
 
-/// A system, as far as it matters for installing a server.
+/// How servers are installed on a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum System {
     /// Debian and Ubuntu, with a server that is new enough.
     Apt,
-    /// Alpine.
+    /// Alpine, which packages Valkey.
     Apk,
-    /// Fedora and its kin.
+    /// Fedora and its derivatives.
     Dnf,
     /// macOS.
     Brew,
-    /// Anything else, and releases whose own server is too old.
+    /// All others, and releases whose packaged server is too old.
     Other,
 }
 
@@ -39,7 +39,7 @@ impl System {
         let family: Vec<&str> =
             value("ID").split_whitespace().chain(value("ID_LIKE").split_whitespace()).collect();
         match family.first() {
-            // Debian 11 and Ubuntu 22.04 carry Redis 6.
+            // Debian 11 and Ubuntu 22.04 package Redis 6.
             Some(&"debian") if release < 12 => Self::Other,
             Some(&"ubuntu") if release < 23 => Self::Other,
             _ if family.contains(&"debian") || family.contains(&"ubuntu") => Self::Apt,
@@ -49,8 +49,8 @@ impl System {
         }
     }
 
-    /// The command. A server that is too old most likely came from the system's own packages, so
-    /// asking these again would not help.
+    /// The command. A server that is too old (`has_old`) most likely came from the system's packages, so they would
+    /// only install it again.
     pub(super) fn command(self, root: bool, has_old: bool) -> String {
         let sudo = if root { "" } else { "sudo " };
         match self {

@@ -1,70 +1,70 @@
-//! What `legwork local` does: look, stop, reset.
+//! What `legwork local` does: status, stop, reset.
 
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::embedded::DOOR_PATIENCE;
 use crate::embedded::EmbeddedConfig;
 use crate::embedded::EmbeddedError;
+use crate::embedded::JOIN_TIMEOUT;
 use crate::embedded::Product;
-use crate::embedded::SERVER_PATIENCE;
+use crate::embedded::SERVER_TIMEOUT;
 use crate::embedded::Version;
 use crate::embedded::home;
 use crate::embedded::home::Home;
 use crate::embedded::home::Mode;
 use crate::embedded::server;
 use crate::embedded::wire;
-use crate::embedded::wire::Pulse;
+use crate::embedded::wire::Ping;
 
-/// How the embedded server is.
+/// The status of the embedded server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The state folder.
+    /// The state folder, which may not exist.
     pub folder: PathBuf,
-    /// The server's log; it may not be there.
+    /// The server's log, which may not exist.
     pub log: PathBuf,
-    /// Whether any command uses the server now.
+    /// Whether any program uses the server now.
     pub in_use: bool,
-    /// The server.
+    /// Whether a server runs and answers.
     pub state: ServerState,
-    /// What serves the folder, or served it last.
+    /// The server that serves the folder, or served it last.
     pub server: Option<KnownServer>,
 }
 
-/// Whether a server lives.
+/// Whether a server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerState {
-    /// None does.
+    /// No server runs.
     Stopped,
-    /// One holds the folder and does not answer, or still reads its data.
+    /// A server runs and does not answer, or still loads its data.
     NotAnswering {
-        /// Its process, where it came far enough to say.
+        /// Its process, if it has written its number.
         process_id: Option<u32>,
     },
-    /// One serves.
+    /// A server runs and answers.
     Running {
-        /// Its process.
+        /// Its process, unless `INFO` failed.
         process_id: Option<u32>,
-        /// How many connections it has, this question's included.
+        /// How many connections it has, that of this call included.
         clients: Option<u32>,
     },
 }
 
-/// A server that the folder remembers.
+/// The server that the folder has on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServer {
-    /// Its program.
+    /// The program that was started.
     pub program: PathBuf,
-    /// Whose it is.
+    /// Redis or Valkey.
     pub product: Product,
-    /// Its version.
+    /// Its version when it was started.
     pub version: Version,
-    /// Where it listens.
+    /// The socket that it listens on.
     pub socket: PathBuf,
 }
 
-/// Looks, and changes nothing: a folder that is not there stays so.
+/// The status of the folder's server. Changes nothing, and does not create the folder.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub async fn status(config: &EmbeddedConfig) -> Result<Status, EmbeddedError> {
         return Ok(Status { folder, log, in_use: false, state: ServerState::Stopped, server: None });
     }
     let record = home.record()?;
-    // Taken and given back at once. Whoever needs the lock in that moment asks again.
+    // Locked and released at once. A server that is started in that moment tries again.
     let lives = home::try_lock(&home.server_lock(), Mode::Exclusive)?.is_none();
     let state = match record.as_ref() {
         _ if !lives => ServerState::Stopped,
@@ -93,7 +93,7 @@ pub async fn status(config: &EmbeddedConfig) -> Result<Status, EmbeddedError> {
 }
 
 async fn running(home: &Home, socket: &Path) -> ServerState {
-    if wire::ping(socket).await != Pulse::Ready {
+    if wire::ping(socket).await != Ping::Ready {
         return not_answering(home);
     }
     let info = wire::info(socket).await;
@@ -103,19 +103,19 @@ async fn running(home: &Home, socket: &Path) -> ServerState {
     }
 }
 
-/// The server's own file names it: an older one's was deleted before it started.
+/// The server has written its process number itself: the file of an earlier server was deleted before it started.
 fn not_answering(home: &Home) -> ServerState {
     let text = fs::read_to_string(home.pid_file()).unwrap_or_default();
     ServerState::NotAnswering { process_id: text.trim().parse().ok() }
 }
 
-/// Whether anybody uses the server; who stands in the door counts.
+/// Whether the server has users. One that is joining or leaving counts.
 fn in_use(home: &Home) -> Result<bool, EmbeddedError> {
-    let Some(_door) = home::try_lock(&home.door_lock(), Mode::Exclusive)? else { return Ok(true) };
+    let Some(_join_lock) = home::try_lock(&home.join_lock(), Mode::Exclusive)? else { return Ok(true) };
     Ok(home::try_lock(&home.users_lock(), Mode::Exclusive)?.is_none())
 }
 
-/// Ends the server, whoever uses it; its data stay. Says whether there was one.
+/// Ends the server, even if it has users. Its data are kept. Returns whether there was one.
 ///
 /// # Errors
 ///
@@ -125,32 +125,32 @@ pub async fn stop(config: &EmbeddedConfig) -> Result<bool, EmbeddedError> {
     if !home.folder().exists() {
         return Ok(false);
     }
-    let _door = home::lock(&home.door_lock(), Mode::Exclusive, DOOR_PATIENCE).await?;
-    Ok(server::end(&home, SERVER_PATIENCE).await?.was_running)
+    let _join_lock = home::lock(&home.join_lock(), Mode::Exclusive, JOIN_TIMEOUT).await?;
+    Ok(server::end(&home, SERVER_TIMEOUT).await?.was_running)
 }
 
-/// Ends the server and deletes its data, its record and its log. A crash on the way leaves a folder from
-/// which some of it is gone; doing it again completes it.
+/// Ends the server and deletes its data, its record and its log. A crash in between leaves some of them; a repeat
+/// completes it.
 ///
 /// # Errors
 ///
-/// [`EmbeddedError::InUse`] while anybody uses the server, unless `force`; nothing is changed then.
+/// [`EmbeddedError::InUse`] while the server has users, unless `force`; nothing is changed then.
 pub async fn reset(config: &EmbeddedConfig, force: bool) -> Result<(), EmbeddedError> {
     let home = Home::locate(config)?;
     if !home.folder().exists() {
         return Ok(());
     }
-    let _door = home::lock(&home.door_lock(), Mode::Exclusive, DOOR_PATIENCE).await?;
+    let _join_lock = home::lock(&home.join_lock(), Mode::Exclusive, JOIN_TIMEOUT).await?;
     let alone = home::try_lock(&home.users_lock(), Mode::Exclusive)?;
     if alone.is_none() && !force {
         return Err(EmbeddedError::InUse { folder: home.folder().to_owned() });
     }
-    let ended = server::end(&home, SERVER_PATIENCE).await?;
+    let ended = server::end(&home, SERVER_TIMEOUT).await?;
     home::delete(&home.data(), |path| fs::remove_dir_all(path))?;
     for file in [home.record_file(), home.log(), home.pid_file()] {
         home::delete(&file, |path| fs::remove_file(path))?;
     }
-    // Until here nobody may start a server on data that vanish.
+    // Only now another program may start a server: not on data that are being deleted.
     drop(ended.lock);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Starts the server, waits for it, ends it.
 //!
-//! The server is a child only at first: it has a session of its own, so neither Ctrl-C nor the end of
-//! its starter reaches it. Its standard input is the locked `server.lock`: the lock belongs to the open
-//! file, so it lives exactly as long as the server does, and no other child can come by it.
+//! The server has a session of its own, so neither Ctrl-C nor the end of the program that started it reaches it. Its
+//! standard input is the locked `server.lock`: the lock belongs to the open file, so it is held exactly as long as the
+//! server lives, and no other child process inherits it.
 
 use std::fs;
 use std::fs::File;
@@ -28,13 +28,13 @@ use crate::embedded::home;
 use crate::embedded::home::Home;
 use crate::embedded::home::Lock;
 use crate::embedded::home::Mode;
-use crate::embedded::home::POLL;
+use crate::embedded::home::POLL_INTERVAL;
 use crate::embedded::home::Record;
 use crate::embedded::wire;
-use crate::embedded::wire::Pulse;
+use crate::embedded::wire::Ping;
 
-/// How much of the end of a log is read for its last line, in bytes.
-const LOG_TAIL: u64 = 4096;
+/// How many bytes of a log's end are read for its last line: far more than one line.
+const LOG_TAIL_BYTES: u64 = 4096;
 
 /// A server that answers.
 #[derive(Debug)]
@@ -42,60 +42,60 @@ pub(super) struct Served {
     pub(super) record: Record,
     /// Whether this call started it.
     pub(super) started: bool,
-    /// What served the folder before, if that is gone.
+    /// The server that served the folder before, if this is another program.
     pub(super) replaced: Option<Record>,
 }
 
-/// Finds the folder's server or starts one; returns when it answers.
+/// Finds the folder's server or starts one. Returns when it answers.
 ///
-/// `patience` counts from the last sign of life, so that a server which reads many data is waited for.
-/// Dropping the future may leave a server that starts; whoever comes next finds it.
+/// `timeout` starts again with each answer that the server still loads, so one with much data is waited for. Dropping
+/// the future may leave a server that starts; the next caller finds it.
 pub(super) async fn ensure(
     home: &Home,
     config: &EmbeddedConfig,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Served, EmbeddedError> {
-    let mut end = Instant::now() + patience;
+    let mut end = Instant::now() + timeout;
     loop {
-        // Tried again each time: the holder may have died, or was a child of a dead server.
+        // Tried again each time, because the server that holds the lock may die before it answers.
         if let Some(lock) = home::try_lock_file(&home.server_lock(), Mode::Exclusive)? {
-            return start(home, config, lock, patience).await;
+            return start(home, config, lock, timeout).await;
         }
         if let Some(record) = home.record()? {
             match wire::ping(&record.socket).await {
-                Pulse::Ready => return Ok(Served { record, started: false, replaced: None }),
-                Pulse::Loading => end = Instant::now() + patience,
-                Pulse::Silent => {}
+                Ping::Ready => return Ok(Served { record, started: false, replaced: None }),
+                Ping::Loading => end = Instant::now() + timeout,
+                Ping::NoAnswer => {}
             }
         }
         if Instant::now() >= end {
-            return Err(silent(home, patience));
+            return Err(no_answer(home, timeout));
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Starts a server that inherits `lock`, and waits until it answers.
+/// Starts a server that inherits `lock`, and waits for its first answer.
 async fn start(
     home: &Home,
     config: &EmbeddedConfig,
     lock: File,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Served, EmbeddedError> {
     let before = home.record()?;
     let server = find::find(config, before.as_ref().map(|record| record.path.as_path())).await?;
     let record = Record::new(server.path, server.product, server.version, home.socket()?);
-    // Before the server lives, so that whoever cannot have the lock knows where to ask.
+    // Written before the server holds the lock, so that a caller that cannot lock it finds the socket here.
     home.write_record(&record)?;
-    // The file of a server that was killed names whatever process has its number now.
+    // The file of a server that was killed may name another process by now.
     home::delete(&home.pid_file(), |path| fs::remove_file(path))?;
     let child = spawn(home, &record, lock)?;
-    await_answer(home, &record, child, patience).await?;
+    await_answer(home, &record, child, timeout).await?;
     let replaced = before.filter(|before| before.path != record.path);
     Ok(Served { record, started: true, replaced })
 }
 
-/// The server's process, in a session of its own.
+/// Starts the server's process, in a session of its own.
 fn spawn(home: &Home, record: &Record, lock: File) -> Result<Box<dyn ChildWrapper>, EmbeddedError> {
     let path = home.log();
     let failed = |error| EmbeddedError::folder("open", &path)(error);
@@ -103,7 +103,7 @@ fn spawn(home: &Home, record: &Record, lock: File) -> Result<Box<dyn ChildWrappe
     let again = log.try_clone().map_err(failed)?;
     let mut command = Command::new(&record.path);
     command.args(arguments(home, &record.socket));
-    // It needs nothing of our environment, which may hold keys of models.
+    // It needs nothing of our environment, which may contain keys of model providers.
     command.env_clear().current_dir(home.data());
     command.stdin(Stdio::from(lock)).stdout(Stdio::from(log)).stderr(Stdio::from(again));
     let mut command = CommandWrap::from(command);
@@ -111,8 +111,8 @@ fn spawn(home: &Home, record: &Record, lock: File) -> Result<Box<dyn ChildWrappe
     command.spawn().map_err(EmbeddedError::folder("run", &record.path))
 }
 
-/// How the server is set. Every write reaches the disk before it is answered; the append-only file has
-/// no RDB preamble, so Redis reads what Valkey wrote and the other way round.
+/// The settings of the server. Every write reaches the disk before it is answered. The append-only file has no RDB
+/// preamble, so that Redis can read what Valkey wrote, and the reverse.
 fn arguments(home: &Home, socket: &Path) -> Vec<PathBuf> {
     let pairs: [(&str, PathBuf); 15] = [
         ("--port", "0".into()),
@@ -134,22 +134,22 @@ fn arguments(home: &Home, socket: &Path) -> Vec<PathBuf> {
     pairs.into_iter().flat_map(|(name, value)| [PathBuf::from(name), value]).collect()
 }
 
-/// Waits for the first answer of a server that we started. One that stays silent is ended, so that it
-/// does not keep the folder from the next command.
+/// Waits for the first answer of a server that was started here. One that does not answer in time is ended, so that it
+/// does not keep the folder locked for the next caller.
 async fn await_answer(
     home: &Home,
     record: &Record,
     mut child: Box<dyn ChildWrapper>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), EmbeddedError> {
-    let mut end = Instant::now() + patience;
+    let mut end = Instant::now() + timeout;
     loop {
         match wire::ping(&record.socket).await {
-            Pulse::Ready => return Ok(()),
-            Pulse::Loading => end = Instant::now() + patience,
-            Pulse::Silent => {}
+            Ping::Ready => return Ok(()),
+            Ping::Loading => end = Instant::now() + timeout,
+            Ping::NoAnswer => {}
         }
-        // Of the process itself, not of its group: there is nobody else in it.
+        // The status of the process itself, not of its group, in which it is alone.
         let exited = child.inner_mut().try_wait().map_err(EmbeddedError::folder("watch", &record.path))?;
         if let Some(status) = exited {
             let (server, log) = (record.path.clone(), home.log());
@@ -159,34 +159,34 @@ async fn await_answer(
         if Instant::now() >= end {
             child.inner_mut().start_kill().map_err(EmbeddedError::folder("end", &record.path))?;
             child.inner_mut().wait().await.map_err(EmbeddedError::folder("end", &record.path))?;
-            return Err(silent(home, patience));
+            return Err(no_answer(home, timeout));
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Ends the folder's server and returns its lock, so that nobody starts another one before the lock is
-/// dropped. Nothing is lost: every answered write is on the disk.
-pub(super) async fn end(home: &Home, patience: Duration) -> Result<Ended, EmbeddedError> {
+/// Ends the folder's server and returns its lock. No other server can be started before the lock is dropped. No data
+/// are lost, because every write that was answered is on the disk.
+pub(super) async fn end(home: &Home, timeout: Duration) -> Result<Ended, EmbeddedError> {
     if let Some(lock) = home::try_lock(&home.server_lock(), Mode::Exclusive)? {
         return Ok(Ended { was_running: false, lock });
     }
-    let until = Instant::now() + patience;
+    let until = Instant::now() + timeout;
     loop {
-        // Said again each time: a server that still starts does not listen yet.
+        // Sent again each time, because a server that still starts does not listen yet.
         wire::shut_down(&listening_at(home)?).await;
         if let Some(lock) = home::try_lock(&home.server_lock(), Mode::Exclusive)? {
             return Ok(Ended { was_running: true, lock });
         }
         if Instant::now() >= until {
             let (folder, log) = (home.folder().to_owned(), home.log());
-            return Err(EmbeddedError::Stuck { folder, waited: patience, log });
+            return Err(EmbeddedError::Stuck { folder, waited: timeout, log });
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Where the folder's server listens. A record that cannot be read must not keep anybody from ending it.
+/// Where the folder's server listens. A record that cannot be read must not prevent a caller from ending it.
 fn listening_at(home: &Home) -> Result<PathBuf, EmbeddedError> {
     match home.record() {
         Ok(Some(record)) => Ok(record.socket),
@@ -195,25 +195,25 @@ fn listening_at(home: &Home) -> Result<PathBuf, EmbeddedError> {
     }
 }
 
-/// A folder without a server.
+/// A folder whose server has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) was_running: bool,
-    /// While it lives, nobody starts a server.
+    /// No server can be started until it is dropped.
     pub(super) lock: Lock,
 }
 
-fn silent(home: &Home, patience: Duration) -> EmbeddedError {
-    EmbeddedError::Silent { folder: home.folder().to_owned(), waited: patience, log: home.log() }
+fn no_answer(home: &Home, timeout: Duration) -> EmbeddedError {
+    EmbeddedError::Silent { folder: home.folder().to_owned(), waited: timeout, log: home.log() }
 }
 
-/// The last line of a log that says something.
+/// The last line of a log that is not empty.
 fn last_line(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = fs::metadata(log).ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES))).ok()?;
     let mut tail = Vec::new();
-    file.take(LOG_TAIL).read_to_end(&mut tail).ok()?;
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
     tail.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
 }

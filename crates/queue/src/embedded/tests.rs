@@ -1,4 +1,4 @@
-//! What needs the inside: servers that hang or fail, with less patience than ours; paths and records.
+//! Tests that need private items: servers that hang or fail, with a shorter timeout; paths and records.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,10 +13,11 @@ use tempfile::TempDir;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_millis(200);
+/// A timeout that a test can wait for.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Writes a shell script that can be run. Another process writes it: one that this process has open for
-/// writing cannot be run while any test forks.
+/// Writes a shell script that can be run. Another process writes it: a file that this process has open for writing
+/// cannot be run, and a child that another test forks inherits it.
 pub(super) fn write_program(path: &Path, script: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let written = Command::new("/bin/sh")
@@ -27,7 +28,7 @@ pub(super) fn write_program(path: &Path, script: &str) {
     assert!(written.success());
 }
 
-/// A folder whose only server is a script: it tells a good version, then does `otherwise`.
+/// A folder whose only server is a script: it prints a good version, and runs `otherwise` when it is started.
 fn with_fake(otherwise: &str) -> (TempDir, EmbeddedConfig) {
     let folder = TempDir::new().unwrap();
     let program = folder.path().join("fake-server");
@@ -49,71 +50,78 @@ fn is_free(path: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn a_holder_that_never_answers_is_an_error_that_names_the_log() {
+async fn a_server_that_never_answers_is_an_error_that_names_the_log() {
     let (_folder, config) = with_fake("exit 1");
     let home = Home::open(&config).unwrap();
     let _holder = home::try_lock(&home.server_lock(), Mode::Exclusive).unwrap().unwrap();
-    let error = join_within(&config, PATIENCE).await.unwrap_err();
+    let error = join_within(&config, SHORT_TIMEOUT).await.unwrap_err();
     assert!(matches!(error, EmbeddedError::Silent { .. }), "{error}");
     assert!(error.to_string().ends_with("state/server.log"), "{error}");
-    assert!(is_free(&home.door_lock()) && is_free(&home.users_lock()), "the failed one is still counted");
+    assert!(
+        is_free(&home.join_lock()) && is_free(&home.users_lock()),
+        "the failed caller still holds a lock"
+    );
 }
 
 #[tokio::test]
-async fn a_holder_that_dies_without_a_word_is_replaced() {
+async fn a_server_that_dies_before_it_answers_is_replaced() {
     let (_folder, config) = with_fake("echo gone; exit 3");
     let home = Home::open(&config).unwrap();
     let holder = home::try_lock(&home.server_lock(), Mode::Exclusive).unwrap().unwrap();
-    let joining = join_within(&config, SERVER_PATIENCE);
+    let joining = join_within(&config, SERVER_TIMEOUT);
     tokio::pin!(joining);
-    assert!(tokio::time::timeout(PATIENCE, &mut joining).await.is_err(), "it did not wait for the holder");
+    assert!(
+        tokio::time::timeout(SHORT_TIMEOUT, &mut joining).await.is_err(),
+        "it did not wait for the holder"
+    );
     drop(holder);
-    // The fake server ends at once, which shows that it was this call's turn to start one.
+    // The fake server ends at once, which shows that this call started it.
     assert!(matches!(joining.await.unwrap_err(), EmbeddedError::Ended { .. }));
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_ended_and_gives_the_folder_back() {
+async fn a_server_that_hangs_is_ended_and_unlocks_the_folder() {
     let (_folder, config) = with_fake("exec sleep 100");
-    let error = join_within(&config, PATIENCE).await.unwrap_err();
+    let error = join_within(&config, SHORT_TIMEOUT).await.unwrap_err();
     assert!(matches!(error, EmbeddedError::Silent { .. }), "{error}");
     assert!(is_free(&Home::open(&config).unwrap().server_lock()), "the hanging server still lives");
 }
 
 #[tokio::test]
-async fn a_server_that_ends_at_once_is_quoted() {
+async fn the_error_of_a_server_that_ends_at_once_quotes_its_log() {
     let (_folder, config) = with_fake("echo first; echo 'Bad directive'; echo; exit 1");
-    let error = join_within(&config, SERVER_PATIENCE).await.unwrap_err();
+    let error = join_within(&config, SERVER_TIMEOUT).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, EmbeddedError::Ended { .. }), "{text}");
     assert!(text.contains("(exit status: 1)") && text.ends_with("ends with: Bad directive"), "{text}");
 }
 
 #[tokio::test]
-async fn the_server_gets_nothing_of_our_environment() {
+async fn the_server_inherits_no_environment_variable() {
     let (folder, config) = with_fake("env; exit 1");
-    join_within(&config, SERVER_PATIENCE).await.unwrap_err();
+    join_within(&config, SERVER_TIMEOUT).await.unwrap_err();
     let log = fs::read_to_string(folder.path().join("state/server.log")).unwrap();
     assert!(log.contains("PWD=") && !log.contains("HOME=") && !log.contains("CARGO"), "{log}");
 }
 
 #[tokio::test]
-async fn a_user_that_is_alone_keeps_the_door_closed_until_it_shares() {
+async fn no_user_can_join_until_one_that_is_alone_shares() {
     let (_folder, config) = with_fake("exit 1");
     let home = Home::open(&config).unwrap();
-    let door = home::try_lock(&home.door_lock(), Mode::Exclusive).unwrap();
+    let join_lock = home::try_lock(&home.join_lock(), Mode::Exclusive).unwrap();
     let users = home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
     let target = Target::parse("unix:///nowhere").unwrap();
     let notice = String::new();
-    let mut first = Joined { target, alone: true, started: true, notice, home: home.clone(), users, door };
-    assert!(!is_free(&home.door_lock()));
+    let mut first =
+        Joined { target, alone: true, started: true, notice, home: home.clone(), users, join_lock };
+    assert!(!is_free(&home.join_lock()));
     first.share();
-    assert!(is_free(&home.door_lock()) && !is_free(&home.users_lock()));
+    assert!(is_free(&home.join_lock()) && !is_free(&home.users_lock()));
     assert_eq!(first.leave(true).await.unwrap(), Left::Kept);
     assert!(is_free(&home.users_lock()));
 }
 
-/// Waits until nobody uses the server. A child that another test starts just now has our files until it execs.
+/// Waits until the server has no users. A child that another test forks just now has our files until it execs.
 async fn until_free(config: &EmbeddedConfig) {
     let free = async {
         while status(config).await.unwrap().in_use {
@@ -124,26 +132,27 @@ async fn until_free(config: &EmbeddedConfig) {
 }
 
 #[tokio::test]
-async fn a_stake_counts_as_a_user_until_that_one_leaves() {
+async fn a_dead_user_counts_until_its_guard_closes_the_lock() {
     let (_folder, config) = with_fake("exit 1");
     let home = Home::open(&config).unwrap();
     let users = || home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
-    // The system closes the files of a user that dies, and nobody unlocks them.
+    // The system closes the files of a user that dies. Nothing unlocks them before.
     let dead = home::try_lock_file(&home.users_lock(), Mode::Shared).unwrap().unwrap();
-    let user_lock = dead.try_clone().unwrap();
+    let held_by_guard = dead.try_clone().unwrap();
     drop(dead);
     assert!(status(&config).await.unwrap().in_use);
     assert!(matches!(reset(&config, false).await.unwrap_err(), EmbeddedError::InUse { .. }));
-    drop(user_lock);
+    drop(held_by_guard);
     until_free(&config).await;
     let leaving = users();
-    let _stake = leaving.copy().unwrap();
+    // A user that leaves unlocks the file, whatever its guard holds.
+    let _held_by_guard = leaving.copy().unwrap();
     drop(leaving);
     until_free(&config).await;
 }
 
 #[test]
-fn a_folder_is_closed_to_others_and_a_long_path_moves_only_the_socket() {
+fn a_folder_is_private_and_a_long_path_moves_only_the_socket() {
     let (folder, mut config) = with_fake("exit 1");
     fs::create_dir(&config.state_dir).unwrap();
     fs::set_permissions(&config.state_dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -175,15 +184,15 @@ fn a_record_of_another_format_is_refused_with_its_number() {
 }
 
 #[test]
-fn a_socket_of_any_name_has_a_url() {
+fn the_url_of_a_socket_escapes_any_byte() {
     let socket = Path::new(OsStr::from_bytes(b"/a b/#?%\xff/s.sock"));
     assert_eq!(socket_url(socket), "unix:///a%20b/%23%3F%25%FF/s.sock");
 }
 
 #[test]
-fn every_error_says_what_happened_and_what_to_do() {
+fn every_error_has_a_message_and_a_hint() {
     let (folder, log) = (PathBuf::from("/home/me/state"), PathBuf::from("/home/me/state/server.log"));
-    let waited = SERVER_PATIENCE;
+    let waited = SERVER_TIMEOUT;
     let status = ExitStatus::from_raw(256);
     let refused = Target::parse("nonsense").unwrap_err();
     let errors = [
@@ -200,13 +209,13 @@ fn every_error_says_what_happened_and_what_to_do() {
         },
         EmbeddedError::Silent { folder: folder.clone(), waited, log: log.clone() },
         EmbeddedError::Stuck { folder: folder.clone(), waited, log },
-        EmbeddedError::Busy { path: folder.join("door.lock") },
+        EmbeddedError::Busy { path: folder.join("join.lock") },
         EmbeddedError::InUse { folder },
         EmbeddedError::Address(refused),
     ];
-    let told = errors.iter().map(|error| {
+    let shown = errors.iter().map(|error| {
         let hint = error.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
         format!("{}: {error}{hint}\n", error.code())
     });
-    insta::assert_snapshot!("errors", told.collect::<String>());
+    insta::assert_snapshot!("errors", shown.collect::<String>());
 }

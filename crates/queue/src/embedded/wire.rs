@@ -1,7 +1,7 @@
-//! The few words that are exchanged with the server before and after anybody uses it.
+//! The few commands that are sent to the server before and after it is used.
 //!
-//! Plain text over the socket, not the Redis client: the client's greeting fails while a server loads
-//! its data, and here a server that loads must be told from one that is silent.
+//! Inline commands over the socket, not the Redis client: the client's handshake fails while a server loads its data,
+//! and here a server that loads must be distinguished from one that does not answer.
 
 use std::io;
 use std::path::Path;
@@ -13,56 +13,56 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-/// How long one answer may take.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
-/// The longest answer that is read.
-const ANSWER_LIMIT: usize = 1 << 20;
+/// How long one answer may take. A server that misses it is asked again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest answer that is read, in bytes: `INFO` has a few thousand.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// How a server is.
+/// The outcome of a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pulse {
-    /// It answers.
+pub(super) enum Ping {
+    /// The server answers.
     Ready,
-    /// It lives and still reads its data.
+    /// The server runs and still loads its data.
     Loading,
-    /// Nothing is heard.
-    Silent,
+    /// No server listens, or it does not answer in time.
+    NoAnswer,
 }
 
-/// What a running server says of itself.
+/// What a running server reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
     pub(super) process_id: Option<u32>,
     pub(super) clients: Option<u32>,
 }
 
-/// Asks whether a server listens at `socket`.
-pub(super) async fn ping(socket: &Path) -> Pulse {
+/// Checks whether a server answers at `socket`.
+pub(super) async fn ping(socket: &Path) -> Ping {
     match ask(socket, "PING\r\n").await {
-        Ok(answer) => pulse(&answer),
-        Err(_) => Pulse::Silent,
+        Ok(answer) => read_ping(&answer),
+        Err(_) => Ping::NoAnswer,
     }
 }
 
-/// Any answer but LOADING is one of a server that serves: what else may be wrong, such as a full disk,
-/// the queue's own commands will say better.
-fn pulse(answer: &str) -> Pulse {
+/// Any answer but LOADING comes from a server that serves. Other errors, such as a full disk, are reported better by
+/// the commands of the queue.
+fn read_ping(answer: &str) -> Ping {
     if answer.is_empty() {
-        Pulse::Silent
+        Ping::NoAnswer
     } else if answer.starts_with("-LOADING") {
-        Pulse::Loading
+        Ping::Loading
     } else {
-        Pulse::Ready
+        Ping::Ready
     }
 }
 
-/// Tells the server at `socket` to end. It may still be ending, or not have heard, when this returns.
+/// Tells the server at `socket` to end. When this returns it may still be ending, or may not have received the command.
 pub(super) async fn shut_down(socket: &Path) {
-    // Its answer is the end of the connection, or an error when it is gone already.
+    // It closes the connection instead of answering. If it is gone already, there is nothing left to do.
     ask(socket, "SHUTDOWN NOSAVE\r\n").await.ok();
 }
 
-/// Asks the server at `socket` about itself.
+/// Reads what the server at `socket` reports about itself; `None` where it does not answer.
 pub(super) async fn info(socket: &Path) -> Option<Info> {
     let text = ask(socket, "INFO\r\n").await.ok()?;
     let number = |name: &str| {
@@ -71,7 +71,7 @@ pub(super) async fn info(socket: &Path) -> Option<Info> {
     Some(Info { process_id: number("process_id"), clients: number("connected_clients") })
 }
 
-/// Sends one line and reads its answer: a line, or the text that a `$` line announces.
+/// Sends one line and reads its answer: a line, or the text whose length a `$` line gives.
 async fn ask(socket: &Path, line: &str) -> io::Result<String> {
     let exchange = async {
         let mut stream = BufReader::new(UnixStream::connect(socket).await?);
@@ -81,11 +81,11 @@ async fn ask(socket: &Path, line: &str) -> io::Result<String> {
         let Some(length) = answer.strip_prefix('$').and_then(|length| length.trim_end().parse().ok()) else {
             return Ok(answer);
         };
-        let mut text = vec![0; ANSWER_LIMIT.min(length)];
+        let mut text = vec![0; MAX_ANSWER_BYTES.min(length)];
         stream.read_exact(&mut text).await?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     };
-    tokio::time::timeout(ANSWER_PATIENCE, exchange).await?
+    tokio::time::timeout(ANSWER_TIMEOUT, exchange).await?
 }
 
 #[cfg(test)]
@@ -93,15 +93,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_told_apart() {
+    fn a_loading_server_is_distinguished_from_a_ready_one() {
         let cases = [
-            ("+PONG\r\n", Pulse::Ready),
-            ("-LOADING Redis is loading the dataset in memory\r\n", Pulse::Loading),
-            ("-MISCONF Errors writing to the AOF file\r\n", Pulse::Ready),
-            ("", Pulse::Silent),
+            ("+PONG\r\n", Ping::Ready),
+            ("-LOADING Redis is loading the dataset in memory\r\n", Ping::Loading),
+            ("-MISCONF Errors writing to the AOF file\r\n", Ping::Ready),
+            ("", Ping::NoAnswer),
         ];
         for (answer, expected) in cases {
-            assert_eq!(pulse(answer), expected, "{answer}");
+            assert_eq!(read_ping(answer), expected, "{answer}");
         }
     }
 }

@@ -1,5 +1,12 @@
--- Drops mail that a dispatcher has been given.
--- KEYS: tag, mailbox. ARGV: entry ids.
-redis.call('XDEL', KEYS[2], unpack(ARGV))
-if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2]) end
+-- Drops mail that was delivered to its dispatcher.
+--
+-- Writes: the mailbox, which is deleted when it is empty, so that `renew` needs to know only whether it exists.
+-- A repeat finds the entries gone.
+--
+-- KEYS: tag, mailbox.
+-- ARGV: entry ids.
+-- Replies: acknowledged.
+local mailbox = KEYS[2]
+redis.call('XDEL', mailbox, unpack(ARGV))
+if redis.call('XLEN', mailbox) == 0 then redis.call('DEL', mailbox) end
 return 'acknowledged'

@@ -1,39 +1,49 @@
--- Appends output at its offset and turns at their sequence, under the current unsealed fence only. What is
--- there already is answered as done.
--- KEYS: output, turns, fence. ARGV: token, channel, offset, bytes, finished turns ('' to leave), 1 where
--- what it waits for changed, that in words, then sequence and payload of each turn entry.
--- Replies: {'appended', output length} | {'fenced'} | {'gap', output length}.
-local fence = redis.call('HMGET', KEYS[3], 'token', 'sealed', 'attempt')
-if not fence[3] then
-  -- Nobody began: only the first attempt writes without it, and its first words set the fence.
-  redis.call('HSET', KEYS[3], 'attempt', 1, 'token', ARGV[1], 'sealed', 0)
-  fence = { ARGV[1], '0', '1' }
+-- Appends output at its offset and turn entries at their sequence.
+--
+-- Reads first: the fence. Only the attempt that holds it appends, and nothing once a reaper has sealed it. A job
+-- without a fence is in its first attempt, whose first append sets it.
+-- Writes: output, turn entries, a hint with the new output, and the counts of the fence.
+-- A repeat finds its bytes below the length and its entries below the last sequence, and appends only what is missing.
+--
+-- KEYS: output, turns, fence.
+-- ARGV: token, channel for hints, offset, bytes, finished turns ('' to leave them), 1 where what the attempt waits for
+--   changed, what it waits for, then sequence and payload of each turn entry.
+-- Replies: {'appended', bytes of output} | {'fenced'} | {'gap', bytes of output}.
+local output_key, turns_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
+local token, channel, offset, bytes, finished_turns, waits_changed, waits_for = unpack(ARGV, 1, 7)
+local FIRST_ENTRY = 8
+local fence_token, sealed, attempt = unpack(redis.call('HMGET', fence_key, 'token', 'sealed', 'attempt'))
+if not attempt then
+  redis.call('HSET', fence_key, 'attempt', 1, 'token', token, 'sealed', 0)
+  fence_token, sealed = token, '0'
 end
-if fence[1] ~= ARGV[1] or fence[2] ~= '0' then return { 'fenced' } end
-local offset, bytes = tonumber(ARGV[3]), ARGV[4]
-local length = redis.call('STRLEN', KEYS[1])
+if fence_token ~= token or sealed ~= '0' then return { 'fenced' } end
+
+local length = redis.call('STRLEN', output_key)
+offset = tonumber(offset)
 if offset > length then return { 'gap', length } end
 local fresh = string.sub(bytes, length - offset + 1)
 if #fresh > 0 then
-  redis.call('APPEND', KEYS[1], fresh)
-  redis.call('PUBLISH', ARGV[2], length .. ':' .. fresh)
+  redis.call('APPEND', output_key, fresh)
+  redis.call('PUBLISH', channel, length .. ':' .. fresh)
   length = length + #fresh
 end
-local last, now = 0, 0
-if #ARGV > 7 then
+
+if #ARGV >= FIRST_ENTRY then
   local clock = redis.call('TIME')
-  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local entry = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-  if entry then last = tonumber(string.match(entry[1], '^%d+')) end
-end
-for at = 8, #ARGV, 2 do
-  local sequence = tonumber(ARGV[at])
-  if sequence > last then
-    -- The sequence, and when it was stored.
-    redis.call('XADD', KEYS[2], string.format('%d-%.0f', sequence, now), 'entry', ARGV[at + 1])
-    last = sequence
+  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  local newest = redis.call('XREVRANGE', turns_key, '+', '-', 'COUNT', 1)[1]
+  local last = newest and tonumber(string.match(newest[1], '^%d+')) or 0
+  for at = FIRST_ENTRY, #ARGV, 2 do
+    local sequence, payload = unpack(ARGV, at, at + 1)
+    sequence = tonumber(sequence)
+    if sequence > last then
+      -- An entry is named by its sequence and when it was stored.
+      redis.call('XADD', turns_key, string.format('%d-%.0f', sequence, now), 'entry', payload)
+      last = sequence
+    end
   end
 end
-if ARGV[6] == '1' then redis.call('HSET', KEYS[3], 'waits', ARGV[7]) end
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[3], 'finished', ARGV[5]) end
+if waits_changed == '1' then redis.call('HSET', fence_key, 'waits_for', waits_for) end
+if finished_turns ~= '' then redis.call('HSET', fence_key, 'finished', finished_turns) end
 return { 'appended', length }

@@ -1,11 +1,17 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
--- KEYS: tag. ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
--- A repeat has the number of its first and gets the same batch; one that comes after its successor gets nothing:
--- whoever asked has given up waiting, and nobody would hold its jobs.
--- Replies: a list of {id, session, parent, attempt, queue, started, ran, timeout, retries, spec, depth, token,
--- failures, retry delay}.
-local worker, number, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local free, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
+--
+-- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
+-- that claim and no process would hold its jobs.
+-- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones.
+-- A repeat has the number of its first call and gets the jobs of that call which still run for it.
+--
+-- KEYS: tag.
+-- ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
+-- Replies: {{id, session, parent, attempt, queue, ran in ms, timeout in ms, retries, spec, depth, token, failures,
+--   retry delay in ms}, ...}.
+local worker, number, token, free, lease = unpack(ARGV, 1, 5)
+local FIRST_LANE = 6
+number, free, lease = tonumber(number), tonumber(free), tonumber(lease)
 local FIELDS = {
   'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
   'lacks', 'failures', 'retry_delay',
@@ -13,35 +19,37 @@ local FIELDS = {
 
 local function answer(id, job, spec)
   return {
-    id, job.session, job.parent or '', job.attempt, job.queue, job.started, job.ran or '0',
-    job.timeout or '0', job.retries or '0', spec, job.depth or '0', job.token,
-    job.failures or '0', job.retry_delay or '0',
+    id, job.session, job.parent or '', job.attempt, job.queue, job.ran or '0', job.timeout or '0', job.retries or '0',
+    spec, job.depth or '0', job.token, job.failures or '0', job.retry_delay or '0',
   }
 end
 
-local last = redis.call('HMGET', worker_key(worker), 'claim', 'claimed', 'token')
-local latest = tonumber(last[1] or '0')
+local last = read(worker_key(worker), { 'claim', 'claimed', 'token' })
+local latest = tonumber(last.claim or '0')
 if number < latest then return {} end
 if number == latest then
   local batch = {}
-  for id in string.gmatch(last[2] or '', '%S+') do
+  for id in string.gmatch(last.claimed or '', '%S+') do
     local job = read(job_key(id), FIELDS)
-    if job.token == last[3] and job.state == 'running' then batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id))) end
+    if job.token == last.token and job.state == 'running' then
+      batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id)))
+    end
   end
   return batch
 end
 
--- Whether this worker gave the job back for lacking something.
+-- Whether this worker gave the job back because it lacks something that the job needs.
 local function excluded(id, job)
   return job.lacks and redis.call('SISMEMBER', lacks_key(id), worker) == 1
 end
 
+-- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
+local EXTRA = 16
 local ids, jobs, specs = {}, {}, {}
 
--- Takes one page of a stream from `first` on; where the next page begins, or nil at the end.
+-- Takes jobs from one page of a stream, from `first` on. Returns where the next page begins, or nil at the end.
 local function take(ready, first)
-  -- A few more than wanted, so that excluded entries at the head do not cost a page each.
-  local wanted = free - #ids + 16
+  local wanted = free - #ids + EXTRA
   local entries = redis.call('XRANGE', ready, first, '+', 'COUNT', wanted)
   local consumed = {}
   for _, entry in ipairs(entries) do
@@ -49,6 +57,7 @@ local function take(ready, first)
     local id = entry[2][2]
     local job = read(job_key(id), FIELDS)
     if job.state ~= 'queued' or job.entry ~= entry[1] then
+      -- Stale: the job was forgotten, has ended, or has a later entry.
       consumed[#consumed + 1] = entry[1]
     elseif not excluded(id, job) and not stop_root(id, job.session) then
       consumed[#consumed + 1] = entry[1]
@@ -61,11 +70,11 @@ local function take(ready, first)
   if #entries == wanted then return '(' .. entries[#entries][1] end
 end
 
--- Pages of one stream that a claim looks at: what excludes this worker must not hide the rest for ever, nor
--- cost every claim the whole stream.
+-- Pages of one stream that a claim reads at most. One page would let entries that exclude this worker hide the rest
+-- forever; without a bound each claim could cost the whole stream.
 local PAGES = 20
-for lane = 6, #ARGV do
-  for priority = 0, 2 do
+for lane = FIRST_LANE, #ARGV do
+  for priority = 0, LOWEST_PRIORITY do
     local first = '-'
     for _ = 1, PAGES do
       if #ids >= free or not first then break end
@@ -74,10 +83,11 @@ for lane = 6, #ARGV do
   end
 end
 
--- A heartbeat sets the end of the record; without one it must end too.
+-- Remembers this claim for its repeat. A heartbeat sets the expiry of the record; a worker that claims before its first
+-- one, and dies, must not leave it forever.
 local function remember()
-  redis.call('HSET', worker_key(worker), 'claim', ARGV[2], 'claimed', table.concat(ids, ' '), 'token', token)
-  if not last[1] then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+  redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
+  if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
 end
 if #ids == 0 then
   remember()

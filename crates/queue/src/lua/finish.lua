@@ -1,53 +1,64 @@
--- Ends attempts, under their tokens only. The worker has flushed what they wrote.
--- KEYS: tag. ARGV: for each attempt: id, token, outcome (completed|failed|stopped), cause, text, output bytes,
--- input tokens, cached tokens, output tokens, turns, delay of a retry in ms, raw id, 1 where another try may end
--- otherwise.
--- Replies: for each: the state that the job has now, 'lost', or 'failed+tree' where a tree must be swept.
-local STRIDE = 13
+-- Ends attempts, each under its token. The worker has flushed their output and turns before.
+--
+-- Reads first: token and state of the record, then stop marks. A job that is being stopped ends `stopped`, whatever its
+-- attempt reports, and is not retried.
+-- Writes: the end of the job (end_job), or the schedule of its retry. Nothing where it has mail to hear first.
+-- A repeat finds a job that is not held and answers with its state. Only under another token it is `lost`.
+--
+-- KEYS: tag.
+-- ARGV: for each attempt: id, token, outcome (completed | failed | stopped), cause ('' for none), result or error,
+--   bytes of output, input tokens, cached tokens, output tokens, turns, delay of a retry in ms, id as 16 bytes, 1 if
+--   its cause is retryable, 1 if the attempt hears mail that is sent to it.
+-- Replies: for each attempt the state that the job has now, 'failed+tree' where the tree below must be swept, 'mail'
+--   where it completes no sooner than its agent has heard the mail that is there, or 'lost'.
+local STRIDE = 14
 local replies = {}
 for n = 0, #ARGV / STRIDE - 1 do
-  local at = 1 + n * STRIDE
-  local id, token, outcome = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local first = 1 + n * STRIDE
+  local id, token, outcome, cause, text, output_bytes, input_tokens, cached_tokens, output_tokens, turns, retry_delay,
+    raw_id, is_retryable, hears_mail = unpack(ARGV, first, first + STRIDE - 1)
   local job = read(job_key(id), ENDING)
-  local state = job.state
-  if job.token ~= token or state == 'reaping' or state == 'queued' then
+  if job.token ~= token or job.state == 'reaping' or job.state == 'queued' then
     replies[n + 1] = 'lost'
-  elseif state ~= 'running' and state ~= 'waiting' and state ~= 'stopping' then
-    replies[n + 1] = state
+  elseif not is_held(job.state) then
+    replies[n + 1] = job.state
+  elseif outcome == 'completed' and hears_mail == '1' and job.mail and job.state ~= 'stopping'
+    and redis.call('EXISTS', mailbox_key(id)) == 1 and not stop_root(id, job.session) then
+    -- A sender was answered `sent`: the job hears it before it ends. A stop outranks mail.
+    replies[n + 1] = 'mail'
   else
     local fields = {
-      'output_bytes', ARGV[at + 5], 'input_tokens', ARGV[at + 6], 'cached_tokens', ARGV[at + 7],
-      'output_tokens', ARGV[at + 8], 'turns', ARGV[at + 9],
+      'output_bytes', output_bytes, 'input_tokens', input_tokens, 'cached_tokens', cached_tokens, 'output_tokens',
+      output_tokens, 'turns', turns,
     }
     local root = stop_root(id, job.session)
-    local retries = 0
-    if outcome == 'failed' and ARGV[at + 12] == '1' and state ~= 'stopping' and not root then
-      retries = tonumber(redis.call('HGET', job_key(id), 'retries') or '0')
+    local is_stopping = job.state == 'stopping' or root
+    local tries = { retries = '0' }
+    if outcome == 'failed' and is_retryable == '1' and not is_stopping then
+      tries = read(job_key(id), { 'retries', 'claimed', 'ran' })
     end
+    local retries = tonumber(tries.retries or '0')
     if retries > 0 then
-      local claimed = redis.call('HMGET', job_key(id), 'claimed', 'ran')
+      fields[#fields + 1] = 'retries'
+      fields[#fields + 1] = retries - 1
+      fields[#fields + 1] = 'ran'
+      fields[#fields + 1] = ran_until_now(tries)
       redis.call('HINCRBY', job_key(id), 'failures', 1)
-      redis.call('HSET', job_key(id), 'state', 'scheduled', 'retries', retries - 1,
-        'ran', (tonumber(claimed[2]) or 0) + now - tonumber(claimed[1]), unpack(fields))
-      -- The token stays, so that a repeat is known; nothing but running grants anything for it.
-      redis.call('HDEL', job_key(id), 'worker')
-      redis.call('SET', result_key(id), ARGV[at + 4])
-      redis.call('ZREM', LEASE, id)
-      leave_queue(id, job)
-      redis.call('ZADD', SCHEDULED, now + tonumber(ARGV[at + 10]), id)
+      -- Shown until the retry ends.
+      redis.call('SET', result_key(id), text)
+      postpone(id, job, now + tonumber(retry_delay), fields)
       replies[n + 1] = 'scheduled'
     else
-      local ending = { state = outcome, cause = ARGV[at + 3] ~= '' and ARGV[at + 3] or nil, text = ARGV[at + 4], raw = ARGV[at + 11] }
-      if state == 'stopping' or root then
+      local ending = { state = outcome, text = text, fields = fields, raw = raw_id }
+      if cause ~= '' then ending.cause = cause end
+      if is_stopping then
         ending.state = 'stopped'
-        ending.cause = root and redis.call('HGET', stop_key(root), 'why') or ending.cause or 'operator'
+        ending.cause = stop_cause(root) or ending.cause or 'operator'
         ending.text = ''
         ending.root = root
       end
-      ending.fields = fields
       replies[n + 1] = end_job(id, job, ending) and 'failed+tree' or ending.state
     end
   end
 end
-settle()
 return replies

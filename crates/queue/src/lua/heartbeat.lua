@@ -1,17 +1,29 @@
--- A worker's heartbeat in a shard: its place in the fleet.
--- KEYS: tag. ARGV: worker, time to live in ms, mode (alive|gone), then fields and values of its record.
-local worker, ttl = ARGV[1], tonumber(ARGV[2])
-for _, dead in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now - 3 * ttl, 'LIMIT', 0, 20)) do
+-- A worker's heartbeat in a shard, or its goodbye.
+--
+-- Writes: the worker's record and its place in the fleet. A worker that died is removed by the heartbeat of any other
+-- three leases later; a fleet that died as a whole expires after four.
+-- A repeat writes the same again.
+--
+-- KEYS: tag.
+-- ARGV: worker, lease in ms, mode (alive | gone), then fields and values of its record.
+-- Replies: alive | gone.
+local worker, lease, mode = unpack(ARGV, 1, 3)
+local FIRST_FIELD = 4
+lease = tonumber(lease)
+-- Dead workers that one heartbeat removes: a large fleet that died at once must not make it slow.
+local PAGE_SIZE = 20
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now - 3 * lease, 'LIMIT', 0, PAGE_SIZE)) do
   redis.call('ZREM', WORKERS, dead)
 end
-if ARGV[3] == 'gone' then
+if mode == 'gone' then
   redis.call('ZREM', WORKERS, worker)
-  redis.call('DEL', worker_key(worker))
+  -- The record stays for as long as after a last heartbeat, with the number of the last claim: an earlier claim that is
+  -- still on its way takes nothing.
+  redis.call('PEXPIRE', worker_key(worker), 3 * lease)
   return 'gone'
 end
 redis.call('ZADD', WORKERS, now, worker)
--- Of a fleet that died as a whole nobody removes the members.
-redis.call('PEXPIRE', WORKERS, 4 * ttl)
-redis.call('HSET', worker_key(worker), 'seen', now, unpack(ARGV, 4))
-redis.call('PEXPIRE', worker_key(worker), 3 * ttl)
+redis.call('PEXPIRE', WORKERS, 4 * lease)
+redis.call('HSET', worker_key(worker), 'seen', now, unpack(ARGV, FIRST_FIELD))
+redis.call('PEXPIRE', worker_key(worker), 3 * lease)
 return 'alive'

@@ -1,7 +1,14 @@
--- A job that waits for its own jobs leaves `admitted`; it keeps worker and lease.
--- KEYS: tag, job. ARGV: id, token, direction (park|resume).
+-- Takes a job that waits for its own jobs out of admission, or puts it back. It keeps its worker and its lease.
+--
+-- Reads first: token and state. A job that is being stopped is neither parked nor resumed.
+-- Writes: the state and the admitted set. Parking admits the session's next job; resuming may exceed the cap, because a
+-- job that has started is never held back.
+-- A repeat finds the state it asks for and answers as the first time.
+--
+-- KEYS: tag, job.
+-- ARGV: id, token, direction (park | resume).
 -- Replies: parked | resumed | stopping | lost.
-local id, token, direction = ARGV[1], ARGV[2], ARGV[3]
+local id, token, direction = unpack(ARGV, 1, 3)
 local job = read(job_key(id), { 'state', 'token', 'session', 'queue' })
 if job.token ~= token then return 'lost' end
 if job.state == 'stopping' then return 'stopping' end

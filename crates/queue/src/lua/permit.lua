@@ -1,80 +1,138 @@
--- One limit of a model provider, for the whole fleet: places in line for calls and for tokens, calls in
--- flight, and a pause that the provider asked for.
--- KEYS: limit, its calls in flight. ARGV: mode, permit, then
---   take:    the time it was told to come (0 for a first call), ms between calls, ms that its tokens are worth,
---            ms of tokens that may come at once, calls at once (0 for any), ms until a permit ends by itself.
---   renew:   ms until it ends by itself.
---   return:  ms that its tokens were worth beyond what it took.
---   pause:   ms that the provider asked for (0 if it did not say), the longest pause in ms.
--- Replies: take: {'go'} | {'wait', ms, time to come, why}; the others: {'done'}.
+-- One limit of a model provider for the whole fleet: a place in line for calls and for tokens, the calls in flight, and
+-- the pause that a provider asked for.
+--
+-- Reads first: the limit, and the permit's place in line. A place that was given before a pause began is void.
+-- Writes: the line (`next`, `next_tokens`: when the next call may start; the places of those that wait; the places that
+-- were given up, which are filled before the line grows), calls in flight, the pause.
+-- A repeat of `take` with the same permit finds it in flight, or its place in line, and takes no second one. A repeat of `return` counts its tokens again, and one of `pause` starts the pause again:
+-- both only make the fleet slower for a moment.
+--
+-- KEYS: limit, its calls in flight, the places of those that wait, the places that were given up.
+-- ARGV: mode, permit, then
+--   take:   the time it was given to come at (0 for a first call), ms between calls, ms that its tokens are worth, ms
+--           of tokens that may be taken at once, calls in flight at once (0 for any), ms until a permit expires.
+--   renew:  ms until it expires.
+--   return: ms that its tokens were worth beyond what it took; negative where it took too much. A permit that still
+--           waits gives its place up.
+--   pause:  ms that the provider asked for (0 if it named no time), the longest pause in ms.
+-- Replies: take: {'go'} | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
+local limit_key, calls_key, line_key, free_key = unpack(KEYS, 1, 4)
+local mode, permit = unpack(ARGV, 1, 2)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local mode, permit = ARGV[1], ARGV[2]
--- After a refusal calls are spaced by at least this, doubled with each further one, halved with each quiet spell.
-local FIRST_SPACING, MOST_SPACING, QUIET = 100, 10000, 30000
-local KEPT = 7200000
-local fields = redis.call('HMGET', KEYS[1], 'next', 'next_tokens', 'paused', 'spacing', 'refused')
-local next_call, next_tokens = tonumber(fields[1]) or 0, tonumber(fields[2]) or 0
-local paused, spacing, refused = tonumber(fields[3]) or 0, tonumber(fields[4]) or 0, tonumber(fields[5]) or 0
+-- After a refusal calls are spaced: by FIRST_SPACING ms, twice as much with each further refusal up to MAX_SPACING,
+-- half as much after each QUIET ms without one. The first spacing hardly slows a provider that refused once; the last
+-- one still shows every few seconds whether the provider has recovered.
+local FIRST_SPACING, MAX_SPACING, QUIET = 100, 10000, 30000
+-- ms after its last use that a limit is forgotten: far more than the longest pause, a minute.
+local EXPIRY = 7200000
+local next_call, next_tokens, paused, spacing, refused =
+  unpack(redis.call('HMGET', limit_key, 'next', 'next_tokens', 'paused', 'spacing', 'refused'))
+next_call, next_tokens = tonumber(next_call) or 0, tonumber(next_tokens) or 0
+paused, spacing, refused = tonumber(paused) or 0, tonumber(spacing) or 0, tonumber(refused) or 0
 
 local function keep(...)
-  redis.call('HSET', KEYS[1], ...)
-  redis.call('PEXPIRE', KEYS[1], KEPT)
+  redis.call('HSET', limit_key, ...)
+  redis.call('PEXPIRE', limit_key, EXPIRY)
+end
+
+-- Gives a place in line that is still to come to the next call that can use it.
+local function free(place)
+  if place <= now then return end
+  redis.call('ZADD', free_key, place, permit)
+  redis.call('PEXPIRE', free_key, EXPIRY)
 end
 
 if mode == 'renew' then
-  redis.call('ZADD', KEYS[2], 'XX', now + tonumber(ARGV[3]), permit)
+  local expiry = tonumber(ARGV[3])
+  -- Also where it expired, because its holder could not renew in time: its call is in flight all the same.
+  redis.call('ZADD', calls_key, now + expiry, permit)
+  redis.call('PEXPIRE', calls_key, EXPIRY)
   return { 'done' }
 end
 
 if mode == 'return' then
-  redis.call('ZREM', KEYS[2], permit)
   local beyond = tonumber(ARGV[3])
+  redis.call('ZREM', calls_key, permit)
+  local place = tonumber(redis.call('ZSCORE', line_key, permit))
+  if place then
+    redis.call('ZREM', line_key, permit)
+    free(place)
+  end
   if beyond ~= 0 then keep('next_tokens', math.floor(math.max(now, next_tokens) + beyond)) end
   return { 'done' }
 end
 
 if mode == 'pause' then
-  redis.call('ZREM', KEYS[2], permit)
-  -- Refusals of calls that were in flight together are one.
-  if now >= paused then
-    spacing = math.min(MOST_SPACING, math.max(FIRST_SPACING, spacing * 2))
-  end
-  local asked = tonumber(ARGV[3])
+  local asked, longest = unpack(ARGV, 3, 4)
+  asked, longest = tonumber(asked), tonumber(longest)
+  redis.call('ZREM', calls_key, permit)
+  -- Refusals of calls that were in flight together count as one.
+  if now >= paused then spacing = math.min(MAX_SPACING, math.max(FIRST_SPACING, spacing * 2)) end
   if asked == 0 then asked = 10 * spacing end
-  keep('paused', math.max(paused, now + math.min(asked, tonumber(ARGV[4]))), 'spacing', spacing, 'refused', now)
+  keep('paused', math.max(paused, now + math.min(asked, longest)), 'spacing', spacing, 'refused', now)
   return { 'done' }
 end
 
-local due, interval = tonumber(ARGV[3]), tonumber(ARGV[4])
-local worth, tokens_burst = tonumber(ARGV[5]), tonumber(ARGV[6])
-local most, lasts = tonumber(ARGV[7]), tonumber(ARGV[8])
+local due, interval, worth, burst, max_calls, expiry = unpack(ARGV, 3, 8)
+due, interval, worth = tonumber(due), tonumber(interval), tonumber(worth)
+burst, max_calls, expiry = tonumber(burst), tonumber(max_calls), tonumber(expiry)
 while spacing > 0 and now - refused > QUIET do
   spacing = spacing > FIRST_SPACING and spacing / 2 or 0
   refused = refused + QUIET
   keep('spacing', spacing, 'refused', refused)
 end
--- A place in line that was given before the pause began is void.
+
+-- The first place that was given up and is still to come; nil where there is none.
+local function first_free()
+  redis.call('ZREMRANGEBYSCORE', free_key, '-inf', '(' .. math.max(now, paused))
+  local holder, place = unpack(redis.call('ZRANGE', free_key, 0, 0, 'WITHSCORES'))
+  return holder, tonumber(place)
+end
+
 local why = 'rate'
+local gap = math.max(interval, spacing)
+local placed = redis.call('ZSCORE', line_key, permit)
+if due == 0 then due = tonumber(placed) or 0 end
 if due == 0 or due < paused then
-  local gap = math.max(interval, spacing)
-  local at = math.max(now, paused, next_call, next_tokens - tokens_burst)
+  local holder, place
+  if gap > 0 then holder, place = first_free() end
+  local at = math.max(now, paused, place or next_call, next_tokens - burst)
   if at == paused and paused > now then why = 'paused' end
-  if gap > 0 or worth > 0 then
-    keep('next', math.floor(math.max(now, paused, next_call) + gap), 'next_tokens', math.floor(math.max(now, next_tokens) + worth))
+  if holder then
+    redis.call('ZREM', free_key, holder)
+  elseif gap > 0 then
+    keep('next', math.floor(math.max(now, paused, next_call) + gap))
   end
+  if worth > 0 then keep('next_tokens', math.floor(math.max(now, next_tokens) + worth)) end
   due = math.floor(at)
+elseif due > now and gap > 0 then
+  -- It moves up to a place that was given up, unless the tokens of those before it are what it waits for.
+  local holder, place = first_free()
+  if holder and place < due and next_tokens - burst <= place then
+    redis.call('ZREM', free_key, holder)
+    free(due)
+    due = place
+  end
 end
 if due > now then
   if paused > now then why = 'paused' end
+  redis.call('ZADD', line_key, due, permit)
+  redis.call('PEXPIRE', line_key, EXPIRY)
   return { 'wait', due - now, due, why }
 end
-if most > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-  if redis.call('ZCARD', KEYS[2]) >= most and not redis.call('ZSCORE', KEYS[2], permit) then
+
+if max_calls > 0 then
+  redis.call('ZREMRANGEBYSCORE', calls_key, '-inf', now)
+  if redis.call('ZCARD', calls_key) >= max_calls and not redis.call('ZSCORE', calls_key, permit) then
     return { 'wait', 0, due, 'busy' }
   end
-  redis.call('ZADD', KEYS[2], now + lasts, permit)
-  redis.call('PEXPIRE', KEYS[2], KEPT)
+  redis.call('ZADD', calls_key, now + expiry, permit)
+  redis.call('PEXPIRE', calls_key, EXPIRY)
+end
+if placed then
+  redis.call('ZREM', line_key, permit)
+  -- With it those of callers that died: their time has passed.
+  redis.call('ZREMRANGEBYSCORE', line_key, '-inf', now - QUIET)
 end
 return { 'go' }

@@ -1,50 +1,81 @@
--- Part (a) of reaping, and what else is due in a shard. Repeatable; whoever finds a job reaping goes on.
--- KEYS: tag. ARGV: lease in ms, page size, '1' where the caller knows that no worker lives.
--- Replies: {{id, attempt, ...} taken back, {session...} whose owner is gone, {root...} of unswept stops,
--- number of due jobs queued}.
-local lease, page, alone = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
-local taken, orphans, woken = {}, {}, {}
+-- The first of three parts of reaping, and all else that is due in a shard. It takes back jobs whose lease ran out,
+-- drops owners that are gone, queues scheduled jobs that are due, and names stop marks whose sweep may have died.
+--
+-- Reads first: when the shard was last reaped. After a gap (an outage, a laptop that slept) nothing expires for one
+-- whole lease, so that the owners that live can renew.
+-- Writes: jobs as `reaping`, without a token, so that their attempts are fenced in this shard. Their output is not: the
+-- caller seals each fence (seal.lua) and decides with what it finds there (reaped.lua).
+-- A repeat finds the jobs that it took before, one lease later: a reaper that died in between loses none.
+--
+-- KEYS: tag.
+-- ARGV: lease in ms, page size, 1 where the caller knows that no worker lives.
+-- Replies: {{id, attempt, ...} of jobs taken back, number of sessions whose owner is gone, {root, kind, ...} of stop
+--   marks to sweep, number of due jobs that were queued}.
+local lease, page_size, alone = unpack(ARGV, 1, 3)
+lease, page_size, alone = tonumber(lease), tonumber(page_size), alone == '1'
 
--- Nothing expires until the shard has been reachable for one whole lease: after a gap in the reaping (an
--- outage, a closed laptop) the owners get their time to renew.
-local last = redis.call('HMGET', REAPED, 'at', 'grace')
-local grace = tonumber(last[2] or '0')
-if not last[1] or now - tonumber(last[1]) > lease then grace = now + lease end
-redis.call('HSET', REAPED, 'at', now, 'grace', grace)
+local last = read(REAPED, { 'at', 'grace_until' })
+local grace_until = tonumber(last.grace_until or '0')
+if not last.at or now - tonumber(last.at) > lease then grace_until = now + lease end
+-- The clock stepped back: what was to expire by the old time expires one lease from now, and a holder that lives renews
+-- before. More than a second, because a clock that is slewed must not extend leases.
+if last.at and tonumber(last.at) - now > 1000 then
+  grace_until = now + lease
+  local late = {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + lease, '+inf')) do
+    late[#late + 1] = now + lease
+    late[#late + 1] = member
+  end
+  call_in_chunks('ZADD', LEASE, late)
+end
+redis.call('HSET', REAPED, 'at', now, 'grace_until', grace_until)
 redis.call('PEXPIRE', REAPED, 10 * lease)
 
-if alone or now >= grace then
-  local limit = alone and '+inf' or now
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', limit, 'LIMIT', 0, page)) do
+local taken, orphans = {}, 0
+
+-- A session whose owner did not renew: its jobs are stopped if that is what its owner's end means.
+local function drop_owner(sid)
+  local session = read(session_key(sid), { 'on_end' })
+  redis.call('HDEL', session_key(sid), 'owner')
+  redis.call('DEL', mailbox_key(sid))
+  expire_session(sid)
+  orphans = orphans + 1
+  if session.on_end == 'stop' then
+    mark_stop(sid, 'session', 'session_end')
+    redis.call('HSET', session_key(sid), 'closed', 1)
+  end
+end
+
+-- A job whose worker did not renew. Its member stays for one more lease, in case this reaper dies before the third
+-- part.
+local function take_back(id)
+  local job = read(job_key(id), { 'state', 'attempt', 'claimed', 'ran' })
+  if is_held(job.state) then
+    redis.call('HSET', job_key(id), 'state', 'reaping', 'state_before', job.state, 'ran', ran_until_now(job))
+    redis.call('HDEL', job_key(id), 'token')
+  elseif job.state ~= 'reaping' then
+    redis.call('ZREM', LEASE, id)
+    return
+  end
+  redis.call('ZADD', LEASE, now + lease, id)
+  taken[#taken + 1] = id
+  taken[#taken + 1] = job.attempt
+end
+
+if alone or now >= grace_until then
+  local latest = alone and '+inf' or now
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', latest, 'LIMIT', 0, page_size)) do
     local sid = string.match(member, '^session:(.*)$')
     if sid then
       redis.call('ZREM', LEASE, member)
-      local session = read(session_key(sid), { 'ends' })
-      redis.call('HDEL', session_key(sid), 'owner')
-      redis.call('DEL', mailbox_key(sid))
-      fade(sid)
-      if session.ends == 'stop' then orphans[#orphans + 1] = sid end
+      drop_owner(sid)
     else
-      local job = read(job_key(member), { 'state', 'attempt', 'claimed', 'ran' })
-      if job.state == 'running' or job.state == 'waiting' or job.state == 'stopping' then
-        local ran = (tonumber(job.ran) or 0) + now - tonumber(job.claimed)
-        redis.call('HSET', job_key(member), 'state', 'reaping', 'was', job.state, 'ran', ran)
-        redis.call('HDEL', job_key(member), 'token')
-        job.state = 'reaping'
-      end
-      if job.state == 'reaping' then
-        -- Should this reaper die, the next one finds the job here again.
-        redis.call('ZADD', LEASE, now + lease, member)
-        taken[#taken + 1] = member
-        taken[#taken + 1] = job.attempt
-      else
-        redis.call('ZREM', LEASE, member)
-      end
+      take_back(member)
     end
   end
 end
 
-local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, page)
+local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, page_size)
 for _, id in ipairs(due) do
   redis.call('ZREM', SCHEDULED, id)
   local job = read(job_key(id), { 'state', 'session', 'queue', 'lane', 'priority', 'sequence' })
@@ -52,28 +83,26 @@ for _, id in ipairs(due) do
     redis.call('HSET', job_key(id), 'state', 'queued')
     if has_room(job.session, job.queue) then
       admit(id, job.session, job.queue, job.lane, job.priority)
-      woken[job.lane] = (woken[job.lane] or 0) + 1
     else
       hold_back(id, job.session, job.queue, job.priority, job.sequence)
     end
   end
 end
-for lane, tokens in pairs(woken) do wake(lane, tokens) end
 
-for _, sid in ipairs(orphans) do
-  redis.call('HSETNX', stop_key(sid), 'why', 'session_end')
-  redis.call('HSET', stop_key(sid), 'kind', 'session', 'asked', stamp)
-  redis.call('ZADD', STOPS, 'NX', now, sid)
-  redis.call('HSET', session_key(sid), 'closed', 1)
-end
+-- Stop marks of one round. The window moves with each round, so that trees that stop slowly do not hold up the others.
+-- A mark is named to one reaper at a time: until its sweep ends, or for a lease if that reaper dies.
+local WINDOW = 10
 local roots = {}
 local unswept = redis.call('ZCARD', STOPS)
 if unswept > 0 then
-  -- A window that moves on, so that trees that stop slowly do not hold up the others.
-  local from = (redis.call('HINCRBY', REAPED, 'window', 10) - 10) % unswept
-  for _, root in ipairs(redis.call('ZRANGE', STOPS, from, from + 9)) do
-    roots[#roots + 1] = root
-    roots[#roots + 1] = redis.call('HGET', stop_key(root), 'kind') or 'job'
+  local from = (redis.call('HINCRBY', REAPED, 'window', WINDOW) - WINDOW) % unswept
+  for _, root in ipairs(redis.call('ZRANGE', STOPS, from, from + WINDOW - 1)) do
+    local mark = read(stop_key(root), { 'kind', 'owned_until' })
+    if mark.kind and (alone or now >= tonumber(mark.owned_until or '0')) then
+      redis.call('HSET', stop_key(root), 'owned_until', now + lease)
+      roots[#roots + 1] = root
+      roots[#roots + 1] = mark.kind
+    end
   end
 end
 return { taken, orphans, roots, #due }

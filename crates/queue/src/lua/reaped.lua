@@ -1,42 +1,41 @@
--- Part (c) of reaping: what becomes of jobs whose fence is sealed.
--- KEYS: tag. ARGV: most crashes in a row, then for each job: id, attempt, output bytes, finished turns.
--- Replies: for each the state that it has now ('failed+tree' where a tree must be swept, 'gone' if another
--- reaper was faster).
-local most = tonumber(ARGV[1])
+-- The third part of reaping: decides what becomes of jobs whose fences are sealed (seal.lua).
+--
+-- Reads first: state and attempt. Another reaper may have been faster, and the job may have been claimed again.
+-- Writes, for each job: `stopped` where its tree is being stopped; `failed`, cause `worker_lost`, after too many
+-- crashes in a row; else `queued` for the next attempt. A finished turn since the last crash starts the count anew, and
+-- a job that waited when its worker died counts no crash: it was not what the worker died of.
+-- A repeat finds the job gone from `reaping`.
+--
+-- KEYS: tag.
+-- ARGV: crashes in a row after which a job fails, then for each job: id, attempt, bytes of output, finished turns.
+-- Replies: for each job the state that it has now, 'failed+tree' where the tree below must be swept, or 'gone'.
+local max_crashes = tonumber(ARGV[1])
+local FIRST, STRIDE = 2, 4
 local replies = {}
-for at = 2, #ARGV, 4 do
-  local id = ARGV[at]
+
+local function decide(id, attempt, output_bytes, finished_turns)
   local job = read(job_key(id), ENDING)
-  local books = read(job_key(id), { 'attempt', 'crashes', 'crash_turns', 'was', 'sequence' })
-  if job.state ~= 'reaping' or books.attempt ~= ARGV[at + 1] then
-    replies[#replies + 1] = 'gone'
-  else
-    local fields = { 'output_bytes', ARGV[at + 2] }
-    local root = stop_root(id, job.session)
-    if books.was == 'stopping' or root then
-      local why = root and redis.call('HGET', stop_key(root), 'why') or 'operator'
-      end_job(id, job, { state = 'stopped', cause = why, fields = fields, root = root })
-      replies[#replies + 1] = 'stopped'
-    else
-      local crashes = tonumber(books.crashes or '0')
-      if tonumber(ARGV[at + 3]) > tonumber(books.crash_turns or '0') then crashes = 0 end
-      if books.was ~= 'waiting' then crashes = crashes + 1 end
-      if crashes >= most then
-        local text = crashes .. ' workers in a row were lost while running this job'
-        local tree = end_job(id, job, { state = 'failed', cause = 'worker_lost', text = text, fields = fields })
-        replies[#replies + 1] = tree and 'failed+tree' or 'failed'
-      else
-        redis.call('HSET', job_key(id), 'state', 'queued', 'crashes', crashes, 'crash_turns', ARGV[at + 3],
-          'output_bytes', ARGV[at + 2])
-        redis.call('HDEL', job_key(id), 'worker', 'was')
-        redis.call('ZREM', LEASE, id)
-        -- It was admitted once; it goes on over the cap if need be.
-        admit(id, job.session, job.queue, job.lane, job.priority)
-        wake(job.lane, 1)
-        replies[#replies + 1] = 'queued'
-      end
-    end
+  local tries = read(job_key(id), { 'attempt', 'crashes', 'crash_turns', 'state_before' })
+  if job.state ~= 'reaping' or tries.attempt ~= attempt then return 'gone' end
+  local fields = { 'output_bytes', output_bytes }
+  local root = stop_root(id, job.session)
+  if tries.state_before == 'stopping' or root then
+    end_job(id, job, { state = 'stopped', cause = stop_cause(root) or 'operator', fields = fields, root = root })
+    return 'stopped'
   end
+  local crashes = tonumber(tries.crashes or '0')
+  if tonumber(finished_turns) > tonumber(tries.crash_turns or '0') then crashes = 0 end
+  if tries.state_before ~= 'waiting' then crashes = crashes + 1 end
+  if crashes >= max_crashes then
+    local text = crashes .. ' workers in a row were lost while running this job'
+    local tree = end_job(id, job, { state = 'failed', cause = 'worker_lost', text = text, fields = fields })
+    return tree and 'failed+tree' or 'failed'
+  end
+  requeue(id, job, { 'output_bytes', output_bytes, 'crashes', crashes, 'crash_turns', finished_turns })
+  return 'queued'
 end
-settle()
+
+for at = FIRST, #ARGV, STRIDE do
+  replies[#replies + 1] = decide(unpack(ARGV, at, at + STRIDE - 1))
+end
 return replies

@@ -1,45 +1,56 @@
--- Renews what a process holds, and counts as its heartbeat. The rightful owner of an expired lease that
--- nobody reaped keeps it.
--- KEYS: tag. ARGV: lease in ms, number of jobs, then id and token of each, then session and owner of each.
--- Replies: {answer of each job..., answer of each session...}: kept | mail | stop | lost.
-local lease, count = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- Renews the leases that a process holds, jobs and sessions, and tells it what changed for each.
+--
+-- Reads first: each record, because only the current token or owner may renew. A lease that ran out but was not reaped
+-- is renewed: its owner is still the only one.
+-- Writes: the expiry of each lease.
+-- A repeat renews again.
+--
+-- KEYS: tag.
+-- ARGV: lease in ms, number of jobs, then id and token of each job, then id and owner of each session.
+-- Replies: {answer for each job..., answer for each session...}: kept | mail | stop | lost.
+local lease, count = unpack(ARGV, 1, 2)
+local FIRST_JOB = 3
+local FIRST_SESSION = FIRST_JOB + 2 * tonumber(count)
+local expiry = now + tonumber(lease)
 local FIELDS = { 'state', 'token', 'session', 'dispatched', 'mail' }
 local replies, leases = {}, {}
-for n = 0, count - 1 do
-  local id = ARGV[3 + 2 * n]
+
+local function renew(member)
+  leases[#leases + 1] = expiry
+  leases[#leases + 1] = member
+end
+
+for at = FIRST_JOB, FIRST_SESSION - 1, 2 do
+  local id, token = unpack(ARGV, at, at + 1)
   local job = read(job_key(id), FIELDS)
-  local held = job.token == ARGV[4 + 2 * n]
-    and (job.state == 'running' or job.state == 'waiting' or job.state == 'stopping')
-  if not held then
-    replies[#replies + 1] = 'lost'
-  else
-    leases[#leases + 1] = now + lease
-    leases[#leases + 1] = id
+  local reply = 'lost'
+  if job.token == token and is_held(job.state) then
+    renew(id)
+    -- A stop outranks mail: the attempt ends and its mail with it.
     if job.state == 'stopping' or stop_root(id, job.session) then
-      replies[#replies + 1] = 'stop'
+      reply = 'stop'
     elseif (job.dispatched or job.mail) and redis.call('EXISTS', mailbox_key(id)) == 1 then
-      replies[#replies + 1] = 'mail'
+      reply = 'mail'
     else
-      replies[#replies + 1] = 'kept'
+      reply = 'kept'
     end
   end
+  replies[#replies + 1] = reply
 end
-for at = 3 + 2 * count, #ARGV, 2 do
-  local sid = ARGV[at]
-  local session = read(session_key(sid), { 'owner', 'closed' })
-  if session.owner ~= ARGV[at + 1] then
-    replies[#replies + 1] = 'lost'
-  else
-    leases[#leases + 1] = now + lease
-    leases[#leases + 1] = owner_member(sid)
+
+for at = FIRST_SESSION, #ARGV, 2 do
+  local sid, owner = unpack(ARGV, at, at + 1)
+  local reply = 'lost'
+  if redis.call('HGET', session_key(sid), 'owner') == owner then
+    renew(owner_member(sid))
     if any_stop() and redis.call('EXISTS', stop_key(sid)) == 1 then
-      replies[#replies + 1] = 'stop'
+      reply = 'stop'
     else
-      replies[#replies + 1] = redis.call('EXISTS', mailbox_key(sid)) == 1 and 'mail' or 'kept'
+      reply = redis.call('EXISTS', mailbox_key(sid)) == 1 and 'mail' or 'kept'
     end
   end
+  replies[#replies + 1] = reply
 end
-for first = 1, #leases, 1000 do
-  redis.call('ZADD', LEASE, unpack(leases, first, math.min(first + 999, #leases)))
-end
+
+call_in_chunks('ZADD', LEASE, leases)
 return replies

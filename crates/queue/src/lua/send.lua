@@ -1,14 +1,20 @@
--- Puts a message into a running job's mailbox, once for each request.
--- KEYS: tag, job. ARGV: id, message, request hash, retention in ms.
--- Replies: {'sent'} | {'state', state} | {'missing'}.
-local id, once = ARGV[1], idempotency_key(ARGV[3])
+-- Puts a message into a job's mailbox.
+--
+-- Reads first: the job's state, because a job that ended would keep the mailbox forever; the key of the request; then
+-- the stop marks, because a job that is being stopped hears no more.
+-- Writes: the mailbox, and the key for as long as an ended job is kept: longer than any repeat takes.
+-- A repeat finds the key of its request and sends nothing.
+--
+-- KEYS: tag, job.
+-- ARGV: id, message, key of the request, retention in ms.
+-- Replies: {'sent'} | {'state', state that takes no messages} | {'missing'}.
+local id, message, request, retention = unpack(ARGV, 1, 4)
 local state = redis.call('HGET', job_key(id), 'state')
 if not state then return { 'missing' } end
-if redis.call('EXISTS', once) == 1 then return { 'sent' } end
-if state == 'completed' or state == 'failed' or state == 'stopped' or state == 'stopping' then
-  return { 'state', state }
-end
-redis.call('XADD', mailbox_key(id), '*', 'message', ARGV[2])
+if redis.call('EXISTS', idempotency_key(request)) == 1 then return { 'sent' } end
+if is_terminal(state) or state == 'stopping' then return { 'state', state } end
+if stop_root(id, redis.call('HGET', job_key(id), 'session')) then return { 'state', 'stopping' } end
+redis.call('XADD', mailbox_key(id), '*', 'message', message)
 redis.call('HSET', job_key(id), 'mail', 1)
-redis.call('SET', once, 'sent', 'PX', ARGV[4])
+redis.call('SET', idempotency_key(request), 'sent', 'PX', retention)
 return { 'sent' }

@@ -1,20 +1,22 @@
--- Writes the stop mark of a tree. It is durable when this answers; the sweep ends the records below.
--- KEYS: tag. ARGV: root, kind (job|session), who asks ('' for an operator), why, close ('1' refuses later
--- dispatches into a session).
--- Replies: {'marked', why} | {'ended', state} | {'missing'}.
-local root, kind, who, why = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- Marks the tree below a job or a session as being stopped. The mark is durable when this answers; `sweep` then ends
+-- the records below it.
+--
+-- Reads first: whether the job or session exists, and has not ended.
+-- Writes: the mark, and a hint to the workers. Where asked, closes the session, so that no later dispatch escapes.
+-- A repeat renews the request of the mark; cause and asker stay the first one's.
+--
+-- KEYS: tag.
+-- ARGV: root, kind (job | session), asker ('' for an operator), cause, 1 to close the session.
+-- Replies: {'marked', the cause that counts} | {'ended', state} | {'missing'}.
+local root, kind, asker, cause, closes = unpack(ARGV, 1, 5)
 if kind == 'job' then
   local state = redis.call('HGET', job_key(root), 'state')
   if not state then return { 'missing' } end
-  if state == 'completed' or state == 'failed' or state == 'stopped' then return { 'ended', state } end
+  if is_terminal(state) then return { 'ended', state } end
 else
   if redis.call('EXISTS', session_key(root)) == 0 then return { 'missing' } end
-  if ARGV[5] == '1' then redis.call('HSET', session_key(root), 'closed', 1) end
+  if closes == '1' then redis.call('HSET', session_key(root), 'closed', 1) end
 end
-if redis.call('HSETNX', stop_key(root), 'why', why) == 1 and who ~= '' then
-  redis.call('HSET', stop_key(root), 'who', who)
-end
-redis.call('HSET', stop_key(root), 'kind', kind, 'asked', stamp)
-redis.call('ZADD', STOPS, 'NX', now, root)
+mark_stop(root, kind, cause, asker ~= '' and asker or nil)
 redis.call('PUBLISH', STOP_CHANNEL, root)
-return { 'marked', redis.call('HGET', stop_key(root), 'why') }
+return { 'marked', stop_cause(root) }

@@ -1,43 +1,54 @@
--- Ends one page of the records below a stop mark: what waits ends stopped, what runs becomes stopping.
--- KEYS: tag. ARGV: root of the mark, mode (self|children), dispatcher, first sequence, page size; or root, unmark, and
--- which asking the sweep began with: a mark that was asked for again since then stays, for its own sweep.
--- Without its mark a tree is left alone: another sweep dropped the mark, and what came since may live.
--- Replies: {live (-1 without a mark), next sequence or -1, which asking, ids that dispatched...}; for unmark:
--- {'unmarked'} | {'asked again'}.
-local root, mode = ARGV[1], ARGV[2]
-if mode == 'unmark' then
-  if (redis.call('HGET', stop_key(root), 'asked') or '') ~= ARGV[3] then return { 'asked again' } end
-  redis.call('ZREM', STOPS, root)
-  redis.call('DEL', stop_key(root))
-  return { 'unmarked' }
+-- Ends one page of the records below a stop mark: jobs that wait end `stopped`, jobs that run become `stopping`.
+--
+-- Reads first: the mark. Without it the tree is left alone: another sweep dropped the mark, and jobs that came since
+-- then may live.
+-- Writes: the records of the page, and a hint to the workers that hold some of them: once, for the jobs that become
+-- `stopping` now. Moves the mark's cursor past a first page of the root's own children that has nothing alive in or below
+-- it: a job that ended never lives again, so no later sweep reads it.
+-- A repeat finds the page done and counts what still lives in it.
+--
+-- Pages go by sequence: a rank in the set would move when jobs before it are forgotten between two pages.
+--
+-- KEYS: tag.
+-- ARGV: root of the mark, what to sweep (self | children), dispatcher of the children, first sequence, page size.
+-- Replies: {live jobs of the page (-1 without a mark), first sequence of the next page (-1 at the end), the latest
+--   request of the mark, 1 where the whole tree was swept for that request before, ids of the page that dispatched jobs
+--   of their own...}.
+local root, target, dispatcher, first, page_size = unpack(ARGV, 1, 5)
+first, page_size = tonumber(first), tonumber(page_size)
+local mark = read(stop_key(root), { 'cause', 'request', 'swept', 'cursor' })
+if not mark.cause then return { -1, -1, '', 0 } end
+local cursor = tonumber(mark.cursor or '0')
+local is_first = target == 'children' and dispatcher == root and first <= cursor
+if is_first then first = cursor end
+
+local ids = { root }
+if target == 'children' then
+  ids = redis.call('ZRANGEBYSCORE', children_key(dispatcher), first, '+inf', 'LIMIT', 0, page_size)
 end
-local mark = read(stop_key(root), { 'why', 'asked' })
-if not mark.why then return { -1, -1, '' } end
--- Pages go by sequence: a place in the list would move when records before it are forgotten.
-local ids, first, page = { root }, tonumber(ARGV[4]), tonumber(ARGV[5])
-if mode == 'children' then
-  ids = redis.call('ZRANGEBYSCORE', children_key(ARGV[3]), first, '+inf', 'LIMIT', 0, page)
-end
-local why = mark.why
-local live, dispatched = 0, {}
+local live, changed, dispatched = 0, 0, {}
 for _, id in ipairs(ids) do
   local job = read(job_key(id), ENDING)
   if job.state == 'queued' or job.state == 'scheduled' then
-    end_job(id, job, { state = 'stopped', cause = why, root = root })
+    end_job(id, job, { state = 'stopped', cause = mark.cause, root = root })
   elseif job.state == 'running' or job.state == 'waiting' then
-    -- It counts as admitted again, over the cap if need be, until its worker confirms.
+    -- A stopping job uses its slot until its worker confirms, so one that waited is admitted again, over the cap if
+    -- need be.
     if job.state == 'waiting' then redis.call('ZADD', admitted_key(job.session, job.queue), now, id) end
     redis.call('HSET', job_key(id), 'state', 'stopping')
-    live = live + 1
+    live, changed = live + 1, changed + 1
   elseif job.state == 'stopping' or job.state == 'reaping' then
     live = live + 1
   end
   if job.dispatched then dispatched[#dispatched + 1] = id end
 end
-settle()
-local following = -1
-if mode == 'children' and #ids == page then
-  following = tonumber(redis.call('ZSCORE', children_key(ARGV[3]), ids[page])) + 1
+
+local following, past = -1, nil
+if target == 'children' and #ids > 0 then
+  past = tonumber(redis.call('ZSCORE', children_key(dispatcher), ids[#ids])) + 1
+  if #ids == page_size then following = past end
 end
-if live > 0 then redis.call('PUBLISH', STOP_CHANNEL, root) end
-return { live, following, mark.asked or '', unpack(dispatched) }
+if is_first and past and live == 0 and #dispatched == 0 then redis.call('HSET', stop_key(root), 'cursor', past) end
+if changed > 0 then redis.call('PUBLISH', STOP_CHANNEL, root) end
+local is_swept = mark.request and mark.swept == mark.request
+return { live, following, mark.request or '', is_swept and 1 or 0, unpack(dispatched) }

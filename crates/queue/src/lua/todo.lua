@@ -1,49 +1,55 @@
--- The list of things to do that all agents of a session share. A repeat of a call is answered as the first time.
--- KEYS: tag, the list. ARGV: session, dispatcher ('' for the root), its token, where the call stands (or a word of its
--- own), mode (read | add | update), then of each new thing its text, or of each change the number and the status.
--- Replies: {'list', the first one added, status, text, ...} | {refusal}: missing, stale, full.
-local sid, dispatcher, token, place, mode = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local MOST = 1000
+-- Reads or changes the todo list that all agents of a session share.
+--
+-- Reads first: the session, and whether the caller's attempt still holds its job.
+-- Writes: the new or changed todos, and the call that changed them.
+-- A repeat finds its call and answers with the list as it is now; it changes nothing.
+--
+-- KEYS: tag, the list.
+-- ARGV: session, dispatcher ('' for the root), its run token, name of the call, mode (read | add | update), then the
+--   text of each new todo, or number and status of each change.
+-- Replies: {'list', number of the first todo added less 1, status, text, ...}, or a refusal: {missing | stale | full}.
+local sid, dispatcher, token, call_name, mode = unpack(ARGV, 1, 5)
+local FIRST = 6
+-- The list is read and returned whole, to models too.
+local MAX_TODOS = 1000
 if not read(session_key(sid), { 'cap' }).cap then return { 'missing' } end
-if dispatcher ~= '' and not runs(dispatcher, token) then return { 'stale' } end
+if dispatcher ~= '' and not holds(dispatcher, token) then return { 'stale' } end
 local list = todos_key(sid)
-local call = 'call:' .. dispatcher .. ':' .. place
-local count = tonumber(redis.call('HGET', list, 'count') or '0')
+local call = 'call:' .. dispatcher .. ':' .. call_name
 local known = redis.call('HGET', list, call)
-local first = tonumber(known or count)
+local count = tonumber(redis.call('HGET', list, 'count') or '0')
+local first_added = tonumber(known or count)
 local changes = {}
+local function change(field, value)
+  changes[#changes + 1] = field
+  changes[#changes + 1] = value
+end
+
 if mode == 'add' and not known then
-  if count + #ARGV - 5 > MOST then return { 'full' } end
-  for at = 6, #ARGV do
+  if count + #ARGV - FIRST + 1 > MAX_TODOS then return { 'full' } end
+  for at = FIRST, #ARGV do
     count = count + 1
-    changes[#changes + 1] = 'text:' .. count
-    changes[#changes + 1] = ARGV[at]
-    changes[#changes + 1] = 'status:' .. count
-    changes[#changes + 1] = 'pending'
+    change('text:' .. count, ARGV[at])
+    change('status:' .. count, 'pending')
   end
-  changes[#changes + 1] = 'count'
-  changes[#changes + 1] = count
+  change('count', count)
 elseif mode == 'update' and not known then
-  for at = 6, #ARGV, 2 do
-    local number = tonumber(ARGV[at])
-    if number >= 1 and number <= count then
-      changes[#changes + 1] = 'status:' .. number
-      changes[#changes + 1] = ARGV[at + 1]
-    end
+  for at = FIRST, #ARGV, 2 do
+    local number, status = unpack(ARGV, at, at + 1)
+    number = tonumber(number)
+    if number >= 1 and number <= count then change('status:' .. number, status) end
   end
 end
 if #changes > 0 then
-  changes[#changes + 1] = call
-  changes[#changes + 1] = first
-  for at = 1, #changes, 1000 do
-    redis.call('HSET', list, unpack(changes, at, math.min(at + 999, #changes)))
-  end
+  change(call, first_added)
+  call_in_chunks('HSET', list, changes)
   follow_session(sid, list)
 end
-local reply = { 'list', first }
+
+local reply = { 'list', first_added }
 for number = 1, count do
-  local one = redis.call('HMGET', list, 'status:' .. number, 'text:' .. number)
-  reply[#reply + 1] = one[1]
-  reply[#reply + 1] = one[2]
+  local status, text = unpack(redis.call('HMGET', list, 'status:' .. number, 'text:' .. number))
+  reply[#reply + 1] = status
+  reply[#reply + 1] = text
 end
 return reply

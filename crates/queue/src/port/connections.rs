@@ -1,4 +1,4 @@
-//! What hosts of the Model Context Protocol said when they connected, so that any replica of a server can go on with
+//! How hosts of the Model Context Protocol initialized their connections, so that any replica of a server can serve
 //! them.
 
 use std::fmt::Debug;
@@ -9,21 +9,22 @@ use legwork_common::id::SessionId;
 
 use crate::error::QueueError;
 
-/// The connections of hosts, each by the session of its name. Nothing else depends on them: a lost one costs a host a
-/// new connection.
+/// The connections of hosts, each by the session that it belongs to. Nothing else depends on them: a host whose
+/// connection is lost connects again.
 #[async_trait]
 pub trait Connections: Debug + Send + Sync {
-    /// Keeps what a host said, for `keep` after the last time that somebody asked for it.
+    /// Stores a host's initialization message. It expires `keep` after it was last read.
     async fn keep_connection(
         &self,
         session: SessionId,
-        said: &[u8],
+        message: &[u8],
         keep: Duration,
     ) -> Result<(), QueueError>;
 
-    /// What a host said; `None` for one that never came, left, or was not heard of for `keep`.
+    /// A host's initialization message, whose expiry starts again. `None` for a host that never connected, left, or was
+    /// not served for `keep`.
     async fn connection(&self, session: SessionId, keep: Duration) -> Result<Option<Vec<u8>>, QueueError>;
 
-    /// Drops a connection whose host left. Its session's jobs go on.
+    /// Drops the connection of a host that left. The jobs of its session continue.
     async fn drop_connection(&self, session: SessionId) -> Result<(), QueueError>;
 }

@@ -1,4 +1,4 @@
-//! Storing jobs and stopping them.
+//! Sessions, storing jobs and stopping them.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -20,60 +20,60 @@ use crate::error::QueueError;
 pub enum SessionEnd {
     /// They are stopped, cause `session_end`.
     Stop,
-    /// They go on.
+    /// They continue, until they end or are stopped.
     Keep,
 }
 
 /// A session to open.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
-    /// Its id; whoever opens it made it.
+    /// Its id, made by the caller, so that a repeat opens the same one.
     pub session: SessionId,
-    /// The secret of its owner, who renews its lease; `None` for a session without an owner.
+    /// The secret of its owner, which renews its lease; `None` for a session without an owner.
     pub owner: Option<RunToken>,
-    /// What the owner's end means.
+    /// What the owner's end means for its jobs.
     pub on_end: SessionEnd,
     /// How many of its jobs are admitted at once for each queue; 0 for no cap.
     pub cap: u32,
-    /// Whether its jobs go to lanes of its own, which only its own workers serve.
+    /// Whether its jobs go to a lane of its own, which only its own workers serve.
     pub own_lane: bool,
-    /// How many tokens all its agents' models may count together; `None` for no limit. Set when the session is new.
+    /// How many tokens the models of all its agents may use together; `None` for no limit. Set when the session is new.
     pub budget: Option<u64>,
 }
 
-/// How opening a session went.
+/// The outcome of opening a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// It is open.
+    /// It is open, for this owner where one was given.
     Open,
     /// Another live owner holds it.
     Owned,
-    /// It was closed; nothing new is dispatched into it.
+    /// It was closed and takes no new jobs.
     Closed,
 }
 
-/// Who dispatches: the root of the session, or one of its running jobs.
+/// A dispatcher: the root of the session, or one of its running jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DispatchedBy {
-    /// The session's root.
+    /// The session's root, which needs no proof.
     Root,
-    /// A running job, proved by its run token.
+    /// A running job, identified by its run token.
     Job {
-        /// The job.
+        /// The job that dispatches.
         id: JobId,
         /// The secret of its current attempt.
         token: RunToken,
     },
 }
 
-/// What makes a repeated dispatch find the first one's job.
+/// Makes a repeated dispatch find the job of the first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The hashed key: 64 hexadecimal digits.
     pub key: String,
     /// The hashed request; another request under the same key is a conflict.
     pub request: String,
-    /// Whether the key holds in the whole namespace and not just in the session.
+    /// Whether the key is unique in the whole namespace; else in its session.
     pub in_namespace: bool,
 }
 
@@ -82,11 +82,11 @@ pub struct IdempotencyKey {
 pub struct NewJob {
     /// Its id, in the session's shard.
     pub id: JobId,
-    /// What is asked.
+    /// The task and all else that is dispatched.
     pub spec: JobSpec,
-    /// Where, when and how often it runs.
+    /// Where and when it runs, and how often it is retried.
     pub job_options: JobOptions,
-    /// What makes a repeat find it.
+    /// The key under which a repeat finds it.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
@@ -95,11 +95,11 @@ pub struct NewJob {
 pub struct Enqueue {
     /// The session they belong to.
     pub session: SessionId,
-    /// Who dispatches them.
+    /// Their dispatcher, which must still hold its lease.
     pub by: DispatchedBy,
     /// Their team, stored before.
     pub team: TeamDigest,
-    /// The jobs.
+    /// The jobs, the oldest first.
     pub jobs: Vec<NewJob>,
 }
 
@@ -108,106 +108,107 @@ pub struct Enqueue {
 pub enum Enqueued {
     /// It is stored under this id: its own, or that of the first request with the same key.
     Stored(JobId),
-    /// Its key stands for another request, whose job this is.
+    /// Its key was used by another request, for this job.
     Conflict(JobId),
 }
 
-/// Why an [`Enqueue`] was refused. Pieces of it that came before may be stored.
+/// Why an [`Enqueue`] was refused. Earlier batches of it may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnqueueRefusal {
-    /// No such session.
+    /// The session does not exist, or expired.
     NoSession,
-    /// The session is closed.
+    /// The session was closed to new jobs.
     Closed,
     /// The dispatching job lost its lease.
     Stale,
-    /// Jobs nest too deep.
+    /// The tree would be deeper than ten jobs.
     TooDeep,
     /// The dispatcher's tree is being stopped.
     Stopping,
-    /// The team is not stored (any more); store it and repeat.
+    /// The team is not stored, or expired: store it and repeat.
     NoTeam,
 }
 
 /// The top of a tree to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StopRoot {
-    /// A job and all below it.
+    /// A job and all jobs below it.
     Job(JobId),
     /// All jobs of a session.
     Session {
-        /// The session.
+        /// The session whose jobs are stopped.
         id: SessionId,
         /// Whether it takes no new jobs from now on.
         close: bool,
     },
 }
 
-/// Who asks for a stop; they are not told of the ends that they asked for.
+/// The requester of a stop. A dispatcher gets no mail about the ends that it requested itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
-    /// A person, or a program outside any session.
+    /// A user, or a program outside any session.
     Operator,
     /// The root of the session.
     Root,
-    /// A job.
+    /// A running job, with one of its tools.
     Job(JobId),
 }
 
-/// How a stop was answered.
+/// The outcome of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopOutcome {
-    /// The mark is durable; the cause that counts (the first asker's) is given.
+    /// The stop mark is durable. The cause is that of the first request.
     Marked(Cause),
     /// The job had ended before.
     AlreadyEnded(State),
-    /// No such job or session.
+    /// The job or session does not exist, or was forgotten.
     NotFound,
 }
 
-/// How a message was taken.
+/// The outcome of sending a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendOutcome {
     /// It is in the mailbox.
     Sent,
     /// The job is in a state that takes no messages.
     NotRunning(State),
-    /// No such job.
+    /// The job does not exist, or was forgotten.
     NotFound,
 }
 
 /// What a dispatcher asks of the queue.
 #[async_trait]
 pub trait Dispatch: Debug + Send + Sync {
-    /// Opens a session, or takes it over from an owner that is gone. Until this is answered the session
-    /// may or may not exist; a repeat settles it.
+    /// Opens a session, or takes it over from an owner that is gone. A caller that dies before the answer leaves the
+    /// session open or not; an open one expires an hour after it was opened, or when its owner's lease has run out.
     async fn open(&self, session: &OpenSession) -> Result<Opened, QueueError>;
 
-    /// Closes a session to new jobs and gives up its ownership. Jobs that run go on; stopping them is
-    /// a step of its own. A session that another owner took over stays as it is. A crash before it leaves the owner's lease to run out.
+    /// Closes a session to new jobs and gives up its ownership. Its jobs continue: stopping them is a step of its own.
+    /// A session that another owner took over stays as it is. A crash before it leaves the owner's lease to run out.
     async fn close(&self, session: SessionId, owner: RunToken) -> Result<(), QueueError>;
 
-    /// Gives up the ownership of a session whose jobs shall go on, on the lanes that it has.
+    /// Gives up the ownership of a session without closing it. Its jobs continue on the lanes that they have.
     async fn detach(&self, session: SessionId, owner: RunToken) -> Result<(), QueueError>;
 
-    /// Stores a team beside its jobs. Without a job it is dropped after an hour.
+    /// Stores a team in the session's shard, before its jobs. It expires after an hour without a job.
     async fn store_team(&self, session: SessionId, digest: &TeamDigest, json: &str)
     -> Result<(), QueueError>;
 
-    /// Stores and queues jobs, one step for each 200. IdempotencyKey answered they are durable and will reach a terminal state; a crash
-    /// of the caller before the answer may leave them stored, and a repeat finds them.
+    /// Stores and queues jobs, in one step for each batch of 200. Once this answers they are durable and will reach a
+    /// terminal state. A caller that dies before leaves the batches stored that were done, and a repeat with the same
+    /// ids or idempotency keys finds them.
     async fn enqueue(&self, request: &Enqueue) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError>;
 
-    /// Writes a tree's stop mark, and then ends the records below in pages. The mark is durable when
-    /// the first page begins; if the caller dies, `reap` goes on with the rest.
+    /// Marks a tree as being stopped, and then ends the records below in pages. The mark is durable when the first page
+    /// begins: if the caller dies after that, `reap` resumes with the rest.
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError>;
 
-    /// Goes over the records below a stop mark once more, and drops the mark when nothing below it lives.
-    /// Answers how many live.
+    /// Goes through the records below a stop mark once more, and drops the mark when no job below it lives. Returns how
+    /// many live; where the whole tree was swept before, only whether any does. May be cut off between pages; `reap` resumes.
     async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError>;
 
-    /// Puts a message before a running job's next model call. `request` names the call: a repeat sends
-    /// nothing again.
+    /// Puts a message into a job's mailbox, to be delivered before its next model call. `request` names the call:
+    /// within `keep` a repeat sends nothing again.
     async fn send(
         &self,
         id: JobId,

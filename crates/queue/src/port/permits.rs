@@ -1,4 +1,4 @@
-//! Permits to call a model provider: its limits hold for the whole fleet.
+//! Permits to call a model provider: its rate limits hold for the whole fleet.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use legwork_common::policy::RateLimit;
 
 use crate::error::QueueError;
 
-/// A wish to call a provider, against one limit.
+/// A request to call a provider, against one rate limit.
 #[derive(Debug, Clone)]
 pub struct PermitRequest {
-    /// The limit's name: `provider` or `provider/model`.
+    /// The name of the limit: `provider` or `provider/model`.
     pub name: String,
-    /// What it allows.
+    /// What the limit allows.
     pub limit: RateLimit,
-    /// Names the permit.
+    /// Names the permit. A repeat has the same one, so that it is granted once.
     pub permit: RequestId,
     /// Tokens that the call is expected to cost.
     pub tokens: u64,
-    /// The time it was told to come, if it was; Redis' clock.
+    /// The time to come at from an earlier [`Permitted::Wait`], in milliseconds of Redis' clock; `None` at first.
     pub due: Option<u64>,
 }
 
@@ -29,48 +29,49 @@ pub struct PermitRequest {
 pub enum WaitReason {
     /// Its place in line comes later.
     Rate,
-    /// The provider asked to be left alone.
+    /// The provider refused a call, so all calls to it are paused.
     Paused,
     /// As many calls as are allowed at once are in flight.
     Busy,
 }
 
-/// How a wish was answered.
+/// The answer to a [`PermitRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permitted {
-    /// Go ahead.
+    /// The permit is granted.
     Go,
-    /// Come again after `pause` with `due` in the wish.
+    /// It is not granted yet: ask again after `pause`, with `due` in the request. Asked again sooner, it may move up to
+    /// a place that another request gave up.
     Wait {
-        /// How long; zero where nobody knows.
+        /// How long to wait. Zero for [`WaitReason::Busy`]: calls end at any time, so the caller polls.
         pause: Duration,
-        /// What to come with.
+        /// The time to come at, which keeps the place in line.
         due: u64,
-        /// Why.
+        /// What it waits for, to be shown to users.
         why: WaitReason,
     },
 }
 
-/// The fleet's limits for model providers.
+/// The fleet's rate limits for model providers.
 ///
-/// A caller that dies holds its permit for half a minute at most, and its place in line is lost. A limit that
-/// nobody asks about is forgotten after two hours.
+/// The permit of a caller that died expires within 30 seconds; its place in line passes unused. A limit that is not used is
+/// forgotten after two hours.
 #[async_trait]
 pub trait Permits: Debug + Send + Sync {
-    /// Takes a permit, or a place in line.
-    async fn take(&self, wish: &PermitRequest) -> Result<Permitted, QueueError>;
+    /// Takes a permit, or a place in line. A crash after it leaves a permit that expires.
+    async fn take(&self, request: &PermitRequest) -> Result<Permitted, QueueError>;
 
-    /// Keeps permits of calls that are in flight, by limit and permit. To be done every ten seconds.
+    /// Keeps permits of calls that are in flight, by limit and permit, for another 30 seconds. To be called every ten.
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError>;
 
-    /// Gives a permit back; `beyond` are the tokens that the call cost more than was expected, or less.
-    async fn give_back(&self, wish: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
+    /// Gives a permit back, or the place in line of one that was not granted: the next request gets it. `beyond` is how many more tokens the call cost than expected; negative where it cost fewer.
+    async fn give_back(&self, request: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
 
-    /// Pauses the provider for every worker, because it refused this call for coming too often. `asked` is how
-    /// long it wants to be left alone, if it said; at most `most` is heeded.
+    /// Gives a permit back whose call the provider refused for exceeding its limit, and pauses the provider for every
+    /// worker: for `asked` where the provider named a time, but for `most` at the longest.
     async fn pause(
         &self,
-        wish: &PermitRequest,
+        request: &PermitRequest,
         asked: Option<Duration>,
         most: Duration,
     ) -> Result<(), QueueError>;

@@ -1,4 +1,4 @@
-//! What a session's agents share.
+//! The state that the agents of a session share: a todo list and a token budget.
 
 use std::fmt::Debug;
 
@@ -12,21 +12,22 @@ use legwork_common::session_state::TodoList;
 use crate::error::QueueError;
 use crate::port::DispatchedBy;
 
-/// Why a caller does not get at what is shared.
+/// Why a caller was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionStateRefusal {
-    /// There is no such session.
+    /// The session does not exist, or expired.
     NoSession,
     /// The caller's attempt no longer holds its lease.
     Stale,
-    /// The list has as many things as it may have.
+    /// The list would be longer than 1,000 todos. Nothing was added.
     Full,
 }
 
-/// The shared list of things to do and the token budget of a session. Both end with the session.
+/// The shared todo list and the token budget of a session. Both end with the session.
 #[async_trait]
 pub trait SessionStateStore: Debug + Send + Sync {
-    /// Changes and reads the list. A job's call is known again by its place, so a repeat after a crash changes nothing.
+    /// Changes and reads the list. `call` is the call's place in a job's turns: a job that makes the same call again
+    /// after a crash finds it, and changes nothing.
     async fn todos(
         &self,
         session: SessionId,
@@ -35,8 +36,9 @@ pub trait SessionStateStore: Debug + Send + Sync {
         call: Option<CallIndex>,
     ) -> Result<Result<TodoList, SessionStateRefusal>, QueueError>;
 
-    /// Counts what the caller used in all as spent, and reserves `wanted` tokens in place of what it had reserved (0: gives
-    /// it back). A reservation whose attempt died is dropped by whoever needs its tokens.
+    /// Counts `used`, what the caller used in all its attempts, as spent, and replaces the caller's reservation by one
+    /// of `wanted` tokens (0: none). The reservation of an attempt that died is dropped as soon as another caller needs
+    /// its tokens.
     async fn reserve(
         &self,
         session: SessionId,

@@ -1,4 +1,4 @@
-//! What keeps the promises when somebody died. Takes no input; runs on a tick and on a nudge.
+//! What keeps the promises when a process died: reaping, forgetting, clearing.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::QueueError;
 /// What one round of reaping did in all shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReapReport {
-    /// Jobs put back for another attempt.
+    /// Jobs queued again for another attempt.
     pub requeued: u32,
     /// Jobs that ended failed or stopped.
     pub ended: u32,
@@ -26,41 +26,41 @@ pub struct ReapReport {
 /// What became of a job that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgotten {
-    /// Nothing of it is left.
+    /// All of it is deleted.
     Forgotten,
-    /// Its dispatcher lives and may not have been told.
+    /// Kept: its dispatcher lives and may not have read of its end.
     Spared,
-    /// It has not ended, or its tree is still being stopped.
+    /// Kept: it has not ended, or its tree is still being stopped.
     Live,
-    /// There was no such job.
+    /// The job does not exist, or was forgotten before.
     Missing,
 }
 
-/// What clearing away ended jobs came to.
+/// The outcome of clearing ended jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cleared {
-    /// Jobs of which nothing is left.
+    /// Jobs that were deleted.
     pub forgotten: u64,
     /// Jobs that were kept: their dispatcher lives, or their tree is still being stopped.
     pub kept: u64,
 }
 
-/// What any process that lives long does for all.
+/// What any long-lived process does for the whole fleet.
 #[async_trait]
 pub trait Upkeep: Debug + Send + Sync {
-    /// One round: takes back jobs whose lease ran out, queues what is due, ends sessions without their
-    /// owner, goes on with sweeps of dead stoppers, and forgets what was kept long enough. Every part
-    /// may be repeated and may be cut off anywhere; several processes may do it at once.
+    /// One round in every shard: reclaims jobs whose lease ran out, queues what is due, ends sessions whose owner is
+    /// gone, resumes the sweeps of stops whose caller died, and forgets jobs after their retention. Several steps; each
+    /// may be repeated and cut off anywhere, and several processes may do it at once.
     ///
-    /// `alone` says that the caller knows that no worker lives: then nothing waits for its lease.
+    /// `alone` states that the caller knows that no worker lives: then no lease is waited for.
     async fn reap(&self, alone: bool) -> Result<ReapReport, QueueError>;
 
-    /// Forgets ended jobs: first output, turns and fence, then the rest. `force` is an operator's wish;
-    /// without it a job whose dispatcher lives is spared. A crash in between leaves a job without
-    /// output, which the next call forgets.
+    /// Deletes ended jobs: output, turns and fence first, then the record. Without `force` a job whose dispatcher lives
+    /// is spared; `force` is an operator's request. A crash in between leaves a job without output, which the next call
+    /// deletes.
     async fn forget(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError>;
 
-    /// Forgets all jobs that ended at least `age` ago, in pages, as [`Upkeep::forget`] does without `force`. A
-    /// crash leaves the rest for a repeat.
+    /// Deletes all jobs that ended at least `age` ago, in pages, as [`Upkeep::forget`] does without `force`. A crash
+    /// leaves the rest for a repeat.
     async fn clear(&self, age: Duration) -> Result<Cleared, QueueError>;
 }

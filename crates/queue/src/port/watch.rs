@@ -20,16 +20,16 @@ use legwork_common::service::OutputSlice;
 use crate::error::QueueError;
 use crate::port::Lane;
 
-/// What an operator's list shows.
+/// Which jobs an operator's list shows. A field that is `None` or empty excludes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobFilter {
-    /// Only these states; none for all.
+    /// Only jobs in one of these states.
     pub states: Vec<State>,
-    /// Only this agent.
+    /// Only jobs of this agent.
     pub agent: Option<String>,
-    /// Only this session.
+    /// Only jobs of this session, whose shard alone is read then.
     pub session: Option<SessionId>,
-    /// Only this queue.
+    /// Only jobs of this queue.
     pub queue: Option<String>,
     /// Only jobs of this worker.
     pub worker: Option<WorkerId>,
@@ -37,43 +37,43 @@ pub struct JobFilter {
     pub since: Option<Duration>,
 }
 
-/// Where a page of a list ended: good in every shard.
+/// Where a page of a list ended. One cursor serves all shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageCursor {
-    /// When the last job was created.
+    /// When the last job of the page was created.
     pub created: Timestamp,
-    /// The last job.
+    /// The last job of the page; it orders jobs of the same millisecond.
     pub id: JobId,
 }
 
 /// A page of an operator's list, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobPage {
-    /// The jobs; may be empty although more follow, when the filter passed over many.
+    /// The jobs. May be empty although more follow, when the filter excluded many in a row.
     pub jobs: Vec<Job>,
-    /// Where the next page begins.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<PageCursor>,
 }
 
-/// A job as it was asked for.
+/// A job as it was dispatched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Original {
-    /// Where it is in its life.
+    /// Its state, since only an ended job is retried.
     pub status: State,
     /// The session it belongs to.
     pub session: SessionId,
-    /// What was asked.
+    /// The task and all else that was dispatched.
     pub spec: JobSpec,
-    /// Where and how often it ran; without the delay that it waited at first.
+    /// Where and how often it was to run, without its initial delay.
     pub job_options: JobOptions,
     /// Its team's JSON, if that is still stored.
     pub team_json: Option<String>,
 }
 
-/// One worker of the fleet.
+/// One worker of the fleet, as of its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerRecord {
-    /// Its id.
+    /// The worker's id.
     pub id: WorkerId,
     /// The host it runs on.
     pub host: String,
@@ -81,45 +81,45 @@ pub struct WorkerRecord {
     pub lanes: Vec<String>,
     /// Jobs that it may run at once.
     pub slots: u32,
-    /// Jobs that hold a slot now.
+    /// Jobs that use a slot.
     pub used: u32,
-    /// Jobs that it holds.
+    /// Jobs that it holds, waiting ones included.
     pub jobs: u32,
-    /// When it was last heard of.
+    /// The time of its last heartbeat.
     pub seen: Timestamp,
     /// Whether it takes no new jobs.
     pub draining: bool,
 }
 
-/// What a reader asks of the queue.
+/// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.
 #[async_trait]
 pub trait Watch: Debug + Send + Sync {
     /// Reads jobs; `None` for those that do not exist.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
 
-    /// Reads what is needed to dispatch the same again; `None` where there is no such job.
+    /// Reads what is needed to dispatch the same job again; `None` for a job that does not exist.
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError>;
 
     /// Reads the states of jobs and nothing else; `None` for those that do not exist.
     async fn states(&self, ids: &[JobId]) -> Result<Vec<Option<State>>, QueueError>;
 
-    /// For how long nobody has renewed the leases of jobs whose lease is over and was not taken back: where nobody
-    /// reaps, a job of a dead worker is `running` for ever. `None` for all others.
+    /// How long ago the leases of jobs were last renewed, where they ran out and no reaper has reclaimed the job.
+    /// Without any process that reaps, a job of a dead worker stays `running` forever. `None` for all others.
     async fn silent(&self, ids: &[JobId]) -> Result<Vec<Option<Duration>>, QueueError>;
 
-    /// Reads one job with a piece of its output: from `since`, or else the tail; at most `most` bytes.
+    /// Reads one job with a slice of its output: from `since`, or else the tail; at most `most` bytes.
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError>;
 
-    /// Reads a piece of output.
+    /// Reads a slice of output: from `offset`, at most `most` bytes, without cutting a character.
     async fn output(&self, id: JobId, offset: u64, most: usize) -> Result<OutputSlice, QueueError>;
 
     /// Whether `id` is below `of` in its session's tree.
     async fn is_below(&self, id: JobId, session: SessionId, of: Dispatcher) -> Result<bool, QueueError>;
 
-    /// The jobs that a dispatcher dispatched, as the tools list them.
+    /// The jobs below a dispatcher, as the tools list them.
     async fn children(&self, session: SessionId, of: Dispatcher) -> Result<JobList, QueueError>;
 
-    /// How many jobs that a dispatcher dispatched have not ended.
+    /// How many jobs that a dispatcher dispatched itself have not ended.
     async fn live_children(&self, session: SessionId, of: Dispatcher) -> Result<u64, QueueError>;
 
     /// A page of all jobs, newest first.
@@ -130,15 +130,15 @@ pub trait Watch: Debug + Send + Sync {
         after: Option<PageCursor>,
     ) -> Result<JobPage, QueueError>;
 
-    /// The jobs among each shard's newest 10,000 whose UUID begins with `prefix`, at most `most`.
+    /// The jobs whose UUID begins with `prefix`, among each shard's newest 10,000; at most `most`.
     async fn find(&self, prefix: &str, most: usize) -> Result<Vec<JobId>, QueueError>;
 
-    /// Whether nothing is queued or scheduled on these lanes, and nothing of a session's own lane is live.
+    /// Whether no job is queued or scheduled on these lanes, and no job of a session's own lane is live.
     async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError>;
 
     /// How many jobs of the namespace have not ended.
     async fn unfinished(&self) -> Result<u64, QueueError>;
 
-    /// The live workers.
+    /// The workers whose last heartbeat is less than three leases old.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError>;
 }

@@ -23,12 +23,12 @@ use crate::error::QueueError;
 pub enum Lane {
     /// A queue's shared lane.
     Queue(String),
-    /// The own lane of a session that hosts its worker.
+    /// A lane of one session, which only the session's own workers serve.
     Session(SessionId),
 }
 
 impl Lane {
-    /// The lane's name in keys.
+    /// The lane's name in key names.
     pub fn name(&self) -> String {
         match self {
             Self::Queue(queue) => queue.clone(),
@@ -37,25 +37,33 @@ impl Lane {
     }
 }
 
-/// A wish for jobs.
+/// A request for jobs.
 #[derive(Debug, Clone)]
 pub struct Claim {
     /// The shard to claim from.
     pub shard: u16,
-    /// Who claims.
+    /// The worker that claims.
     pub worker: WorkerId,
-    /// Ascends with each claim of the worker in the shard, from 1 to 2^53. A repeat carries the number of its first.
+    /// Ascends with each claim of the worker in the shard, from 1 to 2^53. A repeat has the number of its first call.
     pub number: u64,
-    /// How many at most, 1 to 1000.
+    /// How many jobs at most, up to 1000. With 0 it takes none, and answers what an earlier call with its number took:
+    /// that call takes nothing if it arrives later.
     pub slots: u32,
-    /// From which lanes, the most urgent first.
+    /// The lanes to claim from, the most urgent first.
     pub lanes: Vec<Lane>,
 }
 
-/// The proof of holding a job: its id and the secret of the attempt.
+/// A sign of work that [`Work::await_work`] has taken from one lane: no other worker is woken by it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WakeToken {
+    /// The key of the lane's tokens.
+    pub(crate) key: String,
+}
+
+/// The proof that an attempt holds a job: the job's id and the secret of the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// The job.
+    /// The job that is held.
     pub id: JobId,
     /// The secret of the current attempt.
     pub token: RunToken,
@@ -68,67 +76,67 @@ pub struct Claimed {
     pub lease: Lease,
     /// The session it belongs to.
     pub session: SessionId,
-    /// Who dispatched it.
+    /// Its dispatcher, which gets mail when it ends.
     pub dispatcher: Dispatcher,
-    /// 0 for a job of the root, one more for each level below.
+    /// 0 for a job of the root, one more for each level below it.
     pub depth: u8,
     /// The number of this attempt, from 1.
     pub attempt: u32,
     /// The queue it came from.
     pub queue: String,
-    /// How long earlier attempts ran.
+    /// How long its earlier attempts ran in all.
     pub ran: Duration,
-    /// How long it may run over all attempts.
+    /// How long it may run in all its attempts; `None` without a limit.
     pub timeout: Option<Duration>,
-    /// How many failures are tried again after this attempt.
+    /// How many retries are left after this attempt.
     pub retries: u32,
-    /// How many failures were tried again before this attempt.
+    /// How many failures were retried before this attempt.
     pub failures: u32,
-    /// The pause before the first retry.
+    /// The delay before the first retry.
     pub retry_delay: Duration,
-    /// What is asked.
+    /// The task and all else that was dispatched.
     pub spec: JobSpec,
 }
 
-/// What earlier attempts left under a job's own tag; for a first attempt the default, nothing.
+/// What earlier attempts left below a job's own tag; the default for a first attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Begun {
-    /// Bytes of output that are stored: the offset at which this attempt goes on.
+    /// Bytes of output that are stored: the offset at which this attempt appends.
     pub output_bytes: u64,
-    /// The sequence of the last turn entry, 0 for none.
+    /// The sequence of the last turn entry; 0 for none.
     pub last_entry: u64,
     /// How many turns are finished.
     pub finished_turns: u32,
 }
 
-/// The owner's proof of holding a session.
+/// The proof that an owner holds a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionLease {
-    /// The session.
+    /// The session that is owned.
     pub session: SessionId,
-    /// The owner's secret.
+    /// The secret of its owner, as the session was opened with.
     pub owner: RunToken,
 }
 
-/// What a process holds and wants to keep.
+/// The leases that a process holds.
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
-    /// Jobs.
+    /// Leases of jobs, in any shards.
     pub jobs: Vec<Lease>,
-    /// Sessions.
+    /// Leases of sessions, in any shards.
     pub sessions: Vec<SessionLease>,
 }
 
-/// The answer for one lease, in the order of asking.
+/// The answer for one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
-    /// Renewed; nothing else.
+    /// Renewed, and there is nothing to report.
     Kept,
-    /// Renewed, and there is mail.
+    /// Renewed, and there is mail to read.
     Mail,
-    /// Renewed, and it shall stop.
+    /// Renewed, and a stop was requested.
     StopRequested,
-    /// Another holds it, or it ended.
+    /// Not renewed: another attempt or owner holds it, or it ended.
     Lost,
 }
 
@@ -139,108 +147,113 @@ pub struct Append {
     pub lease: Lease,
     /// Where `bytes` begin in the output.
     pub offset: u64,
-    /// New output.
+    /// New output. What is below the stored length already is skipped.
     pub bytes: Vec<u8>,
     /// New turn entries with their sequence numbers, ascending from 1 over all attempts.
     pub entries: Vec<(u64, String)>,
-    /// How many turns are finished, where that changed.
+    /// How many turns are finished; `None` where that did not change.
     pub finished_turns: Option<u32>,
-    /// What the attempt waits for, in words, where that changed; empty for nothing.
+    /// What the attempt waits for, to be shown to users; empty for nothing, `None` where that did not change.
     pub waits_for: Option<String>,
 }
 
-/// How an append went.
+/// The outcome of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// All of it is stored; so many bytes of output are there.
+    /// All of it is stored; the output has this many bytes.
     Stored(u64),
-    /// The fence is another's, or sealed, or confirmed output is gone: this attempt is over.
+    /// Not stored: the fence is another attempt's or sealed, or the server lost output that it had confirmed. This
+    /// attempt is over.
     Fenced,
 }
 
-/// How parking or resuming went.
+/// The outcome of parking or resuming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parked {
-    /// Done.
+    /// The job is parked, or has a slot again.
     Done,
-    /// The job shall stop.
+    /// The job is being stopped.
     Stopping,
-    /// Another holds it.
+    /// Another attempt holds the job.
     Lost,
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// With a result.
+    /// It finished with a result.
     Completed {
         /// The last message of the agent.
         result: String,
     },
-    /// Without one.
+    /// It ended without a result.
     Failed {
-        /// Why.
+        /// Which kind of failure, which decides whether it is retried.
         cause: Cause,
-        /// In words.
+        /// The error as users read it.
         message: String,
     },
-    /// It stopped, and nothing of it runs any more.
+    /// It was stopped, and nothing of it runs any more.
     Stopped {
-        /// Who asked.
+        /// The origin of the stop request.
         cause: Cause,
     },
 }
 
-/// The end of an attempt. All its output was appended before.
+/// The end of an attempt, all of whose output was appended before.
 #[derive(Debug, Clone)]
 pub struct Finish {
     /// The proof of holding the job.
     pub lease: Lease,
-    /// How it ended.
+    /// How the attempt ended.
     pub ending: Ending,
-    /// Bytes of output that readers end at.
+    /// Bytes of output that were stored: where readers stop.
     pub output_bytes: u64,
-    /// What its models counted, over all attempts.
+    /// What its models used, in all attempts.
     pub usage: Usage,
-    /// When to try again, if it failed for a cause that may pass and retries remain.
+    /// The delay of a retry, if its failure is retryable and retries are left.
     pub retry_delay: Duration,
+    /// Whether the attempt can hear further mail. If so, it does not complete while its mailbox holds any.
+    pub hears_mail: bool,
 }
 
-/// What the job is after its attempt ended.
+/// What became of the job when its attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
-    /// In this state now.
+    /// It is in this state now.
     Now(State),
-    /// The attempt had lost its lease; the job is another's.
+    /// Nothing changed: a message was sent to the job that its agent has not heard. The attempt continues.
+    Mail,
+    /// The attempt had lost its lease: the job is another attempt's, or will be.
     Lost,
 }
 
-/// Why a job is handed back.
+/// Why a worker releases a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseMode {
-    /// The worker drains.
+    /// The worker drains: another one continues the job.
     Drain,
-    /// The worker lacks what the job needs, in words.
+    /// The worker lacks something that the job needs, such as a key; what it is, as users read it.
     Lack(String),
 }
 
-/// A job handed back.
+/// A job to be given back to the queue.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// The proof of holding it.
     pub lease: Lease,
-    /// Who hands it back.
+    /// The worker that releases it.
     pub worker: WorkerId,
-    /// Why.
+    /// Why it releases it.
     pub mode: ReleaseMode,
     /// Bytes of output that are stored.
     pub output_bytes: u64,
 }
 
-/// A worker's sign of life.
+/// A worker's heartbeat.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
-    /// The worker.
+    /// The worker that lives.
     pub worker: WorkerId,
     /// The host it runs on.
     pub host: String,
@@ -248,7 +261,7 @@ pub struct Heartbeat {
     pub lanes: Vec<Lane>,
     /// Jobs that it may run at once.
     pub slots: u32,
-    /// Jobs that hold a slot now.
+    /// Jobs that use a slot now.
     pub used: u32,
     /// Jobs that it holds, waiting ones included.
     pub jobs: u32,
@@ -259,66 +272,76 @@ pub struct Heartbeat {
 /// One entry of a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailEntry {
-    /// Its name.
+    /// Its id, to acknowledge it by.
     pub id: MailId,
-    /// What it says.
+    /// Its content.
     pub content: MailEntryContent,
 }
 
-/// What an entry of a mailbox says.
+/// The content of a mailbox entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailEntryContent {
     /// This job ended.
     Ended(JobId),
-    /// Somebody sent this.
+    /// This message was sent.
     Message(String),
 }
 
 /// What a worker asks of the queue.
 #[async_trait]
 pub trait Work: Debug + Send + Sync {
-    /// Takes queued jobs: a new attempt each, leased to the worker. A crash after it lets the leases
-    /// run out; a repeat of the same number gets the same batch, and a lower number than was seen gets nothing: it
-    /// was long on its way, and who sent it waits no more.
+    /// Takes queued jobs: each begins a new attempt, leased to the worker. A worker that dies after it leaves the
+    /// leases to run out. A repeat with the same number gets the same jobs. A number below the latest gets nothing: the
+    /// caller no longer waits for that claim, so no process would hold its jobs.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, QueueError>;
 
-    /// Waits up to two seconds for a sign that one of the lanes has something. A lost sign costs two
-    /// seconds, so callers claim after every return. Dropping the future loses at most one sign.
-    async fn await_work(&self, lanes: &[Lane]) -> Result<(), QueueError>;
+    /// Waits up to two seconds for a wake token of one of the lanes, and takes it; `None` where none came. A lost token
+    /// costs two seconds, so callers claim after every return. Dropping the future loses at most one token.
+    async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError>;
 
-    /// Sets the fence for claimed jobs and reads what earlier attempts left; `None` where another
-    /// attempt is already further. A first attempt needs none: nothing is left, and its first append sets
-    /// the fence.
+    /// Returns a token to its lane, for another worker: the caller cannot claim. A repeat wakes one worker more than
+    /// needed.
+    async fn return_wake(&self, token: WakeToken) -> Result<(), QueueError>;
+
+    /// Sets the fences of claimed jobs, and reads what earlier attempts left; `None` where a later attempt has begun. A
+    /// first attempt needs no call: nothing is left, and its first append sets the fence. A crash after it changes
+    /// nothing: the next attempt sets its own fence.
     async fn begin(&self, claimed: &[(Lease, u32)]) -> Result<Vec<Option<Begun>>, QueueError>;
 
-    /// Keeps leases, in one call for each shard. Answers come in the order of asking, jobs first.
+    /// Renews leases, in one call for each shard and 400 leases. Answers jobs and sessions, each in the order of
+    /// `renewal`.
     async fn renew(&self, renewal: &Renewal) -> Result<(Vec<Renewed>, Vec<Renewed>), QueueError>;
 
-    /// Appends for several jobs in one round trip. What is there already is answered as done.
+    /// Appends for several jobs in one round trip. A repeat appends only what is missing. What was appended before a
+    /// crash is kept for the next attempt.
     async fn append(&self, appends: &[Append]) -> Result<Vec<Appended>, QueueError>;
 
-    /// Gives the job's slot back while it waits; it keeps its lease.
+    /// Gives the job's slot back while it waits for its own jobs. It keeps its lease.
     async fn park(&self, lease: Lease) -> Result<Parked, QueueError>;
 
     /// Takes a slot again after [`Work::park`].
     async fn resume(&self, lease: Lease) -> Result<Parked, QueueError>;
 
-    /// Ends attempts. A crash before it leaves the lease to run out, and the job is tried again.
+    /// Ends attempts, and with a retryable failure schedules the next one. A crash before it leaves the lease to run
+    /// out, and the job gets another attempt. A job that failed with a tree below it has the tree swept after that; a
+    /// crash in between leaves that to `reap`. A job with mail to hear does not complete: see [`Finished::Mail`].
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>, QueueError>;
 
-    /// Hands a job back to the queue.
+    /// Gives a job back to the queue. A crash before it leaves the lease to run out, which counts as a crash of the
+    /// job.
     async fn release(&self, release: &Release) -> Result<Finished, QueueError>;
 
-    /// Says that the worker lives, in every shard.
+    /// Records in every shard that the worker lives. Without it the worker is removed from the fleet after three
+    /// leases.
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), QueueError>;
 
-    /// Says that the worker is gone for good.
+    /// Removes a worker that ends from the fleet.
     async fn goodbye(&self, worker: &WorkerId) -> Result<(), QueueError>;
 
-    /// Reads a mailbox, oldest first, at most 1,000 entries.
+    /// Reads a mailbox, oldest first, at most 1,000 entries. They stay until they are acknowledged.
     async fn mail(&self, session: SessionId, of: Dispatcher) -> Result<Vec<MailEntry>, QueueError>;
 
-    /// Drops mail that was given to its model.
+    /// Drops mail that was delivered to its agent. A crash before it delivers the mail again.
     async fn acknowledge(
         &self,
         session: SessionId,
@@ -326,10 +349,10 @@ pub trait Work: Debug + Send + Sync {
         mail: &[MailId],
     ) -> Result<(), QueueError>;
 
-    /// Reads a stored team's JSON.
+    /// Reads a stored team's JSON; `None` where it is not stored in the session's shard.
     async fn team(&self, session: SessionId, digest: &TeamDigest) -> Result<Option<String>, QueueError>;
 
-    /// Reads a job's turn entries after `sequence`, all of them, in pages.
+    /// Reads all turn entries of a job after `sequence`, in pages.
     async fn turns(&self, id: JobId, after: u64) -> Result<Vec<(u64, String)>, QueueError>;
 
     /// How long ago a turn entry was stored, by Redis' clock; `None` where there is none.

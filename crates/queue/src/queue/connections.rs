@@ -1,4 +1,4 @@
-//! Connections of hosts, on Redis: one string each, with an end.
+//! Connections of hosts, on Redis: one string each, which expires.
 
 use std::time::Duration;
 
@@ -7,51 +7,46 @@ use legwork_common::id::SessionId;
 use redis::Cmd;
 use redis::cmd;
 
-use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::port::Connections;
 use crate::queue::Queue;
 
-const STEP: &str = "connection";
+/// What these commands are called in messages.
+const ASKED: &str = "connection";
 
 #[async_trait]
 impl Connections for Queue {
     async fn keep_connection(
         &self,
         session: SessionId,
-        said: &[u8],
+        message: &[u8],
         keep: Duration,
     ) -> Result<(), QueueError> {
-        let mut set = self.on_connection("SET", session);
-        set.arg(said).arg("PX").arg(milliseconds(keep));
-        self.asked(&set).await.map(drop)
+        let mut set = self.connection_command("SET", session);
+        set.arg(message).arg("PX").arg(expiry_ms(keep));
+        self.link.ask(ASKED, &set).await.map(drop)
     }
 
     async fn connection(&self, session: SessionId, keep: Duration) -> Result<Option<Vec<u8>>, QueueError> {
-        let mut get = self.on_connection("GETEX", session);
-        get.arg("PX").arg(milliseconds(keep));
-        self.asked(&get).await?.bytes()
+        let mut get = self.connection_command("GETEX", session);
+        get.arg("PX").arg(expiry_ms(keep));
+        self.link.ask(ASKED, &get).await?.bytes()
     }
 
     async fn drop_connection(&self, session: SessionId) -> Result<(), QueueError> {
-        self.asked(&self.on_connection("DEL", session)).await.map(drop)
+        self.link.ask(ASKED, &self.connection_command("DEL", session)).await.map(drop)
     }
 }
 
 impl Queue {
-    fn on_connection(&self, command: &str, session: SessionId) -> Cmd {
+    fn connection_command(&self, command: &str, session: SessionId) -> Cmd {
         let mut cmd = cmd(command);
         cmd.arg(self.keys.connection(session));
         cmd
     }
-
-    async fn asked(&self, command: &Cmd) -> Result<Answer, QueueError> {
-        let value = self.link.command(command).await.map_err(|error| QueueError::from_redis(STEP, error))?;
-        Ok(Answer::of(STEP, value))
-    }
 }
 
-/// Redis takes no time to live of nothing.
-fn milliseconds(keep: Duration) -> u64 {
+/// An expiry in milliseconds. Redis refuses 0, and sums that exceed 2^63.
+fn expiry_ms(keep: Duration) -> u64 {
     u64::try_from(keep.as_millis()).unwrap_or(u64::MAX / 2).max(1)
 }

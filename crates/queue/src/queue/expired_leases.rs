@@ -1,4 +1,4 @@
-//! Jobs whose worker is not heard of.
+//! Jobs whose lease ran out while no process reaps.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use legwork_common::id::JobId;
 
 use crate::error::QueueError;
 use crate::queue::Queue;
+use crate::queue::record::ASKED;
 
 impl Queue {
-    /// For how long the leases of these jobs were not renewed, where they are over.
+    /// How long ago the leases of jobs were last renewed, where they ran out.
     pub(super) async fn read_expired_leases(
         &self,
         ids: &[JobId],
@@ -22,13 +23,14 @@ impl Queue {
             let key = self.keys.lease(id.shard(self.keys.shards()));
             pipeline.cmd("ZSCORE").arg(key).arg(id.uuid().to_string());
         }
-        let mut silent = Vec::with_capacity(ids.len());
-        for answer in self.read(&pipeline).await? {
-            let ends: Option<f64> = answer.parse_optional()?;
+        let mut expired = Vec::with_capacity(ids.len());
+        for answer in self.link.ask_all(ASKED, &pipeline).await? {
+            let expiry: Option<f64> = answer.parse_optional()?;
             // Milliseconds are whole and far below what a double holds exactly.
-            let over = ends.and_then(|ends| now.checked_sub(ends as u64)).filter(|over| *over > 0);
-            silent.push(over.map(|over| Duration::from_millis(over) + self.settings.lease));
+            let over = expiry.and_then(|expiry| now.checked_sub(expiry as u64)).filter(|over| *over > 0);
+            // A lease is set at its last renewal, so that was one lease before it ran out.
+            expired.push(over.map(|over| Duration::from_millis(over) + self.settings.lease));
         }
-        Ok(silent)
+        Ok(expired)
     }
 }

@@ -1,4 +1,4 @@
-//! A job as it was asked for, to ask the same again.
+//! A job as it was dispatched, for dispatching the same again.
 
 use std::time::Duration;
 
@@ -10,51 +10,43 @@ use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
 
 use crate::answer::Answer;
-use crate::answer::next;
 use crate::error::QueueError;
 use crate::port::Original;
 use crate::port::Work as _;
 use crate::queue::Queue;
 
-const STEP: &str = "read what was asked";
+/// What these reads are called in messages.
+const ASKED: &str = "read the original";
+/// The fields of a record that are read, in this order.
+const FIELDS: [&str; 8] =
+    ["state", "session", "queue", "priority", "timeout", "retries", "failures", "retry_delay"];
 
 impl Queue {
-    /// Reads what was asked, where it ran, and its team.
+    /// Reads a job's spec, its job_options and its team.
     pub(super) async fn read_original(&self, id: JobId) -> Result<Option<Original>, QueueError> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HMGET").arg(self.keys.job(id)).arg(&[
-            "state",
-            "session",
-            "queue",
-            "priority",
-            "timeout",
-            "retries",
-            "failures",
-            "retry_delay",
-        ]);
+        pipeline.cmd("HMGET").arg(self.keys.job(id)).arg(&FIELDS);
         pipeline.cmd("GET").arg(self.keys.spec(id));
-        let mut answers = self.read(&pipeline).await?.into_iter();
-        let mut fields = next(STEP, &mut answers)?.list()?.into_iter();
-        let spec = next(STEP, &mut answers)?.bytes()?;
-        let mut field = || next(STEP, &mut fields);
-        let status: Option<State> = field()?.parse_optional()?;
+        let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+        let mut fields = answers.item()?.items()?;
+        let status: Option<State> = fields.item()?.parse_optional()?;
+        let spec: Option<JobSpec> = answers.item()?.optional_json()?;
+        // The job may be forgotten between the two reads.
         let (Some(status), Some(spec)) = (status, spec) else { return Ok(None) };
-        let session = field()?.parse()?;
-        let queue = field()?.text()?;
-        let priority = priority(field()?)?;
-        let timeout: Option<u64> = field()?.parse_optional()?;
-        let left: Option<u32> = field()?.parse_optional()?;
-        let failures: Option<u32> = field()?.parse_optional()?;
-        let retry_delay: Option<u64> = field()?.parse_optional()?;
-        let spec: JobSpec = serde_json::from_slice(&spec)
-            .map_err(|error| QueueError::Unexpected { step: STEP, detail: error.to_string() })?;
+        let session = fields.item()?.parse()?;
+        let queue = fields.item()?.text()?;
+        let priority = read_priority(fields.item()?)?;
+        let timeout: Option<u64> = fields.item()?.parse_optional()?;
+        let left: Option<u32> = fields.item()?.parse_optional()?;
+        let failures: Option<u32> = fields.item()?.parse_optional()?;
+        let retry_delay: Option<u64> = fields.item()?.parse_optional()?;
         let team_json = self.team(session, &spec.team).await?;
         let job_options = JobOptions {
             queue,
             priority,
             delay: Duration::ZERO,
             timeout: timeout.map(Duration::from_millis),
-            // What was used up is granted again.
+            // The retries that were dispatched: those left and those used.
             retries: left.unwrap_or(0).saturating_add(failures.unwrap_or(0)),
             retry_delay: retry_delay.map_or(DEFAULT_RETRY_DELAY, Duration::from_millis),
             budget: spec.budget,
@@ -63,11 +55,8 @@ impl Queue {
     }
 }
 
-/// The priority from its number in a record, the place in [`Priority::ALL`].
-fn priority(answer: Answer) -> Result<Priority, QueueError> {
-    let number: usize = answer.parse()?;
-    Priority::ALL
-        .get(number)
-        .copied()
-        .ok_or_else(|| QueueError::Unexpected { step: STEP, detail: format!("priority {number}") })
+/// The priority of a level in a record.
+fn read_priority(answer: Answer) -> Result<Priority, QueueError> {
+    let word = answer.word()?;
+    Priority::at_level(word.parse()?).ok_or_else(|| word.unknown())
 }

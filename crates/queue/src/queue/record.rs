@@ -1,9 +1,12 @@
-//! From the fields of a record to a `Job`.
+//! The fields of a stored record as a `Job`.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use jiff::Timestamp;
+use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Job;
@@ -13,13 +16,15 @@ use legwork_common::lifecycle::State;
 use redis::Pipeline;
 
 use crate::answer::Answer;
+use crate::answer::Items;
 use crate::error::QueueError;
 use crate::queue::Queue;
 
-const STEP: &str = "read jobs";
+/// What these reads are called in messages.
+pub(super) const ASKED: &str = "read jobs";
 
-/// The fields of a record that make up a [`Job`].
-pub(super) const FIELDS: [&str; 28] = [
+/// The fields of a record that are read.
+const FIELDS: [&str; 28] = [
     "state",
     "session",
     "parent",
@@ -49,35 +54,100 @@ pub(super) const FIELDS: [&str; 28] = [
     "a9",
     "a10",
 ];
-/// Where the ancestors begin in [`FIELDS`].
-const FIRST_ANCESTOR: usize = 18;
-/// Commands that [`push_reads`] adds for each job.
-pub(super) const READS: usize = 4;
+/// The fields of the jobs above a job, the nearest first.
+const ANCESTORS: [&str; 10] = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
+/// The places in [`FIELDS`] of what a [`Place`] needs.
+const PLACE_FIELDS: [&str; 14] =
+    ["state", "session", "created", "attempt", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
 
-/// A job's record as read, with what only the queue's own code needs.
+/// Whether results are read with the records. A result may have megabytes, and lists show none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Results {
+    Read,
+    Skip,
+}
+
+/// Where a job stands: what a wait and the selection of a list need, without spec and result.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) id: JobId,
+    pub(super) state: State,
+    /// `None` where it cannot be read.
+    pub(super) session: Option<SessionId>,
+    /// By Redis' clock, in milliseconds.
+    pub(super) created: u64,
+    /// Whether it was ever claimed. Only then it can have dispatched jobs.
+    pub(super) has_run: bool,
+    /// The jobs above it, the nearest first.
+    ancestors: Vec<JobId>,
+}
+
+impl Place {
+    /// Whether the job is below a dispatcher of a session.
+    pub(super) fn is_below(&self, session: SessionId, of: Dispatcher) -> bool {
+        self.session == Some(session)
+            && match of {
+                Dispatcher::Root(_) => true,
+                Dispatcher::Job(above) => self.ancestors.contains(&above),
+            }
+    }
+}
+
+/// Adds the read of one job's place.
+pub(super) fn push_place(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
+    pipeline.cmd("HMGET").arg(queue.keys().job(id)).arg(&PLACE_FIELDS);
+}
+
+/// Reads the answer to [`push_place`]; `None` for a job that does not exist.
+pub(super) fn read_place(id: JobId, answer: Answer) -> Result<Option<Place>, QueueError> {
+    let fields = Fields::of(&PLACE_FIELDS, answer)?;
+    if fields.text("state").is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Place {
+        id,
+        state: fields.state(),
+        session: fields.text("session").parse().ok(),
+        created: fields.number("created"),
+        has_run: fields.number("attempt") > 0,
+        ancestors: fields.ancestors(),
+    }))
+}
+
+/// A job as it was read, with what only this crate needs.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) job: Job,
-    /// The lane it is claimed from.
+    /// The lane that it is claimed from.
     pub(super) lane: String,
-    /// Whether it is in the stream.
+    /// Whether it was ever on its lane's stream.
     pub(super) admitted: bool,
-    /// The jobs above it, the nearest first.
-    pub(super) ancestors: Vec<JobId>,
 }
 
-/// Adds the reads of one job: its record, what was asked, what came out, and how much output there is.
-pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
+/// Adds the reads of one job: record, spec, length of its output, and its result where that is wanted.
+pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId, results: Results) {
     pipeline.cmd("HMGET").arg(queue.keys().job(id)).arg(&FIELDS);
     pipeline.cmd("GET").arg(queue.keys().spec(id));
-    pipeline.cmd("GET").arg(queue.keys().result(id));
     pipeline.cmd("STRLEN").arg(queue.keys().output(id));
+    if results == Results::Read {
+        pipeline.cmd("GET").arg(queue.keys().result(id));
+    }
 }
 
-/// The values of one record by field name, empty ones left out.
+/// The values of one record by field name. Missing fields are absent.
 struct Fields(HashMap<&'static str, String>);
 
 impl Fields {
+    fn of(names: &[&'static str], answer: Answer) -> Result<Self, QueueError> {
+        let mut fields = HashMap::new();
+        for (name, value) in names.iter().zip(answer.items()?) {
+            if let Some(text) = value.optional_text()? {
+                fields.insert(*name, text);
+            }
+        }
+        Ok(Self(fields))
+    }
+
     fn text(&self, field: &str) -> &str {
         self.0.get(field).map(String::as_str).unwrap_or_default()
     }
@@ -86,15 +156,27 @@ impl Fields {
         self.text(field).parse().unwrap_or(0)
     }
 
-    fn parsed<T: std::str::FromStr>(&self, field: &str) -> Result<T, QueueError> {
-        self.text(field).parse().map_err(|_| QueueError::Unexpected {
-            step: STEP,
-            detail: format!("`{}` as {field}", self.text(field)),
-        })
+    /// A value of `T`; `None` for a missing one, and for one that cannot be read, which is added to `unreadable`.
+    fn optional<T: FromStr>(&self, field: &str, unreadable: &mut Vec<String>) -> Option<T> {
+        let text = self.text(field);
+        if text.is_empty() {
+            return None;
+        }
+        let value = text.parse().ok();
+        if value.is_none() {
+            unreadable.push(format!("`{text}` as {field}"));
+        }
+        value
     }
 
-    fn optional<T: std::str::FromStr>(&self, field: &str) -> Result<Option<T>, QueueError> {
-        if self.text(field).is_empty() { Ok(None) } else { self.parsed(field).map(Some) }
+    /// The state. One that this release does not know counts as `running` until the job has an end.
+    fn state(&self) -> State {
+        let unknown = || if self.text("finished").is_empty() { State::Running } else { State::Failed };
+        self.text("state").parse().unwrap_or_else(|_| unknown())
+    }
+
+    fn ancestors(&self) -> Vec<JobId> {
+        ANCESTORS.iter().map_while(|field| self.text(field).parse().ok()).collect()
     }
 
     fn time(&self, field: &str) -> Option<Timestamp> {
@@ -103,72 +185,64 @@ impl Fields {
     }
 }
 
-/// Reads the answers to [`push_reads`]; `None` where there is no such job. `now_ms` is Redis' clock.
-pub(super) fn read(id: JobId, answers: Vec<Answer>, now_ms: u64) -> Result<Option<Record>, QueueError> {
-    let mut answers = answers.into_iter();
-    let mut item = || crate::answer::next(STEP, &mut answers);
-    let mut fields = HashMap::new();
-    for (name, value) in FIELDS.iter().zip(item()?.list()?) {
-        if let Some(bytes) = value.bytes()? {
-            fields.insert(*name, String::from_utf8_lossy(&bytes).into_owned());
-        }
-    }
-    let fields = Fields(fields);
-    if fields.text("state").is_empty() {
-        return Ok(None);
-    }
-    let spec = item()?.bytes()?.unwrap_or_default();
-    let spec: JobSpec = serde_json::from_slice(&spec)
-        .map_err(|error| QueueError::Unexpected { step: STEP, detail: error.to_string() })?;
-    let result = item()?.bytes()?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let stored_output: u64 = item()?.parse()?;
-    let ancestors = FIELDS[FIRST_ANCESTOR..]
-        .iter()
-        .map_while(|field| fields.optional(field).transpose())
-        .collect::<Result<Vec<JobId>, _>>()?;
-    let job = job_of(id, &fields, spec, result, Moment { now_ms, stored_output, depth: ancestors.len() })?;
-    Ok(Some(Record {
-        admitted: !fields.text("entry").is_empty(),
-        lane: fields.text("lane").to_owned(),
-        job,
-        ancestors,
-    }))
+/// Reads the answers to [`push_reads`] of one job; `None` for a job that does not exist. `now_ms` is Redis' clock.
+///
+/// A record that a later release wrote, or that is damaged, is a job whose error says what cannot be read: it must not
+/// hide the others of its batch.
+pub(super) fn read(
+    id: JobId,
+    answers: &mut Items,
+    now_ms: u64,
+    results: Results,
+) -> Result<Option<Record>, QueueError> {
+    let (record, spec, output_length) = (answers.item()?, answers.item()?, answers.item()?);
+    let result = if results == Results::Read { answers.item()?.optional_text()? } else { None };
+    let fields = Fields::of(&FIELDS, record)?;
+    let spec = spec.bytes()?;
+    // The job may be forgotten between two of these reads.
+    let Some(spec) = spec.filter(|_| !fields.text("state").is_empty()) else { return Ok(None) };
+    let stored_output: u64 = output_length.parse()?;
+    let depth = fields.ancestors().len();
+    let job = job_of(id, &fields, &spec, result, Moment { now_ms, stored_output, depth });
+    Ok(Some(Record { admitted: !fields.text("entry").is_empty(), lane: fields.text("lane").to_owned(), job }))
 }
 
-/// What is read beside the record.
+/// What a job needs that is not in its record.
 struct Moment {
     now_ms: u64,
     stored_output: u64,
     depth: usize,
 }
 
-fn job_of(
-    id: JobId,
-    fields: &Fields,
-    spec: JobSpec,
-    result: Option<String>,
-    moment: Moment,
-) -> Result<Job, QueueError> {
-    let status: State = fields.parsed("state")?;
+fn job_of(id: JobId, fields: &Fields, spec: &[u8], result: Option<String>, moment: Moment) -> Job {
+    let mut unreadable = Vec::new();
+    if fields.text("state").parse::<State>().is_err() {
+        unreadable.push(format!("`{}` as state", fields.text("state")));
+    }
+    let spec: Option<JobSpec> =
+        serde_json::from_slice(spec).map_err(|error| unreadable.push(format!("its request ({error})"))).ok();
+    let status = fields.state();
     let started = fields.number("started");
     let until = if status.is_terminal() { fields.number("finished") } else { moment.now_ms };
-    // Until the job ends it is what its last try failed with.
+    // The result key of a job that has not ended holds the error of its last attempt.
     let failed = status == State::Failed || !status.is_terminal();
-    Ok(Job {
+    let mut job = Job {
         id,
-        session: fields.parsed("session")?,
-        parent: fields.optional("parent")?,
+        session: fields
+            .optional("session", &mut unreadable)
+            .unwrap_or_else(|| SessionId::random_in_shard_of(id)),
+        parent: fields.optional("parent", &mut unreadable),
         depth: u8::try_from(moment.depth).unwrap_or(u8::MAX),
         queue: fields.text("queue").to_owned(),
-        agent: spec.agent,
-        task: spec.task,
+        agent: fields.text("agent").to_owned(),
+        task: String::new(),
         status,
-        cause: fields.optional::<Cause>("cause")?,
+        cause: fields.optional::<Cause>("cause", &mut unreadable),
         error: result.clone().filter(|_| failed),
         attempt: u32::try_from(fields.number("attempt")).unwrap_or(u32::MAX),
-        worker: fields.optional::<String>("worker")?.map(WorkerId::from_stored),
-        key: spec.key,
-        retry_of: spec.retry_of,
+        worker: Some(fields.text("worker")).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
+        key: None,
+        retry_of: None,
         created_at: fields.time("created").unwrap_or(Timestamp::UNIX_EPOCH),
         started_at: fields.time("started"),
         finished_at: fields.time("finished").filter(|_| status.is_terminal()),
@@ -181,5 +255,14 @@ fn job_of(
             output_tokens: fields.number("output_tokens"),
             turns: fields.number("turns"),
         },
-    })
+    };
+    if let Some(spec) = spec {
+        (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
+    }
+    if !unreadable.is_empty() {
+        let reason = format!("this release cannot read {} of the job", unreadable.join(", "));
+        job.task = format!("[{reason}] {}", job.task);
+        job.error.get_or_insert(reason);
+    }
+    job
 }

@@ -1,55 +1,55 @@
-//! What the server says of itself.
+//! What the server reports about itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::Instant;
 
-use redis::Value;
-
-use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::queue::Queue;
 
-const STEP: &str = "info";
-/// Round trips that the latency is taken from.
+/// What these commands are called in messages.
+const ASKED: &str = "info";
+/// Round trips of which the latency is the median: an odd number, and few enough that a distant server answers in a
+/// second or two.
 const PINGS: usize = 21;
 
-/// What a server says of itself. What it does not say, or does not let this user ask, is `None`.
+/// What a server reports about itself. What it does not report, or does not let this user ask for, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerFacts {
-    /// `redis` or `valkey`, and the version of Redis that it is compatible with.
+    /// `redis` or `valkey`.
     pub name: Option<String>,
-    /// Its own version.
+    /// Its own version, not the version of Redis that a Valkey is compatible with.
     pub version: Option<String>,
     /// Whether it writes an append-only file.
     pub append_only: Option<bool>,
-    /// When it writes that to the disk: `always`, `everysec` or `no`.
+    /// When it writes that file to the disk: `always`, `everysec` or `no`.
     pub append_fsync: Option<String>,
-    /// What it drops when its memory is full.
+    /// What it deletes when its memory is full.
     pub eviction_policy: Option<String>,
     /// Bytes in use.
     pub used_memory: Option<u64>,
-    /// Bytes that it may use; 0 for as many as there are.
+    /// Bytes that it may use; 0 without a limit.
     pub max_memory: Option<u64>,
     /// The median of a few round trips.
     pub latency: Duration,
 }
 
 impl Queue {
-    /// The server's `maxmemory-policy`: anything but `noeviction` may cost jobs. `None` where it does not say.
+    /// The server's `maxmemory-policy`: with anything but `noeviction` jobs may be lost. `None` where it is not
+    /// reported.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be asked, or does not let this user ask.
+    /// [`QueueError`] when Redis cannot be reached, or does not let this user ask for `INFO`.
     pub async fn eviction_policy(&self) -> Result<Option<String>, QueueError> {
         Ok(self.info("memory").await?.remove("maxmemory_policy"))
     }
 
-    /// What the server says of itself.
+    /// What the server reports about itself.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be asked, or does not let this user ask for `INFO`.
+    /// [`QueueError`] when Redis cannot be reached, or does not let this user ask for `INFO`.
     pub async fn server_facts(&self) -> Result<ServerFacts, QueueError> {
         let mut server = self.info("server").await?;
         let mut memory = self.info("memory").await?;
@@ -74,23 +74,15 @@ impl Queue {
         })
     }
 
-    /// One setting, where this user may ask for it: managed servers mostly forbid `CONFIG`.
+    /// One setting; `None` where this user may not ask for it, as on most managed servers.
     async fn setting(&self, name: &str) -> Option<String> {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg(name);
-        let answer = Answer::of(STEP, self.link.command(&command).await.ok()?);
+        let answer = self.link.ask(ASKED, redis::cmd("CONFIG").arg("GET").arg(name)).await.ok()?;
         answer.pairs().ok()?.pop()?.1.text().ok()
     }
 
     /// One section of `INFO`, by name.
     pub(crate) async fn info(&self, section: &str) -> Result<BTreeMap<String, String>, QueueError> {
-        let mut command = redis::cmd("INFO");
-        command.arg(section);
-        let value = self.link.command(&command).await.map_err(|error| QueueError::from_redis(STEP, error))?;
-        let text = match value {
-            Value::VerbatimString { text, .. } => text,
-            other => Answer::of(STEP, other).text()?,
-        };
+        let text = self.link.ask(ASKED, redis::cmd("INFO").arg(section)).await?.text()?;
         let pairs = text.lines().filter_map(|line| line.trim().split_once(':'));
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }

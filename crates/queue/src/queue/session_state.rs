@@ -1,4 +1,4 @@
-//! What a session's agents share, on Redis.
+//! The state that the agents of a session share, on Redis.
 
 use async_trait::async_trait;
 use legwork_common::id::RequestId;
@@ -9,9 +9,7 @@ use legwork_common::session_state::Todo;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 
-use crate::answer::Answer;
-use crate::answer::next;
-use crate::answer::unknown_word;
+use crate::answer::Word;
 use crate::error::QueueError;
 use crate::port::DispatchedBy;
 use crate::port::SessionStateRefusal;
@@ -19,9 +17,6 @@ use crate::port::SessionStateStore;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
-
-const TODOS: &str = "todo";
-const BUDGET: &str = "budget";
 
 #[async_trait]
 impl SessionStateStore for Queue {
@@ -32,35 +27,35 @@ impl SessionStateStore for Queue {
         change: &TodoChange,
         call: Option<CallIndex>,
     ) -> Result<Result<TodoList, SessionStateRefusal>, QueueError> {
-        let place = match (by, call) {
+        let call_name = match (by, call) {
             (DispatchedBy::Job { .. }, Some(call)) => format!("{}:{}", call.turn, call.index),
-            // Where no crash leads to a repeat, a lost reply does.
+            // A root repeats no call after a crash, but a lost answer makes this step repeat.
             (DispatchedBy::Job { .. } | DispatchedBy::Root, _) => RequestId::random().to_string(),
         };
-        let mut step = self.shared_call(session, self.keys.todos(session), by).arg(place);
+        let mut call = self.session_state_call(session, self.keys.todos(session), by).arg(call_name);
         match change {
-            TodoChange::Read => step.push("read"),
+            TodoChange::Read => call.push("read"),
             TodoChange::Add(texts) => {
-                step.push("add");
-                texts.iter().for_each(|text| step.push(text));
+                call.push("add");
+                texts.iter().for_each(|text| call.push(text));
             }
             TodoChange::Update(updates) => {
-                step.push("update");
+                call.push("update");
                 for (id, status) in updates {
-                    step.push(Todo::index(id).map_or(0, |place| place + 1));
-                    step.push(status);
+                    // The step counts from 1 and ignores 0, which stands for an id that is not one of a todo.
+                    call.push(Todo::index(id).map_or(0, |place| place + 1));
+                    call.push(status);
                 }
             }
         }
-        let answer = Answer::of(TODOS, step::call(&self.link, &step::TODOS, &step).await?);
-        let (word, mut rest) = answer.tagged()?;
-        if word != "list" {
-            return refusal(TODOS, &word).map(Err);
+        let (word, mut rest) = step::TODO_LIST.call(&self.link, &call).await?.tagged()?;
+        if word.as_str() != "list" {
+            return refusal(&word).map(Err);
         }
-        let first_added = next(TODOS, &mut rest)?.parse()?;
+        let first_added = rest.item()?.parse()?;
         let mut todos = Vec::new();
         while let Some(status) = rest.next() {
-            let description = next(TODOS, &mut rest)?.text()?;
+            let description = rest.item()?.text()?;
             todos.push(Todo { id: Todo::id_at(todos.len()), description, status: status.text()? });
         }
         Ok(Ok(TodoList { todos, first_added }))
@@ -73,25 +68,23 @@ impl SessionStateStore for Queue {
         used: u64,
         wanted: u64,
     ) -> Result<Result<BudgetReservation, SessionStateRefusal>, QueueError> {
-        let call = self.shared_call(session, self.keys.budget(session), by).arg(used).arg(wanted);
-        let answer = Answer::of(BUDGET, step::call(&self.link, &step::BUDGET, &call).await?);
-        let (word, mut rest) = answer.tagged()?;
+        let call = self.session_state_call(session, self.keys.budget(session), by).arg(used).arg(wanted);
+        let (word, mut rest) = step::BUDGET.call(&self.link, &call).await?.tagged()?;
         Ok(Ok(match word.as_str() {
             "unlimited" => BudgetReservation::Unlimited,
             "granted" => BudgetReservation::Granted,
-            "wait" => BudgetReservation::Wait(next(BUDGET, &mut rest)?.parse()?),
-            "spent" => BudgetReservation::Exhausted {
-                spent: next(BUDGET, &mut rest)?.parse()?,
-                budget: next(BUDGET, &mut rest)?.parse()?,
-            },
-            other => return refusal(BUDGET, other).map(Err),
+            "wait" => BudgetReservation::Wait(rest.item()?.parse()?),
+            "spent" => {
+                BudgetReservation::Exhausted { spent: rest.item()?.parse()?, budget: rest.item()?.parse()? }
+            }
+            _ => return refusal(&word).map(Err),
         }))
     }
 }
 
 impl Queue {
-    /// A call below the session's tag that says who makes it.
-    fn shared_call(&self, session: SessionId, key: String, by: DispatchedBy) -> Call {
+    /// A call below the session's tag, with the dispatcher that makes it.
+    fn session_state_call(&self, session: SessionId, key: String, by: DispatchedBy) -> Call {
         let call = Call::on(self.keys.session_tag(session)).key(key).arg(session);
         match by {
             DispatchedBy::Root => call.arg("").arg(""),
@@ -100,11 +93,11 @@ impl Queue {
     }
 }
 
-fn refusal(step: &'static str, word: &str) -> Result<SessionStateRefusal, QueueError> {
-    match word {
+fn refusal(word: &Word) -> Result<SessionStateRefusal, QueueError> {
+    match word.as_str() {
         "missing" => Ok(SessionStateRefusal::NoSession),
         "stale" => Ok(SessionStateRefusal::Stale),
         "full" => Ok(SessionStateRefusal::Full),
-        other => Err(unknown_word(step, other)),
+        _ => Err(word.unknown()),
     }
 }

@@ -1,14 +1,18 @@
-//! Pieces of output that cut no character.
+//! Slices of output that cut no character.
 
 use legwork_common::service::OutputSlice;
 
-/// Cuts `bytes`, which begin at `from`, to the piece at `offset` of at most `most` bytes, moved so that
-/// no UTF-8 character that is whole in the output is cut.
+/// Bytes that are read beyond a slice on both sides. A UTF-8 character has four bytes at most, so three show whether
+/// one is cut.
+pub(super) const SLICE_MARGIN: u64 = 3;
+
+/// Cuts `bytes`, which begin at `from` in an output of `total` bytes, to the slice at `offset` of at most `most` bytes.
+/// The slice is moved so that no UTF-8 character that is whole in the output is cut; bytes that are not UTF-8 are kept.
 pub(super) fn whole_characters(bytes: &[u8], from: u64, offset: u64, most: usize, total: u64) -> OutputSlice {
     let is_continuation = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
     let skip = usize::try_from(offset - from).unwrap_or(0).min(bytes.len());
     let wanted = &bytes[skip..];
-    // A reader that comes back with an offset of ours never begins inside a character; a tail may.
+    // A reader that continues at a slice's end never begins inside a character. A tail may.
     let begin =
         if offset == 0 { 0 } else { wanted.iter().take(3).take_while(|byte| is_continuation(byte)).count() };
     let mut end = wanted.len().min(most);
@@ -32,7 +36,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_of_text_join_to_the_whole(text in "\\PC{0,40}", most in 4usize..12) {
+        fn slices_of_text_join_to_the_whole(text in "\\PC{0,40}", most in 4usize..12) {
             let bytes = text.as_bytes();
             let total = bytes.len() as u64;
             let (mut offset, mut joined) = (0u64, Vec::new());
@@ -51,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_still_move_on() {
+    fn bytes_that_are_not_text_still_make_progress() {
         let bytes = [0x80u8; 20];
         let slice = whole_characters(&bytes, 0, 0, 8, 20);
         assert!(slice.bytes.len() >= 4, "{slice:?}");

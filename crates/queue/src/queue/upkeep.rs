@@ -1,14 +1,15 @@
-//! Reaping, on Redis.
+//! Reaping, forgetting and clearing, on Redis.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
+use redis::Pipeline;
+use redis::Value;
 
 use crate::answer::Answer;
-use crate::answer::next;
-use crate::answer::unknown_word;
+use crate::answer::Items;
 use crate::error::QueueError;
 use crate::port::Cleared;
 use crate::port::Finished;
@@ -16,40 +17,45 @@ use crate::port::Forgotten;
 use crate::port::ReapReport;
 use crate::port::Upkeep;
 use crate::queue::Queue;
+use crate::queue::stop::Sweep;
 use crate::step;
 use crate::step::Call;
 
-/// Jobs of one round of each kind of work in one shard.
-const PAGE: usize = 200;
-/// For how long retention leaves a job alone that it had to spare, in milliseconds.
-const SPARE_MS: u64 = 60_000;
+/// Jobs of each kind of work that one call of `reap` handles. A due job costs the server about 20 us and a reclaimed one
+/// less, so a call with a full page of both stays below 5 ms, for which it holds up every other command.
+const REAP_PAGE_SIZE: usize = 100;
+/// Jobs of one page of the retention. Each is a short script of its own, so the page bounds only what is in memory and in
+/// one pipeline.
+const PAGE_SIZE: usize = 200;
+/// Pages of a kind that one round handles in a shard, the next at once after a full one: 20,000 due jobs and 40,000 for
+/// the retention. A round must end, so that the other shards and the stop marks get their turn.
+const MAX_PAGES: u32 = 200;
+/// For how long retention leaves a job alone that it had to spare: its dispatcher is asked for again a minute later,
+/// and until then the page is free for jobs behind it.
+const SPARED_FOR_MS: u64 = 60_000;
 /// What reading for the retention is called in messages.
 const RETENTION: &str = "retention";
+/// What deleting a job is called in messages.
+const FORGET: &str = "forget";
 
 #[async_trait]
 impl Upkeep for Queue {
     async fn reap(&self, alone: bool) -> Result<ReapReport, QueueError> {
         let mut report = ReapReport::default();
         for shard in 0..self.keys.shards() {
-            // Who is alone leaves nobody to take the rest of a long page back.
-            while self.reap_shard(shard, alone, &mut report).await? && alone {}
-            self.retire(shard, &mut report).await?;
+            // A process that is alone finishes all pages: no other process would reap the rest.
+            let mut pages = 0..MAX_PAGES;
+            while self.reap_shard(shard, alone, &mut report).await? && (pages.next().is_some() || alone) {}
+            let mut pages = 0..MAX_PAGES;
+            while self.forget_retired(shard, &mut report).await? && pages.next().is_some() {}
         }
         Ok(report)
     }
 
     async fn forget(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError> {
         let mut all = Vec::with_capacity(ids.len());
-        for id in ids {
-            // What cannot be forgotten yet must keep its output.
-            let verdict = self.may_forget(*id, force).await?;
-            if verdict == Forgotten::Forgotten {
-                self.forget_own(*id).await?;
-            }
-            all.push(match verdict {
-                Forgotten::Forgotten | Forgotten::Missing => self.forget_record(*id, force).await?,
-                kept => kept,
-            });
+        for batch in ids.chunks(PAGE_SIZE) {
+            all.extend(self.forget_batch(batch, force).await?);
         }
         Ok(all)
     }
@@ -57,7 +63,7 @@ impl Upkeep for Queue {
     async fn clear(&self, age: Duration) -> Result<Cleared, QueueError> {
         let mut cleared = Cleared::default();
         for shard in 0..self.keys.shards() {
-            let until = self.ended_since(age).await?;
+            let until = self.ago_ms(age).await?;
             let mut kept = 0;
             loop {
                 let ids = self.ended(shard, until, kept).await?;
@@ -68,7 +74,7 @@ impl Upkeep for Queue {
                     match verdict {
                         Forgotten::Forgotten => cleared.forgotten += 1,
                         Forgotten::Missing => {}
-                        // What stays in the index is passed over by the next page.
+                        // It stays in the index, so the next page skips it.
                         Forgotten::Spared | Forgotten::Live => kept += 1,
                     }
                 }
@@ -80,146 +86,195 @@ impl Upkeep for Queue {
 }
 
 impl Queue {
-    /// One page of each kind of work in a shard; answers whether any job was taken back.
+    /// One page of each kind of work in a shard. Returns whether there may be more: a page was full, or, where no worker
+    /// lives, any job was taken back.
     async fn reap_shard(&self, shard: u16, alone: bool, report: &mut ReapReport) -> Result<bool, QueueError> {
-        let call = Call::on(self.keys.tag(shard)).arg(self.lease_ms()).arg(PAGE).arg(u8::from(alone));
-        let answer = Answer::of("reap", step::call(&self.link, &step::REAP, &call).await?);
-        let mut parts = answer.list()?.into_iter();
-        let taken = next("reap", &mut parts)?.list()?;
-        let orphans = next("reap", &mut parts)?.list()?;
-        let roots = next("reap", &mut parts)?.list()?;
-        report.due += next("reap", &mut parts)?.parse::<u32>()?;
-        report.orphans += u32::try_from(orphans.len()).unwrap_or(u32::MAX);
+        let call =
+            Call::on(self.keys.tag(shard)).arg(self.lease_ms()).arg(REAP_PAGE_SIZE).arg(u8::from(alone));
+        let mut parts = step::REAP.call(&self.link, &call).await?.items()?;
+        let taken = parts.item()?.items()?;
+        report.orphans += parts.item()?.parse::<u32>()?;
+        let mut marks = parts.item()?.items()?;
+        let due = parts.item()?.parse::<u32>()?;
+        report.due += due;
         let before = report.requeued + report.ended;
-        self.take_back(shard, taken, report).await?;
-        let mut roots = roots.into_iter();
-        while let (Some(root), Some(kind)) = (roots.next(), roots.next()) {
-            self.sweep_tree(shard, root.parse()?, kind.text()? == "job").await?;
+        let taken = self.take_back(shard, taken, report).await?;
+        while let (Some(root), Some(kind)) = (marks.next(), marks.next()) {
+            let (root, includes_root) = (root.parse()?, kind.text()? == "job");
+            self.sweep_tree(Sweep { shard, root, includes_root }).await?;
         }
-        Ok(report.requeued + report.ended > before)
+        let is_full = due as usize == REAP_PAGE_SIZE || taken == REAP_PAGE_SIZE;
+        Ok(is_full || (alone && report.requeued + report.ended > before))
     }
 
-    /// Seals the fences of jobs that were taken back, and decides what becomes of them.
+    /// Seals the fences of jobs that were taken back, and decides what becomes of them. The order matters: only once
+    /// the fence is sealed can a worker that still lives append no more, and its output be counted. Returns how many jobs
+    /// there were.
     async fn take_back(
         &self,
         shard: u16,
-        taken: Vec<Answer>,
+        mut taken: Items,
         report: &mut ReapReport,
-    ) -> Result<(), QueueError> {
-        let mut taken = taken.into_iter();
+    ) -> Result<usize, QueueError> {
         let mut jobs: Vec<(JobId, u32)> = Vec::new();
         while let (Some(id), Some(attempt)) = (taken.next(), taken.next()) {
             jobs.push((id.parse()?, attempt.parse()?));
         }
         if jobs.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let seals: Vec<Call> = jobs.iter().map(|(id, attempt)| self.own_call(*id).arg(attempt)).collect();
-        let sealed = step::call_all(&self.link, &step::SEAL, &seals).await?;
+        let sealed = step::SEAL.call_all(&self.link, &seals).await?;
         let mut call = Call::on(self.keys.tag(shard)).arg(self.settings.max_crashes);
-        for ((id, attempt), value) in jobs.iter().zip(sealed) {
-            let mut parts = Answer::of("seal", value).list()?.into_iter();
+        for ((id, attempt), answer) in jobs.iter().zip(sealed) {
+            let mut parts = answer.items()?;
             call.push(id.uuid());
             call.push(attempt);
-            call.push(next("seal", &mut parts)?.text()?);
-            call.push(next("seal", &mut parts)?.text()?);
+            call.push(parts.item()?.text()?);
+            call.push(parts.item()?.text()?);
         }
-        let answer = Answer::of("reaped", step::call(&self.link, &step::REAPED, &call).await?);
-        for ((id, attempt), word) in jobs.iter().zip(answer.list()?) {
-            let word = word.text()?;
-            if word == "gone" {
+        let words = step::REAPED.call(&self.link, &call).await?.items()?;
+        for ((id, attempt), word) in jobs.iter().zip(words) {
+            let word = word.word()?;
+            if word.as_str() == "gone" {
                 continue;
             }
-            tracing::info!(job = %id, attempt, outcome = %word, "took back a job whose worker was lost");
+            tracing::info!(job = %id, attempt, outcome = word.as_str(), "reclaimed a job from a lost worker");
             match self.finished(*id, &word).await? {
                 Finished::Now(State::Queued) => report.requeued += 1,
                 Finished::Now(_) => report.ended += 1,
-                Finished::Lost => {}
+                Finished::Lost | Finished::Mail => {}
             }
+        }
+        Ok(jobs.len())
+    }
+
+    /// Forgets jobs in a few round trips for all of them.
+    async fn forget_batch(&self, ids: &[JobId], force: bool) -> Result<Vec<Forgotten>, QueueError> {
+        // Asked first, because a job that cannot be forgotten yet must keep its output.
+        let mut verdicts = self.forget_calls(ids, if force { "ask-forced" } else { "ask" }).await?;
+        let agreed: Vec<JobId> = ids
+            .iter()
+            .zip(&verdicts)
+            .filter(|(_, verdict)| **verdict == Forgotten::Forgotten)
+            .map(|(id, _)| *id)
+            .collect();
+        self.forget_own(&agreed).await?;
+        let is_due = |verdict: &Forgotten| matches!(verdict, Forgotten::Forgotten | Forgotten::Missing);
+        let positions: Vec<usize> = (0..ids.len()).filter(|at| is_due(&verdicts[*at])).collect();
+        let doomed: Vec<JobId> = positions.iter().map(|at| ids[*at]).collect();
+        let outcomes = self.forget_calls(&doomed, if force { "forced" } else { "kept" }).await?;
+        for (at, outcome) in positions.into_iter().zip(outcomes) {
+            verdicts[at] = outcome;
+        }
+        Ok(verdicts)
+    }
+
+    /// Deletes what jobs have outside their shards: output, turns and fence, and before them each one's idempotency key
+    /// of the namespace, as long as the key stands for this job.
+    async fn forget_own(&self, ids: &[JobId]) -> Result<(), QueueError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut hashes = redis::pipe();
+        for id in ids {
+            hashes.cmd("HGET").arg(self.keys.job(*id)).arg("idempotency_key");
+        }
+        for (id, hash) in ids.iter().zip(self.forget_pipeline(&hashes).await?) {
+            if let Some(hash) = Answer::of(FORGET, hash).optional_text()? {
+                self.forget_reservation(*id, &hash).await?;
+            }
+        }
+        let mut unlinks = redis::pipe();
+        for id in ids {
+            let keys = [self.keys.output(*id), self.keys.turns(*id), self.keys.fence(*id)];
+            unlinks.cmd("UNLINK").arg(&keys);
+        }
+        self.forget_pipeline(&unlinks).await.map(drop)
+    }
+
+    async fn forget_reservation(&self, id: JobId, hash: &str) -> Result<(), QueueError> {
+        let key = self.keys.namespace_idempotency_key(hash);
+        let reservation = self.link.ask(FORGET, redis::cmd("GET").arg(&key)).await?.text()?;
+        if reservation.starts_with(&id.uuid().to_string()) {
+            self.link.ask(FORGET, redis::cmd("UNLINK").arg(key)).await?;
         }
         Ok(())
     }
 
-    /// Drops what a job has outside its shard's tag: output, turns and fence, and before them its key of
-    /// the namespace, where it has one.
-    async fn forget_own(&self, id: JobId) -> Result<(), QueueError> {
-        let step = "forget";
-        let failed = |error| QueueError::from_redis(step, error);
-        let mut read = redis::cmd("HGET");
-        read.arg(self.keys.job(id)).arg("once");
-        let once = Answer::of(step, self.link.command(&read).await.map_err(failed)?).text()?;
-        if !once.is_empty() {
-            let key = self.keys.namespace_idempotency_key(&once);
-            let mut read = redis::cmd("GET");
-            read.arg(&key);
-            let reserved = Answer::of(step, self.link.command(&read).await.map_err(failed)?).text()?;
-            if reserved.starts_with(&id.uuid().to_string()) {
-                self.link.command(redis::cmd("UNLINK").arg(key)).await.map_err(failed)?;
-            }
-        }
-        let mut drop_own = redis::cmd("UNLINK");
-        drop_own.arg(self.keys.output(id)).arg(self.keys.turns(id)).arg(self.keys.fence(id));
-        self.link.command(&drop_own).await.map(drop).map_err(failed)
+    /// Sends commands of a deletion; the first error among the answers counts.
+    async fn forget_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, QueueError> {
+        let failed = |error| QueueError::from_redis(FORGET, error);
+        let answers = self.link.pipeline(pipeline).await.map_err(failed)?;
+        answers.into_iter().map(|answer| answer.extract_error().map_err(failed)).collect()
     }
 
-    /// Forgets a page of jobs that were kept long enough.
-    async fn retire(&self, shard: u16, report: &mut ReapReport) -> Result<(), QueueError> {
-        let failed = |error| QueueError::from_redis(RETENTION, error);
-        let kept_since = self.ended_since(self.settings.retention).await?;
+    /// Forgets a page of jobs whose retention is over. Returns whether there may be more: the page was full, and some of
+    /// it left the page.
+    async fn forget_retired(&self, shard: u16, report: &mut ReapReport) -> Result<bool, QueueError> {
+        let kept_since = self.ago_ms(self.settings.retention).await?;
         let ids = self.ended(shard, kept_since, 0).await?;
         let forgotten = self.forget(&ids, false).await?;
         let count = forgotten.iter().filter(|verdict| **verdict == Forgotten::Forgotten).count();
-        // What must be kept is looked at again later, so that it does not hide what follows it.
+        report.forgotten += u32::try_from(count).unwrap_or(u32::MAX);
+        // Spared jobs move back in the index, so that they do not hide the jobs behind them.
         let mut pipeline = redis::pipe();
         for (id, _) in ids.iter().zip(&forgotten).filter(|(_, verdict)| **verdict == Forgotten::Spared) {
             let key = self.keys.index_ended(shard);
-            pipeline.cmd("ZADD").arg(key).arg("XX").arg(kept_since + SPARE_MS).arg(id.as_bytes());
+            pipeline.cmd("ZADD").arg(key).arg("XX").arg(kept_since + SPARED_FOR_MS).arg(id.as_bytes());
         }
+        let left = count > 0 || !pipeline.is_empty();
         if !pipeline.is_empty() {
-            self.link.pipeline(&pipeline).await.map_err(failed)?;
+            // A full server refuses each of these, which must not fail the round: the jobs are only asked for sooner.
+            let moved = self.link.pipeline(&pipeline).await;
+            moved.map_err(|error| QueueError::from_redis(RETENTION, error))?;
         }
-        report.forgotten += u32::try_from(count).unwrap_or(u32::MAX);
-        Ok(())
+        Ok(ids.len() == PAGE_SIZE && left)
     }
 
-    /// The moment so long ago, by Redis' clock in milliseconds.
-    async fn ended_since(&self, age: Duration) -> Result<u64, QueueError> {
+    /// The time `age` ago, by Redis' clock in milliseconds.
+    async fn ago_ms(&self, age: Duration) -> Result<u64, QueueError> {
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         Ok(self.now_ms().await?.saturating_sub(age))
     }
 
-    /// A page of the jobs of a shard that ended until then, the longest ended first.
+    /// A page of the jobs of a shard that ended no later than `until`, the first ended first.
     async fn ended(&self, shard: u16, until: u64, skip: u64) -> Result<Vec<JobId>, QueueError> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.keys.index_ended(shard)).arg("-inf").arg(until);
-        command.arg("BYSCORE").arg("LIMIT").arg(skip).arg(PAGE);
-        let value = self.link.command(&command).await;
-        let value = value.map_err(|error| QueueError::from_redis(RETENTION, error))?;
+        command.arg("BYSCORE").arg("LIMIT").arg(skip).arg(PAGE_SIZE);
         let mut ids = Vec::new();
-        for raw in Answer::of(RETENTION, value).list()? {
-            ids.extend(raw.bytes()?.as_deref().and_then(JobId::from_slice));
+        for raw in self.link.ask(RETENTION, &command).await?.items()? {
+            ids.extend(raw.raw_id()?);
         }
         Ok(ids)
     }
 
-    /// Whether `forget` would drop this job; changes nothing.
-    async fn may_forget(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
-        self.forget_call(id, if force { "ask-forced" } else { "ask" }).await
-    }
-
-    async fn forget_record(&self, id: JobId, force: bool) -> Result<Forgotten, QueueError> {
-        self.forget_call(id, if force { "forced" } else { "kept" }).await
-    }
-
-    async fn forget_call(&self, id: JobId, mode: &str) -> Result<Forgotten, QueueError> {
-        let call = Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(mode).arg(id.uuid());
-        let word = Answer::of("forget", step::call(&self.link, &step::FORGET, &call).await?).text()?;
-        match word.as_str() {
-            "forgotten" => Ok(Forgotten::Forgotten),
-            "spared" => Ok(Forgotten::Spared),
-            "live" => Ok(Forgotten::Live),
-            "missing" => Ok(Forgotten::Missing),
-            other => Err(unknown_word("forget", other)),
+    /// Calls `forget` for each job, and again for those whose children did not all fit into one call. The `ask` modes
+    /// change nothing.
+    async fn forget_calls(&self, ids: &[JobId], mode: &str) -> Result<Vec<Forgotten>, QueueError> {
+        let mut verdicts = vec![Forgotten::Missing; ids.len()];
+        let mut positions: Vec<usize> = (0..ids.len()).collect();
+        while !positions.is_empty() {
+            let call = |at: &usize| {
+                let id = ids[*at];
+                Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(mode).arg(id.uuid())
+            };
+            let calls: Vec<Call> = positions.iter().map(call).collect();
+            let mut unfinished = Vec::new();
+            for (at, answer) in positions.into_iter().zip(step::FORGET.call_all(&self.link, &calls).await?) {
+                let word = answer.word()?;
+                match word.as_str() {
+                    "forgotten" => verdicts[at] = Forgotten::Forgotten,
+                    "spared" => verdicts[at] = Forgotten::Spared,
+                    "live" => verdicts[at] = Forgotten::Live,
+                    "missing" => verdicts[at] = Forgotten::Missing,
+                    "more" => unfinished.push(at),
+                    _ => return Err(word.unknown()),
+                }
+            }
+            positions = unfinished;
         }
+        Ok(verdicts)
     }
 }

@@ -16,8 +16,7 @@ use legwork_common::service::MailId;
 use redis::Value;
 
 use crate::answer::Answer;
-use crate::answer::next;
-use crate::answer::unknown_word;
+use crate::answer::Word;
 use crate::error::QueueError;
 use crate::link::COMMAND_TIMEOUT;
 use crate::port::Append;
@@ -32,23 +31,26 @@ use crate::port::Heartbeat;
 use crate::port::Lane;
 use crate::port::Lease;
 use crate::port::MailEntry;
-use crate::port::MailEntryContent;
 use crate::port::Parked;
 use crate::port::Release;
 use crate::port::ReleaseMode;
 use crate::port::Renewal;
 use crate::port::Renewed;
+use crate::port::WakeToken;
 use crate::port::Work;
 use crate::queue::Queue;
+use crate::queue::stop::Sweep;
 use crate::step;
 use crate::step::Call;
 
-/// How long the blocking wake waits: the longest that a lost token can delay a job.
+/// How long one blocking read waits for a wake token: the longest that a lost token can delay a job.
 const WAKE_SECONDS: u32 = 2;
-/// Leases of one call of `renew`, and endings of one call of `finish`.
-const PIECE: usize = 400;
-/// Turn entries of one read.
-const TURNS_PAGE: usize = 200;
+/// The name of the wait for a wake token in errors.
+const AWAIT_WORK: &str = "await work";
+/// After this long the tokens of a lane that no worker waits on are dropped, as in `admission.lua`.
+const WAKE_EXPIRY_SECONDS: u32 = 3600;
+/// Leases of one call of `renew`, and endings of one call of `finish`: each holds the server up for a few milliseconds.
+const BATCH_SIZE: usize = 400;
 
 #[async_trait]
 impl Work for Queue {
@@ -62,68 +64,72 @@ impl Work for Queue {
         for lane in &claim.lanes {
             call.push(lane.name());
         }
-        let answer = Answer::of("claim", step::call(&self.link, &step::CLAIM, &call).await?);
-        answer.list()?.into_iter().map(read_claimed).collect()
+        let mut batch = Vec::new();
+        for answer in step::CLAIM.call(&self.link, &call).await?.items()? {
+            match read_claimed(answer) {
+                Ok(claimed) => batch.push(claimed),
+                Err(unreadable) => self.give_back(&claim.worker, unreadable).await,
+            }
+        }
+        Ok(batch)
     }
 
-    async fn await_work(&self, lanes: &[Lane]) -> Result<(), QueueError> {
+    async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError> {
         let mut command = redis::cmd("BLPOP");
-        // On one Redis all shards' lists can be awaited at once.
+        // All shards in one read: they are on one Redis.
         for shard in 0..self.keys.shards() {
             for lane in lanes {
                 command.arg(self.keys.wake(shard, &lane.name()));
             }
         }
         command.arg(WAKE_SECONDS);
-        let mut held = self.wake.lock().await;
-        let mut connection = match held.take() {
+        let failed = |error| QueueError::from_redis(AWAIT_WORK, error);
+        let mut idle = self.wake.lock().await;
+        let mut connection = match idle.take() {
             Some(connection) => connection,
             None => self.target.blocking_connection().await?,
         };
-        // Dropped in the middle, the connection is gone with the future, so no later command can stall
-        // behind the read or take its answer.
-        let bound = Duration::from_secs(u64::from(WAKE_SECONDS)) + COMMAND_TIMEOUT;
-        let woken = tokio::time::timeout(bound, connection.send_packed_command(&command)).await;
-        let answer = woken.map_err(|_| {
-            let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
-            QueueError::from_redis("await work", error.into())
-        })?;
-        answer.and_then(Value::extract_error).map_err(|error| QueueError::from_redis("await work", error))?;
-        *held = Some(connection);
-        Ok(())
+        // The connection is put back only after an answer. Dropped in the middle it is closed with the future, so no
+        // later command can stall behind this read or take its answer.
+        let timeout = Duration::from_secs(u64::from(WAKE_SECONDS)) + COMMAND_TIMEOUT;
+        let woken = tokio::time::timeout(timeout, connection.send_packed_command(&command)).await;
+        let timed_out = |_| failed(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        let answer = woken.map_err(timed_out)?.and_then(Value::extract_error).map_err(failed)?;
+        *idle = Some(connection);
+        // The key and the token, or nothing after the time.
+        let key = Answer::of(AWAIT_WORK, answer).items()?.next().map(Answer::text).transpose()?;
+        Ok(key.map(|key| WakeToken { key }))
+    }
+
+    async fn return_wake(&self, token: WakeToken) -> Result<(), QueueError> {
+        let mut pipeline = redis::pipe();
+        // First in line, as it was.
+        pipeline.cmd("LPUSH").arg(&token.key).arg(1);
+        pipeline.cmd("EXPIRE").arg(&token.key).arg(WAKE_EXPIRY_SECONDS);
+        self.link.ask_all("return wake", &pipeline).await.map(drop)
     }
 
     async fn begin(&self, claimed: &[(Lease, u32)]) -> Result<Vec<Option<Begun>>, QueueError> {
-        let calls: Vec<Call> = claimed
-            .iter()
-            .map(|(lease, attempt)| self.own_call(lease.id).arg(attempt).arg(lease.token))
-            .collect();
-        let answers = step::call_all(&self.link, &step::BEGIN, &calls).await?;
-        answers.into_iter().map(|value| read_begun(Answer::of("begin", value))).collect()
+        self.set_fences(claimed).await
     }
 
     async fn renew(&self, renewal: &Renewal) -> Result<(Vec<Renewed>, Vec<Renewed>), QueueError> {
-        let shards = self.keys.shards();
-        // One call for each shard and piece; positions remember the order of asking.
-        let mut jobs: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-        for (position, lease) in renewal.jobs.iter().enumerate() {
-            jobs.entry(lease.id.shard(shards)).or_default().push(position);
-        }
-        let mut kept = vec![Renewed::Lost; renewal.jobs.len()];
+        let by_shard = self.by_shard(renewal.jobs.iter().map(|lease| lease.id));
         let mut calls = Vec::new();
-        for (shard, positions) in &jobs {
-            for piece in positions.chunks(PIECE) {
-                let mut call = Call::on(self.keys.tag(*shard)).arg(self.lease_ms()).arg(piece.len());
-                for &position in piece {
+        for (shard, positions) in &by_shard {
+            for batch in positions.chunks(BATCH_SIZE) {
+                let mut call = Call::on(self.keys.tag(*shard)).arg(self.lease_ms()).arg(batch.len());
+                for &position in batch {
                     call.push(renewal.jobs[position].id.uuid());
                     call.push(renewal.jobs[position].token);
                 }
-                calls.push(async move { Ok::<_, QueueError>((piece, self.renewed(&call).await?)) });
+                calls.push(async move { Ok::<_, QueueError>((batch, self.renewed(&call).await?)) });
             }
         }
-        // All at once: a shard that is slow must not make the others late.
-        for (piece, answers) in try_join_all(calls).await? {
-            for (&position, answer) in piece.iter().zip(answers) {
+        let mut kept = vec![Renewed::Lost; renewal.jobs.len()];
+        // All at once, because a slow shard must not delay the renewals of the others.
+        for (batch, answers) in try_join_all(calls).await? {
+            for (&position, answer) in batch.iter().zip(answers) {
                 kept[position] = answer;
             }
         }
@@ -140,9 +146,7 @@ impl Work for Queue {
     }
 
     async fn append(&self, appends: &[Append]) -> Result<Vec<Appended>, QueueError> {
-        let calls: Vec<Call> = appends.iter().map(|append| self.append_call(append)).collect();
-        let answers = step::call_all(&self.link, &step::APPEND, &calls).await?;
-        answers.into_iter().map(|value| read_appended(Answer::of("append", value))).collect()
+        self.append_all(appends).await
     }
 
     async fn park(&self, lease: Lease) -> Result<Parked, QueueError> {
@@ -154,20 +158,16 @@ impl Work for Queue {
     }
 
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>, QueueError> {
-        let mut by_shard: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-        for (position, finish) in finishes.iter().enumerate() {
-            by_shard.entry(finish.lease.id.shard(self.keys.shards())).or_default().push(position);
-        }
         let mut all = vec![Finished::Lost; finishes.len()];
-        for (shard, positions) in by_shard {
-            for piece in positions.chunks(PIECE) {
+        for (shard, positions) in self.by_shard(finishes.iter().map(|finish| finish.lease.id)) {
+            for batch in positions.chunks(BATCH_SIZE) {
                 let mut call = Call::on(self.keys.tag(shard));
-                for &position in piece {
+                for &position in batch {
                     push_finish(&mut call, &finishes[position]);
                 }
-                let answer = Answer::of("finish", step::call(&self.link, &step::FINISH, &call).await?);
-                for (&position, word) in piece.iter().zip(answer.list()?) {
-                    all[position] = self.finished(finishes[position].lease.id, &word.text()?).await?;
+                let words = step::FINISH.call(&self.link, &call).await?.items()?;
+                for (&position, word) in batch.iter().zip(words) {
+                    all[position] = self.finished(finishes[position].lease.id, &word.word()?).await?;
                 }
             }
         }
@@ -188,8 +188,7 @@ impl Work for Queue {
             .arg(&release.worker)
             .arg(reason)
             .arg(release.output_bytes);
-        let answer = Answer::of("release", step::call(&self.link, &step::RELEASE, &call).await?);
-        let (word, _) = answer.tagged()?;
+        let (word, _) = step::RELEASE.call(&self.link, &call).await?.tagged()?;
         self.finished(id, &word).await
     }
 
@@ -210,7 +209,7 @@ impl Work for Queue {
                 .arg(heartbeat.jobs)
                 .arg("draining")
                 .arg(u8::from(heartbeat.draining));
-            step::call(&self.link, &step::HEARTBEAT, &call).await?;
+            step::HEARTBEAT.call(&self.link, &call).await?;
         }
         Ok(())
     }
@@ -218,17 +217,13 @@ impl Work for Queue {
     async fn goodbye(&self, worker: &WorkerId) -> Result<(), QueueError> {
         for shard in 0..self.keys.shards() {
             let call = self.heartbeat_call(shard, worker, "gone");
-            step::call(&self.link, &step::HEARTBEAT, &call).await?;
+            step::HEARTBEAT.call(&self.link, &call).await?;
         }
         Ok(())
     }
 
     async fn mail(&self, session: SessionId, of: Dispatcher) -> Result<Vec<MailEntry>, QueueError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.mailbox(session, of)).arg("-").arg("+").arg("COUNT").arg(1000);
-        let value = self.link.command(&command).await;
-        let answer = Answer::of("mail", value.map_err(|error| QueueError::from_redis("mail", error))?);
-        answer.list()?.into_iter().map(read_mail).collect()
+        self.read_mailbox(session, of).await
     }
 
     async fn acknowledge(
@@ -237,80 +232,50 @@ impl Work for Queue {
         of: Dispatcher,
         mail: &[MailId],
     ) -> Result<(), QueueError> {
-        for piece in mail.chunks(PIECE) {
-            let mut call = Call::on(self.keys.session_tag(session)).key(self.keys.mailbox(session, of));
-            for id in piece {
-                call.push(&id.0);
-            }
-            step::call(&self.link, &step::ACKNOWLEDGE, &call).await?;
-        }
-        Ok(())
+        self.drop_mail(session, of, mail).await
     }
 
     async fn team(&self, session: SessionId, digest: &TeamDigest) -> Result<Option<String>, QueueError> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys.team(session.shard(self.keys.shards()), digest)).arg("json");
-        let value = self.link.command(&command).await;
-        let answer = Answer::of("team", value.map_err(|error| QueueError::from_redis("team", error))?);
-        Ok(answer.bytes()?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        let key = self.keys.team(session.shard(self.keys.shards()), digest);
+        self.link.ask("team", redis::cmd("HGET").arg(key).arg("json")).await?.optional_text()
     }
 
     async fn turns(&self, id: JobId, after: u64) -> Result<Vec<(u64, String)>, QueueError> {
-        let mut turns: Vec<(u64, String)> = Vec::new();
-        loop {
-            let from = turns.last().map_or(after, |(sequence, _)| *sequence);
-            let mut command = redis::cmd("XRANGE");
-            // Behind all that begins with this sequence: the other half of an entry's name is its time.
-            let behind = format!("({from}-{}", u64::MAX);
-            command.arg(self.keys.turns(id)).arg(behind).arg("+").arg("COUNT").arg(TURNS_PAGE);
-            let value = self.link.command(&command).await;
-            let answer = Answer::of("turns", value.map_err(|error| QueueError::from_redis("turns", error))?);
-            let page = answer.list()?;
-            let full = page.len() == TURNS_PAGE;
-            for entry in page {
-                turns.push(read_turn(entry)?);
-            }
-            if !full {
-                return Ok(turns);
-            }
-        }
+        self.read_turns(id, after).await
     }
 
     async fn turn_age(&self, id: JobId, sequence: u64) -> Result<Option<Duration>, QueueError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.turns(id)).arg(sequence).arg(sequence).arg("COUNT").arg(1);
-        let value = self.link.command(&command).await;
-        let answer = Answer::of("turns", value.map_err(|error| QueueError::from_redis("turns", error))?);
-        let Some(entry) = answer.list()?.into_iter().next() else { return Ok(None) };
-        let (name, _, _) = read_entry("turns", entry)?;
-        let stored: Option<u64> = name.split('-').nth(1).and_then(|digits| digits.parse().ok());
-        let stored = stored.ok_or_else(|| unknown_word("turns", &name))?;
-        Ok(Some(Duration::from_millis(self.now_ms().await?.saturating_sub(stored))))
+        self.read_turn_age(id, sequence).await
     }
 }
 
 impl Queue {
-    /// A call below a job's own tag.
-    pub(super) fn own_call(&self, id: JobId) -> Call {
-        Call::on(self.keys.output(id)).key(self.keys.turns(id)).key(self.keys.fence(id))
+    /// The positions of jobs by shard. Each shard gets calls of its own, whose answers go back to these positions.
+    fn by_shard(&self, ids: impl Iterator<Item = JobId>) -> BTreeMap<u16, Vec<usize>> {
+        let mut positions: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (position, id) in ids.enumerate() {
+            positions.entry(id.shard(self.keys.shards())).or_default().push(position);
+        }
+        positions
     }
 
-    fn append_call(&self, append: &Append) -> Call {
-        let id = append.lease.id;
-        let mut call = self
-            .own_call(id)
-            .arg(append.lease.token)
-            .arg(self.keys.job_channel(id))
-            .arg(append.offset)
-            .bytes(&append.bytes)
-            .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default())
-            .arg(u8::from(append.waits_for.is_some()))
-            .arg(append.waits_for.as_deref().unwrap_or_default());
-        for (sequence, entry) in &append.entries {
-            call.push(sequence);
-            call.push(entry);
+    /// Gives back a job that this release cannot read, so that a worker of another release gets it. Without one it ends
+    /// failed with the reason. The other jobs of the claim are not concerned.
+    async fn give_back(&self, worker: &WorkerId, Unreadable { lease, error }: Unreadable) {
+        let Some(lease) = lease else {
+            tracing::error!(%error, "claimed a job that cannot be read; its lease will expire");
+            return;
+        };
+        let stored = self.link.ask("STRLEN", redis::cmd("STRLEN").arg(self.keys.output(lease.id))).await;
+        let mode = ReleaseMode::Lack(format!("a release of Legwork that can read the job: {error}"));
+        let output_bytes = stored.and_then(Answer::parse).unwrap_or(0);
+        let release = Release { lease, worker: worker.clone(), mode, output_bytes };
+        match Work::release(self, &release).await {
+            Ok(state) => {
+                tracing::warn!(%error, id = %lease.id, ?state, "gave back a job that cannot be read")
+            }
+            Err(failed) => tracing::warn!(%failed, %error, id = %lease.id, "could not give back a job"),
         }
-        call
     }
 
     fn heartbeat_call(&self, shard: u16, worker: &WorkerId, mode: &str) -> Call {
@@ -318,8 +283,7 @@ impl Queue {
     }
 
     async fn renewed(&self, call: &Call) -> Result<Vec<Renewed>, QueueError> {
-        let answer = Answer::of("renew", step::call(&self.link, &step::RENEW, call).await?);
-        answer.list()?.into_iter().map(|word| read_renewed(&word.text()?)).collect()
+        step::RENEW.call(&self.link, call).await?.items()?.map(read_renewed).collect()
     }
 
     async fn park_or_resume(&self, lease: Lease, direction: &str) -> Result<Parked, QueueError> {
@@ -328,28 +292,34 @@ impl Queue {
             .arg(lease.id.uuid())
             .arg(lease.token)
             .arg(direction);
-        let word = Answer::of("park", step::call(&self.link, &step::PARK, &call).await?).text()?;
+        let word = step::PARK.call(&self.link, &call).await?.word()?;
         match word.as_str() {
             "parked" | "resumed" => Ok(Parked::Done),
             "stopping" => Ok(Parked::Stopping),
             "lost" => Ok(Parked::Lost),
-            other => Err(unknown_word("park", other)),
+            _ => Err(word.unknown()),
         }
     }
 
-    /// Reads what became of a job; where its failure marked a tree, sweeps it.
-    pub(super) async fn finished(&self, id: JobId, word: &str) -> Result<Finished, QueueError> {
-        if word == "lost" {
+    /// Reads what became of a job whose attempt ended. Where the job failed with a tree below it, which the step
+    /// marked, the tree is swept here.
+    pub(super) async fn finished(&self, id: JobId, word: &Word) -> Result<Finished, QueueError> {
+        if word.as_str() == "lost" {
             return Ok(Finished::Lost);
         }
-        if let Some(state) = word.strip_suffix("+tree") {
-            self.sweep_tree(id.shard(self.keys.shards()), id.uuid(), false).await?;
-            return state.parse().map(Finished::Now).map_err(|_| unknown_word("finish", word));
+        if word.as_str() == "mail" {
+            return Ok(Finished::Mail);
         }
-        word.parse().map(Finished::Now).map_err(|_| unknown_word("finish", word))
+        let Some(state) = word.as_str().strip_suffix("+tree") else {
+            return word.parse().map(Finished::Now);
+        };
+        let shard = id.shard(self.keys.shards());
+        self.sweep_tree(Sweep { shard, root: id.uuid(), includes_root: false }).await?;
+        state.parse().map(Finished::Now).map_err(|_| word.unknown())
     }
 }
 
+/// Adds one attempt's arguments to a call of `finish`, in the order that the step names them.
 fn push_finish(call: &mut Call, finish: &Finish) {
     let (outcome, cause, text) = match &finish.ending {
         Ending::Completed { result } => ("completed", None, result.as_str()),
@@ -369,102 +339,70 @@ fn push_finish(call: &mut Call, finish: &Finish) {
     call.push(finish.retry_delay.as_millis());
     call.push_bytes(finish.lease.id.as_bytes());
     call.push(u8::from(cause.is_some_and(Cause::is_retryable)));
+    call.push(u8::from(finish.hears_mail));
 }
 
-fn read_claimed(answer: Answer) -> Result<Claimed, QueueError> {
-    let mut items = answer.list()?.into_iter();
-    let mut item = || next("claim", &mut items);
-    let id: JobId = item()?.parse()?;
-    let session: SessionId = item()?.parse()?;
-    let parent: Option<JobId> = item()?.parse_optional()?;
-    let attempt = item()?.parse()?;
-    let queue = item()?.text()?;
-    let _started = item()?;
-    let ran = Duration::from_millis(item()?.parse()?);
-    let timeout: u64 = item()?.parse()?;
-    let retries = item()?.parse()?;
-    let spec = item()?.bytes()?.unwrap_or_default();
-    let depth = item()?.parse()?;
-    let token = item()?.parse()?;
-    let failures = item()?.parse()?;
-    let retry_delay = Duration::from_millis(item()?.parse()?);
-    Ok(Claimed {
-        lease: Lease { id, token },
+/// A claimed job that cannot be read.
+struct Unreadable {
+    /// Its lease; `None` where not even that can be read.
+    lease: Option<Lease>,
+    error: QueueError,
+}
+
+/// Reads one job of a claim, in the order that the step answers.
+fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
+    let unleased = |error| Unreadable { lease: None, error };
+    let items: Vec<Answer> = answer.items().map_err(unleased)?.collect();
+    let [
+        id,
         session,
-        dispatcher: Queue::dispatcher_of(session, parent),
-        depth,
+        parent,
         attempt,
         queue,
         ran,
-        timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
+        timeout,
         retries,
+        spec,
+        depth,
+        token,
         failures,
         retry_delay,
-        spec: serde_json::from_slice(&spec)
-            .map_err(|error| QueueError::Unexpected { step: "claim", detail: error.to_string() })?,
-    })
+    ] = <[Answer; 13]>::try_from(items).map_err(|items| {
+        let detail = format!("{} items", items.len());
+        unleased(QueueError::Unexpected { step: "claim", detail })
+    })?;
+    let lease = Lease { id: id.parse().map_err(unleased)?, token: token.parse().map_err(unleased)? };
+    let read = || {
+        let session: SessionId = session.parse()?;
+        let parent: Option<JobId> = parent.parse_optional()?;
+        let timeout: u64 = timeout.parse()?;
+        // Below zero where an earlier release counted through a step of the clock.
+        let ran: i64 = ran.parse()?;
+        Ok(Claimed {
+            lease,
+            session,
+            dispatcher: parent.map_or(Dispatcher::Root(session), Dispatcher::Job),
+            depth: depth.parse()?,
+            attempt: attempt.parse()?,
+            queue: queue.text()?,
+            ran: Duration::from_millis(u64::try_from(ran).unwrap_or(0)),
+            timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
+            retries: retries.parse()?,
+            failures: failures.parse()?,
+            retry_delay: Duration::from_millis(retry_delay.parse()?),
+            spec: spec.json()?,
+        })
+    };
+    read().map_err(|error| Unreadable { lease: Some(lease), error })
 }
 
-fn read_begun(answer: Answer) -> Result<Option<Begun>, QueueError> {
-    let (word, mut rest) = answer.tagged()?;
+fn read_renewed(answer: Answer) -> Result<Renewed, QueueError> {
+    let word = answer.word()?;
     match word.as_str() {
-        "begun" => {
-            let output_bytes = next("begin", &mut rest)?.parse()?;
-            let last = next("begin", &mut rest)?.text()?;
-            let last_entry = last.split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-            Ok(Some(Begun { output_bytes, last_entry, finished_turns: next("begin", &mut rest)?.parse()? }))
-        }
-        "stale" => Ok(None),
-        other => Err(unknown_word("begin", other)),
-    }
-}
-
-fn read_renewed(word: &str) -> Result<Renewed, QueueError> {
-    match word {
         "kept" => Ok(Renewed::Kept),
         "mail" => Ok(Renewed::Mail),
         "stop" => Ok(Renewed::StopRequested),
         "lost" => Ok(Renewed::Lost),
-        other => Err(unknown_word("renew", other)),
+        _ => Err(word.unknown()),
     }
-}
-
-fn read_appended(answer: Answer) -> Result<Appended, QueueError> {
-    let (word, mut rest) = answer.tagged()?;
-    match word.as_str() {
-        "appended" => Ok(Appended::Stored(next("append", &mut rest)?.parse()?)),
-        "fenced" => Ok(Appended::Fenced),
-        // The server lost what it had confirmed. The next attempt goes on from what is there; an error
-        // would hold up all jobs of the same round trip, for ever.
-        "gap" => {
-            let stored = next("append", &mut rest)?.text()?;
-            tracing::warn!(stored, "output that was confirmed is gone; the attempt ends");
-            Ok(Appended::Fenced)
-        }
-        other => Err(unknown_word("append", other)),
-    }
-}
-
-/// Splits a stream entry into its id and its first field.
-fn read_entry(step: &'static str, answer: Answer) -> Result<(String, String, Answer), QueueError> {
-    let mut parts = answer.list()?.into_iter();
-    let id = next(step, &mut parts)?.text()?;
-    let mut fields = next(step, &mut parts)?.list()?.into_iter();
-    Ok((id, next(step, &mut fields)?.text()?, next(step, &mut fields)?))
-}
-
-fn read_mail(answer: Answer) -> Result<MailEntry, QueueError> {
-    let (id, field, value) = read_entry("mail", answer)?;
-    let content = match field.as_str() {
-        "ended" => MailEntryContent::Ended(value.parse()?),
-        "message" => MailEntryContent::Message(value.text()?),
-        other => return Err(unknown_word("mail", other)),
-    };
-    Ok(MailEntry { id: MailId(id), content })
-}
-
-fn read_turn(answer: Answer) -> Result<(u64, String), QueueError> {
-    let (id, _, value) = read_entry("turns", answer)?;
-    let sequence = id.split('-').next().and_then(|digits| digits.parse().ok());
-    Ok((sequence.ok_or_else(|| unknown_word("turns", &id))?, value.text()?))
 }

@@ -1,4 +1,4 @@
-//! The embedded server with real servers and real processes.
+//! The embedded server, with real servers and real processes.
 
 #![cfg(test)]
 
@@ -27,7 +27,7 @@ use redis::aio::MultiplexedConnection;
 use state_folder::MARK;
 use state_folder::StateFolder;
 
-/// A connection to whatever serves the state_folder.
+/// A connection to the server of the state folder.
 async fn connect(state: &StateFolder) -> MultiplexedConnection {
     let socket = embedded::status(&state.config).await.unwrap().server.unwrap().socket;
     let address = redis::ConnectionAddr::Unix(socket);
@@ -40,14 +40,14 @@ async fn join_shared(config: &EmbeddedConfig) -> Joined {
     joined
 }
 
-/// The first server of this machine.
+/// The first server on the search path.
 fn real_server(config: &EmbeddedConfig) -> PathBuf {
     let named = |name: &'static str| config.search_path.iter().map(move |folder| folder.join(name));
     named("valkey-server").chain(named("redis-server")).find(|path| path.exists()).unwrap()
 }
 
-/// Not a test: other tests run it as a process of its own. It reads a configuration from its standard
-/// input, joins, shares, and leaves at the end of the input.
+/// Not a test: other tests run it as a process of its own. It reads a configuration from its standard input, joins,
+/// shares, and leaves at the end of the input.
 #[tokio::test]
 #[ignore = "other tests run it as a process of its own"]
 async fn user_process() {
@@ -67,7 +67,7 @@ async fn user_process() {
 }
 
 #[tokio::test]
-async fn the_first_starts_a_safe_server_and_the_last_ends_it() {
+async fn the_first_user_starts_a_safe_server_and_the_last_ends_it() {
     let state = StateFolder::named("a b#c%d");
     let mut first = embedded::join(&state.config).await.unwrap();
     assert!(first.alone && first.started);
@@ -75,7 +75,7 @@ async fn the_first_starts_a_safe_server_and_the_last_ends_it() {
     first.share();
     let second = embedded::join(&state.config).await.unwrap();
     assert!(!second.alone && !second.started);
-    assert!(second.notice.starts_with("using the "), "{}", second.notice);
+    assert!(second.notice.starts_with("using the running "), "{}", second.notice);
 
     let mut redis = connect(&state).await;
     let settings = [
@@ -94,7 +94,7 @@ async fn the_first_starts_a_safe_server_and_the_last_ends_it() {
     }
     let server = state.server().unwrap();
     let session = rustix::process::getsid(Some(server)).unwrap();
-    assert_eq!(session, server, "the end of our terminal would reach it");
+    assert_eq!(session, server, "a hangup of our terminal would reach it");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state.config.state_dir), 0o700);
     assert_eq!(mode(&state.config.state_dir.join("server.sock")), 0o700);
@@ -116,12 +116,12 @@ async fn the_first_starts_a_safe_server_and_the_last_ends_it() {
 }
 
 #[tokio::test]
-async fn ten_processes_at_once_start_one_server() {
+async fn ten_processes_that_join_at_once_start_one_server() {
     let state = StateFolder::new();
     let mut users: Vec<_> = (0..10).map(|_| state.user()).collect();
-    let said: Vec<(bool, bool)> = users.iter_mut().map(state_folder::UserProcess::joined).collect();
-    assert_eq!(said.iter().filter(|(alone, _)| *alone).count(), 1, "{said:?}");
-    assert_eq!(said.iter().filter(|(_, started)| *started).count(), 1, "{said:?}");
+    let reports: Vec<(bool, bool)> = users.iter_mut().map(state_folder::UserProcess::joined).collect();
+    assert_eq!(reports.iter().filter(|(alone, _)| *alone).count(), 1, "{reports:?}");
+    assert_eq!(reports.iter().filter(|(_, started)| *started).count(), 1, "{reports:?}");
     let left: Vec<String> = users.into_iter().map(state_folder::UserProcess::leave).collect();
     assert_eq!(left.last().unwrap(), "ShutDown");
     assert!(left[..9].iter().all(|left| left == "InUse"), "{left:?}");
@@ -129,7 +129,7 @@ async fn ten_processes_at_once_start_one_server() {
 }
 
 #[tokio::test]
-async fn many_who_come_and_go_at_once_never_meet_a_dead_server() {
+async fn users_that_join_and_leave_at_once_always_find_a_server() {
     let state = StateFolder::new();
     let visits = (0..10).map(async |_| {
         for _ in 0..3 {
@@ -144,7 +144,7 @@ async fn many_who_come_and_go_at_once_never_meet_a_dead_server() {
 }
 
 #[tokio::test]
-async fn a_server_outlives_the_kill_of_its_starter_who_is_no_user_any_more() {
+async fn a_server_outlives_a_killed_starter_which_no_longer_counts_as_a_user() {
     let state = StateFolder::new();
     let mut starter = state.user();
     assert_eq!(starter.joined(), (true, true));
@@ -154,7 +154,7 @@ async fn a_server_outlives_the_kill_of_its_starter_who_is_no_user_any_more() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_started_again_with_its_data() {
+async fn a_killed_server_is_restarted_with_its_data() {
     let state = StateFolder::new();
     let first = join_shared(&state.config).await;
     let _: () = connect(&state).await.set("key", "value").await.unwrap();
@@ -170,7 +170,7 @@ async fn a_killed_server_is_started_again_with_its_data() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_of_nobody_is_no_hindrance() {
+async fn a_stale_socket_is_replaced() {
     let state = StateFolder::new();
     fs::create_dir_all(&state.config.state_dir).unwrap();
     drop(UnixListener::bind(state.config.state_dir.join("server.sock")).unwrap());
@@ -178,7 +178,7 @@ async fn a_stale_socket_of_nobody_is_no_hindrance() {
 }
 
 #[tokio::test]
-async fn a_folder_with_a_long_path_is_served_and_found_from_another_runtime_folder() {
+async fn the_server_of_a_long_path_is_found_from_another_runtime_folder() {
     let state = StateFolder::named(&"long".repeat(30));
     let first = join_shared(&state.config).await;
     assert!(first.started);
@@ -190,7 +190,7 @@ async fn a_folder_with_a_long_path_is_served_and_found_from_another_runtime_fold
 }
 
 #[tokio::test]
-async fn when_the_recorded_server_is_gone_another_one_reads_its_data() {
+async fn another_server_program_reads_the_data_of_a_recorded_one_that_is_gone() {
     let mut state = StateFolder::new();
     let real = real_server(&state.config);
     let usual = std::mem::take(&mut state.config.search_path);
@@ -203,18 +203,18 @@ async fn when_the_recorded_server_is_gone_another_one_reads_its_data() {
 
     state.config.search_path = usual;
     let second = join_shared(&state.config).await;
-    assert!(second.notice.contains(&*recorded.to_string_lossy()), "it did not keep to the recorded one");
+    assert!(second.notice.contains(&*recorded.to_string_lossy()), "it did not use the recorded server");
     assert_eq!(second.leave(false).await.unwrap(), Left::ShutDown);
 
     fs::remove_file(&recorded).unwrap();
     let third = join_shared(&state.config).await;
-    assert!(third.notice.contains("; before it was "), "{}", third.notice);
+    assert!(third.notice.contains("; previously "), "{}", third.notice);
     let value: String = connect(&state).await.get("key").await.unwrap();
     assert_eq!(value, "value");
 }
 
 #[tokio::test]
-async fn a_machine_without_a_server_is_told_so_and_nothing_is_left_locked() {
+async fn without_a_server_program_joining_fails_and_leaves_nothing_locked() {
     let mut state = StateFolder::new();
     let usual = std::mem::take(&mut state.config.search_path);
     let error = embedded::join(&state.config).await.unwrap_err();
@@ -224,11 +224,11 @@ async fn a_machine_without_a_server_is_told_so_and_nothing_is_left_locked() {
 }
 
 #[tokio::test]
-async fn status_stop_and_reset() {
+async fn status_stop_and_reset_with_and_without_users() {
     let state = StateFolder::new();
     let before = embedded::status(&state.config).await.unwrap();
     assert_eq!((before.state, before.in_use, before.server), (ServerState::Stopped, false, None));
-    assert!(!state.config.state_dir.exists(), "looking made the folder");
+    assert!(!state.config.state_dir.exists(), "the status created the folder");
     assert!(!embedded::stop(&state.config).await.unwrap());
     embedded::reset(&state.config, false).await.unwrap();
 
@@ -263,7 +263,7 @@ async fn status_stop_and_reset() {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_while_one_who_is_alone_sweeps_up() {
+async fn no_user_joins_while_one_that_is_alone_reaps() {
     let state = StateFolder::new();
     let mut first = embedded::join(&state.config).await.unwrap();
     let second = embedded::join(&state.config);

@@ -1,4 +1,4 @@
-//! A state folder for one test, and processes that use it. Whatever a test starts, its state_folder ends.
+//! A state folder for one test, and processes that use it. Dropping it ends all that the test started.
 
 use std::env;
 use std::fs;
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 /// Marks the line of a user process that the test reads.
 pub(crate) const MARK: &str = "user process: ";
 
-/// A state folder, ended with the value.
+/// A state folder, whose server ends with the value.
 #[derive(Debug)]
 pub(crate) struct StateFolder {
     pub(crate) folder: TempDir,
@@ -32,12 +32,12 @@ pub(crate) struct StateFolder {
 }
 
 impl StateFolder {
-    /// An empty one, with the servers of this machine.
+    /// An empty state folder, with the server programs of this machine.
     pub(crate) fn new() -> Self {
         Self::named("state")
     }
 
-    /// An empty one whose state folder has this name.
+    /// As [`StateFolder::new`], with this name.
     pub(crate) fn named(name: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let config = EmbeddedConfig {
@@ -49,7 +49,7 @@ impl StateFolder {
         Self { folder, config }
     }
 
-    /// The server's process, by its own file.
+    /// The server's process, as its file names it.
     pub(crate) fn server(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.config.state_dir.join("server.pid")).ok()?;
         let id: i32 = text.trim().parse().ok()?;
@@ -78,7 +78,7 @@ impl StateFolder {
         }
     }
 
-    /// A process that joins, shares, and stays until it is told to leave.
+    /// A process that joins, shares, and stays until it is let to leave.
     pub(crate) fn user(&self) -> UserProcess {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["user_process", "--exact", "--ignored", "--nocapture"])
@@ -101,9 +101,9 @@ impl Drop for StateFolder {
     fn drop(&mut self) {
         let until = Instant::now() + Duration::from_secs(5);
         while self.is_served() && Instant::now() < until {
-            self.ask_to_end();
+            self.shut_down();
         }
-        // Only a living server holds the lock, so its file names it and no other process.
+        // Only a server that lives holds the lock, so its file names it and not another process.
         if self.is_served()
             && let Some(server) = self.server()
         {
@@ -113,7 +113,7 @@ impl Drop for StateFolder {
 }
 
 impl StateFolder {
-    fn ask_to_end(&self) -> Option<()> {
+    fn shut_down(&self) -> Option<()> {
         let record = fs::read(self.config.state_dir.join("server.json")).ok()?;
         let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
         let socket = PathBuf::from(record["socket"].as_str()?);
@@ -132,28 +132,28 @@ pub(crate) struct UserProcess {
 }
 
 impl UserProcess {
-    /// What it says once it has joined: whether it was alone, and whether it started the server.
+    /// Its report once it has joined: whether it was alone, and whether it started the server.
     pub(crate) fn joined(&mut self) -> (bool, bool) {
-        let said = self.line();
-        let words: Vec<bool> = said.split(' ').map(|word| word.parse().unwrap()).collect();
+        let report = self.line();
+        let words: Vec<bool> = report.split(' ').map(|word| word.parse().unwrap()).collect();
         (words[0], words[1])
     }
 
-    /// Its next line. The test program around it prints lines of its own, which are skipped.
+    /// Its next line. The test harness prints lines of its own, which are skipped.
     fn line(&mut self) -> String {
         let stdout = BufReader::new(self.child.stdout.as_mut().unwrap());
-        // Unbuffered beyond the line: the process says nothing more until it is asked.
+        // The buffer holds nothing beyond the line, because the process prints nothing more until its input ends.
         let mut lines = stdout.lines().map(Result::unwrap);
-        lines.find_map(|line| line.split_once(MARK).map(|(_, said)| said.to_owned())).expect("it ended")
+        lines.find_map(|line| line.split_once(MARK).map(|(_, text)| text.to_owned())).expect("it ended")
     }
 
-    /// kill -9.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Lets it leave; says what it answered.
+    /// Lets it leave. Returns its report.
     pub(crate) fn leave(mut self) -> String {
         drop(self.child.stdin.take());
         self.line()

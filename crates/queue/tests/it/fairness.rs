@@ -1,14 +1,14 @@
-//! Nobody waits behind another's hundred thousand.
+//! Fairness: no session waits behind the hundred thousand jobs of another.
 
 use legwork_common::job::Priority;
 use legwork_queue::port::DispatchedBy;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
 
-/// What one session dispatches at once.
+/// Jobs that one session dispatches at once.
 const CROWD: usize = 100_000;
 /// The cap of a session, and the slots of the fleet.
 const CAP: u32 = 20;
@@ -17,30 +17,30 @@ const CAP: u32 = 20;
 async fn another_sessions_first_job_starts_within_the_time_of_one_job() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let crowd = Conversation::open(&queue, CAP).await;
+    let crowd = TestSession::open(&queue, CAP).await;
     for _ in 0..10 {
         let jobs = (0..CROWD / 10).map(|_| crowd.job()).collect();
         crowd.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     }
-    // The fleet is full of them, and no more are in its way.
+    // They fill half the fleet's slots, up to their session's cap.
     let running = crowd.claim(2 * CAP).await;
     assert_eq!(running.len(), CAP as usize);
     assert!(running.iter().all(|job| job.session == crowd.session));
 
-    let other = Conversation::open(&queue, CAP).await;
+    let other = TestSession::open(&queue, CAP).await;
     let first = other.one().await;
     crowd.finish(running[0].lease, completed()).await;
     let next = crowd.claim(1).await;
     assert_eq!(next.iter().map(|job| job.lease.id).collect::<Vec<_>>(), [first]);
-    // The crowd goes on too.
+    // The crowd's next job starts too.
     assert_eq!(crowd.claim(1).await[0].session, crowd.session);
 }
 
 #[tokio::test]
-async fn what_is_urgent_starts_before_what_came_first() {
+async fn an_urgent_job_starts_before_earlier_ones() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let session = Conversation::open(&queue, 0).await;
+    let session = TestSession::open(&queue, 0).await;
     let mut ids = Vec::new();
     for priority in [Priority::Low, Priority::Normal, Priority::High, Priority::High] {
         let mut job = session.job();

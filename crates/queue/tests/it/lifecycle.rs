@@ -1,4 +1,4 @@
-//! The table of `common::lifecycle` and the Lua steps, pair by pair: every state meets every event.
+//! The table of `common::lifecycle` against the Lua steps: every state with every event.
 
 use std::time::Duration;
 
@@ -27,15 +27,16 @@ use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 use redis::aio::MultiplexedConnection;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 
+/// A retry delay that does not pass during a test.
 const LATER: Duration = Duration::from_secs(3600);
 
 /// One job, brought into a state by steps, with the lease of its first attempt.
 struct Subject {
-    it: Conversation,
+    it: TestSession,
     raw: MultiplexedConnection,
     lease: Lease,
 }
@@ -43,7 +44,7 @@ struct Subject {
 impl Subject {
     async fn bring(redis: &PrivateRedis, namespace: &str, state: State) -> Self {
         let queue = redis.queue_in(namespace, &FleetSettings::default()).await;
-        let it = Conversation::open(&queue, 20).await;
+        let it = TestSession::open(&queue, 20).await;
         let mut job: NewJob = it.job();
         job.job_options.retries = u32::from(state == State::Scheduled);
         it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
@@ -61,7 +62,7 @@ impl Subject {
             State::Failed => subject.finish(failed(), LATER).await,
             State::Stopped => subject.finish(Ending::Stopped { cause: Cause::Tool }, LATER).await,
         }
-        assert_eq!(subject.state().await, state, "brought into the state by steps");
+        assert_eq!(subject.state().await, state, "the steps did not bring the job into the state");
         subject
     }
 
@@ -74,8 +75,14 @@ impl Subject {
     }
 
     async fn finish(&self, ending: Ending, retry_delay: Duration) {
-        let finish =
-            Finish { lease: self.lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay };
+        let finish = Finish {
+            lease: self.lease,
+            ending,
+            output_bytes: 0,
+            usage: Usage::default(),
+            retry_delay,
+            hears_mail: false,
+        };
         self.it.queue.finish(&[finish]).await.unwrap();
     }
 
@@ -94,21 +101,21 @@ impl Subject {
         command.arg(&words[1..]).exec_async(&mut self.raw).await.unwrap();
     }
 
-    /// Sets a field of the record, where no step of the port does.
+    /// Sets a field of the record that no step sets to this value.
     async fn write(&mut self, field: &str, value: &str) {
         let key = self.it.queue.keys().job(self.id());
         self.raw(&["HSET", &key, field, value]).await;
     }
 
-    /// The lease ran out and the reaper died between its first and its second part: a fence that cannot
-    /// be sealed is what it dies of.
+    /// Lets the lease run out, and the reaper fail between its first and its second part, at a fence that cannot be
+    /// sealed.
     async fn expire(&mut self) {
         let lease = self.it.queue.keys().lease(0);
         let fence = self.it.queue.keys().fence(self.id());
         let member = self.id().uuid().to_string();
         self.raw(&["ZADD", &lease, "1", &member]).await;
-        self.raw(&["SET", &fence, "no hash"]).await;
-        // Only a job that was taken back has its fence sealed.
+        self.raw(&["SET", &fence, "not a hash"]).await;
+        // It fails only if it took the job back: else no fence is sealed.
         let _reaped = self.it.queue.reap(true).await;
         self.raw(&["DEL", &fence]).await;
     }
@@ -144,8 +151,8 @@ impl Subject {
                 self.other_worker().await;
                 self.release(ReleaseMode::Lack("no key".into())).await;
             }
-            // Of a stopping job the same step means that it was given back. Jobs that no worker holds are
-            // rejected by the last worker that tried.
+            // For a stopping job the same step is `Declined`. No step rejects a job that no worker holds: the last
+            // worker that held it does.
             Event::Rejected if matches!(state, State::Stopping | State::Scheduled | State::Queued) => {
                 return false;
             }
@@ -166,7 +173,7 @@ impl Subject {
             }
             Event::StopConfirmed => self.finish(Ending::Stopped { cause: Cause::Operator }, LATER).await,
             Event::LeaseExpired => self.expire().await,
-            // The reaper's own last part, which follows on the first.
+            // The third part of reaping, which only follows the first.
             Event::Requeued | Event::WorkerLost if state != State::Reaping => return false,
             Event::Requeued => drop(self.it.queue.reap(true).await.unwrap()),
             Event::WorkerLost => {
@@ -183,7 +190,7 @@ fn failed() -> Ending {
 }
 
 #[tokio::test]
-async fn every_state_takes_every_event_as_the_table_says() {
+async fn every_step_follows_the_table_in_every_state() {
     let redis = PrivateRedis::start();
     let mut wrong = Vec::new();
     let mut walked = 0;
@@ -206,13 +213,13 @@ async fn every_state_takes_every_event_as_the_table_says() {
     assert_eq!(walked, 9 * 15 - 3 - 2 * 8);
 }
 
-/// Both lose their last worker in one round: the parent fails for good, and what is below it ends with it, whichever
-/// of the two is looked at first.
+/// Both lose their worker for the last time in one round: the parent fails and its tree is stopped, in whichever order
+/// the round takes the two back.
 #[tokio::test]
-async fn a_job_that_is_lost_with_its_parent_ends_with_it() {
+async fn a_job_whose_parent_loses_its_worker_too_ends_stopped() {
     let redis = PrivateRedis::start();
     let settings = FleetSettings { max_crashes: 1, ..FleetSettings::default() };
-    let it = Conversation::open(&redis.queue(&settings).await, 20).await;
+    let it = TestSession::open(&redis.queue(&settings).await, 20).await;
     let parent = it.one().await;
     let held = it.claim(1).await[0].lease;
     let by = DispatchedBy::Job { id: held.id, token: held.token };

@@ -1,14 +1,18 @@
 //! The queue against real Redis servers, each test with its own.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on shall fail there")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot continue fails there")]
 
-mod books;
+mod bookkeeping;
 mod fairness;
-mod late;
+mod faults;
+mod late_calls;
 mod lifecycle;
 mod model;
+mod operator;
+mod pages;
 mod permits;
 mod random;
 mod session_state;
+mod silent_connections;
 mod steps;
+mod stored_data;
 mod support;
-mod traps;

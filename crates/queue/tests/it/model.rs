@@ -1,4 +1,4 @@
-//! A small pure model of the queue: what every step answers, and what it leaves behind.
+//! A small pure model of the queue: what each step answers, and what state it leaves.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use legwork_queue::port::Finished;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Renewed;
 
-/// What an entry of a mailbox says.
+/// The content of a mailbox entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Letter {
     Ended(usize),
@@ -35,7 +35,7 @@ pub(crate) struct ModelJob {
     pub(crate) key: Option<u8>,
     pub(crate) gone: bool,
     pub(crate) dispatched: bool,
-    /// Whether the next reaping finds it due, while it is scheduled.
+    /// Whether the next round of reaping finds it due, while it is scheduled.
     due: bool,
     retries: u32,
     crashes: u32,
@@ -43,7 +43,7 @@ pub(crate) struct ModelJob {
     fence: Fence,
 }
 
-/// One claim that was granted: whoever holds it may be a zombie.
+/// One claim that was granted. Its holder may be a zombie.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelLease {
     pub(crate) job: usize,
@@ -62,13 +62,13 @@ pub(crate) struct Model {
     pub(crate) closed: bool,
     pub(crate) marked: bool,
     pub(crate) session_gone: bool,
-    /// Whether a step that may go over the cap was taken.
+    /// Whether a step was taken that may exceed the cap.
     pub(crate) over_cap: bool,
 }
 
-/// Workers of the model.
+/// Workers of the fleet.
 pub(crate) const WORKERS: usize = 3;
-const MOST_CRASHES: u32 = 3;
+const MAX_CRASHES: u32 = 3;
 
 impl Model {
     pub(crate) fn store(&mut self, parent: Option<usize>, priority: u8, retries: u32, key: Option<u8>) {
@@ -99,7 +99,7 @@ impl Model {
         self.jobs.iter().filter(lives).count() as u64
     }
 
-    /// The state under a lease whose token is still the job's; `None` for a stranger.
+    /// The state of a lease's job, if the lease has the job's current token.
     pub(crate) fn under(&self, lease: usize) -> Option<State> {
         let job = &self.jobs[self.leases[lease].job];
         (!job.gone && job.token == Some(lease)).then_some(job.state)
@@ -181,7 +181,7 @@ impl Model {
 
     pub(crate) fn append(&mut self, lease: usize, to: u64) -> Option<u64> {
         let job = &mut self.jobs[self.leases[lease].job];
-        // Where nobody began yet, the first words set the fence.
+        // Without a fence, the first append sets it.
         if job.fence == Fence::default() {
             job.fence = Fence { attempt: 1, lease: Some(lease) };
         }
@@ -255,8 +255,8 @@ impl Model {
         Finished::Now(self.jobs[job].state)
     }
 
-    /// One round of reaping by somebody who is alone, which finds the held jobs in this order: of a parent
-    /// and its child whose last crash it was, the first decides.
+    /// One round of reaping by a process that is alone, which takes the held jobs back in this order: it decides which
+    /// of a parent and its child fails first, where both have crashed for the last time.
     pub(crate) fn reap(&mut self, held: &[usize]) {
         let was: Vec<State> = held.iter().map(|&job| self.jobs[job].state).collect();
         for &job in held {
@@ -295,14 +295,14 @@ impl Model {
             return self.take(job, Event::StopConfirmed);
         }
         self.jobs[job].crashes += u32::from(was != State::Waiting);
-        if self.jobs[job].crashes >= MOST_CRASHES {
+        if self.jobs[job].crashes >= MAX_CRASHES {
             return self.take(job, Event::WorkerLost);
         }
         self.over_cap = true;
         self.take(job, Event::Requeued);
     }
 
-    /// A job that ends failed takes its tree with it, whatever the order of a round.
+    /// A job that ends failed stops the tree below it, in any order of a round.
     fn failed_above(&self, job: usize) -> bool {
         self.jobs[job]
             .parent
@@ -318,7 +318,7 @@ impl Model {
         }
     }
 
-    /// What a walk by hand makes due again.
+    /// Makes all scheduled jobs due.
     pub(crate) fn make_due(&mut self) {
         for job in &mut self.jobs {
             job.due = true;

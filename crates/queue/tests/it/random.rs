@@ -1,4 +1,4 @@
-//! Random sequences of all steps by several workers, zombies among them, against the model.
+//! Random sequences of all steps, by several workers and zombies, against the model.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -47,15 +47,15 @@ use redis::aio::MultiplexedConnection;
 use crate::model::Letter;
 use crate::model::Model;
 use crate::model::WORKERS;
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::next_number;
 
 const CAP: u32 = 2;
 const DEEPEST: usize = 6;
 
-/// One step; numbers are taken modulo what there is.
+/// One step. Numbers are indexes modulo the number of jobs or leases.
 #[derive(Debug, Clone)]
 enum Op {
     Enqueue { by: Option<usize>, priority: u8, retries: u32, key: Option<u8> },
@@ -101,9 +101,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The model and the real queue side by side.
+/// The model and the real queue, which take the same steps.
 struct World {
-    it: Conversation,
+    it: TestSession,
     raw: MultiplexedConnection,
     model: Model,
     ids: Vec<JobId>,
@@ -115,7 +115,7 @@ struct World {
 impl World {
     async fn open(redis: &PrivateRedis, namespace: &str, owned: Option<SessionEnd>) -> Self {
         let queue = redis.queue_in(namespace, &FleetSettings::default()).await;
-        let it = Conversation::open(&queue, CAP).await;
+        let it = TestSession::open(&queue, CAP).await;
         let owner = RunToken::random();
         if let Some(on_end) = owned {
             let (session, owner) = (it.session, Some(owner));
@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    /// Mostly a lease that holds its job, else any: a zombie.
+    /// Mostly a lease that holds its job; sometimes any, which may be a zombie's.
     fn pick_lease(&self, at: usize) -> usize {
         let held = |lease: &usize| self.model.under(*lease).is_some_and(State::is_held);
         let holding: Vec<usize> = (0..self.leases.len()).filter(held).collect();
@@ -198,7 +198,7 @@ impl World {
         holding[at % holding.len()]
     }
 
-    /// Any job; to forget, mostly one that has ended.
+    /// Any job; for `Op::Forget` mostly one that has ended.
     fn pick_job(&self, op: &Op, at: usize) -> usize {
         let over = |job: &usize| !self.model.jobs[*job].gone && self.model.jobs[*job].state.is_terminal();
         let ended: Vec<usize> = (0..self.ids.len()).filter(over).collect();
@@ -210,8 +210,8 @@ impl World {
 
     async fn enqueue(&mut self, by: Option<usize>, priority: u8, retries: u32, key: Option<u8>) {
         if self.model.session_gone {
-            let again = Conversation::open(&self.it.queue, CAP).await;
-            self.it = Conversation { worker: self.it.worker.clone(), ..again };
+            let again = TestSession::open(&self.it.queue, CAP).await;
+            self.it = TestSession { worker: self.it.worker.clone(), ..again };
             self.model.session_gone = false;
             self.model.marked = false;
         }
@@ -246,7 +246,7 @@ impl World {
             let answer = self.it.enqueue(by, vec![job.clone()]).await;
             match refusal {
                 Some(refusal) => assert_eq!(answer, Err(refusal)),
-                // A key that was reserved by a refused try names the job that it was reserved for.
+                // A refused call may have reserved the key, for a job that is stored now.
                 None if key == Some(1) && known.is_none() => {
                     let Ok([Enqueued::Stored(stored)]) = answer.as_deref() else {
                         unreachable!("{answer:?}")
@@ -370,7 +370,7 @@ impl World {
                     assert!(over && !gone);
                     self.model.forget(job);
                 }
-                // What dispatched may still be swept through.
+                // The sweep of its tree may still go through a job that dispatched.
                 Forgotten::Live => assert!(!gone && (!over || self.model.jobs[job].dispatched)),
                 Forgotten::Missing => assert!(gone),
                 Forgotten::Spared => unreachable!("forced"),
@@ -385,7 +385,7 @@ impl World {
         let job = self.model.leases[at].job;
         let queue = self.it.queue.clone();
         match *op {
-            // A zombie this late would write below the tag of a job that is no more.
+            // Fences of forgotten jobs are not modelled.
             Op::Begin(_) | Op::Append { .. } if self.model.jobs[job].gone => {}
             Op::Begin(_) => {
                 let output = self.model.jobs[job].output;
@@ -447,7 +447,7 @@ impl World {
         command.arg(self.ids[job].uuid().to_string()).exec_async(&mut self.raw).await.unwrap();
     }
 
-    /// The members of a sorted set: of the shard, or of the session.
+    /// The members of a sorted set, of the shard or of the session.
     async fn members(&mut self, of: &str, rest: &str) -> BTreeSet<String> {
         let tag = self.it.queue.keys().tag(0);
         let key = match of {
@@ -490,7 +490,10 @@ impl World {
         let backlog = self.members("session", ":backlog:default").await;
         let scheduled = self.members("scheduled", "").await;
         let leased = self.members("lease", "").await;
-        assert!(backlog.is_empty() || admitted.len() >= CAP as usize, "a place is free: {backlog:?}");
+        assert!(
+            backlog.is_empty() || admitted.len() >= CAP as usize,
+            "a slot of the cap is free: {backlog:?}"
+        );
         assert!(self.model.over_cap || admitted.len() <= CAP as usize + self.stopped_while_waiting());
         for (at, job) in self.model.jobs.iter().enumerate() {
             let id = self.ids[at].uuid().to_string();
@@ -500,10 +503,12 @@ impl World {
             assert_eq!(has(&leased), held, "lease of job {at}, {state:?}");
             assert_eq!(has(&scheduled), state == Some(State::Scheduled), "schedule of job {at}");
             match state {
-                Some(State::Queued) => assert!(has(&admitted) != has(&backlog), "job {at} waits somewhere"),
+                Some(State::Queued) => {
+                    assert!(has(&admitted) != has(&backlog), "job {at} is admitted or in the backlog")
+                }
                 Some(State::Running) => assert!(has(&admitted), "job {at} runs"),
                 Some(State::Stopping) => assert!(!has(&backlog)),
-                _ => assert!(!has(&admitted) && !has(&backlog), "job {at} holds nothing"),
+                _ => assert!(!has(&admitted) && !has(&backlog), "job {at} is in neither"),
             }
         }
         let held = self.model.jobs.iter().filter(|job| !job.gone && job.state.is_held()).count();
@@ -527,7 +532,7 @@ impl World {
         assert_eq!(found, wanted, "mail of {of:?}");
     }
 
-    /// Lets everything end, forgets it, and looks for what is left.
+    /// Lets all jobs end, forgets them, and checks that no key is left.
     async fn end(mut self, namespace: &str) {
         for round in 0.. {
             assert!(round < 200, "jobs that never end: {:?}", self.model);
@@ -552,7 +557,7 @@ impl World {
         self.step(Op::Reap).await;
         for job in 0..self.ids.len() {
             self.job_step(&Op::Forget(job), job).await;
-            assert!(self.model.jobs[job].gone, "nothing sweeps through job {job} any more");
+            assert!(self.model.jobs[job].gone, "job {job} has a stop mark that is not dropped");
         }
         for worker in &self.workers {
             self.it.queue.goodbye(worker).await.unwrap();
@@ -568,23 +573,23 @@ impl World {
                 leaked.push(key);
             }
         }
-        // A key that a refused dispatch reserved waits for its repeat.
+        // A key that a refused dispatch reserved stays for its repeat.
         leaked.retain(|key| key != &format!("{{legwork:{namespace}:key:k1}}"));
         assert!(leaked.is_empty(), "leaked: {leaked:#?}");
     }
 }
 
-/// What stands at a place of every output.
+/// The byte at a place of every output.
 fn letter_at(place: u64) -> u8 {
     b'a' + u8::try_from(place % 26).unwrap()
 }
 
 #[test]
-fn random_walks_keep_to_the_model() {
+fn random_steps_agree_with_the_model() {
     let redis = PrivateRedis::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    // Unless PROPTEST_CASES asks for another number than the library's own.
+    // 256 is the library's default: then PROPTEST_CASES sets no other number.
     if config.cases == 256 {
         config.cases = 200;
     }

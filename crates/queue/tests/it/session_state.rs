@@ -1,4 +1,4 @@
-//! What the agents of a session share: a list of things to do, and a budget of tokens.
+//! The state that the agents of a session share: a todo list and a token budget.
 
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
@@ -17,12 +17,12 @@ use legwork_queue::port::SessionEnd;
 use legwork_queue::port::SessionStateRefusal;
 use legwork_queue::port::SessionStateStore as _;
 use legwork_queue::port::Upkeep as _;
+use legwork_tests::command_proxy::CommandProxy;
+use legwork_tests::command_proxy::Fault;
 use legwork_tests::redis::Redis;
-use legwork_tests::wire::Harm;
-use legwork_tests::wire::Wire;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
 
@@ -35,7 +35,7 @@ fn add(texts: &[&str]) -> TodoChange {
 }
 
 async fn todos(
-    it: &Conversation,
+    it: &TestSession,
     by: DispatchedBy,
     change: &TodoChange,
     call: Option<u32>,
@@ -49,10 +49,10 @@ fn lines(list: &TodoList) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn one_list_for_a_session_and_a_repeat_changes_nothing() {
+async fn a_session_has_one_list_and_a_repeated_call_changes_nothing() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let it = Conversation::open(&queue, 0).await;
+    let it = TestSession::open(&queue, 0).await;
     it.one().await;
     it.one().await;
     let claimed = it.claim(2).await;
@@ -70,7 +70,7 @@ async fn one_list_for_a_session_and_a_repeat_changes_nothing() {
     let done = |id: &str, status: &str| TodoChange::Update(vec![(id.to_owned(), status.to_owned())]);
     todos(&it, mine, &done("todo_1", "in-progress"), Some(2)).await.unwrap();
     todos(&it, yours, &done("todo_1", "completed"), Some(2)).await.unwrap();
-    // The first one's call runs again after a crash: what came after it stays.
+    // The first job makes its call again after a crash: the later change stays.
     let after = todos(&it, mine, &done("todo_1", "in-progress"), Some(2)).await.unwrap();
     assert_eq!(lines(&after)[0], "todo_1 completed a");
     for unknown in ["todo_9", "todo_0", "x"] {
@@ -80,7 +80,7 @@ async fn one_list_for_a_session_and_a_repeat_changes_nothing() {
     assert_eq!(full, Err(SessionStateRefusal::Full));
     let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
     assert_eq!(todos(&it, stranger, &add(&["d"]), Some(5)).await, Err(SessionStateRefusal::Stale));
-    let elsewhere = Conversation { session: SessionId::random(), ..it.clone() };
+    let elsewhere = TestSession { session: SessionId::random(), ..it.clone() };
     let none = todos(&elsewhere, DispatchedBy::Root, &add(&["d"]), None).await;
     assert_eq!(none, Err(SessionStateRefusal::NoSession));
 
@@ -93,7 +93,7 @@ async fn one_list_for_a_session_and_a_repeat_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_session_without_jobs_shares_ends_with_it() {
+async fn the_state_of_a_session_without_jobs_expires_with_it() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     let (session, owner) = (SessionId::random(), RunToken::random());
@@ -109,7 +109,7 @@ async fn what_a_session_without_jobs_shares_ends_with_it() {
         assert_eq!(ttl(&mut raw, key).await, -1, "{key}");
     }
     queue.close(session, owner).await.unwrap();
-    // What a late call adds ends no later.
+    // What a late call adds expires no later.
     queue.todos(session, root, &add(&["b"]), None).await.unwrap().unwrap();
     for key in &keys {
         assert!((1..=3600).contains(&ttl(&mut raw, key).await), "{key}");
@@ -117,18 +117,18 @@ async fn what_a_session_without_jobs_shares_ends_with_it() {
 }
 
 #[tokio::test]
-async fn what_the_root_adds_is_there_once_when_the_reply_is_lost() {
+async fn a_todo_of_the_root_is_added_once_when_the_reply_is_lost() {
     let redis = Redis::start();
-    let wire = Wire::before(redis.address()).await;
-    let target = Target::parse(&wire.url()).unwrap();
+    let proxy = CommandProxy::start(redis.address()).await;
+    let target = Target::parse(&proxy.url()).unwrap();
     let queue = Queue::connect(&target, "test", &quick(), ConnectionKind::Pooled).await.unwrap();
     let (session, root) = (SessionId::random(), DispatchedBy::Root);
     open(&queue, session, Some(RunToken::random()), 100).await;
-    // The server knows the script by then, so that the change is one call.
+    // The server has the script in its cache after this, so the change is one call.
     queue.todos(session, root, &TodoChange::Read, None).await.unwrap().unwrap();
-    wire.arm(1, Harm::LoseReply);
+    proxy.arm(1, Fault::LoseReply);
     let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
-    assert!(wire.hit().is_some());
+    assert!(proxy.hit().is_some());
     assert_eq!((lines(&list), list.first_added), (vec!["todo_1 pending a".into()], 0));
     // Another call is another change.
     let list = queue.todos(session, root, &add(&["a"]), None).await.unwrap().unwrap();
@@ -145,24 +145,24 @@ async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget
 async fn a_budget_is_reserved_spent_and_given_back() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let free = Conversation::open(&queue, 0).await;
-    let reserve = async |it: &Conversation, by: DispatchedBy, used: u64, wanted: u64| {
+    let free = TestSession::open(&queue, 0).await;
+    let reserve = async |it: &TestSession, by: DispatchedBy, used: u64, wanted: u64| {
         it.queue.reserve(it.session, by, used, wanted).await.unwrap()
     };
     assert_eq!(reserve(&free, DispatchedBy::Root, 7, 7).await, Ok(BudgetReservation::Unlimited));
 
-    let it = Conversation { session: SessionId::random(), ..free };
+    let it = TestSession { session: SessionId::random(), ..free };
     open(&queue, it.session, Some(RunToken::random()), 100).await;
     it.one().await;
     it.one().await;
     let claimed = it.claim(2).await;
     let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
     assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
-    // A repeat takes the place of the first.
+    // A repeat replaces the first reservation.
     assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(&it, yours, 0, 60).await, Ok(BudgetReservation::Wait(60)));
     assert_eq!(reserve(&it, DispatchedBy::Root, 0, 50).await, Ok(BudgetReservation::Wait(60)));
-    // The call cost less.
+    // The call cost fewer tokens.
     assert_eq!(reserve(&it, mine, 20, 0).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(&it, mine, 20, 0).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(&it, yours, 0, 60).await, Ok(BudgetReservation::Granted));
@@ -170,10 +170,10 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     let stranger = DispatchedBy::Job { id: claimed[0].lease.id, token: RunToken::random() };
     assert_eq!(reserve(&it, stranger, 0, 1).await, Err(SessionStateRefusal::Stale));
 
-    // The attempt ends in the middle of its call: nobody holds its 60 tokens any more.
+    // The attempt ends in the middle of its call: its 60 tokens are free.
     it.finish(claimed[1].lease, completed()).await;
     assert_eq!(reserve(&it, mine, 20, 80).await, Ok(BudgetReservation::Granted));
-    // What it used is spent, whoever forgets it.
+    // What a job used stays spent after the job is forgotten.
     assert_eq!(reserve(&it, mine, 95, 0).await, Ok(BudgetReservation::Granted));
     it.finish(claimed[0].lease, completed()).await;
     queue.forget(&[claimed[0].lease.id], true).await.unwrap();
@@ -185,10 +185,10 @@ async fn a_budget_is_reserved_spent_and_given_back() {
 }
 
 #[tokio::test]
-async fn a_budget_is_no_longer_to_read_for_the_jobs_that_used_of_it() {
+async fn a_budget_does_not_grow_with_the_jobs_that_used_it() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let it = Conversation { session: SessionId::random(), ..Conversation::open(&queue, 0).await };
+    let it = TestSession { session: SessionId::random(), ..TestSession::open(&queue, 0).await };
     open(&queue, it.session, Some(RunToken::random()), 100).await;
     let mut lengths = Vec::new();
     for _ in 0..3 {
@@ -202,16 +202,16 @@ async fn a_budget_is_no_longer_to_read_for_the_jobs_that_used_of_it() {
         let length: u64 = redis::cmd("HLEN").arg(key).query_async(&mut redis.raw().await).await.unwrap();
         lengths.push(length);
     }
-    assert_eq!(lengths, [2, 2, 2], "its limit and what was spent");
+    assert_eq!(lengths, [2, 2, 2], "its limit and the tokens spent");
     let spent = queue.reserve(it.session, DispatchedBy::Root, 0, 100).await.unwrap();
     assert_eq!(spent, Ok(BudgetReservation::Exhausted { spent: 15, budget: 100 }));
 }
 
 #[tokio::test]
-async fn what_a_dead_attempt_reserved_is_nobodys() {
+async fn the_reservation_of_a_dead_attempt_is_dropped() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let it = Conversation { session: SessionId::random(), ..Conversation::open(&queue, 0).await };
+    let it = TestSession { session: SessionId::random(), ..TestSession::open(&queue, 0).await };
     open(&queue, it.session, Some(RunToken::random()), 100).await;
     it.one().await;
     let dead = it.claim(1).await.remove(0);
@@ -221,7 +221,7 @@ async fn what_a_dead_attempt_reserved_is_nobodys() {
     queue.reap(true).await.unwrap();
     assert_eq!(reserve(DispatchedBy::Root).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(by(&dead)).await, Err(SessionStateRefusal::Stale));
-    // Who is alone takes the session from its owner too, so the next attempt need not wait for the root's call.
+    // A reaper that is alone drops the session's owner too, so the next attempt does not wait for the root's call.
     let next = it.claim(1).await.remove(0);
     assert_eq!(reserve(by(&next)).await, Ok(BudgetReservation::Granted));
 }

@@ -1,14 +1,16 @@
-//! Each step against a real Redis: what it does, and that a repeat is answered as the first time.
+//! Each step on a real Redis: what it does, and that a repeat is answered as the first time.
 
+use redis::aio::MultiplexedConnection;
 use std::time::Duration;
 
-use crate::support::Conversation;
 use crate::support::PrivateRedis;
+use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::RunToken;
 use legwork_common::job::Cause;
+use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
@@ -19,6 +21,7 @@ use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
 use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
+use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::Lane;
@@ -28,20 +31,21 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::Parked;
 use legwork_queue::port::Renewal;
 use legwork_queue::port::Renewed;
+use legwork_queue::port::SendOutcome;
 use legwork_queue::port::StopOutcome;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 
-async fn state(conversation: &Conversation, id: legwork_common::id::JobId) -> State {
-    conversation.queue.jobs(&[id]).await.unwrap()[0].as_ref().unwrap().status
+async fn state(session: &TestSession, id: legwork_common::id::JobId) -> State {
+    session.queue.jobs(&[id]).await.unwrap()[0].as_ref().unwrap().status
 }
 
 #[tokio::test]
 async fn a_job_goes_from_queued_to_completed() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
     assert_eq!(state(&it, id).await, State::Queued);
 
@@ -76,9 +80,9 @@ async fn a_job_goes_from_queued_to_completed() {
 }
 
 #[tokio::test]
-async fn a_claim_that_comes_after_its_successor_takes_nothing() {
+async fn a_claim_that_arrives_after_a_later_one_takes_nothing() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let claim = |number| Claim {
         shard: 0,
         worker: it.worker.clone(),
@@ -90,7 +94,7 @@ async fn a_claim_that_comes_after_its_successor_takes_nothing() {
         assert!(it.queue.claim(&claim(number)).await.unwrap().is_empty());
     }
     let id = it.one().await;
-    // The first was long on its way; a repeat of the second is answered as the first time.
+    // The first arrives late; a repeat of the second is answered as the first time.
     for number in [1, 2] {
         assert!(it.queue.claim(&claim(number)).await.unwrap().is_empty());
     }
@@ -102,7 +106,7 @@ async fn a_claim_that_comes_after_its_successor_takes_nothing() {
 #[tokio::test]
 async fn the_cap_keeps_the_rest_in_the_backlog_in_order() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 2).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 2).await;
     let jobs: Vec<_> = (0..5).map(|_| it.job()).collect();
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
@@ -122,7 +126,7 @@ async fn the_cap_keeps_the_rest_in_the_backlog_in_order() {
 #[tokio::test]
 async fn a_stop_reaches_the_whole_tree_and_is_final() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let root = it.one().await;
     let parent = it.claim(1).await.remove(0);
     let child = it.job();
@@ -137,7 +141,7 @@ async fn a_stop_reaches_the_whole_tree_and_is_final() {
     assert_eq!(it.enqueue(by, vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
     let renewal = Renewal { jobs: vec![parent.lease], sessions: Vec::new() };
     assert_eq!(it.queue.renew(&renewal).await.unwrap().0, [Renewed::StopRequested]);
-    // However it ends now, it ends stopped.
+    // Whatever its attempt reports now, it ends stopped.
     assert_eq!(it.finish(parent.lease, completed()).await, Finished::Now(State::Stopped));
     let again = it.queue.stop(StopRoot::Job(root), Asker::Operator, Cause::Operator).await.unwrap();
     assert_eq!(again, StopOutcome::AlreadyEnded(State::Stopped));
@@ -148,9 +152,9 @@ async fn a_stop_reaches_the_whole_tree_and_is_final() {
 }
 
 #[tokio::test]
-async fn a_lost_worker_is_fenced_and_its_job_goes_on() {
+async fn a_lost_worker_is_fenced_and_its_job_continues() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
     let zombie = it.claim(1).await.remove(0);
     it.queue.begin(&[(zombie.lease, 1)]).await.unwrap();
@@ -164,7 +168,7 @@ async fn a_lost_worker_is_fenced_and_its_job_goes_on() {
     };
     it.queue.append(&[append(zombie.lease, 0, "one")]).await.unwrap();
 
-    // No worker lives, so the reaper need not wait for the lease.
+    // The reaper is alone, so it does not wait for the lease.
     let report = it.queue.reap(true).await.unwrap();
     assert_eq!(report.requeued, 1);
     assert_eq!(it.queue.append(&[append(zombie.lease, 3, "two")]).await.unwrap(), [Appended::Fenced]);
@@ -183,7 +187,7 @@ async fn a_lost_worker_is_fenced_and_its_job_goes_on() {
 #[tokio::test]
 async fn three_crashes_in_a_row_fail_the_job() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
     for _ in 0..3 {
         assert_eq!(it.claim(1).await.len(), 1);
@@ -196,7 +200,7 @@ async fn three_crashes_in_a_row_fail_the_job() {
 #[tokio::test]
 async fn a_key_finds_its_job_and_refuses_another_request() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     for in_namespace in [false, true] {
         let once = |request: &str| {
             Some(IdempotencyKey { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
@@ -212,9 +216,9 @@ async fn a_key_finds_its_job_and_refuses_another_request() {
 }
 
 #[tokio::test]
-async fn a_waiting_job_holds_no_slot_and_is_told_once() {
+async fn a_waiting_job_uses_no_slot_and_gets_mail_of_its_child_once() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 1).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 1).await;
     it.one().await;
     let parent = it.claim(5).await.remove(0);
     let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
@@ -241,9 +245,9 @@ async fn a_waiting_job_holds_no_slot_and_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails_for_good_takes_its_tree_with_it() {
+async fn a_job_that_fails_stops_the_tree_below_it() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     it.one().await;
     let parent = it.claim(1).await.remove(0);
     let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
@@ -257,9 +261,9 @@ async fn a_job_that_fails_for_good_takes_its_tree_with_it() {
 }
 
 #[tokio::test]
-async fn a_stranger_with_a_wrong_token_changes_nothing() {
+async fn a_wrong_token_changes_nothing() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
     it.claim(1).await;
     let stranger = Lease { id, token: RunToken::random() };
@@ -272,13 +276,13 @@ async fn a_stranger_with_a_wrong_token_changes_nothing() {
 #[tokio::test]
 async fn a_delayed_job_is_scheduled_until_it_is_due() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let mut job = it.job();
     job.job_options.delay = Duration::from_millis(1);
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     assert_eq!(state(&it, id).await, State::Scheduled);
-    // Redis' clock moves on with every step; the job is due within a few.
+    // Redis' clock advances with every step; the job is due within a few.
     while state(&it, id).await == State::Scheduled {
         it.queue.reap(false).await.unwrap();
     }
@@ -286,9 +290,9 @@ async fn a_delayed_job_is_scheduled_until_it_is_due() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_leaves_no_key() {
+async fn a_forgotten_job_leaves_no_key() {
     let redis = PrivateRedis::start();
-    let it = Conversation::open(&redis.queue(&quick()).await, 20).await;
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
     let claimed = it.claim(1).await.remove(0);
     it.queue.begin(&[(claimed.lease, 1)]).await.unwrap();
@@ -296,12 +300,15 @@ async fn what_is_forgotten_leaves_no_key() {
     it.queue.forget(&[id], true).await.unwrap();
     it.queue.goodbye(&it.worker).await.unwrap();
     let mut raw = redis.raw().await;
-    let mut left: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut raw).await.unwrap();
-    left.sort();
-    assert_eq!(
-        left,
-        ["legwork:test:meta", "{legwork:test:0}:ready:default:1", "{legwork:test:0}:wake:default"]
-    );
+    let keys = async |raw: &mut MultiplexedConnection| {
+        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(raw).await.unwrap();
+        keys.sort();
+        keys
+    };
+    // The worker's record expires soon.
+    while keys(&mut raw).await.iter().any(|key| key.contains(":worker:")) {}
+    let left = ["legwork:test:meta", "{legwork:test:0}:ready:default:1", "{legwork:test:0}:wake:default"];
+    assert_eq!(keys(&mut raw).await, left);
 }
 
 #[tokio::test]
@@ -310,12 +317,12 @@ async fn a_key_of_the_namespace_finds_its_job_in_every_shard_until_it_is_forgott
     let settings = legwork_queue::settings::FleetSettings { shards: 16, ..quick() };
     let queue = redis.queue(&settings).await;
     let once = IdempotencyKey { key: "k".into(), request: "r".into(), in_namespace: true };
-    let first = Conversation::open(&queue, 20).await;
+    let first = TestSession::open(&queue, 20).await;
     let job = NewJob { idempotency_key: Some(once.clone()), ..first.job() };
     let id = job.id;
     assert_eq!(first.enqueue(DispatchedBy::Root, vec![job]).await, Ok(vec![Enqueued::Stored(id)]));
     for _ in 0..8 {
-        let other = Conversation::open(&queue, 20).await;
+        let other = TestSession::open(&queue, 20).await;
         let repeat = NewJob { idempotency_key: Some(once.clone()), ..other.job() };
         assert_eq!(other.enqueue(DispatchedBy::Root, vec![repeat]).await, Ok(vec![Enqueued::Stored(id)]));
     }
@@ -335,4 +342,73 @@ async fn another_number_of_shards_is_refused() {
     let kind = legwork_queue::ConnectionKind::Dedicated;
     let refused = legwork_queue::Queue::connect(&redis.target(), "test", &wanted, kind).await.unwrap_err();
     assert_eq!(refused.to_string(), "namespace `test` has 1 shards, not 4");
+}
+
+#[tokio::test]
+async fn a_job_with_unheard_messages_does_not_complete() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let id = it.one().await;
+    let lease = it.claim(1).await.remove(0).lease;
+    let finish = |hears_mail| Finish {
+        lease,
+        ending: completed(),
+        output_bytes: 0,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+        hears_mail,
+    };
+    let keep = Duration::from_secs(9);
+    assert_eq!(it.queue.send(id, "wait", "request", keep).await.unwrap(), SendOutcome::Sent);
+    for _ in 0..2 {
+        assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Mail]);
+        assert_eq!(state(&it, id).await, State::Running);
+    }
+    let mail = it.queue.mail(it.session, Dispatcher::Job(id)).await.unwrap();
+    it.queue.acknowledge(it.session, Dispatcher::Job(id), &[mail[0].id.clone()]).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Now(State::Completed)]);
+    }
+    // What can no longer be heard is refused.
+    let late = it.queue.send(id, "late", "another", keep).await.unwrap();
+    assert_eq!(late, SendOutcome::NotRunning(State::Completed));
+}
+
+#[tokio::test]
+async fn a_stop_outranks_mail_and_refuses_more_of_it() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let root = it.one().await;
+    let parent = it.claim(1).await.remove(0);
+    let child = it.job();
+    let child_id = child.id;
+    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    it.enqueue(by, vec![child]).await.unwrap();
+    let lease = it.claim(1).await.remove(0).lease;
+    let keep = Duration::from_secs(9);
+    assert_eq!(it.queue.send(child_id, "hi", "request", keep).await.unwrap(), SendOutcome::Sent);
+    // Only the mark is written, as by a stopper that died before its sweep.
+    let mut raw = redis.raw().await;
+    let stop = format!("{{legwork:test:0}}:stop:{}", root.uuid());
+    let _: () =
+        redis::cmd("HSET").arg(&stop).arg("cause").arg("operator").query_async(&mut raw).await.unwrap();
+    let stops = "{legwork:test:0}:stops";
+    let _: () = redis::cmd("ZADD")
+        .arg(stops)
+        .arg(1)
+        .arg(root.uuid().to_string())
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    let late = it.queue.send(child_id, "late", "another", keep).await.unwrap();
+    assert_eq!(late, SendOutcome::NotRunning(State::Stopping));
+    let finish = Finish {
+        lease,
+        ending: completed(),
+        output_bytes: 0,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+        hears_mail: true,
+    };
+    assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Stopped)]);
 }

@@ -1,4 +1,4 @@
-//! A private Redis for one test, and the few values that every test needs.
+//! A private Redis for one test, and what every test needs to use it.
 
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -39,7 +39,7 @@ use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 use tempfile::TempDir;
 
-/// A Redis of its own, ended with the value.
+/// A Redis server of one test, which ends with the value.
 #[derive(Debug)]
 pub(crate) struct PrivateRedis {
     child: Child,
@@ -47,12 +47,12 @@ pub(crate) struct PrivateRedis {
 }
 
 impl PrivateRedis {
-    /// Starts one; returns once it accepts connections.
+    /// Starts a server. Returns once it accepts connections.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one with further options of the server.
+    /// Starts a server with further options.
     pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let program = ["redis-server", "valkey-server"]
@@ -93,12 +93,12 @@ impl PrivateRedis {
         Queue::connect(&self.target(), namespace, settings, ConnectionKind::Dedicated).await.unwrap()
     }
 
-    /// Its socket.
+    /// The path of its socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("r.sock")
     }
 
-    /// A plain connection, to look behind the queue's back.
+    /// A plain connection, to read and change what the queue stores.
     pub(crate) async fn raw(&self) -> redis::aio::MultiplexedConnection {
         let url = format!("unix://{}", self.folder.path().join("r.sock").display());
         redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
@@ -112,21 +112,21 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// Settings with a lease short enough to wait for.
+/// Settings with a lease that is short enough to wait for.
 pub(crate) fn quick() -> FleetSettings {
     FleetSettings { lease: Duration::from_millis(100), ..FleetSettings::default() }
 }
 
 /// One session of a test with its team stored.
 #[derive(Debug, Clone)]
-pub(crate) struct Conversation {
+pub(crate) struct TestSession {
     pub(crate) queue: Queue,
     pub(crate) session: SessionId,
     pub(crate) team: TeamDigest,
     pub(crate) worker: WorkerId,
 }
 
-impl Conversation {
+impl TestSession {
     /// Opens a session without an owner.
     pub(crate) async fn open(queue: &Queue, cap: u32) -> Self {
         let session = SessionId::random();
@@ -183,33 +183,38 @@ impl Conversation {
         id
     }
 
-    /// Claims up to `slots` jobs as this conversation's worker.
+    /// Claims up to `slots` jobs as this session's worker.
     pub(crate) async fn claim(&self, slots: u32) -> Vec<Claimed> {
-        let claim = Claim {
-            shard: 0,
-            worker: self.worker.clone(),
-            number: next_number(),
-            slots,
-            lanes: vec![Lane::Queue("default".into())],
-        };
-        self.queue.claim(&claim).await.unwrap()
+        self.queue.claim(&self.claim_request(next_number(), slots)).await.unwrap()
+    }
+
+    /// The claim of this number of this session's worker.
+    pub(crate) fn claim_request(&self, number: u64, slots: u32) -> Claim {
+        let lanes = vec![Lane::Queue("default".into())];
+        Claim { shard: 0, worker: self.worker.clone(), number, slots, lanes }
     }
 
     /// Ends an attempt.
     pub(crate) async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
-        let finish =
-            Finish { lease, ending, output_bytes: 0, usage: Usage::default(), retry_delay: Duration::ZERO };
+        let finish = Finish {
+            lease,
+            ending,
+            output_bytes: 0,
+            usage: Usage::default(),
+            retry_delay: Duration::ZERO,
+            hears_mail: false,
+        };
         self.queue.finish(&[finish]).await.unwrap()[0]
     }
 }
 
-/// The number of a claim: above all before.
+/// The number of a claim, above all numbers before it.
 pub(crate) fn next_number() -> u64 {
     static LATEST: AtomicU64 = AtomicU64::new(0);
     LATEST.fetch_add(1, Ordering::SeqCst) + 1
 }
 
-/// A completed ending.
+/// The ending of an attempt that completed.
 pub(crate) fn completed() -> Ending {
     Ending::Completed { result: "done".into() }
 }

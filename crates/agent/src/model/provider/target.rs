@@ -1,14 +1,10 @@
-//! Where a model is, and by which key it is reached. Pure.
+//! Where a model is, by which key it is reached, and which wire it speaks. Pure.
 
-use genai::ModelIden;
-use genai::ServiceTarget;
-use genai::adapter::AdapterKind;
-use genai::resolver::AuthData;
-use genai::resolver::Endpoint;
 use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::expand_template;
 
+use super::wires::WireKind;
 use crate::environment::Environment;
 use crate::model::ModelError;
 
@@ -16,19 +12,36 @@ use crate::model::ModelError;
 const AZURE: &str = "azure";
 /// The version of Azure's interface where the file names none.
 const AZURE_VERSION: &str = "2024-10-21";
-/// The feature of Anthropic's interface that thinks between tool calls.
-const INTERLEAVED: &str = "interleaved-thinking-2025-05-14";
 /// The error where Vertex is configured with an API key.
 const VERTEX_TOKEN: &str = "Vertex takes no API key: name with `token_key` a variable that holds an access token, such as that of `gcloud auth print-access-token`";
 /// Sent as the key where a provider needs none.
 const NO_KEY: &str = "none";
 
 /// The address, the key and the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) wire: WireKind,
+    /// What the path of a request follows, with a slash at the end.
+    base: String,
+    /// What follows the path, with its question mark; may be empty.
+    query: String,
+    /// The header of the key, name in lower case, and its value.
+    pub(super) key: (&'static str, String),
+}
+
+impl Target {
+    /// The address of a request with this path.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}{}", self.base, self.query)
+    }
+}
+
+/// The address, the key and the wire of a model.
 pub(super) fn target(
     settings: &ModelSettings,
     agent: &str,
     environment: &Environment,
-) -> Result<ServiceTarget, ModelError> {
+) -> Result<Target, ModelError> {
     let key = settings.token_keys.iter().find_map(|name| environment.variable(name));
     if key.is_none() && settings.needs_key() {
         return Err(ModelError::MissingKey {
@@ -38,42 +51,42 @@ pub(super) fn target(
         });
     }
     let elsewhere = elsewhere(settings, environment);
-    let adapter = adapter(settings, elsewhere.is_some())?;
-    let url = elsewhere.unwrap_or_else(|| usual_place(settings, environment));
+    let wire = wire(settings, elsewhere.is_some())?;
+    let url = elsewhere.unwrap_or_else(|| usual_place(settings));
     let key = key.unwrap_or(NO_KEY);
-    let auth = match settings.provider.as_str() {
-        AZURE => azure(settings, &url, key),
-        _ => AuthData::from_single(key),
+    if settings.provider == AZURE {
+        let (base, query) = azure(settings, &url, wire);
+        return Ok(Target { wire, base, query, key: ("api-key", key.to_owned()) });
+    }
+    let key = match wire {
+        WireKind::Anthropic => ("x-api-key", key.to_owned()),
+        WireKind::Gemini if !is_vertex(settings) => ("x-goog-api-key", key.to_owned()),
+        WireKind::Gemini | WireKind::OpenaiChat | WireKind::OpenaiResponses => {
+            ("authorization", format!("Bearer {key}"))
+        }
     };
-    Ok(ServiceTarget {
-        endpoint: Endpoint::from_owned(with_version(settings.api, &url)),
-        auth,
-        model: ModelIden::new(adapter, settings.model.as_str()),
-    })
+    Ok(Target { wire, base: with_version(settings, &url), query: String::new(), key })
 }
 
-/// Headers in addition to those of the wire: a beta feature of Anthropic must be requested.
-pub(super) fn headers(settings: &ModelSettings) -> Vec<(String, String)> {
-    let interleaved = settings.api == Api::Anthropic && settings.has_option("interleaved_thinking");
-    interleaved.then(|| ("anthropic-beta".to_owned(), INTERLEAVED.to_owned())).into_iter().collect()
-}
-
-/// Azure's address and key: the path of the deployment, which is named like the model, is added to the address of
-/// the resource; an address with a path below `/openai` is used as it is.
-fn azure(settings: &ModelSettings, url: &str, key: &str) -> AuthData {
+/// Azure's address and query: the path of the deployment, which is named like the model, is added to the address of the
+/// resource; an address with a path below `/openai` is used as it is. Responses have one address for all deployments.
+fn azure(settings: &ModelSettings, url: &str, wire: WireKind) -> (String, String) {
     let bare = url.trim_end_matches('/');
     let version = settings.option("api_version");
     let beyond_scheme = bare.split_once("://").map_or(bare, |(_, rest)| rest);
-    let (place, version) = if beyond_scheme.contains("/openai") {
+    // The name of a resource may hold the word too.
+    let path = beyond_scheme.split_once('/').map_or("", |(_, path)| path);
+    let (place, version) = if path.starts_with("openai") || path.contains("/openai") {
         (bare.to_owned(), version)
+    } else if wire == WireKind::OpenaiResponses {
+        (format!("{bare}/openai/v1"), version)
     } else {
         // As the original does: names of deployments have neither dots nor colons.
         let deployment = settings.model.replace(['.', ':'], "");
         (format!("{bare}/openai/deployments/{deployment}"), version.or(Some(AZURE_VERSION)))
     };
     let query = version.map(|version| format!("?api-version={version}")).unwrap_or_default();
-    let headers = vec![("api-key".to_owned(), key.to_owned())];
-    AuthData::RequestOverride { url: format!("{place}/chat/completions{query}"), headers: headers.into() }
+    (format!("{place}/"), query)
 }
 
 /// The address that the file or the environment gives.
@@ -83,7 +96,6 @@ fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<Stri
         return Some(expand_template(url, value)).filter(|url| !url.is_empty());
     }
     match (settings.api, settings.provider.as_str()) {
-        (Api::AmazonBedrock, _) => settings.option("endpoint_url").map(str::to_owned),
         (Api::OpenaiChat | Api::OpenaiResponses, "openai") => value("OPENAI_BASE_URL"),
         (Api::Anthropic, "anthropic") => value("ANTHROPIC_BASE_URL"),
         (Api::DockerModelRunner, _) => {
@@ -94,9 +106,11 @@ fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<Stri
 }
 
 /// The provider's own address.
-fn usual_place(settings: &ModelSettings, environment: &Environment) -> String {
+fn usual_place(settings: &ModelSettings) -> String {
     match settings.api {
-        Api::OpenaiChat | Api::OpenaiResponses | Api::Scripted => "https://api.openai.com/v1".to_owned(),
+        Api::OpenaiChat | Api::OpenaiResponses | Api::Scripted | Api::AmazonBedrock => {
+            "https://api.openai.com/v1".to_owned()
+        }
         Api::Anthropic => "https://api.anthropic.com/v1".to_owned(),
         Api::Google => match settings.option("project") {
             Some(project) => {
@@ -109,45 +123,41 @@ fn usual_place(settings: &ModelSettings, environment: &Environment) -> String {
             }
             None => "https://generativelanguage.googleapis.com/v1beta".to_owned(),
         },
-        Api::AmazonBedrock => {
-            let region = settings
-                .option("region")
-                .or_else(|| environment.variable("AWS_REGION"))
-                .or_else(|| environment.variable("AWS_DEFAULT_REGION"))
-                .unwrap_or("us-east-1");
-            format!("https://bedrock-runtime.{region}.amazonaws.com")
-        }
         Api::DockerModelRunner => "http://127.0.0.1:12434/engines/v1".to_owned(),
     }
 }
 
-/// With a slash at the end, and for Anthropic with the version that its own library adds.
-fn with_version(api: Api, url: &str) -> String {
+/// With a slash at the end; for Anthropic with the version that its own library adds, and for Vertex with the publisher.
+fn with_version(settings: &ModelSettings, url: &str) -> String {
     let bare = url.trim_end_matches('/');
-    if api == Api::Anthropic && !bare.ends_with("/v1") {
-        return format!("{bare}/v1/");
+    match settings.api {
+        Api::Anthropic if !bare.ends_with("/v1") => format!("{bare}/v1/"),
+        Api::Google if is_vertex(settings) => format!("{bare}/publishers/google/"),
+        _ => format!("{bare}/"),
     }
-    format!("{bare}/")
 }
 
-/// The wire. OpenAI-compatible servers at other addresses are expected to speak chat completions, unless the file
-/// sets `api_type`.
-fn adapter(settings: &ModelSettings, elsewhere: bool) -> Result<AdapterKind, ModelError> {
+fn is_vertex(settings: &ModelSettings) -> bool {
+    settings.api == Api::Google && settings.option("project").is_some()
+}
+
+/// The wire. OpenAI-compatible servers at other addresses are expected to speak chat completions, unless the file sets
+/// `api_type`.
+fn wire(settings: &ModelSettings, elsewhere: bool) -> Result<WireKind, ModelError> {
     let refused =
         |detail: &str| ModelError::Refused { model: settings.reference(), detail: detail.to_owned() };
     match settings.api {
         Api::OpenaiResponses if elsewhere && !settings.provider_opts.contains_key("api_type") => {
-            Ok(AdapterKind::OpenAI)
+            Ok(WireKind::OpenaiChat)
         }
-        Api::OpenaiResponses => Ok(AdapterKind::OpenAIResp),
-        Api::OpenaiChat | Api::DockerModelRunner => Ok(AdapterKind::OpenAI),
-        Api::Anthropic => Ok(AdapterKind::Anthropic),
-        Api::Google if settings.option("project").is_some() => {
+        Api::OpenaiResponses => Ok(WireKind::OpenaiResponses),
+        Api::OpenaiChat | Api::DockerModelRunner => Ok(WireKind::OpenaiChat),
+        Api::Anthropic => Ok(WireKind::Anthropic),
+        Api::Google => {
             let by_key = settings.token_keys.iter().any(|name| name == "GOOGLE_API_KEY");
-            if by_key { Err(refused(VERTEX_TOKEN)) } else { Ok(AdapterKind::Vertex) }
+            if is_vertex(settings) && by_key { Err(refused(VERTEX_TOKEN)) } else { Ok(WireKind::Gemini) }
         }
-        Api::Google => Ok(AdapterKind::Gemini),
-        Api::AmazonBedrock => Ok(AdapterKind::BedrockApi),
+        Api::AmazonBedrock => Err(refused("Bedrock has a wire of its own")),
         Api::Scripted => Err(refused("scripted models need a script (--script)")),
     }
 }
@@ -158,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    fn placed(reference: &str, base_url: Option<&str>, variables: &[(&str, &str)]) -> (String, AdapterKind) {
+    fn placed(reference: &str, base_url: Option<&str>, variables: &[(&str, &str)]) -> (String, WireKind) {
         let (provider, model) = reference.split_once('/').unwrap();
         let mut settings = ModelSettings::inline(provider, model).unwrap();
         if base_url.is_some() {
@@ -168,7 +178,7 @@ mod tests {
         let mut all: BTreeMap<String, String> = keys.map(|key| (key.to_owned(), "k".to_owned())).into();
         all.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
         let target = target(&settings, "a", &Environment::new(all, "/".into())).unwrap();
-        (target.endpoint.base_url().to_owned(), target.model.adapter_kind)
+        (target.url(""), target.wire)
     }
 
     #[test]
@@ -181,10 +191,8 @@ mod tests {
             ("https://openai.example/openai/v1/", "https://openai.example/openai/v1/chat/completions".into()),
         ];
         for (url, expected) in table {
-            match azure(&settings, url, "k") {
-                AuthData::RequestOverride { url, .. } => assert_eq!(url, expected),
-                other => panic!("{other:?}"),
-            }
+            let (base, query) = azure(&settings, url, WireKind::OpenaiChat);
+            assert_eq!(format!("{base}chat/completions{query}"), expected);
         }
     }
 
@@ -193,33 +201,27 @@ mod tests {
         let openai = ("OPENAI_BASE_URL", "http://x/v1/");
         let anthropic = ("ANTHROPIC_BASE_URL", "http://y");
         let table = [
-            ("openai/gpt-4o", None, None, "https://api.openai.com/v1/", AdapterKind::OpenAI),
-            ("openai/gpt-5", None, None, "https://api.openai.com/v1/", AdapterKind::OpenAIResp),
-            ("openai/gpt-5", None, Some(openai), "http://x/v1/", AdapterKind::OpenAI),
-            ("openai/gpt-4o", Some("http://file/v1"), Some(openai), "http://file/v1/", AdapterKind::OpenAI),
+            ("openai/gpt-4o", None, None, "https://api.openai.com/v1/", WireKind::OpenaiChat),
+            ("openai/gpt-5", None, None, "https://api.openai.com/v1/", WireKind::OpenaiResponses),
+            ("openai/gpt-5", None, Some(openai), "http://x/v1/", WireKind::OpenaiChat),
+            ("openai/gpt-4o", Some("http://file/v1"), Some(openai), "http://file/v1/", WireKind::OpenaiChat),
             (
                 "openai/m",
                 Some("${env.HOST}/v1"),
                 Some(("HOST", "http://h")),
                 "http://h/v1/",
-                AdapterKind::OpenAI,
+                WireKind::OpenaiChat,
             ),
-            ("xai/grok", None, Some(openai), "https://api.x.ai/v1/", AdapterKind::OpenAI),
-            ("anthropic/c", None, None, "https://api.anthropic.com/v1/", AdapterKind::Anthropic),
-            ("anthropic/c", None, Some(anthropic), "http://y/v1/", AdapterKind::Anthropic),
-            ("anthropic/c", Some("http://z/v1/"), None, "http://z/v1/", AdapterKind::Anthropic),
-            (
-                "google/g",
-                None,
-                None,
-                "https://generativelanguage.googleapis.com/v1beta/",
-                AdapterKind::Gemini,
-            ),
-            ("dmr/ai/qwen3", None, None, "http://127.0.0.1:12434/engines/v1/", AdapterKind::OpenAI),
+            ("xai/grok", None, Some(openai), "https://api.x.ai/v1/", WireKind::OpenaiChat),
+            ("anthropic/c", None, None, "https://api.anthropic.com/v1/", WireKind::Anthropic),
+            ("anthropic/c", None, Some(anthropic), "http://y/v1/", WireKind::Anthropic),
+            ("anthropic/c", Some("http://z/v1/"), None, "http://z/v1/", WireKind::Anthropic),
+            ("google/g", None, None, "https://generativelanguage.googleapis.com/v1beta/", WireKind::Gemini),
+            ("dmr/ai/qwen3", None, None, "http://127.0.0.1:12434/engines/v1/", WireKind::OpenaiChat),
         ];
-        for (reference, base_url, variable, url, adapter) in table {
+        for (reference, base_url, variable, url, wire) in table {
             let variables: Vec<_> = variable.into_iter().collect();
-            assert_eq!(placed(reference, base_url, &variables), (url.to_owned(), adapter), "{reference}");
+            assert_eq!(placed(reference, base_url, &variables), (url.to_owned(), wire), "{reference}");
         }
     }
 

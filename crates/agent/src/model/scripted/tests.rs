@@ -34,7 +34,7 @@ async fn ask(
     while let Some(Delta::Text(piece)) = receiver.recv().await {
         text.push_str(&piece);
     }
-    (answer, text)
+    (answer.map(|reply| reply.message), text)
 }
 
 fn result(name: &str, text: &str) -> Message {
@@ -127,6 +127,7 @@ fn recorded_run(job: &str) -> Vec<TurnEntry> {
         id: "c".into(),
         name: name.into(),
         arguments: arguments.into(),
+        thought_signature: None,
     };
     let result = |turn: u32, text: &str| TurnEntry::Result {
         turn,

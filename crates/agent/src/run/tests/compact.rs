@@ -8,6 +8,7 @@ use crate::compaction;
 use crate::model::Delta;
 use crate::model::ModelError;
 use crate::model::ModelPort;
+use crate::model::ModelReply;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::prompt;
@@ -27,7 +28,7 @@ impl ModelPort for MeasuringModels {
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
-    ) -> Result<AssistantMessage, ModelError> {
+    ) -> Result<ModelReply, ModelError> {
         let tokens = compaction::estimate(&request.messages, &request.tools);
         self.tokens.lock().unwrap().push((request.purpose, tokens));
         self.models.stream(settings, request, deltas).await

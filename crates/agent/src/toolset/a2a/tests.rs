@@ -72,10 +72,14 @@ fn card_v0() -> Value {
 async fn opened(name: Option<&str>, url: &str) -> Result<Kit, String> {
     let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
     let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
-    let intervals = PollIntervals { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+    let polling = Polling {
+        first_interval: Duration::from_millis(1),
+        max_interval: Duration::from_millis(2),
+        task_timeout: Duration::from_secs(2),
+    };
     let environment = Environment::new(variables, "/".into());
     let nursery = Nursery::new(Arc::clone(&environment.guard));
-    open(&environment, (name, url, &headers), intervals, &nursery).await
+    open(&environment, (name, url, &headers), polling, &nursery).await
 }
 
 async fn send(kit: &Kit, message: &str) -> ToolOutcome {
@@ -276,6 +280,17 @@ async fn a_cancelled_or_dropped_call_cancels_the_task() {
     };
     let (outcome, ()) = tokio::join!(calling, watching);
     assert_eq!(outcome, ToolOutcome::error("Error calling Weather_agent_: cancelled"));
+}
+
+#[tokio::test]
+async fn a_task_that_does_not_end_is_cancelled() {
+    let (server, mut calls) =
+        agent(card_v1(), |_, _| json!({"result": task("TASK_STATE_WORKING", json!({}))})).await;
+    let kit = opened(None, &server).await.unwrap();
+    let watching = async { while calls.recv().await.unwrap().0 != "CancelTask" {} };
+    let (outcome, ()) = tokio::join!(send(&kit, "hi"), watching);
+    let expected = "Error calling Weather_agent_: its task did not end within 2s";
+    assert_eq!(outcome, ToolOutcome::error(expected));
 }
 
 #[tokio::test]

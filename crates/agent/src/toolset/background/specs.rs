@@ -80,13 +80,13 @@ fn wait() -> ToolSpec {
         Schema::new()
             .required(
                 "task_ids",
-                json!({"type": "array", "items": schema::string(), "minItems": 1}),
+                json!({"type": "array", "items": schema::string(), "minItems": 1, "maxItems": 100}),
                 "The ids of the tasks",
             )
             .optional(
                 "timeout",
                 json!({"type": "number", "minimum": 0, "maximum": 3600}),
-                "The most seconds to wait; 300 by default",
+                "The most seconds to wait; 300 when absent or 0",
             )
             .optional(
                 "mode",

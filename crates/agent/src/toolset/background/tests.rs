@@ -1,5 +1,7 @@
 //! The result texts of the background tools, and the order of their checks.
 
+use std::time::Duration;
+
 use legwork_common::lifecycle::State;
 use serde_json::json;
 
@@ -100,7 +102,7 @@ async fn jobs_are_listed_viewed_messaged_and_stopped() {
 }
 
 #[tokio::test]
-async fn a_wait_clamps_its_timeout_and_answers_in_the_order_asked() {
+async fn a_wait_answers_in_the_order_asked_and_reports_unknown_ids() {
     let (service, tools) = tools(&["b"]);
     service.have(viewed(0, "b", State::Running, ""));
     let id = job_id(0).to_string();
@@ -108,18 +110,35 @@ async fn a_wait_clamps_its_timeout_and_answers_in_the_order_asked() {
     assert_eq!(
         waited.text,
         format!(
-            r#"[{{"id":"x","status":"not_found","output":"task not found: x","output_offset":0}},{{"id":"{id}","status":"completed","output":"result 0","output_offset":0}}]"#
+            r#"{{"all_done":false,"tasks":[{{"task_id":"x","status":"not_found","done":false,"error":"Task not found; it may have been pruned."}},{{"task_id":"{id}","status":"completed","done":true,"output":"result 0"}}]}}"#
         )
     );
-    assert_eq!(waited.ended, [job_id(0)]);
-    for (timeout, seconds) in [(json!(1.5), 1.5), (json!(-3), 0.0), (json!(99999), 3600.0)] {
-        call(&tools, "wait_background_agents", json!({"task_ids": [id], "timeout": timeout})).await;
-        let last = service.waits().pop().unwrap();
-        assert_eq!(last.timeout.map(|timeout| timeout.as_secs_f64()), Some(seconds));
-    }
+    assert_eq!((waited.is_error, waited.ended), (true, vec![job_id(0)]));
+    let waited = call(&tools, "wait_background_agents", json!({"task_ids": [id], "timeout": 1.5})).await;
+    assert_eq!((waited.is_error, service.waits()[1].timeout), (false, Some(Duration::from_millis(1500))));
     let first = &service.waits()[0];
     assert_eq!((first.mode, first.timeout), (WaitMode::Any, Some(Duration::from_secs(300))));
-    assert!(call(&tools, "wait_background_agents", json!({"task_ids": []})).await.is_error);
+    for (arguments, expected) in [
+        (Value::Null, "task_ids must contain 1 to 100 distinct task IDs"),
+        (json!({"task_ids": [id, id]}), &*format!("duplicate task ID: {id}")),
+        (json!({"task_ids": [id], "timeout": -3}), "timeout must be between 0 and 3600 seconds"),
+    ] {
+        assert_eq!(call(&tools, "wait_background_agents", arguments).await, ToolOutcome::error(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_view_says_when_nothing_is_new_and_a_long_message_is_refused() {
+    let (service, tools) = tools(&["b"]);
+    service.have(viewed(0, "b", State::Running, ""));
+    let id = json!({"task_id": job_id(0).to_string()});
+    let notice = "\n\n[No new output since last check — poll #2]";
+    let first = call(&tools, "view_background_agent", id.clone()).await.text;
+    let second = call(&tools, "view_background_agent", id).await.text;
+    assert!(!first.contains("No new output") && second.ends_with(notice), "{first}\n{second}");
+    let message = json!({"task_id": job_id(0).to_string(), "message": "x".repeat(16 * 1024 + 1)});
+    assert!(call(&tools, "send_background_agent", message).await.is_error);
+    assert!(service.sent().is_empty());
 }
 
 #[tokio::test]

@@ -105,6 +105,13 @@ async fn files_are_written_and_edited_and_post_edit_commands_run() {
     assert_eq!(fixture.text("m.rs"), "fn\nseen\n", "the command after the edit ran");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_command_after_an_edit_that_hangs_is_ended() {
+    let fixture = fixture(true, &[PostEdit { path: "*".into(), cmd: "echo up; exec sleep 600.31".into() }]);
+    let written = fixture.call("write_file", json!({"path": "f", "content": "x"})).await;
+    assert!(!written.is_error && written.text.contains("it timed out"), "{written:?}");
+}
+
 #[tokio::test]
 async fn an_edit_that_names_no_single_place_changes_nothing() {
     let fixture = fixture(true, &[]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use legwork_common::duration;
 use rmcp::Peer;
 use rmcp::RoleClient;
 use rmcp::model::CallToolRequestParams;
@@ -11,6 +12,7 @@ use rmcp::model::Tool as ServerTool;
 use rmcp::service::ServiceError;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::Timing;
 use super::connection::Connection;
@@ -26,6 +28,7 @@ use crate::process::Nursery;
 #[derive(Debug)]
 pub(super) struct Server {
     label: String,
+    call_timeout: Duration,
     state: watch::Receiver<State>,
     stale: StaleTools,
     nursery: Nursery,
@@ -58,11 +61,11 @@ impl Server {
         let connection = opening.await.map_err(failed)?;
         let info = connection.server_info(timing.start_timeout).await.map_err(failed)?;
         let (sender, state) = watch::channel(State::Up(connection.peer().clone()));
-        let list_timeout = timing.start_timeout;
+        let (call_timeout, list_timeout) = (timing.call_timeout, timing.start_timeout);
         let restarter =
             Restarter { endpoint, nursery: nursery.clone(), timing, state: sender, stale: stale.clone() };
         nursery.spawn(restarter.run(connection));
-        Ok((Self { label, state, stale, nursery, list_timeout }, info))
+        Ok((Self { label, call_timeout, state, stale, nursery, list_timeout }, info))
     }
 
     /// The server's name in messages.
@@ -89,7 +92,8 @@ impl Server {
         }
     }
 
-    /// Calls a tool, without a timeout. Dropping the future notifies the server that the call is cancelled.
+    /// Calls a tool, within the timeout of calls. Dropping the future, and the timeout, notify the server that the call
+    /// is cancelled.
     ///
     /// # Errors
     ///
@@ -100,7 +104,8 @@ impl Server {
         match state {
             State::Down(reason) => Err(format!("the MCP server {} {reason}", self.label)),
             State::Up(peer) => {
-                request::call(&peer, request, &self.nursery).await.map_err(|error| match error {
+                let answer = self.answer_of(request::call(&peer, request, &self.nursery)).await?;
+                answer.map_err(|error| match error {
                     ServiceError::McpError(error) => format!("MCP error: {}", error.message),
                     ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                         format!(
@@ -112,6 +117,19 @@ impl Server {
                 })
             }
         }
+    }
+}
+
+impl Server {
+    /// Waits for the answer of a call, for as long as the timeout.
+    async fn answer_of<T>(&self, call: impl Future<Output = T>) -> Result<T, String> {
+        timeout(self.call_timeout, call).await.map_err(|_| {
+            let limit = duration::short(self.call_timeout);
+            format!(
+                "the MCP server {} did not answer within {limit}; the outcome of the call is unknown",
+                self.label
+            )
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! use it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -20,6 +21,9 @@ use sse_stream::SseStream;
 use thiserror::Error;
 
 use super::endpoint::Headers;
+
+/// The timeout of posting one message. Servers confirm it at once; the answer comes on the event stream.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a connection or a message failed.
 #[derive(Debug, Error)]
@@ -79,7 +83,8 @@ impl Transport<RoleClient> for SseTransport {
         &mut self,
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), SseError>> + Send + 'static {
-        let request = self.client.post(self.endpoint.clone()).headers((*self.headers).clone()).json(&item);
+        let request = self.client.post(self.endpoint.clone()).headers((*self.headers).clone());
+        let request = request.timeout(MESSAGE_TIMEOUT).json(&item);
         async move {
             request.send().await?.error_for_status()?;
             Ok(())

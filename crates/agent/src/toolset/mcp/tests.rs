@@ -47,6 +47,7 @@ fn timing() -> Timing {
         start_timeout: Duration::from_secs(20),
         restart_delays: Vec::new(),
         stable_after: Duration::from_secs(60),
+        call_timeout: Duration::from_secs(60),
     }
 }
 
@@ -163,6 +164,18 @@ async fn a_cancelled_call_ends_and_the_server_is_notified() {
     assert_eq!(outcome, ToolOutcome::error("Call cancelled"));
     created(&fixture.folder.path().join("cancelled")).await;
     assert_eq!(call(&kit, "echo", json!({})).await.text, "{}");
+    fixture.nursery.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_answered_ends_and_the_server_is_notified() {
+    let fixture = fixture();
+    let timing = Timing { call_timeout: Duration::from_secs(1), ..timing() };
+    let kit = open(&server(json!({})), &fixture.environment, &fixture.nursery, timing).await.unwrap();
+    let outcome = call(&kit, "hang", json!({})).await;
+    let expected = "the MCP server sh did not answer within 1s; the outcome of the call is unknown";
+    assert_eq!(outcome, ToolOutcome::error(expected));
+    created(&fixture.folder.path().join("cancelled")).await;
     fixture.nursery.close().await;
 }
 

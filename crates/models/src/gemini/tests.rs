@@ -1,0 +1,4 @@
+//! What comes by this wire, and what is sent.
+
+mod requests;
+mod streams;

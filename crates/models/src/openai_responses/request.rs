@@ -1,0 +1,146 @@
+//! Settings and a conversation as the body of a request.
+
+mod input;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::conversation::ToolSpec;
+use crate::json::put;
+use crate::openai::Model;
+use crate::openai::effort;
+use crate::openai::parameters;
+use crate::settings::Form;
+use crate::settings::Settings;
+use crate::settings::ToolChoice;
+use crate::wire::Ask;
+use crate::wire::Note;
+use crate::wire::RequestError;
+use crate::wire::WireRequest;
+
+/// The fewest output tokens that may be asked for.
+const MIN_OUTPUT_TOKENS: u32 = 16;
+/// What makes reasoning items complete, so that they can go back to a provider that keeps nothing. A model that does not
+/// reason refuses it.
+const ENCRYPTED: &str = "reasoning.encrypted_content";
+
+/// Builds the request.
+pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
+    let model = Model::of(&settings.model);
+    let input = input::input(settings, model, ask.messages);
+    if input.iter().all(|item| item["role"] == "system") {
+        return Err(RequestError::NothingAsked);
+    }
+    let mut body = settings.extra.clone();
+    let mut notes = Vec::new();
+    put(&mut body, "model", Some(settings.model.as_str()));
+    put(&mut body, "input", Some(input));
+    put(&mut body, "stream", Some(true));
+    body.entry("store").or_insert(json!(false));
+    put(&mut body, "max_output_tokens", output_tokens(settings, &mut notes));
+    sampling(settings, model, &mut body, &mut notes);
+    reasoning(settings, model, &mut body, &mut notes);
+    if !ask.tools.is_empty() {
+        tools(settings, model, ask.tools, &mut body, &mut notes);
+    }
+    merge(&mut body, "text", "format", settings.form.as_ref().map(format));
+    Ok(WireRequest { path: "responses".to_owned(), headers: Vec::new(), body: Value::Object(body), notes })
+}
+
+fn output_tokens(settings: &Settings, notes: &mut Vec<Note>) -> Option<u32> {
+    let tokens = settings.max_output_tokens?;
+    if tokens < MIN_OUTPUT_TOKENS {
+        notes.push(Note::sent_as("max_tokens", MIN_OUTPUT_TOKENS, "this provider takes no less"));
+    }
+    Some(tokens.max(MIN_OUTPUT_TOKENS))
+}
+
+fn sampling(settings: &Settings, model: Model, body: &mut Map<String, Value>, notes: &mut Vec<Note>) {
+    const REASONS: &str = "a model that thinks before it answers refuses it";
+    const UNKNOWN: &str = "this interface does not know it";
+    let refusal = model.reasons.then_some(REASONS);
+    for (setting, value, refusal) in [
+        ("temperature", settings.temperature, refusal),
+        ("top_p", settings.top_p, refusal),
+        ("frequency_penalty", settings.frequency_penalty, Some(UNKNOWN)),
+        ("presence_penalty", settings.presence_penalty, Some(UNKNOWN)),
+    ] {
+        match (value, refusal) {
+            (Some(_), Some(why)) => notes.push(Note::left_out(setting, why)),
+            (value, _) => put(body, setting, value),
+        }
+    }
+}
+
+/// The effort, and that reasoning items come encrypted. Summaries are not asked for: OpenAI refuses them to organizations
+/// that it has not verified.
+fn reasoning(settings: &Settings, model: Model, body: &mut Map<String, Value>, notes: &mut Vec<Note>) {
+    merge(body, "reasoning", "effort", effort(settings, model, notes));
+    if !model.reasons {
+        return;
+    }
+    let mut include = match body.remove("include") {
+        Some(Value::Array(given)) => given,
+        _ => Vec::new(),
+    };
+    if !include.iter().any(|given| given == ENCRYPTED) {
+        include.push(json!(ENCRYPTED));
+    }
+    put(body, "include", Some(include));
+}
+
+fn tools(
+    settings: &Settings,
+    model: Model,
+    tools: &[ToolSpec],
+    body: &mut Map<String, Value>,
+    notes: &mut Vec<Note>,
+) {
+    put(body, "tools", Some(tools.iter().map(tool).collect::<Vec<_>>()));
+    let choice = match &settings.tool_choice {
+        ToolChoice::Auto => None,
+        ToolChoice::Never => Some(json!("none")),
+        ToolChoice::Required => Some(json!("required")),
+        ToolChoice::Tool(name) => Some(json!({"type": "function", "name": name})),
+    };
+    put(body, "tool_choice", choice);
+    match settings.parallel_tool_calls {
+        Some(_) if !model.takes_parallel => {
+            notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
+        }
+        parallel => put(body, "parallel_tool_calls", parallel),
+    }
+}
+
+fn tool(spec: &ToolSpec) -> Value {
+    json!({
+        "type": "function",
+        "name": spec.name,
+        "description": spec.description,
+        "parameters": parameters(spec),
+        // If this is left out, the provider makes all arguments required where the schema allows it.
+        "strict": false,
+    })
+}
+
+fn format(form: &Form) -> Value {
+    let mut format = Map::new();
+    put(&mut format, "type", Some("json_schema"));
+    put(&mut format, "name", Some(form.name.as_str()));
+    put(&mut format, "description", form.description.as_deref());
+    put(&mut format, "strict", Some(form.strict));
+    put(&mut format, "schema", Some(form.schema.clone()));
+    Value::Object(format)
+}
+
+/// Sets a field of an object in the body, whose other fields the settings may give.
+fn merge(body: &mut Map<String, Value>, object: &str, field: &str, value: Option<impl Into<Value>>) {
+    let Some(value) = value else { return };
+    let mut fields = match body.remove(object) {
+        Some(Value::Object(given)) => given,
+        _ => Map::new(),
+    };
+    put(&mut fields, field, Some(value));
+    put(body, object, Some(fields));
+}

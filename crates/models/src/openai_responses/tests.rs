@@ -1,0 +1,6 @@
+//! What is sent as Responses, and what comes back.
+
+mod events;
+mod failures;
+mod requests;
+mod streams;

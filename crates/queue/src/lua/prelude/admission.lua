@@ -1,0 +1,90 @@
+-- Admission: which jobs of a session are on their lane's stream, and which wait in its backlog for the cap. Needs stops.
+
+-- Wake tokens of a lane. A token wakes one idle worker, which then claims for all its free slots, so more tokens than a
+-- lane has idle workers only cause claims that find nothing.
+local WAKE_TOKENS = 64
+-- Seconds after which the tokens of a lane that no worker waits on are dropped.
+local WAKE_EXPIRY = 3600
+
+-- Jobs that this step put on each lane. The workers are woken at the end of the step, once for each lane.
+local woken = {}
+local function wake(lane, count)
+  local tokens = {}
+  for i = 1, math.min(count, WAKE_TOKENS) do tokens[i] = '1' end
+  local length = redis.call('LPUSH', wake_key(lane), unpack(tokens))
+  if length > WAKE_TOKENS then redis.call('LTRIM', wake_key(lane), 0, WAKE_TOKENS - 1) end
+  if length == #tokens then redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY) end
+end
+deferred[#deferred + 1] = function()
+  for lane, count in pairs(woken) do wake(lane, count) end
+end
+
+-- The cap and the owner of a session, read once in a step.
+local sessions = {}
+local function session_of(sid)
+  local known = sessions[sid]
+  if not known then
+    known = read(session_key(sid), { 'cap', 'owner' })
+    known.cap = tonumber(known.cap or '0')
+    sessions[sid] = known
+  end
+  return known
+end
+
+-- Puts a job on its lane's stream and counts it as admitted. Returns its entry, for a record that is yet to be written.
+local function place(id, sid, queue, lane, priority)
+  redis.call('ZADD', admitted_key(sid, queue), now, id)
+  woken[lane] = (woken[lane] or 0) + 1
+  return redis.call('XADD', ready_key(lane, priority), '*', 'job', id)
+end
+
+-- Admits a job whose record is there already.
+local function admit(id, sid, queue, lane, priority)
+  redis.call('HSET', job_key(id), 'entry', place(id, sid, queue, lane, priority))
+end
+
+-- Whether a session's cap leaves room in this queue.
+local function has_room(sid, queue)
+  local cap = session_of(sid).cap
+  return cap == 0 or redis.call('ZCARD', admitted_key(sid, queue)) < cap
+end
+
+-- Backlogs that this step found empty: one that ends many jobs of a session reads its backlog once.
+local drained = {}
+
+-- Adds a job to its session's backlog, ordered by priority, then age. The factor leaves room for 10^12 jobs of a
+-- session.
+local function hold_back(id, sid, queue, priority, sequence)
+  redis.call('ZADD', backlog_key(sid, queue), priority * 1e12 + sequence, id)
+  drained[backlog_key(sid, queue)] = nil
+end
+
+-- Admits the next jobs of a session's backlog while the cap allows. A session that is being stopped admits none: its
+-- sweep ends them where they are.
+local function admit_next(sid, queue)
+  local backlog = backlog_key(sid, queue)
+  if drained[backlog] then return end
+  if any_stop() and redis.call('EXISTS', stop_key(sid)) == 1 then return end
+  while true do
+    local first = redis.call('ZRANGE', backlog, 0, 0)[1]
+    if not first then
+      drained[backlog] = true
+      return
+    end
+    if not has_room(sid, queue) then return end
+    redis.call('ZREM', backlog, first)
+    local job = read(job_key(first), { 'state', 'lane', 'priority' })
+    if job.state == 'queued' then admit(first, sid, queue, job.lane, job.priority) end
+  end
+end
+
+-- Takes a job out of the stream, the backlog and the admitted, and admits the session's next.
+local function leave_queue(id, job)
+  if job.state == 'queued' and job.entry then
+    redis.call('XDEL', ready_key(job.lane, job.priority), job.entry)
+  end
+  if redis.call('ZREM', admitted_key(job.session, job.queue), id) == 0 then
+    redis.call('ZREM', backlog_key(job.session, job.queue), id)
+  end
+  admit_next(job.session, job.queue)
+end

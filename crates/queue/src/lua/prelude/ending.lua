@@ -1,0 +1,82 @@
+-- The end of a job: one function for all ways to end, and what several ends of one step change only once. Needs stops
+-- and admission.
+
+-- Live counts to lower by key, leases to remove, and the last ended job of each session: applied at the end of the
+-- step.
+local fewer, leases_gone, ended_in = {}, {}, {}
+deferred[#deferred + 1] = function()
+  for key, count in pairs(fewer) do redis.call('HINCRBY', key, 'live', -count) end
+  call_in_chunks('ZREM', LEASE, leases_gone)
+  for sid, id in pairs(ended_in) do redis.call('PUBLISH', session_channel(sid), id) end
+end
+
+-- The fields of a record that end_job needs.
+local ENDING = {
+  'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched', 'mail',
+  'lacks',
+}
+
+-- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the dispatcher's count of live jobs.
+local function count_down(job)
+  if not job.parent then
+    local key = session_key(job.session)
+    fewer[key] = (fewer[key] or 0) + 1
+    return session_of(job.session).owner
+  end
+  local state = redis.call('HGET', job_key(job.parent), 'state')
+  -- HINCRBY would make the record of a forgotten parent again.
+  if not state then return false end
+  local key = job_key(job.parent)
+  fewer[key] = (fewer[key] or 0) + 1
+  return not is_terminal(state)
+end
+
+-- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `job` has the fields of ENDING. `ending`
+-- has state, cause, text, fields (a flat list for HSET), root (of the stop mark that covers the job), and raw (its id,
+-- where the caller has it). Returns whether the job failed with a tree below it, which was marked and must be swept.
+local function end_job(id, job, ending)
+  local fields = { 'state', ending.state, 'finished', now }
+  if ending.cause then
+    fields[#fields + 1] = 'cause'
+    fields[#fields + 1] = ending.cause
+  end
+  for _, field in ipairs(ending.fields or {}) do fields[#fields + 1] = field end
+  redis.call('HSET', job_key(id), unpack(fields))
+  if ending.text and ending.text ~= '' then
+    redis.call('SET', result_key(id), ending.text)
+  elseif ending.state ~= 'stopped' then
+    -- The error of an earlier attempt is not the result of this one.
+    redis.call('DEL', result_key(id))
+  end
+
+  if job.state == 'scheduled' then
+    redis.call('ZREM', SCHEDULED, id)
+  else
+    if job.state ~= 'queued' then leases_gone[#leases_gone + 1] = id end
+    -- A waiting job has left admission when it was parked.
+    if job.state ~= 'waiting' then leave_queue(id, job) end
+  end
+
+  -- A dispatcher that asked for the stop itself gets no mail of it.
+  local asker = ending.root and redis.call('HGET', stop_key(ending.root), 'asker')
+  local dispatcher = job.parent or job.session
+  if count_down(job) and asker ~= dispatcher then
+    redis.call('XADD', mailbox_key(dispatcher), '*', 'ended', id)
+  end
+
+  local bytes = ending.raw or raw(id)
+  redis.call('ZADD', INDEX_ENDED, now, bytes)
+  -- By creation like the index of all jobs, so that one cursor serves both.
+  if ending.state ~= 'completed' then
+    redis.call('ZADD', INDEX_UNSUCCESSFUL, redis.call('HGET', job_key(id), 'created'), bytes)
+  end
+  ended_in[job.session] = id
+
+  if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end
+  if job.lacks then redis.call('DEL', lacks_key(id)) end
+  if job.dispatched and ending.state == 'failed' then
+    mark_stop(id, 'job', 'parent')
+    return true
+  end
+  return false
+end

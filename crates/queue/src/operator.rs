@@ -1,0 +1,130 @@
+//! The operator's handle on a namespace: everything that a command, an HTTP server or a page does with jobs, sessions
+//! and workers, decided here once for all of them.
+//!
+//! A caller of this handle sees every job of the namespace; the dispatching service sees only the jobs below its
+//! caller. Callers parse what they were given, call one method, and show the answer.
+//!
+//! # Layout
+//!
+//! - `request` and `dispatch`: which requests are accepted, and storing them.
+//! - `sessions`: opening, owning and leaving sessions.
+//! - `find`: ids from what a person typed.
+//! - `list`, `cursor`, `tree`: jobs by filter, a page at a time, and which job dispatched which.
+//! - `view`: one job, its output and its turns; waiting for jobs.
+//! - `staleness`: running jobs whose lease expired.
+//! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
+//! - `workers`: the fleet, and which lanes it serves.
+//! - [`bench`]: the queue's side of a measurement.
+//!
+//! # Many jobs
+//!
+//! An operation on many jobs is a [`Stream`](futures::Stream) with one result for each item, in the order of the
+//! items. An item that fails does not end the stream: the caller decides whether to continue, and can show progress
+//! after each result. Dropping the stream leaves the items that it has not answered undone.
+//!
+//! # Crashes
+//!
+//! Each item is one or several atomic steps that may be repeated. If the caller dies, items that were answered are
+//! done, the current one is done or not done, and the rest is not started. A method documents what differs from that.
+//!
+//! No method reaps. Jobs of dead workers end only once a reaper has reclaimed them, so a caller that waits runs one
+//! alongside, as every long-lived process does anyway.
+
+pub mod bench;
+mod cursor;
+mod delete;
+mod dispatch;
+mod find;
+mod list;
+mod request;
+mod retry;
+mod send;
+mod sessions;
+mod staleness;
+mod stop;
+#[cfg(test)]
+mod testing;
+mod tree;
+mod view;
+mod workers;
+
+pub use cursor::CursorError;
+pub use delete::DeleteError;
+pub use dispatch::DispatchError;
+pub use dispatch::DispatchOrder;
+pub use dispatch::Dispatched;
+pub use find::FindError;
+pub use list::ListedJob;
+pub use list::Listing;
+pub use request::RequestError;
+pub use request::check_agent;
+pub use request::check_request;
+pub use retry::Retried;
+pub use retry::RetryError;
+pub use retry::RetryMode;
+pub use retry::RetryPlan;
+pub use send::SendError;
+pub use sessions::SessionOptions;
+pub use sessions::SessionOwner;
+pub use stop::StopError;
+pub use stop::StopReport;
+pub use tree::TreeLine;
+pub use tree::tree;
+pub use view::ViewError;
+pub use view::ViewedJob;
+
+use crate::observer::Observer;
+pub use crate::port::Cleared;
+pub use crate::port::JobFilter;
+pub use crate::port::Lane;
+pub use crate::port::PageCursor;
+pub use crate::port::SessionEnd;
+pub use crate::port::StopRoot;
+pub use crate::port::WorkerRecord;
+use crate::queue::Queue;
+use crate::service::Caller;
+use crate::service::Service;
+
+/// The hint of every error about a job that is not stored.
+const SEE_LIST: &str = "`legwork list` shows the jobs that are kept";
+/// The hint of every error about a job that would have to be over.
+const END_IT_FIRST: &str = "`legwork stop` ends it, `legwork wait` waits for its end";
+
+/// Where the jobs of sessions that an operator opens wait for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionLanes {
+    /// In the lanes of their queues, which the fleet serves.
+    Shared,
+    /// In lanes of their session, which only that session's workers serve: on the embedded server, where a worker is
+    /// started for each session.
+    Own,
+}
+
+/// The operator's handle on one namespace. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    observer: Observer,
+    lanes: SessionLanes,
+}
+
+impl Operator {
+    /// The operator of the queue that `observer` watches. `lanes` holds for every session opened through this handle.
+    pub fn new(observer: Observer, lanes: SessionLanes) -> Self {
+        Self { observer, lanes }
+    }
+
+    /// The queue with its hints, for code that needs no more than to wait for jobs.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// The queue, for the workers and reapers that a program runs itself.
+    pub fn queue(&self) -> &Queue {
+        self.observer.queue()
+    }
+
+    /// The service of one dispatcher, which sees only the jobs below it.
+    pub fn service(&self, caller: Caller) -> Service {
+        Service::new(self.observer.clone(), caller)
+    }
+}

@@ -1,0 +1,145 @@
+//! The queue's side of a measurement: a namespace of its own, jobs that do nothing, and what the server spent on them.
+
+use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
+use legwork_common::job::JobOptions;
+use legwork_common::job::JobSpec;
+use legwork_common::job::TeamDigest;
+
+use crate::bench::ServerCost;
+use crate::error::QueueError;
+use crate::link::Target;
+use crate::port::Dispatch as _;
+use crate::port::DispatchedBy;
+use crate::port::Enqueue;
+use crate::port::Lane;
+use crate::port::NewJob;
+use crate::port::OpenSession;
+use crate::port::SessionEnd;
+use crate::port::Watch as _;
+use crate::queue::ConnectionKind;
+use crate::queue::Queue;
+use crate::settings::FleetSettings;
+
+/// Jobs of one dispatch call: what a caller with many jobs would send, and half of what one step stores at most.
+pub const BATCH_SIZE: usize = 100;
+/// Bytes of a task: a short paragraph, as agents write it.
+pub const TASK_BYTES: usize = 200;
+
+/// A measurement in progress. A crash leaves its namespace behind, whose name begins with `bench-`.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    queue: Queue,
+    session: SessionId,
+    team: TeamDigest,
+}
+
+impl Measurement {
+    /// Connects to a new namespace, and opens one session without a cap in it.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached or refuses.
+    pub async fn begin(target: &Target, settings: &FleetSettings) -> Result<Self, QueueError> {
+        let session = SessionId::random();
+        let namespace = format!("bench-{session}");
+        let queue = Queue::connect(target, &namespace, settings, ConnectionKind::Dedicated).await?;
+        let open = OpenSession {
+            session,
+            owner: None,
+            on_end: SessionEnd::Keep,
+            cap: 0,
+            own_lane: false,
+            budget: None,
+        };
+        queue.open(&open).await?;
+        let team = TeamDigest("0".repeat(64));
+        queue.store_team(session, &team, "{}").await?;
+        Ok(Self { queue, session, team })
+    }
+
+    /// The queue, for the worker that is measured.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The lane that the jobs wait in.
+    pub fn lane(&self) -> Lane {
+        Lane::Queue(JobOptions::default().queue)
+    }
+
+    /// Dispatches `count` jobs in batches of [`BATCH_SIZE`]; their ids in the order of dispatch.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached, or refuses a batch.
+    pub async fn dispatch(&self, count: usize) -> Result<Vec<JobId>, QueueError> {
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count {
+            let jobs: Vec<NewJob> = (0..BATCH_SIZE.min(count - ids.len())).map(|_| self.job()).collect();
+            ids.extend(jobs.iter().map(|job| job.id));
+            let (session, team) = (self.session, self.team.clone());
+            let request = Enqueue { session, by: DispatchedBy::Root, team, jobs };
+            if let Err(refusal) = self.queue.enqueue(&request).await? {
+                return Err(QueueError::Unexpected { step: "enqueue", detail: format!("{refusal:?}") });
+            }
+        }
+        Ok(ids)
+    }
+
+    /// How many of the jobs have not ended.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn unfinished(&self) -> Result<u64, QueueError> {
+        self.queue.unfinished().await
+    }
+
+    /// What the server has spent since it started.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn server_cost(&self) -> Result<ServerCost, QueueError> {
+        self.queue.server_cost().await
+    }
+
+    /// What `count` entries of a task's size cost on a bare stream.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn bare_stream(&self, count: u32) -> Result<ServerCost, QueueError> {
+        self.queue.bare_stream(count, TASK_BYTES).await
+    }
+
+    /// Deletes the namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached; then some of its keys are left.
+    pub async fn end(self) -> Result<(), QueueError> {
+        self.queue.drop_namespace().await
+    }
+
+    fn job(&self) -> NewJob {
+        NewJob {
+            id: JobId::random_in(self.session),
+            spec: JobSpec {
+                agent: "bench".to_owned(),
+                task: "x".repeat(TASK_BYTES),
+                expected_output: None,
+                team: self.team.clone(),
+                working_dir: None,
+                key: None,
+                retry_of: None,
+                fresh: false,
+                budget: None,
+                trace: None,
+            },
+            job_options: JobOptions::default(),
+            idempotency_key: None,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Deleting ended jobs with everything they left: by id, or all that ended long ago.
+
+use std::time::Duration;
+
+use futures::Stream;
+use futures::StreamExt as _;
+use futures::stream;
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
+use legwork_common::lifecycle::State;
+use thiserror::Error;
+
+use crate::error::QueueError;
+use crate::operator::END_IT_FIRST;
+use crate::operator::Operator;
+use crate::operator::SEE_LIST;
+use crate::port::Cleared;
+use crate::port::Forgotten;
+use crate::port::Upkeep as _;
+use crate::port::Watch as _;
+
+/// Why a job was not deleted.
+#[derive(Debug, Error)]
+pub enum DeleteError {
+    /// The job is not stored.
+    #[error("task not found: {0}")]
+    NotFound(JobId),
+    /// The job has not ended, or a stop of its tree has not.
+    #[error("task {0} has not ended, or its tree is still being stopped")]
+    Live(JobId),
+    /// Redis could not be asked. The job may be deleted, or be there without its output; a repeat deletes it.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl Coded for DeleteError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Live(_) => "usage",
+            Self::Queue(error) => error.code(),
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        match self {
+            Self::NotFound(_) => ExitStatus::NotFound,
+            Self::Live(_) => ExitStatus::Usage,
+            Self::Queue(error) => error.exit(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound(_) => Some(SEE_LIST.to_owned()),
+            Self::Live(_) => Some(END_IT_FIRST.to_owned()),
+            Self::Queue(error) => error.hint(),
+        }
+    }
+}
+
+impl Operator {
+    /// Whether each of the jobs may be deleted; one result for each, in their order. Changes nothing, so a caller can
+    /// check all of its ids before the first is deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn check_deletable(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Result<JobId, DeleteError>>, QueueError> {
+        let states = self.queue().states(ids).await?;
+        Ok(ids.iter().zip(states).map(|(id, state)| deletable(*id, state)).collect())
+    }
+
+    /// Deletes jobs one after the other, even where their dispatcher lives; one result for each, in their order. A job
+    /// that another caller deleted first counts as deleted.
+    ///
+    /// Of each job its output and turns go first, then the record: a crash in between leaves a job without output,
+    /// which a repeat deletes.
+    pub fn delete_many(&self, ids: Vec<JobId>) -> impl Stream<Item = Result<JobId, DeleteError>> + Send + '_ {
+        stream::iter(ids).then(async move |id| {
+            let verdict = self.queue().forget(&[id], true).await?.pop();
+            deleted(id, verdict)
+        })
+    }
+
+    /// Deletes all jobs that ended at least `age` ago and whose dispatcher has ended too: a dispatcher that lives may
+    /// not have been given the result yet. A crash leaves the rest for a repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached; then some of the jobs are deleted.
+    pub async fn clear(&self, age: Duration) -> Result<Cleared, QueueError> {
+        self.queue().clear(age).await
+    }
+}
+
+/// Whether a job in this state, or in none, may be deleted.
+fn deletable(id: JobId, state: Option<State>) -> Result<JobId, DeleteError> {
+    match state {
+        None => Err(DeleteError::NotFound(id)),
+        Some(state) if !state.is_terminal() => Err(DeleteError::Live(id)),
+        Some(_) => Ok(id),
+    }
+}
+
+/// What the step's answer means for the caller.
+fn deleted(id: JobId, verdict: Option<Forgotten>) -> Result<JobId, DeleteError> {
+    match verdict {
+        Some(Forgotten::Forgotten | Forgotten::Missing) => Ok(id),
+        Some(Forgotten::Live | Forgotten::Spared) | None => Err(DeleteError::Live(id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::id::SessionId;
+
+    use super::*;
+
+    fn word(result: Result<JobId, DeleteError>) -> &'static str {
+        match result {
+            Ok(_) => "yes",
+            Err(DeleteError::NotFound(_)) => "not found",
+            Err(DeleteError::Live(_)) => "live",
+            Err(DeleteError::Queue(_)) => "error",
+        }
+    }
+
+    #[test]
+    fn only_ended_jobs_may_be_deleted() {
+        let id = JobId::random_in(SessionId::random());
+        assert_eq!(word(deletable(id, None)), "not found");
+        for state in State::ALL {
+            let expected = if state.is_terminal() { "yes" } else { "live" };
+            assert_eq!(word(deletable(id, Some(state))), expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_job_deleted_by_another_caller_is_deleted() {
+        let id = JobId::random_in(SessionId::random());
+        for (verdict, expected) in [
+            (Some(Forgotten::Forgotten), "yes"),
+            (Some(Forgotten::Missing), "yes"),
+            (Some(Forgotten::Live), "live"),
+            (Some(Forgotten::Spared), "live"),
+            (None, "live"),
+        ] {
+            assert_eq!(word(deleted(id, verdict)), expected, "{verdict:?}");
+        }
+    }
+}

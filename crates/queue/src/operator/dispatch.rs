@@ -1,0 +1,128 @@
+//! Dispatching jobs for a person or a program outside any session.
+
+use std::sync::Arc;
+
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_common::id::SessionId;
+use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
+use legwork_common::service::RunRequest;
+use legwork_common::service::ServiceError;
+use legwork_common::team::Team;
+use legwork_common::trace::TraceParent;
+use thiserror::Error;
+
+use crate::operator::Operator;
+use crate::operator::RequestError;
+use crate::operator::SessionOptions;
+use crate::operator::check_request;
+use crate::port::DispatchedBy;
+use crate::service::Batch;
+use crate::service::Caller;
+
+/// Jobs to dispatch in one call.
+#[derive(Debug, Clone)]
+pub struct DispatchOrder {
+    /// The session to dispatch into, and the scope of idempotency keys. `None` opens a new session for this call; then
+    /// keys hold in the whole namespace, because no later call could name the session.
+    pub session: Option<SessionId>,
+    /// What the session is opened with, where it is new.
+    pub options: SessionOptions,
+    /// The team whose agents the requests name.
+    pub team: Arc<Team>,
+    /// The team as stored with the jobs.
+    pub team_json: Arc<str>,
+    /// The digest of `team_json`.
+    pub digest: TeamDigest,
+    /// The folder that the jobs run in, on a worker of the same machine.
+    pub working_dir: Option<String>,
+    /// Where, when and how often jobs run whose requests do not say.
+    pub policy: Arc<Policy>,
+    /// The trace that the jobs belong to.
+    pub trace: Option<TraceParent>,
+}
+
+/// Jobs that were dispatched in one call.
+#[derive(Debug)]
+pub struct Dispatched {
+    /// The session they belong to.
+    pub session: SessionId,
+    /// One answer for each request.
+    pub batch: Batch,
+}
+
+/// Why nothing was dispatched.
+#[derive(Debug, Error)]
+pub enum DispatchError {
+    /// A request is wrong; nothing was stored.
+    #[error("request {number}: {source}")]
+    Request {
+        /// Which of the requests, counted from 1.
+        number: usize,
+        /// What is wrong.
+        source: RequestError,
+    },
+    /// The session takes no jobs, or Redis could not be asked; nothing is known to be stored.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl Coded for DispatchError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Request { source, .. } => source.code(),
+            Self::Service(error) => error.code(),
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        match self {
+            Self::Request { source, .. } => source.exit(),
+            Self::Service(error) => error.exit(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Request { source, .. } => source.hint(),
+            Self::Service(error) => error.hint(),
+        }
+    }
+}
+
+impl Operator {
+    /// Stores the jobs of one call, in the order of the requests. If one request is wrong, none is stored.
+    ///
+    /// Stored jobs are durable when this answers. A crash in between leaves some of them stored; a repeat in the same
+    /// session finds those that have an idempotency key. A new session that gets no job is forgotten with time.
+    ///
+    /// # Errors
+    ///
+    /// [`DispatchError`] when nothing is known to be stored. A refusal after some jobs were stored is part of the
+    /// [`Batch`].
+    pub async fn dispatch(
+        &self,
+        order: DispatchOrder,
+        requests: Vec<RunRequest>,
+    ) -> Result<Dispatched, DispatchError> {
+        for (number, request) in (1..).zip(&requests) {
+            check_request(request, &order.team)
+                .map_err(|source| DispatchError::Request { number, source })?;
+        }
+        let session = order.session.unwrap_or_else(SessionId::random);
+        self.join_session(session, order.options).await?;
+        let caller = Caller {
+            session,
+            by: DispatchedBy::Root,
+            team: order.digest,
+            team_json: order.team_json,
+            working_dir: order.working_dir,
+            keys_in_namespace: order.session.is_none(),
+            policy: order.policy,
+            trace: order.trace,
+        };
+        let batch = self.service(caller).run_all(requests).await?;
+        Ok(Dispatched { session, batch })
+    }
+}

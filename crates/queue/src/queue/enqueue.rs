@@ -1,0 +1,138 @@
+//! Storing jobs in batches, on Redis.
+
+use legwork_common::id::JobId;
+
+use crate::answer::Answer;
+use crate::error::QueueError;
+use crate::port::DispatchedBy;
+use crate::port::Enqueue;
+use crate::port::EnqueueRefusal;
+use crate::port::Enqueued;
+use crate::port::NewJob;
+use crate::queue::Queue;
+use crate::queue::reservation::KeyReservation;
+use crate::step;
+use crate::step::Call;
+
+/// Jobs of one call of `enqueue`. Their 2,600 arguments and what the step does with them hold the server up for a few
+/// milliseconds; a greater batch would delay the heartbeats of the fleet.
+pub(crate) const ENQUEUE_BATCH_SIZE: usize = 200;
+
+/// What became of a job that was to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stored {
+    /// It is stored, or its key stands for another job.
+    As(Enqueued),
+    /// Its id is void: its key may stand for another job by now.
+    Void(JobId),
+}
+
+impl Queue {
+    /// Reserves the keys of each batch, and stores its jobs. A refusal ends it; batches before it are stored.
+    pub(super) async fn enqueue_in_batches(
+        &self,
+        request: &Enqueue,
+    ) -> Result<Result<Vec<Enqueued>, EnqueueRefusal>, QueueError> {
+        let mut all = Vec::with_capacity(request.jobs.len());
+        for batch in request.jobs.chunks(ENQUEUE_BATCH_SIZE) {
+            let reservations = self.reserve_keys(request.session, batch).await?;
+            let fresh: Vec<(&NewJob, JobId)> = batch
+                .iter()
+                .zip(&reservations)
+                .filter_map(|(job, reserved)| match reserved {
+                    KeyReservation::Fresh(id) => Some((job, *id)),
+                    KeyReservation::Known(_) => None,
+                })
+                .collect();
+            let mut stored = match self.store_batch(request, &fresh).await? {
+                Ok(stored) => stored.into_iter(),
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            for (job, reserved) in batch.iter().zip(reservations) {
+                let outcome = match reserved {
+                    KeyReservation::Known(known) => Stored::As(known),
+                    KeyReservation::Fresh(id) => stored.next().unwrap_or(Stored::As(Enqueued::Stored(id))),
+                };
+                all.push(match outcome {
+                    Stored::As(known) => known,
+                    Stored::Void(id) => match self.enqueue_again(request, job, id).await? {
+                        Ok(known) => known,
+                        Err(refusal) => return Ok(Err(refusal)),
+                    },
+                });
+            }
+        }
+        Ok(Ok(all))
+    }
+
+    /// Stores jobs under the given ids in one step. Answers in their order.
+    pub(super) async fn store_batch(
+        &self,
+        request: &Enqueue,
+        jobs: &[(&NewJob, JobId)],
+    ) -> Result<Result<Vec<Stored>, EnqueueRefusal>, QueueError> {
+        if jobs.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let shard = request.session.shard(self.keys.shards());
+        let (by, token) = match request.by {
+            DispatchedBy::Root => (String::new(), String::new()),
+            DispatchedBy::Job { id, token } => (id.uuid().to_string(), token.to_string()),
+        };
+        let mut call = Call::on(self.keys.tag(shard))
+            .key(self.keys.session(request.session))
+            .key(self.keys.team(shard, &request.team))
+            .arg(request.session)
+            .arg(by)
+            .arg(token)
+            .arg(&request.team.0);
+        for (job, id) in jobs {
+            push_job(&mut call, job, *id)?;
+        }
+        let (word, mut rest) = step::ENQUEUE.call(&self.link, &call).await?.tagged()?;
+        let refusal = match word.as_str() {
+            "stored" => return rest.item()?.items()?.map(read_stored).collect::<Result<_, _>>().map(Ok),
+            "missing" => EnqueueRefusal::NoSession,
+            "closed" => EnqueueRefusal::Closed,
+            "stale" => EnqueueRefusal::Stale,
+            "deep" => EnqueueRefusal::TooDeep,
+            "stopping" => EnqueueRefusal::Stopping,
+            "team" => EnqueueRefusal::NoTeam,
+            _ => return Err(word.unknown()),
+        };
+        Ok(Err(refusal))
+    }
+}
+
+/// Adds one job's arguments to a call of `enqueue`, in the order that the step names them.
+fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> {
+    let spec = serde_json::to_vec(&job.spec)
+        .map_err(|error| QueueError::Unexpected { step: "enqueue", detail: error.to_string() })?;
+    let key = job.idempotency_key.as_ref();
+    call.push(id.uuid());
+    call.push_bytes(id.as_bytes());
+    call.push_bytes(&spec);
+    call.push(&job.spec.agent);
+    call.push(&job.job_options.queue);
+    call.push(job.job_options.priority.level());
+    call.push(job.job_options.delay.as_millis());
+    call.push(job.job_options.timeout.map_or(0, |timeout| timeout.as_millis().max(1)));
+    call.push(job.job_options.retries);
+    call.push(key.map(|key| key.key.as_str()).unwrap_or_default());
+    call.push(key.map(|key| key.request.as_str()).unwrap_or_default());
+    call.push(job.job_options.retry_delay.as_millis());
+    call.push(job.spec.retry_of.map(|id| id.uuid().to_string()).unwrap_or_default());
+    Ok(())
+}
+
+/// Reads the answer for one job: an id, or `conflict:` or `void:` with one.
+fn read_stored(answer: Answer) -> Result<Stored, QueueError> {
+    let word = answer.word()?;
+    let id = |text: &str| text.parse().map_err(|_| word.unknown());
+    match word.as_str().split_once(':') {
+        Some(("conflict", other)) => id(other).map(Enqueued::Conflict).map(Stored::As),
+        Some(("void", void)) => id(void).map(Stored::Void),
+        Some(_) => Err(word.unknown()),
+        None => id(word.as_str()).map(Enqueued::Stored).map(Stored::As),
+    }
+}

@@ -1,0 +1,162 @@
+//! Stopping trees, on Redis: a durable mark, then a sweep of the records below it.
+
+use legwork_common::id::JobId;
+use legwork_common::job::Cause;
+use uuid::Uuid;
+
+use crate::error::QueueError;
+use crate::port::Asker;
+use crate::port::StopOutcome;
+use crate::port::StopRoot;
+use crate::queue::Queue;
+use crate::step;
+use crate::step::Call;
+
+/// Records of one page of a sweep: a page holds the server up for about as long as a batch of jobs that is stored.
+const SWEEP_PAGE_SIZE: usize = 200;
+
+/// A sweep of the tree below a stop mark.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sweep {
+    /// The shard of the tree.
+    pub(super) shard: u16,
+    /// The job or session that has the mark.
+    pub(super) root: Uuid,
+    /// Whether the root is itself a job to be stopped. Not for a session, nor for a job that failed.
+    pub(super) includes_root: bool,
+}
+
+/// What one page of a sweep found.
+#[derive(Debug)]
+struct SweptPage {
+    /// How many of its jobs live.
+    live: u64,
+    /// The sequence at which the next page begins, if there is one.
+    following: Option<u64>,
+    /// The latest stop request of the mark.
+    request: String,
+    /// Whether the whole tree was swept for this request before: then no job below can have become alive since.
+    was_swept: bool,
+}
+
+impl Queue {
+    /// The sweep of a tree that is to be stopped.
+    pub(super) fn sweep_of(&self, root: StopRoot) -> Sweep {
+        let (shard, root, includes_root) = match root {
+            StopRoot::Job(id) => (id.shard(self.keys.shards()), id.uuid(), true),
+            StopRoot::Session { id, .. } => (id.shard(self.keys.shards()), id.uuid(), false),
+        };
+        Sweep { shard, root, includes_root }
+    }
+
+    /// Marks a tree as being stopped, and sweeps it once. Jobs that a worker holds are left to the worker, and the mark
+    /// to the sweeps of `reap`.
+    pub(super) async fn mark_and_sweep(
+        &self,
+        root: StopRoot,
+        asker: Asker,
+        why: Cause,
+    ) -> Result<StopOutcome, QueueError> {
+        let sweep = self.sweep_of(root);
+        let (kind, closes) = match root {
+            StopRoot::Job(_) => ("job", false),
+            StopRoot::Session { close, .. } => ("session", close),
+        };
+        let asker = match (asker, root) {
+            (Asker::Operator, _) => String::new(),
+            (Asker::Job(id), _) => id.uuid().to_string(),
+            (Asker::Root, StopRoot::Session { id, .. }) => id.to_string(),
+            (Asker::Root, StopRoot::Job(id)) => self.session_of(id).await?,
+        };
+        let call = Call::on(self.keys.tag(sweep.shard))
+            .arg(sweep.root)
+            .arg(kind)
+            .arg(asker)
+            .arg(why)
+            .arg(u8::from(closes));
+        let (word, mut rest) = step::STOP.call(&self.link, &call).await?.tagged()?;
+        match word.as_str() {
+            "marked" => {
+                let cause = rest.item()?.parse()?;
+                self.sweep_tree(sweep).await?;
+                Ok(StopOutcome::Marked(cause))
+            }
+            "ended" => Ok(StopOutcome::AlreadyEnded(rest.item()?.parse()?)),
+            "missing" => Ok(StopOutcome::NotFound),
+            _ => Err(word.unknown()),
+        }
+    }
+
+    /// The session of a job, or an empty text for a job that does not exist.
+    async fn session_of(&self, id: JobId) -> Result<String, QueueError> {
+        self.link.ask("stop", redis::cmd("HGET").arg(self.keys.job(id)).arg("session")).await?.text()
+    }
+
+    /// Walks the tree below a mark and ends its records in pages, parents before their children. Drops the mark if no
+    /// job below it lives. Returns how many do; of a tree that was swept before only whether any does, because the sweep
+    /// ends at the first page with one. May be cut off anywhere and started again.
+    pub(super) async fn sweep_tree(&self, sweep: Sweep) -> Result<u64, QueueError> {
+        let mut live = 0;
+        // That of the first page: the mark is dropped only if no later request came while the sweep was under way.
+        let mut request = None;
+        let mut was_swept = false;
+        let mut walk = vec![sweep.root];
+        if sweep.includes_root {
+            // Its children are walked below, so what it dispatched is not collected here.
+            let Some(page) = self.sweep_page(sweep, None, &mut Vec::new()).await? else { return Ok(0) };
+            live += page.live;
+            request.get_or_insert(page.request);
+            was_swept = page.was_swept;
+        }
+        while let Some(dispatcher) = walk.pop() {
+            let mut first = Some(0);
+            while let Some(sequence) = first.filter(|_| live == 0 || !was_swept) {
+                let Some(page) = self.sweep_page(sweep, Some((dispatcher, sequence)), &mut walk).await?
+                else {
+                    return Ok(0);
+                };
+                live += page.live;
+                first = page.following;
+                request.get_or_insert(page.request);
+                was_swept = page.was_swept;
+            }
+        }
+        let call = Call::on(self.keys.tag(sweep.shard))
+            .arg(sweep.root)
+            .arg(request.unwrap_or_default())
+            .arg(u8::from(live > 0));
+        step::UNMARK.call(&self.link, &call).await?;
+        Ok(live)
+    }
+
+    /// Sweeps the root itself, or one page of a dispatcher's children from a sequence on. Jobs of the page that
+    /// dispatched jobs are added to `walk`. `None` where another sweep dropped the mark: then it had found no job
+    /// alive.
+    async fn sweep_page(
+        &self,
+        sweep: Sweep,
+        children: Option<(Uuid, u64)>,
+        walk: &mut Vec<Uuid>,
+    ) -> Result<Option<SweptPage>, QueueError> {
+        let (target, dispatcher, first) = match children {
+            None => ("self", sweep.root, 0),
+            Some((dispatcher, first)) => ("children", dispatcher, first),
+        };
+        let call = Call::on(self.keys.tag(sweep.shard))
+            .arg(sweep.root)
+            .arg(target)
+            .arg(dispatcher)
+            .arg(first)
+            .arg(SWEEP_PAGE_SIZE);
+        let mut items = step::SWEEP.call(&self.link, &call).await?.items()?;
+        let live: i64 = items.item()?.parse()?;
+        let following: i64 = items.item()?.parse()?;
+        let request = items.item()?.text()?;
+        let was_swept = items.item()?.parse::<u8>()? == 1;
+        for id in items {
+            walk.push(id.parse()?);
+        }
+        let following = u64::try_from(following).ok();
+        Ok(u64::try_from(live).ok().map(|live| SweptPage { live, following, request, was_swept }))
+    }
+}

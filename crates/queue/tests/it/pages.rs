@@ -1,0 +1,183 @@
+//! Work in pages: reaping, forgetting and listing beyond one page.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use legwork_common::job::Cause;
+use legwork_queue::Hints;
+use legwork_queue::Observer;
+use legwork_queue::Operator;
+use legwork_queue::operator::SessionLanes;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Ending;
+use legwork_queue::port::Forgotten;
+use legwork_queue::port::JobFilter;
+use legwork_queue::port::StopRoot;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use legwork_queue::settings::FleetSettings;
+
+use crate::support::PrivateRedis;
+use crate::support::TestSession;
+use crate::support::completed;
+use crate::support::quick;
+
+#[tokio::test]
+async fn a_full_page_of_due_or_retired_jobs_is_followed_by_the_next_at_once() {
+    const JOBS: u32 = 1500;
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings { retention: Duration::ZERO, ..quick() }).await;
+    let it = TestSession::open(&queue, 0).await;
+    let delayed = || {
+        let mut job = it.job();
+        job.job_options.delay = Duration::from_millis(1);
+        job
+    };
+    it.enqueue(DispatchedBy::Root, (0..JOBS).map(|_| delayed()).collect()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(queue.reap(false).await.unwrap().due, JOBS);
+    let root = StopRoot::Session { id: it.session, close: false };
+    queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    assert_eq!(queue.reap(false).await.unwrap().forgotten, JOBS);
+    let mut raw = redis.raw().await;
+    let left: Vec<String> = redis::cmd("KEYS").arg("*:job:*").query_async(&mut raw).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn all_children_of_a_forgotten_parent_move_up_in_pages() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    it.one().await;
+    let parent = it.claim(1).await.remove(0);
+    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    for _ in 0..7 {
+        it.enqueue(by, (0..200).map(|_| it.job()).collect()).await.unwrap();
+    }
+    it.finish(parent.lease, completed()).await;
+    assert_eq!(it.queue.forget(&[parent.lease.id], true).await.unwrap(), [Forgotten::Forgotten]);
+    let root = StopRoot::Session { id: it.session, close: false };
+    it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    let mut raw = redis.raw().await;
+    let key = it.queue.keys().index_unsuccessful(0);
+    let stopped: u32 = redis::cmd("ZCARD").arg(key).query_async(&mut raw).await.unwrap();
+    assert_eq!(stopped, 1400);
+}
+
+#[tokio::test]
+async fn pages_over_several_shards_skip_no_job() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings { shards: 4, ..quick() }).await;
+    let mut expected = BTreeSet::new();
+    let mut raw = redis.raw().await;
+    for shard in 0..4 {
+        let it = loop {
+            let it = TestSession::open(&queue, 0).await;
+            if it.session.shard(4) == shard {
+                break it;
+            }
+        };
+        let jobs: Vec<_> = (0..450).map(|_| it.job()).collect();
+        expected.extend(jobs.iter().map(|job| job.id));
+        for (at, job) in jobs.iter().enumerate() {
+            it.enqueue(DispatchedBy::Root, vec![job.clone()]).await.unwrap();
+            // Those of the first shard were created in one millisecond, those of the others before it.
+            let created = if shard == 0 { 10_000 } else { 9_999 - at };
+            let index = queue.keys().index_all(shard);
+            redis::cmd("ZADD")
+                .arg(index)
+                .arg(created)
+                .arg(job.id.as_bytes())
+                .exec_async(&mut raw)
+                .await
+                .unwrap();
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = queue.list(&JobFilter::default(), 50, after).await.unwrap();
+        for job in page.jobs {
+            assert!(seen.insert(job.id), "{} is on two pages", job.id);
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn many_trees_are_stopped_and_awaited_together() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 1000).await;
+    let hints = Hints::new(&redis.target()).unwrap();
+    let operator = Operator::new(Observer::new(it.queue.clone(), hints), SessionLanes::Shared);
+    let mut roots = Vec::new();
+    for _ in 0..300 {
+        roots.push(StopRoot::Job(it.one().await));
+    }
+    let held = it.claim(20).await;
+    let reports: Vec<_> = operator.stop_many(roots.clone()).try_collect().await.unwrap();
+    assert_eq!(reports.iter().map(|report| report.root).collect::<Vec<_>>(), roots);
+    // Whichever tree is the last to end, the others do not wait behind it to be swept.
+    for claimed in held {
+        it.finish(claimed.lease, Ending::Stopped { cause: Cause::Operator }).await;
+    }
+    let ended: Vec<_> = operator.until_all_stopped(reports).try_collect().await.unwrap();
+    assert_eq!(ended.len(), roots.len());
+}
+
+#[tokio::test]
+async fn a_tree_that_stops_slowly_is_swept_by_one_reaper_and_announced_once() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    for _ in 0..3 {
+        it.enqueue(DispatchedBy::Root, (0..200).map(|_| it.job()).collect()).await.unwrap();
+    }
+    // The last 100 run and are slow to confirm.
+    let held = it.claim(600).await;
+    for claimed in &held[..500] {
+        it.finish(claimed.lease, completed()).await;
+    }
+    let root = StopRoot::Session { id: it.session, close: false };
+    it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    let published = published(&redis).await;
+    let (first, second) = tokio::join!(it.queue.reap(false), it.queue.reap(false));
+    first.and(second).unwrap();
+    let before = sweeps(&redis).await;
+    it.queue.reap(false).await.unwrap();
+    assert!(sweeps(&redis).await <= before + 2, "a sweep reads on where jobs live");
+    assert_eq!(self::published(&redis).await, published, "workers are notified once");
+    for claimed in &held[500..] {
+        it.finish(claimed.lease, completed()).await;
+    }
+    it.queue.reap(false).await.unwrap();
+    let mut raw = redis.raw().await;
+    let left: Vec<String> = redis::cmd("KEYS").arg("*:stop*").query_async(&mut raw).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// How often a command was called on the server, also by scripts.
+async fn calls(redis: &PrivateRedis, command: &str) -> u64 {
+    let mut raw = redis.raw().await;
+    let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut raw).await.unwrap();
+    let prefix = format!("cmdstat_{command}:calls=");
+    let line = stats.lines().find_map(|line| line.strip_prefix(&prefix));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+/// Hints that were published. The end of a job has one too.
+async fn published(redis: &PrivateRedis) -> u64 {
+    calls(redis, "publish").await
+}
+
+/// Pages of children that were read.
+async fn sweeps(redis: &PrivateRedis) -> u64 {
+    // Two more reads of each reap are by score too.
+    calls(redis, "zrangebyscore").await.saturating_sub(2)
+}

@@ -1,0 +1,100 @@
+//! Lists beyond their window, records that cannot be read, and a clock that stepped back.
+
+use legwork_common::id::Dispatcher;
+use legwork_common::lifecycle::State;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Watch as _;
+use legwork_queue::settings::FleetSettings;
+
+use crate::support::PrivateRedis;
+use crate::support::TestSession;
+use crate::support::quick;
+
+#[tokio::test]
+async fn running_jobs_are_listed_however_many_came_after_them() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    it.enqueue(DispatchedBy::Root, vec![it.job(), it.job(), it.job()]).await.unwrap();
+    assert_eq!(it.claim(3).await.len(), 3);
+    for _ in 0..5 {
+        it.enqueue(DispatchedBy::Root, (0..420).map(|_| it.job()).collect()).await.unwrap();
+    }
+    let list = it.queue.children(it.session, Dispatcher::Root(it.session)).await.unwrap();
+    let running = list.jobs.iter().filter(|job| job.status == State::Running).count();
+    assert_eq!((running, list.jobs.len()), (3, 53));
+    assert_eq!(list.more_queued + list.more_ended, 2_050);
+}
+
+/// Spoils the field of one job's record.
+async fn spoil(redis: &PrivateRedis, id: legwork_common::id::JobId, field: &str, value: &str) {
+    let mut raw = redis.raw().await;
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(format!("*job:{}", id.uuid())).query_async(&mut raw).await.unwrap();
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    redis::cmd("HSET").arg(&keys[0]).arg(field).arg(value).exec_async(&mut raw).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_leaves_its_batch_untouched() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let (good, bad, below_zero) = (it.one().await, it.one().await, it.one().await);
+    spoil(&redis, bad, "timeout", "soon").await;
+    spoil(&redis, below_zero, "ran", "-3600000").await;
+    let mut claimed: Vec<_> = it.claim(3).await.iter().map(|claimed| claimed.lease.id).collect();
+    claimed.sort_unstable();
+    let mut expected = vec![good, below_zero];
+    expected.sort_unstable();
+    assert_eq!(claimed, expected);
+    // No other worker can read it, so it ends with the reason.
+    let view = it.queue.view(bad, None, 100).await.unwrap().unwrap();
+    assert_eq!(view.job.status, State::Failed);
+    assert!(view.job.error.unwrap().contains("`soon`"));
+}
+
+#[tokio::test]
+async fn a_record_of_a_later_release_is_one_row_that_says_so() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let (good, bad) = (it.one().await, it.one().await);
+    it.claim(2).await;
+    spoil(&redis, bad, "cause", "sunspots").await;
+    spoil(&redis, bad, "state", "hibernating").await;
+    let jobs = it.queue.jobs(&[good, bad]).await.unwrap();
+    assert_eq!(jobs[0].as_ref().unwrap().task, "do it");
+    let unreadable = jobs[1].as_ref().unwrap();
+    assert!(unreadable.task.contains("cannot read `hibernating` as state"), "{}", unreadable.task);
+    assert_eq!((unreadable.status, unreadable.cause), (State::Running, None));
+    let list = it.queue.children(it.session, Dispatcher::Root(it.session)).await.unwrap();
+    assert_eq!(list.jobs.len(), 2);
+    let views = it.queue.states(&[good, bad]).await.unwrap();
+    assert_eq!(views, [Some(State::Running), Some(State::Running)]);
+}
+
+#[tokio::test]
+async fn leases_and_grace_end_after_the_clock_stepped_back_an_hour() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    it.one().await;
+    let id = it.claim(1).await[0].lease.id;
+    it.queue.reap(false).await.unwrap();
+    // All stored times an hour ahead are the same as a clock that stepped back an hour.
+    let script = "local hour = 3600000
+        for _, key in ipairs(redis.call('KEYS', '*:lease')) do
+          for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, hour, member) end
+        end
+        for _, key in ipairs(redis.call('KEYS', '*:reaped')) do
+          redis.call('HINCRBY', key, 'at', hour)
+          redis.call('HINCRBY', key, 'grace_until', hour)
+        end
+        redis.call('HINCRBY', redis.call('KEYS', '*job:' .. ARGV[1])[1], 'claimed', hour)";
+    let mut raw = redis.raw().await;
+    redis::cmd("EVAL").arg(script).arg(0).arg(id.uuid().to_string()).exec_async(&mut raw).await.unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while it.queue.reap(false).await.unwrap().requeued == 0 {
+        assert!(std::time::Instant::now() < deadline, "the lease does not end");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(it.claim(1).await[0].ran < std::time::Duration::from_secs(60));
+}

@@ -1,0 +1,40 @@
+{{- define "legwork.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "legwork.selector" -}}
+app.kubernetes.io/name: legwork
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "legwork.labels" -}}
+{{ include "legwork.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: legwork
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* Containers of the Pod Security Standard `restricted`, with a read-only root. */}}
+{{- define "legwork.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "legwork.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* The image of one class: `class` and `root`. */}}
+{{- define "legwork.image" -}}
+{{- with .root.Values.image -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ $.class.imageTag | default .tag | default $.root.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}

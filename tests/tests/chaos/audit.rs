@@ -1,0 +1,211 @@
+//! The audit after the faults: every accepted job has ended correctly, with its exact output and no leftovers.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use std::time::Instant;
+
+use legwork_tests::exact_output::is_exact;
+use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::processes;
+use legwork_tests::programs::until;
+use serde_json::Value;
+
+use crate::fleet_faults::Fleet;
+use crate::jobs::AGENTS;
+use crate::jobs::Clients;
+use crate::jobs::turns_of;
+
+/// How long the jobs may take to end after the last fault. Waiting jobs and retries after a crash take the longest.
+const MAX_WAIT: Duration = Duration::from_secs(120);
+/// How long final states are observed: longer than the lease of 2 s, so that a late reaper would have changed them.
+const OBSERVATION: Duration = Duration::from_secs(3);
+
+/// How late a model call that was sent before a stop may arrive at the provider, in nanoseconds.
+const MAX_REQUEST_DELAY: u128 = 250_000_000;
+
+/// The final state of every job, and what the clients expect.
+#[derive(Debug)]
+pub(crate) struct Audit<'f> {
+    fleet: &'f Fleet,
+    clients: &'f Clients,
+    jobs: BTreeMap<String, Value>,
+}
+
+/// All jobs by id, listed page by page.
+fn all(state: &StateFolder) -> BTreeMap<String, Value> {
+    let mut jobs = BTreeMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let mut arguments = vec!["list", "--json", "--limit", "200"];
+        if let Some(after) = &after {
+            arguments.extend(["--after", after]);
+        }
+        let output = state.legwork(arguments);
+        assert_eq!(output.status, 0, "{output:?}");
+        after = None;
+        for line in output.json_lines() {
+            match line["next"].as_str() {
+                Some(next) => after = Some(next.to_owned()),
+                None => {
+                    let id = line["id"].as_str().unwrap().to_owned();
+                    assert!(jobs.insert(id, line).is_none(), "a job is listed once");
+                }
+            }
+        }
+        if after.is_none() {
+            return jobs;
+        }
+    }
+}
+
+fn text<'v>(job: &'v Value, field: &str) -> &'v str {
+    job[field].as_str().unwrap_or_default()
+}
+
+fn has_ended(job: &Value) -> bool {
+    ["completed", "failed", "stopped"].contains(&text(job, "status"))
+}
+
+impl<'f> Audit<'f> {
+    /// Waits until all jobs have ended.
+    pub(crate) fn after_all_ended(fleet: &'f Fleet, clients: &'f Clients) -> Self {
+        let started = Instant::now();
+        let mut jobs = all(&fleet.state);
+        while !jobs.values().all(has_ended) {
+            let open: Vec<&Value> = jobs.values().filter(|job| !has_ended(job)).collect();
+            assert!(started.elapsed() < MAX_WAIT, "{} jobs do not end: {open:#?}", open.len());
+            jobs = all(&fleet.state);
+        }
+        let ended = Instant::now();
+        until("the observation time is over", || ended.elapsed() > OBSERVATION);
+        assert_eq!(all(&fleet.state), jobs, "an end is final");
+        Self { fleet, clients, jobs }
+    }
+
+    fn count(&self, status: &str) -> usize {
+        self.jobs.values().filter(|job| text(job, "status") == status).count()
+    }
+
+    /// Counts in one line.
+    pub(crate) fn summary(&self) -> String {
+        let accepted = &self.clients.accepted;
+        format!(
+            "{} jobs of {} dispatches and their trees: {} completed, {} failed, {} stopped; {} stops confirmed; \
+             {} model calls; most attempts {}",
+            self.jobs.len(),
+            self.clients.dispatches,
+            self.count("completed"),
+            self.count("failed"),
+            self.count("stopped"),
+            accepted.iter().filter(|job| job.stopped.is_some()).count(),
+            self.fleet.provider.calls().len(),
+            self.jobs.values().filter_map(|job| job["attempt"].as_u64()).max().unwrap_or_default(),
+        )
+    }
+
+    /// Checks every job; panics at the first that is wrong.
+    pub(crate) fn check(&self) {
+        let roots: BTreeSet<&str> =
+            self.jobs.iter().filter(|(_, job)| job["parent"].is_null()).map(|(id, _)| id.as_str()).collect();
+        let accepted: BTreeSet<&str> = self.clients.accepted.iter().map(|job| job.id.as_str()).collect();
+        assert_eq!(accepted.len(), self.clients.accepted.len(), "one id for each key");
+        assert_eq!(roots, accepted, "the accepted jobs exist, and no others");
+        for job in self.jobs.values() {
+            self.check_children(job);
+            match text(job, "status") {
+                "completed" => self.check_completed(job),
+                "failed" => assert_eq!(text(job, "cause"), "worker_lost", "{job}"),
+                _ => self.check_stopped(job),
+            }
+        }
+        self.check_marks();
+        self.check_model_calls();
+        let folder = self.fleet.state.path("marks").display().to_string();
+        assert_eq!(processes(&folder), Vec::<String>::new(), "no command outlives its job");
+    }
+
+    /// A completed job has all its children, each once; other jobs have at most these.
+    fn check_children(&self, job: &Value) {
+        let children = self.jobs.values().filter(|child| child["parent"] == job["id"]);
+        let mut tasks: Vec<&str> = children.map(|child| text(child, "task")).collect();
+        let (_, expected) = AGENTS.into_iter().find(|(agent, _)| *agent == text(job, "agent")).unwrap();
+        let count = tasks.len();
+        tasks.sort_unstable();
+        tasks.dedup();
+        assert_eq!(tasks.len(), count, "a child is dispatched once: {job}");
+        if text(job, "status") == "completed" {
+            assert_eq!(count, expected, "{job}");
+        }
+    }
+
+    fn check_completed(&self, job: &Value) {
+        let (agent, task) = (text(job, "agent"), text(job, "task"));
+        let turns = turns_of(agent, task);
+        let view = self.fleet.state.view(text(job, "id"));
+        let output = text(&view, "output");
+        // If the child ends early, its notification is delivered before the second turn, and there is no third.
+        let shortest = if agent == "notified" { turns.len() - 1 } else { turns.len() };
+        let count = (shortest..=turns.len()).find(|&turn| {
+            text(&view, "result") == turns[turn - 1].trim() && is_exact(output, &turns[..turn])
+        });
+        let count = count.unwrap_or_else(|| panic!("the output is not exact: {view:#}"));
+        assert_eq!(view["usage"]["turns"], count, "a recorded turn is not paid for again: {view:#}");
+        let calls = self.fleet.provider.calls().iter().filter(|call| call.task == task).count();
+        assert!(calls >= count, "every turn has a model call: {calls} calls, {view:#}");
+        if agent == "runs" {
+            let marks = self.marks(task);
+            let ran: BTreeSet<&str> = marks.iter().map(|(turn, _)| turn.as_str()).collect();
+            assert!(ran.iter().all(|turn| ["1", "2", "3"].contains(turn)), "{marks:?}");
+        }
+    }
+
+    /// A job was stopped because a client stopped it or an ancestor, or because an ancestor failed.
+    fn check_stopped(&self, job: &Value) {
+        let mut ancestry = vec![job];
+        while let Some(parent) = ancestry.last().and_then(|job| self.jobs.get(text(job, "parent"))) {
+            ancestry.push(parent);
+        }
+        let client_stopped = |job: &&Value| {
+            self.clients.accepted.iter().any(|known| known.id == text(job, "id") && known.stopped.is_some())
+        };
+        let reason = match text(job, "cause") {
+            "operator" => ancestry.iter().any(client_stopped),
+            "parent" => ancestry.iter().skip(1).any(|job| text(job, "status") == "failed"),
+            _ => false,
+        };
+        assert!(reason, "stopped without a reason: {job:#}");
+    }
+
+    /// No model was called for a tree after its stop was confirmed.
+    fn check_model_calls(&self) {
+        for root in &self.clients.accepted {
+            let Some(stopped) = root.stopped else { continue };
+            let in_tree = |task: &str| task.split('.').next() == Some(root.task.as_str());
+            let calls = self.fleet.provider.calls();
+            let late =
+                calls.iter().find(|call| in_tree(&call.task) && call.when > stopped + MAX_REQUEST_DELAY);
+            assert!(late.is_none(), "a model was called after the stop at {stopped}: {late:?}");
+        }
+    }
+
+    /// The commands that ran for this task: turn, and time in nanoseconds since 1970.
+    fn marks(&self, task: &str) -> Vec<(String, u128)> {
+        let marks = std::fs::read_to_string(self.fleet.state.path("marks").join(task)).unwrap_or_default();
+        let lines = marks.lines().map(|line| line.split_once(' ').unwrap());
+        lines.map(|(turn, when)| (turn.to_owned(), when.parse().unwrap())).collect()
+    }
+
+    /// No command ran twice, or after its stop was confirmed.
+    fn check_marks(&self) {
+        for job in self.jobs.values().filter(|job| text(job, "agent") == "runs") {
+            let marks = self.marks(text(job, "task"));
+            let turns: BTreeSet<&str> = marks.iter().map(|(turn, _)| turn.as_str()).collect();
+            assert_eq!(turns.len(), marks.len(), "a command ran twice: {marks:?} {job:#}");
+            let root = text(job, "task").split('.').next().unwrap();
+            let stopped = self.clients.accepted.iter().find(|known| known.task == root).unwrap().stopped;
+            let late = marks.iter().find(|(_, when)| stopped.is_some_and(|stopped| *when > stopped));
+            assert!(late.is_none(), "a command after the stop at {stopped:?}: {marks:?} {job:#}");
+        }
+    }
+}
