@@ -234,7 +234,6 @@ impl TaskTool {
 }
 
 /// A new id, as docker-agent makes them, and the time.
-#[expect(clippy::disallowed_methods, reason = "the id of a task in a user's file, not an id of this project")]
 fn stamp() -> Stamp {
     let now = Timestamp::now();
     // Whole seconds, as docker-agent writes them.

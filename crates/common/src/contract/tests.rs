@@ -11,6 +11,7 @@ use crate::service::MailContent;
 use crate::service::MailId;
 use crate::service::OutputSlice;
 use crate::service::WaitItem;
+use crate::service::WaitMode;
 
 fn job(status: State) -> Job {
     let session: SessionId = "00000000-0000-4000-8000-00000000abcd".parse().unwrap();
@@ -315,7 +316,6 @@ fn an_unknown_id_neither_ends_nor_blocks_a_wait() {
         (vec![unknown(), found(State::Running), found(State::Stopped)], false, true),
         (vec![unknown(), found(State::Completed)], true, true),
     ] {
-        use crate::service::WaitMode;
         assert_eq!((WaitMode::All.is_over(&items), WaitMode::Any.is_over(&items)), (all, any), "{items:?}");
     }
 }

@@ -67,7 +67,7 @@ impl Drop for CancelOnDrop {
 ///
 /// # Errors
 ///
-/// The server refused, or its answer is no list of tools.
+/// The server refused, or its answer is not a list of tools.
 pub(super) async fn list_tools(peer: &Peer<RoleClient>) -> Result<(Vec<ServerTool>, Vec<String>), String> {
     let (mut tools, mut warnings) = (Vec::new(), Vec::new());
     let mut cursor = None;
@@ -92,7 +92,7 @@ pub(super) async fn list_tools(peer: &Peer<RoleClient>) -> Result<(Vec<ServerToo
                 }
                 page.0["nextCursor"].as_str().map(str::to_owned)
             }
-            _ => return Err("the answer is no list of tools".to_owned()),
+            _ => return Err("the answer is not a list of tools".to_owned()),
         };
         // Some servers send an empty cursor with the last page.
         cursor = next.filter(|cursor| !cursor.is_empty());
