@@ -1,5 +1,7 @@
 //! What OpenAI's two wires share: what its models take, the schema of a tool, the tokens counted.
 
+pub(crate) mod strict_schema;
+
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;

@@ -11,6 +11,7 @@ use crate::conversation::ToolSpec;
 use crate::json::put;
 use crate::openai::effort;
 use crate::openai::parameters;
+use crate::openai::strict_schema;
 use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::ToolChoice;
@@ -101,6 +102,6 @@ fn form(form: &Form) -> Value {
     put(&mut schema, "name", Some(form.name.as_str()));
     put(&mut schema, "description", form.description.as_deref());
     put(&mut schema, "strict", Some(form.strict));
-    put(&mut schema, "schema", Some(form.schema.clone()));
+    put(&mut schema, "schema", Some(strict_schema::schema(form)));
     json!({"type": "json_schema", "json_schema": schema})
 }

@@ -11,6 +11,7 @@ use crate::json::put;
 use crate::openai::Model;
 use crate::openai::effort;
 use crate::openai::parameters;
+use crate::openai::strict_schema;
 use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::ToolChoice;
@@ -130,7 +131,7 @@ fn format(form: &Form) -> Value {
     put(&mut format, "name", Some(form.name.as_str()));
     put(&mut format, "description", form.description.as_deref());
     put(&mut format, "strict", Some(form.strict));
-    put(&mut format, "schema", Some(form.schema.clone()));
+    put(&mut format, "schema", Some(strict_schema::schema(form)));
     Value::Object(format)
 }
 
