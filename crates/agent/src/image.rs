@@ -1,7 +1,7 @@
 //! Images in tool results. Pure.
 //!
-//! A result's text has a sentence in the place of each image, and the images follow in the same order. A model port whose
-//! model takes images sends both; one whose model takes none sends the text, with [`Image::left_out`] for each image.
+//! A result's text has a sentence in the place of each image, and the images follow in the same order. A model port sends
+//! both to a model that takes images, and another sentence for each image to one that takes none.
 //!
 //! Stored turns carry an image as base64, and only if all images of its result have at most `MAX_STORED_BYTES`
 //! together: turns are kept in memory by the store and read whole by every new attempt. Larger images are shown to the
@@ -87,15 +87,6 @@ impl Image {
     pub(crate) fn caption(&self) -> String {
         format!("[an image ({}, {} bytes)]", self.media_type, self.bytes())
     }
-
-    /// The sentence for a model that takes no images.
-    pub fn left_out(&self) -> String {
-        format!(
-            "[An image ({}, {} bytes) is left out: it cannot be shown to this model.]",
-            self.media_type,
-            self.bytes()
-        )
-    }
 }
 
 /// The media type of an image that models take, by its first bytes.
@@ -140,10 +131,6 @@ mod tests {
         );
         assert_eq!(Image::from_base64(&image.data), Ok(image.clone()));
         assert_eq!(image.caption(), "[an image (image/png, 8 bytes)]");
-        assert_eq!(
-            image.left_out(),
-            "[An image (image/png, 8 bytes) is left out: it cannot be shown to this model.]"
-        );
         bytes.resize(MAX_BYTES, 0);
         assert_eq!(Image::new(&bytes).unwrap().bytes(), MAX_BYTES);
         assert!(Image::from_base64(&STANDARD.encode(&bytes)).is_ok());

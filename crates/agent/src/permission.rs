@@ -42,6 +42,11 @@ pub trait Approval: Debug + Send + Sync {
     async fn approves(&self, tool: &str, arguments: &str) -> bool;
 }
 
+/// The sentence for a call that the team denies.
+pub(crate) fn denied(tool: &str) -> String {
+    format!("Tool '{tool}' is denied by permissions configuration.")
+}
+
 /// Why a call is refused, as a sentence for the model; `None` where it is allowed or approved.
 pub(crate) async fn refusal(
     permissions: &Permissions,
@@ -52,7 +57,7 @@ pub(crate) async fn refusal(
     let ToolCall { name, arguments: written, .. } = call;
     match (verdict(permissions, name, arguments), approval) {
         (Verdict::Allowed, _) => None,
-        (Verdict::Denied, _) => Some(format!("Tool '{name}' is denied by permissions configuration.")),
+        (Verdict::Denied, _) => Some(denied(name)),
         (Verdict::NeedsApproval, None) => {
             Some(format!("Tool '{name}' needs a person's approval, and no one can answer here."))
         }

@@ -229,7 +229,11 @@ impl Toolbox {
             self.add_tools(tools, &toolset, place, &added);
             self.tools.sort_by_key(|owned| owned.place);
         }
-        self.warnings[known_warnings..].to_vec()
+        // The same tools have the same warnings at each change.
+        let mut new = self.warnings.split_off(known_warnings);
+        new.retain(|warning| !self.warnings.contains(warning));
+        self.warnings.extend(new.iter().cloned());
+        new
     }
 
     /// Adds the tools of a toolset that its allow list names, all without one. Those named by `undeferred` are not

@@ -267,7 +267,7 @@ agents:
     welcome_message: Welcome, ${env.NAME}!
     max_iterations: 2
     toolsets: [{type: todo}]
-    commands: {plan: Plan $1}
+    commands: {plan: 'Plan ${args[0]}'}
 ";
     let todo =
         |text: &str| json!({"tool_calls": [{"name": "create_todo", "arguments": {"description": text}}]});

@@ -1,5 +1,9 @@
 //! `a2a`: a remote agent that speaks the Agent2Agent protocol, as a tool.
+//!
+//! Where the agent's card offers it, the events of a task are streamed; a task whose stream breaks, and one of any other
+//! agent, is polled.
 
+mod stream;
 mod wire;
 
 use std::sync::Arc;
@@ -8,20 +12,28 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use legwork_common::duration;
 use legwork_common::error::chain;
 use legwork_common::team::StringMap;
 use reqwest::Client;
+use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
+use reqwest::header::ACCEPT;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
+use sse_stream::Sse;
+use sse_stream::SseStream;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::stream::StreamedTask;
 use self::wire::Card;
 use self::wire::Reply;
 use self::wire::TaskRef;
@@ -191,31 +203,95 @@ enum CallError {
     Permanent(String),
 }
 
+impl CallError {
+    fn into_reason(self) -> String {
+        match self {
+            Self::Transient(reason) | Self::Permanent(reason) => reason,
+        }
+    }
+}
+
+/// The events of one stream.
+type Events = BoxStream<'static, Result<Sse, sse_stream::Error>>;
+
+/// How an agent answers a message that asks for a stream.
+enum Opened {
+    Events(Events),
+    /// As to any other message.
+    Reply(Reply),
+    /// It does not stream, whatever its card states. The message has not begun a task.
+    Unsupported,
+}
+
+/// The codes with which agents refuse to stream: the method is unknown, or the operation is not supported.
+const NOT_SUPPORTED_CODES: [i64; 2] = [-32601, -32004];
+
+fn unreachable(error: reqwest::Error) -> CallError {
+    CallError::Transient(chain(&error.without_url()))
+}
+
 impl AgentClient {
-    /// Makes one call of the protocol, within `timeout`.
-    async fn call(&self, call: &Value, timeout: Duration) -> Result<Reply, CallError> {
-        let unreachable = |error: reqwest::Error| CallError::Transient(chain(&error.without_url()));
-        let mut request = self.http.post(self.card.url.clone()).timeout(timeout);
+    async fn post(&self, call: &Value, timeout: Duration, accept: &str) -> Result<Response, CallError> {
+        let mut request = self.http.post(self.card.url.clone()).timeout(timeout).header(ACCEPT, accept);
         if self.card.version == Version::V1 {
             request = request.header("A2A-Version", "1.0");
         }
-        let request = request.json(call).headers(self.headers.clone());
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let text = http::head(response, MAX_RESPONSE_BYTES).await.map_err(unreachable)?;
-        match serde_json::from_slice::<Value>(&text) {
-            // Some agents send errors of the protocol with an HTTP error status.
-            Ok(response) if status.is_success() || response["error"].is_object() => {
-                Reply::read(&response).map_err(CallError::Permanent)
-            }
-            Err(error) if status.is_success() => {
-                Err(CallError::Permanent(format!("the agent's response is not JSON: {error}")))
-            }
-            Ok(_) | Err(_) => {
-                let reason = format!("HTTP {status}\n\n{}", String::from_utf8_lossy(&text));
-                let is_transient = status.is_server_error();
-                Err(if is_transient { CallError::Transient(reason) } else { CallError::Permanent(reason) })
-            }
+        request.json(call).headers(self.headers.clone()).send().await.map_err(unreachable)
+    }
+
+    /// Makes one call of the protocol, within `timeout`.
+    async fn call(&self, call: &Value, timeout: Duration) -> Result<Reply, CallError> {
+        let response = self.post(call, timeout, "application/json").await?;
+        let (status, text) = body(response).await?;
+        reply(status, &text)
+    }
+
+    /// Makes a call that is answered by a stream of events.
+    async fn open_stream(&self, call: &Value) -> Result<Opened, CallError> {
+        let response = self.post(call, MESSAGE_TIMEOUT, "text/event-stream, application/json").await?;
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_stream = content_type.is_some_and(|name| name.starts_with("text/event-stream"));
+        if response.status().is_success() && is_stream {
+            let mut left = MAX_RESPONSE_BYTES;
+            // A stream that is too long ends here; the task is then polled.
+            let bytes = response.bytes_stream().take_while(move |chunk| {
+                let length = chunk.as_ref().map_or(0, |chunk| chunk.len());
+                let fits = length <= left;
+                left = left.saturating_sub(length);
+                std::future::ready(fits)
+            });
+            return Ok(Opened::Events(SseStream::from_bytes_stream(bytes).boxed()));
+        }
+        let (status, text) = body(response).await?;
+        let code =
+            serde_json::from_slice::<Value>(&text).ok().and_then(|body| body["error"]["code"].as_i64());
+        if code.is_some_and(|code| NOT_SUPPORTED_CODES.contains(&code)) {
+            return Ok(Opened::Unsupported);
+        }
+        reply(status, &text).map(Opened::Reply)
+    }
+}
+
+/// The status and the beginning of the body.
+async fn body(response: Response) -> Result<(StatusCode, Vec<u8>), CallError> {
+    let status = response.status();
+    Ok((status, http::head(response, MAX_RESPONSE_BYTES).await.map_err(unreachable)?))
+}
+
+/// Reads the response to one call.
+fn reply(status: StatusCode, text: &[u8]) -> Result<Reply, CallError> {
+    match serde_json::from_slice::<Value>(text) {
+        // Some agents send errors of the protocol with an HTTP error status.
+        Ok(response) if status.is_success() || response["error"].is_object() => {
+            Reply::read(&response).map_err(CallError::Permanent)
+        }
+        Err(error) if status.is_success() => {
+            Err(CallError::Permanent(format!("the agent's response is not JSON: {error}")))
+        }
+        Ok(_) | Err(_) => {
+            let reason = format!("HTTP {status}\n\n{}", String::from_utf8_lossy(text));
+            let is_transient = status.is_server_error();
+            Err(if is_transient { CallError::Transient(reason) } else { CallError::Permanent(reason) })
         }
     }
 }
@@ -231,25 +307,68 @@ impl RemoteAgent {
     async fn send_and_follow(&self, message: &str) -> Result<Reply, String> {
         let task = self.awaiting_input.lock().unwrap_or_else(PoisonError::into_inner).take();
         let id = format!("{:032x}", rand::random::<u128>());
-        let send = self.client.card.send(message, &id, task.as_ref());
         // A message is not sent again: the agent may have received it, even where no reply came.
-        let reply = self.client.call(&send, MESSAGE_TIMEOUT).await;
-        match reply.map_err(|(CallError::Transient(reason) | CallError::Permanent(reason))| reason)? {
-            Reply::Working(task) => {
-                let limit = self.polling.task_timeout;
-                let ended = timeout(limit, self.follow(task)).await;
-                ended.unwrap_or_else(|_| {
-                    Err(format!("its task did not end within {}", duration::short(limit)))
-                })
+        let reply = if self.client.card.streams {
+            let stream = self.client.card.stream(message, &id, task.as_ref());
+            match self.client.open_stream(&stream).await.map_err(CallError::into_reason)? {
+                Opened::Events(events) => return self.within_limit(self.read_events(events)).await,
+                Opened::Reply(reply) => reply,
+                Opened::Unsupported => {
+                    let send = self.client.card.send(message, &id, task.as_ref());
+                    self.client.call(&send, MESSAGE_TIMEOUT).await.map_err(CallError::into_reason)?
+                }
             }
+        } else {
+            let send = self.client.card.send(message, &id, task.as_ref());
+            self.client.call(&send, MESSAGE_TIMEOUT).await.map_err(CallError::into_reason)?
+        };
+        match reply {
+            Reply::Working(task) => self.within_limit(self.follow(self.running(task))).await,
             reply => Ok(reply),
         }
     }
 
+    /// Follows a task for as long as one may take. Beyond that the agent is asked to cancel it.
+    async fn within_limit(
+        &self,
+        following: impl Future<Output = Result<Reply, String>>,
+    ) -> Result<Reply, String> {
+        let limit = self.polling.task_timeout;
+        let ended = timeout(limit, following).await;
+        ended.unwrap_or_else(|_| Err(format!("its task did not end within {}", duration::short(limit))))
+    }
+
+    fn running(&self, task: TaskRef) -> RunningTask<'_> {
+        RunningTask { agent: self, task, is_settled: false }
+    }
+
+    /// Follows a task by its events. Where they end before the task does, it is polled.
+    async fn read_events(&self, mut events: Events) -> Result<Reply, String> {
+        let mut streamed = StreamedTask::default();
+        let mut running: Option<RunningTask<'_>> = None;
+        while let Some(Ok(event)) = events.next().await {
+            let Some(event) = event.data.and_then(|data| serde_json::from_str::<Value>(&data).ok()) else {
+                continue;
+            };
+            if let Some(reply) = streamed.apply(&event)? {
+                if let Some(running) = &mut running {
+                    running.is_settled = true;
+                }
+                return Ok(reply);
+            }
+            if running.is_none() {
+                running = streamed.task_ref().map(|task| self.running(task));
+            }
+        }
+        match running {
+            Some(running) => self.follow(running).await,
+            None => Err("its answer broke off, and its outcome is unknown".to_owned()),
+        }
+    }
+
     /// Polls a task until it has ended or needs input.
-    async fn follow(&self, task: TaskRef) -> Result<Reply, String> {
-        let get = self.client.card.get(&task);
-        let mut running = RunningTask { agent: self, task, is_settled: false };
+    async fn follow(&self, mut running: RunningTask<'_>) -> Result<Reply, String> {
+        let get = self.client.card.get(&running.task);
         let (mut interval, mut failed_polls) = (self.polling.first_interval, 0);
         loop {
             sleep(interval).await;

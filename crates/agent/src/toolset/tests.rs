@@ -121,6 +121,40 @@ async fn schemas_are_closed_and_described() {
 }
 
 #[tokio::test]
+async fn the_tools_that_the_team_names_are_those_of_the_toolsets() {
+    install_tls();
+    let folder = tempfile::tempdir().unwrap();
+    let script = json!({"a": {"cmd": "true", "description": "", "args": {}, "env": {}}});
+    let api = json!({"type": "api", "name": "call", "endpoint": "http://localhost", "method": "GET", "instruction": "",
+        "headers": {}, "args": {}, "required": []});
+    let mut toolsets = everything();
+    toolsets.as_array_mut().unwrap().extend([
+        json!({"kind": {"type": "fetch", "timeout": null}}),
+        json!({"kind": {"type": "memory", "path": "m.db"}}),
+        json!({"kind": {"type": "tasks", "path": null}}),
+        json!({"kind": {"type": "script", "scripts": script}}),
+        json!({"kind": api}),
+    ]);
+    let team = team(&[("a", &[], json!({"toolsets": toolsets}))]);
+    let agent = team.agent("a").unwrap();
+    let service = Arc::new(FakeService::default());
+    let (background, session_state): (Arc<dyn BackgroundAgents>, Arc<dyn SessionState>) =
+        (service.clone(), service);
+    let environment = Arc::new(environment(folder.path()));
+    for toolset in &agent.toolsets {
+        let toolbox = Toolbox::new(&environment);
+        let kit = toolbox
+            .open_toolset((&team, agent), toolset, &environment, &background, &session_state)
+            .await
+            .unwrap();
+        let (mut opened, mut named) = (names(&kit.tools), toolset.kind.tool_names().unwrap());
+        opened.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(opened, named);
+    }
+}
+
+#[tokio::test]
 async fn only_tools_without_side_effects_are_read_only() {
     let specs = toolbox(everything()).await.specs();
     let read_only: BTreeSet<&str> =

@@ -14,6 +14,7 @@ use legwork_agent::journal::TurnEntry;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelPort;
 use legwork_agent::slash;
+use legwork_agent::slash::CommandContext;
 use legwork_agent::turn::Transcript;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
@@ -291,17 +292,26 @@ impl RunSession {
     /// Answers the prompt of the command line, or without one each prompt that is typed.
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
-        let prompt = self.expand_prompt(&self.agent, &prompt).await;
+        let prompt = self.expand_prompt(root, &self.agent, &prompt).await;
         Ok(self.answer(root, prompt, Conversation::new(&self.agent)).await?.status)
     }
 
     /// The prompt that an agent gets for a user's `text`: a slash command is replaced with the agent's prompt of that
-    /// name.
-    async fn expand_prompt(&self, agent: &str, text: &str) -> String {
-        match self.team.agent(agent) {
-            Some(agent) => slash::expand(agent, text, &self.environment, &self.shutdown.drain).await,
-            None => text.to_owned(),
+    /// name. What of it cannot be run is a warning.
+    async fn expand_prompt(&self, root: &RootSession, agent: &str, text: &str) -> String {
+        let Some(agent) = self.team.agent(agent) else { return text.to_owned() };
+        let context = CommandContext {
+            team: &self.team,
+            agent,
+            environment: &self.environment,
+            background: &(Arc::clone(&root.service) as _),
+            session_state: &(Arc::clone(&root.service) as _),
+        };
+        let expanded = slash::expand(context, text, &self.shutdown.drain).await;
+        for warning in expanded.warnings {
+            self.screen.note(&format!("warning: {warning}"));
         }
+        expanded.prompt
     }
 
     /// Prints the agent's welcome message, if it has one.
@@ -323,7 +333,7 @@ impl RunSession {
                 () = self.shutdown.drain.cancelled() => None,
             };
             let Some(line) = line else { return Ok(ExitStatus::Success) };
-            let prompt = self.expand_prompt(&so_far.agent, &line).await;
+            let prompt = self.expand_prompt(root, &so_far.agent, &line).await;
             so_far = self.answer(root, prompt, so_far).await?;
             if so_far.status != ExitStatus::Success {
                 return Ok(so_far.status);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::Router;
+use axum::body::Body;
 use axum::http::HeaderMap as Sent;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::routing::post;
 use legwork_common::service::CallIndex;
@@ -33,7 +35,22 @@ async fn agent(
             .send((method, params, format!("{} {}", header("x-key"), header("a2a-version"))))
             .await
             .unwrap();
-        Json(answer)
+        match answer {
+            // A list is a stream of events; a string in it breaks the stream off.
+            Value::Array(events) => {
+                let events = futures::stream::iter(events).then(async |event| match event {
+                    Value::String(reason) => {
+                        // What was sent before it must have left the server.
+                        sleep(Duration::from_millis(50)).await;
+                        Err(std::io::Error::other(reason))
+                    }
+                    event => Ok(format!("data: {event}\n\n")),
+                });
+                let body = Body::from_stream(events);
+                ([("content-type", "text/event-stream")], body).into_response()
+            }
+            answer => Json(answer).into_response(),
+        }
     };
     let app = Router::new()
         .route("/.well-known/agent-card.json", get(async move || Json(card)))
@@ -99,6 +116,99 @@ async fn a_task_is_polled_until_it_completes() {
     assert_eq!(sent["message"]["messageId"].as_str().unwrap().len(), 32);
     let (method, sent, _) = calls.recv().await.unwrap();
     assert_eq!((method.as_str(), sent), ("GetTask", json!({"id": "t1", "tenant": "t"})));
+}
+
+fn streaming(mut card: Value) -> Value {
+    card["capabilities"] = json!({"streaming": true});
+    card
+}
+
+fn chunk(text: &str, append: bool) -> Value {
+    json!({"result": {"taskId": "t1", "contextId": "c1", "append": append,
+        "artifact": {"artifactId": "a", "parts": [{"kind": "text", "text": text}]}}})
+}
+
+#[tokio::test]
+async fn a_task_of_a_streaming_agent_is_streamed_and_its_chunks_are_joined() {
+    let done = json!({"result": {"taskId": "t1", "contextId": "c1", "status": {"state": "completed"}, "final": true}});
+    let events = json!([{"result": task("submitted", json!({"kind": "task"}))}, chunk("Sun", false), chunk("ny", true), done]);
+    let (server, mut calls) = agent(streaming(card_v0()), move |_, _| events.clone()).await;
+    let kit = opened(None, &server).await.unwrap();
+    assert_eq!(send(&kit, "weather?").await, ToolOutcome::ok("Sunny"));
+    let (method, sent, _) = calls.recv().await.unwrap();
+    assert_eq!((method.as_str(), sent.get("configuration")), ("message/stream", None));
+    assert!(calls.try_recv().is_err(), "the task is neither polled nor cancelled");
+
+    let (server, mut calls) = agent(streaming(card_v1()), |_, _| {
+        let done = json!({"taskId": "t1", "status": {"state": "TASK_STATE_FAILED", "message": {"parts": [{"text": "Fog."}]}}});
+        json!([{"result": {"statusUpdate": done}}])
+    })
+    .await;
+    let kit = opened(None, &server).await.unwrap();
+    assert_eq!(send(&kit, "hi").await, ToolOutcome::error("The agent's task is failed. Fog."));
+    let (method, sent, headers) = calls.recv().await.unwrap();
+    assert_eq!((method.as_str(), headers.as_str()), ("SendStreamingMessage", "open sesame 1.0"));
+    assert_eq!(sent["tenant"], "t");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_early_is_continued_by_polling() {
+    for ending in [
+        json!("connection lost"),
+        json!({"result": {"taskId": "t1", "status": {"state": "working"}, "final": true}}),
+    ] {
+        let (server, mut calls) = agent(streaming(card_v0()), move |method, _| match method {
+            "message/stream" => json!([chunk("Ra", false), ending]),
+            _ => json!({"result": task("completed", json!({"artifacts": [{"parts": [{"text": "Ra"}, {"text": "in"}]}]}))}),
+        })
+        .await;
+        let kit = opened(None, &server).await.unwrap();
+        assert_eq!(send(&kit, "weather?").await, ToolOutcome::ok("Rain"));
+        assert_eq!(calls.recv().await.unwrap().0, "message/stream");
+        assert_eq!(calls.recv().await.unwrap().0, "tasks/get");
+    }
+    let (server, mut calls) = agent(streaming(card_v0()), |_, _| json!(["lost at once"])).await;
+    let kit = opened(None, &server).await.unwrap();
+    let lost = send(&kit, "weather?").await;
+    let expected = "Error calling old: its answer broke off, and its outcome is unknown";
+    assert_eq!(lost, ToolOutcome::error(expected));
+    assert_eq!(calls.recv().await.unwrap().0, "message/stream");
+    assert!(calls.try_recv().is_err(), "the message is not sent again");
+}
+
+#[tokio::test]
+async fn an_agent_that_refuses_to_stream_is_sent_the_message_and_a_plain_answer_is_taken() {
+    let (server, mut calls) = agent(streaming(card_v0()), |method, _| match method {
+        "message/stream" => json!({"error": {"code": -32004, "message": "no streams"}}),
+        _ => json!({"result": {"kind": "message", "role": "agent", "parts": [{"kind": "text", "text": "Sun"}]}}),
+    })
+    .await;
+    let kit = opened(None, &server).await.unwrap();
+    assert_eq!(send(&kit, "weather?").await, ToolOutcome::ok("Sun"));
+    assert_eq!(
+        [calls.recv().await.unwrap().0, calls.recv().await.unwrap().0],
+        ["message/stream", "message/send"]
+    );
+    let (server, _calls) =
+        agent(streaming(card_v0()), |_, _| json!({"result": task("completed", json!({}))})).await;
+    assert_eq!(send(&opened(None, &server).await.unwrap(), "hi").await, ToolOutcome::ok(""));
+}
+
+#[tokio::test]
+async fn a_dropped_call_of_a_streaming_agent_cancels_the_task() {
+    let (server, mut calls) = agent(streaming(card_v0()), |method, _| match method {
+        "message/stream" => json!([chunk("Ra", false), "lost"]),
+        _ => json!({"result": task("working", json!({}))}),
+    })
+    .await;
+    let kit = opened(None, &server).await.unwrap();
+    let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
+    let mut until = async |wanted: &str| while calls.recv().await.unwrap().0 != wanted {};
+    tokio::select! {
+        outcome = kit.tools[0].call(json!({"message": "hi"}), &context) => panic!("{outcome:?}"),
+        () = until("tasks/get") => {}
+    }
+    until("tasks/cancel").await;
 }
 
 #[tokio::test]

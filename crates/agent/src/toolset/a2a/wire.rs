@@ -28,6 +28,8 @@ pub(super) struct Card {
     /// The JSON-RPC endpoint.
     pub(super) url: Url,
     pub(super) version: Version,
+    /// Whether the agent streams the events of a task.
+    pub(super) streams: bool,
     /// Selects the agent where several share one endpoint.
     tenant: Option<String>,
 }
@@ -37,6 +39,14 @@ pub(super) struct Card {
 pub(super) struct TaskRef {
     pub(super) id: String,
     context: Option<String>,
+}
+
+impl TaskRef {
+    /// The task that a JSON object describes.
+    pub(super) fn of(task: &Value) -> Option<Self> {
+        let id = task["id"].as_str()?.to_owned();
+        Some(Self { id, context: task["contextId"].as_str().map(str::to_owned) })
+    }
 }
 
 /// An agent's reply to a message or a poll.
@@ -86,23 +96,32 @@ impl Card {
         }
         let tenant = interface["tenant"].as_str().filter(|tenant| !tenant.is_empty()).map(str::to_owned);
         let name = card["name"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { description: description(card), name, url, version, tenant })
+        let streams = card["capabilities"]["streaming"] == true;
+        Ok(Self { description: description(card), name, url, version, streams, tenant })
     }
 
     /// The call that sends a message, which continues `task` if there is one. It asks the agent to reply immediately; a
     /// task that takes longer is polled.
     pub(super) fn send(&self, text: &str, id: &str, task: Option<&TaskRef>) -> Value {
-        let (method, mut message, configuration) = match self.version {
-            Version::V0 => (
-                "message/send",
-                json!({"kind": "message", "role": "user", "parts": [{"kind": "text", "text": text}]}),
-                json!({"blocking": false}),
-            ),
-            Version::V1 => (
-                "SendMessage",
-                json!({"role": "ROLE_USER", "parts": [{"text": text}]}),
-                json!({"returnImmediately": true}),
-            ),
+        let (method, configuration) = match self.version {
+            Version::V0 => ("message/send", json!({"blocking": false})),
+            Version::V1 => ("SendMessage", json!({"returnImmediately": true})),
+        };
+        self.call(method, json!({"message": self.message(text, id, task), "configuration": configuration}))
+    }
+
+    /// The call that sends a message and is answered by a stream of events.
+    pub(super) fn stream(&self, text: &str, id: &str, task: Option<&TaskRef>) -> Value {
+        let method = if self.version == Version::V1 { "SendStreamingMessage" } else { "message/stream" };
+        self.call(method, json!({"message": self.message(text, id, task)}))
+    }
+
+    fn message(&self, text: &str, id: &str, task: Option<&TaskRef>) -> Value {
+        let mut message = match self.version {
+            Version::V0 => {
+                json!({"kind": "message", "role": "user", "parts": [{"kind": "text", "text": text}]})
+            }
+            Version::V1 => json!({"role": "ROLE_USER", "parts": [{"text": text}]}),
         };
         message["messageId"] = json!(id);
         if let Some(task) = task {
@@ -111,7 +130,7 @@ impl Card {
                 message["contextId"] = json!(context);
             }
         }
-        self.call(method, json!({"message": message, "configuration": configuration}))
+        message
     }
 
     /// The call that polls a task.
@@ -151,10 +170,9 @@ impl Reply {
             return Ok(Self::Completed(texts([message])));
         }
         let task = result.get("task").unwrap_or(result);
-        let (Some(id), Some(state)) = (task["id"].as_str(), task["status"]["state"].as_str()) else {
+        let (Some(task_ref), Some(state)) = (TaskRef::of(task), task["status"]["state"].as_str()) else {
             return Err("the agent's response is neither a message nor a task".to_owned());
         };
-        let task_ref = TaskRef { id: id.to_owned(), context: task["contextId"].as_str().map(str::to_owned) };
         let status_text = || texts([&task["status"]["message"]]);
         // Version 1.0 writes `TASK_STATE_INPUT_REQUIRED`, 0.3 `input-required`.
         let state = state.trim_start_matches("TASK_STATE_").to_lowercase().replace('_', "-");
@@ -169,7 +187,9 @@ impl Reply {
 
 /// The text of a completed task: its artifacts, else its status message, else the agent's last message.
 fn result_text(task: &Value) -> Option<String> {
-    let artifacts = texts(task["artifacts"].as_array().into_iter().flatten());
+    let artifacts: Vec<String> =
+        task["artifacts"].as_array().into_iter().flatten().map(artifact_text).collect();
+    let artifacts = artifacts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
     let is_agent = |message: &&Value| matches!(message["role"].as_str(), Some("agent" | "ROLE_AGENT"));
     let last = || {
         let messages = task["history"].as_array()?.iter();
@@ -180,7 +200,27 @@ fn result_text(task: &Value) -> Option<String> {
     Some(artifacts).filter(is_present).or_else(status_text).or_else(last)
 }
 
-/// The text parts of messages or artifacts, one a line, with data parts as JSON. Files are skipped.
+/// The text of an artifact. Its text parts may be the chunks in which it was streamed, so nothing is put between them;
+/// data is JSON on a line of its own. Files are skipped.
+fn artifact_text(artifact: &Value) -> String {
+    let mut text = String::new();
+    let mut after_data = false;
+    for part in artifact["parts"].as_array().into_iter().flatten() {
+        let (piece, is_data) = match (&part["text"], &part["data"]) {
+            (Value::String(piece), _) => (piece.clone(), false),
+            (_, Value::Null) => continue,
+            (_, data) => (data.to_string(), true),
+        };
+        if (is_data || after_data) && !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&piece);
+        after_data = is_data;
+    }
+    text
+}
+
+/// The text parts of messages, one a line, with data parts as JSON. Files are skipped.
 fn texts<'a>(containers: impl IntoIterator<Item = &'a Value>) -> String {
     let parts =
         containers.into_iter().flat_map(|container| container["parts"].as_array().into_iter().flatten());

@@ -1,4 +1,4 @@
-//! The file tools, each test in a folder of its own.
+//! The tools of `filesystem`, each test in a folder of its own.
 
 use std::fs;
 

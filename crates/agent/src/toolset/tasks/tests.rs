@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use futures::future::join_all;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::*;
 use crate::toolset::tests;

@@ -67,7 +67,8 @@ async fn toolbox(fixture: &Fixture, defer: Value) -> Toolbox {
     let mcp = json!({"type": "mcp", "name": null, "server": quirky("").server});
     let toolsets = json!([
         {"kind": {"type": "think"}},
-        {"kind": mcp, "defer": defer, "tools": ["odd", "grow", "shrink", "later"]},
+        {"kind": {"type": "script", "scripts": {"image": {"cmd": "true", "description": "", "args": {}, "env": {}}}}},
+        {"kind": mcp, "defer": defer, "tools": ["odd", "image", "grow", "shrink", "later"]},
         {"kind": {"type": "todo", "shared": false}, "tools": ["list_todos"]},
     ]);
     let team = team(&[("a", &[], json!({"toolsets": toolsets}))]);
@@ -92,16 +93,17 @@ async fn make(toolbox: &Toolbox, name: &str, arguments: Value) -> String {
 async fn a_changed_list_of_tools_is_followed_between_turns() {
     let fixture = fixture();
     let mut toolbox = toolbox(&fixture, json!(null)).await;
-    assert_eq!(offered(&toolbox), "think odd grow shrink list_todos");
+    assert_eq!(offered(&toolbox), "think image odd grow shrink list_todos");
+    assert_eq!(toolbox.warnings(), ["tool image of mcp skipped: another tool has the same name"]);
     assert_eq!(toolbox.refresh().await, [""; 0]);
     assert_eq!(make(&toolbox, "grow", json!({})).await, "grown");
     assert!(toolbox.get("later").is_none(), "all calls of one reply see the same tools");
-    assert_eq!(toolbox.refresh().await, [""; 0]);
-    assert_eq!(offered(&toolbox), "think odd grow shrink later list_todos");
+    assert_eq!(toolbox.refresh().await, [""; 0], "known warnings are not repeated");
+    assert_eq!(offered(&toolbox), "think image odd grow shrink later list_todos");
     assert_eq!(make(&toolbox, "later", json!({})).await, "later");
     make(&toolbox, "shrink", json!({})).await;
     toolbox.refresh().await;
-    assert_eq!(offered(&toolbox), "think odd list_todos");
+    assert_eq!(offered(&toolbox), "think image odd list_todos");
     toolbox.close().await;
 }
 
@@ -109,11 +111,11 @@ async fn a_changed_list_of_tools_is_followed_between_turns() {
 async fn deferred_tools_stay_deferred_and_added_ones_stay_added() {
     let fixture = fixture();
     let mut toolbox = toolbox(&fixture, json!("all")).await;
-    assert_eq!(offered(&toolbox), "think list_todos search_tool add_tool");
+    assert_eq!(offered(&toolbox), "think image list_todos search_tool add_tool");
     make(&toolbox, "add_tool", json!({"name": "grow"})).await;
     make(&toolbox, "grow", json!({})).await;
     toolbox.refresh().await;
-    assert_eq!(offered(&toolbox), "think grow list_todos search_tool add_tool");
+    assert_eq!(offered(&toolbox), "think image grow list_todos search_tool add_tool");
     assert!(make(&toolbox, "search_tool", json!({"query": ""})).await.contains("later: "));
     toolbox.close().await;
 }
