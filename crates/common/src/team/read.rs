@@ -72,6 +72,7 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
         permissions: Permissions::default(),
         metadata: Metadata::default(),
         rag: BTreeMap::new(),
+        safety: None,
     };
     if root.value == Value::Null {
         reader.error_of_file("the file is empty", MINIMAL_EXAMPLE);
@@ -97,6 +98,7 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Parts {
         permissions: read_permissions(reader, &fields),
         metadata: read_metadata(reader, &fields),
         rag,
+        safety: None,
     }
 }
 

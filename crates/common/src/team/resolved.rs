@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use super::agent::Agent;
 use super::agent::AgentKind;
+use super::agent::SafetyMode;
 use super::model::ModelSettings;
 
 /// The metadata of an agent file. It is kept with the team and has no other effect.
@@ -53,6 +54,8 @@ pub struct Team {
     permissions: Permissions,
     metadata: Metadata,
     rag: BTreeMap<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety: Option<SafetyMode>,
 }
 
 /// The fields of a team before validation.
@@ -67,6 +70,8 @@ pub(super) struct Parts {
     pub(super) metadata: Metadata,
     #[serde(default)]
     pub(super) rag: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    pub(super) safety: Option<SafetyMode>,
 }
 
 /// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with
@@ -110,8 +115,8 @@ impl TryFrom<Parts> for Team {
         for agent in &parts.agents {
             check_agent(agent, &names)?;
         }
-        let Parts { agents, models, permissions, metadata, rag } = parts;
-        Ok(Self { agents, models, permissions, metadata, rag })
+        let Parts { agents, models, permissions, metadata, rag, safety } = parts;
+        Ok(Self { agents, models, permissions, metadata, rag, safety })
     }
 }
 
@@ -170,6 +175,12 @@ impl Team {
     #[must_use]
     pub fn rag(&self) -> &BTreeMap<String, serde_json::Value> {
         &self.rag
+    }
+
+    /// The safety mode of a session whose first agent has none: `runtime.safety`.
+    #[must_use]
+    pub fn safety(&self) -> Option<SafetyMode> {
+        self.safety
     }
 
     /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams

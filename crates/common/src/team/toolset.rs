@@ -32,6 +32,9 @@ pub struct Toolset {
     /// The tools that the model does not see until it searches for them; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer: Option<Defer>,
+    /// Whether only the tools that change nothing can be called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
 }
 
 /// The tools of a toolset that the model does not see until it searches for them.

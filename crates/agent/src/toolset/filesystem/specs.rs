@@ -1,5 +1,7 @@
 //! The specs of the file tools.
 
+use serde_json::json;
+
 use super::Action;
 use crate::tool::ToolSpec;
 use crate::toolset::schema;
@@ -32,8 +34,18 @@ fn reading() -> [(Action, ToolSpec); 5] {
             Action::ReadFile,
             schema::read_only(
                 "read_file",
-                "Read a whole text file or an image",
-                path("The path of the file"),
+                "Read a text file, whole or some of its lines, or an image",
+                path("The path of the file")
+                    .optional(
+                        "line",
+                        json!({"type": "integer", "minimum": 1}),
+                        "The first line to read; 1 by default",
+                    )
+                    .optional(
+                        "limit",
+                        json!({"type": "integer", "minimum": 1}),
+                        "The most lines to read; all by default",
+                    ),
             ),
         ),
         (

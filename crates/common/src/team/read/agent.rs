@@ -14,11 +14,12 @@ use crate::team::agent::Agent;
 use crate::team::agent::AgentKind;
 use crate::team::agent::Command;
 use crate::team::agent::Fallback;
-use crate::team::agent::Skills;
 use crate::team::fields::Fields;
+use crate::team::hooks::Hooks;
 use crate::team::keys;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
+use crate::team::skills::Skills;
 use crate::team::source::Position;
 use crate::team::source::excerpt;
 use crate::team::template::Template;
@@ -110,7 +111,14 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         rag: read_rag(reader, references, &fields, &subject),
         fallback: read_fallback(reader, references, &fields, &subject),
         skills: read_skills(reader, &fields),
-        hooks: read_hooks(reader, &fields),
+        hooks: {
+            read_hooks(reader, &fields);
+            Hooks::new()
+        },
+        force_handoff: None,
+        readonly: false,
+        safety: None,
+        redact_secrets: None,
         structured_output: read_structured_output(reader, &fields),
         kind: kind?,
     })
@@ -387,13 +395,15 @@ fn check_skills_source(reader: &mut Reader<'_>, source: &str, at: Position) {
 /// Reads `skills`: a boolean, or a list of sources.
 fn read_skills(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Skills> {
     match fields.node("skills")? {
-        Node { value: Value::Bool(on), .. } => on.then_some(Skills::Local),
+        Node { value: Value::Bool(on), .. } => on.then(|| Skills { local: true, ..Skills::default() }),
         Node { value: Value::List(_), .. } => {
             let sources = fields.positioned_strings(reader, "skills");
             for (source, at) in &sources {
                 check_skills_source(reader, source, *at);
             }
-            Some(Skills::Sources(sources.into_iter().map(|(source, _)| source).collect()))
+            let (local, urls): (Vec<_>, Vec<_>) =
+                sources.into_iter().map(|(source, _)| source).partition(|source| source == "local");
+            Some(Skills { local: !local.is_empty(), urls, ..Skills::default() })
         }
         node => {
             reader.wrong_type("skills", "`true`, `false` or a list of sources", node);

@@ -26,7 +26,15 @@ pub(super) type Definitions<'n> = BTreeMap<String, Fields<'n>>;
 
 /// A toolset without any of the common settings.
 pub(super) fn plain(kind: ToolsetKind) -> Toolset {
-    Toolset { kind, tools: Vec::new(), instruction: None, toon: Vec::new(), model: Vec::new(), defer: None }
+    Toolset {
+        kind,
+        tools: Vec::new(),
+        instruction: None,
+        toon: Vec::new(),
+        model: Vec::new(),
+        defer: None,
+        readonly: false,
+    }
 }
 
 /// Reads `mcps`.
@@ -92,6 +100,7 @@ pub(super) fn read(
         toon: read_toon(reader, &fields),
         model: read_model(reader, references, subject, &fields),
         defer: read_defer(reader, &fields),
+        readonly: false,
         kind: kind?,
     })
 }
