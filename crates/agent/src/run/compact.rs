@@ -79,6 +79,7 @@ impl RunState<'_> {
             tools: Vec::new(),
             form: None,
             purpose: Purpose::Summary,
+            waits_for_pauses: true,
         };
         self.reserve_tokens(compaction::estimate(&request.messages, &[])).await?;
         let summarized = self.record_summary(&request, kept).await;
