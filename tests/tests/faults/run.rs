@@ -266,6 +266,7 @@ impl Run {
             keys_in_namespace: true,
             policy: Arc::<Policy>::default(),
             trace: None,
+            root_agent: None,
         };
         let open = OpenSession {
             session,
