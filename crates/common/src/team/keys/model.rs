@@ -58,7 +58,7 @@ pub(in crate::team) const MODEL: Keys = Keys {
         ),
         partly(
             "provider_opts",
-            "supported: `api_type`, `api_version` (Azure), `context_size`, `endpoint_url` and `region` (Bedrock), `interleaved_thinking` (Anthropic), `location` and `project` (Vertex AI); for every other option a warning says why it has no effect",
+            "supported: `api_type`, `api_version` (Azure), `context_size`, `endpoint_url` and `region` (Bedrock), `interleaved_thinking` (Anthropic, Claude on Bedrock), `location` and `project` (Vertex AI); for every other option a warning says why it has no effect",
         ),
         noted("routing", "chosen by the words that the examples share with the last message to the agent"),
         noted(
