@@ -281,6 +281,10 @@ pub(super) const BUILTIN: &[Builtin] = &[
     compatible("github-copilot", &["GITHUB_TOKEN"], "https://api.githubcopilot.com"),
     compatible("opencode-zen", &["OPENCODE_API_KEY"], "https://opencode.ai/zen/v1"),
     compatible("opencode-go", &["OPENCODE_API_KEY"], "https://opencode.ai/zen/go/v1"),
+    Builtin {
+        api: Api::OpenaiResponses,
+        ..compatible("chatgpt", &["CHATGPT_OAUTH_TOKEN"], "https://chatgpt.com/backend-api/codex")
+    },
     native("scripted", Api::Scripted, &[]),
 ];
 

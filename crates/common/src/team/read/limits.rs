@@ -31,7 +31,7 @@ pub(super) fn read_limits(
 }
 
 /// Reads `compaction_threshold`: above 0 and at most 1.
-fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<f64> {
+pub(super) fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<f64> {
     let share = fields.number(reader, "compaction_threshold", f64::MIN, f64::MAX)?;
     if share > 0.0 && share <= 1.0 {
         return Some(share);

@@ -1,5 +1,6 @@
 //! Reads the entries of `providers`, and the settings of a model other than its provider and its name.
 
+use super::limits::read_threshold;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::model::Api;
@@ -166,7 +167,7 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
         fields.string(reader, name);
     }
     fields.bool(reader, "bypass_models_gateway");
-    read_share(reader, fields, "compaction_threshold");
+    read_threshold(reader, fields);
     read_task_budget(reader, fields);
     if let Some(cost) = fields.node("cost").and_then(|node| reader.fields(node, &keys::COST)) {
         for name in ["input", "output", "cache_read", "cache_write"] {
@@ -201,18 +202,6 @@ fn read_task_budget(reader: &mut Reader<'_>, fields: &Fields<'_>) {
         let message = format!("task_budget.type `{}` is not supported", excerpt(&kind));
         reader.error(at, message, Some("write `tokens`".to_owned()));
     }
-}
-
-/// Reads a share of the window: above 0 and at most 1.
-pub(super) fn read_share(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<f64> {
-    let share = fields.number(reader, name, f64::MIN, f64::MAX)?;
-    if share > 0.0 && share <= 1.0 {
-        return Some(share);
-    }
-    let at = fields.node(name).map_or(fields.at, |node| node.at);
-    let message = format!("{name} must be greater than 0 and at most 1, got {share}");
-    reader.error(at, message, Some("it is a share of the model's window, such as 0.8".to_owned()));
-    None
 }
 
 /// Reads `thinking_budget`: a level or a number of tokens; up to version 2 of the schema also a map with either.

@@ -116,6 +116,15 @@ fn providers_that_speak_openais_protocol_have_their_key_and_address() {
 }
 
 #[test]
+fn chatgpt_needs_a_token_that_somebody_else_got() {
+    let settings = ModelSettings::inline("chatgpt", "gpt-5.6").unwrap();
+    assert_eq!(
+        (settings.api, settings.token_keys),
+        (Api::OpenaiResponses, vec!["CHATGPT_OAUTH_TOKEN".to_owned()])
+    );
+}
+
+#[test]
 fn named_toolsets_commands_and_skills_are_used_by_name() {
     let text = "toolsets: {notes: {type: todo, shared: true}}\ncommands: {house: {fix: Theirs, tidy: Tidy up}}\n\
                 skills: {house: [{name: style, description: d, instructions: Theirs}, {name: tone, description: d, instructions: i}]}\n\
