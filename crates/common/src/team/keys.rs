@@ -144,9 +144,9 @@ const fn no(name: &'static str, consequence: &'static str) -> Key {
     Key { support: Support::No, ..noted(name, consequence) }
 }
 
-/// A key that is an error; `remedy` says what to do.
-const fn refused(name: &'static str, remedy: &'static str) -> Key {
-    Key { support: Support::Refused, ..noted(name, remedy) }
+/// A key that is an error; `fix_hint` says what to do.
+const fn refused(name: &'static str, fix_hint: &'static str) -> Key {
+    Key { support: Support::Refused, ..noted(name, fix_hint) }
 }
 
 /// The limits of a key that is checked, in a map that has no effect.

@@ -117,10 +117,10 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Records a valid setting that is an error, because running without its effect is not safe. `remedy` is its note.
-    pub(super) fn refuse(&mut self, at: Position, setting: &str, remedy: &str) {
+    /// Records a valid setting that is an error, because running without its effect is not safe. `fix_hint` is its note.
+    pub(super) fn refuse(&mut self, at: Position, setting: &str, fix_hint: &str) {
         let message = format!("{setting} is refused, because running without its effect is not safe");
-        self.error_of_class(Class::Refused, at, message, Some(remedy.to_owned()));
+        self.error_of_class(Class::Refused, at, message, Some(fix_hint.to_owned()));
     }
 
     /// Records a warning. Equal messages become one warning.

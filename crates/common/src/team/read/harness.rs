@@ -61,7 +61,7 @@ pub(super) fn read_harness(
     Some(AgentKind::Command { program, args: words, env, working_dir })
 }
 
-/// The program of a harness and its first arguments. They make it print its answer and ask nobody.
+/// The program of a harness and its first arguments. They make it print its answer and ask no user.
 fn words_before(kind: &str) -> Vec<String> {
     let words: &[&str] = match kind {
         "claude-code" => &["claude", "-p", "--output-format", "text", "--permission-mode", "acceptEdits"],

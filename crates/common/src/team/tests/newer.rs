@@ -116,7 +116,7 @@ fn providers_that_speak_openais_protocol_have_their_key_and_address() {
 }
 
 #[test]
-fn chatgpt_needs_a_token_that_somebody_else_got() {
+fn chatgpt_needs_a_token() {
     let settings = ModelSettings::inline("chatgpt", "gpt-5.6").unwrap();
     assert_eq!(
         (settings.api, settings.token_keys),

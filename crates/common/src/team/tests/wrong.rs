@@ -40,7 +40,7 @@ fn top_level_errors() -> Vec<Case> {
     vec![
         ("a misspelt key at the top", top("agent: {}")),
         ("a key of an agent at the top", top("instruction: hello")),
-        ("a version that is no number", top("version: 9a")),
+        ("a version that is a word with a digit", top("version: 9a")),
         ("version is a word", top("version: latest")),
         ("version is a list", top("version: [1]")),
         ("agents empty", "agents:\n".to_owned()),
