@@ -23,9 +23,8 @@ pub struct EnvironmentInfo {
     pub architecture: String,
 }
 
-/// The system messages before the task or the conversation, `instruction` being the agent's with its variables in place.
-/// In this order: sub-agents, handoffs, instruction,
-/// toolsets, date, environment.
+/// The system messages before the task or the conversation, in this order: sub-agents, handoffs, instruction,
+/// toolsets, date, environment. `instruction` is the agent's, with its variables replaced.
 pub fn system_messages(
     team: &Team,
     agent: &Agent,

@@ -119,18 +119,16 @@ pub struct Agent {
     /// Sub-agents and handoffs that the file names by URL or image. They are not loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_agents: Vec<String>,
-    /// The agent of this team that gets the conversation whenever this one has answered. It has no effect yet.
+    /// The agent of this team that gets the conversation whenever this one has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_handoff: Option<String>,
-    /// Whether it gets only tools that change nothing. It has no effect yet, so a file with it is refused.
+    /// Whether it gets only tools that change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,
-    /// The safety mode of a session that starts with it; `None` for the team's. It has no effect yet, so a file with it
-    /// is refused.
+    /// The safety mode of a session that starts with it; `None` for the team's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<SafetyMode>,
-    /// Whether secrets are removed from calls, messages and results; `None` where the file does not say. It has no effect
-    /// yet, so a file that asks for it is refused.
+    /// Whether secrets are removed from calls, messages and results; `None` where the file does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact_secrets: Option<bool>,
     /// The maximum number of model calls: `None` for
@@ -158,6 +156,9 @@ pub struct Agent {
     /// The names of files whose text is added to the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_prompt_files: Vec<String>,
+    /// How many levels below the working directory such files are listed; `None` for none. It has no effect yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_prompt_files_depth: Option<u32>,
     /// The prompts that users run as `/name`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commands: BTreeMap<String, Command>,
@@ -170,10 +171,10 @@ pub struct Agent {
     /// The models to use when calls of its own model fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// Its skills; `None` for no skills. They have no effect yet.
+    /// Its skills; `None` for no skills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skills: Option<Skills>,
-    /// Its hooks. They have no effect yet.
+    /// Its hooks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: Hooks,
     /// The `structured_output` of the agent, unchanged from the file.
@@ -204,7 +205,6 @@ impl Agent {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }
-        required.extend(keys_of_models(&self.limits.compaction_models));
         for toolset in &self.toolsets {
             required.extend(keys_of_models(&toolset.model));
             match &toolset.kind {
@@ -241,10 +241,11 @@ fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey>
     models.iter().chain(routed).filter_map(key_of_model)
 }
 
-/// The key of a model; `None` for a model that needs none.
+/// The key of a model, or of one of the models in its place; `None` where one of them needs none.
 fn key_of_model(model: &ModelSettings) -> Option<RequiredKey> {
-    model.needs_key().then(|| RequiredKey {
-        any_of: model.token_keys.clone(),
+    let candidates = || std::iter::once(model).chain(&model.otherwise);
+    candidates().all(ModelSettings::needs_key).then(|| RequiredKey {
+        any_of: candidates().flat_map(|model| model.token_keys.clone()).collect(),
         needed_by: format!("model {}", model.reference()),
     })
 }

@@ -81,6 +81,6 @@ pub enum OnHookError {
     Warn,
     /// Nothing.
     Ignore,
-    /// The event does not go on.
+    /// The event does not continue.
     Block,
 }

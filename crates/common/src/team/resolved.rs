@@ -28,6 +28,16 @@ pub struct Metadata {
     pub readme: String,
     /// The version of the file itself, as the author counts it.
     pub version: String,
+    /// Words to find it by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// The budget of a session with all of its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The input and output tokens of all model calls.
+    pub max_tokens: u64,
 }
 
 /// The permissions of tool calls: lists of patterns `tool` or `tool:arg=glob`. `deny` wins over `allow`, and
@@ -56,10 +66,12 @@ pub struct Team {
     rag: BTreeMap<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     safety: Option<SafetyMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Budget>,
 }
 
 /// The fields of a team before validation.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Parts {
     pub(super) agents: Vec<Agent>,
     #[serde(default)]
@@ -72,6 +84,8 @@ pub(super) struct Parts {
     pub(super) rag: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
     pub(super) safety: Option<SafetyMode>,
+    #[serde(default)]
+    pub(super) budget: Option<Budget>,
 }
 
 /// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with
@@ -115,8 +129,8 @@ impl TryFrom<Parts> for Team {
         for agent in &parts.agents {
             check_agent(agent, &names)?;
         }
-        let Parts { agents, models, permissions, metadata, rag, safety } = parts;
-        Ok(Self { agents, models, permissions, metadata, rag, safety })
+        let Parts { agents, models, permissions, metadata, rag, safety, budget } = parts;
+        Ok(Self { agents, models, permissions, metadata, rag, safety, budget })
     }
 }
 
@@ -181,6 +195,12 @@ impl Team {
     #[must_use]
     pub fn safety(&self) -> Option<SafetyMode> {
         self.safety
+    }
+
+    /// The budget of a session; `None` for no limit.
+    #[must_use]
+    pub fn budget(&self) -> Option<Budget> {
+        self.budget
     }
 
     /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams

@@ -121,6 +121,7 @@ impl Operator {
             keys_in_namespace: order.session.is_none(),
             policy: order.policy,
             trace: order.trace,
+            root_agent: None,
         };
         let batch = self.service(caller).run_all(requests).await?;
         Ok(Dispatched { session, batch })

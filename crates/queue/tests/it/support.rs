@@ -161,6 +161,7 @@ impl TestSession {
                 fresh: false,
                 budget: None,
                 trace: None,
+                root_agent: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,

@@ -1,0 +1,105 @@
+//! The keys of hooks: the events, and what runs at them.
+
+use super::CHECKED;
+use super::Key;
+use super::Keys;
+use super::no;
+use super::noted;
+use super::partly;
+use super::refused;
+use super::yes;
+
+/// An event whose hooks observe, or add to what the agent knows.
+const fn observing(name: &'static str) -> Key {
+    no(name, "no hook runs")
+}
+
+pub(in crate::team) const HOOKS: Keys = Keys {
+    noun: "the hooks",
+    keys: &[
+        yes("pre_tool_use"),
+        yes("permission_request"),
+        yes("tool_input_transform"),
+        yes("tool_guard"),
+        yes("tool_response_transform"),
+        yes("before_llm_call"),
+        yes("user_prompt_submit"),
+        yes("before_compaction"),
+        yes("post_tool_use"),
+        noted("session_start", "at the start of each attempt"),
+        yes("session_end"),
+        yes("turn_start"),
+        yes("turn_end"),
+        yes("after_llm_call"),
+        yes("pre_compact"),
+        yes("after_compaction"),
+        observing("subagent_stop"),
+        observing("on_user_input"),
+        yes("stop"),
+        observing("notification"),
+        yes("on_error"),
+        yes("on_max_iterations"),
+        yes("on_agent_switch"),
+        observing("on_tool_approval_decision"),
+        observing("on_session_resume"),
+        observing("user_steering_messages_submit"),
+        observing("user_followup_submit"),
+        observing("worktree_create"),
+    ],
+};
+
+pub(in crate::team) const HOOK_MATCHER: Keys = Keys {
+    noun: "a hook matcher",
+    keys: &[yes("matcher"), yes("hooks"), noted("preempt_yolo", "the hooks run in every mode")],
+};
+
+pub(in crate::team) const HOOK: Keys = Keys {
+    noun: "a hook",
+    keys: &[
+        yes("type"),
+        yes("command"),
+        yes("args"),
+        yes("name"),
+        yes("timeout"),
+        yes("env"),
+        yes("working_dir"),
+        yes("on_error"),
+        yes("strict_output"),
+        partly("model", CHECKED),
+        partly("prompt", CHECKED),
+        partly("schema", CHECKED),
+    ],
+};
+
+pub(in crate::team) const HOOK_TYPES: Keys = Keys {
+    noun: "a hook type",
+    keys: &[
+        yes("command"),
+        partly("builtin", "those that add to what the model knows"),
+        refused("model", "no model is asked by a hook; use a hook of type `command`"),
+    ],
+};
+
+/// The hooks that are part of docker-agent.
+pub(in crate::team) const BUILTIN_HOOKS: Keys = Keys {
+    noun: "a built-in hook",
+    keys: &[
+        yes("add_date"),
+        yes("add_environment_info"),
+        yes("add_prompt_files"),
+        yes("add_git_status"),
+        yes("add_git_diff"),
+        yes("add_directory_listing"),
+        yes("add_user_info"),
+        yes("add_recent_commits"),
+        no("add_context", "the hook does nothing"),
+        no("max_iterations", "the hook does nothing"),
+        no("snapshot", "the hook does nothing"),
+        noted("redact_secrets", "always on"),
+        noted("limit_large_tool_results", "always on"),
+        no("elide_repeated_tool_results", "the hook does nothing"),
+        no("http_post", "the hook does nothing"),
+        no("unload", "the hook does nothing"),
+        refused("safer_shell", "use `safety: balanced`"),
+    ],
+};
