@@ -64,6 +64,8 @@ pub use retry::RetryError;
 pub use retry::RetryMode;
 pub use retry::RetryPlan;
 pub use send::SendError;
+pub use sessions::OwnerTerms;
+pub use sessions::Ownership;
 pub use sessions::SessionOptions;
 pub use sessions::SessionOwner;
 pub use stop::StopError;

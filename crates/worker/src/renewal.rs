@@ -162,6 +162,7 @@ impl Renewer {
         let heartbeat = Heartbeat {
             worker: self.worker.clone(),
             host: self.host.clone(),
+            process: std::process::id(),
             lanes: self.lanes.clone(),
             slots: self.slots,
             used: count(&self.load.used),

@@ -195,6 +195,7 @@ impl Harness {
         let open = OpenSession {
             session,
             owner: None,
+            owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap: 20,
             budget: None,

@@ -270,6 +270,7 @@ impl Run {
         let open = OpenSession {
             session,
             owner: None,
+            owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap: 20,
             budget: None,

@@ -40,7 +40,7 @@ impl Dispatch for Queue {
             })
             .arg(session.cap)
             .arg(lane)
-            .arg(self.lease_ms())
+            .arg(session.owner_grace.max(self.settings.lease).as_millis())
             .arg(session.budget.map(|tokens| tokens.to_string()).unwrap_or_default());
         let word = step::OPEN.call(&self.link, &call).await?.word()?;
         match word.as_str() {

@@ -243,6 +243,7 @@ fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, Que
     let mut record = WorkerRecord {
         id,
         host: String::new(),
+        process: None,
         lanes: Vec::new(),
         slots: 0,
         used: 0,
@@ -254,6 +255,7 @@ fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, Que
     for (field, value) in answer.pairs()? {
         match field.as_str() {
             "host" => record.host = value.text()?,
+            "process" => record.process = value.parse().ok(),
             "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
             "slots" => record.slots = value.parse()?,
             "used" => record.used = value.parse()?,

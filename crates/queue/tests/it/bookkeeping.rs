@@ -69,7 +69,15 @@ async fn child(it: &TestSession, above: &Claimed) -> JobId {
 }
 
 fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
-    OpenSession { session, owner: Some(owner), on_end: SessionEnd::Stop, cap: 1, own_lane, budget: None }
+    OpenSession {
+        session,
+        owner: Some(owner),
+        owner_grace: Duration::ZERO,
+        on_end: SessionEnd::Stop,
+        cap: 1,
+        own_lane,
+        budget: None,
+    }
 }
 
 #[tokio::test]
@@ -487,6 +495,7 @@ fn alive(of: &TestSession) -> Heartbeat {
     Heartbeat {
         worker: of.worker.clone(),
         host: "test".to_owned(),
+        process: 1,
         lanes: vec![Lane::Queue("default".to_owned())],
         slots: 1,
         used: 0,

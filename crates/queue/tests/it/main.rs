@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot continue fails there")]
 
 mod bookkeeping;
+mod clock_steps;
 mod fairness;
 mod faults;
 mod late_calls;
 mod lifecycle;
+mod mailbox;
 mod model;
 mod operator;
 mod pages;
