@@ -63,7 +63,6 @@ pub use retry::Retried;
 pub use retry::RetryError;
 pub use retry::RetryMode;
 pub use retry::RetryPlan;
-pub use send::SendError;
 pub use sessions::OwnerTerms;
 pub use sessions::Ownership;
 pub use sessions::SessionOptions;

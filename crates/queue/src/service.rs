@@ -46,7 +46,6 @@ use crate::port::Enqueued;
 use crate::port::MailEntry;
 use crate::port::MailEntryContent;
 use crate::port::NewJob;
-use crate::port::SendOutcome;
 use crate::port::SessionStateRefusal;
 use crate::port::SessionStateStore as _;
 use crate::port::StopOutcome;
@@ -297,12 +296,7 @@ impl BackgroundAgents for Service {
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         self.check_reach(request.id).await?;
         let key = idempotency::message_key(&self.caller, request.call);
-        let keep = self.queue().settings().retention;
-        match self.queue().send(request.id, &request.message, &key, keep).await? {
-            SendOutcome::Sent => Ok(()),
-            SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id: request.id, status }),
-            SendOutcome::NotFound => Err(ServiceError::NotFound(request.id.to_string())),
-        }
+        self.observer.send(request.id, &request.message, &key).await
     }
 }
 

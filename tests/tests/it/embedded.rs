@@ -146,7 +146,8 @@ fn dispatch_starts_a_worker_at_once_after_the_sessions_worker_was_killed() {
     let first = state.dispatch(&[&team.file, "quick", "long"]);
     let session = state.until_status(&first, "running")["session"].as_str().unwrap().to_owned();
     // It uses the server, so that the commands below do not end the session as an abandoned one.
-    let waits = state.start_legwork(["wait", &first]);
+    let mut reader = state.start_legwork(["view", &first, "--follow"]);
+    reader.until_printed("one");
     let workers = process_ids(&["legwork-worker", &session]);
     assert_eq!(workers.len(), 1);
     kill(workers[0]);
@@ -154,7 +155,7 @@ fn dispatch_starts_a_worker_at_once_after_the_sessions_worker_was_killed() {
     let second = state.dispatch(&[&team.file, "--session", &session, "shell", "short"]);
     state.until_status(&second, "completed");
     state.legwork(["stop", &first]).expect_success();
-    assert_eq!(waits.wait_with_output().status, 1);
+    reader.wait();
 }
 
 #[test]

@@ -75,7 +75,8 @@ impl Dispatch for Queue {
     }
 
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
-        self.mark_and_sweep(root, asker, why).await
+        let outcome = self.mark_and_sweep(&[root], asker, why).await?.pop();
+        Ok(outcome.unwrap_or(StopOutcome::NotFound))
     }
 
     async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError> {

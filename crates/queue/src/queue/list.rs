@@ -175,7 +175,7 @@ impl Queue {
                 if held.contains(&place.id) {
                     continue;
                 }
-                if place.has_run {
+                if place.has_dispatched {
                     walk.push(Dispatcher::Job(place.id));
                 }
                 places.push(place);

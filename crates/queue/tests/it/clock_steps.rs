@@ -22,6 +22,7 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::WaitReason;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_tests::redis::STEP_BACK_AN_HOUR;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
@@ -30,28 +31,9 @@ use crate::support::quick;
 /// Much shorter than the step, and long for a machine with other load.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Moves all times that steps compare with the clock an hour ahead, which is the same as a clock that stepped back.
+/// Makes Redis' clock step back.
 async fn step_back_an_hour(redis: &PrivateRedis) {
-    let script = "local hour = 3600000
-        for _, end_of_key in ipairs({ ':lease', ':scheduled', ':workers', ':line', ':free', ':calls' }) do
-          for _, key in ipairs(redis.call('KEYS', '*' .. end_of_key)) do
-            for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, hour, member) end
-          end
-        end
-        local function ahead(pattern, fields)
-          for _, key in ipairs(redis.call('KEYS', pattern)) do
-            for _, field in ipairs(fields) do
-              if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, field) == 1 then
-                redis.call('HINCRBYFLOAT', key, field, hour)
-              end
-            end
-          end
-        end
-        ahead('*:reaped', { 'at', 'grace_until' })
-        ahead('*:job:*', { 'claimed', 'started' })
-        ahead('*:stop:*', { 'owned_until' })
-        ahead('*:limit:*', { 'at', 'next', 'next_tokens', 'paused', 'refused' })";
-    redis::cmd("EVAL").arg(script).arg(0).exec_async(&mut redis.raw().await).await.unwrap();
+    redis::cmd("EVAL").arg(STEP_BACK_AN_HOUR).arg(0).exec_async(&mut redis.raw().await).await.unwrap();
 }
 
 /// Repeats a step until it answers true.

@@ -35,7 +35,6 @@ use legwork_queue::operator::Ownership;
 use legwork_queue::operator::RequestError;
 use legwork_queue::operator::RetryError;
 use legwork_queue::operator::RetryMode;
-use legwork_queue::operator::SendError;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionLanes;
 use legwork_queue::operator::SessionOptions;
@@ -322,7 +321,7 @@ async fn a_stopped_tree_is_awaited_until_its_last_job_has_ended() {
 async fn dropping_a_stream_of_stops_leaves_the_rest_running() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let mut jobs = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..300 {
         jobs.push(scene.it.one().await);
     }
     {
@@ -331,7 +330,7 @@ async fn dropping_a_stream_of_stops_leaves_the_rest_running() {
         reports.next().await.unwrap().unwrap();
     }
     assert_eq!(scene.operator.job(jobs[0]).await.unwrap().status, State::Stopped);
-    assert_eq!(scene.operator.job(jobs[199]).await.unwrap().status, State::Queued);
+    assert_eq!(scene.operator.job(jobs[299]).await.unwrap().status, State::Queued);
 }
 
 #[tokio::test]
@@ -457,7 +456,7 @@ async fn a_message_reaches_only_a_job_that_has_not_ended() {
     let mail = scene.it.queue.mail(scene.it.session, Dispatcher::Job(id)).await.unwrap();
     assert_eq!(mail.len(), 2);
     let missing = scene.operator.send(unknown(), "hello").await;
-    assert!(matches!(missing, Err(SendError::Refused(ServiceError::NotFound(_)))), "{missing:?}");
+    assert!(matches!(missing, Err(ServiceError::NotFound(_))), "{missing:?}");
 }
 
 /// The terms of an owner whose grace is one lease, and whose jobs are stopped after it.
