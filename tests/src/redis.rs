@@ -19,27 +19,7 @@ use crate::proxy::Server;
 
 /// A Lua script that moves all times which Legwork's steps compare with the clock an hour ahead. That is the same as a clock
 /// that steps back by an hour.
-pub const STEP_BACK_AN_HOUR: &str = "
-local hour = 3600000
-for _, end_of_key in ipairs({ ':lease', ':scheduled', ':workers', ':line', ':free', ':calls' }) do
-  for _, key in ipairs(redis.call('KEYS', '*' .. end_of_key)) do
-    for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, hour, member) end
-  end
-end
-local function ahead(pattern, fields)
-  for _, key in ipairs(redis.call('KEYS', pattern)) do
-    for _, field in ipairs(fields) do
-      if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, field) == 1 then
-        redis.call('HINCRBYFLOAT', key, field, hour)
-      end
-    end
-  end
-end
-ahead('*:reaped', { 'at', 'grace_until' })
-ahead('*:job:*', { 'claimed', 'started' })
-ahead('*:stop:*', { 'owned_until' })
-ahead('*:limit:*', { 'at', 'next', 'next_tokens', 'paused', 'refused' })
-";
+pub const STEP_BACK_AN_HOUR: &str = include_str!("step_back_an_hour.lua");
 
 /// A Redis on a free port, with an append-only file that is synced with every write. Dropping the value kills the server.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ mod tests {
         let input = child.stdin.take();
         drop(input);
         while is_running(child.id()) {
-            std::thread::yield_now();
+            std::hint::spin_loop();
         }
         child.wait().unwrap();
         assert!(!is_running(child.id()));

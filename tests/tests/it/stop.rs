@@ -178,32 +178,32 @@ fn no_model_is_called_after_a_stop_even_if_the_worker_is_killed_or_frozen() {
     }
 }
 
-/// An agent whose first call reads a file.
-const READS: &str = "
+/// An agent whose first call writes a file.
+const WRITES: &str = "
 agents:
   root:
     model: scripted/any
-    instruction: Read.
+    instruction: Write.
     toolsets: [{type: filesystem}]
 ";
 
 #[test]
-fn a_read_that_hangs_delays_neither_a_stop_nor_a_drain() {
+fn a_write_that_hangs_delays_neither_a_stop_nor_a_drain() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    // No process ever writes to it, so that opening it hangs, as a file of a dead network file system does.
+    // No process ever reads from it, so that opening it hangs, as a file of a dead network file system does.
     let pipe = state.path("pipe").display().to_string();
     assert!(state.other_program("mkfifo").arg(&pipe).status().unwrap().success());
-    let read = json!({"text": "I read.", "tool_calls": [{"name": "read_file", "arguments": {"path": pipe}}]});
-    let script = json!({"agents": {"root": [read, {"text": "never"}]}}).to_string();
+    let write = calls("write_file", &json!({"path": pipe, "content": "x"}));
+    let script = json!({"agents": {"root": [write, {"text": "never"}]}}).to_string();
     let script = state.file("script.json", script);
     state.set(variables::SCRIPT, &script);
-    let team = state.file("team.yaml", READS);
+    let team = state.file("team.yaml", WRITES);
     let mut worker = state.worker(&["--drain-timeout", "0s"]);
     let stopped = state.dispatch(&[&team, "root", "one"]);
     let drained = state.dispatch(&[&team, "root", "two"]);
     for id in [&stopped, &drained] {
-        state.until_output(id, "I read.");
+        state.until_output(id, "I call write_file.");
     }
     let began = Instant::now();
     state.legwork(["stop", &stopped]).expect_success();
