@@ -37,6 +37,7 @@ async fn slow_scripts(raw: &mut MultiplexedConnection) -> Vec<i64> {
     times
 }
 
+#[expect(clippy::print_stdout, reason = "a measurement prints its numbers")]
 fn report(what: &str, times: &[i64]) {
     let above = times.iter().filter(|micros| **micros > 5_000).count();
     let longest = times.last().copied().unwrap_or(0);
