@@ -89,6 +89,9 @@ pub struct RunArgs {
     /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub session_budget: Option<u64>,
+    /// How long this program may be away, suspended or cut off from Redis, before its jobs are stopped
+    #[arg(long, env = variables::OWNER_GRACE, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
+    pub owner_grace: Duration,
     /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,

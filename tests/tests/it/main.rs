@@ -11,6 +11,7 @@ mod fleet;
 mod guard;
 mod limits;
 mod long_job;
+mod measurements;
 mod record;
 mod redis_outage;
 mod refusals;

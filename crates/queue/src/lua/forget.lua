@@ -70,6 +70,7 @@ unindex()
 if redis.call('HINCRBY', team_key(job.team), 'jobs', -1) <= 0 then redis.call('DEL', team_key(job.team)) end
 -- A reservation ends with its job. What the job spent stays spent.
 redis.call('HDEL', budget_key(job.session), 'reserved:' .. id)
+redis.call('HDEL', todos_key(job.session), 'calls:' .. id)
 
 local session = read(session_key(job.session), { 'lane', 'jobs' })
 local left = (tonumber(session.jobs) or 0) - 1

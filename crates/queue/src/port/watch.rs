@@ -77,6 +77,8 @@ pub struct WorkerRecord {
     pub id: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host; `None` if it did not report one.
+    pub process: Option<u32>,
     /// The lanes it serves.
     pub lanes: Vec<String>,
     /// Jobs that it may run at once.
