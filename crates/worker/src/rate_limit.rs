@@ -1,5 +1,6 @@
 //! Models behind the fleet's rate limits: a call starts once every limit that it counts against has given a permit.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use legwork_agent::model::ModelRequest;
 use legwork_common::duration;
 use legwork_common::id::RequestId;
 use legwork_common::policy::Policy;
+use legwork_common::policy::RateLimit;
 use legwork_common::team::ModelSettings;
 use legwork_queue::QueueError;
 use legwork_queue::port::PermitRequest;
@@ -26,6 +28,7 @@ use legwork_queue::port::Permitted;
 use legwork_queue::port::WaitReason;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// The longest pause of a provider after one refusal (429), whatever its `Retry-After` asks for: limits are mostly per
 /// minute, and a mistaken header must not stop a fleet for hours.
@@ -38,6 +41,9 @@ const PERMIT_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest that a place in line is waited for without asking again: an earlier one may have been given up. At most a
 /// few requests for each call, against waits of up to a minute.
 const MAX_PLACE_WAIT: Duration = Duration::from_secs(5);
+/// For how long a limit that was found free is not asked for again: a refusal on another worker slows this one that much
+/// later, and a worker with a thousand calls a second asks once.
+const FREE_FOR: Duration = Duration::from_secs(1);
 /// Delay before a permit is requested, kept or returned again when Redis could not be asked.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Shorter waits are not reported: a write to Redis for each would cost more than the information is worth.
@@ -53,6 +59,8 @@ pub struct RateLimitedModels {
     models: Arc<dyn ModelPort>,
     permits: Arc<dyn Permits>,
     policy: Arc<Policy>,
+    /// When each limit was last found free. A std mutex: never held over an await.
+    free: Mutex<HashMap<String, Instant>>,
     abandoned: Abandoned,
 }
 
@@ -74,7 +82,7 @@ impl Abandoned {
 impl RateLimitedModels {
     /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
-        Self { models, permits, policy, abandoned: Abandoned::default() }
+        Self { models, permits, policy, free: Mutex::default(), abandoned: Abandoned::default() }
     }
 
     /// Waits for a permit of every limit, one after the other.
@@ -88,8 +96,13 @@ impl RateLimitedModels {
         let tokens = expected_tokens(request);
         let mut permits = CallPermits { models: self, granted: Vec::new(), requested: None };
         for (name, limit) in self.policy.limits(&settings.provider, &settings.model) {
+            let is_free = limit == RateLimit::default() && self.is_free(&name);
             let request = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
-            permits.add(request, deltas).await;
+            if is_free {
+                permits.granted.push(request);
+            } else {
+                permits.add(request, deltas).await;
+            }
         }
         permits
     }
@@ -101,6 +114,10 @@ impl RateLimitedModels {
         loop {
             let (wait, reason) = match self.permits.take(request).await {
                 Ok(Permitted::Go) => break,
+                Ok(Permitted::Free) => {
+                    self.free().insert(request.name.clone(), Instant::now());
+                    break;
+                }
                 Ok(Permitted::Wait { pause, due, why }) => {
                     // The place in line: the next request is for this time.
                     request.due = Some(due);
@@ -124,6 +141,15 @@ impl RateLimitedModels {
         if reported.is_some() {
             deltas.send(Delta::Waiting(None)).await.ok();
         }
+    }
+
+    fn free(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a limit was found to be free within the last [`FREE_FOR`], and no call was refused since.
+    fn is_free(&self, name: &str) -> bool {
+        self.free().get(name).is_some_and(|since| since.elapsed() < FREE_FOR)
     }
 
     /// Returns the permits of calls that were dropped. One that could not be returned is kept for the next call.
@@ -186,6 +212,7 @@ impl CallPermits<'_> {
             let permits = &self.models.permits;
             log_error(match answer {
                 Err(ModelError::RateLimited { retry_after, .. }) => {
+                    self.models.free().remove(&request.name);
                     permits.pause(&request, *retry_after, MAX_PAUSE).await
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,

@@ -18,4 +18,5 @@ mod retry;
 mod session;
 mod session_state;
 mod stop;
+mod stored;
 mod team;

@@ -77,7 +77,7 @@ impl Queue {
         let (word, mut rest) = step::STOP.call(&self.link, &call).await?.tagged()?;
         match word.as_str() {
             "marked" => {
-                let cause = rest.item()?.parse()?;
+                let cause = Cause::from_stored(&rest.item()?.text()?);
                 self.sweep_tree(sweep).await?;
                 Ok(StopOutcome::Marked(cause))
             }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
-use legwork_common::policy::RateLimit;
+use legwork_agent::model::Purpose;
 
 use super::*;
 
@@ -13,6 +14,9 @@ use super::*;
 struct FakePermits {
     /// A limit without permits for now.
     is_closed: AtomicBool,
+    /// Whether limits that are not configured are free.
+    is_free: AtomicBool,
+    taken: AtomicU32,
     kept: Mutex<Vec<String>>,
     returned: Mutex<Vec<(String, i64)>>,
 }
@@ -25,7 +29,8 @@ impl Permits for FakePermits {
         if request.name == CLOSED && self.is_closed.load(Ordering::SeqCst) {
             return Ok(Permitted::Wait { pause: Duration::from_secs(60), due: 1, why: WaitReason::Rate });
         }
-        Ok(Permitted::Go)
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        Ok(if self.is_free.load(Ordering::SeqCst) { Permitted::Free } else { Permitted::Go })
     }
 
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError> {
@@ -84,4 +89,31 @@ async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_retur
     let returned: BTreeMap<String, i64> = permits.returned.lock().unwrap().drain(..).collect();
     let expected = [("anthropic/model".to_owned(), 0), (CLOSED.to_owned(), -7)];
     assert_eq!(returned, BTreeMap::from(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refusal() {
+    let permits = Arc::new(FakePermits { is_free: AtomicBool::new(true), ..FakePermits::default() });
+    let models = models(&permits);
+    let (deltas, _receiver) = mpsc::channel(9);
+    let settings = ModelSettings::inline("anthropic", "model").unwrap();
+    let request = ModelRequest {
+        agent: "a".into(),
+        turn: 1,
+        messages: Vec::new(),
+        tools: Vec::new(),
+        form: None,
+        purpose: Purpose::Turn,
+    };
+    for _ in 0..3 {
+        drop(models.acquire(&settings, &request, &deltas).await);
+    }
+    assert_eq!(permits.taken.load(Ordering::SeqCst), 1);
+    tokio::time::sleep(FREE_FOR).await;
+    for taken in [2, 3] {
+        let mut refused = models.acquire(&settings, &request, &deltas).await;
+        assert_eq!(permits.taken.load(Ordering::SeqCst), taken);
+        let (model, detail) = (String::new(), String::new());
+        refused.settle(&Err(ModelError::RateLimited { model, retry_after: None, detail })).await;
+    }
 }
