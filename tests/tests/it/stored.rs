@@ -66,6 +66,19 @@ impl Left {
         keys.remove(0)
     }
 
+    /// The tag of the shard, and the name of the worker that was there.
+    fn worker(&self) -> (String, String) {
+        let key = self.key("*:worker:*");
+        let (tag, name) = key.split_once(":worker:").unwrap();
+        (tag.to_owned(), name.to_owned())
+    }
+
+    /// The worker that was there leaves.
+    fn worker_leaves(&self) {
+        let (tag, name) = self.worker();
+        self.command(&format!("ZREM {tag}:workers {name}"));
+    }
+
     fn command(&self, command: &str) {
         let answer = self.redis.command(command);
         assert!(!answer.starts_with('-'), "{answer}: {command}");
@@ -96,6 +109,8 @@ fn what_earlier_releases_stored_is_shown_and_run() {
         assert_eq!((&view["result"], &view["key"]), (&json!("hello: say hello"), &json!("one")), "{view}");
         assert_eq!(left.row("failed")["cause"], "provider_error");
         assert_eq!(left.row("stopped")["cause"], "operator");
+        assert_eq!(left.state.legwork(["workers", "--json"]).json_lines().len(), 1);
+        left.worker_leaves();
         let turns = left.state.legwork(["view", &left.id("tree"), "--transcript"]).expect_success();
         assert!(turns.contains("→ run_background_agent") && !turns.contains("cannot be read"), "{turns}");
 
@@ -118,8 +133,8 @@ fn what_a_later_release_stored_is_one_row_that_says_so() {
     left.command(&format!("SET {spec} '{{\"v\":{LATER},\"goal\":[]}}'"));
     let turns = left.key(&format!("*:{}}}:turns", left.uuid("tree")));
     left.command(&format!("XADD {turns} 90-0 entry '{{\"v\":{LATER},\"entry\":\"dream\"}}'"));
-    let worker = left.key("*:worker:*");
-    left.command(&format!("HSET {worker} v {LATER} slots many"));
+    let (tag, name) = left.worker();
+    left.command(&format!("HSET {tag}:worker:{name} v {LATER} slots many"));
 
     let failed = left.row("failed");
     assert_eq!((&failed["status"], &failed["cause"]), (&json!("failed"), &json!("sunspots")));
@@ -140,27 +155,36 @@ fn what_a_later_release_stored_is_one_row_that_says_so() {
     assert!(workers.contains("the heartbeat has version 99"), "{workers}");
 }
 
-#[test]
-fn what_a_later_release_stored_is_run_by_a_later_worker() {
+/// A worker of this release meets a turn entry and a request of a later one, while a worker of that release lives or not.
+fn met_by_this_release(is_later_worker_alive: bool) -> Left {
     let left = Left::by(FORMATS[FORMATS.len() - 1]);
-    // The later worker lives, and is busy.
-    let worker = left.key("*:worker:*");
-    let workers =
-        worker.replace(worker.rsplit_once(":worker:").unwrap().1, "").replace(":worker:", ":workers");
-    let name = worker.rsplit_once(':').unwrap().1;
-    left.command(&format!("ZADD {workers} 99999999999999 {name}"));
+    if is_later_worker_alive {
+        let (tag, name) = left.worker();
+        left.command(&format!("ZADD {tag}:workers 99999999999999 {name}"));
+    } else {
+        left.worker_leaves();
+    }
     let turns = left.key(&format!("*:{}}}:turns", left.uuid("resumable")));
     left.command(&format!("XADD {turns} 90-0 entry '{{\"v\":{LATER},\"entry\":\"dream\"}}'"));
     let spec = left.key(&format!("*:spec:{}", left.uuid("queued")));
     left.command(&format!("SET {spec} '{{\"v\":{LATER},\"goal\":[]}}'"));
+    left
+}
 
-    let _worker = left.state.worker(&[]);
+#[test]
+fn what_a_later_release_stored_is_left_to_a_later_worker() {
+    let left = met_by_this_release(true);
+    let _worker = left.state.start_worker(&[]);
     for job in ["resumable", "queued"] {
         let view = left.state.until_status(&left.id(job), "scheduled");
         assert_eq!(view["cause"], Value::Null, "{view}");
     }
-    // The later worker leaves: no worker is left that could read them, and the error says why.
-    left.command(&format!("ZREM {workers} {name}"));
+}
+
+#[test]
+fn what_a_later_release_stored_fails_where_no_worker_can_read_it() {
+    let left = met_by_this_release(false);
+    let _worker = left.state.worker(&[]);
     for (job, what) in [("resumable", "a turn entry"), ("queued", "the request")] {
         let view = left.state.until_status(&left.id(job), "failed");
         let error = view["error"].as_str().unwrap();
