@@ -118,7 +118,7 @@ impl StoredForm {
 pub struct LaterName(&'static str);
 
 impl LaterName {
-    /// The name of a stored text; `unknown` for a text that is no name of ours, or once too many were seen.
+    /// The name of a stored text; `unknown` for a text that is not a name, or once too many were seen.
     pub fn of(text: &str) -> Self {
         // Never forgotten, so that the types that hold one stay as cheap to copy as their other values.
         static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
