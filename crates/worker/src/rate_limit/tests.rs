@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
+use legwork_agent::message::AssistantMessage;
 use legwork_agent::model::Purpose;
 
 use super::*;
@@ -17,6 +18,8 @@ struct FakePermits {
     /// Whether limits that are not configured are free.
     is_free: AtomicBool,
     taken: AtomicU32,
+    /// Accounts that are paused, for half a minute.
+    paused: Mutex<Vec<String>>,
     kept: Mutex<Vec<String>>,
     returned: Mutex<Vec<(String, i64)>>,
 }
@@ -28,6 +31,10 @@ impl Permits for FakePermits {
     async fn take(&self, request: &PermitRequest) -> Result<Permitted, QueueError> {
         if request.name == CLOSED && self.is_closed.load(Ordering::SeqCst) {
             return Ok(Permitted::Wait { pause: Duration::from_secs(60), due: 1, why: WaitReason::Rate });
+        }
+        if self.paused.lock().unwrap().contains(&request.name) {
+            let pause = Duration::from_secs(30);
+            return Ok(Permitted::Wait { pause, due: 1, why: WaitReason::Paused });
         }
         self.taken.fetch_add(1, Ordering::SeqCst);
         Ok(if self.is_free.load(Ordering::SeqCst) { Permitted::Free } else { Permitted::Go })
@@ -43,7 +50,13 @@ impl Permits for FakePermits {
         Ok(())
     }
 
-    async fn pause(&self, _: &PermitRequest, _: Option<Duration>, _: Duration) -> Result<(), QueueError> {
+    async fn pause(
+        &self,
+        request: &PermitRequest,
+        _: Option<Duration>,
+        _: Duration,
+    ) -> Result<(), QueueError> {
+        self.paused.lock().unwrap().push(request.name.clone());
         Ok(())
     }
 }
@@ -78,9 +91,11 @@ async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_retur
     let permits = Arc::new(FakePermits { is_closed: AtomicBool::new(true), ..FakePermits::default() });
     let models = models(&permits);
     let (deltas, _receiver) = mpsc::channel(9);
-    let mut call = CallPermits { models: &models, granted: Vec::new(), requested: None };
-    call.add(request("anthropic/model"), &deltas).await;
-    let waited = tokio::time::timeout(Duration::from_secs(25), call.add(request(CLOSED), &deltas)).await;
+    let mut call =
+        CallPermits { models: &models, account: String::new(), granted: Vec::new(), requested: None };
+    let waiter = Waiter { deltas: &deltas, shown: String::new(), waits_for_pauses: true };
+    assert!(call.add(request("anthropic/model"), &waiter).await.is_ok());
+    let waited = tokio::time::timeout(Duration::from_secs(25), call.add(request(CLOSED), &waiter)).await;
     assert!(waited.is_err(), "the limit is closed");
     assert_eq!(*permits.kept.lock().unwrap(), ["anthropic/model", "anthropic/model"]);
     drop(call);
@@ -91,29 +106,93 @@ async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_retur
     assert_eq!(returned, BTreeMap::from(expected));
 }
 
+/// Models of which one address refuses every call; accounts are addresses.
+#[derive(Debug)]
+struct Refusing;
+
+#[async_trait]
+impl ModelPort for Refusing {
+    fn account(&self, settings: &ModelSettings) -> String {
+        settings.base_url.clone().unwrap_or_default()
+    }
+
+    async fn stream(
+        &self,
+        settings: &ModelSettings,
+        _: &ModelRequest,
+        _: mpsc::Sender<Delta>,
+    ) -> Result<ModelReply, ModelError> {
+        match settings.base_url.as_deref() {
+            Some("refusing") => Err(ModelError::RateLimited {
+                model: settings.reference(),
+                retry_after: Some(Duration::from_secs(30)),
+                detail: "slow down".into(),
+            }),
+            _ => Ok(ModelReply::complete(AssistantMessage::default())),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
+    let permits = Arc::new(FakePermits::default());
+    let limit = "openai=concurrent:5";
+    let mut policy = Policy::default();
+    policy.add_limit(limit).unwrap();
+    let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, Arc::new(policy));
+    let ask = async |address: &str, waits_for_pauses: bool| {
+        let mut settings = ModelSettings::inline("openai", "m").unwrap();
+        settings.base_url = Some(address.to_owned());
+        let request = ModelRequest {
+            agent: "a".into(),
+            turn: 1,
+            messages: Vec::new(),
+            tools: Vec::new(),
+            form: None,
+            purpose: Purpose::Turn,
+            waits_for_pauses,
+        };
+        let asked = models.stream(&settings, &request, mpsc::channel(9).0);
+        tokio::time::timeout(Duration::from_secs(20), asked).await
+    };
+    assert!(matches!(ask("refusing", false).await, Ok(Err(ModelError::RateLimited { .. }))));
+    assert_eq!(*permits.paused.lock().unwrap(), ["refusing"], "and not the provider's name");
+    assert_eq!(permits.returned.lock().unwrap()[0].0, "openai", "the place of the provider's limit");
+    assert!(matches!(ask("elsewhere", true).await, Ok(Ok(_))), "another address of the same provider");
+    let error = ask("refusing", false).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "openai/m limits the rate: it is paused for 30s");
+    assert!(ask("refusing", true).await.is_err(), "it is waited for where no other model is left");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refusal() {
     let permits = Arc::new(FakePermits { is_free: AtomicBool::new(true), ..FakePermits::default() });
-    let models = models(&permits);
-    let (deltas, _receiver) = mpsc::channel(9);
-    let settings = ModelSettings::inline("anthropic", "model").unwrap();
-    let request = ModelRequest {
-        agent: "a".into(),
-        turn: 1,
-        messages: Vec::new(),
-        tools: Vec::new(),
-        form: None,
-        purpose: Purpose::Turn,
+    let policy = Arc::new(Policy::default());
+    let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, policy);
+    let ask = async |address: &str| {
+        let mut settings = ModelSettings::inline("openai", "m").unwrap();
+        settings.base_url = Some(address.to_owned());
+        let request = ModelRequest {
+            agent: "a".into(),
+            turn: 1,
+            messages: Vec::new(),
+            tools: Vec::new(),
+            form: None,
+            purpose: Purpose::Turn,
+            waits_for_pauses: false,
+        };
+        models.stream(&settings, &request, mpsc::channel(9).0).await.is_ok()
     };
-    for _ in 0..3 {
-        drop(models.acquire(&settings, &request, &deltas).await);
-    }
-    assert_eq!(permits.taken.load(Ordering::SeqCst), 1);
+    let taken = || permits.taken.swap(0, Ordering::SeqCst);
+    // The account and the provider.
+    assert!(ask("elsewhere").await && taken() == 2);
+    assert!(ask("elsewhere").await && taken() == 0);
     tokio::time::sleep(FREE_FOR).await;
-    for taken in [2, 3] {
-        let mut refused = models.acquire(&settings, &request, &deltas).await;
-        assert_eq!(permits.taken.load(Ordering::SeqCst), taken);
-        let (model, detail) = (String::new(), String::new());
-        refused.settle(&Err(ModelError::RateLimited { model, retry_after: None, detail })).await;
+    assert!(ask("elsewhere").await && taken() == 2);
+    // The provider is free, and the account of the other address is asked for each time it refused.
+    for _ in 0..2 {
+        assert!(!ask("refusing").await);
+        permits.paused.lock().unwrap().clear();
+        assert_eq!(taken(), 1);
     }
 }
