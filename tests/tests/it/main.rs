@@ -19,4 +19,5 @@ mod retry;
 mod session;
 mod session_state;
 mod stop;
+mod stored;
 mod team;

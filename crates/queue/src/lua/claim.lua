@@ -9,19 +9,28 @@
 -- KEYS: tag.
 -- ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
 -- Replies: {{id, session, parent, attempt, queue, ran in ms, timeout in ms, retries, spec, depth, token, failures,
---   retry delay in ms}, ...}.
+--   retry delay in ms, version of the record ('' for 1), 1 where its session has
+--   a token budget}, ...}.
 local worker, number, token, free, lease = unpack(ARGV, 1, 5)
 local FIRST_LANE = 6
 number, free, lease = tonumber(number), tonumber(free), tonumber(lease)
 local FIELDS = {
   'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
-  'lacks', 'failures', 'retry_delay',
+  'lacks', 'failures', 'retry_delay', 'v',
 }
+
+-- Whether the session of a job has a token budget, read once for each session.
+local budgets = {}
+local function has_budget(sid)
+  if budgets[sid] == nil then budgets[sid] = redis.call('EXISTS', budget_key(sid)) end
+  return budgets[sid]
+end
 
 local function answer(id, job, spec)
   return {
     id, job.session, job.parent or '', job.attempt, job.queue, job.ran or '0', job.timeout or '0', job.retries or '0',
-    spec, job.depth or '0', job.token, job.failures or '0', job.retry_delay or '0',
+    spec, job.depth or '0', job.token, job.failures or '0', job.retry_delay or '0', job.v or '',
+    has_budget(job.session),
   }
 end
 

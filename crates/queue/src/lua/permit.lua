@@ -15,7 +15,7 @@
 --   return: ms that its tokens were worth beyond what it took; negative where it took too much. A permit that still
 --           waits gives its place up.
 --   pause:  ms that the provider asked for (0 if it named no time), the longest pause in ms.
--- Replies: take: {'go'} | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
+-- Replies: take: {'go'} | {'free'} where nothing limits calls now | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
 local limit_key, calls_key, line_key, free_key = unpack(KEYS, 1, 4)
 local mode, permit = unpack(ARGV, 1, 2)
 local clock = redis.call('TIME')
@@ -151,4 +151,5 @@ if placed then
   -- With it those of callers that died: their time has passed.
   redis.call('ZREMRANGEBYSCORE', line_key, '-inf', now - QUIET)
 end
+if gap == 0 and worth == 0 and max_calls == 0 and paused <= now then return { 'free' } end
 return { 'go' }

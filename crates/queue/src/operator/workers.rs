@@ -64,6 +64,7 @@ mod tests {
             slots: 1,
             used: 0,
             jobs: 0,
+            unreadable: None,
             seen: Timestamp::UNIX_EPOCH,
             draining,
         }

@@ -91,6 +91,8 @@ pub struct WorkerRecord {
     pub seen: Timestamp,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// What this release cannot read of the heartbeat, which a later one wrote.
+    pub unreadable: Option<String>,
 }
 
 /// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.

@@ -94,6 +94,8 @@ pub struct Claimed {
     pub failures: u32,
     /// The delay before the first retry.
     pub retry_delay: Duration,
+    /// Whether its session has a token budget. That is fixed when a session is opened.
+    pub has_session_budget: bool,
     /// The task and all else that was dispatched.
     pub spec: JobSpec,
 }

@@ -72,7 +72,7 @@ impl Queue {
             outcomes.push(match word.as_str() {
                 "marked" => {
                     sweeps.push(self.sweep_of(*root));
-                    StopOutcome::Marked(rest.item()?.parse()?)
+                    StopOutcome::Marked(Cause::from_stored(&rest.item()?.text()?))
                 }
                 "ended" => StopOutcome::AlreadyEnded(rest.item()?.parse()?),
                 "missing" => StopOutcome::NotFound,

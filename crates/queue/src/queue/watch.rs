@@ -15,6 +15,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -265,20 +266,25 @@ fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, Que
         jobs: 0,
         seen: Timestamp::UNIX_EPOCH,
         draining: false,
+        unreadable: None,
     };
     let mut alive = false;
     for (field, value) in answer.pairs()? {
         match field.as_str() {
+            "v" => {
+                record.unreadable =
+                    stored::HEARTBEAT.check(&value.text()?).err().map(|error| error.to_string())
+            }
             "host" => record.host = value.text()?,
             "process" => record.process = value.parse().ok(),
             "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
-            "slots" => record.slots = value.parse()?,
-            "used" => record.used = value.parse()?,
-            "jobs" => record.jobs = value.parse()?,
+            "slots" => record.slots = value.parse().unwrap_or(0),
+            "used" => record.used = value.parse().unwrap_or(0),
+            "jobs" => record.jobs = value.parse().unwrap_or(0),
             "draining" => record.draining = value.text()? == "1",
             "seen" => {
                 alive = true;
-                record.seen = Timestamp::from_millisecond(value.parse()?).unwrap_or(Timestamp::UNIX_EPOCH);
+                record.seen = Timestamp::from_millisecond(value.parse().unwrap_or(0)).unwrap_or_default();
             }
             // What `claim` remembers here for its repeat is not shown.
             _ => {}
