@@ -140,6 +140,7 @@ impl Measurement {
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
+            again: false,
         }
     }
 }

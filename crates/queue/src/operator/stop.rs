@@ -26,7 +26,9 @@ use crate::port::Dispatch as _;
 use crate::port::JobFilter;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
+use crate::port::WaitingStop;
 use crate::port::Watch as _;
+use crate::queue::LiveBelow;
 
 /// How often a tree that is being stopped is swept until nothing below lives. A sweep is a round trip for each page of
 /// records, and a worker confirms a stop once its tools have ended: five sweeps a second are cheap and feel immediate.
@@ -35,6 +37,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// Trees that are marked, or waited for, at once. Their calls share the connections, so a thousand stops cost a few dozen
 /// round trips in a row; more at once would only wait for the server.
 const CONCURRENT_STOPS: usize = 64;
+
+/// Trees of one step that ends those that wait.
+const CHUNK_SIZE: usize = 200;
 
 /// Why a tree was not stopped.
 #[derive(Debug, Error)]
@@ -99,8 +104,25 @@ pub struct StopReport {
     /// Whether its stop mark is written, or the job had ended before.
     pub reply: StopReply,
     /// The jobs below the top that had not ended when the mark was written: those that this stop ends. Of more than 50
-    /// queued ones the next 50.
+    /// that wait the oldest 50.
     pub below: Vec<JobId>,
+    /// How many jobs below the top had not ended.
+    pub live_below: u64,
+    /// Whether the top waited and has ended: there is nothing to wait for.
+    pub is_over: bool,
+}
+
+impl StopReport {
+    /// The report of a job with nothing below that this stop ends.
+    fn of_top(root: StopRoot, reply: StopReply, is_over: bool) -> Self {
+        Self { root, reply, below: Vec::new(), live_below: 0, is_over }
+    }
+
+    /// How many jobs this stop ends, the top included.
+    pub fn count(&self) -> u64 {
+        let is_job = matches!(self.root, StopRoot::Job(_)) && self.reply == StopReply::Stopping;
+        self.live_below + u64::from(is_job)
+    }
 }
 
 impl Operator {
@@ -132,22 +154,53 @@ impl Operator {
     pub async fn stop(&self, root: StopRoot) -> Result<StopReport, StopError> {
         // Before the mark, because the sweep that follows it ends queued jobs at once. What is dispatched in between
         // is stopped too and is only missing from the report.
-        let below = self.live_below(root).await?;
+        let LiveBelow { shown: below, count: live_below } = self.live_below(root).await?;
         match self.observer().stop(root, Asker::Operator, Cause::Operator).await? {
-            StopOutcome::Marked(_) => Ok(StopReport { root, reply: StopReply::Stopping, below }),
+            StopOutcome::Marked(_) => {
+                Ok(StopReport { root, reply: StopReply::Stopping, below, live_below, is_over: false })
+            }
             StopOutcome::AlreadyEnded(state) => {
-                Ok(StopReport { root, reply: StopReply::AlreadyEnded(state), below: Vec::new() })
+                Ok(StopReport::of_top(root, StopReply::AlreadyEnded(state), true))
             }
             StopOutcome::NotFound => Err(StopError::NotFound { root }),
         }
     }
 
-    /// Stops trees, many at once; one result for each, in their order.
+    /// Stops trees, many at once; one result for each, in their order. Jobs that wait and dispatched none are ended 200
+    /// at a time, without a mark each.
     pub fn stop_many(
         &self,
         roots: Vec<StopRoot>,
     ) -> impl Stream<Item = Result<StopReport, StopError>> + Send + '_ {
-        stream::iter(roots).map(move |root| self.stop(root)).buffered(CONCURRENT_STOPS)
+        let chunks: Vec<Vec<StopRoot>> = roots.chunks(CHUNK_SIZE).map(<[StopRoot]>::to_vec).collect();
+        stream::iter(chunks).then(move |chunk| self.stop_chunk(chunk)).flat_map(stream::iter)
+    }
+
+    /// Stops some trees: first all jobs that wait, then the others, each with a mark.
+    async fn stop_chunk(&self, roots: Vec<StopRoot>) -> Vec<Result<StopReport, StopError>> {
+        let ids: Vec<JobId> = roots.iter().filter_map(|root| job_of(*root)).collect();
+        let mut outcomes = match self.queue().stop_waiting(&ids, Cause::Operator).await {
+            Ok(outcomes) => outcomes.into_iter(),
+            Err(error) => return vec![Err(error.into())],
+        };
+        let decided: Vec<_> = roots
+            .into_iter()
+            .map(|root| {
+                let outcome = job_of(root).and_then(|_| outcomes.next()).unwrap_or(WaitingStop::Tree);
+                (root, outcome)
+            })
+            .collect();
+        let stop = |(root, outcome)| async move {
+            match outcome {
+                WaitingStop::Stopped => Ok(StopReport::of_top(root, StopReply::Stopping, true)),
+                WaitingStop::AlreadyEnded(state) => {
+                    Ok(StopReport::of_top(root, StopReply::AlreadyEnded(state), true))
+                }
+                WaitingStop::NotFound => Err(StopError::NotFound { root }),
+                WaitingStop::Tree => self.stop(root).await,
+            }
+        };
+        stream::iter(decided).map(stop).buffered(CONCURRENT_STOPS).collect().await
     }
 
     /// Waits until no job below a stop mark lives, then drops the mark. Jobs of a dead worker live until they are
@@ -168,22 +221,33 @@ impl Operator {
         &self,
         reports: Vec<StopReport>,
     ) -> impl Stream<Item = Result<StopReport, QueueError>> + Send + '_ {
-        let wait =
-            move |report: StopReport| async move { self.until_stopped(report.root).await.map(|()| report) };
+        let wait = move |report: StopReport| async move {
+            if !report.is_over {
+                self.until_stopped(report.root).await?;
+            }
+            Ok(report)
+        };
         stream::iter(reports).map(wait).buffered(CONCURRENT_STOPS)
     }
 
     /// The jobs below the top that have not ended.
-    async fn live_below(&self, root: StopRoot) -> Result<Vec<JobId>, QueueError> {
+    async fn live_below(&self, root: StopRoot) -> Result<LiveBelow, QueueError> {
         let (session, dispatcher) = match root {
             StopRoot::Session { id, .. } => (id, Dispatcher::Root(id)),
             StopRoot::Job(id) => match self.queue().jobs(&[id]).await?.pop().flatten() {
                 Some(Job { session, .. }) => (session, Dispatcher::Job(id)),
-                None => return Ok(Vec::new()),
+                None => return Ok(LiveBelow::default()),
             },
         };
-        let jobs = self.queue().children(session, dispatcher).await?.jobs;
-        Ok(jobs.into_iter().filter(|job| !job.status.is_terminal()).map(|job| job.id).collect())
+        self.queue().live_below(session, dispatcher).await
+    }
+}
+
+/// The job at the top of a tree; `None` for a session.
+fn job_of(root: StopRoot) -> Option<JobId> {
+    match root {
+        StopRoot::Job(id) => Some(id),
+        StopRoot::Session { .. } => None,
     }
 }
 

@@ -6,6 +6,7 @@ mod fairness;
 mod faults;
 mod late_calls;
 mod lifecycle;
+mod lists;
 mod model;
 mod operator;
 mod pages;

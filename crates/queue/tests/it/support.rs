@@ -162,6 +162,7 @@ impl TestSession {
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
+            again: false,
         }
     }
 
