@@ -297,6 +297,19 @@ impl Program {
         }
     }
 
+    /// Reads standard error until it contains this text, and returns what was read; panics if the program exits first.
+    pub fn until_noted(&mut self, text: &str) -> String {
+        let mut noted = Vec::new();
+        let mut chunk = [0; 4096];
+        while !String::from_utf8_lossy(&noted).contains(text) {
+            let length = std::io::Read::read(self.child.stderr.as_mut().unwrap(), &mut chunk).unwrap();
+            let so_far = String::from_utf8_lossy(&noted).into_owned();
+            assert_ne!(length, 0, "the program exited before it noted {text}: {so_far}");
+            noted.extend_from_slice(&chunk[..length]);
+        }
+        String::from_utf8_lossy(&noted).into_owned()
+    }
+
     /// Closes the reading end of its standard output: its next write fails.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());

@@ -148,8 +148,7 @@ impl StoredBatch<'_> {
                 return Ok(Some(ExitStatus::Interrupted));
             }
         }
-        let had_failures = tally.end().map(|_| ());
-        had_failures.map(|()| None)
+        tally.end().map(|_success| None)
     }
 
     /// Shows the results of some requests: one a line, in their order.

@@ -1,5 +1,6 @@
 //! `legwork list`: jobs, newest first.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use legwork_common::duration;
@@ -30,6 +31,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Jobs that are read without an index before a list says so: below that it takes less than a tenth of a second.
 const MIN_SEARCHED: u64 = 10_000;
+
+/// How long a search may take before the list says that it reads the jobs one by one.
+const SILENT_SEARCH: Duration = Duration::from_secs(1);
 
 /// Shows a page of jobs; with `--watch` again whenever it changes.
 pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus, Failure> {
@@ -65,7 +69,14 @@ async fn show_page(
     filter: &JobFilter,
     after: Option<PageCursor>,
 ) -> Result<(), Failure> {
-    let listing = operator.list(filter, args.limit, after).await?;
+    let mut read = pin!(operator.list(filter, args.limit, after));
+    let listing = tokio::select! {
+        listing = &mut read => listing?,
+        () = tokio::time::sleep(SILENT_SEARCH) => {
+            context.output.note("still reading: where no index fits a filter, jobs are read one by one");
+            read.await?
+        }
+    };
     show(context, args, &listing)?;
     if let Some(text) = empty(args, &listing) {
         context.output.note(&text);

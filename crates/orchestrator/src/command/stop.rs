@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::many;
 use crate::many::Tally;
 use crate::many::jobs;
+use crate::many::thousands;
 use crate::outage::Outage;
 
 /// What a refused stop says in addition.
@@ -64,7 +65,8 @@ async fn stop_selected(
         return Ok(ExitStatus::Success);
     }
     if args.all {
-        let question = format!("stop all {} of this namespace that live?", jobs(roots.len() as u64));
+        let noun = if roots.len() == 1 { "live job" } else { "live jobs" };
+        let question = format!("stop {} {noun} of this namespace?", thousands(roots.len() as u64));
         confirm(&context.output, args.confirm, &question, NOTHING)?;
     }
     let show = Shown { context, bar: many::progress(&context.output, roots.len(), "stopped") };
@@ -158,7 +160,8 @@ impl Shown<'_> {
         stopping: Vec<StopReport>,
     ) -> Result<(), Failure> {
         let wait = |report: StopReport| async move {
-            outage.ask::<(), QueueError, _>(|| operator.until_stopped(report.root)).await.map(|()| report)
+            let root = report.root;
+            outage.ask::<(), QueueError, _>(|| operator.until_stopped(root)).await.map(|()| report)
         };
         let mut ended = pin!(stream::iter(stopping).map(wait).buffered(CONCURRENT_WAITS));
         while let Some(report) = ended.try_next().await? {

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::StreamExt as _;
-use futures::TryStreamExt as _;
-use futures::future;
 use futures::stream;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
@@ -134,13 +132,8 @@ impl Operator {
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn live_trees(&self, filter: JobFilter) -> Result<Vec<StopRoot>, QueueError> {
         let live = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
-        let pages = self.pages(JobFilter { states: live, ..filter });
-        pages
-            .try_fold(Vec::new(), |mut roots, page| {
-                roots.extend(page.iter().map(|job| StopRoot::Job(job.id)));
-                future::ready(Ok(roots))
-            })
-            .await
+        let ids = self.queue().selected_ids(&JobFilter { states: live, ..filter }).await?;
+        Ok(ids.into_iter().map(StopRoot::Job).collect())
     }
 
     /// Stops a tree, cause `operator`: no job below starts from now on, and what runs is asked to end.
@@ -190,7 +183,7 @@ impl Operator {
                 (root, outcome)
             })
             .collect();
-        let stop = |(root, outcome)| async move {
+        let stop = move |(root, outcome)| async move {
             match outcome {
                 WaitingStop::Stopped => Ok(StopReport::of_top(root, StopReply::Stopping, true)),
                 WaitingStop::AlreadyEnded(state) => {

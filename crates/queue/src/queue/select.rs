@@ -111,6 +111,27 @@ impl Queue {
         }
     }
 
+    /// The ids of all jobs that a filter selects, newest first: without their records, where an index answers it.
+    pub(crate) async fn selected_ids(&self, filter: &JobFilter) -> Result<Vec<JobId>, QueueError> {
+        let selection = Selection::of(filter);
+        let oldest = self.oldest(&selection.filter).await?;
+        if let Some(facts) = self.small_set(&selection).await? {
+            return Ok(places_of(&selection, &facts, oldest, None).into_iter().map(|(_, id)| id).collect());
+        }
+        let (mut ids, mut after) = (Vec::new(), None);
+        loop {
+            let (mut places, is_last) = self.index_chunk(&selection, oldest, after, SCAN_CHUNK_SIZE).await?;
+            after = places.last().copied().or(after);
+            if !selection.is_exact {
+                places = self.selected(&selection.filter, places).await?;
+            }
+            ids.extend(places.into_iter().map(|(_, id)| id));
+            if is_last {
+                return Ok(ids);
+            }
+        }
+    }
+
     /// The creation time in milliseconds of the oldest job that a filter can include.
     async fn oldest(&self, filter: &JobFilter) -> Result<u64, QueueError> {
         match filter.since {
@@ -128,18 +149,7 @@ impl Queue {
             (Source::Session, Some(session)) => return self.facts_of_session(session).await,
             (Source::Leases, _) => self.members(|shard| self.keys.lease(shard)).await?,
             (Source::Scheduled, _) => {
-                let count: u64 = {
-                    let mut pipeline = redis::pipe();
-                    for shard in 0..self.keys.shards() {
-                        pipeline.cmd("ZCARD").arg(self.keys.scheduled(shard));
-                    }
-                    self.link
-                        .ask_all(ASKED, &pipeline)
-                        .await?
-                        .map(Answer::parse::<u64>)
-                        .sum::<Result<_, _>>()?
-                };
-                if count > MAX_SET_SIZE {
+                if self.count_scheduled().await? > MAX_SET_SIZE {
                     return Ok(None);
                 }
                 self.members(|shard| self.keys.scheduled(shard)).await?
@@ -147,6 +157,14 @@ impl Queue {
             (Source::Session | Source::Indexes, _) => return Ok(None),
         };
         Ok(Some(self.facts(&ids).await?))
+    }
+
+    async fn count_scheduled(&self) -> Result<u64, QueueError> {
+        let mut pipeline = redis::pipe();
+        for shard in 0..self.keys.shards() {
+            pipeline.cmd("ZCARD").arg(self.keys.scheduled(shard));
+        }
+        self.link.ask_all(ASKED, &pipeline).await?.map(Answer::parse::<u64>).sum()
     }
 
     /// The jobs among the members of a sorted set of each shard. Owners of sessions are leased too; they are not ids.
@@ -171,14 +189,7 @@ impl Queue {
         limit: usize,
         after: Option<Place>,
     ) -> Result<JobPage, QueueError> {
-        let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
-        let mut places: Vec<Place> = facts
-            .iter()
-            .filter(|facts| facts.created >= oldest && facts.matches(&selection.filter))
-            .map(|facts| (facts.created, facts.id))
-            .filter(|place| after.is_none_or(|after| *place < after))
-            .collect();
-        places.sort_unstable_by(|a, b| b.cmp(a));
+        let mut places = places_of(selection, &facts, oldest, after);
         let more = places.len() > limit;
         places.truncate(limit);
         let next = if more { places.last().copied().or(after) } else { None };
@@ -305,6 +316,19 @@ impl Queue {
             chunk = read_scores(self.link.ask(ASKED, &range(key, after, oldest, offset, size)).await?)?;
         }
     }
+}
+
+/// The places of the jobs that a selection includes, newest first, strictly after a place.
+fn places_of(selection: &Selection, facts: &[Facts], oldest: u64, after: Option<Place>) -> Vec<Place> {
+    let oldest = i64::try_from(oldest).unwrap_or(i64::MAX);
+    let mut places: Vec<Place> = facts
+        .iter()
+        .filter(|facts| facts.created >= oldest && facts.matches(&selection.filter))
+        .map(|facts| (facts.created, facts.id))
+        .filter(|place| after.is_none_or(|after| *place < after))
+        .collect();
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places
 }
 
 /// Puts the parts of a chunk into one order. What is older than the `floor` is left to the next chunk.

@@ -12,7 +12,6 @@ use legwork_queue::operator::RetryError;
 use legwork_queue::operator::RetryMode;
 use legwork_queue::operator::SessionLanes;
 use legwork_queue::operator::StopRoot;
-use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
 use legwork_queue::port::JobFilter;
@@ -178,7 +177,7 @@ async fn a_second_retry_names_the_first_unless_it_insists() {
     assert!(it.queue.list(&unretried, 10, None).await.unwrap().jobs.is_empty());
     // A retry that was deleted is no reason to refuse another.
     operator.stop(StopRoot::Job(insisted)).await.unwrap();
-    let _: Vec<_> = operator.delete_many(vec![insisted]).try_collect().await.unwrap();
+    let _all: Vec<_> = operator.delete_many(vec![insisted]).try_collect().await.unwrap();
     assert_ne!(retry(false).await.unwrap().id, insisted);
 }
 
@@ -230,7 +229,7 @@ async fn stopping_and_deleting_many_jobs_takes_few_round_trips() {
     for claimed in held {
         it.finish(claimed.lease, Ending::Stopped { cause: Cause::Operator }).await;
     }
-    let _: Vec<_> = operator.until_all_stopped(reports).try_collect().await.unwrap();
+    let _all: Vec<_> = operator.until_all_stopped(reports).try_collect().await.unwrap();
 
     let before = calls().await;
     assert_eq!(operator.count_ended_before(std::time::Duration::ZERO).await.unwrap(), JOBS as u64);

@@ -159,7 +159,7 @@ async fn a_tree_that_stops_slowly_is_swept_by_one_reaper_and_announced_once() {
     }
     it.queue.reap(false).await.unwrap();
     let mut raw = redis.raw().await;
-    let left: Vec<String> = redis::cmd("KEYS").arg("*:stop*").query_async(&mut raw).await.unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*}:stop*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
 
