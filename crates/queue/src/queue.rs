@@ -3,9 +3,9 @@
 mod connections;
 mod dispatch;
 mod enqueue;
-mod expired_leases;
 mod facts;
 mod journal;
+mod lease_ages;
 mod list;
 mod mailbox;
 mod original;

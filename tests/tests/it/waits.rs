@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::team::Team;
+use crate::team::calls;
 
 /// What the job prints while it runs: for about four seconds.
 const WORDS: &str = "one two three four five six seven eight";
@@ -144,8 +145,8 @@ fn run_says_that_redis_does_not_answer_and_goes_through() {
     let mut state = StateFolder::on(&proxy.url());
     let script = json!({
         "root": [
-            crate::team::calls("run_background_agent", &json!({"agent": "quick", "task": "t"})),
-            crate::team::calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
+            calls("run_background_agent", &json!({"agent": "quick", "task": "t"})),
+            calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
             {"text": "all done"},
         ],
         "quick": [{"text": WORDS, "chunk_delay_ms": 500}],

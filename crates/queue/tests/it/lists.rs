@@ -1,5 +1,7 @@
 //! An operator's list finds every match, however many other jobs there are, and reads little for it.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use legwork_common::id::JobId;
@@ -232,8 +234,8 @@ async fn stopping_and_deleting_many_jobs_takes_few_round_trips() {
     let _all: Vec<_> = operator.until_all_stopped(reports).try_collect().await.unwrap();
 
     let before = calls().await;
-    assert_eq!(operator.count_ended_before(std::time::Duration::ZERO).await.unwrap(), JOBS as u64);
-    let progress: Vec<_> = operator.clear(std::time::Duration::ZERO).try_collect().await.unwrap();
+    assert_eq!(operator.count_ended_before(Duration::ZERO).await.unwrap(), JOBS as u64);
+    let progress: Vec<_> = operator.clear(Duration::ZERO).try_collect().await.unwrap();
     assert_eq!(progress.last().unwrap().forgotten, JOBS as u64);
     assert!(progress.len() > 10, "progress is reported after each page");
     let spent = calls().await - before;
