@@ -299,8 +299,21 @@ impl Program {
         }
     }
 
-    /// Reads standard error until a line contains this text, and returns that line; panics if the program exits first.
+    /// Reads standard error until it contains this text, and returns what was read; panics if the program exits first.
     pub fn until_noted(&mut self, text: &str) -> String {
+        let mut noted = Vec::new();
+        let mut chunk = [0; 4096];
+        while !String::from_utf8_lossy(&noted).contains(text) {
+            let length = std::io::Read::read(self.child.stderr.as_mut().unwrap(), &mut chunk).unwrap();
+            let so_far = String::from_utf8_lossy(&noted).into_owned();
+            assert_ne!(length, 0, "the program exited before it noted {text}: {so_far}");
+            noted.extend_from_slice(&chunk[..length]);
+        }
+        String::from_utf8_lossy(&noted).into_owned()
+    }
+
+    /// Reads standard error until a line contains this text, and returns that line; panics if the program exits first.
+    pub fn until_line_noted(&mut self, text: &str) -> String {
         let mut stderr = BufReader::new(self.child.stderr.as_mut().unwrap());
         loop {
             let mut line = String::new();

@@ -6,6 +6,8 @@
 
 /// The URL of Redis. Without it the programs use the embedded server.
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
+/// How long a command that waits asks again while Redis is away.
+pub const REDIS_TIMEOUT: &str = "LEGWORK_REDIS_TIMEOUT";
 /// The namespace within Redis; `default` where it is not set.
 pub const NAMESPACE: &str = "LEGWORK_NAMESPACE";
 /// The log level, or a list such as `info,redis=debug`.

@@ -53,6 +53,7 @@ pub use delete::DeleteError;
 pub use dispatch::DispatchError;
 pub use dispatch::DispatchOrder;
 pub use dispatch::Dispatched;
+pub use dispatch::Dispatching;
 pub use find::FindError;
 pub use list::ListedJob;
 pub use list::Listing;

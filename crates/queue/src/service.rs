@@ -139,7 +139,7 @@ impl Service {
     }
 
     /// Dispatches one batch. The team is stored first where the queue does not have it: most often an earlier job did.
-    async fn run_batch(
+    pub(crate) async fn run_batch(
         &self,
         requests: Vec<RunRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
@@ -162,6 +162,8 @@ impl Service {
             .zip(keys)
             .map(|(outcome, key)| match outcome {
                 Enqueued::Stored(id) => Ok(id),
+                // Only an operator's retry names a job that it retries.
+                Enqueued::Retried(id) => Ok(id),
                 Enqueued::Conflict(id) => Err(ServiceError::Conflict { key: key.unwrap_or_default(), id }),
             })
             .collect())
@@ -239,6 +241,7 @@ impl Service {
             },
             job_options,
             idempotency_key,
+            again: false,
         }
     }
 

@@ -45,15 +45,12 @@ fn all(state: &StateFolder) -> BTreeMap<String, Value> {
         }
         let output = state.legwork(arguments);
         assert_eq!(output.status, 0, "{output:?}");
-        after = None;
+        // The cursor is on standard error: standard output has jobs only.
+        let notes = output.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        after = notes.filter_map(|note| note["next"].as_str().map(str::to_owned)).last();
         for line in output.json_lines() {
-            match line["next"].as_str() {
-                Some(next) => after = Some(next.to_owned()),
-                None => {
-                    let id = line["id"].as_str().unwrap().to_owned();
-                    assert!(jobs.insert(id, line).is_none(), "a job is listed once");
-                }
-            }
+            let id = line["id"].as_str().unwrap().to_owned();
+            assert!(jobs.insert(id, line).is_none(), "a job is listed once");
         }
         if after.is_none() {
             return jobs;

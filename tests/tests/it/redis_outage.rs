@@ -245,7 +245,7 @@ fn a_batch_that_is_rejected_halfway_reports_what_is_stored() {
     assert_eq!(output.status, 5, "{output:?}");
     let count = output.stdout.lines().count();
     assert!((1..1000).contains(&count), "{count}");
-    let expected = format!("error: {count} of 1000 jobs were stored: Redis is full");
+    let expected = format!("error: {count} of 1,000 stored: Redis is full");
     assert!(
         output.stderr.contains(&expected) && output.stderr.contains("raise maxmemory"),
         "{}",

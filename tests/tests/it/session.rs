@@ -127,10 +127,10 @@ fn a_run_that_stood_still_within_its_grace_keeps_its_jobs_and_says_so() {
         run.signal(Signal::CONT);
     }
     // Its wait is over, because the job that it waited for was stopped.
-    let lost = patient.run.until_noted("this program was away for ");
+    let lost = patient.run.until_line_noted("this program was away for ");
     assert!(lost.contains("longer than its --owner-grace of 2s"), "{lost}");
     assert!(lost.contains("its jobs were stopped (session_end)"), "{lost}");
-    let returned = away.until_noted("this program was away for ");
+    let returned = away.until_line_noted("this program was away for ");
     assert!(returned.ends_with("; its jobs continued"), "{returned}");
     assert_eq!(patient.state.view(&kept)["status"], "waiting");
     away.signal(Signal::INT);

@@ -47,8 +47,10 @@ use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
 use crate::local_worker::LocalWorker;
+use crate::outage::Outage;
 use crate::panel::Screen;
 use crate::recorder::Recorder;
+use crate::render;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
@@ -435,15 +437,32 @@ impl RunSession {
                 hosted.hand_over().await;
             }
             root.detach().await?;
-            self.screen.note(&format!("session {} continues in the background", root.owner.session()));
+            self.note_continuation(connection, root.owner.session()).await?;
             return Ok(());
         }
-        if interrupted || !root.service.is_settled().await? {
+        let outage = Outage::of(&self.context, connection);
+        if interrupted || !outage.ask(|| root.service.is_settled()).await? {
             self.stop_all(connection, root, interrupted).await?;
         }
-        root.close().await?;
+        outage.ask(|| root.owner.close()).await?;
         if let Some(hosted) = hosted {
             hosted.end().await;
+        }
+        Ok(())
+    }
+
+    /// Says what continues after `--detach`: the live jobs, and the commands that show them.
+    async fn note_continuation(&self, connection: &Connection, session: SessionId) -> Result<(), Failure> {
+        let jobs = connection.operator.session_jobs(session).await?.jobs;
+        let live: Vec<_> = jobs.iter().filter(|job| !job.status.is_terminal()).collect();
+        self.screen.note(&format!("session {session} continues in the background"));
+        for job in &live {
+            self.screen.note(&format!("  {} {} {}", job.id, job.agent, render::status(job)));
+        }
+        if let [job] = live.as_slice() {
+            self.screen.note(&format!("to see its output: legwork view --follow {}", job.id));
+        } else {
+            self.screen.note(&format!("to see its jobs: legwork list --session {session}"));
         }
         Ok(())
     }
@@ -457,9 +476,13 @@ impl RunSession {
     ) -> Result<(), Failure> {
         let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
         let operator = &connection.operator;
-        let session = root.owner.stop(why).await?;
+        let outage = Outage::of(&self.context, connection);
+        let stop = async {
+            let session = outage.ask(|| root.owner.stop(why)).await?;
+            outage.ask(|| operator.until_stopped(session)).await
+        };
         tokio::select! {
-            stopped = while_reaping(operator.queue(), operator.until_stopped(session)) => Ok(stopped?),
+            stopped = while_reaping(operator.queue(), stop) => stopped,
             () = self.shutdown.now.cancelled() => Ok(()),
         }
     }

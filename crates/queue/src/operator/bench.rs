@@ -143,6 +143,7 @@ impl Measurement {
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
+            again: false,
         }
     }
 }

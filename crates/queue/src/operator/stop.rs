@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::StreamExt as _;
-use futures::TryStreamExt as _;
-use futures::future;
 use futures::stream;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
@@ -22,10 +20,13 @@ use crate::error::QueueError;
 use crate::operator::Operator;
 use crate::operator::SEE_LIST;
 use crate::port::Asker;
+use crate::port::Dispatch as _;
 use crate::port::JobFilter;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
+use crate::port::WaitingStop;
 use crate::port::Watch as _;
+use crate::queue::LiveBelow;
 
 /// Time until the jobs of trees that are being stopped are read for the first time: a worker that is idle otherwise ends
 /// a job within a few milliseconds. It is doubled up to [`MAX_SWEEP_INTERVAL`] while none has ended.
@@ -33,8 +34,11 @@ const FIRST_SWEEP_INTERVAL: Duration = Duration::from_millis(2);
 /// A worker confirms a stop once its tools have ended: five reads a second are cheap and feel immediate.
 const MAX_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Trees that are marked together: one round trip of short scripts.
+/// Trees that are stopped together: one step ends those that wait, one round trip of short scripts marks the others.
 const PAGE_SIZE: usize = 200;
+
+/// Trees of one step that ends those that wait.
+const CHUNK_SIZE: usize = 200;
 
 /// Why a tree was not stopped.
 #[derive(Debug, Error)]
@@ -109,8 +113,25 @@ pub struct StopReport {
     /// Whether its stop mark is written, or the job had ended before.
     pub reply: StopReply,
     /// The jobs below the top that had not ended when the mark was written: those that this stop ends. Of more than 50
-    /// queued ones the next 50.
+    /// that wait the oldest 50.
     pub below: Vec<JobId>,
+    /// How many jobs below the top had not ended.
+    pub live_below: u64,
+    /// Whether the top waited and has ended: there is nothing to wait for.
+    pub is_over: bool,
+}
+
+impl StopReport {
+    /// The report of a job with nothing below that this stop ends.
+    fn of_top(root: StopRoot, reply: StopReply, is_over: bool) -> Self {
+        Self { root, reply, below: Vec::new(), live_below: 0, is_over }
+    }
+
+    /// How many jobs this stop ends, the top included.
+    pub fn count(&self) -> u64 {
+        let is_job = matches!(self.root, StopRoot::Job(_)) && self.reply == StopReply::Stopping;
+        self.live_below + u64::from(is_job)
+    }
 }
 
 impl Operator {
@@ -122,13 +143,8 @@ impl Operator {
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn live_trees(&self, filter: JobFilter) -> Result<Vec<StopRoot>, QueueError> {
         let live = State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
-        let pages = self.pages(JobFilter { states: live, ..filter });
-        pages
-            .try_fold(Vec::new(), |mut roots, page| {
-                roots.extend(page.iter().map(|job| StopRoot::Job(job.id)));
-                future::ready(Ok(roots))
-            })
-            .await
+        let ids = self.queue().selected_ids(&JobFilter { states: live, ..filter }).await?;
+        Ok(ids.into_iter().map(StopRoot::Job).collect())
     }
 
     /// Stops a tree, cause `operator`: no job below starts from now on, and what runs is asked to end.
@@ -163,16 +179,36 @@ impl Operator {
     async fn stop_page(&self, roots: &[StopRoot]) -> Result<Vec<Result<StopReport, StopError>>, QueueError> {
         // Before the marks, because the sweep that follows them ends queued jobs at once. What is dispatched in between
         // is stopped too and is only missing from the report.
-        let below = self.live_below(roots).await?;
-        let outcomes = self.queue().mark_and_sweep(roots, Asker::Operator, Cause::Operator).await?;
-        let report = |((root, outcome), below)| match outcome {
-            StopOutcome::Marked(_) => Ok(StopReport { root, reply: StopReply::Stopping, below }),
-            StopOutcome::AlreadyEnded(state) => {
-                Ok(StopReport { root, reply: StopReply::AlreadyEnded(state), below: Vec::new() })
+        let mut reports = self.stop_waiting(roots).await?;
+        let trees: Vec<StopRoot> =
+            roots.iter().zip(&reports).filter(|(_, report)| report.is_none()).map(|(root, _)| *root).collect();
+        let below = self.live_below(&trees).await?;
+        let outcomes = self.queue().mark_and_sweep(&trees, Asker::Operator, Cause::Operator).await?;
+        let mut marked = trees.into_iter().zip(outcomes).zip(below).map(report_of);
+        for report in &mut reports {
+            if report.is_none() {
+                *report = marked.next();
             }
-            StopOutcome::NotFound => Err(StopError::NotFound { root }),
+        }
+        Ok(reports.into_iter().flatten().collect())
+    }
+
+    /// Ends the jobs that wait and have dispatched none, without a mark each; `None` for what needs a mark.
+    async fn stop_waiting(
+        &self,
+        roots: &[StopRoot],
+    ) -> Result<Vec<Option<Result<StopReport, StopError>>>, QueueError> {
+        let ids: Vec<JobId> = roots.iter().filter_map(StopRoot::job).collect();
+        let mut outcomes = self.queue().stop_waiting(&ids, Cause::Operator).await?.into_iter();
+        let report = |root: &StopRoot| match root.job().and_then(|_| outcomes.next())? {
+            WaitingStop::Stopped => Some(Ok(StopReport::of_top(*root, StopReply::Stopping, true))),
+            WaitingStop::AlreadyEnded(state) => {
+                Some(Ok(StopReport::of_top(*root, StopReply::AlreadyEnded(state), true)))
+            }
+            WaitingStop::NotFound => Some(Err(StopError::NotFound { root: *root })),
+            WaitingStop::Tree => None,
         };
-        Ok(roots.iter().copied().zip(outcomes).zip(below).map(report).collect())
+        Ok(roots.iter().map(report).collect())
     }
 
     /// Waits until no job below a stop mark lives, then drops the mark. Jobs of a dead worker live until they are
@@ -182,8 +218,8 @@ impl Operator {
     ///
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn until_stopped(&self, root: StopRoot) -> Result<(), QueueError> {
-        let report = StopReport { root, reply: StopReply::Stopping, below: Vec::new() };
-        self.until_first_ended(&mut VecDeque::from([Awaited { report, has_ended: false }])).await
+        let report = StopReport::of_top(root, StopReply::Stopping, false);
+        self.until_first_ended(&mut VecDeque::from([Awaited { has_ended: false, report }])).await
     }
 
     /// Waits for many trees together, as [`Operator::until_stopped`]; yields each report in turn once its tree has ended.
@@ -192,7 +228,7 @@ impl Operator {
         reports: Vec<StopReport>,
     ) -> impl Stream<Item = Result<StopReport, QueueError>> + Send + '_ {
         let awaited: VecDeque<Awaited> =
-            reports.into_iter().map(|report| Awaited { report, has_ended: false }).collect();
+            reports.into_iter().map(|report| Awaited { has_ended: report.is_over, report }).collect();
         stream::try_unfold(awaited, move |mut awaited| async move {
             self.until_first_ended(&mut awaited).await?;
             Ok(awaited.pop_front().map(|first| (first.report, awaited)))
@@ -236,7 +272,7 @@ impl Operator {
     }
 
     /// The jobs below each top that have not ended.
-    async fn live_below(&self, roots: &[StopRoot]) -> Result<Vec<Vec<JobId>>, QueueError> {
+    async fn live_below(&self, roots: &[StopRoot]) -> Result<Vec<LiveBelow>, QueueError> {
         let jobs: Vec<JobId> = roots.iter().filter_map(StopRoot::job).collect();
         let mut dispatchers = self.queue().dispatchers(&jobs).await?.into_iter();
         let mut below = Vec::with_capacity(roots.len());
@@ -246,11 +282,8 @@ impl Operator {
                 StopRoot::Job(_) => dispatchers.next().flatten(),
             };
             below.push(match dispatcher {
-                None => Vec::new(),
-                Some((session, dispatcher)) => {
-                    let jobs = self.queue().children(session, dispatcher).await?.jobs;
-                    jobs.into_iter().filter(|job| !job.status.is_terminal()).map(|job| job.id).collect()
-                }
+                None => LiveBelow::default(),
+                Some((session, dispatcher)) => self.queue().live_below(session, dispatcher).await?,
             });
         }
         Ok(below)
@@ -262,6 +295,20 @@ impl Operator {
 struct Awaited {
     report: StopReport,
     has_ended: bool,
+}
+
+/// The report of a tree for which a mark was asked.
+fn report_of(
+    ((root, outcome), below): ((StopRoot, StopOutcome), LiveBelow),
+) -> Result<StopReport, StopError> {
+    let LiveBelow { shown: below, count: live_below } = below;
+    match outcome {
+        StopOutcome::Marked(_) => {
+            Ok(StopReport { root, reply: StopReply::Stopping, below, live_below, is_over: false })
+        }
+        StopOutcome::AlreadyEnded(state) => Ok(StopReport::of_top(root, StopReply::AlreadyEnded(state), true)),
+        StopOutcome::NotFound => Err(StopError::NotFound { root }),
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::port::SendOutcome;
 use crate::port::SessionEnd;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
+use crate::port::WaitingStop;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
@@ -77,6 +78,10 @@ impl Dispatch for Queue {
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
         let outcome = self.mark_and_sweep(&[root], asker, why).await?.pop();
         Ok(outcome.unwrap_or(StopOutcome::NotFound))
+    }
+
+    async fn stop_waiting(&self, ids: &[JobId], why: Cause) -> Result<Vec<WaitingStop>, QueueError> {
+        self.stop_waiting_in_batches(ids, why).await
     }
 
     async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError> {

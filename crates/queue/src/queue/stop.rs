@@ -1,5 +1,7 @@
 //! Stopping trees, on Redis: a durable mark, then a sweep of the records below it.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt as _;
 use futures::stream;
 use legwork_common::id::JobId;
@@ -11,6 +13,7 @@ use crate::error::QueueError;
 use crate::port::Asker;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
+use crate::port::WaitingStop;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
@@ -42,6 +45,15 @@ struct SweptPage {
     request: String,
     /// Whether the whole tree was swept for this request before: then no job below can have become alive since.
     was_swept: bool,
+}
+
+/// The positions of ids by their shard.
+pub(super) fn by_shard(ids: &[JobId], shards: u16) -> BTreeMap<u16, Vec<usize>> {
+    let mut positions: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+    for (at, id) in ids.iter().enumerate() {
+        positions.entry(id.shard(shards)).or_default().push(at);
+    }
+    positions
 }
 
 impl Queue {
@@ -145,6 +157,32 @@ impl Queue {
             live[at] = walked?;
         }
         Ok(live)
+    }
+
+    /// Stops the jobs of each shard that wait, a batch in one step.
+    pub(super) async fn stop_waiting_in_batches(
+        &self,
+        ids: &[JobId],
+        why: Cause,
+    ) -> Result<Vec<WaitingStop>, QueueError> {
+        let mut outcomes = vec![WaitingStop::NotFound; ids.len()];
+        for (shard, positions) in by_shard(ids, self.keys.shards()) {
+            for batch in positions.chunks(SWEEP_PAGE_SIZE) {
+                let mut call = Call::on(self.keys.tag(shard)).arg(why);
+                batch.iter().for_each(|at| call.push(ids[*at].uuid()));
+                let words = step::STOP_WAITING.call(&self.link, &call).await?.items()?;
+                for (at, word) in batch.iter().zip(words) {
+                    let word = word.word()?;
+                    outcomes[*at] = match word.as_str() {
+                        "done" => WaitingStop::Stopped,
+                        "tree" => WaitingStop::Tree,
+                        "missing" => WaitingStop::NotFound,
+                        _ => WaitingStop::AlreadyEnded(word.parse()?),
+                    };
+                }
+            }
+        }
+        Ok(outcomes)
     }
 
     /// Walks the tree below a mark and ends its records in pages, parents before their children. Drops the mark if no

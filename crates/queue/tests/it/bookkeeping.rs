@@ -420,7 +420,7 @@ async fn a_sweep_after_its_mark_was_dropped_ends_no_job() {
 }
 
 #[tokio::test]
-async fn a_page_whose_jobs_were_all_forgotten_has_a_next_page() {
+async fn a_page_reads_past_jobs_that_were_all_forgotten() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     let session = TestSession::open(&queue, 0).await;
@@ -430,11 +430,9 @@ async fn a_page_whose_jobs_were_all_forgotten_has_a_next_page() {
     session.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     let mut raw = redis.raw().await;
     let _: u64 = redis::cmd("DEL").arg(&gone).query_async(&mut raw).await.unwrap();
-    let first = queue.list(&JobFilter::default(), 50, None).await.unwrap();
-    assert_eq!((first.jobs.len(), first.next.is_some()), (0, true));
-    let second = queue.list(&JobFilter::default(), 50, first.next).await.unwrap();
-    assert_eq!(second.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [oldest]);
-    assert_eq!(second.next, None);
+    let page = queue.list(&JobFilter::default(), 50, None).await.unwrap();
+    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [oldest]);
+    assert_eq!(page.next, None);
 }
 
 #[tokio::test]

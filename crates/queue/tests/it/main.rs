@@ -7,6 +7,7 @@ mod fairness;
 mod faults;
 mod late_calls;
 mod lifecycle;
+mod lists;
 mod mailbox;
 mod measurements;
 mod model;

@@ -165,6 +165,7 @@ impl TestSession {
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
+            again: false,
         }
     }
 
