@@ -31,15 +31,15 @@ local next_call, next_tokens, paused, spacing, refused, at =
 next_call, next_tokens = tonumber(next_call) or 0, tonumber(next_tokens) or 0
 paused, spacing, refused = tonumber(paused) or 0, tonumber(spacing) or 0, tonumber(refused) or 0
 
+-- `at` is when the limit was last changed, to notice that the clock stepped back.
 local function keep(...)
-  redis.call('HSET', limit_key, ...)
+  redis.call('HSET', limit_key, 'at', now, ...)
   redis.call('PEXPIRE', limit_key, EXPIRY)
 end
 
--- When the limit was last used, to notice that the clock stepped back: then all that is to come comes as much earlier.
--- Written once a second, which is also the least step that counts, because a clock that is slewed changes nothing.
-at = tonumber(at) or 0
-local stepped_back = at - now
+-- The clock stepped back: all that is to come comes as much earlier. More than a second, because a clock that is slewed
+-- changes nothing.
+local stepped_back = (tonumber(at) or 0) - now
 if stepped_back > 1000 then
   next_call, next_tokens = next_call - stepped_back, next_tokens - stepped_back
   paused, refused = paused - stepped_back, refused - stepped_back
@@ -49,7 +49,6 @@ if stepped_back > 1000 then
     for n = 1, #members, 2 do redis.call('ZADD', key, members[n + 1] - stepped_back, members[n]) end
   end
 end
-if math.abs(stepped_back) > 1000 then keep('at', now) end
 
 -- Gives a place in line that is still to come to the next call that can use it.
 local function free(place)
@@ -145,6 +144,7 @@ if max_calls > 0 then
   end
   redis.call('ZADD', calls_key, now + expiry, permit)
   redis.call('PEXPIRE', calls_key, EXPIRY)
+  keep()
 end
 if placed then
   redis.call('ZREM', line_key, permit)
