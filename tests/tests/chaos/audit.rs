@@ -47,7 +47,7 @@ fn all(state: &StateFolder) -> BTreeMap<String, Value> {
         assert_eq!(output.status, 0, "{output:?}");
         // The cursor is on standard error: standard output has jobs only.
         let notes = output.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        after = notes.filter_map(|note| note["next"].as_str().map(str::to_owned)).last();
+        after = notes.filter_map(|note| note["next"].as_str().map(str::to_owned)).next_back();
         for line in output.json_lines() {
             let id = line["id"].as_str().unwrap().to_owned();
             assert!(jobs.insert(id, line).is_none(), "a job is listed once");
