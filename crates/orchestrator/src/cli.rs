@@ -194,7 +194,7 @@ pub struct ListArgs {
     #[arg(long, conflicts_with = "status")]
     pub failed: bool,
     /// Only jobs that ended with this cause, such as `deadline`
-    #[arg(long, value_name = "CAUSE")]
+    #[arg(long, value_name = "CAUSE", value_parser = cause)]
     pub cause: Option<Cause>,
     /// Only jobs of this agent
     #[arg(long, value_name = "NAME")]
@@ -407,6 +407,15 @@ pub struct BenchArgs {
     /// The number of jobs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub jobs: u32,
+}
+
+/// A cause that this release knows, by its name.
+fn cause(name: &str) -> Result<Cause, String> {
+    let known = Cause::ALL.into_iter().find(|cause| cause.as_str() == name);
+    known.ok_or_else(|| {
+        let names = Cause::ALL.iter().map(ToString::to_string).collect::<Vec<_>>();
+        format!("unknown cause; known are {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]

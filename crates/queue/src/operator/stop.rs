@@ -37,9 +37,6 @@ const MAX_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// Trees that are stopped together: one step ends those that wait, one round trip of short scripts marks the others.
 const PAGE_SIZE: usize = 200;
 
-/// Trees of one step that ends those that wait.
-const CHUNK_SIZE: usize = 200;
-
 /// Why a tree was not stopped.
 #[derive(Debug, Error)]
 pub enum StopError {
@@ -180,8 +177,12 @@ impl Operator {
         // Before the marks, because the sweep that follows them ends queued jobs at once. What is dispatched in between
         // is stopped too and is only missing from the report.
         let mut reports = self.stop_waiting(roots).await?;
-        let trees: Vec<StopRoot> =
-            roots.iter().zip(&reports).filter(|(_, report)| report.is_none()).map(|(root, _)| *root).collect();
+        let trees: Vec<StopRoot> = roots
+            .iter()
+            .zip(&reports)
+            .filter(|(_, report)| report.is_none())
+            .map(|(root, _)| *root)
+            .collect();
         let below = self.live_below(&trees).await?;
         let outcomes = self.queue().mark_and_sweep(&trees, Asker::Operator, Cause::Operator).await?;
         let mut marked = trees.into_iter().zip(outcomes).zip(below).map(report_of);
@@ -306,7 +307,9 @@ fn report_of(
         StopOutcome::Marked(_) => {
             Ok(StopReport { root, reply: StopReply::Stopping, below, live_below, is_over: false })
         }
-        StopOutcome::AlreadyEnded(state) => Ok(StopReport::of_top(root, StopReply::AlreadyEnded(state), true)),
+        StopOutcome::AlreadyEnded(state) => {
+            Ok(StopReport::of_top(root, StopReply::AlreadyEnded(state), true))
+        }
         StopOutcome::NotFound => Err(StopError::NotFound { root }),
     }
 }
