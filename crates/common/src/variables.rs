@@ -20,6 +20,8 @@ pub const STATE_DIR: &str = "LEGWORK_STATE_DIR";
 pub const SHARDS: &str = "LEGWORK_SHARDS";
 /// The duration of a lease. It is used only when the program creates the namespace.
 pub const LEASE: &str = "LEGWORK_LEASE";
+/// How long the program of a session may be away before its jobs are stopped.
+pub const OWNER_GRACE: &str = "LEGWORK_OWNER_GRACE";
 /// The queues that a worker serves, separated by commas, most urgent first.
 pub const QUEUES: &str = "LEGWORK_QUEUES";
 /// The number of jobs that a worker runs at the same time.

@@ -96,6 +96,9 @@ pub struct RunArgs {
     /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub session_budget: Option<u64>,
+    /// How long this program may be away, suspended or cut off from Redis, before its jobs are stopped
+    #[arg(long, env = variables::OWNER_GRACE, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
+    pub owner_grace: Duration,
     /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -191,7 +194,7 @@ pub struct ListArgs {
     #[arg(long, conflicts_with = "status")]
     pub failed: bool,
     /// Only jobs that ended with this cause, such as `deadline`
-    #[arg(long, value_name = "CAUSE")]
+    #[arg(long, value_name = "CAUSE", value_parser = cause)]
     pub cause: Option<Cause>,
     /// Only jobs of this agent
     #[arg(long, value_name = "NAME")]
@@ -404,6 +407,15 @@ pub struct BenchArgs {
     /// The number of jobs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub jobs: u32,
+}
+
+/// A cause that this release knows, by its name.
+fn cause(name: &str) -> Result<Cause, String> {
+    let known = Cause::ALL.into_iter().find(|cause| cause.as_str() == name);
+    known.ok_or_else(|| {
+        let names = Cause::ALL.iter().map(ToString::to_string).collect::<Vec<_>>();
+        format!("unknown cause; known are {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]

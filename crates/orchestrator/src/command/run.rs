@@ -29,6 +29,7 @@ use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
+use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionOptions;
 use legwork_worker::guard::Guard;
@@ -184,7 +185,7 @@ impl RunSession {
         let over = CancellationToken::new();
         // However this function ends, its background tasks end with it.
         let _over = over.clone().drop_guard();
-        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
+        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone(), Arc::clone(&self.screen)));
         let hosted = if connection.backend.is_embedded() && self.args.detach {
             // Jobs that outlive this program run in a worker program of their own from the start.
             let (service, over) = (Arc::clone(&root.service), over.clone());
@@ -250,7 +251,10 @@ impl RunSession {
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
             session: SessionOptions { cap: self.args.cap, budget: self.args.session_budget },
-            on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
+            terms: OwnerTerms {
+                grace: self.args.owner_grace,
+                on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
+            },
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
@@ -410,7 +414,8 @@ impl RunSession {
 
     /// Ends the session. Its jobs have ended, or are stopped; with `--detach` they continue.
     ///
-    /// After a second Ctrl-C nothing is asked of Redis any more: the owner's lease runs out, and reapers end the session.
+    /// After a second Ctrl-C only the stop is left to be written, within the grace period of the tasks. If Redis does not
+    /// take it, the owner's grace runs out, and reapers end the session.
     async fn end(
         &self,
         connection: &Connection,
@@ -418,6 +423,12 @@ impl RunSession {
         hosted: Option<LocalWorker>,
     ) -> Result<(), Failure> {
         if self.shutdown.now.is_cancelled() {
+            let owner = root.owner.clone();
+            self.tasks.spawn(TaskKind::Upkeep, async move {
+                if let Err(error) = owner.stop(Cause::Operator).await {
+                    tracing::warn!(%error, "could not stop the session");
+                }
+            });
             return Ok(());
         }
         let interrupted = self.shutdown.drain.is_cancelled();

@@ -121,9 +121,9 @@ async fn transcript(context: &Context, operator: &Operator, id: JobId) -> Result
             context.output.line(&text)?;
             continue;
         }
-        match serde_json::from_str::<TurnEntry>(&text) {
+        match TurnEntry::decode(&text) {
             Ok(entry) => context.output.text(&paragraph(&entry))?,
-            Err(error) => context.output.line(&format!("[entry {sequence} cannot be read: {error}]"))?,
+            Err(error) => context.output.line(&format!("[entry {sequence}: {error}]"))?,
         }
     }
     Ok(())

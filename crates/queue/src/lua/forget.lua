@@ -91,6 +91,7 @@ local function forget(id)
   if redis.call('HINCRBY', team_key(job.team), 'jobs', -1) <= 0 then redis.call('DEL', team_key(job.team)) end
   -- A reservation ends with its job. What the job spent stays spent.
   redis.call('HDEL', budget_key(job.session), 'reserved:' .. id)
+  redis.call('HDEL', todos_key(job.session), 'calls:' .. id)
   leave_session(job.session)
   return 'forgotten'
 end

@@ -31,6 +31,8 @@ pub struct OpenSession {
     pub session: SessionId,
     /// The secret of its owner, which renews its lease; `None` for a session without an owner.
     pub owner: Option<RunToken>,
+    /// How long its owner may be away, without renewing its lease, before it counts as gone; at least a lease.
+    pub owner_grace: Duration,
     /// What the owner's end means for its jobs.
     pub on_end: SessionEnd,
     /// How many of its jobs are admitted at once for each queue; 0 for no cap.

@@ -84,6 +84,8 @@ pub struct WorkerRecord {
     pub id: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host; `None` if it did not report one.
+    pub process: Option<u32>,
     /// The lanes it serves.
     pub lanes: Vec<String>,
     /// Jobs that it may run at once.
@@ -96,6 +98,8 @@ pub struct WorkerRecord {
     pub seen: Timestamp,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// What this release cannot read of the heartbeat, which a later one wrote.
+    pub unreadable: Option<String>,
 }
 
 /// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.

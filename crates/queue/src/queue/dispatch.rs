@@ -41,7 +41,7 @@ impl Dispatch for Queue {
             })
             .arg(session.cap)
             .arg(lane)
-            .arg(self.lease_ms())
+            .arg(session.owner_grace.max(self.settings.lease).as_millis())
             .arg(session.budget.map(|tokens| tokens.to_string()).unwrap_or_default());
         let word = step::OPEN.call(&self.link, &call).await?.word()?;
         match word.as_str() {
@@ -76,7 +76,8 @@ impl Dispatch for Queue {
     }
 
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
-        self.mark_and_sweep(root, asker, why).await
+        let outcome = self.mark_and_sweep(&[root], asker, why).await?.pop();
+        Ok(outcome.unwrap_or(StopOutcome::NotFound))
     }
 
     async fn stop_waiting(&self, ids: &[JobId], why: Cause) -> Result<Vec<WaitingStop>, QueueError> {

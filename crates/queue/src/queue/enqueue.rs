@@ -1,6 +1,7 @@
 //! Storing jobs in batches, on Redis.
 
 use legwork_common::id::JobId;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -106,12 +107,13 @@ impl Queue {
 
 /// Adds one job's arguments to a call of `enqueue`, in the order that the step names them.
 fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> {
-    let spec = serde_json::to_vec(&job.spec)
+    let spec = stored::REQUEST
+        .to_json(&job.spec)
         .map_err(|error| QueueError::Unexpected { step: "enqueue", detail: error.to_string() })?;
     let key = job.idempotency_key.as_ref();
     call.push(id.uuid());
     call.push_bytes(id.as_bytes());
-    call.push_bytes(&spec);
+    call.push(spec);
     call.push(&job.spec.agent);
     call.push(&job.job_options.queue);
     call.push(job.job_options.priority.level());

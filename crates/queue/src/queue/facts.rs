@@ -158,7 +158,7 @@ fn read(id: JobId, answer: Answer) -> Result<Option<Facts>, QueueError> {
         agent: text()?,
         queue: text()?,
         worker: Some(text()?).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
-        cause: text()?.parse().ok(),
+        cause: Some(text()?).filter(|word| !word.is_empty()).map(|word| Cause::from_stored(&word)),
         is_retried: !text()?.is_empty(),
         has_dispatched: !text()?.is_empty(),
     }))

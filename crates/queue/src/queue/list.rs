@@ -27,7 +27,9 @@ impl Queue {
         let mut places = self.held_below(session, of).await?;
         let mut unmet: HashSet<JobId> = places.iter().map(|place| place.id).collect();
         let mut walk = vec![of];
-        walk.extend(unmet.iter().map(|id| Dispatcher::Job(*id)));
+        walk.extend(
+            places.iter().filter(|place| place.has_dispatched).map(|place| Dispatcher::Job(place.id)),
+        );
         let (mut walked, mut unseen) = (0, 0);
         let held = unmet.clone();
         while let Some(dispatcher) = walk.pop() {
@@ -48,7 +50,7 @@ impl Queue {
                 if held.contains(&place.id) {
                     continue;
                 }
-                if place.has_run {
+                if place.has_dispatched {
                     walk.push(Dispatcher::Job(place.id));
                 }
                 places.push(place);

@@ -15,6 +15,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -151,13 +152,16 @@ impl Watch for Queue {
         // A heartbeat reaches every shard, so the first one has the whole fleet.
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.keys.workers(0)).arg(0).arg(-1);
-        let mut workers = Vec::new();
-        for name in self.link.ask(ASKED, &command).await?.items()? {
-            let id = WorkerId::from_stored(name.text()?);
-            let key = self.keys.worker(0, id.as_str());
-            workers.extend(read_worker(id, self.link.ask(ASKED, redis::cmd("HGETALL").arg(key)).await?)?);
+        let names = self.link.ask(ASKED, &command).await?.items()?;
+        let ids: Vec<WorkerId> =
+            names.map(|name| name.text().map(WorkerId::from_stored)).collect::<Result<_, _>>()?;
+        let mut pipeline = redis::pipe();
+        for id in &ids {
+            pipeline.cmd("HGETALL").arg(self.keys.worker(0, id.as_str()));
         }
-        Ok(workers)
+        let records = self.link.ask_all(ASKED, &pipeline).await?;
+        let read = ids.into_iter().zip(records).map(|(id, record)| read_worker(id, record));
+        Ok(read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 }
 
@@ -209,6 +213,18 @@ impl Queue {
         Ok(places.into_iter().map(|place| place.is_some_and(|place| place.is_below(session, of))).collect())
     }
 
+    /// Jobs that have dispatched jobs, as dispatchers with their session; `None` for each of the others.
+    pub(crate) async fn dispatchers(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Option<(SessionId, Dispatcher)>>, QueueError> {
+        let dispatcher = |place: Option<Place>| {
+            let place = place.filter(|place| place.has_dispatched)?;
+            Some((place.session?, Dispatcher::Job(place.id)))
+        };
+        Ok(self.places(ids).await?.into_iter().map(dispatcher).collect())
+    }
+
     /// The sessions of jobs, each once.
     pub(crate) async fn sessions_of(&self, ids: &[JobId]) -> Result<BTreeSet<SessionId>, QueueError> {
         let places = self.places(ids).await?;
@@ -250,25 +266,32 @@ fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, Que
     let mut record = WorkerRecord {
         id,
         host: String::new(),
+        process: None,
         lanes: Vec::new(),
         slots: 0,
         used: 0,
         jobs: 0,
         seen: Timestamp::UNIX_EPOCH,
         draining: false,
+        unreadable: None,
     };
     let mut alive = false;
     for (field, value) in answer.pairs()? {
         match field.as_str() {
+            "v" => {
+                record.unreadable =
+                    stored::HEARTBEAT.check(&value.text()?).err().map(|error| error.to_string())
+            }
             "host" => record.host = value.text()?,
+            "process" => record.process = value.parse().ok(),
             "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
-            "slots" => record.slots = value.parse()?,
-            "used" => record.used = value.parse()?,
-            "jobs" => record.jobs = value.parse()?,
+            "slots" => record.slots = value.parse().unwrap_or(0),
+            "used" => record.used = value.parse().unwrap_or(0),
+            "jobs" => record.jobs = value.parse().unwrap_or(0),
             "draining" => record.draining = value.text()? == "1",
             "seen" => {
                 alive = true;
-                record.seen = Timestamp::from_millisecond(value.parse()?).unwrap_or(Timestamp::UNIX_EPOCH);
+                record.seen = Timestamp::from_millisecond(value.parse().unwrap_or(0)).unwrap_or_default();
             }
             // What `claim` remembers here for its repeat is not shown.
             _ => {}

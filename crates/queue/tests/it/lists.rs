@@ -177,7 +177,7 @@ async fn a_second_retry_names_the_first_unless_it_insists() {
     let insisted = retry(true).await.unwrap().id;
     assert_ne!(insisted, first);
     assert!(it.queue.list(&unretried, 10, None).await.unwrap().jobs.is_empty());
-    // A retry that was deleted does not stand in the way of another.
+    // A retry that was deleted is not a reason to refuse another.
     operator.stop(StopRoot::Job(insisted)).await.unwrap();
     let _all: Vec<_> = operator.delete_many(vec![insisted]).try_collect().await.unwrap();
     assert_ne!(retry(false).await.unwrap().id, insisted);

@@ -136,6 +136,7 @@ impl TestSession {
         let open = OpenSession {
             session,
             owner: None,
+            owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap,
             own_lane: false,
