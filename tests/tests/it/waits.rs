@@ -1,5 +1,6 @@
 //! Commands that wait outlive outages of Redis, and say how to continue where they do not.
 
+use legwork_common::variables;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
@@ -44,6 +45,8 @@ fn all_end_well(state: &StateFolder, id: &str, [wait, follow, mut watch, dispatc
 fn commands_that_wait_outlive_a_restart_of_redis() {
     let mut redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
+    // However long the restart takes on a slow machine, the attempt is not suspended, so its words come once.
+    state.set(variables::LEASE, "2m");
     let team = slow(&mut state);
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "quick", "go"]);
@@ -161,5 +164,5 @@ fn run_says_that_redis_does_not_answer_and_goes_through() {
     run.until_noted("Redis does not answer");
     proxy.restore();
     let output = run.wait_with_output();
-    assert_eq!((output.status, output.stdout.trim_end()), (0, "all done"), "{output:?}");
+    assert!(output.status == 0 && output.stdout.trim_end().ends_with("all done"), "{output:?}");
 }
