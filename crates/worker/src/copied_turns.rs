@@ -12,6 +12,7 @@ use legwork_queue::port::Work;
 use crate::log_writer::AttemptBuffer;
 use crate::log_writer::BufferClosed;
 use crate::log_writer::LogWriter;
+use crate::log_writer::Progress;
 
 /// The turns that are still to be copied.
 #[derive(Debug)]
@@ -58,14 +59,14 @@ impl CopiedTurns {
                 tracing::warn!(source = %self.source, "a turn entry cannot be read; the job resumes before it");
                 break;
             };
-            log_writer.record(buffer, text, None).await?;
+            log_writer.record(buffer, text, Progress::default()).await?;
             recorded.push(entry);
         }
         let mark = TurnEntry::Retried { of: self.source };
         let last = recorded.iter().filter_map(turn_of).next_back().unwrap_or(0);
         log_writer.output(buffer, &format!("[resumes from turn {} of {}]\n", last + 1, self.source)).await?;
         let text = serde_json::to_string(&mark).map_err(|_| BufferClosed)?;
-        log_writer.record(buffer, text, None).await?;
+        log_writer.record(buffer, text, Progress::default()).await?;
         recorded.push(mark);
         Ok(())
     }

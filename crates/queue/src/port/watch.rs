@@ -19,6 +19,7 @@ use legwork_common::service::OutputSlice;
 
 use crate::error::QueueError;
 use crate::port::Lane;
+use crate::port::WorkerReport;
 
 /// Which jobs an operator's list shows. A field that is `None` or empty excludes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +90,12 @@ pub struct WorkerRecord {
     pub seen: Timestamp,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// When it sent its first heartbeat; `None` for one of an earlier release.
+    pub began: Option<Timestamp>,
+    /// How old its last heartbeat is, by Redis' clock.
+    pub age: Duration,
+    /// What it is and what became of its jobs.
+    pub report: WorkerReport,
 }
 
 /// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.
