@@ -3,8 +3,8 @@
 mod connections;
 mod dispatch;
 mod enqueue;
-mod expired_leases;
 mod journal;
+mod lease_ages;
 mod list;
 mod mailbox;
 mod original;

@@ -1,6 +1,6 @@
 //! The service trait over the port, for one caller: the root of a session, or one of its running jobs.
 
-mod idempotency;
+mod idempotency_key;
 
 use std::sync::Arc;
 
@@ -222,7 +222,7 @@ impl Service {
     fn new_job(&self, request: RunRequest) -> NewJob {
         let job_options =
             request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
-        let idempotency_key = idempotency::key_of(&self.caller, &request, &job_options);
+        let idempotency_key = idempotency_key::key_of(&self.caller, &request, &job_options);
         NewJob {
             id: JobId::random_in(self.caller.session),
             spec: JobSpec {
@@ -295,7 +295,7 @@ impl BackgroundAgents for Service {
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         self.check_reach(request.id).await?;
-        let key = idempotency::message_key(&self.caller, request.call);
+        let key = idempotency_key::message_key(&self.caller, request.call);
         let keep = self.queue().settings().retention;
         match self.queue().send(request.id, &request.message, &key, keep).await? {
             SendOutcome::Sent => Ok(()),
@@ -309,7 +309,7 @@ impl BackgroundAgents for Service {
 impl SessionState for Service {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
         let Caller { session, by, .. } = self.caller;
-        let call = idempotency::recorded_place(&self.caller, call);
+        let call = idempotency_key::recorded_place(&self.caller, call);
         self.queue().todos(session, by, &change, call).await?.map_err(|refusal| self.state_refused(refusal))
     }
 

@@ -8,19 +8,13 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use legwork_agent::Outcome;
 use legwork_common::id::JobId;
-use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
-use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
-use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents as _;
-use legwork_common::service::RunRequest;
-use legwork_common::team;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
-use legwork_queue::Caller;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
@@ -29,10 +23,7 @@ use legwork_queue::Service;
 use legwork_queue::Target;
 use legwork_queue::port::Claim;
 use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Lane;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
@@ -43,7 +34,6 @@ use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
-use legwork_worker::guard::Guard;
 use legwork_worker::renewal::Load;
 use legwork_worker::runner::Run;
 use legwork_worker::runner::RunEnd;
@@ -53,10 +43,10 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::scenario::TEAM;
+use crate::scenario;
 
 /// The bound of every wait: far longer than a lease, and than the timeouts of a worker.
-const TIMEOUT: Duration = Duration::from_secs(40);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 /// The time between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -155,14 +145,10 @@ impl Harness {
         let id = WorkerId::random_on("test");
         let settings = WorkerSettings {
             id: id.clone(),
-            host: "test".to_owned(),
             lanes: vec![Lane::Queue(config.queue.to_owned())],
             slots: config.slots,
             drain_timeout: config.drain_timeout,
-            until_idle: false,
-            policy: Arc::default(),
-            guard: Guard::default(),
-            stall_after: Duration::MAX,
+            ..scenario::worker_settings()
         };
         let health = WorkerHealth::default();
         let load = health.load.clone();
@@ -180,35 +166,9 @@ impl Harness {
 
     /// Dispatches a job in a session of its own.
     pub(crate) async fn dispatch(&self) -> JobId {
-        let parsed = team::parse("team.yaml", TEAM.as_bytes()).map_err(|errors| errors.to_string()).unwrap();
-        let session = SessionId::random();
-        let caller = Caller {
-            session,
-            by: DispatchedBy::Root,
-            team: TeamDigest(parsed.team.sha256().unwrap()),
-            team_json: Arc::from(parsed.team.to_json().unwrap()),
-            working_dir: None,
-            keys_in_namespace: true,
-            policy: Arc::<Policy>::default(),
-            trace: None,
-        };
-        let open = OpenSession {
-            session,
-            owner: None,
-            on_end: SessionEnd::Keep,
-            cap: 20,
-            budget: None,
-            own_lane: false,
-        };
+        let (caller, open) = scenario::session();
         self.queue.open(&open).await.unwrap();
-        let request = RunRequest {
-            agent: "child".to_owned(),
-            task: "work".to_owned(),
-            expected_output: None,
-            call: None,
-            key: None,
-            job_options: None,
-        };
+        let request = scenario::request("child");
         Service::new(self.observer.clone(), caller).run(request).await.unwrap()
     }
 

@@ -17,19 +17,13 @@ use legwork_agent::model::ModelPort;
 use legwork_agent::model::ModelReply;
 use legwork_agent::model::ModelRequest;
 use legwork_common::id::JobId;
-use legwork_common::id::SessionId;
-use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
-use legwork_common::job::TeamDigest;
-use legwork_common::policy::Policy;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::RunRequest;
 use legwork_common::service::WaitMode;
-use legwork_common::team;
 use legwork_common::team::ModelSettings;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
-use legwork_queue::Caller;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
@@ -38,10 +32,6 @@ use legwork_queue::Service;
 use legwork_queue::Target;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::Lane;
-use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
@@ -50,7 +40,6 @@ use legwork_tests::command_proxy::Fault;
 use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
-use legwork_worker::WorkerSettings;
 use legwork_worker::guard::Guard;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
@@ -63,8 +52,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::checks;
+use crate::scenario;
 use crate::scenario::Scenario;
-use crate::scenario::TEAM;
 
 /// Timeout of each step of a run: longer than a lease, a delayed call and their repeats together.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -238,53 +227,17 @@ impl Run {
             needs_keys: false,
             guard: Guard::default(),
         };
-        let settings = WorkerSettings {
-            id: WorkerId::random_on("test"),
-            host: "test".to_owned(),
-            lanes: vec![Lane::Queue("default".to_owned())],
-            slots: 10,
-            drain_timeout: TIMEOUT,
-            until_idle: false,
-            policy: Arc::default(),
-            guard: Guard::default(),
-            stall_after: Duration::MAX,
-        };
+        let settings = scenario::worker_settings();
         let queue = self.queue(target, ConnectionKind::Dedicated).await;
         Worker::new(settings, queue, Arc::new(runner), WorkerHealth::default()).unwrap()
     }
 
     /// Dispatches the job with an idempotency key and repeats the call until it succeeds.
     async fn dispatch(&self, observer: &Observer) -> JobId {
-        let parsed = team::parse("team.yaml", TEAM.as_bytes()).map_err(|errors| errors.to_string()).unwrap();
-        let session = SessionId::random();
-        let caller = Caller {
-            session,
-            by: DispatchedBy::Root,
-            team: TeamDigest(parsed.team.sha256().unwrap()),
-            team_json: Arc::from(parsed.team.to_json().unwrap()),
-            working_dir: None,
-            keys_in_namespace: true,
-            policy: Arc::<Policy>::default(),
-            trace: None,
-        };
-        let open = OpenSession {
-            session,
-            owner: None,
-            on_end: SessionEnd::Keep,
-            cap: 20,
-            budget: None,
-            own_lane: false,
-        };
+        let (caller, open) = scenario::session();
         retry_until_ok(|| observer.queue().open(&open)).await;
         let service = Service::new(observer.clone(), caller);
-        let request = RunRequest {
-            agent: "parent".to_owned(),
-            task: "work".to_owned(),
-            expected_output: None,
-            call: None,
-            key: Some("key".to_owned()),
-            job_options: None,
-        };
+        let request = RunRequest { key: Some("key".to_owned()), ..scenario::request("parent") };
         retry_until_ok(|| service.run(request.clone())).await
     }
 }

@@ -1,7 +1,25 @@
-//! The scenarios: what the parent job and its child do in a run.
+//! The scenarios: what the parent job and its child do in a run, and what every run of them needs.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_common::id::SessionId;
+use legwork_common::id::WorkerId;
+use legwork_common::job::TeamDigest;
+use legwork_common::policy::Policy;
+use legwork_common::service::RunRequest;
+use legwork_common::team;
+use legwork_queue::Caller;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Lane;
+use legwork_queue::port::OpenSession;
+use legwork_queue::port::SessionEnd;
+use legwork_worker::WorkerSettings;
+use legwork_worker::guard::Guard;
 use serde_json::Value;
 use serde_json::json;
+
+use crate::harness::TIMEOUT;
 
 /// The agents of all scenarios.
 pub(crate) const TEAM: &str = "
@@ -84,5 +102,57 @@ impl Scenario {
             Self::Notified => &["child"],
             Self::Stopped => &["child1"],
         }
+    }
+}
+
+/// The caller of a new session of [`TEAM`], and what opens it.
+pub(crate) fn session() -> (Caller, OpenSession) {
+    let parsed = team::parse("team.yaml", TEAM.as_bytes()).map_err(|errors| errors.to_string()).unwrap();
+    let session = SessionId::random();
+    let caller = Caller {
+        session,
+        by: DispatchedBy::Root,
+        team: TeamDigest(parsed.team.sha256().unwrap()),
+        team_json: Arc::from(parsed.team.to_json().unwrap()),
+        working_dir: None,
+        keys_in_namespace: true,
+        policy: Arc::<Policy>::default(),
+        trace: None,
+    };
+    let open = OpenSession {
+        session,
+        owner: None,
+        on_end: SessionEnd::Keep,
+        cap: 20,
+        budget: None,
+        own_lane: false,
+    };
+    (caller, open)
+}
+
+/// A request for a job of this agent, without a key.
+pub(crate) fn request(agent: &str) -> RunRequest {
+    RunRequest {
+        agent: agent.to_owned(),
+        task: "work".to_owned(),
+        expected_output: None,
+        call: None,
+        key: None,
+        job_options: None,
+    }
+}
+
+/// Settings of a new worker that serves the default queue.
+pub(crate) fn worker_settings() -> WorkerSettings {
+    WorkerSettings {
+        id: WorkerId::random_on("test"),
+        host: "test".to_owned(),
+        lanes: vec![Lane::Queue("default".to_owned())],
+        slots: 10,
+        drain_timeout: TIMEOUT,
+        until_idle: false,
+        policy: Arc::default(),
+        guard: Guard::default(),
+        stall_after: Duration::MAX,
     }
 }

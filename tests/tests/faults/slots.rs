@@ -20,6 +20,7 @@ use crate::harness::WorkerConfig;
 use crate::harness::completed;
 use crate::harness::until;
 use crate::harness::within_timeout;
+use crate::scenario;
 
 /// The queue of the child.
 const OTHER_QUEUE: &str = "other";
@@ -29,12 +30,8 @@ const LONGER_THAN_A_WAIT: Duration = Duration::from_millis(2500);
 /// Dispatches a job to the other queue and waits for it, without a slot.
 async fn wait_for_child(run: &Run) {
     let request = RunRequest {
-        agent: "child".to_owned(),
-        task: "work".to_owned(),
-        expected_output: None,
-        call: None,
-        key: None,
         job_options: Some(JobOptions { queue: OTHER_QUEUE.to_owned(), ..JobOptions::default() }),
+        ..scenario::request("child")
     };
     let child = run.background.run(request).await.unwrap();
     let wait = WaitRequest { ids: vec![child.to_string()], timeout: None, mode: WaitMode::All, call: None };

@@ -13,7 +13,6 @@ use legwork_common::lifecycle::State;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
 use legwork_queue::port::Asker;
-use legwork_queue::port::Claimed;
 use legwork_queue::port::Cleared;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
@@ -51,22 +50,6 @@ async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
     let mut keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut raw).await.unwrap();
     keys.sort();
     keys
-}
-
-async fn state(it: &TestSession, id: JobId) -> State {
-    it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap().status
-}
-
-fn by(claimed: &Claimed) -> DispatchedBy {
-    DispatchedBy::Job { id: claimed.lease.id, token: claimed.lease.token }
-}
-
-/// Stores one child of a running job.
-async fn child(it: &TestSession, above: &Claimed) -> JobId {
-    let job = it.job();
-    let id = job.id;
-    it.enqueue(by(above), vec![job]).await.unwrap();
-    id
 }
 
 fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
@@ -125,7 +108,7 @@ async fn the_end_of_a_child_does_not_recreate_its_forgotten_parent() {
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let parent_id = it.one().await;
     let parent = it.claim(1).await.remove(0);
-    let child_id = child(&it, &parent).await;
+    let child_id = it.child(parent.lease).await;
     it.finish(parent.lease, completed()).await;
     assert_eq!(it.queue.forget(&[parent_id], true).await.unwrap(), [Forgotten::Forgotten]);
     // The child is still in the session's list, and a stop of the session still reaches it.
@@ -134,7 +117,7 @@ async fn the_end_of_a_child_does_not_recreate_its_forgotten_parent() {
     assert_eq!(listed.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [child_id]);
     let root = StopRoot::Session { id: it.session, close: false };
     it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
-    assert_eq!(state(&it, child_id).await, State::Stopped);
+    assert_eq!(it.state(child_id).await, State::Stopped);
     assert_eq!(it.queue.jobs(&[parent_id]).await.unwrap(), [None]);
     assert_eq!(it.queue.forget(&[child_id], true).await.unwrap(), [Forgotten::Forgotten]);
     let left = keys(&redis, "*").await;
@@ -153,13 +136,13 @@ async fn a_stop_reaches_jobs_below_a_forgotten_one() {
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let top_id = it.one().await;
     let top = it.claim(1).await.remove(0);
-    let middle_id = child(&it, &top).await;
+    let middle_id = it.child(top.lease).await;
     let middle = it.claim(1).await.remove(0);
-    let low_id = child(&it, &middle).await;
+    let low_id = it.child(middle.lease).await;
     it.finish(middle.lease, completed()).await;
     it.queue.forget(&[middle_id], true).await.unwrap();
     it.queue.stop(StopRoot::Job(top_id), Asker::Operator, Cause::Operator).await.unwrap();
-    assert_eq!(state(&it, low_id).await, State::Stopped);
+    assert_eq!(it.state(low_id).await, State::Stopped);
 }
 
 #[tokio::test]
@@ -397,7 +380,7 @@ async fn a_sweep_skips_no_job_when_earlier_ones_are_forgotten_between_its_pages(
     let root = StopRoot::Session { id: it.session, close: false };
     let mut stop = it.queue.stop(root, Asker::Operator, Cause::Operator);
     // The sweep is not polled after its first page, while the jobs of that page are forgotten.
-    while state(&it, ids[0]).await != State::Stopped {
+    while it.state(ids[0]).await != State::Stopped {
         assert!(futures::poll!(stop.as_mut()).is_pending());
     }
     it.queue.forget(&ids[..200], true).await.unwrap();
@@ -427,7 +410,7 @@ async fn a_sweep_after_its_mark_was_dropped_ends_no_job() {
     it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
     let id = it.one().await;
     assert_eq!(it.queue.sweep(root).await.unwrap(), 0);
-    assert_eq!(state(&it, id).await, State::Queued);
+    assert_eq!(it.state(id).await, State::Queued);
 }
 
 #[tokio::test]

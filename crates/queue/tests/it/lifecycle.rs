@@ -31,6 +31,7 @@ use redis::aio::MultiplexedConnection;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::dispatched_by;
 
 /// A retry delay that does not pass during a test.
 const LATER: Duration = Duration::from_secs(3600);
@@ -224,7 +225,7 @@ async fn a_job_whose_parent_loses_its_worker_too_ends_stopped() {
     let it = TestSession::open(&redis.queue(&settings).await, 20).await;
     let parent = it.one().await;
     let held = it.claim(1).await[0].lease;
-    let by = DispatchedBy::Job { id: held.id, token: held.token };
+    let by = dispatched_by(held);
     let child = it.enqueue(by, vec![it.job()]).await;
     let below = it.claim(1).await[0].lease;
     let key = it.queue.keys().lease(0);

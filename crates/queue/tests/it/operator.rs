@@ -97,13 +97,8 @@ impl Scene {
 
     /// A running job and a queued one below it.
     async fn parent_and_child(&self) -> (JobId, JobId) {
-        let parent = self.it.one().await;
-        let lease = self.it.claim(1).await.remove(0).lease;
-        let job = self.it.job();
-        let child = job.id;
-        let by = DispatchedBy::Job { id: lease.id, token: lease.token };
-        self.it.enqueue(by, vec![job]).await.unwrap();
-        (parent, child)
+        let (parent, child) = self.it.parent_and_child().await;
+        (parent.lease.id, child)
     }
 }
 

@@ -23,6 +23,7 @@ use legwork_queue::settings::FleetSettings;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::dispatched_by;
 use crate::support::quick;
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn all_children_of_a_forgotten_parent_move_up_in_pages() {
     let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
     it.one().await;
     let parent = it.claim(1).await.remove(0);
-    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
+    let by = dispatched_by(parent.lease);
     for _ in 0..7 {
         it.enqueue(by, (0..200).map(|_| it.job()).collect()).await.unwrap();
     }

@@ -9,7 +9,6 @@ use legwork_common::session_state::TodoList;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
-use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
@@ -24,11 +23,8 @@ use legwork_tests::redis::Redis;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::dispatched_by;
 use crate::support::quick;
-
-fn by(claimed: &Claimed) -> DispatchedBy {
-    DispatchedBy::Job { id: claimed.lease.id, token: claimed.lease.token }
-}
 
 fn add(texts: &[&str]) -> TodoChange {
     TodoChange::Add(texts.iter().map(|&text| text.to_owned()).collect())
@@ -56,7 +52,7 @@ async fn a_session_has_one_list_and_a_repeated_call_changes_nothing() {
     it.one().await;
     it.one().await;
     let claimed = it.claim(2).await;
-    let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
+    let (mine, yours) = (dispatched_by(claimed[0].lease), dispatched_by(claimed[1].lease));
     assert_eq!(todos(&it, mine, &TodoChange::Read, Some(0)).await, Ok(TodoList::default()));
     let first = todos(&it, mine, &add(&["a", "b"]), Some(1)).await.unwrap();
     assert_eq!(
@@ -156,7 +152,7 @@ async fn a_budget_is_reserved_spent_and_given_back() {
     it.one().await;
     it.one().await;
     let claimed = it.claim(2).await;
-    let (mine, yours) = (by(&claimed[0]), by(&claimed[1]));
+    let (mine, yours) = (dispatched_by(claimed[0].lease), dispatched_by(claimed[1].lease));
     assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
     // A repeat replaces the first reservation.
     assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
@@ -195,7 +191,7 @@ async fn a_budget_does_not_grow_with_the_jobs_that_used_it() {
         it.one().await;
         let claimed = it.claim(1).await.remove(0);
         for (used, wanted) in [(0, 5), (5, 0)] {
-            queue.reserve(it.session, by(&claimed), used, wanted).await.unwrap().unwrap();
+            queue.reserve(it.session, dispatched_by(claimed.lease), used, wanted).await.unwrap().unwrap();
         }
         it.finish(claimed.lease, completed()).await;
         let key = queue.keys().budget(it.session);
@@ -216,12 +212,12 @@ async fn the_reservation_of_a_dead_attempt_is_dropped() {
     it.one().await;
     let dead = it.claim(1).await.remove(0);
     let reserve = async |by: DispatchedBy| queue.reserve(it.session, by, 0, 60).await.unwrap();
-    assert_eq!(reserve(by(&dead)).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(dispatched_by(dead.lease)).await, Ok(BudgetReservation::Granted));
     assert_eq!(reserve(DispatchedBy::Root).await, Ok(BudgetReservation::Wait(60)));
     queue.reap(true).await.unwrap();
     assert_eq!(reserve(DispatchedBy::Root).await, Ok(BudgetReservation::Granted));
-    assert_eq!(reserve(by(&dead)).await, Err(SessionStateRefusal::Stale));
+    assert_eq!(reserve(dispatched_by(dead.lease)).await, Err(SessionStateRefusal::Stale));
     // A reaper that is alone drops the session's owner too, so the next attempt does not wait for the root's call.
     let next = it.claim(1).await.remove(0);
-    assert_eq!(reserve(by(&next)).await, Ok(BudgetReservation::Granted));
+    assert_eq!(reserve(dispatched_by(next.lease)).await, Ok(BudgetReservation::Granted));
 }

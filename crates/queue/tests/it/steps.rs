@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::dispatched_by;
 use crate::support::quick;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::RunToken;
@@ -38,16 +39,12 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 
-async fn state(session: &TestSession, id: legwork_common::id::JobId) -> State {
-    session.queue.jobs(&[id]).await.unwrap()[0].as_ref().unwrap().status
-}
-
 #[tokio::test]
 async fn a_job_goes_from_queued_to_completed() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
     let id = it.one().await;
-    assert_eq!(state(&it, id).await, State::Queued);
+    assert_eq!(it.state(id).await, State::Queued);
 
     let claimed = it.claim(10).await;
     assert_eq!(claimed.len(), 1);
@@ -128,18 +125,14 @@ async fn the_cap_keeps_the_rest_in_the_backlog_in_order() {
 async fn a_stop_reaches_the_whole_tree_and_is_final() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
-    let root = it.one().await;
-    let parent = it.claim(1).await.remove(0);
-    let child = it.job();
-    let child_id = child.id;
-    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
-    it.enqueue(by, vec![child]).await.unwrap();
+    let (parent, child_id) = it.parent_and_child().await;
+    let root = parent.lease.id;
 
     let outcome = it.queue.stop(StopRoot::Job(root), Asker::Operator, Cause::Operator).await.unwrap();
     assert_eq!(outcome, StopOutcome::Marked(Cause::Operator));
-    assert_eq!(state(&it, child_id).await, State::Stopped);
-    assert_eq!(state(&it, root).await, State::Stopping);
-    assert_eq!(it.enqueue(by, vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
+    assert_eq!(it.state(child_id).await, State::Stopped);
+    assert_eq!(it.state(root).await, State::Stopping);
+    assert_eq!(it.enqueue(dispatched_by(parent.lease), vec![it.job()]).await, Err(EnqueueRefusal::Stopping));
     let renewal = Renewal { jobs: vec![parent.lease], sessions: Vec::new() };
     assert_eq!(it.queue.renew(&renewal).await.unwrap().0, [Renewed::StopRequested]);
     // Whatever its attempt reports now, it ends stopped.
@@ -221,12 +214,7 @@ async fn a_key_finds_its_job_and_refuses_another_request() {
 async fn a_waiting_job_uses_no_slot_and_gets_mail_of_its_child_once() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 1).await;
-    it.one().await;
-    let parent = it.claim(5).await.remove(0);
-    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
-    let child = it.job();
-    let child_id = child.id;
-    it.enqueue(by, vec![child]).await.unwrap();
+    let (parent, child_id) = it.parent_and_child().await;
     assert!(it.claim(5).await.is_empty(), "the cap is one");
     let of = Dispatcher::Job(parent.lease.id);
     assert_eq!(it.queue.live_children(it.session, of).await.unwrap(), 1);
@@ -250,12 +238,7 @@ async fn a_waiting_job_uses_no_slot_and_gets_mail_of_its_child_once() {
 async fn a_job_that_fails_stops_the_tree_below_it() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
-    it.one().await;
-    let parent = it.claim(1).await.remove(0);
-    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
-    let child = it.job();
-    let child_id = child.id;
-    it.enqueue(by, vec![child]).await.unwrap();
+    let (parent, child_id) = it.parent_and_child().await;
     let ending = Ending::Failed { cause: Cause::AgentError, message: "no".into() };
     assert_eq!(it.finish(parent.lease, ending).await, Finished::Now(State::Failed));
     let child = it.queue.jobs(&[child_id]).await.unwrap().remove(0).unwrap();
@@ -272,7 +255,7 @@ async fn a_wrong_token_changes_nothing() {
     assert_eq!(it.finish(stranger, completed()).await, Finished::Lost);
     let by = DispatchedBy::Job { id, token: stranger.token };
     assert_eq!(it.enqueue(by, vec![it.job()]).await, Err(EnqueueRefusal::Stale));
-    assert_eq!(state(&it, id).await, State::Running);
+    assert_eq!(it.state(id).await, State::Running);
 }
 
 #[tokio::test]
@@ -283,9 +266,9 @@ async fn a_delayed_job_is_scheduled_until_it_is_due() {
     job.job_options.delay = Duration::from_millis(1);
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
-    assert_eq!(state(&it, id).await, State::Scheduled);
+    assert_eq!(it.state(id).await, State::Scheduled);
     // Redis' clock advances with every step; the job is due within a few.
-    while state(&it, id).await == State::Scheduled {
+    while it.state(id).await == State::Scheduled {
         it.queue.reap(false).await.unwrap();
     }
     assert_eq!(it.claim(1).await.len(), 1);
@@ -364,7 +347,7 @@ async fn a_job_with_unheard_messages_does_not_complete() {
     assert_eq!(it.queue.send(id, "wait", "request", keep).await.unwrap(), SendOutcome::Sent);
     for _ in 0..2 {
         assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Mail]);
-        assert_eq!(state(&it, id).await, State::Running);
+        assert_eq!(it.state(id).await, State::Running);
     }
     let mail = it.queue.mail(it.session, Dispatcher::Job(id)).await.unwrap();
     it.queue.acknowledge(it.session, Dispatcher::Job(id), &[mail[0].id.clone()]).await.unwrap();
@@ -380,12 +363,8 @@ async fn a_job_with_unheard_messages_does_not_complete() {
 async fn a_stop_outranks_mail_and_refuses_more_of_it() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
-    let root = it.one().await;
-    let parent = it.claim(1).await.remove(0);
-    let child = it.job();
-    let child_id = child.id;
-    let by = DispatchedBy::Job { id: parent.lease.id, token: parent.lease.token };
-    it.enqueue(by, vec![child]).await.unwrap();
+    let (parent, child_id) = it.parent_and_child().await;
+    let root = parent.lease.id;
     let lease = it.claim(1).await.remove(0).lease;
     let keep = Duration::from_secs(9);
     assert_eq!(it.queue.send(child_id, "hi", "request", keep).await.unwrap(), SendOutcome::Sent);

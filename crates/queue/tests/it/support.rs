@@ -17,6 +17,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
+use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
@@ -35,6 +36,7 @@ use legwork_queue::port::Lease;
 use legwork_queue::port::NewJob;
 use legwork_queue::port::OpenSession;
 use legwork_queue::port::SessionEnd;
+use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 use tempfile::TempDir;
@@ -194,6 +196,27 @@ impl TestSession {
         Claim { shard: 0, worker: self.worker.clone(), number, slots, lanes }
     }
 
+    /// Stores one child of a running job.
+    pub(crate) async fn child(&self, parent: Lease) -> JobId {
+        let job = self.job();
+        let id = job.id;
+        self.enqueue(dispatched_by(parent), vec![job]).await.unwrap();
+        id
+    }
+
+    /// A running job and the id of its queued child.
+    pub(crate) async fn parent_and_child(&self) -> (Claimed, JobId) {
+        self.one().await;
+        let parent = self.claim(1).await.remove(0);
+        let child = self.child(parent.lease).await;
+        (parent, child)
+    }
+
+    /// The state that is stored for a job.
+    pub(crate) async fn state(&self, id: JobId) -> State {
+        self.queue.jobs(&[id]).await.unwrap().remove(0).unwrap().status
+    }
+
     /// Ends an attempt.
     pub(crate) async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
         let finish = Finish {
@@ -206,6 +229,11 @@ impl TestSession {
         };
         self.queue.finish(&[finish]).await.unwrap()[0]
     }
+}
+
+/// The dispatcher that the holder of a lease is.
+pub(crate) fn dispatched_by(lease: Lease) -> DispatchedBy {
+    DispatchedBy::Job { id: lease.id, token: lease.token }
 }
 
 /// The number of a claim, above all numbers before it.
