@@ -60,7 +60,7 @@ fn opening(job: &Job, now: Timestamp) -> String {
 /// What a job that holds no slot waits for, and what would let it start.
 fn waits(job: &Job) -> Vec<String> {
     let Some(reason) = &job.waits_for else { return vec!["What it waits for is not known.".to_owned()] };
-    let (because, remedy) = match reason {
+    let (because, fix_hint) = match reason {
         WaitsFor::SessionCap { queue, cap, admitted, ahead, held_by } => (
             format!(
                 "Its session may have {} in queue {queue} at once, and {admitted} are admitted{}; {ahead} go before \
@@ -103,7 +103,7 @@ fn waits(job: &Job) -> Vec<String> {
             (sentence_case(detail), "It continues without help.".to_owned())
         }
     };
-    vec![format!("{because}."), remedy]
+    vec![format!("{because}."), fix_hint]
 }
 
 fn scheduled(job: &Job, at: Option<Timestamp>, why: Postponed, detail: Option<&str>) -> (String, String) {
@@ -160,7 +160,7 @@ fn runs(job: &Job) -> Vec<String> {
 fn ended(job: &Job) -> Vec<String> {
     let id = short_id(job.id);
     let error = job.error.as_deref().map(|error| format!("The error: {}.", first_line(error)));
-    let remedy = match job.cause {
+    let fix_hint = match job.cause {
         Some(Cause::AgentError | Cause::ProviderError) => {
             format!("`legwork retry {id}` continues after its last recorded turn.")
         }
@@ -178,7 +178,7 @@ fn ended(job: &Job) -> Vec<String> {
                 .to_owned()
         }
         Some(Cause::WorkerLost) => format!(
-            "Workers died while running it, each time without a finished turn; look at what it does to them, then \
+            "Workers died while running it, each time without a finished turn; find out why, then \
              `legwork retry {id}`."
         ),
         Some(Cause::Rejected) => {
@@ -192,7 +192,7 @@ fn ended(job: &Job) -> Vec<String> {
         }
         None => String::new(),
     };
-    error.into_iter().chain(Some(remedy).filter(|remedy| !remedy.is_empty())).collect()
+    error.into_iter().chain(Some(fix_hint).filter(|fix_hint| !fix_hint.is_empty())).collect()
 }
 
 /// How the attempt before ended.

@@ -9,6 +9,7 @@ use legwork_common::job::Job;
 use legwork_common::job::PastAttempt;
 use legwork_common::lifecycle::State;
 use legwork_common::waits_for::WaitsFor;
+use legwork_common::waits_for::counted;
 
 use super::colored;
 use super::first_line;
@@ -123,8 +124,10 @@ fn times(fields: &mut Fields, job: &Job, now: Timestamp) {
     fields.add(
         "Usage",
         &format!(
-            "{} turns, {} tokens in{cached}, {} out",
-            usage.turns, usage.input_tokens, usage.output_tokens
+            "{}, {} tokens in{cached}, {} out",
+            counted(usage.turns, "turn"),
+            usage.input_tokens,
+            usage.output_tokens
         ),
     );
 }
@@ -219,7 +222,7 @@ mod tests {
                 past(
                     2,
                     AttemptEnd::Failed,
-                    "openai answered 503: overloaded, which goes on for a while\nand on",
+                    "openai answered 503: overloaded, with a long explanation\nand on",
                 ),
             ],
             ..job()
