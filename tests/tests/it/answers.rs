@@ -83,8 +83,6 @@ fn a_job_shows_its_attempts_and_what_it_used_while_it_runs() {
     let lost = running["worker"].clone();
     first.kill();
     let _second = state.worker(&SHARED);
-    until("another attempt runs", || view()["attempt"] == 2 && view()["status"] == "running");
-    state.file("go-on", "");
     let ended = state.until_status(&id, "completed");
 
     let past = ended["past_attempts"].as_array().unwrap();

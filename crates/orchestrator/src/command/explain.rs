@@ -21,7 +21,8 @@ pub(super) async fn explain(context: Context, args: ExplainArgs) -> Result<ExitS
 
 async fn show(context: &Context, connection: &Connection, id: &str) -> Result<(), Failure> {
     let id = connection.operator.find(id).await?;
-    let job = connection.operator.job(id).await?;
+    let job = connection.operator.jobs(&[id]).await?.pop();
+    let job = job.ok_or_else(|| Failure::not_found(format!("task not found: {id}")))?;
     let text = explained(&job, Timestamp::now());
     if context.output.json {
         return context.output.object(&json!({"job": job, "explanation": text}));

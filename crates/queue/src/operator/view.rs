@@ -89,22 +89,25 @@ impl Operator {
         Ok(ViewedJob { view, stale_for })
     }
 
-    /// One job without its output.
+    /// One job without its output and without what it waits for: what a caller polls.
     ///
     /// # Errors
     ///
     /// [`ViewError`] when the job is not stored, or when Redis cannot be reached.
     pub async fn job(&self, id: JobId) -> Result<Job, ViewError> {
-        self.jobs(&[id]).await?.pop().ok_or(ViewError::NotFound(id))
+        let job = self.queue().jobs(&[id]).await?.pop().flatten();
+        let mut job = job.ok_or(ViewError::NotFound(id))?;
+        self.add_models([&mut job]).await?;
+        Ok(job)
     }
 
-    /// Jobs in the order of their ids; those that are not stored are left out.
+    /// Jobs with what they wait for, in the order of their ids; those that are not stored are left out.
     ///
     /// # Errors
     ///
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, QueueError> {
-        let mut jobs: Vec<Job> = self.queue().jobs(ids).await?.into_iter().flatten().collect();
+        let mut jobs: Vec<Job> = self.queue().jobs_with_waits(ids).await?.into_iter().flatten().collect();
         self.add_models(&mut jobs).await?;
         Ok(self.with_staleness(jobs).await?.into_iter().map(|listed| listed.job).collect())
     }

@@ -101,8 +101,13 @@ pub struct WorkerRecord {
 /// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.
 #[async_trait]
 pub trait Watch: Debug + Send + Sync {
-    /// Reads jobs; `None` for those that do not exist.
+    /// Reads jobs; `None` for those that do not exist. What they wait for, and what a running one has used since its
+    /// attempt began, is not read.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
+
+    /// Reads jobs with what they wait for and what running ones have used so far; one round trip more than
+    /// [`jobs`](Self::jobs), two where a job is queued.
+    async fn jobs_with_waits(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
 
     /// Reads what is needed to dispatch the same job again; `None` for a job that does not exist.
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError>;

@@ -42,6 +42,10 @@ const FIND_WINDOW: usize = 10_000;
 #[async_trait]
 impl Watch for Queue {
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
+        Ok(self.records(ids).await?.into_iter().map(|record| record.map(|record| record.job)).collect())
+    }
+
+    async fn jobs_with_waits(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
         let mut records = self.records(ids).await?;
         self.add_waits(&mut records).await?;
         Ok(records.into_iter().map(|record| record.map(|record| record.job)).collect())
