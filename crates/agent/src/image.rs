@@ -9,8 +9,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde::Serialize;
+pub use legwork_models::conversation::Image;
 
 /// The largest image, in bytes: the limit of Anthropic, which is the lowest of the large providers.
 pub(crate) const MAX_BYTES: usize = 5 * 1024 * 1024;
@@ -30,63 +29,43 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"GIF89a", "image/gif"),
 ];
 
-/// An image of a tool result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
-    /// The media type, as `image/png`.
-    pub media_type: String,
-    /// The bytes in standard base64, without line breaks.
-    pub data: String,
+/// The image in these bytes. The media type is that of the format, whatever a file name or a server states.
+///
+/// # Errors
+///
+/// The sentence that takes its place: it is too large, or of no format that models take.
+pub(crate) fn read(bytes: &[u8]) -> Result<Image, String> {
+    let Some(media_type) = media_type(bytes) else {
+        return Err(format!("[an image of an unknown format, {} bytes, which cannot be shown]", bytes.len()));
+    };
+    if bytes.len() > MAX_BYTES {
+        return Err(format!(
+            "[an image ({media_type}, {} bytes), larger than the 5 MiB that can be shown]",
+            bytes.len()
+        ));
+    }
+    Ok(Image { media_type: media_type.to_owned(), data: STANDARD.encode(bytes) })
 }
 
-impl Image {
-    /// The image in these bytes. The media type is that of the format, whatever a file name or a server states.
-    ///
-    /// # Errors
-    ///
-    /// The sentence that takes its place: it is too large, or of no format that models take.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self, String> {
-        let Some(media_type) = media_type(bytes) else {
-            return Err(format!(
-                "[an image of an unknown format, {} bytes, which cannot be shown]",
-                bytes.len()
-            ));
-        };
-        if bytes.len() > MAX_BYTES {
-            return Err(format!(
-                "[an image ({media_type}, {} bytes), larger than the 5 MiB that can be shown]",
-                bytes.len()
-            ));
-        }
-        Ok(Self { media_type: media_type.to_owned(), data: STANDARD.encode(bytes) })
+/// The image in this base64, as protocols send it.
+///
+/// # Errors
+///
+/// As for [`read`], or it is not base64.
+pub(crate) fn from_base64(data: &str) -> Result<Image, String> {
+    // Checked before it is decoded, so that a huge one costs nothing.
+    if data.len() / 4 * 3 > MAX_BYTES + 2 {
+        return Err("[an image larger than the 5 MiB that can be shown]".to_owned());
     }
+    match STANDARD.decode(data) {
+        Ok(bytes) => read(&bytes),
+        Err(_) => Err("[an image that is not valid base64]".to_owned()),
+    }
+}
 
-    /// The image in this base64, as protocols send it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`new`](Self::new), or it is not base64.
-    pub(crate) fn from_base64(data: &str) -> Result<Self, String> {
-        // Checked before it is decoded, so that a huge one costs nothing.
-        if data.len() / 4 * 3 > MAX_BYTES + 2 {
-            return Err("[an image larger than the 5 MiB that can be shown]".to_owned());
-        }
-        match STANDARD.decode(data) {
-            Ok(bytes) => Self::new(&bytes),
-            Err(_) => Err("[an image that is not valid base64]".to_owned()),
-        }
-    }
-
-    /// The size in bytes.
-    pub fn bytes(&self) -> usize {
-        let padding = self.data.bytes().rev().take_while(|&byte| byte == b'=').count();
-        (self.data.len() / 4 * 3).saturating_sub(padding)
-    }
-
-    /// The sentence that stands in the text of the result where the image belongs.
-    pub(crate) fn caption(&self) -> String {
-        format!("[an image ({}, {} bytes)]", self.media_type, self.bytes())
-    }
+/// The sentence that stands in the text of the result where the image belongs.
+pub(crate) fn caption(image: &Image) -> String {
+    format!("[an image ({}, {} bytes)]", image.media_type, image.bytes())
 }
 
 /// The media type of an image that models take, by its first bytes.
@@ -124,21 +103,21 @@ mod tests {
     #[test]
     fn an_image_is_encoded_and_bounded() {
         let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-        let image = Image::new(&bytes).unwrap();
+        let image = read(&bytes).unwrap();
         assert_eq!(
             (image.media_type.as_str(), image.data.as_str(), image.bytes()),
             ("image/png", "iVBORw0KGgo=", 8)
         );
-        assert_eq!(Image::from_base64(&image.data), Ok(image.clone()));
-        assert_eq!(image.caption(), "[an image (image/png, 8 bytes)]");
+        assert_eq!(from_base64(&image.data), Ok(image.clone()));
+        assert_eq!(caption(&image), "[an image (image/png, 8 bytes)]");
         bytes.resize(MAX_BYTES, 0);
-        assert_eq!(Image::new(&bytes).unwrap().bytes(), MAX_BYTES);
-        assert!(Image::from_base64(&STANDARD.encode(&bytes)).is_ok());
+        assert_eq!(read(&bytes).unwrap().bytes(), MAX_BYTES);
+        assert!(from_base64(&STANDARD.encode(&bytes)).is_ok());
         bytes.push(0);
         let too_large = "[an image (image/png, 5242881 bytes), larger than the 5 MiB that can be shown]";
-        assert_eq!(Image::new(&bytes).unwrap_err(), too_large);
-        assert!(Image::from_base64(&"A".repeat(MAX_BYTES * 2)).unwrap_err().contains("larger than"));
-        assert!(Image::from_base64("no base64").unwrap_err().contains("not valid base64"));
-        assert!(Image::from_base64("AAAA").unwrap_err().contains("unknown format"));
+        assert_eq!(read(&bytes).unwrap_err(), too_large);
+        assert!(from_base64(&"A".repeat(MAX_BYTES * 2)).unwrap_err().contains("larger than"));
+        assert!(from_base64("no base64").unwrap_err().contains("not valid base64"));
+        assert!(from_base64("AAAA").unwrap_err().contains("unknown format"));
     }
 }

@@ -2,9 +2,9 @@
 
 use legwork_common::job::Usage;
 use legwork_models::conversation;
+pub use legwork_models::conversation::ToolCall;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Map;
 use serde_json::Value;
 
 use crate::image;
@@ -109,44 +109,6 @@ impl AssistantMessage {
         let mut joined = self.to_wire();
         joined.parts.extend(later.to_wire().parts);
         Self { usage, ..Self::from_wire(joined) }
-    }
-}
-
-/// One tool call that a model asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToolCall {
-    /// The provider's id of the call, which the result repeats.
-    pub id: String,
-    /// The tool's name; there may be no such tool.
-    pub name: String,
-    /// The arguments as the model wrote them: JSON text, which may be malformed.
-    pub arguments: String,
-    /// What Gemini requires to be sent back with the call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thought_signature: Option<String>,
-}
-
-impl ToolCall {
-    /// The arguments as a JSON object. Nulls are dropped: under OpenAI's strict schemas they stand for absent
-    /// options.
-    ///
-    /// # Errors
-    ///
-    /// The error message for the model.
-    pub(crate) fn parsed_arguments(&self) -> Result<Map<String, Value>, String> {
-        let text = self.arguments.trim();
-        if text.is_empty() {
-            return Ok(Map::new());
-        }
-        match serde_json::from_str(text) {
-            Ok(Value::Object(mut arguments)) => {
-                arguments.retain(|_, value| !value.is_null());
-                Ok(arguments)
-            }
-            Ok(Value::Null) => Ok(Map::new()),
-            Ok(_) => Err(format!("the arguments of {} are not a JSON object", self.name)),
-            Err(error) => Err(format!("the arguments of {} are not valid JSON: {error}", self.name)),
-        }
     }
 }
 

@@ -35,6 +35,9 @@ pub struct ModelRequest {
     pub form: Option<Value>,
     /// What the reply is used for.
     pub purpose: Purpose,
+    /// Whether a pause of the provider is waited for. If not, another model can be asked, and the call fails as rate-limited
+    /// while the provider is paused.
+    pub waits_for_pauses: bool,
 }
 
 /// What a reply is used for.
@@ -154,6 +157,12 @@ impl ModelReply {
 /// Calls models; an implementation serves all providers.
 #[async_trait]
 pub trait ModelPort: Debug + Send + Sync {
+    /// What a provider's refusal of a call (429) holds for: models that are at one address, asked for with one key and of one
+    /// name have the same. No secret can be read from it.
+    fn account(&self, settings: &ModelSettings) -> String {
+        settings.reference()
+    }
+
     /// Makes one request. Sends each delta as it arrives and returns the reply with its end. A full channel slows the
     /// stream down.
     ///

@@ -63,8 +63,7 @@ fn waits(job: &Job) -> Vec<String> {
     let (because, fix_hint) = match reason {
         WaitsFor::SessionCap { queue, cap, admitted, ahead, held_by } => (
             format!(
-                "Its session may have {} in queue {queue} at once, and {admitted} are admitted{}; {ahead} go before \
-                 it",
+                "Its session may have {} in queue {queue} at once, and has {admitted}{}; {ahead} before it in all",
                 counted(*cap, "job"),
                 holders(held_by, *admitted)
             ),

@@ -169,13 +169,13 @@ impl Policy {
         }
     }
 
-    /// The rate limits that a call of this model counts against, by name. The provider's is always included,
-    /// without any configured limit too, because a 429 of the provider pauses it for the whole fleet.
+    /// The rate limits that a call of this model counts against, by name: the model's, then the provider's.
     pub fn limits(&self, provider: &str, model: &str) -> Vec<(String, RateLimit)> {
-        let name = format!("{provider}/{model}");
-        let own = self.limits.get(&name).map(|limit| (name.clone(), *limit));
-        let provider = (provider.to_owned(), self.limits.get(provider).copied().unwrap_or_default());
-        own.into_iter().chain([provider]).collect()
+        let names = [format!("{provider}/{model}"), provider.to_owned()];
+        names
+            .into_iter()
+            .filter_map(|name| self.limits.get(&name).map(|limit| (name.clone(), *limit)))
+            .collect()
     }
 }
 
@@ -229,7 +229,8 @@ limits:
         let names = |provider, model| -> Vec<String> {
             policy.limits(provider, model).into_iter().map(|(name, _)| name).collect()
         };
-        assert_eq!(names("openai", "gpt-4o"), ["openai/gpt-4o", "openai"]);
+        assert_eq!(names("openai", "gpt-4o"), ["openai/gpt-4o"]);
+        assert!(names("google", "gemini").is_empty());
         assert_eq!(names("anthropic", "claude"), ["anthropic"]);
         assert_eq!(policy.limits("anthropic", "claude")[0].1.requests_per_minute, Some(50));
         assert_eq!(parse("empty.yaml", b" \n").unwrap(), Policy::default());

@@ -8,6 +8,7 @@ mod usage;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -176,7 +177,7 @@ pub struct ToolCall {
     /// The id, which the result repeats: the provider's, or one that was made where it gave none. Distinct within a
     /// reply.
     pub id: String,
-    /// The tool.
+    /// The tool; there may be no such tool.
     pub name: String,
     /// The arguments as the model wrote them: JSON text, which may be broken.
     pub arguments: String,
@@ -186,6 +187,27 @@ pub struct ToolCall {
 }
 
 impl ToolCall {
+    /// The arguments as a JSON object. Nulls are dropped: under OpenAI's strict schemas they stand for absent options.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, in words for the model.
+    pub fn parsed_arguments(&self) -> Result<Map<String, Value>, String> {
+        let text = self.arguments.trim();
+        if text.is_empty() {
+            return Ok(Map::new());
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Object(mut arguments)) => {
+                arguments.retain(|_, value| !value.is_null());
+                Ok(arguments)
+            }
+            Ok(Value::Null) => Ok(Map::new()),
+            Ok(_) => Err(format!("the arguments of {} are not a JSON object", self.name)),
+            Err(error) => Err(format!("the arguments of {} are not valid JSON: {error}", self.name)),
+        }
+    }
+
     /// The arguments as the text of a JSON object, which is all that providers take back: what the model wrote if it is
     /// one, `{}` for nothing, and else an object that holds what it wrote.
     #[must_use]

@@ -12,13 +12,7 @@ mod stream;
 
 use serde_json::Value;
 
-use crate::error::ProviderError;
-use crate::reply::Assembly;
-use crate::settings::Settings;
-use crate::wire::Ask;
-use crate::wire::RequestError;
-use crate::wire::Wire;
-use crate::wire::WireRequest;
+use crate::wire::impl_wire;
 
 /// Kinds of parts that belong to a tool that the provider itself runs: they go back as they came.
 const OF_SERVER: [&str; 4] = ["executableCode", "codeExecutionResult", "toolCall", "toolResponse"];
@@ -27,28 +21,7 @@ const OF_SERVER: [&str; 4] = ["executableCode", "codeExecutionResult", "toolCall
 #[derive(Debug, Clone, Copy)]
 pub struct Gemini;
 
-impl Wire for Gemini {
-    const NAME: &'static str = "gemini";
-
-    type State = stream::Progress;
-
-    fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
-        request::request(settings, ask)
-    }
-
-    fn event(
-        state: &mut Self::State,
-        _name: Option<&str>,
-        data: Value,
-        reply: &mut Assembly,
-    ) -> Result<(), ProviderError> {
-        stream::chunk(state, &data, reply)
-    }
-
-    fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError> {
-        stream::whole(&body, reply)
-    }
-}
+impl_wire!(Gemini, "gemini", stream::Progress);
 
 /// Whether a part that was kept as it came may go back.
 fn is_kept(part: &Value) -> bool {

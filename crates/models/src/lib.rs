@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! - [`conversation`]: what is said, as every wire is given it and as it is stored.
+//! - [`images`]: which models read images.
 //! - [`settings`]: what a request needs beyond the conversation.
 //! - [`wire`]: the shape of a wire, [`Wire`](wire::Wire): settings and a conversation to a request, an event to a reply.
 //! - [`reader`]: the reader of bytes, the same for every wire.
@@ -21,12 +22,11 @@
 //!
 //! # A new wire
 //!
-//! A folder with `request.rs` (settings and conversation to a body), `stream.rs` (one event to calls of
-//! [`Assembly`](reply::Assembly)) and, where a whole reply has another form than the events, `whole.rs`; beside it a file
-//! with a type that implements [`Wire`](wire::Wire) by calling them. Bytes, lines, errors, limits and the end of a reply
-//! are dealt with by the reader, and the wire only says what an event means. Its cases go into tables for `testing::hold`:
-//! a name, the body, what it comes to; the body is read whole and in pieces. `testing::holds_for_any_cut` is its property
-//! test, `testing::work_per_byte` its bound.
+//! A folder with `request.rs` (settings and conversation to a body) and `stream.rs` (one event, or a whole reply, to calls
+//! of [`Assembly`](reply::Assembly)); beside it a file with a type that `impl_wire!` makes a [`Wire`](wire::Wire) of them.
+//! Bytes, lines, errors, limits and the end of a reply are dealt with by the reader, and the wire only says what an event
+//! means. Its cases go into tables for `testing::hold`: a name, the body, what it comes to; the body is read whole and in
+//! pieces. `testing::holds_for_any_cut` is its property test, `testing::work_per_byte` its bound.
 //!
 //! This crate performs no input or output, knows no asynchronous runtime and never reads the environment or a clock.
 
@@ -37,6 +37,7 @@ pub mod conversation;
 pub mod error;
 pub mod gemini;
 mod ids;
+pub mod images;
 mod json;
 pub mod names;
 mod openai;

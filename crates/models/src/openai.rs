@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::conversation::ToolSpec;
 use crate::conversation::Usage;
+use crate::json::put;
 use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::wire::Note;
@@ -91,6 +92,21 @@ fn efforts(name: &str, version: Option<(u32, u32)>, reasons: bool) -> &'static [
         Some(_) if has("-pro") => MEDIUM_TO_XHIGH,
         Some((5, 2..=5)) => LOW_TO_XHIGH,
         Some(_) => LOW_TO_MAX,
+    }
+}
+
+/// Sets whether one reply may ask for several calls, where the model takes a word on that.
+pub(crate) fn parallel(
+    settings: &Settings,
+    model: Model,
+    body: &mut Map<String, Value>,
+    notes: &mut Vec<Note>,
+) {
+    match settings.parallel_tool_calls {
+        Some(_) if !model.takes_parallel => {
+            notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
+        }
+        parallel => put(body, "parallel_tool_calls", parallel),
     }
 }
 

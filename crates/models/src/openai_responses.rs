@@ -8,16 +8,7 @@ mod items;
 mod request;
 mod stream;
 
-use serde_json::Value;
-
-use crate::error::ProviderError;
-use crate::reply::Assembly;
-use crate::settings::Settings;
-use crate::wire::Ask;
-use crate::wire::RequestError;
-use crate::wire::Wire;
-use crate::wire::WireRequest;
-use items::Items;
+use crate::wire::impl_wire;
 
 /// Items of tools that the provider itself runs, and of its own compaction: they go back as they came.
 const OF_SERVER: [&str; 7] = [
@@ -34,28 +25,7 @@ const OF_SERVER: [&str; 7] = [
 #[derive(Debug, Clone, Copy)]
 pub struct OpenaiResponses;
 
-impl Wire for OpenaiResponses {
-    const NAME: &'static str = "openai_responses";
-
-    type State = Items;
-
-    fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
-        request::request(settings, ask)
-    }
-
-    fn event(
-        state: &mut Self::State,
-        name: Option<&str>,
-        data: Value,
-        reply: &mut Assembly,
-    ) -> Result<(), ProviderError> {
-        stream::event(state, name, data, reply)
-    }
-
-    fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError> {
-        stream::whole(body, reply)
-    }
-}
+impl_wire!(OpenaiResponses, "openai_responses", items::Items);
 
 #[cfg(test)]
 mod tests;

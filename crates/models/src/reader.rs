@@ -22,6 +22,7 @@ use crate::settings::Settings;
 use crate::sse::Decoder;
 use crate::sse::Item;
 use crate::sse::TooLong;
+use crate::wire::Event;
 use crate::wire::Wire;
 
 /// By what most wires say that a stream is over.
@@ -227,7 +228,7 @@ impl<W: Wire> Reader<W> {
         if name == Some("error") {
             return Err(ProviderError::in_error_event(data));
         }
-        W::event(&mut self.state, name, value, &mut self.reply)
+        W::event(&mut self.state, Event { name, data: value }, &mut self.reply)
     }
 
     /// A body that is not a stream.

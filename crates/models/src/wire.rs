@@ -37,12 +37,7 @@ pub trait Wire: Debug {
     /// # Errors
     ///
     /// [`ProviderError`] where the event is an error of the provider, or the reply breaks a limit.
-    fn event(
-        state: &mut Self::State,
-        name: Option<&str>,
-        data: Value,
-        reply: &mut Assembly,
-    ) -> Result<(), ProviderError>;
+    fn event(state: &mut Self::State, event: Event<'_>, reply: &mut Assembly) -> Result<(), ProviderError>;
 
     /// Reads a whole reply that came in place of a stream. Ends with [`Assembly::stop`] if the reply says why it ended.
     ///
@@ -50,6 +45,50 @@ pub trait Wire: Debug {
     ///
     /// [`ProviderError`] where the body is an error of the provider or is not a reply.
     fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError>;
+}
+
+/// A wire whose parts are the functions of its modules: `request::request`, `stream::event` and `stream::whole`.
+macro_rules! impl_wire {
+    ($wire:ident, $stored:literal, $state:ty) => {
+        impl crate::wire::Wire for $wire {
+            const NAME: &'static str = $stored;
+
+            type State = $state;
+
+            fn request(
+                settings: &crate::settings::Settings,
+                ask: &crate::wire::Ask<'_>,
+            ) -> Result<crate::wire::WireRequest, crate::wire::RequestError> {
+                request::request(settings, ask)
+            }
+
+            fn event(
+                state: &mut Self::State,
+                event: crate::wire::Event<'_>,
+                reply: &mut crate::reply::Assembly,
+            ) -> Result<(), crate::error::ProviderError> {
+                stream::event(state, event, reply)
+            }
+
+            fn whole(
+                body: ::serde_json::Value,
+                reply: &mut crate::reply::Assembly,
+            ) -> Result<(), crate::error::ProviderError> {
+                stream::whole(body, reply)
+            }
+        }
+    };
+}
+
+pub(crate) use impl_wire;
+
+/// One event of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event<'a> {
+    /// What its line `event:`, or its frame, calls it.
+    pub name: Option<&'a str>,
+    /// What it says.
+    pub data: Value,
 }
 
 /// Builds the request of a wire as [`Wire::request`] does, with names of tools that its provider takes. The names are for

@@ -13,6 +13,7 @@ use legwork_common::duration;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use owo_colors::OwoColorize as _;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::render::table::Column;
 
@@ -30,7 +31,7 @@ pub fn columns(wide: bool) -> Vec<Column> {
     }
     columns.push(Column::whole("RUNTIME"));
     if wide {
-        columns.extend([Column::cut("WORKER"), Column::cut("MODEL")]);
+        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL")]);
     }
     columns.push(Column::cut("TASK"));
     columns
@@ -67,6 +68,25 @@ fn waited(job: &Job, now: Timestamp) -> String {
 /// of Redis differ.
 pub fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+/// A paragraph broken between words where a line would be longer than `width`; `None` leaves it one line.
+pub fn wrapped(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let (mut wrapped, mut used) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let cells = word.width();
+        if used > 0 && used + 1 + cells > width {
+            wrapped.push('\n');
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += cells;
+    }
+    wrapped
 }
 
 /// The arguments of a tool call as JSON; a text that is not JSON, which a model may write, as a string.
@@ -203,11 +223,19 @@ mod tests {
 
     #[test]
     fn a_list_fits_the_terminal() {
-        for (width, wide) in [(80, false), (120, false), (120, true), (200, true)] {
+        for (width, wide) in [(80, false), (80, true), (120, false), (120, true), (200, true)] {
             let text = listed(width, wide);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             insta::assert_snapshot!(format!("list_{width}{}", if wide { "_wide" } else { "" }), text);
         }
+    }
+
+    #[test]
+    fn a_paragraph_is_broken_between_words() {
+        assert_eq!(wrapped("one two three", Some(8)), "one two\nthree");
+        assert_eq!(wrapped("one two three", Some(7)), "one two\nthree");
+        assert_eq!(wrapped("a_long_word b", Some(4)), "a_long_word\nb");
+        assert_eq!(wrapped("one two", None), "one two");
     }
 
     #[test]

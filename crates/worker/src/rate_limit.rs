@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::iter;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -18,6 +19,7 @@ use legwork_agent::model::ModelRequest;
 use legwork_common::duration;
 use legwork_common::id::RequestId;
 use legwork_common::policy::Policy;
+use legwork_common::policy::RateLimit;
 use legwork_common::team::ModelSettings;
 use legwork_queue::QueueError;
 use legwork_queue::port::PermitRequest;
@@ -77,26 +79,40 @@ impl RateLimitedModels {
         Self { models, permits, policy, abandoned: Abandoned::default() }
     }
 
-    /// Waits for a permit of every limit, one after the other.
+    /// Waits for the provider's pause to end, then for a permit of every limit, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::RateLimited`] where the provider is paused and the request does not wait for that.
     async fn acquire<'a>(
         &'a self,
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: &mpsc::Sender<Delta>,
-    ) -> CallPermits<'a> {
+    ) -> Result<CallPermits<'a>, ModelError> {
         self.return_abandoned().await;
         let tokens = expected_tokens(request);
-        let mut permits = CallPermits { models: self, granted: Vec::new(), requested: None };
-        for (name, limit) in self.policy.limits(&settings.provider, &settings.model) {
+        let account = self.models.account(settings);
+        let mut permits =
+            CallPermits { models: self, account: account.clone(), granted: Vec::new(), requested: None };
+        // The account first: during a pause no place of another limit is held.
+        let limits = self.policy.limits(&settings.provider, &settings.model);
+        for (name, limit) in iter::once((account.clone(), RateLimit::default())).chain(limits) {
+            let shown = if name == account { settings.reference() } else { name.clone() };
+            let waiter = Waiter { deltas, shown, waits_for_pauses: request.waits_for_pauses };
             let request = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
-            permits.add(request, deltas).await;
+            permits.add(request, &waiter).await.map_err(|Paused(remaining)| ModelError::RateLimited {
+                model: settings.reference(),
+                retry_after: Some(remaining),
+                detail: format!("it is paused for {}", duration::short(remaining)),
+            })?;
         }
-        permits
+        Ok(permits)
     }
 
     /// Waits for one permit, without a bound: the run that makes the call is cancelled from outside. A longer wait is
-    /// reported through `deltas`, once for each reason.
-    async fn wait_for_permit(&self, request: &mut PermitRequest, deltas: &mpsc::Sender<Delta>) {
+    /// reported, once for each reason.
+    async fn wait_for_permit(&self, request: &mut PermitRequest, waiter: &Waiter<'_>) -> Result<(), Paused> {
         let mut reported = None;
         loop {
             let (wait, reason) = match self.permits.take(request).await {
@@ -112,18 +128,23 @@ impl RateLimitedModels {
                     continue;
                 }
             };
+            if reason == WaitReason::Paused && wait >= MIN_REPORTED_WAIT && !waiter.waits_for_pauses {
+                return Err(Paused(wait));
+            }
             let is_busy = reason == WaitReason::Busy;
             if (wait >= MIN_REPORTED_WAIT || is_busy) && reported != Some(reason) {
                 reported = Some(reason);
                 // Without a receiver the report is not needed.
-                deltas.send(Delta::Waiting(Some(describe(request, wait, reason)))).await.ok();
+                let why = describe(&waiter.shown, wait, reason);
+                waiter.deltas.send(Delta::Waiting(Some(why))).await.ok();
             }
             let min_wait = if is_busy { PERMIT_POLL_INTERVAL } else { Duration::ZERO };
             tokio::time::sleep(wait.clamp(min_wait, MAX_PLACE_WAIT)).await;
         }
         if reported.is_some() {
-            deltas.send(Delta::Waiting(None)).await.ok();
+            waiter.deltas.send(Delta::Waiting(None)).await.ok();
         }
+        Ok(())
     }
 
     /// Returns the permits of calls that were dropped. One that could not be returned is kept for the next call.
@@ -158,11 +179,24 @@ impl RateLimitedModels {
     }
 }
 
+/// How the wait for one permit is told, and whether it may be one for a pause.
+struct Waiter<'a> {
+    deltas: &'a mpsc::Sender<Delta>,
+    /// What is waited for, as people know it.
+    shown: String,
+    waits_for_pauses: bool,
+}
+
+/// The provider is paused for so much longer, and that is not waited for.
+struct Paused(Duration);
+
 /// The permits of one call. Dropped before they are settled, they are returned by [`RateLimitedModels::return_forever`] or
 /// the next call, or expire.
 #[derive(Debug)]
 struct CallPermits<'a> {
     models: &'a RateLimitedModels,
+    /// What a refusal pauses: [`ModelPort::account`].
+    account: String,
     granted: Vec<PermitRequest>,
     /// The one that is waited for. Kept from before it is requested: dropped while it waits, its place is given up.
     requested: Option<PermitRequest>,
@@ -170,22 +204,23 @@ struct CallPermits<'a> {
 
 impl CallPermits<'_> {
     /// Waits for one more permit, and keeps those that were granted before.
-    async fn add(&mut self, request: PermitRequest, deltas: &mpsc::Sender<Delta>) {
+    async fn add(&mut self, request: PermitRequest, waiter: &Waiter<'_>) -> Result<(), Paused> {
         let (models, granted) = (self.models, &self.granted);
         let request = self.requested.insert(request);
         tokio::select! {
-            () = models.wait_for_permit(request, deltas) => {}
+            waited = models.wait_for_permit(request, waiter) => waited?,
             never = keep_alive(models, granted) => match never {},
         }
         self.granted.extend(self.requested.take());
+        Ok(())
     }
 
-    /// Returns the permits with the tokens that were used, or pauses the provider that refused.
+    /// Returns the permits with the tokens that were used, and pauses the account that was refused.
     async fn settle(&mut self, answer: &Result<ModelReply, ModelError>) {
         for request in std::mem::take(&mut self.granted) {
             let permits = &self.models.permits;
             log_error(match answer {
-                Err(ModelError::RateLimited { retry_after, .. }) => {
+                Err(ModelError::RateLimited { retry_after, .. }) if request.name == self.account => {
                     permits.pause(&request, *retry_after, MAX_PAUSE).await
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,
@@ -220,13 +255,17 @@ impl Drop for CallPermits<'_> {
 
 #[async_trait]
 impl ModelPort for RateLimitedModels {
+    fn account(&self, settings: &ModelSettings) -> String {
+        self.models.account(settings)
+    }
+
     async fn stream(
         &self,
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
     ) -> Result<ModelReply, ModelError> {
-        let mut permits = self.acquire(settings, request, &deltas).await;
+        let mut permits = self.acquire(settings, request, &deltas).await?;
         let answer = tokio::select! {
             answer = self.models.stream(settings, request, deltas) => answer,
             never = keep_alive(self, &permits.granted) => match never {},
@@ -268,8 +307,7 @@ fn expected_tokens(request: &ModelRequest) -> u64 {
 }
 
 /// Why a call waits, as shown to users.
-fn describe(request: &PermitRequest, wait: Duration, reason: WaitReason) -> String {
-    let name = &request.name;
+fn describe(name: &str, wait: Duration, reason: WaitReason) -> String {
     match reason {
         WaitReason::Paused => {
             format!("{name} refused a call and is paused for {} at least", duration::short(wait))

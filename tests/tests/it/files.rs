@@ -334,3 +334,36 @@ fn check_reports_warnings_and_errors_as_json() {
         state.legwork(["check", &good]).expect_success().contains(": warning: ")
     });
 }
+
+#[test]
+fn check_tells_which_settings_no_request_can_carry() {
+    let state = StateFolder::on("redis://127.0.0.1:1");
+    let file = |small: &str| {
+        format!(
+            "models:
+  plain: {{provider: openai, model: gpt-4o, thinking_budget: high}}
+  temp: {{provider: anthropic, model: claude-sonnet-4-5, thinking_budget: 1024, temperature: 0.3}}
+  fine: {{provider: anthropic, model: claude-sonnet-4-5, temperature: 0.3}}
+{small}
+agents:
+  root: {{model: temp, description: r, instruction: hi}}
+"
+        )
+    };
+    let good = state.file("good.yaml", file(""));
+    let text = state.legwork(["check", &good]).expect_success();
+    let notes: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(": note: ")).map(|(_, note)| note).collect();
+    assert!(notes[0].starts_with("model `plain`: `thinking_budget` "), "{text}");
+    assert!(notes[1].starts_with("model `temp`: `temperature` is left out: "), "{text}");
+    assert_eq!(notes.len(), 2, "{text}");
+    let objects = state.legwork(["check", "--json", &good]).json_lines();
+    assert_eq!(objects[0]["notes"].as_array().unwrap().len(), 2, "{objects:?}");
+    let small =
+        "  small: {provider: anthropic, model: claude-sonnet-4-5, thinking_budget: 16000, max_tokens: 4000}";
+    let bad = state.file("bad.yaml", file(small));
+    let output = state.legwork(["check", &bad]);
+    assert_eq!(output.status, 4);
+    let expected = ": error: model `small`: `thinking_budget` of 16000 tokens must be less than `max_tokens`";
+    assert!(output.stdout.contains(expected), "{output:?}");
+}

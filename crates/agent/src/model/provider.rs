@@ -4,34 +4,36 @@
 //! come from the given environment, never from the process' own. The program installs a TLS provider for `rustls` before
 //! it makes [`ProviderModels`]. Logs never hold what a provider sent.
 
+mod adapted;
 mod fault;
 mod http;
-mod library;
 mod request;
+mod signature;
 mod target;
 mod wires;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use legwork_common::job::Usage;
-use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_models::text_calls;
 use legwork_models::wire::Ask;
 use reqwest::Client;
-use reqwest::RequestBuilder;
+use reqwest::Request;
 use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+pub use self::adapted::adapted_settings;
+
 use self::http::Exchange;
 use self::http::Timeouts;
-use self::library::LibraryModels;
+use self::target::Access;
 use self::target::Target;
 use self::wires::Prepared;
-use self::wires::WireKind;
 use super::Delta;
 use super::ModelError;
 use super::ModelPort;
@@ -47,20 +49,13 @@ const USER_AGENT: &str = concat!("legwork/", env!("CARGO_PKG_VERSION"));
 
 /// The HTTP client could not be made.
 #[derive(Debug, Error)]
-pub enum ClientError {
-    /// The client of the wires.
-    #[error("no HTTP client for the model providers")]
-    Http(#[source] reqwest::Error),
-    /// The client of Bedrock.
-    #[error("no HTTP client for Bedrock")]
-    Library(#[source] genai::Error),
-}
+#[error("no HTTP client for the model providers")]
+pub struct ClientError(#[source] reqwest::Error);
 
 /// Models of real providers. One for a process: it keeps connections.
 #[derive(Debug, Clone)]
 pub struct ProviderModels {
     client: Client,
-    library: LibraryModels,
     timeouts: Timeouts,
     environment: Environment,
 }
@@ -77,43 +72,58 @@ impl ProviderModels {
             .redirect(Policy::none())
             .user_agent(USER_AGENT)
             .build()
-            .map_err(ClientError::Http)?;
-        let library = LibraryModels::new(environment.clone()).map_err(ClientError::Library)?;
-        Ok(Self { client, library, timeouts: Timeouts::default(), environment })
+            .map_err(ClientError)?;
+        Ok(Self { client, timeouts: Timeouts::default(), environment })
     }
 
-    /// The request with its key. The key is marked as secret, so that no log of the client shows it.
+    /// The request with its key or signature, which are marked as secret, so that no log of the client shows them.
     fn request(
         &self,
         settings: &ModelSettings,
         target: &Target,
         prepared: &Prepared,
-    ) -> Result<RequestBuilder, ModelError> {
-        let (name, key) = &target.key;
-        let Ok(mut key) = HeaderValue::from_str(key.trim()) else {
-            let detail = "the API key has characters that no HTTP header can hold".to_owned();
-            return Err(ModelError::Refused { model: settings.reference(), detail });
-        };
-        key.set_sensitive(true);
-        let mut request = self.client.post(target.url(&prepared.request.path)).header(*name, key);
+    ) -> Result<Request, ModelError> {
+        let unusable = |detail: String| ModelError::Refused { model: settings.reference(), detail };
+        let mut request = self.client.post(target.url(&prepared.request.path));
         for (name, value) in &prepared.request.headers {
             request = request.header(*name, value);
         }
-        Ok(request.json(&prepared.request.body))
+        let request = request.json(&prepared.request.body);
+        let mut request = request.build().map_err(|error| fault::by_network(settings, error))?;
+        match &target.access {
+            Access::Header(name, key) => {
+                let Ok(mut key) = HeaderValue::from_str(key.trim()) else {
+                    return Err(unusable(
+                        "the API key has characters that no HTTP header can hold".to_owned(),
+                    ));
+                };
+                key.set_sensitive(true);
+                request.headers_mut().insert(*name, key);
+            }
+            Access::Signature(signer) => signer
+                .sign(&mut request, Timestamp::now())
+                .map_err(|why| unusable(format!("the request cannot be signed: {why}")))?,
+        }
+        Ok(request)
     }
 }
 
 #[async_trait]
 impl ModelPort for ProviderModels {
+    fn account(&self, settings: &ModelSettings) -> String {
+        // The agent only stands in the error.
+        match target::target(settings, "", &self.environment) {
+            Ok(target) => format!("{}@{}", settings.model, target.digest()),
+            Err(_) => settings.reference(),
+        }
+    }
+
     async fn stream(
         &self,
         settings: &ModelSettings,
         request: &ModelRequest,
         deltas: mpsc::Sender<Delta>,
     ) -> Result<ModelReply, ModelError> {
-        if settings.api == Api::AmazonBedrock {
-            return self.library.stream(settings, request, deltas).await;
-        }
         let target = target::target(settings, &request.agent, &self.environment)?;
         let wire_settings = request::settings(settings, request.form.as_ref());
         let (messages, tools) = (request::messages(&request.messages), request::tools(&request.tools));
@@ -130,8 +140,8 @@ impl ModelPort for ProviderModels {
         let http_request = self.request(settings, &target, &prepared)?;
         let exchange = Exchange { settings, timeouts: self.timeouts, deltas: &deltas };
         let mut reply = exchange.run(&self.client, http_request, prepared.reader).await?;
-        // An answer in JSON may look like a call.
-        if target.wire == WireKind::OpenaiChat && request.form.is_none() {
+        // Local servers offer other wires too. An answer in JSON may look like a call.
+        if request.form.is_none() {
             reply = text_calls::recognise(reply, &tools, &id_prefix);
         }
         let mut message = AssistantMessage::from_wire(reply.message);

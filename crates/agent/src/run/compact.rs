@@ -39,6 +39,7 @@ impl RunState<'_> {
             tools: Vec::new(),
             form: None,
             purpose: Purpose::Summary,
+            waits_for_pauses: true,
         };
         self.reserve_tokens(compaction::estimate(&request.messages, &[])).await?;
         let recorded = self.record_summary(&request, kept).await;

@@ -4,6 +4,7 @@
 //! [`call_with_retries`](RunState::call_with_retries) one of them until it answers or is given up, and
 //! [`call_once`](RunState::call_once) streams one try.
 
+use std::borrow::Cow;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -94,6 +95,7 @@ impl RunState<'_> {
             tools: self.current.offered_tools(),
             form: agent.structured_output.clone(),
             purpose: Purpose::Turn,
+            waits_for_pauses: true,
         };
         let separator = if self.transcript.has_output() { TURN_SEPARATOR } else { "" };
         let (first, used_fallback) = match self.call_with_fallback(&request, separator).await? {
@@ -146,7 +148,12 @@ impl RunState<'_> {
         for (number, settings) in (1..).zip(&models) {
             let is_last = number == models.len();
             let retries = Retries::new(max_retries, is_last);
-            match self.call_with_retries(settings, request, retries, &mut between).await? {
+            let request = if is_last {
+                Cow::Borrowed(request)
+            } else {
+                Cow::Owned(ModelRequest { waits_for_pauses: false, ..request.clone() })
+            };
+            match self.call_with_retries(settings, &request, retries, &mut between).await? {
                 Ok(reply) => return Ok(Ok((reply, !failures.is_empty()))),
                 Err(error) => {
                     is_window_full |= matches!(error, ModelError::WindowFull { .. });

@@ -200,7 +200,7 @@ pub(super) const BUILTIN: &[Builtin] = &[
     native("openai", Api::OpenaiChat, &["OPENAI_API_KEY"]),
     native("anthropic", Api::Anthropic, &["ANTHROPIC_API_KEY"]),
     native("google", Api::Google, &["GOOGLE_API_KEY", "GEMINI_API_KEY"]),
-    native("amazon-bedrock", Api::AmazonBedrock, &["AWS_BEARER_TOKEN_BEDROCK"]),
+    native("amazon-bedrock", Api::AmazonBedrock, &["AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID"]),
     native("dmr", Api::DockerModelRunner, &[]),
     compatible("mistral", &["MISTRAL_API_KEY"], "https://api.mistral.ai/v1"),
     compatible("xai", &["XAI_API_KEY"], "https://api.x.ai/v1"),

@@ -15,6 +15,7 @@ use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
 use crate::tool_calls::CallKey;
 use crate::tool_calls::arguments_of;
+use crate::wire::Event;
 
 /// The index of a block as the stream gives it. None where it gives none.
 type Index = Option<CallKey>;
@@ -37,8 +38,7 @@ pub struct Blocks {
 /// Reads an event.
 pub(super) fn event(
     blocks: &mut Blocks,
-    name: Option<&str>,
-    mut data: Value,
+    Event { name, mut data }: Event<'_>,
     reply: &mut Assembly,
 ) -> Result<(), ProviderError> {
     let kind = data["type"].as_str().or(name).unwrap_or_default().to_owned();

@@ -13,6 +13,7 @@ use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
 use crate::tool_calls::CallKey;
 use crate::tool_calls::arguments_of;
+use crate::wire::Event;
 
 /// The events that say something.
 const EVENTS: [&str; 5] =
@@ -32,10 +33,10 @@ pub struct Blocks {
 /// Reads an event. A gateway may put it into a field that is called as it is, in place of a name.
 pub(super) fn event(
     blocks: &mut Blocks,
-    name: Option<&str>,
-    data: &Value,
+    Event { name, data }: Event<'_>,
     reply: &mut Assembly,
 ) -> Result<(), ProviderError> {
+    let data = &data;
     let wrapped = EVENTS.into_iter().find(|name| data[*name].is_object());
     let (name, data) = wrapped.map_or((name.unwrap_or_default(), data), |name| (name, &data[name]));
     match name {
@@ -61,7 +62,7 @@ pub(super) fn event(
             Ok(())
         }
         // A gateway that does not stream.
-        _ if data["output"]["message"].is_object() && reply.is_empty() => whole(data, reply),
+        _ if data["output"]["message"].is_object() && reply.is_empty() => message(data, reply),
         _ => {
             reply.keep_alive();
             Ok(())
@@ -70,7 +71,11 @@ pub(super) fn event(
 }
 
 /// Reads a whole reply.
-pub(super) fn whole(body: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+pub(super) fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+    message(&body, reply)
+}
+
+fn message(body: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
     let Some(content) = body["output"]["message"]["content"].as_array() else {
         return Err(ProviderError::not_a_reply(&body.to_string()));
     };

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 
 /// What a user or a tool says. Stored as a text where there is nothing else, as older releases wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,13 @@ pub struct Image {
 }
 
 impl Image {
+    /// Its size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let padding = self.data.bytes().rev().take_while(|&byte| byte == b'=').count();
+        (self.data.len() / 4 * 3).saturating_sub(padding)
+    }
+
     /// The sentence that stands for it where a model takes no images.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -90,6 +98,20 @@ impl Content {
     #[must_use]
     pub fn in_words(&self) -> String {
         self.joined(|image| Some(image.in_words()))
+    }
+
+    /// Its parts in the form of a wire, without blank texts: providers refuse them.
+    pub(crate) fn blocks(
+        &self,
+        text_block: impl Fn(&str) -> Value,
+        image_block: impl Fn(&Image) -> Value,
+    ) -> Vec<Value> {
+        let block = |part: &ContentPart| match part {
+            ContentPart::Text { text } if text.trim().is_empty() => None,
+            ContentPart::Text { text } => Some(text_block(text)),
+            ContentPart::Image(image) => Some(image_block(image)),
+        };
+        self.0.iter().filter_map(block).collect()
     }
 
     fn joined(&self, of_image: impl Fn(&Image) -> Option<String>) -> String {

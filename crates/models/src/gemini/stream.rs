@@ -12,6 +12,7 @@ use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
 use crate::tool_calls::CallKey;
 use crate::tool_calls::arguments_of;
+use crate::wire::Event;
 
 /// What was read of a reply.
 #[derive(Debug, Default)]
@@ -23,11 +24,15 @@ pub struct Progress {
 }
 
 /// Reads a chunk, or several that a gateway puts into one event.
-pub(super) fn chunk(
+pub(super) fn event(
     progress: &mut Progress,
-    data: &Value,
+    event: Event<'_>,
     reply: &mut Assembly,
 ) -> Result<(), ProviderError> {
+    chunk(progress, &event.data, reply)
+}
+
+fn chunk(progress: &mut Progress, data: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
     if let Value::Array(chunks) = data {
         return chunks.iter().try_for_each(|one| response(progress, one, reply));
     }
@@ -35,7 +40,8 @@ pub(super) fn chunk(
 }
 
 /// Reads a whole response, or the array of chunks that comes where no events are asked for.
-pub(super) fn whole(body: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+pub(super) fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+    let body = &body;
     let is_response = |body: &Value| {
         let body = inner(body);
         ["candidates", "promptFeedback", "usageMetadata"].iter().any(|field| !body[*field].is_null())

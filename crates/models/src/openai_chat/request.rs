@@ -10,6 +10,7 @@ use super::dialect::Dialect;
 use crate::conversation::ToolSpec;
 use crate::json::put;
 use crate::openai::effort;
+use crate::openai::parallel;
 use crate::openai::parameters;
 use crate::openai::strict_schema;
 use crate::settings::Form;
@@ -82,12 +83,7 @@ fn tools(
         ToolChoice::Tool(name) => Some(json!({"type": "function", "function": {"name": name}})),
     };
     put(body, "tool_choice", choice);
-    match settings.parallel_tool_calls {
-        Some(_) if !dialect.model.takes_parallel => {
-            notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
-        }
-        parallel => put(body, "parallel_tool_calls", parallel),
-    }
+    parallel(settings, dialect.model, body, notes);
 }
 
 fn tool(spec: &ToolSpec) -> Value {

@@ -10,12 +10,25 @@ use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
 use crate::tool_calls::CallKey;
 use crate::tool_calls::arguments_of;
+use crate::wire::Event;
 
 /// Where chunks have usage: at the top, with the choice, or in a vendor's own place.
 const USAGE: [&str; 3] = ["/usage", "/choices/0/usage", "/x_groq/usage"];
 
-/// Reads a chunk or a whole completion.
-pub(super) fn chunk(data: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+/// Reads a chunk.
+pub(super) fn event(_: &mut (), event: Event<'_>, reply: &mut Assembly) -> Result<(), ProviderError> {
+    chunk(&event.data, reply)
+}
+
+/// Reads a whole completion.
+pub(super) fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+    if !body["choices"].is_array() {
+        return Err(ProviderError::not_a_reply(&body.to_string()));
+    }
+    chunk(&body, reply)
+}
+
+fn chunk(data: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
     for usage in USAGE.iter().filter_map(|place| data.pointer(place)).filter(|usage| usage.is_object()) {
         reply.usage(counted(usage));
     }

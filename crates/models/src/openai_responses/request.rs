@@ -10,6 +10,7 @@ use crate::conversation::ToolSpec;
 use crate::json::put;
 use crate::openai::Model;
 use crate::openai::effort;
+use crate::openai::parallel;
 use crate::openai::parameters;
 use crate::openai::strict_schema;
 use crate::settings::Form;
@@ -106,12 +107,7 @@ fn tools(
         ToolChoice::Tool(name) => Some(json!({"type": "function", "name": name})),
     };
     put(body, "tool_choice", choice);
-    match settings.parallel_tool_calls {
-        Some(_) if !model.takes_parallel => {
-            notes.push(Note::left_out("parallel_tool_calls", "this model refuses it"));
-        }
-        parallel => put(body, "parallel_tool_calls", parallel),
-    }
+    parallel(settings, model, body, notes);
 }
 
 fn tool(spec: &ToolSpec) -> Value {

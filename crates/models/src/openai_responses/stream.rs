@@ -18,6 +18,7 @@ use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
 use crate::tool_calls::CallKey;
 use crate::tool_calls::arguments_of;
+use crate::wire::Event;
 
 /// What a piece is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,7 @@ enum Of {
 /// Reads an event.
 pub(super) fn event(
     items: &mut Items,
-    name: Option<&str>,
-    mut data: Value,
+    Event { name, mut data }: Event<'_>,
     reply: &mut Assembly,
 ) -> Result<(), ProviderError> {
     let kind = data["type"].as_str().or(name).unwrap_or_default().to_owned();

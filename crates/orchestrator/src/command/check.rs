@@ -1,7 +1,15 @@
 //! `legwork check FILE…`: parses and resolves agent files and reports every mistake.
 
+use std::path::PathBuf;
+
+use legwork_agent::Environment;
+use legwork_agent::model::provider::adapted_settings;
 use legwork_common::error::ExitStatus;
 use legwork_common::team;
+use legwork_common::team::AgentKind;
+use legwork_common::team::ModelSettings;
+use legwork_common::team::Team;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::CheckArgs;
@@ -30,7 +38,51 @@ pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<ExitStatus, F
     Ok(status)
 }
 
+/// What no request to a model of the file can carry.
+#[derive(Debug, Default)]
+struct Adapted {
+    /// Settings that are left out or changed, each with its model.
+    notes: Vec<String>,
+    /// Settings with which no request is made, each with its model.
+    refused: Vec<String>,
+}
+
+impl Adapted {
+    fn of(team: &Team, environment: &Environment) -> Self {
+        let mut adapted = Self::default();
+        for (name, models) in team.models() {
+            for model in models {
+                adapted.add(&format!("model `{name}`"), model, None, environment);
+            }
+        }
+        for agent in team.agents().iter().filter(|agent| agent.structured_output.is_some()) {
+            let AgentKind::Models(models) = &agent.kind else { continue };
+            for model in models {
+                let shown = format!("agent `{}`, model {}", agent.name, model.reference());
+                adapted.add(&shown, model, agent.structured_output.as_ref(), environment);
+            }
+        }
+        adapted
+    }
+
+    fn add(&mut self, shown: &str, model: &ModelSettings, form: Option<&Value>, environment: &Environment) {
+        // What is true of the model alone is told with the model.
+        let is_new = |note: &String| form.is_none() || note.contains("structured_output");
+        match adapted_settings(model, form, environment) {
+            Ok(notes) => {
+                let notes = notes.into_iter().filter(is_new);
+                self.notes.extend(notes.map(|note| format!("{shown}: {note}")));
+            }
+            Err(why) if form.is_none() => self.refused.push(format!("{shown}: {why}")),
+            Err(_) => {}
+        }
+    }
+}
+
 fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Failure> {
+    let environment = Environment::new(context.variables.clone(), PathBuf::new());
+    let Adapted { notes, refused } = Adapted::of(&parsed.team, &environment);
+    let is_good = refused.is_empty();
     if context.output.json {
         let warnings: Vec<_> = parsed
             .warnings
@@ -39,13 +91,28 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
                 |warning| json!({"line": warning.line, "column": warning.column, "message": warning.message}),
             )
             .collect();
-        context.output.object(&json!({"file": name, "good": true, "warnings": warnings, "errors": []}))?;
-        return Ok(true);
+        let errors: Vec<_> = refused
+            .iter()
+            .map(|message| json!({"line": null, "column": null, "message": message, "hint": null}))
+            .collect();
+        context.output.object(
+            &json!({"file": name, "good": is_good, "warnings": warnings, "notes": notes, "errors": errors}),
+        )?;
+        return Ok(is_good);
     }
     for warning in &parsed.warnings {
         context
             .output
             .line(&format!("{name}:{}:{}: warning: {}", warning.line, warning.column, warning.message))?;
+    }
+    for note in &notes {
+        context.output.line(&format!("{name}: note: {note}"))?;
+    }
+    for message in &refused {
+        context.output.line(&format!("{name}: error: {message}"))?;
+    }
+    if !is_good {
+        return Ok(false);
     }
     let agents = parsed.team.agents().len();
     let plural = if agents == 1 { "" } else { "s" };

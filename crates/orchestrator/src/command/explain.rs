@@ -10,6 +10,7 @@ use crate::cli::ExplainArgs;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::render;
 
 /// Prints one paragraph.
 pub(super) async fn explain(context: Context, args: ExplainArgs) -> Result<ExitStatus, Failure> {
@@ -27,5 +28,5 @@ async fn show(context: &Context, connection: &Connection, id: &str) -> Result<()
     if context.output.json {
         return context.output.object(&json!({"job": job, "explanation": text}));
     }
-    context.output.line(&context.output.harmless(&text))
+    context.output.line(&render::wrapped(&context.output.harmless(&text), context.output.width))
 }

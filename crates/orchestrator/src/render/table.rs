@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr as _;
 /// Terminal cells between two columns.
 const GAP: usize = 2;
 /// The narrowest that a column that may be cut gets, if it has more: enough to recognize an agent or a task.
-const MIN_CUT_WIDTH: usize = 12;
+const MIN_CUT_WIDTH: usize = 10;
 
 /// What a column is called, and what happens to it on a narrow terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,11 @@ impl Column {
     /// A column whose cells are cut where the terminal is too narrow.
     pub const fn cut(title: &'static str) -> Self {
         Self { title, may_be_cut: true, may_be_dropped: false }
+    }
+
+    /// A column that a narrow terminal cuts, and a narrower one does without.
+    pub const fn cut_extra(title: &'static str) -> Self {
+        Self { title, may_be_cut: true, may_be_dropped: true }
     }
 
     /// A column that a narrow terminal does without.
@@ -136,7 +141,7 @@ mod tests {
     fn the_widest_column_is_cut_first_and_none_below_its_minimum() {
         let rows = rows(&[["12345678", "an_agent_with_a_name", "a task of thirty-two characters."]]);
         assert_eq!(lines(&COLUMNS, &rows, Some(50))[1], "12345678  an_agent_with_a_na…  a task of thirty-t…");
-        assert_eq!(lines(&COLUMNS, &rows, Some(10))[1], "12345678  an_agent_wi…  a task of t…");
+        assert_eq!(lines(&COLUMNS, &rows, Some(10))[1], "12345678  an_agent_…  a task of…");
         for width in [36, 40, 50, 60, 70] {
             assert!(lines(&COLUMNS, &rows, Some(width)).iter().all(|line| line.width() <= width), "{width}");
         }

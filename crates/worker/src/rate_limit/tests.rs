@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-use legwork_common::policy::RateLimit;
+use legwork_agent::message::AssistantMessage;
+use legwork_agent::model::Purpose;
 
 use super::*;
 
@@ -13,6 +14,8 @@ use super::*;
 struct FakePermits {
     /// A limit without permits for now.
     is_closed: AtomicBool,
+    /// Accounts that are paused, for half a minute.
+    paused: Mutex<Vec<String>>,
     kept: Mutex<Vec<String>>,
     returned: Mutex<Vec<(String, i64)>>,
 }
@@ -24,6 +27,10 @@ impl Permits for FakePermits {
     async fn take(&self, request: &PermitRequest) -> Result<Permitted, QueueError> {
         if request.name == CLOSED && self.is_closed.load(Ordering::SeqCst) {
             return Ok(Permitted::Wait { pause: Duration::from_secs(60), due: 1, why: WaitReason::Rate });
+        }
+        if self.paused.lock().unwrap().contains(&request.name) {
+            let pause = Duration::from_secs(30);
+            return Ok(Permitted::Wait { pause, due: 1, why: WaitReason::Paused });
         }
         Ok(Permitted::Go)
     }
@@ -38,7 +45,13 @@ impl Permits for FakePermits {
         Ok(())
     }
 
-    async fn pause(&self, _: &PermitRequest, _: Option<Duration>, _: Duration) -> Result<(), QueueError> {
+    async fn pause(
+        &self,
+        request: &PermitRequest,
+        _: Option<Duration>,
+        _: Duration,
+    ) -> Result<(), QueueError> {
+        self.paused.lock().unwrap().push(request.name.clone());
         Ok(())
     }
 }
@@ -73,9 +86,11 @@ async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_retur
     let permits = Arc::new(FakePermits { is_closed: AtomicBool::new(true), ..FakePermits::default() });
     let models = models(&permits);
     let (deltas, _receiver) = mpsc::channel(9);
-    let mut call = CallPermits { models: &models, granted: Vec::new(), requested: None };
-    call.add(request("anthropic/model"), &deltas).await;
-    let waited = tokio::time::timeout(Duration::from_secs(25), call.add(request(CLOSED), &deltas)).await;
+    let mut call =
+        CallPermits { models: &models, account: String::new(), granted: Vec::new(), requested: None };
+    let waiter = Waiter { deltas: &deltas, shown: String::new(), waits_for_pauses: true };
+    assert!(call.add(request("anthropic/model"), &waiter).await.is_ok());
+    let waited = tokio::time::timeout(Duration::from_secs(25), call.add(request(CLOSED), &waiter)).await;
     assert!(waited.is_err(), "the limit is closed");
     assert_eq!(*permits.kept.lock().unwrap(), ["anthropic/model", "anthropic/model"]);
     drop(call);
@@ -84,4 +99,62 @@ async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_retur
     let returned: BTreeMap<String, i64> = permits.returned.lock().unwrap().drain(..).collect();
     let expected = [("anthropic/model".to_owned(), 0), (CLOSED.to_owned(), -7)];
     assert_eq!(returned, BTreeMap::from(expected));
+}
+
+/// Models of which one address refuses every call; accounts are addresses.
+#[derive(Debug)]
+struct Refusing;
+
+#[async_trait]
+impl ModelPort for Refusing {
+    fn account(&self, settings: &ModelSettings) -> String {
+        settings.base_url.clone().unwrap_or_default()
+    }
+
+    async fn stream(
+        &self,
+        settings: &ModelSettings,
+        _: &ModelRequest,
+        _: mpsc::Sender<Delta>,
+    ) -> Result<ModelReply, ModelError> {
+        match settings.base_url.as_deref() {
+            Some("refusing") => Err(ModelError::RateLimited {
+                model: settings.reference(),
+                retry_after: Some(Duration::from_secs(30)),
+                detail: "slow down".into(),
+            }),
+            _ => Ok(ModelReply::complete(AssistantMessage::default())),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
+    let permits = Arc::new(FakePermits::default());
+    let limit = "openai=concurrent:5";
+    let mut policy = Policy::default();
+    policy.add_limit(limit).unwrap();
+    let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, Arc::new(policy));
+    let ask = async |address: &str, waits_for_pauses: bool| {
+        let mut settings = ModelSettings::inline("openai", "m").unwrap();
+        settings.base_url = Some(address.to_owned());
+        let request = ModelRequest {
+            agent: "a".into(),
+            turn: 1,
+            messages: Vec::new(),
+            tools: Vec::new(),
+            form: None,
+            purpose: Purpose::Turn,
+            waits_for_pauses,
+        };
+        let asked = models.stream(&settings, &request, mpsc::channel(9).0);
+        tokio::time::timeout(Duration::from_secs(20), asked).await
+    };
+    assert!(matches!(ask("refusing", false).await, Ok(Err(ModelError::RateLimited { .. }))));
+    assert_eq!(*permits.paused.lock().unwrap(), ["refusing"], "and not the provider's name");
+    assert_eq!(permits.returned.lock().unwrap()[0].0, "openai", "the place of the provider's limit");
+    assert!(matches!(ask("elsewhere", true).await, Ok(Ok(_))), "another address of the same provider");
+    let error = ask("refusing", false).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "openai/m limits the rate: it is paused for 30s");
+    assert!(ask("refusing", true).await.is_err(), "it is waited for where no other model is left");
 }

@@ -11,7 +11,7 @@ use legwork_models::reader::ReadReply;
 use legwork_models::reply::Reply;
 use legwork_models::reply::ReplyEvent;
 use reqwest::Client;
-use reqwest::RequestBuilder;
+use reqwest::Request;
 use reqwest::Response;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -82,12 +82,11 @@ impl Exchange<'_> {
     pub(super) async fn run(
         self,
         client: &Client,
-        request: RequestBuilder,
+        request: Request,
         mut reader: Box<dyn ReadReply>,
     ) -> Result<Reply, ModelError> {
         let began = Instant::now();
         let first_byte = began + self.timeouts.first_byte;
-        let request = request.build().map_err(|error| fault::by_network(self.settings, error))?;
         let Ok(response) = timeout_at(first_byte, client.execute(request)).await else {
             let waited = duration::short(self.timeouts.first_byte);
             let detail = format!("no response within {waited}");

@@ -1,9 +1,9 @@
 //! Converts a request to the types of `legwork-models`. Pure.
 
-use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::ThinkingBudget;
 use legwork_models::conversation;
+use legwork_models::images::reads_images;
 use legwork_models::settings::Form;
 use legwork_models::settings::Settings;
 use legwork_models::settings::Thinking;
@@ -25,9 +25,10 @@ pub(super) fn settings(model: &ModelSettings, form: Option<&Value>) -> Settings 
         presence_penalty: model.presence_penalty,
         max_output_tokens: model.max_tokens,
         thinking: model.thinking_budget.as_ref().map(thinking),
-        interleaved_thinking: model.api == Api::Anthropic && model.has_option("interleaved_thinking"),
+        interleaved_thinking: model.has_option("interleaved_thinking"),
         form: form.map(specified),
         parallel_tool_calls: model.parallel_tool_calls,
+        images: reads_images(&model.model),
         track_usage: model.track_usage.unwrap_or(true),
         ..Settings::new(model.provider.as_str(), model.model.as_str())
     }
@@ -75,12 +76,7 @@ pub(super) fn messages(messages: &[Message]) -> Vec<conversation::Message> {
 /// What a tool answered: its text, then its images. A wire whose model takes none sends a sentence for each.
 fn result_content(result: &ToolResult) -> conversation::Content {
     let text = conversation::ContentPart::Text { text: result.text.clone() };
-    let images = result.images.iter().map(|image| {
-        conversation::ContentPart::Image(conversation::Image {
-            media_type: image.media_type.clone(),
-            data: image.data.clone(),
-        })
-    });
+    let images = result.images.iter().cloned().map(conversation::ContentPart::Image);
     conversation::Content::new(std::iter::once(text).chain(images).collect())
 }
 

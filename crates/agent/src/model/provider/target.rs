@@ -3,7 +3,11 @@
 use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::expand_template;
+use sha2::Digest as _;
+use sha2::Sha256;
 
+use super::signature;
+use super::signature::Signer;
 use super::wires::WireKind;
 use crate::environment::Environment;
 use crate::model::ModelError;
@@ -14,25 +18,52 @@ const AZURE: &str = "azure";
 const AZURE_VERSION: &str = "2024-10-21";
 /// The error where Vertex is configured with an API key.
 const VERTEX_TOKEN: &str = "Vertex takes no API key: name with `token_key` a variable that holds an access token, such as that of `gcloud auth print-access-token`";
+/// The region of AWS where neither the file nor the environment names one.
+const USUAL_REGION: &str = "us-east-1";
+/// Enough that two of a fleet's providers are never taken for one, and far too few to find a key by.
+const DIGEST_BYTES: usize = 8;
 /// Sent as the key where a provider needs none.
 const NO_KEY: &str = "none";
 
 /// The address, the key and the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Target {
     pub(super) wire: WireKind,
     /// What the path of a request follows, with a slash at the end.
     base: String,
     /// What follows the path, with its question mark; may be empty.
     query: String,
-    /// The header of the key, name in lower case, and its value.
-    pub(super) key: (&'static str, String),
+    pub(super) access: Access,
+}
+
+/// What a request proves with that it may be made.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// A header, its name in lower case, and its value.
+    Header(&'static str, String),
+    /// A signature of the request.
+    Signature(Signer),
 }
 
 impl Target {
     /// The address of a request with this path.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}{path}{}", self.base, self.query)
+    }
+
+    /// Stands for the address and the key. Too short to tell either.
+    pub(super) fn digest(&self) -> String {
+        let key = match &self.access {
+            Access::Header(_, key) => key.as_str(),
+            Access::Signature(signer) => signer.key_id(),
+        };
+        let mut digest = Sha256::new();
+        for part in [&self.base, &self.query, key] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        let digest = digest.finalize();
+        digest[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -42,30 +73,48 @@ pub(super) fn target(
     agent: &str,
     environment: &Environment,
 ) -> Result<Target, ModelError> {
-    let key = settings.token_keys.iter().find_map(|name| environment.variable(name));
-    if key.is_none() && settings.needs_key() {
-        return Err(ModelError::MissingKey {
-            agent: agent.to_owned(),
-            variable: settings.token_keys.join(" or "),
-            model: settings.reference(),
-        });
+    let missing = |variable: String| ModelError::MissingKey {
+        agent: agent.to_owned(),
+        variable,
+        model: settings.reference(),
+    };
+    let found = settings.token_keys.iter().find_map(|name| Some((name, environment.variable(name)?)));
+    if found.is_none() && settings.needs_key() {
+        return Err(missing(settings.token_keys.join(" or ")));
     }
-    let elsewhere = elsewhere(settings, environment);
-    let wire = wire(settings, elsewhere.is_some())?;
-    let url = elsewhere.unwrap_or_else(|| usual_place(settings));
-    let key = key.unwrap_or(NO_KEY);
+    let wire = wire_of(settings, environment)?;
+    let url = elsewhere(settings, environment).unwrap_or_else(|| usual_place(settings, environment));
+    let key = found.map_or(NO_KEY, |(_, key)| key);
     if settings.provider == AZURE {
         let (base, query) = azure(settings, &url, wire);
-        return Ok(Target { wire, base, query, key: ("api-key", key.to_owned()) });
+        return Ok(Target { wire, base, query, access: Access::Header("api-key", key.to_owned()) });
     }
-    let key = match wire {
-        WireKind::Anthropic => ("x-api-key", key.to_owned()),
-        WireKind::Gemini if !is_vertex(settings) => ("x-goog-api-key", key.to_owned()),
-        WireKind::Gemini | WireKind::OpenaiChat | WireKind::OpenaiResponses => {
-            ("authorization", format!("Bearer {key}"))
+    let access = match wire {
+        WireKind::BedrockConverse if found.is_some_and(|(name, _)| name == signature::KEY_ID) => {
+            let signer = Signer::new(environment, region(settings, environment));
+            Access::Signature(signer.ok_or_else(|| missing(signature::SECRET.to_owned()))?)
+        }
+        WireKind::Anthropic => Access::Header("x-api-key", key.to_owned()),
+        WireKind::Gemini if !is_vertex(settings) => Access::Header("x-goog-api-key", key.to_owned()),
+        WireKind::Gemini | WireKind::OpenaiChat | WireKind::OpenaiResponses | WireKind::BedrockConverse => {
+            Access::Header("authorization", format!("Bearer {key}"))
         }
     };
-    Ok(Target { wire, base: with_version(settings, &url), query: String::new(), key })
+    Ok(Target { wire, base: with_version(settings, &url), query: String::new(), access })
+}
+
+/// The wire of a model, which may depend on its address.
+pub(super) fn wire_of(settings: &ModelSettings, environment: &Environment) -> Result<WireKind, ModelError> {
+    wire(settings, elsewhere(settings, environment).is_some())
+}
+
+/// The region of AWS.
+fn region<'a>(settings: &'a ModelSettings, environment: &'a Environment) -> &'a str {
+    settings
+        .option("region")
+        .or_else(|| environment.variable("AWS_REGION"))
+        .or_else(|| environment.variable("AWS_DEFAULT_REGION"))
+        .unwrap_or(USUAL_REGION)
 }
 
 /// Azure's address and query: the path of the deployment, which is named like the model, is added to the address of the
@@ -96,6 +145,7 @@ fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<Stri
         return Some(expand_template(url, value)).filter(|url| !url.is_empty());
     }
     match (settings.api, settings.provider.as_str()) {
+        (Api::AmazonBedrock, _) => settings.option("endpoint_url").map(str::to_owned),
         (Api::OpenaiChat | Api::OpenaiResponses, "openai") => value("OPENAI_BASE_URL"),
         (Api::Anthropic, "anthropic") => value("ANTHROPIC_BASE_URL"),
         (Api::DockerModelRunner, _) => {
@@ -106,10 +156,11 @@ fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<Stri
 }
 
 /// The provider's own address.
-fn usual_place(settings: &ModelSettings) -> String {
+fn usual_place(settings: &ModelSettings, environment: &Environment) -> String {
     match settings.api {
-        Api::OpenaiChat | Api::OpenaiResponses | Api::Scripted | Api::AmazonBedrock => {
-            "https://api.openai.com/v1".to_owned()
+        Api::OpenaiChat | Api::OpenaiResponses | Api::Scripted => "https://api.openai.com/v1".to_owned(),
+        Api::AmazonBedrock => {
+            format!("https://bedrock-runtime.{}.amazonaws.com", region(settings, environment))
         }
         Api::Anthropic => "https://api.anthropic.com/v1".to_owned(),
         Api::Google => match settings.option("project") {
@@ -157,7 +208,7 @@ fn wire(settings: &ModelSettings, elsewhere: bool) -> Result<WireKind, ModelErro
             let by_key = settings.token_keys.iter().any(|name| name == "GOOGLE_API_KEY");
             if is_vertex(settings) && by_key { Err(refused(VERTEX_TOKEN)) } else { Ok(WireKind::Gemini) }
         }
-        Api::AmazonBedrock => Err(refused("Bedrock has a wire of its own")),
+        Api::AmazonBedrock => Ok(WireKind::BedrockConverse),
         Api::Scripted => Err(refused("scripted models need a script (--script)")),
     }
 }
@@ -174,7 +225,13 @@ mod tests {
         if base_url.is_some() {
             settings.base_url = base_url.map(str::to_owned);
         }
-        let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "XAI_API_KEY"];
+        let keys = [
+            "OPENAI_API_KEY",
+            "ANTHROPIC_API_KEY",
+            "GEMINI_API_KEY",
+            "XAI_API_KEY",
+            "AWS_BEARER_TOKEN_BEDROCK",
+        ];
         let mut all: BTreeMap<String, String> = keys.map(|key| (key.to_owned(), "k".to_owned())).into();
         all.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
         let target = target(&settings, "a", &Environment::new(all, "/".into())).unwrap();
@@ -217,12 +274,35 @@ mod tests {
             ("anthropic/c", None, Some(anthropic), "http://y/v1/", WireKind::Anthropic),
             ("anthropic/c", Some("http://z/v1/"), None, "http://z/v1/", WireKind::Anthropic),
             ("google/g", None, None, "https://generativelanguage.googleapis.com/v1beta/", WireKind::Gemini),
+            (
+                "amazon-bedrock/a:0",
+                None,
+                Some(("AWS_REGION", "eu-west-1")),
+                "https://bedrock-runtime.eu-west-1.amazonaws.com/",
+                WireKind::BedrockConverse,
+            ),
+            ("amazon-bedrock/a:0", Some("http://z"), None, "http://z/", WireKind::BedrockConverse),
             ("dmr/ai/qwen3", None, None, "http://127.0.0.1:12434/engines/v1/", WireKind::OpenaiChat),
         ];
         for (reference, base_url, variable, url, wire) in table {
             let variables: Vec<_> = variable.into_iter().collect();
             assert_eq!(placed(reference, base_url, &variables), (url.to_owned(), wire), "{reference}");
         }
+    }
+
+    #[test]
+    fn accounts_differ_by_address_and_key_and_show_neither() {
+        let digest = |base: Option<&str>, key: &str| {
+            let mut settings = ModelSettings::inline("openai", "m").unwrap();
+            settings.base_url = base.map(str::to_owned);
+            let key = BTreeMap::from([("OPENAI_API_KEY".to_owned(), key.to_owned())]);
+            target(&settings, "a", &Environment::new(key, "/".into())).unwrap().digest()
+        };
+        let digests = [digest(None, "k"), digest(None, "l"), digest(Some("http://x/v1"), "k")];
+        assert_eq!(digest(Some("https://api.openai.com/v1/"), "k"), digests[0], "the same address");
+        assert_ne!(digests[0], digests[1]);
+        assert_ne!(digests[0], digests[2]);
+        assert!(digests.iter().all(|digest| digest.len() == 16), "{digests:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use legwork_common::team::Api;
 use legwork_common::team::ThinkingBudget;
 use serde_json::Value;
 use serde_json::json;
@@ -62,6 +63,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
         tools: vec![think()],
         form: None,
         purpose: Purpose::Turn,
+        waits_for_pauses: true,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wires of `legwork-models`, chosen at run time.
 
 use legwork_models::anthropic::Anthropic;
+use legwork_models::bedrock_converse::BedrockConverse;
 use legwork_models::gemini::Gemini;
 use legwork_models::openai_chat::OpenaiChat;
 use legwork_models::openai_responses::OpenaiResponses;
@@ -21,6 +22,7 @@ pub(super) enum WireKind {
     OpenaiResponses,
     Anthropic,
     Gemini,
+    BedrockConverse,
 }
 
 /// What is sent, and the reader of what comes back.
@@ -43,6 +45,7 @@ impl WireKind {
             Self::OpenaiResponses => prepare::<OpenaiResponses>(settings, ask, id_prefix),
             Self::Anthropic => prepare::<Anthropic>(settings, ask, id_prefix),
             Self::Gemini => prepare::<Gemini>(settings, ask, id_prefix),
+            Self::BedrockConverse => prepare::<BedrockConverse>(settings, ask, id_prefix),
         }
     }
 }

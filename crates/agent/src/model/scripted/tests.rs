@@ -21,6 +21,7 @@ fn request(agent: &str, turn: u32, messages: Vec<Message>) -> ModelRequest {
         tools: Vec::new(),
         form: None,
         purpose: Purpose::Turn,
+        waits_for_pauses: true,
     }
 }
 

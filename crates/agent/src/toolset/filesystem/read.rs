@@ -81,8 +81,8 @@ fn content(workspace: &Workspace, path: &str) -> Result<Content, String> {
     }
     let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
     if image::media_type(&bytes).is_some() {
-        let image = Image::new(&bytes).map_err(|sentence| format!("{path}: {sentence}"))?;
-        return Ok((format!("{path}: {}", image.caption()), Some(image)));
+        let image = image::read(&bytes).map_err(|sentence| format!("{path}: {sentence}"))?;
+        return Ok((format!("{path}: {}", image::caption(&image)), Some(image)));
     }
     if bytes.contains(&0) {
         return Err(format!("{path} is not a text file: {} bytes", bytes.len()));

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::environment::NoGuard;
-use crate::image::Image;
+use crate::image;
 use crate::testing;
 use crate::toolset::tests::call;
 
@@ -70,7 +70,7 @@ async fn an_image_is_read_as_an_image_and_named_in_the_text() {
         fs::write(fixture.folder.path().join(name), png).unwrap();
         let read = fixture.call("read_file", json!({"path": name})).await;
         assert_eq!(read.text, format!("{name}: [an image (image/png, 13 bytes)]"));
-        assert_eq!(read.images, [Image::new(png).unwrap()]);
+        assert_eq!(read.images, [image::read(png).unwrap()]);
     }
     fixture.put("a.txt", "text");
     let both = fixture.call("read_multiple_files", json!({"paths": ["a.txt", "img.png"]})).await;

@@ -88,11 +88,11 @@ impl Collected {
     }
 
     fn add_image(&mut self, data: &str) {
-        let image = match Image::from_base64(data) {
+        let image = match image::from_base64(data) {
             Ok(image) => image,
             Err(sentence) => return self.note(&sentence),
         };
-        self.note(&image.caption());
+        self.note(&image::caption(&image));
         if self.images.len() >= image::MAX_PER_RESULT || self.image_bytes + image.bytes() > image::MAX_BYTES {
             return self.note("[it is left out: the images of this result are too many]");
         }

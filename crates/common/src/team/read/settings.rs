@@ -131,8 +131,7 @@ fn check_effort(reader: &mut Reader<'_>, effort: &str, at: Position) {
 }
 
 /// What happens instead of the AWS credential options.
-const BEARER_TOKEN_ONLY: &str =
-    "Bedrock is called with a bearer token, from AWS_BEARER_TOKEN_BEDROCK or `token_key`";
+const KEYS_ONLY: &str = "Bedrock is called with the bearer token of AWS_BEARER_TOKEN_BEDROCK or `token_key`, or with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 /// What to do instead of setting options of Docker Model Runner.
 const CONFIGURE_RUNNER: &str = "set it where the model runs, with `docker model configure`";
 
@@ -147,10 +146,10 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("project", None),
     ("region", None),
     ("disable_prompt_caching", Some("prompts are never marked for caching on Bedrock")),
-    ("profile", Some(BEARER_TOKEN_ONLY)),
-    ("role_arn", Some(BEARER_TOKEN_ONLY)),
-    ("role_session_name", Some(BEARER_TOKEN_ONLY)),
-    ("external_id", Some(BEARER_TOKEN_ONLY)),
+    ("profile", Some(KEYS_ONLY)),
+    ("role_arn", Some(KEYS_ONLY)),
+    ("role_session_name", Some(KEYS_ONLY)),
+    ("external_id", Some(KEYS_ONLY)),
     ("rerank_prompt", Some("no agent searches RAG sources")),
     ("runtime_flags", Some(CONFIGURE_RUNNER)),
     ("speculative_draft_model", Some(CONFIGURE_RUNNER)),

@@ -241,7 +241,7 @@ const PROVIDERS: &str = "
     minimax/a | OpenaiChat | https://api.minimax.io/v1 | MINIMAX_API_KEY
     ollama/qwen3 | OpenaiChat | http://localhost:11434/v1 |
     dmr/ai/qwen3 | DockerModelRunner | |
-    amazon-bedrock/global.x:0 | AmazonBedrock | | AWS_BEARER_TOKEN_BEDROCK
+    amazon-bedrock/global.x:0 | AmazonBedrock | | AWS_BEARER_TOKEN_BEDROCK,AWS_ACCESS_KEY_ID
     scripted/anything | Scripted | |";
 
 #[test]
@@ -301,7 +301,7 @@ fn required_keys_include_models_and_env_references() {
 }
 
 #[test]
-fn vertex_and_bedrock_need_a_token() {
+fn vertex_and_bedrock_need_a_key() {
     let file = |more: &str| {
         good(&format!(
             "models: {{m: {{provider: google, model: g, {more}provider_opts: {{project: p}}}}}}\nagents: {{a: {{model: 'm,amazon-bedrock/x'}}}}"
@@ -309,8 +309,8 @@ fn vertex_and_bedrock_need_a_token() {
     };
     let parsed = file("token_key: VERTEX_TOKEN, ");
     let needed: Vec<_> =
-        parsed.team.agent("a").unwrap().required_keys().into_iter().map(|key| key.any_of.concat()).collect();
-    assert_eq!(needed, ["AWS_BEARER_TOKEN_BEDROCK", "VERTEX_TOKEN"]);
+        parsed.team.agent("a").unwrap().required_keys().into_iter().map(|key| key.any_of.join(" ")).collect();
+    assert_eq!(needed, ["AWS_BEARER_TOKEN_BEDROCK AWS_ACCESS_KEY_ID", "VERTEX_TOKEN"]);
     assert_eq!(warnings(&parsed), "");
     assert!(warnings(&file("")).contains("name its variable with `token_key`"));
 }

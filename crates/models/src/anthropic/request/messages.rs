@@ -11,7 +11,6 @@ use crate::anthropic::is_of_server;
 use crate::anthropic::model::Claude;
 use crate::conversation::AssistantMessage;
 use crate::conversation::Content;
-use crate::conversation::ContentPart;
 use crate::conversation::Image;
 use crate::conversation::Message;
 use crate::conversation::Part;
@@ -115,11 +114,7 @@ fn text_block(text: &str) -> Option<Value> {
 }
 
 fn blocks(settings: &Settings, content: &Content) -> Vec<Value> {
-    let block = |part: &ContentPart| match part {
-        ContentPart::Text { text } => text_block(text),
-        ContentPart::Image(image) => Some(image_block(settings, image)),
-    };
-    content.parts().iter().filter_map(block).collect()
+    content.blocks(|text| json!({"type": "text", "text": text}), |image| image_block(settings, image))
 }
 
 fn image_block(settings: &Settings, image: &Image) -> Value {

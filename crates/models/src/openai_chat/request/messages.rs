@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::conversation::AssistantMessage;
 use crate::conversation::Content;
-use crate::conversation::ContentPart;
 use crate::conversation::Image;
 use crate::conversation::Message;
 use crate::conversation::ToolCall;
@@ -57,12 +56,7 @@ fn user(content: &Content, images: bool) -> Value {
     if !images || content.images().next().is_none() {
         return Value::String(content.in_words());
     }
-    let part = |part: &ContentPart| match part {
-        ContentPart::Text { text } if text.trim().is_empty() => None,
-        ContentPart::Text { text } => Some(text_part(text)),
-        ContentPart::Image(image) => Some(image_part(image)),
-    };
-    content.parts().iter().filter_map(part).collect()
+    content.blocks(text_part, image_part).into()
 }
 
 fn tool_result(dialect: &Dialect, result: &ToolResult, images: bool) -> Value {

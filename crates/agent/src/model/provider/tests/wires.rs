@@ -1,6 +1,7 @@
 //! The wires of Google and Bedrock, and the providers that speak OpenAI's language elsewhere.
 
 use super::*;
+use crate::message::ToolCall;
 
 /// Keys of every provider.
 const KEYS: [&str; 8] = [
@@ -48,17 +49,18 @@ async fn ask(
     Ok((message, text))
 }
 
+fn read(call: &ToolCall) -> Value {
+    serde_json::from_str(&call.arguments).unwrap()
+}
+
 /// A turn with two calls, and the next one; the body of the second request.
 async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u64) -> Value {
     let mut request = hello();
     let (message, streamed) = ask(settings, &request).await.unwrap();
     assert_eq!((message.text.as_str(), streamed.as_str()), ("both at once", "both at once"));
-    let calls: Vec<_> = message
-        .tool_calls
-        .iter()
-        .map(|call| (call.id.as_str(), call.name.as_str(), call.arguments.as_str()))
-        .collect();
-    assert_eq!(calls, [("c1", "think", "{\"thought\":\"ä\"}"), ("c2", "list", "{}")]);
+    let calls: Vec<_> =
+        message.tool_calls.iter().map(|call| (call.id.as_str(), call.name.as_str(), read(call))).collect();
+    assert_eq!(calls, [("c1", "think", json!({"thought": "ä"})), ("c2", "list", json!({}))]);
     let usage = Usage { input_tokens: 31, cached_tokens: cached, output_tokens: 17, turns: 1 };
     assert_eq!(message.usage, usage);
     assert_eq!(message.reasoning.as_deref(), Some("hm"));
@@ -128,6 +130,28 @@ async fn bedrock_by_token_with_its_signed_thoughts() {
 }
 
 #[tokio::test]
+async fn bedrock_by_access_key() {
+    let provider = FakeProvider::start(vec![Answer::text(&["hello"])]).await;
+    let settings = at("amazon-bedrock", "nova", &provider.url);
+    let ask = async |variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let models = ProviderModels::new(Environment::new(variables.collect(), "/".into())).unwrap();
+        stream(&models, &settings, &hello(), mpsc::channel(100).0).await
+    };
+    let (id, secret) = (("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hidden"));
+    assert_eq!(ask(&[id, secret, ("AWS_REGION", "eu-west-1")]).await.unwrap().text, "hello");
+    let key = provider.asked()[0].headers["authorization"].to_str().unwrap().to_owned();
+    assert!(key.starts_with("AWS4-HMAC-SHA256 Credential=AKID/"), "{key}");
+    assert!(
+        key.contains("/eu-west-1/bedrock/aws4_request, SignedHeaders=content-type;host;x-amz-date"),
+        "{key}"
+    );
+    let error = ask(&[id]).await.unwrap_err().to_string();
+    let expected = "agent `a` needs the environment variable AWS_SECRET_ACCESS_KEY for amazon-bedrock/nova, and it is not set";
+    assert_eq!(error, expected);
+}
+
+#[tokio::test]
 async fn classifies_failures_of_google_and_bedrock() {
     for (provider, model) in [("google", "gemini"), ("amazon-bedrock", "nova")] {
         let fake = FakeProvider::start(vec![
@@ -155,13 +179,44 @@ async fn classifies_failures_of_google_and_bedrock() {
             matches!(&errors[2], ModelError::RateLimited { retry_after, .. } if *retry_after == wait),
             "{errors:?}"
         );
+        assert_eq!(errors[3].to_string(), format!("{provider}/{model} refused: 403: bad key"));
+    }
+}
+
+#[tokio::test]
+async fn calls_that_a_model_wrote_as_text_are_calls_on_every_wire() {
+    let written = "<tool_call>{\"name\": \"think\", \"arguments\": {\"thought\": \"x\"}}</tool_call>";
+    let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"];
+    let keys = keys.map(|key| (key.to_owned(), "sesame".to_owned()));
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let models = ProviderModels::new(Environment::new(BTreeMap::from(keys), "/".into())).unwrap();
+    for (provider, api) in [
+        ("openai", Api::OpenaiChat),
+        ("openai", Api::OpenaiResponses),
+        ("anthropic", Api::Anthropic),
+        ("google", Api::Google),
+        ("amazon-bedrock", Api::AmazonBedrock),
+    ] {
+        let answers = [written, "Use <tool_call>", written].map(|text| Answer::text(&[text]));
+        let fake = FakeProvider::start(answers.into()).await;
+        let mut settings = at(provider, "m", &fake.url);
+        settings.api = api;
+        if api == Api::OpenaiResponses {
+            settings.provider_opts.insert("api_type".into(), json!("openai_responses"));
+        }
+        let ask = async |request: ModelRequest| {
+            stream(&models, &settings, &request, mpsc::channel(100).0).await.unwrap()
+        };
+        let called = ask(hello()).await;
+        assert_eq!((called.tool_calls.len(), called.text.as_str()), (1, ""), "{provider} {api:?}");
         assert_eq!(
-            errors[3].to_string(),
-            format!(
-                "{provider}/{model} refused: 403{}: bad key",
-                if provider == "google" { "" } else { " Forbidden" }
-            )
+            (called.tool_calls[0].name.as_str(), read(&called.tool_calls[0])),
+            ("think", json!({"thought": "x"}))
         );
+        assert!(ask(hello()).await.tool_calls.is_empty(), "{provider} {api:?}: words beside it");
+        let form = json!({"name": "answer", "schema": {"type": "object", "properties": {}}});
+        let formed = ask(ModelRequest { form: Some(form), ..hello() }).await;
+        assert!(formed.tool_calls.is_empty(), "{provider} {api:?}: the answer has a form");
     }
 }
 
