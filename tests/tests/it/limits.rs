@@ -94,9 +94,12 @@ fn every_worker_backs_off_after_one_got_a_429() {
     let second = state.dispatch(&[&team, "--queue", "b", "root", "two"]);
     until("the other worker's job waits", || {
         let detail = &state.view(&second)["waits_for"]["detail"];
-        detail.as_str().is_some_and(|why| why.contains("openai refused a call"))
+        detail.as_str().is_some_and(|why| why.contains("openai/gpt-4o refused a call"))
     });
-    assert!(state.legwork(["view", &second]).expect_success().contains("\nWaits for openai refused a call"));
+    assert!(state.legwork(["view", &second]).expect_success().contains(
+        "
+Waits for openai/gpt-4o refused a call"
+    ));
     for id in [&first, &second] {
         state.until_status(id, "completed");
     }
