@@ -88,7 +88,7 @@ impl Journal for AttemptJournal {
             self.check_lease()?;
         }
         let progress = self.turns.count(entry);
-        let text = serde_json::to_string(entry).map_err(|error| JournalError::Refused(Box::new(error)))?;
+        let text = entry.encode().map_err(|error| JournalError::Refused(Box::new(error)))?;
         self.log_writer.record(&self.buffer, text, progress).await.map_err(|closed| self.lost(closed))
     }
 

@@ -52,8 +52,8 @@ pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
 
 fn object(worker: &WorkerRecord, condition: WorkerCondition) -> serde_json::Value {
     let report = &worker.report;
-    json!({
-        "id": worker.id, "host": worker.host, "pid": report.pid, "version": report.version,
+    let mut object = json!({
+        "id": worker.id, "host": worker.host, "pid": worker.process, "version": report.version,
         "state": state(condition), "queues": worker.lanes, "slots": worker.slots, "used": worker.used,
         "free": worker.slots.saturating_sub(worker.used), "jobs": worker.jobs,
         "began_at": worker.began.map(time), "last_heartbeat": time(worker.seen),
@@ -61,7 +61,11 @@ fn object(worker: &WorkerRecord, condition: WorkerCondition) -> serde_json::Valu
         "draining": worker.draining, "run": report.run, "failed": report.failed, "given_back": report.given_back,
         "given_back_in_a_row": report.given_back_in_a_row,
         "last_reason": Some(&report.last_reason).filter(|reason| !reason.is_empty()),
-    })
+    });
+    if let Some(unreadable) = &worker.unreadable {
+        object["unreadable"] = json!(unreadable);
+    }
+    object
 }
 
 fn time(time: Timestamp) -> String {
@@ -78,6 +82,9 @@ fn table(workers: &[(WorkerRecord, WorkerCondition)], now: Timestamp, width: Opt
             let reason = &worker.report.last_reason;
             text.push_str(&format!("{} gave back {jobs} jobs in a row, the last one: {reason}\n", worker.id));
         }
+        if let Some(unreadable) = &worker.unreadable {
+            text.push_str(&format!("{}: {unreadable}\n", worker.id));
+        }
     }
     text
 }
@@ -85,8 +92,9 @@ fn table(workers: &[(WorkerRecord, WorkerCondition)], now: Timestamp, width: Opt
 fn row(worker: &WorkerRecord, condition: WorkerCondition, now: Timestamp) -> Vec<String> {
     let report = &worker.report;
     // A worker of an earlier release reports none of these.
-    let known = |value: String| if report.pid == 0 { "-".to_owned() } else { value };
+    let known = |value: String| if report.version.is_empty() { "-".to_owned() } else { value };
     let state = match condition {
+        _ if worker.unreadable.is_some() => "unreadable".to_owned(),
         WorkerCondition::Lost(age) => format!("lost {}", duration::age(age)),
         other => state(other).to_owned(),
     };
@@ -100,7 +108,7 @@ fn row(worker: &WorkerRecord, condition: WorkerCondition, now: Timestamp) -> Vec
         known(report.failed.to_string()),
         known(report.given_back.to_string()),
         worker.began.map_or_else(|| "-".to_owned(), |began| duration::age(render::since(began, now))),
-        known(report.pid.to_string()),
+        worker.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
         known(report.version.clone()),
     ]
 }
@@ -126,7 +134,6 @@ mod tests {
 
     fn worker(name: &str, given_back: u64, condition: WorkerCondition) -> (WorkerRecord, WorkerCondition) {
         let report = WorkerReport {
-            pid: 4711,
             version: "0.1.0".to_owned(),
             run: 120,
             failed: 3,
@@ -137,6 +144,7 @@ mod tests {
         let record = WorkerRecord {
             id: WorkerId::from_stored(format!("{name}-3f2a9c1b")),
             host: name.to_owned(),
+            process: Some(4711),
             lanes: vec!["code".to_owned(), "default".to_owned()],
             slots: 20,
             used: 9,
@@ -146,13 +154,14 @@ mod tests {
             began: Some(Timestamp::from_second(0).unwrap()),
             age: Duration::from_secs(2),
             report,
+            unreadable: None,
         };
         (record, condition)
     }
 
     fn fleet() -> Vec<(WorkerRecord, WorkerCondition)> {
         let mut early = worker("early", 0, WorkerCondition::Serving);
-        (early.0.report, early.0.began) = (WorkerReport::default(), None);
+        (early.0.report, early.0.began, early.0.process) = (WorkerReport::default(), None, None);
         vec![
             worker("build-host-17.example.org", 0, WorkerCondition::Serving),
             worker("b", 0, WorkerCondition::Draining),

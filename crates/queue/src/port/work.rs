@@ -94,6 +94,8 @@ pub struct Claimed {
     pub failures: u32,
     /// The delay before the first retry.
     pub retry_delay: Duration,
+    /// Whether its session has a token budget. That is fixed when a session is opened.
+    pub has_session_budget: bool,
     /// The task and all else that was dispatched.
     pub spec: JobSpec,
 }
@@ -260,6 +262,8 @@ pub struct Heartbeat {
     pub worker: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host.
+    pub process: u32,
     /// The lanes it serves.
     pub lanes: Vec<Lane>,
     /// Jobs that it may run at once.
@@ -277,8 +281,6 @@ pub struct Heartbeat {
 /// What a worker reports about itself apart from its load, since it began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerReport {
-    /// The id of its process on its host.
-    pub pid: u32,
     /// Its release.
     pub version: String,
     /// Attempts that ended with an end of their own: completed, failed or stopped.

@@ -13,9 +13,11 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
+use crate::keys::JobIndex;
 use crate::port::JobFilter;
 use crate::port::JobPage;
 use crate::port::Lane;
@@ -36,7 +38,7 @@ use crate::queue::slice::whole_characters;
 const BATCH_SIZE: usize = 200;
 /// Places of one pipelined read: short fields only, 200 kB in all.
 const PLACES_BATCH_SIZE: usize = 1000;
-/// The newest jobs of each shard that are found by a prefix of their ids: one read of 160 kB at most.
+/// The newest jobs of each index of a shard that are found by a prefix of their ids: reads of 160 kB at most.
 const FIND_WINDOW: usize = 10_000;
 
 #[async_trait]
@@ -112,16 +114,25 @@ impl Watch for Queue {
 
     async fn find(&self, prefix: &str, most: usize) -> Result<Vec<JobId>, QueueError> {
         let prefix = prefix.to_ascii_lowercase();
-        let mut found = Vec::new();
+        // A job that ended between two reads is found twice.
+        let mut found = BTreeSet::new();
         for shard in 0..self.keys.shards() {
-            let mut command = redis::cmd("ZRANGE");
-            command.arg(self.keys.index_all(shard)).arg(0).arg(FIND_WINDOW - 1).arg("REV");
-            for raw in self.link.ask(ASKED, &command).await?.items()? {
-                found.extend(raw.raw_id()?.filter(|id| id.uuid().to_string().starts_with(&prefix)));
+            let mut pipeline = redis::pipe();
+            for index in JobIndex::ALL {
+                pipeline
+                    .cmd("ZRANGE")
+                    .arg(self.keys.index(shard, index))
+                    .arg(0)
+                    .arg(FIND_WINDOW - 1)
+                    .arg("REV");
+            }
+            for ids in self.link.ask_all(ASKED, &pipeline).await? {
+                for raw in ids.items()? {
+                    found.extend(raw.raw_id()?.filter(|id| id.uuid().to_string().starts_with(&prefix)));
+                }
             }
         }
-        found.truncate(most);
-        Ok(found)
+        Ok(found.into_iter().take(most).collect())
     }
 
     async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError> {
@@ -140,12 +151,9 @@ impl Watch for Queue {
     async fn unfinished(&self) -> Result<u64, QueueError> {
         let mut pipeline = redis::pipe();
         for shard in 0..self.keys.shards() {
-            pipeline.cmd("ZCARD").arg(self.keys.index_all(shard));
-            pipeline.cmd("ZCARD").arg(self.keys.index_ended(shard));
+            pipeline.cmd("ZCARD").arg(self.keys.index(shard, JobIndex::Live));
         }
-        let counts = self.link.ask_all(ASKED, &pipeline).await?;
-        let counts: Vec<u64> = counts.map(Answer::parse).collect::<Result<_, _>>()?;
-        Ok(counts.chunks_exact(2).map(|pair| pair[0].saturating_sub(pair[1])).sum())
+        self.link.ask_all(ASKED, &pipeline).await?.map(Answer::parse::<u64>).sum()
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
@@ -199,6 +207,18 @@ impl Queue {
     ) -> Result<Vec<bool>, QueueError> {
         let places = self.places(ids).await?;
         Ok(places.into_iter().map(|place| place.is_some_and(|place| place.is_below(session, of))).collect())
+    }
+
+    /// Jobs that have dispatched jobs, as dispatchers with their session; `None` for each of the others.
+    pub(crate) async fn dispatchers(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Option<(SessionId, Dispatcher)>>, QueueError> {
+        let dispatcher = |place: Option<Place>| {
+            let place = place.filter(|place| place.has_dispatched)?;
+            Some((place.session?, Dispatcher::Job(place.id)))
+        };
+        Ok(self.places(ids).await?.into_iter().map(dispatcher).collect())
     }
 
     /// The sessions of jobs, each once.

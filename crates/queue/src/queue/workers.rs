@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use legwork_common::id::WorkerId;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -53,6 +54,8 @@ fn read_worker(id: WorkerId, answer: Answer, now_ms: u64) -> Result<Option<Worke
         jobs: 0,
         seen: Timestamp::UNIX_EPOCH,
         draining: false,
+        process: None,
+        unreadable: None,
         began: None,
         age: Duration::ZERO,
         report: WorkerReport::default(),
@@ -60,16 +63,21 @@ fn read_worker(id: WorkerId, answer: Answer, now_ms: u64) -> Result<Option<Worke
     let mut alive = false;
     for (field, value) in answer.pairs()? {
         match field.as_str() {
+            "v" => {
+                record.unreadable =
+                    stored::HEARTBEAT.check(&value.text()?).err().map(|error| error.to_string());
+            }
             "host" => record.host = value.text()?,
+            "process" => record.process = value.parse().ok(),
             "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
-            "slots" => record.slots = value.parse()?,
-            "used" => record.used = value.parse()?,
-            "jobs" => record.jobs = value.parse()?,
+            "slots" => record.slots = value.parse().unwrap_or(0),
+            "used" => record.used = value.parse().unwrap_or(0),
+            "jobs" => record.jobs = value.parse().unwrap_or(0),
             "draining" => record.draining = value.text()? == "1",
-            "began" => record.began = Timestamp::from_millisecond(value.parse()?).ok(),
+            "began" => record.began = value.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()),
             "seen" => {
                 alive = true;
-                let seen: i64 = value.parse()?;
+                let seen: i64 = value.parse().unwrap_or(0);
                 record.seen = Timestamp::from_millisecond(seen).unwrap_or(Timestamp::UNIX_EPOCH);
                 let age = now_ms.saturating_sub(u64::try_from(seen).unwrap_or(0));
                 record.age = Duration::from_millis(age);
@@ -83,12 +91,11 @@ fn read_worker(id: WorkerId, answer: Answer, now_ms: u64) -> Result<Option<Worke
 /// Reads a field of a worker's report. What `claim` remembers for its repeat is not shown.
 fn read_report(report: &mut WorkerReport, field: &str, value: Answer) -> Result<(), QueueError> {
     match field {
-        "pid" => report.pid = value.parse()?,
         "version" => report.version = value.text()?,
-        "run" => report.run = value.parse()?,
-        "failed" => report.failed = value.parse()?,
-        "given_back" => report.given_back = value.parse()?,
-        "in_a_row" => report.given_back_in_a_row = value.parse()?,
+        "run" => report.run = value.parse().unwrap_or(0),
+        "failed" => report.failed = value.parse().unwrap_or(0),
+        "given_back" => report.given_back = value.parse().unwrap_or(0),
+        "in_a_row" => report.given_back_in_a_row = value.parse().unwrap_or(0),
         "last_reason" => report.last_reason = value.text()?,
         _ => {}
     }
