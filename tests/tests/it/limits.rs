@@ -75,7 +75,9 @@ fn a_job_that_waits_for_a_rate_limit_shows_it() {
     assert_eq!(state.until_status(&first, "completed")["waits_for"], json!(null));
     let second = state.dispatch(&[&team, "root", "two"]);
     until("the job says what it waits for", || {
-        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
+        let waits_for = &state.view(&second)["waits_for"];
+        waits_for["reason"] == "rate_limit"
+            && waits_for["detail"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
     });
     state.legwork(["stop", &second]).expect_success();
     assert_eq!(fake.asked().len(), 1);
