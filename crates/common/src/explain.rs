@@ -189,7 +189,8 @@ fn ended(job: &Job) -> Vec<String> {
         Some(Cause::SessionEnd) => {
             format!("Its session ended; `legwork retry {id}` continues it in a new one.")
         }
-        None => String::new(),
+        // A later release explains its own causes.
+        Some(Cause::Later(_)) | None => String::new(),
     };
     error.into_iter().chain(Some(fix_hint).filter(|fix_hint| !fix_hint.is_empty())).collect()
 }
