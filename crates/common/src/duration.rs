@@ -16,6 +16,18 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
+/// Formats an age for a column of a table, with the two largest units: `42s`, `5m12s`, `3h4m`, `2d5h`, `400d`.
+pub fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, seconds / 3600) {
+        (0, 0) => short(duration),
+        (0, _) => format!("{hours}h{minutes}m"),
+        (1..100, _) => format!("{days}d{hours}h"),
+        (100.., _) => format!("{days}d"),
+    }
+}
+
 /// Text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{0}` is not a duration; examples: 30s, 5m, 1h30m, 7d")]
@@ -69,6 +81,20 @@ mod tests {
     fn formats_whole_seconds() {
         for (seconds, text) in [(0, "0s"), (42, "42s"), (65, "1m5s"), (7203, "2h0m3s"), (90_000, "25h0m0s")] {
             assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn an_age_has_two_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (42, "42s"),
+            (312, "5m12s"),
+            (11_045, "3h4m"),
+            (190_800, "2d5h"),
+            (34_560_000, "400d"),
+        ] {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap::ValueEnum;
 use legwork_common::duration;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
@@ -49,6 +50,8 @@ pub enum Command {
     List(ListArgs),
     /// Show one job and its output
     View(ViewArgs),
+    /// Explain why a job is in its state, and what would change it
+    Explain(ExplainArgs),
     /// Wait until jobs have ended
     Wait(WaitArgs),
     /// Stop jobs and the whole tree below each
@@ -187,6 +190,9 @@ pub struct DispatchArgs {
 /// Arguments of `legwork list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    /// How to print the jobs: a table, a wide table, JSON objects, or ids alone [default: table]
+    #[arg(short, long, value_name = "FORM")]
+    pub output: Option<ListForm>,
     /// Only jobs with this status; may be repeated
     #[arg(long, value_name = "STATUS")]
     pub status: Vec<State>,
@@ -223,6 +229,26 @@ pub struct ListArgs {
     /// Print the list again whenever it changes, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
+}
+
+/// How `legwork list` prints jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListForm {
+    /// A table that fits the terminal
+    Table,
+    /// A table with the age, the wait, the worker and the model
+    Wide,
+    /// One JSON object a line
+    Json,
+    /// One id a line
+    Ids,
+}
+
+/// Arguments of `legwork explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The job's id, or an unambiguous prefix of it of four characters or more
+    pub id: String,
 }
 
 /// Arguments of `legwork view`.

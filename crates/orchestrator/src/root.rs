@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 use crate::panel::Screen;
+use crate::render;
 
 /// The options of a new root session.
 #[derive(Debug, Clone)]
@@ -216,6 +217,7 @@ impl Journal for ScreenJournal {
                 }
             }
             RunEvent::ToolStarted { call, name, arguments } => {
+                let arguments = render::arguments(&arguments);
                 self.screen.event("tool", &json!({"turn": call.turn, "name": name, "arguments": arguments}));
                 self.screen.note(&format!("→ {name}"));
             }

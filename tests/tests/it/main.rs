@@ -1,6 +1,7 @@
 //! The whole system: real programs, a real Redis, a fake model provider over HTTP, and faults.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod answers;
 mod contract;
 mod crash;
 mod delete;

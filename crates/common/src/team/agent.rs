@@ -150,6 +150,19 @@ pub struct RequiredKey {
 }
 
 impl Agent {
+    /// The agent's models, each as `provider/model` and separated by commas; `auto` where the worker chooses one. `None`
+    /// for a program.
+    #[must_use]
+    pub fn model_names(&self) -> Option<String> {
+        match &self.kind {
+            AgentKind::Models(models) => {
+                Some(models.iter().map(ModelSettings::reference).collect::<Vec<_>>().join(","))
+            }
+            AgentKind::Auto => Some("auto".to_owned()),
+            AgentKind::Command { .. } => None,
+        }
+    }
+
     /// The environment variables that a worker needs to run this agent: the keys of its models, and the
     /// `${X}` in the `env` of its toolsets and its program. Sorted and without duplicates. `model: auto`
     /// requires no key, because it uses whatever is set; `${env.X}` may be unset.

@@ -3,11 +3,11 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
-use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
@@ -20,6 +20,7 @@ use legwork_queue::operator::tree;
 use serde_json::json;
 
 use crate::cli::ListArgs;
+use crate::cli::ListForm;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::many::thousands;
@@ -116,14 +117,22 @@ fn key(listed: &ListedJob) -> (JobId, State, u32) {
 }
 
 fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Failure> {
-    if context.output.json {
-        for listed in &listing.jobs {
-            context.output.object(&object(&listed.job, listed.stale_for)?)?;
+    match form(args.output, context.output.json) {
+        ListForm::Json => {
+            for listed in &listing.jobs {
+                context.output.object(&listed.job)?;
+            }
+            show_next(context, listing);
+            return Ok(());
         }
-        show_next(context, listing);
-        return Ok(());
+        ListForm::Ids => {
+            for listed in &listing.jobs {
+                context.output.line(&listed.job.id.to_string())?;
+            }
+        }
+        ListForm::Table => table(context, &lines(args, &listing.jobs), false)?,
+        ListForm::Wide => table(context, &lines(args, &listing.jobs), true)?,
     }
-    table(context, &lines(args, &listing.jobs))?;
     if listing.jobs.iter().any(|listed| listed.stale_for.is_some()) {
         context.output.note(
             "stale: the lease has expired, so the worker is gone or cut off; the job resumes once a worker serves its \
@@ -175,22 +184,29 @@ fn searched(listing: &Listing) -> Option<String> {
     })
 }
 
+/// The form that was asked for; `--json` is the form of every command and yields to the list's own option.
+fn form(output: Option<ListForm>, json: bool) -> ListForm {
+    output.unwrap_or(if json { ListForm::Json } else { ListForm::Table })
+}
+
 /// The jobs as a tree, or one below the other.
 fn lines<'jobs>(args: &ListArgs, jobs: &'jobs [ListedJob]) -> Vec<TreeLine<'jobs>> {
     if args.tree { tree(jobs) } else { jobs.iter().map(|listed| TreeLine { depth: 0, listed }).collect() }
 }
 
-fn table(context: &Context, lines: &[TreeLine<'_>]) -> Result<(), Failure> {
-    let mut rows = vec![render::header()];
-    rows.extend(lines.iter().map(|line| {
-        let mut row = render::row(&line.listed.job, line.listed.stale_for);
-        row[0] = format!("{}{}", "  ".repeat(line.depth), row[0]);
-        row
-    }));
-    let text = render::table(&rows);
-    let mut rows = text.lines();
+fn table(context: &Context, lines: &[TreeLine<'_>], wide: bool) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| {
+            let mut row = render::row(&line.listed.job, line.listed.stale_for, now, wide);
+            row[0] = format!("{}{}", "  ".repeat(line.depth), row[0]);
+            row
+        })
+        .collect();
+    let mut rows = render::table::lines(&render::columns(wide), &rows, context.output.width).into_iter();
     if let Some(header) = rows.next() {
-        context.output.line(header)?;
+        context.output.line(&header)?;
     }
     // Coloured after the columns are laid out: colour codes have no width on a terminal.
     for (row, line) in rows.zip(lines) {
@@ -202,10 +218,19 @@ fn table(context: &Context, lines: &[TreeLine<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A job object, with the milliseconds since the last renewal of an expired lease.
-pub(super) fn object(job: &Job, stale_for: Option<Duration>) -> Result<serde_json::Value, Failure> {
-    let mut object = serde_json::to_value(job)
-        .map_err(|error| Failure::usage(format!("cannot be written as JSON: {error}")))?;
-    object["silent_ms"] = json!(stale_for.map(|age| age.as_millis()));
-    Ok(object)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_own_option_wins_over_json() {
+        for (output, json, expected) in [
+            (None, false, ListForm::Table),
+            (None, true, ListForm::Json),
+            (Some(ListForm::Wide), true, ListForm::Wide),
+            (Some(ListForm::Ids), false, ListForm::Ids),
+        ] {
+            assert_eq!(form(output, json), expected);
+        }
+    }
 }

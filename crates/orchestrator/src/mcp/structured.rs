@@ -1,5 +1,6 @@
 //! The tools' answers as JSON, which accompany the contract's texts, and the schemas of these answers.
 
+use jiff::Timestamp;
 use legwork_common::contract;
 use legwork_common::contract::WaitAnswer;
 use legwork_common::id::JobId;
@@ -38,12 +39,17 @@ pub fn list(list: &JobList) -> Value {
                 "status": contract::visible_state(job.status).as_str(),
                 "cause": job.cause,
                 "runtime_ms": job.runtime_ms,
-                "created_at": job.created_at,
-                "finished_at": job.finished_at,
+                "created_at": time(job.created_at),
+                "finished_at": job.finished_at.map(time),
             })
         })
         .collect();
     json!({"tasks": tasks, "more_queued": list.more_queued, "more_ended": list.more_ended})
+}
+
+/// A time as in the job object of the command line: three digits of a second.
+fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
 }
 
 /// The answer of a view.

@@ -36,6 +36,7 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 
 use crate::support::PrivateRedis;
@@ -330,6 +331,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     // The first one's output has less than was confirmed, as after a crash of the server.
     let answers = it.queue.append(&[append(0, 3), append(1, 0)]).await.unwrap();
@@ -514,6 +516,7 @@ fn alive(of: &TestSession) -> Heartbeat {
         used: 0,
         jobs: 0,
         draining: false,
+        report: WorkerReport::default(),
     }
 }
 

@@ -22,6 +22,7 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::WaitReason;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_tests::redis::STEP_BACK_AN_HOUR;
 
 use crate::support::PrivateRedis;
@@ -116,6 +117,7 @@ async fn a_dead_worker_leaves_the_fleet() {
             used: 0,
             jobs: 0,
             draining: false,
+            report: WorkerReport::default(),
         };
         it.queue.heartbeat(&heartbeat).await.unwrap();
     };
