@@ -66,7 +66,7 @@ impl Models {
                 choices.push((entry, fields));
                 continue;
             }
-            let may_be_list = !fields.has("provider") && !(reader.version == 0 && fields.has("type"));
+            let may_be_list = !fields.has("provider") && !fields.has("type");
             if may_be_list && fields.string(reader, "model").is_some_and(|model| model.contains(',')) {
                 lists.push((entry, fields));
                 continue;
