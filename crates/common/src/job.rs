@@ -1,18 +1,22 @@
 //! A job: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot of it (`Job`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::Serializer;
 use thiserror::Error;
 
 use crate::id::JobId;
 use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
+use crate::stored::LaterName;
 use crate::trace::TraceParent;
 
 /// The maximum nesting depth: a job dispatched by the root has depth 0, so a job of depth 9 is the deepest.
@@ -96,9 +100,8 @@ impl FromStr for Priority {
 
 /// Why a job failed or was stopped. A completed job has no cause.
 ///
-/// The first seven causes belong to `failed`, the other four to `stopped`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// The first seven causes belong to `failed`, the next four to `stopped`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// Failed: the agent or one of its tools made it impossible to continue.
     AgentError,
@@ -122,10 +125,12 @@ pub enum Cause {
     Parent,
     /// Stopped: its session ended, or the lease of the session's owner expired.
     SessionEnd,
+    /// A cause that a later release stored; this one only shows it.
+    Later(LaterName),
 }
 
 impl Cause {
-    /// Every cause, those of failed jobs first.
+    /// Every cause that this release stores, those of failed jobs first.
     pub const ALL: [Self; 11] = [
         Self::AgentError,
         Self::ProviderError,
@@ -160,24 +165,34 @@ impl Cause {
             Self::Operator => "operator",
             Self::Parent => "parent",
             Self::SessionEnd => "session_end",
+            Self::Later(name) => name.as_str(),
         }
+    }
+
+    /// The cause of a stored name. One that this release does not know keeps its name.
+    pub fn from_stored(name: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|cause| cause.as_str() == name)
+            .unwrap_or_else(|| Self::Later(LaterName::of(name)))
+    }
+}
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Cause {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from_stored(&Cow::<str>::deserialize(deserializer)?))
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Cause {
-    type Err = UnknownValue;
-
-    fn from_str(value: &str) -> Result<Self, UnknownValue> {
-        Self::ALL
-            .into_iter()
-            .find(|cause| cause.as_str() == value)
-            .ok_or_else(|| UnknownValue { setting: "cause", value: value.to_owned() })
     }
 }
 

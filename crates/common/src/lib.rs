@@ -8,6 +8,7 @@
 //! - [`policy`]: the policy file of a fleet: defaults for each agent and rate limits of model providers.
 //! - [`service`]: the `BackgroundAgents` trait that the command line, MCP and the agents' toolset call.
 //! - [`session_state`]: the todo list and the token budget that all agents of a session share.
+//! - [`stored`]: versions of stored forms, so that releases can share one Redis.
 //! - [`contract`]: the exact texts of the background-agent tools.
 //! - [`duration`]: parsing and formatting of durations such as `1h30m`.
 //! - [`error`]: error codes, hints and exit statuses.
@@ -29,6 +30,7 @@ pub mod policy;
 pub mod retry;
 pub mod service;
 pub mod session_state;
+pub mod stored;
 pub mod team;
 pub mod trace;
 pub mod variables;

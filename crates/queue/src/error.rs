@@ -3,6 +3,7 @@
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::service::ServiceError;
+use legwork_common::stored::Unreadable;
 use redis::RedisError;
 use thiserror::Error;
 
@@ -45,6 +46,9 @@ pub enum QueueError {
         /// What was found instead.
         detail: String,
     },
+    /// A later release stored this, or it is damaged.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The namespace has a data format or settings that this release or this process cannot use.
     #[error("namespace `{namespace}` {detail}")]
     Namespace {
@@ -82,7 +86,9 @@ impl QueueError {
                     Some("LOADING" | "READONLY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")
                 )
             }
-            Self::Credentials(_) | Self::Unexpected { .. } | Self::Namespace { .. } => false,
+            Self::Credentials(_) | Self::Unexpected { .. } | Self::Unreadable(_) | Self::Namespace { .. } => {
+                false
+            }
         }
     }
 }
@@ -95,6 +101,7 @@ impl Coded for QueueError {
             Self::Unreachable { .. } => "redis_unreachable",
             Self::Refused { .. } => "redis_refused",
             Self::Unexpected { .. } => "redis_unexpected",
+            Self::Unreadable(_) => "unreadable",
             Self::Namespace { .. } => "namespace",
         }
     }
@@ -113,7 +120,9 @@ impl Coded for QueueError {
                 "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
             ),
             Self::Refused { .. } => Some("Legwork needs Redis 7.0 or Valkey 7.2, or newer".to_owned()),
-            Self::Unexpected { .. } => Some("a different release may have written this namespace".to_owned()),
+            Self::Unexpected { .. } | Self::Unreadable(_) => {
+                Some("a different release may have written this namespace".to_owned())
+            }
             Self::Namespace { .. } => {
                 Some("use the same settings as its first user, or another --namespace".to_owned())
             }

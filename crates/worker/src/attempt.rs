@@ -25,7 +25,6 @@ use legwork_common::service::ServiceError;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
-use legwork_queue::QueueError;
 use legwork_queue::Service;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::DispatchedBy;
@@ -52,6 +51,7 @@ use crate::log_writer::AttemptBufferStart;
 use crate::log_writer::LogWriter;
 use crate::parking::ParkingService;
 use crate::prepare;
+use crate::prepare::PrepareError;
 use crate::prepare::Prepared;
 use crate::runner::Follows;
 use crate::runner::Run;
@@ -268,7 +268,7 @@ impl Attempt {
     }
 
     /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error
-    /// is the end of an attempt that was cancelled, or whose turns cannot be read at all.
+    /// is the end of an attempt that was cancelled, or whose turns cannot be read on this worker or at all.
     async fn prepare(&self, follows: Follows) -> Result<Prepared, RunEnd> {
         let usage = Usage::default();
         let token = self.handle().cancel.token();
@@ -279,9 +279,18 @@ impl Attempt {
                 None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
             };
             tracing::warn!(job = %self.claimed().lease.id, %error, "could not read what the attempt needs");
-            if !error.is_transient() {
-                let message = format!("what earlier attempts recorded cannot be read: {error}");
-                return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
+            match error {
+                // Another release stored it: its own workers can read it.
+                PrepareError::Unreadable(error) => {
+                    return Err(RunEnd::Lacks(format!(
+                        "a release of Legwork that can read the job: {error}"
+                    )));
+                }
+                PrepareError::Queue(error) if !error.is_transient() => {
+                    let message = format!("what earlier attempts recorded cannot be read: {error}");
+                    return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
+                }
+                PrepareError::Queue(_) => {}
             }
             if token.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
                 return Err(RunEnd::Ended(Outcome::Stopped { usage }));
@@ -289,7 +298,7 @@ impl Attempt {
         }
     }
 
-    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, QueueError> {
+    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, PrepareError> {
         if !self.context.runner.wants_team() {
             return Ok(Prepared::default());
         }
@@ -318,7 +327,11 @@ impl Attempt {
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);
         let (handle, events) = (self.handle().clone(), self.context.events.clone());
-        let background = Arc::new(ParkingService::new(service, work, handle, events, prepared.open_turn));
+        let mut background = ParkingService::new(service, work, handle, events, prepared.open_turn);
+        if !self.claimed().has_session_budget {
+            background = background.without_session_budget();
+        }
+        let background = Arc::new(background);
         let hears_mail =
             self.context.runner.hears_mail(self.claimed(), prepared.team.as_ref().map(|(team, _)| &**team));
         self.hears_mail.store(hears_mail, Ordering::SeqCst);

@@ -85,7 +85,7 @@ impl Journal for AttemptJournal {
             self.check_lease()?;
         }
         let finished = self.turns.count(entry);
-        let text = serde_json::to_string(entry).map_err(|error| JournalError::Refused(Box::new(error)))?;
+        let text = entry.encode().map_err(|error| JournalError::Refused(Box::new(error)))?;
         self.log_writer.record(&self.buffer, text, finished).await.map_err(|closed| self.lost(closed))
     }
 

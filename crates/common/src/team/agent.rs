@@ -133,7 +133,8 @@ pub struct Agent {
     /// yet, so a file that asks for it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact_secrets: Option<bool>,
-    /// The maximum number of model calls; `None` for no limit.
+    /// The maximum number of model calls: `None` for
+    /// [`DEFAULT_MAX_ITERATIONS`](super::DEFAULT_MAX_ITERATIONS), 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<u32>,
     /// Further limits of its run, and how much of its conversation its model is shown.
@@ -206,6 +207,7 @@ impl Agent {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }
+        required.extend(keys_of_models(&self.limits.compaction_models));
         for toolset in &self.toolsets {
             required.extend(keys_of_models(&toolset.model));
             match &toolset.kind {

@@ -27,11 +27,15 @@ pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
 }
 
 fn object(worker: &WorkerRecord) -> serde_json::Value {
-    json!({
+    let mut object = json!({
         "id": worker.id, "host": worker.host, "queues": worker.lanes, "slots": worker.slots, "used": worker.used,
         "free": worker.slots.saturating_sub(worker.used), "jobs": worker.jobs, "last_heartbeat": worker.seen,
         "draining": worker.draining,
-    })
+    });
+    if let Some(unreadable) = &worker.unreadable {
+        object["unreadable"] = json!(unreadable);
+    }
+    object
 }
 
 fn row(worker: &WorkerRecord) -> Vec<String> {
@@ -42,6 +46,6 @@ fn row(worker: &WorkerRecord) -> Vec<String> {
         format!("{}/{}", worker.used, worker.slots),
         worker.jobs.to_string(),
         format!("{:.0}", worker.seen),
-        if worker.draining { "draining".to_owned() } else { String::new() },
+        worker.unreadable.clone().unwrap_or_else(|| if worker.draining { "draining" } else { "" }.to_owned()),
     ]
 }

@@ -94,6 +94,8 @@ pub struct Claimed {
     pub failures: u32,
     /// The delay before the first retry.
     pub retry_delay: Duration,
+    /// Whether its session has a token budget. That is fixed when a session is opened.
+    pub has_session_budget: bool,
     /// The task and all else that was dispatched.
     pub spec: JobSpec,
 }
@@ -257,6 +259,8 @@ pub struct Heartbeat {
     pub worker: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host.
+    pub process: u32,
     /// The lanes it serves.
     pub lanes: Vec<Lane>,
     /// Jobs that it may run at once.

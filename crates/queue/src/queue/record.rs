@@ -13,6 +13,7 @@ use legwork_common::job::Job;
 use legwork_common::job::JobSpec;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
+use legwork_common::stored;
 use redis::Pipeline;
 
 use crate::answer::Answer;
@@ -24,7 +25,8 @@ use crate::queue::Queue;
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 28] = [
+const FIELDS: [&str; 29] = [
+    "v",
     "state",
     "session",
     "parent",
@@ -57,8 +59,22 @@ const FIELDS: [&str; 28] = [
 /// The fields of the jobs above a job, the nearest first.
 const ANCESTORS: [&str; 10] = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
 /// The places in [`FIELDS`] of what a [`Place`] needs.
-const PLACE_FIELDS: [&str; 14] =
-    ["state", "session", "created", "attempt", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
+const PLACE_FIELDS: [&str; 14] = [
+    "state",
+    "session",
+    "created",
+    "dispatched",
+    "a1",
+    "a2",
+    "a3",
+    "a4",
+    "a5",
+    "a6",
+    "a7",
+    "a8",
+    "a9",
+    "a10",
+];
 
 /// Whether results are read with the records. A result may have megabytes, and lists show none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +92,8 @@ pub(super) struct Place {
     pub(super) session: Option<SessionId>,
     /// By Redis' clock, in milliseconds.
     pub(super) created: u64,
-    /// Whether it was ever claimed. Only then it can have dispatched jobs.
-    pub(super) has_run: bool,
+    /// Whether it has dispatched jobs.
+    pub(super) has_dispatched: bool,
     /// The jobs above it, the nearest first.
     ancestors: Vec<JobId>,
 }
@@ -114,7 +130,7 @@ pub(super) fn read_place(id: JobId, answer: Answer) -> Result<Option<Place>, Que
         state: fields.state(),
         session: fields.text("session").parse().ok(),
         created: fields.number("created"),
-        has_run: fields.number("attempt") > 0,
+        has_dispatched: fields.number("dispatched") > 0,
         ancestors: fields.ancestors(),
     }))
 }
@@ -169,7 +185,7 @@ impl Fields {
         }
         let value = text.parse().ok();
         if value.is_none() {
-            unreadable.push(format!("`{text}` as {field}"));
+            unreadable.push(format!("its {field} is `{text}`"));
         }
         value
     }
@@ -203,7 +219,7 @@ pub(super) fn read(
     let (record, spec, output_length) = (answers.item()?, answers.item()?, answers.item()?);
     let result = if results == Results::Read { answers.item()?.optional_text()? } else { None };
     let fields = Fields::of(&FIELDS, record)?;
-    let spec = spec.bytes()?;
+    let spec = spec.optional_text()?;
     // The job may be forgotten between two of these reads.
     let Some(spec) = spec.filter(|_| !fields.text("state").is_empty()) else { return Ok(None) };
     let stored_output: u64 = output_length.parse()?;
@@ -219,13 +235,14 @@ struct Moment {
     depth: usize,
 }
 
-fn job_of(id: JobId, fields: &Fields, spec: &[u8], result: Option<String>, moment: Moment) -> Job {
+fn job_of(id: JobId, fields: &Fields, spec: &str, result: Option<String>, moment: Moment) -> Job {
     let mut unreadable = Vec::new();
+    unreadable.extend(stored::RECORD.check(fields.text("v")).err().map(|error| error.to_string()));
     if fields.text("state").parse::<State>().is_err() {
-        unreadable.push(format!("`{}` as state", fields.text("state")));
+        unreadable.push(format!("its state is `{}`", fields.text("state")));
     }
     let spec: Option<JobSpec> =
-        serde_json::from_slice(spec).map_err(|error| unreadable.push(format!("its request ({error})"))).ok();
+        stored::REQUEST.from_json(spec).map_err(|error| unreadable.push(error.to_string())).ok();
     let status = fields.state();
     let started = fields.number("started");
     let until = if status.is_terminal() { fields.number("finished") } else { moment.now_ms };
@@ -242,7 +259,7 @@ fn job_of(id: JobId, fields: &Fields, spec: &[u8], result: Option<String>, momen
         agent: fields.text("agent").to_owned(),
         task: String::new(),
         status,
-        cause: fields.optional::<Cause>("cause", &mut unreadable),
+        cause: Some(fields.text("cause")).filter(|cause| !cause.is_empty()).map(Cause::from_stored),
         error: result.clone().filter(|_| failed),
         attempt: u32::try_from(fields.number("attempt")).unwrap_or(u32::MAX),
         worker: Some(fields.text("worker")).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
@@ -265,7 +282,7 @@ fn job_of(id: JobId, fields: &Fields, spec: &[u8], result: Option<String>, momen
         (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
     }
     if !unreadable.is_empty() {
-        let reason = format!("this release cannot read {} of the job", unreadable.join(", "));
+        let reason = format!("this release cannot read all of the job: {}", unreadable.join("; "));
         job.task = format!("[{reason}] {}", job.task);
         job.error.get_or_insert(reason);
     }

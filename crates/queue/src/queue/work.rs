@@ -13,6 +13,7 @@ use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::TeamDigest;
 use legwork_common::service::MailId;
+use legwork_common::stored;
 use redis::Value;
 
 use crate::answer::Answer;
@@ -199,6 +200,8 @@ impl Work for Queue {
                 .heartbeat_call(shard, &heartbeat.worker, "alive")
                 .arg("host")
                 .arg(&heartbeat.host)
+                .arg("process")
+                .arg(heartbeat.process)
                 .arg("lanes")
                 .arg(lanes.join(" "))
                 .arg("slots")
@@ -311,7 +314,8 @@ impl Queue {
             return Ok(Finished::Mail);
         }
         let Some(state) = word.as_str().strip_suffix("+tree") else {
-            return word.parse().map(Finished::Now);
+            // A state of a later release: the job is no longer this attempt's.
+            return Ok(word.parse().map_or(Finished::Lost, Finished::Now));
         };
         let shard = id.shard(self.keys.shards());
         self.sweep_tree(Sweep { shard, root: id.uuid(), includes_root: false }).await?;
@@ -367,12 +371,15 @@ fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
         token,
         failures,
         retry_delay,
-    ] = <[Answer; 13]>::try_from(items).map_err(|items| {
+        version,
+        has_budget,
+    ] = <[Answer; 15]>::try_from(items).map_err(|items| {
         let detail = format!("{} items", items.len());
         unleased(QueueError::Unexpected { step: "claim", detail })
     })?;
     let lease = Lease { id: id.parse().map_err(unleased)?, token: token.parse().map_err(unleased)? };
     let read = || {
+        stored::RECORD.check(&version.text()?)?;
         let session: SessionId = session.parse()?;
         let parent: Option<JobId> = parent.parse_optional()?;
         let timeout: u64 = timeout.parse()?;
@@ -390,7 +397,8 @@ fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
             retries: retries.parse()?,
             failures: failures.parse()?,
             retry_delay: Duration::from_millis(retry_delay.parse()?),
-            spec: spec.json()?,
+            has_session_budget: has_budget.parse::<u8>()? == 1,
+            spec: spec.stored(stored::REQUEST)?,
         })
     };
     read().map_err(|error| Unreadable { lease: Some(lease), error })

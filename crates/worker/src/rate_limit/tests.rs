@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use legwork_agent::message::AssistantMessage;
@@ -14,6 +15,9 @@ use super::*;
 struct FakePermits {
     /// A limit without permits for now.
     is_closed: AtomicBool,
+    /// Whether limits that are not configured are free.
+    is_free: AtomicBool,
+    taken: AtomicU32,
     /// Accounts that are paused, for half a minute.
     paused: Mutex<Vec<String>>,
     kept: Mutex<Vec<String>>,
@@ -32,7 +36,8 @@ impl Permits for FakePermits {
             let pause = Duration::from_secs(30);
             return Ok(Permitted::Wait { pause, due: 1, why: WaitReason::Paused });
         }
-        Ok(Permitted::Go)
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        Ok(if self.is_free.load(Ordering::SeqCst) { Permitted::Free } else { Permitted::Go })
     }
 
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError> {
@@ -157,4 +162,37 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
     let error = ask("refusing", false).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "openai/m limits the rate: it is paused for 30s");
     assert!(ask("refusing", true).await.is_err(), "it is waited for where no other model is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refusal() {
+    let permits = Arc::new(FakePermits { is_free: AtomicBool::new(true), ..FakePermits::default() });
+    let policy = Arc::new(Policy::default());
+    let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, policy);
+    let ask = async |address: &str| {
+        let mut settings = ModelSettings::inline("openai", "m").unwrap();
+        settings.base_url = Some(address.to_owned());
+        let request = ModelRequest {
+            agent: "a".into(),
+            turn: 1,
+            messages: Vec::new(),
+            tools: Vec::new(),
+            form: None,
+            purpose: Purpose::Turn,
+            waits_for_pauses: false,
+        };
+        models.stream(&settings, &request, mpsc::channel(9).0).await.is_ok()
+    };
+    let taken = || permits.taken.swap(0, Ordering::SeqCst);
+    // The account and the provider.
+    assert!(ask("elsewhere").await && taken() == 2);
+    assert!(ask("elsewhere").await && taken() == 0);
+    tokio::time::sleep(FREE_FOR).await;
+    assert!(ask("elsewhere").await && taken() == 2);
+    // The provider is free, and the account of the other address is asked for each time it refused.
+    for _ in 0..2 {
+        assert!(!ask("refusing").await);
+        permits.paused.lock().unwrap().clear();
+        assert_eq!(taken(), 1);
+    }
 }

@@ -101,7 +101,9 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         force_handoff: read_force_handoff(reader, references, &fields, entry, &subject),
         handoffs,
         external_agents,
-        max_iterations: limit(fields.integer(reader, "max_iterations", 0, max)),
+        max_iterations: fields
+            .integer(reader, "max_iterations", 0, max)
+            .and_then(|number| u32::try_from(number).ok()),
         limits: read_limits(reader, references, &fields, &subject),
         num_history_items: limit(fields.integer(reader, "num_history_items", 0, max)),
         readonly: fields.bool(reader, "readonly").unwrap_or(false),

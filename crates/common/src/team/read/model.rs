@@ -230,7 +230,7 @@ impl Models {
         let settings = self.provider(reader, &subject, &provider, at)?;
         let needs_base_url = settings.needs_base_url;
         let mut settings = ModelSettings::of(settings, &provider, &model);
-        read_settings(reader, fields, &mut settings);
+        read_settings(reader, fields, &subject, &mut settings);
         if settings.base_url.is_none() && needs_base_url {
             let message = format!("{subject} uses provider '{provider}', which needs a `base_url`");
             reader.error(entry.key_at, message, None);

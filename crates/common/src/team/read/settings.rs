@@ -115,8 +115,13 @@ fn api_type(name: &str) -> Option<Api> {
     }
 }
 
-/// Reads the keys of a model other than its provider and its name.
-pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settings: &mut ModelSettings) {
+/// Reads the keys of a model other than its provider and its name. `subject` begins messages: `model 'fast'`.
+pub(super) fn read_settings(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    subject: &str,
+    settings: &mut ModelSettings,
+) {
     if reader.version <= 1 {
         fields.string_map(reader, "env");
     }
@@ -140,7 +145,7 @@ pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settin
     if let Some(api) = chosen.filter(|_| is_openai_protocol(settings.api)) {
         settings.api = api;
     }
-    check_unused(reader, fields);
+    check_unused(reader, fields, subject);
 }
 
 /// Reads the keys that a model and a provider have in common.
@@ -162,12 +167,12 @@ fn read_defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) -> Mode
 }
 
 /// Checks the keys of a model that have no effect.
-fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) {
     for name in ["title_model", "description", "compaction_model"] {
         fields.string(reader, name);
     }
     fields.bool(reader, "bypass_models_gateway");
-    read_threshold(reader, fields);
+    read_threshold(reader, fields, subject);
     read_task_budget(reader, fields);
     if let Some(cost) = fields.node("cost").and_then(|node| reader.fields(node, &keys::COST)) {
         for name in ["input", "output", "cache_read", "cache_write"] {
