@@ -87,7 +87,7 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
 /// The text of a file of a folder below `tests/features`.
 fn text(folder: &str, name: &str) -> String {
     let path = repository().join("tests/features").join(folder).join(format!("{name}.yaml"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    std::fs::read_to_string(path).unwrap()
 }
 
 /// The names of all files of a folder.
