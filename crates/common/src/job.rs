@@ -229,6 +229,9 @@ pub struct JobSpec {
     /// The trace context of the dispatcher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+    /// The agent that the session's root runs; `None` where no agent does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_agent: Option<String>,
 }
 
 /// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,

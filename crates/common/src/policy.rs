@@ -6,6 +6,7 @@
 //! limits:
 //!   anthropic: { requests_per_minute: 50, tokens_per_minute: 40000 }
 //!   openai/gpt-4o: { concurrent: 8 }
+//! recursion: true
 //! ```
 
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct Policy {
     /// Rate limits, by `provider` or `provider/model`.
     #[serde(default)]
     limits: BTreeMap<String, RateLimit>,
+    /// Whether an agent that is on the way down from the root may be dispatched again. The depth is limited either way.
+    #[serde(default)]
+    recursion: bool,
 }
 
 /// The default scheduling options of one agent's jobs. An option that is not set has the default of [`JobOptions`].
@@ -152,6 +156,11 @@ impl Policy {
         }
         self.limits.insert(name.trim().to_owned(), limit);
         Ok(())
+    }
+
+    /// Whether an agent may be dispatched below itself.
+    pub fn allows_recursion(&self) -> bool {
+        self.recursion
     }
 
     /// The default scheduling options of this agent's jobs.

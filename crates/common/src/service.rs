@@ -287,8 +287,14 @@ pub enum ServiceError {
         id: JobId,
     },
     /// The job would be nested deeper than allowed.
-    #[error("background agents can be nested at most {0} levels deep")]
+    #[error("delegation depth limit exceeded: background agents can be nested at most {0} levels deep")]
     TooDeep(u8),
+    /// The job's agent is on the way down from the root already, and the policy does not allow recursion.
+    #[error("delegation cycle detected: {}", way.join(" -> "))]
+    Cycle {
+        /// The agents from the root, or from the first job, down to the refused one.
+        way: Vec<String>,
+    },
     /// A store has reached its capacity; nothing was stored.
     #[error("{what} is full: {detail}")]
     Full {
@@ -313,6 +319,7 @@ impl Coded for ServiceError {
             Self::LeaseLost => "lease_lost",
             Self::Conflict { .. } => "conflict",
             Self::TooDeep(_) => "too_deep",
+            Self::Cycle { .. } => "delegation_cycle",
             Self::Full { .. } => "full",
             Self::Unavailable(_) => "redis_unavailable",
         }
@@ -321,7 +328,9 @@ impl Coded for ServiceError {
     fn exit(&self) -> ExitStatus {
         match self {
             Self::NotFound(_) => ExitStatus::NotFound,
-            Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) => ExitStatus::Usage,
+            Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) | Self::Cycle { .. } => {
+                ExitStatus::Usage
+            }
             Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) => ExitStatus::Conflict,
             Self::LeaseLost | Self::Full { .. } | Self::Unavailable(_) => ExitStatus::Redis,
         }
@@ -336,6 +345,7 @@ impl Coded for ServiceError {
             }
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Unavailable(_) => Some("check --redis, or omit it to use the embedded server".to_owned()),
+            Self::Cycle { .. } => Some("write `recursion: true` into the policy file to allow it".to_owned()),
             Self::NotRunning { .. }
             | Self::HearsNothing(_)
             | Self::Stopping

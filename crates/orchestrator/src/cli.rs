@@ -364,8 +364,11 @@ pub struct SendArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The agent files
-    #[arg(required = true)]
+    #[arg(required_unless_present = "explain")]
     pub files: Vec<PathBuf>,
+    /// Say what happens with this key of an agent file
+    #[arg(long, value_name = "KEY")]
+    pub explain: Option<String>,
 }
 
 /// Arguments of `legwork doctor`.

@@ -107,7 +107,7 @@ impl Context {
     pub fn team(&self, file: &Path) -> Result<(Arc<Team>, Arc<str>), Failure> {
         let bytes = read(file)?;
         let name = file.display().to_string();
-        let parsed = team::parse(&name, &bytes).map_err(|errors| team_failure(&errors))?;
+        let parsed = parse(file, &bytes).map_err(|errors| team_failure(&errors))?;
         for warning in &parsed.warnings {
             self.output
                 .note(&format!("warning: {name}:{}:{}: {}", warning.line, warning.column, warning.message));
@@ -154,6 +154,29 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let read = std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| Failure::file(file, &error))?;
     Ok(bytes)
+}
+
+/// Parses an agent file, with the files that it names below its own folder.
+///
+/// # Errors
+///
+/// All mistakes, with line and column.
+pub fn parse(file: &Path, bytes: &[u8]) -> Result<team::Parsed, team::TeamErrors> {
+    let name = file.display().to_string();
+    team::parse_with(&name, bytes, &|path| read_beside(file, path))
+}
+
+/// The text of a file below the folder of an agent file; or why it cannot be read.
+fn read_beside(file: &Path, path: &str) -> Result<String, String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
+    let target = folder.join(path).canonicalize().map_err(|error| error.to_string())?;
+    // A link may lead anywhere.
+    if !target.starts_with(&folder) {
+        return Err("it is a link out of the folder of the agent file".to_owned());
+    }
+    let bytes = read(&target).map_err(|failure| failure.message)?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 /// The mistakes of an agent file as one error: the first with its snippet, and the number of others.

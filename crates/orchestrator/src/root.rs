@@ -36,6 +36,8 @@ use crate::render;
 /// The options of a new root session.
 #[derive(Debug, Clone)]
 pub struct RootOptions {
+    /// The agent of the root.
+    pub agent: String,
     /// The digest under which the team is stored.
     pub team: TeamDigest,
     /// The team as JSON, stored with the first job.
@@ -83,6 +85,7 @@ impl RootSession {
             keys_in_namespace: false,
             policy: options.policy,
             trace: options.trace,
+            root_agent: Some(options.agent),
         };
         let service = operator.service(caller);
         let service = Arc::new(if options.waits { service } else { service.without_waiting() });

@@ -327,6 +327,7 @@ impl Attempt {
             keys_in_namespace: false,
             policy: Arc::clone(&self.context.policy),
             trace: self.claimed().spec.trace.clone(),
+            root_agent: self.claimed().spec.root_agent.clone(),
         };
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);

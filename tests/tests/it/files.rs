@@ -325,7 +325,10 @@ fn check_reports_warnings_and_errors_as_json() {
                 && warning["message"].as_str().unwrap().contains(words)
         })
     };
-    assert!(reported((4, 5), "no hook runs") && reported((5, 23), "no language server runs"), "{warnings:?}");
+    assert!(
+        reported((4, 13), "no hook runs") && reported((5, 23), "no language server runs"),
+        "{warnings:?}"
+    );
     assert_eq!((&objects[0]["good"], &objects[1]["good"]), (&json!(true), &json!(false)));
     let hints: Vec<&Value> =
         objects[1]["errors"].as_array().unwrap().iter().map(|error| &error["hint"]).collect();

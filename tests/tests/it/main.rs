@@ -7,6 +7,7 @@ mod crash;
 mod delete;
 mod embedded;
 mod examples;
+mod features;
 mod files;
 mod fleet;
 mod guard;

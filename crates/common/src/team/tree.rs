@@ -63,13 +63,15 @@ impl Node {
         matches!(&self.value, Value::Null) || matches!(&self.value, Value::String(text) if text.is_empty())
     }
 
-    /// Whether the value is the default of its type: blank, `false`, an empty list or an empty map.
+    /// Whether the value is the default of its type: blank, `false`, zero, an empty list or an empty map.
     pub(super) fn is_unset(&self) -> bool {
         match &self.value {
             Value::Bool(flag) => !flag,
             Value::List(items) => items.is_empty(),
             Value::Map(entries) => entries.is_empty(),
-            Value::Null | Value::Integer(_) | Value::Float(_) | Value::String(_) => self.is_blank(),
+            Value::Integer(number) => *number == 0,
+            Value::Float(number) => *number == 0.0,
+            Value::Null | Value::String(_) => self.is_blank(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! `legwork check FILE…`: parses and resolves agent files and reports every mistake.
+//! `legwork check FILE…`: parses and resolves agent files and reports every mistake; `--explain KEY` says what happens
+//! with a key.
 
 use std::path::PathBuf;
 
@@ -7,22 +8,28 @@ use legwork_agent::model::provider::adapted_settings;
 use legwork_common::error::ExitStatus;
 use legwork_common::team;
 use legwork_common::team::AgentKind;
+use legwork_common::team::Found;
 use legwork_common::team::ModelSettings;
+use legwork_common::team::Support;
 use legwork_common::team::Team;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::CheckArgs;
 use crate::context::Context;
+use crate::context::parse;
 use crate::context::read;
 use crate::failure::Failure;
 
 /// Checks each file, also after a bad one; the exit status is 0 when all are good.
 pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<ExitStatus, Failure> {
+    if let Some(key) = &args.explain {
+        explain(context, key)?;
+    }
     let mut status = ExitStatus::Success;
     for file in &args.files {
         let name = file.display().to_string();
-        let parsed = read(file).map(|bytes| team::parse(&name, &bytes));
+        let parsed = read(file).map(|bytes| parse(file, &bytes));
         let good = match parsed {
             Ok(Ok(parsed)) => good(context, &name, &parsed)?,
             Ok(Err(errors)) => bad(context, &name, &errors)?,
@@ -93,11 +100,17 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
             .collect();
         let errors: Vec<_> = refused
             .iter()
-            .map(|message| json!({"line": null, "column": null, "message": message, "hint": null}))
+            .map(|message| json!({"line": null, "column": null, "class": "value", "message": message, "hint": null}))
             .collect();
-        context.output.object(
-            &json!({"file": name, "good": is_good, "warnings": warnings, "notes": notes, "errors": errors}),
-        )?;
+        let found = by_support(&parsed.found);
+        context.output.object(&json!({
+            "file": name,
+            "good": is_good,
+            "warnings": warnings,
+            "notes": notes,
+            "errors": errors,
+            "found": found,
+        }))?;
         return Ok(is_good);
     }
     for warning in &parsed.warnings {
@@ -120,17 +133,68 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
     Ok(true)
 }
 
-fn bad(context: &Context, name: &str, errors: &team::TeamErrors) -> Result<bool, Failure> {
+fn bad(context: &Context, name: &str, errors_of: &team::TeamErrors) -> Result<bool, Failure> {
     if context.output.json {
-        let errors: Vec<_> = errors
+        let errors: Vec<_> = errors_of
             .iter()
             .map(|error| {
-                json!({"line": error.line(), "column": error.column(), "message": error.message(), "hint": error.hint()})
+                json!({
+                    "line": error.line(),
+                    "column": error.column(),
+                    "class": error.class().as_str(),
+                    "message": error.message(),
+                    "hint": error.hint(),
+                })
             })
             .collect();
-        context.output.object(&json!({"file": name, "good": false, "warnings": [], "errors": errors}))?;
+        let found = by_support(errors_of.found());
+        context.output.object(
+            &json!({"file": name, "good": false, "warnings": [], "errors": errors, "found": found}),
+        )?;
     } else {
-        context.output.text(&errors.report())?;
+        context.output.text(&errors_of.report())?;
     }
     Ok(false)
+}
+
+/// The known keys of a file, grouped by what Legwork does with them.
+fn by_support(found: &[Found]) -> Value {
+    let of = |support: Support| -> Vec<Value> {
+        let these = found.iter().filter(|found| found.support == support);
+        these
+            .map(|found| {
+                json!({"key": found.key, "in": found.map, "lines": found.lines, "what_happens": found.note})
+            })
+            .collect()
+    };
+    json!({
+        "yes": of(Support::Yes),
+        "partly": of(Support::Partly),
+        "no": of(Support::No),
+        "refused": of(Support::Refused),
+    })
+}
+
+/// Prints what happens with a key, for each map that has it.
+fn explain(context: &Context, key: &str) -> Result<(), Failure> {
+    let rows = team::explain(key).map_err(|near| Failure {
+        hint: near.map(|near| format!("did you mean `{near}`?")),
+        ..Failure::usage(format!("no map of the agent file has the key `{key}`"))
+    })?;
+    for row in rows {
+        let word = row.support.as_str();
+        if context.output.json {
+            context.output.object(&json!({
+                "key": row.key,
+                "in": row.map,
+                "supported": word,
+                "what_happens": row.what_happens(),
+            }))?;
+        } else {
+            let what = row.what_happens();
+            let note = if what.is_empty() { String::new() } else { format!(": {what}") };
+            context.output.line(&format!("`{}` in {}: {word}{note}", row.key, row.map))?;
+        }
+    }
+    Ok(())
 }

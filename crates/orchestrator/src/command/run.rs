@@ -247,10 +247,13 @@ impl RunSession {
 
     fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+        let of_team = self.team.budget().map(|budget| budget.max_tokens);
+        let budget = self.args.session_budget.or(of_team);
         Ok(RootOptions {
+            agent: self.agent.clone(),
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
-            session: SessionOptions { cap: self.args.cap, budget: self.args.session_budget },
+            session: SessionOptions { cap: self.args.cap, budget },
             terms: OwnerTerms {
                 grace: self.args.owner_grace,
                 on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },

@@ -119,6 +119,7 @@ impl McpSessions {
             keys_in_namespace: false,
             policy: Arc::clone(&self.policy),
             trace: trace.or_else(|| self.context.trace()),
+            root_agent: None,
         };
         self.operator.service(caller)
     }

@@ -140,6 +140,7 @@ impl Measurement {
                 fresh: false,
                 budget: None,
                 trace: None,
+                root_agent: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,

@@ -112,6 +112,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The jobs above it, the nearest first.
+    pub(super) fn ancestors(&self) -> &[JobId] {
+        &self.ancestors
+    }
+
     /// Whether the job is below a dispatcher of a session.
     pub(super) fn is_below(&self, session: SessionId, of: Dispatcher) -> bool {
         self.session == Some(session)

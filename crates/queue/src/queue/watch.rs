@@ -209,6 +209,21 @@ impl Queue {
         Ok(places.into_iter().map(|place| place.is_some_and(|place| place.is_below(session, of))).collect())
     }
 
+    /// The agents of the jobs above a job, the uppermost first, and its own. Those whose records have expired are left out.
+    pub(crate) async fn agents_down_to(&self, id: JobId) -> Result<Vec<String>, QueueError> {
+        let Some(place) = self.places(&[id]).await?.pop().flatten() else { return Ok(Vec::new()) };
+        let way: Vec<JobId> = place.ancestors().iter().rev().copied().chain([id]).collect();
+        let mut pipeline = redis::pipe();
+        for id in &way {
+            pipeline.cmd("HGET").arg(self.keys.job(*id)).arg("agent");
+        }
+        let mut agents = Vec::with_capacity(way.len());
+        for answer in self.link.ask_all(ASKED, &pipeline).await? {
+            agents.extend(answer.optional_text()?);
+        }
+        Ok(agents)
+    }
+
     /// Jobs that have dispatched jobs, as dispatchers with their session; `None` for each of the others.
     pub(crate) async fn dispatchers(
         &self,

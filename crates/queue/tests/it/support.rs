@@ -162,6 +162,7 @@ impl TestSession {
                 fresh: false,
                 budget: None,
                 trace: None,
+                root_agent: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,

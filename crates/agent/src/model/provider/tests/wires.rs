@@ -4,7 +4,7 @@ use super::*;
 use crate::message::ToolCall;
 
 /// Keys of every provider.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 23] = [
     "GOOGLE_API_KEY",
     "AWS_BEARER_TOKEN_BEDROCK",
     "AZURE_API_KEY",
@@ -13,6 +13,21 @@ const KEYS: [&str; 8] = [
     "NEBIUS_API_KEY",
     "REQUESTY_API_KEY",
     "MINIMAX_API_KEY",
+    "NVIDIA_API_KEY",
+    "OPENROUTER_API_KEY",
+    "BASETEN_API_KEY",
+    "OVH_AI_ENDPOINTS_ACCESS_TOKEN",
+    "GROQ_API_KEY",
+    "FIREWORKS_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "CEREBRAS_API_KEY",
+    "TOGETHER_API_KEY",
+    "HF_TOKEN",
+    "MOONSHOT_API_KEY",
+    "AI_GATEWAY_API_KEY",
+    "CLOUDFLARE_API_TOKEN",
+    "GITHUB_TOKEN",
+    "OPENCODE_API_KEY",
 ];
 
 fn models() -> ProviderModels {
@@ -256,6 +271,23 @@ async fn providers_compatible_with_chat_completions() {
         ("nebius", true),
         ("requesty", true),
         ("minimax", true),
+        ("nvidia", true),
+        ("openrouter", true),
+        ("baseten", true),
+        ("ovhcloud", true),
+        ("groq", true),
+        ("fireworks", true),
+        ("deepseek", true),
+        ("cerebras", true),
+        ("together", true),
+        ("huggingface", true),
+        ("moonshot", true),
+        ("vercel", true),
+        ("cloudflare-workers-ai", true),
+        ("cloudflare-ai-gateway", true),
+        ("github-copilot", true),
+        ("opencode-zen", true),
+        ("opencode-go", true),
         ("ollama", false),
         ("dmr", false),
     ] {
