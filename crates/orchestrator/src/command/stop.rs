@@ -198,7 +198,7 @@ impl Shown<'_> {
             text.push_str(&format!("\n  {} {} {}", job.id, job.agent, job.status));
         }
         if more > 0 {
-            text.push_str(&format!("\n  and {} more", thousands(more as u64)));
+            text.push_str(&format!("\n  and {} more", thousands(more)));
         }
         self.line(&text)
     }
