@@ -71,7 +71,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
             context.output.note(&format!("listening on {}", listener.url()));
             listener.serve(server, shutdown.drain.clone()).await
         }
-        None => over_standard_streams(server, &shutdown.drain).await,
+        None => Box::pin(over_standard_streams(server, &shutdown.drain)).await,
     };
     sessions.dispatching.close();
     if tokio::time::timeout(DISPATCH_GRACE_PERIOD, sessions.dispatching.wait()).await.is_err() {
