@@ -13,7 +13,6 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
-use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
