@@ -39,9 +39,9 @@ fn all_end_well(state: &StateFolder, id: &str, [wait, follow, mut watch, dispatc
     let result = dispatch.wait_with_output().expect_success();
     assert!(result.ends_with(&format!("{WORDS}\n")), "{result}");
     assert!(watch.is_running());
+    watch.until_printed("completed");
     watch.signal(Signal::INT);
-    let watched = watch.wait_with_output().expect_success();
-    assert!(watched.contains("completed"), "{watched}");
+    assert_eq!(watch.wait(), 0);
     assert_eq!(state.view(id)["status"], "completed");
 }
 
