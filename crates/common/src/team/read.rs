@@ -1,10 +1,12 @@
 //! Reads a team from the text of an agent file.
 
 mod agent;
+mod dispatch;
 mod hooks;
 mod limits;
 mod mcp;
 mod model;
+mod repeated_keys;
 mod settings;
 mod toolset;
 mod yaml_error;
@@ -13,7 +15,7 @@ use std::collections::BTreeMap;
 
 use self::agent::AgentNames;
 use self::model::Models;
-use self::yaml_error::yaml_error;
+use self::yaml_error::yaml_errors;
 use super::agent::Agent;
 use super::error::TeamErrors;
 use super::error::Warning;
@@ -51,8 +53,8 @@ pub struct Parsed {
 /// [`TeamErrors`] with all errors that were found. A syntax error of the YAML itself hides the errors after it.
 pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, TeamErrors> {
     let source = Source::new(file_name, bytes).map_err(|error| TeamErrors::one(*error))?;
-    let root = tree::read(source.text)
-        .map_err(|error| TeamErrors::new(source, vec![yaml_error(source, &error)], 0))?;
+    let root =
+        tree::read(source.text).map_err(|error| TeamErrors::new(source, yaml_errors(source, &error), 0))?;
     let mut reader = Reader::new(source, NEWEST_VERSION);
     let parts = read_file(&mut reader, &root);
     if reader.error_count() > 0 {
@@ -143,7 +145,10 @@ fn read_agents(
     }
     let names = AgentNames::new(entries);
     let references = agent::References { models, mcps, rag, names: &names };
-    entries.iter().filter_map(|entry| agent::read(reader, &references, entry)).collect()
+    let agents: Vec<Agent> =
+        entries.iter().filter_map(|entry| agent::read(reader, &references, entry)).collect();
+    dispatch::warn(reader, entries, &agents);
+    agents
 }
 
 /// Reads `permissions`.

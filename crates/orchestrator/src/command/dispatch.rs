@@ -49,7 +49,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let requested = requests(&args, &team, &policy)?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     let order = DispatchOrder {
-        session: args.session,
+        session: None,
         options: SessionOptions { cap: args.cap, budget: args.session_budget },
         team,
         team_json,
@@ -61,7 +61,13 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let interrupt = signal(SignalKind::interrupt())
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let stored = Box::pin(store_and_wait(&context, &connection, &args, order, requested, interrupt)).await;
+    let stored = match connection.session(args.session.as_deref()).await {
+        Ok(session) => {
+            let order = DispatchOrder { session, ..order };
+            Box::pin(store_and_wait(&context, &connection, &args, order, requested, interrupt)).await
+        }
+        Err(failure) => Err(failure),
+    };
     connection.leave().await?;
     stored
 }

@@ -22,6 +22,9 @@ pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
         rows.extend(workers.iter().map(row));
         context.output.text(&render::table(&rows))?;
     }
+    if workers.is_empty() {
+        context.output.note(&format!("no workers ({})", connection.place()));
+    }
     connection.leave().await?;
     Ok(ExitStatus::Success)
 }
