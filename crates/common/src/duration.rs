@@ -73,6 +73,27 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(Duration::from_millis(total))
 }
 
+/// Text that is not the duration of a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseLimitError {
+    /// It is not a duration at all.
+    #[error(transparent)]
+    Duration(#[from] ParseDurationError),
+    /// It is zero, which nothing could keep.
+    #[error("a limit of 0 would be over at once; leave it out for no limit")]
+    Zero,
+}
+
+/// Parses a limit such as a timeout: a duration as for [`parse`], longer than zero.
+///
+/// # Errors
+///
+/// [`ParseLimitError`] for zero and for text that is not a duration.
+pub fn parse_limit(text: &str) -> Result<Duration, ParseLimitError> {
+    let limit = parse(text)?;
+    if limit.is_zero() { Err(ParseLimitError::Zero) } else { Ok(limit) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +117,15 @@ mod tests {
         ] {
             assert_eq!(age(Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused() {
+        for text in ["0", "0s", "0h0m0ms"] {
+            assert_eq!(parse_limit(text), Err(ParseLimitError::Zero), "{text}");
+        }
+        assert_eq!(parse_limit("1ms"), Ok(Duration::from_millis(1)));
+        assert!(matches!(parse_limit("soon"), Err(ParseLimitError::Duration(_))));
     }
 
     #[test]

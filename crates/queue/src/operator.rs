@@ -94,7 +94,7 @@ use crate::service::Service;
 /// The hint of every error about a job that is not stored.
 const SEE_LIST: &str = "`legwork list` shows the jobs that are kept";
 /// The hint of every error about a job that would have to be over.
-const END_IT_FIRST: &str = "`legwork stop` ends it, `legwork wait` waits for its end";
+const END_IT_FIRST: &str = "`legwork stop ID` ends it, `legwork wait ID` waits for its end";
 
 /// Where the jobs of sessions that an operator opens wait for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

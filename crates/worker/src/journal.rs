@@ -41,7 +41,7 @@ pub struct AttemptJournal {
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
     pub(crate) stall_detector: Arc<StallDetector>,
-    /// A line to be written before the next output. A std mutex: never held over an await.
+    /// The lines to be written before the next output. A std mutex: never held over an await.
     pub(crate) heading: Mutex<Option<String>>,
 }
 
@@ -49,6 +49,11 @@ impl AttemptJournal {
     /// Writes this line before the next output. Where no output follows, it is not written at all.
     pub(crate) fn set_heading(&self, heading: String) {
         *self.heading() = Some(heading);
+    }
+
+    /// Adds a line to those that are written before the next output.
+    fn add_heading(&self, line: &str) {
+        self.heading().get_or_insert_default().push_str(line);
     }
 
     fn heading(&self) -> MutexGuard<'_, Option<String>> {
@@ -95,7 +100,10 @@ impl Journal for AttemptJournal {
     fn note(&self, event: RunEvent) {
         self.stall_detector.record_event(&event);
         match event {
-            RunEvent::Warning(text) => tracing::warn!(job = %self.job, "{text}"),
+            RunEvent::Warning(text) => {
+                tracing::warn!(job = %self.job, "{text}");
+                self.add_heading(&format!("[warning: {text}]\n"));
+            }
             RunEvent::ModelRetried { turn, reason } => {
                 tracing::info!(job = %self.job, turn, reason, "retrying the model call");
             }

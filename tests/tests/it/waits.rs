@@ -121,7 +121,7 @@ fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
     follow.signal(Signal::INT);
     let output = follow.wait_with_output();
     assert_eq!(output.status, 130, "{output:?}");
-    let id = output.stderr.lines().next().unwrap().to_owned();
+    let id = output.stderr.lines().find(|line| line.starts_with("agent_task_")).unwrap().to_owned();
     assert!(
         output.stderr.contains("the job continues; to see the rest: legwork view --follow --since "),
         "{output:?}"

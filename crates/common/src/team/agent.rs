@@ -1,7 +1,6 @@
 //! An agent of a team, with all references resolved.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -208,11 +207,12 @@ impl Agent {
     }
 
     /// The environment variables that a worker needs to run this agent: the keys of its models, and the
-    /// `${X}` in the `env` of its toolsets and its program. Sorted and without duplicates. `model: auto`
-    /// requires no key, because it uses whatever is set; `${env.X}` may be unset.
+    /// `${X}` in the `env` of its toolsets and its program, and the `${env.X}` in the addresses of its models and
+    /// toolsets. Sorted and without duplicates. `model: auto` requires no key, because it uses whatever is set;
+    /// `${env.X}` elsewhere may be unset.
     #[must_use]
     pub fn required_keys(&self) -> Vec<RequiredKey> {
-        let mut required = BTreeSet::new();
+        let mut required = self.keys_of_addresses();
         match &self.kind {
             AgentKind::Models(models) => required.extend(keys_of_models(models)),
             AgentKind::Auto => {}
@@ -252,7 +252,7 @@ impl Agent {
 }
 
 /// The keys of models, including those that their routing rules refer to.
-fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
+pub(super) fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
     models.iter().chain(routed).filter_map(key_of_model)
 }

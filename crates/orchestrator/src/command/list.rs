@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::cli::ListArgs;
 use crate::cli::ListForm;
+use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::many::thousands;
@@ -39,38 +40,44 @@ const SILENT_SEARCH: Duration = Duration::from_secs(1);
 /// Shows a page of jobs; with `--watch` again whenever it changes.
 pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus, Failure> {
     let after: Option<PageCursor> = args.after.as_deref().map(str::parse).transpose()?;
-    let filter = JobFilter {
-        states: if args.failed { vec![State::Failed] } else { args.status.clone() },
-        without_retried: args.failed,
-        cause: args.cause,
-        agent: args.agent.clone(),
-        session: args.session,
-        queue: args.queue.clone(),
-        worker: args.worker.clone().map(WorkerId::from_stored),
-        since: args.since,
-    };
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let shown = if args.watch {
-        let outage = Outage::of(&context, &connection);
-        tokio::select! {
-            shown = watch(&context, &connection.operator, &outage, &args, &filter) => shown,
-            _interrupt = tokio::signal::ctrl_c() => Ok(()),
+    let shown = match filter(&connection, &args).await {
+        Ok(filter) if args.watch => {
+            let outage = Outage::of(&context, &connection);
+            tokio::select! {
+                shown = watch(&context, &connection.operator, &outage, &args, &filter) => shown,
+                _interrupt = tokio::signal::ctrl_c() => Ok(()),
+            }
         }
-    } else {
-        show_page(&context, &connection.operator, &args, &filter, after).await
+        Ok(filter) => show_page(&context, &connection, &args, &filter, after).await,
+        Err(failure) => Err(failure),
     };
     connection.leave().await?;
     shown.map(|()| ExitStatus::Success)
 }
 
+/// What the command line selects.
+async fn filter(connection: &Connection, args: &ListArgs) -> Result<JobFilter, Failure> {
+    Ok(JobFilter {
+        states: if args.failed { vec![State::Failed] } else { args.status.clone() },
+        without_retried: args.failed,
+        cause: args.cause,
+        agent: args.agent.clone(),
+        session: connection.session(args.session.as_deref()).await?,
+        queue: args.queue.clone(),
+        worker: args.worker.clone().map(WorkerId::from_stored),
+        since: args.since,
+    })
+}
+
 async fn show_page(
     context: &Context,
-    operator: &Operator,
+    connection: &Connection,
     args: &ListArgs,
     filter: &JobFilter,
     after: Option<PageCursor>,
 ) -> Result<(), Failure> {
-    let mut read = pin!(operator.list(filter, args.limit, after));
+    let mut read = pin!(connection.operator.list(filter, args.limit, after));
     let listing = tokio::select! {
         listing = &mut read => listing?,
         () = tokio::time::sleep(SILENT_SEARCH) => {
@@ -79,8 +86,8 @@ async fn show_page(
         }
     };
     show(context, args, &listing)?;
-    if let Some(text) = empty(args, &listing) {
-        context.output.note(&text);
+    if listing.jobs.is_empty() {
+        context.output.note(&format!("{} ({})", empty(args), connection.place()));
     }
     if let Some(text) = searched(&listing) {
         context.output.note(&text);
@@ -154,8 +161,8 @@ fn show_next(context: &Context, listing: &Listing) {
     }
 }
 
-/// What an empty list says about its filter; `None` for a list with jobs, and for one without a filter.
-fn empty(args: &ListArgs, listing: &Listing) -> Option<String> {
+/// What an empty list says about its filter.
+fn empty(args: &ListArgs) -> String {
     let mut parts = Vec::new();
     if args.failed {
         parts.push("that failed and was not retried".to_owned());
@@ -166,12 +173,12 @@ fn empty(args: &ListArgs, listing: &Listing) -> Option<String> {
     }
     parts.extend(args.cause.map(|cause| format!("with cause {cause}")));
     parts.extend(args.agent.as_ref().map(|agent| format!("of agent {agent}")));
-    parts.extend(args.session.map(|session| format!("of session {session}")));
+    parts.extend(args.session.as_ref().map(|session| format!("of session {session}")));
     parts.extend(args.queue.as_ref().map(|queue| format!("in queue {queue}")));
     parts.extend(args.worker.as_ref().map(|worker| format!("of worker {worker}")));
     parts.extend(args.since.map(|since| format!("created within {}", duration::short(since))));
     parts.extend(args.after.as_ref().map(|_| "after this cursor".to_owned()));
-    (listing.jobs.is_empty() && !parts.is_empty()).then(|| format!("no job {}", parts.join(", ")))
+    if parts.is_empty() { "no jobs".to_owned() } else { format!("no job {}", parts.join(", ")) }
 }
 
 /// That a filter without an index read many jobs, and what makes it faster.

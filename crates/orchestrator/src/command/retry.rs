@@ -72,11 +72,15 @@ async fn retry_selected(
 async fn selected(operator: &Operator, args: &RetryArgs) -> Result<Vec<JobId>, Failure> {
     let mut ids = Vec::with_capacity(args.ids.len());
     if args.failed {
+        let session = match &args.session {
+            Some(text) => Some(operator.find_session(text).await?),
+            None => None,
+        };
         let filter = JobFilter {
             states: vec![State::Failed],
             without_retried: true,
             agent: args.agent.clone(),
-            session: args.session,
+            session,
             ..JobFilter::default()
         };
         let mut pages = pin!(operator.pages(filter));

@@ -143,7 +143,9 @@ async fn roots(operator: &Operator, args: &StopArgs) -> Result<Vec<StopRoot>, Fa
     for text in &args.ids {
         roots.push(StopRoot::Job(operator.find(text).await?));
     }
-    roots.extend(args.session.map(|id| StopRoot::Session { id, close: false }));
+    if let Some(text) = &args.session {
+        roots.push(StopRoot::Session { id: operator.find_session(text).await?, close: false });
+    }
     if args.all || args.agent.is_some() {
         let filter = JobFilter { agent: args.agent.clone(), ..JobFilter::default() };
         roots.extend(operator.live_trees(filter).await?);

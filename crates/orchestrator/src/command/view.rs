@@ -1,5 +1,7 @@
 //! `legwork view ID`: one job and its output.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use legwork_agent::journal::TurnEntry;
 use legwork_common::contract;
@@ -85,6 +87,12 @@ fn show_text(context: &Context, viewed: &ViewedJob, args: &ViewArgs) -> Result<(
     let ViewedJob { view, .. } = viewed;
     let head = render::head(&view.job, Timestamp::now(), context.output.color, context.output.width);
     context.output.text(&head)?;
+    if view.job.status == State::Completed {
+        // Otherwise they are in the output below.
+        for warning in warnings(&String::from_utf8_lossy(&view.output.bytes)) {
+            context.output.line(&format!("{:<10}{warning}", "Warning"))?;
+        }
+    }
     context.output.text("\n--- Output ---\n")?;
     let whole = args.since.is_none() && args.tail.is_none();
     if whole {
@@ -92,6 +100,12 @@ fn show_text(context: &Context, viewed: &ViewedJob, args: &ViewArgs) -> Result<(
     } else {
         context.output.bytes(&view.output.bytes)
     }
+}
+
+/// The warnings of a run, such as about a toolset that could not start, each once: its worker wrote them into the output.
+fn warnings(output: &str) -> BTreeSet<&str> {
+    let lines = output.lines().filter_map(|line| line.strip_prefix("[warning: ")?.strip_suffix(']'));
+    lines.collect()
 }
 
 /// The job object with its output.

@@ -46,6 +46,9 @@ pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
     } else {
         context.output.text(&table(&workers, Timestamp::now(), context.output.width))?;
     }
+    if workers.is_empty() {
+        context.output.note(&format!("no workers ({})", connection.place()));
+    }
     connection.leave().await?;
     Ok(ExitStatus::Success)
 }

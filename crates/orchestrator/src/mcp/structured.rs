@@ -74,11 +74,15 @@ pub fn view(view: &JobView) -> Value {
     })
 }
 
-/// The answer of a wait: the contract's object, and in addition whether it is over and what still runs. `over` is whether its condition is met: all tasks have ended, or one in mode `any`.
-pub fn waited(answer: &WaitAnswer, items: &[WaitItem], over: bool) -> Value {
+/// The answer of a wait: the contract's object, and in addition whether its condition is met (all tasks have ended, or one
+/// in mode `any`), what still runs, and where it is not met the sentence that says how to continue.
+pub fn waited(answer: &WaitAnswer, items: &[WaitItem], how_to_continue: Option<&str>) -> Value {
     let mut value = json!(answer);
-    value["done"] = json!(over);
+    value["done"] = json!(how_to_continue.is_none());
     value["still_running"] = json!(still_running(items));
+    if let Some(sentence) = how_to_continue {
+        value["next"] = json!(sentence);
+    }
     value
 }
 
@@ -131,11 +135,12 @@ pub fn schema(tool: &str) -> Value {
                     "items": {"type": "string"},
                     "description": "The tasks that have not ended, to wait for again",
                 },
+                "next": text("How to keep waiting, where the wait is not over"),
             }),
             &["all_done", "tasks", "done", "still_running"],
         ),
         tool_name::STOP => object(
-            json!({"id": text("The task's id"), "status": text("Always stopping: the task is stopped soon")}),
+            json!({"id": text("The task's id"), "status": text("Always stopped: the stop is final, and the task's processes are ended")}),
             &["id", "status"],
         ),
         _ => object(json!({"id": text("The task's id")}), &["id"]),

@@ -100,7 +100,7 @@ impl Coded for RetryError {
         match self {
             Self::NotFound(_) => Some(SEE_LIST.to_owned()),
             Self::Completed(_) => Some(
-                "only failed and stopped jobs are retried; `legwork dispatch` starts a new one".to_owned(),
+                "only failed and stopped jobs are retried; `legwork dispatch FILE AGENT TASK` starts a new one".to_owned(),
             ),
             Self::NotEnded { .. } => Some(END_IT_FIRST.to_owned()),
             Self::AlreadyRetried { of, .. } => {

@@ -112,6 +112,7 @@ fn agent_errors() -> Vec<Case> {
         ("unknown sub-agent", run("model: auto\n    sub_agents: [helpr]")),
         ("unknown sub-agent without a similar name", run("model: auto\n    sub_agents:\n      - researcher")),
         ("unknown handoff", run("model: auto\n    handoffs: [x]")),
+        ("a misspelt toolset", run("model: auto\n    toolsets: [{type: filesytem, ignore_vcs: true}]")),
         ("unknown model", run("model: gpt")),
         ("unknown provider", run("model: antropic/claude")),
         ("unknown provider without a similar name", run("model: foo/bar")),
