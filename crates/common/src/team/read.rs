@@ -6,6 +6,7 @@ mod limits;
 mod mcp;
 mod model;
 mod settings;
+mod timeouts;
 mod toolset;
 mod yaml_error;
 

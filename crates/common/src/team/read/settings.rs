@@ -3,10 +3,13 @@
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::model::Api;
+use crate::team::model::FIRST_BYTE_TIMEOUT;
+use crate::team::model::IDLE_TIMEOUT;
 use crate::team::model::ModelSettings;
 use crate::team::model::ProviderSettings;
 use crate::team::model::ThinkingBudget;
 use crate::team::names::quoted_list;
+use crate::team::read::timeouts;
 use crate::team::reader::Reader;
 use crate::team::source::Position;
 use crate::team::source::excerpt;
@@ -78,6 +81,7 @@ pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settin
     settings.thinking_budget = read_thinking(reader, fields);
     settings.provider_opts = fields.json_map(reader, "provider_opts");
     warn_of_options(reader, fields, settings.api);
+    timeouts::check(reader, fields);
     let chosen = settings.provider_opts.get("api_type").and_then(|name| name.as_str()).and_then(api_type);
     if let (Some(api), Api::OpenaiChat | Api::OpenaiResponses) = (chosen, settings.api) {
         settings.api = api;
@@ -141,6 +145,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("api_version", None),
     ("context_size", None),
     ("endpoint_url", None),
+    (FIRST_BYTE_TIMEOUT, None),
+    (IDLE_TIMEOUT, None),
     ("interleaved_thinking", None),
     ("location", None),
     ("project", None),
