@@ -1,6 +1,6 @@
 """Drives `legwork` against servers that others wrote: a mock of the providers, a real model, and a gateway.
 
-usage: run.py [--only WORDS] [mock] [model] [gateway]    (all of them without a name)
+usage: run.py [--only WORDS] [--keep FOLDER] [mock] [docs] [model] [gateway]    (all of them without a name)
 
 Prints a line for each check and the counts at the end. The exit status is 1 if a check failed. `scripts/foreign`
 installs the servers first.
@@ -12,17 +12,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import docs_suite
 import mock_suite
 import model_suite
 from report import Report
 from servers import Missing
 
-SUITES = {"mock": mock_suite.run, "model": model_suite.run, "gateway": model_suite.run_gateway}
+SUITES = {"mock": mock_suite.run, "docs": docs_suite.run, "model": model_suite.run, "gateway": model_suite.run_gateway}
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("suites", nargs="*", help="mock, model or gateway")
+    parser.add_argument("suites", nargs="*", help="mock, docs, model or gateway")
     parser.add_argument("--only", default="", help="only checks whose name has these words")
     parser.add_argument("--keep", type=Path, help="keep the logs in this folder")
     options = parser.parse_args()
