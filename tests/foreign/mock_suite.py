@@ -38,6 +38,12 @@ def placed(value, address):
     return json.loads(json.dumps(value).replace('"U', f'"{address}'))
 
 
+def model(provider, scenario, address):
+    settings = {**placed(provider.model, address), **scenario.model}
+    options = {**settings.get("provider_opts", {}), **scenario.options}
+    return {**settings, "provider_opts": options} if options else settings
+
+
 def agent(scenario, notes):
     tool = {
         "cmd": f'echo "$text" >> "{notes}"',
@@ -54,9 +60,7 @@ def agent(scenario, notes):
 
 def team(provider, scenarios, address, notes):
     """An agent file with an agent and a model for each scenario, so that no rate limit of one pauses another."""
-    models = {
-        agent_name(scenario): {**placed(provider.model, address), **scenario.model} for scenario in scenarios
-    }
+    models = {agent_name(scenario): model(provider, scenario, address) for scenario in scenarios}
     for scenario in scenarios:
         if "429" in scenario.name:
             models[agent_name(scenario)]["model"] += "-" + scenario.name.replace(" ", "-")

@@ -20,7 +20,9 @@ class Scenario:
     error: tuple = ()
     # Tried on the aliases of a wire too.
     on_aliases: bool = False
+    # More keys of the model, and of its `provider_opts`.
     model: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
 
 
 def note(*texts):
@@ -126,6 +128,18 @@ SCENARIOS = [
         "disconnected once",
         first({"response": {"content": LONG}, "disconnectAfterMs": 30, "chunkSize": 20, "latency": 5}),
         text=SKY,
+    ),
+    Scenario(
+        "silent once",
+        first({"response": {"content": "It comes too late."}, "streamingProfile": {"ttft": 20000, "tps": 100}}),
+        text=SKY,
+        options={"first_byte_timeout": "3s"},
+    ),
+    Scenario(
+        "stalled once",
+        first({"response": {"content": LONG}, "chunkSize": 20, "latency": 20000}),
+        text=SKY,
+        options={"first_byte_timeout": "3s", "idle_timeout": "3s"},
     ),
     Scenario("garbage once", first({"response": {"content": SKY}, "chaos": {"malformedRate": 1}}), text=SKY),
     Scenario("dropped once", first({"response": {"content": SKY}, "chaos": {"dropRate": 1}}), text=SKY),
