@@ -2,9 +2,9 @@
 
 usage: bench.py    (after `cargo build --release --workspace --bins`; LEGWORK_BENCH_BUILD=debug measures a debug build)
 
-The mock of the providers answers in a process of its own, four characters an event. CPU time is that of the process of the
-worker, user and system, so other work on the machine changes it little. `scripts/install-foreign-models mock` installs the
-mock.
+The mock of the providers answers in a process of its own, four characters an event. CPU time is that of the process of
+the worker, user and system, so other work on the machine changes it little. `scripts/install-foreign-models mock`
+installs the mock.
 """
 
 import os

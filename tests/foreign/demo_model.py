@@ -78,7 +78,8 @@ def run(folder):
         answers = fleet.wait(list(jobs.values()), 60)
         for name, job in jobs.items():
             job = answers[job]
-            say(f"{name}: {job['status']}, {job['usage']['output_tokens']} tokens\n    {job['result'] or '(no answer)'}\n")
+            say(f"{name}: {job['status']}, {job['usage']['output_tokens']} tokens")
+            say(f"    {job['result'] or '(no answer)'}\n")
         states = {name: answers[job]["status"] for name, job in jobs.items()}
         return 0 if states == {**dict.fromkeys(AGENTS, "completed"), STOPPED: "stopped"} else 1
 

@@ -31,6 +31,7 @@ class Fleet:
             [BUILT / "legwork", *map(str, arguments)],
             env={**os.environ, **self.env},
             cwd=self.folder,
+            check=False,
             capture_output=True,
             text=True,
             timeout=timeout,

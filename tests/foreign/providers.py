@@ -20,7 +20,9 @@ def compatible(name, url="U/v1", model="gpt-4o", **more):
     return Provider(name, {"provider": name, "model": model, "base_url": url}, full=False, **more)
 
 
-CUSTOM = {"openrouter": {"api_type": "openai_chatcompletions", "base_url": "U/api/v1", "token_key": "OPENROUTER_API_KEY"}}
+CUSTOM = {
+    "openrouter": {"api_type": "openai_chatcompletions", "base_url": "U/api/v1", "token_key": "OPENROUTER_API_KEY"}
+}
 VERTEX = {"project": "p", "location": "global"}
 BEDROCK = {"endpoint_url": "U", "region": "us-east-1"}
 CLAUDE_ON_BEDROCK = "anthropic.claude-sonnet-4-20250514-v1:0"

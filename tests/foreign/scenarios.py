@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 SKY = "The sky is blue, and the sea is deep."
 DONE = "All of it is noted."
+# What must not be the answer: the reply that has it is broken.
+BAD = "These words belong to a reply that is broken."
 LONG = "Water runs downhill. " * 3000
 
 
@@ -20,6 +22,8 @@ class Scenario:
     error: tuple = ()
     # Tried on the aliases of a wire too.
     on_aliases: bool = False
+    # Providers whose wire cannot have it.
+    not_at: tuple = ()
     # More keys of the model, and of its `provider_opts`.
     model: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
@@ -96,19 +100,23 @@ SCENARIOS = [
         text=DONE,
     ),
     Scenario(
-        "length", always({"content": "The sky is", "finishReason": "length"}), error=("output limit", "output tokens", "max_tokens")
+        "length",
+        always({"content": "The sky is", "finishReason": "length"}),
+        error=("output limit", "output tokens", "max_tokens"),
     ),
     Scenario("content filter", always({"content": "The", "finishReason": "content_filter"}), error=FILTERED),
     Scenario("empty", always({"content": ""}), error=("reply is empty", "no answer")),
     Scenario("400", [({}, failure(400, "invalid_request_error", "The field is odd"))], error=("The field is odd",)),
     Scenario("401", [({}, failure(401, "authentication_error", "The key is wrong"))], error=("The key is wrong",)),
-    Scenario("404", [({}, failure(404, "not_found_error", "There is no such model"))], error=("There is no such model",)),
+    Scenario(
+        "404", [({}, failure(404, "not_found_error", "There is no such model"))], error=("There is no such model",)
+    ),
     Scenario("429 once", first(TOO_MANY), text=SKY, on_aliases=True),
     Scenario("503 once", first(OVERLOADED), text=SKY),
     Scenario("500 once", first(failure(500, "api_error", "Something broke")), text=SKY),
     Scenario("429 always", [({}, TOO_MANY)], error=("Rate limit reached",)),
     Scenario("503 always", [({}, OVERLOADED)], error=("overloaded",)),
-    Scenario("cut once", first({"response": {"content": SKY}, "truncateAfterChunks": 2, "chunkSize": 5}), text=SKY),
+    Scenario("cut once", first({"response": {"content": BAD}, "truncateAfterChunks": 2, "chunkSize": 5}), text=SKY),
     Scenario(
         "cut always",
         always({"content": SKY}, truncateAfterChunks=2, chunkSize=5),
@@ -117,12 +125,17 @@ SCENARIOS = [
     Scenario(
         "tool cut once",
         [
-            ({"sequenceIndex": 0, "hasToolResult": False}, {"response": {"toolCalls": note("a")}, "truncateAfterChunks": 2}),
+            (
+                {"sequenceIndex": 0, "hasToolResult": False},
+                {"response": {"toolCalls": note("b")}, "truncateAfterChunks": 2},
+            ),
             ({"hasToolResult": False}, {"response": {"toolCalls": note("a")}}),
             ({}, {"response": {"content": DONE}}),
         ],
         text=DONE,
         notes=("a",),
+        # A call comes in one piece there.
+        not_at=("google", "vertex"),
     ),
     Scenario(
         "disconnected once",
@@ -131,7 +144,7 @@ SCENARIOS = [
     ),
     Scenario(
         "silent once",
-        first({"response": {"content": "It comes too late."}, "streamingProfile": {"ttft": 20000, "tps": 100}}),
+        first({"response": {"content": BAD}, "streamingProfile": {"ttft": 20000, "tps": 100}}),
         text=SKY,
         options={"first_byte_timeout": "3s"},
     ),
@@ -141,7 +154,7 @@ SCENARIOS = [
         text=SKY,
         options={"first_byte_timeout": "3s", "idle_timeout": "3s"},
     ),
-    Scenario("garbage once", first({"response": {"content": SKY}, "chaos": {"malformedRate": 1}}), text=SKY),
-    Scenario("dropped once", first({"response": {"content": SKY}, "chaos": {"dropRate": 1}}), text=SKY),
-    Scenario("hung up once", first({"response": {"content": SKY}, "chaos": {"disconnectRate": 1}}), text=SKY),
+    Scenario("garbage once", first({"response": {"content": BAD}, "chaos": {"malformedRate": 1}}), text=SKY),
+    Scenario("dropped once", first({"response": {"content": BAD}, "chaos": {"dropRate": 1}}), text=SKY),
+    Scenario("hung up once", first({"response": {"content": BAD}, "chaos": {"disconnectRate": 1}}), text=SKY),
 ]
