@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,6 @@ def values(text):
 
 def server_program():
     for name in ("valkey-server", "redis-server"):
-        for folder in os.environ["PATH"].split(os.pathsep):
-            if Path(folder, name).is_file():
-                return name
+        if shutil.which(name):
+            return name
     raise SystemExit("neither valkey-server nor redis-server is installed")

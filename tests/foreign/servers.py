@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +47,8 @@ class Servers:
         self.running = []
 
     def __enter__(self):
+        # A run that is ended must end them too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return self
 
     def __exit__(self, *_):
@@ -85,6 +89,8 @@ class Servers:
 
     def mock(self, fixtures):
         """The mock of the providers. Returns its address."""
+        if not shutil.which("node"):
+            raise Missing("Node.js is not installed")
         program = installed("foreign-mock", "node_modules", "@copilotkit", "aimock", "dist", "cli.js")
         path = self.folder / "fixtures.json"
         path.write_text(json.dumps({"fixtures": fixtures}))
