@@ -6,7 +6,6 @@ mod limits;
 mod mcp;
 mod model;
 mod settings;
-mod timeouts;
 mod toolset;
 mod yaml_error;
 

@@ -2,14 +2,12 @@
 
 use crate::team::fields::Fields;
 use crate::team::keys;
+use crate::team::model;
 use crate::team::model::Api;
-use crate::team::model::FIRST_BYTE_TIMEOUT;
-use crate::team::model::IDLE_TIMEOUT;
 use crate::team::model::ModelSettings;
 use crate::team::model::ProviderSettings;
 use crate::team::model::ThinkingBudget;
 use crate::team::names::quoted_list;
-use crate::team::read::timeouts;
 use crate::team::reader::Reader;
 use crate::team::source::Position;
 use crate::team::source::excerpt;
@@ -81,7 +79,6 @@ pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settin
     settings.thinking_budget = read_thinking(reader, fields);
     settings.provider_opts = fields.json_map(reader, "provider_opts");
     warn_of_options(reader, fields, settings.api);
-    timeouts::check(reader, fields);
     let chosen = settings.provider_opts.get("api_type").and_then(|name| name.as_str()).and_then(api_type);
     if let (Some(api), Api::OpenaiChat | Api::OpenaiResponses) = (chosen, settings.api) {
         settings.api = api;
@@ -145,8 +142,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("api_version", None),
     ("context_size", None),
     ("endpoint_url", None),
-    (FIRST_BYTE_TIMEOUT, None),
-    (IDLE_TIMEOUT, None),
+    (model::FIRST_BYTE_TIMEOUT, None),
+    (model::IDLE_TIMEOUT, None),
     ("interleaved_thinking", None),
     ("location", None),
     ("project", None),
@@ -167,6 +164,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
 fn warn_of_options(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) {
     let Some(Node { value: Value::Map(entries), .. }) = fields.node("provider_opts") else { return };
     for entry in entries {
+        check_timeout(reader, entry);
         let known = OPTIONS.iter().find(|(name, _)| *name == entry.key);
         let reason = match known {
             Some(("project", None)) if api == Api::Google && !fields.has("token_key") => {
@@ -186,5 +184,22 @@ fn warn_of_options(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) {
         };
         let message = format!("`{}` in provider_opts has no effect: {reason}", excerpt(&entry.key));
         reader.warn(entry.key_at, message);
+    }
+}
+
+/// Reports a timeout that is not a duration above zero.
+fn check_timeout(reader: &mut Reader<'_>, entry: &Entry) {
+    if ![model::FIRST_BYTE_TIMEOUT, model::IDLE_TIMEOUT].contains(&entry.key.as_str()) {
+        return;
+    }
+    let text = match &entry.node.value {
+        Value::Null => return,
+        Value::String(text) => text.clone(),
+        Value::Integer(seconds) => seconds.to_string(),
+        _ => return reader.wrong_type(&entry.key, "a duration", &entry.node),
+    };
+    if model::timeout_of(&text).is_none() {
+        let message = format!("`{}` must be a duration above zero, not `{}`", entry.key, excerpt(&text));
+        reader.error(entry.node.at, message, Some("examples: 30s, 5m, 1h30m".to_owned()));
     }
 }
