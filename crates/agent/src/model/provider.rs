@@ -138,7 +138,7 @@ impl ModelPort for ProviderModels {
             tracing::debug!(model = %settings.reference(), "`{}` {}", note.setting, note.change);
         }
         let http_request = self.request(settings, &target, &prepared)?;
-        let exchange = Exchange { settings, timeouts: self.timeouts, deltas: &deltas };
+        let exchange = Exchange { settings, timeouts: self.timeouts.with(settings), deltas: &deltas };
         let mut reply = exchange.run(&self.client, http_request, prepared.reader).await?;
         // Local servers offer other wires too. An answer in JSON may look like a call.
         if request.form.is_none() {

@@ -3,6 +3,7 @@
 use super::limits::read_threshold;
 use crate::team::fields::Fields;
 use crate::team::keys;
+use crate::team::model;
 use crate::team::model::Api;
 use crate::team::model::BUILTIN;
 use crate::team::model::ModelDefaults;
@@ -280,6 +281,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("api_version", None),
     ("context_size", None),
     ("endpoint_url", None),
+    (model::FIRST_BYTE_TIMEOUT, None),
+    (model::IDLE_TIMEOUT, None),
     ("interleaved_thinking", None),
     ("location", None),
     ("project", None),
@@ -311,6 +314,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
 fn warn_of_options(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) {
     let Some(Node { value: Value::Map(entries), .. }) = fields.node("provider_opts") else { return };
     for entry in entries {
+        check_timeout(reader, entry);
         let known = OPTIONS.iter().find(|(name, _)| *name == entry.key);
         let reason = match known {
             Some(("project", None)) if api == Api::Google && !fields.has("token_key") => {
@@ -330,5 +334,22 @@ fn warn_of_options(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) {
         };
         let message = format!("`{}` in provider_opts has no effect: {reason}", excerpt(&entry.key));
         reader.warn(entry.key_at, message);
+    }
+}
+
+/// Reports a timeout that is not a duration above zero.
+fn check_timeout(reader: &mut Reader<'_>, entry: &Entry) {
+    if ![model::FIRST_BYTE_TIMEOUT, model::IDLE_TIMEOUT].contains(&entry.key.as_str()) {
+        return;
+    }
+    let text = match &entry.node.value {
+        Value::Null => return,
+        Value::String(text) => text.clone(),
+        Value::Integer(seconds) => seconds.to_string(),
+        _ => return reader.wrong_type(&entry.key, "a duration", &entry.node),
+    };
+    if model::timeout_of(&text).is_none() {
+        let message = format!("`{}` must be a duration above zero, not `{}`", entry.key, excerpt(&text));
+        reader.error(entry.node.at, message, Some("examples: 30s, 5m, 1h30m".to_owned()));
     }
 }

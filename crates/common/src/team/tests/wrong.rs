@@ -82,6 +82,8 @@ fn model_errors() -> Vec<Case> {
         ("temperature as text", model("temperature: hot")),
         ("max_tokens negative", model("max_tokens: -5")),
         ("a thinking map in a new version", model("thinking_budget: {tokens: 5}")),
+        ("a timeout that is none", model("provider_opts: {first_byte_timeout: soon}")),
+        ("a timeout of nothing", model("provider_opts: {idle_timeout: 0}")),
         ("routing without model", model("routing: [{examples: [a]}]")),
         ("a provider without base_url", top("providers: {p: {token_key: K}}")),
         ("a provider with a slash", top("providers: {a/b: {base_url: 'http://x'}}")),
