@@ -2,8 +2,8 @@
 
 mod agent;
 mod commands;
-mod harness;
 mod dispatch;
+mod harness;
 mod hooks;
 mod instruction;
 mod limits;

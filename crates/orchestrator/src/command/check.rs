@@ -1,8 +1,6 @@
 //! `legwork check FILE…`: parses and resolves agent files and reports every mistake, and what the files need that is not
 //! set or installed here; `--explain KEY` says what happens with a key.
 
-use std::path::PathBuf;
-
 use legwork_agent::Environment;
 use legwork_agent::model::provider::adapted_settings;
 use legwork_agent::preflight::lacks;
@@ -167,8 +165,7 @@ fn bad(context: &Context, name: &str, errors_of: &team::TeamErrors) -> Result<bo
             "lacks": [],
             "errors": errors,
             "found": found,
-        }),
-        )?;
+        }))?;
     } else {
         context.output.text(&errors_of.report())?;
     }
