@@ -168,3 +168,6 @@ pub enum RequestError {
     #[error("the conversation has no message that a model could answer")]
     NothingAsked,
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,9 +91,16 @@ fn every_worker_backs_off_after_one_got_a_429() {
     until("the provider refused", || !fake.asked().is_empty());
     let second = state.dispatch(&[&team, "--queue", "b", "root", "two"]);
     until("the other worker's job waits", || {
-        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("openai refused a call"))
+        state.view(&second)["waits_for"]
+            .as_str()
+            .is_some_and(|why| why.contains("openai/gpt-4o refused a call"))
     });
-    assert!(state.legwork(["view", &second]).expect_success().contains("\nWaits     openai refused a call"));
+    assert!(
+        state
+            .legwork(["view", &second])
+            .expect_success()
+            .contains("\nWaits     openai/gpt-4o refused a call")
+    );
     for id in [&first, &second] {
         state.until_status(id, "completed");
     }
