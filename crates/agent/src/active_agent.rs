@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use legwork_common::team::Agent;
 use legwork_common::team::AgentKind;
+use legwork_common::team::DEFAULT_MAX_ITERATIONS;
 use legwork_common::team::Team;
 use serde_json::Value;
 
@@ -109,15 +110,15 @@ impl ActiveAgent {
     }
 
     /// The last turn that the agent of the next model call may take, counted over the whole run; `None` for no
-    /// limit. A pending handoff is taken into account: the next agent's `max_iterations` count from when it becomes
+    /// limit (`max_iterations: 0`). A pending handoff is taken into account: the next agent's `max_iterations` count from when it becomes
     /// active.
     pub fn turn_limit(&self) -> Option<u32> {
         let (name, uncounted) = match &self.pending_handoff {
             Some((_, name)) => (name, self.turn),
             None => (&self.name, self.uncounted_turns),
         };
-        let limit = self.team.agent(name)?.max_iterations?;
-        Some(uncounted.saturating_add(limit))
+        let limit = self.team.agent(name)?.max_iterations.unwrap_or(DEFAULT_MAX_ITERATIONS);
+        (limit > 0).then(|| uncounted.saturating_add(limit))
     }
 
     /// Every agent that is or was active in this run.

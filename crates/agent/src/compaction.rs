@@ -31,6 +31,9 @@ const KNOWN_WINDOWS: &[(&str, u64)] = &[
     ("o4", 200_000),
     ("gemini", 1_000_000),
 ];
+/// The share of the window that a request may fill where the file sets no `compaction_threshold`. The rest is room for a
+/// reply, and for results of tools, which are added before the next check.
+const DEFAULT_THRESHOLD: f64 = 0.8;
 /// The most bytes of one tool result that a summary is made from: enough for its beginning, which shows what it is
 /// about.
 const MAX_RESULT_BYTES: usize = 2_000;
@@ -72,10 +75,11 @@ pub(crate) fn tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
-/// Whether a request of this size leaves less than a fifth of the window: room for a reply, and for results of
-/// tools, which are added before the next check.
-pub(crate) fn is_due(request: u64, window: u64) -> bool {
-    request.saturating_mul(5) > window.saturating_mul(4)
+/// Whether a request of this size fills more than `threshold` of the window, by default [`DEFAULT_THRESHOLD`].
+pub(crate) fn is_due(request: u64, window: u64, threshold: Option<f64>) -> bool {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate of tokens is never near 2^52")]
+    let (request, window) = (request as f64, window as f64);
+    request > window * threshold.unwrap_or(DEFAULT_THRESHOLD)
 }
 
 /// How many messages at the end stay, in addition to the first `task` ones: whole turns, at least the last one, and
@@ -201,7 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn compaction_is_due_when_less_than_a_fifth_is_free() {
-        assert!(!is_due(80, 100) && is_due(81, 100));
+    fn compaction_is_due_above_the_threshold() {
+        assert!(!is_due(80, 100, None) && is_due(81, 100, None));
+        assert!(!is_due(50, 100, Some(0.5)) && is_due(51, 100, Some(0.5)));
     }
 }

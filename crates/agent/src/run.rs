@@ -5,7 +5,7 @@
 //!                              ├─ Ask ───────► lease, handoff, mail, summary, budget, reply ─► next step
 //!                              ├─ Rest ──────► until no job of the agent runs ─┬─ mail ──────► next step
 //!                              │                                               └─ no mail ───► completed
-//!                              └─ Exhausted ─► failed
+//!                              └─ Exhausted ─► failed; so does a model that repeats itself
 //! ```
 //!
 //! What can happen at any await:
@@ -40,6 +40,7 @@ use legwork_common::team::Team;
 use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
+use self::compact::Summarized;
 use self::halt::Halt;
 use self::model_call::NoReply;
 use self::open_agent::OpenAgent;
@@ -118,6 +119,7 @@ async fn run_model(
         ports,
         cancel,
         first_model_cooldown_until: None,
+        next_summary_at: 0,
     };
     let end = state.drive().await;
     state.close().await;
@@ -131,7 +133,10 @@ impl RunState<'_> {
         loop {
             match self.transcript.next(self.active_agent.turn_limit()) {
                 Step::Work { open } => self.run_calls(open).await?,
-                Step::Ask { turn } => self.take_turn(turn).await?,
+                Step::Ask { turn } => {
+                    self.end_repetition()?;
+                    self.take_turn(turn).await?;
+                }
                 Step::Finish { result } => {
                     let has_news = self.wait_for_jobs_and_mail().await?;
                     if !has_news {
@@ -171,8 +176,10 @@ impl RunState<'_> {
     /// Makes the model call once more with a shorter conversation, after the model reported that it was too long. The
     /// window of a model is not always known, and the size of a request is an estimate.
     async fn take_shorter_turn(&mut self, turn: u32, no_reply: NoReply) -> Result<(), Halt> {
-        if !self.summarize(turn).await? {
-            return Err(no_reply.into());
+        match self.summarize(turn).await? {
+            Summarized::Replaced => {}
+            Summarized::Nothing => return Err(no_reply.into()),
+            Summarized::Failed(why) => return Err(no_reply.without_summary(&why).into()),
         }
         self.reserve_budget().await?;
         let recorded = self.call_model(turn).await;
@@ -180,11 +187,25 @@ impl RunState<'_> {
         Ok(recorded??)
     }
 
+    /// Ends the run of a model that made the same calls in too many replies in a row. Their results are recorded.
+    fn end_repetition(&self) -> Result<(), Halt> {
+        let (tool, times) = self.transcript.repeated_calls();
+        if times < self.current.agent.limits.consecutive_tool_calls() {
+            return Ok(());
+        }
+        let message = format!(
+            "the model made {times} identical calls of {tool} in a row and makes no progress (max_consecutive_tool_calls)"
+        );
+        Err(Halt::Failed { cause: Cause::AgentError, message })
+    }
+
     /// The failure of an agent that may take no more turns; `turns` are those of all agents of the run.
     fn exhausted(&mut self, turns: u32) -> Halt {
         self.active_agent.complete_handoff();
         let used = turns.saturating_sub(self.active_agent.uncounted_turns());
-        let message = format!("the agent used up its {used} iterations (max_iterations)");
+        let by_default = self.current.agent.max_iterations.is_none();
+        let key = if by_default { "max_iterations, which its file does not set" } else { "max_iterations" };
+        let message = format!("the agent used up its {used} iterations ({key})");
         Halt::Failed { cause: Cause::MaxIterations, message }
     }
 }

@@ -1,6 +1,7 @@
 //! Fakes and fixtures for the tests of this crate.
 
 mod journal;
+mod models;
 mod service;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 
 pub(crate) use self::journal::FakeJournal;
+pub(crate) use self::models::FakeModels;
 pub(crate) use self::service::FakeService;
 pub(crate) use self::service::job_id;
 pub(crate) use self::service::viewed;

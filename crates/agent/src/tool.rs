@@ -85,6 +85,12 @@ pub trait Tool: Debug + Send + Sync {
     /// then too.
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome;
 
+    /// Whether the tool, called without arguments, lists the background work that it started. The list stands under a
+    /// summary of the conversation, which may have lost the ids.
+    fn is_overview(&self) -> bool {
+        false
+    }
+
     /// Replays a finished call of an earlier attempt, for tools that keep a state of their own (`think`, the todo
     /// list). Called before the first call of this attempt.
     fn replay(&self, _arguments: &Value) {}

@@ -289,6 +289,11 @@ impl Toolbox {
         self.tools.iter().map(|owned| &owned.tool).find(|tool| tool.spec().name == name)
     }
 
+    /// The tools that list background work; see [`Tool::is_overview`].
+    pub(crate) fn overviews(&self) -> impl Iterator<Item = &Arc<dyn Tool>> {
+        self.tools.iter().map(|owned| &owned.tool).filter(|tool| tool.is_overview())
+    }
+
     /// The specs of the tools that the model is offered in the next turn: all but the deferred ones.
     pub fn specs(&self) -> Vec<ToolSpec> {
         let specs = self.tools.iter().map(|owned| owned.tool.spec());

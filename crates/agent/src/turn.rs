@@ -6,6 +6,8 @@
 //!                                                └─ no ──► done
 //! ```
 
+mod repetition;
+
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 
@@ -17,6 +19,7 @@ use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
 
+use self::repetition::Repetition;
 use crate::compaction;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
@@ -64,6 +67,8 @@ pub struct Transcript {
     /// Results of `calls` by their index, held back until the last one is there: a conversation with an open call
     /// is one that no provider accepts.
     results: BTreeMap<u32, ToolResult>,
+    /// How often in a row the model made the calls of its last reply.
+    repetition: Repetition,
     /// Whether there is something for the model that it has not replied to.
     reply_is_due: bool,
     /// Whether any reply since this run began had text.
@@ -108,6 +113,9 @@ impl Transcript {
                 self.reply_is_due = true;
                 // The answer to a user's next prompt is an output of its own, without a separator before it.
                 self.has_output &= !mail.is_empty();
+                if mail.is_empty() {
+                    self.repetition.forget();
+                }
             }
             TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
             TurnEntry::Stderr { .. } => {}
@@ -117,6 +125,7 @@ impl Transcript {
                 self.usage = Usage::default();
                 self.delivered.clear();
                 self.ended.clear();
+                self.repetition.forget();
             }
         }
     }
@@ -126,9 +135,9 @@ impl Transcript {
         let from = self.messages.len().saturating_sub(kept as usize);
         if from > self.task_len {
             self.messages.splice(self.task_len..from, [compaction::summary_message(summary)]);
+            // What was counted was counted for the longer conversation.
+            self.counted = None;
         }
-        // What was counted was counted for the longer conversation.
-        self.counted = None;
     }
 
     fn reply(&mut self, turn: u32, message: &AssistantMessage) {
@@ -140,6 +149,7 @@ impl Transcript {
         self.has_output |= !message.text.is_empty();
         self.last_text.clone_from(&message.text);
         self.calls.clone_from(&message.tool_calls);
+        self.repetition.count(&self.calls);
         self.results.clear();
         self.reply_is_due = false;
         self.messages.push(Message::Assistant(message.clone()));
@@ -174,6 +184,12 @@ impl Transcript {
             return Step::Exhausted { turns: self.turn };
         }
         Step::Ask { turn: self.turn + 1 }
+    }
+
+    /// The first tool that the last reply called, and how many replies in a row made the same calls with the same
+    /// arguments. Calls that only poll background work do not count.
+    pub fn repeated_calls(&self) -> (&str, u32) {
+        self.repetition.repeated()
     }
 
     /// The conversation. While a call is open, the results of its turn are missing.

@@ -280,6 +280,9 @@ pub enum ServiceError {
         /// Its state.
         status: State,
     },
+    /// The job's agent is a program (`command:`), which hears no messages.
+    #[error("task {0} runs a program, which hears no messages")]
+    HearsNothing(JobId),
     /// The caller's session, or the caller or one of its ancestors, is being stopped; it can dispatch no more
     /// jobs.
     #[error("the session or a parent job is being stopped; no new job can be dispatched")]
@@ -320,6 +323,7 @@ impl Coded for ServiceError {
         match self {
             Self::NotFound(_) => "not_found",
             Self::NotRunning { .. } => "not_running",
+            Self::HearsNothing(_) => "hears_nothing",
             Self::Stopping => "stopping",
             Self::SessionClosed(_) => "session_closed",
             Self::LeaseLost => "lease_lost",
@@ -333,7 +337,7 @@ impl Coded for ServiceError {
     fn exit(&self) -> ExitStatus {
         match self {
             Self::NotFound(_) => ExitStatus::NotFound,
-            Self::NotRunning { .. } | Self::TooDeep(_) => ExitStatus::Usage,
+            Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) => ExitStatus::Usage,
             Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) => ExitStatus::Conflict,
             Self::LeaseLost | Self::Full { .. } | Self::Unavailable(_) => ExitStatus::Redis,
         }
@@ -348,7 +352,11 @@ impl Coded for ServiceError {
             }
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Unavailable(_) => Some("check --redis, or omit it to use the embedded server".to_owned()),
-            Self::NotRunning { .. } | Self::Stopping | Self::LeaseLost | Self::TooDeep(_) => None,
+            Self::NotRunning { .. }
+            | Self::HearsNothing(_)
+            | Self::Stopping
+            | Self::LeaseLost
+            | Self::TooDeep(_) => None,
         }
     }
 }

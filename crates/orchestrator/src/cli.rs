@@ -9,11 +9,14 @@ use clap::Parser;
 use clap::Subcommand;
 use legwork_common::duration;
 use legwork_common::id::SessionId;
+use legwork_common::job::Cause;
 use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
 use legwork_common::variables;
 use legwork_worker::options::CommonOptions;
+
+use crate::confirm::ConfirmArgs;
 
 /// Run agents that dispatch background agents to a fleet of workers, and operate the fleet
 #[derive(Debug, Parser)]
@@ -26,6 +29,10 @@ pub struct Cli {
     /// Print JSON, one object a line
     #[arg(long, global = true, help_heading = "Common options")]
     pub json: bool,
+    /// How long a command that waits asks again while Redis is away
+    #[arg(long, env = variables::REDIS_TIMEOUT, value_name = "TIME", default_value = "1m", global = true,
+          help_heading = "Common options", value_parser = duration::parse)]
+    pub redis_timeout: Duration,
     /// The command, with its arguments.
     #[command(subcommand)]
     pub command: Command,
@@ -89,6 +96,9 @@ pub struct RunArgs {
     /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub session_budget: Option<u64>,
+    /// How long this program may be away, suspended or cut off from Redis, before its jobs are stopped
+    #[arg(long, env = variables::OWNER_GRACE, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
+    pub owner_grace: Duration,
     /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -97,8 +107,24 @@ pub struct RunArgs {
     pub record: Option<PathBuf>,
 }
 
+/// The request of one line of a batch, as help describes it.
+const BATCH_HELP: &str = "\
+Each line of a --batch file is one JSON object:
+  agent, task      the agent and its task (required)
+  expected_output  what the answer should look like
+  key              idempotency key
+  queue, priority  where the job waits: a name; high, normal or low
+  delay, timeout   times such as \"90s\"
+  retries          how many times to retry after a failure
+  retry_delay      delay before the first retry, such as \"5s\"
+  budget           token budget of the job
+What a line leaves out is taken from the options, then from the policy. For example:
+  {\"agent\": \"analyst\", \"task\": \"Read a.rs\", \"key\": \"a\", \"timeout\": \"10m\"}
+Ids are printed in the order of the lines. If a line is wrong, nothing is stored.";
+
 /// Arguments of `legwork dispatch`.
 #[derive(Debug, Args)]
+#[command(after_help = BATCH_HELP)]
 pub struct DispatchArgs {
     /// The agent file
     pub file: PathBuf,
@@ -164,6 +190,12 @@ pub struct ListArgs {
     /// Only jobs with this status; may be repeated
     #[arg(long, value_name = "STATUS")]
     pub status: Vec<State>,
+    /// Only failed jobs that were not retried
+    #[arg(long, conflicts_with = "status")]
+    pub failed: bool,
+    /// Only jobs that ended with this cause, such as `deadline`
+    #[arg(long, value_name = "CAUSE", value_parser = cause)]
+    pub cause: Option<Cause>,
     /// Only jobs of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
@@ -241,9 +273,9 @@ pub struct StopArgs {
     /// All live jobs
     #[arg(long)]
     pub all: bool,
-    /// Stop all without asking
-    #[arg(long)]
-    pub yes: bool,
+    /// What to do about the question that `--all` asks.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
     /// Return when the stop is durable, before the jobs have ended
     #[arg(long)]
     pub no_wait: bool,
@@ -253,11 +285,26 @@ pub struct StopArgs {
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     /// The jobs' ids, or unambiguous prefixes of four characters or more
-    #[arg(required = true)]
+    #[arg(required_unless_present = "failed")]
     pub ids: Vec<String>,
+    /// All failed jobs that were not retried
+    #[arg(long, conflicts_with_all = ["ids", "again"])]
+    pub failed: bool,
+    /// With --failed: only jobs of this agent
+    #[arg(long, value_name = "NAME", requires = "failed")]
+    pub agent: Option<String>,
+    /// With --failed: only jobs of this session
+    #[arg(long, value_name = "ID", requires = "failed")]
+    pub session: Option<SessionId>,
+    /// Retry even a job that was retried before
+    #[arg(long)]
+    pub again: bool,
     /// Start from the beginning instead of after the recorded turns
     #[arg(long)]
     pub fresh: bool,
+    /// What to do about the question that `--failed` asks.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
     /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
@@ -272,6 +319,9 @@ pub struct DeleteArgs {
     /// All jobs that ended at least this long ago
     #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with = "ids")]
     pub ended_before: Option<Duration>,
+    /// What to do about the question that `--ended-before` asks.
+    #[command(flatten)]
+    pub confirm: ConfirmArgs,
 }
 
 /// Arguments of `legwork send`.
@@ -345,6 +395,9 @@ pub enum LocalCommand {
         /// Delete even while programs use it
         #[arg(long)]
         force: bool,
+        /// What to do about the question.
+        #[command(flatten)]
+        confirm: ConfirmArgs,
     },
 }
 
@@ -354,6 +407,15 @@ pub struct BenchArgs {
     /// The number of jobs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub jobs: u32,
+}
+
+/// A cause that this release knows, by its name.
+fn cause(name: &str) -> Result<Cause, String> {
+    let known = Cause::ALL.into_iter().find(|cause| cause.as_str() == name);
+    known.ok_or_else(|| {
+        let names = Cause::ALL.iter().map(ToString::to_string).collect::<Vec<_>>();
+        format!("unknown cause; known are {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
@@ -39,6 +40,8 @@ pub struct Context {
     pub variables: BTreeMap<String, String>,
     /// Standard output and standard error.
     pub output: Output,
+    /// How long a command that waits asks again while Redis is away.
+    pub redis_timeout: Duration,
 }
 
 /// A command's connection to the queue.

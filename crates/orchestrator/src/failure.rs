@@ -65,10 +65,20 @@ impl Failure {
         self
     }
 
+    /// Adds what the failure left, such as "nothing was stopped".
+    pub fn with_outcome(self, outcome: &str) -> Self {
+        Self { message: format!("{}; {outcome}", self.message), ..self }
+    }
+
+    /// The error as an object: code, message and hint.
+    pub fn object(&self) -> serde_json::Value {
+        json!({"code": self.code, "message": self.message, "hint": self.hint})
+    }
+
     /// The text for standard error, with the final line break.
     pub fn text(&self, json: bool) -> String {
         if json {
-            let error = json!({"error": {"code": self.code, "message": self.message, "hint": self.hint}});
+            let error = json!({"error": self.object()});
             return format!("{error}\n");
         }
         let mut text = format!("error: {}\n", self.message.trim_end().replace('\n', " "));

@@ -61,7 +61,7 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<
         .enable_all()
         .build()
         .map_err(|error| Failure::usage(format!("cannot start: {error}")))?;
-    let context = Context { common: cli.common, variables, output };
+    let context = Context { common: cli.common, variables, output, redis_timeout: cli.redis_timeout };
     let result = runtime.block_on(command::execute(context, cli.command));
     // Not waited for: a blocked read of standard input would keep the program running.
     runtime.shutdown_background();

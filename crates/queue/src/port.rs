@@ -36,6 +36,7 @@ pub use dispatch::SendOutcome;
 pub use dispatch::SessionEnd;
 pub use dispatch::StopOutcome;
 pub use dispatch::StopRoot;
+pub use dispatch::WaitingStop;
 pub use permits::PermitRequest;
 pub use permits::Permits;
 pub use permits::Permitted;

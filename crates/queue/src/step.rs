@@ -204,6 +204,7 @@ steps! {
         SEND = "send", ALLOW_OOM, [STOPS];
         ACKNOWLEDGE = "acknowledge", ALLOW_OOM, [];
         STOP = "stop", ALLOW_OOM, [STOPS];
+        STOP_WAITING = "stop_waiting", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
         SWEEP = "sweep", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
         UNMARK = "unmark", ALLOW_OOM, [];
         REAP = "reap", ALLOW_OOM, [STOPS, SESSIONS, ADMISSION];

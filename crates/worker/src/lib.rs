@@ -49,6 +49,7 @@ mod prepare;
 pub mod program;
 pub mod rate_limit;
 pub mod renewal;
+pub mod renewal_requests;
 pub mod runner;
 mod server_watch;
 mod settlement;

@@ -12,7 +12,7 @@ models:
   large: {provider: scripted, model: any, provider_opts: {context_size: 100000000}}
 agents:
   root: {model: large, instruction: Coordinate., sub_agents: [long]}
-  long: {model: large, description: Works long., instruction: Work., toolsets: [{type: filesystem}]}
+  long: {model: large, description: Works long., instruction: Work., max_iterations: 0, toolsets: [{type: filesystem}]}
 ";
 /// Bytes of text per turn, about 200 tokens.
 const TEXT_BYTES: usize = 800;
@@ -22,7 +22,7 @@ fn turns(count: usize) -> Vec<Value> {
     let mut turns: Vec<Value> = (1..count)
         .map(|turn| {
             let text = format!("{:width$}", format!("turn{turn}."), width = TEXT_BYTES);
-            json!({"text": text, "tool_calls": [{"name": "write_file", "arguments": {"path": "f", "content": "x"}}]})
+            json!({"text": text, "tool_calls": [{"name": "write_file", "arguments": {"path": "f", "content": turn.to_string()}}]})
         })
         .collect();
     let slow = format!("turn{}. {}", count - 1, "word ".repeat(TEXT_BYTES / 5));

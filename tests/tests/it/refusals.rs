@@ -186,3 +186,22 @@ fn the_deepest_documents_fit_half_of_the_stack() {
     };
     std::thread::Builder::new().stack_size(1024 * 1024).spawn(read).unwrap().join().unwrap();
 }
+
+#[test]
+fn a_message_to_a_program_is_an_error() {
+    let redis = Redis::start();
+    let state = StateFolder::on(&redis.url());
+    let team = "
+agents:
+  root: {model: openai/any, instruction: i, sub_agents: [program]}
+  program: {command: [sleep, '600'], description: Runs a program.}
+";
+    let team = state.file("team.yaml", team);
+    let id = state.dispatch(&[&team, "program", "go"]);
+    let output = state.legwork(["send", &id, "hello"]);
+    assert_eq!(output.status, 2, "{output:?}");
+    assert!(
+        output.stderr.contains(&format!("error: task {id} runs a program, which hears no messages")),
+        "{output:?}"
+    );
+}

@@ -12,10 +12,15 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Retries of a rate-limited call. Their delays double from one second, about half a minute in all, where the
 /// provider asks for none.
 const MAX_RATE_LIMIT_RETRIES: u32 = 5;
-/// The first delay after a broken connection or an error of the provider. Most of them are over at once.
-const TRANSIENT_DELAY: Duration = Duration::from_millis(500);
-/// The longest of these delays.
-const MAX_TRANSIENT_DELAY: Duration = Duration::from_secs(4);
+/// The delay before the first retry after a broken connection or an error of the provider. Most of them are over at once.
+const FIRST_TRANSIENT_DELAY: Duration = Duration::from_secs(2);
+/// The delay before the second one, doubled for each further one: what was not over at once takes as long as an overload,
+/// and often is one.
+const TRANSIENT_DELAY: Duration = Duration::from_secs(20);
+/// The first delay where another model can be called instead.
+const HASTY_DELAY: Duration = Duration::from_millis(500);
+/// The longest delay there.
+const MAX_HASTY_DELAY: Duration = Duration::from_secs(4);
 /// The first delay after an overload, where the provider asks for none: with the second one, which is twice as long, the
 /// tries outlive an overload of about 24 s.
 const OVERLOAD_DELAY: Duration = Duration::from_secs(8);
@@ -26,7 +31,7 @@ const MAX_EMPTY_RETRIES: u32 = 1;
 /// The retries that are left for one model in one turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Retries {
-    transient: Backoff,
+    transient: Transient,
     overloaded: Backoff,
     rate_limited: Backoff,
     empty: Backoff,
@@ -42,7 +47,7 @@ impl Retries {
     pub(crate) fn new(max_retries: u32, is_last_model: bool) -> Self {
         let rate_limit_retries = if is_last_model { MAX_RATE_LIMIT_RETRIES } else { 0 };
         Self {
-            transient: Backoff::exponential(TRANSIENT_DELAY, MAX_TRANSIENT_DELAY, max_retries),
+            transient: Transient::new(max_retries, is_last_model),
             overloaded: Backoff::exponential(OVERLOAD_DELAY, MAX_DELAY, max_retries),
             rate_limited: Backoff::exponential(Duration::from_secs(1), MAX_DELAY, rate_limit_retries),
             empty: Backoff::exponential(Duration::ZERO, Duration::ZERO, MAX_EMPTY_RETRIES),
@@ -53,7 +58,7 @@ impl Retries {
     /// The delay before the next try; `None` where the error is not retried, or no retry is left. `random` is
     /// uniform in 0..1.
     pub(crate) fn next_delay(&mut self, error: &ModelError, random: f64) -> Option<Duration> {
-        let (delays, retry_after) = match error {
+        let (delays, retry_after): (&mut dyn Iterator<Item = Duration>, _) = match error {
             ModelError::Transient { .. } => (&mut self.transient, &None),
             ModelError::Overloaded { retry_after, .. } if self.is_last_model => {
                 (&mut self.overloaded, retry_after)
@@ -71,6 +76,36 @@ impl Retries {
         let own = delays.next()?;
         // No jitter on the provider's own delay: a retry before it would be refused.
         Some(retry_after.map_or(Backoff::jittered(own, random), |asked| asked.min(MAX_DELAY)))
+    }
+}
+
+/// The delays after transient errors.
+#[derive(Debug, Clone)]
+struct Transient {
+    first: Option<Duration>,
+    further: Backoff,
+}
+
+impl Transient {
+    fn new(max_retries: u32, is_last_model: bool) -> Self {
+        if !is_last_model {
+            return Self {
+                first: None,
+                further: Backoff::exponential(HASTY_DELAY, MAX_HASTY_DELAY, max_retries),
+            };
+        }
+        Self {
+            first: (max_retries > 0).then_some(FIRST_TRANSIENT_DELAY),
+            further: Backoff::exponential(TRANSIENT_DELAY, MAX_DELAY, max_retries.saturating_sub(1)),
+        }
+    }
+}
+
+impl Iterator for Transient {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.first.take().or_else(|| self.further.next())
     }
 }
 
@@ -105,7 +140,8 @@ mod tests {
 
     #[test]
     fn retries_transient_errors_and_rate_limits_within_bounds() {
-        assert_eq!(delays(&transient(), true), [500, 1000]);
+        assert_eq!(delays(&transient(), true), [2000, 20_000]);
+        assert_eq!(delays(&transient(), false), [500, 1000]);
         assert_eq!(delays(&overloaded(None), true), [8000, 16_000]);
         assert_eq!(delays(&overloaded(Some(3)), true), [3000, 3000]);
         assert_eq!(delays(&overloaded(Some(3600)), true), [60_000, 60_000]);

@@ -9,7 +9,6 @@ use legwork_common::session_state::BudgetReservation;
 use super::halt::Halt;
 use super::state::RunState;
 use crate::compaction;
-use crate::history;
 use crate::journal::RunEvent;
 
 /// Poll interval for the session's budget while other jobs have reserved the rest of it. Half a second: a model
@@ -91,10 +90,7 @@ impl RunState<'_> {
     /// request and one from what the model counted for the last one: too high a figure compacts early, too low a
     /// one is refused.
     pub(super) fn request_tokens(&self) -> u64 {
-        let limit = self.current.agent.num_history_items;
-        let mut messages = self.current.head.clone();
-        messages.extend(history::latest(self.transcript.messages(), limit));
-        let estimated = compaction::estimate(&messages, &self.current.offered_tools());
+        let estimated = compaction::estimate(&self.request_messages(), &self.current.offered_tools());
         self.transcript.counted_tokens().unwrap_or_default().max(estimated)
     }
 }

@@ -1,10 +1,13 @@
 //! Replaces the middle of a long conversation by a summary, before the model's window is full.
 
 use legwork_common::job::Usage;
+use legwork_common::service::CallIndex;
 use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
+use serde_json::Value;
 
 use super::halt::Halt;
+use super::model_call::NoReply;
 use super::state::RunState;
 use crate::compaction;
 use crate::journal::TurnEntry;
@@ -12,24 +15,54 @@ use crate::message::Message;
 use crate::model::ModelReply;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
+use crate::tool::ToolContext;
+use crate::toolset::limited;
+
+/// The line before the background work that is listed under a summary.
+const BACKGROUND_WORK: &str = "Background work at the time of this summary, by id:";
+
+/// What became of a summary.
+#[derive(Debug)]
+pub(super) enum Summarized {
+    /// It replaced a part of the conversation.
+    Replaced,
+    /// There is nothing that it could replace.
+    Nothing,
+    /// There is none that is shorter than what it would replace: why not.
+    Failed(String),
+}
 
 impl RunState<'_> {
-    /// Asks for a summary where the next request would fill too much of the window, and records it.
+    /// Asks for a summary where the next request would fill too much of the window, and records it. Without one the
+    /// conversation stays as it is. The next summary is not asked for until the request has grown by a tenth of the
+    /// window, so that a summary that frees little is not repeated each turn.
     ///
     /// A crash before the record leaves the conversation as it was, and the next attempt pays for a summary of its
     /// own. A crash after it costs nothing.
     pub(super) async fn compact(&mut self, turn: u32) -> Result<(), Halt> {
-        if compaction::is_due(self.request_tokens(), self.smallest_window()) {
-            self.summarize(turn).await?;
+        let limits = &self.current.agent.limits;
+        let (request, window) = (self.request_tokens(), self.smallest_window());
+        let is_due = compaction::is_due(request, window, limits.compaction_threshold);
+        if limits.keeps_whole_conversation || !is_due || request < self.next_summary_at {
+            return Ok(());
         }
+        if let Summarized::Failed(why) = self.summarize(turn).await? {
+            self.warn(format!("the conversation was not summarized: {why}"));
+        }
+        self.next_summary_at = self.request_tokens().saturating_add(window / 10);
         Ok(())
     }
 
-    /// Asks for a summary and records it. Whether there was anything to replace.
-    pub(super) async fn summarize(&mut self, turn: u32) -> Result<bool, Halt> {
+    /// Asks for a summary and records it.
+    pub(super) async fn summarize(&mut self, turn: u32) -> Result<Summarized, Halt> {
+        if self.current.agent.limits.keeps_whole_conversation {
+            return Ok(Summarized::Failed("session_compaction is false".to_owned()));
+        }
         let window = self.smallest_window();
         let (messages, task) = (self.transcript.messages(), self.transcript.task());
-        let Some(kept) = compaction::kept(messages, task.len(), window) else { return Ok(false) };
+        let Some(kept) = compaction::kept(messages, task.len(), window) else {
+            return Ok(Summarized::Nothing);
+        };
         let replaced = &messages[task.len()..messages.len() - kept];
         let history = compaction::history_text(task, replaced, window);
         let request = ModelRequest {
@@ -42,22 +75,76 @@ impl RunState<'_> {
             waits_for_pauses: true,
         };
         self.reserve_tokens(compaction::estimate(&request.messages, &[])).await?;
-        let recorded = self.record_summary(&request, kept).await;
+        let summarized = self.record_summary(&request, kept).await;
         self.settle_budget().await;
-        recorded.map(|()| true)
+        summarized
     }
 
-    async fn record_summary(&mut self, request: &ModelRequest, kept: usize) -> Result<(), Halt> {
-        let (ModelReply { message: reply, .. }, _) = self.call_with_fallback(request, "").await??;
+    /// Records the summary, or only its tokens where it frees nothing.
+    async fn record_summary(&mut self, request: &ModelRequest, kept: usize) -> Result<Summarized, Halt> {
+        let models = self.summary_models();
+        let (ModelReply { message: reply, .. }, _) =
+            match self.call_with_fallback(&models, request, "").await? {
+                Ok(answer) => answer,
+                Err(NoReply { message, .. }) => return Ok(Summarized::Failed(message)),
+            };
+        let replaceable = self.transcript.messages().len() - self.transcript.task().len();
+        let summary = reply.text.trim();
+        let failure = if summary.is_empty() {
+            Some("the summary is empty")
+        } else if summary.len() >= self.replaced_bytes(replaceable, kept) {
+            Some("the summary is not shorter than what it would replace")
+        } else {
+            None
+        };
+        let (kept, summary) = match failure {
+            // All that could be replaced is kept.
+            Some(_) => (replaceable, String::new()),
+            None => (kept, format!("{summary}{}", self.background_work(request.turn).await?)),
+        };
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         // Its tokens count as usage, but it is not a turn.
         let usage = Usage { turns: 0, ..reply.usage };
-        self.record(TurnEntry::Compacted { turn: request.turn, kept, summary: reply.text, usage }).await
+        self.record(TurnEntry::Compacted { turn: request.turn, kept, summary, usage }).await?;
+        Ok(failure.map_or(Summarized::Replaced, |why| Summarized::Failed(why.to_owned())))
     }
 
-    /// The smallest window, in tokens, of all models that may answer: which one will is drawn anew for each call.
+    /// The size of the messages that a summary replaces: of the last `replaceable` ones all but the last `kept`.
+    fn replaced_bytes(&self, replaceable: usize, kept: usize) -> usize {
+        let last = self.transcript.messages().iter().rev();
+        last.take(replaceable).skip(kept).map(Message::bytes).sum()
+    }
+
+    /// What runs in the background, as the agent's own tools list it: a summary tends to lose ids, and without them the
+    /// model can neither read a result nor stop a job. Empty where nothing was started.
+    async fn background_work(&self, turn: u32) -> Result<String, Halt> {
+        let mut text = String::new();
+        let context = ToolContext { call: CallIndex { turn, index: u32::MAX }, cancel: self.cancel.clone() };
+        for tool in self.current.toolbox.overviews() {
+            let call = tool.call(Value::Object(serde_json::Map::new()), &context);
+            let outcome = self.unless_cancelled(call).await?;
+            if !outcome.is_error && outcome.text.contains("\nID: ") {
+                text.push_str("\n\n");
+                text.push_str(limited(outcome.text).trim_end());
+            }
+        }
+        if text.is_empty() {
+            return Ok(text);
+        }
+        Ok(format!("\n\n{BACKGROUND_WORK}{text}"))
+    }
+
+    /// The models that may write a summary, in the order in which they are tried.
+    fn summary_models(&self) -> Vec<ModelSettings> {
+        let mut models = self.current.agent.limits.compaction_models.clone();
+        models.extend(self.candidate_models());
+        models
+    }
+
+    /// The smallest window, in tokens, of all models that may answer or write a summary: which one will is drawn anew for
+    /// each call.
     fn smallest_window(&self) -> u64 {
-        let candidates = self.candidate_models();
+        let candidates = self.summary_models();
         let listed: &[ModelSettings] = match &self.current.agent.kind {
             AgentKind::Models(models) => models,
             AgentKind::Auto | AgentKind::Command { .. } => &[],

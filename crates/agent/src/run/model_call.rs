@@ -16,9 +16,7 @@ use legwork_common::team::auto_model;
 use tokio::sync::mpsc;
 
 use super::halt::Halt;
-use super::open_agent::OpenAgent;
 use super::state::RunState;
-use crate::history;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
@@ -76,6 +74,13 @@ pub(super) struct NoReply {
     pub(super) is_window_full: bool,
 }
 
+impl NoReply {
+    /// The same failure of a conversation that could not be shortened either.
+    pub(super) fn without_summary(self, why: &str) -> Self {
+        Self { message: format!("{}; it was not summarized: {why}", self.message), ..self }
+    }
+}
+
 impl From<NoReply> for Halt {
     fn from(NoReply { message, .. }: NoReply) -> Self {
         Self::Failed { cause: Cause::ProviderError, message }
@@ -85,20 +90,19 @@ impl From<NoReply> for Halt {
 impl RunState<'_> {
     /// Makes the model call of a turn and records the reply.
     pub(super) async fn call_model(&mut self, turn: u32) -> Result<Result<(), NoReply>, Halt> {
-        let OpenAgent { agent, head, .. } = &self.current;
-        let mut messages = head.clone();
-        messages.extend(history::latest(self.transcript.messages(), agent.num_history_items));
+        let agent = self.current.agent;
         let mut request = ModelRequest {
             agent: agent.name.clone(),
             turn,
-            messages,
+            messages: self.request_messages(),
             tools: self.current.offered_tools(),
             form: agent.structured_output.clone(),
             purpose: Purpose::Turn,
             waits_for_pauses: true,
         };
         let separator = if self.transcript.has_output() { TURN_SEPARATOR } else { "" };
-        let (first, used_fallback) = match self.call_with_fallback(&request, separator).await? {
+        let models = self.candidate_models();
+        let (first, used_fallback) = match self.call_with_fallback(&models, &request, separator).await? {
             Ok(answer) => answer,
             Err(no_reply) => return Ok(Err(no_reply)),
         };
@@ -114,7 +118,8 @@ impl RunState<'_> {
                 return Ok(Err(NoReply { message, is_window_full: false }));
             }
             request.messages.push(Message::Assistant(message.clone()));
-            let (next, _) = match self.call_with_fallback(&request, "").await? {
+            let models = self.candidate_models();
+            let (next, _) = match self.call_with_fallback(&models, &request, "").await? {
                 Ok(answer) => answer,
                 Err(no_reply) => return Ok(Err(no_reply)),
             };
@@ -132,20 +137,20 @@ impl RunState<'_> {
         configured.and_then(|text| duration::parse(text).ok()).unwrap_or(DEFAULT_COOLDOWN)
     }
 
-    /// The usable reply of the first candidate model that gives one, and whether any before it failed. `separator` is
+    /// The usable reply of the first of these models that gives one, and whether any before it failed. `separator` is
     /// written before its text.
     pub(super) async fn call_with_fallback(
         &self,
+        models: &[ModelSettings],
         request: &ModelRequest,
         separator: &'static str,
     ) -> Result<Result<(ModelReply, bool), NoReply>, Halt> {
-        let models = self.candidate_models();
         let fallback = self.current.agent.fallback.as_ref();
         let max_retries = fallback.map_or(Retries::DEFAULT_MAX, |fallback| fallback.retries);
         let mut failures: Vec<String> = Vec::new();
         let mut is_window_full = false;
         let mut between = Between { separator, is_cut_off: false };
-        for (number, settings) in (1..).zip(&models) {
+        for (number, settings) in (1..).zip(models) {
             let is_last = number == models.len();
             let retries = Retries::new(max_retries, is_last);
             let request = if is_last {

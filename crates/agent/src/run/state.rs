@@ -12,8 +12,10 @@ use super::halt::Halt;
 use super::open_agent::OpenAgent;
 use crate::active_agent::ActiveAgent;
 use crate::assignment::Ports;
+use crate::history;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
+use crate::message::Message;
 use crate::turn::Transcript;
 
 /// One run of an agent that a model drives.
@@ -38,6 +40,8 @@ pub(super) struct RunState<'team> {
     pub(super) transcript: Transcript,
     pub(super) ports: Ports,
     pub(super) cancel: CancellationToken,
+    /// The size of a request, in tokens, below which no summary is asked for: the last one freed too little.
+    pub(super) next_summary_at: u64,
     /// Until then turns go to the fallback models, because the first model failed.
     pub(super) first_model_cooldown_until: Option<Instant>,
 }
@@ -67,6 +71,15 @@ impl RunState<'_> {
     /// Waits for `work`; a cancellation drops it and ends the run.
     pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
         self.cancel.run_until_cancelled(work).await.ok_or(Halt::Stopped)
+    }
+
+    /// The messages of the next request: the system messages of the active agent, and as much of the conversation as its
+    /// limits leave.
+    pub(super) fn request_messages(&self) -> Vec<Message> {
+        let OpenAgent { agent, head, .. } = &self.current;
+        let conversation = history::latest(self.transcript.messages(), agent.num_history_items);
+        let shown = history::with_old_calls_truncated(conversation, agent.limits.max_old_tool_call_tokens);
+        head.iter().cloned().chain(shown).collect()
     }
 
     pub(super) fn warn(&self, warning: String) {

@@ -4,6 +4,8 @@ mod budget;
 mod compact;
 mod handoff;
 mod models;
+mod repetition;
+mod retries;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

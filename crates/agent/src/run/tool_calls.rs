@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::halt::Halt;
 use super::state::RunState;
+use crate::history;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::ToolCall;
@@ -73,6 +74,8 @@ impl RunState<'_> {
         }
         // The same for a tool that ended because the lease did.
         journal.confirm_lease().await?;
+        let max_tokens = self.current.agent.limits.max_tool_result_tokens;
+        let outcome = ToolOutcome { text: history::without_middle(outcome.text, max_tokens), ..outcome };
         let entry = result_entry(index, &call, outcome);
         // The model sees all images in this attempt, also those that are too large to be stored.
         journal.record(&entry.stored()).await?;

@@ -195,6 +195,10 @@ impl Tool for BackgroundTool {
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
         self.act(arguments, context).await.unwrap_or_else(|ErrorOutcome(outcome)| outcome)
     }
+
+    fn is_overview(&self) -> bool {
+        matches!(self.action, Action::List)
+    }
 }
 
 #[cfg(test)]

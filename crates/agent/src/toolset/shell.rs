@@ -189,6 +189,10 @@ impl Tool for ShellTool {
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
         self.act(arguments, context).await.unwrap_or_else(|error| error)
     }
+
+    fn is_overview(&self) -> bool {
+        matches!(self.action, Action::ListJobs)
+    }
 }
 
 #[cfg(test)]

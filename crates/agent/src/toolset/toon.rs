@@ -62,6 +62,10 @@ impl Tool for ToonTool {
         ToolOutcome { text, ..outcome }
     }
 
+    fn is_overview(&self) -> bool {
+        self.inner.is_overview()
+    }
+
     fn replay(&self, arguments: &Value) {
         self.inner.replay(arguments);
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::expand::variables;
+use super::limits::Limits;
 use super::model::ModelSettings;
 use super::toolset::McpServer;
 use super::toolset::StringMap;
@@ -91,9 +92,13 @@ pub struct Agent {
     /// Sub-agents and handoffs that the file names by URL or image. They are not loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_agents: Vec<String>,
-    /// The maximum number of model calls; `None` for no limit.
+    /// The maximum number of model calls: `None` for
+    /// [`DEFAULT_MAX_ITERATIONS`](super::DEFAULT_MAX_ITERATIONS), 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<u32>,
+    /// Further limits of its run, and how much of its conversation its model is shown.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
     /// The number of most recent messages of the history that are sent to the model; `None` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_history_items: Option<u32>,
@@ -158,6 +163,7 @@ impl Agent {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }
+        required.extend(keys_of_models(&self.limits.compaction_models));
         for toolset in &self.toolsets {
             required.extend(keys_of_models(&toolset.model));
             match &toolset.kind {

@@ -2,6 +2,7 @@
 
 mod agent;
 mod hooks;
+mod limits;
 mod mcp;
 mod model;
 mod settings;

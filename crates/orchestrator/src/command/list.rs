@@ -1,7 +1,9 @@
 //! `legwork list`: jobs, newest first.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
@@ -20,16 +22,26 @@ use serde_json::json;
 use crate::cli::ListArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::many::thousands;
+use crate::outage::Outage;
 use crate::render;
 
 /// How often `--watch` reads the list: often enough that a person sees a job start, and a page is a few reads.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Jobs that are read without an index before a list says so: below that it takes less than a tenth of a second.
+const MIN_SEARCHED: u64 = 10_000;
+
+/// How long a search may take before the list says that it reads the jobs one by one.
+const SILENT_SEARCH: Duration = Duration::from_secs(1);
+
 /// Shows a page of jobs; with `--watch` again whenever it changes.
 pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus, Failure> {
     let after: Option<PageCursor> = args.after.as_deref().map(str::parse).transpose()?;
     let filter = JobFilter {
-        states: args.status.clone(),
+        states: if args.failed { vec![State::Failed] } else { args.status.clone() },
+        without_retried: args.failed,
+        cause: args.cause,
         agent: args.agent.clone(),
         session: args.session,
         queue: args.queue.clone(),
@@ -38,7 +50,11 @@ pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus,
     };
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let shown = if args.watch {
-        watch(&context, &connection.operator, &args, &filter).await
+        let outage = Outage::of(&context, &connection);
+        tokio::select! {
+            shown = watch(&context, &connection.operator, &outage, &args, &filter) => shown,
+            _interrupt = tokio::signal::ctrl_c() => Ok(()),
+        }
     } else {
         show_page(&context, &connection.operator, &args, &filter, after).await
     };
@@ -53,32 +69,44 @@ async fn show_page(
     filter: &JobFilter,
     after: Option<PageCursor>,
 ) -> Result<(), Failure> {
-    let listing = operator.list(filter, args.limit, after).await?;
-    show(context, args, &listing)
+    let mut read = pin!(operator.list(filter, args.limit, after));
+    let listing = tokio::select! {
+        listing = &mut read => listing?,
+        () = tokio::time::sleep(SILENT_SEARCH) => {
+            context.output.note("still reading: where no index fits a filter, jobs are read one by one");
+            read.await?
+        }
+    };
+    show(context, args, &listing)?;
+    if let Some(text) = empty(args, &listing) {
+        context.output.note(&text);
+    }
+    if let Some(text) = searched(&listing) {
+        context.output.note(&text);
+    }
+    Ok(())
 }
 
-/// Shows the first page whenever it changes, until Ctrl-C.
+/// Shows the first page whenever it changes. Ends only with an error.
 async fn watch(
     context: &Context,
     operator: &Operator,
+    outage: &Outage,
     args: &ListArgs,
     filter: &JobFilter,
 ) -> Result<(), Failure> {
-    let mut shown = Listing::default();
+    let mut shown: Option<Listing> = None;
     loop {
-        let listing = operator.list(filter, args.limit, None).await?;
-        let changed = listing.jobs.iter().map(key).ne(shown.jobs.iter().map(key));
-        if changed || shown == Listing::default() {
+        let listing = outage.ask(|| operator.list(filter, args.limit, None)).await?;
+        let keys = |listing: &Listing| listing.jobs.iter().map(key).collect::<Vec<_>>();
+        if shown.as_ref().is_none_or(|shown| keys(shown) != keys(&listing)) {
             if context.output.color {
                 context.output.text("\x1b[H\x1b[2J")?;
             }
             show(context, args, &listing)?;
-            shown = listing;
+            shown = Some(listing);
         }
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_INTERVAL) => {}
-            _interrupt = tokio::signal::ctrl_c() => return Ok(()),
-        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }
 
@@ -92,9 +120,7 @@ fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Fai
         for listed in &listing.jobs {
             context.output.object(&object(&listed.job, listed.stale_for)?)?;
         }
-        if let Some(next) = listing.next {
-            context.output.object(&json!({"next": next.to_string()}))?;
-        }
+        show_next(context, listing);
         return Ok(());
     }
     table(context, &lines(args, &listing.jobs))?;
@@ -104,10 +130,49 @@ fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Fai
              queue",
         );
     }
-    if let Some(next) = listing.next {
-        context.output.note(&format!("more with --after {next}"));
-    }
+    show_next(context, listing);
     Ok(())
+}
+
+/// Where the next page begins, on standard error: standard output has jobs and nothing else.
+fn show_next(context: &Context, listing: &Listing) {
+    match listing.next {
+        None => {}
+        Some(next) if context.output.json => {
+            context.output.note(&json!({"next": next.to_string()}).to_string())
+        }
+        Some(next) => context.output.note(&format!("more with --after {next}")),
+    }
+}
+
+/// What an empty list says about its filter; `None` for a list with jobs, and for one without a filter.
+fn empty(args: &ListArgs, listing: &Listing) -> Option<String> {
+    let mut parts = Vec::new();
+    if args.failed {
+        parts.push("that failed and was not retried".to_owned());
+    }
+    let states: Vec<&str> = args.status.iter().map(|state| state.as_str()).collect();
+    if !states.is_empty() {
+        parts.push(format!("with status {}", states.join(" or ")));
+    }
+    parts.extend(args.cause.map(|cause| format!("with cause {cause}")));
+    parts.extend(args.agent.as_ref().map(|agent| format!("of agent {agent}")));
+    parts.extend(args.session.map(|session| format!("of session {session}")));
+    parts.extend(args.queue.as_ref().map(|queue| format!("in queue {queue}")));
+    parts.extend(args.worker.as_ref().map(|worker| format!("of worker {worker}")));
+    parts.extend(args.since.map(|since| format!("created within {}", duration::short(since))));
+    parts.extend(args.after.as_ref().map(|_| "after this cursor".to_owned()));
+    (listing.jobs.is_empty() && !parts.is_empty()).then(|| format!("no job {}", parts.join(", ")))
+}
+
+/// That a filter without an index read many jobs, and what makes it faster.
+fn searched(listing: &Listing) -> Option<String> {
+    (listing.searched >= MIN_SEARCHED).then(|| {
+        format!(
+            "{} jobs were read one by one, because no index fits this filter; --status, --session or --since narrows it",
+            thousands(listing.searched)
+        )
+    })
 }
 
 /// The jobs as a tree, or one below the other.

@@ -29,6 +29,7 @@ use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
+use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionOptions;
 use legwork_worker::guard::Guard;
@@ -46,8 +47,10 @@ use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
 use crate::local_worker::LocalWorker;
+use crate::outage::Outage;
 use crate::panel::Screen;
 use crate::recorder::Recorder;
+use crate::render;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
@@ -182,7 +185,7 @@ impl RunSession {
         let over = CancellationToken::new();
         // However this function ends, its background tasks end with it.
         let _over = over.clone().drop_guard();
-        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
+        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone(), Arc::clone(&self.screen)));
         let hosted = if connection.backend.is_embedded() && self.args.detach {
             // Jobs that outlive this program run in a worker program of their own from the start.
             let (service, over) = (Arc::clone(&root.service), over.clone());
@@ -248,7 +251,10 @@ impl RunSession {
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
             session: SessionOptions { cap: self.args.cap, budget: self.args.session_budget },
-            on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
+            terms: OwnerTerms {
+                grace: self.args.owner_grace,
+                on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
+            },
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
@@ -408,7 +414,8 @@ impl RunSession {
 
     /// Ends the session. Its jobs have ended, or are stopped; with `--detach` they continue.
     ///
-    /// After a second Ctrl-C nothing is asked of Redis any more: the owner's lease runs out, and reapers end the session.
+    /// After a second Ctrl-C only the stop is left to be written, within the grace period of the tasks. If Redis does not
+    /// take it, the owner's grace runs out, and reapers end the session.
     async fn end(
         &self,
         connection: &Connection,
@@ -416,6 +423,12 @@ impl RunSession {
         hosted: Option<LocalWorker>,
     ) -> Result<(), Failure> {
         if self.shutdown.now.is_cancelled() {
+            let owner = root.owner.clone();
+            self.tasks.spawn(TaskKind::Upkeep, async move {
+                if let Err(error) = owner.stop(Cause::Operator).await {
+                    tracing::warn!(%error, "could not stop the session");
+                }
+            });
             return Ok(());
         }
         let interrupted = self.shutdown.drain.is_cancelled();
@@ -424,15 +437,32 @@ impl RunSession {
                 hosted.hand_over().await;
             }
             root.detach().await?;
-            self.screen.note(&format!("session {} continues in the background", root.owner.session()));
+            self.note_continuation(connection, root.owner.session()).await?;
             return Ok(());
         }
-        if interrupted || !root.service.is_settled().await? {
+        let outage = Outage::of(&self.context, connection);
+        if interrupted || !outage.ask(|| root.service.is_settled()).await? {
             self.stop_all(connection, root, interrupted).await?;
         }
-        root.close().await?;
+        outage.ask(|| root.owner.close()).await?;
         if let Some(hosted) = hosted {
             hosted.end().await;
+        }
+        Ok(())
+    }
+
+    /// Says what continues after `--detach`: the live jobs, and the commands that show them.
+    async fn note_continuation(&self, connection: &Connection, session: SessionId) -> Result<(), Failure> {
+        let jobs = connection.operator.session_jobs(session).await?.jobs;
+        let live: Vec<_> = jobs.iter().filter(|job| !job.status.is_terminal()).collect();
+        self.screen.note(&format!("session {session} continues in the background"));
+        for job in &live {
+            self.screen.note(&format!("  {} {} {}", job.id, job.agent, render::status(job)));
+        }
+        if let [job] = live.as_slice() {
+            self.screen.note(&format!("to see its output: legwork view --follow {}", job.id));
+        } else {
+            self.screen.note(&format!("to see its jobs: legwork list --session {session}"));
         }
         Ok(())
     }
@@ -446,9 +476,13 @@ impl RunSession {
     ) -> Result<(), Failure> {
         let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
         let operator = &connection.operator;
-        let session = root.owner.stop(why).await?;
+        let outage = Outage::of(&self.context, connection);
+        let stop = async {
+            let session = outage.ask(|| root.owner.stop(why)).await?;
+            outage.ask(|| operator.until_stopped(session)).await
+        };
         tokio::select! {
-            stopped = while_reaping(operator.queue(), operator.until_stopped(session)) => Ok(stopped?),
+            stopped = while_reaping(operator.queue(), stop) => stopped,
             () = self.shutdown.now.cancelled() => Ok(()),
         }
     }

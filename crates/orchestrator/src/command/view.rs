@@ -15,7 +15,9 @@ use crate::cli::ViewArgs;
 use crate::command::list;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::follow::Followed;
 use crate::follow::follow;
+use crate::outage::Outage;
 use crate::render;
 
 /// Bytes of output that one view shows at most without `--follow`: more than the output cap of a namespace by default,
@@ -25,19 +27,25 @@ const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 /// Shows the job.
 pub(super) async fn view(context: Context, args: ViewArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let shown = show(&context, &connection.operator, &args).await;
+    let outage = Outage::of(&context, &connection);
+    let shown = show(&context, &connection.operator, &outage, &args).await;
     connection.leave().await?;
     shown
 }
 
-async fn show(context: &Context, operator: &Operator, args: &ViewArgs) -> Result<ExitStatus, Failure> {
+async fn show(
+    context: &Context,
+    operator: &Operator,
+    outage: &Outage,
+    args: &ViewArgs,
+) -> Result<ExitStatus, Failure> {
     let id = operator.find(&args.id).await?;
     if args.transcript {
         transcript(context, operator, id).await?;
         return Ok(ExitStatus::Success);
     }
     if args.follow {
-        return show_while_it_runs(context, operator, id, args).await;
+        return show_while_it_runs(context, operator, outage, id, args).await;
     }
     let max = args.tail.and_then(|tail| usize::try_from(tail).ok()).unwrap_or(MAX_OUTPUT_BYTES);
     let viewed = operator.view(id, args.since, max.min(MAX_OUTPUT_BYTES)).await?;
@@ -53,6 +61,7 @@ async fn show(context: &Context, operator: &Operator, args: &ViewArgs) -> Result
 async fn show_while_it_runs(
     context: &Context,
     operator: &Operator,
+    outage: &Outage,
     id: JobId,
     args: &ViewArgs,
 ) -> Result<ExitStatus, Failure> {
@@ -60,7 +69,9 @@ async fn show_while_it_runs(
         Some(tail) => operator.job(id).await?.output_bytes.saturating_sub(tail),
         None => args.since.unwrap_or(0),
     };
-    let job = follow(operator, id, from, &context.output).await?;
+    let Followed::Ended(job) = follow(operator, id, from, &context.output, outage).await? else {
+        return Ok(ExitStatus::Interrupted);
+    };
     if context.output.json {
         context.output.object(&json!({"event": "ended", "job": job}))?;
     } else {

@@ -2,7 +2,8 @@
 --
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
--- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones.
+-- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones. Where
+-- it passes over jobs that exclude the worker, it wakes another one: the worker may have taken their wake token.
 -- A repeat has the number of its first call and gets the jobs of that call which still run for it.
 --
 -- KEYS: tag.
@@ -52,6 +53,20 @@ local function excluded(id, job)
   return job.lacks and redis.call('SISMEMBER', lacks_key(id), worker) == 1
 end
 
+-- ms between two tokens that a worker puts back on a lane for jobs that exclude it: where no other worker is idle it takes
+-- them itself.
+local PASS_ON_INTERVAL = 500
+-- Seconds after which the tokens of a lane that no worker waits on are dropped, as in admission.lua.
+local WAKE_EXPIRY = 3600
+local passed_over = false
+local function pass_on(lane)
+  local since = now - (tonumber(redis.call('HGET', worker_key(worker), 'passed_on')) or 0)
+  if since >= 0 and since < PASS_ON_INTERVAL or redis.call('EXISTS', wake_key(lane)) == 1 then return end
+  redis.call('HSET', worker_key(worker), 'passed_on', now)
+  redis.call('LPUSH', wake_key(lane), '1')
+  redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY)
+end
+
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
 local EXTRA = 16
 local ids, jobs, specs = {}, {}, {}
@@ -68,7 +83,9 @@ local function take(ready, first)
     if job.state ~= 'queued' or job.entry ~= entry[1] then
       -- Stale: the job was forgotten, has ended, or has a later entry.
       consumed[#consumed + 1] = entry[1]
-    elseif not excluded(id, job) and not stop_root(id, job.session) then
+    elseif excluded(id, job) then
+      passed_over = true
+    elseif not stop_root(id, job.session) then
       consumed[#consumed + 1] = entry[1]
       ids[#ids + 1] = id
       jobs[#jobs + 1] = job
@@ -90,6 +107,8 @@ for lane = FIRST_LANE, #ARGV do
       first = take(ready_key(ARGV[lane], priority), first)
     end
   end
+  if passed_over then pass_on(ARGV[lane]) end
+  passed_over = false
 end
 
 -- Remembers this claim for its repeat. A heartbeat sets the expiry of the record; a worker that claims before its first

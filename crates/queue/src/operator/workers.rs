@@ -18,14 +18,16 @@ impl Operator {
         self.queue().workers().await
     }
 
-    /// Whether a live worker that is not draining serves this lane.
+    /// The workers that serve this lane and do not drain. One that died is among them until its heartbeat is three
+    /// leases old.
     ///
     /// # Errors
     ///
     /// [`QueueError`] when Redis cannot be reached.
-    pub async fn is_served(&self, lane: &Lane) -> Result<bool, QueueError> {
-        let (name, workers) = (lane.name(), self.workers().await?);
-        Ok(workers.iter().any(|worker| worker.lanes.contains(&name) && !worker.draining))
+    pub async fn workers_of(&self, lane: &Lane) -> Result<Vec<WorkerRecord>, QueueError> {
+        let (name, mut workers) = (lane.name(), self.workers().await?);
+        workers.retain(|worker| worker.lanes.contains(&name) && !worker.draining);
+        Ok(workers)
     }
 
     /// Those of the queues that no live worker serves, each once, in the order of their names. Jobs there wait.
@@ -57,6 +59,7 @@ mod tests {
         WorkerRecord {
             id: WorkerId::random_on("host"),
             host: "host".to_owned(),
+            process: None,
             lanes: lanes.iter().map(ToString::to_string).collect(),
             slots: 1,
             used: 0,

@@ -9,6 +9,7 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::job::Cause;
 use legwork_common::job::Job;
 use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
@@ -31,8 +32,12 @@ pub struct JobFilter {
     pub session: Option<SessionId>,
     /// Only jobs of this queue.
     pub queue: Option<String>,
-    /// Only jobs of this worker.
+    /// Only jobs of this worker: those that it holds, where no states are given.
     pub worker: Option<WorkerId>,
+    /// Only jobs that ended with this cause.
+    pub cause: Option<Cause>,
+    /// Only failed and stopped jobs that were not retried.
+    pub without_retried: bool,
     /// Only jobs created within this time.
     pub since: Option<Duration>,
 }
@@ -49,10 +54,12 @@ pub struct PageCursor {
 /// A page of an operator's list, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobPage {
-    /// The jobs. May be empty although more follow, when the filter excluded many in a row.
+    /// The jobs: as many as were asked for, or all that are left.
     pub jobs: Vec<Job>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<PageCursor>,
+    /// How many jobs were read one by one because no index fits the filter.
+    pub searched: u64,
 }
 
 /// A job as it was dispatched.
@@ -77,6 +84,8 @@ pub struct WorkerRecord {
     pub id: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host; `None` if it did not report one.
+    pub process: Option<u32>,
     /// The lanes it serves.
     pub lanes: Vec<String>,
     /// Jobs that it may run at once.
@@ -124,7 +133,8 @@ pub trait Watch: Debug + Send + Sync {
     /// How many jobs that a dispatcher dispatched itself have not ended.
     async fn live_children(&self, session: SessionId, of: Dispatcher) -> Result<u64, QueueError>;
 
-    /// A page of all jobs, newest first.
+    /// A page of the jobs that a filter selects, newest first. Reads on until the page is full, however many jobs the
+    /// filter excludes; dropping the future changes nothing.
     async fn list(
         &self,
         filter: &JobFilter,

@@ -259,6 +259,8 @@ pub struct Heartbeat {
     pub worker: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host.
+    pub process: u32,
     /// The lanes it serves.
     pub lanes: Vec<Lane>,
     /// Jobs that it may run at once.

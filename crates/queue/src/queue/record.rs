@@ -59,8 +59,22 @@ const FIELDS: [&str; 29] = [
 /// The fields of the jobs above a job, the nearest first.
 const ANCESTORS: [&str; 10] = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
 /// The places in [`FIELDS`] of what a [`Place`] needs.
-const PLACE_FIELDS: [&str; 14] =
-    ["state", "session", "created", "attempt", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
+const PLACE_FIELDS: [&str; 14] = [
+    "state",
+    "session",
+    "created",
+    "dispatched",
+    "a1",
+    "a2",
+    "a3",
+    "a4",
+    "a5",
+    "a6",
+    "a7",
+    "a8",
+    "a9",
+    "a10",
+];
 
 /// Whether results are read with the records. A result may have megabytes, and lists show none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +92,8 @@ pub(super) struct Place {
     pub(super) session: Option<SessionId>,
     /// By Redis' clock, in milliseconds.
     pub(super) created: u64,
-    /// Whether it was ever claimed. Only then it can have dispatched jobs.
-    pub(super) has_run: bool,
+    /// Whether it has dispatched jobs.
+    pub(super) has_dispatched: bool,
     /// The jobs above it, the nearest first.
     ancestors: Vec<JobId>,
 }
@@ -111,7 +125,7 @@ pub(super) fn read_place(id: JobId, answer: Answer) -> Result<Option<Place>, Que
         state: fields.state(),
         session: fields.text("session").parse().ok(),
         created: fields.number("created"),
-        has_run: fields.number("attempt") > 0,
+        has_dispatched: fields.number("dispatched") > 0,
         ancestors: fields.ancestors(),
     }))
 }

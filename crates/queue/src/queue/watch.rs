@@ -19,6 +19,7 @@ use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
+use crate::keys::JobIndex;
 use crate::port::JobFilter;
 use crate::port::JobPage;
 use crate::port::Lane;
@@ -39,7 +40,7 @@ use crate::queue::slice::whole_characters;
 const BATCH_SIZE: usize = 200;
 /// Places of one pipelined read: short fields only, 200 kB in all.
 const PLACES_BATCH_SIZE: usize = 1000;
-/// The newest jobs of each shard that are found by a prefix of their ids: one read of 160 kB at most.
+/// The newest jobs of each index of a shard that are found by a prefix of their ids: reads of 160 kB at most.
 const FIND_WINDOW: usize = 10_000;
 
 #[async_trait]
@@ -105,16 +106,25 @@ impl Watch for Queue {
 
     async fn find(&self, prefix: &str, most: usize) -> Result<Vec<JobId>, QueueError> {
         let prefix = prefix.to_ascii_lowercase();
-        let mut found = Vec::new();
+        // A job that ended between two reads is found twice.
+        let mut found = BTreeSet::new();
         for shard in 0..self.keys.shards() {
-            let mut command = redis::cmd("ZRANGE");
-            command.arg(self.keys.index_all(shard)).arg(0).arg(FIND_WINDOW - 1).arg("REV");
-            for raw in self.link.ask(ASKED, &command).await?.items()? {
-                found.extend(raw.raw_id()?.filter(|id| id.uuid().to_string().starts_with(&prefix)));
+            let mut pipeline = redis::pipe();
+            for index in JobIndex::ALL {
+                pipeline
+                    .cmd("ZRANGE")
+                    .arg(self.keys.index(shard, index))
+                    .arg(0)
+                    .arg(FIND_WINDOW - 1)
+                    .arg("REV");
+            }
+            for ids in self.link.ask_all(ASKED, &pipeline).await? {
+                for raw in ids.items()? {
+                    found.extend(raw.raw_id()?.filter(|id| id.uuid().to_string().starts_with(&prefix)));
+                }
             }
         }
-        found.truncate(most);
-        Ok(found)
+        Ok(found.into_iter().take(most).collect())
     }
 
     async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError> {
@@ -133,25 +143,25 @@ impl Watch for Queue {
     async fn unfinished(&self) -> Result<u64, QueueError> {
         let mut pipeline = redis::pipe();
         for shard in 0..self.keys.shards() {
-            pipeline.cmd("ZCARD").arg(self.keys.index_all(shard));
-            pipeline.cmd("ZCARD").arg(self.keys.index_ended(shard));
+            pipeline.cmd("ZCARD").arg(self.keys.index(shard, JobIndex::Live));
         }
-        let counts = self.link.ask_all(ASKED, &pipeline).await?;
-        let counts: Vec<u64> = counts.map(Answer::parse).collect::<Result<_, _>>()?;
-        Ok(counts.chunks_exact(2).map(|pair| pair[0].saturating_sub(pair[1])).sum())
+        self.link.ask_all(ASKED, &pipeline).await?.map(Answer::parse::<u64>).sum()
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
         // A heartbeat reaches every shard, so the first one has the whole fleet.
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.keys.workers(0)).arg(0).arg(-1);
-        let mut workers = Vec::new();
-        for name in self.link.ask(ASKED, &command).await?.items()? {
-            let id = WorkerId::from_stored(name.text()?);
-            let key = self.keys.worker(0, id.as_str());
-            workers.extend(read_worker(id, self.link.ask(ASKED, redis::cmd("HGETALL").arg(key)).await?)?);
+        let names = self.link.ask(ASKED, &command).await?.items()?;
+        let ids: Vec<WorkerId> =
+            names.map(|name| name.text().map(WorkerId::from_stored)).collect::<Result<_, _>>()?;
+        let mut pipeline = redis::pipe();
+        for id in &ids {
+            pipeline.cmd("HGETALL").arg(self.keys.worker(0, id.as_str()));
         }
-        Ok(workers)
+        let records = self.link.ask_all(ASKED, &pipeline).await?;
+        let read = ids.into_iter().zip(records).map(|(id, record)| read_worker(id, record));
+        Ok(read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 }
 
@@ -203,6 +213,18 @@ impl Queue {
         Ok(places.into_iter().map(|place| place.is_some_and(|place| place.is_below(session, of))).collect())
     }
 
+    /// Jobs that have dispatched jobs, as dispatchers with their session; `None` for each of the others.
+    pub(crate) async fn dispatchers(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Option<(SessionId, Dispatcher)>>, QueueError> {
+        let dispatcher = |place: Option<Place>| {
+            let place = place.filter(|place| place.has_dispatched)?;
+            Some((place.session?, Dispatcher::Job(place.id)))
+        };
+        Ok(self.places(ids).await?.into_iter().map(dispatcher).collect())
+    }
+
     /// The sessions of jobs, each once.
     pub(crate) async fn sessions_of(&self, ids: &[JobId]) -> Result<BTreeSet<SessionId>, QueueError> {
         let places = self.places(ids).await?;
@@ -244,6 +266,7 @@ fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, Que
     let mut record = WorkerRecord {
         id,
         host: String::new(),
+        process: None,
         lanes: Vec::new(),
         slots: 0,
         used: 0,
@@ -260,6 +283,7 @@ fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, Que
                     stored::HEARTBEAT.check(&value.text()?).err().map(|error| error.to_string())
             }
             "host" => record.host = value.text()?,
+            "process" => record.process = value.parse().ok(),
             "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
             "slots" => record.slots = value.parse().unwrap_or(0),
             "used" => record.used = value.parse().unwrap_or(0),

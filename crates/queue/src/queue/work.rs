@@ -200,6 +200,8 @@ impl Work for Queue {
                 .heartbeat_call(shard, &heartbeat.worker, "alive")
                 .arg("host")
                 .arg(&heartbeat.host)
+                .arg("process")
+                .arg(heartbeat.process)
                 .arg("lanes")
                 .arg(lanes.join(" "))
                 .arg("slots")

@@ -126,6 +126,7 @@ impl Subject {
         let heartbeat = Heartbeat {
             worker: WorkerId::random_on("other"),
             host: "other".into(),
+            process: 1,
             lanes: vec![Lane::Queue("default".into())],
             slots: 1,
             used: 0,

@@ -119,7 +119,15 @@ impl World {
         let owner = RunToken::random();
         if let Some(on_end) = owned {
             let (session, owner) = (it.session, Some(owner));
-            let open = OpenSession { session, owner, on_end, cap: CAP, own_lane: false, budget: None };
+            let open = OpenSession {
+                session,
+                owner,
+                owner_grace: Duration::ZERO,
+                on_end,
+                cap: CAP,
+                own_lane: false,
+                budget: None,
+            };
             queue.open(&open).await.unwrap();
         }
         let workers: Vec<WorkerId> = (0..WORKERS).map(|_| WorkerId::random_on("test")).collect();
@@ -127,6 +135,7 @@ impl World {
             let heartbeat = Heartbeat {
                 worker: worker.clone(),
                 host: "test".into(),
+                process: 1,
                 lanes: vec![Lane::Queue("default".into())],
                 slots: 3,
                 used: 0,

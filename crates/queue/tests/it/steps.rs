@@ -140,7 +140,7 @@ async fn a_stop_reaches_the_whole_tree_and_is_final() {
     assert_eq!(again, StopOutcome::AlreadyEnded(State::Stopped));
     it.queue.reap(false).await.unwrap();
     let mut raw = redis.raw().await;
-    let left: Vec<String> = redis::cmd("KEYS").arg("*:stop*").query_async(&mut raw).await.unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*}:stop*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
 

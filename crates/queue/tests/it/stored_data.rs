@@ -1,4 +1,4 @@
-//! Lists beyond their window, records that cannot be read, and a clock that stepped back.
+//! Lists beyond their window, and records that cannot be read.
 
 use legwork_common::id::Dispatcher;
 use legwork_common::job::Cause;
@@ -6,7 +6,6 @@ use legwork_common::lifecycle::State;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Finished;
 use legwork_queue::port::MailEntryContent;
-use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
@@ -14,7 +13,6 @@ use legwork_queue::settings::FleetSettings;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
-use crate::support::quick;
 
 #[tokio::test]
 async fn running_jobs_are_listed_however_many_came_after_them() {
@@ -106,31 +104,4 @@ async fn an_end_in_a_state_of_a_later_release_leaves_the_other_ends_of_its_batch
     spoil(&redis, odd.id, "state", "hibernating").await;
     assert_eq!(it.finish(odd, completed()).await, Finished::Lost);
     assert_eq!(it.finish(good, completed()).await, Finished::Now(State::Completed));
-}
-
-#[tokio::test]
-async fn leases_and_grace_end_after_the_clock_stepped_back_an_hour() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
-    it.one().await;
-    let id = it.claim(1).await[0].lease.id;
-    it.queue.reap(false).await.unwrap();
-    // All stored times an hour ahead are the same as a clock that stepped back an hour.
-    let script = "local hour = 3600000
-        for _, key in ipairs(redis.call('KEYS', '*:lease')) do
-          for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, hour, member) end
-        end
-        for _, key in ipairs(redis.call('KEYS', '*:reaped')) do
-          redis.call('HINCRBY', key, 'at', hour)
-          redis.call('HINCRBY', key, 'grace_until', hour)
-        end
-        redis.call('HINCRBY', redis.call('KEYS', '*job:' .. ARGV[1])[1], 'claimed', hour)";
-    let mut raw = redis.raw().await;
-    redis::cmd("EVAL").arg(script).arg(0).arg(id.uuid().to_string()).exec_async(&mut raw).await.unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while it.queue.reap(false).await.unwrap().requeued == 0 {
-        assert!(std::time::Instant::now() < deadline, "the lease does not end");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    assert!(it.claim(1).await[0].ran < std::time::Duration::from_secs(60));
 }

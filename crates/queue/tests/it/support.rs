@@ -136,6 +136,7 @@ impl TestSession {
         let open = OpenSession {
             session,
             owner: None,
+            owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap,
             own_lane: false,
@@ -164,6 +165,7 @@ impl TestSession {
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
+            again: false,
         }
     }
 

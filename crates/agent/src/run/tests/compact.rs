@@ -13,6 +13,7 @@ use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::prompt;
 use crate::pruning;
+use crate::testing::FakeModels;
 
 /// Models that keep the size of each request.
 #[derive(Debug)]
@@ -39,7 +40,8 @@ impl ModelPort for MeasuringModels {
 async fn a_thousand_turns_fit_into_a_small_window() {
     let window = 4000;
     let thought = "It is long, and it is said again. ".repeat(10);
-    let mut replies = vec![calls("shell", json!({"cmd": format!("echo {thought}")})); 999];
+    let reply = |turn| calls("shell", json!({"cmd": format!("echo {turn} {thought}")}));
+    let mut replies: Vec<Value> = (0..999).map(reply).collect();
     replies.push(json!({"text": "done"}));
     let mut world = world(&json!({"a": replies}));
     let models = Arc::new(MeasuringModels { models: world.ports.models.clone(), tokens: Default::default() });
@@ -47,7 +49,11 @@ async fn a_thousand_turns_fit_into_a_small_window() {
     let mut settings = crate::testing::settings();
     settings.provider_opts.insert("context_size".to_owned(), json!(window));
     let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
-    let team = team(&[("a", &[], json!({"toolsets": toolsets, "kind": {"models": [settings]}}))]);
+    let team = team(&[(
+        "a",
+        &[],
+        json!({"toolsets": toolsets, "kind": {"models": [settings]}, "max_iterations": 0}),
+    )]);
     assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
     let tokens = models.tokens.lock().unwrap().clone();
     let largest = tokens.iter().map(|(_, tokens)| *tokens).max().unwrap();
@@ -71,4 +77,105 @@ async fn a_thousand_turns_fit_into_a_small_window() {
     let asked = tokens.len();
     assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", pruned)).await), "done");
     assert_eq!(models.tokens.lock().unwrap().len(), asked);
+}
+
+/// A small window, and turns that fill it.
+fn small_window(more: Value) -> Arc<Team> {
+    let mut settings = crate::testing::settings();
+    settings.provider_opts.insert("context_size".to_owned(), json!(2000));
+    let mut agent = json!({"kind": {"models": [settings]}});
+    for (key, value) in more.as_object().unwrap() {
+        agent[key] = value.clone();
+    }
+    team(&[("a", &[], agent)])
+}
+
+fn said(text: &str) -> Result<ModelReply, ModelError> {
+    Ok(ModelReply::complete(AssistantMessage { text: text.into(), ..AssistantMessage::default() }))
+}
+
+/// A reply that runs this command.
+fn ran(cmd: &str) -> Result<ModelReply, ModelError> {
+    let arguments = json!({"cmd": cmd}).to_string();
+    let call = ToolCall { id: "c".into(), name: "shell".into(), arguments, thought_signature: None };
+    Ok(ModelReply::complete(AssistantMessage { tool_calls: vec![call], ..AssistantMessage::default() }))
+}
+
+async fn asked(team: &Arc<Team>, answers: Vec<Result<ModelReply, ModelError>>) -> (World, Vec<Purpose>) {
+    let models = Arc::new(FakeModels::new(answers));
+    let mut world = world(&json!({}));
+    world.ports.models = models.clone();
+    assert_eq!(result_of(run_to_end(&world, delegated(team, "a", Vec::new())).await), "done");
+    let purposes = models.requests().iter().map(|(_, request)| request.purpose).collect();
+    (world, purposes)
+}
+
+#[tokio::test]
+async fn an_empty_summary_leaves_the_conversation_and_is_not_asked_for_each_turn() {
+    let team = small_window(json!({"toolsets": [{"kind": {"type": "shell", "env": {}}}]}));
+    let answers =
+        vec![ran("seq 1 600"), ran("seq 601 900"), said(" "), ran("echo one"), ran("echo two"), said("done")];
+    let (world, purposes) = asked(&team, answers).await;
+    let turns = |count| vec![Purpose::Turn; count];
+    assert_eq!(purposes, [turns(2), vec![Purpose::Summary], turns(3)].concat());
+    let warned = RunEvent::Warning("the conversation was not summarized: the summary is empty".into());
+    assert!(world.journal.events().contains(&warned));
+    let opening = prompt::delegated("the task", None).to_vec();
+    let whole = Transcript::new(opening, &world.journal.entries());
+    assert!(format!("{:?}", whole.messages()).contains("599"), "nothing is forgotten");
+}
+
+#[tokio::test]
+async fn ids_of_background_work_stand_under_a_summary() {
+    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}, {"kind": {"type": "background_agents"}}]);
+    let team = small_window(json!({"toolsets": toolsets}));
+    let models = Arc::new(FakeModels::new(vec![
+        ran("seq 1 600"),
+        ran("seq 601 900"),
+        said("the summary"),
+        said("done"),
+    ]));
+    let mut world = world(&json!({}));
+    world.ports.models = models.clone();
+    world.service.have(viewed(0, "b", State::Completed, "unread"));
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
+    let entries = world.journal.entries();
+    let summary = entries.iter().find_map(|entry| match entry {
+        TurnEntry::Compacted { summary, .. } => Some(summary.clone()),
+        _ => None,
+    });
+    let summary = summary.unwrap();
+    assert!(
+        summary.starts_with("the summary\n\nBackground work at the time of this summary, by id:"),
+        "{summary}"
+    );
+    assert!(summary.contains(&crate::testing::job_id(0).to_string()), "{summary}");
+    assert!(!summary.contains("No background jobs"), "{summary}");
+}
+
+#[tokio::test]
+async fn a_conversation_is_not_summarized_where_the_file_forbids_it() {
+    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
+    let limits = json!({"keeps_whole_conversation": true});
+    let team = small_window(json!({"toolsets": toolsets, "limits": limits}));
+    let (_, purposes) = asked(&team, vec![ran("seq 1 600"), ran("seq 601 900"), said("done")]).await;
+    assert_eq!(purposes, [Purpose::Turn; 3]);
+}
+
+#[tokio::test]
+async fn the_file_names_the_model_that_writes_summaries() {
+    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
+    let limits = json!({"compaction_models": [ModelSettings::inline("scripted", "small").unwrap()]});
+    let team = small_window(json!({"toolsets": toolsets, "limits": limits}));
+    let models =
+        Arc::new(FakeModels::new(vec![ran("seq 1 600"), ran("seq 601 900"), said("short"), said("done")]));
+    let mut world = world(&json!({}));
+    world.ports.models = models.clone();
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
+    let asked: Vec<String> = models.requests().into_iter().map(|(model, _)| model).collect();
+    assert_eq!(
+        asked,
+        ["scripted/test", "scripted/test", "scripted/small", "scripted/test"],
+        "compaction_model"
+    );
 }

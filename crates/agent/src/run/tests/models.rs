@@ -62,7 +62,8 @@ async fn a_routing_rule_answers_prompts_that_resemble_its_examples() {
 
 #[tokio::test]
 async fn each_turn_draws_one_of_the_models() {
-    let mut replies = vec![calls("think", json!({"thought": "t"})); 60];
+    let mut replies: Vec<Value> =
+        (0..60).map(|turn| calls("think", json!({"thought": turn.to_string()}))).collect();
     replies.push(json!({"text": "done"}));
     let world = world(&json!({"a": replies}));
     let drawn = ["one", "two"].map(|model| ModelSettings::inline("scripted", model).unwrap());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::hooks::read_hooks;
 use super::hooks::read_structured_output;
+use super::limits::read_limits;
 use super::model::Models;
 use super::toolset;
 use super::toolset::Definitions;
@@ -94,7 +95,10 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         sub_agents,
         handoffs,
         external_agents,
-        max_iterations: limit(fields.integer(reader, "max_iterations", 0, max)),
+        max_iterations: fields
+            .integer(reader, "max_iterations", 0, max)
+            .and_then(|number| u32::try_from(number).ok()),
+        limits: read_limits(reader, references, &fields, &subject),
         num_history_items: limit(fields.integer(reader, "num_history_items", 0, max)),
         add_date: fields.bool(reader, "add_date").unwrap_or(false),
         add_environment_info: fields.bool(reader, "add_environment_info").unwrap_or(false),

@@ -195,6 +195,7 @@ fn invalid(noun: &str, key: &str) -> &'static str {
         ("an agent", "sub_agents" | "handoffs") => "helper",
         ("an agent", "toolsets") => "shell",
         ("an agent", "max_iterations") => "-1",
+        ("an agent", "compaction_threshold") => "1.5",
         ("an agent", "num_history_items") => "'20'",
         ("an agent", "add_date") => "today",
         ("an agent", "skills") => "[everything]",

@@ -1,0 +1,139 @@
+//! Model calls that fail, and when they are made again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::model::ModelError;
+use crate::model::ModelReply;
+use crate::model::Purpose;
+use crate::model::ReplyEnd;
+use crate::testing::FakeModels;
+
+const CUT: &str = "\n[the model's answer was cut off; asking again]\n";
+
+fn said(text: &str) -> ModelReply {
+    ModelReply::complete(AssistantMessage { text: text.into(), ..AssistantMessage::default() })
+}
+
+fn ended(text: &str, end: ReplyEnd) -> ModelReply {
+    ModelReply { end, ..said(text) }
+}
+
+fn transient() -> ModelError {
+    ModelError::Transient { model: "scripted/test".into(), detail: "503".into() }
+}
+
+fn window_full() -> ModelError {
+    ModelError::WindowFull { model: "scripted/test".into(), detail: "too long".into() }
+}
+
+/// A run of an agent whose model gives these answers, each with the text that it streams before.
+async fn run_with(
+    answers: Vec<(&str, Result<ModelReply, ModelError>)>,
+    recorded: Vec<TurnEntry>,
+) -> (Outcome, String, Arc<FakeModels>) {
+    let answers = answers.into_iter().map(|(text, answer)| (text.to_owned(), answer));
+    let models = Arc::new(FakeModels::streaming(answers));
+    let mut world = world(&json!({}));
+    world.ports.models = models.clone();
+    let outcome = run_to_end(&world, delegated(&lone(), "a", recorded)).await;
+    (outcome, world.journal.output(), models)
+}
+
+fn message_of(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed { cause: Cause::ProviderError, message, .. } => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_tries_outlive_an_overload_of_twenty_seconds() {
+    let began = Instant::now();
+    let answers = vec![("", Err(transient())), ("", Err(transient())), ("here", Ok(said("here")))];
+    let (outcome, output, _) = run_with(answers, Vec::new()).await;
+    assert_eq!(result_of(outcome), "here");
+    assert_eq!(output, "here");
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(19)..Duration::from_secs(25)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_again_is_printed_before_each_further_try_and_not_after_the_last() {
+    let cut = || ("half", Err(transient()));
+    let (outcome, output, _) = run_with(vec![cut(), cut(), cut()], Vec::new()).await;
+    assert_eq!(message_of(outcome), "scripted/test did not answer: 503");
+    assert_eq!(output, format!("half{CUT}half{CUT}half"));
+
+    let refused = ModelError::Refused { model: "m".into(), detail: "no".into() };
+    let (outcome, output, _) = run_with(vec![("half", Err(refused))], Vec::new()).await;
+    assert_eq!(message_of(outcome), "m refused: no");
+    assert_eq!(output, "half");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_reply_is_asked_for_once_more_and_then_fails() {
+    for (reasoned, words) in [(false, "the reply is empty"), (true, "the reply has reasoning and no answer")]
+    {
+        let empty = || ("", Ok(ended("", ReplyEnd::Empty { reasoned })));
+        let (outcome, ..) = run_with(vec![empty(), ("ok", Ok(said("ok")))], Vec::new()).await;
+        assert_eq!(result_of(outcome), "ok");
+        let (outcome, ..) = run_with(vec![empty(), empty()], Vec::new()).await;
+        assert_eq!(message_of(outcome), format!("scripted/test: {words}"));
+    }
+}
+
+#[tokio::test]
+async fn a_paused_reply_is_continued_with_what_it_said_so_far() {
+    let paused = ended("first ", ReplyEnd::Paused);
+    let answers = vec![("first ", Ok(paused)), ("second", Ok(said("second")))];
+    let (outcome, output, models) = run_with(answers, Vec::new()).await;
+    assert_eq!(result_of(outcome), "first second");
+    assert_eq!(output, "first second");
+    let requests = models.requests();
+    assert_eq!(requests.len(), 2);
+    let last = requests[1].1.messages.last().unwrap();
+    assert!(matches!(last, Message::Assistant(reply) if reply.text == "first "), "{last:?}");
+}
+
+/// Three finished turns with long results.
+fn long_work() -> Vec<TurnEntry> {
+    let turn = |turn: u32| {
+        [
+            reply(turn, &[("think", json!({"thought": turn.to_string()}))]),
+            TurnEntry::Result {
+                turn,
+                index: 0,
+                call_id: "think".into(),
+                text: "x".repeat(60_000),
+                images: Vec::new(),
+                is_error: false,
+                ended: Vec::new(),
+            },
+        ]
+    };
+    (1..=3).flat_map(turn).collect()
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_too_long_is_summarized_once_and_asked_for_again() {
+    let answers = vec![("", Err(window_full())), ("", Ok(said("short"))), ("ok", Ok(said("ok")))];
+    let (outcome, _, models) = run_with(answers, long_work()).await;
+    assert_eq!(result_of(outcome), "ok");
+    let purposes: Vec<Purpose> = models.requests().iter().map(|(_, request)| request.purpose).collect();
+    assert_eq!(purposes, [Purpose::Turn, Purpose::Summary, Purpose::Turn]);
+
+    let answers = vec![("", Err(window_full())), ("", Ok(said("short"))), ("", Err(window_full()))];
+    let (outcome, ..) = run_with(answers, long_work()).await;
+    assert_eq!(message_of(outcome), "the conversation is too long for scripted/test: too long");
+}
+
+#[tokio::test]
+async fn an_empty_summary_replaces_nothing() {
+    let answers = vec![("", Err(window_full())), ("", Ok(said(" \n")))];
+    let (outcome, ..) = run_with(answers, long_work()).await;
+    let expected = "the conversation is too long for scripted/test: too long; it was not summarized: the summary is empty";
+    assert_eq!(message_of(outcome), expected);
+}
