@@ -97,7 +97,7 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
     let free = RateLimit::default();
     let most = Duration::from_secs(60);
     let early = request(free, 0);
-    assert_eq!(queue.take(&early).await.unwrap(), Permitted::Go);
+    assert_eq!(queue.take(&early).await.unwrap(), Permitted::Free);
     queue.pause(&early, Some(Duration::from_secs(7)), most).await.unwrap();
     let (pause, why) = wait(&queue, free, 0).await.unwrap();
     assert!(why == WaitReason::Paused && pause > Duration::from_secs(6) && pause <= Duration::from_secs(7));
