@@ -16,7 +16,9 @@ use serde_json::json;
 use crate::team::Team;
 
 /// The folders of all formats that this release reads.
-const FORMATS: [&str; 1] = ["v1"];
+const FORMATS: [&str; 1] = ["v2"];
+/// The folders of those that it refuses.
+const EARLIER_FORMATS: [&str; 1] = ["v1"];
 /// A version that no release has reached.
 const LATER: &str = "99";
 
@@ -121,6 +123,15 @@ fn what_earlier_releases_stored_is_shown_and_run() {
         assert_eq!(view["result"], "hello: wait for a worker");
         let again = left.state.legwork(["retry", "--fresh", &left.id("stopped")]).expect_success();
         left.state.until_status(again.trim(), "completed");
+    }
+}
+
+#[test]
+fn a_namespace_of_an_earlier_format_is_refused() {
+    for format in EARLIER_FORMATS {
+        let refused = Left::by(format).state.legwork(["list"]);
+        assert_eq!(refused.status, 5, "{refused:?}");
+        assert!(refused.stderr.contains("has data format 1, this release knows 2"), "{refused:?}");
     }
 }
 
