@@ -24,6 +24,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         &["legwork list --status running --tree", "legwork list --failed --agent code_analyst --since 1h"],
     ),
     ("view", &["legwork view 4f1c", "legwork view --follow --tail 2000 4f1c"]),
+    ("explain", &["legwork explain 4f1c", "legwork explain --json 4f1c"]),
     ("wait", &["legwork wait 4f1c 92ab --timeout 10m", "legwork wait --any 4f1c 92ab"]),
     ("stop", &["legwork stop 4f1c", "legwork stop --agent code_analyst --no-wait"]),
     ("retry", &["legwork retry 4f1c", "legwork retry --failed --agent code_analyst"]),
