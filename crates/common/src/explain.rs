@@ -67,8 +67,8 @@ fn waits(job: &Job) -> Vec<String> {
                 counted(*cap, "job"),
                 holders(held_by, *admitted)
             ),
-            "It starts when those end; `legwork stop ID` ends one sooner. A cap belongs to its session: `legwork \
-             dispatch --cap N` opens one with another cap, 0 for none."
+            "It starts when those end; `legwork stop ID` ends one sooner. A cap belongs to its session: \
+             `--cap N` of a dispatch gives a new one another cap, 0 for none."
                 .to_owned(),
         ),
         WaitsFor::NoWorker { session_lane: true, .. } => (
