@@ -66,12 +66,7 @@ struct NoModels;
 
 #[async_trait]
 impl ModelPort for NoModels {
-    async fn stream(
-        &self,
-        _: &ModelSettings,
-        _: &ModelRequest,
-        _: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, _: ModelCall<'_>) -> Result<ModelReply, ModelError> {
         std::future::pending().await
     }
 }
@@ -116,12 +111,8 @@ impl ModelPort for Refusing {
         settings.base_url.clone().unwrap_or_default()
     }
 
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        _: &ModelRequest,
-        _: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, .. } = call;
         match settings.base_url.as_deref() {
             Some("refusing") => Err(ModelError::RateLimited {
                 model: settings.reference(),
@@ -152,7 +143,8 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
             purpose: Purpose::Turn,
             waits_for_pauses,
         };
-        let asked = models.stream(&settings, &request, mpsc::channel(9).0);
+        let asked =
+            models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 });
         tokio::time::timeout(Duration::from_secs(20), asked).await
     };
     assert!(matches!(ask("refusing", false).await, Ok(Err(ModelError::RateLimited { .. }))));
@@ -181,7 +173,10 @@ async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refus
             purpose: Purpose::Turn,
             waits_for_pauses: false,
         };
-        models.stream(&settings, &request, mpsc::channel(9).0).await.is_ok()
+        models
+            .stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
+            .await
+            .is_ok()
     };
     let taken = || permits.taken.swap(0, Ordering::SeqCst);
     // The account; the policy limits no provider.

@@ -7,6 +7,7 @@ use legwork_common::team::Api;
 use legwork_common::team::ThinkingBudget;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -15,6 +16,8 @@ use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::message::Message;
 use crate::message::ToolResult;
+use crate::model::Delta;
+use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::model::verdict;
 use crate::run::run;
@@ -78,7 +81,7 @@ async fn stream(
     request: &ModelRequest,
     deltas: mpsc::Sender<Delta>,
 ) -> Result<AssistantMessage, ModelError> {
-    let reply = models.stream(settings, request, deltas).await?;
+    let reply = models.stream(ModelCall { settings, request, deltas }).await?;
     verdict::usable(settings, reply).map(|reply| reply.message)
 }
 
