@@ -19,14 +19,18 @@ fn slow(state: &mut StateFolder) -> Team {
     Team::write(state, &json!({"quick": [{"text": WORDS, "chunk_delay_ms": 500}]}))
 }
 
-/// The commands that wait for one job, and `dispatch --wait` for another.
-fn waiting(state: &StateFolder, team: &Team, id: &str) -> [Program; 4] {
-    [
-        state.start_legwork(["wait", id]),
-        state.start_legwork(["view", "--follow", id]),
+/// A job that runs, and the commands that wait for it, and `dispatch --wait` for another.
+fn waiting(state: &StateFolder, team: &Team) -> (String, [Program; 4]) {
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let mut programs = [
+        state.start_legwork(["wait", &id]),
+        state.start_legwork(["view", "--follow", &id]),
         state.start_legwork(["list", "--watch"]),
         state.start_legwork(["dispatch", "--wait", &team.file, "quick", "go"]),
-    ]
+    ];
+    programs[3].until_noted("agent_task_");
+    state.until_output(&id, "two");
+    (id, programs)
 }
 
 /// All of them end as if nothing had happened.
@@ -53,10 +57,7 @@ fn commands_that_wait_outlive_a_restart_of_redis() {
     state.set(variables::LEASE, "2m");
     let team = slow(&mut state);
     let _worker = state.worker(&[]);
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
-    let mut programs = waiting(&state, &team, &id);
-    programs[3].until_noted("agent_task_");
-    state.until_output(&id, "two");
+    let (id, mut programs) = waiting(&state, &team);
     redis.kill();
     for program in &mut programs {
         let noted = program.until_noted("waiting for Redis at 127.0.0.1:");
@@ -73,10 +74,7 @@ fn commands_that_wait_outlive_a_frozen_redis() {
     let mut state = StateFolder::on(&proxy.url());
     let team = slow(&mut state);
     let _worker = state.worker(&[]);
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
-    let mut programs = waiting(&state, &team, &id);
-    programs[3].until_noted("agent_task_");
-    state.until_output(&id, "two");
+    let (id, mut programs) = waiting(&state, &team);
     proxy.freeze();
     for program in &mut programs {
         program.until_noted("waiting for Redis at 127.0.0.1:");

@@ -43,6 +43,7 @@ use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
+use crate::support::with_scores;
 
 /// The keys of the server that match a pattern, sorted.
 async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
@@ -296,14 +297,7 @@ async fn ended_jobs_that_must_be_kept_do_not_delay_the_others() {
     // All of them ended long ago, in this order.
     let mut raw = redis.raw().await;
     let index = queue.keys().index_ended(0);
-    let ended: Vec<(Vec<u8>, f64)> = redis::cmd("ZRANGE")
-        .arg(&index)
-        .arg(0)
-        .arg(-1)
-        .arg("WITHSCORES")
-        .query_async(&mut raw)
-        .await
-        .unwrap();
+    let ended: Vec<(Vec<u8>, f64)> = with_scores(&mut raw, &index).await;
     for (at, (member, _)) in ended.iter().enumerate() {
         redis::cmd("ZADD").arg(&index).arg(at).arg(member).exec_async(&mut raw).await.unwrap();
     }

@@ -134,15 +134,7 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
     let ask = async |address: &str, waits_for_pauses: bool| {
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
-        let request = ModelRequest {
-            agent: "a".into(),
-            turn: 1,
-            messages: Vec::new(),
-            tools: Vec::new(),
-            form: None,
-            purpose: Purpose::Turn,
-            waits_for_pauses,
-        };
+        let request = model_request(waits_for_pauses);
         let asked =
             models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 });
         tokio::time::timeout(Duration::from_secs(20), asked).await
@@ -164,15 +156,7 @@ async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refus
     let ask = async |address: &str| {
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
-        let request = ModelRequest {
-            agent: "a".into(),
-            turn: 1,
-            messages: Vec::new(),
-            tools: Vec::new(),
-            form: None,
-            purpose: Purpose::Turn,
-            waits_for_pauses: false,
-        };
+        let request = model_request(false);
         models
             .stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
             .await
@@ -189,5 +173,18 @@ async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refus
         assert!(!ask("refusing").await);
         permits.paused.lock().unwrap().clear();
         assert_eq!(taken(), 1);
+    }
+}
+
+/// A request of an agent's first turn.
+fn model_request(waits_for_pauses: bool) -> ModelRequest {
+    ModelRequest {
+        agent: "a".into(),
+        turn: 1,
+        messages: Vec::new(),
+        tools: Vec::new(),
+        form: None,
+        purpose: Purpose::Turn,
+        waits_for_pauses,
     }
 }
