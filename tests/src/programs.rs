@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -135,6 +137,16 @@ impl StateFolder {
     pub fn start_legwork<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Program {
         let mut command = self.command("legwork");
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program { child: command.spawn().unwrap() }
+    }
+
+    /// Starts `bash` with a script, piped standard streams, and the built programs on its PATH.
+    pub fn start_shell(&self, script: &str) -> Program {
+        let built = program_path("legwork");
+        let path = format!("{}:{}", built.parent().unwrap().display(), self.environment[variables::PATH]);
+        let mut command = self.other_program("bash");
+        command.args(["-euo", "pipefail", "-c", script]).env(variables::PATH, path);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Program { child: command.spawn().unwrap() }
     }
 
@@ -297,6 +309,32 @@ impl Program {
         }
     }
 
+    /// Reads standard error until it contains this text, and returns what was read; panics if the program exits first.
+    pub fn until_noted(&mut self, text: &str) -> String {
+        let mut noted = Vec::new();
+        let mut chunk = [0; 4096];
+        while !String::from_utf8_lossy(&noted).contains(text) {
+            let length = std::io::Read::read(self.child.stderr.as_mut().unwrap(), &mut chunk).unwrap();
+            let so_far = String::from_utf8_lossy(&noted).into_owned();
+            assert_ne!(length, 0, "the program exited before it noted {text}: {so_far}");
+            noted.extend_from_slice(&chunk[..length]);
+        }
+        String::from_utf8_lossy(&noted).into_owned()
+    }
+
+    /// Reads standard error until a line contains this text, and returns that line; panics if the program exits first.
+    pub fn until_line_noted(&mut self, text: &str) -> String {
+        let mut stderr = BufReader::new(self.child.stderr.as_mut().unwrap());
+        loop {
+            let mut line = String::new();
+            let length = stderr.read_line(&mut line).unwrap();
+            assert_ne!(length, 0, "the program exited before it noted {text}");
+            if line.contains(text) {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+
     /// Closes the reading end of its standard output: its next write fails.
     pub fn stop_reading(&mut self) {
         drop(self.child.stdout.take());
@@ -365,6 +403,23 @@ pub fn processes(text: &str) -> Vec<String> {
         Some(String::from_utf8_lossy(&line).replace('\0', " "))
     });
     commands.filter(|line| line.contains(text)).collect()
+}
+
+/// Process ids of all processes on this machine whose command line contains all these texts.
+pub fn process_ids(texts: &[&str]) -> Vec<u32> {
+    let ids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        texts.iter().all(|text| line.contains(text)).then_some(id)
+    });
+    ids.collect()
+}
+
+/// Kills one process with SIGKILL.
+pub fn kill(process: u32) {
+    kill_process(Pid::from_raw(process.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
 /// Sends `GET path` and returns the whole response, headers included.

@@ -111,6 +111,11 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
+    /// Redis URL of the proxy, in front of a server with TLS.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://{}", self.address)
+    }
+
     /// Closes every connection and accepts none until [`Proxy::restore`].
     pub fn cut(&self) {
         self.shared.change(|state| {

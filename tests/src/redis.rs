@@ -1,5 +1,6 @@
 //! A private Redis server for one test.
 
+use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Write as _;
@@ -16,36 +17,63 @@ use tempfile::TempDir;
 use crate::proxy::Proxy;
 use crate::proxy::Server;
 
+/// A Lua script that moves all times which Legwork's steps compare with the clock an hour ahead. That is the same as a clock
+/// that steps back by an hour.
+pub const STEP_BACK_AN_HOUR: &str = include_str!("step_back_an_hour.lua");
+
 /// A Redis on a free port, with an append-only file that is synced with every write. Dropping the value kills the server.
 #[derive(Debug)]
 pub struct Redis {
     folder: TempDir,
     port: u16,
-    password: Option<String>,
+    options: Options,
     child: Child,
+}
+
+/// What a server asks of its clients.
+#[derive(Debug, Default)]
+struct Options {
+    /// A password to log in with.
+    password: Option<String>,
+    /// TLS, with a certificate of the server's own.
+    tls: bool,
 }
 
 impl Redis {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(Options::default())
     }
 
     /// Starts a server that requires this password.
     pub fn with_password(password: &str) -> Self {
-        Self::start_with(Some(password.to_owned()))
+        Self::start_with(Options { password: Some(password.to_owned()), tls: false })
     }
 
-    fn start_with(password: Option<String>) -> Self {
+    /// Starts a server that speaks TLS only. Clients must trust its [`Redis::certificate`]; the methods that read from it
+    /// directly cannot be used.
+    pub fn with_tls() -> Self {
+        Self::start_with(Options { password: None, tls: true })
+    }
+
+    fn start_with(options: Options) -> Self {
         let folder = TempDir::new().unwrap();
+        if options.tls {
+            write_certificate(&folder);
+        }
         let port = free_port();
-        let child = spawn(&folder, port, password.as_deref());
-        Self { folder, port, password, child }
+        let child = spawn(&folder, port, &options);
+        Self { folder, port, options, child }
+    }
+
+    /// The file with the certificate of a server with TLS.
+    pub fn certificate(&self) -> String {
+        self.folder.path().join(CERTIFICATE).display().to_string()
     }
 
     /// URL of the server, with the password if there is one.
     pub fn url(&self) -> String {
-        match &self.password {
+        match &self.options.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
             None => format!("redis://127.0.0.1:{}", self.port),
         }
@@ -69,6 +97,17 @@ impl Redis {
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
+    }
+
+    /// Makes the server's clock step back by an hour, as far as Legwork can tell.
+    pub fn step_clock_back(&self) {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        let words = ["EVAL", STEP_BACK_AN_HOUR, "0"];
+        let parts: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        stream.write_all(format!("*{}\r\n{parts}", words.len()).as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        assert!(!answer.starts_with('-'), "{answer}");
     }
 
     /// All keys that match a pattern, sorted. Uses `KEYS`, which is fine for the few keys of a test.
@@ -116,7 +155,7 @@ impl Redis {
 
     /// Starts the killed server again on the same port, with its data.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.folder, self.port, self.password.as_deref());
+        self.child = spawn(&self.folder, self.port, &self.options);
     }
 }
 
@@ -143,17 +182,34 @@ pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn spawn(folder: &TempDir, port: u16, password: Option<&str>) -> Child {
+/// The files of a server with TLS, in its folder.
+const CERTIFICATE: &str = "certificate.pem";
+const PRIVATE_KEY: &str = "key.pem";
+
+/// Makes a certificate for this machine's own address, signed by itself.
+fn write_certificate(folder: &TempDir) {
+    let made = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()]).unwrap();
+    fs::write(folder.path().join(CERTIFICATE), made.cert.pem()).unwrap();
+    fs::write(folder.path().join(PRIVATE_KEY), made.signing_key.serialize_pem()).unwrap();
+}
+
+fn spawn(folder: &TempDir, port: u16, options: &Options) -> Child {
     let program = ["redis-server", "valkey-server"]
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
         .expect("redis-server or valkey-server must be on the PATH; `make test` installs one");
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
-    command
-        .args(["--maxmemory-policy", "noeviction", "--port", &port.to_string(), "--dir"])
-        .arg(folder.path());
-    if let Some(password) = password {
+    command.args(["--maxmemory-policy", "noeviction", "--dir"]).arg(folder.path());
+    if options.tls {
+        command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+        command
+            .args(["--tls-cert-file", CERTIFICATE, "--tls-key-file", PRIVATE_KEY])
+            .current_dir(folder.path());
+    } else {
+        command.args(["--port", &port.to_string()]);
+    }
+    if let Some(password) = &options.password {
         command.args(["--requirepass", password]);
     }
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -12,6 +12,8 @@ use legwork_common::id::JobId;
 use legwork_common::job::Usage;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
+use legwork_common::stored;
+use legwork_common::stored::Unreadable;
 use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
@@ -90,6 +92,24 @@ pub enum TurnEntry {
 const IMAGES_NOT_STORED: &str = "[The images were shown when the call was made. They are too large to be kept; call the tool again to see them.]";
 
 impl TurnEntry {
+    /// The entry as text to be recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`serde_json::Error`] where it has no JSON.
+    pub fn encode(&self) -> serde_json::Result<String> {
+        stored::TURN.to_json(self)
+    }
+
+    /// The entry of a recorded text.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`] where a later release recorded it, or it is damaged. The entries after it depend on it.
+    pub fn decode(text: &str) -> Result<Self, Unreadable> {
+        stored::TURN.from_json(text)
+    }
+
     /// The entry as it is stored: without images that are too large, which its text then says.
     pub fn stored(&self) -> Cow<'_, Self> {
         let mut stored = Cow::Borrowed(self);

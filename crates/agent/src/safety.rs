@@ -1,7 +1,7 @@
 //! Safety modes: how dangerous a call looks, and whether its mode lets it run. Pure.
 //!
-//! A label is a guess from names and words. It decides who is asked, and is no protection against a program that wants to do
-//! harm: isolate the worker for that.
+//! A label is a guess from names and words. It decides who is asked, and does not protect against a program that wants to
+//! do harm: isolate the worker for that.
 
 use legwork_common::team::SafetyMode;
 use serde_json::Map;

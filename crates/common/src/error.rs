@@ -26,6 +26,8 @@ pub enum ExitStatus {
     /// The request conflicts with an earlier one: its idempotency key was used for another request, or the
     /// session is being stopped or is closed.
     Conflict = 7,
+    /// Some of many requests failed, each with a result of its own; the others are done.
+    SomeFailed = 8,
     /// Interrupted by SIGINT (Ctrl-C); 128 plus the number of the signal, as in shells.
     Interrupted = 130,
 }

@@ -8,6 +8,7 @@
 //! - [`policy`]: the policy file of a fleet: defaults for each agent and rate limits of model providers.
 //! - [`service`]: the `BackgroundAgents` trait that the command line, MCP and the agents' toolset call.
 //! - [`session_state`]: the todo list and the token budget that all agents of a session share.
+//! - [`stored`]: versions of stored forms, so that releases can share one Redis.
 //! - [`contract`]: the exact texts of the background-agent tools.
 //! - [`duration`]: parsing and formatting of durations such as `1h30m`.
 //! - [`error`]: error codes, hints and exit statuses.
@@ -15,6 +16,7 @@
 //! - [`team`]: parsing and validation of agent files into a [`team::Team`].
 //! - [`trace`]: the W3C trace context that a job propagates.
 //! - [`variables`]: the name of every environment variable that Legwork reads.
+//! - [`waits_for`] and [`explain`]: why a job does not run, as a field and as a paragraph.
 //!
 //! This crate performs no input or output, depends on no asynchronous runtime, and never reads the
 //! environment or a clock.
@@ -22,6 +24,7 @@
 pub mod contract;
 pub mod duration;
 pub mod error;
+pub mod explain;
 pub mod id;
 pub mod job;
 pub mod lifecycle;
@@ -29,6 +32,8 @@ pub mod policy;
 pub mod retry;
 pub mod service;
 pub mod session_state;
+pub mod stored;
 pub mod team;
 pub mod trace;
 pub mod variables;
+pub mod waits_for;

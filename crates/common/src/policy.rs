@@ -49,7 +49,7 @@ struct AgentPolicy {
     #[serde(default, deserialize_with = "queue_name")]
     queue: Option<String>,
     priority: Option<Priority>,
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, deserialize_with = "optional_limit")]
     timeout: Option<Duration>,
     retries: Option<u32>,
     #[serde(default, deserialize_with = "optional_duration")]
@@ -202,6 +202,12 @@ fn first_line(message: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
+/// Deserializes an optional limit such as `30m`; zero is refused.
+fn optional_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| duration::parse_limit(&text)).transpose().map_err(serde::de::Error::custom)
+}
+
 /// Deserializes an optional duration such as `30m`.
 fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
@@ -266,6 +272,7 @@ limits:
             "agents:\n  coder: { queue: a b }\n",
             "agents:\n  coder: { quue: code }\n",
             "agents:\n  coder: { timeout: soon }\n",
+            "agents:\n  coder: { timeout: 0s }\n",
             "agents:\n  coder: { priority: urgent }\n",
             "limits:\n  anthropic: { requests_per_minute: 0 }\n",
             "limits:\n  anthropic: { requests_per_minute: -5 }\n",

@@ -6,6 +6,8 @@
 
 /// The URL of Redis. Without it the programs use the embedded server.
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
+/// How long a command that waits asks again while Redis is away.
+pub const REDIS_TIMEOUT: &str = "LEGWORK_REDIS_TIMEOUT";
 /// The namespace within Redis; `default` where it is not set.
 pub const NAMESPACE: &str = "LEGWORK_NAMESPACE";
 /// The log level, or a list such as `info,redis=debug`.
@@ -18,6 +20,8 @@ pub const STATE_DIR: &str = "LEGWORK_STATE_DIR";
 pub const SHARDS: &str = "LEGWORK_SHARDS";
 /// The duration of a lease. It is used only when the program creates the namespace.
 pub const LEASE: &str = "LEGWORK_LEASE";
+/// How long the program of a session may be away before its jobs are stopped.
+pub const OWNER_GRACE: &str = "LEGWORK_OWNER_GRACE";
 /// The queues that a worker serves, separated by commas, most urgent first.
 pub const QUEUES: &str = "LEGWORK_QUEUES";
 /// The number of jobs that a worker runs at the same time.

@@ -5,10 +5,12 @@ use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
 use legwork_common::error::ExitStatus;
+use legwork_common::id::SessionId;
 use legwork_common::team;
 use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
@@ -39,6 +41,8 @@ pub struct Context {
     pub variables: BTreeMap<String, String>,
     /// Standard output and standard error.
     pub output: Output,
+    /// How long a command that waits asks again while Redis is away.
+    pub redis_timeout: Duration,
 }
 
 /// A command's connection to the queue.
@@ -54,6 +58,27 @@ impl Connection {
     /// The queue, for the workers and reapers of this program.
     pub fn queue(&self) -> &Queue {
         self.operator.queue()
+    }
+
+    /// The session that a text names: a whole id, or the beginning of one; `None` for no text.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when no session or several begin like this, or Redis cannot be reached.
+    pub async fn session(&self, text: Option<&str>) -> Result<Option<SessionId>, Failure> {
+        match text {
+            Some(text) => Ok(Some(self.operator.find_session(text).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the jobs are, for the line that explains an empty list.
+    pub fn place(&self) -> String {
+        if self.backend.is_embedded() {
+            "embedded server".to_owned()
+        } else {
+            self.backend.target().to_string()
+        }
     }
 
     /// Disconnects. The last program to leave an embedded server without live jobs shuts it down.
@@ -89,7 +114,8 @@ impl Context {
         }
         let queue =
             Queue::connect(backend.target(), &self.common.namespace, &self.common.wanted_settings(), kind)
-                .await?;
+                .await
+                .map_err(|error| backend.error(error))?;
         backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
         let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
@@ -182,7 +208,8 @@ pub fn team_failure(errors: &team::TeamErrors) -> Failure {
     let more = errors.iter().count().saturating_sub(1) + errors.left_out();
     let mut detail = first.and_then(|error| error.snippet()).unwrap_or_default().trim_end().to_owned();
     if more > 0 {
-        detail.push_str(&format!("\nand {more} more; `legwork check` shows them"));
+        let file = first.map(team::TeamError::file).unwrap_or_default();
+        detail.push_str(&format!("\nand {more} more; `legwork check {file}` shows them"));
     }
     Failure {
         code: "agent_file",

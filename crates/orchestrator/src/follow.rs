@@ -1,5 +1,10 @@
 //! A job's output while it runs.
 
+use std::io::IsTerminal as _;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
 use legwork_queue::Operator;
@@ -8,36 +13,76 @@ use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::outage::Outage;
+use crate::outage::with_continuation;
 use crate::output::Output;
 
 /// The most bytes of one read. Large enough to catch up with a long output in few round trips, small enough not to
 /// delay other clients of Redis.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Shows a job's output from `offset` on until the job has ended, and returns the ended job. Every byte is shown
-/// exactly once, even if workers crash and the job is resumed.
+/// How following a job ended.
+#[derive(Debug)]
+pub enum Followed {
+    /// The job has ended, and all its output is shown.
+    Ended(Box<Job>),
+    /// Ctrl-C. The job continues, and the command that shows the rest was printed.
+    Interrupted,
+}
+
+/// How far the output is shown.
+struct Shown<'a> {
+    output: &'a Output,
+    /// The offset after the last byte that is shown.
+    offset: AtomicU64,
+    /// Whether the last byte is in an incomplete line.
+    is_line_open: AtomicBool,
+}
+
+/// Shows a job's output from `offset` on until the job has ended, or until Ctrl-C. Every byte is shown exactly once,
+/// even if workers crash and the job is resumed, and over outages of Redis.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the job is unknown, or Redis cannot be asked.
-pub async fn follow(operator: &Operator, id: JobId, offset: u64, output: &Output) -> Result<Job, Failure> {
-    while_reaping(operator.queue(), until_ended(operator, id, offset, output)).await
+/// [`Failure`] when the job is unknown, or Redis was away for too long: then its hint continues with the next byte.
+pub async fn follow(
+    operator: &Operator,
+    id: JobId,
+    offset: u64,
+    output: &Output,
+    outage: &Outage,
+) -> Result<Followed, Failure> {
+    let shown = Shown { output, offset: AtomicU64::new(offset), is_line_open: AtomicBool::new(false) };
+    // The program exits after Ctrl-C, so a read that is dropped in the middle leaves no connection behind.
+    let ended = tokio::select! {
+        ended = while_reaping(operator.queue(), until_ended(operator, id, &shown, outage)) => ended,
+        _interrupt = tokio::signal::ctrl_c() => {
+            shown.end_line();
+            output.note(&format!("the job continues; to see the rest: {}", shown.continuation(id)));
+            return Ok(Followed::Interrupted);
+        }
+    };
+    shown.end_line();
+    match ended {
+        Ok(job) => Ok(Followed::Ended(Box::new(job))),
+        Err(failure) => Err(with_continuation(failure, &shown.continuation(id))),
+    }
 }
 
 async fn until_ended(
     operator: &Operator,
     id: JobId,
-    mut offset: u64,
-    output: &Output,
+    shown: &Shown<'_>,
+    outage: &Outage,
 ) -> Result<Job, Failure> {
     let mut listener = operator.listen_to_job(id).await;
-    let first = operator.job(id).await?;
+    let first = outage.ask(|| operator.job(id)).await?;
     let mut ends = operator.listen_to_session(first.session).await;
     loop {
         // The job is read before its output: if it has ended, all of its output is stored by now.
-        let job = operator.job(id).await?;
-        offset = show(operator, id, offset, output).await?;
-        if job.status.is_terminal() && offset >= job.output_bytes {
+        let job = outage.ask(|| operator.job(id)).await?;
+        shown.catch_up(operator, id, outage).await?;
+        if job.status.is_terminal() && shown.offset.load(Ordering::Relaxed) >= job.output_bytes {
             return Ok(job);
         }
         tokio::select! {
@@ -49,19 +94,36 @@ async fn until_ended(
     }
 }
 
-/// Shows the output stored so far; returns the offset after it.
-async fn show(operator: &Operator, id: JobId, mut offset: u64, output: &Output) -> Result<u64, Failure> {
-    loop {
-        let slice = operator.output(id, offset, CHUNK_BYTES).await?;
-        if slice.bytes.is_empty() {
-            return Ok(offset);
+impl Shown<'_> {
+    /// Shows the output stored so far.
+    async fn catch_up(&self, operator: &Operator, id: JobId, outage: &Outage) -> Result<(), Failure> {
+        loop {
+            let offset = self.offset.load(Ordering::Relaxed);
+            let slice = outage.ask(|| operator.output(id, offset, CHUNK_BYTES)).await?;
+            let Some(last) = slice.bytes.last() else { return Ok(()) };
+            self.is_line_open.store(*last != b'\n', Ordering::Relaxed);
+            if self.output.json {
+                let text = String::from_utf8_lossy(&slice.bytes);
+                self.output
+                    .object(&json!({"event": "output", "id": id, "offset": slice.offset, "text": text}))?;
+            } else {
+                self.output.bytes(&slice.bytes)?;
+            }
+            self.offset.store(slice.next_offset(), Ordering::Relaxed);
         }
-        if output.json {
-            let text = String::from_utf8_lossy(&slice.bytes);
-            output.object(&json!({"event": "output", "id": id, "offset": slice.offset, "text": text}))?;
-        } else {
-            output.bytes(&slice.bytes)?;
+    }
+
+    /// Ends an incomplete line of output on a terminal, so that what follows on standard error has a line of its own. The
+    /// line break goes to standard error: standard output has the job's bytes and no others.
+    fn end_line(&self) {
+        let is_open = self.is_line_open.swap(false, Ordering::Relaxed);
+        if is_open && self.output.live && std::io::stdout().is_terminal() {
+            self.output.note("");
         }
-        offset = slice.next_offset();
+    }
+
+    /// The command that shows the output from here on.
+    fn continuation(&self, id: JobId) -> String {
+        format!("legwork view --follow --since {} {id}", self.offset.load(Ordering::Relaxed))
     }
 }

@@ -9,16 +9,20 @@
 //! - [`mcp`]: the background-agent tools for hosts of the Model Context Protocol.
 //! - [`panel`]: the answer and the live panel of `run`; [`terminal`]: prompts and approvals.
 //! - [`recorder`]: a run as a script of model replies.
+//! - [`confirm`]: the rule for questions; [`many`]: the rule for partial success; [`outage`]: waiting while Redis is away.
 //! - [`follow`]: a job's output while it runs; [`render`]: jobs as text.
 //! - [`output`]: standard output and standard error; [`failure`]: errors as users see them.
 
 pub mod cli;
 pub mod command;
+pub mod confirm;
 pub mod context;
 pub mod failure;
 pub mod follow;
 pub mod local_worker;
+pub mod many;
 pub mod mcp;
+pub mod outage;
 pub mod output;
 pub mod panel;
 pub mod recorder;

@@ -13,10 +13,12 @@ use legwork_agent::model::ModelPort;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
+use legwork_common::variables;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Operator;
 use legwork_queue::Queue;
+use legwork_queue::QueueError;
 use legwork_queue::Service;
 use legwork_queue::operator::Lane;
 use legwork_worker::ShutdownTokens;
@@ -26,6 +28,7 @@ use legwork_worker::WorkerSettings;
 use legwork_worker::backend::embedded_config;
 use legwork_worker::guard::Guard;
 use legwork_worker::host::host_name;
+use legwork_worker::host::is_running;
 use legwork_worker::host::worker_program;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
@@ -181,8 +184,7 @@ pub async fn serve_in_background(
     session: SessionId,
     script: Option<&Path>,
 ) -> Result<(), Failure> {
-    let lane = Lane::Session(session);
-    if operator.is_served(&lane).await? {
+    if is_served(operator, session).await? {
         return Ok(());
     }
     let config = embedded_config(&context.common, &context.variables);
@@ -194,13 +196,20 @@ pub async fn serve_in_background(
             Ok(Some(_)) => break,
             Ok(None) | Err(_) => {}
         }
-        if operator.is_served(&lane).await? {
+        if is_served(operator, session).await? {
             return Ok(());
         }
         tokio::time::sleep(STARTUP_POLL_INTERVAL).await;
     }
     Err(Failure::usage("the background worker did not start")
         .with_hint(format!("its log is {}", log.display())))
+}
+
+/// Whether a live process serves a session of the embedded server. The heartbeat of a worker that was killed is kept for a
+/// while, so its process is checked too: it is on this machine.
+async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, QueueError> {
+    let workers = operator.workers_of(&Lane::Session(session)).await?;
+    Ok(workers.iter().any(|worker| worker.process.is_none_or(is_running)))
 }
 
 /// Spawns `legwork-worker` for one session. It exits when the session is idle, and appends its output to `log`.
@@ -257,8 +266,28 @@ pub async fn hint_unserved(
 ) -> Result<(), Failure> {
     for queue in connection.operator.unserved(queues).await? {
         context.output.note(&format!(
-            "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
+            "hint: no worker serves queue {queue}; start one with {}",
+            worker_for(context, &queue)
         ));
     }
     Ok(())
+}
+
+/// The command that starts a worker for a queue of this namespace. The address of Redis is part of it, unless a program
+/// that is started in the same shell has it from the environment, or it holds a password.
+fn worker_for(context: &Context, queue: &str) -> String {
+    let mut command = "legwork-worker".to_owned();
+    let given = |name: &str, value: &str| context.variables.get(name).is_some_and(|set| set == value);
+    let mut needs_url = "";
+    match &context.common.redis {
+        Some(url) if given(variables::REDIS_URL, url) => {}
+        Some(url) if url.contains('@') => needs_url = ", and LEGWORK_REDIS_URL set to the same address",
+        Some(url) => command.push_str(&format!(" --redis '{url}'")),
+        None => {}
+    }
+    let namespace = &context.common.namespace;
+    if namespace != "default" && !given(variables::NAMESPACE, namespace) {
+        command.push_str(&format!(" --namespace {namespace}"));
+    }
+    format!("`{command} --queues {queue}`{needs_url}")
 }

@@ -40,6 +40,9 @@ const LAST_LINE_CHARS: usize = 60;
 /// The most characters of the answer's incomplete line in the panel: they fit a terminal of 80 columns.
 const PARTIAL_LINE_CHARS: usize = 72;
 
+/// What the panel shows while reads fail: the rest of it may be old.
+const UNANSWERED: &str = "  Redis does not answer; waiting for it";
+
 /// The screen. Everything that `run` prints goes through it.
 pub struct Screen {
     output: Output,
@@ -59,6 +62,8 @@ struct ScreenState {
     at_line_start: bool,
     /// Whether the terminal's last line is an incomplete line of the answer.
     line_open: bool,
+    /// Whether the last read of the jobs failed.
+    is_unanswered: bool,
 }
 
 impl ScreenState {
@@ -159,6 +164,7 @@ impl Screen {
             self.event("output", &json!({"text": text}));
             return;
         }
+        let text = &*self.output.harmless(text);
         let mut state = self.state();
         state.answered(text);
         if state.panel.is_none() {
@@ -271,6 +277,19 @@ impl Screen {
         panel.show_rest(more);
     }
 
+    /// Shows that Redis does not answer, once for each outage: in the panel's last row, or as a line.
+    fn unanswered(&self) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.is_unanswered, true) {
+            return;
+        }
+        match &state.panel {
+            Some(panel) => panel.rest.set_message(UNANSWERED),
+            None if self.output.json => {}
+            None => self.line(&mut state, UNANSWERED.trim_start()),
+        }
+    }
+
     /// Reports a job whose status changed: as a line, or as an event.
     fn changed(&self, state: &mut ScreenState, job: &Job) {
         if self.output.json {
@@ -324,9 +343,11 @@ impl Screen {
             Ok(list) => list,
             Err(error) => {
                 tracing::debug!(%error, "could not read the session's jobs");
+                self.unanswered();
                 return;
             }
         };
+        self.state().is_unanswered = false;
         let mut jobs = Vec::with_capacity(list.jobs.len());
         for job in list.jobs {
             let live = !job.status.is_terminal() && self.output.live;

@@ -109,7 +109,7 @@ impl Recorder {
         for job in jobs(operator, session).await? {
             let turns = operator.turns(job.id).await?;
             let entries: Vec<TurnEntry> =
-                turns.iter().filter_map(|(_, entry)| serde_json::from_str(entry).ok()).collect();
+                turns.iter().filter_map(|(_, entry)| TurnEntry::decode(entry).ok()).collect();
             let opening = Opening::Delegated { task: job.task, expected_output: None };
             recording.add(&self.team, &job.agent, opening, &entries);
         }

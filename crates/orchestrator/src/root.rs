@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_agent::journal::Journal;
@@ -10,6 +11,7 @@ use legwork_agent::journal::JournalError;
 use legwork_agent::journal::RunEvent;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::pruning::prune_replaced;
+use legwork_common::duration;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
 use legwork_common::trace::TraceParent;
@@ -17,14 +19,19 @@ use legwork_queue::Caller;
 use legwork_queue::DispatchedBy;
 use legwork_queue::Operator;
 use legwork_queue::Service;
+use legwork_queue::operator::OwnerTerms;
+use legwork_queue::operator::Ownership;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionOptions;
 use legwork_queue::operator::SessionOwner;
+use legwork_worker::lease_clock::LeaseClock;
 use serde_json::json;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 use crate::panel::Screen;
+use crate::render;
 
 /// The options of a new root session.
 #[derive(Debug, Clone)]
@@ -37,8 +44,8 @@ pub struct RootOptions {
     pub team_json: Arc<str>,
     /// The cap on its jobs and its token budget.
     pub session: SessionOptions,
-    /// What happens to its jobs when the owner's lease expires.
-    pub on_end: SessionEnd,
+    /// How long this program may be away, and what happens to its jobs after that.
+    pub terms: OwnerTerms,
     /// Whether the root waits for its jobs at the end of its turn.
     pub waits: bool,
     /// The working directory of its jobs, on a worker of this machine.
@@ -54,19 +61,21 @@ pub struct RootOptions {
 pub struct RootSession {
     /// The proof of owning the session.
     pub owner: SessionOwner,
+    /// What becomes of the session while this program is away.
+    terms: OwnerTerms,
     /// The service that the root dispatches and waits through.
     pub service: Arc<Service>,
 }
 
 impl RootSession {
-    /// Opens a new session. If its owner dies, the lease expires and the reaper stops its jobs, or leaves them running,
-    /// as `on_end` says.
+    /// Opens a new session. If its owner dies, or is away for longer than its grace, the reaper stops its jobs, or leaves
+    /// them running, as the terms say.
     ///
     /// # Errors
     ///
     /// [`Failure`] when Redis cannot be asked.
     pub async fn open(operator: &Operator, options: RootOptions) -> Result<Self, Failure> {
-        let owner = operator.own_session(options.session, options.on_end).await?;
+        let owner = operator.own_session(options.session, options.terms).await?;
         let caller = Caller {
             session: owner.session(),
             by: DispatchedBy::Root,
@@ -80,18 +89,53 @@ impl RootSession {
         };
         let service = operator.service(caller);
         let service = Arc::new(if options.waits { service } else { service.without_waiting() });
-        Ok(Self { owner, service })
+        Ok(Self { owner, terms: options.terms, service })
     }
 
-    /// Renews the owner's lease until `over`. A renewal that fails is logged and repeated at the next tick; if the
-    /// lease expires first, the reaper ends the ownership and later renewals change nothing.
-    pub async fn keep(self, over: CancellationToken) {
+    /// Renews the owner's lease until `over`. A renewal that fails is logged and repeated at the next tick. An owner that
+    /// was away, because it was suspended with its machine or cut off from Redis, reports what happened while it was.
+    pub async fn keep(self, over: CancellationToken, screen: Arc<Screen>) {
         let mut tick = tokio::time::interval(self.owner.renew_every());
+        // After a time away, the missed renewals are not made up for.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Runs on while the machine sleeps.
+        let clock = LeaseClock::new(self.owner.lease());
+        let mut renewed_at = clock.now();
         while over.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.owner.renew().await {
-                tracing::warn!(%error, "could not renew the session's lease");
+            let sent = clock.now();
+            match self.owner.renew().await {
+                Ok(Ownership::Kept) => {
+                    let away = Duration::from_millis(sent.saturating_sub(renewed_at));
+                    if away > self.owner.lease() {
+                        self.report_return(&screen, away);
+                    }
+                    renewed_at = sent;
+                }
+                Ok(Ownership::Lost) => {
+                    self.report_loss(&screen, Duration::from_millis(sent.saturating_sub(renewed_at)));
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "could not renew the session's lease"),
             }
         }
+    }
+
+    fn report_return(&self, screen: &Screen, away: Duration) {
+        screen.event("away", &json!({"away_ms": millis(away), "owns": true}));
+        screen.note(&format!("this program was away for {}; its jobs continued", duration::short(away)));
+    }
+
+    fn report_loss(&self, screen: &Screen, away: Duration) {
+        screen.event("away", &json!({"away_ms": millis(away), "owns": false}));
+        let outcome = match self.terms.on_end {
+            SessionEnd::Stop => "its session was closed and its jobs were stopped (session_end)",
+            SessionEnd::Keep => "its jobs continue without it",
+        };
+        screen.note(&format!(
+            "this program was away for {}, longer than its --owner-grace of {}: {outcome}",
+            duration::short(away),
+            duration::short(self.terms.grace),
+        ));
     }
 
     /// Closes the session to new jobs and gives up its ownership. Running jobs continue.
@@ -111,6 +155,11 @@ impl RootSession {
     pub async fn detach(&self) -> Result<(), Failure> {
         Ok(self.owner.detach().await?)
     }
+}
+
+/// Milliseconds for an event.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A root's journal: output goes to the screen, turns stay in memory for the next prompt. A crash loses them, because a
@@ -171,6 +220,7 @@ impl Journal for ScreenJournal {
                 }
             }
             RunEvent::ToolStarted { call, name, arguments } => {
+                let arguments = render::arguments(&arguments);
                 self.screen.event("tool", &json!({"turn": call.turn, "name": name, "arguments": arguments}));
                 self.screen.note(&format!("→ {name}"));
             }

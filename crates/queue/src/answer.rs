@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use legwork_common::id::JobId;
+use legwork_common::stored::StoredForm;
 use redis::Value;
 use serde::de::DeserializeOwned;
 
@@ -63,19 +64,9 @@ impl Answer {
         if word.text.is_empty() { Ok(None) } else { word.parse().map(Some) }
     }
 
-    /// A value of `T` from its JSON, or `None` for a missing value.
-    pub(crate) fn optional_json<T: DeserializeOwned>(self) -> Result<Option<T>, QueueError> {
-        let asked = self.asked;
-        let Some(bytes) = self.bytes()? else { return Ok(None) };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| QueueError::Unexpected { step: asked, detail: error.to_string() })
-    }
-
-    /// A value of `T` from its JSON, which must be there.
-    pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, QueueError> {
-        let missing = QueueError::Unexpected { step: self.asked, detail: "no JSON".to_owned() };
-        self.optional_json()?.ok_or(missing)
+    /// A value of `T` from its stored form, which must be there.
+    pub(crate) fn stored<T: DeserializeOwned>(self, form: StoredForm) -> Result<T, QueueError> {
+        form.from_json(&self.text()?).map_err(QueueError::from)
     }
 
     /// The job of a raw id, as the indexes hold it; `None` for bytes that are not an id.

@@ -3,12 +3,19 @@
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::service::ServiceError;
+use legwork_common::stored::Unreadable;
 use redis::RedisError;
 use thiserror::Error;
 
 /// Why a step of the queue was not done.
 #[derive(Debug, Error)]
 pub enum QueueError {
+    /// A text that should say where Redis is, and does not.
+    #[error("`{text}` is not the address of a Redis")]
+    Address {
+        /// The text, without user and password.
+        text: String,
+    },
     /// Redis refused because its memory is full.
     #[error("Redis is out of memory, so `{step}` was refused: {source}")]
     Full {
@@ -45,6 +52,9 @@ pub enum QueueError {
         /// What was found instead.
         detail: String,
     },
+    /// A later release stored this, or it is damaged.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The namespace has a data format or settings that this release or this process cannot use.
     #[error("namespace `{namespace}` {detail}")]
     Namespace {
@@ -82,7 +92,11 @@ impl QueueError {
                     Some("LOADING" | "READONLY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")
                 )
             }
-            Self::Credentials(_) | Self::Unexpected { .. } | Self::Namespace { .. } => false,
+            Self::Address { .. }
+            | Self::Credentials(_)
+            | Self::Unexpected { .. }
+            | Self::Unreadable(_)
+            | Self::Namespace { .. } => false,
         }
     }
 }
@@ -90,21 +104,29 @@ impl QueueError {
 impl Coded for QueueError {
     fn code(&self) -> &'static str {
         match self {
+            Self::Address { .. } => "redis_address",
             Self::Full { .. } => "redis_full",
             Self::Credentials(_) => "redis_credentials",
             Self::Unreachable { .. } => "redis_unreachable",
             Self::Refused { .. } => "redis_refused",
             Self::Unexpected { .. } => "redis_unexpected",
+            Self::Unreadable(_) => "unreadable",
             Self::Namespace { .. } => "namespace",
         }
     }
 
     fn exit(&self) -> ExitStatus {
-        ExitStatus::Redis
+        match self {
+            Self::Address { .. } => ExitStatus::Usage,
+            _ => ExitStatus::Redis,
+        }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Address { .. } => {
+                Some("write redis://host:port, rediss://host:port or unix:///path".to_owned())
+            }
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Credentials(_) => {
                 Some("put user and password into the URL: redis://user:password@host".to_owned())
@@ -113,7 +135,9 @@ impl Coded for QueueError {
                 "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
             ),
             Self::Refused { .. } => Some("Legwork needs Redis 7.0 or Valkey 7.2, or newer".to_owned()),
-            Self::Unexpected { .. } => Some("a different release may have written this namespace".to_owned()),
+            Self::Unexpected { .. } | Self::Unreadable(_) => {
+                Some("a different release may have written this namespace".to_owned())
+            }
             Self::Namespace { .. } => {
                 Some("use the same settings as its first user, or another --namespace".to_owned())
             }

@@ -10,6 +10,7 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
+use legwork_common::lifecycle::State;
 
 /// The names below a shard's tag for the Lua steps, where `T` is the tag; and the last level of a priority, which is a
 /// part of a name. One definition a line, because a step takes only the lines whose names it uses.
@@ -19,10 +20,10 @@ local LEASE = T .. ':lease'
 local SCHEDULED = T .. ':scheduled'
 local STOPS = T .. ':stops'
 local REAPED = T .. ':reaped'
-local INDEX_ALL = T .. ':index:all'
+local INDEX_LIVE = T .. ':index:live'
 local INDEX_ENDED = T .. ':index:ended'
-local INDEX_UNSUCCESSFUL = T .. ':index:unsuccessful'
 local WORKERS = T .. ':workers'
+local function index_key(state) return T .. ':index:' .. state end
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
 local function spec_key(id) return T .. ':spec:' .. id end
@@ -45,6 +46,40 @@ local function session_channel(sid) return T .. ':ended:' .. sid end
 local STOP_CHANNEL = T .. ':stop-now'
 local LOWEST_PRIORITY = 2
 ";
+
+/// An index of jobs by creation. Every job is in exactly one: a job leaves the live ones in the step that ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobIndex {
+    /// Jobs that have not ended.
+    Live,
+    /// Jobs that ended with a result.
+    Completed,
+    /// Jobs that failed.
+    Failed,
+    /// Jobs that were stopped.
+    Stopped,
+}
+
+impl JobIndex {
+    /// Every index, that of the live jobs first: a reader that reads them in this order finds a job that ends
+    /// between two reads in the first or in a later one, or in both.
+    pub const ALL: [Self; 4] = [Self::Live, Self::Completed, Self::Failed, Self::Stopped];
+
+    /// The index of the jobs in a state.
+    pub fn of(state: State) -> Self {
+        match state {
+            State::Completed => Self::Completed,
+            State::Failed => Self::Failed,
+            State::Stopped => Self::Stopped,
+            State::Scheduled
+            | State::Queued
+            | State::Running
+            | State::Waiting
+            | State::Stopping
+            | State::Reaping => Self::Live,
+        }
+    }
+}
 
 /// The key names of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +154,11 @@ impl Keys {
         format!("{}:session:{session}:backlog:{queue}", self.session_tag(session))
     }
 
+    /// The jobs of a session that are on a lane's stream or run: a sorted set.
+    pub fn admitted(&self, session: SessionId, queue: &str) -> String {
+        format!("{}:session:{session}:admitted:{queue}", self.session_tag(session))
+    }
+
     /// The todo list that a session's agents share: a hash.
     pub fn todos(&self, session: SessionId) -> String {
         format!("{}:session:{session}:todos", self.session_tag(session))
@@ -144,19 +184,23 @@ impl Keys {
         format!("{}:team:{}", self.tag(shard), digest.0)
     }
 
-    /// Jobs by creation: a sorted set of raw ids.
-    pub fn index_all(&self, shard: u16) -> String {
-        format!("{}:index:all", self.tag(shard))
+    /// Jobs that are live, or that ended in one state, by creation: a sorted set of raw ids. Each job is in one of them.
+    pub fn index(&self, shard: u16, index: JobIndex) -> String {
+        match index {
+            JobIndex::Live => format!("{}:index:live", self.tag(shard)),
+            JobIndex::Completed => self.index_of(shard, State::Completed),
+            JobIndex::Failed => self.index_of(shard, State::Failed),
+            JobIndex::Stopped => self.index_of(shard, State::Stopped),
+        }
+    }
+
+    fn index_of(&self, shard: u16, state: State) -> String {
+        format!("{}:index:{state}", self.tag(shard))
     }
 
     /// Ended jobs by their end: a sorted set of raw ids.
     pub fn index_ended(&self, shard: u16) -> String {
         format!("{}:index:ended", self.tag(shard))
-    }
-
-    /// Failed and stopped jobs by creation: a sorted set of raw ids.
-    pub fn index_unsuccessful(&self, shard: u16) -> String {
-        format!("{}:index:unsuccessful", self.tag(shard))
     }
 
     /// Roots of the trees that are being stopped, by the time of the first request: a sorted set.
@@ -295,6 +339,7 @@ mod tests {
             (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
             (keys.session(session), ":session:"),
             (keys.backlog(session, "q"), ":backlog:"),
+            (keys.admitted(session, "q"), ":admitted:"),
             (keys.todos(session), ":todos"),
             (keys.budget(session), ":budget"),
             (keys.ready(0, "q", Priority::Normal), ":ready:"),
@@ -305,9 +350,9 @@ mod tests {
             (keys.scheduled(0), ":scheduled"),
             (keys.stops(0), ":stops"),
             (keys.workers(0), ":workers"),
-            (keys.index_all(0), ":index:all"),
+            (keys.index(0, JobIndex::Live), ":index:live"),
+            (keys.index(0, JobIndex::Failed), ":index:"),
             (keys.index_ended(0), ":index:ended"),
-            (keys.index_unsuccessful(0), ":index:unsuccessful"),
             (keys.stop_channel(0), ":stop-now"),
             (keys.session_channel(session), ":ended:"),
         ] {

@@ -6,7 +6,7 @@
 //! - [`Queue`]: the adapter that implements every role, on Redis or Valkey.
 //! - [`Service`]: the service trait over the port, for one caller. [`Observer`]: view, wait and stop without that reach.
 //! - [`operator`]: the handle of operators, which sees every job.
-//! - [`retry_while_unavailable`]: retries while Redis cannot be reached.
+//! - [`retry_while_unavailable`], [`ride_out`]: retries while Redis cannot be reached.
 //! - [`Hints`]: pub/sub, on which nothing depends.
 //! - [`keys`]: the only place that spells key names.
 //! - [`settings`]: fleet-wide settings, stored in the namespace's meta key.
@@ -33,6 +33,7 @@ mod step;
 pub use error::QueueError;
 pub use hints::Hints;
 pub use hints::Listener;
+pub use keys::JobIndex;
 pub use link::Target;
 pub use observer::Observer;
 pub use observer::POLL_INTERVAL;
@@ -42,7 +43,9 @@ pub use port::DispatchedBy;
 pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;
+pub use retry::Retryable;
 pub use retry::retry_while_unavailable;
+pub use retry::ride_out;
 pub use service::Batch;
 pub use service::Caller;
 pub use service::Service;

@@ -10,6 +10,8 @@ use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::ServiceError;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
+use legwork_common::team::AgentKind;
+use legwork_common::team::Team;
 use tokio::time::Instant;
 
 use crate::error::QueueError;
@@ -17,6 +19,7 @@ use crate::hints::Hints;
 use crate::hints::Listener;
 use crate::port::Asker;
 use crate::port::Dispatch as _;
+use crate::port::SendOutcome;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
@@ -134,6 +137,34 @@ impl Observer {
             None => WaitItem::NotFound(text.clone()),
         };
         Ok(ids.iter().map(item).collect())
+    }
+
+    /// Puts a message into a job's mailbox, where its agent can hear it. `request` names the call: a repeat within the
+    /// retention sends nothing again.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when the job takes no messages, or when Redis cannot be reached.
+    pub async fn send(&self, id: JobId, message: &str, request: &str) -> Result<(), ServiceError> {
+        if self.runs_a_program(id).await? {
+            return Err(ServiceError::HearsNothing(id));
+        }
+        let keep = self.queue.settings().retention;
+        match self.queue.send(id, message, request, keep).await? {
+            SendOutcome::Sent => Ok(()),
+            SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id, status }),
+            SendOutcome::NotFound => Err(ServiceError::NotFound(id.to_string())),
+        }
+    }
+
+    /// Whether a job that has not ended runs a program instead of an agent. A team that cannot be read is left to its
+    /// worker.
+    async fn runs_a_program(&self, id: JobId) -> Result<bool, ServiceError> {
+        let Some(original) = self.queue.original(id).await? else { return Ok(false) };
+        let json = original.team_json.filter(|_| !original.status.is_terminal()).unwrap_or_default();
+        let team: Option<Team> = serde_json::from_str(&json).ok();
+        let agent = team.as_ref().and_then(|team| team.agent(&original.spec.agent));
+        Ok(agent.is_some_and(|agent| matches!(agent.kind, AgentKind::Command { .. })))
     }
 
     /// Stops a tree. The stop mark is durable when this answers.

@@ -3,6 +3,7 @@
 mod connections;
 mod dispatch;
 mod enqueue;
+mod facts;
 mod journal;
 mod lease_ages;
 mod list;
@@ -11,17 +12,22 @@ mod original;
 mod permits;
 mod record;
 mod reservation;
+mod select;
 mod server;
 mod session_state;
 mod slice;
 mod stop;
 mod upkeep;
 mod view;
+mod waits;
 mod watch;
 mod work;
+mod workers;
 
 pub(crate) use enqueue::ENQUEUE_BATCH_SIZE;
+pub(crate) use facts::LiveBelow;
 pub use server::ServerFacts;
+pub(crate) use upkeep::Clearing;
 
 use std::sync::Arc;
 

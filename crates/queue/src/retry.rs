@@ -1,4 +1,4 @@
-//! Retries of a service call while Redis cannot be reached.
+//! Retries of a call while Redis cannot be reached.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,10 +7,42 @@ use legwork_common::service::ServiceError;
 use tokio::time::Instant;
 
 use crate::error::QueueError;
+use crate::operator::ViewError;
 
 /// The delay between two tries. A try itself backs off for up to three seconds; this only keeps a caller whose tries
 /// fail at once from spinning.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// A try that took longer than this was answered in between: a step that gets no answer fails within six seconds, and a
+/// try makes several steps.
+const MAX_UNANSWERED_TRY: Duration = Duration::from_secs(10);
+
+/// An error of a call that may be repeated.
+pub trait Retryable {
+    /// Whether Redis could not be reached, or cannot serve the call now, so that a later repeat may succeed.
+    fn is_transient(&self) -> bool;
+}
+
+impl Retryable for QueueError {
+    fn is_transient(&self) -> bool {
+        Self::is_transient(self)
+    }
+}
+
+impl Retryable for ServiceError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(error) => is_transient(error.as_ref()),
+            _ => false,
+        }
+    }
+}
+
+impl Retryable for ViewError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Queue(error) if error.is_transient())
+    }
+}
 
 /// Repeats a call until it is answered or fails with an error that no repeat cures. After `deadline` no further try
 /// begins and the last error is returned; without one it tries forever.
@@ -29,13 +61,46 @@ where
 {
     loop {
         match ask().await {
-            Err(ServiceError::Unavailable(error))
-                if is_transient(error.as_ref())
-                    && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
+            Err(error)
+                if error.is_transient() && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
             {
                 tracing::warn!(%error, "queue is unavailable; retrying");
             }
             answer => return answer,
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}
+
+/// Repeats a call through outages that are shorter than `limit` each, counted from the first try that failed. Calls
+/// `on_outage` at each outage's first failure.
+///
+/// The call must be repeatable, and may take long: one that waits for a job survives several outages.
+///
+/// # Errors
+///
+/// The error of the last try of an outage that was too long, or one that no repeat cures.
+pub async fn ride_out<T, E, F>(limit: Duration, on_outage: impl Fn(), ask: impl Fn() -> F) -> Result<T, E>
+where
+    E: Retryable,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut since: Option<Instant> = None;
+    loop {
+        let began = Instant::now();
+        let error = match ask().await {
+            Err(error) if error.is_transient() => error,
+            answer => return answer,
+        };
+        if began.elapsed() > MAX_UNANSWERED_TRY {
+            since = None;
+        }
+        let start = *since.get_or_insert_with(|| {
+            on_outage();
+            Instant::now()
+        });
+        if start.elapsed() >= limit {
+            return Err(error);
         }
         tokio::time::sleep(RETRY_DELAY).await;
     }
@@ -80,5 +145,31 @@ mod tests {
         assert!(Instant::now() >= deadline);
         let refused = retry_while_unavailable(None, || async { Err::<(), _>(ServiceError::Stopping) }).await;
         assert!(matches!(refused, Err(ServiceError::Stopping)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_announced_once_and_ridden_out_up_to_its_limit() {
+        let limit = Duration::from_secs(60);
+        let (tries, announced) = (Cell::new(0), Cell::new(0));
+        let announce = || announced.set(announced.get() + 1);
+        // The third and the fifth try wait for long before Redis goes away again.
+        let ask = || async {
+            tries.set(tries.get() + 1);
+            match tries.get() {
+                3 | 5 => {
+                    tokio::time::sleep(Duration::from_secs(3600)).await;
+                    Err(unreachable())
+                }
+                8.. => Ok(()),
+                _ => Err(unreachable()),
+            }
+        };
+        ride_out(limit, announce, ask).await.unwrap();
+        assert_eq!((tries.get(), announced.get()), (8, 3));
+
+        let began = Instant::now();
+        let refused = ride_out(limit, || {}, || async { Err::<(), _>(unreachable()) }).await;
+        assert!(matches!(refused, Err(ServiceError::Unavailable(_))));
+        assert!(began.elapsed() >= limit && began.elapsed() < limit * 2, "{:?}", began.elapsed());
     }
 }

@@ -43,9 +43,9 @@ use crate::port::DispatchedBy;
 use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
+use crate::port::MailEntry;
 use crate::port::MailEntryContent;
 use crate::port::NewJob;
-use crate::port::SendOutcome;
 use crate::port::SessionStateRefusal;
 use crate::port::SessionStateStore as _;
 use crate::port::StopOutcome;
@@ -160,7 +160,7 @@ impl Service {
     }
 
     /// Dispatches one batch. The team is stored first where the queue does not have it: most often an earlier job did.
-    async fn run_batch(
+    pub(crate) async fn run_batch(
         &self,
         requests: Vec<RunRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
@@ -184,6 +184,8 @@ impl Service {
             .zip(keys)
             .map(|(outcome, key)| match outcome {
                 Enqueued::Stored(id) => Ok(id),
+                // Only an operator's retry names a job that it retries.
+                Enqueued::Retried(id) => Ok(id),
                 Enqueued::Conflict(id) => Err(ServiceError::Conflict { key: key.unwrap_or_default(), id }),
             })
             .collect())
@@ -262,6 +264,7 @@ impl Service {
             },
             job_options,
             idempotency_key,
+            again: false,
         }
     }
 
@@ -319,12 +322,7 @@ impl BackgroundAgents for Service {
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         self.check_reach(request.id).await?;
         let key = idempotency_key::message_key(&self.caller, request.call);
-        let keep = self.queue().settings().retention;
-        match self.queue().send(request.id, &request.message, &key, keep).await? {
-            SendOutcome::Sent => Ok(()),
-            SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id: request.id, status }),
-            SendOutcome::NotFound => Err(ServiceError::NotFound(request.id.to_string())),
-        }
+        self.observer.send(request.id, &request.message, &key).await
     }
 }
 
@@ -345,28 +343,36 @@ impl SessionState for Service {
 #[async_trait]
 impl Mailbox for Service {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
-        let entries = self.queue().mail(self.caller.session, self.caller.dispatcher()).await?;
-        let mut mail = Vec::with_capacity(entries.len());
-        let mut void = Vec::new();
-        for entry in entries {
-            let content = match entry.content {
-                MailEntryContent::Message(text) => MailContent::Message(text),
-                MailEntryContent::Ended(id) => match self.queue().view(id, None, MAX_VIEW_BYTES).await? {
-                    Some(view) => MailContent::Ended(Box::new(view)),
-                    // An operator deleted the job before its end was delivered. Kept, its mail would stay forever and
-                    // hide what comes after it.
-                    None => {
-                        void.push(entry.id);
-                        continue;
+        let Caller { session, .. } = self.caller;
+        loop {
+            let entries = self.queue().mail(session, self.caller.dispatcher()).await?;
+            let ended = entries.iter().filter_map(|entry| match entry.content {
+                MailEntryContent::Ended(id) => Some(id),
+                MailEntryContent::Message(_) => None,
+            });
+            let ended: Vec<JobId> = ended.collect();
+            let mut views = self.queue().views(&ended, MAX_VIEW_BYTES).await?.into_iter();
+            let (mut mail, mut void) = (Vec::with_capacity(entries.len()), Vec::new());
+            for MailEntry { id, content } in entries {
+                match content {
+                    MailEntryContent::Message(text) => {
+                        mail.push(Mail { id, content: MailContent::Message(text) });
                     }
-                },
-            };
-            mail.push(Mail { id: entry.id, content });
+                    MailEntryContent::Ended(_) => match views.next().flatten() {
+                        Some(view) => mail.push(Mail { id, content: MailContent::Ended(Box::new(view)) }),
+                        // An operator deleted the job before its end was delivered.
+                        None => void.push(id),
+                    },
+                }
+            }
+            if !void.is_empty() {
+                self.queue().acknowledge(session, self.caller.dispatcher(), &void).await?;
+            }
+            // A page of nothing but deleted jobs must not hide what comes after it.
+            if !mail.is_empty() || void.is_empty() {
+                return Ok(mail);
+            }
         }
-        if !void.is_empty() {
-            self.queue().acknowledge(self.caller.session, self.caller.dispatcher(), &void).await?;
-        }
-        Ok(mail)
     }
 
     async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {

@@ -44,6 +44,7 @@ const PRELUDE: &str = include_str!("lua/prelude.lua");
 const STOPS: &str = include_str!("lua/prelude/stops.lua");
 const SESSIONS: &str = include_str!("lua/prelude/sessions.lua");
 const ADMISSION: &str = include_str!("lua/prelude/admission.lua");
+const ATTEMPTS: &str = include_str!("lua/prelude/attempts.lua");
 const RETURNING: &str = include_str!("lua/prelude/returning.lua");
 const ENDING: &str = include_str!("lua/prelude/ending.lua");
 /// A step's own file is the body of this function, so that it may return anywhere.
@@ -199,14 +200,15 @@ steps! {
         CLAIM = "claim", ALLOW_OOM, [STOPS];
         RENEW = "renew", ALLOW_OOM, [STOPS];
         PARK = "park", ALLOW_OOM, [STOPS, ADMISSION];
-        FINISH = "finish", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
-        RELEASE = "release", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
+        FINISH = "finish", ALLOW_OOM, [STOPS, ADMISSION, ATTEMPTS, RETURNING, ENDING];
+        RELEASE = "release", ALLOW_OOM, [STOPS, ADMISSION, ATTEMPTS, RETURNING, ENDING];
         SEND = "send", ALLOW_OOM, [STOPS];
         ACKNOWLEDGE = "acknowledge", ALLOW_OOM, [];
         STOP = "stop", ALLOW_OOM, [STOPS];
+        STOP_WAITING = "stop_waiting", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
         SWEEP = "sweep", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
         UNMARK = "unmark", ALLOW_OOM, [];
-        REAP = "reap", ALLOW_OOM, [STOPS, SESSIONS, ADMISSION];
+        REAP = "reap", ALLOW_OOM, [STOPS, SESSIONS, ADMISSION, ATTEMPTS];
         REAPED = "reaped", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
         FORGET = "forget", ALLOW_OOM, [STOPS, SESSIONS];
         HEARTBEAT = "heartbeat", ALLOW_OOM, [];
@@ -275,10 +277,11 @@ impl Call {
 mod tests {
     use super::*;
 
-    const PARTS: [(&str, &str); 5] = [
+    const PARTS: [(&str, &str); 6] = [
         ("STOPS", STOPS),
         ("SESSIONS", SESSIONS),
         ("ADMISSION", ADMISSION),
+        ("ATTEMPTS", ATTEMPTS),
         ("RETURNING", RETURNING),
         ("ENDING", ENDING),
     ];

@@ -20,12 +20,13 @@ use legwork_agent::Outcome;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::lifecycle::State;
 use legwork_common::policy::Policy;
 use legwork_common::service::ServiceError;
 use legwork_common::trace::TraceParent;
+use legwork_common::waits_for::WaitsFor;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
-use legwork_queue::QueueError;
 use legwork_queue::Service;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::DispatchedBy;
@@ -52,6 +53,7 @@ use crate::log_writer::AttemptBufferStart;
 use crate::log_writer::LogWriter;
 use crate::parking::ParkingService;
 use crate::prepare;
+use crate::prepare::PrepareError;
 use crate::prepare::Prepared;
 use crate::runner::Follows;
 use crate::runner::Run;
@@ -62,6 +64,7 @@ use crate::settlement::Settlement;
 use crate::stall::StallDetector;
 use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
+use crate::tally::Tally;
 
 /// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
 /// refuses connections at once; without a delay all attempts of a worker would hammer it.
@@ -99,6 +102,8 @@ pub struct AttemptContext {
     pub policy: Arc<Policy>,
     /// After how long without activity an attempt is reported as stalled; zero for never.
     pub stall_after: Duration,
+    /// Counts what becomes of the attempts.
+    pub tally: Tally,
 }
 
 /// One attempt in progress. What belongs to it is released by dropping it, also where it panics: its place among the
@@ -268,7 +273,7 @@ impl Attempt {
     }
 
     /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error
-    /// is the end of an attempt that was cancelled, or whose turns cannot be read at all.
+    /// is the end of an attempt that was cancelled, or whose turns cannot be read on this worker or at all.
     async fn prepare(&self, follows: Follows) -> Result<Prepared, RunEnd> {
         let usage = Usage::default();
         let token = self.handle().cancel.token();
@@ -279,9 +284,18 @@ impl Attempt {
                 None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
             };
             tracing::warn!(job = %self.claimed().lease.id, %error, "could not read what the attempt needs");
-            if !error.is_transient() {
-                let message = format!("what earlier attempts recorded cannot be read: {error}");
-                return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
+            match error {
+                // Another release stored it: its own workers can read it.
+                PrepareError::Unreadable(error) => {
+                    return Err(RunEnd::Lacks(format!(
+                        "a release of Legwork that can read the job: {error}"
+                    )));
+                }
+                PrepareError::Queue(error) if !error.is_transient() => {
+                    let message = format!("what earlier attempts recorded cannot be read: {error}");
+                    return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
+                }
+                PrepareError::Queue(_) => {}
             }
             if token.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
                 return Err(RunEnd::Ended(Outcome::Stopped { usage }));
@@ -289,7 +303,7 @@ impl Attempt {
         }
     }
 
-    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, QueueError> {
+    async fn read_prepared(&self, follows: Follows) -> Result<Prepared, PrepareError> {
         if !self.context.runner.wants_team() {
             return Ok(Prepared::default());
         }
@@ -318,7 +332,11 @@ impl Attempt {
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);
         let (handle, events) = (self.handle().clone(), self.context.events.clone());
-        let background = Arc::new(ParkingService::new(service, work, handle, events, prepared.open_turn));
+        let mut background = ParkingService::new(service, work, handle, events, prepared.open_turn);
+        if !self.claimed().has_session_budget {
+            background = background.without_session_budget();
+        }
+        let background = Arc::new(background);
         let hears_mail =
             self.context.runner.hears_mail(self.claimed(), prepared.team.as_ref().map(|(team, _)| &**team));
         self.hears_mail.store(hears_mail, Ordering::SeqCst);
@@ -355,9 +373,13 @@ impl Attempt {
         // A job whose timeout passed as it completed could not hear it.
         let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
         let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
+        let failure = match &ending {
+            Ending::Failed { cause, message } => Some((*cause, first_line(message))),
+            Ending::Completed { .. } | Ending::Stopped { .. } => None,
+        };
         let finish = Finish { lease, ending, output_bytes, usage, retry_delay, hears_mail };
         match self.context.log_writer.finish(finish).await {
-            Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
+            Ok(Finished::Now(state)) => self.log_end(state, failure),
             Ok(Finished::Mail) => return ControlFlow::Continue(()),
             Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
             Err(_) => {
@@ -365,6 +387,37 @@ impl Attempt {
             }
         }
         ControlFlow::Break(())
+    }
+
+    /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.
+    fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
+        let Claimed { lease, attempt, spec, .. } = self.claimed();
+        self.context.tally.count_end(failure.is_some());
+        match failure {
+            Some((cause, words)) => tracing::warn!(
+                job = %lease.id, agent = %spec.agent, attempt, %cause, %state, "attempt failed: {words}"
+            ),
+            None => tracing::info!(job = %lease.id, agent = %spec.agent, attempt, %state, "attempt ended"),
+        }
+    }
+
+    /// Counts and logs a release.
+    fn log_release(&self, mode: &ReleaseMode, outcome: Finished) {
+        let Claimed { lease, attempt, spec, .. } = self.claimed();
+        let state = match outcome {
+            Finished::Now(state) => state.as_str(),
+            Finished::Mail | Finished::Lost => "lost",
+        };
+        match mode {
+            ReleaseMode::Lack(reason) => {
+                self.context.tally.count_given_back(reason);
+                let words = first_line(reason);
+                tracing::warn!(job = %lease.id, agent = %spec.agent, attempt, state, "gave the job back: {words}");
+            }
+            ReleaseMode::Drain => {
+                tracing::info!(job = %lease.id, agent = %spec.agent, attempt, state, "released the job");
+            }
+        }
     }
 
     /// Releases the job, and repeats that while Redis cannot be reached, for the length of a lease: after that a reaper
@@ -376,7 +429,7 @@ impl Attempt {
         while Instant::now() < deadline {
             match self.context.work.release(&release).await {
                 Ok(outcome) => {
-                    tracing::info!(job = %lease.id, ?outcome, "released the job");
+                    self.log_release(&release.mode, outcome);
                     return;
                 }
                 Err(error) => tracing::warn!(job = %lease.id, %error, "could not release the job"),
@@ -384,6 +437,11 @@ impl Attempt {
             tokio::time::sleep(RETRY_DELAY).await;
         }
     }
+}
+
+/// The first line of a message, for the log.
+fn first_line(message: &str) -> String {
+    message.trim().lines().next().unwrap_or_default().to_owned()
 }
 
 /// Reports the stalls of one attempt to the log and to the job's record.
@@ -399,7 +457,8 @@ impl StallSink for StallReporter<'_> {
 
     fn stalled(&self, reason: &str) {
         tracing::warn!(job = %self.attempt.claimed().lease.id, "the job has stalled: {reason}");
-        self.attempt.context.log_writer.set_waits_for(self.buffer, Some(reason.to_owned()));
+        let reason = WaitsFor::Stalled { detail: reason.to_owned() };
+        self.attempt.context.log_writer.set_waits_for(self.buffer, Some(&reason));
     }
 
     fn recovered(&self, is_waiting: bool) {

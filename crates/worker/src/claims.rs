@@ -9,7 +9,6 @@
 //! it, wherever that happens.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::id::WorkerId;
@@ -23,7 +22,6 @@ use legwork_queue::port::Lease;
 use legwork_queue::port::WakeToken;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
-use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::active_attempts::ActiveAttempt;
 use crate::active_attempts::ActiveAttempts;
 use crate::lease_clock::boot_millis;
+use crate::renewal_requests::RenewalRequests;
 
 /// Delay before a failed call is repeated. A Redis that is restarting refuses connections at once, so without a delay
 /// this would be a busy loop; half a second is short compared with the lease of the jobs that a lost claim may hold.
@@ -117,7 +116,7 @@ pub struct Claimer {
     /// Where claimed jobs are registered, so that their leases are renewed.
     pub active: ActiveAttempts,
     /// Makes a renewal come at once.
-    pub renew_now: Arc<Notify>,
+    pub renewals: RenewalRequests,
     /// Whether to report [`ClaimReport::Idle`].
     pub until_idle: bool,
     /// Ends a wait for work.
@@ -181,7 +180,7 @@ impl Claimer {
                 Ok(claimed) => {
                     if is_repeat && !claimed.is_empty() {
                         // These leases are as old as the first try, so they may expire before the next renewal is due.
-                        self.renew_now.notify_one();
+                        self.renewals.all();
                     }
                     batch.extend(claimed.into_iter().map(|job| {
                         let active = self.active.insert(job.lease);

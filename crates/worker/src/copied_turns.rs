@@ -6,37 +6,40 @@
 use legwork_agent::journal::TurnEntry;
 use legwork_common::id::JobId;
 use legwork_common::job::JobSpec;
-use legwork_queue::QueueError;
 use legwork_queue::port::Work;
 
 use crate::log_writer::AttemptBuffer;
 use crate::log_writer::BufferClosed;
 use crate::log_writer::LogWriter;
+use crate::log_writer::Progress;
+use crate::prepare::PrepareError;
 
 /// The turns that are still to be copied.
 #[derive(Debug)]
 pub(crate) struct CopiedTurns {
     source: JobId,
-    remaining: Vec<String>,
+    /// Each entry with its recorded text.
+    remaining: Vec<(TurnEntry, String)>,
 }
 
 /// Reads what a job has yet to copy; `None` for a job that retries no other, or has copied everything.
 ///
 /// # Errors
 ///
-/// [`QueueError`] when the other job's turns cannot be read.
+/// [`PrepareError`] when the other job's turns cannot be read, or were recorded by a later release.
 pub(crate) async fn still_to_copy(
     work: &dyn Work,
     spec: &JobSpec,
     recorded: &[TurnEntry],
-) -> Result<Option<CopiedTurns>, QueueError> {
+) -> Result<Option<CopiedTurns>, PrepareError> {
     let Some(source) = spec.retry_of.filter(|_| !spec.fresh) else { return Ok(None) };
     if recorded.contains(&TurnEntry::Retried { of: source }) {
         return Ok(None);
     }
     // Without the mark, everything that is recorded is a copy: the rest begins after as many entries.
     let turns = work.turns(source, recorded.len() as u64).await?;
-    Ok(Some(CopiedTurns { source, remaining: turns.into_iter().map(|(_, entry)| entry).collect() }))
+    let remaining = turns.into_iter().map(|(_, text)| Ok((TurnEntry::decode(&text)?, text)));
+    Ok(Some(CopiedTurns { source, remaining: remaining.collect::<Result<_, PrepareError>>()? }))
 }
 
 impl CopiedTurns {
@@ -52,20 +55,15 @@ impl CopiedTurns {
         buffer: &AttemptBuffer,
         recorded: &mut Vec<TurnEntry>,
     ) -> Result<(), BufferClosed> {
-        for text in self.remaining {
-            // An entry that cannot be read was written by a later version, and the entries after it depend on it.
-            let Ok(entry) = serde_json::from_str(&text) else {
-                tracing::warn!(source = %self.source, "a turn entry cannot be read; the job resumes before it");
-                break;
-            };
-            log_writer.record(buffer, text, None).await?;
+        for (entry, text) in self.remaining {
+            log_writer.record(buffer, text, Progress::default()).await?;
             recorded.push(entry);
         }
         let mark = TurnEntry::Retried { of: self.source };
         let last = recorded.iter().filter_map(turn_of).next_back().unwrap_or(0);
         log_writer.output(buffer, &format!("[resumes from turn {} of {}]\n", last + 1, self.source)).await?;
-        let text = serde_json::to_string(&mark).map_err(|_| BufferClosed)?;
-        log_writer.record(buffer, text, None).await?;
+        let text = mark.encode().map_err(|_| BufferClosed)?;
+        log_writer.record(buffer, text, Progress::default()).await?;
         recorded.push(mark);
         Ok(())
     }

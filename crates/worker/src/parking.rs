@@ -49,6 +49,7 @@ pub struct ParkingService {
     /// call that comes in between must not act before the change is done.
     waiting: Mutex<u32>,
     open_turn: Option<OpenTurn>,
+    has_session_budget: bool,
 }
 
 /// The last turn of an earlier run, whose calls may run again.
@@ -70,7 +71,14 @@ impl ParkingService {
         events: mpsc::Sender<WorkerEvent>,
         open_turn: Option<OpenTurn>,
     ) -> Self {
-        Self { inner, work, handle, events, waiting: Mutex::new(0), open_turn }
+        Self { inner, work, handle, events, waiting: Mutex::new(0), open_turn, has_session_budget: true }
+    }
+
+    /// Of a job whose session is known to have no token budget: [`SessionState::reserve`] does not ask the queue.
+    #[must_use]
+    pub fn without_session_budget(mut self) -> Self {
+        self.has_session_budget = false;
+        self
     }
 
     /// Waits without a slot. Dropped in the middle, the attempt is either over, and its slot with it, or suspended, and
@@ -195,6 +203,9 @@ impl SessionState for ParkingService {
     }
 
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
+        if !self.has_session_budget {
+            return Ok(BudgetReservation::Unlimited);
+        }
         retry_while_unavailable(None, || self.inner.reserve(used, wanted)).await
     }
 }

@@ -6,10 +6,13 @@ use std::time::Instant;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::pruning::prune_replaced;
 use legwork_common::id::JobId;
+use legwork_common::stored;
+use legwork_common::stored::Unreadable;
 use legwork_common::team::Team;
 use legwork_queue::QueueError;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Work;
+use thiserror::Error;
 
 use crate::copied_turns;
 use crate::copied_turns::CopiedTurns;
@@ -18,7 +21,7 @@ use crate::parking::OpenTurn;
 /// What an attempt needs from the queue. The default is enough for a runner without a team.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    /// The team and its JSON, which its own jobs are dispatched with; `None` where it was pruned or cannot be read.
+    /// The team and its JSON, which its own jobs are dispatched with; `None` where it was pruned.
     pub(crate) team: Option<(Arc<Team>, Arc<str>)>,
     /// The turn entries of earlier attempts and runs, without those that a summary has replaced.
     pub(crate) recorded: Vec<TurnEntry>,
@@ -28,25 +31,33 @@ pub(crate) struct Prepared {
     pub(crate) copied_turns: Option<CopiedTurns>,
 }
 
+/// Why an attempt cannot be prepared.
+#[derive(Debug, Error)]
+pub(crate) enum PrepareError {
+    /// The queue could not be asked.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A later release stored what the attempt needs, or it is damaged: another worker may be able to read it.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
 /// Reads it. `has_turns`: whether an earlier attempt or run may have recorded turns.
 ///
 /// # Errors
 ///
-/// [`QueueError`] when the queue cannot be asked, or has turns that cannot be read.
+/// [`PrepareError`] when the queue cannot be asked, or has a team or turns that this release cannot read.
 pub(crate) async fn read(
     work: &dyn Work,
     claimed: &Claimed,
     has_turns: bool,
-) -> Result<Prepared, QueueError> {
+) -> Result<Prepared, PrepareError> {
     let job = claimed.lease.id;
     let json = work.team(claimed.session, &claimed.spec.team).await?;
-    let team = json.and_then(|json| match serde_json::from_str::<Team>(&json) {
-        Ok(team) => Some((Arc::new(team), Arc::from(json))),
-        Err(error) => {
-            tracing::error!(%job, %error, "the stored team cannot be read");
-            None
-        }
-    });
+    let team = match json {
+        Some(json) => Some((Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json))),
+        None => None,
+    };
     let (recorded, last_reply) = if has_turns { read_turns(work, job).await? } else { (Vec::new(), None) };
     let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded).await?;
     let open_turn = read_open_turn(work, job, last_reply).await?;
@@ -57,14 +68,11 @@ pub(crate) async fn read(
 type Reply = (u32, u64);
 
 /// The recorded entries, and the last reply among them.
-async fn read_turns(work: &dyn Work, job: JobId) -> Result<(Vec<TurnEntry>, Option<Reply>), QueueError> {
+async fn read_turns(work: &dyn Work, job: JobId) -> Result<(Vec<TurnEntry>, Option<Reply>), PrepareError> {
     let mut recorded = Vec::new();
     let mut last_reply = None;
     for (sequence, entry) in work.turns(job, 0).await? {
-        let entry = serde_json::from_str(&entry).map_err(|error| QueueError::Unexpected {
-            step: "turns",
-            detail: format!("entry {sequence}: {error}"),
-        })?;
+        let entry = TurnEntry::decode(&entry)?;
         if let TurnEntry::Reply { turn, .. } = &entry {
             last_reply = Some((*turn, sequence));
         }

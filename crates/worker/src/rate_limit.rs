@@ -1,5 +1,6 @@
 //! Models behind the fleet's rate limits: a call starts once every limit that it counts against has given a permit.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::iter;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_agent::message::Message;
 use legwork_agent::model::Delta;
+use legwork_agent::model::ModelCall;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
 use legwork_agent::model::ModelReply;
@@ -28,6 +30,7 @@ use legwork_queue::port::Permitted;
 use legwork_queue::port::WaitReason;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// The longest pause of a provider after one refusal (429), whatever its `Retry-After` asks for: limits are mostly per
 /// minute, and a mistaken header must not stop a fleet for hours.
@@ -40,6 +43,9 @@ const PERMIT_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest that a place in line is waited for without asking again: an earlier one may have been given up. At most a
 /// few requests for each call, against waits of up to a minute.
 const MAX_PLACE_WAIT: Duration = Duration::from_secs(5);
+/// For how long a limit that was found free is not asked for again: a refusal on another worker slows this one that much
+/// later, and a worker with a thousand calls a second asks once.
+const FREE_FOR: Duration = Duration::from_secs(1);
 /// Delay before a permit is requested, kept or returned again when Redis could not be asked.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Shorter waits are not reported: a write to Redis for each would cost more than the information is worth.
@@ -55,6 +61,8 @@ pub struct RateLimitedModels {
     models: Arc<dyn ModelPort>,
     permits: Arc<dyn Permits>,
     policy: Arc<Policy>,
+    /// When each limit was last found free. A std mutex: never held over an await.
+    free: Mutex<HashMap<String, Instant>>,
     abandoned: Abandoned,
 }
 
@@ -76,7 +84,7 @@ impl Abandoned {
 impl RateLimitedModels {
     /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
-        Self { models, permits, policy, abandoned: Abandoned::default() }
+        Self { models, permits, policy, free: Mutex::default(), abandoned: Abandoned::default() }
     }
 
     /// Waits for the provider's pause to end, then for a permit of every limit, one after the other.
@@ -100,7 +108,12 @@ impl RateLimitedModels {
         for (name, limit) in iter::once((account.clone(), RateLimit::default())).chain(limits) {
             let shown = if name == account { settings.reference() } else { name.clone() };
             let waiter = Waiter { deltas, shown, waits_for_pauses: request.waits_for_pauses };
+            let is_free = limit == RateLimit::default() && self.is_free(&name);
             let request = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
+            if is_free {
+                permits.granted.push(request);
+                continue;
+            }
             permits.add(request, &waiter).await.map_err(|Paused(remaining)| ModelError::RateLimited {
                 model: settings.reference(),
                 retry_after: Some(remaining),
@@ -117,6 +130,10 @@ impl RateLimitedModels {
         loop {
             let (wait, reason) = match self.permits.take(request).await {
                 Ok(Permitted::Go) => break,
+                Ok(Permitted::Free) => {
+                    self.free().insert(request.name.clone(), Instant::now());
+                    break;
+                }
                 Ok(Permitted::Wait { pause, due, why }) => {
                     // The place in line: the next request is for this time.
                     request.due = Some(due);
@@ -145,6 +162,15 @@ impl RateLimitedModels {
             waiter.deltas.send(Delta::Waiting(None)).await.ok();
         }
         Ok(())
+    }
+
+    fn free(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a limit was found to be free within the last [`FREE_FOR`], and no call was refused since.
+    fn is_free(&self, name: &str) -> bool {
+        self.free().get(name).is_some_and(|since| since.elapsed() < FREE_FOR)
     }
 
     /// Returns the permits of calls that were dropped. One that could not be returned is kept for the next call.
@@ -221,6 +247,7 @@ impl CallPermits<'_> {
             let permits = &self.models.permits;
             log_error(match answer {
                 Err(ModelError::RateLimited { retry_after, .. }) if request.name == self.account => {
+                    self.models.free().remove(&request.name);
                     permits.pause(&request, *retry_after, MAX_PAUSE).await
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,
@@ -259,15 +286,11 @@ impl ModelPort for RateLimitedModels {
         self.models.account(settings)
     }
 
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         let mut permits = self.acquire(settings, request, &deltas).await?;
         let answer = tokio::select! {
-            answer = self.models.stream(settings, request, deltas) => answer,
+            answer = self.models.stream(ModelCall { settings, request, deltas }) => answer,
             never = keep_alive(self, &permits.granted) => match never {},
         };
         permits.settle(&answer).await;

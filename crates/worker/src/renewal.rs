@@ -8,15 +8,14 @@ use legwork_common::id::WorkerId;
 use legwork_process::health::Gauge;
 use legwork_process::health::Gauges;
 use legwork_process::health::Readiness;
-use legwork_queue::Hints;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::port::Heartbeat;
 use legwork_queue::port::Lane;
+use legwork_queue::port::Lease;
 use legwork_queue::port::Renewal;
 use legwork_queue::port::Renewed;
 use legwork_queue::port::Work as _;
-use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +23,9 @@ use crate::active_attempts::ActiveAttempts;
 use crate::cancel::CancelReason;
 use crate::guard::Guard;
 use crate::lease_clock::LeaseClock;
+use crate::renewal_requests::RenewalRequests;
+use crate::renewal_requests::Wanted;
+use crate::tally::Tally;
 
 /// The longest delay after a failed renewal: several retries fit between a regular renewal (every 0.3 leases) and the
 /// moment at which the leases are in doubt.
@@ -39,6 +41,8 @@ pub struct Load {
     pub used: Gauge,
     /// Jobs that are leased to the worker, parked ones included.
     pub jobs: Gauge,
+    /// What became of its jobs.
+    pub tally: Tally,
 }
 
 impl Load {
@@ -48,6 +52,7 @@ impl Load {
             used: gauges.register("legwork_worker_used_slots", "Jobs that hold a slot of this worker."),
             jobs: gauges
                 .register("legwork_worker_held_jobs", "Jobs that this worker holds, waiting ones included."),
+            tally: Tally::default(),
         }
     }
 }
@@ -73,9 +78,9 @@ pub struct Renewer {
     pub active: ActiveAttempts,
     /// Records every successful renewal.
     pub clock: LeaseClock,
-    /// Signalled when a stop was requested, so that the answer of a renewal brings it at once, and when leases were
-    /// claimed that may expire before the next renewal is due.
-    pub renew_now: Arc<Notify>,
+    /// Asked when a stop was requested, so that the answer of a renewal brings it at once, and when leases were claimed
+    /// that may expire before the next renewal is due.
+    pub requests: RenewalRequests,
     /// Gets the deadline by which it kills the commands of jobs.
     pub guard: Guard,
     /// Cancelled when the worker drains.
@@ -83,27 +88,43 @@ pub struct Renewer {
 }
 
 impl Renewer {
-    /// Renews at every interval and whenever it is signalled, and sooner after a failure. Runs until dropped; a renewal that is
-    /// dropped has happened or not.
+    /// Renews at every interval and whenever it is asked to, and sooner after a failure. Runs until dropped; a renewal that
+    /// is dropped has happened or not.
     pub async fn run(self: Arc<Self>) {
-        let interval = self.queue.settings().renew_every();
-        let mut delay = Duration::ZERO;
+        let mut due = tokio::time::Instant::now();
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = self.renew_now.notified() => {}
-            }
-            let sent = Instant::now();
-            let renewed = self.renew().await;
-            self.readiness.set(renewed.is_ok() && !self.draining.is_cancelled());
-            // Measured from the sending, as leases are: the time that an answer took shortens the delay after it.
-            delay = if renewed.is_ok() {
-                interval.saturating_sub(sent.elapsed())
-            } else {
-                interval.min(RETRY_DELAY)
+            // A regular renewal that is due comes first, however many requests there are.
+            let wanted = tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(due) => Wanted::All,
+                wanted = self.requests.next() => wanted,
             };
-            if let Err(error) = renewed {
+            match wanted {
+                Wanted::All => due = tokio::time::Instant::now() + self.renew_and_report().await,
+                Wanted::Jobs(jobs) => {
+                    let leases = self.active.leases().into_iter().filter(|lease| jobs.contains(&lease.id));
+                    // The next regular renewal stays when it is due: it is for the others.
+                    if let Err(error) = self.renew_leases(leases.collect()).await {
+                        tracing::warn!(%error, "could not ask whether jobs are being stopped");
+                        self.requests.all();
+                    }
+                }
+            }
+        }
+    }
+
+    /// One renewal of all leases. Returns the delay before the next.
+    async fn renew_and_report(&self) -> Duration {
+        let interval = self.queue.settings().renew_every();
+        let sent = Instant::now();
+        let renewed = self.renew().await;
+        self.readiness.set(renewed.is_ok() && !self.draining.is_cancelled());
+        match renewed {
+            // Measured from the sending, as leases are: the time that an answer took shortens the delay after it.
+            Ok(()) => interval.saturating_sub(sent.elapsed()),
+            Err(error) => {
                 tracing::warn!(%error, "could not renew the leases");
+                interval.min(RETRY_DELAY)
             }
         }
     }
@@ -138,12 +159,22 @@ impl Renewer {
     /// One renewal of all leases; attempts that have lost theirs, or must stop, are cancelled.
     async fn renew(&self) -> Result<(), QueueError> {
         let sent = self.clock.now();
-        let renewal = Renewal { jobs: self.active.leases(), sessions: Vec::new() };
-        let (answers, _) = self.queue.renew(&renewal).await?;
-        if renewal.jobs.is_empty() {
-            // Nothing was sent to Redis, and readiness depends on its answer.
+        let leases = self.active.leases();
+        if leases.is_empty() {
+            // Nothing is sent to Redis, and readiness depends on its answer.
             self.queue.ping().await?;
         }
+        self.renew_leases(leases).await?;
+        // After the cancellations: a suspended attempt that waits for the clock must not resume if it was cancelled.
+        self.clock.renewed(sent);
+        self.guard.set_deadline(self.clock.kill_deadline());
+        Ok(())
+    }
+
+    /// Renews some leases; attempts that have lost theirs, or must stop, are cancelled.
+    async fn renew_leases(&self, jobs: Vec<Lease>) -> Result<(), QueueError> {
+        let renewal = Renewal { jobs, sessions: Vec::new() };
+        let (answers, _) = self.queue.renew(&renewal).await?;
         for (lease, answer) in renewal.jobs.into_iter().zip(answers) {
             match answer {
                 // The agent reads its mail before each model call.
@@ -152,9 +183,6 @@ impl Renewer {
                 Renewed::Lost => self.active.cancel(lease, CancelReason::LeaseLost),
             }
         }
-        // After the cancellations: a suspended attempt that waits for the clock must not resume if it was cancelled.
-        self.clock.renewed(sent);
-        self.guard.set_deadline(self.clock.kill_deadline());
         Ok(())
     }
 
@@ -162,11 +190,13 @@ impl Renewer {
         let heartbeat = Heartbeat {
             worker: self.worker.clone(),
             host: self.host.clone(),
+            process: std::process::id(),
             lanes: self.lanes.clone(),
             slots: self.slots,
             used: count(&self.load.used),
             jobs: count(&self.load.jobs),
             draining: self.draining.is_cancelled(),
+            report: self.load.tally.snapshot(),
         };
         self.queue.heartbeat(&heartbeat).await
     }
@@ -174,23 +204,4 @@ impl Renewer {
 
 fn count(gauge: &Gauge) -> u32 {
     u32::try_from(gauge.value()).unwrap_or(u32::MAX)
-}
-
-/// Signals `renew_now` whenever a stop is requested in any shard, until dropped. A lost hint costs one renewal interval.
-pub async fn listen_for_stops(queue: Queue, hints: Hints, renew_now: Arc<Notify>) {
-    let mut listeners = Vec::new();
-    for shard in 0..queue.settings().shards {
-        listeners.push(hints.listen(queue.keys().stop_channel(shard)).await);
-    }
-    let listening = listeners.into_iter().map(|mut listener| {
-        let renew_now = Arc::clone(&renew_now);
-        async move {
-            loop {
-                // Which tree is stopped does not matter: a renewal asks for all attempts.
-                let _root = listener.next().await;
-                renew_now.notify_one();
-            }
-        }
-    });
-    futures::future::join_all(listening).await;
 }

@@ -38,7 +38,7 @@ use crate::parking::ParkingService;
 pub struct Run {
     /// The claimed job.
     pub claimed: Claimed,
-    /// Its team; `None` where it was pruned or cannot be read.
+    /// Its team; `None` where it was pruned.
     pub team: Option<Arc<Team>>,
     /// The turn entries of earlier attempts and runs; the agent resumes after them.
     pub recorded: Vec<TurnEntry>,

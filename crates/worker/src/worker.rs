@@ -27,7 +27,6 @@ use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Work;
-use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +42,8 @@ use crate::lease_clock::LeaseClock;
 use crate::log_writer::LogWriter;
 use crate::renewal::Load;
 use crate::renewal::Renewer;
-use crate::renewal::listen_for_stops;
+use crate::renewal_requests::RenewalRequests;
+use crate::renewal_requests::listen_for_stops;
 use crate::runner::Runner;
 use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
@@ -136,13 +136,13 @@ impl Worker {
     fn start(&self, tasks: &Tasks, shutdown: ShutdownTokens, over: &CancellationToken) -> Driver {
         let (events, events_rx) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
         let context = self.attempt_context(events);
-        let renew_now = Arc::new(Notify::new());
-        self.start_renewal(tasks, &context, &renew_now, over);
+        let renewals = RenewalRequests::default();
+        self.start_renewal(tasks, &context, &renewals, over);
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
         let writing = async move { log_writer.run(writer_over).await };
         tasks.spawn(TaskKind::Output, until(context.abandoned.clone(), writing));
-        let claimer = self.start_claimer(tasks, &context, renew_now);
+        let claimer = self.start_claimer(tasks, &context, renewals);
         Driver {
             supervisor: Supervisor::new(self.settings.slots, self.settings.until_idle),
             context,
@@ -172,6 +172,7 @@ impl Worker {
             output_cap: self.queue.settings().output_cap,
             policy: Arc::clone(&self.settings.policy),
             stall_after: self.settings.stall_after,
+            tally: self.health.load.tally.clone(),
             work,
         }
     }
@@ -181,7 +182,7 @@ impl Worker {
         &self,
         tasks: &Tasks,
         context: &AttemptContext,
-        renew_now: &Arc<Notify>,
+        renewals: &RenewalRequests,
         over: &CancellationToken,
     ) {
         let renewer = Arc::new(Renewer {
@@ -194,14 +195,14 @@ impl Worker {
             readiness: self.health.readiness.clone(),
             active: context.active.clone(),
             clock: context.clock.clone(),
-            renew_now: Arc::clone(renew_now),
+            requests: renewals.clone(),
             guard: self.settings.guard.clone(),
             draining: context.draining.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).send_heartbeats()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), renewer.suspend_when_in_doubt()));
-        let listening = listen_for_stops(self.queue.clone(), self.hints.clone(), Arc::clone(renew_now));
+        let listening = listen_for_stops(self.queue.clone(), self.hints.clone(), renewals.clone());
         tasks.spawn(TaskKind::Hints, until(over.clone(), listening));
     }
 
@@ -210,7 +211,7 @@ impl Worker {
         &self,
         tasks: &Tasks,
         context: &AttemptContext,
-        renew_now: Arc<Notify>,
+        renewals: RenewalRequests,
     ) -> ClaimerHandle {
         let stop = CancellationToken::new();
         let claimer = Claimer {
@@ -218,7 +219,7 @@ impl Worker {
             worker: self.settings.id.clone(),
             lanes: self.settings.lanes.clone(),
             active: context.active.clone(),
-            renew_now,
+            renewals,
             until_idle: self.settings.until_idle,
             stop: stop.clone(),
         };

@@ -29,6 +29,8 @@ const MAX_REQUEST_DELAY: u128 = 250_000_000;
 pub(crate) struct Audit<'f> {
     fleet: &'f Fleet,
     clients: &'f Clients,
+    /// Tasks of orchestrators that gave up.
+    gave_up: Vec<String>,
     jobs: BTreeMap<String, Value>,
 }
 
@@ -43,15 +45,12 @@ fn all(state: &StateFolder) -> BTreeMap<String, Value> {
         }
         let output = state.legwork(arguments);
         assert_eq!(output.status, 0, "{output:?}");
-        after = None;
+        // The cursor is on standard error: standard output has jobs only.
+        let notes = output.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        after = notes.filter_map(|note| note["next"].as_str().map(str::to_owned)).next_back();
         for line in output.json_lines() {
-            match line["next"].as_str() {
-                Some(next) => after = Some(next.to_owned()),
-                None => {
-                    let id = line["id"].as_str().unwrap().to_owned();
-                    assert!(jobs.insert(id, line).is_none(), "a job is listed once");
-                }
-            }
+            let id = line["id"].as_str().unwrap().to_owned();
+            assert!(jobs.insert(id, line).is_none(), "a job is listed once");
         }
         if after.is_none() {
             return jobs;
@@ -69,7 +68,7 @@ fn has_ended(job: &Value) -> bool {
 
 impl<'f> Audit<'f> {
     /// Waits until all jobs have ended.
-    pub(crate) fn after_all_ended(fleet: &'f Fleet, clients: &'f Clients) -> Self {
+    pub(crate) fn after_all_ended(fleet: &'f Fleet, clients: &'f Clients, gave_up: Vec<String>) -> Self {
         let started = Instant::now();
         let mut jobs = all(&fleet.state);
         while !jobs.values().all(has_ended) {
@@ -80,7 +79,7 @@ impl<'f> Audit<'f> {
         let ended = Instant::now();
         until("the observation time is over", || ended.elapsed() > OBSERVATION);
         assert_eq!(all(&fleet.state), jobs, "an end is final");
-        Self { fleet, clients, jobs }
+        Self { fleet, clients, gave_up, jobs }
     }
 
     fn count(&self, status: &str) -> usize {
@@ -106,8 +105,13 @@ impl<'f> Audit<'f> {
 
     /// Checks every job; panics at the first that is wrong.
     pub(crate) fn check(&self) {
-        let roots: BTreeSet<&str> =
-            self.jobs.iter().filter(|(_, job)| job["parent"].is_null()).map(|(id, _)| id.as_str()).collect();
+        // The jobs of an orchestrator have a suffix, as those that a job dispatches.
+        let tops = self.jobs.iter().filter(|(_, job)| job["parent"].is_null());
+        let (dispatched, delegated): (Vec<_>, Vec<_>) =
+            tops.partition(|(_, job)| !text(job, "task").contains('.'));
+        let roots: BTreeSet<&str> = dispatched.into_iter().map(|(id, _)| id.as_str()).collect();
+        let tasks: BTreeSet<&str> = delegated.iter().map(|(_, job)| text(job, "task")).collect();
+        assert_eq!(tasks.len(), delegated.len(), "an orchestrator dispatches a job once");
         let accepted: BTreeSet<&str> = self.clients.accepted.iter().map(|job| job.id.as_str()).collect();
         assert_eq!(accepted.len(), self.clients.accepted.len(), "one id for each key");
         assert_eq!(roots, accepted, "the accepted jobs exist, and no others");
@@ -171,6 +175,9 @@ impl<'f> Audit<'f> {
         };
         let reason = match text(job, "cause") {
             "operator" => ancestry.iter().any(client_stopped),
+            "session_end" => {
+                self.gave_up.iter().any(|task| text(job, "task").starts_with(&format!("{task}.")))
+            }
             "parent" => ancestry.iter().skip(1).any(|job| text(job, "status") == "failed"),
             _ => false,
         };
@@ -203,7 +210,8 @@ impl<'f> Audit<'f> {
             let turns: BTreeSet<&str> = marks.iter().map(|(turn, _)| turn.as_str()).collect();
             assert_eq!(turns.len(), marks.len(), "a command ran twice: {marks:?} {job:#}");
             let root = text(job, "task").split('.').next().unwrap();
-            let stopped = self.clients.accepted.iter().find(|known| known.task == root).unwrap().stopped;
+            let stopped = self.clients.accepted.iter().find(|known| known.task == root);
+            let stopped = stopped.and_then(|known| known.stopped);
             let late = marks.iter().find(|(_, when)| stopped.is_some_and(|stopped| *when > stopped));
             assert!(late.is_none(), "a command after the stop at {stopped:?}: {marks:?} {job:#}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use legwork_common::variables;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
@@ -14,6 +15,8 @@ use rustix::process::Signal;
 
 use crate::fake_provider::RecordingProvider;
 use crate::jobs::prepare;
+use crate::orchestrators::OWNER_GRACE;
+use crate::orchestrators::Orchestrators;
 use crate::random::Random;
 
 /// Number of workers that serve at a time; drained ones may still be exiting.
@@ -38,6 +41,7 @@ impl Fleet {
         let proxies = [redis.behind_proxy(), redis.behind_proxy()];
         let mut state = StateFolder::on(&proxies[0].url());
         let provider = prepare(&mut state);
+        state.set(variables::OWNER_GRACE, OWNER_GRACE);
         let mut fleet = Self {
             workers: Vec::new(),
             draining: Vec::new(),
@@ -88,6 +92,7 @@ enum Undo {
     ContinueWorker(usize),
     RestoreProxy(usize),
     StartRedis,
+    WakeOrchestrator,
 }
 
 /// Injects random faults. Lasting ones overlap.
@@ -95,6 +100,7 @@ enum Undo {
 pub(crate) struct FleetFaults<'f> {
     fleet: &'f mut Fleet,
     random: Random,
+    orchestrators: Orchestrators,
     /// Active faults: when each ends, and how.
     active: Vec<(Instant, Undo)>,
     counts: BTreeMap<&'static str, u32>,
@@ -103,24 +109,28 @@ pub(crate) struct FleetFaults<'f> {
 impl<'f> FleetFaults<'f> {
     /// Starts without any fault.
     pub(crate) fn new(fleet: &'f mut Fleet, random: Random) -> Self {
-        Self { fleet, random, active: Vec::new(), counts: BTreeMap::new() }
+        let orchestrators = Orchestrators::new(Arc::clone(&fleet.state));
+        Self { fleet, random, orchestrators, active: Vec::new(), counts: BTreeMap::new() }
     }
 
     /// Number of faults of each kind, in one line.
     pub(crate) fn summary(&self) -> String {
         let counts: Vec<String> =
             self.counts.iter().map(|(fault, times)| format!("{times} × {fault}")).collect();
-        counts.join(", ")
+        format!("{}; {}", counts.join(", "), self.orchestrators.summary())
     }
 
     /// Waits 0.2 to 1.5 s and injects a fault. Lasting faults take up to 3.55 s, longer than the lease of 2 s.
     pub(crate) fn next_fault(&mut self) {
         let delay = Duration::from_millis(200 + self.random.below(1300));
         self.wait(delay);
+        if !self.active.iter().any(|(_, undo)| matches!(undo, Undo::WakeOrchestrator)) {
+            self.orchestrators.keep_one();
+        }
         let worker = self.random.index(WORKERS);
         let proxy = self.random.index(self.fleet.proxies.len());
         let duration = Duration::from_millis(50 + self.random.below(3500));
-        let fault = match self.random.below(11) {
+        let fault = match self.random.below(13) {
             0 => self.kill(worker),
             1 => self.freeze(worker, duration),
             2 => self.drain(worker),
@@ -156,6 +166,12 @@ impl<'f> FleetFaults<'f> {
                 self.undo_after(duration, Undo::RestoreProxy(proxy));
                 "half of the connections silenced"
             }
+            10 => self.step_clock_back(),
+            11 => {
+                self.orchestrators.sleep();
+                self.undo_after(duration, Undo::WakeOrchestrator);
+                "orchestrator asleep"
+            }
             _ => {
                 self.fleet.proxies[proxy].lose_a_reply();
                 "reply lost"
@@ -164,8 +180,8 @@ impl<'f> FleetFaults<'f> {
         *self.counts.entry(fault).or_default() += 1;
     }
 
-    /// Ends all faults and checks that all workers are there.
-    pub(crate) fn recover(&mut self) {
+    /// Ends all faults and checks that all workers are there. Returns the tasks whose orchestrators gave up.
+    pub(crate) fn recover(&mut self) -> Vec<String> {
         for (_, undo) in std::mem::take(&mut self.active) {
             self.undo(undo);
         }
@@ -175,6 +191,8 @@ impl<'f> FleetFaults<'f> {
         for worker in &mut self.fleet.workers {
             assert!(worker.is_running(), "no worker exits on its own");
         }
+        self.orchestrators.finish();
+        self.orchestrators.gave_up.clone()
     }
 
     fn undo_after(&mut self, duration: Duration, undo: Undo) {
@@ -202,6 +220,7 @@ impl<'f> FleetFaults<'f> {
                 self.fleet.proxies[proxy].restore();
             }
             Undo::StartRedis => self.fleet.redis.restart(),
+            Undo::WakeOrchestrator => self.orchestrators.wake(),
         }
     }
 
@@ -233,6 +252,14 @@ impl<'f> FleetFaults<'f> {
             self.undo_after(duration, Undo::StartRedis);
         }
         "Redis killed"
+    }
+
+    fn step_clock_back(&self) -> &'static str {
+        if self.active.iter().any(|(_, undo)| matches!(undo, Undo::StartRedis)) {
+            return "clock step without a Redis";
+        }
+        self.fleet.redis.step_clock_back();
+        "clock stepped back by an hour"
     }
 
     /// Continues a frozen worker before it is replaced, and drops its pending undo, which would hit its successor.

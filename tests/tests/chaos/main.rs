@@ -8,6 +8,7 @@ mod audit;
 mod fake_provider;
 mod fleet_faults;
 mod jobs;
+mod orchestrators;
 mod random;
 
 use std::sync::Arc;
@@ -48,7 +49,7 @@ fn every_job_is_accounted_for_after_random_faults() {
     let mut fleet = Fleet::start();
     let mut clients = Clients::new(Arc::clone(&fleet.state), random.fork());
     let stopped = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let gave_up = std::thread::scope(|scope| {
         // Also on a panic, because the scope waits for the clients' thread.
         let _stop = StopClients(&stopped);
         let dispatching = scope.spawn(|| clients.dispatch_until(&stopped));
@@ -57,10 +58,11 @@ fn every_job_is_accounted_for_after_random_faults() {
         while started.elapsed() < duration && !dispatching.is_finished() {
             faults.next_fault();
         }
-        faults.recover();
+        let gave_up = faults.recover();
         println!("chaos: {}", faults.summary());
+        gave_up
     });
-    let audit = Audit::after_all_ended(&fleet, &clients);
+    let audit = Audit::after_all_ended(&fleet, &clients, gave_up);
     println!("chaos: {}", audit.summary());
     audit.check();
     drop(audit);

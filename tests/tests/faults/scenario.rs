@@ -123,6 +123,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
     let open = OpenSession {
         session,
         owner: None,
+        owner_grace: Duration::ZERO,
         on_end: SessionEnd::Keep,
         cap: 20,
         budget: None,

@@ -40,7 +40,7 @@ fn a_deleted_job_leaves_no_key() {
     state.legwork(["stop", &running]).expect_success();
     assert_eq!(state.legwork(["delete", "--ended-before", "1h"]).expect_success(), "0 jobs deleted\n");
     assert_eq!(
-        state.legwork(["delete", "--ended-before", "0s", "--json"]).expect_success(),
+        state.legwork(["delete", "--ended-before", "0s", "--yes", "--json"]).expect_success(),
         "{\"deleted\":4,\"kept\":0}\n"
     );
     assert_eq!(state.legwork(["list", "--json"]).json_lines().len(), 0);

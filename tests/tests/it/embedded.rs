@@ -1,6 +1,10 @@
 //! The embedded server: one machine, no setup.
 
+use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::is_alive;
+use legwork_tests::programs::kill;
+use legwork_tests::programs::process_ids;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
@@ -131,6 +135,30 @@ fn a_background_worker_exits_after_its_server_stops() {
 }
 
 #[test]
+fn dispatch_starts_a_worker_at_once_after_the_sessions_worker_was_killed() {
+    let mut state = StateFolder::embedded();
+    state.set(variables::LEASE, "2s");
+    let script = json!({
+        "shell": [calls("shell", &json!({"cmd": "sleep 0.5"})), {"text": "finished"}],
+        "quick": [{"text": "one two three", "chunk_delay_ms": 60_000}],
+    });
+    let team = Team::write(&mut state, &script);
+    let first = state.dispatch(&[&team.file, "quick", "long"]);
+    let session = state.until_status(&first, "running")["session"].as_str().unwrap().to_owned();
+    // It uses the server, so that the commands below do not end the session as an abandoned one.
+    let mut reader = state.start_legwork(["view", &first, "--follow"]);
+    reader.until_printed("one");
+    let workers = process_ids(&["legwork-worker", &session]);
+    assert_eq!(workers.len(), 1);
+    kill(workers[0]);
+    until("the worker is dead", || !is_alive(workers[0]));
+    let second = state.dispatch(&[&team.file, "--session", &session, "shell", "short"]);
+    state.until_status(&second, "completed");
+    state.legwork(["stop", &first]).expect_success();
+    reader.wait();
+}
+
+#[test]
 fn dispatch_prints_the_id_of_a_job_that_ends_at_once() {
     let mut state = StateFolder::embedded();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
@@ -188,7 +216,8 @@ fn an_empty_idempotency_key_is_rejected() {
     let mut state = StateFolder::embedded();
     let team = Team::write(&mut state, &json!({}));
     let output = state.legwork(["dispatch", &team.file, "quick", "x", "--key", ""]);
-    assert_eq!((output.status, output.stderr.lines().next()), (2, Some("error: the key must not be empty")));
+    let error = output.stderr.lines().find(|line| !line.starts_with("warning: "));
+    assert_eq!((output.status, error), (2, Some("error: the key must not be empty")));
     let line = json!({"agent": "quick", "task": "x", "key": ""}).to_string();
     let output = state.legwork_with_input(&line, ["dispatch", &team.file, "--batch", "-"]);
     assert_eq!(output.status, 2, "{output:?}");

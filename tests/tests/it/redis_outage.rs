@@ -245,7 +245,7 @@ fn a_batch_that_is_rejected_halfway_reports_what_is_stored() {
     assert_eq!(output.status, 5, "{output:?}");
     let count = output.stdout.lines().count();
     assert!((1..1000).contains(&count), "{count}");
-    let expected = format!("error: {count} of 1000 jobs were stored: Redis is full");
+    let expected = format!("error: {count} of 1,000 stored: Redis is full");
     assert!(
         output.stderr.contains(&expected) && output.stderr.contains("raise maxmemory"),
         "{}",
@@ -295,7 +295,20 @@ fn a_worker_is_ready_while_redis_answers() {
 fn a_worker_replaces_connections_that_went_silent() {
     let redis = Redis::start();
     let proxy = redis.behind_proxy();
-    let mut state = StateFolder::on(&proxy.url());
+    let state = StateFolder::on(&proxy.url());
+    replaces_silent_connections(redis, proxy, state);
+}
+
+#[test]
+fn a_worker_replaces_tls_connections_that_went_silent() {
+    let redis = Redis::with_tls();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.tls_url());
+    state.set("SSL_CERT_FILE", &redis.certificate());
+    replaces_silent_connections(redis, proxy, state);
+}
+
+fn replaces_silent_connections(redis: Redis, proxy: Proxy, mut state: StateFolder) {
     state.set(variables::LEASE, "10s");
     let script = two_turns(&state);
     let team = Team::write(&mut state, &script);

@@ -46,7 +46,21 @@ fn a_retry_resumes_from_the_last_turn() {
     // The failed job keeps its status.
     assert_eq!(state.view(&id)["status"], "failed");
 
-    let fresh = state.legwork(["retry", "--fresh", "--json", &id]).json_lines().remove(0);
+    // A job is retried once, unless that is insisted on.
+    let refused = state.legwork(["retry", &id]);
+    assert_eq!(refused.status, 7, "{refused:?}");
+    assert_eq!(
+        refused.stderr,
+        format!(
+            "error: task {id} was already retried as {again}\n\
+             hint: `legwork retry --again {id}` retries it once more\n"
+        )
+    );
+    let none = state.legwork(["retry", "--failed", "--yes"]);
+    assert_eq!((none.status, none.stdout.as_str()), (0, ""), "{none:?}");
+    assert!(state.legwork(["list", "--failed", "--json"]).json_lines().is_empty());
+    assert_eq!(state.legwork(["list", "--status", "failed", "--json"]).json_lines().len(), 1);
+    let fresh = state.legwork(["retry", "--fresh", "--again", "--json", &id]).json_lines().remove(0);
     let fresh = fresh["id"].as_str().unwrap();
     let view = state.until_status(fresh, "completed");
     assert_eq!(view["usage"]["turns"], 2);
@@ -86,15 +100,18 @@ fn only_failed_and_stopped_jobs_can_be_retried() {
     assert_eq!(
         output.stderr,
         format!(
-            "error: task {queued} has not ended (status: queued)\n\
-             hint: `legwork stop` ends it, `legwork wait` waits for its end\n"
+            "error: task {queued} has not ended (status: queued); nothing was retried\n\
+             hint: `legwork stop ID` ends it, `legwork wait ID` waits for its end\n"
         )
     );
     let _worker = state.worker(&[]);
     state.until_status(&queued, "completed");
     let output = state.legwork(["retry", &queued]);
     assert_eq!(output.status, 2, "{output:?}");
-    assert!(output.stderr.starts_with(&format!("error: task {queued} has completed\n")), "{output:?}");
+    assert!(
+        output.stderr.starts_with(&format!("error: task {queued} has completed; nothing was retried\n")),
+        "{output:?}"
+    );
     assert_eq!(state.legwork(["list", "--json"]).json_lines().len(), 1);
 }
 

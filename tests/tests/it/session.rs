@@ -36,6 +36,7 @@ fn scene(sleep: &'static str, lease: &str) -> Scene {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
     state.set(variables::LEASE, lease);
+    state.set(variables::OWNER_GRACE, lease);
     let team = Team::write(&mut state, &long_tree(sleep));
     let worker = state.worker(&[]);
     let run = state.start_legwork(["run", &team.file, "go"]);
@@ -50,6 +51,13 @@ impl Scene {
 
     fn all_are(&self, status: &str) -> bool {
         self.jobs().iter().all(|job| job["status"] == status)
+    }
+
+    /// Starts the same run once more, with a grace of its own for its owner.
+    fn start_another_run(&mut self, grace: &str) -> Program {
+        self.state.set(variables::OWNER_GRACE, grace);
+        let file = self.state.path("team.yaml").display().to_string();
+        self.state.start_legwork(["run", &file, "go"])
     }
 
     /// Checks that both jobs were stopped with this cause and that no command of theirs is left.
@@ -94,6 +102,40 @@ fn a_second_ctrl_c_ends_the_run_without_waiting_for_its_jobs() {
     scene.worker.signal(Signal::CONT);
     until("the jobs are stopped", || scene.all_are("stopped"));
     scene.assert_stopped("operator");
+}
+
+#[test]
+fn a_run_that_stood_still_within_its_grace_keeps_its_jobs_and_says_so() {
+    let mut patient = scene("63.5", "2s");
+    let mut away = patient.start_another_run("10m");
+    let id = |state: &StateFolder, n: usize| {
+        let jobs = state.legwork(["list", "--json"]).json_lines();
+        let tops: Vec<&Value> = jobs.iter().filter(|job| job["depth"] == 0).collect();
+        // The newest is listed first.
+        tops.get(n).and_then(|job| job["id"].as_str().map(str::to_owned))
+    };
+    until("both runs have a job", || id(&patient.state, 1).is_some());
+    let [kept, ended] = [0, 1].map(|n| id(&patient.state, n).unwrap());
+    until("the command of the other run runs", || processes("sleep 63.5").len() >= 2);
+    for run in [&away, &patient.run] {
+        run.signal(Signal::STOP);
+    }
+    let view = patient.state.until_status(&ended, "stopped");
+    assert_eq!(view["cause"], "session_end", "{view}");
+    assert_eq!(patient.state.view(&kept)["status"], "waiting", "the other one's grace is not over");
+    for run in [&away, &patient.run] {
+        run.signal(Signal::CONT);
+    }
+    // Its wait is over, because the job that it waited for was stopped.
+    let lost = patient.run.until_line_noted("this program was away for ");
+    assert!(lost.contains("longer than its --owner-grace of 2s"), "{lost}");
+    assert!(lost.contains("its jobs were stopped (session_end)"), "{lost}");
+    let returned = away.until_line_noted("this program was away for ");
+    assert!(returned.ends_with("; its jobs continued"), "{returned}");
+    assert_eq!(patient.state.view(&kept)["status"], "waiting");
+    away.signal(Signal::INT);
+    assert_eq!(away.wait(), 130);
+    assert_eq!(patient.state.view(&kept)["cause"], "operator");
 }
 
 /// A root that starts a job and ends, or hangs after starting it so that it can be killed.

@@ -1,5 +1,9 @@
 //! A stop ends the whole tree of jobs and its processes; drains and deadlines end attempts.
 
+use std::time::Duration;
+use std::time::Instant;
+
+use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
@@ -125,10 +129,10 @@ fn a_worker_without_pubsub_stops_a_job_within_a_heartbeat() {
     let _worker = state.worker(&["--redis", &redis.url_without_pubsub()]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     until("the command runs", || !processes("sleep 62.5").is_empty());
-    let requested = std::time::Instant::now();
+    let requested = Instant::now();
     state.legwork(["stop", &id]).expect_success();
     // With leases of 2 s the heartbeat interval is 0.6 s.
-    assert!(requested.elapsed() < std::time::Duration::from_secs(2), "{:?}", requested.elapsed());
+    assert!(requested.elapsed() < Duration::from_secs(2), "{:?}", requested.elapsed());
     assert_eq!(processes("sleep 62.5"), Vec::<String>::new());
 }
 
@@ -172,4 +176,40 @@ fn no_model_is_called_after_a_stop_even_if_the_worker_is_killed_or_frozen() {
         assert!(view["output"].as_str().unwrap().starts_with("half"), "{view}");
         assert_eq!(fake.asked().len(), requests, "{fault:?}");
     }
+}
+
+/// An agent whose first call writes a file.
+const WRITES: &str = "
+agents:
+  root:
+    model: scripted/any
+    instruction: Write.
+    toolsets: [{type: filesystem}]
+";
+
+#[test]
+fn a_write_that_hangs_delays_neither_a_stop_nor_a_drain() {
+    let redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    // No process ever reads from it, so that opening it hangs, as a file of a dead network file system does.
+    let pipe = state.path("pipe").display().to_string();
+    assert!(state.other_program("mkfifo").arg(&pipe).status().unwrap().success());
+    let write = calls("write_file", &json!({"path": pipe, "content": "x"}));
+    let script = json!({"agents": {"root": [write, {"text": "never"}]}}).to_string();
+    let script = state.file("script.json", script);
+    state.set(variables::SCRIPT, &script);
+    let team = state.file("team.yaml", WRITES);
+    let mut worker = state.worker(&["--drain-timeout", "0s"]);
+    let stopped = state.dispatch(&[&team, "root", "one"]);
+    let drained = state.dispatch(&[&team, "root", "two"]);
+    for id in [&stopped, &drained] {
+        state.until_output(id, "I call write_file.");
+    }
+    let began = Instant::now();
+    state.legwork(["stop", &stopped]).expect_success();
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.wait(), 0);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(state.view(&drained)["status"], "queued");
 }

@@ -156,7 +156,7 @@ fn a_cancelled_dispatch_leaves_no_job_running() {
     );
     let ended = |listed: &str| listed.contains("Status:  stopped");
     // The job would run until a file appears that this test never writes.
-    until("no job is left", || ended(&text(&host.call("list_background_agents", json!({})))));
+    until("no job is left", || ended(text(&host.call("list_background_agents", json!({})))));
     let params = json!({"name": "list_background_agents"});
     let without_arguments = host.ask("tools/call", params);
     assert!(without_arguments["result"]["isError"] == false, "{without_arguments}");

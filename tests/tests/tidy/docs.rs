@@ -201,6 +201,63 @@ fn files_named_in_documents_exist() {
     hold(&documents.iter().flat_map(|path| missing_files(path, &read(path), &files)).collect::<Vec<_>>());
 }
 
+/// Names in backticks of a document that stands for the tests that it names: files without a folder are whole-system
+/// tests, and what looks like the name of a test is one.
+fn missing_tests(
+    path: &str,
+    document: &str,
+    files: &BTreeSet<String>,
+    tests: &BTreeSet<String>,
+) -> Vec<String> {
+    let is_test = |name: &&str| {
+        name.matches('_').count() >= 3
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let names = || document.split('`').skip(1).step_by(2);
+    let place = |name: &str| {
+        if name.contains('/') { name.to_owned() } else { format!("tests/tests/it/{name}") }
+    };
+    let no_file = names()
+        .filter(|name| name.ends_with(".rs") && !files.contains(&place(name)))
+        .map(|name| format!("{path}: there is no file `{}`", place(name)));
+    let no_test = names()
+        .filter(is_test)
+        .filter(|name| !tests.contains(*name))
+        .map(|name| format!("{path}: there is no test `{name}`"));
+    no_file.chain(no_test).collect()
+}
+
+/// The functions of these files, by name.
+fn functions(files: &BTreeSet<String>) -> BTreeSet<String> {
+    let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
+    let after = texts.iter().flat_map(|text| text.split("fn ").skip(1));
+    after.filter_map(|rest| rest.split(['(', '<']).next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn tests_named_in_the_guarantees_exist() {
+    let path = "docs/guarantees.md";
+    let files: BTreeSet<String> =
+        crate::source::files_below(&root(), "rs").iter().map(|path| crate::source::shown(path)).collect();
+    let tests: BTreeSet<String> = files.iter().filter(|file| file.contains("tests")).cloned().collect();
+    hold(&missing_tests(path, &read(path), &files, &functions(&tests)));
+}
+
+#[test]
+fn a_guarantee_whose_test_is_gone_is_found() {
+    let files = ["tests/tests/it/stop.rs", "crates/queue/tests/it/steps.rs"].map(str::to_owned).into();
+    let tests = ["a_stop_ends_the_tree".to_owned()].into();
+    let document = "`stop.rs` (`a_stop_ends_the_tree`), `crates/queue/tests/it/steps.rs`, `session_end`, `steps.rs`, \
+                    `a_stop_ends_nothing_else`";
+    assert_eq!(
+        missing_tests("a.md", document, &files, &tests),
+        [
+            "a.md: there is no file `tests/tests/it/steps.rs`",
+            "a.md: there is no test `a_stop_ends_nothing_else`"
+        ]
+    );
+}
+
 /// The code map of `ARCHITECTURE.md` against the tree: a row for each file directly below a room's `src`, which stands
 /// for the folder of its name too, and no row for what is gone.
 fn code_map_gaps(document: &str, files: &BTreeSet<String>) -> Vec<String> {

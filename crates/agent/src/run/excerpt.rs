@@ -78,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lines: String = (1..=3000).map(|number| format!("line {number}\n")).collect();
         let shown_tail = shown(lines.clone(), "shell", CALL, folder.path());
-        let notice = "[The result has 31893 bytes in 3000 lines. This is its end; the whole result is in \
+        let notice = "[The result has 28893 bytes in 3000 lines. This is its end; the whole result is in \
                       .legwork/results/3-1-shell.txt.]\n\nline 1001\n";
         assert!(shown_tail.starts_with(notice), "{}", &shown_tail[..200]);
         assert!(shown_tail.ends_with("line 3000"));

@@ -22,6 +22,7 @@ use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::Delta;
+use crate::model::ModelCall;
 use crate::model::ModelError;
 use crate::model::ModelReply;
 use crate::model::ModelRequest;
@@ -243,7 +244,7 @@ impl RunState<'_> {
     ) -> Result<Try, Halt> {
         let (sender, receiver) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
         let stream = async {
-            let answer = self.ports.models.stream(settings, request, sender);
+            let answer = self.ports.models.stream(ModelCall { settings, request, deltas: sender });
             Ok(self.cancel.run_until_cancelled(answer).await)
         };
         let writing = async {

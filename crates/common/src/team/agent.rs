@@ -1,7 +1,6 @@
 //! An agent of a team, with all references resolved.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -192,12 +191,26 @@ pub struct RequiredKey {
 }
 
 impl Agent {
+    /// The agent's models, each as `provider/model` and separated by commas; `auto` where the worker chooses one. `None`
+    /// for a program.
+    #[must_use]
+    pub fn model_names(&self) -> Option<String> {
+        match &self.kind {
+            AgentKind::Models(models) => {
+                Some(models.iter().map(ModelSettings::reference).collect::<Vec<_>>().join(","))
+            }
+            AgentKind::Auto => Some("auto".to_owned()),
+            AgentKind::Command { .. } => None,
+        }
+    }
+
     /// The environment variables that a worker needs to run this agent: the keys of its models, and the
-    /// `${X}` in the `env` of its toolsets and its program. Sorted and without duplicates. `model: auto`
-    /// requires no key, because it uses whatever is set; `${env.X}` may be unset.
+    /// `${X}` in the `env` of its toolsets and its program, and the `${env.X}` in the addresses of its models and
+    /// toolsets. Sorted and without duplicates. `model: auto` requires no key, because it uses whatever is set;
+    /// `${env.X}` elsewhere may be unset.
     #[must_use]
     pub fn required_keys(&self) -> Vec<RequiredKey> {
-        let mut required = BTreeSet::new();
+        let mut required = self.keys_of_addresses();
         match &self.kind {
             AgentKind::Models(models) => required.extend(keys_of_models(models)),
             AgentKind::Auto => {}
@@ -205,6 +218,7 @@ impl Agent {
                 required.extend(keys_of_env(env, &format!("command {program}")))
             }
         }
+        required.extend(keys_of_models(&self.limits.compaction_models));
         for toolset in &self.toolsets {
             required.extend(keys_of_models(&toolset.model));
             match &toolset.kind {
@@ -236,7 +250,7 @@ impl Agent {
 }
 
 /// The keys of models, including those that their routing rules refer to.
-fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
+pub(super) fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
     models.iter().chain(routed).filter_map(key_of_model)
 }

@@ -29,7 +29,7 @@ pub struct Limits {
     /// replaced by a few words. `None` for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_old_tool_call_tokens: Option<u32>,
-    /// Whether a conversation is never summarized on its own initiative: `session_compaction: false`.
+    /// Whether the conversation is never summarized (`session_compaction: false`): the run fails when the window is full.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub keeps_whole_conversation: bool,
     /// The models that write summaries; empty for the agent's own.

@@ -1,9 +1,17 @@
 //! The settings of a model, and the table of built-in providers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::duration;
+
+/// The option of `provider_opts` with how long a provider may take until the first byte of a reply.
+pub const FIRST_BYTE_TIMEOUT: &str = "first_byte_timeout";
+/// The option of `provider_opts` with how long a provider may take between two bytes of a reply.
+pub const IDLE_TIMEOUT: &str = "idle_timeout";
 
 /// The protocol of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +166,16 @@ impl ModelSettings {
         self.provider_opts.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty())
     }
 
+    /// A timeout of `provider_opts`: a duration such as `90s`, or a number of seconds. `None` when it is absent.
+    #[must_use]
+    pub fn timeout(&self, name: &str) -> Option<Duration> {
+        match self.provider_opts.get(name)? {
+            serde_json::Value::String(text) => timeout_of(text),
+            serde_json::Value::Number(seconds) => timeout_of(&seconds.to_string()),
+            _ => None,
+        }
+    }
+
     /// Whether a boolean option of `provider_opts` is `true`.
     #[must_use]
     pub fn has_option(&self, name: &str) -> bool {
@@ -291,6 +309,11 @@ pub(super) const BUILTIN: &[Builtin] = &[
 /// The built-in provider with this name.
 pub(super) fn builtin(name: &str) -> Option<&'static Builtin> {
     BUILTIN.iter().find(|provider| provider.name == name)
+}
+
+/// A duration above zero.
+pub(super) fn timeout_of(text: &str) -> Option<Duration> {
+    duration::parse(text).ok().filter(|timeout| !timeout.is_zero())
 }
 
 /// Whether calls of this model use OpenAI's Responses API.

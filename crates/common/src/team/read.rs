@@ -2,12 +2,14 @@
 
 mod agent;
 mod commands;
+mod dispatch;
 mod harness;
 mod hooks;
 mod instruction;
 mod limits;
 mod mcp;
 mod model;
+mod repeated_keys;
 mod runtime;
 mod settings;
 mod shared;
@@ -21,7 +23,7 @@ use std::collections::BTreeSet;
 use self::agent::AgentNames;
 use self::model::Models;
 use self::shared::Shared;
-use self::yaml_error::yaml_error;
+use self::yaml_error::yaml_errors;
 use super::agent::Agent;
 use super::error::Found;
 use super::error::TeamErrors;
@@ -75,7 +77,7 @@ pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, TeamErrors> {
 pub fn parse_with(file_name: &str, bytes: &[u8], files: Files<'_>) -> Result<Parsed, TeamErrors> {
     let source = Source::new(file_name, bytes).map_err(|error| TeamErrors::one(*error))?;
     let root = tree::read(source.text)
-        .map_err(|error| TeamErrors::new(source, vec![yaml_error(source, &error)], 0, Vec::new()))?;
+        .map_err(|error| TeamErrors::new(source, yaml_errors(source, &error), 0, Vec::new()))?;
     let mut reader = Reader::new(source, NEWEST_VERSION);
     let parts = read_file(&mut reader, &root, files);
     if reader.error_count() > 0 {
@@ -184,7 +186,10 @@ fn read_agents(
     let names = AgentNames::new(entries);
     let references = agent::References { names: &names, ..*references };
     check_circles(reader, entries);
-    entries.iter().filter_map(|entry| agent::read(reader, &references, entry)).collect()
+    let agents: Vec<Agent> =
+        entries.iter().filter_map(|entry| agent::read(reader, &references, entry)).collect();
+    dispatch::warn(reader, entries, &agents);
+    agents
 }
 
 /// Reports each circle of `force_handoff` once, at the agent that is named first: a conversation would never end.

@@ -13,6 +13,7 @@ use super::agent::Agent;
 use super::agent::AgentKind;
 use super::agent::SafetyMode;
 use super::model::ModelSettings;
+use crate::stored;
 
 /// The metadata of an agent file. It is kept with the team and has no other effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,7 +211,7 @@ impl Team {
     ///
     /// None for a team that was parsed from a file or from JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
+        stored::TEAM.to_json(self)
     }
 
     /// The SHA-256 of [`to_json`](Self::to_json), in hexadecimal.

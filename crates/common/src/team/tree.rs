@@ -92,6 +92,13 @@ pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
     serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
 }
 
+/// Parses a document in which keys may be repeated: each occurrence is an entry of its map.
+pub(super) fn read_with_repeated_keys(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
+    let mut options = options();
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    serde_saphyr::from_str_with_options(text, options).map_err(Box::new)
+}
+
 /// Parses a YAML document that is not an agent file, such as an OpenAPI description, into JSON. The limits of
 /// agent files apply, so documents from untrusted servers are safe to parse.
 ///

@@ -1,10 +1,9 @@
-//! `legwork check FILE…`: parses and resolves agent files and reports every mistake; `--explain KEY` says what happens
-//! with a key.
-
-use std::path::PathBuf;
+//! `legwork check FILE…`: parses and resolves agent files and reports every mistake, and what the files need that is not
+//! set or installed here; `--explain KEY` says what happens with a key.
 
 use legwork_agent::Environment;
 use legwork_agent::model::provider::adapted_settings;
+use legwork_agent::preflight::lacks;
 use legwork_common::error::ExitStatus;
 use legwork_common::team;
 use legwork_common::team::AgentKind;
@@ -12,6 +11,7 @@ use legwork_common::team::Found;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Support;
 use legwork_common::team::Team;
+use legwork_worker::runner::for_agents;
 use serde_json::Value;
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use crate::cli::CheckArgs;
 use crate::context::Context;
 use crate::context::parse;
 use crate::context::read;
+use crate::context::working_dir;
 use crate::failure::Failure;
 
 /// Checks each file, also after a bad one; the exit status is 0 when all are good.
@@ -86,8 +87,12 @@ impl Adapted {
     }
 }
 
+/// Prints the warnings. What the file needs and this machine lacks is a warning too: it may run elsewhere.
 fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Failure> {
-    let environment = Environment::new(context.variables.clone(), PathBuf::new());
+    let environment = Environment::new(for_agents(&context.variables), working_dir()?);
+    let agents = parsed.team.agents();
+    let lacking: Vec<String> =
+        agents.iter().flat_map(|agent| lacks(agent, &environment)).map(|lack| lack.to_string()).collect();
     let Adapted { notes, refused } = Adapted::of(&parsed.team, &environment);
     let is_good = refused.is_empty();
     if context.output.json {
@@ -108,6 +113,7 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
             "good": is_good,
             "warnings": warnings,
             "notes": notes,
+            "lacks": lacking,
             "errors": errors,
             "found": found,
         }))?;
@@ -118,6 +124,9 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
             .output
             .line(&format!("{name}:{}:{}: warning: {}", warning.line, warning.column, warning.message))?;
     }
+    for lack in &lacking {
+        context.output.line(&format!("{name}: warning: {lack} here"))?;
+    }
     for note in &notes {
         context.output.line(&format!("{name}: note: {note}"))?;
     }
@@ -127,7 +136,7 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
     if !is_good {
         return Ok(false);
     }
-    let agents = parsed.team.agents().len();
+    let agents = agents.len();
     let plural = if agents == 1 { "" } else { "s" };
     context.output.line(&format!("{name}: good, {agents} agent{plural}"))?;
     Ok(true)
@@ -148,9 +157,15 @@ fn bad(context: &Context, name: &str, errors_of: &team::TeamErrors) -> Result<bo
             })
             .collect();
         let found = by_support(errors_of.found());
-        context.output.object(
-            &json!({"file": name, "good": false, "warnings": [], "errors": errors, "found": found}),
-        )?;
+        context.output.object(&json!({
+            "file": name,
+            "good": false,
+            "warnings": [],
+            "notes": [],
+            "lacks": [],
+            "errors": errors,
+            "found": found,
+        }))?;
     } else {
         context.output.text(&errors_of.report())?;
     }

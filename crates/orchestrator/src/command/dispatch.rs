@@ -1,70 +1,57 @@
 //! `legwork dispatch FILE AGENT TASK…`: `run_background_agent` for a person or a program.
 
-use std::path::Path;
-use std::time::Duration;
+mod requests;
 
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+use futures::FutureExt as _;
 use legwork_common::contract;
-use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
-use legwork_common::job::JobOptions;
-use legwork_common::job::Priority;
+use legwork_common::id::SessionId;
+use legwork_common::job::Job;
 use legwork_common::job::TeamDigest;
-use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
-use legwork_common::policy::Policy;
-use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
-use legwork_common::team::Team;
-use legwork_queue::Batch;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
-use legwork_queue::operator::Dispatched;
+use legwork_queue::operator::Dispatching;
 use legwork_queue::operator::SessionOptions;
-use legwork_queue::operator::check_request;
-use serde::Deserialize;
 use serde_json::json;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 
 use crate::cli::DispatchArgs;
+use crate::command::dispatch::requests::Requested;
+use crate::command::dispatch::requests::requests;
+use crate::command::wait::continuation;
 use crate::command::wait::wait_for;
 use crate::context::Connection;
 use crate::context::Context;
-use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
+use crate::follow::Followed;
 use crate::follow::follow;
 use crate::local_worker;
+use crate::many::Tally;
+use crate::many::thousands;
+use crate::outage::Outage;
 use crate::render;
-
-/// One line of a batch; durations as text, such as `90s`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BatchLine {
-    agent: String,
-    task: String,
-    expected_output: Option<String>,
-    key: Option<String>,
-    queue: Option<String>,
-    priority: Option<Priority>,
-    delay: Option<String>,
-    timeout: Option<String>,
-    retries: Option<u32>,
-    retry_delay: Option<String>,
-    budget: Option<u64>,
-}
 
 /// Stores the job or the jobs, and prints their ids.
 pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<ExitStatus, Failure> {
     let (team, team_json) = context.team(&args.file)?;
     let policy = context.common.policy()?;
-    let requests = requests(&args, &team, &policy)?;
+    let requested = requests(&args, &team, &policy)?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     // For a session that exists already, the option would be an error, and the file's budget is that of its first team.
     let of_team = team.budget().map(|budget| budget.max_tokens).filter(|_| args.session.is_none());
     let order = DispatchOrder {
-        session: args.session,
+        session: None,
         options: SessionOptions { cap: args.cap, budget: args.session_budget.or(of_team) },
         team,
         team_json,
@@ -73,189 +60,225 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
         policy,
         trace: context.trace(),
     };
+    let interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let stored = Box::pin(store(&context, &connection, &args, order, requests)).await;
+    let stored = match connection.session(args.session.as_deref()).await {
+        Ok(session) => {
+            let order = DispatchOrder { session, ..order };
+            Box::pin(store_and_wait(&context, &connection, &args, order, requested, interrupt)).await
+        }
+        Err(failure) => Err(failure),
+    };
     connection.leave().await?;
     stored
 }
 
-async fn store(
+async fn store_and_wait(
     context: &Context,
     connection: &Connection,
     args: &DispatchArgs,
     order: DispatchOrder,
-    requests: Vec<RunRequest>,
+    requested: Vec<Requested>,
+    interrupt: Signal,
 ) -> Result<ExitStatus, Failure> {
-    let queues: Vec<String> =
-        requests.iter().filter_map(|request| Some(request.job_options.as_ref()?.queue.clone())).collect();
-    let requested = requests.len();
-    let Dispatched { session, batch } = connection.operator.dispatch(order, requests).await?;
-    let Batch { answers, refused } = batch;
-    let stored = answers.len();
-    // Before the ids are printed: a closed pipe ends this program there, and the jobs must have a worker all the same.
-    let served = if connection.backend.is_embedded() {
-        local_worker::serve_in_background(context, &connection.operator, session, args.script.as_deref())
-            .await
-    } else {
-        local_worker::hint_unserved(context, connection, &queues).await
-    };
-    let (ids, conflict) = print_ids(context, connection, args, answers).await?;
-    served?;
-    if let Some(refused) = refused {
-        return Err(cut_short(stored, requested, refused));
+    let lines = requested.iter().map(|requested| requested.line).collect();
+    let queues: BTreeSet<String> = requested
+        .iter()
+        .filter_map(|requested| Some(requested.request.job_options.as_ref()?.queue.clone()))
+        .collect();
+    let requests = requested.into_iter().map(|requested| requested.request).collect();
+    let dispatching = connection.operator.begin_dispatch(order, requests).await?;
+    let session = dispatching.session;
+    let mut batch = StoredBatch { context, connection, args, lines, ids: Vec::new(), answered: 0, stored: 0 };
+    let stored = batch.store(dispatching, interrupt).await;
+    // An interrupted batch has a worker and the hint all the same: what is stored runs.
+    serve(context, connection, args, session, &queues).await?;
+    match stored? {
+        Some(status) => Ok(status),
+        None => finish(context, connection, args, &batch.ids).await,
     }
-    if let Some(conflict) = conflict {
-        return Err(conflict.into());
-    }
-    finish(context, connection, args, &ids).await
 }
 
-/// The error of a batch that was refused in the middle: the stored jobs run.
-fn cut_short(stored: usize, requested: usize, refused: ServiceError) -> Failure {
-    let failure = Failure::from(refused);
-    let message = format!("{stored} of {requested} jobs were stored: {}", failure.message);
-    Failure { message, ..failure }
-}
-
-/// Prints the ids in the order of the requests; the last conflict is returned, to be reported after the ids.
-async fn print_ids(
+/// Sees to a worker for the jobs of a session, or says which queues have none.
+async fn serve(
     context: &Context,
     connection: &Connection,
     args: &DispatchArgs,
-    answers: Vec<Result<JobId, ServiceError>>,
-) -> Result<(Vec<JobId>, Option<ServiceError>), Failure> {
-    let (mut ids, mut conflict) = (Vec::new(), None);
-    for answer in answers {
-        match answer {
-            Ok(id) => {
-                ids.push(id);
-                if !context.output.json {
-                    context.output.line(&id.to_string())?;
-                }
-            }
-            Err(error) => conflict = Some(error),
-        }
+    session: SessionId,
+    queues: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    if connection.backend.is_embedded() {
+        let script = args.script.as_deref();
+        return local_worker::serve_in_background(context, &connection.operator, session, script).await;
     }
-    // With --wait or --follow the job object comes once the job has ended.
-    let waits = args.wait || args.follow;
-    if context.output.json && !waits {
-        for job in connection.operator.jobs(&ids).await? {
-            context.output.object(&job)?;
-        }
-    }
-    Ok((ids, conflict))
+    let queues: Vec<String> = queues.iter().cloned().collect();
+    local_worker::hint_unserved(context, connection, &queues).await
 }
 
-/// Waits for the jobs with `--wait`, shows their output with `--follow`.
+/// The jobs of one call while they are stored.
+struct StoredBatch<'a> {
+    context: &'a Context,
+    connection: &'a Connection,
+    args: &'a DispatchArgs,
+    /// The line of each request.
+    lines: Vec<usize>,
+    /// The jobs that are stored or were found by their keys.
+    ids: Vec<JobId>,
+    answered: usize,
+    stored: usize,
+}
+
+impl StoredBatch<'_> {
+    /// Stores the jobs batch by batch, and shows each request's result as soon as it is stored. Returns the exit status
+    /// where the command is over by then: after Ctrl-C.
+    async fn store(
+        &mut self,
+        mut dispatching: Dispatching,
+        mut interrupt: Signal,
+    ) -> Result<Option<ExitStatus>, Failure> {
+        let mut tally = Tally::of(self.lines.len(), "stored");
+        let session = dispatching.session;
+        while let Some(answers) = dispatching.next().await {
+            let answers = answers.map_err(|error| self.cut_short(error))?;
+            if self.answered == 0 && self.connection.backend.is_embedded() {
+                // Before the ids are printed: a closed pipe ends this program there, and the jobs must have a worker all
+                // the same.
+                let script = self.args.script.as_deref();
+                local_worker::serve_in_background(self.context, &self.connection.operator, session, script)
+                    .await?;
+            }
+            self.show(answers, &mut tally).await?;
+            // Between two batches, so that every id that is stored was printed.
+            let is_last = self.answered == self.lines.len();
+            if !is_last && interrupt.recv().now_or_never().is_some() {
+                self.context.output.note(&format!("interrupted: {}", self.progress()));
+                return Ok(Some(ExitStatus::Interrupted));
+            }
+        }
+        tally.end().map(|_success| None)
+    }
+
+    /// Shows the results of some requests: one a line, in their order.
+    async fn show(
+        &mut self,
+        answers: Vec<Result<JobId, ServiceError>>,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        let output = &self.context.output;
+        let is_batch = self.args.batch.is_some();
+        let shows_jobs = output.json && !self.waits();
+        let ids: Vec<JobId> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+        let jobs = if shows_jobs { self.connection.operator.jobs(&ids).await? } else { Vec::new() };
+        let jobs: HashMap<JobId, Job> = jobs.into_iter().map(|job| (job.id, job)).collect();
+        for answer in answers {
+            let line = self.lines.get(self.answered).copied().unwrap_or(0);
+            self.answered += 1;
+            match answer {
+                Ok(id) => {
+                    self.stored += 1;
+                    self.ids.push(id);
+                    tally.done();
+                    self.show_stored(id, jobs.get(&id), is_batch.then_some(line))?;
+                }
+                Err(error) => {
+                    tally.failed(output, &format!("line {line}"), json!({"line": line}), error.into())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the command waits for its jobs: then standard output has their results.
+    fn waits(&self) -> bool {
+        self.args.wait || self.args.follow
+    }
+
+    /// Shows a stored job: its id, or with `--json` its object. A command that waits shows the id on standard error.
+    fn show_stored(&self, id: JobId, job: Option<&Job>, line: Option<usize>) -> Result<(), Failure> {
+        let output = &self.context.output;
+        match (output.json, self.waits()) {
+            (true, true) => Ok(()),
+            (false, true) => {
+                output.note(&id.to_string());
+                Ok(())
+            }
+            (false, false) => output.line(&id.to_string()),
+            (true, false) => {
+                let mut object = job.map_or(json!({"id": id}), |job| json!(job));
+                if let Some(line) = line {
+                    object["line"] = json!(line);
+                }
+                output.object(&object)
+            }
+        }
+    }
+
+    fn progress(&self) -> String {
+        format!("{} of {} stored", thousands(self.stored as u64), thousands(self.lines.len() as u64))
+    }
+
+    /// The error of a batch that was refused in the middle: the stored jobs run.
+    fn cut_short(&self, refused: ServiceError) -> Failure {
+        let failure = Failure::from(refused);
+        if self.stored == 0 {
+            return failure;
+        }
+        Failure { message: format!("{}: {}", self.progress(), failure.message), ..failure }
+    }
+}
+
+/// Waits for the jobs with `--wait`, shows their output with `--follow`. After Ctrl-C the jobs continue.
 async fn finish(
     context: &Context,
     connection: &Connection,
     args: &DispatchArgs,
     ids: &[JobId],
 ) -> Result<ExitStatus, Failure> {
-    let mut completed = true;
+    let outage = Outage::of(context, connection);
     if args.follow {
-        for id in ids {
-            let job = follow(&connection.operator, *id, 0, &context.output).await?;
-            completed &= job.status == State::Completed;
-            if context.output.json {
-                context.output.object(&json!({"event": "ended", "job": job}))?;
-            } else {
-                context.output.note(&format!("{} {}", job.id, render::status(&job)));
-            }
+        return follow_all(context, connection, &outage, ids).await;
+    }
+    if !args.wait {
+        return Ok(ExitStatus::Success);
+    }
+    let waited = tokio::select! {
+        waited = wait_for(&connection.operator, &outage, ids, WaitMode::All, None) => waited?,
+        _interrupt = tokio::signal::ctrl_c() => {
+            context.output.note(&format!("the jobs continue; to wait for them: {}", continuation(ids)));
+            return Ok(ExitStatus::Interrupted);
         }
-    } else if args.wait {
-        for item in wait_for(&connection.operator, ids, WaitMode::All, None).await? {
-            let WaitItem::Found(view) = item else { continue };
-            completed &= view.job.status == State::Completed;
-            if context.output.json {
-                context.output.object(&view.job)?;
-            } else {
-                context.output.line(&contract::view_body(&view))?;
-            }
+    };
+    let mut completed = true;
+    for item in waited {
+        let WaitItem::Found(view) = item else { continue };
+        completed &= view.job.status == State::Completed;
+        if context.output.json {
+            context.output.object(&view.job)?;
+        } else {
+            context.output.line(&contract::view_body(&view))?;
         }
     }
     Ok(if completed { ExitStatus::Success } else { ExitStatus::JobFailed })
 }
 
-/// The request of the command line, or those of a batch. Each is checked here, before a connection is made: a wrong
-/// line stores nothing.
-fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Result<Vec<RunRequest>, Failure> {
-    let Some(batch) = &args.batch else {
-        let agent = args.agent.clone().unwrap_or_default();
-        let request = RunRequest {
-            job_options: Some(job_options(args, policy, &agent)),
-            agent,
-            task: args.task.join(" "),
-            expected_output: args.expected_output.clone(),
-            call: None,
-            key: args.key.clone(),
-        };
-        check_request(&request, team)?;
-        return Ok(vec![request]);
-    };
-    let bytes = if batch == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())
-            .map_err(|error| Failure::usage(format!("cannot read the batch: {error}")))?
-            .into_bytes()
-    } else {
-        read(batch)?
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut requests = Vec::new();
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let request = batch_request(args, policy, line)
-            .and_then(|request| check_request(&request, team).map(|()| request).map_err(Failure::from));
-        requests.push(request.map_err(|failure| Failure {
-            message: format!("line {number} of the batch: {}", failure.message),
-            ..failure
-        })?);
+/// Shows the output of each job, one after the other.
+async fn follow_all(
+    context: &Context,
+    connection: &Connection,
+    outage: &Outage,
+    ids: &[JobId],
+) -> Result<ExitStatus, Failure> {
+    let mut completed = true;
+    for id in ids {
+        let followed = follow(&connection.operator, *id, 0, &context.output, outage).await?;
+        let Followed::Ended(job) = followed else { return Ok(ExitStatus::Interrupted) };
+        completed &= job.status == State::Completed;
+        if context.output.json {
+            context.output.object(&json!({"event": "ended", "job": job}))?;
+        } else {
+            context.output.note(&format!("{} {}", job.id, render::status(&job)));
+        }
     }
-    if requests.is_empty() {
-        return Err(Failure::usage("the batch is empty"));
-    }
-    Ok(requests)
-}
-
-/// The job options of the command line; the policy fills in what it leaves open.
-fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions {
-    let default = policy.job_options(agent);
-    JobOptions {
-        queue: args.queue.clone().unwrap_or(default.queue),
-        priority: args.priority.unwrap_or(default.priority),
-        delay: args.delay,
-        timeout: args.timeout.or(default.timeout),
-        retries: args.retries.unwrap_or(default.retries),
-        retry_delay: args.retry_delay.unwrap_or(default.retry_delay),
-        budget: args.budget.or(default.budget),
-    }
-}
-
-/// Reads one line of a batch. What it leaves open comes from the command line, then from the policy.
-fn batch_request(args: &DispatchArgs, policy: &Policy, line: &str) -> Result<RunRequest, Failure> {
-    let line: BatchLine = serde_json::from_str(line).map_err(|error| Failure::usage(error.to_string()))?;
-    let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
-        text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
-    };
-    let defaults = job_options(args, policy, &line.agent);
-    let queue = match line.queue {
-        Some(queue) => parse_name(&queue).map_err(Failure::usage)?,
-        None => defaults.queue,
-    };
-    Ok(RunRequest {
-        agent: line.agent,
-        task: line.task,
-        expected_output: line.expected_output,
-        call: None,
-        key: line.key,
-        job_options: Some(JobOptions {
-            queue,
-            priority: line.priority.unwrap_or(defaults.priority),
-            delay: time(line.delay)?.unwrap_or(defaults.delay),
-            timeout: time(line.timeout)?.or(defaults.timeout),
-            retries: line.retries.unwrap_or(defaults.retries),
-            retry_delay: time(line.retry_delay)?.unwrap_or(defaults.retry_delay),
-            budget: line.budget.or(defaults.budget),
-        }),
-    })
+    Ok(if completed { ExitStatus::Success } else { ExitStatus::JobFailed })
 }

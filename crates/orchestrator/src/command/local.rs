@@ -2,11 +2,14 @@
 
 use legwork_common::error::ExitStatus;
 use legwork_queue::embedded;
+use legwork_queue::embedded::EmbeddedConfig;
 use legwork_queue::embedded::ServerState;
 use legwork_worker::backend::embedded_config;
 use serde_json::json;
 
 use crate::cli::LocalCommand;
+use crate::confirm::ConfirmArgs;
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -24,12 +27,25 @@ pub(super) async fn local(context: &Context, command: LocalCommand) -> Result<Ex
             };
             context.output.line(line)?;
         }
-        LocalCommand::Reset { force } => {
-            embedded::reset(&config, force).await?;
-            context.output.line(&format!("deleted all data in {}", config.state_dir.display()))?;
-        }
+        LocalCommand::Reset { force, confirm } => reset(context, &config, force, confirm).await?,
     }
     Ok(ExitStatus::Success)
+}
+
+/// Deletes the server's data, after a question.
+async fn reset(
+    context: &Context,
+    config: &EmbeddedConfig,
+    force: bool,
+    args: ConfirmArgs,
+) -> Result<(), Failure> {
+    let folder = config.state_dir.display();
+    if args.dry_run {
+        return context.output.line(&format!("would delete all data in {folder}"));
+    }
+    confirm(&context.output, args, &format!("delete all data in {folder}?"), "nothing was deleted")?;
+    embedded::reset(config, force).await?;
+    context.output.line(&format!("deleted all data in {folder}"))
 }
 
 fn show(context: &Context, status: &embedded::Status) -> Result<(), Failure> {

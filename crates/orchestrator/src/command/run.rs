@@ -29,6 +29,7 @@ use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
+use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionOptions;
 use legwork_worker::guard::Guard;
@@ -46,8 +47,10 @@ use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
 use crate::local_worker::LocalWorker;
+use crate::outage::Outage;
 use crate::panel::Screen;
 use crate::recorder::Recorder;
+use crate::render;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
@@ -182,7 +185,7 @@ impl RunSession {
         let over = CancellationToken::new();
         // However this function ends, its background tasks end with it.
         let _over = over.clone().drop_guard();
-        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone()));
+        self.tasks.spawn(TaskKind::Renewal, root.clone().keep(over.clone(), Arc::clone(&self.screen)));
         let hosted = if connection.backend.is_embedded() && self.args.detach {
             // Jobs that outlive this program run in a worker program of their own from the start.
             let (service, over) = (Arc::clone(&root.service), over.clone());
@@ -251,7 +254,10 @@ impl RunSession {
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
             session: SessionOptions { cap: self.args.cap, budget },
-            on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
+            terms: OwnerTerms {
+                grace: self.args.owner_grace,
+                on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
+            },
             waits: !self.args.no_wait && !self.args.detach,
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
@@ -296,7 +302,8 @@ impl RunSession {
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
         let prompt = self.expand_prompt(root, &self.agent, &prompt).await;
-        Ok(self.answer(root, prompt, Conversation::new(&self.agent)).await?.status)
+        let answered = self.answer(root, prompt, Conversation::new(&self.agent)).await;
+        answered.failure.map_or(Ok(answered.status), Err)
     }
 
     /// The prompt that an agent gets for a user's `text`: a slash command is replaced with the agent's prompt of that
@@ -337,20 +344,21 @@ impl RunSession {
             };
             let Some(line) = line else { return Ok(ExitStatus::Success) };
             let prompt = self.expand_prompt(root, &so_far.agent, &line).await;
-            so_far = self.answer(root, prompt, so_far).await?;
+            so_far = self.answer(root, prompt, so_far).await;
+            if let Some(failure) = so_far.failure.take() {
+                // What was recorded stays: the next prompt continues from there.
+                self.screen.note(failure.text(self.context.output.json).trim_end());
+                continue;
+            }
             if so_far.status != ExitStatus::Success {
                 return Ok(so_far.status);
             }
         }
     }
 
-    /// Answers the next prompt of a conversation: runs the agent from the recorded turns to the end of its turn.
-    async fn answer(
-        &self,
-        root: &RootSession,
-        prompt: String,
-        mut so_far: Conversation,
-    ) -> Result<Conversation, Failure> {
+    /// Answers the next prompt of a conversation: runs the agent from the recorded turns to the end of its turn. An agent
+    /// that fails leaves the conversation with what it recorded, and with the failure.
+    async fn answer(&self, root: &RootSession, prompt: String, mut so_far: Conversation) -> Conversation {
         so_far.add_prompt(prompt);
         let journal = Arc::new(ScreenJournal::new(
             Arc::clone(&self.screen),
@@ -383,12 +391,15 @@ impl RunSession {
             recorder.keep_root(&so_far.prompt, &so_far.entries);
         }
         if self.shutdown.now.is_cancelled() {
-            return Ok(Conversation { status: ExitStatus::Interrupted, ..so_far });
+            return Conversation { status: ExitStatus::Interrupted, ..so_far };
         }
         self.screen.end_answer();
-        let status = self.report(outcome)?;
+        let (status, failure) = match self.report(outcome) {
+            Ok(status) => (status, None),
+            Err(failure) => (failure.exit, Some(failure)),
+        };
         let active = ActiveAgent::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
-        Ok(Conversation { status, agent: active.name().to_owned(), ..so_far })
+        Conversation { status, failure, agent: active.name().to_owned(), ..so_far }
     }
 
     /// Reports how the agent's turn ended; a failure is the command's error.
@@ -411,7 +422,8 @@ impl RunSession {
 
     /// Ends the session. Its jobs have ended, or are stopped; with `--detach` they continue.
     ///
-    /// After a second Ctrl-C nothing is asked of Redis any more: the owner's lease runs out, and reapers end the session.
+    /// After a second Ctrl-C only the stop is left to be written, within the grace period of the tasks. If Redis does not
+    /// take it, the owner's grace runs out, and reapers end the session.
     async fn end(
         &self,
         connection: &Connection,
@@ -419,6 +431,12 @@ impl RunSession {
         hosted: Option<LocalWorker>,
     ) -> Result<(), Failure> {
         if self.shutdown.now.is_cancelled() {
+            let owner = root.owner.clone();
+            self.tasks.spawn(TaskKind::Upkeep, async move {
+                if let Err(error) = owner.stop(Cause::Operator).await {
+                    tracing::warn!(%error, "could not stop the session");
+                }
+            });
             return Ok(());
         }
         let interrupted = self.shutdown.drain.is_cancelled();
@@ -427,15 +445,32 @@ impl RunSession {
                 hosted.hand_over().await;
             }
             root.detach().await?;
-            self.screen.note(&format!("session {} continues in the background", root.owner.session()));
+            self.note_continuation(connection, root.owner.session()).await?;
             return Ok(());
         }
-        if interrupted || !root.service.is_settled().await? {
+        let outage = Outage::of(&self.context, connection);
+        if interrupted || !outage.ask(|| root.service.is_settled()).await? {
             self.stop_all(connection, root, interrupted).await?;
         }
-        root.close().await?;
+        outage.ask(|| root.owner.close()).await?;
         if let Some(hosted) = hosted {
             hosted.end().await;
+        }
+        Ok(())
+    }
+
+    /// Says what continues after `--detach`: the live jobs, and the commands that show them.
+    async fn note_continuation(&self, connection: &Connection, session: SessionId) -> Result<(), Failure> {
+        let jobs = connection.operator.session_jobs(session).await?.jobs;
+        let live: Vec<_> = jobs.iter().filter(|job| !job.status.is_terminal()).collect();
+        self.screen.note(&format!("session {session} continues in the background"));
+        for job in &live {
+            self.screen.note(&format!("  {} {} {}", job.id, job.agent, render::status(job)));
+        }
+        if let [job] = live.as_slice() {
+            self.screen.note(&format!("to see its output: legwork view --follow {}", job.id));
+        } else {
+            self.screen.note(&format!("to see its jobs: legwork list --session {session}"));
         }
         Ok(())
     }
@@ -449,9 +484,13 @@ impl RunSession {
     ) -> Result<(), Failure> {
         let why = if interrupted { Cause::Operator } else { Cause::SessionEnd };
         let operator = &connection.operator;
-        let session = root.owner.stop(why).await?;
+        let outage = Outage::of(&self.context, connection);
+        let stop = async {
+            let session = outage.ask(|| root.owner.stop(why)).await?;
+            outage.ask(|| operator.until_stopped(session)).await
+        };
         tokio::select! {
-            stopped = while_reaping(operator.queue(), operator.until_stopped(session)) => Ok(stopped?),
+            stopped = while_reaping(operator.queue(), stop) => stopped,
             () = self.shutdown.now.cancelled() => Ok(()),
         }
     }
@@ -461,6 +500,8 @@ impl RunSession {
 struct Conversation {
     /// How the last prompt was answered.
     status: ExitStatus,
+    /// Why the last prompt was not answered, where its agent failed.
+    failure: Option<Failure>,
     /// The agent that answers the next prompt: the root, or the agent that it handed the conversation to.
     agent: String,
     /// The first prompt.
@@ -473,7 +514,7 @@ impl Conversation {
     /// A conversation before its first prompt.
     fn new(agent: &str) -> Self {
         let (status, agent) = (ExitStatus::Success, agent.to_owned());
-        Self { status, agent, prompt: String::new(), entries: Vec::new() }
+        Self { status, failure: None, agent, prompt: String::new(), entries: Vec::new() }
     }
 
     /// Adds a prompt: the first opens the conversation, later ones are delivered before the next turn.

@@ -13,35 +13,59 @@ use tokio::time::Instant;
 use crate::cli::WaitArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::outage::Outage;
+use crate::outage::with_continuation;
 use crate::render;
+
+/// Ids in a command that is printed: more would fill the terminal.
+const MAX_IDS_IN_HINT: usize = 10;
 
 /// Waits, then shows the status of each job.
 pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let waited = wait_on(&context, &connection.operator, &args).await;
+    let outage = Outage::of(&context, &connection);
+    let waited = wait_on(&context, &connection.operator, &outage, &args).await;
     connection.leave().await?;
     waited
 }
 
-async fn wait_on(context: &Context, operator: &Operator, args: &WaitArgs) -> Result<ExitStatus, Failure> {
+async fn wait_on(
+    context: &Context,
+    operator: &Operator,
+    outage: &Outage,
+    args: &WaitArgs,
+) -> Result<ExitStatus, Failure> {
     let mut ids = Vec::new();
     for text in &args.ids {
         ids.push(operator.find(text).await?);
     }
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
-    let items = wait_for(operator, &ids, mode, deadline).await?;
+    let items = wait_for(operator, outage, &ids, mode, deadline).await?;
     report(context, &items, mode)
 }
 
 /// Waits for jobs, and reclaims those of dead workers until they have ended.
 pub(super) async fn wait_for(
     operator: &Operator,
+    outage: &Outage,
     ids: &[JobId],
     mode: WaitMode,
     deadline: Option<Instant>,
 ) -> Result<Vec<WaitItem>, Failure> {
-    Ok(while_reaping(operator.queue(), operator.wait(ids, mode, deadline)).await?)
+    let waited = outage.ask(|| operator.wait(ids, mode, deadline));
+    while_reaping(operator.queue(), waited)
+        .await
+        .map_err(|failure| with_continuation(failure, &continuation(ids)))
+}
+
+/// The command that waits for these jobs.
+pub(super) fn continuation(ids: &[JobId]) -> String {
+    let mut command = "legwork wait".to_owned();
+    for id in ids.iter().take(MAX_IDS_IN_HINT) {
+        command.push_str(&format!(" {id}"));
+    }
+    if ids.len() > MAX_IDS_IN_HINT { format!("{command} …") } else { command }
 }
 
 /// Shows the status of each job; the exit status follows from all of them.
@@ -60,7 +84,17 @@ fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitS
             }
         }
     }
-    Ok(exit_of(mode.is_over(items), &statuses))
+    let over = mode.is_over(items);
+    if !over {
+        let left = statuses.iter().filter(|status| !status.is_terminal()).count();
+        context.output.note(&timed_out(left, statuses.len()));
+    }
+    Ok(exit_of(over, &statuses))
+}
+
+/// What a wait that ran out says.
+fn timed_out(left: usize, all: usize) -> String {
+    format!("timed out: {left} of {all} have not ended")
 }
 
 /// 6 where the wait was not over; 1 where a job that ended did not complete.

@@ -55,6 +55,15 @@ pub enum Scope {
     OfConnection(SessionId),
 }
 
+impl Scope {
+    /// The session that belongs to this server, and not to one connection.
+    pub fn own(self) -> SessionId {
+        match self {
+            Self::Named(own) | Self::OfConnection(own) => own,
+        }
+    }
+}
+
 /// The server. Cheap to clone; all clones share the sessions.
 #[derive(Debug, Clone)]
 pub struct Server {

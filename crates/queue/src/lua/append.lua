@@ -7,11 +7,11 @@
 --
 -- KEYS: output, turns, fence.
 -- ARGV: token, channel for hints, offset, bytes, finished turns ('' to leave them), 1 where what the attempt waits for
---   changed, what it waits for, then sequence and payload of each turn entry.
+--   changed, what it waits for, usage so far as text ('' to leave it), then sequence and payload of each turn entry.
 -- Replies: {'appended', bytes of output} | {'fenced'} | {'gap', bytes of output}.
 local output_key, turns_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
-local token, channel, offset, bytes, finished_turns, waits_changed, waits_for = unpack(ARGV, 1, 7)
-local FIRST_ENTRY = 8
+local token, channel, offset, bytes, finished_turns, waits_changed, waits_for, usage = unpack(ARGV, 1, 8)
+local FIRST_ENTRY = 9
 local fence_token, sealed, attempt = unpack(redis.call('HMGET', fence_key, 'token', 'sealed', 'attempt'))
 if not attempt then
   redis.call('HSET', fence_key, 'attempt', 1, 'token', token, 'sealed', 0)
@@ -44,6 +44,13 @@ if #ARGV >= FIRST_ENTRY then
     end
   end
 end
-if waits_changed == '1' then redis.call('HSET', fence_key, 'waits_for', waits_for) end
-if finished_turns ~= '' then redis.call('HSET', fence_key, 'finished', finished_turns) end
+local changed = {}
+local function note(field, value)
+  changed[#changed + 1] = field
+  changed[#changed + 1] = value
+end
+if waits_changed == '1' then note('waits_for', waits_for) end
+if finished_turns ~= '' then note('finished', finished_turns) end
+if usage ~= '' then note('usage', usage) end
+if #changed > 0 then redis.call('HSET', fence_key, unpack(changed)) end
 return { 'appended', length }

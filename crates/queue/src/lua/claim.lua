@@ -2,25 +2,35 @@
 --
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
--- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones.
+-- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones. Where
+-- it passes over jobs that exclude the worker, it wakes another one: the worker may have taken their wake token.
 -- A repeat has the number of its first call and gets the jobs of that call which still run for it.
 --
 -- KEYS: tag.
 -- ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
 -- Replies: {{id, session, parent, attempt, queue, ran in ms, timeout in ms, retries, spec, depth, token, failures,
---   retry delay in ms}, ...}.
+--   retry delay in ms, version of the record ('' for 1), 1 where its session has
+--   a token budget}, ...}.
 local worker, number, token, free, lease = unpack(ARGV, 1, 5)
 local FIRST_LANE = 6
 number, free, lease = tonumber(number), tonumber(free), tonumber(lease)
 local FIELDS = {
   'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
-  'lacks', 'failures', 'retry_delay',
+  'lacks', 'failures', 'retry_delay', 'v',
 }
+
+-- Whether the session of a job has a token budget, read once for each session.
+local budgets = {}
+local function has_budget(sid)
+  if budgets[sid] == nil then budgets[sid] = redis.call('EXISTS', budget_key(sid)) end
+  return budgets[sid]
+end
 
 local function answer(id, job, spec)
   return {
     id, job.session, job.parent or '', job.attempt, job.queue, job.ran or '0', job.timeout or '0', job.retries or '0',
-    spec, job.depth or '0', job.token, job.failures or '0', job.retry_delay or '0',
+    spec, job.depth or '0', job.token, job.failures or '0', job.retry_delay or '0', job.v or '',
+    has_budget(job.session),
   }
 end
 
@@ -43,6 +53,20 @@ local function excluded(id, job)
   return job.lacks and redis.call('SISMEMBER', lacks_key(id), worker) == 1
 end
 
+-- ms between two tokens that a worker puts back on a lane for jobs that exclude it: where no other worker is idle it takes
+-- them itself.
+local PASS_ON_INTERVAL = 500
+-- Seconds after which the tokens of a lane that no worker waits on are dropped, as in admission.lua.
+local PASSED_ON_EXPIRY = 3600
+local passed_over = false
+local function pass_on(lane)
+  local since = now - (tonumber(redis.call('HGET', worker_key(worker), 'passed_on')) or 0)
+  if since >= 0 and since < PASS_ON_INTERVAL or redis.call('EXISTS', wake_key(lane)) == 1 then return end
+  redis.call('HSET', worker_key(worker), 'passed_on', now)
+  redis.call('LPUSH', wake_key(lane), '1')
+  redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
+end
+
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
 local EXTRA = 16
 local ids, jobs, specs = {}, {}, {}
@@ -59,7 +83,9 @@ local function take(ready, first)
     if job.state ~= 'queued' or job.entry ~= entry[1] then
       -- Stale: the job was forgotten, has ended, or has a later entry.
       consumed[#consumed + 1] = entry[1]
-    elseif not excluded(id, job) and not stop_root(id, job.session) then
+    elseif excluded(id, job) then
+      passed_over = true
+    elseif not stop_root(id, job.session) then
       consumed[#consumed + 1] = entry[1]
       ids[#ids + 1] = id
       jobs[#jobs + 1] = job
@@ -81,6 +107,8 @@ for lane = FIRST_LANE, #ARGV do
       first = take(ready_key(ARGV[lane], priority), first)
     end
   end
+  if passed_over then pass_on(ARGV[lane]) end
+  passed_over = false
 end
 
 -- Remembers this claim for its repeat. A heartbeat sets the expiry of the record; a worker that claims before its first

@@ -10,11 +10,12 @@
 -- KEYS: tag, session, team.
 -- ARGV: session, dispatcher ('' for the root), its run token, team digest, then for each job: id, id as 16 bytes, spec
 --   as JSON, agent, queue, priority (a level from 0), delay in ms, timeout in ms (0 for none), retries, idempotency key
---   ('' for none), hash of the request, delay of the first retry in ms, id of the job that it retries ('' for none).
--- Replies: {'stored', {id | 'conflict:' .. id | 'void:' .. id, ...}}, or a refusal: {missing | closed | stale | deep |
+--   ('' for none), hash of the request, delay of the first retry in ms, id of the job that it retries ('' for none), 1 to
+--   retry that one even if it was retried before.
+-- Replies: {'stored', {id | 'conflict:' .. id | 'void:' .. id | 'retried:' .. id, ...}}, or a refusal: {missing | closed | stale | deep |
 --   stopping | team}.
 local sid, dispatcher, token, team = unpack(ARGV, 1, 4)
-local FIRST, STRIDE = 5, 13
+local FIRST, STRIDE = 5, 14
 local session = read(session_key(sid), { 'cap', 'closed', 'lane' })
 if not session.cap then return { 'missing' } end
 if session.closed then return { 'closed' } end
@@ -31,15 +32,24 @@ end
 if stop_root(parent, sid) then return { 'stopping' } end
 if redis.call('HEXISTS', team_key(team), 'json') == 0 then return { 'team' } end
 
+-- The job that a job was retried as, if that is another than `id` and still stored.
+local function retried_as(of, id)
+  local earlier = redis.call('HGET', job_key(of), 'retried_as')
+  return earlier and earlier ~= id and redis.call('EXISTS', job_key(earlier)) == 1 and earlier or nil
+end
+
 local count = (#ARGV - FIRST + 1) / STRIDE
 local sequence = redis.call('HINCRBY', session_key(sid), 'sequence', count) - count
 local answers, added = {}, 0
 for n = 0, count - 1 do
   local first = FIRST + n * STRIDE
-  local id, raw_id, spec, agent, queue, priority, delay, timeout, retries, key, request, retry_delay, retry_of =
+  local id, raw_id, spec, agent, queue, priority, delay, timeout, retries, key, request, retry_delay, retry_of, again =
     unpack(ARGV, first, first + STRIDE - 1)
   local known = key ~= '' and redis.call('HMGET', idempotency_key(key), 'job', 'request') or {}
-  if known[1] and known[2] ~= request then
+  local earlier = retry_of ~= '' and again ~= '1' and retried_as(retry_of, id) or nil
+  if earlier then
+    answers[n + 1] = 'retried:' .. earlier
+  elseif known[1] and known[2] ~= request then
     answers[n + 1] = 'conflict:' .. known[1]
   elseif known[1] then
     answers[n + 1] = known[1]
@@ -66,7 +76,10 @@ for n = 0, count - 1 do
       for i, ancestor in ipairs(ancestors) do put(ANCESTORS[i], ancestor) end
     end
     -- Its first attempt reads the turns of the job that it retries, so that one's retention starts again.
-    if retry_of ~= '' then redis.call('ZADD', INDEX_ENDED, 'XX', now, raw(retry_of)) end
+    if retry_of ~= '' and redis.call('EXISTS', job_key(retry_of)) == 1 then
+      redis.call('ZADD', INDEX_ENDED, 'XX', now, raw(retry_of))
+      redis.call('HSET', job_key(retry_of), 'retried_as', id)
+    end
     if delay > 0 then
       redis.call('ZADD', SCHEDULED, now + delay, id)
     elseif has_room(sid, queue) then
@@ -76,7 +89,7 @@ for n = 0, count - 1 do
     end
     redis.call('HSET', job_key(id), unpack(record))
     redis.call('ZADD', children_key(parent or sid), order, id)
-    redis.call('ZADD', INDEX_ALL, now, raw_id)
+    redis.call('ZADD', INDEX_LIVE, now, raw_id)
     if key ~= '' then redis.call('HSET', idempotency_key(key), 'job', id, 'request', request) end
     answers[n + 1] = id
     added = added + 1

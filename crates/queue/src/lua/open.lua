@@ -6,9 +6,9 @@
 --
 -- KEYS: tag, session.
 -- ARGV: session, owner ('' for none), what the owner's end means for the jobs (stop | keep), cap (0 for none), own lane
---   ('' for the shared lanes), lease in ms, budget in tokens ('' for none).
+--   ('' for the shared lanes), ms that the owner may be away, budget in tokens ('' for none).
 -- Replies: opened | owned (by another owner) | closed.
-local sid, owner, on_end, cap, lane, lease, budget = unpack(ARGV, 1, 7)
+local sid, owner, on_end, cap, lane, grace, budget = unpack(ARGV, 1, 7)
 local session = read(session_key(sid), { 'cap', 'owner', 'closed' })
 if session.closed then return 'closed' end
 if session.owner and owner ~= '' and session.owner ~= owner then
@@ -22,8 +22,8 @@ if not session.cap then
   if owner == '' then expire_session(sid) end
 end
 if owner ~= '' then
-  redis.call('HSET', session_key(sid), 'owner', owner, 'on_end', on_end)
+  redis.call('HSET', session_key(sid), 'owner', owner, 'on_end', on_end, 'owner_grace', grace)
   keep_session(sid)
-  redis.call('ZADD', LEASE, now + tonumber(lease), owner_member(sid))
+  redis.call('ZADD', LEASE, now + tonumber(grace), owner_member(sid))
 end
 return 'opened'

@@ -15,7 +15,7 @@
 --   return: ms that its tokens were worth beyond what it took; negative where it took too much. A permit that still
 --           waits gives its place up.
 --   pause:  ms that the provider asked for (0 if it named no time), the longest pause in ms.
--- Replies: take: {'go'} | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
+-- Replies: take: {'go'} | {'free'} where nothing limits calls now | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
 local limit_key, calls_key, line_key, free_key = unpack(KEYS, 1, 4)
 local mode, permit = unpack(ARGV, 1, 2)
 local clock = redis.call('TIME')
@@ -26,14 +26,28 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local FIRST_SPACING, MAX_SPACING, QUIET = 100, 10000, 30000
 -- ms after its last use that a limit is forgotten: far more than the longest pause, a minute.
 local EXPIRY = 7200000
-local next_call, next_tokens, paused, spacing, refused =
-  unpack(redis.call('HMGET', limit_key, 'next', 'next_tokens', 'paused', 'spacing', 'refused'))
+local next_call, next_tokens, paused, spacing, refused, at =
+  unpack(redis.call('HMGET', limit_key, 'next', 'next_tokens', 'paused', 'spacing', 'refused', 'at'))
 next_call, next_tokens = tonumber(next_call) or 0, tonumber(next_tokens) or 0
 paused, spacing, refused = tonumber(paused) or 0, tonumber(spacing) or 0, tonumber(refused) or 0
 
+-- `at` is when the limit was last changed, to notice that the clock stepped back.
 local function keep(...)
-  redis.call('HSET', limit_key, ...)
+  redis.call('HSET', limit_key, 'at', now, ...)
   redis.call('PEXPIRE', limit_key, EXPIRY)
+end
+
+-- The clock stepped back: all that is to come comes as much earlier. More than a second, because a clock that is slewed
+-- changes nothing.
+local stepped_back = (tonumber(at) or 0) - now
+if stepped_back > 1000 then
+  next_call, next_tokens = next_call - stepped_back, next_tokens - stepped_back
+  paused, refused = paused - stepped_back, refused - stepped_back
+  keep('next', next_call, 'next_tokens', next_tokens, 'paused', paused, 'refused', refused)
+  for _, key in ipairs({ calls_key, line_key, free_key }) do
+    local members = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for n = 1, #members, 2 do redis.call('ZADD', key, members[n + 1] - stepped_back, members[n]) end
+  end
 end
 
 -- Gives a place in line that is still to come to the next call that can use it.
@@ -92,8 +106,9 @@ end
 
 local why = 'rate'
 local gap = math.max(interval, spacing)
-local placed = redis.call('ZSCORE', line_key, permit)
-if due == 0 then due = tonumber(placed) or 0 end
+local placed = tonumber(redis.call('ZSCORE', line_key, permit))
+-- A time to come is the one in line, which the caller may not know: it moves when the clock steps back.
+if due == 0 or due > now then due = placed or 0 end
 if due == 0 or due < paused then
   local holder, place
   if gap > 0 then holder, place = first_free() end
@@ -129,10 +144,12 @@ if max_calls > 0 then
   end
   redis.call('ZADD', calls_key, now + expiry, permit)
   redis.call('PEXPIRE', calls_key, EXPIRY)
+  keep()
 end
 if placed then
   redis.call('ZREM', line_key, permit)
   -- With it those of callers that died: their time has passed.
   redis.call('ZREMRANGEBYSCORE', line_key, '-inf', now - QUIET)
 end
+if gap == 0 and worth == 0 and max_calls == 0 and paused <= now then return { 'free' } end
 return { 'go' }

@@ -21,9 +21,9 @@ if job.state == 'stopping' or root then
   return { 'stopped' }
 end
 
-local tries = read(job_key(id), { 'claimed', 'ran', 'lacks' })
-fields[#fields + 1] = 'ran'
-fields[#fields + 1] = ran_until_now(tries)
+local tries = read(job_key(id), { 'claimed', 'ran', 'lacks', 'attempt', 'worker', 'past' })
+local why = mode == 'drain' and 'drained' or 'given_back'
+for _, field in ipairs(note_attempt(tries, why, reason)) do fields[#fields + 1] = field end
 if mode == 'drain' then
   requeue(id, job, fields)
   return { 'queued' }
@@ -52,6 +52,7 @@ fields[#fields + 1] = lacks + 1
 job.lacks = true
 local able, kept = able_and_excluded()
 if not able then
+  redis.call('HDEL', job_key(id), 'claimed')
   local tree = end_job(id, job, { state = 'failed', cause = 'rejected', text = reason, fields = fields })
   return { tree and 'failed+tree' or 'failed' }
 end

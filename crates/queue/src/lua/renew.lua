@@ -2,21 +2,21 @@
 --
 -- Reads first: each record, because only the current token or owner may renew. A lease that ran out but was not reaped
 -- is renewed: its owner is still the only one.
--- Writes: the expiry of each lease.
+-- Writes: the expiry of each lease. An owner's lease lasts for its own grace, which the session's record has.
 -- A repeat renews again.
 --
 -- KEYS: tag.
 -- ARGV: lease in ms, number of jobs, then id and token of each job, then id and owner of each session.
 -- Replies: {answer for each job..., answer for each session...}: kept | mail | stop | lost.
 local lease, count = unpack(ARGV, 1, 2)
+lease = tonumber(lease)
 local FIRST_JOB = 3
 local FIRST_SESSION = FIRST_JOB + 2 * tonumber(count)
-local expiry = now + tonumber(lease)
 local FIELDS = { 'state', 'token', 'session', 'dispatched', 'mail' }
 local replies, leases = {}, {}
 
-local function renew(member)
-  leases[#leases + 1] = expiry
+local function renew(member, ms)
+  leases[#leases + 1] = now + ms
   leases[#leases + 1] = member
 end
 
@@ -25,7 +25,7 @@ for at = FIRST_JOB, FIRST_SESSION - 1, 2 do
   local job = read(job_key(id), FIELDS)
   local reply = 'lost'
   if job.token == token and is_held(job.state) then
-    renew(id)
+    renew(id, lease)
     -- A stop outranks mail: the attempt ends and its mail with it.
     if job.state == 'stopping' or stop_root(id, job.session) then
       reply = 'stop'
@@ -41,8 +41,9 @@ end
 for at = FIRST_SESSION, #ARGV, 2 do
   local sid, owner = unpack(ARGV, at, at + 1)
   local reply = 'lost'
-  if redis.call('HGET', session_key(sid), 'owner') == owner then
-    renew(owner_member(sid))
+  local session = read(session_key(sid), { 'owner', 'owner_grace' })
+  if session.owner == owner then
+    renew(owner_member(sid), tonumber(session.owner_grace) or lease)
     if any_stop() and redis.call('EXISTS', stop_key(sid)) == 1 then
       reply = 'stop'
     else

@@ -2,8 +2,8 @@
 --
 -- Reads first: the mark. Without it the tree is left alone: another sweep dropped the mark, and jobs that came since
 -- then may live.
--- Writes: the records of the page, and a hint to the workers that hold some of them: once, for the jobs that become
--- `stopping` now. Moves the mark's cursor past a first page of the root's own children that has nothing alive in or below
+-- Writes: the records of the page, and a hint to the workers that hold some of them: once, for the children that become
+-- `stopping` now (the request itself hinted at the root). Moves the mark's cursor past a first page of the root's own children that has nothing alive in or below
 -- it: a job that ended never lives again, so no later sweep reads it.
 -- A repeat finds the page done and counts what still lives in it.
 --
@@ -49,6 +49,6 @@ if target == 'children' and #ids > 0 then
   if #ids == page_size then following = past end
 end
 if is_first and past and live == 0 and #dispatched == 0 then redis.call('HSET', stop_key(root), 'cursor', past) end
-if changed > 0 then redis.call('PUBLISH', STOP_CHANNEL, root) end
+if changed > 0 and target == 'children' then redis.call('PUBLISH', STOP_CHANNEL, root) end
 local is_swept = mark.request and mark.swept == mark.request
 return { live, following, mark.request or '', is_swept and 1 or 0, unpack(dispatched) }

@@ -1,7 +1,7 @@
 -- Reads or changes the todo list that all agents of a session share.
 --
 -- Reads first: the session, and whether the caller's attempt still holds its job.
--- Writes: the new or changed todos, and the call that changed them.
+-- Writes: the new or changed todos, and the call that changed them among the latest of its caller.
 -- A repeat finds its call and answers with the list as it is now; it changes nothing.
 --
 -- KEYS: tag, the list.
@@ -15,8 +15,13 @@ local MAX_TODOS = 1000
 if not read(session_key(sid), { 'cap' }).cap then return { 'missing' } end
 if dispatcher ~= '' and not holds(dispatcher, token) then return { 'stale' } end
 local list = todos_key(sid)
-local call = 'call:' .. dispatcher .. ':' .. call_name
-local known = redis.call('HGET', list, call)
+-- The latest changes of a caller, `name=number of the first todo added less 1`, separated by spaces. A repeat comes in
+-- the same turn, or right after a lost answer: a turn has far fewer calls than these.
+local MAX_CALLS = 100
+local calls_field = 'calls:' .. dispatcher
+local calls = redis.call('HGET', list, calls_field) or ''
+local _, at = string.find(' ' .. calls, ' ' .. call_name .. '=', 1, true)
+local known = at and string.match(calls, '^%d+', at)
 local count = tonumber(redis.call('HGET', list, 'count') or '0')
 local first_added = tonumber(known or count)
 local changes = {}
@@ -41,7 +46,10 @@ elseif mode == 'update' and not known then
   end
 end
 if #changes > 0 then
-  change(call, first_added)
+  local kept = {}
+  for entry in string.gmatch(calls, '%S+') do kept[#kept + 1] = entry end
+  kept[#kept + 1] = call_name .. '=' .. first_added
+  change(calls_field, table.concat(kept, ' ', math.max(1, #kept - MAX_CALLS + 1)))
   call_in_chunks('HSET', list, changes)
   follow_session(sid, list)
 end

@@ -1,5 +1,7 @@
 //! The queue's side of a measurement: a namespace of its own, jobs that do nothing, and what the server spent on them.
 
+use std::time::Duration;
+
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::JobOptions;
@@ -47,6 +49,7 @@ impl Measurement {
         let open = OpenSession {
             session,
             owner: None,
+            owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap: 0,
             own_lane: false,
@@ -141,6 +144,7 @@ impl Measurement {
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
+            again: false,
         }
     }
 }

@@ -9,6 +9,7 @@ use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
+use legwork_common::service::WRONG_STATE;
 use thiserror::Error;
 
 use crate::error::QueueError;
@@ -19,6 +20,10 @@ use crate::port::Cleared;
 use crate::port::Forgotten;
 use crate::port::Upkeep as _;
 use crate::port::Watch as _;
+use crate::queue::Clearing;
+
+/// Jobs of one call of a deletion by id.
+const CHUNK_SIZE: usize = 200;
 
 /// Why a job was not deleted.
 #[derive(Debug, Error)]
@@ -38,7 +43,7 @@ impl Coded for DeleteError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
-            Self::Live(_) => "usage",
+            Self::Live(_) => WRONG_STATE,
             Self::Queue(error) => error.code(),
         }
     }
@@ -75,26 +80,49 @@ impl Operator {
         Ok(ids.iter().zip(states).map(|(id, state)| deletable(*id, state)).collect())
     }
 
-    /// Deletes jobs one after the other, even where their dispatcher lives; one result for each, in their order. A job
-    /// that another caller deleted first counts as deleted.
+    /// Deletes jobs, even where their dispatcher lives; one result for each, in their order. A job that another caller
+    /// deleted first counts as deleted.
     ///
     /// Of each job its output and turns go first, then the record: a crash in between leaves a job without output,
     /// which a repeat deletes.
     pub fn delete_many(&self, ids: Vec<JobId>) -> impl Stream<Item = Result<JobId, DeleteError>> + Send + '_ {
-        stream::iter(ids).then(async move |id| {
-            let verdict = self.queue().forget(&[id], true).await?.pop();
-            deleted(id, verdict)
-        })
+        let chunks: Vec<Vec<JobId>> = ids.chunks(CHUNK_SIZE).map(<[JobId]>::to_vec).collect();
+        stream::iter(chunks)
+            .then(async move |ids| match self.queue().forget(&ids, true).await {
+                Err(error) => vec![Err(error.into())],
+                Ok(verdicts) => {
+                    ids.into_iter().zip(verdicts).map(|(id, verdict)| deleted(id, verdict)).collect()
+                }
+            })
+            .flat_map(stream::iter)
     }
 
-    /// Deletes all jobs that ended at least `age` ago and whose dispatcher has ended too: a dispatcher that lives may
-    /// not have been given the result yet. A crash leaves the rest for a repeat.
+    /// How many jobs [`clear`](Self::clear) would find: those that ended at least `age` ago.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when Redis cannot be reached; then some of the jobs are deleted.
-    pub async fn clear(&self, age: Duration) -> Result<Cleared, QueueError> {
-        self.queue().clear(age).await
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn count_ended_before(&self, age: Duration) -> Result<u64, QueueError> {
+        self.queue().left_to_clear(&self.queue().clearing(age).await?).await
+    }
+
+    /// Deletes all jobs that ended at least `age` ago and whose dispatcher has ended too: a dispatcher that lives may
+    /// not have been given the result yet. Yields what was done so far after each page; the last item is the outcome.
+    /// A crash leaves the rest for a repeat.
+    pub fn clear(&self, age: Duration) -> impl Stream<Item = Result<Cleared, QueueError>> + Send + '_ {
+        // `None` before the first page.
+        let beginning: Option<Clearing> = None;
+        stream::try_unfold((beginning, false), move |(clearing, is_over)| async move {
+            if is_over {
+                return Ok(None);
+            }
+            let mut clearing = match clearing {
+                Some(clearing) => clearing,
+                None => self.queue().clearing(age).await?,
+            };
+            let more = self.queue().clear_page(&mut clearing).await?;
+            Ok(Some((clearing.cleared, (Some(clearing), !more))))
+        })
     }
 }
 
@@ -108,10 +136,10 @@ fn deletable(id: JobId, state: Option<State>) -> Result<JobId, DeleteError> {
 }
 
 /// What the step's answer means for the caller.
-fn deleted(id: JobId, verdict: Option<Forgotten>) -> Result<JobId, DeleteError> {
+fn deleted(id: JobId, verdict: Forgotten) -> Result<JobId, DeleteError> {
     match verdict {
-        Some(Forgotten::Forgotten | Forgotten::Missing) => Ok(id),
-        Some(Forgotten::Live | Forgotten::Spared) | None => Err(DeleteError::Live(id)),
+        Forgotten::Forgotten | Forgotten::Missing => Ok(id),
+        Forgotten::Live | Forgotten::Spared => Err(DeleteError::Live(id)),
     }
 }
 
@@ -144,11 +172,10 @@ mod tests {
     fn a_job_deleted_by_another_caller_is_deleted() {
         let id = JobId::random_in(SessionId::random());
         for (verdict, expected) in [
-            (Some(Forgotten::Forgotten), "yes"),
-            (Some(Forgotten::Missing), "yes"),
-            (Some(Forgotten::Live), "live"),
-            (Some(Forgotten::Spared), "live"),
-            (None, "live"),
+            (Forgotten::Forgotten, "yes"),
+            (Forgotten::Missing, "yes"),
+            (Forgotten::Live, "live"),
+            (Forgotten::Spared, "live"),
         ] {
             assert_eq!(word(deleted(id, verdict)), expected, "{verdict:?}");
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
@@ -18,8 +19,10 @@ use crate::operator::RequestError;
 use crate::operator::SessionOptions;
 use crate::operator::check_request;
 use crate::port::DispatchedBy;
+use crate::queue::ENQUEUE_BATCH_SIZE;
 use crate::service::Batch;
 use crate::service::Caller;
+use crate::service::Service;
 
 /// Jobs to dispatch in one call.
 #[derive(Debug, Clone)]
@@ -106,6 +109,32 @@ impl Operator {
         order: DispatchOrder,
         requests: Vec<RunRequest>,
     ) -> Result<Dispatched, DispatchError> {
+        let mut dispatching = self.begin_dispatch(order, requests).await?;
+        let mut batch = Batch::default();
+        while let Some(answers) = dispatching.next().await {
+            match answers {
+                Ok(answers) => batch.answers.extend(answers),
+                Err(error) if batch.answers.is_empty() => return Err(error.into()),
+                Err(error) => {
+                    batch.refused = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(Dispatched { session: dispatching.session, batch })
+    }
+
+    /// Checks the requests of one call and opens its session; [`Dispatching::next`] then stores the jobs batch by batch,
+    /// so that a caller can show what is stored, and stop in between.
+    ///
+    /// # Errors
+    ///
+    /// [`DispatchError`]; nothing is stored then.
+    pub async fn begin_dispatch(
+        &self,
+        order: DispatchOrder,
+        requests: Vec<RunRequest>,
+    ) -> Result<Dispatching, DispatchError> {
         for (number, request) in (1..).zip(&requests) {
             check_request(request, &order.team)
                 .map_err(|source| DispatchError::Request { number, source })?;
@@ -123,7 +152,28 @@ impl Operator {
             trace: order.trace,
             root_agent: None,
         };
-        let batch = self.service(caller).run_all(requests).await?;
-        Ok(Dispatched { session, batch })
+        Ok(Dispatching { session, service: self.service(caller), left: requests.into_iter() })
+    }
+}
+
+/// Jobs of one call that are being stored.
+#[derive(Debug)]
+pub struct Dispatching {
+    /// The session they belong to.
+    pub session: SessionId,
+    service: Service,
+    left: std::vec::IntoIter<RunRequest>,
+}
+
+impl Dispatching {
+    /// Stores the next batch of at most 200 jobs: one answer for each, in the order of the requests; `None` after the
+    /// last. Stored jobs are durable when this answers. Dropping the future leaves the batch stored or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when the batch was refused as a whole, or when Redis could not be asked.
+    pub async fn next(&mut self) -> Option<Result<Vec<Result<JobId, ServiceError>>, ServiceError>> {
+        let batch: Vec<RunRequest> = self.left.by_ref().take(ENQUEUE_BATCH_SIZE).collect();
+        if batch.is_empty() { None } else { Some(self.service.run_batch(batch).await) }
     }
 }

@@ -29,11 +29,12 @@ pub struct ListedJob {
 /// One page of a list, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The jobs. May be fewer than were asked for, and even none, although there is a next page: a filter reads a
-    /// bounded number of records for each page.
+    /// The jobs: as many as were asked for, or all that are left.
     pub jobs: Vec<ListedJob>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<PageCursor>,
+    /// How many jobs were read one by one because no index fits the filter.
+    pub searched: u64,
 }
 
 impl Operator {
@@ -50,11 +51,12 @@ impl Operator {
         limit: usize,
         after: Option<PageCursor>,
     ) -> Result<Listing, QueueError> {
-        let page = self.queue().list(filter, limit, after).await?;
-        Ok(Listing { jobs: self.with_staleness(page.jobs).await?, next: page.next })
+        let mut page = self.queue().list(filter, limit, after).await?;
+        self.add_models(&mut page.jobs).await?;
+        Ok(Listing { jobs: self.with_staleness(page.jobs).await?, next: page.next, searched: page.searched })
     }
 
-    /// Every job that `filter` selects, newest first, in pages that may be empty. After an error the stream ends.
+    /// Every job that `filter` selects, newest first, in pages. After an error the stream ends.
     pub fn pages(&self, filter: JobFilter) -> impl Stream<Item = Result<Vec<Job>, QueueError>> + Send + '_ {
         // `None` is the beginning, `Some(None)` the end.
         let beginning: Option<Option<PageCursor>> = None;

@@ -11,6 +11,8 @@ use legwork_common::id::SessionId;
 use legwork_common::job::JobSpec;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WRONG_STATE;
+use legwork_common::team::Team;
 use thiserror::Error;
 
 use crate::error::QueueError;
@@ -53,13 +55,21 @@ pub enum RetryError {
         /// Its status.
         status: State,
     },
+    /// The job was retried before; the retry is stored.
+    #[error("task {of} was already retried as {id}")]
+    AlreadyRetried {
+        /// The job.
+        of: JobId,
+        /// Its retry.
+        id: JobId,
+    },
     /// The job's team was dropped, so its agent is unknown.
     #[error("the team of {0} is not stored any more")]
     TeamGone(JobId),
     /// The job's session takes no new jobs, and the new session that was opened for it could not be used either.
     #[error(transparent)]
     Refused(#[from] ServiceError),
-    /// Redis could not be asked. The new job may or may not be stored; a repeat may store a second one.
+    /// Redis could not be asked. The new job may or may not be stored; a repeat finds it.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
@@ -68,7 +78,9 @@ impl Coded for RetryError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
-            Self::Completed(_) | Self::NotEnded { .. } | Self::TeamGone(_) => "usage",
+            Self::Completed(_) | Self::NotEnded { .. } => WRONG_STATE,
+            Self::TeamGone(_) => "team_gone",
+            Self::AlreadyRetried { .. } => "already_retried",
             Self::Refused(error) => error.code(),
             Self::Queue(error) => error.code(),
         }
@@ -78,6 +90,7 @@ impl Coded for RetryError {
         match self {
             Self::NotFound(_) => ExitStatus::NotFound,
             Self::Completed(_) | Self::NotEnded { .. } | Self::TeamGone(_) => ExitStatus::Usage,
+            Self::AlreadyRetried { .. } => ExitStatus::Conflict,
             Self::Refused(error) => error.exit(),
             Self::Queue(error) => error.exit(),
         }
@@ -87,9 +100,12 @@ impl Coded for RetryError {
         match self {
             Self::NotFound(_) => Some(SEE_LIST.to_owned()),
             Self::Completed(_) => Some(
-                "only failed and stopped jobs are retried; `legwork dispatch` starts a new one".to_owned(),
+                "only failed and stopped jobs are retried; `legwork dispatch FILE AGENT TASK` starts a new one".to_owned(),
             ),
             Self::NotEnded { .. } => Some(END_IT_FIRST.to_owned()),
+            Self::AlreadyRetried { of, .. } => {
+                Some(format!("`legwork retry --again {of}` retries it once more"))
+            }
             Self::TeamGone(_) => None,
             Self::Refused(error) => error.hint(),
             Self::Queue(error) => error.hint(),
@@ -103,12 +119,23 @@ pub struct RetryPlan {
     of: JobId,
     original: Original,
     mode: RetryMode,
+    again: bool,
 }
 
 impl RetryPlan {
     /// The queue that the new job will wait in.
     pub fn queue(&self) -> &str {
         &self.original.job_options.queue
+    }
+
+    /// The agent that will run it.
+    pub fn agent(&self) -> &str {
+        &self.original.spec.agent
+    }
+
+    /// The job's team, if it is still stored and this release can read it.
+    pub fn team(&self) -> Option<Team> {
+        serde_json::from_str(self.original.team_json.as_deref()?).ok()
     }
 
     /// The new job, in `session`. Without the original's idempotency key: under the key the original would be found.
@@ -120,6 +147,7 @@ impl RetryPlan {
             spec: JobSpec { key: None, retry_of: Some(self.of), fresh, ..spec },
             job_options: self.original.job_options.clone(),
             idempotency_key: None,
+            again: self.again,
         }
     }
 }
@@ -144,21 +172,22 @@ enum Recovery {
 }
 
 impl Operator {
-    /// Reads what a retry of `of` needs. Changes nothing, so a caller can plan all of its retries before the first.
+    /// Reads what a retry of `of` needs. `again` retries even a job that was retried before. Changes nothing, so a caller can plan all of its retries before the first.
     ///
     /// # Errors
     ///
     /// [`RetryError`] when the job did not fail and was not stopped, or when Redis cannot be reached.
-    pub async fn plan_retry(&self, of: JobId, mode: RetryMode) -> Result<RetryPlan, RetryError> {
+    pub async fn plan_retry(&self, of: JobId, mode: RetryMode, again: bool) -> Result<RetryPlan, RetryError> {
         let original = self.queue().original(of).await?.ok_or(RetryError::NotFound(of))?;
         check_status(of, original.status)?;
-        Ok(RetryPlan { of, original, mode })
+        Ok(RetryPlan { of, original, mode, again })
     }
 
     /// Dispatches planned retries one after the other; one result for each, in their order. Jobs of a session that
     /// takes no more jobs share a new session.
     ///
-    /// A retry has no idempotency key: if its answer is lost, a repeat stores another job.
+    /// A job that was retried before is refused, unless its plan says `again`: the queue records the retry in the step
+    /// that stores it, so two callers at once, and a repeat after a lost answer, store one.
     pub fn retry_many(
         &self,
         plans: Vec<RetryPlan>,
@@ -188,7 +217,14 @@ impl Operator {
                 jobs: vec![plan.new_job(session)],
             };
             let refusal = match self.queue().enqueue(&request).await? {
-                Ok(stored) => return Ok(Retried { of: plan.of, id: stored_id(&stored)?, session }),
+                Ok(stored) => {
+                    return match stored.first() {
+                        Some(Enqueued::Retried(id)) => {
+                            Err(RetryError::AlreadyRetried { of: plan.of, id: *id })
+                        }
+                        first => Ok(Retried { of: plan.of, id: stored_id(first)?, session }),
+                    };
+                }
                 Err(refusal) => refusal,
             };
             match recovery(refusal, session == home) {
@@ -236,9 +272,9 @@ fn recovery(refusal: EnqueueRefusal, at_home: bool) -> Recovery {
 }
 
 /// The id of the only job of a request.
-fn stored_id(stored: &[Enqueued]) -> Result<JobId, QueueError> {
-    match stored.first() {
-        Some(Enqueued::Stored(id) | Enqueued::Conflict(id)) => Ok(*id),
+fn stored_id(stored: Option<&Enqueued>) -> Result<JobId, QueueError> {
+    match stored {
+        Some(Enqueued::Stored(id) | Enqueued::Conflict(id) | Enqueued::Retried(id)) => Ok(*id),
         None => Err(QueueError::Unexpected { step: "enqueue", detail: "no id for the job".to_owned() }),
     }
 }
@@ -267,7 +303,7 @@ mod tests {
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
         let original = Original { status: State::Failed, session, spec, job_options, team_json: None };
-        RetryPlan { of: JobId::random_in(session), original, mode }
+        RetryPlan { of: JobId::random_in(session), original, mode, again: false }
     }
 
     #[test]

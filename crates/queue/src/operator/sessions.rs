@@ -15,6 +15,7 @@ use crate::port::Dispatch as _;
 use crate::port::OpenSession;
 use crate::port::Opened;
 use crate::port::Renewal;
+use crate::port::Renewed;
 use crate::port::SessionEnd;
 use crate::port::SessionLease;
 use crate::port::StopRoot;
@@ -28,6 +29,24 @@ pub struct SessionOptions {
     pub cap: Option<u32>,
     /// How many tokens all its agents' models may count together; `None` for no limit.
     pub budget: Option<u64>,
+}
+
+/// What becomes of a session whose owner is away or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerTerms {
+    /// How long the owner may be away, without renewing its lease, before it counts as gone; at least a lease.
+    pub grace: Duration,
+    /// What becomes of the session's jobs then.
+    pub on_end: SessionEnd,
+}
+
+/// The outcome of an owner's renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// The session is owned for another term.
+    Kept,
+    /// The owner was away for longer than its grace: a reaper has ended the ownership, for good.
+    Lost,
 }
 
 /// The proof of owning a session. Dropping it changes nothing: the lease runs out, and a reaper does what the session's
@@ -49,15 +68,21 @@ impl SessionOwner {
         self.queue.settings().renew_every()
     }
 
+    /// How long a job may stand still before it counts as lost: what an owner's absence is measured with.
+    pub fn lease(&self) -> Duration {
+        self.queue.settings().lease
+    }
+
     /// Renews the owner's lease, even one that has expired, unless a reaper or another owner was faster: then it stays
     /// lost, and this changes nothing.
     ///
     /// # Errors
     ///
     /// [`QueueError`] when Redis cannot be reached; a repeat before the lease runs out loses nothing.
-    pub async fn renew(&self) -> Result<(), QueueError> {
+    pub async fn renew(&self) -> Result<Ownership, QueueError> {
         let renewal = Renewal { jobs: Vec::new(), sessions: vec![self.lease] };
-        self.queue.renew(&renewal).await.map(drop)
+        let (_, sessions) = self.queue.renew(&renewal).await?;
+        Ok(if sessions == [Renewed::Lost] { Ownership::Lost } else { Ownership::Kept })
     }
 
     /// Closes the session to new jobs and stops all that live. The stop mark is durable when this answers; the tree to
@@ -104,11 +129,12 @@ impl Operator {
         session: SessionId,
         options: SessionOptions,
     ) -> Result<(), ServiceError> {
-        self.open(self.opening(session, options, None, SessionEnd::Keep)).await
+        let terms = OwnerTerms { grace: Duration::ZERO, on_end: SessionEnd::Keep };
+        self.open(self.opening(session, options, None, terms)).await
     }
 
-    /// Opens a new session that this process owns. `on_end` says what becomes of its jobs if the owner's lease runs
-    /// out.
+    /// Opens a new session that this process owns. `terms` say what becomes of its jobs if this process is away, or
+    /// gone.
     ///
     /// # Errors
     ///
@@ -116,10 +142,10 @@ impl Operator {
     pub async fn own_session(
         &self,
         options: SessionOptions,
-        on_end: SessionEnd,
+        terms: OwnerTerms,
     ) -> Result<SessionOwner, ServiceError> {
         let lease = SessionLease { session: SessionId::random(), owner: RunToken::random() };
-        self.open(self.opening(lease.session, options, Some(lease.owner), on_end)).await?;
+        self.open(self.opening(lease.session, options, Some(lease.owner), terms)).await?;
         Ok(SessionOwner { queue: self.queue().clone(), lease })
     }
 
@@ -134,18 +160,19 @@ impl Operator {
         }
     }
 
-    /// The step's arguments. A session without an owner never ends with one, so its `on_end` has no effect.
+    /// The step's arguments. A session without an owner never ends with one, so its terms have no effect.
     fn opening(
         &self,
         session: SessionId,
         options: SessionOptions,
         owner: Option<RunToken>,
-        on_end: SessionEnd,
+        terms: OwnerTerms,
     ) -> OpenSession {
         OpenSession {
             session,
             owner,
-            on_end,
+            owner_grace: terms.grace,
+            on_end: terms.on_end,
             cap: options.cap.unwrap_or(self.queue().settings().session_cap),
             own_lane: self.lanes == SessionLanes::Own,
             budget: options.budget,

@@ -1,6 +1,7 @@
 //! The fleet: its live workers, and which lanes they serve.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::error::QueueError;
 use crate::operator::Operator;
@@ -8,7 +9,44 @@ use crate::port::Lane;
 use crate::port::Watch as _;
 use crate::port::WorkerRecord;
 
+/// Jobs that a worker gives back in a row before it counts as sick: one or two may lack something of their own, and a
+/// worker that lacks what all jobs need gives back the third soon.
+const SICK_AFTER: u64 = 3;
+
+/// How a worker does, decided from its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerCondition {
+    /// It serves.
+    Serving,
+    /// It takes no new jobs and ends when those that it has are over.
+    Draining,
+    /// It sent no heartbeat for a lease or longer, which is the time given: it died or is cut off, and the leases of
+    /// its jobs have expired.
+    Lost(Duration),
+    /// It gave back this many jobs in a row because it lacks what they need.
+    Sick(u64),
+}
+
+/// How a worker does, where leases last as long as `lease`. A lost worker's last words do not count.
+fn condition(worker: &WorkerRecord, lease: Duration) -> WorkerCondition {
+    let given_back = worker.report.given_back_in_a_row;
+    if worker.age >= lease {
+        WorkerCondition::Lost(worker.age)
+    } else if worker.draining {
+        WorkerCondition::Draining
+    } else if given_back >= SICK_AFTER {
+        WorkerCondition::Sick(given_back)
+    } else {
+        WorkerCondition::Serving
+    }
+}
+
 impl Operator {
+    /// How one of this fleet's workers does.
+    pub fn condition(&self, worker: &WorkerRecord) -> WorkerCondition {
+        condition(worker, self.queue().settings().lease)
+    }
+
     /// The live workers: those whose heartbeat is recent enough to be kept.
     ///
     /// # Errors
@@ -18,14 +56,16 @@ impl Operator {
         self.queue().workers().await
     }
 
-    /// Whether a live worker that is not draining serves this lane.
+    /// The workers that serve this lane and do not drain. One that died is among them until its heartbeat is three
+    /// leases old.
     ///
     /// # Errors
     ///
     /// [`QueueError`] when Redis cannot be reached.
-    pub async fn is_served(&self, lane: &Lane) -> Result<bool, QueueError> {
-        let (name, workers) = (lane.name(), self.workers().await?);
-        Ok(workers.iter().any(|worker| worker.lanes.contains(&name) && !worker.draining))
+    pub async fn workers_of(&self, lane: &Lane) -> Result<Vec<WorkerRecord>, QueueError> {
+        let (name, mut workers) = (lane.name(), self.workers().await?);
+        workers.retain(|worker| worker.lanes.contains(&name) && !worker.draining);
+        Ok(workers)
     }
 
     /// Those of the queues that no live worker serves, each once, in the order of their names. Jobs there wait.
@@ -52,17 +92,40 @@ mod tests {
     use legwork_common::id::WorkerId;
 
     use super::*;
+    use crate::port::WorkerReport;
 
     fn worker(lanes: &[&str], draining: bool) -> WorkerRecord {
         WorkerRecord {
             id: WorkerId::random_on("host"),
             host: "host".to_owned(),
+            process: None,
             lanes: lanes.iter().map(ToString::to_string).collect(),
             slots: 1,
             used: 0,
             jobs: 0,
+            unreadable: None,
             seen: Timestamp::UNIX_EPOCH,
             draining,
+            began: None,
+            age: Duration::ZERO,
+            report: WorkerReport::default(),
+        }
+    }
+
+    #[test]
+    fn a_worker_is_lost_before_it_is_anything_else() {
+        let lease = Duration::from_secs(10);
+        for (age, draining, in_a_row, expected) in [
+            (3, false, 0, WorkerCondition::Serving),
+            (3, false, 2, WorkerCondition::Serving),
+            (3, false, 3, WorkerCondition::Sick(3)),
+            (3, true, 3, WorkerCondition::Draining),
+            (9, false, 0, WorkerCondition::Serving),
+            (10, true, 3, WorkerCondition::Lost(lease)),
+        ] {
+            let report = WorkerReport { given_back_in_a_row: in_a_row, ..WorkerReport::default() };
+            let record = WorkerRecord { age: Duration::from_secs(age), report, ..worker(&[], draining) };
+            assert_eq!(condition(&record, lease), expected, "{age} {draining} {in_a_row}");
         }
     }
 

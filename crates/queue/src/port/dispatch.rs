@@ -31,6 +31,8 @@ pub struct OpenSession {
     pub session: SessionId,
     /// The secret of its owner, which renews its lease; `None` for a session without an owner.
     pub owner: Option<RunToken>,
+    /// How long its owner may be away, without renewing its lease, before it counts as gone; at least a lease.
+    pub owner_grace: Duration,
     /// What the owner's end means for its jobs.
     pub on_end: SessionEnd,
     /// How many of its jobs are admitted at once for each queue; 0 for no cap.
@@ -88,6 +90,8 @@ pub struct NewJob {
     pub job_options: JobOptions,
     /// The key under which a repeat finds it.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Whether a job that retries another is stored even if that one was retried before.
+    pub again: bool,
 }
 
 /// Jobs to store, all of one dispatcher and one team.
@@ -110,6 +114,8 @@ pub enum Enqueued {
     Stored(JobId),
     /// Its key was used by another request, for this job.
     Conflict(JobId),
+    /// It would retry a job that was retried as this one before; nothing was stored.
+    Retried(JobId),
 }
 
 /// Why an [`Enqueue`] was refused. Earlier batches of it may be stored.
@@ -165,6 +171,19 @@ pub enum StopOutcome {
     NotFound,
 }
 
+/// The outcome of stopping a job that may be waiting for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitingStop {
+    /// It waited, and has ended `stopped` now.
+    Stopped,
+    /// It had ended before.
+    AlreadyEnded(State),
+    /// A worker holds it, or it dispatched jobs: its tree needs a stop mark.
+    Tree,
+    /// It does not exist, or was forgotten.
+    NotFound,
+}
+
 /// The outcome of sending a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendOutcome {
@@ -202,6 +221,10 @@ pub trait Dispatch: Debug + Send + Sync {
     /// Marks a tree as being stopped, and then ends the records below in pages. The mark is durable when the first page
     /// begins: if the caller dies after that, `reap` resumes with the rest.
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError>;
+
+    /// Stops those of the jobs that wait for a worker and have dispatched none, without marks, in one step for each 200 of
+    /// a shard. One outcome for each id. A caller that dies leaves the steps done that were sent.
+    async fn stop_waiting(&self, ids: &[JobId], why: Cause) -> Result<Vec<WaitingStop>, QueueError>;
 
     /// Goes through the records below a stop mark once more, and drops the mark when no job below it lives. Returns how
     /// many live; where the whole tree was swept before, only whether any does. May be cut off between pages; `reap` resumes.

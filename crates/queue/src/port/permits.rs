@@ -40,6 +40,8 @@ pub enum WaitReason {
 pub enum Permitted {
     /// The permit is granted.
     Go,
+    /// The permit is granted, and nothing limits calls now: no limit is configured, and no refusal has an effect.
+    Free,
     /// It is not granted yet: ask again after `pause`, with `due` in the request. Asked again sooner, it may move up to
     /// a place that another request gave up.
     Wait {

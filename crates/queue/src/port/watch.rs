@@ -9,6 +9,7 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::job::Cause;
 use legwork_common::job::Job;
 use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
@@ -19,6 +20,7 @@ use legwork_common::service::OutputSlice;
 
 use crate::error::QueueError;
 use crate::port::Lane;
+use crate::port::WorkerReport;
 
 /// Which jobs an operator's list shows. A field that is `None` or empty excludes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,8 +33,12 @@ pub struct JobFilter {
     pub session: Option<SessionId>,
     /// Only jobs of this queue.
     pub queue: Option<String>,
-    /// Only jobs of this worker.
+    /// Only jobs of this worker: those that it holds, where no states are given.
     pub worker: Option<WorkerId>,
+    /// Only jobs that ended with this cause.
+    pub cause: Option<Cause>,
+    /// Only failed and stopped jobs that were not retried.
+    pub without_retried: bool,
     /// Only jobs created within this time.
     pub since: Option<Duration>,
 }
@@ -49,10 +55,12 @@ pub struct PageCursor {
 /// A page of an operator's list, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobPage {
-    /// The jobs. May be empty although more follow, when the filter excluded many in a row.
+    /// The jobs: as many as were asked for, or all that are left.
     pub jobs: Vec<Job>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<PageCursor>,
+    /// How many jobs were read one by one because no index fits the filter.
+    pub searched: u64,
 }
 
 /// A job as it was dispatched.
@@ -77,6 +85,8 @@ pub struct WorkerRecord {
     pub id: WorkerId,
     /// The host it runs on.
     pub host: String,
+    /// Its process on that host; `None` if it did not report one.
+    pub process: Option<u32>,
     /// The lanes it serves.
     pub lanes: Vec<String>,
     /// Jobs that it may run at once.
@@ -89,13 +99,26 @@ pub struct WorkerRecord {
     pub seen: Timestamp,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// When it sent its first heartbeat; `None` for one of an earlier release.
+    pub began: Option<Timestamp>,
+    /// How old its last heartbeat is, by Redis' clock.
+    pub age: Duration,
+    /// What it is and what became of its jobs.
+    pub report: WorkerReport,
+    /// What this release cannot read of the heartbeat, which a later one wrote.
+    pub unreadable: Option<String>,
 }
 
 /// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.
 #[async_trait]
 pub trait Watch: Debug + Send + Sync {
-    /// Reads jobs; `None` for those that do not exist.
+    /// Reads jobs; `None` for those that do not exist. What they wait for, and what a running one has used since its
+    /// attempt began, is not read.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
+
+    /// Reads jobs with what they wait for and what running ones have used so far; one round trip more than
+    /// [`jobs`](Self::jobs), two where a job is queued.
+    async fn jobs_with_waits(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
 
     /// Reads what is needed to dispatch the same job again; `None` for a job that does not exist.
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError>;
@@ -122,7 +145,8 @@ pub trait Watch: Debug + Send + Sync {
     /// How many jobs that a dispatcher dispatched itself have not ended.
     async fn live_children(&self, session: SessionId, of: Dispatcher) -> Result<u64, QueueError>;
 
-    /// A page of all jobs, newest first.
+    /// A page of the jobs that a filter selects, newest first. Reads on until the page is full, however many jobs the
+    /// filter excludes; dropping the future changes nothing.
     async fn list(
         &self,
         filter: &JobFilter,

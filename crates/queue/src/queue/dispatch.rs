@@ -22,6 +22,7 @@ use crate::port::SendOutcome;
 use crate::port::SessionEnd;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
+use crate::port::WaitingStop;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
@@ -40,7 +41,7 @@ impl Dispatch for Queue {
             })
             .arg(session.cap)
             .arg(lane)
-            .arg(self.lease_ms())
+            .arg(session.owner_grace.max(self.settings.lease).as_millis())
             .arg(session.budget.map(|tokens| tokens.to_string()).unwrap_or_default());
         let word = step::OPEN.call(&self.link, &call).await?.word()?;
         match word.as_str() {
@@ -75,7 +76,12 @@ impl Dispatch for Queue {
     }
 
     async fn stop(&self, root: StopRoot, asker: Asker, why: Cause) -> Result<StopOutcome, QueueError> {
-        self.mark_and_sweep(root, asker, why).await
+        let outcome = self.mark_and_sweep(&[root], asker, why).await?.pop();
+        Ok(outcome.unwrap_or(StopOutcome::NotFound))
+    }
+
+    async fn stop_waiting(&self, ids: &[JobId], why: Cause) -> Result<Vec<WaitingStop>, QueueError> {
+        self.stop_waiting_in_batches(ids, why).await
     }
 
     async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError> {

@@ -1,6 +1,7 @@
 //! Storing jobs in batches, on Redis.
 
 use legwork_common::id::JobId;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -14,7 +15,7 @@ use crate::queue::reservation::KeyReservation;
 use crate::step;
 use crate::step::Call;
 
-/// Jobs of one call of `enqueue`. Their 2,600 arguments and what the step does with them hold the server up for a few
+/// Jobs of one call of `enqueue`. Their 2,800 arguments and what the step does with them hold the server up for a few
 /// milliseconds; a greater batch would delay the heartbeats of the fleet.
 pub(crate) const ENQUEUE_BATCH_SIZE: usize = 200;
 
@@ -106,12 +107,13 @@ impl Queue {
 
 /// Adds one job's arguments to a call of `enqueue`, in the order that the step names them.
 fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> {
-    let spec = serde_json::to_vec(&job.spec)
+    let spec = stored::REQUEST
+        .to_json(&job.spec)
         .map_err(|error| QueueError::Unexpected { step: "enqueue", detail: error.to_string() })?;
     let key = job.idempotency_key.as_ref();
     call.push(id.uuid());
     call.push_bytes(id.as_bytes());
-    call.push_bytes(&spec);
+    call.push(spec);
     call.push(&job.spec.agent);
     call.push(&job.job_options.queue);
     call.push(job.job_options.priority.level());
@@ -122,15 +124,17 @@ fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> 
     call.push(key.map(|key| key.request.as_str()).unwrap_or_default());
     call.push(job.job_options.retry_delay.as_millis());
     call.push(job.spec.retry_of.map(|id| id.uuid().to_string()).unwrap_or_default());
+    call.push(u8::from(job.again));
     Ok(())
 }
 
-/// Reads the answer for one job: an id, or `conflict:` or `void:` with one.
+/// Reads the answer for one job: an id, or `conflict:`, `retried:` or `void:` with one.
 fn read_stored(answer: Answer) -> Result<Stored, QueueError> {
     let word = answer.word()?;
     let id = |text: &str| text.parse().map_err(|_| word.unknown());
     match word.as_str().split_once(':') {
         Some(("conflict", other)) => id(other).map(Enqueued::Conflict).map(Stored::As),
+        Some(("retried", other)) => id(other).map(Enqueued::Retried).map(Stored::As),
         Some(("void", void)) => id(void).map(Stored::Void),
         Some(_) => Err(word.unknown()),
         None => id(word.as_str()).map(Enqueued::Stored).map(Stored::As),

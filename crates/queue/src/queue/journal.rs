@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use legwork_common::id::JobId;
+use legwork_common::job::Usage;
 
 use crate::answer::Answer;
 use crate::answer::Word;
@@ -54,7 +55,8 @@ impl Queue {
             .bytes(&append.bytes)
             .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default())
             .arg(u8::from(append.waits_for.is_some()))
-            .arg(append.waits_for.as_deref().unwrap_or_default());
+            .arg(append.waits_for.as_deref().unwrap_or_default())
+            .arg(append.usage.map(Usage::stored).unwrap_or_default());
         for (sequence, entry) in &append.entries {
             call.push(sequence);
             call.push(entry);

@@ -53,7 +53,8 @@ fn read_mail(answer: Answer) -> Result<MailEntry, QueueError> {
     let content = match field.as_str() {
         "ended" => MailEntryContent::Ended(value.parse()?),
         "message" => MailEntryContent::Message(value.text()?),
-        _ => return Err(field.unknown()),
+        // A kind of a later release: the agent reads it as it was stored.
+        kind => MailEntryContent::Message(format!("[{kind}] {}", value.text()?)),
     };
     Ok(MailEntry { id: MailId(id.as_str().to_owned()), content })
 }

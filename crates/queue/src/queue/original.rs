@@ -8,6 +8,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
+use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -30,7 +31,8 @@ impl Queue {
         let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
         let mut fields = answers.item()?.items()?;
         let status: Option<State> = fields.item()?.parse_optional()?;
-        let spec: Option<JobSpec> = answers.item()?.optional_json()?;
+        let spec = answers.item()?.optional_text()?;
+        let spec: Option<JobSpec> = spec.map(|text| stored::REQUEST.from_json(&text)).transpose()?;
         // The job may be forgotten between the two reads.
         let (Some(status), Some(spec)) = (status, spec) else { return Ok(None) };
         let session = fields.item()?.parse()?;

@@ -37,6 +37,7 @@ impl Permits for Queue {
         let (word, mut rest) = step::PERMIT.call(&self.link, &call).await?.tagged()?;
         match word.as_str() {
             "go" => Ok(Permitted::Go),
+            "free" => Ok(Permitted::Free),
             "wait" => {
                 let pause = Duration::from_millis(rest.item()?.parse()?);
                 let due = rest.item()?.parse()?;

@@ -8,12 +8,17 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::job::AttemptEnd;
 use legwork_common::job::Cause;
 use legwork_common::job::Job;
 use legwork_common::job::JobSpec;
+use legwork_common::job::PastAttempt;
+use legwork_common::job::Priority;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
+use legwork_common::stored;
 use redis::Pipeline;
+use serde::Deserialize;
 
 use crate::answer::Answer;
 use crate::answer::Items;
@@ -24,7 +29,8 @@ use crate::queue::Queue;
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 28] = [
+const FIELDS: [&str; 38] = [
+    "v",
     "state",
     "session",
     "parent",
@@ -43,6 +49,15 @@ const FIELDS: [&str; 28] = [
     "turns",
     "lane",
     "entry",
+    "priority",
+    "timeout",
+    "retries",
+    "failures",
+    "lacks",
+    "claimed",
+    "ran",
+    "past",
+    "live",
     "a1",
     "a2",
     "a3",
@@ -57,8 +72,22 @@ const FIELDS: [&str; 28] = [
 /// The fields of the jobs above a job, the nearest first.
 const ANCESTORS: [&str; 10] = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
 /// The places in [`FIELDS`] of what a [`Place`] needs.
-const PLACE_FIELDS: [&str; 14] =
-    ["state", "session", "created", "attempt", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
+const PLACE_FIELDS: [&str; 14] = [
+    "state",
+    "session",
+    "created",
+    "dispatched",
+    "a1",
+    "a2",
+    "a3",
+    "a4",
+    "a5",
+    "a6",
+    "a7",
+    "a8",
+    "a9",
+    "a10",
+];
 
 /// Whether results are read with the records. A result may have megabytes, and lists show none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +105,8 @@ pub(super) struct Place {
     pub(super) session: Option<SessionId>,
     /// By Redis' clock, in milliseconds.
     pub(super) created: u64,
-    /// Whether it was ever claimed. Only then it can have dispatched jobs.
-    pub(super) has_run: bool,
+    /// Whether it has dispatched jobs.
+    pub(super) has_dispatched: bool,
     /// The jobs above it, the nearest first.
     ancestors: Vec<JobId>,
 }
@@ -114,7 +143,7 @@ pub(super) fn read_place(id: JobId, answer: Answer) -> Result<Option<Place>, Que
         state: fields.state(),
         session: fields.text("session").parse().ok(),
         created: fields.number("created"),
-        has_run: fields.number("attempt") > 0,
+        has_dispatched: fields.number("dispatched") > 0,
         ancestors: fields.ancestors(),
     }))
 }
@@ -127,6 +156,12 @@ pub(super) struct Record {
     pub(super) lane: String,
     /// Whether it was ever on its lane's stream.
     pub(super) admitted: bool,
+    /// How often its attempts failed and were retried.
+    pub(super) failures: u64,
+    /// How often a worker gave it back because it lacks what the job needs.
+    pub(super) lacks: u64,
+    /// Jobs that it dispatched and that have not ended.
+    pub(super) live: u64,
 }
 
 /// Adds the reads of one job: record, spec, length of its output, and its result where that is wanted.
@@ -169,7 +204,7 @@ impl Fields {
         }
         let value = text.parse().ok();
         if value.is_none() {
-            unreadable.push(format!("`{text}` as {field}"));
+            unreadable.push(format!("its {field} is `{text}`"));
         }
         value
     }
@@ -203,13 +238,20 @@ pub(super) fn read(
     let (record, spec, output_length) = (answers.item()?, answers.item()?, answers.item()?);
     let result = if results == Results::Read { answers.item()?.optional_text()? } else { None };
     let fields = Fields::of(&FIELDS, record)?;
-    let spec = spec.bytes()?;
+    let spec = spec.optional_text()?;
     // The job may be forgotten between two of these reads.
     let Some(spec) = spec.filter(|_| !fields.text("state").is_empty()) else { return Ok(None) };
     let stored_output: u64 = output_length.parse()?;
     let depth = fields.ancestors().len();
     let job = job_of(id, &fields, &spec, result, Moment { now_ms, stored_output, depth });
-    Ok(Some(Record { admitted: !fields.text("entry").is_empty(), lane: fields.text("lane").to_owned(), job }))
+    Ok(Some(Record {
+        admitted: !fields.text("entry").is_empty(),
+        lane: fields.text("lane").to_owned(),
+        failures: fields.number("failures"),
+        lacks: fields.number("lacks"),
+        live: fields.number("live"),
+        job,
+    }))
 }
 
 /// What a job needs that is not in its record.
@@ -219,39 +261,42 @@ struct Moment {
     depth: usize,
 }
 
-fn job_of(id: JobId, fields: &Fields, spec: &[u8], result: Option<String>, moment: Moment) -> Job {
+fn job_of(id: JobId, fields: &Fields, spec: &str, result: Option<String>, moment: Moment) -> Job {
     let mut unreadable = Vec::new();
+    unreadable.extend(stored::RECORD.check(fields.text("v")).err().map(|error| error.to_string()));
     if fields.text("state").parse::<State>().is_err() {
-        unreadable.push(format!("`{}` as state", fields.text("state")));
+        unreadable.push(format!("its state is `{}`", fields.text("state")));
     }
     let spec: Option<JobSpec> =
-        serde_json::from_slice(spec).map_err(|error| unreadable.push(format!("its request ({error})"))).ok();
+        stored::REQUEST.from_json(spec).map_err(|error| unreadable.push(error.to_string())).ok();
     let status = fields.state();
-    let started = fields.number("started");
-    let until = if status.is_terminal() { fields.number("finished") } else { moment.now_ms };
     // The result key of a job that has not ended holds the error of its last attempt.
     let failed = status == State::Failed || !status.is_terminal();
+    let session =
+        fields.optional("session", &mut unreadable).unwrap_or_else(|| SessionId::random_in_shard_of(id));
     let mut job = Job {
-        id,
-        session: fields
-            .optional("session", &mut unreadable)
-            .unwrap_or_else(|| SessionId::random_in_shard_of(id)),
         parent: fields.optional("parent", &mut unreadable),
         depth: u8::try_from(moment.depth).unwrap_or(u8::MAX),
         queue: fields.text("queue").to_owned(),
         agent: fields.text("agent").to_owned(),
-        task: String::new(),
         status,
-        cause: fields.optional::<Cause>("cause", &mut unreadable),
+        cause: Some(fields.text("cause")).filter(|cause| !cause.is_empty()).map(Cause::from_stored),
         error: result.clone().filter(|_| failed),
-        attempt: u32::try_from(fields.number("attempt")).unwrap_or(u32::MAX),
+        attempt: counter(fields.number("attempt")),
         worker: Some(fields.text("worker")).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
-        key: None,
-        retry_of: None,
+        priority: u8::try_from(fields.number("priority"))
+            .ok()
+            .and_then(Priority::at_level)
+            .unwrap_or_default(),
+        timeout_ms: Some(fields.number("timeout")).filter(|timeout| *timeout > 0),
+        retries: counter(fields.number("retries").saturating_add(fields.number("failures"))),
+        retries_left: counter(fields.number("retries")),
+        past_attempts: past_attempts(fields.text("past")),
         created_at: fields.time("created").unwrap_or(Timestamp::UNIX_EPOCH),
         started_at: fields.time("started"),
+        attempt_started_at: fields.time("claimed"),
         finished_at: fields.time("finished").filter(|_| status.is_terminal()),
-        runtime_ms: if started == 0 { 0 } else { until.saturating_sub(started) },
+        runtime_ms: running_time(fields, status, moment.now_ms),
         output_bytes: if status.is_terminal() { fields.number("output_bytes") } else { moment.stored_output },
         result: result.filter(|_| status == State::Completed),
         usage: Usage {
@@ -260,14 +305,57 @@ fn job_of(id: JobId, fields: &Fields, spec: &[u8], result: Option<String>, momen
             output_tokens: fields.number("output_tokens"),
             turns: fields.number("turns"),
         },
+        ..Job::queued(id, session)
     };
     if let Some(spec) = spec {
         (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
+        job.team = Some(spec.team);
     }
     if !unreadable.is_empty() {
-        let reason = format!("this release cannot read {} of the job", unreadable.join(", "));
+        let reason = format!("this release cannot read all of the job: {}", unreadable.join("; "));
         job.task = format!("[{reason}] {}", job.task);
         job.error.get_or_insert(reason);
     }
     job
+}
+
+fn counter(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The time that a job ran in all its attempts: that of the earlier ones, and that of the current or last one, whose
+/// claim is in the record until an attempt ends that does not end the job.
+fn running_time(fields: &Fields, status: State, now_ms: u64) -> u64 {
+    let claimed = fields.number("claimed");
+    let until = if status.is_terminal() { fields.number("finished") } else { now_ms };
+    let current = if claimed == 0 { 0 } else { until.saturating_sub(claimed) };
+    fields.number("ran").saturating_add(current)
+}
+
+/// An attempt as `attempts.lua` writes it: numbers of milliseconds are texts.
+#[derive(Debug, Deserialize)]
+struct StoredAttempt {
+    attempt: u32,
+    worker: String,
+    started: String,
+    ran: String,
+    end: AttemptEnd,
+    detail: String,
+}
+
+/// Reads the attempts of a record. One that this release cannot read is left out: the others still tell the story.
+fn past_attempts(lines: &str) -> Vec<PastAttempt> {
+    let read = |line| -> Option<PastAttempt> {
+        let stored: StoredAttempt = serde_json::from_str(line).ok()?;
+        let started = stored.started.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        Some(PastAttempt {
+            attempt: stored.attempt,
+            worker: Some(stored.worker).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
+            started_at: started,
+            runtime_ms: stored.ran.parse().unwrap_or(0),
+            end: stored.end,
+            detail: Some(stored.detail).filter(|detail| !detail.is_empty()),
+        })
+    };
+    lines.lines().filter_map(read).collect()
 }

@@ -18,15 +18,17 @@ use crate::port::ReapReport;
 use crate::port::Upkeep;
 use crate::queue::Queue;
 use crate::queue::stop::Sweep;
+use crate::queue::stop::by_shard;
 use crate::step;
 use crate::step::Call;
 
 /// Jobs of each kind of work that one call of `reap` handles. A due job costs the server about 20 us and a reclaimed one
 /// less, so a call with a full page of both stays below 5 ms, for which it holds up every other command.
 const REAP_PAGE_SIZE: usize = 100;
-/// Jobs of one page of the retention. Each is a short script of its own, so the page bounds only what is in memory and in
-/// one pipeline.
+/// Jobs of one page of the retention. The page bounds what is in memory and in one pipeline.
 const PAGE_SIZE: usize = 200;
+/// Jobs of one call of `forget`: about two milliseconds, for which the server is held up.
+const FORGET_BATCH_SIZE: usize = 50;
 /// Pages of a kind that one round handles in a shard, the next at once after a full one: 20,000 due jobs and 40,000 for
 /// the retention. A round must end, so that the other shards and the stop marks get their turn.
 const MAX_PAGES: u32 = 200;
@@ -61,31 +63,63 @@ impl Upkeep for Queue {
     }
 
     async fn clear(&self, age: Duration) -> Result<Cleared, QueueError> {
-        let mut cleared = Cleared::default();
-        for shard in 0..self.keys.shards() {
-            let until = self.ago_ms(age).await?;
-            let mut kept = 0;
-            loop {
-                let ids = self.ended(shard, until, kept).await?;
-                if ids.is_empty() {
-                    break;
-                }
-                for verdict in self.forget(&ids, false).await? {
-                    match verdict {
-                        Forgotten::Forgotten => cleared.forgotten += 1,
-                        Forgotten::Missing => {}
-                        // It stays in the index, so the next page skips it.
-                        Forgotten::Spared | Forgotten::Live => kept += 1,
-                    }
-                }
-            }
-            cleared.kept += kept;
-        }
-        Ok(cleared)
+        let mut clearing = self.clearing(age).await?;
+        while self.clear_page(&mut clearing).await? {}
+        Ok(clearing.cleared)
     }
 }
 
+/// How far a clearing of ended jobs has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Clearing {
+    /// The latest end of a job that is deleted, by Redis' clock in milliseconds.
+    until: u64,
+    shard: u16,
+    /// Jobs of this shard that stay in the index, so the next page skips them.
+    skip: u64,
+    /// What was done so far.
+    pub(crate) cleared: Cleared,
+}
+
 impl Queue {
+    /// The beginning of a clearing of all jobs that ended at least `age` ago.
+    pub(crate) async fn clearing(&self, age: Duration) -> Result<Clearing, QueueError> {
+        Ok(Clearing { until: self.ago_ms(age).await?, shard: 0, skip: 0, cleared: Cleared::default() })
+    }
+
+    /// How many jobs are left for a clearing.
+    pub(crate) async fn left_to_clear(&self, clearing: &Clearing) -> Result<u64, QueueError> {
+        let mut pipeline = redis::pipe();
+        for shard in 0..self.keys.shards() {
+            pipeline.cmd("ZCOUNT").arg(self.keys.index_ended(shard)).arg("-inf").arg(clearing.until);
+        }
+        self.link.ask_all(RETENTION, &pipeline).await?.map(Answer::parse::<u64>).sum()
+    }
+
+    /// Deletes the next page of a clearing. Returns whether there may be more.
+    pub(crate) async fn clear_page(&self, clearing: &mut Clearing) -> Result<bool, QueueError> {
+        if clearing.shard >= self.keys.shards() {
+            return Ok(false);
+        }
+        let ids = self.ended(clearing.shard, clearing.until, clearing.skip).await?;
+        if ids.is_empty() {
+            clearing.shard += 1;
+            clearing.skip = 0;
+            return Ok(true);
+        }
+        for verdict in self.forget(&ids, false).await? {
+            match verdict {
+                Forgotten::Forgotten => clearing.cleared.forgotten += 1,
+                Forgotten::Missing => {}
+                Forgotten::Spared | Forgotten::Live => {
+                    clearing.skip += 1;
+                    clearing.cleared.kept += 1;
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// One page of each kind of work in a shard. Returns whether there may be more: a page was full, or, where no worker
     /// lives, any job was taken back.
     async fn reap_shard(&self, shard: u16, alone: bool, report: &mut ReapReport) -> Result<bool, QueueError> {
@@ -250,31 +284,48 @@ impl Queue {
         Ok(ids)
     }
 
-    /// Calls `forget` for each job, and again for those whose children did not all fit into one call. The `ask` modes
-    /// change nothing.
+    /// Calls `forget` for the jobs of each shard, and again for those whose children did not all fit into one call. The
+    /// `ask` modes change nothing.
     async fn forget_calls(&self, ids: &[JobId], mode: &str) -> Result<Vec<Forgotten>, QueueError> {
         let mut verdicts = vec![Forgotten::Missing; ids.len()];
-        let mut positions: Vec<usize> = (0..ids.len()).collect();
-        while !positions.is_empty() {
-            let call = |at: &usize| {
-                let id = ids[*at];
-                Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(mode).arg(id.uuid())
-            };
-            let calls: Vec<Call> = positions.iter().map(call).collect();
-            let mut unfinished = Vec::new();
-            for (at, answer) in positions.into_iter().zip(step::FORGET.call_all(&self.link, &calls).await?) {
-                let word = answer.word()?;
+        for (shard, mut positions) in by_shard(ids, self.keys.shards()) {
+            while !positions.is_empty() {
+                positions = self.forget_some(shard, ids, positions, mode, &mut verdicts).await?;
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// One pipeline of calls of `forget` for jobs of a shard. Returns the positions of those that are to be called again.
+    async fn forget_some(
+        &self,
+        shard: u16,
+        ids: &[JobId],
+        positions: Vec<usize>,
+        mode: &str,
+        verdicts: &mut [Forgotten],
+    ) -> Result<Vec<usize>, QueueError> {
+        let batches: Vec<&[usize]> = positions.chunks(FORGET_BATCH_SIZE).collect();
+        let call = |batch: &&[usize]| {
+            let mut call = Call::on(self.keys.tag(shard)).arg(mode);
+            batch.iter().for_each(|at| call.push(ids[*at].uuid()));
+            call
+        };
+        let calls: Vec<Call> = batches.iter().map(call).collect();
+        let mut unfinished = Vec::new();
+        for (batch, words) in batches.iter().zip(step::FORGET.call_all(&self.link, &calls).await?) {
+            for (at, word) in batch.iter().zip(words.items()?) {
+                let word = word.word()?;
                 match word.as_str() {
-                    "forgotten" => verdicts[at] = Forgotten::Forgotten,
-                    "spared" => verdicts[at] = Forgotten::Spared,
-                    "live" => verdicts[at] = Forgotten::Live,
-                    "missing" => verdicts[at] = Forgotten::Missing,
-                    "more" => unfinished.push(at),
+                    "forgotten" => verdicts[*at] = Forgotten::Forgotten,
+                    "spared" => verdicts[*at] = Forgotten::Spared,
+                    "live" => verdicts[*at] = Forgotten::Live,
+                    "missing" => verdicts[*at] = Forgotten::Missing,
+                    "more" => unfinished.push(*at),
                     _ => return Err(word.unknown()),
                 }
             }
-            positions = unfinished;
         }
-        Ok(verdicts)
+        Ok(unfinished)
     }
 }

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
-use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
@@ -18,6 +16,7 @@ use legwork_common::service::OutputSlice;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
+use crate::keys::JobIndex;
 use crate::port::JobFilter;
 use crate::port::JobPage;
 use crate::port::Lane;
@@ -38,13 +37,19 @@ use crate::queue::slice::whole_characters;
 const BATCH_SIZE: usize = 200;
 /// Places of one pipelined read: short fields only, 200 kB in all.
 const PLACES_BATCH_SIZE: usize = 1000;
-/// The newest jobs of each shard that are found by a prefix of their ids: one read of 160 kB at most.
+/// The newest jobs of each index of a shard that are found by a prefix of their ids: reads of 160 kB at most.
 const FIND_WINDOW: usize = 10_000;
 
 #[async_trait]
 impl Watch for Queue {
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
         Ok(self.records(ids).await?.into_iter().map(|record| record.map(|record| record.job)).collect())
+    }
+
+    async fn jobs_with_waits(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
+        let mut records = self.records(ids).await?;
+        self.add_waits(&mut records).await?;
+        Ok(records.into_iter().map(|record| record.map(|record| record.job)).collect())
     }
 
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError> {
@@ -60,7 +65,9 @@ impl Watch for Queue {
     }
 
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError> {
-        let Some(record) = self.records(&[id]).await?.pop().flatten() else { return Ok(None) };
+        let mut records = self.records(&[id]).await?;
+        self.add_waits(&mut records).await?;
+        let Some(record) = records.pop().flatten() else { return Ok(None) };
         self.view_record(record, since, most).await.map(Some)
     }
 
@@ -99,21 +106,32 @@ impl Watch for Queue {
         limit: usize,
         after: Option<PageCursor>,
     ) -> Result<JobPage, QueueError> {
-        self.list_page(filter, limit, after).await
+        let mut page = self.list_page(filter, limit, after).await?;
+        self.add_waits_to_jobs(&mut page.jobs).await?;
+        Ok(page)
     }
 
     async fn find(&self, prefix: &str, most: usize) -> Result<Vec<JobId>, QueueError> {
         let prefix = prefix.to_ascii_lowercase();
-        let mut found = Vec::new();
+        // A job that ended between two reads is found twice.
+        let mut found = BTreeSet::new();
         for shard in 0..self.keys.shards() {
-            let mut command = redis::cmd("ZRANGE");
-            command.arg(self.keys.index_all(shard)).arg(0).arg(FIND_WINDOW - 1).arg("REV");
-            for raw in self.link.ask(ASKED, &command).await?.items()? {
-                found.extend(raw.raw_id()?.filter(|id| id.uuid().to_string().starts_with(&prefix)));
+            let mut pipeline = redis::pipe();
+            for index in JobIndex::ALL {
+                pipeline
+                    .cmd("ZRANGE")
+                    .arg(self.keys.index(shard, index))
+                    .arg(0)
+                    .arg(FIND_WINDOW - 1)
+                    .arg("REV");
+            }
+            for ids in self.link.ask_all(ASKED, &pipeline).await? {
+                for raw in ids.items()? {
+                    found.extend(raw.raw_id()?.filter(|id| id.uuid().to_string().starts_with(&prefix)));
+                }
             }
         }
-        found.truncate(most);
-        Ok(found)
+        Ok(found.into_iter().take(most).collect())
     }
 
     async fn is_idle(&self, lanes: &[Lane]) -> Result<bool, QueueError> {
@@ -132,25 +150,13 @@ impl Watch for Queue {
     async fn unfinished(&self) -> Result<u64, QueueError> {
         let mut pipeline = redis::pipe();
         for shard in 0..self.keys.shards() {
-            pipeline.cmd("ZCARD").arg(self.keys.index_all(shard));
-            pipeline.cmd("ZCARD").arg(self.keys.index_ended(shard));
+            pipeline.cmd("ZCARD").arg(self.keys.index(shard, JobIndex::Live));
         }
-        let counts = self.link.ask_all(ASKED, &pipeline).await?;
-        let counts: Vec<u64> = counts.map(Answer::parse).collect::<Result<_, _>>()?;
-        Ok(counts.chunks_exact(2).map(|pair| pair[0].saturating_sub(pair[1])).sum())
+        self.link.ask_all(ASKED, &pipeline).await?.map(Answer::parse::<u64>).sum()
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
-        // A heartbeat reaches every shard, so the first one has the whole fleet.
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.keys.workers(0)).arg(0).arg(-1);
-        let mut workers = Vec::new();
-        for name in self.link.ask(ASKED, &command).await?.items()? {
-            let id = WorkerId::from_stored(name.text()?);
-            let key = self.keys.worker(0, id.as_str());
-            workers.extend(read_worker(id, self.link.ask(ASKED, redis::cmd("HGETALL").arg(key)).await?)?);
-        }
-        Ok(workers)
+        self.read_workers().await
     }
 }
 
@@ -217,6 +223,18 @@ impl Queue {
         Ok(agents)
     }
 
+    /// Jobs that have dispatched jobs, as dispatchers with their session; `None` for each of the others.
+    pub(crate) async fn dispatchers(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<Option<(SessionId, Dispatcher)>>, QueueError> {
+        let dispatcher = |place: Option<Place>| {
+            let place = place.filter(|place| place.has_dispatched)?;
+            Some((place.session?, Dispatcher::Job(place.id)))
+        };
+        Ok(self.places(ids).await?.into_iter().map(dispatcher).collect())
+    }
+
     /// The sessions of jobs, each once.
     pub(crate) async fn sessions_of(&self, ids: &[JobId]) -> Result<BTreeSet<SessionId>, QueueError> {
         let places = self.places(ids).await?;
@@ -251,36 +269,4 @@ impl Queue {
         }
         Ok(records)
     }
-}
-
-/// Reads a worker's record; `None` for one without a heartbeat, such as a worker that has only claimed.
-fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, QueueError> {
-    let mut record = WorkerRecord {
-        id,
-        host: String::new(),
-        lanes: Vec::new(),
-        slots: 0,
-        used: 0,
-        jobs: 0,
-        seen: Timestamp::UNIX_EPOCH,
-        draining: false,
-    };
-    let mut alive = false;
-    for (field, value) in answer.pairs()? {
-        match field.as_str() {
-            "host" => record.host = value.text()?,
-            "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
-            "slots" => record.slots = value.parse()?,
-            "used" => record.used = value.parse()?,
-            "jobs" => record.jobs = value.parse()?,
-            "draining" => record.draining = value.text()? == "1",
-            "seen" => {
-                alive = true;
-                record.seen = Timestamp::from_millisecond(value.parse()?).unwrap_or(Timestamp::UNIX_EPOCH);
-            }
-            // What `claim` remembers here for its repeat is not shown.
-            _ => {}
-        }
-    }
-    Ok(alive.then_some(record))
 }

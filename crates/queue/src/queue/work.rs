@@ -13,6 +13,7 @@ use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::TeamDigest;
 use legwork_common::service::MailId;
+use legwork_common::stored;
 use redis::Value;
 
 use crate::answer::Answer;
@@ -38,6 +39,7 @@ use crate::port::Renewal;
 use crate::port::Renewed;
 use crate::port::WakeToken;
 use crate::port::Work;
+use crate::port::WorkerReport;
 use crate::queue::Queue;
 use crate::queue::stop::Sweep;
 use crate::step;
@@ -199,6 +201,8 @@ impl Work for Queue {
                 .heartbeat_call(shard, &heartbeat.worker, "alive")
                 .arg("host")
                 .arg(&heartbeat.host)
+                .arg("process")
+                .arg(heartbeat.process)
                 .arg("lanes")
                 .arg(lanes.join(" "))
                 .arg("slots")
@@ -209,6 +213,7 @@ impl Work for Queue {
                 .arg(heartbeat.jobs)
                 .arg("draining")
                 .arg(u8::from(heartbeat.draining));
+            let call = report_fields(call, &heartbeat.report);
             step::HEARTBEAT.call(&self.link, &call).await?;
         }
         Ok(())
@@ -311,12 +316,29 @@ impl Queue {
             return Ok(Finished::Mail);
         }
         let Some(state) = word.as_str().strip_suffix("+tree") else {
-            return word.parse().map(Finished::Now);
+            // A state of a later release: the job is no longer this attempt's.
+            return Ok(word.parse().map_or(Finished::Lost, Finished::Now));
         };
         let shard = id.shard(self.keys.shards());
         self.sweep_tree(Sweep { shard, root: id.uuid(), includes_root: false }).await?;
         state.parse().map(Finished::Now).map_err(|_| word.unknown())
     }
+}
+
+/// Adds the fields of a worker's report to a heartbeat.
+fn report_fields(call: Call, report: &WorkerReport) -> Call {
+    call.arg("version")
+        .arg(&report.version)
+        .arg("run")
+        .arg(report.run)
+        .arg("failed")
+        .arg(report.failed)
+        .arg("given_back")
+        .arg(report.given_back)
+        .arg("in_a_row")
+        .arg(report.given_back_in_a_row)
+        .arg("last_reason")
+        .arg(&report.last_reason)
 }
 
 /// Adds one attempt's arguments to a call of `finish`, in the order that the step names them.
@@ -367,12 +389,15 @@ fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
         token,
         failures,
         retry_delay,
-    ] = <[Answer; 13]>::try_from(items).map_err(|items| {
+        version,
+        has_budget,
+    ] = <[Answer; 15]>::try_from(items).map_err(|items| {
         let detail = format!("{} items", items.len());
         unleased(QueueError::Unexpected { step: "claim", detail })
     })?;
     let lease = Lease { id: id.parse().map_err(unleased)?, token: token.parse().map_err(unleased)? };
     let read = || {
+        stored::RECORD.check(&version.text()?)?;
         let session: SessionId = session.parse()?;
         let parent: Option<JobId> = parent.parse_optional()?;
         let timeout: u64 = timeout.parse()?;
@@ -390,7 +415,8 @@ fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
             retries: retries.parse()?,
             failures: failures.parse()?,
             retry_delay: Duration::from_millis(retry_delay.parse()?),
-            spec: spec.json()?,
+            has_session_budget: has_budget.parse::<u8>()? == 1,
+            spec: spec.stored(stored::REQUEST)?,
         })
     };
     read().map_err(|error| Unreadable { lease: Some(lease), error })

@@ -36,12 +36,14 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
+use crate::support::with_scores;
 
 /// The keys of the server that match a pattern, sorted.
 async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
@@ -52,7 +54,15 @@ async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
 }
 
 fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
-    OpenSession { session, owner: Some(owner), on_end: SessionEnd::Stop, cap: 1, own_lane, budget: None }
+    OpenSession {
+        session,
+        owner: Some(owner),
+        owner_grace: Duration::ZERO,
+        on_end: SessionEnd::Stop,
+        cap: 1,
+        own_lane,
+        budget: None,
+    }
 }
 
 #[tokio::test]
@@ -287,14 +297,7 @@ async fn ended_jobs_that_must_be_kept_do_not_delay_the_others() {
     // All of them ended long ago, in this order.
     let mut raw = redis.raw().await;
     let index = queue.keys().index_ended(0);
-    let ended: Vec<(Vec<u8>, f64)> = redis::cmd("ZRANGE")
-        .arg(&index)
-        .arg(0)
-        .arg(-1)
-        .arg("WITHSCORES")
-        .query_async(&mut raw)
-        .await
-        .unwrap();
+    let ended: Vec<(Vec<u8>, f64)> = with_scores(&mut raw, &index).await;
     for (at, (member, _)) in ended.iter().enumerate() {
         redis::cmd("ZADD").arg(&index).arg(at).arg(member).exec_async(&mut raw).await.unwrap();
     }
@@ -322,6 +325,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     // The first one's output has less than was confirmed, as after a crash of the server.
     let answers = it.queue.append(&[append(0, 3), append(1, 0)]).await.unwrap();
@@ -412,7 +416,7 @@ async fn a_sweep_after_its_mark_was_dropped_ends_no_job() {
 }
 
 #[tokio::test]
-async fn a_page_whose_jobs_were_all_forgotten_has_a_next_page() {
+async fn a_page_reads_past_jobs_that_were_all_forgotten() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     let session = TestSession::open(&queue, 0).await;
@@ -422,11 +426,9 @@ async fn a_page_whose_jobs_were_all_forgotten_has_a_next_page() {
     session.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     let mut raw = redis.raw().await;
     let _: u64 = redis::cmd("DEL").arg(&gone).query_async(&mut raw).await.unwrap();
-    let first = queue.list(&JobFilter::default(), 50, None).await.unwrap();
-    assert_eq!((first.jobs.len(), first.next.is_some()), (0, true));
-    let second = queue.list(&JobFilter::default(), 50, first.next).await.unwrap();
-    assert_eq!(second.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [oldest]);
-    assert_eq!(second.next, None);
+    let page = queue.list(&JobFilter::default(), 50, None).await.unwrap();
+    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [oldest]);
+    assert_eq!(page.next, None);
 }
 
 #[tokio::test]
@@ -466,15 +468,49 @@ async fn a_job_that_every_worker_of_a_large_fleet_lacks_something_for_is_rejecte
     assert_eq!(keys(&redis, "*:lacks:*").await, [""; 0]);
 }
 
+#[tokio::test]
+async fn a_claim_that_passes_over_a_job_wakes_another_worker() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 20).await;
+    let other = TestSession { worker: legwork_common::id::WorkerId::random_on("other"), ..it.clone() };
+    for worker in [&it, &other] {
+        worker.queue.heartbeat(&alive(worker)).await.unwrap();
+    }
+    let id = it.one().await;
+    let lanes = [Lane::Queue("default".to_owned())];
+    it.queue.await_work(&lanes).await.unwrap().unwrap();
+    let lease = it.claim(1).await[0].lease;
+    let mode = ReleaseMode::Lack("no key".to_owned());
+    let release = Release { lease, worker: it.worker.clone(), mode, output_bytes: 0 };
+    assert_eq!(it.queue.release(&release).await.unwrap(), Finished::Now(State::Scheduled));
+    let scheduled = it.queue.keys().scheduled(0);
+    let mut due = redis::cmd("ZADD");
+    due.arg(scheduled).arg("XX").arg(1).arg(id.uuid().to_string());
+    due.exec_async(&mut redis.raw().await).await.unwrap();
+    it.queue.reap(false).await.unwrap();
+    // The worker that lacks something takes the token, and nothing with it.
+    it.queue.await_work(&lanes).await.unwrap().unwrap();
+    assert!(it.claim(1).await.is_empty());
+    // Another one finds a token without waiting.
+    let woken = tokio::time::timeout(Duration::from_secs(1), other.queue.await_work(&lanes)).await;
+    assert!(woken.unwrap().unwrap().is_some());
+    assert_eq!(other.claim(1).await[0].lease.id, id);
+    // Right after that it would only wake itself again and again.
+    assert!(it.claim(1).await.is_empty());
+    assert_eq!(keys(&redis, "*:wake:*").await, [""; 0]);
+}
+
 fn alive(of: &TestSession) -> Heartbeat {
     Heartbeat {
         worker: of.worker.clone(),
         host: "test".to_owned(),
+        process: 1,
         lanes: vec![Lane::Queue("default".to_owned())],
         slots: 1,
         used: 0,
         jobs: 0,
         draining: false,
+        report: WorkerReport::default(),
     }
 }
 

@@ -64,6 +64,7 @@ fn append(lease: Lease) -> Append {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     }
 }
 
@@ -197,8 +198,15 @@ async fn round(it: &TestSession, lose: impl Fn()) {
     lose();
     let owner = Some(RunToken::random());
     let session = SessionId::random();
-    let open =
-        OpenSession { session, owner, on_end: SessionEnd::Stop, cap: 1, own_lane: false, budget: None };
+    let open = OpenSession {
+        session,
+        owner,
+        owner_grace: Duration::ZERO,
+        on_end: SessionEnd::Stop,
+        cap: 1,
+        own_lane: false,
+        budget: None,
+    };
     assert_eq!(it.queue.open(&open).await.unwrap(), Opened::Open);
     lose();
     let id = it.one().await;

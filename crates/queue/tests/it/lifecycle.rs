@@ -24,6 +24,7 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 use redis::aio::MultiplexedConnection;
 
@@ -126,11 +127,13 @@ impl Subject {
         let heartbeat = Heartbeat {
             worker: WorkerId::random_on("other"),
             host: "other".into(),
+            process: 1,
             lanes: vec![Lane::Queue("default".into())],
             slots: 1,
             used: 0,
             jobs: 0,
             draining: false,
+            report: WorkerReport::default(),
         };
         self.it.queue.heartbeat(&heartbeat).await.unwrap();
     }

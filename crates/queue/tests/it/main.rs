@@ -2,15 +2,20 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot continue fails there")]
 
 mod bookkeeping;
+mod clock_steps;
 mod fairness;
 mod faults;
 mod late_calls;
 mod lifecycle;
+mod lists;
+mod mailbox;
+mod measurements;
 mod model;
 mod operator;
 mod pages;
 mod permits;
 mod random;
+mod round_trips;
 mod session_state;
 mod silent_connections;
 mod steps;

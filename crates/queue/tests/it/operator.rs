@@ -30,10 +30,11 @@ use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::FindError;
 use legwork_queue::operator::JobFilter;
 use legwork_queue::operator::Lane;
+use legwork_queue::operator::OwnerTerms;
+use legwork_queue::operator::Ownership;
 use legwork_queue::operator::RequestError;
 use legwork_queue::operator::RetryError;
 use legwork_queue::operator::RetryMode;
-use legwork_queue::operator::SendError;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionLanes;
 use legwork_queue::operator::SessionOptions;
@@ -51,6 +52,7 @@ use legwork_queue::port::Heartbeat;
 use legwork_queue::port::Renewal;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 
 use crate::support::PrivateRedis;
@@ -99,6 +101,11 @@ impl Scene {
         let (parent, child) = self.it.parent_and_child().await;
         (parent.lease.id, child)
     }
+}
+
+/// The last item of a stream without errors.
+async fn last<T, E: std::fmt::Debug>(stream: impl futures::Stream<Item = Result<T, E>>) -> T {
+    stream.try_fold(None, async |_, item| Ok(Some(item))).await.unwrap().unwrap()
 }
 
 fn unknown() -> JobId {
@@ -240,6 +247,7 @@ async fn a_view_has_the_output_and_the_turns() {
         entries: vec![(1, "{}".to_owned())],
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     scene.it.queue.append(&[append]).await.unwrap();
     let viewed = scene.operator.view(id, None, 3).await.unwrap();
@@ -315,7 +323,7 @@ async fn a_stopped_tree_is_awaited_until_its_last_job_has_ended() {
 async fn dropping_a_stream_of_stops_leaves_the_rest_running() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let mut jobs = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..500 {
         jobs.push(scene.it.one().await);
     }
     {
@@ -324,7 +332,7 @@ async fn dropping_a_stream_of_stops_leaves_the_rest_running() {
         reports.next().await.unwrap().unwrap();
     }
     assert_eq!(scene.operator.job(jobs[0]).await.unwrap().status, State::Stopped);
-    assert_eq!(scene.operator.job(jobs[199]).await.unwrap().status, State::Queued);
+    assert_eq!(scene.operator.job(jobs[499]).await.unwrap().status, State::Queued);
 }
 
 #[tokio::test]
@@ -344,7 +352,7 @@ async fn live_trees_are_those_that_have_not_ended() {
 async fn a_failed_job_is_retried_in_its_session_with_its_settings() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let of = scene.failed().await;
-    let plan = scene.operator.plan_retry(of, RetryMode::Fresh).await.unwrap();
+    let plan = scene.operator.plan_retry(of, RetryMode::Fresh, false).await.unwrap();
     assert_eq!(plan.queue(), "default");
     let retried: Vec<_> = scene.operator.retry_many(vec![plan]).try_collect().await.unwrap();
     let [retried] = retried[..] else { panic!("{retried:?}") };
@@ -378,7 +386,7 @@ async fn jobs_of_a_closed_session_are_retried_together_in_a_new_one() {
     scene.operator.stop(StopRoot::Session { id: scene.it.session, close: true }).await.unwrap();
     let mut plans = Vec::new();
     for id in &failed {
-        plans.push(scene.operator.plan_retry(*id, RetryMode::Resume).await.unwrap());
+        plans.push(scene.operator.plan_retry(*id, RetryMode::Resume, false).await.unwrap());
     }
     let retried: Vec<_> = scene.operator.retry_many(plans).try_collect().await.unwrap();
     assert_eq!(retried.iter().map(|retried| retried.of).collect::<Vec<_>>(), failed);
@@ -398,7 +406,7 @@ async fn a_retry_is_refused_before_anything_is_stored() {
     let lease = scene.it.claim(1).await.remove(0).lease;
     scene.it.finish(lease, completed()).await;
     let queued = scene.it.one().await;
-    let plan = async |id| scene.operator.plan_retry(id, RetryMode::Resume).await;
+    let plan = async |id| scene.operator.plan_retry(id, RetryMode::Resume, false).await;
     assert!(matches!(plan(done).await, Err(RetryError::Completed(id)) if id == done));
     assert!(matches!(plan(queued).await, Err(RetryError::NotEnded { status: State::Queued, .. })));
     assert!(matches!(plan(unknown()).await, Err(RetryError::NotFound(_))));
@@ -430,9 +438,9 @@ async fn clearing_deletes_what_ended_long_enough_ago() {
     let scene = Scene::set(&FleetSettings::default()).await;
     scene.failed().await;
     let queued = scene.it.one().await;
-    let young = scene.operator.clear(Duration::from_secs(3600)).await.unwrap();
+    let young = last(scene.operator.clear(Duration::from_secs(3600))).await;
     assert_eq!((young.forgotten, young.kept), (0, 0));
-    let cleared = scene.operator.clear(Duration::ZERO).await.unwrap();
+    let cleared = last(scene.operator.clear(Duration::ZERO)).await;
     assert_eq!((cleared.forgotten, cleared.kept), (1, 0));
     assert_eq!(scene.operator.list(&JobFilter::default(), 10, None).await.unwrap().jobs[0].job.id, queued);
 }
@@ -450,9 +458,11 @@ async fn a_message_reaches_only_a_job_that_has_not_ended() {
     let mail = scene.it.queue.mail(scene.it.session, Dispatcher::Job(id)).await.unwrap();
     assert_eq!(mail.len(), 2);
     let missing = scene.operator.send(unknown(), "hello").await;
-    assert!(matches!(missing, Err(SendError::Refused(ServiceError::NotFound(_)))), "{missing:?}");
+    assert!(matches!(missing, Err(ServiceError::NotFound(_))), "{missing:?}");
 }
 
+/// The terms of an owner whose grace is one lease, and whose jobs are stopped after it.
+const STOPS: OwnerTerms = OwnerTerms { grace: Duration::ZERO, on_end: SessionEnd::Stop };
 const TEAM: &str = "agents: {root: {model: auto, instruction: i}}";
 
 fn order(session: Option<SessionId>) -> DispatchOrder {
@@ -518,22 +528,42 @@ async fn an_order_without_a_session_gets_a_new_one_and_keys_of_the_namespace() {
 #[tokio::test]
 async fn an_owned_session_ends_with_its_owner() {
     let scene = Scene::set(&quick()).await;
-    let owner = scene.operator.own_session(SessionOptions::default(), SessionEnd::Stop).await.unwrap();
+    let owner = scene.operator.own_session(SessionOptions::default(), STOPS).await.unwrap();
     let it = TestSession { session: owner.session(), ..scene.it.clone() };
     it.queue.store_team(it.session, &it.team, "{}").await.unwrap();
     let id = it.one().await;
-    owner.renew().await.unwrap();
+    assert_eq!(owner.renew().await.unwrap(), Ownership::Kept);
     assert_eq!(scene.operator.job(id).await.unwrap().status, State::Queued);
     // Nothing renews any more: a reaper finds the session without its owner.
     scene.reap_until(async || scene.operator.job(id).await.unwrap().status == State::Stopped).await;
     assert_eq!(scene.operator.job(id).await.unwrap().cause, Some(Cause::SessionEnd));
+    assert_eq!(owner.renew().await.unwrap(), Ownership::Lost, "an owner that comes back learns of it");
+}
+
+#[tokio::test]
+async fn an_owner_may_be_away_for_its_grace_which_is_longer_than_a_lease() {
+    let scene = Scene::set(&quick()).await;
+    let patient = OwnerTerms { grace: Duration::from_secs(600), ..STOPS };
+    let away = scene.operator.own_session(SessionOptions::default(), patient).await.unwrap();
+    let gone = scene.operator.own_session(SessionOptions::default(), STOPS).await.unwrap();
+    let mut jobs = Vec::new();
+    for session in [away.session(), gone.session()] {
+        let it = TestSession { session, ..scene.it.clone() };
+        it.queue.store_team(it.session, &it.team, "{}").await.unwrap();
+        jobs.push(it.one().await);
+    }
+    assert_eq!(away.renew().await.unwrap(), Ownership::Kept);
+    // The owner whose grace is one lease shows that the leases of both are over.
+    scene.reap_until(async || scene.operator.job(jobs[1]).await.unwrap().status == State::Stopped).await;
+    assert_eq!(scene.operator.job(jobs[0]).await.unwrap().status, State::Queued);
+    assert_eq!(away.renew().await.unwrap(), Ownership::Kept);
 }
 
 #[tokio::test]
 async fn an_owner_stops_and_closes_its_session_or_leaves_it_open() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let own = async || {
-        let owner = scene.operator.own_session(SessionOptions::default(), SessionEnd::Stop).await.unwrap();
+        let owner = scene.operator.own_session(SessionOptions::default(), STOPS).await.unwrap();
         let it = TestSession { session: owner.session(), ..scene.it.clone() };
         it.queue.store_team(it.session, &it.team, "{}").await.unwrap();
         let id = it.one().await;
@@ -561,23 +591,26 @@ async fn a_lane_is_served_while_a_worker_claims_from_it() {
         let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
         scene.operator.unserved(&queues).await.unwrap()
     };
+    let is_served = async |name: &str| !scene.operator.workers_of(&lane(name)).await.unwrap().is_empty();
     assert_eq!(unserved(&["default", "code", "default"]).await, ["code", "default"]);
     let mut heartbeat = Heartbeat {
         worker: scene.it.worker.clone(),
         host: "host".to_owned(),
+        process: 1,
         lanes: vec![lane("default")],
         slots: 4,
         used: 0,
         jobs: 0,
         draining: false,
+        report: WorkerReport::default(),
     };
     scene.it.queue.heartbeat(&heartbeat).await.unwrap();
     assert_eq!(scene.operator.workers().await.unwrap()[0].id, scene.it.worker);
-    assert!(scene.operator.is_served(&lane("default")).await.unwrap());
-    assert!(!scene.operator.is_served(&lane("code")).await.unwrap());
+    assert!(is_served("default").await);
+    assert!(!is_served("code").await);
     heartbeat.draining = true;
     scene.it.queue.heartbeat(&heartbeat).await.unwrap();
-    assert!(!scene.operator.is_served(&lane("default")).await.unwrap());
+    assert!(!is_served("default").await);
     assert_eq!(unserved(&["default", "code"]).await, ["code"]);
 }
 

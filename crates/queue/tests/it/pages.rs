@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use legwork_common::job::Cause;
 use legwork_queue::Hints;
+use legwork_queue::JobIndex;
 use legwork_queue::Observer;
 use legwork_queue::Operator;
 use legwork_queue::operator::SessionLanes;
@@ -63,7 +64,7 @@ async fn all_children_of_a_forgotten_parent_move_up_in_pages() {
     let root = StopRoot::Session { id: it.session, close: false };
     it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
     let mut raw = redis.raw().await;
-    let key = it.queue.keys().index_unsuccessful(0);
+    let key = it.queue.keys().index(0, JobIndex::Stopped);
     let stopped: u32 = redis::cmd("ZCARD").arg(key).query_async(&mut raw).await.unwrap();
     assert_eq!(stopped, 1400);
 }
@@ -87,7 +88,7 @@ async fn pages_over_several_shards_skip_no_job() {
             it.enqueue(DispatchedBy::Root, vec![job.clone()]).await.unwrap();
             // Those of the first shard were created in one millisecond, those of the others before it.
             let created = if shard == 0 { 10_000 } else { 9_999 - at };
-            let index = queue.keys().index_all(shard);
+            let index = queue.keys().index(shard, JobIndex::Live);
             redis::cmd("ZADD")
                 .arg(index)
                 .arg(created)
@@ -159,7 +160,7 @@ async fn a_tree_that_stops_slowly_is_swept_by_one_reaper_and_announced_once() {
     }
     it.queue.reap(false).await.unwrap();
     let mut raw = redis.raw().await;
-    let left: Vec<String> = redis::cmd("KEYS").arg("*:stop*").query_async(&mut raw).await.unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*}:stop*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
 

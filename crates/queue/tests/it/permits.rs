@@ -20,7 +20,7 @@ fn request(limit: RateLimit, tokens: u64) -> PermitRequest {
 /// How long a new request has to wait, and why.
 async fn wait(queue: &Queue, limit: RateLimit, tokens: u64) -> Option<(Duration, WaitReason)> {
     match queue.take(&request(limit, tokens)).await.unwrap() {
-        Permitted::Go => None,
+        Permitted::Go | Permitted::Free => None,
         Permitted::Wait { pause, why, .. } => Some((pause, why)),
     }
 }
@@ -97,7 +97,7 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
     let free = RateLimit::default();
     let most = Duration::from_secs(60);
     let early = request(free, 0);
-    assert_eq!(queue.take(&early).await.unwrap(), Permitted::Go);
+    assert_eq!(queue.take(&early).await.unwrap(), Permitted::Free);
     queue.pause(&early, Some(Duration::from_secs(7)), most).await.unwrap();
     let (pause, why) = wait(&queue, free, 0).await.unwrap();
     assert!(why == WaitReason::Paused && pause > Duration::from_secs(6) && pause <= Duration::from_secs(7));
@@ -169,4 +169,27 @@ async fn a_call_in_flight_counts_even_where_its_permit_expired() {
     let _: () = redis::cmd("DEL").arg(calls).query_async(&mut raw).await.unwrap();
     queue.keep(&[(first.name.clone(), first.permit)]).await.unwrap();
     assert_eq!(wait(&queue, limit, 0).await, Some((Duration::ZERO, WaitReason::Busy)));
+}
+
+#[tokio::test]
+async fn a_limit_is_free_until_a_call_is_refused() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let first = request(RateLimit::default(), 5);
+    assert_eq!(queue.take(&first).await.unwrap(), Permitted::Free);
+    let configured = RateLimit { requests_per_minute: Some(60_000), ..RateLimit::default() };
+    assert_eq!(queue.take(&request(configured, 5)).await.unwrap(), Permitted::Go);
+    queue.pause(&first, Some(Duration::from_millis(1)), Duration::from_secs(1)).await.unwrap();
+    // The pause ends, and calls stay spaced.
+    let mut next = request(RateLimit::default(), 5);
+    tokio::time::timeout(Duration::from_secs(5), async {
+        loop {
+            match queue.take(&next).await.unwrap() {
+                Permitted::Wait { due, .. } => next.due = Some(due),
+                permitted => return assert_eq!(permitted, Permitted::Go),
+            }
+        }
+    })
+    .await
+    .unwrap();
 }

@@ -39,6 +39,7 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -119,7 +120,15 @@ impl World {
         let owner = RunToken::random();
         if let Some(on_end) = owned {
             let (session, owner) = (it.session, Some(owner));
-            let open = OpenSession { session, owner, on_end, cap: CAP, own_lane: false, budget: None };
+            let open = OpenSession {
+                session,
+                owner,
+                owner_grace: Duration::ZERO,
+                on_end,
+                cap: CAP,
+                own_lane: false,
+                budget: None,
+            };
             queue.open(&open).await.unwrap();
         }
         let workers: Vec<WorkerId> = (0..WORKERS).map(|_| WorkerId::random_on("test")).collect();
@@ -127,11 +136,13 @@ impl World {
             let heartbeat = Heartbeat {
                 worker: worker.clone(),
                 host: "test".into(),
+                process: 1,
                 lanes: vec![Lane::Queue("default".into())],
                 slots: 3,
                 used: 0,
                 jobs: 0,
                 draining: false,
+                report: WorkerReport::default(),
             };
             queue.heartbeat(&heartbeat).await.unwrap();
         }
@@ -403,6 +414,7 @@ impl World {
                     entries: Vec::new(),
                     finished_turns: None,
                     waits_for: None,
+                    usage: None,
                 };
                 let wanted = self.model.append(at, offset + bytes);
                 let answer = queue.append(&[append]).await.unwrap()[0];

@@ -1,5 +1,7 @@
 //! The state that the agents of a session share: a todo list and a token budget.
 
+use std::time::Duration;
+
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::service::CallIndex;
@@ -89,6 +91,36 @@ async fn a_session_has_one_list_and_a_repeated_call_changes_nothing() {
 }
 
 #[tokio::test]
+async fn many_changes_of_todos_leave_a_bounded_record() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    it.one().await;
+    let lease = it.claim(1).await[0].lease;
+    let mine = DispatchedBy::Job { id: lease.id, token: lease.token };
+    let done = TodoChange::Update(vec![("todo_1".to_owned(), "completed".to_owned())]);
+    todos(&it, mine, &add(&["a"]), Some(0)).await.unwrap();
+    for call in 1..300 {
+        todos(&it, mine, &done, Some(call)).await.unwrap();
+        todos(&it, DispatchedBy::Root, &done, None).await.unwrap();
+    }
+    let mut raw = redis.raw().await;
+    let key = it.queue.keys().todos(it.session);
+    let fields: u32 = redis::cmd("HLEN").arg(&key).query_async(&mut raw).await.unwrap();
+    assert_eq!(fields, 5, "count, text and status of the todo, and the latest changes of two callers");
+    let bytes: u32 = redis::cmd("MEMORY").arg("USAGE").arg(&key).query_async(&mut raw).await.unwrap();
+    assert!(bytes < 10_000, "{bytes}");
+    // A repeat of a late change is still found.
+    let repeat = todos(&it, mine, &add(&["again"]), Some(299)).await.unwrap();
+    assert_eq!((repeat.todos.len(), repeat.first_added), (1, 1));
+    // The changes of a job end with it.
+    it.finish(lease, completed()).await;
+    let other = it.one().await;
+    it.queue.forget(&[lease.id], true).await.unwrap();
+    let fields: Vec<String> = redis::cmd("HKEYS").arg(&key).query_async(&mut raw).await.unwrap();
+    assert!(!fields.contains(&format!("calls:{}", lease.id.uuid())), "{fields:?} {other}");
+}
+
+#[tokio::test]
 async fn the_state_of_a_session_without_jobs_expires_with_it() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
@@ -133,7 +165,15 @@ async fn a_todo_of_the_root_is_added_once_when_the_reply_is_lost() {
 
 async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget: u64) {
     let on_end = SessionEnd::Keep;
-    let open = OpenSession { session, owner, on_end, cap: 0, own_lane: false, budget: Some(budget) };
+    let open = OpenSession {
+        session,
+        owner,
+        owner_grace: Duration::ZERO,
+        on_end,
+        cap: 0,
+        own_lane: false,
+        budget: Some(budget),
+    };
     queue.open(&open).await.unwrap();
 }
 

@@ -60,6 +60,7 @@ async fn a_job_goes_from_queued_to_completed() {
         entries: vec![(1, "reply".into()), (2, "result".into())],
         finished_turns: Some(1),
         waits_for: None,
+        usage: None,
     };
     for _ in 0..2 {
         assert_eq!(it.queue.append(std::slice::from_ref(&append)).await.unwrap(), [Appended::Stored(5)]);
@@ -140,7 +141,7 @@ async fn a_stop_reaches_the_whole_tree_and_is_final() {
     assert_eq!(again, StopOutcome::AlreadyEnded(State::Stopped));
     it.queue.reap(false).await.unwrap();
     let mut raw = redis.raw().await;
-    let left: Vec<String> = redis::cmd("KEYS").arg("*:stop*").query_async(&mut raw).await.unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*}:stop*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -158,6 +159,7 @@ async fn a_lost_worker_is_fenced_and_its_job_continues() {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     it.queue.append(&[append(zombie.lease, 0, "one")]).await.unwrap();
 

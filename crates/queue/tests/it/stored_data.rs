@@ -1,15 +1,18 @@
-//! Lists beyond their window, records that cannot be read, and a clock that stepped back.
+//! Lists beyond their window, and records that cannot be read.
 
 use legwork_common::id::Dispatcher;
+use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
 use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Finished;
+use legwork_queue::port::MailEntryContent;
 use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
-use crate::support::quick;
+use crate::support::completed;
 
 #[tokio::test]
 async fn running_jobs_are_listed_however_many_came_after_them() {
@@ -64,8 +67,8 @@ async fn a_record_of_a_later_release_is_one_row_that_says_so() {
     let jobs = it.queue.jobs(&[good, bad]).await.unwrap();
     assert_eq!(jobs[0].as_ref().unwrap().task, "do it");
     let unreadable = jobs[1].as_ref().unwrap();
-    assert!(unreadable.task.contains("cannot read `hibernating` as state"), "{}", unreadable.task);
-    assert_eq!((unreadable.status, unreadable.cause), (State::Running, None));
+    assert!(unreadable.task.contains("its state is `hibernating`"), "{}", unreadable.task);
+    assert_eq!((unreadable.status, unreadable.cause.map(Cause::as_str)), (State::Running, Some("sunspots")));
     let list = it.queue.children(it.session, Dispatcher::Root(it.session)).await.unwrap();
     assert_eq!(list.jobs.len(), 2);
     let views = it.queue.states(&[good, bad]).await.unwrap();
@@ -73,28 +76,32 @@ async fn a_record_of_a_later_release_is_one_row_that_says_so() {
 }
 
 #[tokio::test]
-async fn leases_and_grace_end_after_the_clock_stepped_back_an_hour() {
+async fn mail_of_a_later_kind_is_text_and_hides_no_other_mail() {
     let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
-    it.one().await;
-    let id = it.claim(1).await[0].lease.id;
-    it.queue.reap(false).await.unwrap();
-    // All stored times an hour ahead are the same as a clock that stepped back an hour.
-    let script = "local hour = 3600000
-        for _, key in ipairs(redis.call('KEYS', '*:lease')) do
-          for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, hour, member) end
-        end
-        for _, key in ipairs(redis.call('KEYS', '*:reaped')) do
-          redis.call('HINCRBY', key, 'at', hour)
-          redis.call('HINCRBY', key, 'grace_until', hour)
-        end
-        redis.call('HINCRBY', redis.call('KEYS', '*job:' .. ARGV[1])[1], 'claimed', hour)";
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let id = it.one().await;
+    let dispatcher = Dispatcher::Job(id);
     let mut raw = redis.raw().await;
-    redis::cmd("EVAL").arg(script).arg(0).arg(id.uuid().to_string()).exec_async(&mut raw).await.unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while it.queue.reap(false).await.unwrap().requeued == 0 {
-        assert!(std::time::Instant::now() < deadline, "the lease does not end");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    for (kind, text) in [("message", "first"), ("picture", "a cat"), ("message", "last")] {
+        let mailbox = it.queue.keys().mailbox(it.session, dispatcher);
+        redis::cmd("XADD").arg(mailbox).arg("*").arg(kind).arg(text).exec_async(&mut raw).await.unwrap();
     }
-    assert!(it.claim(1).await[0].ran < std::time::Duration::from_secs(60));
+    let mail = it.queue.mail(it.session, dispatcher).await.unwrap();
+    let texts: Vec<_> = mail.into_iter().map(|entry| entry.content).collect();
+    assert_eq!(
+        texts,
+        ["first", "[picture] a cat", "last"].map(|text| MailEntryContent::Message(text.into()))
+    );
+}
+
+#[tokio::test]
+async fn an_end_in_a_state_of_a_later_release_leaves_the_other_ends_of_its_batch() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    it.enqueue(DispatchedBy::Root, vec![it.job(), it.job()]).await.unwrap();
+    let claimed = it.claim(2).await;
+    let (odd, good) = (claimed[0].lease, claimed[1].lease);
+    spoil(&redis, odd.id, "state", "hibernating").await;
+    assert_eq!(it.finish(odd, completed()).await, Finished::Lost);
+    assert_eq!(it.finish(good, completed()).await, Finished::Now(State::Completed));
 }

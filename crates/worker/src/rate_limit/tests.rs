@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use legwork_agent::message::AssistantMessage;
@@ -14,6 +15,9 @@ use super::*;
 struct FakePermits {
     /// A limit without permits for now.
     is_closed: AtomicBool,
+    /// Whether limits that are not configured are free.
+    is_free: AtomicBool,
+    taken: AtomicU32,
     /// Accounts that are paused, for half a minute.
     paused: Mutex<Vec<String>>,
     kept: Mutex<Vec<String>>,
@@ -32,7 +36,8 @@ impl Permits for FakePermits {
             let pause = Duration::from_secs(30);
             return Ok(Permitted::Wait { pause, due: 1, why: WaitReason::Paused });
         }
-        Ok(Permitted::Go)
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        Ok(if self.is_free.load(Ordering::SeqCst) { Permitted::Free } else { Permitted::Go })
     }
 
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError> {
@@ -61,12 +66,7 @@ struct NoModels;
 
 #[async_trait]
 impl ModelPort for NoModels {
-    async fn stream(
-        &self,
-        _: &ModelSettings,
-        _: &ModelRequest,
-        _: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, _: ModelCall<'_>) -> Result<ModelReply, ModelError> {
         std::future::pending().await
     }
 }
@@ -111,12 +111,8 @@ impl ModelPort for Refusing {
         settings.base_url.clone().unwrap_or_default()
     }
 
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        _: &ModelRequest,
-        _: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, .. } = call;
         match settings.base_url.as_deref() {
             Some("refusing") => Err(ModelError::RateLimited {
                 model: settings.reference(),
@@ -138,16 +134,9 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
     let ask = async |address: &str, waits_for_pauses: bool| {
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
-        let request = ModelRequest {
-            agent: "a".into(),
-            turn: 1,
-            messages: Vec::new(),
-            tools: Vec::new(),
-            form: None,
-            purpose: Purpose::Turn,
-            waits_for_pauses,
-        };
-        let asked = models.stream(&settings, &request, mpsc::channel(9).0);
+        let request = model_request(waits_for_pauses);
+        let asked =
+            models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 });
         tokio::time::timeout(Duration::from_secs(20), asked).await
     };
     assert!(matches!(ask("refusing", false).await, Ok(Err(ModelError::RateLimited { .. }))));
@@ -157,4 +146,45 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
     let error = ask("refusing", false).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "openai/m limits the rate: it is paused for 30s");
     assert!(ask("refusing", true).await.is_err(), "it is waited for where no other model is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refusal() {
+    let permits = Arc::new(FakePermits { is_free: AtomicBool::new(true), ..FakePermits::default() });
+    let policy = Arc::new(Policy::default());
+    let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, policy);
+    let ask = async |address: &str| {
+        let mut settings = ModelSettings::inline("openai", "m").unwrap();
+        settings.base_url = Some(address.to_owned());
+        let request = model_request(false);
+        models
+            .stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
+            .await
+            .is_ok()
+    };
+    let taken = || permits.taken.swap(0, Ordering::SeqCst);
+    // The account; the policy limits no provider.
+    assert!(ask("elsewhere").await && taken() == 1);
+    assert!(ask("elsewhere").await && taken() == 0);
+    tokio::time::sleep(FREE_FOR).await;
+    assert!(ask("elsewhere").await && taken() == 1);
+    // The account of the other address is asked for each time it refused.
+    for _ in 0..2 {
+        assert!(!ask("refusing").await);
+        permits.paused.lock().unwrap().clear();
+        assert_eq!(taken(), 1);
+    }
+}
+
+/// A request of an agent's first turn.
+fn model_request(waits_for_pauses: bool) -> ModelRequest {
+    ModelRequest {
+        agent: "a".into(),
+        turn: 1,
+        messages: Vec::new(),
+        tools: Vec::new(),
+        form: None,
+        purpose: Purpose::Turn,
+        waits_for_pauses,
+    }
 }

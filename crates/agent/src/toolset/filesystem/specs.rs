@@ -28,6 +28,16 @@ fn paths(description: &str) -> Schema {
     Schema::new().required("paths", schema::list_of(schema::string()), description)
 }
 
+/// The arguments that select some lines of a file.
+fn lines(file: Schema) -> Schema {
+    let number = || json!({"type": "integer", "minimum": 1});
+    file.optional("line", number(), "The first line to read; 1 by default").optional(
+        "limit",
+        number(),
+        "The most lines to read; all by default",
+    )
+}
+
 fn reading() -> [(Action, ToolSpec); 5] {
     [
         (
@@ -35,17 +45,7 @@ fn reading() -> [(Action, ToolSpec); 5] {
             schema::read_only(
                 "read_file",
                 "Read a text file, whole or some of its lines, or an image",
-                path("The path of the file")
-                    .optional(
-                        "line",
-                        json!({"type": "integer", "minimum": 1}),
-                        "The first line to read; 1 by default",
-                    )
-                    .optional(
-                        "limit",
-                        json!({"type": "integer", "minimum": 1}),
-                        "The most lines to read; all by default",
-                    ),
+                lines(path("The path of the file")),
             ),
         ),
         (

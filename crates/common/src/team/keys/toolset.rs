@@ -50,7 +50,7 @@ pub(in crate::team) const TOOLSET_TYPES: Keys = Keys {
         no("plan", "the agent has no plans; `todo` keeps a list"),
         no("session_plan", "the agent has no plan; `todo` keeps a list"),
         no("session_context", "the agent sees no other session"),
-        no("scheduler", "nothing is scheduled; `legwork dispatch --delay` starts a job later"),
+        no("scheduler", "nothing is scheduled; `--delay` of a dispatch starts a job later"),
         no("open_url", "a worker has no browser"),
         no("rag", "the agent cannot search these sources"),
         no("mcp_catalog", "the agent has the servers of its own toolsets"),

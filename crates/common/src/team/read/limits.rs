@@ -4,6 +4,7 @@ use super::agent::References;
 use crate::team::fields::Fields;
 use crate::team::limits::Limits;
 use crate::team::reader::Reader;
+use crate::team::tree::Value;
 
 /// The highest number of a limit.
 const MAX: i64 = u32::MAX as i64;
@@ -26,18 +27,26 @@ pub(super) fn read_limits(
             let at = agent.node("compaction_model").map_or(agent.at, |node| node.at);
             references.models.resolve(reader, subject, &reference, at).unwrap_or_default()
         }),
-        compaction_threshold: read_threshold(reader, agent),
+        compaction_threshold: read_threshold(reader, agent, subject),
     }
 }
 
 /// Reads `compaction_threshold`: above 0 and at most 1.
-pub(super) fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<f64> {
-    let share = fields.number(reader, "compaction_threshold", f64::MIN, f64::MAX)?;
+pub(super) fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) -> Option<f64> {
+    let node = fields.node("compaction_threshold")?;
+    let share = match node.value {
+        Value::Integer(integer) => integer as f64,
+        Value::Float(number) => number,
+        _ => {
+            reader.wrong_type("compaction_threshold", "a number above 0 and at most 1", node);
+            return None;
+        }
+    };
     if share > 0.0 && share <= 1.0 {
         return Some(share);
     }
-    let at = fields.node("compaction_threshold").map_or(fields.at, |node| node.at);
-    let message = format!("compaction_threshold must be greater than 0 and at most 1, got {share}");
-    reader.error(at, message, Some("the default summarizes at 0.8 of the window".to_owned()));
+    let message =
+        format!("{subject}: compaction_threshold must be greater than 0 and at most 1, got {share}");
+    reader.error(node.at, message, Some("without it, conversations are summarized at 0.8".to_owned()));
     None
 }

@@ -66,7 +66,7 @@ impl Models {
                 choices.push((entry, fields));
                 continue;
             }
-            let may_be_list = !fields.has("provider") && !(reader.version == 0 && fields.has("type"));
+            let may_be_list = !fields.has("provider") && !fields.has("type");
             if may_be_list && fields.string(reader, "model").is_some_and(|model| model.contains(',')) {
                 lists.push((entry, fields));
                 continue;
@@ -230,7 +230,7 @@ impl Models {
         let settings = self.provider(reader, &subject, &provider, at)?;
         let needs_base_url = settings.needs_base_url;
         let mut settings = ModelSettings::of(settings, &provider, &model);
-        read_settings(reader, fields, &mut settings);
+        read_settings(reader, fields, &subject, &mut settings);
         if settings.base_url.is_none() && needs_base_url {
             let message = format!("{subject} uses provider '{provider}', which needs a `base_url`");
             reader.error(entry.key_at, message, None);

@@ -3,6 +3,7 @@
 use super::limits::read_threshold;
 use crate::team::fields::Fields;
 use crate::team::keys;
+use crate::team::model;
 use crate::team::model::Api;
 use crate::team::model::BUILTIN;
 use crate::team::model::ModelDefaults;
@@ -115,8 +116,13 @@ fn api_type(name: &str) -> Option<Api> {
     }
 }
 
-/// Reads the keys of a model other than its provider and its name.
-pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settings: &mut ModelSettings) {
+/// Reads the keys of a model other than its provider and its name. `subject` begins messages: `model 'fast'`.
+pub(super) fn read_settings(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    subject: &str,
+    settings: &mut ModelSettings,
+) {
     if reader.version <= 1 {
         fields.string_map(reader, "env");
     }
@@ -140,7 +146,7 @@ pub(super) fn read_settings(reader: &mut Reader<'_>, fields: &Fields<'_>, settin
     if let Some(api) = chosen.filter(|_| is_openai_protocol(settings.api)) {
         settings.api = api;
     }
-    check_unused(reader, fields);
+    check_unused(reader, fields, subject);
 }
 
 /// Reads the keys that a model and a provider have in common.
@@ -162,12 +168,12 @@ fn read_defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) -> Mode
 }
 
 /// Checks the keys of a model that have no effect.
-fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) {
     for name in ["title_model", "description", "compaction_model"] {
         fields.string(reader, name);
     }
     fields.bool(reader, "bypass_models_gateway");
-    read_threshold(reader, fields);
+    read_threshold(reader, fields, subject);
     read_task_budget(reader, fields);
     if let Some(cost) = fields.node("cost").and_then(|node| reader.fields(node, &keys::COST)) {
         for name in ["input", "output", "cache_read", "cache_write"] {
@@ -275,6 +281,8 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
     ("api_version", None),
     ("context_size", None),
     ("endpoint_url", None),
+    (model::FIRST_BYTE_TIMEOUT, None),
+    (model::IDLE_TIMEOUT, None),
     ("interleaved_thinking", None),
     ("location", None),
     ("project", None),
@@ -306,6 +314,7 @@ const OPTIONS: &[(&str, Option<&str>)] = &[
 fn warn_of_options(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) {
     let Some(Node { value: Value::Map(entries), .. }) = fields.node("provider_opts") else { return };
     for entry in entries {
+        check_timeout(reader, entry);
         let known = OPTIONS.iter().find(|(name, _)| *name == entry.key);
         let reason = match known {
             Some(("project", None)) if api == Api::Google && !fields.has("token_key") => {
@@ -325,5 +334,22 @@ fn warn_of_options(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) {
         };
         let message = format!("`{}` in provider_opts has no effect: {reason}", excerpt(&entry.key));
         reader.warn(entry.key_at, message);
+    }
+}
+
+/// Reports a timeout that is not a duration above zero.
+fn check_timeout(reader: &mut Reader<'_>, entry: &Entry) {
+    if ![model::FIRST_BYTE_TIMEOUT, model::IDLE_TIMEOUT].contains(&entry.key.as_str()) {
+        return;
+    }
+    let text = match &entry.node.value {
+        Value::Null => return,
+        Value::String(text) => text.clone(),
+        Value::Integer(seconds) => seconds.to_string(),
+        _ => return reader.wrong_type(&entry.key, "a duration", &entry.node),
+    };
+    if model::timeout_of(&text).is_none() {
+        let message = format!("`{}` must be a duration above zero, not `{}`", entry.key, excerpt(&text));
+        reader.error(entry.node.at, message, Some("examples: 30s, 5m, 1h30m".to_owned()));
     }
 }

@@ -70,12 +70,7 @@ pub(super) fn read(
         return None;
     };
     let Some(known) = keys::TOOLSET_TYPES.find(kind, reader.version) else {
-        let near = reader.closest(kind, keys::TOOLSET_TYPES.names(reader.version));
-        let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
-        let kind = kind.to_owned();
-        let message = format!("unknown toolset type `{}`{near}; the agent runs without it", excerpt(&kind));
-        reader.warn(node.at, message);
-        return Some(plain(ToolsetKind::Unsupported { kind }));
+        return unknown_type(reader, node, kind);
     };
     let at = type_node(node).map_or(node.at, |node| node.at);
     reader.note(known, &keys::TOOLSET_TYPES, at);
@@ -125,6 +120,18 @@ fn read_tools(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> Vec<S
     let both: Vec<String> = own.filter(|tool| listed.contains(tool)).collect();
     // No tool has this name: an empty list would mean all of them.
     if both.is_empty() { vec![String::new()] } else { both }
+}
+
+/// An unknown type that looks like a known one is a mistake. Any other may be of a newer docker-agent: a warning, and
+/// the agent runs without it.
+fn unknown_type(reader: &mut Reader<'_>, node: &Node, kind: &str) -> Option<Toolset> {
+    let message = format!("unknown toolset type `{}`", excerpt(kind));
+    if let Some(near) = reader.closest(kind, keys::TOOLSET_TYPES.names(reader.version)) {
+        reader.error(node.at, message, Some(format!("did you mean `{near}`?")));
+        return None;
+    }
+    reader.warn(node.at, format!("{message}; the agent runs without it"));
+    Some(plain(ToolsetKind::Unsupported { kind: kind.to_owned() }))
 }
 
 /// Checks `sandbox`, which docker-agent needs at least one path for.

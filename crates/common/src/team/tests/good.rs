@@ -279,7 +279,7 @@ fn required_keys_include_models_and_env_references() {
     let needed = |name: &str| -> BTreeSet<String> {
         team.agent(name).unwrap().required_keys().into_iter().map(|key| key.any_of.join("|")).collect()
     };
-    let helper = ["ANTHROPIC_API_KEY", "DOCS_TOKEN", "HOME", "MY_OPENAI_KEY", "PATH_B"];
+    let helper = ["ANTHROPIC_API_KEY", "DOCS_TOKEN", "HOME", "MY_OPENAI_KEY", "OPENAI_BASE_URL", "PATH_B"];
     assert_eq!(needed("helper"), helper.map(str::to_owned).into());
     assert_eq!(needed("root"), BTreeSet::new());
     let program =
@@ -324,11 +324,10 @@ fn the_transport_of_a_remote_server_follows_its_url() {
 
 #[test]
 fn an_unknown_toolset_type_is_a_warning() {
-    let parsed = good("agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: filesytem, depth: 3}\n");
-    let kind = ToolsetKind::Unsupported { kind: "filesytem".to_owned() };
+    let parsed = good("agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: telescope, depth: 3}\n");
+    let kind = ToolsetKind::Unsupported { kind: "telescope".to_owned() };
     assert_eq!(parsed.team.default_agent().toolsets[0].kind, kind);
-    let expected =
-        "5:9: unknown toolset type `filesytem` (did you mean `filesystem`?); the agent runs without it\n";
+    let expected = "5:9: unknown toolset type `telescope`; the agent runs without it\n";
     assert_eq!(warnings(&parsed), expected);
 }
 

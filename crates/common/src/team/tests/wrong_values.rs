@@ -288,7 +288,7 @@ fn invalid(noun: &str, key: &str) -> &'static str {
 fn invalid_in_newer_keys(noun: &str, key: &str) -> &'static str {
     match (noun, key) {
         ("an agent", "safety") | ("the runtime defaults", "safety") => "careful",
-        ("an agent", "compaction_threshold") | ("a model", "compaction_threshold") => "80",
+        ("a model", "compaction_threshold") => "80",
         ("an agent", "readonly") => "'true'",
         ("an agent", "force_handoff") => "helper",
         ("an agent", "use_toolsets" | "use_commands" | "use_skills") => "[missing]",

@@ -13,7 +13,7 @@ end
 -- The fields of a record that end_job needs.
 local ENDING = {
   'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched', 'mail',
-  'lacks',
+  'lacks', 'created',
 }
 
 -- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the dispatcher's count of live jobs.
@@ -66,10 +66,9 @@ local function end_job(id, job, ending)
 
   local bytes = ending.raw or raw(id)
   redis.call('ZADD', INDEX_ENDED, now, bytes)
-  -- By creation like the index of all jobs, so that one cursor serves both.
-  if ending.state ~= 'completed' then
-    redis.call('ZADD', INDEX_UNSUCCESSFUL, redis.call('HGET', job_key(id), 'created'), bytes)
-  end
+  -- By creation like the index of live jobs, so that one cursor serves all. Every job is in one of these indexes.
+  redis.call('ZREM', INDEX_LIVE, bytes)
+  redis.call('ZADD', index_key(ending.state), job.created or now, bytes)
   ended_in[job.session] = id
 
   if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end

@@ -4,7 +4,7 @@
 -- stays, so that a repeat is recognized; only a held job grants anything for a token.
 local function requeue(id, job, fields)
   redis.call('HSET', job_key(id), 'state', 'queued', unpack(fields))
-  redis.call('HDEL', job_key(id), 'worker', 'state_before')
+  redis.call('HDEL', job_key(id), 'worker', 'claimed', 'state_before')
   redis.call('ZREM', LEASE, id)
   admit(id, job.session, job.queue, job.lane, job.priority)
 end
@@ -12,7 +12,7 @@ end
 -- Schedules a job that a worker held for a later time. Its token stays, as in requeue.
 local function postpone(id, job, due, fields)
   redis.call('HSET', job_key(id), 'state', 'scheduled', unpack(fields))
-  redis.call('HDEL', job_key(id), 'worker')
+  redis.call('HDEL', job_key(id), 'worker', 'claimed')
   redis.call('ZREM', LEASE, id)
   leave_queue(id, job)
   redis.call('ZADD', SCHEDULED, due, id)

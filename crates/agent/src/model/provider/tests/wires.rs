@@ -81,14 +81,7 @@ async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u6
     assert_eq!(message.reasoning.as_deref(), Some("hm"));
     request.messages.push(Message::Assistant(message));
     for (id, name, text) in [("c1", "think", "one"), ("c2", "list", "two")] {
-        let (call_id, name, text) = (id.into(), name.into(), text.into());
-        request.messages.push(Message::ToolResult(ToolResult {
-            call_id,
-            name,
-            text,
-            images: Vec::new(),
-            is_error: false,
-        }));
+        request.messages.push(result(id, name, text));
     }
     assert_eq!(ask(settings, &request).await.unwrap().0.text, "done");
     provider.asked()[1].body.clone()
@@ -303,14 +296,7 @@ async fn providers_compatible_with_chat_completions() {
         assert_eq!(message.usage.input_tokens, 31, "{provider}");
         request.messages.push(Message::Assistant(message));
         for call_id in ["c1", "c2"] {
-            let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
-            request.messages.push(Message::ToolResult(ToolResult {
-                call_id,
-                name,
-                text,
-                images: Vec::new(),
-                is_error: false,
-            }));
+            request.messages.push(result(call_id, "think", "ok"));
         }
         assert_eq!(ask(&settings, &request).await.unwrap().0.text, "done", "{provider}");
         let asked = &fake.asked()[0];

@@ -1,0 +1,84 @@
+//! Mail of a root about ended jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use legwork_common::job::Usage;
+use legwork_common::policy::Policy;
+use legwork_common::service::MailContent;
+use legwork_common::service::Mailbox as _;
+use legwork_queue::Caller;
+use legwork_queue::DispatchedBy;
+use legwork_queue::Hints;
+use legwork_queue::Observer;
+use legwork_queue::Operator;
+use legwork_queue::operator::OwnerTerms;
+use legwork_queue::operator::SessionEnd;
+use legwork_queue::operator::SessionLanes;
+use legwork_queue::operator::SessionOptions;
+use legwork_queue::port::Claimed;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::Finish;
+use legwork_queue::port::Upkeep as _;
+use legwork_queue::port::Work as _;
+use legwork_queue::settings::FleetSettings;
+
+use crate::support::PrivateRedis;
+use crate::support::TestSession;
+use crate::support::completed;
+
+#[tokio::test]
+async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings::default()).await;
+    let observer = Observer::new(queue.clone(), Hints::new(&redis.target()).unwrap());
+    let operator = Operator::new(observer, SessionLanes::Shared);
+    let terms = OwnerTerms { grace: Duration::ZERO, on_end: SessionEnd::Keep };
+    let options = SessionOptions { cap: Some(0), budget: None };
+    let owner = operator.own_session(options, terms).await.unwrap();
+    let it = TestSession { session: owner.session(), ..TestSession::open(&queue, 0).await };
+    queue.store_team(it.session, &it.team, "{}").await.unwrap();
+    // One more than a mailbox is read at once.
+    for _ in 0..7 {
+        it.enqueue(DispatchedBy::Root, (0..143).map(|_| it.job()).collect()).await.unwrap();
+    }
+    let mut ended: Vec<JobId> = Vec::new();
+    while ended.len() < 1001 {
+        let claimed = it.claim(400).await;
+        let finish = |one: &Claimed| Finish {
+            lease: one.lease,
+            ending: completed(),
+            output_bytes: 0,
+            usage: Usage::default(),
+            retry_delay: Duration::ZERO,
+            hears_mail: false,
+        };
+        queue.finish(&claimed.iter().map(finish).collect::<Vec<_>>()).await.unwrap();
+        ended.extend(claimed.iter().map(|one| one.lease.id));
+    }
+    let last = ended.pop().unwrap();
+    queue.forget(&ended, true).await.unwrap();
+    let service = operator.service(Caller {
+        session: it.session,
+        by: DispatchedBy::Root,
+        team: it.team.clone(),
+        team_json: Arc::from("{}"),
+        working_dir: None,
+        keys_in_namespace: false,
+        policy: Arc::<Policy>::default(),
+        trace: None,
+        root_agent: None,
+    });
+    let mail = service.mail().await.unwrap();
+    let announced: Vec<JobId> = mail
+        .iter()
+        .map(|piece| match &piece.content {
+            MailContent::Ended(view) => view.job.id,
+            MailContent::Message(text) => panic!("{text}"),
+        })
+        .collect();
+    assert_eq!(announced, [last]);
+    service.acknowledge(&mail.into_iter().map(|piece| piece.id).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(service.mail().await.unwrap(), []);
+}

@@ -1,0 +1,165 @@
+//! Commands that wait outlive outages of Redis, and say how to continue where they do not.
+
+use legwork_common::variables;
+use legwork_tests::programs::Program;
+use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
+use legwork_tests::redis::Redis;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::team::Team;
+use crate::team::calls;
+
+/// What the job prints while it runs: for about four seconds.
+const WORDS: &str = "one two three four five six seven eight";
+
+/// A team whose job prints words slowly.
+fn slow(state: &mut StateFolder) -> Team {
+    Team::write(state, &json!({"quick": [{"text": WORDS, "chunk_delay_ms": 500}]}))
+}
+
+/// A job that runs, and the commands that wait for it, and `dispatch --wait` for another.
+fn waiting(state: &StateFolder, team: &Team) -> (String, [Program; 4]) {
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let mut programs = [
+        state.start_legwork(["wait", &id]),
+        state.start_legwork(["view", "--follow", &id]),
+        state.start_legwork(["list", "--watch"]),
+        state.start_legwork(["dispatch", "--wait", &team.file, "quick", "go"]),
+    ];
+    programs[3].until_noted("agent_task_");
+    state.until_output(&id, "two");
+    (id, programs)
+}
+
+/// All of them end as if nothing had happened.
+fn all_end_well(state: &StateFolder, id: &str, [wait, follow, mut watch, dispatch]: [Program; 4]) {
+    assert_eq!(wait.wait_with_output().expect_success(), format!("{id} completed\n"));
+    // The worker suspends its attempts in an outage that is longer than its leases, which their output tells.
+    let followed = follow.wait_with_output().expect_success();
+    assert_eq!(followed, state.view(id)["output"].as_str().unwrap());
+    assert!(followed.ends_with(WORDS), "{followed}");
+    let result = dispatch.wait_with_output().expect_success();
+    assert!(result.ends_with(&format!("{WORDS}\n")), "{result}");
+    assert!(watch.is_running());
+    watch.until_printed("completed");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.wait(), 0);
+    assert_eq!(state.view(id)["status"], "completed");
+}
+
+#[test]
+fn commands_that_wait_outlive_a_restart_of_redis() {
+    let mut redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    // However long the restart takes on a slow machine, the attempt is not suspended, so its words come once.
+    state.set(variables::LEASE, "2m");
+    let team = slow(&mut state);
+    let _worker = state.worker(&[]);
+    let (id, mut programs) = waiting(&state, &team);
+    redis.kill();
+    for program in &mut programs {
+        let noted = program.until_noted("waiting for Redis at 127.0.0.1:");
+        assert_eq!(noted.matches("waiting for Redis").count(), 1, "{noted}");
+    }
+    redis.restart();
+    all_end_well(&state, &id, programs);
+}
+
+#[test]
+fn commands_that_wait_outlive_a_frozen_redis() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
+    let team = slow(&mut state);
+    let _worker = state.worker(&[]);
+    let (id, mut programs) = waiting(&state, &team);
+    proxy.freeze();
+    for program in &mut programs {
+        program.until_noted("waiting for Redis at 127.0.0.1:");
+    }
+    proxy.restore();
+    all_end_well(&state, &id, programs);
+}
+
+#[test]
+fn a_follow_that_gives_up_names_the_command_that_continues_with_the_next_byte() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&redis.url());
+    let team = slow(&mut state);
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let arguments = ["view", "--follow", "--redis", &proxy.url(), "--redis-timeout", "1s", &id];
+    let mut follow = state.start_legwork(arguments);
+    follow.until_printed("two");
+    proxy.cut();
+    let failed = follow.wait_with_output();
+    assert_eq!(failed.status, 5, "{failed:?}");
+    let hint = failed.stderr.lines().last().unwrap();
+    let command = hint.strip_prefix("hint: to continue: legwork ").unwrap_or_else(|| panic!("{failed:?}"));
+    let words: Vec<&str> = command.split(' ').collect();
+    let since: usize = words[3].parse().unwrap();
+    let rest = state.legwork(words).expect_success();
+    assert_eq!(rest, WORDS[since..], "{command}");
+
+    let mut wait = state.start_legwork(["wait", "--redis", &proxy.url(), &id]);
+    assert_eq!(wait.wait(), 5, "a wait does not begin while Redis is away");
+}
+
+#[test]
+fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
+    let redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    let team = slow(&mut state);
+    let _worker = state.worker(&[]);
+    let mut follow = state.start_legwork(["dispatch", "--follow", &team.file, "quick", "go"]);
+    follow.until_printed("two");
+    follow.signal(Signal::INT);
+    let output = follow.wait_with_output();
+    assert_eq!(output.status, 130, "{output:?}");
+    let id = output.stderr.lines().find(|line| line.starts_with("agent_task_")).unwrap().to_owned();
+    assert!(
+        output.stderr.contains("the job continues; to see the rest: legwork view --follow --since "),
+        "{output:?}"
+    );
+    assert!(output.stderr.trim_end().ends_with(&id), "{output:?}");
+    state.until_status(&id, "completed");
+}
+
+#[test]
+fn a_wait_that_times_out_says_how_many_jobs_are_left() {
+    let redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    let team = slow(&mut state);
+    let ids = [state.dispatch(&[&team.file, "quick", "a"]), state.dispatch(&[&team.file, "quick", "b"])];
+    let output = state.legwork(["wait", "--timeout", "100ms", &ids[0], &ids[1]]);
+    assert_eq!((output.status, output.stderr.as_str()), (6, "timed out: 2 of 2 have not ended\n"));
+}
+
+#[test]
+fn run_says_that_redis_does_not_answer_and_goes_through() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
+    let script = json!({
+        "root": [
+            calls("run_background_agent", &json!({"agent": "quick", "task": "t"})),
+            calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
+            {"text": "all done"},
+        ],
+        "quick": [{"text": WORDS, "chunk_delay_ms": 500}],
+    });
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&[]);
+    let mut run = state.start_legwork(["run", &team.file, "go"]);
+    until("the job runs", || {
+        state.legwork(["list", "--status", "running", "--redis", &redis.url()]).stdout.contains("quick")
+    });
+    proxy.freeze();
+    run.until_noted("Redis does not answer");
+    proxy.restore();
+    let output = run.wait_with_output();
+    assert!(output.status == 0 && output.stdout.trim_end().ends_with("all done"), "{output:?}");
+}
