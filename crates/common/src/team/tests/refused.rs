@@ -56,7 +56,10 @@ fn what_is_unsafe_without_its_effect_is_refused_by_name() {
         let error = errors.iter().next().unwrap();
         assert_eq!(error.class(), Class::Refused, "{key}: {error}");
         let (subject, refused) = error.message().split_once(" is refused").unwrap();
-        assert!(subject == format!("`{key}` in {map}") || subject == format!("`{key}` as {map}"), "{refused}");
+        assert!(
+            subject == format!("`{key}` in {map}") || subject == format!("`{key}` as {map}"),
+            "{refused}"
+        );
         assert!(error.line().is_some() && error.hint().is_some(), "{error}");
         shown.push_str(&format!("=== {map}: {key}\n{}\n", errors.report()));
     }
