@@ -132,7 +132,7 @@ fn is_safe(command: &str) -> bool {
     // An option may name a file to write or a program to run.
     let writes =
         command.split_whitespace().any(|word| word.starts_with("--output") || word.starts_with("--ext-diff"));
-    !writes && (SAFE_PROGRAMS.contains(&program) || SAFE_COMMANDS.iter().any(|safe| begins_with(&safe)))
+    !writes && (SAFE_PROGRAMS.contains(&program) || SAFE_COMMANDS.iter().any(begins_with))
 }
 
 fn is_destructive(command: &str) -> bool {
