@@ -234,7 +234,9 @@ impl Agent {
                 | ToolsetKind::Todo { .. }
                 | ToolsetKind::Filesystem { .. }
                 | ToolsetKind::BackgroundAgents
-                | ToolsetKind::Fetch { .. }
+                | ToolsetKind::Fetch(_)
+                | ToolsetKind::Git
+                | ToolsetKind::Environment
                 | ToolsetKind::Memory { .. }
                 | ToolsetKind::Api(_)
                 | ToolsetKind::Openapi { .. }
