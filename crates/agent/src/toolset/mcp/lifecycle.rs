@@ -11,7 +11,7 @@ const DEFAULT_RESTARTS: usize = 5;
 /// The most restarts in a row. A server that is started again a thousand times with growing delays is never given up in the
 /// life of a run.
 const MAX_RESTARTS: usize = 1_000;
-/// docker-agent's first and longest delay, and the growth between them.
+/// The `backoff` where the file does not say: docker-agent's first and longest delay, and the growth between them.
 const BACKOFF: (Duration, Duration, f64) = (Duration::from_secs(1), Duration::from_secs(32), 2.0);
 /// How long a start may take with the profile `strict`: docker-agent's.
 const STRICT_START_TIMEOUT: Duration = Duration::from_secs(30);
