@@ -1,9 +1,10 @@
 //! `fetch`: web pages as text, Markdown or HTML.
 //!
 //! Pages that a site's robots.txt disallows are refused, and so are addresses that are not public, unless the operator
-//! allows them.
+//! allows them, and hosts that the lists of the toolset keep out.
 
 mod address_filter;
+mod domains;
 mod page;
 mod robots;
 
@@ -14,12 +15,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
+use legwork_common::team::Fetch;
 use legwork_common::variables;
 use reqwest::Client;
+use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::header::HeaderMap;
+use reqwest::header::LOCATION;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +35,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use self::address_filter::AddressFilter;
+use self::address_filter::Destinations;
+use self::domains::Domains;
 use self::page::Format;
 use self::page::Page;
 use self::robots::Robots;
@@ -61,17 +68,22 @@ const INSTRUCTION: &str = "\
 fetch gets the content of http and https URLs as text, Markdown or HTML. Pass several URLs in one call. What a site's \
 robots.txt disallows is not fetched.";
 
-/// The toolset. `timeout_seconds` is the timeout of one page where the model sets none.
+/// The toolset. The timeout of the settings is that of one page where the model sets none.
 ///
 /// # Errors
 ///
-/// Why the HTTP client cannot be built, for the agent and the operator.
-pub(crate) fn open(environment: &Environment, timeout_seconds: Option<u32>) -> Result<Kit, String> {
-    let allows_private = environment.variable(variables::FETCH_PRIVATE).is_some_and(|value| value != "0");
+/// Why the HTTP client cannot be built, or what is wrong with a header or a list, for the agent and the operator.
+pub(crate) fn open(environment: &Environment, settings: &Fetch) -> Result<Kit, String> {
+    let Fetch { timeout, headers, allowed_domains, blocked_domains, allow_private_ips } = settings;
+    let operator_allows = environment.variable(variables::FETCH_PRIVATE).is_some_and(|value| value != "0");
+    let allows_private = operator_allows && allow_private_ips.unwrap_or(true);
     let filter: AddressFilter = if allows_private { address_filter::any } else { address_filter::is_public };
-    let client = address_filter::client(filter).map_err(|error| error.to_string())?;
-    let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    let tool = FetchTool { spec: spec(), client, filter, timeout_seconds };
+    let to = Arc::new(Destinations { filter, domains: Domains::new(allowed_domains, blocked_domains)? });
+    let client = |within_site| address_filter::client(&to, within_site).map_err(|error| error.to_string());
+    let (plain, within_site) = (client(false)?, client(true)?);
+    let timeout_seconds = timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    let headers = http::headers(environment, headers)?;
+    let tool = FetchTool { spec: spec(), plain, within_site, headers, to, timeout_seconds };
     Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
 }
 
@@ -98,8 +110,13 @@ fn spec() -> ToolSpec {
 #[derive(Debug)]
 struct FetchTool {
     spec: ToolSpec,
-    client: Client,
-    filter: AddressFilter,
+    /// Follows every redirect that may be followed.
+    plain: Client,
+    /// Follows redirects within one site: its requests have headers that may be secrets.
+    within_site: Client,
+    /// Headers of the agent file.
+    headers: HeaderMap,
+    to: Arc<Destinations>,
     timeout_seconds: u32,
 }
 
@@ -164,13 +181,12 @@ impl FetchTool {
 
     async fn fetch(&self, url: &str, format: Format, robots: &RobotsCache) -> Result<Fetched, String> {
         let url = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
-        address_filter::check(&url, self.filter)?;
+        address_filter::check(&url, &self.to)?;
         if !self.robots_allow(&url, robots).await {
             return Err("URL blocked by robots.txt".to_owned());
         }
         let reason = |error: reqwest::Error| address_filter::reason(&error);
-        let request = self.client.get(url).header(ACCEPT, format.accept());
-        let response = request.send().await.map_err(reason)?;
+        let response = self.response(url, format).await?;
         let (status, total_bytes) = (response.status(), response.content_length());
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
@@ -190,6 +206,21 @@ impl FetchTool {
         })
     }
 
+    /// The response to a request for a page. Headers of the agent file are sent to the first site only.
+    async fn response(&self, url: Url, format: Format) -> Result<Response, String> {
+        let reason = |error: reqwest::Error| address_filter::reason(&error);
+        if self.headers.is_empty() {
+            return self.plain.get(url).header(ACCEPT, format.accept()).send().await.map_err(reason);
+        }
+        let first = self.within_site.get(url).header(ACCEPT, format.accept()).headers(self.headers.clone());
+        let response = first.send().await.map_err(reason)?;
+        let target = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
+        let Some(target) = target.and_then(|target| target.to_str().ok()) else { return Ok(response) };
+        let target = response.url().join(target).map_err(|error| format!("invalid redirect: {error}"))?;
+        address_filter::check(&target, &self.to)?;
+        self.plain.get(target).header(ACCEPT, format.accept()).send().await.map_err(reason)
+    }
+
     /// Whether the site's robots.txt allows this URL.
     async fn robots_allow(&self, url: &Url, cache: &RobotsCache) -> bool {
         let origin = url.origin().ascii_serialization();
@@ -204,7 +235,7 @@ impl FetchTool {
     /// everything; any other status disallows everything.
     async fn robots(&self, url: &Url) -> Option<Robots> {
         let url = url.join("/robots.txt").ok()?;
-        let Ok(response) = self.client.get(url).send().await else { return Some(Robots::default()) };
+        let Ok(response) = self.plain.get(url).send().await else { return Some(Robots::default()) };
         match response.status() {
             StatusCode::OK => {
                 let bytes = http::head(response, MAX_ROBOTS_BYTES).await.unwrap_or_default();

@@ -234,7 +234,9 @@ impl Agent {
                 | ToolsetKind::Todo { .. }
                 | ToolsetKind::Filesystem { .. }
                 | ToolsetKind::BackgroundAgents
-                | ToolsetKind::Fetch { .. }
+                | ToolsetKind::Fetch(_)
+                | ToolsetKind::Git
+                | ToolsetKind::Environment
                 | ToolsetKind::Memory { .. }
                 | ToolsetKind::Api(_)
                 | ToolsetKind::Openapi { .. }
@@ -252,7 +254,8 @@ impl Agent {
 /// The keys of models, including those that their routing rules refer to.
 pub(super) fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
-    models.iter().chain(routed).filter_map(key_of_model)
+    let summaries = models.iter().flat_map(|model| &model.compaction_models);
+    models.iter().chain(routed).chain(summaries).filter_map(key_of_model)
 }
 
 /// The key of a model, or of one of the models in its place; `None` where one of them needs none.

@@ -19,10 +19,25 @@ use reqwest::dns::Resolving;
 use reqwest::redirect::Policy;
 use thiserror::Error;
 
+use super::domains::Domains;
 use crate::toolset::http;
 
 /// Whether an address may be connected to.
 pub(super) type AddressFilter = fn(IpAddr) -> bool;
+
+/// Where requests may go.
+#[derive(Debug, Clone)]
+pub(super) struct Destinations {
+    pub(super) filter: AddressFilter,
+    pub(super) domains: Domains,
+}
+
+/// An address of a name that `blocked_domains` has.
+#[derive(Debug, Error)]
+#[error("{host} is in blocked_domains of this toolset")]
+struct Blocked {
+    host: String,
+}
 
 /// An address that the filter refuses. Its text is the same for addresses, names and redirects.
 #[derive(Debug, Error)]
@@ -31,19 +46,24 @@ struct NotPublic {
     host: String,
 }
 
-/// A client that connects to allowed addresses only.
+/// A client that connects to allowed addresses only. With `within_site`, a redirect to another site is the response.
 ///
 /// It uses no proxy, because a proxy resolves names itself and the filter would not see their addresses.
 ///
 /// # Errors
 ///
 /// Why reqwest cannot build a client: no TLS backend, no system configuration.
-pub(super) fn client(filter: AddressFilter) -> Result<Client, reqwest::Error> {
+pub(super) fn client(to: &Arc<Destinations>, within_site: bool) -> Result<Client, reqwest::Error> {
+    let allowed = Arc::clone(to);
     let redirects = Policy::custom(move |attempt| {
         if attempt.previous().len() > http::MAX_REDIRECTS {
             return attempt.error("too many redirects");
         }
-        match check(attempt.url(), filter) {
+        let first = attempt.previous().first();
+        if within_site && !first.is_some_and(|first| http::is_same_site(first, attempt.url())) {
+            return attempt.stop();
+        }
+        match check(attempt.url(), &allowed) {
             Ok(()) => attempt.follow(),
             Err(refused) => attempt.error(refused),
         }
@@ -51,7 +71,7 @@ pub(super) fn client(filter: AddressFilter) -> Result<Client, reqwest::Error> {
     Client::builder()
         .user_agent(http::USER_AGENT)
         .redirect(redirects)
-        .dns_resolver(Arc::new(FilteringResolver { filter }))
+        .dns_resolver(Arc::new(FilteringResolver { to: Arc::clone(to) }))
         .no_proxy()
         .build()
 }
@@ -61,13 +81,14 @@ pub(super) fn client(filter: AddressFilter) -> Result<Client, reqwest::Error> {
 /// # Errors
 ///
 /// The text for the model.
-pub(super) fn check(url: &Url, filter: AddressFilter) -> Result<(), String> {
+pub(super) fn check(url: &Url, to: &Destinations) -> Result<(), String> {
     if !http::is_http(url) {
         return Err("only http and https URLs are supported".to_owned());
     }
     let Some(host) = url.host_str() else { return Err("the URL has no host".to_owned()) };
+    to.domains.check(url)?;
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(ip) if !filter(ip) => Err(NotPublic { host: host.to_owned() }.to_string()),
+        Ok(ip) if !(to.filter)(ip) => Err(NotPublic { host: host.to_owned() }.to_string()),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -84,17 +105,22 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
 /// The system's resolver, without the addresses that the filter refuses.
 #[derive(Debug)]
 struct FilteringResolver {
-    filter: AddressFilter,
+    to: Arc<Destinations>,
 }
 
 impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let filter = self.filter;
+        let to = Arc::clone(&self.to);
         Box::pin(async move {
+            let host = || name.as_str().to_owned();
             let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = resolved.filter(|address| filter(address.ip())).collect();
+            let mut allowed: Vec<SocketAddr> = resolved.filter(|address| (to.filter)(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(NotPublic { host: name.as_str().to_owned() }.into());
+                return Err(NotPublic { host: host() }.into());
+            }
+            allowed.retain(|address| !to.domains.blocks(address.ip()));
+            if allowed.is_empty() {
+                return Err(Blocked { host: host() }.into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -192,16 +218,20 @@ mod tests {
         }
     }
 
+    fn to(filter: AddressFilter) -> Destinations {
+        Destinations { filter, domains: Domains::Any }
+    }
+
     #[test]
     fn every_notation_of_a_private_address_is_refused() {
         for address in ["http://127.1/", "http://0x7f000001/", "http://2130706433/", "http://[::1]:80/"] {
-            let refused = check(&Url::parse(address).unwrap(), is_public).unwrap_err();
+            let refused = check(&Url::parse(address).unwrap(), &to(is_public)).unwrap_err();
             assert!(refused.contains("is not a public address"), "{refused}");
-            assert_eq!(check(&Url::parse(address).unwrap(), any), Ok(()));
+            assert_eq!(check(&Url::parse(address).unwrap(), &to(any)), Ok(()));
         }
-        assert_eq!(check(&Url::parse("https://example.org").unwrap(), is_public), Ok(()));
+        assert_eq!(check(&Url::parse("https://example.org").unwrap(), &to(is_public)), Ok(()));
         for address in ["file:///etc/passwd", "ftp://example.org/"] {
-            let refused = check(&Url::parse(address).unwrap(), any).unwrap_err();
+            let refused = check(&Url::parse(address).unwrap(), &to(any)).unwrap_err();
             assert_eq!(refused, "only http and https URLs are supported");
         }
     }

@@ -39,7 +39,7 @@ type Edited = Result<(String, Option<PathBuf>), String>;
 
 /// Writes a file, with the folders above it. A crash in the middle may leave a part of the content.
 pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: WriteArguments) -> Edited {
-    let file = workspace.environment.resolve(&path);
+    let file = workspace.resolve(&path)?;
     if let Some(parent) = file.parent() {
         fs::create_dir_all(parent).map_err(|error| error_text(&error))?;
     }
@@ -52,7 +52,7 @@ pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: Wri
 /// A file that is not UTF-8 is refused: read with replacement characters and written back, it would lose every byte that
 /// they stand for.
 pub(super) fn edit(workspace: &Workspace, EditArguments { path, edits }: EditArguments) -> Edited {
-    let file = workspace.environment.resolve(&path);
+    let file = workspace.resolve(&path)?;
     let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
     let before = String::from_utf8(bytes).map_err(|error| not_utf8(&path, &error))?;
     let after = replaced(before, &edits)?;
@@ -95,7 +95,9 @@ pub(super) fn create(
     workspace: &Workspace,
     FoldersArguments { paths }: FoldersArguments,
 ) -> Result<String, String> {
-    for_each(&paths, "created", |path| fs::create_dir_all(workspace.environment.resolve(path)))
+    for_each(&paths, "created", |path| {
+        fs::create_dir_all(workspace.resolve(path)?).map_err(|error| error_text(&error))
+    })
 }
 
 /// Removes empty folders.
@@ -103,7 +105,9 @@ pub(super) fn remove(
     workspace: &Workspace,
     FoldersArguments { paths }: FoldersArguments,
 ) -> Result<String, String> {
-    for_each(&paths, "removed", |path| fs::remove_dir(workspace.environment.resolve(path)))
+    for_each(&paths, "removed", |path| {
+        fs::remove_dir(workspace.resolve(path)?).map_err(|error| error_text(&error))
+    })
 }
 
 /// Applies `act` to every path, whether or not others fail. The text has a line for each; it is an error text where any
@@ -111,7 +115,7 @@ pub(super) fn remove(
 fn for_each(
     paths: &[String],
     done: &str,
-    act: impl Fn(&str) -> std::io::Result<()>,
+    act: impl Fn(&str) -> Result<(), String>,
 ) -> Result<String, String> {
     let mut text = String::new();
     let mut failed = false;
@@ -120,7 +124,7 @@ fn for_each(
             Ok(()) => writeln!(text, "Directory {done} successfully: {path}"),
             Err(error) => {
                 failed = true;
-                writeln!(text, "Error: {path}: {}", error_text(&error))
+                writeln!(text, "Error: {path}: {error}")
             }
         };
     }

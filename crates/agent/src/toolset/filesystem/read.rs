@@ -89,7 +89,7 @@ pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: Files
 
 /// Reads one file, and refuses those that are too large or contain a NUL byte and are no image.
 fn content(workspace: &Workspace, path: &str) -> Result<Content, String> {
-    let file = workspace.environment.resolve(path);
+    let file = workspace.resolve(path)?;
     let metadata = fs::metadata(&file).map_err(|error| error_text(&error))?;
     if !metadata.is_file() {
         return Err(format!("{path} is not a file"));

@@ -45,7 +45,7 @@ pub(super) fn search(
     arguments: SearchArguments,
     cancel: &CancellationToken,
 ) -> Result<String, String> {
-    let root = workspace.environment.resolve(&arguments.path);
+    let root = workspace.resolve(&arguments.path)?;
     if !root.exists() {
         return Err("not found".to_owned());
     }

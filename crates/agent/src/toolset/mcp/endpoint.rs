@@ -76,10 +76,13 @@ impl Endpoint {
     /// A variable is not set, a header is not valid, or the configuration file cannot be written.
     pub(super) fn new(server: &McpServer, environment: &Environment) -> Result<Self, String> {
         match server {
-            McpServer::Command(Launch { command, args, env, .. }) => {
+            McpServer::Command(Launch { command, args, env, working_dir, .. }) => {
                 let args = args.iter().map(|text| environment.address(text)).collect::<Result<_, _>>();
                 let args = args.map_err(|missing| missing.to_string())?;
-                let program = program(command, args, env, None, environment)?;
+                let mut program = program(command, args, env, None, environment)?;
+                if let Some(folder) = working_dir {
+                    program.folder = environment.folder(folder)?;
+                }
                 Ok(Self {
                     label: command.clone(),
                     transport: Transport::Program(program),

@@ -64,9 +64,6 @@ pub(super) fn read_provider(reader: &mut Reader<'_>, entry: &Entry) -> Option<Pr
         settings.token_keys = fields.string(reader, "token_key").map_or(inherited, |key| vec![key]);
     }
     settings.defaults = read_defaults(reader, &fields, settings.api);
-    if fields.has("compaction_model") {
-        fields.string(reader, "compaction_model");
-    }
     fields.string(reader, "unload_api");
     read_task_budget(reader, &fields);
     Some(settings)
@@ -146,7 +143,9 @@ pub(super) fn read_settings(
     if let Some(api) = chosen.filter(|_| is_openai_protocol(settings.api)) {
         settings.api = api;
     }
-    check_unused(reader, fields, subject);
+    settings.compaction_threshold = read_threshold(reader, fields, subject);
+    settings.takes_images = read_capabilities(reader, fields);
+    check_unused(reader, fields);
 }
 
 /// Reads the keys that a model and a provider have in common.
@@ -164,27 +163,30 @@ fn read_defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) -> Mode
         track_usage: fields.bool(reader, "track_usage"),
         thinking_budget: read_thinking(reader, fields),
         provider_opts: fields.json_map(reader, "provider_opts"),
+        compaction_model: fields.string(reader, "compaction_model"),
     }
 }
 
+/// Reads whether a model takes images. `capabilities` replaces what is known by its name, so what it leaves out is not
+/// taken.
+fn read_capabilities(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<bool> {
+    let flags = reader.fields(fields.node("capabilities")?, &keys::CAPABILITIES)?;
+    for name in ["pdf", "audio", "video"] {
+        flags.bool(reader, name);
+    }
+    Some(flags.bool(reader, "image").unwrap_or(false))
+}
+
 /// Checks the keys of a model that have no effect.
-fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) {
-    for name in ["title_model", "description", "compaction_model"] {
+fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    for name in ["title_model", "description"] {
         fields.string(reader, name);
     }
     fields.bool(reader, "bypass_models_gateway");
-    read_threshold(reader, fields, subject);
     read_task_budget(reader, fields);
     if let Some(cost) = fields.node("cost").and_then(|node| reader.fields(node, &keys::COST)) {
         for name in ["input", "output", "cache_read", "cache_write"] {
             cost.number(reader, name, 0.0, f64::MAX);
-        }
-    }
-    if let Some(node) = fields.node("capabilities")
-        && let Some(flags) = reader.fields(node, &keys::CAPABILITIES)
-    {
-        for name in ["image", "pdf", "audio", "video"] {
-            flags.bool(reader, name);
         }
     }
     if let Some(node) = fields.node("output_capabilities")

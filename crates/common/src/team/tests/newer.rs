@@ -199,7 +199,7 @@ fn a_part_of_a_toolset_has_only_its_own_tools() {
     assert_eq!(tools("type: file"), ["read_file", "write_file", "edit_file"]);
     assert_eq!(tools("type: file, tools: [read_file, shell]"), ["read_file"]);
     assert_eq!(tools("type: file, tools: [shell]"), [""], "no tool is left");
-    assert_eq!(tools("type: background_jobs").len(), 4);
+    assert_eq!(tools("type: background_jobs").len(), 5);
 }
 
 #[test]
@@ -220,4 +220,23 @@ fn hooks_are_read_with_their_matchers() {
     assert_eq!(events, ["post_tool_use", "stop"]);
     assert_eq!(hooks["post_tool_use"][0].matcher.as_deref(), Some("shell"));
     assert_eq!(hooks["stop"][0].hooks.len(), 2);
+}
+
+#[test]
+fn models_name_what_they_take_and_who_summarizes() {
+    let text = "providers:\n  own: {base_url: 'http://localhost', compaction_model: fast}\nmodels:\n  \
+                fast: {provider: openai, model: gpt-4o-mini}\n  \
+                big: {provider: openai, model: o3, compaction_model: fast, compaction_threshold: 0.5, \
+                capabilities: {image: true}}\n  \
+                mine: {provider: own, model: x, capabilities: {pdf: true}}\nagents: {a: {model: 'big, mine'}}\n";
+    let team = good(text).team;
+    let AgentKind::Models(models) = &team.default_agent().kind else { panic!("{team:?}") };
+    let summaries =
+        |at: usize| models[at].compaction_models.iter().map(ModelSettings::reference).collect::<Vec<_>>();
+    assert_eq!((summaries(0), summaries(1)), (vec!["openai/gpt-4o-mini".into()], vec!["openai/gpt-4o-mini".into()]));
+    assert_eq!((models[0].compaction_threshold, models[1].compaction_threshold), (Some(0.5), None));
+    assert_eq!((models[0].takes_images, models[1].takes_images), (Some(true), Some(false)));
+    let unknown = text.replace("compaction_model: fast, c", "compaction_model: fst, c");
+    let errors = parse("agents.yaml", unknown.as_bytes()).unwrap_err();
+    assert!(errors.report().contains("model 'big' references non-existent model 'fst'"), "{}", errors.report());
 }

@@ -35,15 +35,9 @@ fn files() -> Vec<(&'static str, &'static str, String)> {
         ("an agent", "budgets", agent("budgets: [day]")),
         ("an agent", "routing", agent("routing: {a: b}")),
         ("an agent", "subagents", agent("subagents: [a]")),
-        ("a toolset", "allow_list", toolset("{type: filesystem, allow_list: [.]}")),
-        ("a toolset", "deny_list", toolset("{type: file, deny_list: [~]}")),
-        ("a toolset", "allowed_domains", toolset("{type: fetch, allowed_domains: [a.com]}")),
-        ("a toolset", "blocked_domains", toolset("{type: fetch, blocked_domains: [a.com]}")),
         ("a toolset", "safer", toolset("{type: shell, safer: true}")),
     ];
     let guard = |hook: &str| agent(&format!("hooks: {{pre_tool_use: [{{hooks: [{hook}]}}]}}"));
-    let model = guard("{type: model, model: openai/gpt-4o, prompt: Is it safe?}");
-    files.push(("a hook type", "model", model));
     files.push(("a built-in hook", "safer_shell", guard("{type: builtin, command: safer_shell}")));
     files
 }
@@ -79,7 +73,6 @@ fn a_refused_key_that_asks_for_nothing_is_accepted() {
         agent("hooks: {pre_tool_use: []}"),
         agent("hooks: {stop: [{type: builtin, command: safer_shell}]}"),
         toolset("{type: shell, safer: false}"),
-        toolset("{type: filesystem, allow_list: []}"),
         top("runtime: {sandbox: false}"),
         top("budget: {max_cost: 0, max_time: 0, max_tokens: 0}"),
     ];
