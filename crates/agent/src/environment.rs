@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_folder_of_an_agent_file_is_expanded() {
-        let set = [("HOME", "/home/ada"), ("SUB", "deep")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let set =
+            [("HOME", "/home/ada"), ("SUB", "deep")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = Environment::new(BTreeMap::from(set), "/work".into());
         let table = [
             ("tools", "/work/tools"),

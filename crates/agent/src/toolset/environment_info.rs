@@ -24,7 +24,10 @@ pub(crate) fn open(environment: &Environment) -> Kit {
         "Get the operating system and the shell of the machine that commands run on",
         Schema::new(),
     );
-    Kit::new([EnvironmentInfo { spec, answer: json!({"os": std::env::consts::OS, "shell": shell}).to_string() }])
+    Kit::new([EnvironmentInfo {
+        spec,
+        answer: json!({"os": std::env::consts::OS, "shell": shell}).to_string(),
+    }])
 }
 
 #[derive(Debug)]

@@ -64,14 +64,20 @@ fn specs() -> [(Action, ToolSpec); 5] {
             schema::read_only(
                 "git_log",
                 "Show the latest commits: hash, date, author, subject",
-                Schema::new()
-                    .optional("limit", limit, "The most commits; 20 by default")
-                    .optional("path", schema::string(), "Only commits that change this path"),
+                Schema::new().optional("limit", limit, "The most commits; 20 by default").optional(
+                    "path",
+                    schema::string(),
+                    "Only commits that change this path",
+                ),
             ),
         ),
         (
             Action::Branches,
-            schema::read_only("git_branches", "List the local branches; * marks the current one", Schema::new()),
+            schema::read_only(
+                "git_branches",
+                "List the local branches; * marks the current one",
+                Schema::new(),
+            ),
         ),
         (
             Action::Show,
@@ -86,9 +92,11 @@ fn specs() -> [(Action, ToolSpec); 5] {
             schema::read_only(
                 "git_blame",
                 "Show for each line of a file the commit and the author that changed it last",
-                Schema::new()
-                    .required("path", schema::string(), "The path of the file")
-                    .optional("rev", schema::string(), "The commit or revision; HEAD by default"),
+                Schema::new().required("path", schema::string(), "The path of the file").optional(
+                    "rev",
+                    schema::string(),
+                    "The commit or revision; HEAD by default",
+                ),
             ),
         ),
     ]
@@ -111,7 +119,9 @@ fn command_line(action: Action, arguments: &Arguments) -> Result<Vec<String>, St
         Action::Branches => words("branch --no-color"),
         Action::Log => {
             let limit = limit.unwrap_or(LOG_LIMITS.0).clamp(1, LOG_LIMITS.1);
-            words(&format!("log --no-color --date=short --pretty=format:%h%x20%x20%ad%x20%x20%an%x20%x20%s -n {limit}"))
+            words(&format!(
+                "log --no-color --date=short --pretty=format:%h%x20%x20%ad%x20%x20%an%x20%x20%s -n {limit}"
+            ))
         }
         Action::Show => words("show --no-color --no-ext-diff --no-textconv --stat --format=fuller"),
         Action::Blame => words("blame --no-textconv --date=short"),
@@ -219,7 +229,6 @@ mod tests {
     async fn a_repository_is_shown_and_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let mut environment = testing::environment(folder.path());
-        environment.variables.insert("PATH".into(), std::env::var("PATH").unwrap());
         environment.variables.insert("HOME".into(), folder.path().display().to_string());
         let tools = open(&Arc::new(environment), &Nursery::new(Arc::new(NoGuard))).tools;
         let refused = call(&tools, "git_log", json!({})).await;

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn fields_functions_and_pipes_are_filled_in() {
-        let event = json!({"tool_name": "shell", "tool_use_id": "c1", "tool_input": {"cmd": "ls -l"}, "turn": 3});
+        let event =
+            json!({"tool_name": "shell", "tool_use_id": "c1", "tool_input": {"cmd": "ls -l"}, "turn": 3});
         let table = [
             ("Tool: {{ .ToolName }}!", "Tool: shell!"),
             ("{{.ToolUseID}} {{.Turn}}", "c1 3"),

@@ -173,8 +173,12 @@ async fn the_file_names_the_model_that_writes_summaries() {
         let limits = json!({"compaction_models": of_agent});
         let kind = json!({"models": [settings]});
         let team = team(&[("a", &[], json!({"toolsets": toolsets, "limits": limits, "kind": kind}))]);
-        let models =
-            Arc::new(FakeModels::new(vec![ran("seq 1 600"), ran("seq 601 900"), said("short"), said("done")]));
+        let models = Arc::new(FakeModels::new(vec![
+            ran("seq 1 600"),
+            ran("seq 601 900"),
+            said("short"),
+            said("done"),
+        ]));
         let mut world = world(&json!({}));
         world.ports.models = models.clone();
         assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");

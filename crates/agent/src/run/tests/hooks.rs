@@ -244,7 +244,8 @@ async fn a_model_judges_a_call_and_another_comments_the_turn() {
     let outcome = run_to_end(&world, delegated(&with_shell(json!({"hooks": hooks})), "a", Vec::new())).await;
     assert_eq!(result_of(outcome), "done");
     assert_eq!(world.journal.output(), "done", "answers of hooks are not output");
-    let results: Vec<String> = entries(&world).into_iter().filter(|entry| entry.starts_with("result")).collect();
+    let results: Vec<String> =
+        entries(&world).into_iter().filter(|entry| entry.starts_with("result")).collect();
     assert_eq!(results[0], "result 1.0 Tool 'shell' is denied by a hook: no files");
     assert!(results[1].contains("is not the JSON of pre_tool_use_decision"), "{}", results[1]);
     assert!(!folder.path().join("one").exists() && !folder.path().join("two").exists());

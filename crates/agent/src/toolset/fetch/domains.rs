@@ -34,7 +34,9 @@ impl Domains {
     ///
     /// An entry is not a pattern. The toolset must not be opened then.
     pub(super) fn new(allowed: &[String], blocked: &[String]) -> Result<Self, String> {
-        let patterns = |entries: &[String]| entries.iter().map(|entry| Pattern::parse(entry)).collect();
+        let patterns = |entries: &[String]| {
+            entries.iter().map(|entry| Pattern::parse(entry)).collect::<Result<Vec<_>, _>>()
+        };
         Ok(match (allowed, blocked) {
             ([], []) => Self::Any,
             ([], blocked) => Self::Blocked(patterns(blocked)?),
@@ -89,10 +91,13 @@ impl Pattern {
         };
         let is_name = |c: char| c.is_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || !name.chars().all(is_name) {
-            return Err(format!("`{entry}` is not a host or a network; write it without scheme, port and path"));
+            return Err(format!(
+                "`{entry}` is not a host or a network; write it without scheme, port and path"
+            ));
         }
         // A URL has the name in this form.
-        let name = Url::parse(&format!("http://{name}")).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let name =
+            Url::parse(&format!("http://{name}")).ok().and_then(|url| url.host_str().map(str::to_owned));
         let name = name.ok_or_else(|| format!("`{entry}` is not a host"))?;
         Ok(if below { Self::Below(name) } else { Self::HostAndBelow(name) })
     }

@@ -35,7 +35,7 @@ pub(super) fn walk(workspace: &Workspace, path: &Path, depth: Option<usize>) -> 
         .max_depth(depth)
         .filter_entry(move |entry| {
             let is_denied = denied.iter().any(|folder| entry.path().starts_with(folder));
-            !is_denied && !(ignore_vcs && entry.file_name() == ".git")
+            !(is_denied || ignore_vcs && entry.file_name() == ".git")
         })
         .sort_by_file_name(Ord::cmp)
         .build()

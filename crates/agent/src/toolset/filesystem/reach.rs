@@ -28,8 +28,10 @@ impl Reach {
     ///
     /// Why an entry has no meaning here. The toolset must not be opened then.
     pub(super) fn new(environment: &Environment, allow: &[String], deny: &[String]) -> Result<Self, String> {
-        let all = |entries: &[String]| entries.iter().map(|entry| folder(environment, entry)).collect();
-        let allowed: Vec<PathBuf> = all(allow)?;
+        let all = |entries: &[String]| {
+            entries.iter().map(|entry| folder(environment, entry)).collect::<Result<Vec<_>, _>>()
+        };
+        let allowed = all(allow)?;
         Ok(Self { allowed: (!allow.is_empty()).then_some(allowed), denied: all(deny)? })
     }
 
@@ -114,14 +116,24 @@ mod tests {
         symlink(at("other"), at("work/away")).unwrap();
         symlink(at("work/secret"), at("data/link")).unwrap();
         symlink(at("nowhere"), at("work/broken")).unwrap();
-        let reach = reach(folder.path(), &["work", "~/notes", "$DATA"], &["work/secret", "./work/.env"]).unwrap();
+        let reach =
+            reach(folder.path(), &["work", "~/notes", "$DATA"], &["work/secret", "./work/.env"]).unwrap();
         let can = |path: &str| reach.check(at(path), path).is_ok();
         for path in ["work", "work/new/file", "home/notes/a", "data/x", "work/../data", "work/secrets"] {
             assert!(can(path), "{path}");
         }
         let refused = [
-            "", "home", "other", "work/secret", "work/secret/x", "work/.env", "work/away/x", "data/link/x",
-            "work/new/../../other", "work/broken", "work/x/../../../etc/passwd",
+            "",
+            "home",
+            "other",
+            "work/secret",
+            "work/secret/x",
+            "work/.env",
+            "work/away/x",
+            "data/link/x",
+            "work/new/../../other",
+            "work/broken",
+            "work/x/../../../etc/passwd",
         ];
         for path in refused {
             assert!(!can(path), "{path}");

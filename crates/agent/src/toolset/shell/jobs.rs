@@ -174,7 +174,10 @@ impl Shell {
             return Ok(shown);
         }
         let waited = duration::short(limit);
-        Ok(ToolOutcome::ok(format!("{}\n\n[still running after {waited}; the job was not stopped]", shown.text)))
+        Ok(ToolOutcome::ok(format!(
+            "{}\n\n[still running after {waited}; the job was not stopped]",
+            shown.text
+        )))
     }
 
     /// A copy of the job; its process handle is shared.

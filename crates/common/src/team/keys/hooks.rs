@@ -65,7 +65,10 @@ pub(in crate::team) const HOOK: Keys = Keys {
         yes("on_error"),
         yes("strict_output"),
         yes("model"),
-        partly("prompt", "fields of the event, `toJSON`, `truncate` and pipes; other parts of Go's templates are errors"),
+        partly(
+            "prompt",
+            "fields of the event, `toJSON`, `truncate` and pipes; other parts of Go's templates are errors",
+        ),
         noted("schema", "`pre_tool_use_decision`; without it the answer is a text for the agent's model"),
     ],
 };

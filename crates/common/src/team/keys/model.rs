@@ -104,12 +104,7 @@ pub(in crate::team) const COST: Keys = Keys {
 
 pub(in crate::team) const CAPABILITIES: Keys = Keys {
     noun: "the capabilities",
-    keys: &[
-        yes("image"),
-        partly("pdf", CHECKED),
-        partly("audio", CHECKED),
-        partly("video", CHECKED),
-    ],
+    keys: &[yes("image"), partly("pdf", CHECKED), partly("audio", CHECKED), partly("video", CHECKED)],
 };
 
 pub(in crate::team) const OUTPUT_CAPABILITIES: Keys =

@@ -105,11 +105,23 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         yes("api_config"),
         yes("readonly"),
         only(yes("working_dir"), &["mcp", "lsp"]),
-        only(partly("lifecycle", "for `mcp`; `required` is not enforced, as in docker-agent"), &["mcp", "lsp"]),
+        only(
+            partly("lifecycle", "for `mcp`; `required` is not enforced, as in docker-agent"),
+            &["mcp", "lsp"],
+        ),
         only(noted("allow_list", LISTS), &["filesystem", "file"]),
         only(noted("deny_list", LISTS), &["filesystem", "file"]),
-        only(noted("allowed_domains", "redirects too; an IP address or a network is meant literally"), &["fetch"]),
-        only(noted("blocked_domains", "redirects too; an IP address or a network also after names are resolved"), &["fetch"]),
+        only(
+            noted("allowed_domains", "redirects too; an IP address or a network is meant literally"),
+            &["fetch"],
+        ),
+        only(
+            noted(
+                "blocked_domains",
+                "redirects too; an IP address or a network also after names are resolved",
+            ),
+            &["fetch"],
+        ),
         only(
             partly(
                 "allow_private_ips",
@@ -220,15 +232,8 @@ pub(in crate::team) const LIFECYCLE: Keys = Keys {
     ],
 };
 
-pub(in crate::team) const BACKOFF: Keys = Keys {
-    noun: "a backoff",
-    keys: &[
-        yes("initial"),
-        yes("max"),
-        yes("multiplier"),
-        yes("jitter"),
-    ],
-};
+pub(in crate::team) const BACKOFF: Keys =
+    Keys { noun: "a backoff", keys: &[yes("initial"), yes("max"), yes("multiplier"), yes("jitter")] };
 
 pub(in crate::team) const RAG_CONFIG: Keys = Keys {
     noun: "a RAG configuration",

@@ -247,7 +247,11 @@ fn check_model_hook(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) {
         && let Err(why) = hook_prompt(&prompt, &serde_json::Value::Null)
     {
         let hint = "supported: fields such as `{{ .ToolInput.cmd }}`, `toJSON`, `truncate` and pipes";
-        reader.error(node.at, format!("{place}: the prompt cannot be filled in: {why}"), Some(hint.to_owned()));
+        reader.error(
+            node.at,
+            format!("{place}: the prompt cannot be filled in: {why}"),
+            Some(hint.to_owned()),
+        );
     }
     if let Some(node) = fields.node("schema")
         && let Some(schema) = reader.string_of(node)

@@ -233,10 +233,17 @@ fn models_name_what_they_take_and_who_summarizes() {
     let AgentKind::Models(models) = &team.default_agent().kind else { panic!("{team:?}") };
     let summaries =
         |at: usize| models[at].compaction_models.iter().map(ModelSettings::reference).collect::<Vec<_>>();
-    assert_eq!((summaries(0), summaries(1)), (vec!["openai/gpt-4o-mini".into()], vec!["openai/gpt-4o-mini".into()]));
+    assert_eq!(
+        (summaries(0), summaries(1)),
+        (vec!["openai/gpt-4o-mini".into()], vec!["openai/gpt-4o-mini".into()])
+    );
     assert_eq!((models[0].compaction_threshold, models[1].compaction_threshold), (Some(0.5), None));
     assert_eq!((models[0].takes_images, models[1].takes_images), (Some(true), Some(false)));
     let unknown = text.replace("compaction_model: fast, c", "compaction_model: fst, c");
     let errors = parse("agents.yaml", unknown.as_bytes()).unwrap_err();
-    assert!(errors.report().contains("model 'big' references non-existent model 'fst'"), "{}", errors.report());
+    assert!(
+        errors.report().contains("model 'big' references non-existent model 'fst'"),
+        "{}",
+        errors.report()
+    );
 }
