@@ -338,6 +338,11 @@ impl SessionState for Service {
         let Caller { session, by, .. } = self.caller;
         self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.state_refused(refusal))
     }
+
+    async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
+        let Caller { session, by, .. } = self.caller;
+        self.queue().spend(session, by, run, used).await?.map_err(|refusal| self.state_refused(refusal))
+    }
 }
 
 #[async_trait]

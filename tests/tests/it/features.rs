@@ -63,7 +63,7 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
         r#"compaction_threshold must be greater than 0 and at most 1, got 80"#,
         r#""#,
     ),
-    ("cost_budget", 1, r#"`max_cost` in a budget is refused"#, r#"`max_tokens`"#),
+    ("cost_budget", 1, r#"`max_cost` must be"#, r#""#),
     ("deny_list", 5, r#"an entry of `deny_list` must not be empty"#, r#""#),
     (
         "first_available_with_keys",
@@ -82,6 +82,7 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
     ("safety", 4, r#"invalid safety mode `careful`"#, r#"`balanced`"#),
     ("sandbox", 1, r#"`sandbox` in the runtime defaults is refused"#, r#"isolate the worker itself"#),
     ("tool_guard", 4, r#"`safer_shell` as a built-in hook is refused"#, r#"`safety: balanced`"#),
+    ("unknown_budget", 5, r#"unknown budget "dey""#, r#"did you mean `day`?"#),
     ("unknown_key", 4, r#"unknown key `toolset` in an agent"#, r#"did you mean `toolsets`?"#),
     ("unknown_top_level_key", 4, r#"unknown key `tool_sets` in the file"#, r#"did you mean `toolsets`?"#),
     ("version", 1, r#"unsupported config version: latest"#, r#"omit `version`"#),

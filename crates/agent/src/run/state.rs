@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
 use super::open_agent::OpenAgent;
+use super::pots::Pots;
 use crate::active_agent::ActiveAgent;
 use crate::assignment::Ports;
 use crate::history;
@@ -29,6 +30,8 @@ pub(super) struct RunState<'team> {
     pub(super) recorded: Vec<TurnEntry>,
     /// Tokens that this job may use over all its attempts; `None` for no limit.
     pub(super) budget: Option<u64>,
+    /// What it used of the budgets of its agent file.
+    pub(super) pots: Pots,
     /// Whether the session turned out to have no budget: it gets none later, so it is asked only once.
     pub(super) session_is_unlimited: bool,
     pub(super) active_agent: ActiveAgent,
