@@ -96,7 +96,7 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first_agent, opening, mut recorded, budget, .. } = assignment;
+    let Assignment { agent: first_agent, opening, mut recorded, budget, safety, .. } = assignment;
     let is_prompted = matches!(opening, Opening::Conversation { .. });
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
@@ -126,6 +126,7 @@ async fn run_model(
         current,
         inactive: Vec::new(),
         permissions: team.permissions(),
+        inherited_safety: safety,
         transcript,
         ports,
         cancel,

@@ -252,6 +252,7 @@ impl Service {
             spec: JobSpec {
                 agent: request.agent,
                 task: request.task,
+                safety: request.safety,
                 expected_output: request.expected_output,
                 team: self.caller.team.clone(),
                 working_dir: self.caller.working_dir.clone(),

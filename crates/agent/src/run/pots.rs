@@ -52,11 +52,19 @@ fn limits(team: &Team, agent: &Agent) -> Vec<Limit> {
 /// The limits of one budget, which is at `path` in the file.
 fn of(path: &str, budget: Budget) -> impl Iterator<Item = Limit> {
     let Budget { max_tokens, max_cost, max_time } = budget;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from a float saturates"
+    )]
     let cost = max_cost.map(|dollars| (dollars * 1e6).ceil() as u64);
     let time = max_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     let tokens = Some(max_tokens).filter(|tokens| *tokens > 0);
-    let all = [("max_cost", Kind::Cost, cost), ("max_tokens", Kind::Tokens, tokens), ("max_time", Kind::Time, time)];
+    let all = [
+        ("max_cost", Kind::Cost, cost),
+        ("max_tokens", Kind::Tokens, tokens),
+        ("max_time", Kind::Time, time),
+    ];
     let all = all.map(|(key, kind, max)| Some(Limit { pot: format!("{path}.{key}"), kind, max: max? }));
     all.into_iter().flatten()
 }
@@ -71,8 +79,7 @@ fn reached(limit: &Limit, used: u64) -> Halt {
         Kind::Tokens => format!("used {used} of {} tokens", limit.max),
         Kind::Time => format!("used {} of {}", time(used), time(limit.max)),
     };
-    let message =
-        format!("Execution stopped after reaching the configured {} limit ({amounts}).", limit.pot);
+    let message = format!("Execution stopped after reaching the configured {} limit ({amounts}).", limit.pot);
     Halt::Failed { cause: Cause::Budget, message }
 }
 
@@ -129,9 +136,7 @@ impl RunState<'_> {
             return;
         }
         let (run, used) = self.report(&limits);
-        if let Ok(Err(error)) =
-            self.unless_cancelled(self.ports.session_state.spend(&run, &used)).await
-        {
+        if let Ok(Err(error)) = self.unless_cancelled(self.ports.session_state.spend(&run, &used)).await {
             tracing::warn!(agent = %self.current.agent.name, %error, "could not report what a turn used of the budgets");
         }
     }

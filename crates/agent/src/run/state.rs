@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use legwork_common::team::Permissions;
+use legwork_common::team::SafetyMode;
 use legwork_common::team::Team;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::redaction;
+use crate::safety;
 use crate::turn::Transcript;
 
 /// One run of an agent that a model drives.
@@ -41,6 +43,8 @@ pub(super) struct RunState<'team> {
     /// the conversation may come back to them.
     pub(super) inactive: Vec<OpenAgent<'team>>,
     pub(super) permissions: &'team Permissions,
+    /// The safety mode of the dispatcher.
+    pub(super) inherited_safety: Option<SafetyMode>,
     pub(super) transcript: Transcript,
     pub(super) ports: Ports,
     pub(super) cancel: CancellationToken,
@@ -90,6 +94,11 @@ impl RunState<'_> {
         let told = self.context.iter().map(Message::system);
         let messages = head.iter().cloned().chain(told).chain(shown);
         if self.redacts() { messages.map(redaction::redacted_message).collect() } else { messages.collect() }
+    }
+
+    /// The safety mode of the active agent: that of the file, or the dispatcher's where that is stricter.
+    pub(super) fn safety(&self) -> Option<SafetyMode> {
+        safety::strictest(self.inherited_safety, self.current.agent.safety.or(self.team.safety()))
     }
 
     /// Whether secrets are removed from what the active agent's model and tools are given.

@@ -140,7 +140,11 @@ impl Cost {
         let total = price(input_tokens.saturating_sub(cached_tokens), self.input)
             + price(cached_tokens, self.cache_read)
             + price(output_tokens, self.output);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast from a float saturates"
+        )]
         let total = total.ceil() as u64;
         total
     }

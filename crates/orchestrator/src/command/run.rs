@@ -366,6 +366,7 @@ impl RunSession {
             self.recorder.is_some(),
         ));
         let assignment = Assignment {
+            safety: None,
             team: Arc::clone(&self.team),
             agent: self.agent.clone(),
             opening: so_far.opening(),

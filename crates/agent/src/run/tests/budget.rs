@@ -120,11 +120,7 @@ async fn a_run_ends_between_turns_when_a_pot_is_empty() {
         "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]});
     // Each turn costs 1000 * 2 + 100 * 10 millionths of a dollar.
     for (budgets, expected, turns) in [
-        (
-            json!({"budget": {"max_cost": 0.006}}),
-            "budget.max_cost limit (used $0.0060 of $0.0060).",
-            2,
-        ),
+        (json!({"budget": {"max_cost": 0.006}}), "budget.max_cost limit (used $0.0060 of $0.0060).", 2),
         (
             json!({"budgets": {"day": {"max_cost": 0.0031}}}),
             "budgets.day.max_cost limit (used $0.0060 of $0.0031).",

@@ -211,10 +211,16 @@ fn the_budget_of_a_session_is_read() {
     assert_eq!((all.max_cost, all.max_time), (Some(1.5), Some(std::time::Duration::from_secs(90))));
     let named = "budgets: {day: {max_tokens: 7}}\nagents: {a: {model: auto, budgets: [day]}}\n";
     let team = good(named).team;
-    assert_eq!((team.budgets()["day"].max_tokens, &team.agents()[0].budgets[..]), (7, &["day".to_owned()][..]));
+    assert_eq!(
+        (team.budgets()["day"].max_tokens, &team.agents()[0].budgets[..]),
+        (7, &["day".to_owned()][..])
+    );
     let unknown = parse("agents.yaml", named.replace("[day]", "[days]").as_bytes()).unwrap_err();
     let report = unknown.report();
-    assert!(report.contains("agents.a: budgets: unknown budget \"days\"") && report.contains("`day`"), "{report}");
+    assert!(
+        report.contains("agents.a: budgets: unknown budget \"days\"") && report.contains("`day`"),
+        "{report}"
+    );
 }
 
 #[test]
