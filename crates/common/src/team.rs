@@ -59,6 +59,7 @@ pub use limits::DEFAULT_MAX_CONSECUTIVE_TOOL_CALLS;
 pub use limits::DEFAULT_MAX_ITERATIONS;
 pub use limits::Limits;
 pub use model::Api;
+pub use model::Cost;
 pub use model::FIRST_BYTE_TIMEOUT;
 pub use model::IDLE_TIMEOUT;
 pub use model::ModelSettings;

@@ -215,6 +215,7 @@ steps! {
         DRAIN = "drain", ALLOW_OOM, [];
         TODO_LIST = "todo", REFUSE_OOM, [SESSIONS];
         BUDGET = "budget", ALLOW_OOM, [];
+        POTS = "pots", ALLOW_OOM, [SESSIONS];
     }
     of_own_tag {
         BEGIN = "begin";

@@ -129,7 +129,8 @@ impl RunState<'_> {
     /// model can neither read a result nor stop a job. Empty where nothing was started.
     async fn background_work(&self, turn: u32) -> Result<String, Halt> {
         let mut text = String::new();
-        let context = ToolContext { call: CallIndex { turn, index: u32::MAX }, cancel: self.cancel.clone() };
+        let call = CallIndex { turn, index: u32::MAX };
+        let context = ToolContext { call, safety: self.safety(), cancel: self.cancel.clone() };
         for tool in self.current.toolbox.overviews() {
             let call = tool.call(Value::Object(serde_json::Map::new()), &context);
             let outcome = self.unless_cancelled(call).await?;

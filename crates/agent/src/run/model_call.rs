@@ -220,7 +220,10 @@ impl RunState<'_> {
             let Try { answer, wrote } = self.call_once(settings, request, between.separator).await?;
             between.is_cut_off = wrote;
             let error = match answer.and_then(|reply| verdict::usable(settings, reply)) {
-                Ok(reply) => return Ok(Ok(reply)),
+                Ok(reply) => {
+                    self.count_cost(settings, reply.message.usage);
+                    return Ok(Ok(reply));
+                }
                 Err(error) => error,
             };
             let Some(delay) = retries.next_delay(&error, rand::random()) else { return Ok(Err(error)) };

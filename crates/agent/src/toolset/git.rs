@@ -229,6 +229,7 @@ mod tests {
     async fn a_repository_is_shown_and_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let mut environment = testing::environment(folder.path());
+        environment.variables.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
         environment.variables.insert("HOME".into(), folder.path().display().to_string());
         let tools = open(&Arc::new(environment), &Nursery::new(Arc::new(NoGuard))).tools;
         let refused = call(&tools, "git_log", json!({})).await;

@@ -130,6 +130,9 @@ pub struct Agent {
     /// Whether secrets are removed from calls, messages and results; `None` where the file does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact_secrets: Option<bool>,
+    /// The budgets of the team that its runs draw from, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<String>,
     /// The maximum number of model calls: `None` for
     /// [`DEFAULT_MAX_ITERATIONS`](super::DEFAULT_MAX_ITERATIONS), 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::duration;
+use crate::job::Usage;
 
 /// The option of `provider_opts` with how long a provider may take until the first byte of a reply.
 pub const FIRST_BYTE_TIMEOUT: &str = "first_byte_timeout";
@@ -112,6 +113,41 @@ pub struct ModelSettings {
     /// Whether it is sent images; `None` where its name decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_images: Option<bool>,
+    /// What its tokens cost; `None` where the file does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+}
+
+/// What a model's tokens cost, in US dollars for each million.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// Input tokens that the provider did not read from its cache.
+    pub input: f64,
+    /// Output tokens.
+    pub output: f64,
+    /// Input tokens that the provider read from its cache.
+    pub cache_read: f64,
+}
+
+impl Cost {
+    /// What these tokens cost, in millionths of a US dollar, rounded up.
+    #[must_use]
+    pub fn of(&self, usage: Usage) -> u64 {
+        let Usage { input_tokens, cached_tokens, output_tokens, .. } = usage;
+        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens are far below 2^52")]
+        let price = |tokens: u64, price: f64| tokens as f64 * price;
+        let total = price(input_tokens.saturating_sub(cached_tokens), self.input)
+            + price(cached_tokens, self.cache_read)
+            + price(output_tokens, self.output);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast from a float saturates"
+        )]
+        let total = total.ceil() as u64;
+        total
+    }
 }
 
 impl ModelSettings {
@@ -149,6 +185,7 @@ impl ModelSettings {
             compaction_models: Vec::new(),
             compaction_threshold: None,
             takes_images: None,
+            cost: None,
         }
     }
 

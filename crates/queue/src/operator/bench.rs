@@ -130,6 +130,7 @@ impl Measurement {
         NewJob {
             id: JobId::random_in(self.session),
             spec: JobSpec {
+                safety: None,
                 agent: "bench".to_owned(),
                 task: "x".repeat(TASK_BYTES),
                 expected_output: None,

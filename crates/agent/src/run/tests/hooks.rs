@@ -254,3 +254,26 @@ async fn a_model_judges_a_call_and_another_comments_the_turn() {
     assert!(requests[1].1.messages.contains(&Message::system("It rains.")));
     assert!(requests[2].1.form.is_some() && requests[0].1.form.is_none());
 }
+
+#[tokio::test]
+async fn a_job_inherits_the_safety_mode_of_its_dispatcher() {
+    use legwork_common::team::SafetyMode;
+
+    // What is dispatched has the dispatcher's mode.
+    let mut team = json!(*dispatching());
+    team["agents"][0]["safety"] = json!("autonomous");
+    let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
+    let dispatch = calls("run_background_agent", json!({"agent": "b", "task": "t"}));
+    let world = world(&json!({"a": [dispatch, {"text": "done"}, {"text": "done"}]}));
+    let inherited = |safety, team: &Arc<Team>| Assignment { safety, ..delegated(team, "a", Vec::new()) };
+    run_to_end(&world, inherited(Some(SafetyMode::Autonomous), &team)).await;
+    assert_eq!(world.service.requests()[0].safety, Some(SafetyMode::Autonomous));
+    // A job with a laxer mode of its own keeps the inherited one.
+    let folder = tempfile::tempdir().unwrap();
+    let script = json!({"a": [calls("shell", json!({"cmd": "touch made"})), {"text": "{{results}}"}]});
+    let lax = with_shell(json!({"safety": "autonomous"}));
+    let world = world_in(folder.path(), &script);
+    let result = result_of(run_to_end(&world, inherited(Some(SafetyMode::Restricted), &lax)).await);
+    assert_eq!(result, "Tool 'shell' is denied by permissions configuration.");
+    assert!(!folder.path().join("made").exists());
+}

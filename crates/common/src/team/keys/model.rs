@@ -69,7 +69,10 @@ pub(in crate::team) const MODEL: Keys = Keys {
         no("description", "no user picks a model"),
         noted("compaction_model", "that of an agent wins; the agent's own models follow where it fails"),
         noted("compaction_threshold", "wins over that of an agent"),
-        no("cost", "costs are not counted"),
+        partly(
+            "cost",
+            "for budgets with `max_cost`; tokens that a provider writes to its cache cost as input",
+        ),
         partly("capabilities", "`image`; other attachments are sent to no model"),
         no("output_capabilities", "no image is generated"),
         noted("bypass_models_gateway", "there is no gateway: every model is called at its provider"),
@@ -94,12 +97,7 @@ pub(in crate::team) const TASK_BUDGET: Keys =
 
 pub(in crate::team) const COST: Keys = Keys {
     noun: "a cost",
-    keys: &[
-        partly("input", CHECKED),
-        partly("output", CHECKED),
-        partly("cache_read", CHECKED),
-        partly("cache_write", CHECKED),
-    ],
+    keys: &[yes("input"), yes("output"), yes("cache_read"), partly("cache_write", CHECKED)],
 };
 
 pub(in crate::team) const CAPABILITIES: Keys = Keys {

@@ -140,7 +140,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(
             refused(
                 "safer",
-                "commands are approved by `permissions` alone; write what may run into `permissions`",
+                "no command asks by itself; `safety: balanced` of the agent lets safe calls run and asks for others",
             ),
             &["shell"],
         ),

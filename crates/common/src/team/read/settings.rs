@@ -6,6 +6,7 @@ use crate::team::keys;
 use crate::team::model;
 use crate::team::model::Api;
 use crate::team::model::BUILTIN;
+use crate::team::model::Cost;
 use crate::team::model::ModelDefaults;
 use crate::team::model::ModelSettings;
 use crate::team::model::ProviderSettings;
@@ -101,6 +102,9 @@ fn is_openai_protocol(api: Api) -> bool {
     matches!(api, Api::OpenaiChat | Api::OpenaiResponses)
 }
 
+/// The highest price of a million tokens in US dollars.
+const MAX_PRICE: f64 = 1e6;
+
 /// The hint for an unknown `api_type`.
 const API_TYPES: &str = "valid values: `openai_chatcompletions`, `openai_responses`";
 
@@ -145,6 +149,7 @@ pub(super) fn read_settings(
     }
     settings.compaction_threshold = read_threshold(reader, fields, subject);
     settings.takes_images = read_capabilities(reader, fields);
+    settings.cost = read_cost(reader, fields);
     check_unused(reader, fields);
 }
 
@@ -177,6 +182,14 @@ fn read_capabilities(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<boo
     Some(flags.bool(reader, "image").unwrap_or(false))
 }
 
+/// Reads what a model costs. A price that is left out is 0.
+fn read_cost(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Cost> {
+    let cost = reader.fields(fields.node("cost")?, &keys::COST)?;
+    let mut price = |name| cost.number(reader, name, 0.0, MAX_PRICE).unwrap_or_default();
+    price("cache_write");
+    Some(Cost { input: price("input"), output: price("output"), cache_read: price("cache_read") })
+}
+
 /// Checks the keys of a model that have no effect.
 fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
     for name in ["title_model", "description"] {
@@ -184,11 +197,6 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
     }
     fields.bool(reader, "bypass_models_gateway");
     read_task_budget(reader, fields);
-    if let Some(cost) = fields.node("cost").and_then(|node| reader.fields(node, &keys::COST)) {
-        for name in ["input", "output", "cache_read", "cache_write"] {
-            cost.number(reader, name, 0.0, f64::MAX);
-        }
-    }
     if let Some(node) = fields.node("output_capabilities")
         && let Some(flags) = reader.fields(node, &keys::OUTPUT_CAPABILITIES)
     {

@@ -206,7 +206,21 @@ fn a_part_of_a_toolset_has_only_its_own_tools() {
 fn the_budget_of_a_session_is_read() {
     let budget = |text: &str| good(&format!("{text}\nagents: {{a: {{model: auto}}}}\n")).team.budget();
     assert_eq!(budget("budget: {max_tokens: 5000}").map(|budget| budget.max_tokens), Some(5000));
-    assert_eq!(budget("budget: {max_tokens: 0}"), None);
+    assert_eq!(budget("budget: {max_tokens: 0, max_cost: 0, max_time: 0s}"), None);
+    let all = budget("budget: {max_cost: 1.5, max_time: 90s}").unwrap();
+    assert_eq!((all.max_cost, all.max_time), (Some(1.5), Some(std::time::Duration::from_secs(90))));
+    let named = "budgets: {day: {max_tokens: 7}}\nagents: {a: {model: auto, budgets: [day]}}\n";
+    let team = good(named).team;
+    assert_eq!(
+        (team.budgets()["day"].max_tokens, &team.agents()[0].budgets[..]),
+        (7, &["day".to_owned()][..])
+    );
+    let unknown = parse("agents.yaml", named.replace("[day]", "[days]").as_bytes()).unwrap_err();
+    let report = unknown.report();
+    assert!(
+        report.contains("agents.a: budgets: unknown budget \"days\"") && report.contains("`day`"),
+        "{report}"
+    );
 }
 
 #[test]

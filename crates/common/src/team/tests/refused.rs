@@ -25,14 +25,10 @@ fn top(keys: &str) -> String {
 /// The map and the name of a refused key, and a file with it.
 fn files() -> Vec<(&'static str, &'static str, String)> {
     let mut files = vec![
-        ("the file", "budgets", top("budgets: {day: {max_tokens: 1}}")),
         ("the file", "evaluators", top("evaluators: {tone: {model: x}}")),
         ("the runtime defaults", "sandbox", top("runtime: {sandbox: true}")),
-        ("a budget", "max_cost", top("budget: {max_cost: 1.5}")),
-        ("a budget", "max_time", top("budget: {max_time: 1h}")),
         ("a provider", "auth", top("providers: {p: {provider: anthropic, auth: {type: x}}}")),
         ("a model", "auth", top("models: {m: {provider: anthropic, model: x, auth: {type: x}}}")),
-        ("an agent", "budgets", agent("budgets: [day]")),
         ("an agent", "routing", agent("routing: {a: b}")),
         ("an agent", "subagents", agent("subagents: [a]")),
         ("a toolset", "safer", toolset("{type: shell, safer: true}")),

@@ -70,6 +70,7 @@ pub(super) fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Res
     let Some(batch) = &args.batch else {
         let agent = args.agent.clone().unwrap_or_default();
         let request = RunRequest {
+            safety: None,
             job_options: Some(job_options(args, policy, &agent)),
             agent,
             task: args.task.join(" "),
@@ -192,6 +193,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: BatchLine) -> Resul
         None => defaults.queue,
     };
     Ok(RunRequest {
+        safety: None,
         agent: line.agent,
         task: line.task,
         expected_output: line.expected_output,
