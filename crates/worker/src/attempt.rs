@@ -62,6 +62,7 @@ use crate::settlement::Settlement;
 use crate::stall::StallDetector;
 use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
+use crate::team_cache::TeamCache;
 
 /// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
 /// refuses connections at once; without a delay all attempts of a worker would hammer it.
@@ -99,6 +100,8 @@ pub struct AttemptContext {
     pub policy: Arc<Policy>,
     /// After how long without activity an attempt is reported as stalled; zero for never.
     pub stall_after: Duration,
+    /// The teams that attempts have read.
+    pub teams: TeamCache,
 }
 
 /// One attempt in progress. What belongs to it is released by dropping it, also where it panics: its place among the
@@ -303,7 +306,7 @@ impl Attempt {
             return Ok(Prepared::default());
         }
         let has_turns = self.job.begun.last_entry > 0 || follows != Follows::Nothing;
-        prepare::read(&*self.context.work, self.claimed(), has_turns).await
+        prepare::read(&*self.context.work, &self.context.teams, self.claimed(), has_turns).await
     }
 
     /// Everything that the runner needs, and the service in it.
@@ -362,12 +365,21 @@ impl Attempt {
     }
 
     async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) -> ControlFlow<()> {
-        let &Claimed { lease, failures, retry_delay, .. } = self.claimed();
+        let &Claimed { lease, failures, retry_delay, session, dispatcher, attempt, .. } = self.claimed();
         let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
         // A job whose timeout passed as it completed could not hear it.
         let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
         let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
-        let finish = Finish { lease, ending, output_bytes, usage, retry_delay, hears_mail };
+        let finish = Finish {
+            lease,
+            ending,
+            output_bytes,
+            usage,
+            retry_delay,
+            hears_mail,
+            belongs_to: Some((session, dispatcher)),
+            is_first_attempt: attempt == 1,
+        };
         match self.context.log_writer.finish(finish).await {
             Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
             Ok(Finished::Mail) => return ControlFlow::Continue(()),

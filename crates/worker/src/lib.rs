@@ -56,6 +56,7 @@ mod settlement;
 mod stall;
 pub mod startup;
 pub mod supervisor;
+pub mod team_cache;
 pub mod upkeep;
 mod work_dir;
 pub mod worker;

@@ -60,7 +60,7 @@ end
 -- A job whose worker did not renew. Its member stays for one more lease, in case this reaper dies before the third
 -- part.
 local function take_back(id)
-  local job = read(job_key(id), { 'state', 'attempt', 'claimed', 'ran' })
+  local job = read(job_key(id), { 'state', 'run', 'ran' })
   if is_held(job.state) then
     redis.call('HSET', job_key(id), 'state', 'reaping', 'state_before', job.state, 'ran', ran_until_now(job))
     redis.call('HDEL', job_key(id), 'token')
@@ -70,7 +70,7 @@ local function take_back(id)
   end
   redis.call('ZADD', LEASE, now + lease, id)
   taken[#taken + 1] = id
-  taken[#taken + 1] = job.attempt
+  taken[#taken + 1] = (run_of(job))
 end
 
 if alone or now >= grace_until then
@@ -89,12 +89,12 @@ end
 local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, page_size)
 for _, id in ipairs(due) do
   redis.call('ZREM', SCHEDULED, id)
-  local job = read(job_key(id), { 'state', 'session', 'queue', 'lane', 'priority', 'sequence' })
+  local job = job_of(id, { 'state' })
   if job.state == 'scheduled' then
-    redis.call('HSET', job_key(id), 'state', 'queued')
     if has_room(job.session, job.queue) then
-      admit(id, job.session, job.queue, job.lane, job.priority)
+      admit(id, job)
     else
+      redis.call('HSET', job_key(id), 'state', 'queued')
       hold_back(id, job.session, job.queue, job.priority, job.sequence)
     end
   end

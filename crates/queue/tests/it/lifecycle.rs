@@ -83,6 +83,8 @@ impl Subject {
             usage: Usage::default(),
             retry_delay,
             hears_mail: false,
+            belongs_to: None,
+            is_first_attempt: false,
         };
         self.it.queue.finish(&[finish]).await.unwrap();
     }
