@@ -1,15 +1,21 @@
 # The commands of this repository. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check fmt audit
+.PHONY: help demo demo-model test foreign chaos check fmt audit
 
 help: ## lists these commands
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
 
 demo: ## runs a team of background agents with scripted model replies; needs no key
 	@scripts/demo
 
+demo-model: ## runs three background agents on a small real model of this machine; downloads 150 MB, needs no key
+	@scripts/demo-model
+
 test: ## runs every check: format, lints, all tests, docs, deploy files
 	@scripts/test
+
+foreign: ## drives every wire against servers that others wrote; SUITES="mock model gateway" for some of them
+	@scripts/foreign $(SUITES)
 
 chaos: ## injects random faults for ten minutes, then checks every job; SECONDS=60 for less, SEED=1 to repeat a run
 	cargo build --workspace --bins

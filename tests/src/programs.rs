@@ -140,6 +140,16 @@ impl StateFolder {
         Program { child: command.spawn().unwrap() }
     }
 
+    /// Starts `bash` with a script, piped standard streams, and the built programs on its PATH.
+    pub fn start_shell(&self, script: &str) -> Program {
+        let built = program_path("legwork");
+        let path = format!("{}:{}", built.parent().unwrap().display(), self.environment[variables::PATH]);
+        let mut command = self.other_program("bash");
+        command.args(["-euo", "pipefail", "-c", script]).env(variables::PATH, path);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program { child: command.spawn().unwrap() }
+    }
+
     /// Installs an executable script at the front of the PATH of this environment.
     pub fn program(&mut self, name: &str, text: &str) {
         let folder = self.path("bin");

@@ -17,9 +17,9 @@ end
 ahead('*:reaped', { 'at', 'grace_until' })
 for _, key in ipairs(redis.call('KEYS', '*:job:*')) do
   local run = redis.call('HGET', key, 'run')
-  -- The attempt, then times.
+  -- The attempt, then times; 0 stands for none.
   if run then
-    redis.call('HSET', key, 'run', (string.gsub(run, ' (%d+)', function(ms) return string.format(' %.0f', ms + hour) end)))
+    redis.call('HSET', key, 'run', (string.gsub(run, ' ([1-9]%d*)', function(ms) return string.format(' %.0f', ms + hour) end)))
   end
 end
 ahead('*:stop:*', { 'owned_until' })

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use legwork_common::team::MissingVariable;
 use legwork_common::team::StringMap;
+use legwork_common::team::expand_address;
 use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
 use legwork_common::variables;
@@ -64,6 +65,16 @@ impl Environment {
     /// `text` with each `${env.X}` replaced; a variable that is not set is replaced by nothing.
     pub fn expanded(&self, text: &str) -> String {
         expand_template(text, |name| self.variables.get(name).cloned())
+    }
+
+    /// `text` with each `${env.X}` replaced, where the text is an address: without the variable it would name another
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingVariable`] for the first variable that is not set, or empty.
+    pub fn address(&self, text: &str) -> Result<String, MissingVariable> {
+        expand_address(text, |name| self.variable(name).map(str::to_owned))
     }
 
     /// Legwork's state directory of the user; `None` where no variable determines it.

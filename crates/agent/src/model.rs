@@ -154,6 +154,17 @@ impl ModelReply {
     }
 }
 
+/// One call of a model.
+#[derive(Debug)]
+pub struct ModelCall<'a> {
+    /// The model, where it is, and how it is asked.
+    pub settings: &'a ModelSettings,
+    /// What it is asked.
+    pub request: &'a ModelRequest,
+    /// Gets each delta as it arrives. A full channel slows the stream down; a closed one does not end it.
+    pub deltas: mpsc::Sender<Delta>,
+}
+
 /// Calls models; an implementation serves all providers.
 #[async_trait]
 pub trait ModelPort: Debug + Send + Sync {
@@ -163,18 +174,12 @@ pub trait ModelPort: Debug + Send + Sync {
         settings.reference()
     }
 
-    /// Makes one request. Sends each delta as it arrives and returns the reply with its end. A full channel slows the
-    /// stream down.
+    /// Makes one request, and returns the reply with its end.
     ///
-    /// Dropping the future ends the request. A closed channel does not: the reply is still returned.
+    /// Dropping the future ends the request.
     ///
     /// # Errors
     ///
     /// [`ModelError`]; nothing is retried here.
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError>;
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError>;
 }

@@ -1,7 +1,11 @@
-//! Finds what an agent needs and the machine lacks, before the agent runs. Pure.
+//! Finds what an agent needs and the machine lacks, before the agent runs.
+
+use std::fmt;
 
 use legwork_common::team::Agent;
 use legwork_common::team::RequiredKey;
+use legwork_common::team::RequiredProgram;
+use legwork_common::variables;
 use thiserror::Error;
 
 use crate::environment::Environment;
@@ -22,10 +26,66 @@ pub struct MissingKeys {
 ///
 /// [`MissingKeys`] with all that are missing, not only the first.
 pub fn preflight(agent: &Agent, environment: &Environment) -> Result<(), MissingKeys> {
-    let is_set = |name: &String| environment.variable(name).is_some();
-    let missing: Vec<RequiredKey> =
-        agent.required_keys().into_iter().filter(|key| !key.any_of.iter().any(is_set)).collect();
+    let missing = unset(agent.required_keys(), environment);
     if missing.is_empty() { Ok(()) } else { Err(MissingKeys { agent: agent.name.clone(), missing }) }
+}
+
+/// Something that an agent needs and this machine lacks. `Display` is one line that names it and the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Variables without which the agent is not run.
+    Keys(MissingKeys),
+    /// Variables without which it runs, probably not as its author meant.
+    Variables(MissingKeys),
+    /// A program that is not found.
+    Program {
+        /// The agent's name.
+        agent: String,
+        /// The program, and what starts it.
+        program: RequiredProgram,
+    },
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(missing) | Self::Variables(missing) => missing.fmt(f),
+            Self::Program { agent, program: RequiredProgram { program, needed_by } } => {
+                let absent = if program.contains('/') { "does not exist" } else { "is not on the PATH" };
+                write!(f, "agent `{agent}` needs {program} ({needed_by}), which {absent}")
+            }
+        }
+    }
+}
+
+/// Everything that an agent needs and this machine lacks; empty where it can run. Looks for programs on the PATH of the
+/// environment, as the system would.
+pub fn lacks(agent: &Agent, environment: &Environment) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    lacks.extend(preflight(agent, environment).err().map(Lack::Keys));
+    let missing = unset(agent.optional_keys(), environment);
+    if !missing.is_empty() {
+        lacks.push(Lack::Variables(MissingKeys { agent: agent.name.clone(), missing }));
+    }
+    let absent =
+        agent.required_programs().into_iter().filter(|needed| !is_found(&needed.program, environment));
+    lacks.extend(absent.map(|program| Lack::Program { agent: agent.name.clone(), program }));
+    lacks
+}
+
+/// Whether a program is found: by its path, or on the PATH.
+fn is_found(program: &str, environment: &Environment) -> bool {
+    if program.contains('/') {
+        return environment.resolve(program).is_file();
+    }
+    let path = environment.variable(variables::PATH).unwrap_or_default();
+    std::env::split_paths(path).any(|folder| environment.working_dir.join(folder).join(program).is_file())
+}
+
+/// Those of which no alternative is set.
+fn unset(keys: Vec<RequiredKey>, environment: &Environment) -> Vec<RequiredKey> {
+    let is_set = |name: &String| environment.variable(name).is_some();
+    keys.into_iter().filter(|key| !key.any_of.iter().any(is_set)).collect()
 }
 
 /// `OPENAI_API_KEY (model openai/gpt-4o), A or B (…)`.
@@ -44,6 +104,41 @@ mod tests {
 
     use super::*;
     use crate::testing::team;
+
+    #[test]
+    fn names_every_variable_and_program_that_is_missing() {
+        let mcp =
+            |server: serde_json::Value| json!({"kind": {"type": "mcp", "name": null, "server": server}});
+        let launch = |command: &str, args: &[&str]| json!({"command": {"command": command, "args": args, "env": {}, "version": null}});
+        let remote = json!({"remote": {
+            "url": "http://${env.HOST}", "transport": "streamable_http", "headers": {"Authorization": "${env.TOKEN}"},
+        }});
+        let toolsets =
+            json!([mcp(launch("pythonx", &["${env.SRV}"])), mcp(launch("./absent", &[])), mcp(remote)]);
+        let team = team(&[("a", &[], json!({"kind": "auto", "toolsets": toolsets}))]);
+        let agent = team.agent("a").unwrap();
+        let shown = |environment: &Environment| -> Vec<String> {
+            lacks(agent, environment).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            shown(&Environment::new(BTreeMap::new(), "/".into())),
+            [
+                "agent `a` lacks HOST (the URL of toolset mcp)",
+                "agent `a` lacks SRV (the arguments of mcp pythonx), TOKEN (the header Authorization of toolset mcp)",
+                "agent `a` needs ./absent (mcp ./absent), which does not exist",
+                "agent `a` needs pythonx (mcp pythonx), which is not on the PATH",
+            ]
+        );
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["pythonx", "absent"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let path = folder.path().display().to_string();
+        let set = [("HOST", "h"), ("SRV", "s"), ("TOKEN", "t"), ("PATH", path.as_str())];
+        let set: BTreeMap<_, _> =
+            set.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        assert_eq!(shown(&Environment::new(set, folder.path().into())), Vec::<String>::new());
+    }
 
     #[test]
     fn names_all_missing_keys_at_once() {

@@ -24,18 +24,19 @@ pub struct EnvironmentInfo {
 }
 
 /// The system messages before the task or the conversation, in this order: sub-agents, handoffs, instruction,
-/// toolsets, date, environment.
+/// toolsets, date, environment. `instruction` is the agent's, with its variables replaced.
 pub fn system_messages(
     team: &Team,
     agent: &Agent,
+    instruction: &str,
     toolset_instructions: &[String],
     info: &EnvironmentInfo,
 ) -> Vec<Message> {
     let mut messages = Vec::new();
     messages.extend(sub_agents(team, agent).map(Message::system));
     messages.extend(handoffs(team, agent).map(Message::system));
-    if !agent.instruction.is_empty() {
-        messages.push(Message::system(&agent.instruction));
+    if !instruction.is_empty() {
+        messages.push(Message::system(instruction));
     }
     messages.extend(toolset_instructions.iter().map(Message::system));
     if agent.add_date {

@@ -340,7 +340,7 @@ impl Toolbox {
         let opened = match &toolset.kind {
             ToolsetKind::Think => Ok(think::open()),
             ToolsetKind::Todo { shared } => Ok(todo::open(shared.then(|| Arc::clone(session_state)))),
-            ToolsetKind::Filesystem { ignore_vcs, post_edit } => {
+            ToolsetKind::Filesystem { ignore_vcs, post_edit, .. } => {
                 Ok(filesystem::open(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
             }
             ToolsetKind::Shell { env } => shell::open(environment.clone(), env, self.nursery.clone())
@@ -355,7 +355,7 @@ impl Toolbox {
                 let agent = (name.as_deref(), url.as_str(), headers);
                 a2a::open(environment, agent, a2a::Polling::default(), &self.nursery).await
             }
-            ToolsetKind::Fetch { timeout } => fetch::open(environment, *timeout),
+            ToolsetKind::Fetch { timeout, .. } => fetch::open(environment, *timeout),
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }

@@ -18,7 +18,7 @@ use crate::lifecycle::State;
 use crate::service::JobList;
 use crate::service::JobView;
 use crate::service::MAX_VIEW_BYTES;
-use crate::service::QueuedReason;
+use crate::waits_for::WaitsFor;
 
 pub use announcement::MAX_ANNOUNCED_BYTES;
 pub use announcement::MAX_ANNOUNCEMENT_BYTES;
@@ -131,10 +131,10 @@ fn body(view: &JobView, room: usize, error_room: usize) -> String {
             with_partial(format!("<task failed>\nError: {error}"), view, room)
         }
         State::Stopped => with_partial("<task was stopped>".to_owned(), view, room),
-        State::Queued => queued(view.queued, &view.job.queue),
-        State::Scheduled => match view.starts_at {
-            Some(time) => format!("<starts at {time:.0}>"),
-            None => "<scheduled>".to_owned(),
+        State::Queued => queued(view.job.waits_for.as_ref()),
+        State::Scheduled => match view.job.waits_for {
+            Some(WaitsFor::Schedule { at: Some(time), .. }) => format!("<starts at {time:.0}>"),
+            _ => "<scheduled>".to_owned(),
         },
         State::Running | State::Reaping => live(view, "still running"),
         State::Stopping => live(view, "stopping"),
@@ -178,12 +178,12 @@ fn result_offset(view: &JobView, result: &str) -> Option<u64> {
 }
 
 /// The line of a queued job, with the reason when it is known.
-fn queued(reason: Option<QueuedReason>, queue: &str) -> String {
+fn queued(reason: Option<&WaitsFor>) -> String {
     match reason {
-        None => "<queued>".to_owned(),
-        Some(QueuedReason::Behind(jobs)) => format!("<queued> behind {jobs} of this session"),
-        Some(QueuedReason::Next) => "<queued> next".to_owned(),
-        Some(QueuedReason::NoWorker) => format!("<queued> no worker serves queue {queue}"),
+        Some(WaitsFor::SessionCap { ahead, .. }) => format!("<queued> behind {ahead} of this session"),
+        Some(WaitsFor::Turn { .. }) => "<queued> next".to_owned(),
+        Some(WaitsFor::NoWorker { queue, .. }) => format!("<queued> no worker serves queue {queue}"),
+        _ => "<queued>".to_owned(),
     }
 }
 

@@ -16,6 +16,18 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
+/// Formats an age for a column of a table, with the two largest units: `42s`, `5m12s`, `3h4m`, `2d5h`, `400d`.
+pub fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, seconds / 3600) {
+        (0, 0) => short(duration),
+        (0, _) => format!("{hours}h{minutes}m"),
+        (1..100, _) => format!("{days}d{hours}h"),
+        (100.., _) => format!("{days}d"),
+    }
+}
+
 /// Text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{0}` is not a duration; examples: 30s, 5m, 1h30m, 7d")]
@@ -61,6 +73,27 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     Ok(Duration::from_millis(total))
 }
 
+/// Text that is not the duration of a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseLimitError {
+    /// It is not a duration at all.
+    #[error(transparent)]
+    Duration(#[from] ParseDurationError),
+    /// It is zero, which nothing could keep.
+    #[error("a limit of 0 would be over at once; leave it out for no limit")]
+    Zero,
+}
+
+/// Parses a limit such as a timeout: a duration as for [`parse`], longer than zero.
+///
+/// # Errors
+///
+/// [`ParseLimitError`] for zero and for text that is not a duration.
+pub fn parse_limit(text: &str) -> Result<Duration, ParseLimitError> {
+    let limit = parse(text)?;
+    if limit.is_zero() { Err(ParseLimitError::Zero) } else { Ok(limit) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +103,29 @@ mod tests {
         for (seconds, text) in [(0, "0s"), (42, "42s"), (65, "1m5s"), (7203, "2h0m3s"), (90_000, "25h0m0s")] {
             assert_eq!(short(Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn an_age_has_two_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (42, "42s"),
+            (312, "5m12s"),
+            (11_045, "3h4m"),
+            (190_800, "2d5h"),
+            (34_560_000, "400d"),
+        ] {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused() {
+        for text in ["0", "0s", "0h0m0ms"] {
+            assert_eq!(parse_limit(text), Err(ParseLimitError::Zero), "{text}");
+        }
+        assert_eq!(parse_limit("1ms"), Ok(Duration::from_millis(1)));
+        assert!(matches!(parse_limit("soon"), Err(ParseLimitError::Duration(_))));
     }
 
     #[test]

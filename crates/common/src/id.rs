@@ -1,6 +1,6 @@
 //! Typed identifiers.
 //!
-//! Every id is a random UUID (version 4, RFC 9562). A session and all of its jobs share the last four
+//! Every id is a random UUID (version 4, RFC 9562), but for the sessions that are found again by name (version 8). A session and all of its jobs share the last four
 //! hexadecimal digits of their ids, and the shard is computed from these digits. So any process that has an
 //! id can address its record without a lookup.
 
@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::Serialize;
+use sha2::Digest as _;
+use sha2::Sha256;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -139,6 +141,21 @@ impl JobId {
 }
 
 impl SessionId {
+    /// The session of a name, the same for the same parts: a UUID of version 8, made of their SHA-256. For sessions that a
+    /// later process finds again without having stored their ids; a process that knows the parts knows the id.
+    pub fn named(parts: &[&[u8]]) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest.finalize()[..16]);
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// A new session id in a random shard.
     pub fn random() -> Self {
         Self(random())
@@ -255,5 +272,14 @@ mod tests {
         let id = WorkerId::random_on("häuschen {a}:b");
         assert!(id.as_str().starts_with("h-uschen--a--b-"));
         assert!(WorkerId::random_on(&"x".repeat(90)).as_str().len() == 49);
+    }
+
+    #[test]
+    fn a_named_session_depends_on_each_part_and_its_end() {
+        let session = SessionId::named(&[b"ab", b"c"]);
+        assert_eq!(session, SessionId::named(&[b"ab", b"c"]));
+        assert_ne!(session, SessionId::named(&[b"a", b"bc"]));
+        assert_eq!(session.uuid().get_version_num(), 8);
+        assert_eq!(session.to_string().parse(), Ok(session));
     }
 }

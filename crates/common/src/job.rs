@@ -18,6 +18,7 @@ use crate::id::WorkerId;
 use crate::lifecycle::State;
 use crate::stored::LaterName;
 use crate::trace::TraceParent;
+use crate::waits_for::WaitsFor;
 
 /// The maximum nesting depth: a job dispatched by the root has depth 0, so a job of depth 9 is the deepest.
 ///
@@ -228,6 +229,9 @@ pub struct JobSpec {
     /// The trace context of the dispatcher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+    /// The agent that the session's root runs; `None` where no agent does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_agent: Option<String>,
 }
 
 /// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,
@@ -307,6 +311,18 @@ impl Usage {
         self.output_tokens += other.output_tokens;
         self.turns += other.turns;
     }
+
+    /// The counters as the text in a job's record, while the job runs.
+    pub fn stored(self) -> String {
+        format!("{} {} {} {}", self.input_tokens, self.cached_tokens, self.output_tokens, self.turns)
+    }
+
+    /// Reads [`stored`](Self::stored); `None` for any other text.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        let numbers: Vec<u64> = text.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [input_tokens, cached_tokens, output_tokens, turns] = <[u64; 4]>::try_from(numbers).ok()?;
+        Some(Self { input_tokens, cached_tokens, output_tokens, turns })
+    }
 }
 
 /// A snapshot of a job. Its JSON is the job object of the command line, so fields may be added but never renamed.
@@ -340,23 +356,152 @@ pub struct Job {
     pub key: Option<String>,
     /// The job that it retries, if any.
     pub retry_of: Option<JobId>,
+    /// The stored team that its agent belongs to; `None` where its request cannot be read.
+    pub team: Option<TeamDigest>,
+    /// The models that its agent is configured with, each as `provider/model`; `None` where its team is not stored
+    /// any more, was not read, or its agent is a program.
+    pub model: Option<String>,
+    /// The priority within its queue.
+    pub priority: Priority,
+    /// The longest that all attempts together may run; `None` for no limit.
+    pub timeout_ms: Option<u64>,
+    /// How often a failure with a retryable cause is retried, as dispatched.
+    pub retries: u32,
+    /// Those retries that are left.
+    pub retries_left: u32,
+    /// What it waits for; `None` where it runs or has ended, and where that was not read.
+    pub waits_for: Option<WaitsFor>,
+    /// Milliseconds since the last renewal of its lease, where the lease has expired and no process has reclaimed the
+    /// job; `None` while the lease holds, and where that was not read.
+    pub silent_ms: Option<u64>,
+    /// Attempts that ended and were followed by another or by a wait for one, oldest first; of many only the last.
+    pub past_attempts: Vec<PastAttempt>,
     /// When it was stored, by the clock of Redis, like the other times.
+    #[serde(serialize_with = "rfc3339")]
     pub created_at: Timestamp,
     /// When its first attempt started.
+    #[serde(serialize_with = "optional_rfc3339")]
     pub started_at: Option<Timestamp>,
+    /// When its current or last attempt started.
+    #[serde(serialize_with = "optional_rfc3339")]
+    pub attempt_started_at: Option<Timestamp>,
     /// When it reached its terminal state.
+    #[serde(serialize_with = "optional_rfc3339")]
     pub finished_at: Option<Timestamp>,
-    /// Milliseconds from `started_at` to `finished_at`, or to now; 0 before the first attempt.
+    /// Milliseconds that it ran in all attempts together; 0 before the first. The time between attempts does not count.
     pub runtime_ms: u64,
     /// Bytes of stored output.
     pub output_bytes: u64,
     /// The last message of the agent, once completed.
     pub result: Option<String>,
-    /// Tokens and model calls of all attempts, as of the last finished attempt.
+    /// Tokens and model calls of all attempts, as of the last finished turn where that was read, else of the last
+    /// finished attempt.
     pub usage: Usage,
 }
 
+/// An attempt that is over although its job was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastAttempt {
+    /// Its number, counted from 1.
+    pub attempt: u32,
+    /// The worker that ran it.
+    pub worker: Option<WorkerId>,
+    /// When the worker claimed the job.
+    #[serde(serialize_with = "optional_rfc3339")]
+    pub started_at: Option<Timestamp>,
+    /// How long it ran, in milliseconds; one whose worker was lost counts until that was noticed.
+    pub runtime_ms: u64,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// The error, or what the worker lacks; of a long text only the beginning.
+    pub detail: Option<String>,
+}
+
+/// Why an attempt ended before its job did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// It failed, and the job is retried.
+    Failed,
+    /// Its worker drained and gave the job back.
+    Drained,
+    /// Its worker gave the job back because it lacks what the job needs.
+    GivenBack,
+    /// Its worker did not renew the lease: it died or was cut off.
+    WorkerLost,
+}
+
+impl AttemptEnd {
+    /// The end in words, for people.
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Drained => "given back by a draining worker",
+            Self::GivenBack => "given back",
+            Self::WorkerLost => "worker lost",
+        }
+    }
+}
+
+/// Writes a time in UTC with three digits of a second, so that times sort as text.
+///
+/// # Errors
+///
+/// Those of the serializer.
+pub fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+/// As [`rfc3339`], for a time that may be missing.
+///
+/// # Errors
+///
+/// Those of the serializer.
+pub fn optional_rfc3339<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl Job {
+    /// A queued job of which nothing else is known: what readers of records and tests start from.
+    pub fn queued(id: JobId, session: SessionId) -> Self {
+        Self {
+            id,
+            session,
+            parent: None,
+            depth: 0,
+            queue: DEFAULT_QUEUE.to_owned(),
+            agent: String::new(),
+            task: String::new(),
+            status: State::Queued,
+            cause: None,
+            error: None,
+            attempt: 0,
+            worker: None,
+            key: None,
+            retry_of: None,
+            team: None,
+            model: None,
+            priority: Priority::default(),
+            timeout_ms: None,
+            retries: 0,
+            retries_left: 0,
+            waits_for: None,
+            silent_ms: None,
+            past_attempts: Vec::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            started_at: None,
+            attempt_started_at: None,
+            finished_at: None,
+            runtime_ms: 0,
+            output_bytes: 0,
+            result: None,
+            usage: Usage::default(),
+        }
+    }
+
     /// [`runtime_ms`](Self::runtime_ms) as a duration.
     pub fn runtime(&self) -> Duration {
         Duration::from_millis(self.runtime_ms)
@@ -366,6 +511,31 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usage_survives_its_record() {
+        let usage = Usage { input_tokens: 4, cached_tokens: 3, output_tokens: 2, turns: 1 };
+        assert_eq!(Usage::from_stored(&usage.stored()), Some(usage));
+        for text in ["", "1 2 3", "1 2 3 x", "1 2 3 4 5"] {
+            assert_eq!(Usage::from_stored(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_three_digits_and_sort_as_text() {
+        let session = SessionId::random();
+        let mut job = Job::queued(JobId::random_in(session), session);
+        for (ms, text) in [(0, "1970-01-01T00:00:00.000Z"), (1_700, "1970-01-01T00:00:01.700Z")] {
+            job.created_at = Timestamp::from_millisecond(ms).unwrap();
+            job.finished_at = Some(job.created_at);
+            let object = serde_json::to_value(&job).unwrap();
+            assert_eq!(
+                (object["created_at"].as_str(), object["finished_at"].as_str()),
+                (Some(text), Some(text))
+            );
+            assert_eq!(serde_json::from_value::<Job>(object).unwrap(), job);
+        }
+    }
 
     #[test]
     fn names_with_unsafe_characters_are_rejected() {

@@ -16,6 +16,7 @@
 //! - [`team`]: parsing and validation of agent files into a [`team::Team`].
 //! - [`trace`]: the W3C trace context that a job propagates.
 //! - [`variables`]: the name of every environment variable that Legwork reads.
+//! - [`waits_for`] and [`explain`]: why a job does not run, as a field and as a paragraph.
 //!
 //! This crate performs no input or output, depends on no asynchronous runtime, and never reads the
 //! environment or a clock.
@@ -23,6 +24,7 @@
 pub mod contract;
 pub mod duration;
 pub mod error;
+pub mod explain;
 pub mod id;
 pub mod job;
 pub mod lifecycle;
@@ -34,3 +36,4 @@ pub mod stored;
 pub mod team;
 pub mod trace;
 pub mod variables;
+pub mod waits_for;

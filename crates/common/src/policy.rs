@@ -6,6 +6,7 @@
 //! limits:
 //!   anthropic: { requests_per_minute: 50, tokens_per_minute: 40000 }
 //!   openai/gpt-4o: { concurrent: 8 }
+//! recursion: true
 //! ```
 
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct Policy {
     /// Rate limits, by `provider` or `provider/model`.
     #[serde(default)]
     limits: BTreeMap<String, RateLimit>,
+    /// Whether an agent that is on the way down from the root may be dispatched again. The depth is limited either way.
+    #[serde(default)]
+    recursion: bool,
 }
 
 /// The default scheduling options of one agent's jobs. An option that is not set has the default of [`JobOptions`].
@@ -45,7 +49,7 @@ struct AgentPolicy {
     #[serde(default, deserialize_with = "queue_name")]
     queue: Option<String>,
     priority: Option<Priority>,
-    #[serde(default, deserialize_with = "optional_duration")]
+    #[serde(default, deserialize_with = "optional_limit")]
     timeout: Option<Duration>,
     retries: Option<u32>,
     #[serde(default, deserialize_with = "optional_duration")]
@@ -154,6 +158,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether an agent may be dispatched below itself.
+    pub fn allows_recursion(&self) -> bool {
+        self.recursion
+    }
+
     /// The default scheduling options of this agent's jobs.
     pub fn job_options(&self, agent: &str) -> JobOptions {
         let defaults = JobOptions::default();
@@ -191,6 +200,12 @@ impl RateLimit {
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// Deserializes an optional limit such as `30m`; zero is refused.
+fn optional_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| duration::parse_limit(&text)).transpose().map_err(serde::de::Error::custom)
 }
 
 /// Deserializes an optional duration such as `30m`.
@@ -257,6 +272,7 @@ limits:
             "agents:\n  coder: { queue: a b }\n",
             "agents:\n  coder: { quue: code }\n",
             "agents:\n  coder: { timeout: soon }\n",
+            "agents:\n  coder: { timeout: 0s }\n",
             "agents:\n  coder: { priority: urgent }\n",
             "limits:\n  anthropic: { requests_per_minute: 0 }\n",
             "limits:\n  anthropic: { requests_per_minute: -5 }\n",

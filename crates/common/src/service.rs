@@ -12,7 +12,6 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
@@ -28,6 +27,9 @@ use crate::lifecycle::State;
 /// of a model, so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of
 /// this size.
 pub const MAX_VIEW_BYTES: usize = 16 * 1024;
+
+/// The error code of an operation that the state of its job does not allow, in every command.
+pub const WRONG_STATE: &str = "wrong_state";
 
 /// The operations of a dispatcher on its background agents.
 ///
@@ -121,18 +123,6 @@ pub struct JobList {
     pub more_ended: u64,
 }
 
-/// Why a queued job is not running yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueuedReason {
-    /// Its session has as many admitted jobs as its cap allows, and this many of the session's jobs are ahead
-    /// of it.
-    Behind(u64),
-    /// It is in the stream of its lane, and is claimed as soon as a worker of the lane has a free slot.
-    Next,
-    /// It is in the stream of its lane, but no live worker serves the queue.
-    NoWorker,
-}
-
 /// A range of a job's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputSlice {
@@ -160,12 +150,6 @@ pub struct JobView {
     pub output: OutputSlice,
     /// Whether the job reached its output cap. The output up to the cap is kept; later output is dropped.
     pub truncated: bool,
-    /// Why it is not running yet; set only for a queued job, and only when known.
-    pub queued: Option<QueuedReason>,
-    /// When it becomes queued; set only for a scheduled job.
-    pub starts_at: Option<Timestamp>,
-    /// What a running job waits for, as its worker reported it, for example a rate limit.
-    pub waits_for: Option<String>,
     /// The requested offset; `None` for the tail.
     pub since: Option<u64>,
 }
@@ -303,8 +287,14 @@ pub enum ServiceError {
         id: JobId,
     },
     /// The job would be nested deeper than allowed.
-    #[error("background agents can be nested at most {0} levels deep")]
+    #[error("delegation depth limit exceeded: background agents can be nested at most {0} levels deep")]
     TooDeep(u8),
+    /// The job's agent is on the way down from the root already, and the policy does not allow recursion.
+    #[error("delegation cycle detected: {}", way.join(" -> "))]
+    Cycle {
+        /// The agents from the root, or from the first job, down to the refused one.
+        way: Vec<String>,
+    },
     /// A store has reached its capacity; nothing was stored.
     #[error("{what} is full: {detail}")]
     Full {
@@ -322,13 +312,14 @@ impl Coded for ServiceError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
-            Self::NotRunning { .. } => "not_running",
+            Self::NotRunning { .. } => WRONG_STATE,
             Self::HearsNothing(_) => "hears_nothing",
             Self::Stopping => "stopping",
             Self::SessionClosed(_) => "session_closed",
             Self::LeaseLost => "lease_lost",
             Self::Conflict { .. } => "conflict",
             Self::TooDeep(_) => "too_deep",
+            Self::Cycle { .. } => "delegation_cycle",
             Self::Full { .. } => "full",
             Self::Unavailable(_) => "redis_unavailable",
         }
@@ -337,7 +328,9 @@ impl Coded for ServiceError {
     fn exit(&self) -> ExitStatus {
         match self {
             Self::NotFound(_) => ExitStatus::NotFound,
-            Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) => ExitStatus::Usage,
+            Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) | Self::Cycle { .. } => {
+                ExitStatus::Usage
+            }
             Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) => ExitStatus::Conflict,
             Self::LeaseLost | Self::Full { .. } | Self::Unavailable(_) => ExitStatus::Redis,
         }
@@ -352,6 +345,7 @@ impl Coded for ServiceError {
             }
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Unavailable(_) => Some("check --redis, or omit it to use the embedded server".to_owned()),
+            Self::Cycle { .. } => Some("write `recursion: true` into the policy file to allow it".to_owned()),
             Self::NotRunning { .. }
             | Self::HearsNothing(_)
             | Self::Stopping

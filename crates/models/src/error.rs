@@ -148,6 +148,7 @@ impl ProviderError {
         let kind = classify::kind(status, &said);
         let retry_after = said.retry_after.or_else(|| retry_after::in_words(&said.words));
         let words = match said.words.as_str() {
+            "" if said.names.iter().all(String::is_empty) => "no reason was given".to_owned(),
             "" => said.names.join(" "),
             words => words.to_owned(),
         };

@@ -1,5 +1,9 @@
 //! The command line of `legwork`: commands, arguments and help texts, without any behaviour.
 
+mod examples;
+mod reading;
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,13 +13,16 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 use legwork_common::duration;
-use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
 use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
 use legwork_common::variables;
 use legwork_worker::options::CommonOptions;
+use legwork_worker::options::command_line::COMMON_OPTIONS;
+
+pub use self::reading::Named;
+pub use self::reading::read;
 
 use crate::confirm::ConfirmArgs;
 
@@ -25,14 +32,14 @@ use crate::confirm::ConfirmArgs;
 pub struct Cli {
     /// The options that both programs have. They have a heading of their own, so that a command's help lists the
     /// command's options first.
-    #[command(flatten, next_help_heading = "Common options")]
+    #[command(flatten, next_help_heading = COMMON_OPTIONS)]
     pub common: CommonOptions,
     /// Print JSON, one object a line
-    #[arg(long, global = true, help_heading = "Common options")]
+    #[arg(long, global = true, help_heading = COMMON_OPTIONS)]
     pub json: bool,
     /// How long a command that waits asks again while Redis is away
     #[arg(long, env = variables::REDIS_TIMEOUT, value_name = "TIME", default_value = "1m", global = true,
-          help_heading = "Common options", value_parser = duration::parse)]
+          help_heading = COMMON_OPTIONS, value_parser = duration::parse)]
     pub redis_timeout: Duration,
     /// The command, with its arguments.
     #[command(subcommand)]
@@ -50,17 +57,19 @@ pub enum Command {
     List(ListArgs),
     /// Show one job and its output
     View(ViewArgs),
+    /// Explain why a job is in its state, and what would change it
+    Explain(ExplainArgs),
     /// Wait until jobs have ended
     Wait(WaitArgs),
     /// Stop jobs and the whole tree below each
     Stop(StopArgs),
-    /// Retry failed or stopped jobs, each as a new job that continues after the last recorded turn
+    /// Retry failed or stopped jobs, as new jobs that continue after the last recorded turn
     Retry(RetryArgs),
     /// Delete ended jobs and everything that they left in Redis
     Delete(DeleteArgs),
-    /// Send a message to a running job, delivered before its next model call
+    /// Send a message to a job, delivered before its next model call
     Send(SendArgs),
-    /// Check agent files and report what is wrong with them
+    /// Check agent files: what is wrong with them, and what they need that this machine lacks
     Check(CheckArgs),
     /// Check that this Redis is safe for jobs and that this machine can run these agent files
     Doctor(DoctorArgs),
@@ -141,20 +150,20 @@ pub struct DispatchArgs {
     /// Idempotency key: the same request with the same key returns the same id
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// The session to dispatch into [default: a new one]
+    /// The session to dispatch into, or the beginning of its id [default: a new one]
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<String>,
     /// The queue [default: the policy's, else `default`]
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     pub queue: Option<String>,
-    /// The priority: high, normal or low [default: the policy's, else normal]
-    #[arg(long, value_name = "PRIORITY")]
+    /// The priority [default: the policy's, else normal]
+    #[arg(long, value_name = "PRIORITY", value_parser = values::priority())]
     pub priority: Option<Priority>,
     /// Delay before the job is queued
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     pub delay: Duration,
-    /// The longest that the job may run
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    /// The longest that the job may run [default: the policy's, else no limit]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_limit)]
     pub timeout: Option<Duration>,
     /// How many times to retry after a failure [default: the policy's, else 0]
     #[arg(long, value_name = "N")]
@@ -188,8 +197,11 @@ pub struct DispatchArgs {
 /// Arguments of `legwork list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    /// How to print the jobs: a table, a wide table, JSON objects, or ids alone [default: table]
+    #[arg(short, long, value_name = "FORM")]
+    pub output: Option<ListForm>,
     /// Only jobs with this status; may be repeated
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", value_parser = values::state())]
     pub status: Vec<State>,
     /// Only failed jobs that were not retried
     #[arg(long, conflicts_with = "status")]
@@ -200,9 +212,9 @@ pub struct ListArgs {
     /// Only jobs of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// Only jobs of this session
+    /// Only jobs of this session; the beginning of its id is enough
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<String>,
     /// Only jobs in this queue
     #[arg(long, value_name = "NAME")]
     pub queue: Option<String>,
@@ -224,6 +236,26 @@ pub struct ListArgs {
     /// Print the list again whenever it changes, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
+}
+
+/// How `legwork list` prints jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListForm {
+    /// A table that fits the terminal
+    Table,
+    /// A table with the age, the wait, the worker and the model
+    Wide,
+    /// One JSON object a line
+    Json,
+    /// One id a line
+    Ids,
+}
+
+/// Arguments of `legwork explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The job's id, or an unambiguous prefix of it of four characters or more
+    pub id: String,
 }
 
 /// Arguments of `legwork view`.
@@ -265,9 +297,9 @@ pub struct StopArgs {
     /// The jobs' ids, or unambiguous prefixes of four characters or more
     #[arg(required_unless_present_any = ["session", "agent", "all"])]
     pub ids: Vec<String>,
-    /// All jobs of this session
+    /// All jobs of this session; the beginning of its id is enough
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<String>,
     /// All live jobs of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
@@ -294,9 +326,9 @@ pub struct RetryArgs {
     /// With --failed: only jobs of this agent
     #[arg(long, value_name = "NAME", requires = "failed")]
     pub agent: Option<String>,
-    /// With --failed: only jobs of this session
+    /// With --failed: only jobs of this session; the beginning of its id is enough
     #[arg(long, value_name = "ID", requires = "failed")]
-    pub session: Option<SessionId>,
+    pub session: Option<String>,
     /// Retry even a job that was retried before
     #[arg(long)]
     pub again: bool,
@@ -339,14 +371,17 @@ pub struct SendArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The agent files
-    #[arg(required = true)]
+    #[arg(required_unless_present = "explain")]
     pub files: Vec<PathBuf>,
+    /// Say what happens with this key of an agent file
+    #[arg(long, value_name = "KEY")]
+    pub explain: Option<String>,
 }
 
 /// Arguments of `legwork doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Agent files to check for keys and programs that this machine lacks
+    /// Agent files to check for variables, keys and programs that this machine lacks
     pub files: Vec<PathBuf>,
 }
 
@@ -358,9 +393,13 @@ pub struct McpArgs {
     /// The agents to offer [default: the sub-agents of the file's root, else all agents but the root]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub agents: Vec<String>,
-    /// The session of all requests, such as an earlier server's [default: one for each connection]
+    /// The session of all requests, or the beginning of its id [default: over standard streams that of the file and the
+    /// folder, over HTTP one for each connection]
     #[arg(long, value_name = "ID")]
-    pub session: Option<SessionId>,
+    pub session: Option<String>,
+    /// Begin a new session instead of returning to that of the file and the folder
+    #[arg(long, conflicts_with = "session")]
+    pub new_session: bool,
     /// Serve streamable HTTP at this address instead of standard input and output
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,

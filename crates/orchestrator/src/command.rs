@@ -5,6 +5,7 @@ mod check;
 mod delete;
 mod dispatch;
 mod doctor;
+mod explain;
 mod list;
 mod local;
 mod mcp;
@@ -34,6 +35,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Dispatch(args) => Box::pin(dispatch::dispatch(context, args)).await,
         Command::List(args) => list::list(context, args).await,
         Command::View(args) => view::view(context, args).await,
+        Command::Explain(args) => explain::explain(context, args).await,
         Command::Wait(args) => wait::wait(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,
         Command::Retry(args) => Box::pin(retry::retry(context, args)).await,

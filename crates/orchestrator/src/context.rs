@@ -10,6 +10,7 @@ use std::time::Duration;
 use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
 use legwork_common::error::ExitStatus;
+use legwork_common::id::SessionId;
 use legwork_common::team;
 use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
@@ -59,6 +60,27 @@ impl Connection {
         self.operator.queue()
     }
 
+    /// The session that a text names: a whole id, or the beginning of one; `None` for no text.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when no session or several begin like this, or Redis cannot be reached.
+    pub async fn session(&self, text: Option<&str>) -> Result<Option<SessionId>, Failure> {
+        match text {
+            Some(text) => Ok(Some(self.operator.find_session(text).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the jobs are, for the line that explains an empty list.
+    pub fn place(&self) -> String {
+        if self.backend.is_embedded() {
+            "embedded server".to_owned()
+        } else {
+            self.backend.target().to_string()
+        }
+    }
+
     /// Disconnects. The last program to leave an embedded server without live jobs shuts it down.
     ///
     /// # Errors
@@ -92,7 +114,8 @@ impl Context {
         }
         let queue =
             Queue::connect(backend.target(), &self.common.namespace, &self.common.wanted_settings(), kind)
-                .await?;
+                .await
+                .map_err(|error| backend.error(error))?;
         backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
         let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
@@ -107,7 +130,7 @@ impl Context {
     pub fn team(&self, file: &Path) -> Result<(Arc<Team>, Arc<str>), Failure> {
         let bytes = read(file)?;
         let name = file.display().to_string();
-        let parsed = team::parse(&name, &bytes).map_err(|errors| team_failure(&errors))?;
+        let parsed = parse(file, &bytes).map_err(|errors| team_failure(&errors))?;
         for warning in &parsed.warnings {
             self.output
                 .note(&format!("warning: {name}:{}:{}: {}", warning.line, warning.column, warning.message));
@@ -156,13 +179,37 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// Parses an agent file, with the files that it names below its own folder.
+///
+/// # Errors
+///
+/// All mistakes, with line and column.
+pub fn parse(file: &Path, bytes: &[u8]) -> Result<team::Parsed, team::TeamErrors> {
+    let name = file.display().to_string();
+    team::parse_with(&name, bytes, &|path| read_beside(file, path))
+}
+
+/// The text of a file below the folder of an agent file; or why it cannot be read.
+fn read_beside(file: &Path, path: &str) -> Result<String, String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
+    let target = folder.join(path).canonicalize().map_err(|error| error.to_string())?;
+    // A link may lead anywhere.
+    if !target.starts_with(&folder) {
+        return Err("it is a link out of the folder of the agent file".to_owned());
+    }
+    let bytes = read(&target).map_err(|failure| failure.message)?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+}
+
 /// The mistakes of an agent file as one error: the first with its snippet, and the number of others.
 pub fn team_failure(errors: &team::TeamErrors) -> Failure {
     let first = errors.iter().next();
     let more = errors.iter().count().saturating_sub(1) + errors.left_out();
     let mut detail = first.and_then(|error| error.snippet()).unwrap_or_default().trim_end().to_owned();
     if more > 0 {
-        detail.push_str(&format!("\nand {more} more; `legwork check` shows them"));
+        let file = first.map(team::TeamError::file).unwrap_or_default();
+        detail.push_str(&format!("\nand {more} more; `legwork check {file}` shows them"));
     }
     Failure {
         code: "agent_file",

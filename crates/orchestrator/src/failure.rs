@@ -5,6 +5,8 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use serde_json::json;
 
+use crate::cli::Named;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
@@ -26,15 +28,24 @@ impl Failure {
         Self { code: "usage", message: message.into(), detail: None, hint: None, exit: ExitStatus::Usage }
     }
 
-    /// An error of the command-line parser, as one line and a hint.
-    pub fn from_clap(error: &clap::Error) -> Self {
+    /// A mistake on the command line: what is wrong in one line, the usage of the command, and what was probably meant or
+    /// else where to read on.
+    pub fn from_clap(error: &clap::Error, command: &Named) -> Self {
         let text = error.to_string();
-        let paragraphs =
-            text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
-        let words: Vec<&str> = paragraphs.flat_map(str::split_whitespace).collect();
-        let message = words.join(" ");
+        let (mut message, mut tips) = (Vec::new(), Vec::new());
+        for paragraph in text.split("\n\n") {
+            let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+            if line.starts_with("tip: ") {
+                let each = paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+                tips.extend(each.map(str::to_owned));
+            } else if !line.starts_with("Usage: ") && !line.starts_with("For more information") {
+                message.push(line);
+            }
+        }
+        let message = message.join(" ");
         let message = message.strip_prefix("error: ").unwrap_or(&message);
-        Self::usage(message).with_hint("see `legwork help` and `legwork COMMAND --help`")
+        let hint = if tips.is_empty() { format!("see `{} --help`", command.words) } else { tips.join("; ") };
+        Self { detail: Some(format!("usage: {}", command.usage)), ..Self::usage(message) }.with_hint(hint)
     }
 
     /// A job, agent or worker that does not exist; exit status 3.

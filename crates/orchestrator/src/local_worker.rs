@@ -13,6 +13,7 @@ use legwork_agent::model::ModelPort;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
+use legwork_common::variables;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Operator;
@@ -265,8 +266,28 @@ pub async fn hint_unserved(
 ) -> Result<(), Failure> {
     for queue in connection.operator.unserved(queues).await? {
         context.output.note(&format!(
-            "hint: no worker serves queue {queue}; start one with legwork-worker --queues {queue}"
+            "hint: no worker serves queue {queue}; start one with {}",
+            worker_for(context, &queue)
         ));
     }
     Ok(())
+}
+
+/// The command that starts a worker for a queue of this namespace. The address of Redis is part of it, unless a program
+/// that is started in the same shell has it from the environment, or it holds a password.
+fn worker_for(context: &Context, queue: &str) -> String {
+    let mut command = "legwork-worker".to_owned();
+    let given = |name: &str, value: &str| context.variables.get(name).is_some_and(|set| set == value);
+    let mut needs_url = "";
+    match &context.common.redis {
+        Some(url) if given(variables::REDIS_URL, url) => {}
+        Some(url) if url.contains('@') => needs_url = ", and LEGWORK_REDIS_URL set to the same address",
+        Some(url) => command.push_str(&format!(" --redis '{url}'")),
+        None => {}
+    }
+    let namespace = &context.common.namespace;
+    if namespace != "default" && !given(variables::NAMESPACE, namespace) {
+        command.push_str(&format!(" --namespace {namespace}"));
+    }
+    format!("`{command} --queues {queue}`{needs_url}")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use legwork::cli;
 use legwork::cli::Cli;
 use legwork::command;
 use legwork::context::Context;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     // rustls needs one crypto provider for the process before the first TLS connection.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let variables = environment();
-    let cli = match Cli::try_parse() {
+    let cli = match cli::read(std::env::args_os().collect(), &variables) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &variables),
     };
@@ -48,7 +48,8 @@ fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode 
         return ExitCode::from(ExitStatus::Usage.code());
     }
     let json = std::env::args_os().any(|argument| argument == "--json");
-    let failure = Failure::from_clap(error);
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let failure = Failure::from_clap(error, &cli::Named::of(&arguments));
     Output::new(json, variables.contains_key(variables::NO_COLOR)).note(failure.text(json).trim_end());
     ExitCode::from(failure.exit.code())
 }

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //!
+//! - [`lines`]: messages over standard input and output.
 //! - [`server`]: the protocol's requests, each passed to one of the files below.
 //! - [`offer`]: the agents, tools and instructions that hosts see; pure. [`tool_name`]: the tools' names.
 //! - [`calls`]: one tool call, translated into the service.
@@ -10,6 +11,7 @@
 //! - [`tasks`]: a job as a task of the protocol's extension; pure.
 //! - [`progress`]: progress notifications during a wait.
 //! - [`sessions`]: the sessions behind the connections, and their workers.
+//! - [`standing`]: the session that a restarted server finds again.
 //! - [`http`]: the HTTP listener and its access checks.
 //! - [`connections`]: HTTP connections of older protocol versions, stored in Redis for every replica.
 //!
@@ -19,11 +21,13 @@
 pub mod calls;
 pub mod connections;
 pub mod http;
+pub mod lines;
 pub mod offer;
 pub mod progress;
 pub mod request;
 pub mod server;
 pub mod sessions;
+pub mod standing;
 pub mod structured;
 pub mod tasks;
 pub mod tool_name;

@@ -3,6 +3,7 @@
 //! Standard output carries the answer and nothing else. A closed pipe is not an error: the program exits quietly, as
 //! filters such as `head` expect.
 
+use std::borrow::Cow;
 use std::io;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
@@ -10,6 +11,10 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::render;
+
+/// The width of a terminal that does not tell its own, such as a serial line.
+const DEFAULT_WIDTH: usize = 80;
 
 /// How to write to standard output and standard error.
 #[derive(Debug, Clone, Copy)]
@@ -20,13 +25,21 @@ pub struct Output {
     pub color: bool,
     /// Whether standard error is a terminal, and a panel may be drawn on it.
     pub live: bool,
+    /// The width of standard output in cells, if it is a terminal.
+    pub width: Option<usize>,
 }
 
 impl Output {
     /// Inspects the terminal once. `no_color` (`NO_COLOR`) disables colours, and `json` everything but JSON.
     pub fn new(json: bool, no_color: bool) -> Self {
         let terminal = io::stdout().is_terminal();
-        Self { json, color: terminal && !no_color && !json, live: io::stderr().is_terminal() && !json }
+        let width = if terminal { Some(terminal_width()) } else { None };
+        Self { json, color: terminal && !no_color && !json, live: io::stderr().is_terminal() && !json, width }
+    }
+
+    /// Whether standard output is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.width.is_some()
     }
 
     /// Writes text. Exits the program if standard output is a closed pipe.
@@ -48,14 +61,24 @@ impl Output {
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }
 
-    /// Writes bytes that need not be UTF-8. Exits the program if standard output is a closed pipe.
+    /// Writes what an agent wrote: on a terminal with its control characters written out, so that it neither moves the
+    /// cursor nor colours what follows; elsewhere unchanged, byte for byte. Exits the program if standard output is a
+    /// closed pipe.
     ///
     /// # Errors
     ///
     /// As for [`text`](Self::text).
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.is_terminal() {
+            return self.text(&render::visible(&String::from_utf8_lossy(bytes)));
+        }
         let mut stdout = io::stdout().lock();
         written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+
+    /// Text that may contain what an agent wrote, as [`bytes`](Self::bytes) writes it.
+    pub fn harmless<'text>(&self, text: &'text str) -> Cow<'text, str> {
+        if self.is_terminal() { render::visible(text) } else { Cow::Borrowed(text) }
     }
 
     /// Writes text and a line break.
@@ -82,6 +105,12 @@ impl Output {
     pub fn note(&self, line: &str) {
         let _unread = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
     }
+}
+
+/// The width of the terminal, and 80 where it does not tell one.
+fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(DEFAULT_WIDTH)
 }
 
 /// Exits the program on a closed pipe, with status 0: the reader has all it wants.

@@ -164,6 +164,7 @@ impl Screen {
             self.event("output", &json!({"text": text}));
             return;
         }
+        let text = &*self.output.harmless(text);
         let mut state = self.state();
         state.answered(text);
         if state.panel.is_none() {

@@ -1,49 +1,97 @@
 //! Jobs as text.
 
-use std::fmt::Write as _;
+mod escape;
+mod head;
+pub mod table;
+
 use std::time::Duration;
 
+pub use escape::visible;
+pub use head::head;
+use jiff::Timestamp;
 use legwork_common::duration;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use owo_colors::OwoColorize as _;
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::render::table::Column;
 
 /// Characters of a UUID in lists: the first group, enough to tell jobs apart, and accepted by every command.
 const SHORT_ID: usize = 8;
-/// The most characters of a task in a list: with the other columns about a line of 100 characters.
-const TASK_CHARS: usize = 60;
-/// The most characters of an error, a task or a key in a view: a paragraph; `--json` has all of it.
-const FIELD_CHARS: usize = 400;
+/// The most characters of a task in a list without a terminal: a paragraph; a terminal's width cuts before.
+const TASK_CHARS: usize = 400;
 
-/// Lays out rows as columns, two spaces apart, without trailing space. Widths are in characters, not terminal cells.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+/// The columns of a list. `wide` has what fits no narrow terminal.
+pub fn columns(wide: bool) -> Vec<Column> {
+    let mut columns =
+        vec![Column::whole("ID"), Column::cut("STATUS"), Column::cut("AGENT"), Column::whole("AGE")];
+    if wide {
+        columns.push(Column::whole("WAITED"));
     }
-    text
+    columns.push(Column::whole("RUNTIME"));
+    if wide {
+        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL")]);
+    }
+    columns.push(Column::cut("TASK"));
+    columns
 }
 
-/// The header of a list of [`row`]s.
-pub fn header() -> Vec<String> {
-    ["ID", "STATUS", "AGENT", "RUNTIME", "TASK"].map(str::to_owned).to_vec()
-}
-
-/// One job of a list; `stale_for` is as for [`status_with_staleness`].
-pub fn row(job: &Job, stale_for: Option<Duration>) -> Vec<String> {
-    vec![
+/// One job of a list, a cell for each of the [`columns`]. `now` is the reader's time.
+pub fn row(job: &Job, stale_for: Option<Duration>, now: Timestamp, wide: bool) -> Vec<String> {
+    let mut row = vec![
         short_id(job),
         status_with_staleness(job, stale_for),
         job.agent.clone(),
-        duration::short(job.runtime()),
-        first_line(&job.task, TASK_CHARS),
-    ]
+        duration::age(since(job.created_at, now)),
+    ];
+    if wide {
+        row.push(waited(job, now));
+    }
+    // A job that never ran has no running time; `0s` would look like one that just began.
+    row.push(if job.attempt == 0 { "-".to_owned() } else { duration::short(job.runtime()) });
+    if wide {
+        row.push(job.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string));
+        row.push(job.model.clone().unwrap_or_else(|| "-".to_owned()));
+    }
+    row.push(first_line(&job.task, TASK_CHARS));
+    row
+}
+
+/// How long the job waited for its first attempt, or has waited so far.
+fn waited(job: &Job, now: Timestamp) -> String {
+    let until = job.started_at.or(job.finished_at).unwrap_or(now);
+    duration::age(since(job.created_at, until))
+}
+
+/// The time between two moments; zero where the second is before the first, because the clock of this machine and that
+/// of Redis differ.
+pub fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+/// A paragraph broken between words where a line would be longer than `width`; `None` leaves it one line.
+pub fn wrapped(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let (mut wrapped, mut used) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let cells = word.width();
+        if used > 0 && used + 1 + cells > width {
+            wrapped.push('\n');
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(word);
+        used += cells;
+    }
+    wrapped
+}
+
+/// The arguments of a tool call as JSON; a text that is not JSON, which a model may write, as a string.
+pub fn arguments(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_owned()))
 }
 
 /// The first eight characters of a job's UUID.
@@ -106,60 +154,94 @@ pub fn line_end(text: &str, max: usize) -> String {
     std::iter::once('…').chain(characters.into_iter().skip(from)).collect()
 }
 
-/// The fields of a job, one a line, as `view` prints them before the output.
-pub fn head(job: &Job, color: bool) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<10}{value}");
-    };
-    line("ID", &job.id.to_string());
-    line("Agent", &job.agent);
-    line("Status", &colored(job.status, &status(job), color));
-    if let Some(error) = &job.error {
-        // A live job shows the error of its last failed attempt.
-        let name = if job.status.is_terminal() { "Error" } else { "Failed" };
-        line(name, &first_line(error, FIELD_CHARS));
+#[cfg(test)]
+mod testing {
+    use legwork_common::id::SessionId;
+
+    use super::*;
+
+    /// A queued job of a fixed id, dispatched at second 0.
+    pub(super) fn job() -> Job {
+        let session: SessionId = "00000000-0000-4000-8000-00000000abcd".parse().unwrap();
+        let id = "agent_task_11111111-1111-4111-8111-11111111abcd".parse().unwrap();
+        Job {
+            agent: "code_analyst".to_owned(),
+            task: "count the files".to_owned(),
+            model: Some("openai/gpt-4o".to_owned()),
+            ..Job::queued(id, session)
+        }
     }
-    line("Task", &first_line(&job.task, FIELD_CHARS));
-    line("Session", &job.session.to_string());
-    if let Some(parent) = job.parent {
-        line("Parent", &parent.to_string());
+
+    /// Ten minutes later.
+    pub(super) fn now() -> Timestamp {
+        Timestamp::from_second(600).unwrap()
     }
-    if let Some(of) = job.retry_of {
-        line("Retry of", &of.to_string());
-    }
-    line("Queue", &job.queue);
-    line("Attempt", &job.attempt.to_string());
-    if let Some(worker) = &job.worker {
-        line("Worker", worker.as_str());
-    }
-    if let Some(key) = &job.key {
-        line("Key", &first_line(key, FIELD_CHARS));
-    }
-    line("Created", &format!("{:.0}", job.created_at));
-    if let Some(started) = job.started_at {
-        line("Started", &format!("{started:.0}"));
-    }
-    if let Some(finished) = job.finished_at {
-        line("Finished", &format!("{finished:.0}"));
-    }
-    line("Runtime", &duration::short(job.runtime()));
-    let usage = job.usage;
-    line(
-        "Usage",
-        &format!("{} turns, {} tokens in, {} out", usage.turns, usage.input_tokens, usage.output_tokens),
-    );
-    text
 }
 
 #[cfg(test)]
 mod tests {
+    use legwork_common::id::WorkerId;
+    use legwork_common::job::Cause;
+
     use super::*;
 
+    fn jobs() -> Vec<Job> {
+        let second = |second| Some(Timestamp::from_second(second).unwrap());
+        let worker = |name: &str| Some(WorkerId::from_stored(name.to_owned()));
+        let long = "read every file below src, and write down what each is for, in one sentence each";
+        vec![
+            testing::job(),
+            Job {
+                status: State::Running,
+                attempt: 2,
+                started_at: second(45),
+                runtime_ms: 312_000,
+                worker: worker("build-host-17.example.org-3f2a9c1b"),
+                task: long.to_owned(),
+                ..testing::job()
+            },
+            Job {
+                status: State::Failed,
+                cause: Some(Cause::ProviderError),
+                attempt: 1,
+                started_at: second(1),
+                finished_at: second(3),
+                runtime_ms: 2_000,
+                agent: "an_agent_with_a_rather_long_name".to_owned(),
+                model: None,
+                task: format!("{long}\nand then more"),
+                ..testing::job()
+            },
+        ]
+    }
+
+    /// The list at a width, and its longest line.
+    fn listed(width: usize, wide: bool) -> String {
+        let rows: Vec<_> = jobs().iter().map(|job| row(job, None, testing::now(), wide)).collect();
+        table::text(&columns(wide), &rows, Some(width))
+    }
+
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["A", "B"], ["long one", "x"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(table(&rows), "A         B\nlong one  x\n");
+    fn a_list_fits_the_terminal() {
+        for (width, wide) in [(80, false), (80, true), (120, false), (120, true), (200, true)] {
+            let text = listed(width, wide);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            insta::assert_snapshot!(format!("list_{width}{}", if wide { "_wide" } else { "" }), text);
+        }
+    }
+
+    #[test]
+    fn a_paragraph_is_broken_between_words() {
+        assert_eq!(wrapped("one two three", Some(8)), "one two\nthree");
+        assert_eq!(wrapped("one two three", Some(7)), "one two\nthree");
+        assert_eq!(wrapped("a_long_word b", Some(4)), "a_long_word\nb");
+        assert_eq!(wrapped("one two", None), "one two");
+    }
+
+    #[test]
+    fn arguments_are_json_where_they_can_be() {
+        assert_eq!(arguments(r#"{"path":"a"}"#), serde_json::json!({"path": "a"}));
+        assert_eq!(arguments("{broken"), serde_json::json!("{broken"));
     }
 
     #[test]

@@ -31,10 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 use crate::panel::Screen;
+use crate::render;
 
 /// The options of a new root session.
 #[derive(Debug, Clone)]
 pub struct RootOptions {
+    /// The agent of the root.
+    pub agent: String,
     /// The digest under which the team is stored.
     pub team: TeamDigest,
     /// The team as JSON, stored with the first job.
@@ -82,6 +85,7 @@ impl RootSession {
             keys_in_namespace: false,
             policy: options.policy,
             trace: options.trace,
+            root_agent: Some(options.agent),
         };
         let service = operator.service(caller);
         let service = Arc::new(if options.waits { service } else { service.without_waiting() });
@@ -216,6 +220,7 @@ impl Journal for ScreenJournal {
                 }
             }
             RunEvent::ToolStarted { call, name, arguments } => {
+                let arguments = render::arguments(&arguments);
                 self.screen.event("tool", &json!({"turn": call.turn, "name": name, "arguments": arguments}));
                 self.screen.note(&format!("→ {name}"));
             }

@@ -1,8 +1,8 @@
 //! Logs on standard error, as text or JSON. Standard output is for answers only.
 //!
 //! Times are UTC. A bare level, such as `debug`, is for our own crates; libraries stay at `info` or above,
-//! because some of them log requests with their headers below that, and so secrets. The details of a
-//! library need its name: `info,redis=debug`.
+//! because some of them log requests with their headers below that, and so secrets. Libraries whose failures we report
+//! ourselves, with the job that they belong to, are silent. The details of a library need its name: `info,redis=debug`.
 
 use std::io;
 use std::io::IsTerminal as _;
@@ -19,6 +19,10 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::tasks::panic_message;
+
+/// Libraries that log the failure of each call without saying whose it was, while its caller reports it with job, agent
+/// and cause: the client of model providers, and the one of the Model Context Protocol.
+const SILENT: &str = "genai=off,rmcp=off";
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -148,7 +152,7 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
         let Some(level) = word.parse::<LevelFilter>().ok().filter(|_| is_name) else {
             return Err(TelemetryError::Level { level: word.to_owned() });
         };
-        directives.push(format!("{},legwork={level}", level.min(LevelFilter::INFO)));
+        directives.insert(0, format!("{},{SILENT},legwork={level}", level.min(LevelFilter::INFO)));
     }
     EnvFilter::try_new(directives.join(","))
         .map_err(|source| TelemetryError::Filter { filter: text.to_owned(), source })
@@ -211,6 +215,15 @@ mod tests {
         });
         assert!(lines.contains("ours") && lines.contains("library"), "{lines}");
         assert!(!lines.contains("secret"), "{lines}");
+    }
+
+    #[test]
+    fn libraries_whose_failures_we_report_are_silent_unless_they_are_named() {
+        let failure = || tracing::error!(target: "genai::webc", "error");
+        assert_eq!(written("info", LogFormat::Text, failure), "");
+        for level in ["info,genai=error", "genai=error,info"] {
+            assert!(written(level, LogFormat::Text, failure).contains("ERROR"), "{level}");
+        }
     }
 
     #[test]

@@ -10,6 +10,12 @@ use thiserror::Error;
 /// Why a step of the queue was not done.
 #[derive(Debug, Error)]
 pub enum QueueError {
+    /// A text that should say where Redis is, and does not.
+    #[error("`{text}` is not the address of a Redis")]
+    Address {
+        /// The text, without user and password.
+        text: String,
+    },
     /// Redis refused because its memory is full.
     #[error("Redis is out of memory, so `{step}` was refused: {source}")]
     Full {
@@ -86,9 +92,11 @@ impl QueueError {
                     Some("LOADING" | "READONLY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")
                 )
             }
-            Self::Credentials(_) | Self::Unexpected { .. } | Self::Unreadable(_) | Self::Namespace { .. } => {
-                false
-            }
+            Self::Address { .. }
+            | Self::Credentials(_)
+            | Self::Unexpected { .. }
+            | Self::Unreadable(_)
+            | Self::Namespace { .. } => false,
         }
     }
 }
@@ -96,6 +104,7 @@ impl QueueError {
 impl Coded for QueueError {
     fn code(&self) -> &'static str {
         match self {
+            Self::Address { .. } => "redis_address",
             Self::Full { .. } => "redis_full",
             Self::Credentials(_) => "redis_credentials",
             Self::Unreachable { .. } => "redis_unreachable",
@@ -107,11 +116,17 @@ impl Coded for QueueError {
     }
 
     fn exit(&self) -> ExitStatus {
-        ExitStatus::Redis
+        match self {
+            Self::Address { .. } => ExitStatus::Usage,
+            _ => ExitStatus::Redis,
+        }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Address { .. } => {
+                Some("write redis://host:port, rediss://host:port or unix:///path".to_owned())
+            }
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Credentials(_) => {
                 Some("put user and password into the URL: redis://user:password@host".to_owned())

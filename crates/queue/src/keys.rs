@@ -154,6 +154,11 @@ impl Keys {
         format!("{}:session:{session}:backlog:{queue}", self.session_tag(session))
     }
 
+    /// The jobs of a session that are on a lane's stream or run: a sorted set.
+    pub fn admitted(&self, session: SessionId, queue: &str) -> String {
+        format!("{}:session:{session}:admitted:{queue}", self.session_tag(session))
+    }
+
     /// The todo list that a session's agents share: a hash.
     pub fn todos(&self, session: SessionId) -> String {
         format!("{}:session:{session}:todos", self.session_tag(session))
@@ -334,6 +339,7 @@ mod tests {
             (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
             (keys.session(session), ":session:"),
             (keys.backlog(session, "q"), ":backlog:"),
+            (keys.admitted(session, "q"), ":admitted:"),
             (keys.todos(session), ":todos"),
             (keys.budget(session), ":budget"),
             (keys.ready(0, "q", Priority::Normal), ":ready:"),

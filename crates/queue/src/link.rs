@@ -83,10 +83,10 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`QueueError::Refused`] for a URL that cannot be one.
+    /// [`QueueError::Address`] for a text that cannot be one.
     pub fn parse(url: &str) -> Result<Self, QueueError> {
         let info =
-            url.into_connection_info().map_err(|error| QueueError::from_redis("parse the URL", error))?;
+            url.into_connection_info().map_err(|_| QueueError::Address { text: without_credentials(url) })?;
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_redis_settings(redis).set_tcp_settings(tcp_settings());
         Ok(Self { info })
@@ -151,6 +151,13 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target({self})")
     }
+}
+
+/// An address for messages: what stands before its `@` may be a password.
+fn without_credentials(url: &str) -> String {
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+    format!("{scheme}…@{host}")
 }
 
 /// The settings of every TCP connection, with TLS or without. Unix domain sockets ignore them.

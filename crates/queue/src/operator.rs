@@ -12,6 +12,7 @@
 //! - `list`, `cursor`, `tree`: jobs by filter, a page at a time, and which job dispatched which.
 //! - `view`: one job, its output and its turns; waiting for jobs.
 //! - `staleness`: running jobs whose lease expired.
+//! - `models`: which models jobs run with.
 //! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
 //! - `workers`: the fleet, and which lanes it serves.
 //! - [`mod@bench`]: the queue's side of a measurement.
@@ -36,6 +37,7 @@ mod delete;
 mod dispatch;
 mod find;
 mod list;
+mod models;
 mod request;
 mod retry;
 mod send;
@@ -74,6 +76,7 @@ pub use tree::TreeLine;
 pub use tree::tree;
 pub use view::ViewError;
 pub use view::ViewedJob;
+pub use workers::WorkerCondition;
 
 use crate::observer::Observer;
 pub use crate::port::Cleared;
@@ -83,6 +86,7 @@ pub use crate::port::PageCursor;
 pub use crate::port::SessionEnd;
 pub use crate::port::StopRoot;
 pub use crate::port::WorkerRecord;
+pub use crate::port::WorkerReport;
 use crate::queue::Queue;
 use crate::service::Caller;
 use crate::service::Service;
@@ -90,7 +94,7 @@ use crate::service::Service;
 /// The hint of every error about a job that is not stored.
 const SEE_LIST: &str = "`legwork list` shows the jobs that are kept";
 /// The hint of every error about a job that would have to be over.
-const END_IT_FIRST: &str = "`legwork stop` ends it, `legwork wait` waits for its end";
+const END_IT_FIRST: &str = "`legwork stop ID` ends it, `legwork wait ID` waits for its end";
 
 /// Where the jobs of sessions that an operator opens wait for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +111,13 @@ pub enum SessionLanes {
 pub struct Operator {
     observer: Observer,
     lanes: SessionLanes,
+    models: models::KnownModels,
 }
 
 impl Operator {
     /// The operator of the queue that `observer` watches. `lanes` holds for every session opened through this handle.
     pub fn new(observer: Observer, lanes: SessionLanes) -> Self {
-        Self { observer, lanes }
+        Self { observer, lanes, models: models::KnownModels::default() }
     }
 
     /// The queue with its hints, for code that needs no more than to wait for jobs.

@@ -74,3 +74,4 @@ pub use work::Renewed;
 pub use work::SessionLease;
 pub use work::WakeToken;
 pub use work::Work;
+pub use work::WorkerReport;

@@ -19,8 +19,10 @@ mod slice;
 mod stop;
 mod upkeep;
 mod view;
+mod waits;
 mod watch;
 mod work;
+mod workers;
 
 pub(crate) use enqueue::ENQUEUE_BATCH_SIZE;
 pub(crate) use facts::LiveBelow;

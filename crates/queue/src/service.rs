@@ -73,6 +73,8 @@ pub struct Caller {
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
+    /// The agent that the session's root runs, which none of the jobs may run again; `None` where no agent does.
+    pub root_agent: Option<String>,
 }
 
 impl Caller {
@@ -138,11 +140,31 @@ impl Service {
         Ok(batch)
     }
 
+    /// Refuses a request whose agent is on the way from the root down to the caller. The way of a job never changes, so it
+    /// is read before the job is stored.
+    async fn check_way(&self, requests: &[RunRequest]) -> Result<(), ServiceError> {
+        if self.caller.policy.allows_recursion() {
+            return Ok(());
+        }
+        let mut way: Vec<String> = self.caller.root_agent.iter().cloned().collect();
+        if let DispatchedBy::Job { id, .. } = self.caller.by {
+            way.extend(self.queue().agents_down_to(id).await?);
+        }
+        match requests.iter().find(|request| way.contains(&request.agent)) {
+            None => Ok(()),
+            Some(again) => {
+                way.push(again.agent.clone());
+                Err(ServiceError::Cycle { way })
+            }
+        }
+    }
+
     /// Dispatches one batch. The team is stored first where the queue does not have it: most often an earlier job did.
     pub(crate) async fn run_batch(
         &self,
         requests: Vec<RunRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        self.check_way(&requests).await?;
         let keys: Vec<Option<String>> = requests.iter().map(|request| request.key.clone()).collect();
         let request = Enqueue {
             session: self.caller.session,
@@ -238,6 +260,7 @@ impl Service {
                 fresh: false,
                 budget: job_options.budget,
                 trace: self.caller.trace.clone(),
+                root_agent: self.caller.root_agent.clone(),
             },
             job_options,
             idempotency_key,

@@ -40,11 +40,12 @@ const MAX_RETRIES: u32 = 5;
 /// What steps of a shard share, in the order in which the definitions build on each other. A step gets the paragraphs
 /// whose names it uses: Redis runs a script from its first line at each call, so each function that is defined costs time
 /// even where it is not called.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 7] = [
     include_str!("lua/prelude.lua"),
     include_str!("lua/prelude/stops.lua"),
     include_str!("lua/prelude/sessions.lua"),
     include_str!("lua/prelude/admission.lua"),
+    include_str!("lua/prelude/attempts.lua"),
     include_str!("lua/prelude/returning.lua"),
     include_str!("lua/prelude/ending.lua"),
 ];

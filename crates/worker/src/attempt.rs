@@ -20,9 +20,11 @@ use legwork_agent::Outcome;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::lifecycle::State;
 use legwork_common::policy::Policy;
 use legwork_common::service::ServiceError;
 use legwork_common::trace::TraceParent;
+use legwork_common::waits_for::WaitsFor;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::Service;
@@ -62,6 +64,7 @@ use crate::settlement::Settlement;
 use crate::stall::StallDetector;
 use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
+use crate::tally::Tally;
 use crate::team_cache::TeamCache;
 
 /// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
@@ -100,6 +103,8 @@ pub struct AttemptContext {
     pub policy: Arc<Policy>,
     /// After how long without activity an attempt is reported as stalled; zero for never.
     pub stall_after: Duration,
+    /// Counts what becomes of the attempts.
+    pub tally: Tally,
     /// The teams that attempts have read.
     pub teams: TeamCache,
 }
@@ -325,6 +330,7 @@ impl Attempt {
             keys_in_namespace: false,
             policy: Arc::clone(&self.context.policy),
             trace: self.claimed().spec.trace.clone(),
+            root_agent: self.claimed().spec.root_agent.clone(),
         };
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);
@@ -370,6 +376,10 @@ impl Attempt {
         // A job whose timeout passed as it completed could not hear it.
         let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
         let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
+        let failure = match &ending {
+            Ending::Failed { cause, message } => Some((*cause, first_line(message))),
+            Ending::Completed { .. } | Ending::Stopped { .. } => None,
+        };
         let finish = Finish {
             lease,
             ending,
@@ -381,7 +391,7 @@ impl Attempt {
             is_first_attempt: attempt == 1,
         };
         match self.context.log_writer.finish(finish).await {
-            Ok(Finished::Now(state)) => tracing::info!(job = %lease.id, %state, "attempt ended"),
+            Ok(Finished::Now(state)) => self.log_end(state, failure),
             Ok(Finished::Mail) => return ControlFlow::Continue(()),
             Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
             Err(_) => {
@@ -389,6 +399,37 @@ impl Attempt {
             }
         }
         ControlFlow::Break(())
+    }
+
+    /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.
+    fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
+        let Claimed { lease, attempt, spec, .. } = self.claimed();
+        self.context.tally.count_end(failure.is_some());
+        match failure {
+            Some((cause, words)) => tracing::warn!(
+                job = %lease.id, agent = %spec.agent, attempt, %cause, %state, "attempt failed: {words}"
+            ),
+            None => tracing::info!(job = %lease.id, agent = %spec.agent, attempt, %state, "attempt ended"),
+        }
+    }
+
+    /// Counts and logs a release.
+    fn log_release(&self, mode: &ReleaseMode, outcome: Finished) {
+        let Claimed { lease, attempt, spec, .. } = self.claimed();
+        let state = match outcome {
+            Finished::Now(state) => state.as_str(),
+            Finished::Mail | Finished::Lost => "lost",
+        };
+        match mode {
+            ReleaseMode::Lack(reason) => {
+                self.context.tally.count_given_back(reason);
+                let words = first_line(reason);
+                tracing::warn!(job = %lease.id, agent = %spec.agent, attempt, state, "gave the job back: {words}");
+            }
+            ReleaseMode::Drain => {
+                tracing::info!(job = %lease.id, agent = %spec.agent, attempt, state, "released the job");
+            }
+        }
     }
 
     /// Releases the job, and repeats that while Redis cannot be reached, for the length of a lease: after that a reaper
@@ -400,7 +441,7 @@ impl Attempt {
         while Instant::now() < deadline {
             match self.context.work.release(&release).await {
                 Ok(outcome) => {
-                    tracing::info!(job = %lease.id, ?outcome, "released the job");
+                    self.log_release(&release.mode, outcome);
                     return;
                 }
                 Err(error) => tracing::warn!(job = %lease.id, %error, "could not release the job"),
@@ -408,6 +449,11 @@ impl Attempt {
             tokio::time::sleep(RETRY_DELAY).await;
         }
     }
+}
+
+/// The first line of a message, for the log.
+fn first_line(message: &str) -> String {
+    message.trim().lines().next().unwrap_or_default().to_owned()
 }
 
 /// Reports the stalls of one attempt to the log and to the job's record.
@@ -423,7 +469,8 @@ impl StallSink for StallReporter<'_> {
 
     fn stalled(&self, reason: &str) {
         tracing::warn!(job = %self.attempt.claimed().lease.id, "the job has stalled: {reason}");
-        self.attempt.context.log_writer.set_waits_for(self.buffer, Some(reason.to_owned()));
+        let reason = WaitsFor::Stalled { detail: reason.to_owned() };
+        self.attempt.context.log_writer.set_waits_for(self.buffer, Some(&reason));
     }
 
     fn recovered(&self, is_waiting: bool) {

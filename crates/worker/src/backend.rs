@@ -43,6 +43,14 @@ pub enum BackendError {
     /// The queue could not be asked.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Redis could not be reached.
+    #[error("Redis at {at} could not be reached: {detail}")]
+    Unreachable {
+        /// Its host and port, or its socket.
+        at: String,
+        /// The error of the connection.
+        detail: String,
+    },
     /// The process that kills the jobs' commands could not be started.
     #[error("the guard of the jobs' commands cannot be started: {0}")]
     Guard(#[source] io::Error),
@@ -53,6 +61,7 @@ impl Coded for BackendError {
         match self {
             Self::Embedded(error) => error.code(),
             Self::Queue(error) => error.code(),
+            Self::Unreachable { .. } => "redis_unreachable",
             Self::Guard(_) => "system",
         }
     }
@@ -61,6 +70,7 @@ impl Coded for BackendError {
         match self {
             Self::Embedded(error) => error.exit(),
             Self::Queue(error) => error.exit(),
+            Self::Unreachable { .. } => ExitStatus::Redis,
             Self::Guard(_) => ExitStatus::Usage,
         }
     }
@@ -69,6 +79,9 @@ impl Coded for BackendError {
         match self {
             Self::Embedded(error) => error.hint(),
             Self::Queue(error) => error.hint(),
+            Self::Unreachable { .. } => Some(
+                "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
+            ),
             Self::Guard(_) => None,
         }
     }
@@ -111,6 +124,16 @@ impl Backend {
     /// The address of Redis.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// An error of the connection to this Redis: one that cannot be reached is named with its host and port.
+    pub fn error(&self, error: QueueError) -> BackendError {
+        match error {
+            QueueError::Unreachable { source, .. } => {
+                BackendError::Unreachable { at: self.target.to_string(), detail: source.to_string() }
+            }
+            other => other.into(),
+        }
     }
 
     /// Whether the server is the embedded one.

@@ -11,6 +11,7 @@ use legwork_queue::port::Work;
 use crate::log_writer::AttemptBuffer;
 use crate::log_writer::BufferClosed;
 use crate::log_writer::LogWriter;
+use crate::log_writer::Progress;
 use crate::prepare::PrepareError;
 
 /// The turns that are still to be copied.
@@ -55,14 +56,14 @@ impl CopiedTurns {
         recorded: &mut Vec<TurnEntry>,
     ) -> Result<(), BufferClosed> {
         for (entry, text) in self.remaining {
-            log_writer.record(buffer, text, None).await?;
+            log_writer.record(buffer, text, Progress::default()).await?;
             recorded.push(entry);
         }
         let mark = TurnEntry::Retried { of: self.source };
         let last = recorded.iter().filter_map(turn_of).next_back().unwrap_or(0);
         log_writer.output(buffer, &format!("[resumes from turn {} of {}]\n", last + 1, self.source)).await?;
         let text = mark.encode().map_err(|_| BufferClosed)?;
-        log_writer.record(buffer, text, None).await?;
+        log_writer.record(buffer, text, Progress::default()).await?;
         recorded.push(mark);
         Ok(())
     }

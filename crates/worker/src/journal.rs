@@ -14,6 +14,8 @@ use legwork_agent::journal::JournalError;
 use legwork_agent::journal::RunEvent;
 use legwork_agent::journal::TurnEntry;
 use legwork_common::id::JobId;
+use legwork_common::job::Usage;
+use legwork_common::waits_for::WaitsFor;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::AttemptCancel;
@@ -22,6 +24,7 @@ use crate::lease_clock::LeaseClock;
 use crate::log_writer::AttemptBuffer;
 use crate::log_writer::BufferClosed;
 use crate::log_writer::LogWriter;
+use crate::log_writer::Progress;
 use crate::stall::StallDetector;
 
 /// Where one run of an attempt writes. A resumed attempt gets a new one.
@@ -38,7 +41,7 @@ pub struct AttemptJournal {
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
     pub(crate) stall_detector: Arc<StallDetector>,
-    /// A line to be written before the next output. A std mutex: never held over an await.
+    /// The lines to be written before the next output. A std mutex: never held over an await.
     pub(crate) heading: Mutex<Option<String>>,
 }
 
@@ -46,6 +49,11 @@ impl AttemptJournal {
     /// Writes this line before the next output. Where no output follows, it is not written at all.
     pub(crate) fn set_heading(&self, heading: String) {
         *self.heading() = Some(heading);
+    }
+
+    /// Adds a line to those that are written before the next output.
+    fn add_heading(&self, line: &str) {
+        self.heading().get_or_insert_default().push_str(line);
     }
 
     fn heading(&self) -> MutexGuard<'_, Option<String>> {
@@ -84,19 +92,25 @@ impl Journal for AttemptJournal {
             // The guard may have killed the command that this result is from.
             self.check_lease()?;
         }
-        let finished = self.turns.count(entry);
+        let progress = self.turns.count(entry);
         let text = entry.encode().map_err(|error| JournalError::Refused(Box::new(error)))?;
-        self.log_writer.record(&self.buffer, text, finished).await.map_err(|closed| self.lost(closed))
+        self.log_writer.record(&self.buffer, text, progress).await.map_err(|closed| self.lost(closed))
     }
 
     fn note(&self, event: RunEvent) {
         self.stall_detector.record_event(&event);
         match event {
-            RunEvent::Warning(text) => tracing::warn!(job = %self.job, "{text}"),
+            RunEvent::Warning(text) => {
+                tracing::warn!(job = %self.job, "{text}");
+                self.add_heading(&format!("[warning: {text}]\n"));
+            }
             RunEvent::ModelRetried { turn, reason } => {
                 tracing::info!(job = %self.job, turn, reason, "retrying the model call");
             }
-            RunEvent::ModelWaiting { why } => self.log_writer.set_waits_for(&self.buffer, why),
+            RunEvent::ModelWaiting { why } => {
+                let reason = why.map(|detail| WaitsFor::RateLimit { detail });
+                self.log_writer.set_waits_for(&self.buffer, reason.as_ref());
+            }
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }
@@ -113,11 +127,13 @@ impl Journal for AttemptJournal {
     }
 }
 
-/// Counts finished turns: a turn is finished once every tool call of its reply has a result.
+/// Counts finished turns and what their models used: a turn is finished once every tool call of its reply has a result.
 #[derive(Debug, Default)]
 pub(crate) struct TurnCounter {
     finished: AtomicU32,
     open_calls: AtomicU32,
+    /// A std mutex: never held over an await.
+    usage: Mutex<Usage>,
 }
 
 impl TurnCounter {
@@ -139,17 +155,23 @@ impl TurnCounter {
         self.open_calls.load(Ordering::SeqCst) == 0
     }
 
-    /// Counts an entry; returns the number of finished turns if the entry finished one.
-    fn count(&self, entry: &TurnEntry) -> Option<u32> {
+    /// Counts an entry; returns what it changed.
+    fn count(&self, entry: &TurnEntry) -> Progress {
         let left = match entry {
-            TurnEntry::Delivered { .. }
-            | TurnEntry::Compacted { .. }
-            | TurnEntry::Stderr { .. }
-            | TurnEntry::Retried { .. } => return None,
+            TurnEntry::Delivered { .. } | TurnEntry::Stderr { .. } => return Progress::default(),
+            TurnEntry::Compacted { usage, .. } => {
+                return Progress { finished_turns: None, usage: Some(self.add(*usage)) };
+            }
+            TurnEntry::Retried { .. } => {
+                // What was used before was another job's.
+                *self.usage() = Usage::default();
+                return Progress::default();
+            }
             TurnEntry::Reply { message, .. } => {
                 let calls = u32::try_from(message.tool_calls.len()).unwrap_or(u32::MAX);
                 self.open_calls.store(calls, Ordering::SeqCst);
-                calls
+                let usage = self.add(message.usage);
+                return Progress { finished_turns: self.finish_if(calls == 0), usage: Some(usage) };
             }
             TurnEntry::Result { .. } => {
                 let before = self
@@ -158,7 +180,21 @@ impl TurnCounter {
                 before.unwrap_or(0).saturating_sub(1)
             }
         };
-        (left == 0).then(|| self.finished.fetch_add(1, Ordering::SeqCst) + 1)
+        Progress { finished_turns: self.finish_if(left == 0), usage: None }
+    }
+
+    fn finish_if(&self, is_finished: bool) -> Option<u32> {
+        is_finished.then(|| self.finished.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    fn add(&self, usage: Usage) -> Usage {
+        let mut total = self.usage();
+        total.add(usage);
+        *total
+    }
+
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -166,6 +202,7 @@ impl TurnCounter {
 mod tests {
     use legwork_agent::message::AssistantMessage;
     use legwork_agent::message::ToolCall;
+    use legwork_common::id::SessionId;
 
     use super::*;
 
@@ -196,12 +233,26 @@ mod tests {
     #[test]
     fn a_turn_is_finished_with_its_last_result() {
         let counter = TurnCounter::default();
-        assert_eq!(counter.count(&reply(1, 2)), None);
+        assert_eq!(counter.count(&reply(1, 2)).finished_turns, None);
         assert!(!counter.is_between_turns());
-        assert_eq!(counter.count(&result(1, 1)), None);
-        assert_eq!(counter.count(&result(1, 0)), Some(1));
+        assert_eq!(counter.count(&result(1, 1)), Progress::default());
+        assert_eq!(counter.count(&result(1, 0)).finished_turns, Some(1));
         assert!(counter.is_between_turns());
-        assert_eq!(counter.count(&reply(2, 0)), Some(2));
+        assert_eq!(counter.count(&reply(2, 0)).finished_turns, Some(2));
         assert_eq!(TurnCounter::after(&[reply(1, 1), result(1, 0), reply(2, 1)]).finished(), 1);
+    }
+
+    #[test]
+    fn usage_counts_with_each_reply_and_summary_and_starts_anew_in_a_retry() {
+        let used = |input_tokens, turns| Usage { input_tokens, turns, ..Usage::default() };
+        let reply = |usage| TurnEntry::Reply {
+            turn: 1,
+            message: AssistantMessage { usage, ..AssistantMessage::default() },
+        };
+        let summary = |usage| TurnEntry::Compacted { turn: 2, kept: 1, summary: String::new(), usage };
+        let of = JobId::random_in(SessionId::random());
+        let counter = TurnCounter::after(&[reply(used(7, 1)), TurnEntry::Retried { of }]);
+        assert_eq!(counter.count(&reply(used(3, 1))).usage, Some(used(3, 1)));
+        assert_eq!(counter.count(&summary(used(2, 0))).usage, Some(used(5, 1)));
     }
 }

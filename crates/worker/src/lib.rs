@@ -7,7 +7,7 @@
 //! - [`worker`]: the settings of a worker, and the tasks that it starts.
 //! - [`supervisor`]: what a worker does next; pure. [`driver`]: the loop that waits for events and acts.
 //! - [`claims`]: claims jobs. [`renewal`]: renews their leases. [`log_writer`]: writes their output, turns and ends.
-//! - [`upkeep`]: reclaims the jobs of dead workers.
+//! - [`upkeep`]: reclaims the jobs of dead workers. [`tally`]: what became of the jobs, for the heartbeat.
 //!
 //! One job:
 //!
@@ -56,6 +56,7 @@ mod settlement;
 mod stall;
 pub mod startup;
 pub mod supervisor;
+pub mod tally;
 pub mod team_cache;
 pub mod upkeep;
 mod work_dir;

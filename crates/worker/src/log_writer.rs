@@ -18,6 +18,8 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use legwork_common::job::Usage;
+use legwork_common::waits_for::WaitsFor;
 use legwork_queue::QueueError;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
@@ -58,6 +60,15 @@ pub enum Flushed {
     Fenced,
 }
 
+/// What a turn entry changes apart from the journal itself; `None` for what it leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Turns that are finished, over all attempts.
+    pub finished_turns: Option<u32>,
+    /// What the models used, over all attempts.
+    pub usage: Option<Usage>,
+}
+
 /// What one attempt has written and the queue has not confirmed.
 #[derive(Debug)]
 struct Pending {
@@ -69,6 +80,8 @@ struct Pending {
     entries: Vec<(u64, String)>,
     next_entry: u64,
     finished_turns: Option<u32>,
+    /// What the models used so far, if it changed.
+    usage: Option<Usage>,
     /// The reason that the attempt waits for, if it changed; empty where it no longer waits.
     waits_for: Option<String>,
     /// Counts every change, so that a caller can wait for its own.
@@ -200,6 +213,7 @@ impl LogWriter {
     /// Opens the buffer of an attempt.
     pub fn open(&self, start: AttemptBufferStart) -> OpenBuffer {
         let pending = Pending {
+            usage: None,
             waits_for: None,
             lease: start.lease,
             offset: start.output_bytes,
@@ -270,24 +284,25 @@ impl LogWriter {
         &self,
         buffer: &AttemptBuffer,
         entry: String,
-        finished_turns: Option<u32>,
+        progress: Progress,
     ) -> Result<(), BufferClosed> {
         {
             let mut pending = buffer.pending();
             let sequence = pending.next_entry;
             pending.next_entry += 1;
             pending.entries.push((sequence, entry));
-            pending.finished_turns = finished_turns.or(pending.finished_turns);
+            pending.finished_turns = progress.finished_turns.or(pending.finished_turns);
+            pending.usage = progress.usage.or(pending.usage);
             pending.revision += 1;
         }
         self.flush(buffer).await
     }
 
     /// Notes what the attempt waits for, to be shown to users; `None` once it continues. Written with the next batch.
-    pub fn set_waits_for(&self, buffer: &AttemptBuffer, reason: Option<String>) {
+    pub fn set_waits_for(&self, buffer: &AttemptBuffer, reason: Option<&WaitsFor>) {
         {
             let mut pending = buffer.pending();
-            pending.waits_for = Some(reason.unwrap_or_default());
+            pending.waits_for = Some(WaitsFor::stored(reason));
             pending.revision += 1;
         }
         self.inner.has_work.notify_one();
@@ -474,6 +489,7 @@ fn snapshot(buffer: &AttemptBuffer) -> Snapshot {
         entries: pending.entries.clone(),
         finished_turns: pending.finished_turns,
         waits_for: pending.waits_for.clone(),
+        usage: pending.usage,
     };
     Snapshot::Due(append, pending.revision)
 }
@@ -490,6 +506,9 @@ fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64, is_foll
         pending.offset += append.bytes.len() as u64;
         if pending.waits_for == append.waits_for {
             pending.waits_for = None;
+        }
+        if pending.usage == append.usage {
+            pending.usage = None;
         }
     }
     // After the buffer has room: a writer that wakes checks it.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use legwork_common::error::Coded;
 use legwork_common::error::chain;
 use legwork_worker::guard;
@@ -19,11 +18,11 @@ fn main() -> ExitCode {
     }
     // TLS needs its one provider before anything connects. Only a second call in one process fails.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let options = WorkerOptions::parse();
     // Variables that are not Unicode are left out.
-    let environment = std::env::vars_os()
+    let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let options = WorkerOptions::read(std::env::args_os().collect(), &environment);
     match start(options, environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

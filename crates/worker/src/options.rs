@@ -1,11 +1,17 @@
 //! The command line of `legwork-worker`, and the options that it shares with `legwork`.
 
+pub mod command_line;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use clap::CommandFactory as _;
+use clap::FromArgMatches as _;
 use clap::Parser;
 use legwork_common::duration;
 use legwork_common::id::SessionId;
@@ -21,7 +27,7 @@ use legwork_queue::settings::FleetSettings;
 /// The options of both programs: where the queue is, how to log, what the fleet has decided.
 #[derive(Debug, Clone, Args)]
 pub struct CommonOptions {
-    /// Where Redis is: redis://, rediss:// or unix://; without it the embedded server is used
+    /// Where Redis is: redis://host:port, rediss:// or unix://; without it the embedded server is used
     #[arg(long, env = variables::REDIS_URL, value_name = "URL", hide_env_values = true, global = true)]
     pub redis: Option<String>,
     /// The namespace within Redis
@@ -59,6 +65,15 @@ pub struct CommonOptions {
     pub state_dir: Option<PathBuf>,
 }
 
+impl WorkerOptions {
+    /// Reads the command line and the environment. Help, the version and mistakes are printed, and end the program.
+    pub fn read(arguments: Vec<OsString>, variables: &BTreeMap<String, String>) -> Self {
+        let mut command = command_line::prepared(Self::command(), &arguments, variables);
+        let matches = command.clone().get_matches_from(arguments);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
 impl CommonOptions {
     /// The policy of the fleet: the file's, with the limits of the command line on top.
     ///
@@ -92,13 +107,18 @@ impl CommonOptions {
     }
 }
 
-/// Runs background agents: claims jobs from the queue and runs their agents.
+/// The examples below the help of `legwork-worker`.
+const EXAMPLES: &str = "\
+Examples:
+  legwork-worker --redis redis://127.0.0.1:6379 --queues default
+  legwork-worker --queues code,default --concurrency 20 --health 127.0.0.1:8080
+
+The second takes the address of Redis from LEGWORK_REDIS_URL.";
+
+/// Run background agents: claim jobs from the queues and run their agents
 #[derive(Debug, Clone, Parser)]
-#[command(name = "legwork-worker", version, about, max_term_width = 100)]
+#[command(name = "legwork-worker", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct WorkerOptions {
-    /// The options of both programs.
-    #[command(flatten)]
-    pub common: CommonOptions,
     /// The queues to serve; their order is their priority
     #[arg(long, env = variables::QUEUES, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_QUEUE,
           value_parser = parse_name)]
@@ -133,12 +153,14 @@ pub struct WorkerOptions {
     /// Take model replies from this script instead of calling providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// The options of both programs. They have a heading of their own, and come last: the heading holds for all
+    /// that follow.
+    #[command(flatten, next_help_heading = command_line::COMMON_OPTIONS)]
+    pub common: CommonOptions,
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_agent::message::Message;
 use legwork_agent::model::Delta;
+use legwork_agent::model::ModelCall;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
 use legwork_agent::model::ModelReply;
@@ -285,15 +286,11 @@ impl ModelPort for RateLimitedModels {
         self.models.account(settings)
     }
 
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         let mut permits = self.acquire(settings, request, &deltas).await?;
         let answer = tokio::select! {
-            answer = self.models.stream(settings, request, deltas) => answer,
+            answer = self.models.stream(ModelCall { settings, request, deltas }) => answer,
             never = keep_alive(self, &permits.granted) => match never {},
         };
         permits.settle(&answer).await;

@@ -25,6 +25,7 @@ use crate::guard::Guard;
 use crate::lease_clock::LeaseClock;
 use crate::renewal_requests::RenewalRequests;
 use crate::renewal_requests::Wanted;
+use crate::tally::Tally;
 
 /// The longest delay after a failed renewal: several retries fit between a regular renewal (every 0.3 leases) and the
 /// moment at which the leases are in doubt.
@@ -40,6 +41,8 @@ pub struct Load {
     pub used: Gauge,
     /// Jobs that are leased to the worker, parked ones included.
     pub jobs: Gauge,
+    /// What became of its jobs.
+    pub tally: Tally,
 }
 
 impl Load {
@@ -49,6 +52,7 @@ impl Load {
             used: gauges.register("legwork_worker_used_slots", "Jobs that hold a slot of this worker."),
             jobs: gauges
                 .register("legwork_worker_held_jobs", "Jobs that this worker holds, waiting ones included."),
+            tally: Tally::default(),
         }
     }
 }
@@ -192,6 +196,7 @@ impl Renewer {
             used: count(&self.load.used),
             jobs: count(&self.load.jobs),
             draining: self.draining.is_cancelled(),
+            report: self.load.tally.snapshot(),
         };
         self.queue.heartbeat(&heartbeat).await
     }

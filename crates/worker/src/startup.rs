@@ -15,7 +15,6 @@ use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
-use legwork_queue::QueueError;
 use legwork_queue::port::Lane;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -23,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Arrival;
 use crate::backend::Backend;
+use crate::backend::BackendError;
 use crate::guard::Guard;
 use crate::host::host_name;
 use crate::models;
@@ -109,7 +109,7 @@ async fn connect(
     backend: &Backend,
     common: &CommonOptions,
     drain: &CancellationToken,
-) -> Result<Option<Queue>, QueueError> {
+) -> Result<Option<Queue>, BackendError> {
     let wanted = common.wanted_settings();
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     loop {
@@ -118,8 +118,9 @@ async fn connect(
                 .await
             {
                 Err(error) if error.is_transient() && Instant::now() < deadline => error,
-                final_answer => return final_answer.map(Some),
+                final_answer => return final_answer.map(Some).map_err(|error| backend.error(error)),
             };
+        let error = backend.error(error);
         tracing::warn!(error = %chain(&error), "cannot reach the queue yet, trying again");
         if drain.run_until_cancelled(tokio::time::sleep(CONNECT_RETRY_DELAY)).await.is_none() {
             return Ok(None);

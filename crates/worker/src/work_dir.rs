@@ -41,12 +41,14 @@ pub(crate) fn select(
         (Some(folder), false) => {
             fs::create_dir_all(folder)
                 .map_err(|error| unusable(folder, format!("cannot be created: {error}")))?;
+            check_writable(folder)?;
             Ok(folders(folder.clone()))
         }
         (None, _) if options.common.redis.is_none() => Ok(WorkDir::Dispatchers),
         (None, _) => {
             let folder = default_folder(options, variables, is_container(variables));
             create_own(&folder)?;
+            check_writable(&folder)?;
             tracing::info!(
                 folder = %folder.display(),
                 "jobs get their folders below the default work dir; --work-dir selects another"
@@ -89,6 +91,16 @@ fn create_own(folder: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Creates a folder below the work dir, as each job will, and removes it: a worker that can create none would give back
+/// every job.
+fn check_writable(folder: &Path) -> Result<(), StartError> {
+    let probe = folder.join(format!(".legwork-probe-{}", std::process::id()));
+    // One of an earlier worker that died in between has the same name in a container.
+    create_private(&probe)
+        .and_then(|()| fs::remove_dir(&probe))
+        .map_err(|error| unusable(folder, format!("cannot be written to: {error}")))
+}
+
 fn unusable(folder: &Path, detail: impl Into<String>) -> StartError {
     StartError::WorkDir { folder: folder.display().to_string(), detail: detail.into() }
 }
@@ -128,6 +140,13 @@ mod tests {
         assert!(matches!(select(&options(&["--work-dir", &missing]), &BTreeMap::new()), Ok(WorkDir::Own(_))));
         let shared = select(&options(&["--shared-work-dir", "--work-dir", &missing]), &BTreeMap::new());
         assert_eq!(shared.unwrap(), WorkDir::Shared(missing.into()));
+    }
+
+    #[test]
+    fn a_work_dir_that_no_job_can_use_is_refused() {
+        // Nothing can be created there, by any user.
+        let error = select(&options(&["--work-dir", "/proc"]), &BTreeMap::new()).unwrap_err();
+        assert!(error.to_string().contains("cannot be written to"), "{error}");
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl Worker {
             output_cap: self.queue.settings().output_cap,
             policy: Arc::clone(&self.settings.policy),
             stall_after: self.settings.stall_after,
+            tally: self.health.load.tally.clone(),
             teams: TeamCache::default(),
             work,
         }

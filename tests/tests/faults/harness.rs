@@ -168,7 +168,7 @@ impl Harness {
     pub(crate) async fn dispatch(&self) -> JobId {
         let (caller, open) = scenario::session();
         self.queue.open(&open).await.unwrap();
-        let request = scenario::request("child");
+        let request = scenario::request("parent");
         Service::new(self.observer.clone(), caller).run(request).await.unwrap()
     }
 

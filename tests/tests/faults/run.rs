@@ -11,17 +11,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_agent::Environment;
 use legwork_agent::message::Message;
-use legwork_agent::model::Delta;
+use legwork_agent::model::ModelCall;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
 use legwork_agent::model::ModelReply;
-use legwork_agent::model::ModelRequest;
 use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::RunRequest;
 use legwork_common::service::WaitMode;
-use legwork_common::team::ModelSettings;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
@@ -46,7 +44,6 @@ use legwork_worker::runner::WorkDir;
 use legwork_worker::upkeep::while_reaping;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -337,18 +334,14 @@ impl RecordingModels {
 
 #[async_trait]
 impl ModelPort for RecordingModels {
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         self.calls.lock().unwrap().push((request.agent.clone(), request.turn));
         if request.agent == "parent" {
             let is_announcement =
                 |message: &&Message| format!("{message:?}").contains("tasks finished since your last");
             *self.announcements.lock().unwrap() = request.messages.iter().filter(is_announcement).count();
         }
-        self.inner.stream(settings, request, deltas).await
+        self.inner.stream(ModelCall { settings, request, deltas }).await
     }
 }

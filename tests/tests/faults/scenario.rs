@@ -118,6 +118,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         keys_in_namespace: true,
         policy: Arc::<Policy>::default(),
         trace: None,
+        root_agent: None,
     };
     let open = OpenSession {
         session,

@@ -285,6 +285,35 @@ agents:
 }
 
 #[test]
+fn a_conversation_outlives_an_error_of_the_provider() {
+    let runtime = Runtime::new().unwrap();
+    let answers = vec![
+        Answer::text(&["the first answer"]),
+        Answer::Status(400, Vec::new(), "the provider is out of order"),
+        Answer::text(&["the third answer"]),
+    ];
+    let fake = runtime.block_on(FakeProvider::start(answers));
+    let mut state = StateFolder::embedded();
+    state.set("OPENAI_API_KEY", "k");
+    let url = &fake.url;
+    let team = state.file(
+        "team.yaml",
+        format!(
+            "models: {{m: {{provider: openai, model: gpt-4o, base_url: '{url}'}}}}\nagents: {{root: {{model: m}}}}\n"
+        ),
+    );
+    let screen = state.in_terminal(&["run", &team], "prompt one\nprompt two\nprompt three\n\n");
+    let (before, after) = screen.split_once("error: the agent failed (provider_error)").unwrap();
+    assert!(before.contains("the first answer"), "{screen}");
+    assert!(after.contains("out of order") && after.contains("the third answer"), "{screen}");
+    // The conversation is the same one.
+    let last = fake.asked()[2].body["messages"].to_string();
+    for said in ["prompt one", "the first answer", "prompt two", "prompt three"] {
+        assert!(last.contains(said), "{said}: {last}");
+    }
+}
+
+#[test]
 fn a_terminal_is_asked_what_the_team_wants_a_person_to_decide() {
     let mut state = StateFolder::embedded();
     let team = "
@@ -325,7 +354,10 @@ fn check_reports_warnings_and_errors_as_json() {
                 && warning["message"].as_str().unwrap().contains(words)
         })
     };
-    assert!(reported((4, 5), "no hook runs") && reported((5, 23), "no language server runs"), "{warnings:?}");
+    assert!(
+        reported((4, 13), "no hook runs") && reported((5, 23), "no language server runs"),
+        "{warnings:?}"
+    );
     assert_eq!((&objects[0]["good"], &objects[1]["good"]), (&json!(true), &json!(false)));
     let hints: Vec<&Value> =
         objects[1]["errors"].as_array().unwrap().iter().map(|error| &error["hint"]).collect();

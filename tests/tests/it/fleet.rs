@@ -130,6 +130,56 @@ fn readiness_follows_redis() {
     assert_eq!(worker.wait(), 0);
 }
 
+/// A team in a circle. Every agent dispatches the next one.
+const CIRCLE: &str = "
+agents:
+  root: {model: scripted/any, instruction: i, sub_agents: [first], toolsets: [{type: background_agents}]}
+  first: {model: scripted/any, instruction: i, sub_agents: [second], toolsets: [{type: background_agents}]}
+  second: {model: scripted/any, instruction: i, sub_agents: [first, root], toolsets: [{type: background_agents}]}
+";
+
+/// The transcript of the job of `second`, which tries to dispatch `agent`.
+fn transcript_in_a_circle(state: &mut StateFolder, agent: &str) -> String {
+    let file = state.file("circle.yaml", CIRCLE);
+    let run = |agent: &str| calls("run_background_agent", &json!({"agent": agent, "task": "t"}));
+    let agents = json!({
+        "root": [run("first"), {"text": "done"}, {"text": "told"}],
+        "first": [run("second"), {"text": "done"}, {"text": "told"}],
+        "second": [run(agent), {"text": "done"}, {"text": "told"}],
+    });
+    let script = state.file("circle.json", json!({"agents": agents}).to_string());
+    state.set(variables::SCRIPT, &script);
+    state.legwork(["run", &file, "go"]).expect_success();
+    let jobs = state.legwork(["list", "--json"]).json_lines();
+    let of_second = jobs.iter().filter(|job| job["agent"] == "second");
+    let highest = of_second.min_by_key(|job| job["depth"].as_u64()).unwrap();
+    let second = highest["id"].as_str().unwrap().to_owned();
+    state.legwork(["view", &second, "--transcript"]).expect_success()
+}
+
+#[test]
+fn an_agent_is_not_dispatched_below_itself() {
+    for (agent, way) in
+        [("first", "root -> first -> second -> first"), ("root", "root -> first -> second -> root")]
+    {
+        let mut state = StateFolder::embedded();
+        let turns = transcript_in_a_circle(&mut state, agent);
+        assert!(turns.contains(&format!("delegation cycle detected: {way}")), "{turns}");
+    }
+}
+
+#[test]
+fn a_policy_may_allow_recursion() {
+    let mut state = StateFolder::embedded();
+    let policy = state.file("policy.yaml", "recursion: true\n");
+    state.set(variables::POLICY, &policy);
+    let turns = transcript_in_a_circle(&mut state, "first");
+    assert!(
+        turns.contains("Background agent task started") && !turns.contains("delegation cycle"),
+        "{turns}"
+    );
+}
+
 #[test]
 fn jobs_nest_at_most_ten_levels_deep() {
     let redis = Redis::start();
@@ -145,7 +195,8 @@ fn jobs_nest_at_most_ten_levels_deep() {
     assert_eq!(jobs.iter().map(|job| job["depth"].as_u64().unwrap()).max(), Some(9));
     let deepest = jobs.iter().find(|job| job["depth"] == 9).unwrap()["id"].as_str().unwrap().to_owned();
     let turns = state.legwork(["view", &deepest, "--transcript"]).expect_success();
-    assert!(turns.contains("nested at most 10 levels deep"), "{turns}");
+    let refusal = "delegation depth limit exceeded: background agents can be nested at most 10 levels deep";
+    assert!(turns.contains(refusal), "{turns}");
 }
 
 #[test]

@@ -75,7 +75,9 @@ fn a_job_that_waits_for_a_rate_limit_shows_it() {
     assert_eq!(state.until_status(&first, "completed")["waits_for"], json!(null));
     let second = state.dispatch(&[&team, "root", "two"]);
     until("the job says what it waits for", || {
-        state.view(&second)["waits_for"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
+        let waits_for = &state.view(&second)["waits_for"];
+        waits_for["reason"] == "rate_limit"
+            && waits_for["detail"].as_str().is_some_and(|why| why.contains("the rate limit of openai"))
     });
     state.legwork(["stop", &second]).expect_success();
     assert_eq!(fake.asked().len(), 1);
@@ -109,16 +111,13 @@ fn every_worker_backs_off_after_one_got_a_429() {
     until("the provider refused", || !fake.asked().is_empty());
     let second = state.dispatch(&[&team, "--queue", "b", "root", "two"]);
     until("the other worker's job waits", || {
-        state.view(&second)["waits_for"]
-            .as_str()
-            .is_some_and(|why| why.contains("openai/gpt-4o refused a call"))
+        let detail = &state.view(&second)["waits_for"]["detail"];
+        detail.as_str().is_some_and(|why| why.contains("openai/gpt-4o refused a call"))
     });
-    assert!(
-        state
-            .legwork(["view", &second])
-            .expect_success()
-            .contains("\nWaits     openai/gpt-4o refused a call")
-    );
+    assert!(state.legwork(["view", &second]).expect_success().contains(
+        "
+Waits for openai/gpt-4o refused a call"
+    ));
     for id in [&first, &second] {
         state.until_status(id, "completed");
     }
@@ -176,9 +175,9 @@ fn a_stalled_job_is_reported() {
     let _worker = state.worker(&["--stall-after", "1s", "--shared-work-dir", "--work-dir", "."]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
     let stalled = "no activity for more than 1s, since tool shell started";
-    until("the job is shown as stalled", || state.view(&id)["waits_for"] == stalled);
+    until("the job is shown as stalled", || state.view(&id)["waits_for"]["detail"] == stalled);
     assert!(state.worker_log().contains("the job has stalled"), "{}", state.worker_log());
-    assert!(state.legwork(["view", &id]).expect_success().contains(&format!("\nWaits     {stalled}")));
+    assert!(state.legwork(["view", &id]).expect_success().contains(&format!("\nWaits for {stalled}")));
     state.file("go-on", "");
     let view = state.until_status(&id, "completed");
     assert_eq!((&view["waits_for"], &view["result"]), (&json!(null), &json!("done")));
@@ -194,7 +193,7 @@ fn a_background_worker_reports_a_stalled_job() {
     let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "go", "--stall-after", "1s"]);
     let stalled = "no activity for more than 1s, since tool shell started";
-    until("the job is shown as stalled", || state.view(&id)["waits_for"] == stalled);
+    until("the job is shown as stalled", || state.view(&id)["waits_for"]["detail"] == stalled);
     state.file("go-on", "");
     state.until_status(&id, "completed");
 }

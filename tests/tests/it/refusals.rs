@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use legwork_common::team::parse;
 use legwork_common::team::yaml_to_json;
+use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
 use legwork_tests::redis::free_port;
@@ -39,6 +40,14 @@ fn each_invalid_command_has_a_message_and_exit_code() {
         &["dispatch", &team, "quick"],
         &["view", "deadbeef"],
         &["view", "x"],
+        &["view", "192"],
+        &["list", "--session", "f55"],
+        &["list", "--session", "f558aaaa"],
+        &["dispatch", &team, "quick", "work", "--timeout", "0"],
+        &["dispatch", &team, "--agent", "quick", "work"],
+        &["list", "--redis", "127.0.0.1:7912"],
+        &["list", "--redis", "http://127.0.0.1:7912"],
+        &["list", "--redis", "user:secret@127.0.0.1:7912"],
         &["stop", "agent_task_00000000-0000-4000-8000-000000000000"],
         &["wait", "deadbeef"],
         &["list", "--after", "nonsense"],
@@ -55,9 +64,12 @@ fn each_invalid_command_has_a_message_and_exit_code() {
 
 #[test]
 fn an_unreachable_redis_and_a_wrong_password_are_named() {
-    let no_server = StateFolder::on(&format!("redis://127.0.0.1:{}", free_port()));
+    let port = free_port();
+    let no_server = StateFolder::on(&format!("redis://127.0.0.1:{port}"));
     let printed = refusal(&no_server, &["list"]);
-    assert!(printed.starts_with("exit 5\nerror: Redis could not be reached"), "{printed}");
+    let expected =
+        format!("exit 5\nerror: Redis at 127.0.0.1:{port} could not be reached: Connection refused");
+    assert!(printed.starts_with(&expected), "{printed}");
     assert!(printed.contains("hint: check --redis"), "{printed}");
 
     let redis = Redis::with_password("sesame");
@@ -66,6 +78,28 @@ fn an_unreachable_redis_and_a_wrong_password_are_named() {
     assert!(printed.starts_with("exit 5\nerror: Redis refused the credentials"), "{printed}");
     assert!(!printed.contains("wrong@"), "{printed}");
     StateFolder::on(&redis.url()).legwork(["list"]).expect_success();
+}
+
+#[test]
+fn an_empty_address_is_unset_and_an_empty_list_names_its_place() {
+    let mut state = StateFolder::embedded();
+    state.set(variables::REDIS_URL, "");
+    state.set(variables::NAMESPACE, "");
+    for (command, what) in [("list", "no jobs"), ("workers", "no workers")] {
+        let output = state.legwork([command]);
+        assert_eq!(
+            (output.status, output.stderr.as_str()),
+            (0, format!("{what} (embedded server)\n").as_str())
+        );
+    }
+    let output = state.legwork(["list", "--agent", "nosuch", "--json"]);
+    assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+    state.legwork(["local", "stop"]);
+
+    let redis = Redis::start();
+    let state = StateFolder::on(&redis.url());
+    let output = state.legwork(["list"]);
+    assert_eq!(output.stderr, format!("no jobs ({})\n", redis.address()));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Commands that wait outlive outages of Redis, and say how to continue where they do not.
 
+use legwork_common::variables;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
@@ -18,25 +19,33 @@ fn slow(state: &mut StateFolder) -> Team {
     Team::write(state, &json!({"quick": [{"text": WORDS, "chunk_delay_ms": 500}]}))
 }
 
-/// The commands that wait for one job, and `dispatch --wait` for another.
-fn waiting(state: &StateFolder, team: &Team, id: &str) -> [Program; 4] {
-    [
-        state.start_legwork(["wait", id]),
-        state.start_legwork(["view", "--follow", id]),
+/// A job that runs, and the commands that wait for it, and `dispatch --wait` for another.
+fn waiting(state: &StateFolder, team: &Team) -> (String, [Program; 4]) {
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let mut programs = [
+        state.start_legwork(["wait", &id]),
+        state.start_legwork(["view", "--follow", &id]),
         state.start_legwork(["list", "--watch"]),
         state.start_legwork(["dispatch", "--wait", &team.file, "quick", "go"]),
-    ]
+    ];
+    programs[3].until_noted("agent_task_");
+    state.until_output(&id, "two");
+    (id, programs)
 }
 
 /// All of them end as if nothing had happened.
 fn all_end_well(state: &StateFolder, id: &str, [wait, follow, mut watch, dispatch]: [Program; 4]) {
     assert_eq!(wait.wait_with_output().expect_success(), format!("{id} completed\n"));
-    assert_eq!(follow.wait_with_output().expect_success(), WORDS);
-    assert_eq!(dispatch.wait_with_output().expect_success(), format!("{WORDS}\n"));
+    // The worker suspends its attempts in an outage that is longer than its leases, which their output tells.
+    let followed = follow.wait_with_output().expect_success();
+    assert_eq!(followed, state.view(id)["output"].as_str().unwrap());
+    assert!(followed.ends_with(WORDS), "{followed}");
+    let result = dispatch.wait_with_output().expect_success();
+    assert!(result.ends_with(&format!("{WORDS}\n")), "{result}");
     assert!(watch.is_running());
+    watch.until_printed("completed");
     watch.signal(Signal::INT);
-    let watched = watch.wait_with_output().expect_success();
-    assert!(watched.contains("completed"), "{watched}");
+    assert_eq!(watch.wait(), 0);
     assert_eq!(state.view(id)["status"], "completed");
 }
 
@@ -44,12 +53,11 @@ fn all_end_well(state: &StateFolder, id: &str, [wait, follow, mut watch, dispatc
 fn commands_that_wait_outlive_a_restart_of_redis() {
     let mut redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
+    // However long the restart takes on a slow machine, the attempt is not suspended, so its words come once.
+    state.set(variables::LEASE, "2m");
     let team = slow(&mut state);
     let _worker = state.worker(&[]);
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
-    let mut programs = waiting(&state, &team, &id);
-    programs[3].until_noted("agent_task_");
-    state.until_output(&id, "two");
+    let (id, mut programs) = waiting(&state, &team);
     redis.kill();
     for program in &mut programs {
         let noted = program.until_noted("waiting for Redis at 127.0.0.1:");
@@ -66,21 +74,13 @@ fn commands_that_wait_outlive_a_frozen_redis() {
     let mut state = StateFolder::on(&proxy.url());
     let team = slow(&mut state);
     let _worker = state.worker(&[]);
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
-    let mut programs = waiting(&state, &team, &id);
-    programs[3].until_noted("agent_task_");
-    state.until_output(&id, "two");
+    let (id, mut programs) = waiting(&state, &team);
     proxy.freeze();
     for program in &mut programs {
         program.until_noted("waiting for Redis at 127.0.0.1:");
     }
     proxy.restore();
-    // The worker may have suspended its attempts, which their output tells.
-    let [wait, follow, _watch, dispatch] = programs;
-    assert_eq!(wait.wait_with_output().expect_success(), format!("{id} completed\n"));
-    let followed = follow.wait_with_output().expect_success();
-    assert_eq!(followed, state.view(&id)["output"].as_str().unwrap());
-    dispatch.wait_with_output().expect_success();
+    all_end_well(&state, &id, programs);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
     follow.signal(Signal::INT);
     let output = follow.wait_with_output();
     assert_eq!(output.status, 130, "{output:?}");
-    let id = output.stderr.lines().next().unwrap().to_owned();
+    let id = output.stderr.lines().find(|line| line.starts_with("agent_task_")).unwrap().to_owned();
     assert!(
         output.stderr.contains("the job continues; to see the rest: legwork view --follow --since "),
         "{output:?}"
@@ -161,5 +161,5 @@ fn run_says_that_redis_does_not_answer_and_goes_through() {
     run.until_noted("Redis does not answer");
     proxy.restore();
     let output = run.wait_with_output();
-    assert_eq!((output.status, output.stdout.trim_end()), (0, "all done"), "{output:?}");
+    assert!(output.status == 0 && output.stdout.trim_end().ends_with("all done"), "{output:?}");
 }

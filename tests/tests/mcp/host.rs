@@ -129,6 +129,11 @@ impl Host {
         }
     }
 
+    /// The next message of the server.
+    pub(crate) fn next_message(&mut self) -> Value {
+        serde_json::from_str(&self.lines.recv_timeout(TIMEOUT).unwrap()).unwrap()
+    }
+
     /// Sends a request and waits for the response.
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         let id = self.send(method, params);

@@ -1,6 +1,7 @@
 //! Misbehaving hosts: no request is lost, run twice, or left hanging.
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
@@ -140,4 +141,23 @@ fn cancelling_a_request_leaves_its_job_running() {
     // Answered at once, although the wait would have taken up to 45 s; the job is still running.
     assert!(text(&host.call("list_background_agents", json!({}))).contains("Status:  running"));
     assert!(host.call("stop_background_agent", json!({"task_id": id}))["isError"] == false);
+}
+
+#[test]
+fn a_cancelled_dispatch_leaves_no_job_running() {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::connect(&state, &[&team]);
+    let params = json!({"name": "run_background_agent", "arguments": {"agent": "shell", "task": "go"}});
+    let dispatch = host.send("tools/call", params);
+    let cancelled = json!({"requestId": dispatch, "reason": "never mind"});
+    host.write(
+        &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled}).to_string(),
+    );
+    let ended = |listed: &str| listed.contains("Status:  stopped");
+    // The job would run until a file appears that this test never writes.
+    until("no job is left", || ended(text(&host.call("list_background_agents", json!({})))));
+    let params = json!({"name": "list_background_agents"});
+    let without_arguments = host.ask("tools/call", params);
+    assert!(without_arguments["result"]["isError"] == false, "{without_arguments}");
 }

@@ -34,14 +34,16 @@ fn worker_of(session: &str) -> Option<Pid> {
 fn a_job_survives_its_killed_server_and_is_listed_after_a_restart() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
-    let mut host = Host::connect(&state, &[&team]);
-    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
+    let mut host = Host::start(&state, &[&team]);
+    let instructions = host.initialize()["instructions"].as_str().unwrap().to_owned();
+    assert!(instructions.contains("After a restart of this server in the same folder"), "{instructions}");
     let id = host.run("shell");
     state.until_output(&id, "marker");
     host.program.kill();
     assert_eq!(state.view(&id)["status"], "running");
 
-    let mut again = Host::connect(&state, &[&team, "--session", &session]);
+    // Without any option: the session is that of the file and the folder, also by another spelling of the path.
+    let mut again = Host::connect(&state, &[&format!("{}/./team.yaml", state.path("").display())]);
     assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
     state.file("go", "");
     let waited = again.call("wait_background_agents", json!({"task_ids": [id]}));
@@ -59,13 +61,90 @@ fn a_session_does_not_see_jobs_of_another() {
     let team = team(&mut state);
     let mut one = Host::connect(&state, &[&team]);
     let id = one.run("quick");
-    let mut other = Host::connect(&state, &[&team]);
+    let mut other = Host::connect(&state, &[&team, "--new-session"]);
     let list = other.call("list_background_agents", json!({}));
     assert_eq!(text(&list), "Background Agent Tasks:\n\nNo background agent tasks found.\n");
     for tool in ["view_background_agent", "stop_background_agent"] {
         let view = other.call(tool, json!({"task_id": id}));
         assert_eq!((text(&view), &view["isError"]), (format!("task not found: {id}").as_str(), &json!(true)));
     }
+}
+
+#[test]
+fn a_session_is_named_by_the_beginning_of_its_id() {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::connect(&state, &[&team, "--new-session"]);
+    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
+    let id = host.run("quick");
+    state.until_status(&id, "completed");
+    let mut again = Host::connect(&state, &[&team, "--session", &session[..8]]);
+    assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
+    let listed = state.legwork(["list", "--json", "--session", &session[..8]]).json_lines();
+    assert_eq!(listed[0]["id"], json!(id));
+}
+
+#[test]
+fn a_closed_session_is_not_returned_to() {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::connect(&state, &[&team]);
+    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
+    let id = host.run("shell");
+    state.until_output(&id, "marker");
+    // With no program left, the next command finds the session abandoned, stops its jobs and closes it.
+    host.program.kill();
+    kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
+    state.until_status(&id, "stopped");
+
+    let mut again = Host::connect(&state, &[&team]);
+    assert_ne!(again.stderr_line("session ").split_once(';').unwrap().0, session);
+    let id = again.run("quick");
+    state.until_status(&id, "completed");
+}
+
+#[test]
+fn the_texts_and_the_json_of_a_stop_and_of_a_wait_agree() {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::connect(&state, &[&team, "--answer-within", "1s"]);
+    let id = host.run("shell");
+    let waited = host.call("wait_background_agents", json!({"task_ids": [id], "timeout": 60}));
+    let sentence = waited["content"][1]["text"].as_str().unwrap();
+    assert_eq!(
+        sentence,
+        format!(
+            "Not all of these tasks have ended after 1s (one call waits no longer, so that the host does not time out); \
+             they keep running and nothing is lost: to keep waiting, call wait_background_agents again with task_ids \
+             [\"{id}\"]."
+        )
+    );
+    assert_eq!(waited["structuredContent"]["next"], sentence);
+    let waited = host.call("wait_background_agents", json!({"task_ids": [id], "timeout": 0.1}));
+    assert!(waited["content"][1]["text"].as_str().unwrap().contains("(your timeout)"), "{waited}");
+    assert_eq!(waited["structuredContent"]["timed_out"], true, "{waited}");
+
+    let stopped = host.call("stop_background_agent", json!({"task_id": id}));
+    assert_eq!(text(&stopped), format!("Background agent task {id} stopped."));
+    assert_eq!(stopped["structuredContent"], json!({"id": id, "status": "stopped"}));
+}
+
+#[test]
+fn a_line_that_is_not_json_is_answered_and_a_person_is_told_what_is_waited_for() {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::start(&state, &[&team]);
+    host.write("hello");
+    let answer = host.next_message();
+    assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32700), &Value::Null), "{answer}");
+    host.initialize();
+    host.write("{\"jsonrpc\": ");
+    assert_eq!(host.next_message()["error"]["code"], -32700);
+    host.run("quick");
+
+    // Ctrl-D, as typed.
+    let shown = state.in_terminal(&["mcp", &team], "\u{4}");
+    assert!(shown.contains("waiting for a host on standard input"), "{shown}");
 }
 
 #[test]
@@ -175,8 +254,8 @@ fn invalid_options_are_reported_before_anything_is_served() {
         (
             &["mcp", &team, "--token-file", "x"],
             2,
-            "error: the following required arguments were not provided: --http <ADDR>\nhint: see `legwork help` and \
-             `legwork COMMAND --help`\n",
+            "error: the following required arguments were not provided: --http <ADDR>\nusage: legwork mcp [OPTIONS] \
+             <FILE>\nhint: see `legwork mcp --help`\n",
         ),
         (
             &["mcp", "absent.yaml"],

@@ -1,7 +1,9 @@
 //! docs/compatibility.md matches the code: a row for every key of the agent file and every provider, with a test for each.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use legwork_common::team::compatibility_tables;
 use proc_macro2::TokenStream;
 use proc_macro2::TokenTree;
 
@@ -44,22 +46,6 @@ fn constants(source: &Source) -> Vec<(String, TokenStream)> {
     tokens.split(|token| token.to_string() == ";").filter_map(of_item).collect()
 }
 
-/// The maps of keys.rs: what each is, and its keys with whether they are supported.
-fn maps(source: &Source) -> BTreeMap<String, Vec<(String, bool)>> {
-    let mut maps = BTreeMap::new();
-    for (_, value) in constants(source) {
-        let mut found = Vec::new();
-        calls(value.clone(), &["supported", "unsupported"], &mut found);
-        // The noun is the first literal of such a constant.
-        let Some((noun, _)) = strings(value).into_iter().next().filter(|_| !found.is_empty()) else {
-            continue;
-        };
-        let keys = found.into_iter().map(|(word, key)| (key, word == "supported")).collect();
-        maps.insert(noun, keys);
-    }
-    maps
-}
-
 /// The built-in providers in model.rs, in order.
 fn providers(source: &Source) -> Vec<String> {
     let value = constants(source).into_iter().find(|(name, _)| name == "BUILTIN").unwrap().1;
@@ -87,40 +73,28 @@ fn sections(document: &str) -> BTreeMap<String, Vec<[String; 3]>> {
     sections
 }
 
-/// What is wrong with the row of a key, if anything.
-fn wrong_row(place: &str, key: &str, acted: bool, rows: &[[String; 3]]) -> Option<String> {
-    let of_key: Vec<_> = rows.iter().filter(|row| row[0] == key).collect();
-    let [[_, word, why]] = of_key.as_slice() else {
-        return Some(format!("{DOCUMENT}, {place}: `{key}` needs exactly one row and has {}", of_key.len()));
-    };
-    let right = if acted { ["yes", "partly"] } else { ["no", "partly"] };
-    if !right.contains(&word.as_str()) {
-        return Some(format!("{DOCUMENT}, {place}: `{key}` is {}, not `{word}`", right.join(" or ")));
-    }
-    (word != "yes" && why.is_empty())
-        .then(|| format!("{DOCUMENT}, {place}: explain what happens with `{key}`"))
-}
-
-/// Differences between the rows and the keys.
-fn row_differences(document: &str, maps: &BTreeMap<String, Vec<(String, bool)>>) -> Vec<String> {
-    let sections = sections(document);
-    let mut complaints = Vec::new();
-    for (noun, keys) in maps {
-        let place = noun[..1].to_uppercase() + &noun[1..];
-        let rows = sections.get(&place).map_or(&[][..], Vec::as_slice);
-        complaints.extend(keys.iter().filter_map(|(key, acted)| wrong_row(&place, key, *acted, rows)));
-        let gone = rows.iter().filter(|row| !keys.iter().any(|(key, _)| *key == row[0]));
-        complaints.extend(gone.map(|row| format!("{DOCUMENT}, {place}: there is no key `{}`", row[0])));
-    }
-    complaints
+/// The document with the tables of the code in place of its own: all that follows its heading `## Keys`.
+fn with_tables(document: &str, tables: &str) -> String {
+    let heading = "\n## Keys\n\n";
+    let before = document.find(heading).map_or(document, |at| &document[..at]);
+    format!("{before}{heading}{tables}")
 }
 
 #[test]
 fn every_key_is_documented_as_implemented() {
-    let path = "crates/common/src/team/keys.rs";
-    let maps = maps(&Source::parse(path, &read(path), false));
-    assert!(maps["an agent"].contains(&("model".to_owned(), true)), "{maps:?}");
-    hold(&row_differences(&read(DOCUMENT), &maps));
+    let document = read(DOCUMENT);
+    let wanted = with_tables(&document, &compatibility_tables());
+    if document != wanted {
+        let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compatibility.md");
+        std::fs::write(&copy, wanted).unwrap();
+        panic!("{DOCUMENT} is not what the code does; copy {} to it", copy.display());
+    }
+}
+
+#[test]
+fn a_document_gets_the_tables_of_the_code() {
+    let document = "# Title\n\nText.\n\n## Keys\n\n### Old\n";
+    assert_eq!(with_tables(document, "### New\n"), "# Title\n\nText.\n\n## Keys\n\n### New\n");
 }
 
 #[test]
@@ -134,8 +108,9 @@ fn every_provider_is_documented() {
 }
 
 /// Tests that use an agent file with every key of the schema.
-const OF_EVERY_KEY: [&str; 3] = [
+const OF_EVERY_KEY: [&str; 4] = [
     "every_key_resolves",
+    "what_is_unsafe_without_its_effect_is_refused_by_name",
     "the_oldest_schema_is_read",
     "an_invalid_value_of_every_key_is_reported_at_its_position",
 ];
@@ -198,15 +173,4 @@ fn rows_without_a_test_are_found() {
     let wrong = "A map | a | t.rs::of_b\nA map | b | t.rs::of_a\nA map | d | t.rs::of_a\n";
     assert_eq!(untested(document, wrong, text).len(), 4);
     assert_eq!(untested(document, "A map | a\n", text).len(), 1);
-}
-
-#[test]
-fn wrong_rows_are_found() {
-    let code = "const A: Keys = Keys { noun: \"a map\", keys: &[supported(\"a\"), until(unsupported(\"b\", \"why\"), 1), supported(\"c\")] };";
-    let maps = maps(&Source::parse("keys.rs", code, false));
-    assert_eq!(maps["a map"], [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
-    let right = "### A map\n| `a` | yes | |\n| `b` | no | why |\n| `c` | partly | in part |\n";
-    assert_eq!(row_differences(right, &maps), [""; 0]);
-    let wrong = "### A map\n| `a` | no | x |\n| `b` | no | |\n| `d` | yes | |\n";
-    assert_eq!(row_differences(wrong, &maps).len(), 4);
 }

@@ -25,7 +25,6 @@ use reqwest::Request;
 use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 use thiserror::Error;
-use tokio::sync::mpsc;
 
 pub use self::adapted::adapted_settings;
 
@@ -34,11 +33,10 @@ use self::http::Timeouts;
 use self::target::Access;
 use self::target::Target;
 use self::wires::Prepared;
-use super::Delta;
+use super::ModelCall;
 use super::ModelError;
 use super::ModelPort;
 use super::ModelReply;
-use super::ModelRequest;
 use crate::environment::Environment;
 use crate::message::AssistantMessage;
 
@@ -118,12 +116,8 @@ impl ModelPort for ProviderModels {
         }
     }
 
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         let target = target::target(settings, &request.agent, &self.environment)?;
         let wire_settings = request::settings(settings, request.form.as_ref());
         let (messages, tools) = (request::messages(&request.messages), request::tools(&request.tools));
@@ -138,7 +132,7 @@ impl ModelPort for ProviderModels {
             tracing::debug!(model = %settings.reference(), "`{}` {}", note.setting, note.change);
         }
         let http_request = self.request(settings, &target, &prepared)?;
-        let exchange = Exchange { settings, timeouts: self.timeouts, deltas: &deltas };
+        let exchange = Exchange { settings, timeouts: self.timeouts.with(settings), deltas: &deltas };
         let mut reply = exchange.run(&self.client, http_request, prepared.reader).await?;
         // Local servers offer other wires too. An answer in JSON may look like a call.
         if request.form.is_none() {

@@ -22,10 +22,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::job::Usage;
-use legwork_common::team::ModelSettings;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 pub use self::record::Recording;
@@ -35,6 +33,7 @@ use self::script::Call;
 use self::script::Reply;
 use self::script::Script;
 use super::Delta;
+use super::ModelCall;
 use super::ModelError;
 use super::ModelPort;
 use super::ModelReply;
@@ -114,12 +113,8 @@ fn arguments(placeholders: &Placeholders<'_>, scripted: &Value) -> Result<String
 
 #[async_trait]
 impl ModelPort for ScriptedModels {
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         let refused = |detail| ModelError::Refused { model: settings.reference(), detail };
         let (message, reply) = self.message(request).map_err(refused)?;
         if let Some(reasoning) = message.reasoning.clone() {

@@ -24,6 +24,11 @@ use crate::turn::SortedMail;
 const MAX_RETRIES: u32 = 32;
 
 impl RunState<'_> {
+    /// Logs what the store did not do. It does not stand in the job's output: nothing is lost, and the next turn repeats it.
+    fn log_mailbox_error(&self, what: &str, error: &(dyn std::error::Error + 'static)) {
+        tracing::warn!(agent = %self.current.agent.name, error = chain(error), "{what}");
+    }
+
     /// Before a model call: delivers the mail that is there. A mailbox that cannot be reached is left for the next
     /// turn, because the model can work without it.
     pub(super) async fn deliver_mail(&mut self) -> Result<(), Halt> {
@@ -31,7 +36,7 @@ impl RunState<'_> {
         match halt_if_lease_lost(answer)? {
             Ok(mail) => self.deliver(mail).await.map(drop),
             Err(error) => {
-                self.warn(format!("the mailbox was not read before this turn: {}", chain(&error)));
+                self.log_mailbox_error("the mailbox was not read before this turn", &error);
                 Ok(())
             }
         }
@@ -74,7 +79,7 @@ impl RunState<'_> {
         }
         let answer = self.unless_cancelled(self.ports.mailbox.acknowledge(done)).await?;
         if let Err(error) = halt_if_lease_lost(answer)? {
-            self.warn(format!("delivered mail was not acknowledged: {}", chain(&error)));
+            self.log_mailbox_error("delivered mail was not acknowledged", &error);
         }
         Ok(())
     }

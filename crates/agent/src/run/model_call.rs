@@ -22,6 +22,7 @@ use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::Delta;
+use crate::model::ModelCall;
 use crate::model::ModelError;
 use crate::model::ModelReply;
 use crate::model::ModelRequest;
@@ -179,6 +180,7 @@ impl RunState<'_> {
     /// routing rules may send the turn to another. The fallback models follow. A first model in its cooldown is
     /// left out, unless it is the only one.
     pub(super) fn candidate_models(&self) -> Vec<ModelSettings> {
+        let has_key = |key: &str| self.ports.environment.variable(key).is_some();
         let draw = |models: &[ModelSettings]| {
             let drawn = models.get(rand::random_range(0..models.len().max(1)))?;
             Some(routing::pick(drawn, self.transcript.latest_prompt()).clone())
@@ -187,11 +189,12 @@ impl RunState<'_> {
             self.transcript.last_called_tools().find_map(|tool| draw(self.current.toolbox.next_models(tool)));
         let first = by_toolset.or_else(|| match &self.current.agent.kind {
             AgentKind::Models(models) => draw(models),
-            AgentKind::Auto => Some(auto_model(|key| self.ports.environment.variable(key).is_some())),
+            AgentKind::Auto => Some(auto_model(has_key)),
             AgentKind::Command { .. } => None,
         });
         let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
-        let all: Vec<ModelSettings> = first.into_iter().chain(fallback).collect();
+        let all: Vec<ModelSettings> =
+            first.into_iter().chain(fallback).map(|model| model.available(has_key).clone()).collect();
         let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
         if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
     }
@@ -238,7 +241,7 @@ impl RunState<'_> {
     ) -> Result<Try, Halt> {
         let (sender, receiver) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
         let stream = async {
-            let answer = self.ports.models.stream(settings, request, sender);
+            let answer = self.ports.models.stream(ModelCall { settings, request, deltas: sender });
             Ok(self.cancel.run_until_cancelled(answer).await)
         };
         let writing = async {

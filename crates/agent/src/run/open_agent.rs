@@ -112,5 +112,6 @@ fn head(team: &Team, agent: &Agent, toolbox: &Toolbox, environment: &Environment
         architecture: std::env::consts::ARCH.to_owned(),
     };
     let about_tools: Vec<String> = toolbox.instructions().iter().cloned().chain(toolbox.notice()).collect();
-    prompt::system_messages(team, agent, &about_tools, &info)
+    let instruction = environment.expanded(&agent.instruction);
+    prompt::system_messages(team, agent, &instruction, &about_tools, &info)
 }

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use legwork_common::team::ModelSettings;
-use tokio::sync::mpsc;
 
 use crate::model::Delta;
+use crate::model::ModelCall;
 use crate::model::ModelError;
 use crate::model::ModelPort;
 use crate::model::ModelReply;
@@ -44,12 +43,8 @@ impl FakeModels {
 
 #[async_trait]
 impl ModelPort for FakeModels {
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         self.requests.lock().unwrap().push((settings.reference(), request.clone()));
         let (text, answer) = self.answers.lock().unwrap().pop_front().expect("an answer for each request");
         if !text.is_empty() {

@@ -3,11 +3,9 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
-use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
@@ -39,37 +37,16 @@ pub(crate) fn job_id(number: usize) -> JobId {
 pub(crate) fn viewed(number: usize, agent: &str, status: State, result: &str) -> JobView {
     let session: SessionId = "00000000-0000-4000-8000-00000000abcd".parse().unwrap();
     let job = Job {
-        id: job_id(number),
-        session,
-        parent: None,
-        depth: 0,
-        queue: "default".into(),
         agent: agent.into(),
         task: "t".into(),
         status,
-        cause: None,
         error: (status == State::Failed).then(|| result.to_owned()),
         attempt: 1,
-        worker: None,
-        key: None,
-        retry_of: None,
-        created_at: Timestamp::UNIX_EPOCH,
-        started_at: None,
-        finished_at: None,
         runtime_ms: 2000,
-        output_bytes: 0,
         result: (status == State::Completed).then(|| result.to_owned()),
-        usage: Usage::default(),
+        ..Job::queued(job_id(number), session)
     };
-    JobView {
-        job,
-        output: OutputSlice::default(),
-        truncated: false,
-        queued: None,
-        starts_at: None,
-        waits_for: None,
-        since: None,
-    }
+    JobView { job, output: OutputSlice::default(), truncated: false, since: None }
 }
 
 #[derive(Debug, Default)]

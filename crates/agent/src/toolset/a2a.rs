@@ -100,7 +100,7 @@ pub(crate) async fn open(
     nursery: &Nursery,
 ) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
-    let agent_url = http::url(&environment.expanded(url))?;
+    let agent_url = http::expanded_url(environment, url)?;
     let client = http::client(TIMEOUT, &headers)?;
     let card = Card::read(&card(&client, &agent_url, &headers).await?, &agent_url)?;
     if !headers.is_empty() && !http::is_same_site(&agent_url, &card.url) {

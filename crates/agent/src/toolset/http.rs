@@ -36,6 +36,15 @@ pub(super) fn headers(environment: &Environment, configured: &StringMap) -> Resu
     Ok(headers)
 }
 
+/// The URL of an agent file, with its variables expanded.
+///
+/// # Errors
+///
+/// A variable is not set, or the text is not a URL; without the URL itself: it may contain a key.
+pub(super) fn expanded_url(environment: &Environment, text: &str) -> Result<Url, String> {
+    url(&environment.address(text).map_err(|missing| missing.to_string())?)
+}
+
 /// Parses a URL of an agent file whose variables are expanded.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ Each operation of an OpenAPI description is a tool of yours. Its parameters are 
 /// Why the document cannot be used, for the agent and the operator. The URL is left out: it may contain a key.
 pub(crate) async fn open(environment: &Environment, url: &str, headers: &StringMap) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
-    let url = http::url(&environment.expanded(url))?;
+    let url = http::expanded_url(environment, url)?;
     let client = http::client(TIMEOUT, &headers)?;
     let text = download(&client, &url, &headers).await?;
     let document = parse(&text)?;

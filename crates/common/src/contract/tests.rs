@@ -5,38 +5,25 @@ use jiff::Timestamp;
 use super::*;
 use crate::id::SessionId;
 use crate::job::Cause;
-use crate::job::Usage;
 use crate::service::Mail;
 use crate::service::MailContent;
 use crate::service::MailId;
 use crate::service::OutputSlice;
 use crate::service::WaitItem;
 use crate::service::WaitMode;
+use crate::waits_for::Postponed;
 
 fn job(status: State) -> Job {
     let session: SessionId = "00000000-0000-4000-8000-00000000abcd".parse().unwrap();
     Job {
-        id: "agent_task_11111111-1111-4111-8111-11111111abcd".parse().unwrap(),
-        session,
-        parent: None,
-        depth: 0,
-        queue: "default".into(),
         agent: "code_analyst".into(),
         task: "count".into(),
         status,
         cause: (status == State::Failed).then_some(Cause::AgentError),
         error: (status == State::Failed).then(|| "it broke".into()),
         attempt: 1,
-        worker: None,
-        key: None,
-        retry_of: None,
-        created_at: Timestamp::UNIX_EPOCH,
-        started_at: None,
-        finished_at: None,
         runtime_ms: 65_400,
-        output_bytes: 0,
-        result: None,
-        usage: Usage::default(),
+        ..Job::queued("agent_task_11111111-1111-4111-8111-11111111abcd".parse().unwrap(), session)
     }
 }
 
@@ -45,9 +32,6 @@ fn viewed(status: State, output: &str) -> JobView {
         job: job(status),
         output: OutputSlice { offset: 0, bytes: output.into(), total: output.len() as u64 },
         truncated: false,
-        queued: None,
-        starts_at: None,
-        waits_for: None,
         since: None,
     }
 }
@@ -76,10 +60,17 @@ fn the_body_of_a_view_depends_on_the_state() {
     }
 
     let mut queued = viewed(State::Queued, "");
-    queued.queued = Some(QueuedReason::Behind(12));
+    let queue = || "default".to_owned();
+    queued.job.waits_for =
+        Some(WaitsFor::SessionCap { queue: queue(), cap: 10, admitted: 10, ahead: 12, held_by: Vec::new() });
     assert_eq!(view_body(&queued), "<queued> behind 12 of this session");
+    queued.job.waits_for = Some(WaitsFor::NoWorker { queue: queue(), draining: 0, session_lane: false });
+    assert_eq!(view_body(&queued), "<queued> no worker serves queue default");
+    queued.job.waits_for = Some(WaitsFor::Turn { queue: queue(), workers: 1, slots: 1, used: 1, queued: 3 });
+    assert_eq!(view_body(&queued), "<queued> next");
     let mut scheduled = viewed(State::Scheduled, "");
-    scheduled.starts_at = Some(Timestamp::UNIX_EPOCH);
+    scheduled.job.waits_for =
+        Some(WaitsFor::Schedule { at: Some(Timestamp::UNIX_EPOCH), why: Postponed::Delay, detail: None });
     assert_eq!(view_body(&scheduled), "<starts at 1970-01-01T00:00:00Z>");
     let mut long = viewed(State::Running, "tail");
     long.truncated = true;

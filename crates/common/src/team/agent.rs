@@ -1,14 +1,15 @@
 //! An agent of a team, with all references resolved.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::expand::variables;
+use super::hooks::Hooks;
 use super::limits::Limits;
 use super::model::ModelSettings;
+use super::skills::Skills;
 use super::toolset::McpServer;
 use super::toolset::StringMap;
 use super::toolset::Toolset;
@@ -57,14 +58,39 @@ pub struct Command {
     pub instruction: String,
 }
 
-/// The sources of an agent's skills. They have no effect yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Which tool calls run without asking. What a file chooses holds where nothing else does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Skills {
-    /// The usual folders of the machine.
-    Local,
-    /// These sources, each `local` or a URL.
-    Sources(Vec<String>),
+pub enum SafetyMode {
+    /// Every call asks.
+    Strict,
+    /// Safe calls run, others ask.
+    Balanced,
+    /// Safe calls run, others are rejected.
+    Restricted,
+    /// Every call runs.
+    Autonomous,
+}
+
+impl SafetyMode {
+    /// All modes, the strictest first.
+    pub(super) const ALL: [Self; 4] = [Self::Strict, Self::Balanced, Self::Restricted, Self::Autonomous];
+
+    /// The word in the agent file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Balanced => "balanced",
+            Self::Restricted => "restricted",
+            Self::Autonomous => "autonomous",
+        }
+    }
+
+    /// The mode with this word.
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+    }
 }
 
 /// An agent. Strings with `${X}` are unexpanded.
@@ -92,6 +118,20 @@ pub struct Agent {
     /// Sub-agents and handoffs that the file names by URL or image. They are not loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_agents: Vec<String>,
+    /// The agent of this team that gets the conversation whenever this one has answered. It has no effect yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_handoff: Option<String>,
+    /// Whether it gets only tools that change nothing. It has no effect yet, so a file with it is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
+    /// The safety mode of a session that starts with it; `None` for the team's. It has no effect yet, so a file with it
+    /// is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety: Option<SafetyMode>,
+    /// Whether secrets are removed from calls, messages and results; `None` where the file does not say. It has no effect
+    /// yet, so a file that asks for it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redact_secrets: Option<bool>,
     /// The maximum number of model calls: `None` for
     /// [`DEFAULT_MAX_ITERATIONS`](super::DEFAULT_MAX_ITERATIONS), 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,6 +157,9 @@ pub struct Agent {
     /// The names of files whose text is added to the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_prompt_files: Vec<String>,
+    /// How many levels below the working directory such files are listed; `None` for none. It has no effect yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_prompt_files_depth: Option<u32>,
     /// The prompts that users run as `/name`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commands: BTreeMap<String, Command>,
@@ -129,12 +172,12 @@ pub struct Agent {
     /// The models to use when calls of its own model fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// The sources of its skills; `None` for no skills.
+    /// Its skills; `None` for no skills. They have no effect yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skills: Option<Skills>,
-    /// The `hooks` of the agent, unchanged from the file. They have no effect yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<serde_json::Value>,
+    /// Its hooks. They have no effect yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: Hooks,
     /// The `structured_output` of the agent, unchanged from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured_output: Option<serde_json::Value>,
@@ -150,12 +193,26 @@ pub struct RequiredKey {
 }
 
 impl Agent {
+    /// The agent's models, each as `provider/model` and separated by commas; `auto` where the worker chooses one. `None`
+    /// for a program.
+    #[must_use]
+    pub fn model_names(&self) -> Option<String> {
+        match &self.kind {
+            AgentKind::Models(models) => {
+                Some(models.iter().map(ModelSettings::reference).collect::<Vec<_>>().join(","))
+            }
+            AgentKind::Auto => Some("auto".to_owned()),
+            AgentKind::Command { .. } => None,
+        }
+    }
+
     /// The environment variables that a worker needs to run this agent: the keys of its models, and the
-    /// `${X}` in the `env` of its toolsets and its program. Sorted and without duplicates. `model: auto`
-    /// requires no key, because it uses whatever is set; `${env.X}` may be unset.
+    /// `${X}` in the `env` of its toolsets and its program, and the `${env.X}` in the addresses of its models and
+    /// toolsets. Sorted and without duplicates. `model: auto` requires no key, because it uses whatever is set;
+    /// `${env.X}` elsewhere may be unset.
     #[must_use]
     pub fn required_keys(&self) -> Vec<RequiredKey> {
-        let mut required = BTreeSet::new();
+        let mut required = self.keys_of_addresses();
         match &self.kind {
             AgentKind::Models(models) => required.extend(keys_of_models(models)),
             AgentKind::Auto => {}
@@ -195,15 +252,16 @@ impl Agent {
 }
 
 /// The keys of models, including those that their routing rules refer to.
-fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
+pub(super) fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
     models.iter().chain(routed).filter_map(key_of_model)
 }
 
-/// The key of a model; `None` for a model that needs none.
+/// The key of a model, or of one of the models in its place; `None` where one of them needs none.
 fn key_of_model(model: &ModelSettings) -> Option<RequiredKey> {
-    model.needs_key().then(|| RequiredKey {
-        any_of: model.token_keys.clone(),
+    let candidates = || std::iter::once(model).chain(&model.otherwise);
+    candidates().all(ModelSettings::needs_key).then(|| RequiredKey {
+        any_of: candidates().flat_map(|model| model.token_keys.clone()).collect(),
         needed_by: format!("model {}", model.reference()),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::keys::Support;
 use super::source::Position;
 use super::source::Source;
 
@@ -9,9 +10,48 @@ use super::source::Source;
 /// the same cause.
 pub(super) const MAX_ERRORS: usize = 20;
 
+/// What kind of mistake an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A key that the schema does not have.
+    UnknownKey,
+    /// A valid setting that is not supported, and without which the agent would do more than its author wants.
+    Refused,
+    /// Anything else: a value, a reference, or the YAML itself.
+    Value,
+}
+
+impl Class {
+    /// The word in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown_key",
+            Self::Refused => "refused",
+            Self::Value => "value",
+        }
+    }
+}
+
+/// A known key of a file, and what Legwork does with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What Legwork does with it.
+    pub support: Support,
+    /// The map that has it, with its article: `an agent`.
+    pub map: &'static str,
+    /// The key, or the value that has a row of its own, such as the type of a toolset.
+    pub key: &'static str,
+    /// The limits, what happens instead, or what to do; may be empty.
+    pub note: &'static str,
+    /// The lines, counted from 1, in ascending order.
+    pub lines: Vec<u64>,
+}
+
 /// An error in an agent file. `Display` prints one line: `agents.yaml:12:5: unknown key ...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeamError {
+    pub(super) class: Class,
     pub(super) file: String,
     pub(super) position: Option<Position>,
     pub(super) message: String,
@@ -24,6 +64,12 @@ impl TeamError {
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    /// What kind of mistake it is.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// The line, counted from 1; `None` for an error of the file as a whole.
@@ -74,17 +120,23 @@ impl std::error::Error for TeamError {}
 pub struct TeamErrors {
     errors: Vec<TeamError>,
     omitted: usize,
+    found: Vec<Found>,
 }
 
 impl TeamErrors {
     /// A single error that prevents the file from being read any further.
     pub(super) fn one(error: TeamError) -> Self {
-        Self { errors: vec![error], omitted: 0 }
+        Self { errors: vec![error], omitted: 0, found: Vec::new() }
     }
 
     /// Sorts the errors by position, keeps the first [`MAX_ERRORS`], and adds their snippets. `unlisted` is
     /// the number of further errors that the reader counted without keeping them.
-    pub(super) fn new(source: Source<'_>, mut errors: Vec<TeamError>, unlisted: usize) -> Self {
+    pub(super) fn new(
+        source: Source<'_>,
+        mut errors: Vec<TeamError>,
+        unlisted: usize,
+        found: Vec<Found>,
+    ) -> Self {
         errors.sort_by_key(|error| error.position.map(|position| (position.line, position.column)));
         errors.dedup();
         let omitted = errors.len().saturating_sub(MAX_ERRORS) + unlisted;
@@ -93,7 +145,7 @@ impl TeamErrors {
         for (error, snippet) in errors.iter_mut().zip(source.snippets(&positions)) {
             error.snippet = snippet;
         }
-        Self { errors, omitted }
+        Self { errors, omitted, found }
     }
 
     /// The errors, sorted by position.
@@ -105,6 +157,12 @@ impl TeamErrors {
     #[must_use]
     pub fn left_out(&self) -> usize {
         self.omitted
+    }
+
+    /// The known keys of the file, as far as it was read.
+    #[must_use]
+    pub fn found(&self) -> &[Found] {
+        &self.found
     }
 
     /// The full report: each error with its snippet and its hint, separated by empty lines.

@@ -49,6 +49,28 @@ pub fn expand_template(text: &str, value: impl Fn(&str) -> Option<String>) -> St
     }
 }
 
+/// Expands `${env.X}` where nothing may be left out, as in the address of a model: without the variable, the text would
+/// name another place. Every other `$` is kept.
+///
+/// # Errors
+///
+/// [`MissingVariable`] for the first variable for which `value` has none.
+pub fn expand_address(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, MissingVariable> {
+    write(text, |name, written| match name.strip_prefix("env.") {
+        Some(variable) => value(variable).ok_or_else(|| MissingVariable { name: variable.to_owned() }),
+        None => Ok(written.to_owned()),
+    })
+}
+
+/// The variables that [`expand_address`] and [`expand_template`] replace.
+pub(super) fn template_variables(text: &str) -> Vec<String> {
+    let name = |piece| match piece {
+        Piece::Variable { name, .. } => name.strip_prefix("env.").map(str::to_owned),
+        Piece::Plain(_) => None,
+    };
+    pieces(text).into_iter().filter_map(name).collect()
+}
+
 /// The variables that must be set for [`expand_shell`] to succeed.
 pub(super) fn variables(text: &str) -> Vec<String> {
     pieces(text)
@@ -107,8 +129,10 @@ fn variable(after: &str) -> Option<(&str, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::expand_address;
     use super::expand_shell;
     use super::expand_template;
+    use super::template_variables;
     use super::variables;
 
     fn value(name: &str) -> Option<String> {
@@ -136,6 +160,14 @@ mod tests {
     #[test]
     fn expand_template_replaces_only_env_references() {
         assert_eq!(expand_template("${env.A} ${env.B} ${headers.X} $A", value), "x$A  ${headers.X} $A");
+    }
+
+    #[test]
+    fn an_address_is_not_expanded_without_its_variable() {
+        assert_eq!(expand_address("http://${env.A}/${arg}/$A", value).as_deref(), Ok("http://x$A/${arg}/$A"));
+        let missing = expand_address("${env.A}${env.B}", value).map_err(|error| error.name);
+        assert_eq!(missing, Err("B".to_owned()));
+        assert_eq!(template_variables("${env.A} ${env.B} ${C} $D"), ["A", "B"]);
     }
 
     #[test]

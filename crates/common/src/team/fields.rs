@@ -5,15 +5,18 @@
 //! never returned.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::fix_hint::BOOLEAN;
 use super::fix_hint::STRING;
 use super::keys::Keys;
 use super::reader::Reader;
 use super::source::Position;
+use super::source::excerpt;
 use super::tree::Entry;
 use super::tree::Node;
 use super::tree::Value;
+use crate::duration;
 
 /// A map of the file whose keys were checked against a table of keys.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +107,21 @@ impl<'n> Fields<'n> {
             reader.wrong_type(name, &format!("a number from {min} to {max}"), node);
         }
         valid
+    }
+
+    /// A duration: a text such as `30s`, or a number of seconds. Zero is `None`, the default of every such key.
+    pub(super) fn duration(&self, reader: &mut Reader<'_>, name: &str) -> Option<Duration> {
+        let text = self.string(reader, name)?;
+        let found = duration::parse(&text).ok();
+        if let (None, Some(node)) = (found, self.node(name)) {
+            let hint = "examples: 30s, 5m, 1h30m".to_owned();
+            reader.error(
+                node.at,
+                format!("`{name}` must be a duration, not `{}`", excerpt(&text)),
+                Some(hint),
+            );
+        }
+        found.filter(|time| !time.is_zero())
     }
 
     /// A list of strings, empty when the key is absent.

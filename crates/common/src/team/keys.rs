@@ -1,25 +1,93 @@
-//! The table of all keys of the agent file: in which map each is valid, and whether Legwork supports it.
+//! The table of all keys of the agent file: in which map each is valid, and what Legwork does with it.
 //!
-//! A new key, or support for one, needs a change here, in the code that reads it, and in
-//! `docs/compatibility.md`, which a test compares with this table.
+//! A row is written once, here. The reader checks files against it, [`compatibility`](super::compatibility) prints it,
+//! and `docs/compatibility.md` is made from it, which a test compares.
 
-use Effect::Supported;
-use Effect::Unsupported;
+mod agent;
+mod file;
+mod hooks;
+mod model;
+mod toolset;
 
-/// Whether a key has an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// The key has the effect that it has in docker-agent.
-    Supported,
-    /// The key is valid but has no effect. The text says what happens instead; it becomes part of a warning.
-    Unsupported(&'static str),
+pub(super) use agent::AGENT;
+pub(super) use agent::COMMAND;
+pub(super) use agent::FALLBACK;
+pub(super) use agent::HARNESS;
+pub(super) use agent::HARNESS_TYPES;
+pub(super) use agent::MEMORY;
+pub(super) use agent::RESPONSE_CACHE;
+pub(super) use agent::SKILL;
+pub(super) use agent::STRUCTURED_OUTPUT;
+pub(super) use agent::TODO_LIST;
+pub(super) use file::BUDGET;
+pub(super) use file::FILE;
+pub(super) use file::METADATA;
+pub(super) use file::PERMISSIONS;
+pub(super) use file::RAG;
+pub(super) use file::RUNTIME;
+pub(super) use hooks::BUILTIN_HOOKS;
+pub(super) use hooks::HOOK;
+pub(super) use hooks::HOOK_MATCHER;
+pub(super) use hooks::HOOK_TYPES;
+pub(super) use hooks::HOOKS;
+pub(super) use model::CAPABILITIES;
+pub(super) use model::COST;
+pub(super) use model::MODEL;
+pub(super) use model::OUTPUT_CAPABILITIES;
+pub(super) use model::PROVIDER;
+pub(super) use model::ROUTING;
+pub(super) use model::TASK_BUDGET;
+pub(super) use model::THINKING;
+pub(super) use toolset::API;
+pub(super) use toolset::BACKOFF;
+pub(super) use toolset::EFFECTIVE_IN;
+pub(super) use toolset::LIFECYCLE;
+pub(super) use toolset::OAUTH;
+pub(super) use toolset::POST_EDIT;
+pub(super) use toolset::RAG_CONFIG;
+pub(super) use toolset::REMOTE;
+pub(super) use toolset::SANDBOX;
+pub(super) use toolset::SCRIPT;
+pub(super) use toolset::TOOLSET;
+pub(super) use toolset::TOOLSET_TYPES;
+pub(super) use toolset::WEBHOOK;
+
+/// The newest version of the schema that this table knows. A file without `version` has this version.
+pub(super) const NEWEST_VERSION: u8 = 16;
+
+/// What Legwork does with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Support {
+    /// The key works as in docker-agent.
+    Yes,
+    /// The key works as in docker-agent, within the limits that its note describes.
+    Partly,
+    /// The key is accepted with a warning and has no effect; its note says what happens instead.
+    No,
+    /// The key is an error, because running without its effect is not safe; its note says what to do.
+    Refused,
+}
+
+impl Support {
+    /// The word in tables and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Partly => "partly",
+            Self::No => "no",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// A key of a map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: &'static str,
-    pub(super) effect: Effect,
+    pub(super) support: Support,
+    /// The limits, what happens instead, or what to do; empty where there is nothing to say.
+    pub(super) note: &'static str,
     /// The toolset types that accept this key; empty for all types.
     pub(super) only_for: &'static [&'static str],
     /// The first schema version with this key; 0 for keys of which nothing depends on it. docker-agent's versions are
@@ -56,15 +124,33 @@ impl Keys {
     }
 }
 
-/// A supported key.
-const fn supported(name: &'static str) -> Key {
-    Key { name, effect: Supported, only_for: &[], first_version: 0, last_version: None }
+/// A key that works as in docker-agent.
+const fn yes(name: &'static str) -> Key {
+    noted(name, "")
+}
+
+/// A key that works as in docker-agent, with something worth knowing.
+const fn noted(name: &'static str, note: &'static str) -> Key {
+    Key { name, support: Support::Yes, note, only_for: &[], first_version: 0, last_version: None }
+}
+
+/// A key that works within limits.
+const fn partly(name: &'static str, limits: &'static str) -> Key {
+    Key { support: Support::Partly, ..noted(name, limits) }
 }
 
 /// A key without effect; `consequence` says what happens instead.
-const fn unsupported(name: &'static str, consequence: &'static str) -> Key {
-    Key { name, effect: Unsupported(consequence), only_for: &[], first_version: 0, last_version: None }
+const fn no(name: &'static str, consequence: &'static str) -> Key {
+    Key { support: Support::No, ..noted(name, consequence) }
 }
+
+/// A key that is an error; `fix_hint` says what to do.
+const fn refused(name: &'static str, fix_hint: &'static str) -> Key {
+    Key { support: Support::Refused, ..noted(name, fix_hint) }
+}
+
+/// The limits of a key that is checked, in a map that has no effect.
+const CHECKED: &str = "checked for errors; not used";
 
 /// Restricts a key to some toolset types.
 const fn only(key: Key, types: &'static [&'static str]) -> Key {
@@ -81,261 +167,6 @@ const fn between(key: Key, first: u8, last: u8) -> Key {
     Key { first_version: first, ..until(key, last) }
 }
 
-/// What happens instead of setting variables in the agent file.
-const SET_ON_WORKER: &str = "set the variables in the environment of the worker";
-
-pub(super) const FILE: Keys = Keys {
-    noun: "the file",
-    keys: &[
-        supported("version"),
-        supported("agents"),
-        supported("models"),
-        supported("providers"),
-        supported("mcps"),
-        supported("metadata"),
-        unsupported("rag", "no agent searches these sources"),
-        supported("permissions"),
-        until(unsupported("env", SET_ON_WORKER), 1),
-    ],
-};
-
-pub(super) const RAG: Keys = Keys {
-    noun: "a RAG source",
-    keys: &[
-        supported("tool"),
-        supported("docs"),
-        supported("respect_vcs"),
-        supported("strategies"),
-        supported("results"),
-        between(unsupported("description", "no agent searches this source"), 2, 2),
-    ],
-};
-
-pub(super) const METADATA: Keys = Keys {
-    noun: "the metadata",
-    keys: &[
-        supported("author"),
-        supported("license"),
-        supported("description"),
-        supported("readme"),
-        supported("version"),
-    ],
-};
-
-pub(super) const PERMISSIONS: Keys =
-    Keys { noun: "the permissions", keys: &[supported("allow"), supported("ask"), supported("deny")] };
-
-pub(super) const PROVIDER: Keys = Keys {
-    noun: "a provider",
-    keys: &[supported("api_type"), supported("base_url"), supported("token_key")],
-};
-
-pub(super) const MODEL: Keys = Keys {
-    noun: "a model",
-    keys: &[
-        supported("provider"),
-        supported("model"),
-        supported("max_tokens"),
-        supported("temperature"),
-        supported("top_p"),
-        supported("frequency_penalty"),
-        supported("presence_penalty"),
-        supported("base_url"),
-        supported("token_key"),
-        supported("parallel_tool_calls"),
-        supported("track_usage"),
-        supported("thinking_budget"),
-        supported("provider_opts"),
-        supported("routing"),
-        until(supported("type"), 0),
-        until(unsupported("env", SET_ON_WORKER), 1),
-    ],
-};
-
-pub(super) const THINKING: Keys =
-    Keys { noun: "a thinking budget", keys: &[supported("effort"), supported("tokens")] };
-
-pub(super) const ROUTING: Keys =
-    Keys { noun: "a routing rule", keys: &[supported("model"), supported("examples")] };
-
-pub(super) const AGENT: Keys = Keys {
-    noun: "an agent",
-    keys: &[
-        supported("model"),
-        supported("command"),
-        supported("env"),
-        supported("working_dir"),
-        supported("description"),
-        supported("instruction"),
-        supported("toolsets"),
-        supported("sub_agents"),
-        supported("max_iterations"),
-        supported("max_consecutive_tool_calls"),
-        supported("max_tool_result_tokens"),
-        supported("max_old_tool_call_tokens"),
-        supported("session_compaction"),
-        supported("compaction_model"),
-        supported("compaction_threshold"),
-        supported("add_date"),
-        supported("add_environment_info"),
-        supported("handoffs"),
-        supported("commands"),
-        supported("welcome_message"),
-        unsupported("rag", "the agent cannot search these sources"),
-        supported("add_prompt_files"),
-        supported("fallback"),
-        unsupported("code_mode_tools", "the tools are called one by one"),
-        unsupported("skills", "no skill is loaded"),
-        unsupported("hooks", "no hook runs"),
-        supported("structured_output"),
-        supported("num_history_items"),
-        supported("add_description_parameter"),
-        until(unsupported("name", "an agent is named by its key"), 0),
-        until(supported("think"), 0),
-        until(supported("todo"), 0),
-        until(supported("memory"), 0),
-    ],
-};
-
-pub(super) const COMMAND: Keys =
-    Keys { noun: "a command", keys: &[supported("description"), supported("instruction")] };
-
-pub(super) const FALLBACK: Keys =
-    Keys { noun: "a fallback", keys: &[supported("models"), supported("retries"), supported("cooldown")] };
-
-pub(super) const HOOKS: Keys = Keys {
-    noun: "the hooks",
-    keys: &[
-        supported("pre_tool_use"),
-        supported("post_tool_use"),
-        supported("session_start"),
-        supported("session_end"),
-        supported("on_user_input"),
-    ],
-};
-
-pub(super) const HOOK_MATCHER: Keys =
-    Keys { noun: "a hook matcher", keys: &[supported("matcher"), supported("hooks")] };
-
-pub(super) const HOOK: Keys =
-    Keys { noun: "a hook", keys: &[supported("type"), supported("command"), supported("timeout")] };
-
-pub(super) const STRUCTURED_OUTPUT: Keys = Keys {
-    noun: "a structured output",
-    keys: &[supported("name"), supported("description"), supported("strict"), supported("schema")],
-};
-
-/// The toolset types. A type that is not supported gives the agent no tools.
-pub(super) const TOOLSET_TYPES: Keys = Keys {
-    noun: "a toolset type",
-    keys: &[
-        supported("think"),
-        supported("shell"),
-        supported("filesystem"),
-        supported("background_agents"),
-        supported("todo"),
-        supported("mcp"),
-        supported("fetch"),
-        supported("memory"),
-        supported("script"),
-        supported("api"),
-        supported("openapi"),
-        supported("a2a"),
-        unsupported("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
-        supported("tasks"),
-        unsupported("user_prompt", "a background agent has no user to ask"),
-        unsupported("model_picker", "the agent's model stays"),
-    ],
-};
-
-/// The keys of a toolset, and of an entry of `mcps`.
-pub(super) const TOOLSET: Keys = Keys {
-    noun: "a toolset",
-    keys: &[
-        supported("type"),
-        supported("tools"),
-        supported("instruction"),
-        supported("toon"),
-        supported("model"),
-        supported("defer"),
-        only(supported("command"), &["mcp", "lsp"]),
-        only(supported("args"), &["mcp", "lsp"]),
-        only(
-            unsupported("version", "the program on the PATH is used, and nothing is installed"),
-            &["mcp", "lsp"],
-        ),
-        only(supported("ref"), &["mcp"]),
-        only(supported("remote"), &["mcp"]),
-        only(supported("config"), &["mcp"]),
-        only(supported("name"), &["mcp", "a2a"]),
-        only(supported("env"), &["shell", "script", "mcp", "lsp"]),
-        only(supported("url"), &["a2a", "openapi"]),
-        only(supported("headers"), &["a2a", "openapi"]),
-        only(supported("path"), &["memory", "tasks"]),
-        only(supported("shared"), &["todo"]),
-        only(supported("shell"), &["script"]),
-        only(supported("post_edit"), &["filesystem"]),
-        only(supported("ignore_vcs"), &["filesystem"]),
-        only(supported("file_types"), &["lsp"]),
-        only(supported("models"), &["model_picker"]),
-        supported("timeout"),
-        supported("api_config"),
-        until(unsupported("env_file", SET_ON_WORKER), 1),
-        between(
-            only(
-                unsupported(
-                    "sandbox",
-                    "commands run directly on the worker, in no container; isolate the worker itself",
-                ),
-                &["shell"],
-            ),
-            3,
-            5,
-        ),
-    ],
-};
-
-/// Keys that docker-agent accepts in every toolset but that have an effect in one type only, with that type.
-pub(super) const EFFECTIVE_IN: &[(&str, &str)] = &[("timeout", "fetch"), ("api_config", "api")];
-
-pub(super) const REMOTE: Keys =
-    Keys { noun: "a remote", keys: &[supported("url"), supported("transport_type"), supported("headers")] };
-
-pub(super) const POST_EDIT: Keys =
-    Keys { noun: "a post-edit rule", keys: &[supported("path"), supported("cmd")] };
-
-pub(super) const SCRIPT: Keys = Keys {
-    noun: "a script",
-    keys: &[
-        supported("cmd"),
-        supported("description"),
-        supported("args"),
-        supported("required"),
-        supported("env"),
-        supported("working_dir"),
-    ],
-};
-
-pub(super) const API: Keys = Keys {
-    noun: "an API",
-    keys: &[
-        supported("name"),
-        supported("endpoint"),
-        supported("method"),
-        supported("instruction"),
-        supported("headers"),
-        supported("args"),
-        supported("required"),
-        supported("output_schema"),
-    ],
-};
-
-pub(super) const SANDBOX: Keys = Keys { noun: "a sandbox", keys: &[supported("image"), supported("paths")] };
-
-pub(super) const TODO_LIST: Keys = Keys { noun: "a todo list", keys: &[supported("shared")] };
-
-pub(super) const MEMORY: Keys = Keys { noun: "a memory", keys: &[supported("path")] };
-
 /// The maps that are searched for a misplaced key, each with a description of its place for the hint.
 pub(super) const KEY_LOCATIONS: &[(&Keys, &str)] = &[
     (&AGENT, "an agent, below `agents: <name>:`"),
@@ -344,27 +175,43 @@ pub(super) const KEY_LOCATIONS: &[(&Keys, &str)] = &[
     (&FILE, "the file itself, at its left margin"),
 ];
 
-/// Every map of the schema, for tests.
-#[cfg(test)]
+/// Every map of the schema, in the order of the documentation.
 pub(super) const ALL: &[&Keys] = &[
     &FILE,
+    &RUNTIME,
+    &BUDGET,
     &RAG,
     &METADATA,
     &PERMISSIONS,
     &PROVIDER,
     &MODEL,
     &THINKING,
+    &TASK_BUDGET,
+    &COST,
+    &CAPABILITIES,
+    &OUTPUT_CAPABILITIES,
     &ROUTING,
     &AGENT,
+    &HARNESS,
+    &HARNESS_TYPES,
     &COMMAND,
+    &SKILL,
+    &RESPONSE_CACHE,
     &FALLBACK,
+    &STRUCTURED_OUTPUT,
     &HOOKS,
     &HOOK_MATCHER,
     &HOOK,
-    &STRUCTURED_OUTPUT,
+    &HOOK_TYPES,
+    &BUILTIN_HOOKS,
     &TOOLSET_TYPES,
     &TOOLSET,
     &REMOTE,
+    &OAUTH,
+    &LIFECYCLE,
+    &BACKOFF,
+    &RAG_CONFIG,
+    &WEBHOOK,
     &POST_EDIT,
     &SCRIPT,
     &API,

@@ -1,9 +1,17 @@
 //! The settings of a model, and the table of built-in providers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::duration;
+
+/// The option of `provider_opts` with how long a provider may take until the first byte of a reply.
+pub const FIRST_BYTE_TIMEOUT: &str = "first_byte_timeout";
+/// The option of `provider_opts` with how long a provider may take between two bytes of a reply.
+pub const IDLE_TIMEOUT: &str = "idle_timeout";
 
 /// The protocol of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +98,10 @@ pub struct ModelSettings {
     /// Rules that route turns to other models. This model gets the other turns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routing: Vec<RoutingRule>,
+    /// Models that are taken in place of this one where its key is not set, in the order of preference: the rest of
+    /// `first_available`. None of them has such a list itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub otherwise: Vec<ModelSettings>,
 }
 
 impl ModelSettings {
@@ -104,7 +116,7 @@ impl ModelSettings {
     /// The default settings of a model at a provider, before the keys of its definition are applied.
     pub(super) fn of(at: ProviderSettings, provider: &str, model: &str) -> Self {
         let api = match at.api {
-            Api::OpenaiChat if provider == "openai" && wants_responses(model) => Api::OpenaiResponses,
+            Api::OpenaiChat if at.is_openai && wants_responses(model) => Api::OpenaiResponses,
             api => api,
         };
         Self {
@@ -113,17 +125,27 @@ impl ModelSettings {
             api,
             base_url: at.base_url,
             token_keys: at.token_keys,
-            max_tokens: None,
-            temperature: None,
-            top_p: None,
-            frequency_penalty: None,
-            presence_penalty: None,
-            thinking_budget: None,
-            parallel_tool_calls: None,
-            track_usage: None,
-            provider_opts: BTreeMap::new(),
+            max_tokens: at.defaults.max_tokens,
+            temperature: at.defaults.temperature,
+            top_p: at.defaults.top_p,
+            frequency_penalty: at.defaults.frequency_penalty,
+            presence_penalty: at.defaults.presence_penalty,
+            thinking_budget: at.defaults.thinking_budget,
+            parallel_tool_calls: at.defaults.parallel_tool_calls,
+            track_usage: at.defaults.track_usage,
+            provider_opts: at.defaults.provider_opts,
             routing: Vec::new(),
+            otherwise: Vec::new(),
         }
+    }
+
+    /// The model to call: this one where one of its keys is set or it needs none, else the first of
+    /// [`otherwise`](Self::otherwise) of which that is true, else this one. `has_key` tells whether an environment
+    /// variable is set.
+    #[must_use]
+    pub fn available(&self, has_key: impl Fn(&str) -> bool) -> &Self {
+        let can_call = |model: &Self| !model.needs_key() || model.token_keys.iter().any(|key| has_key(key));
+        std::iter::once(self).chain(&self.otherwise).find(|model| can_call(model)).unwrap_or(self)
     }
 
     /// The reference `provider/model`.
@@ -144,6 +166,16 @@ impl ModelSettings {
         self.provider_opts.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty())
     }
 
+    /// A timeout of `provider_opts`: a duration such as `90s`, or a number of seconds. `None` when it is absent.
+    #[must_use]
+    pub fn timeout(&self, name: &str) -> Option<Duration> {
+        match self.provider_opts.get(name)? {
+            serde_json::Value::String(text) => timeout_of(text),
+            serde_json::Value::Number(seconds) => timeout_of(&seconds.to_string()),
+            _ => None,
+        }
+    }
+
     /// Whether a boolean option of `provider_opts` is `true`.
     #[must_use]
     pub fn has_option(&self, name: &str) -> bool {
@@ -157,6 +189,26 @@ pub(super) struct ProviderSettings {
     pub(super) api: Api,
     pub(super) base_url: Option<String>,
     pub(super) token_keys: Vec<String>,
+    /// Whether it is OpenAI itself, which serves some models by another protocol.
+    pub(super) is_openai: bool,
+    /// Whether each customer has a `base_url` of their own, which must be set.
+    pub(super) needs_base_url: bool,
+    /// What a model has where its definition does not say otherwise.
+    pub(super) defaults: ModelDefaults,
+}
+
+/// The keys of a provider that its models start with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct ModelDefaults {
+    pub(super) max_tokens: Option<u32>,
+    pub(super) temperature: Option<f64>,
+    pub(super) top_p: Option<f64>,
+    pub(super) frequency_penalty: Option<f64>,
+    pub(super) presence_penalty: Option<f64>,
+    pub(super) thinking_budget: Option<ThinkingBudget>,
+    pub(super) parallel_tool_calls: Option<bool>,
+    pub(super) track_usage: Option<bool>,
+    pub(super) provider_opts: BTreeMap<String, serde_json::Value>,
 }
 
 /// A built-in provider.
@@ -167,7 +219,7 @@ pub(super) struct Builtin {
     token_keys: &'static [&'static str],
     base_url: Option<&'static str>,
     /// Whether the model's definition must set `base_url`, because every customer has another one.
-    pub(super) needs_base_url: bool,
+    needs_base_url: bool,
 }
 
 impl Builtin {
@@ -177,6 +229,9 @@ impl Builtin {
             api: self.api,
             base_url: self.base_url.map(str::to_owned),
             token_keys: self.token_keys.iter().map(|key| (*key).to_owned()).collect(),
+            is_openai: self.name == "openai",
+            needs_base_url: self.needs_base_url,
+            defaults: ModelDefaults::default(),
         }
     }
 }
@@ -215,12 +270,50 @@ pub(super) const BUILTIN: &[Builtin] = &[
         base_url: None,
         needs_base_url: true,
     },
+    compatible("nvidia", &["NVIDIA_API_KEY"], "https://integrate.api.nvidia.com/v1"),
+    compatible("openrouter", &["OPENROUTER_API_KEY"], "https://openrouter.ai/api/v1"),
+    compatible("baseten", &["BASETEN_API_KEY"], "https://inference.baseten.co/v1"),
+    compatible(
+        "ovhcloud",
+        &["OVH_AI_ENDPOINTS_ACCESS_TOKEN"],
+        "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
+    ),
+    compatible("groq", &["GROQ_API_KEY"], "https://api.groq.com/openai/v1"),
+    compatible("fireworks", &["FIREWORKS_API_KEY"], "https://api.fireworks.ai/inference/v1"),
+    compatible("deepseek", &["DEEPSEEK_API_KEY"], "https://api.deepseek.com/v1"),
+    compatible("cerebras", &["CEREBRAS_API_KEY"], "https://api.cerebras.ai/v1"),
+    compatible("together", &["TOGETHER_API_KEY"], "https://api.together.xyz/v1"),
+    compatible("huggingface", &["HF_TOKEN"], "https://router.huggingface.co/v1"),
+    compatible("moonshot", &["MOONSHOT_API_KEY"], "https://api.moonshot.ai/v1"),
+    compatible("vercel", &["AI_GATEWAY_API_KEY"], "https://ai-gateway.vercel.sh/v1"),
+    compatible(
+        "cloudflare-workers-ai",
+        &["CLOUDFLARE_API_TOKEN"],
+        "https://api.cloudflare.com/client/v4/accounts/${env.CLOUDFLARE_ACCOUNT_ID}/ai/v1",
+    ),
+    compatible(
+        "cloudflare-ai-gateway",
+        &["CLOUDFLARE_API_TOKEN"],
+        "https://gateway.ai.cloudflare.com/v1/${env.CLOUDFLARE_ACCOUNT_ID}/${env.CLOUDFLARE_GATEWAY_ID}/compat",
+    ),
+    compatible("github-copilot", &["GITHUB_TOKEN"], "https://api.githubcopilot.com"),
+    compatible("opencode-zen", &["OPENCODE_API_KEY"], "https://opencode.ai/zen/v1"),
+    compatible("opencode-go", &["OPENCODE_API_KEY"], "https://opencode.ai/zen/go/v1"),
+    Builtin {
+        api: Api::OpenaiResponses,
+        ..compatible("chatgpt", &["CHATGPT_OAUTH_TOKEN"], "https://chatgpt.com/backend-api/codex")
+    },
     native("scripted", Api::Scripted, &[]),
 ];
 
 /// The built-in provider with this name.
 pub(super) fn builtin(name: &str) -> Option<&'static Builtin> {
     BUILTIN.iter().find(|provider| provider.name == name)
+}
+
+/// A duration above zero.
+pub(super) fn timeout_of(text: &str) -> Option<Duration> {
+    duration::parse(text).ok().filter(|timeout| !timeout.is_zero())
 }
 
 /// Whether calls of this model use OpenAI's Responses API.
@@ -236,11 +329,23 @@ const AUTO: &[(&str, &[&str], &str)] = &[
     ("openai", &["OPENAI_API_KEY"], "gpt-5-mini"),
     ("google", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], "gemini-2.5-flash"),
     ("mistral", &["MISTRAL_API_KEY"], "mistral-small-latest"),
+    ("openrouter", &["OPENROUTER_API_KEY"], "meta-llama/llama-3.3-70b-instruct"),
+    ("baseten", &["BASETEN_API_KEY"], "deepseek-ai/DeepSeek-V3.1"),
+    ("ovhcloud", &["OVH_AI_ENDPOINTS_ACCESS_TOKEN"], "Qwen3.5-397B-A17B"),
+    ("groq", &["GROQ_API_KEY"], "llama-3.3-70b-versatile"),
+    ("fireworks", &["FIREWORKS_API_KEY"], "accounts/fireworks/models/kimi-k2-instruct"),
+    ("deepseek", &["DEEPSEEK_API_KEY"], "deepseek-chat"),
+    ("cerebras", &["CEREBRAS_API_KEY"], "gpt-oss-120b"),
+    ("together", &["TOGETHER_API_KEY"], "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+    ("huggingface", &["HF_TOKEN"], "meta-llama/Llama-3.3-70B-Instruct"),
+    ("moonshot", &["MOONSHOT_API_KEY"], "kimi-k2-0905-preview"),
+    ("vercel", &["AI_GATEWAY_API_KEY"], "openai/gpt-5.6-sol"),
     (
         "amazon-bedrock",
         &["AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"],
         "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
     ),
+    ("opencode-zen", &["OPENCODE_API_KEY"], "deepseek-v4-flash-free"),
 ];
 
 /// The model that `model: auto` stands for: that of the first provider with a key, or else of Docker Model
@@ -250,8 +355,14 @@ pub fn auto_model(has_key: impl Fn(&str) -> bool) -> ModelSettings {
         .find(|(_, keys, _)| keys.iter().any(|key| has_key(key)))
         .and_then(|(provider, _, model)| ModelSettings::inline(provider, model))
         .unwrap_or_else(|| {
-            let here =
-                ProviderSettings { api: Api::DockerModelRunner, base_url: None, token_keys: Vec::new() };
+            let here = ProviderSettings {
+                api: Api::DockerModelRunner,
+                base_url: None,
+                token_keys: Vec::new(),
+                is_openai: false,
+                needs_base_url: false,
+                defaults: ModelDefaults::default(),
+            };
             ModelSettings::of(here, "dmr", "ai/qwen3:latest")
         })
 }

@@ -36,6 +36,7 @@ pub(super) fn closest<'a>(misspelt: &str, names: impl IntoIterator<Item = &'a st
         .filter(|name| name.len() <= MAX_COMPARED_BYTES)
         .map(|name| (strsim::normalized_damerau_levenshtein(&misspelt, &normalized(name)), name))
         .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        // Of equally similar names the first: tables list the usual ones first.
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, name)| name)
 }

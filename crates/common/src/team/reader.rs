@@ -1,7 +1,10 @@
 //! Collects errors and warnings while the tree of a file is read.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use super::error::Class;
+use super::error::Found;
 use super::error::TeamError;
 use super::error::TeamErrors;
 use super::error::Warning;
@@ -9,10 +12,10 @@ use super::fields::Fields;
 use super::fix_hint;
 use super::fix_hint::STRING;
 use super::fix_hint::STRING_LIST;
-use super::keys::Effect;
 use super::keys::KEY_LOCATIONS;
 use super::keys::Key;
 use super::keys::Keys;
+use super::keys::Support;
 use super::names::closest;
 use super::names::quoted_list;
 use super::source::Position;
@@ -35,7 +38,7 @@ const MAX_COPIED_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
     pub(super) source: Source<'s>,
-    /// The schema version of the file, 0 to 7.
+    /// The schema version of the file, 0 to 16.
     pub(super) version: u8,
     errors: Vec<TeamError>,
     /// The number of errors beyond [`MAX_KEPT_ERRORS`].
@@ -44,11 +47,21 @@ pub(super) struct Reader<'s> {
     copied: usize,
     /// For each message its first position and the lines of the other occurrences.
     warnings: BTreeMap<String, (Position, Vec<u64>)>,
+    /// The known keys of the file, with the lines where they are.
+    found: BTreeMap<(Support, &'static str, &'static str), (&'static str, BTreeSet<u64>)>,
 }
 
 impl<'s> Reader<'s> {
     pub(super) fn new(source: Source<'s>, version: u8) -> Self {
-        Self { source, version, errors: Vec::new(), unlisted: 0, copied: 0, warnings: BTreeMap::new() }
+        Self {
+            source,
+            version,
+            errors: Vec::new(),
+            unlisted: 0,
+            copied: 0,
+            warnings: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
     }
 
     /// The number of errors so far.
@@ -58,7 +71,8 @@ impl<'s> Reader<'s> {
 
     /// All errors; there must be at least one.
     pub(super) fn into_errors(self) -> TeamErrors {
-        TeamErrors::new(self.source, self.errors, self.unlisted)
+        let found = self.found();
+        TeamErrors::new(self.source, self.errors, self.unlisted, found)
     }
 
     /// Records an error of the file as a whole.
@@ -89,13 +103,24 @@ impl<'s> Reader<'s> {
         if self.errors.len() >= MAX_KEPT_ERRORS { None } else { closest(misspelt, names) }
     }
 
-    /// Records an error.
+    /// Records an error in a value.
     pub(super) fn error(&mut self, at: Position, message: impl Into<String>, hint: Option<String>) {
+        self.error_of_class(Class::Value, at, message.into(), hint);
+    }
+
+    /// Records an error.
+    fn error_of_class(&mut self, class: Class, at: Position, message: String, hint: Option<String>) {
         if self.errors.len() < MAX_KEPT_ERRORS {
-            self.errors.push(self.source.error(Some(at), message.into(), hint));
+            self.errors.push(TeamError { class, ..self.source.error(Some(at), message, hint) });
         } else {
             self.unlisted += 1;
         }
+    }
+
+    /// Records a valid setting that is an error, because running without its effect is not safe. `fix_hint` is its note.
+    pub(super) fn refuse(&mut self, at: Position, setting: &str, fix_hint: &str) {
+        let message = format!("{setting} is refused, because running without its effect is not safe");
+        self.error_of_class(Class::Refused, at, message, Some(fix_hint.to_owned()));
     }
 
     /// Records a warning. Equal messages become one warning.
@@ -121,19 +146,33 @@ impl<'s> Reader<'s> {
         warnings
     }
 
-    /// Reads a map with a fixed set of keys. A value of another type and any other key are errors; a key
-    /// without effect is a warning.
+    /// The known keys of the file, by what Legwork does with them, then by map and name.
+    pub(super) fn found(&self) -> Vec<Found> {
+        self.found
+            .iter()
+            .map(|((support, map, key), (note, lines))| Found {
+                support: *support,
+                map,
+                key,
+                note,
+                lines: lines.iter().copied().collect(),
+            })
+            .collect()
+    }
+
+    /// Reads a map with a fixed set of keys. A value of another type and any other key are errors, and so is a key that
+    /// is refused; a key without effect is a warning.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, keys: &'static Keys) -> Option<Fields<'n>> {
         let fields = self.fields_without_warnings(node, keys)?;
         for entry in fields.entries {
             if let Some(key) = keys.find(&entry.key, self.version) {
-                self.warn_of_unsupported_key(entry, key, keys);
+                self.judge(entry, key, keys);
             }
         }
         Some(fields)
     }
 
-    /// Like [`fields`](Self::fields), without the warnings: for a map that has no effect as a whole.
+    /// Like [`fields`](Self::fields), for a map that has no effect as a whole: without warnings, and without refusals.
     pub(super) fn fields_without_warnings<'n>(
         &mut self,
         node: &'n Node,
@@ -151,18 +190,36 @@ impl<'s> Reader<'s> {
             }
         };
         for entry in entries {
-            if keys.find(&entry.key, self.version).is_none() {
-                self.unknown_key(entry, keys);
+            match keys.find(&entry.key, self.version) {
+                Some(key) => self.note(key, keys, entry.key_at),
+                None => self.unknown_key(entry, keys),
             }
         }
         Some(Fields { at: node.at, entries, keys })
     }
 
-    /// Records a warning for a key that has no effect.
-    fn warn_of_unsupported_key(&mut self, entry: &Entry, key: &Key, keys: &Keys) {
-        if let Effect::Unsupported(consequence) = key.effect {
-            let message = format!("`{}` in {} has no effect yet: {consequence}", key.name, keys.noun);
-            self.warn(entry.key_at, message);
+    /// Notes that the file has a key, or a value that has a row of its own.
+    pub(super) fn note(&mut self, key: &Key, keys: &Keys, at: Position) {
+        let (_, lines) = self
+            .found
+            .entry((key.support, keys.noun, key.name))
+            .or_insert_with(|| (key.note, BTreeSet::new()));
+        lines.insert(at.line);
+    }
+
+    /// Records a warning for a key without effect, and an error for one that is refused, unless it has the default of its
+    /// type, which asks for nothing.
+    pub(super) fn judge(&mut self, entry: &Entry, key: &Key, keys: &Keys) {
+        match key.support {
+            Support::Yes | Support::Partly => {}
+            Support::No => {
+                let message = format!("`{}` in {} has no effect yet: {}", key.name, keys.noun, key.note);
+                self.warn(entry.key_at, message);
+            }
+            Support::Refused if entry.node.is_unset() => {}
+            Support::Refused => {
+                self.refuse(entry.key_at, &format!("`{}` in {}", key.name, keys.noun), key.note);
+            }
         }
     }
 
@@ -193,7 +250,7 @@ impl<'s> Reader<'s> {
             format!("valid keys of {}: {}", keys.noun, quoted_list(keys.names(version)))
         };
         let message = format!("unknown key `{}` in {}", excerpt(&entry.key), keys.noun);
-        self.error(entry.key_at, message, Some(hint));
+        self.error_of_class(Class::UnknownKey, entry.key_at, message, Some(hint));
     }
 
     /// Records that the value of the key `name` has the wrong type; `expected` describes the right one.

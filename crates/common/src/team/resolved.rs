@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use super::agent::Agent;
 use super::agent::AgentKind;
+use super::agent::SafetyMode;
 use super::model::ModelSettings;
 use crate::stored;
 
@@ -28,6 +29,16 @@ pub struct Metadata {
     pub readme: String,
     /// The version of the file itself, as the author counts it.
     pub version: String,
+    /// Words to find it by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// The budget of a session with all of its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The input and output tokens of all model calls.
+    pub max_tokens: u64,
 }
 
 /// The permissions of tool calls: lists of patterns `tool` or `tool:arg=glob`. `deny` wins over `allow`, and
@@ -54,10 +65,14 @@ pub struct Team {
     permissions: Permissions,
     metadata: Metadata,
     rag: BTreeMap<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety: Option<SafetyMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Budget>,
 }
 
 /// The fields of a team before validation.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Parts {
     pub(super) agents: Vec<Agent>,
     #[serde(default)]
@@ -68,6 +83,10 @@ pub(super) struct Parts {
     pub(super) metadata: Metadata,
     #[serde(default)]
     pub(super) rag: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    pub(super) safety: Option<SafetyMode>,
+    #[serde(default)]
+    pub(super) budget: Option<Budget>,
 }
 
 /// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with
@@ -111,8 +130,8 @@ impl TryFrom<Parts> for Team {
         for agent in &parts.agents {
             check_agent(agent, &names)?;
         }
-        let Parts { agents, models, permissions, metadata, rag } = parts;
-        Ok(Self { agents, models, permissions, metadata, rag })
+        let Parts { agents, models, permissions, metadata, rag, safety, budget } = parts;
+        Ok(Self { agents, models, permissions, metadata, rag, safety, budget })
     }
 }
 
@@ -171,6 +190,19 @@ impl Team {
     #[must_use]
     pub fn rag(&self) -> &BTreeMap<String, serde_json::Value> {
         &self.rag
+    }
+
+    /// The safety mode of a session whose first agent has none: `runtime.safety`. It has no effect yet, so a file with it
+    /// is refused.
+    #[must_use]
+    pub fn safety(&self) -> Option<SafetyMode> {
+        self.safety
+    }
+
+    /// The budget of a session; `None` for no limit.
+    #[must_use]
+    pub fn budget(&self) -> Option<Budget> {
+        self.budget
     }
 
     /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::error::Class;
 use super::error::TeamError;
 
 /// Larger files are rejected before they are parsed. Real files have a few kilobytes; the limit bounds the
@@ -35,6 +36,7 @@ impl<'s> Source<'s> {
     pub(super) fn new(file: &'s str, bytes: &'s [u8]) -> Result<Self, Box<TeamError>> {
         let reject = |position, message: String, hint: &str| {
             Box::new(TeamError {
+                class: Class::Value,
                 file: file.to_owned(),
                 position,
                 message,
@@ -69,7 +71,7 @@ impl<'s> Source<'s> {
         message: String,
         hint: Option<String>,
     ) -> TeamError {
-        TeamError { file: self.file.to_owned(), position, message, snippet: None, hint }
+        TeamError { class: Class::Value, file: self.file.to_owned(), position, message, snippet: None, hint }
     }
 
     /// The text in a range of bytes; empty when the range is not valid.

@@ -2,6 +2,8 @@
 
 mod good;
 mod hostile;
+mod newer;
+mod refused;
 mod wrong;
 mod wrong_values;
 

@@ -1,6 +1,7 @@
 //! The toolsets of an agent: one variant for each type, with its settings.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -32,6 +33,9 @@ pub struct Toolset {
     /// The tools that the model does not see until it searches for them; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer: Option<Defer>,
+    /// Whether only the tools that change nothing can be called. It has no effect yet, so a file with it is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
 }
 
 /// The tools of a toolset that the model does not see until it searches for them.
@@ -66,6 +70,14 @@ pub enum ToolsetKind {
         ignore_vcs: bool,
         /// Commands to run after a file was changed.
         post_edit: Vec<PostEdit>,
+        /// The folders that can be reached, as written in the file; empty for all. They have no effect yet, so a file with
+        /// them is refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allow_list: Vec<String>,
+        /// The folders that cannot be reached, as written in the file; they win over `allow_list`. They have no effect yet,
+        /// so a file with them is refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        deny_list: Vec<String>,
     },
     /// The tools of a server of the Model Context Protocol.
     Mcp(Mcp),
@@ -75,6 +87,20 @@ pub enum ToolsetKind {
     Fetch {
         /// The timeout for one page in seconds; `None` for the tool's default.
         timeout: Option<u32>,
+        /// Headers of every request. They are not sent yet.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: StringMap,
+        /// The hosts that can be reached, and those that cannot, as written in the file; at most one of the two lists has
+        /// entries. They have no effect yet, so a file with them is refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allowed_domains: Vec<String>,
+        /// See `allowed_domains`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        blocked_domains: Vec<String>,
+        /// Whether addresses of private networks can be reached; `None` where the file does not say. It has no effect yet:
+        /// the worker's operator decides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        allow_private_ips: Option<bool>,
     },
     /// A memory that outlives sessions.
     Memory {
@@ -198,6 +224,9 @@ pub struct Launch {
     pub env: StringMap,
     /// The version to install when the program is missing, or `false`. It has no effect: nothing is installed.
     pub version: Option<String>,
+    /// The directory in which it runs, unexpanded; `None` for the job's working directory. It has no effect yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
 }
 
 /// A server of the Model Context Protocol.
@@ -207,6 +236,33 @@ pub struct Mcp {
     pub name: Option<String>,
     /// How the server is reached.
     pub server: McpServer,
+    /// How it is started and restarted; `None` for the defaults. It has no effect yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+}
+
+/// How a server is started, restarted and waited for. `None` is the default of the profile.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lifecycle {
+    /// `resilient`, `strict` or `best-effort`; `None` for `resilient`.
+    pub profile: Option<String>,
+    /// `never`, `on_failure` or `always`.
+    pub restart: Option<String>,
+    /// The most restarts in a row; -1 for no limit.
+    pub max_restarts: Option<i64>,
+    /// How long a start may take.
+    pub startup_timeout: Option<Duration>,
+    /// How long a call may take.
+    pub call_timeout: Option<Duration>,
+    /// The wait before the first restart.
+    pub backoff_initial: Option<Duration>,
+    /// The longest wait before a restart.
+    pub backoff_max: Option<Duration>,
+    /// By how much each wait is longer than the one before.
+    pub backoff_multiplier: Option<f64>,
+    /// The share of a wait that is random, from 0 to 1.
+    pub backoff_jitter: Option<f64>,
 }
 
 /// How an MCP server is reached.

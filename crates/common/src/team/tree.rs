@@ -63,13 +63,15 @@ impl Node {
         matches!(&self.value, Value::Null) || matches!(&self.value, Value::String(text) if text.is_empty())
     }
 
-    /// Whether the value is the default of its type: blank, `false`, an empty list or an empty map.
+    /// Whether the value is the default of its type: blank, `false`, zero, an empty list or an empty map.
     pub(super) fn is_unset(&self) -> bool {
         match &self.value {
             Value::Bool(flag) => !flag,
             Value::List(items) => items.is_empty(),
             Value::Map(entries) => entries.is_empty(),
-            Value::Null | Value::Integer(_) | Value::Float(_) | Value::String(_) => self.is_blank(),
+            Value::Integer(number) => *number == 0,
+            Value::Float(number) => *number == 0.0,
+            Value::Null | Value::String(_) => self.is_blank(),
         }
     }
 
@@ -88,6 +90,13 @@ impl Node {
 /// Parses one YAML document. Empty text is a null.
 pub(super) fn read(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
     serde_saphyr::from_str_with_options(text, options()).map_err(Box::new)
+}
+
+/// Parses a document in which keys may be repeated: each occurrence is an entry of its map.
+pub(super) fn read_with_repeated_keys(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
+    let mut options = options();
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    serde_saphyr::from_str_with_options(text, options).map_err(Box::new)
 }
 
 /// Parses a YAML document that is not an agent file, such as an OpenAPI description, into JSON. The limits of

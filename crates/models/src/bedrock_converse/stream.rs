@@ -160,7 +160,7 @@ fn stop(reason: &str) -> Stop {
         "tool_use" => Stop::Tools,
         "max_tokens" => Stop::OutputLimit,
         "model_context_window_exceeded" => Stop::WindowFull,
-        "guardrail_intervened" | "content_filtered" => Stop::Filtered,
+        "guardrail_intervened" | "content_filtered" | "content_filter" => Stop::Filtered,
         "refusal" => Stop::Refused,
         "pause_turn" => Stop::Paused,
         "malformed_model_output" | "malformed_tool_use" | "error" => {

@@ -57,6 +57,12 @@ fn in_a_stream_by_names_and_numbers() {
 }
 
 #[test]
+fn an_error_without_words_says_so() {
+    assert_eq!(http(400, &[], "").to_string(), "400: no reason was given");
+    assert_eq!(ProviderError::in_json(&json!({"error": {}})).unwrap().to_string(), "no reason was given");
+}
+
+#[test]
 fn payloads_without_an_error_are_left_alone() {
     for document in [
         json!({"choices": [], "error": null}),

@@ -1,28 +1,36 @@
-//! `legwork check FILE…`: parses and resolves agent files and reports every mistake.
-
-use std::path::PathBuf;
+//! `legwork check FILE…`: parses and resolves agent files and reports every mistake, and what the files need that is not
+//! set or installed here; `--explain KEY` says what happens with a key.
 
 use legwork_agent::Environment;
 use legwork_agent::model::provider::adapted_settings;
+use legwork_agent::preflight::lacks;
 use legwork_common::error::ExitStatus;
 use legwork_common::team;
 use legwork_common::team::AgentKind;
+use legwork_common::team::Found;
 use legwork_common::team::ModelSettings;
+use legwork_common::team::Support;
 use legwork_common::team::Team;
+use legwork_worker::runner::for_agents;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::CheckArgs;
 use crate::context::Context;
+use crate::context::parse;
 use crate::context::read;
+use crate::context::working_dir;
 use crate::failure::Failure;
 
 /// Checks each file, also after a bad one; the exit status is 0 when all are good.
 pub(super) fn check(context: &Context, args: &CheckArgs) -> Result<ExitStatus, Failure> {
+    if let Some(key) = &args.explain {
+        explain(context, key)?;
+    }
     let mut status = ExitStatus::Success;
     for file in &args.files {
         let name = file.display().to_string();
-        let parsed = read(file).map(|bytes| team::parse(&name, &bytes));
+        let parsed = read(file).map(|bytes| parse(file, &bytes));
         let good = match parsed {
             Ok(Ok(parsed)) => good(context, &name, &parsed)?,
             Ok(Err(errors)) => bad(context, &name, &errors)?,
@@ -79,8 +87,12 @@ impl Adapted {
     }
 }
 
+/// Prints the warnings. What the file needs and this machine lacks is a warning too: it may run elsewhere.
 fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Failure> {
-    let environment = Environment::new(context.variables.clone(), PathBuf::new());
+    let environment = Environment::new(for_agents(&context.variables), working_dir()?);
+    let agents = parsed.team.agents();
+    let lacking: Vec<String> =
+        agents.iter().flat_map(|agent| lacks(agent, &environment)).map(|lack| lack.to_string()).collect();
     let Adapted { notes, refused } = Adapted::of(&parsed.team, &environment);
     let is_good = refused.is_empty();
     if context.output.json {
@@ -93,17 +105,27 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
             .collect();
         let errors: Vec<_> = refused
             .iter()
-            .map(|message| json!({"line": null, "column": null, "message": message, "hint": null}))
+            .map(|message| json!({"line": null, "column": null, "class": "value", "message": message, "hint": null}))
             .collect();
-        context.output.object(
-            &json!({"file": name, "good": is_good, "warnings": warnings, "notes": notes, "errors": errors}),
-        )?;
+        let found = by_support(&parsed.found);
+        context.output.object(&json!({
+            "file": name,
+            "good": is_good,
+            "warnings": warnings,
+            "notes": notes,
+            "lacks": lacking,
+            "errors": errors,
+            "found": found,
+        }))?;
         return Ok(is_good);
     }
     for warning in &parsed.warnings {
         context
             .output
             .line(&format!("{name}:{}:{}: warning: {}", warning.line, warning.column, warning.message))?;
+    }
+    for lack in &lacking {
+        context.output.line(&format!("{name}: warning: {lack} here"))?;
     }
     for note in &notes {
         context.output.line(&format!("{name}: note: {note}"))?;
@@ -114,23 +136,80 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
     if !is_good {
         return Ok(false);
     }
-    let agents = parsed.team.agents().len();
+    let agents = agents.len();
     let plural = if agents == 1 { "" } else { "s" };
     context.output.line(&format!("{name}: good, {agents} agent{plural}"))?;
     Ok(true)
 }
 
-fn bad(context: &Context, name: &str, errors: &team::TeamErrors) -> Result<bool, Failure> {
+fn bad(context: &Context, name: &str, errors_of: &team::TeamErrors) -> Result<bool, Failure> {
     if context.output.json {
-        let errors: Vec<_> = errors
+        let errors: Vec<_> = errors_of
             .iter()
             .map(|error| {
-                json!({"line": error.line(), "column": error.column(), "message": error.message(), "hint": error.hint()})
+                json!({
+                    "line": error.line(),
+                    "column": error.column(),
+                    "class": error.class().as_str(),
+                    "message": error.message(),
+                    "hint": error.hint(),
+                })
             })
             .collect();
-        context.output.object(&json!({"file": name, "good": false, "warnings": [], "errors": errors}))?;
+        let found = by_support(errors_of.found());
+        context.output.object(&json!({
+            "file": name,
+            "good": false,
+            "warnings": [],
+            "notes": [],
+            "lacks": [],
+            "errors": errors,
+            "found": found,
+        }))?;
     } else {
-        context.output.text(&errors.report())?;
+        context.output.text(&errors_of.report())?;
     }
     Ok(false)
+}
+
+/// The known keys of a file, grouped by what Legwork does with them.
+fn by_support(found: &[Found]) -> Value {
+    let of = |support: Support| -> Vec<Value> {
+        let these = found.iter().filter(|found| found.support == support);
+        these
+            .map(|found| {
+                json!({"key": found.key, "in": found.map, "lines": found.lines, "what_happens": found.note})
+            })
+            .collect()
+    };
+    json!({
+        "yes": of(Support::Yes),
+        "partly": of(Support::Partly),
+        "no": of(Support::No),
+        "refused": of(Support::Refused),
+    })
+}
+
+/// Prints what happens with a key, for each map that has it.
+fn explain(context: &Context, key: &str) -> Result<(), Failure> {
+    let rows = team::explain(key).map_err(|near| Failure {
+        hint: near.map(|near| format!("did you mean `{near}`?")),
+        ..Failure::usage(format!("no map of the agent file has the key `{key}`"))
+    })?;
+    for row in rows {
+        let word = row.support.as_str();
+        if context.output.json {
+            context.output.object(&json!({
+                "key": row.key,
+                "in": row.map,
+                "supported": word,
+                "what_happens": row.what_happens(),
+            }))?;
+        } else {
+            let what = row.what_happens();
+            let note = if what.is_empty() { String::new() } else { format!(": {what}") };
+            context.output.line(&format!("`{}` in {}: {word}{note}", row.key, row.map))?;
+        }
+    }
+    Ok(())
 }

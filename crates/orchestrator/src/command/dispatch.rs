@@ -48,9 +48,11 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let policy = context.common.policy()?;
     let requested = requests(&args, &team, &policy)?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+    // For a session that exists already, the option would be an error, and the file's budget is that of its first team.
+    let of_team = team.budget().map(|budget| budget.max_tokens).filter(|_| args.session.is_none());
     let order = DispatchOrder {
-        session: args.session,
-        options: SessionOptions { cap: args.cap, budget: args.session_budget },
+        session: None,
+        options: SessionOptions { cap: args.cap, budget: args.session_budget.or(of_team) },
         team,
         team_json,
         digest: TeamDigest(digest),
@@ -61,7 +63,13 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let interrupt = signal(SignalKind::interrupt())
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let stored = Box::pin(store_and_wait(&context, &connection, &args, order, requested, interrupt)).await;
+    let stored = match connection.session(args.session.as_deref()).await {
+        Ok(session) => {
+            let order = DispatchOrder { session, ..order };
+            Box::pin(store_and_wait(&context, &connection, &args, order, requested, interrupt)).await
+        }
+        Err(failure) => Err(failure),
+    };
     connection.leave().await?;
     stored
 }

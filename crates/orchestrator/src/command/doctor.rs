@@ -4,10 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use legwork_agent::Environment;
-use legwork_agent::preflight::preflight;
+use legwork_agent::preflight::Lack;
+use legwork_agent::preflight::lacks;
 use legwork_common::error::ExitStatus;
-use legwork_common::error::chain;
-use legwork_common::team::AgentKind;
 use legwork_queue::ConnectionKind;
 use legwork_queue::ServerFacts;
 use legwork_worker::runner::for_agents;
@@ -157,35 +156,26 @@ fn latency(facts: &ServerFacts) -> Finding {
     finding("latency", verdict, format!("{milliseconds:.1} ms a round trip"))
 }
 
-/// Checks that this machine has what an agent file needs: the API keys of its models, the programs of its agents.
+/// Checks that this machine has what an agent file needs: every variable, key and program.
 fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
     let (team, _) = context.team(file)?;
     let environment = Environment::new(for_agents(&context.variables), working_dir()?);
-    let mut findings = Vec::new();
-    for agent in team.agents() {
-        if let Err(missing) = preflight(agent, &environment) {
-            findings.push(finding("keys", Verdict::Bad, chain(&missing)));
-        }
-        if let AgentKind::Command { program, .. } = &agent.kind
-            && !is_installed(program, &environment)
-        {
-            let text = format!("agent `{}` runs {program}, which is not on the PATH", agent.name);
-            findings.push(finding("programs", Verdict::Bad, text));
-        }
-    }
+    let lacks = team.agents().iter().flat_map(|agent| lacks(agent, &environment));
+    let mut findings: Vec<Finding> =
+        lacks.map(|lack| finding(topic(&lack), Verdict::Bad, lack.to_string())).collect();
     if findings.is_empty() {
         findings.push(finding("file", Verdict::Good, format!("{} can run here", file.display())));
     }
     Ok(findings)
 }
 
-/// Whether a program is found as the system would: by its path, or on the PATH.
-fn is_installed(program: &str, environment: &Environment) -> bool {
-    if program.contains('/') {
-        return environment.resolve(program).is_file();
+/// The first word of the line about something that is lacking.
+fn topic(lack: &Lack) -> &'static str {
+    match lack {
+        Lack::Keys(_) => "keys",
+        Lack::Variables(_) => "variables",
+        Lack::Program { .. } => "programs",
     }
-    let path = environment.variable(legwork_common::variables::PATH).unwrap_or_default();
-    std::env::split_paths(path).any(|folder| folder.join(program).is_file())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
-use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
@@ -20,6 +20,8 @@ use legwork_queue::operator::tree;
 use serde_json::json;
 
 use crate::cli::ListArgs;
+use crate::cli::ListForm;
+use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::many::thousands;
@@ -38,38 +40,44 @@ const SILENT_SEARCH: Duration = Duration::from_secs(1);
 /// Shows a page of jobs; with `--watch` again whenever it changes.
 pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus, Failure> {
     let after: Option<PageCursor> = args.after.as_deref().map(str::parse).transpose()?;
-    let filter = JobFilter {
-        states: if args.failed { vec![State::Failed] } else { args.status.clone() },
-        without_retried: args.failed,
-        cause: args.cause,
-        agent: args.agent.clone(),
-        session: args.session,
-        queue: args.queue.clone(),
-        worker: args.worker.clone().map(WorkerId::from_stored),
-        since: args.since,
-    };
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let shown = if args.watch {
-        let outage = Outage::of(&context, &connection);
-        tokio::select! {
-            shown = watch(&context, &connection.operator, &outage, &args, &filter) => shown,
-            _interrupt = tokio::signal::ctrl_c() => Ok(()),
+    let shown = match filter(&connection, &args).await {
+        Ok(filter) if args.watch => {
+            let outage = Outage::of(&context, &connection);
+            tokio::select! {
+                shown = watch(&context, &connection.operator, &outage, &args, &filter) => shown,
+                _interrupt = tokio::signal::ctrl_c() => Ok(()),
+            }
         }
-    } else {
-        show_page(&context, &connection.operator, &args, &filter, after).await
+        Ok(filter) => show_page(&context, &connection, &args, &filter, after).await,
+        Err(failure) => Err(failure),
     };
     connection.leave().await?;
     shown.map(|()| ExitStatus::Success)
 }
 
+/// What the command line selects.
+async fn filter(connection: &Connection, args: &ListArgs) -> Result<JobFilter, Failure> {
+    Ok(JobFilter {
+        states: if args.failed { vec![State::Failed] } else { args.status.clone() },
+        without_retried: args.failed,
+        cause: args.cause,
+        agent: args.agent.clone(),
+        session: connection.session(args.session.as_deref()).await?,
+        queue: args.queue.clone(),
+        worker: args.worker.clone().map(WorkerId::from_stored),
+        since: args.since,
+    })
+}
+
 async fn show_page(
     context: &Context,
-    operator: &Operator,
+    connection: &Connection,
     args: &ListArgs,
     filter: &JobFilter,
     after: Option<PageCursor>,
 ) -> Result<(), Failure> {
-    let mut read = pin!(operator.list(filter, args.limit, after));
+    let mut read = pin!(connection.operator.list(filter, args.limit, after));
     let listing = tokio::select! {
         listing = &mut read => listing?,
         () = tokio::time::sleep(SILENT_SEARCH) => {
@@ -78,8 +86,8 @@ async fn show_page(
         }
     };
     show(context, args, &listing)?;
-    if let Some(text) = empty(args, &listing) {
-        context.output.note(&text);
+    if listing.jobs.is_empty() {
+        context.output.note(&format!("{} ({})", empty(args), connection.place()));
     }
     if let Some(text) = searched(&listing) {
         context.output.note(&text);
@@ -116,14 +124,22 @@ fn key(listed: &ListedJob) -> (JobId, State, u32) {
 }
 
 fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Failure> {
-    if context.output.json {
-        for listed in &listing.jobs {
-            context.output.object(&object(&listed.job, listed.stale_for)?)?;
+    match form(args.output, context.output.json) {
+        ListForm::Json => {
+            for listed in &listing.jobs {
+                context.output.object(&listed.job)?;
+            }
+            show_next(context, listing);
+            return Ok(());
         }
-        show_next(context, listing);
-        return Ok(());
+        ListForm::Ids => {
+            for listed in &listing.jobs {
+                context.output.line(&listed.job.id.to_string())?;
+            }
+        }
+        ListForm::Table => table(context, &lines(args, &listing.jobs), false)?,
+        ListForm::Wide => table(context, &lines(args, &listing.jobs), true)?,
     }
-    table(context, &lines(args, &listing.jobs))?;
     if listing.jobs.iter().any(|listed| listed.stale_for.is_some()) {
         context.output.note(
             "stale: the lease has expired, so the worker is gone or cut off; the job resumes once a worker serves its \
@@ -145,8 +161,8 @@ fn show_next(context: &Context, listing: &Listing) {
     }
 }
 
-/// What an empty list says about its filter; `None` for a list with jobs, and for one without a filter.
-fn empty(args: &ListArgs, listing: &Listing) -> Option<String> {
+/// What an empty list says about its filter.
+fn empty(args: &ListArgs) -> String {
     let mut parts = Vec::new();
     if args.failed {
         parts.push("that failed and was not retried".to_owned());
@@ -157,12 +173,12 @@ fn empty(args: &ListArgs, listing: &Listing) -> Option<String> {
     }
     parts.extend(args.cause.map(|cause| format!("with cause {cause}")));
     parts.extend(args.agent.as_ref().map(|agent| format!("of agent {agent}")));
-    parts.extend(args.session.map(|session| format!("of session {session}")));
+    parts.extend(args.session.as_ref().map(|session| format!("of session {session}")));
     parts.extend(args.queue.as_ref().map(|queue| format!("in queue {queue}")));
     parts.extend(args.worker.as_ref().map(|worker| format!("of worker {worker}")));
     parts.extend(args.since.map(|since| format!("created within {}", duration::short(since))));
     parts.extend(args.after.as_ref().map(|_| "after this cursor".to_owned()));
-    (listing.jobs.is_empty() && !parts.is_empty()).then(|| format!("no job {}", parts.join(", ")))
+    if parts.is_empty() { "no jobs".to_owned() } else { format!("no job {}", parts.join(", ")) }
 }
 
 /// That a filter without an index read many jobs, and what makes it faster.
@@ -175,22 +191,29 @@ fn searched(listing: &Listing) -> Option<String> {
     })
 }
 
+/// The form that was asked for; `--json` is the form of every command and yields to the list's own option.
+fn form(output: Option<ListForm>, json: bool) -> ListForm {
+    output.unwrap_or(if json { ListForm::Json } else { ListForm::Table })
+}
+
 /// The jobs as a tree, or one below the other.
 fn lines<'jobs>(args: &ListArgs, jobs: &'jobs [ListedJob]) -> Vec<TreeLine<'jobs>> {
     if args.tree { tree(jobs) } else { jobs.iter().map(|listed| TreeLine { depth: 0, listed }).collect() }
 }
 
-fn table(context: &Context, lines: &[TreeLine<'_>]) -> Result<(), Failure> {
-    let mut rows = vec![render::header()];
-    rows.extend(lines.iter().map(|line| {
-        let mut row = render::row(&line.listed.job, line.listed.stale_for);
-        row[0] = format!("{}{}", "  ".repeat(line.depth), row[0]);
-        row
-    }));
-    let text = render::table(&rows);
-    let mut rows = text.lines();
+fn table(context: &Context, lines: &[TreeLine<'_>], wide: bool) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| {
+            let mut row = render::row(&line.listed.job, line.listed.stale_for, now, wide);
+            row[0] = format!("{}{}", "  ".repeat(line.depth), row[0]);
+            row
+        })
+        .collect();
+    let mut rows = render::table::lines(&render::columns(wide), &rows, context.output.width).into_iter();
     if let Some(header) = rows.next() {
-        context.output.line(header)?;
+        context.output.line(&header)?;
     }
     // Coloured after the columns are laid out: colour codes have no width on a terminal.
     for (row, line) in rows.zip(lines) {
@@ -202,10 +225,19 @@ fn table(context: &Context, lines: &[TreeLine<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A job object, with the milliseconds since the last renewal of an expired lease.
-pub(super) fn object(job: &Job, stale_for: Option<Duration>) -> Result<serde_json::Value, Failure> {
-    let mut object = serde_json::to_value(job)
-        .map_err(|error| Failure::usage(format!("cannot be written as JSON: {error}")))?;
-    object["silent_ms"] = json!(stale_for.map(|age| age.as_millis()));
-    Ok(object)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_own_option_wins_over_json() {
+        for (output, json, expected) in [
+            (None, false, ListForm::Table),
+            (None, true, ListForm::Json),
+            (Some(ListForm::Wide), true, ListForm::Wide),
+            (Some(ListForm::Ids), false, ListForm::Ids),
+        ] {
+            assert_eq!(form(output, json), expected);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! `legwork mcp FILE`: the tools of the contract for any host of the Model Context Protocol.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_worker::backend::Arrival;
+use legwork_worker::host::host_name;
 use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
@@ -32,12 +35,14 @@ use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::mcp::http::HttpListener;
 use crate::mcp::http::Token;
+use crate::mcp::lines::Lines;
 use crate::mcp::offer;
 use crate::mcp::offer::Offer;
 use crate::mcp::server::Scope;
 use crate::mcp::server::Server;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::sessions::WatchedSessions;
+use crate::mcp::standing::Standing;
 use crate::team_checks;
 
 /// How long dispatches in progress may take after the server has ended: as long as a background worker may take until
@@ -61,17 +66,30 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
     let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
     warn_of_keys(&sessions, &team, &agents);
-    let offer = Arc::new(Offer::new(&team, agents, args.answer_within));
-    let scope = scope(&context, args.session);
+    let scope = match scope(&args, &sessions).await {
+        Ok(scope) => scope,
+        Err(failure) => {
+            connection.leave().await?;
+            return Err(failure);
+        }
+    };
+    let offer = Arc::new(Offer::new(&team, agents, args.answer_within, !args.new_session));
     let server = Server { sessions: Arc::clone(&sessions), offer, answer_within: args.answer_within, scope };
 
-    tasks.spawn(TaskKind::Upkeep, tend(Arc::clone(&sessions), args.session, shutdown.drain.clone()));
+    tasks.spawn(TaskKind::Upkeep, tend(Arc::clone(&sessions), scope.own(), shutdown.drain.clone()));
     let served = match listener {
         Some(listener) => {
             context.output.note(&format!("listening on {}", listener.url()));
             listener.serve(server, shutdown.drain.clone()).await
         }
-        None => over_standard_streams(server, &shutdown.drain).await,
+        None => {
+            if std::io::stdin().is_terminal() {
+                context.output.note(
+                    "waiting for a host on standard input; Ctrl-C ends. `legwork mcp --help` shows how to add this to a host",
+                );
+            }
+            Box::pin(over_standard_streams(server, &shutdown.drain)).await
+        }
     };
     sessions.dispatching.close();
     if tokio::time::timeout(DISPATCH_GRACE_PERIOD, sessions.dispatching.wait()).await.is_err() {
@@ -116,7 +134,7 @@ fn sessions(
         policy,
         working_dir: working_dir()?.display().to_string(),
         cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
-        budget: args.session_budget,
+        budget: args.session_budget.or(team.budget().map(|budget| budget.max_tokens)),
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),
@@ -140,23 +158,35 @@ fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
     }
 }
 
-/// The session of the requests; prints how to use it again.
-fn scope(context: &Context, named: Option<SessionId>) -> Scope {
-    match named {
-        Some(session) => Scope::Named(session),
-        None => {
-            let own = SessionId::random();
-            context.output.note(&format!("session {own}; use it again with --session {own}"));
-            Scope::OfConnection(own)
-        }
+/// The session of the requests; prints how to use it again, or how to leave it.
+async fn scope(args: &McpArgs, sessions: &McpSessions) -> Result<Scope, Failure> {
+    let output = sessions.context.output;
+    if let Some(text) = &args.session {
+        return Ok(Scope::Named(sessions.operator.find_session(text).await?));
     }
+    if args.new_session {
+        let own = SessionId::random();
+        output.note(&format!("session {own}; return to it with `legwork mcp FILE --session {own}`"));
+        return Ok(Scope::OfConnection(own));
+    }
+    let variables = &sessions.context.variables;
+    let folder = PathBuf::from(&sessions.working_dir);
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| folder.join(path));
+    let standing = Standing {
+        host: &host_name(variables),
+        home: variables.get(variables::HOME).map_or("", String::as_str),
+        file: &canonical(&args.file),
+        folder: &canonical(&folder),
+    };
+    let own = standing.open(&sessions.operator, sessions.options()).await?;
+    output.note(&format!("session {own}; that of this file in this folder. --new-session begins another"));
+    Ok(Scope::OfConnection(own))
 }
 
 /// Reclaims jobs of dead workers and restarts workers of this program's sessions, until `end`.
-async fn tend(sessions: Arc<McpSessions>, named: Option<SessionId>, end: CancellationToken) {
-    if let Some(session) = named {
-        sessions.watch(session);
-    }
+async fn tend(sessions: Arc<McpSessions>, own: SessionId, end: CancellationToken) {
+    // It may have jobs of an earlier server.
+    sessions.watch(own);
     tokio::select! {
         never = reap_forever(sessions.operator.queue().clone()) => match never {},
         never = sessions.keep_served() => match never {},
@@ -166,9 +196,9 @@ async fn tend(sessions: Arc<McpSessions>, named: Option<SessionId>, end: Cancell
 
 /// Serves one host over standard input and output until it closes them.
 async fn over_standard_streams(server: Server, end: &CancellationToken) -> Result<(), Failure> {
-    let streams = (tokio::io::stdin(), tokio::io::stdout());
+    let lines = Lines::new(tokio::io::stdin(), tokio::io::stdout());
     let begun = tokio::select! {
-        begun = server.serve_with_ct(streams, end.child_token()) => begun,
+        begun = server.serve_with_ct(lines, end.child_token()) => begun,
         () = end.cancelled() => return Ok(()),
     };
     match begun {

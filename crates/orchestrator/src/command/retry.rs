@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
+use legwork_agent::Environment;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
@@ -18,10 +19,12 @@ use crate::cli::RetryArgs;
 use crate::confirm::confirm;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
 use crate::many::Tally;
 use crate::many::jobs;
+use crate::team_checks::check_keys;
 
 /// What a refused retry says in addition.
 const NOTHING: &str = "nothing was retried";
@@ -43,6 +46,11 @@ async fn retry_selected(
     // All are planned before the first is dispatched: a wrong id changes nothing.
     let ids = selected(operator, args).await.map_err(|failure| failure.with_outcome(NOTHING))?;
     let plans = plans(operator, args, &ids).await.map_err(|failure| failure.with_outcome(NOTHING))?;
+    if connection.backend.is_embedded() && args.script.is_none() {
+        for plan in &plans {
+            check_models(context, plan).map_err(|failure| failure.with_outcome(NOTHING))?;
+        }
+    }
     if plans.is_empty() {
         context.output.note("no failed job that was not retried");
         return Ok(ExitStatus::Success);
@@ -64,11 +72,15 @@ async fn retry_selected(
 async fn selected(operator: &Operator, args: &RetryArgs) -> Result<Vec<JobId>, Failure> {
     let mut ids = Vec::with_capacity(args.ids.len());
     if args.failed {
+        let session = match &args.session {
+            Some(text) => Some(operator.find_session(text).await?),
+            None => None,
+        };
         let filter = JobFilter {
             states: vec![State::Failed],
             without_retried: true,
             agent: args.agent.clone(),
-            session: args.session,
+            session,
             ..JobFilter::default()
         };
         let mut pages = pin!(operator.pages(filter));
@@ -132,4 +144,15 @@ async fn retry_all(
         local_worker::serve_in_background(context, operator, session, args.script.as_deref()).await?;
     }
     tally.end()
+}
+
+/// Whether this machine, which serves the embedded server, can call the job's models: without it the new job would only
+/// be rejected. A job that ran with a script is the likely case, and the script is not stored.
+fn check_models(context: &Context, plan: &RetryPlan) -> Result<(), Failure> {
+    let Some(team) = plan.team() else { return Ok(()) };
+    let environment = Environment::new(context.variables.clone(), working_dir()?);
+    check_keys(&team, plan.agent(), true, &environment).map_err(|failure| Failure {
+        hint: Some("set the variable, or pass the `--script` that the job ran with".to_owned()),
+        ..failure
+    })
 }

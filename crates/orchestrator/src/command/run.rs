@@ -247,10 +247,13 @@ impl RunSession {
 
     fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+        let of_team = self.team.budget().map(|budget| budget.max_tokens);
+        let budget = self.args.session_budget.or(of_team);
         Ok(RootOptions {
+            agent: self.agent.clone(),
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
-            session: SessionOptions { cap: self.args.cap, budget: self.args.session_budget },
+            session: SessionOptions { cap: self.args.cap, budget },
             terms: OwnerTerms {
                 grace: self.args.owner_grace,
                 on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
@@ -299,7 +302,8 @@ impl RunSession {
     async fn converse(&self, root: &RootSession, prompt: Option<String>) -> Result<ExitStatus, Failure> {
         let Some(prompt) = prompt else { return self.prompt_loop(root).await };
         let prompt = self.expand_prompt(root, &self.agent, &prompt).await;
-        Ok(self.answer(root, prompt, Conversation::new(&self.agent)).await?.status)
+        let answered = self.answer(root, prompt, Conversation::new(&self.agent)).await;
+        answered.failure.map_or(Ok(answered.status), Err)
     }
 
     /// The prompt that an agent gets for a user's `text`: a slash command is replaced with the agent's prompt of that
@@ -340,20 +344,21 @@ impl RunSession {
             };
             let Some(line) = line else { return Ok(ExitStatus::Success) };
             let prompt = self.expand_prompt(root, &so_far.agent, &line).await;
-            so_far = self.answer(root, prompt, so_far).await?;
+            so_far = self.answer(root, prompt, so_far).await;
+            if let Some(failure) = so_far.failure.take() {
+                // What was recorded stays: the next prompt continues from there.
+                self.screen.note(failure.text(self.context.output.json).trim_end());
+                continue;
+            }
             if so_far.status != ExitStatus::Success {
                 return Ok(so_far.status);
             }
         }
     }
 
-    /// Answers the next prompt of a conversation: runs the agent from the recorded turns to the end of its turn.
-    async fn answer(
-        &self,
-        root: &RootSession,
-        prompt: String,
-        mut so_far: Conversation,
-    ) -> Result<Conversation, Failure> {
+    /// Answers the next prompt of a conversation: runs the agent from the recorded turns to the end of its turn. An agent
+    /// that fails leaves the conversation with what it recorded, and with the failure.
+    async fn answer(&self, root: &RootSession, prompt: String, mut so_far: Conversation) -> Conversation {
         so_far.add_prompt(prompt);
         let journal = Arc::new(ScreenJournal::new(
             Arc::clone(&self.screen),
@@ -386,12 +391,15 @@ impl RunSession {
             recorder.keep_root(&so_far.prompt, &so_far.entries);
         }
         if self.shutdown.now.is_cancelled() {
-            return Ok(Conversation { status: ExitStatus::Interrupted, ..so_far });
+            return Conversation { status: ExitStatus::Interrupted, ..so_far };
         }
         self.screen.end_answer();
-        let status = self.report(outcome)?;
+        let (status, failure) = match self.report(outcome) {
+            Ok(status) => (status, None),
+            Err(failure) => (failure.exit, Some(failure)),
+        };
         let active = ActiveAgent::new(Arc::clone(&self.team), &self.agent, &so_far.entries);
-        Ok(Conversation { status, agent: active.name().to_owned(), ..so_far })
+        Conversation { status, failure, agent: active.name().to_owned(), ..so_far }
     }
 
     /// Reports how the agent's turn ended; a failure is the command's error.
@@ -492,6 +500,8 @@ impl RunSession {
 struct Conversation {
     /// How the last prompt was answered.
     status: ExitStatus,
+    /// Why the last prompt was not answered, where its agent failed.
+    failure: Option<Failure>,
     /// The agent that answers the next prompt: the root, or the agent that it handed the conversation to.
     agent: String,
     /// The first prompt.
@@ -504,7 +514,7 @@ impl Conversation {
     /// A conversation before its first prompt.
     fn new(agent: &str) -> Self {
         let (status, agent) = (ExitStatus::Success, agent.to_owned());
-        Self { status, agent, prompt: String::new(), entries: Vec::new() }
+        Self { status, failure: None, agent, prompt: String::new(), entries: Vec::new() }
     }
 
     /// Adds a prompt: the first opens the conversation, later ones are delivered before the next turn.

@@ -143,7 +143,9 @@ async fn roots(operator: &Operator, args: &StopArgs) -> Result<Vec<StopRoot>, Fa
     for text in &args.ids {
         roots.push(StopRoot::Job(operator.find(text).await?));
     }
-    roots.extend(args.session.map(|id| StopRoot::Session { id, close: false }));
+    if let Some(text) = &args.session {
+        roots.push(StopRoot::Session { id: operator.find_session(text).await?, close: false });
+    }
     if args.all || args.agent.is_some() {
         let filter = JobFilter { agent: args.agent.clone(), ..JobFilter::default() };
         roots.extend(operator.live_trees(filter).await?);
@@ -198,7 +200,7 @@ impl Shown<'_> {
             text.push_str(&format!("\n  {} {} {}", job.id, job.agent, job.status));
         }
         if more > 0 {
-            text.push_str(&format!("\n  and {more} more"));
+            text.push_str(&format!("\n  and {} more", thousands(more)));
         }
         self.line(&text)
     }

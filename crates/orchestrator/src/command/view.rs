@@ -1,18 +1,20 @@
 //! `legwork view ID`: one job and its output.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use legwork_agent::journal::TurnEntry;
 use legwork_common::contract;
-use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
 use legwork_queue::operator::ViewedJob;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::ViewArgs;
-use crate::command::list;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::Followed;
@@ -82,35 +84,38 @@ async fn show_while_it_runs(
 }
 
 fn show_text(context: &Context, viewed: &ViewedJob, args: &ViewArgs) -> Result<(), Failure> {
-    let ViewedJob { view, stale_for } = viewed;
-    context.output.text(&render::head(&view.job, context.output.color))?;
-    if let Some(age) = stale_for {
-        let (age, queue) = (duration::short(*age), &view.job.queue);
-        context.output.line(&format!(
-            "{:<10}lease expired, no heartbeat for {age}; resumes once a worker serves queue {queue}",
-            "Stale"
-        ))?;
-    }
-    if let Some(what) = &view.waits_for {
-        context.output.line(&format!("{:<10}{what}", "Waits"))?;
+    let ViewedJob { view, .. } = viewed;
+    let head = render::head(&view.job, Timestamp::now(), context.output.color, context.output.width);
+    context.output.text(&head)?;
+    if view.job.status == State::Completed {
+        // Otherwise they are in the output below.
+        for warning in warnings(&String::from_utf8_lossy(&view.output.bytes)) {
+            context.output.line(&format!("{:<10}{warning}", "Warning"))?;
+        }
     }
     context.output.text("\n--- Output ---\n")?;
     let whole = args.since.is_none() && args.tail.is_none();
     if whole {
-        context.output.line(&contract::view_body(view))
+        context.output.line(&context.output.harmless(&contract::view_body(view)))
     } else {
         context.output.bytes(&view.output.bytes)
     }
 }
 
+/// The warnings of a run, such as about a toolset that could not start, each once: its worker wrote them into the output.
+fn warnings(output: &str) -> BTreeSet<&str> {
+    let lines = output.lines().filter_map(|line| line.strip_prefix("[warning: ")?.strip_suffix(']'));
+    lines.collect()
+}
+
 /// The job object with its output.
-fn object(viewed: &ViewedJob) -> Result<serde_json::Value, Failure> {
+fn object(viewed: &ViewedJob) -> Result<Value, Failure> {
     let view = &viewed.view;
-    let mut object = list::object(&view.job, viewed.stale_for)?;
+    let mut object = serde_json::to_value(&view.job)
+        .map_err(|error| Failure::usage(format!("cannot be written as JSON: {error}")))?;
     object["output"] = json!(String::from_utf8_lossy(&view.output.bytes));
     object["output_offset"] = json!(view.output.offset);
     object["next_offset"] = json!(view.output.next_offset());
-    object["waits_for"] = json!(view.waits_for);
     Ok(object)
 }
 
@@ -118,15 +123,28 @@ fn object(viewed: &ViewedJob) -> Result<serde_json::Value, Failure> {
 async fn transcript(context: &Context, operator: &Operator, id: JobId) -> Result<(), Failure> {
     for (sequence, text) in operator.turns(id).await? {
         if context.output.json {
-            context.output.line(&text)?;
+            context.output.object(&entry_object(&text))?;
             continue;
         }
         match TurnEntry::decode(&text) {
-            Ok(entry) => context.output.text(&paragraph(&entry))?,
+            Ok(entry) => context.output.text(&context.output.harmless(&paragraph(&entry)))?,
             Err(error) => context.output.line(&format!("[entry {sequence}: {error}]"))?,
         }
     }
     Ok(())
+}
+
+/// One recorded entry as JSON. The arguments of tool calls are stored as the text that the model wrote, and are values
+/// here.
+fn entry_object(text: &str) -> Value {
+    let mut entry: Value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+    let calls = entry.pointer_mut("/message/tool_calls").and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten() {
+        if let Some(text) = call.get("arguments").and_then(Value::as_str) {
+            call["arguments"] = render::arguments(text);
+        }
+    }
+    entry
 }
 
 /// One recorded entry as text.
@@ -154,5 +172,20 @@ fn paragraph(entry: &TurnEntry) -> String {
         }
         TurnEntry::Stderr { text } => format!("── standard error\n{}\n", text.trim_end()),
         TurnEntry::Retried { of } => format!("── resumes here; everything above is of {of}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_in_a_transcript_are_json_values() {
+        let call = r#"{"id":"1","name":"shell","arguments":"{\"cmd\":\"ls\"}"}"#;
+        let entry = format!(r#"{{"entry":"reply","turn":1,"message":{{"text":"","tool_calls":[{call}]}}}}"#);
+        let object = entry_object(&entry);
+        assert_eq!(object["message"]["tool_calls"][0]["arguments"], json!({"cmd": "ls"}));
+        assert_eq!(object["turn"], 1);
+        assert_eq!(entry_object("not JSON"), json!("not JSON"));
     }
 }

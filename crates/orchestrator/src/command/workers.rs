@@ -1,36 +1,69 @@
-//! `legwork workers`: the fleet.
+//! `legwork workers`: the fleet, and how each of its workers does.
 
+use jiff::Timestamp;
+use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_queue::ConnectionKind;
+use legwork_queue::operator::WorkerCondition;
 use legwork_queue::operator::WorkerRecord;
 use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render;
+use crate::render::table::Column;
 
-/// Lists the live workers.
+/// The columns of the table. A host is part of the worker's id.
+const COLUMNS: [Column; 11] = [
+    Column::cut("ID"),
+    Column::cut("STATE"),
+    Column::cut("QUEUES"),
+    Column::whole("SLOTS"),
+    Column::extra("JOBS"),
+    Column::whole("RUN"),
+    Column::whole("FAILED"),
+    Column::whole("BACK"),
+    Column::whole("AGE"),
+    Column::extra("PID"),
+    Column::extra("VERSION"),
+];
+
+/// Lists the workers, those that were lost a short time ago included.
 pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let workers = connection.operator.workers().await?;
+    let workers: Vec<(WorkerRecord, WorkerCondition)> = workers
+        .into_iter()
+        .map(|worker| {
+            let condition = connection.operator.condition(&worker);
+            (worker, condition)
+        })
+        .collect();
     if context.output.json {
-        for worker in &workers {
-            context.output.object(&object(worker))?;
+        for (worker, condition) in &workers {
+            context.output.object(&object(worker, *condition))?;
         }
     } else {
-        let mut rows = vec![["ID", "HOST", "LANES", "SLOTS", "JOBS", "SEEN", ""].map(str::to_owned).to_vec()];
-        rows.extend(workers.iter().map(row));
-        context.output.text(&render::table(&rows))?;
+        context.output.text(&table(&workers, Timestamp::now(), context.output.width))?;
+    }
+    if workers.is_empty() {
+        context.output.note(&format!("no workers ({})", connection.place()));
     }
     connection.leave().await?;
     Ok(ExitStatus::Success)
 }
 
-fn object(worker: &WorkerRecord) -> serde_json::Value {
+fn object(worker: &WorkerRecord, condition: WorkerCondition) -> serde_json::Value {
+    let report = &worker.report;
     let mut object = json!({
-        "id": worker.id, "host": worker.host, "queues": worker.lanes, "slots": worker.slots, "used": worker.used,
-        "free": worker.slots.saturating_sub(worker.used), "jobs": worker.jobs, "last_heartbeat": worker.seen,
-        "draining": worker.draining,
+        "id": worker.id, "host": worker.host, "pid": worker.process, "version": report.version,
+        "state": state(condition), "queues": worker.lanes, "slots": worker.slots, "used": worker.used,
+        "free": worker.slots.saturating_sub(worker.used), "jobs": worker.jobs,
+        "began_at": worker.began.map(time), "last_heartbeat": time(worker.seen),
+        "silent_ms": u64::try_from(worker.age.as_millis()).unwrap_or(u64::MAX),
+        "draining": worker.draining, "run": report.run, "failed": report.failed, "given_back": report.given_back,
+        "given_back_in_a_row": report.given_back_in_a_row,
+        "last_reason": Some(&report.last_reason).filter(|reason| !reason.is_empty()),
     });
     if let Some(unreadable) = &worker.unreadable {
         object["unreadable"] = json!(unreadable);
@@ -38,14 +71,115 @@ fn object(worker: &WorkerRecord) -> serde_json::Value {
     object
 }
 
-fn row(worker: &WorkerRecord) -> Vec<String> {
+fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// The table, and below it a line for each sick worker with the reason.
+fn table(workers: &[(WorkerRecord, WorkerCondition)], now: Timestamp, width: Option<usize>) -> String {
+    let rows: Vec<Vec<String>> =
+        workers.iter().map(|(worker, condition)| row(worker, *condition, now)).collect();
+    let mut text = render::table::text(&COLUMNS, &rows, width);
+    for (worker, condition) in workers {
+        if let WorkerCondition::Sick(jobs) = condition {
+            let reason = &worker.report.last_reason;
+            text.push_str(&format!("{} gave back {jobs} jobs in a row, the last one: {reason}\n", worker.id));
+        }
+        if let Some(unreadable) = &worker.unreadable {
+            text.push_str(&format!("{}: {unreadable}\n", worker.id));
+        }
+    }
+    text
+}
+
+fn row(worker: &WorkerRecord, condition: WorkerCondition, now: Timestamp) -> Vec<String> {
+    let report = &worker.report;
+    // A worker of an earlier release reports none of these.
+    let known = |value: String| if report.version.is_empty() { "-".to_owned() } else { value };
+    let state = match condition {
+        _ if worker.unreadable.is_some() => "unreadable".to_owned(),
+        WorkerCondition::Lost(age) => format!("lost {}", duration::age(age)),
+        other => state(other).to_owned(),
+    };
     vec![
         worker.id.to_string(),
-        worker.host.clone(),
+        state,
         worker.lanes.join(","),
         format!("{}/{}", worker.used, worker.slots),
         worker.jobs.to_string(),
-        format!("{:.0}", worker.seen),
-        worker.unreadable.clone().unwrap_or_else(|| if worker.draining { "draining" } else { "" }.to_owned()),
+        known(report.run.to_string()),
+        known(report.failed.to_string()),
+        known(report.given_back.to_string()),
+        worker.began.map_or_else(|| "-".to_owned(), |began| duration::age(render::since(began, now))),
+        worker.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
+        known(report.version.clone()),
     ]
+}
+
+/// The condition in one word, in tables and in JSON.
+fn state(condition: WorkerCondition) -> &'static str {
+    match condition {
+        WorkerCondition::Serving => "serving",
+        WorkerCondition::Draining => "draining",
+        WorkerCondition::Lost(_) => "lost",
+        WorkerCondition::Sick(_) => "sick",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use legwork_common::id::WorkerId;
+    use legwork_queue::operator::WorkerReport;
+
+    use super::*;
+
+    fn worker(name: &str, given_back: u64, condition: WorkerCondition) -> (WorkerRecord, WorkerCondition) {
+        let report = WorkerReport {
+            version: "0.1.0".to_owned(),
+            run: 120,
+            failed: 3,
+            given_back,
+            given_back_in_a_row: given_back,
+            last_reason: if given_back > 0 { "OPENAI_API_KEY is not set".to_owned() } else { String::new() },
+        };
+        let record = WorkerRecord {
+            id: WorkerId::from_stored(format!("{name}-3f2a9c1b")),
+            host: name.to_owned(),
+            process: Some(4711),
+            lanes: vec!["code".to_owned(), "default".to_owned()],
+            slots: 20,
+            used: 9,
+            jobs: 11,
+            seen: Timestamp::from_second(590).unwrap(),
+            draining: condition == WorkerCondition::Draining,
+            began: Some(Timestamp::from_second(0).unwrap()),
+            age: Duration::from_secs(2),
+            report,
+            unreadable: None,
+        };
+        (record, condition)
+    }
+
+    fn fleet() -> Vec<(WorkerRecord, WorkerCondition)> {
+        let mut early = worker("early", 0, WorkerCondition::Serving);
+        (early.0.report, early.0.began, early.0.process) = (WorkerReport::default(), None, None);
+        vec![
+            worker("build-host-17.example.org", 0, WorkerCondition::Serving),
+            worker("b", 0, WorkerCondition::Draining),
+            worker("c", 0, WorkerCondition::Lost(Duration::from_secs(26))),
+            worker("d", 7, WorkerCondition::Sick(7)),
+            early,
+        ]
+    }
+
+    #[test]
+    fn the_fleet_says_who_is_lost_draining_or_sick_and_why() {
+        let now = Timestamp::from_second(600).unwrap();
+        insta::assert_snapshot!("workers_80", table(&fleet(), now, Some(80)));
+        insta::assert_snapshot!("workers_120", table(&fleet(), now, Some(120)));
+        let sick = &fleet()[3];
+        insta::assert_json_snapshot!("worker_json", object(&sick.0, sick.1));
+    }
 }

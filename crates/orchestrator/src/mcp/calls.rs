@@ -217,7 +217,8 @@ impl<'sessions> Calls<'sessions> {
     async fn stop(&self, stop: Stop) -> Result<Answer, Refused> {
         let id = id(&stop.task_id)?;
         match self.service.stop(id).await? {
-            StopReply::Stopping => Ok(plain(contract::stopped(id), json!({"id": id, "status": "stopping"}))),
+            // The stop is durable, and the job can end in no other way.
+            StopReply::Stopping => Ok(plain(contract::stopped(id), json!({"id": id, "status": "stopped"}))),
             StopReply::AlreadyEnded(status) => Err(ServiceError::NotRunning { id, status }.into()),
         }
     }
@@ -241,10 +242,11 @@ impl<'sessions> Calls<'sessions> {
             progress.notify(&items, deadline).await;
             until = progress.next(deadline);
         };
-        let note = (!over && asked > self.answer_within).then(|| early_return(&items, self.answer_within));
         // A wait that returns early for its host's sake was not ended by its own timeout.
-        let answer = contract::WaitAnswer::new(&items, !over && note.is_none());
-        let structured = structured::waited(&answer, &items, over);
+        let is_early = asked > self.answer_within;
+        let note = (!over).then(|| how_to_continue(&items, asked.min(self.answer_within), is_early));
+        let answer = contract::WaitAnswer::new(&items, !over && !is_early);
+        let structured = structured::waited(&answer, &items, note.as_deref());
         Ok(Answer { note, is_error: answer.is_error(), ..plain(answer.text(), structured) })
     }
 
@@ -258,14 +260,20 @@ impl<'sessions> Calls<'sessions> {
     }
 }
 
-/// Tells the model that its wait returned early, before the host's own timeout, and how to continue it.
-fn early_return(items: &[WaitItem], answer_within: Duration) -> String {
+/// Tells the model in one sentence how to continue a wait that was not over after `waited`: because of its own timeout, or
+/// early, before the host's.
+fn how_to_continue(items: &[WaitItem], waited: Duration, is_early: bool) -> String {
     let running: Vec<String> =
         structured::still_running(items).into_iter().map(|id| format!("\"{id}\"")).collect();
+    let why = if is_early {
+        "one call waits no longer, so that the host does not time out"
+    } else {
+        "your timeout"
+    };
     format!(
-        "Some of these tasks have not ended. This call returns within {} so that the host does not time out; the tasks \
-         keep running and nothing is lost. To keep waiting, call {} again with task_ids [{}].",
-        duration::short(answer_within),
+        "Not all of these tasks have ended after {} ({why}); they keep running and nothing is lost: to keep waiting, call \
+         {} again with task_ids [{}].",
+        duration::short(waited),
         tool_name::WAIT,
         running.join(", "),
     )

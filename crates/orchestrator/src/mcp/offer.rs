@@ -31,12 +31,13 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Offers these agents of the team, through tools that answer within `answer_within`.
-    pub fn new(team: &Team, agents: Vec<String>, answer_within: Duration) -> Self {
+    /// Offers these agents of the team, through tools that answer within `answer_within`. `returns` is whether a restarted
+    /// server returns to its session.
+    pub fn new(team: &Team, agents: Vec<String>, answer_within: Duration, returns: bool) -> Self {
         let roster = roster(team, &agents);
         let tools =
             background_tool_specs().into_iter().map(|spec| tool(spec, &roster, answer_within)).collect();
-        let instructions = instructions(&roster, answer_within);
+        let instructions = instructions(&roster, answer_within, returns);
         Self { agents, tools, instructions }
     }
 }
@@ -73,7 +74,13 @@ fn roster(team: &Team, agents: &[String]) -> String {
 }
 
 /// The server's instructions to a host's model.
-fn instructions(roster: &str, answer_within: Duration) -> String {
+fn instructions(roster: &str, answer_within: Duration, returns: bool) -> String {
+    let session = if returns {
+        " After a restart of this server in the same folder, list_background_agents still shows the tasks of earlier \
+         conversations."
+    } else {
+        ""
+    };
     let answer_within = duration::short(answer_within);
     format!(
         "Agents that run in the background, on their own workers. Dispatch, keep working, then wait; never poll.\n\n\
@@ -83,8 +90,8 @@ fn instructions(roster: &str, answer_within: Duration) -> String {
          3. wait_background_agents blocks until the tasks have ended and returns their results. It returns within \
          {answer_within} in any case; tasks that have not ended keep running: call it again with their ids. Do not \
          call list_background_agents or view_background_agent in a loop.\n\n\
-         A task runs until it ends or you stop it, whatever happens to this connection. A failed or stopped task \
-         shows what it got done. send_background_agent sends a message to a running task.\n\n\
+         A task runs until it ends or you stop it, whatever happens to this connection.{session} A failed or stopped \
+         task shows what it got done. send_background_agent sends a message to a running task.\n\n\
          The agents:{roster}"
     )
 }

@@ -55,6 +55,15 @@ pub enum Scope {
     OfConnection(SessionId),
 }
 
+impl Scope {
+    /// The session that belongs to this server, and not to one connection.
+    pub fn own(self) -> SessionId {
+        match self {
+            Self::Named(own) | Self::OfConnection(own) => own,
+        }
+    }
+}
+
 /// The server. Cheap to clone; all clones share the sessions.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -116,6 +125,13 @@ impl Server {
         })
     }
 
+    /// Stops a job whose request was cancelled before it was answered.
+    async fn take_back(&self, id: JobId, context: &RequestContext<RoleServer>) {
+        if let Err(error) = self.sessions.service(self.session(context)).stop(id).await {
+            tracing::warn!(%error, %id, "could not stop the job of a cancelled request");
+        }
+    }
+
     fn retention(&self) -> Duration {
         self.sessions.operator.queue().settings().retention
     }
@@ -162,6 +178,7 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("unknown tool: {}", params.name), None));
         }
         let dispatches = params.name == tool_name::RUN;
+        let has_key = params.arguments.as_ref().is_some_and(|arguments| arguments.contains_key("key"));
         // Concurrently, so that the host does not wait for another round trip.
         let answer =
             async { tokio::join!(self.answer(params, &context), self.extend_connection(&context)).0 };
@@ -171,6 +188,10 @@ impl ServerHandler for Server {
             return Ok(answer.map_or_else(cancelled, |(result, _)| result).into());
         }
         let (result, dispatched) = answer.await;
+        // The host gave the request up, so its model never learns of the job. One with a key can be asked for again.
+        if let Some(id) = dispatched.filter(|_| context.ct.is_cancelled() && !has_key) {
+            self.take_back(id, &context).await;
+        }
         let as_task = request::takes_tasks(&context.meta);
         let Some(id) = dispatched.filter(|_| as_task) else { return Ok(result.into()) };
         Ok(match self.task(&id.to_string(), &context).await {

@@ -103,6 +103,11 @@ impl WatchedSessions {
 }
 
 impl McpSessions {
+    /// What a new session is opened with.
+    pub fn options(&self) -> SessionOptions {
+        SessionOptions { cap: Some(self.cap), budget: self.budget }
+    }
+
     /// The service of a session's root.
     pub fn service(&self, session: SessionId) -> Service {
         self.service_with_trace(session, None)
@@ -119,6 +124,7 @@ impl McpSessions {
             keys_in_namespace: false,
             policy: Arc::clone(&self.policy),
             trace: trace.or_else(|| self.context.trace()),
+            root_agent: None,
         };
         self.operator.service(caller)
     }
@@ -137,8 +143,7 @@ impl McpSessions {
         trace: Option<TraceParent>,
     ) -> Result<JobId, ServiceError> {
         let _in_progress = self.dispatching.token();
-        let options = SessionOptions { cap: Some(self.cap), budget: self.budget };
-        self.operator.join_session(session, options).await?;
+        self.operator.join_session(session, self.options()).await?;
         let id = self.service_with_trace(session, trace).run(request).await?;
         if let Err(failure) = self.serve(session).await {
             tracing::error!(%session, "{}", failure.message);

@@ -1,5 +1,6 @@
 //! The tools' answers as JSON, which accompany the contract's texts, and the schemas of these answers.
 
+use jiff::Timestamp;
 use legwork_common::contract;
 use legwork_common::contract::WaitAnswer;
 use legwork_common::id::JobId;
@@ -38,12 +39,17 @@ pub fn list(list: &JobList) -> Value {
                 "status": contract::visible_state(job.status).as_str(),
                 "cause": job.cause,
                 "runtime_ms": job.runtime_ms,
-                "created_at": job.created_at,
-                "finished_at": job.finished_at,
+                "created_at": time(job.created_at),
+                "finished_at": job.finished_at.map(time),
             })
         })
         .collect();
     json!({"tasks": tasks, "more_queued": list.more_queued, "more_ended": list.more_ended})
+}
+
+/// A time as in the job object of the command line: three digits of a second.
+fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
 }
 
 /// The answer of a view.
@@ -68,11 +74,15 @@ pub fn view(view: &JobView) -> Value {
     })
 }
 
-/// The answer of a wait: the contract's object, and in addition whether it is over and what still runs. `over` is whether its condition is met: all tasks have ended, or one in mode `any`.
-pub fn waited(answer: &WaitAnswer, items: &[WaitItem], over: bool) -> Value {
+/// The answer of a wait: the contract's object, and in addition whether its condition is met (all tasks have ended, or one
+/// in mode `any`), what still runs, and where it is not met the sentence that says how to continue.
+pub fn waited(answer: &WaitAnswer, items: &[WaitItem], how_to_continue: Option<&str>) -> Value {
     let mut value = json!(answer);
-    value["done"] = json!(over);
+    value["done"] = json!(how_to_continue.is_none());
     value["still_running"] = json!(still_running(items));
+    if let Some(sentence) = how_to_continue {
+        value["next"] = json!(sentence);
+    }
     value
 }
 
@@ -125,11 +135,12 @@ pub fn schema(tool: &str) -> Value {
                     "items": {"type": "string"},
                     "description": "The tasks that have not ended, to wait for again",
                 },
+                "next": text("How to keep waiting, where the wait is not over"),
             }),
             &["all_done", "tasks", "done", "still_running"],
         ),
         tool_name::STOP => object(
-            json!({"id": text("The task's id"), "status": text("Always stopping: the task is stopped soon")}),
+            json!({"id": text("The task's id"), "status": text("Always stopped: the stop is final, and the task's processes are ended")}),
             &["id", "status"],
         ),
         _ => object(json!({"id": text("The task's id")}), &["id"]),

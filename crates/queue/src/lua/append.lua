@@ -8,11 +8,12 @@
 --
 -- KEYS: output, turns, fence.
 -- ARGV: token, channel for hints, offset, bytes, finished turns ('' to leave them), what the attempt waits for after a
---   `=` ('' to leave it), then the sequence of the first turn entry and the payload of each.
+--   `=` ('' to leave it), usage so far as text ('' to leave it), then the sequence of the first turn entry and the payload
+--   of each.
 -- Replies: {'appended' or 'followed', bytes of output} | {'fenced'} | {'gap', bytes of output}.
 local output_key, turns_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
-local offset, bytes, finished_turns, waits_for = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
-local SEQUENCE, FIRST_ENTRY = 7, 8
+local offset, bytes, finished_turns, waits_for, usage = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local SEQUENCE, FIRST_ENTRY = 8, 9
 local fence = redis.call('HMGET', fence_key, 'token', 'sealed')
 if not fence[2] then
   local is_first = offset == 0 and (ARGV[SEQUENCE] or '1') == '1'
@@ -45,5 +46,11 @@ if first > 0 then
   end
 end
 if waits_for ~= '' then redis.call('HSET', fence_key, 'waits_for', string.sub(waits_for, 2)) end
-if finished_turns ~= '' then redis.call('HSET', fence_key, 'finished', finished_turns) end
+if finished_turns ~= '' and usage ~= '' then
+  redis.call('HSET', fence_key, 'finished', finished_turns, 'usage', usage)
+elseif finished_turns ~= '' then
+  redis.call('HSET', fence_key, 'finished', finished_turns)
+elseif usage ~= '' then
+  redis.call('HSET', fence_key, 'usage', usage)
+end
 return { reply, length }

@@ -84,14 +84,14 @@ end
 -- them itself.
 local PASS_ON_INTERVAL = 500
 -- Seconds after which the tokens of a lane that no worker waits on are dropped, as in admission.lua.
-local WAKE_EXPIRY = 3600
+local PASSED_ON_EXPIRY = 3600
 local passed_over = false
 local function pass_on(lane)
   local since = now - (tonumber(redis.call('HGET', worker_key(worker), 'passed_on')) or 0)
   if since >= 0 and since < PASS_ON_INTERVAL or redis.call('EXISTS', wake_key(lane)) == 1 then return end
   redis.call('HSET', worker_key(worker), 'passed_on', now)
   redis.call('LPUSH', wake_key(lane), '1')
-  redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY)
+  redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
 end
 
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.

@@ -43,14 +43,13 @@ for n = 0, #ARGV / STRIDE - 1 do
     local is_stopping = job.state == 'stopping' or root
     local tries, retries = nil, 0
     if outcome == 'failed' and is_retryable == '1' and not is_stopping then
-      tries = read(job_key(id), { 'retries', 'run', 'ran' })
+      tries = read(job_key(id), { 'retries', 'run', 'ran', 'worker', 'past' })
       retries = tonumber(tries.retries or job.retries or '0')
     end
     if retries > 0 then
       fields[#fields + 1] = 'retries'
       fields[#fields + 1] = retries - 1
-      fields[#fields + 1] = 'ran'
-      fields[#fields + 1] = ran_until_now(tries)
+      for _, field in ipairs(note_attempt(tries, 'failed', text)) do fields[#fields + 1] = field end
       redis.call('HINCRBY', job_key(id), 'failures', 1)
       -- Shown until the retry ends.
       redis.call('SET', result_key(id), text)

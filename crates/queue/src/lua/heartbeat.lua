@@ -30,5 +30,6 @@ end
 redis.call('ZADD', WORKERS, now, worker)
 redis.call('PEXPIRE', WORKERS, 4 * lease)
 redis.call('HSET', worker_key(worker), 'seen', now, unpack(ARGV, FIRST_FIELD))
+redis.call('HSETNX', worker_key(worker), 'began', now)
 redis.call('PEXPIRE', worker_key(worker), 3 * lease)
 return 'alive'

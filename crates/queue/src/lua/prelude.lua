@@ -96,7 +96,7 @@ local function keep(id, job)
 end
 
 -- Attempt, time of the claim and, after the first attempt, time of the first claim of a job, from its field `run`; nil
--- before the first claim.
+-- before the first claim. The time of the claim is 0 once its attempt has ended and the job has not.
 local function run_of(job)
   if job.run then return string.match(job.run, '^(%d+) (%d+) ?(%d*)') end
 end
@@ -135,5 +135,6 @@ end
 -- the clock may have stepped back since the claim.
 local function ran_until_now(job)
   local _, claimed = run_of(job)
-  return math.max(0, tonumber(job.ran) or 0) + math.max(0, now - (tonumber(claimed) or now))
+  claimed = tonumber(claimed) or 0
+  return math.max(0, tonumber(job.ran) or 0) + (claimed > 0 and math.max(0, now - claimed) or 0)
 end

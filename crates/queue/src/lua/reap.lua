@@ -60,9 +60,10 @@ end
 -- A job whose worker did not renew. Its member stays for one more lease, in case this reaper dies before the third
 -- part.
 local function take_back(id)
-  local job = read(job_key(id), { 'state', 'run', 'ran' })
+  local job = read(job_key(id), { 'state', 'run', 'ran', 'worker', 'past' })
   if is_held(job.state) then
-    redis.call('HSET', job_key(id), 'state', 'reaping', 'state_before', job.state, 'ran', ran_until_now(job))
+    local fields = note_attempt(job, 'worker_lost')
+    redis.call('HSET', job_key(id), 'state', 'reaping', 'state_before', job.state, unpack(fields))
     redis.call('HDEL', job_key(id), 'token')
   elseif job.state ~= 'reaping' then
     redis.call('ZREM', LEASE, id)

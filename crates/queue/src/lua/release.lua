@@ -21,9 +21,9 @@ if job.state == 'stopping' or root then
   return { 'stopped' }
 end
 
-local tries = read(job_key(id), { 'run', 'ran', 'lacks' })
-fields[#fields + 1] = 'ran'
-fields[#fields + 1] = ran_until_now(tries)
+local tries = read(job_key(id), { 'run', 'ran', 'lacks', 'worker', 'past' })
+local why = mode == 'drain' and 'drained' or 'given_back'
+for _, field in ipairs(note_attempt(tries, why, reason)) do fields[#fields + 1] = field end
 if mode == 'drain' then
   requeue(id, job, fields)
   return { 'queued' }

@@ -183,6 +183,7 @@ impl Measurement {
                 fresh: false,
                 budget: None,
                 trace: None,
+                root_agent: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,

@@ -9,6 +9,7 @@ use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
+use legwork_common::service::WRONG_STATE;
 use thiserror::Error;
 
 use crate::error::QueueError;
@@ -42,7 +43,7 @@ impl Coded for DeleteError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
-            Self::Live(_) => "usage",
+            Self::Live(_) => WRONG_STATE,
             Self::Queue(error) => error.code(),
         }
     }

@@ -150,6 +150,7 @@ impl Operator {
             keys_in_namespace: order.session.is_none(),
             policy: order.policy,
             trace: order.trace,
+            root_agent: None,
         };
         Ok(Dispatching { session, service: self.service(caller), left: requests.into_iter() })
     }

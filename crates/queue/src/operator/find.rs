@@ -19,6 +19,8 @@ use crate::port::Watch as _;
 
 /// The shortest beginning of an id that is searched for: a shorter one is ambiguous among a few hundred jobs.
 const MIN_PREFIX: usize = 4;
+/// [`MIN_PREFIX`] in words.
+const MIN_PREFIX_WORDS: &str = "four characters";
 /// Candidates that an error names: enough to recognise the job, and still one line.
 const MAX_CANDIDATES: usize = 10;
 /// The newest jobs whose sessions are searched, as many as are searched for a job's own id in each shard.
@@ -67,6 +69,9 @@ impl Coded for FindError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::NotFound { text, .. } if is_too_short(text) => {
+                Some(format!("write {MIN_PREFIX_WORDS} of the id, or more"))
+            }
             Self::NotFound { .. } => Some(SEE_LIST.to_owned()),
             Self::Ambiguous { .. } => Some("write more of the id".to_owned()),
             Self::Queue(error) => error.hint(),
@@ -124,6 +129,11 @@ impl Operator {
 /// Whether a text may be the beginning of a UUID that is worth a search.
 fn is_prefix(text: &str) -> bool {
     text.len() >= MIN_PREFIX && text.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
+}
+
+/// Whether a text may begin an id, and is too short to be searched for.
+fn is_too_short(text: &str) -> bool {
+    text.strip_prefix(JOB_ID_PREFIX).unwrap_or(text).len() < MIN_PREFIX
 }
 
 /// The only id found.

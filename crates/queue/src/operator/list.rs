@@ -51,7 +51,8 @@ impl Operator {
         limit: usize,
         after: Option<PageCursor>,
     ) -> Result<Listing, QueueError> {
-        let page = self.queue().list(filter, limit, after).await?;
+        let mut page = self.queue().list(filter, limit, after).await?;
+        self.add_models(&mut page.jobs).await?;
         Ok(Listing { jobs: self.with_staleness(page.jobs).await?, next: page.next, searched: page.searched })
     }
 

@@ -11,6 +11,8 @@ use legwork_common::id::SessionId;
 use legwork_common::job::JobSpec;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WRONG_STATE;
+use legwork_common::team::Team;
 use thiserror::Error;
 
 use crate::error::QueueError;
@@ -76,7 +78,8 @@ impl Coded for RetryError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
-            Self::Completed(_) | Self::NotEnded { .. } | Self::TeamGone(_) => "usage",
+            Self::Completed(_) | Self::NotEnded { .. } => WRONG_STATE,
+            Self::TeamGone(_) => "team_gone",
             Self::AlreadyRetried { .. } => "already_retried",
             Self::Refused(error) => error.code(),
             Self::Queue(error) => error.code(),
@@ -97,7 +100,7 @@ impl Coded for RetryError {
         match self {
             Self::NotFound(_) => Some(SEE_LIST.to_owned()),
             Self::Completed(_) => Some(
-                "only failed and stopped jobs are retried; `legwork dispatch` starts a new one".to_owned(),
+                "only failed and stopped jobs are retried; `legwork dispatch FILE AGENT TASK` starts a new one".to_owned(),
             ),
             Self::NotEnded { .. } => Some(END_IT_FIRST.to_owned()),
             Self::AlreadyRetried { of, .. } => {
@@ -123,6 +126,16 @@ impl RetryPlan {
     /// The queue that the new job will wait in.
     pub fn queue(&self) -> &str {
         &self.original.job_options.queue
+    }
+
+    /// The agent that will run it.
+    pub fn agent(&self) -> &str {
+        &self.original.spec.agent
+    }
+
+    /// The job's team, if it is still stored and this release can read it.
+    pub fn team(&self) -> Option<Team> {
+        serde_json::from_str(self.original.team_json.as_deref()?).ok()
     }
 
     /// The new job, in `session`. Without the original's idempotency key: under the key the original would be found.
@@ -286,6 +299,7 @@ mod tests {
             fresh: true,
             budget: Some(7),
             trace: None,
+            root_agent: None,
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
         let original = Original { status: State::Failed, session, spec, job_options, team_json: None };

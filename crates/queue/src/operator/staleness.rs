@@ -28,11 +28,17 @@ impl Operator {
 fn pair(jobs: Vec<Job>, ages: Vec<Option<Duration>>) -> Vec<ListedJob> {
     let mut ages = ages.into_iter();
     jobs.into_iter()
-        .map(|job| {
+        .map(|mut job| {
             let stale_for = if job.status.is_held() { ages.next().flatten() } else { None };
+            job.silent_ms = stale_for.map(milliseconds);
             ListedJob { job, stale_for }
         })
         .collect()
+}
+
+/// Whole milliseconds; beyond what fits, the largest number.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::error::QueueError;
 use crate::hints::Listener;
 use crate::operator::Operator;
 use crate::operator::SEE_LIST;
+use crate::operator::staleness::milliseconds;
 use crate::port::Watch as _;
 use crate::port::Work as _;
 
@@ -80,29 +81,35 @@ impl Operator {
         max_bytes: usize,
     ) -> Result<ViewedJob, ViewError> {
         let view = self.queue().view(id, since, max_bytes).await?;
-        let view = view.ok_or(ViewError::NotFound(id))?;
+        let mut view = view.ok_or(ViewError::NotFound(id))?;
+        self.add_models([&mut view.job]).await?;
         let stale_for =
             self.with_staleness(vec![view.job.clone()]).await?.pop().and_then(|job| job.stale_for);
+        view.job.silent_ms = stale_for.map(milliseconds);
         Ok(ViewedJob { view, stale_for })
     }
 
-    /// One job without its output.
+    /// One job without its output and without what it waits for: what a caller polls.
     ///
     /// # Errors
     ///
     /// [`ViewError`] when the job is not stored, or when Redis cannot be reached.
     pub async fn job(&self, id: JobId) -> Result<Job, ViewError> {
         let job = self.queue().jobs(&[id]).await?.pop().flatten();
-        job.ok_or(ViewError::NotFound(id))
+        let mut job = job.ok_or(ViewError::NotFound(id))?;
+        self.add_models([&mut job]).await?;
+        Ok(job)
     }
 
-    /// Jobs in the order of their ids; those that are not stored are left out.
+    /// Jobs with what they wait for, in the order of their ids; those that are not stored are left out.
     ///
     /// # Errors
     ///
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, QueueError> {
-        Ok(self.queue().jobs(ids).await?.into_iter().flatten().collect())
+        let mut jobs: Vec<Job> = self.queue().jobs_with_waits(ids).await?.into_iter().flatten().collect();
+        self.add_models(&mut jobs).await?;
+        Ok(self.with_staleness(jobs).await?.into_iter().map(|listed| listed.job).collect())
     }
 
     /// The jobs of a session as its root lists them: all that run, the next that are queued, the last that ended.
@@ -145,7 +152,13 @@ impl Operator {
         deadline: Option<Instant>,
     ) -> Result<Vec<WaitItem>, ServiceError> {
         let ids: Vec<_> = ids.iter().map(|id| (id.to_string(), Some(*id))).collect();
-        self.observer().wait(&ids, mode, deadline).await
+        let mut items = self.observer().wait(&ids, mode, deadline).await?;
+        let jobs = items.iter_mut().filter_map(|item| match item {
+            WaitItem::Found(view) => Some(&mut view.job),
+            WaitItem::NotFound(_) => None,
+        });
+        self.add_models(jobs).await.map_err(ServiceError::from)?;
+        Ok(items)
     }
 
     /// Listens for hints that a job's output has grown. A hint may be lost: poll as well.

@@ -1,6 +1,7 @@
 //! The fleet: its live workers, and which lanes they serve.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::error::QueueError;
 use crate::operator::Operator;
@@ -8,7 +9,44 @@ use crate::port::Lane;
 use crate::port::Watch as _;
 use crate::port::WorkerRecord;
 
+/// Jobs that a worker gives back in a row before it counts as sick: one or two may lack something of their own, and a
+/// worker that lacks what all jobs need gives back the third soon.
+const SICK_AFTER: u64 = 3;
+
+/// How a worker does, decided from its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerCondition {
+    /// It serves.
+    Serving,
+    /// It takes no new jobs and ends when those that it has are over.
+    Draining,
+    /// It sent no heartbeat for a lease or longer, which is the time given: it died or is cut off, and the leases of
+    /// its jobs have expired.
+    Lost(Duration),
+    /// It gave back this many jobs in a row because it lacks what they need.
+    Sick(u64),
+}
+
+/// How a worker does, where leases last as long as `lease`. A lost worker's last words do not count.
+fn condition(worker: &WorkerRecord, lease: Duration) -> WorkerCondition {
+    let given_back = worker.report.given_back_in_a_row;
+    if worker.age >= lease {
+        WorkerCondition::Lost(worker.age)
+    } else if worker.draining {
+        WorkerCondition::Draining
+    } else if given_back >= SICK_AFTER {
+        WorkerCondition::Sick(given_back)
+    } else {
+        WorkerCondition::Serving
+    }
+}
+
 impl Operator {
+    /// How one of this fleet's workers does.
+    pub fn condition(&self, worker: &WorkerRecord) -> WorkerCondition {
+        condition(worker, self.queue().settings().lease)
+    }
+
     /// The live workers: those whose heartbeat is recent enough to be kept.
     ///
     /// # Errors
@@ -54,6 +92,7 @@ mod tests {
     use legwork_common::id::WorkerId;
 
     use super::*;
+    use crate::port::WorkerReport;
 
     fn worker(lanes: &[&str], draining: bool) -> WorkerRecord {
         WorkerRecord {
@@ -67,6 +106,26 @@ mod tests {
             unreadable: None,
             seen: Timestamp::UNIX_EPOCH,
             draining,
+            began: None,
+            age: Duration::ZERO,
+            report: WorkerReport::default(),
+        }
+    }
+
+    #[test]
+    fn a_worker_is_lost_before_it_is_anything_else() {
+        let lease = Duration::from_secs(10);
+        for (age, draining, in_a_row, expected) in [
+            (3, false, 0, WorkerCondition::Serving),
+            (3, false, 2, WorkerCondition::Serving),
+            (3, false, 3, WorkerCondition::Sick(3)),
+            (3, true, 3, WorkerCondition::Draining),
+            (9, false, 0, WorkerCondition::Serving),
+            (10, true, 3, WorkerCondition::Lost(lease)),
+        ] {
+            let report = WorkerReport { given_back_in_a_row: in_a_row, ..WorkerReport::default() };
+            let record = WorkerRecord { age: Duration::from_secs(age), report, ..worker(&[], draining) };
+            assert_eq!(condition(&record, lease), expected, "{age} {draining} {in_a_row}");
         }
     }
 

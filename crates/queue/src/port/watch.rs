@@ -20,6 +20,7 @@ use legwork_common::service::OutputSlice;
 
 use crate::error::QueueError;
 use crate::port::Lane;
+use crate::port::WorkerReport;
 
 /// Which jobs an operator's list shows. A field that is `None` or empty excludes none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +99,12 @@ pub struct WorkerRecord {
     pub seen: Timestamp,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// When it sent its first heartbeat; `None` for one of an earlier release.
+    pub began: Option<Timestamp>,
+    /// How old its last heartbeat is, by Redis' clock.
+    pub age: Duration,
+    /// What it is and what became of its jobs.
+    pub report: WorkerReport,
     /// What this release cannot read of the heartbeat, which a later one wrote.
     pub unreadable: Option<String>,
 }
@@ -105,8 +112,13 @@ pub struct WorkerRecord {
 /// What a reader asks of the queue. Each method may read in several round trips, between which jobs may change.
 #[async_trait]
 pub trait Watch: Debug + Send + Sync {
-    /// Reads jobs; `None` for those that do not exist.
+    /// Reads jobs; `None` for those that do not exist. What they wait for, and what a running one has used since its
+    /// attempt began, is not read.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
+
+    /// Reads jobs with what they wait for and what running ones have used so far; one round trip more than
+    /// [`jobs`](Self::jobs), two where a job is queued.
+    async fn jobs_with_waits(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError>;
 
     /// Reads what is needed to dispatch the same job again; `None` for a job that does not exist.
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError>;

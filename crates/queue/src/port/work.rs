@@ -155,8 +155,11 @@ pub struct Append {
     pub entries: Vec<(u64, String)>,
     /// How many turns are finished; `None` where that did not change.
     pub finished_turns: Option<u32>,
-    /// What the attempt waits for, to be shown to users; empty for nothing, `None` where that did not change.
+    /// What the attempt waits for, as [`WaitsFor::stored`](legwork_common::waits_for::WaitsFor::stored) writes it; `None`
+    /// where that did not change.
     pub waits_for: Option<String>,
+    /// What its models used so far, in all attempts; `None` where that did not change.
+    pub usage: Option<Usage>,
 }
 
 /// The outcome of an append.
@@ -277,6 +280,25 @@ pub struct Heartbeat {
     pub jobs: u32,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// What it is and what became of its jobs.
+    pub report: WorkerReport,
+}
+
+/// What a worker reports about itself apart from its load, since it began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerReport {
+    /// Its release.
+    pub version: String,
+    /// Attempts that ended with an end of their own: completed, failed or stopped.
+    pub run: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Jobs that it gave back because it lacks what they need.
+    pub given_back: u64,
+    /// Jobs that it gave back since an attempt last ended with an end of its own.
+    pub given_back_in_a_row: u64,
+    /// Why it gave the last of them back; empty where it gave none back.
+    pub last_reason: String,
 }
 
 /// One entry of a mailbox.

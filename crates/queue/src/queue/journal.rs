@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use legwork_common::id::JobId;
+use legwork_common::job::Usage;
 
 use crate::answer::Answer;
 use crate::answer::Word;
@@ -53,7 +54,8 @@ impl Queue {
             .arg(append.offset)
             .bytes(&append.bytes)
             .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default())
-            .arg(append.waits_for.as_ref().map(|reason| format!("={reason}")).unwrap_or_default());
+            .arg(append.waits_for.as_ref().map(|reason| format!("={reason}")).unwrap_or_default())
+            .arg(append.usage.map(Usage::stored).unwrap_or_default());
         // Entries of one append follow each other.
         if let Some((first, _)) = append.entries.first() {
             call.push(first);

@@ -11,6 +11,7 @@ use legwork_common::job::Cause;
 use legwork_common::job::DEFAULT_RETRY_DELAY;
 use legwork_common::job::Job;
 use legwork_common::job::JobSpec;
+use legwork_common::job::Priority;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 use legwork_common::stored::RECORD;
@@ -22,6 +23,7 @@ use crate::error::QueueError;
 use crate::queue::Queue;
 use crate::stored::facts;
 use crate::stored::facts::Facts;
+use crate::stored::past;
 use crate::stored::record::RunField;
 use crate::stored::record::UsageField;
 use crate::stored::request;
@@ -30,8 +32,23 @@ use crate::stored::request;
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 9] =
-    ["v", "state", "run", "usage", "worker", "finished", "cause", "output_bytes", "entry"];
+const FIELDS: [&str; 15] = [
+    "v",
+    "state",
+    "run",
+    "usage",
+    "worker",
+    "finished",
+    "cause",
+    "output_bytes",
+    "entry",
+    "retries",
+    "failures",
+    "lacks",
+    "ran",
+    "past",
+    "live",
+];
 /// The fields of a record that a [`Place`] needs.
 const PLACE_FIELDS: [&str; 3] = ["state", "finished", "dispatched"];
 
@@ -58,6 +75,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The jobs above it, the nearest first.
+    pub(super) fn ancestors(&self) -> &[JobId] {
+        &self.ancestors
+    }
+
     /// Whether the job is below a dispatcher of a session.
     pub(super) fn is_below(&self, session: SessionId, of: Dispatcher) -> bool {
         self.session == Some(session)
@@ -110,6 +132,12 @@ pub(super) struct Record {
     pub(super) lane: String,
     /// Whether it was ever on its lane's stream.
     pub(super) admitted: bool,
+    /// How often its attempts failed and were retried.
+    pub(super) failures: u64,
+    /// How often a worker gave it back because it lacks what the job needs.
+    pub(super) lacks: u64,
+    /// Jobs that it dispatched and that have not ended.
+    pub(super) live: u64,
 }
 
 /// Adds the reads of one job: record, spec, length of its output, and its result where that is wanted.
@@ -142,6 +170,19 @@ impl Fields {
 
     fn number(&self, field: &str) -> u64 {
         self.text(field).parse().unwrap_or(0)
+    }
+
+    /// A number; `None` for a missing one, and for a text that is none.
+    fn optional(&self, field: &str) -> Option<u32> {
+        self.text(field).parse().ok()
+    }
+
+    /// The time that a job ran in all its attempts: that of the earlier ones, and that of the current or last one, whose
+    /// claim is in the record until an attempt ends that does not end the job.
+    fn running_time(&self, run: RunField, status: State, now_ms: u64) -> u64 {
+        let until = if status.is_terminal() { self.number("finished") } else { now_ms };
+        let current = if run.claimed == 0 { 0 } else { until.saturating_sub(run.claimed) };
+        self.number("ran").saturating_add(current)
     }
 
     /// Whether the job is not stored: nothing has happened to it, and it was not dispatched.
@@ -213,10 +254,14 @@ pub(super) fn read(
             (facts::known(&text).unwrap_or_else(|_| no_facts(id)), "")
         }
     };
-    let lane = facts.lane.clone();
-    let admitted = facts.entry.is_some() || !fields.text("entry").is_empty();
-    let source = Source { fields, facts, request, unreadable };
-    Ok(Some(Record { admitted, lane, job: source.job(id, result, now_ms, stored_output) }))
+    Ok(Some(Record {
+        admitted: facts.entry.is_some() || !fields.text("entry").is_empty(),
+        lane: facts.lane.clone(),
+        failures: fields.number("failures"),
+        lacks: fields.number("lacks"),
+        live: fields.number("live"),
+        job: Source { fields, facts, request, unreadable }.job(id, result, now_ms, stored_output),
+    }))
 }
 
 /// What of a job is stored, and what of that cannot be read.
@@ -236,34 +281,35 @@ impl Source<'_> {
         });
         let status = fields.state(Some(&facts));
         let (run, usage) = (RunField::decode(fields.text("run")), fields.usage());
-        let until = if status.is_terminal() { fields.number("finished") } else { now_ms };
         // The result key of a job that has not ended holds the error of its last attempt.
         let failed = status == State::Failed || !status.is_terminal();
         let mut job = Job {
-            id,
-            session: facts.session,
             parent: facts.parent,
             depth: u8::try_from(facts.ancestors.len()).unwrap_or(u8::MAX),
             queue: facts.queue,
-            agent: String::new(),
-            task: String::new(),
             status,
             cause: Some(fields.text("cause")).filter(|cause| !cause.is_empty()).map(Cause::from_stored),
             error: result.clone().filter(|_| failed),
             attempt: run.attempt,
             worker: Some(fields.text("worker")).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
-            key: None,
-            retry_of: None,
+            priority: Priority::at_level(facts.priority).unwrap_or_default(),
+            timeout_ms: facts.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            retries: facts.retries,
+            retries_left: fields.optional("retries").unwrap_or(facts.retries),
+            past_attempts: past::decode(fields.text("past")),
             created_at: time(facts.created).unwrap_or(Timestamp::UNIX_EPOCH),
             started_at: time(run.started),
+            attempt_started_at: time(run.claimed),
             finished_at: time(fields.number("finished")).filter(|_| status.is_terminal()),
-            runtime_ms: if run.started == 0 { 0 } else { until.saturating_sub(run.started) },
+            runtime_ms: fields.running_time(run, status, now_ms),
             output_bytes: if status.is_terminal() { usage.output_bytes } else { stored_output },
             result: result.filter(|_| status == State::Completed),
             usage: usage.usage,
+            ..Job::queued(id, facts.session)
         };
         if let Some(spec) = spec {
             (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
+            job.team = Some(spec.team);
         }
         if !unreadable.is_empty() {
             let reason = format!("this release cannot read all of the job: {}", unreadable.join("; "));

@@ -4,18 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
-use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
-use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -35,6 +32,7 @@ use crate::queue::record::Record;
 use crate::queue::record::Results;
 use crate::queue::slice::SLICE_MARGIN;
 use crate::queue::slice::whole_characters;
+use crate::stored::request;
 
 /// Jobs of one pipelined read. Specs and results are read with them, so a batch of large ones is some megabytes.
 const BATCH_SIZE: usize = 200;
@@ -47,6 +45,12 @@ const FIND_WINDOW: usize = 10_000;
 impl Watch for Queue {
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
         Ok(self.records(ids).await?.into_iter().map(|record| record.map(|record| record.job)).collect())
+    }
+
+    async fn jobs_with_waits(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, QueueError> {
+        let mut records = self.records(ids).await?;
+        self.add_waits(&mut records).await?;
+        Ok(records.into_iter().map(|record| record.map(|record| record.job)).collect())
     }
 
     async fn original(&self, id: JobId) -> Result<Option<Original>, QueueError> {
@@ -62,7 +66,9 @@ impl Watch for Queue {
     }
 
     async fn view(&self, id: JobId, since: Option<u64>, most: usize) -> Result<Option<JobView>, QueueError> {
-        let Some(record) = self.records(&[id]).await?.pop().flatten() else { return Ok(None) };
+        let mut records = self.records(&[id]).await?;
+        self.add_waits(&mut records).await?;
+        let Some(record) = records.pop().flatten() else { return Ok(None) };
         self.view_record(record, since, most).await.map(Some)
     }
 
@@ -101,7 +107,9 @@ impl Watch for Queue {
         limit: usize,
         after: Option<PageCursor>,
     ) -> Result<JobPage, QueueError> {
-        self.list_page(filter, limit, after).await
+        let mut page = self.list_page(filter, limit, after).await?;
+        self.add_waits_to_jobs(&mut page.jobs).await?;
+        Ok(page)
     }
 
     async fn find(&self, prefix: &str, most: usize) -> Result<Vec<JobId>, QueueError> {
@@ -149,19 +157,7 @@ impl Watch for Queue {
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
-        // A heartbeat reaches every shard, so the first one has the whole fleet.
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.keys.workers(0)).arg(0).arg(-1);
-        let names = self.link.ask(ASKED, &command).await?.items()?;
-        let ids: Vec<WorkerId> =
-            names.map(|name| name.text().map(WorkerId::from_stored)).collect::<Result<_, _>>()?;
-        let mut pipeline = redis::pipe();
-        for id in &ids {
-            pipeline.cmd("HGETALL").arg(self.keys.worker(0, id.as_str()));
-        }
-        let records = self.link.ask_all(ASKED, &pipeline).await?;
-        let read = ids.into_iter().zip(records).map(|(id, record)| read_worker(id, record));
-        Ok(read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        self.read_workers().await
     }
 }
 
@@ -213,6 +209,21 @@ impl Queue {
         Ok(places.into_iter().map(|place| place.is_some_and(|place| place.is_below(session, of))).collect())
     }
 
+    /// The agents of the jobs above a job, the uppermost first, and its own. Those whose records have expired are left out.
+    pub(crate) async fn agents_down_to(&self, id: JobId) -> Result<Vec<String>, QueueError> {
+        let Some(place) = self.places(&[id]).await?.pop().flatten() else { return Ok(Vec::new()) };
+        let way: Vec<JobId> = place.ancestors().iter().rev().copied().chain([id]).collect();
+        let mut pipeline = redis::pipe();
+        for id in &way {
+            record::push_facts(&mut pipeline, self, *id);
+        }
+        let mut agents = Vec::with_capacity(way.len());
+        for answer in self.link.ask_all(ASKED, &pipeline).await? {
+            agents.extend(request::agent(&answer.text()?));
+        }
+        Ok(agents)
+    }
+
     /// Jobs that have dispatched jobs, as dispatchers with their session; `None` for each of the others.
     pub(crate) async fn dispatchers(
         &self,
@@ -259,43 +270,4 @@ impl Queue {
         }
         Ok(records)
     }
-}
-
-/// Reads a worker's record; `None` for one without a heartbeat, such as a worker that has only claimed.
-fn read_worker(id: WorkerId, answer: Answer) -> Result<Option<WorkerRecord>, QueueError> {
-    let mut record = WorkerRecord {
-        id,
-        host: String::new(),
-        process: None,
-        lanes: Vec::new(),
-        slots: 0,
-        used: 0,
-        jobs: 0,
-        seen: Timestamp::UNIX_EPOCH,
-        draining: false,
-        unreadable: None,
-    };
-    let mut alive = false;
-    for (field, value) in answer.pairs()? {
-        match field.as_str() {
-            "v" => {
-                record.unreadable =
-                    stored::HEARTBEAT.check(&value.text()?).err().map(|error| error.to_string())
-            }
-            "host" => record.host = value.text()?,
-            "process" => record.process = value.parse().ok(),
-            "lanes" => record.lanes = value.text()?.split_whitespace().map(str::to_owned).collect(),
-            "slots" => record.slots = value.parse().unwrap_or(0),
-            "used" => record.used = value.parse().unwrap_or(0),
-            "jobs" => record.jobs = value.parse().unwrap_or(0),
-            "draining" => record.draining = value.text()? == "1",
-            "seen" => {
-                alive = true;
-                record.seen = Timestamp::from_millisecond(value.parse().unwrap_or(0)).unwrap_or_default();
-            }
-            // What `claim` remembers here for its repeat is not shown.
-            _ => {}
-        }
-    }
-    Ok(alive.then_some(record))
 }

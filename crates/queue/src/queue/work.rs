@@ -39,6 +39,7 @@ use crate::port::Renewal;
 use crate::port::Renewed;
 use crate::port::WakeToken;
 use crate::port::Work;
+use crate::port::WorkerReport;
 use crate::queue::Queue;
 use crate::queue::stop::Sweep;
 use crate::step;
@@ -219,6 +220,7 @@ impl Work for Queue {
                 .arg(heartbeat.jobs)
                 .arg("draining")
                 .arg(u8::from(heartbeat.draining));
+            let call = report_fields(call, &heartbeat.report);
             step::HEARTBEAT.call(&self.link, &call).await?;
         }
         Ok(())
@@ -339,6 +341,22 @@ impl Queue {
         self.sweep_tree(Sweep { shard, root: id.uuid(), includes_root: false }).await?;
         state.parse().map(Finished::Now).map_err(|_| word.unknown())
     }
+}
+
+/// Adds the fields of a worker's report to a heartbeat.
+fn report_fields(call: Call, report: &WorkerReport) -> Call {
+    call.arg("version")
+        .arg(&report.version)
+        .arg("run")
+        .arg(report.run)
+        .arg("failed")
+        .arg(report.failed)
+        .arg("given_back")
+        .arg(report.given_back)
+        .arg("in_a_row")
+        .arg(report.given_back_in_a_row)
+        .arg("last_reason")
+        .arg(&report.last_reason)
 }
 
 /// Adds one attempt's arguments to a call of `finish`, in the order that the step names them.

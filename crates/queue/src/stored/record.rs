@@ -3,10 +3,13 @@
 use legwork_common::job::Usage;
 
 /// The attempt of a job and its times, in the field `run`: `<attempt> <claimed>`, and after the first attempt
-/// ` <first claimed>`. `claim.lua` writes it.
+/// ` <first claimed>`. `claim.lua` writes it, and `attempts.lua` sets `claimed` to 0 when the attempt ends and the job does
+/// not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RunField {
     pub(crate) attempt: u32,
+    /// The claim of the current or last attempt, by Redis' clock in milliseconds; 0 while there is none.
+    pub(crate) claimed: u64,
     /// The first claim, by Redis' clock in milliseconds; 0 before it.
     pub(crate) started: u64,
 }
@@ -17,7 +20,8 @@ impl RunField {
         let mut words = text.split(' ');
         let mut next = || words.next().and_then(|word| word.parse::<u64>().ok());
         let (Some(attempt), Some(claimed)) = (next(), next()) else { return Self::default() };
-        Self { attempt: u32::try_from(attempt).unwrap_or(u32::MAX), started: next().unwrap_or(claimed) }
+        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+        Self { attempt, claimed, started: next().unwrap_or(claimed) }
     }
 }
 
@@ -76,8 +80,9 @@ mod tests {
 
     #[test]
     fn the_first_claim_is_kept_over_later_ones() {
-        assert_eq!(RunField::decode("1 500"), RunField { attempt: 1, started: 500 });
-        assert_eq!(RunField::decode("3 900 500"), RunField { attempt: 3, started: 500 });
+        assert_eq!(RunField::decode("1 500"), RunField { attempt: 1, claimed: 500, started: 500 });
+        assert_eq!(RunField::decode("3 900 500"), RunField { attempt: 3, claimed: 900, started: 500 });
+        assert_eq!(RunField::decode("3 0 500"), RunField { attempt: 3, claimed: 0, started: 500 });
         assert_eq!(RunField::decode(""), RunField::default());
     }
 }

@@ -19,6 +19,8 @@ struct Request<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expected_output: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    root_agent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     working_dir: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
@@ -43,6 +45,7 @@ pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
         agent: Cow::Borrowed(&spec.agent),
         task: Cow::Borrowed(&spec.task),
         expected_output: borrowed(&spec.expected_output),
+        root_agent: borrowed(&spec.root_agent),
         working_dir: borrowed(&spec.working_dir),
         key: borrowed(&spec.key),
         retry_of: spec.retry_of,
@@ -65,6 +68,7 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
         task: request.task.into_owned(),
         expected_output: owned(request.expected_output),
         team: team.clone(),
+        root_agent: owned(request.root_agent),
         working_dir: owned(request.working_dir),
         key: owned(request.key),
         retry_of: request.retry_of,
@@ -102,6 +106,7 @@ mod tests {
                 task,
                 expected_output: flags[0].then(|| first.clone()),
                 team: TeamDigest("0".repeat(64)),
+                root_agent: flags[3].then(|| second.clone()),
                 working_dir: flags[1].then_some(first),
                 key: flags[2].then_some(second),
                 retry_of: flags[3].then(|| JobId::random_in(SessionId::random())),

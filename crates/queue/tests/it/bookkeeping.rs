@@ -36,12 +36,14 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::quick;
+use crate::support::with_scores;
 
 /// The keys of the server that match a pattern, sorted.
 async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
@@ -297,14 +299,7 @@ async fn ended_jobs_that_must_be_kept_do_not_delay_the_others() {
     // All of them ended long ago, in this order.
     let mut raw = redis.raw().await;
     let index = queue.keys().index_ended(0);
-    let ended: Vec<(Vec<u8>, f64)> = redis::cmd("ZRANGE")
-        .arg(&index)
-        .arg(0)
-        .arg(-1)
-        .arg("WITHSCORES")
-        .query_async(&mut raw)
-        .await
-        .unwrap();
+    let ended: Vec<(Vec<u8>, f64)> = with_scores(&mut raw, &index).await;
     for (at, (member, _)) in ended.iter().enumerate() {
         redis::cmd("ZADD").arg(&index).arg(at).arg(member).exec_async(&mut raw).await.unwrap();
     }
@@ -332,6 +327,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     // The first one's output has less than was confirmed, as after a crash of the server.
     let answers = it.queue.append(&[append(0, 3), append(1, 0)]).await.unwrap();
@@ -516,6 +512,7 @@ fn alive(of: &TestSession) -> Heartbeat {
         used: 0,
         jobs: 0,
         draining: false,
+        report: WorkerReport::default(),
     }
 }
 

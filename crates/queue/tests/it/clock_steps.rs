@@ -22,11 +22,13 @@ use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::WaitReason;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_tests::redis::STEP_BACK_AN_HOUR;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::quick;
+use crate::support::with_scores;
 
 /// Much shorter than the step, and long for a machine with other load.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -116,6 +118,7 @@ async fn a_dead_worker_leaves_the_fleet() {
             used: 0,
             jobs: 0,
             draining: false,
+            report: WorkerReport::default(),
         };
         it.queue.heartbeat(&heartbeat).await.unwrap();
     };
@@ -175,14 +178,7 @@ async fn the_permit_of_a_dead_caller_expires() {
     assert!(matches!(take(&queue, &second).await, Permitted::Wait { why: WaitReason::Busy, .. }));
     let calls = queue.keys().limit_calls("anthropic");
     let mut raw = redis.raw().await;
-    let found: Vec<(String, f64)> = redis::cmd("ZRANGE")
-        .arg(&calls)
-        .arg(0)
-        .arg(-1)
-        .arg("WITHSCORES")
-        .query_async(&mut raw)
-        .await
-        .unwrap();
+    let found: Vec<(String, f64)> = with_scores(&mut raw, &calls).await;
     let clock: (f64, f64) = redis::cmd("TIME").query_async(&mut raw).await.unwrap();
     assert!(found[0].1 < (clock.0 + 300.0) * 1000.0, "{found:?} at {clock:?}");
 }

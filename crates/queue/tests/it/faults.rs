@@ -64,6 +64,7 @@ fn append(lease: Lease) -> Append {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     }
 }
 

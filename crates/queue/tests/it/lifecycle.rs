@@ -24,6 +24,7 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 use redis::aio::MultiplexedConnection;
 
@@ -134,6 +135,7 @@ impl Subject {
             used: 0,
             jobs: 0,
             draining: false,
+            report: WorkerReport::default(),
         };
         self.it.queue.heartbeat(&heartbeat).await.unwrap();
     }

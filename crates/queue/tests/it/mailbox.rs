@@ -70,6 +70,7 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
         keys_in_namespace: false,
         policy: Arc::<Policy>::default(),
         trace: None,
+        root_agent: None,
     });
     let mail = service.mail().await.unwrap();
     let announced: Vec<JobId> = mail

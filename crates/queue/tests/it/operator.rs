@@ -52,6 +52,7 @@ use legwork_queue::port::Heartbeat;
 use legwork_queue::port::Renewal;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 
 use crate::support::PrivateRedis;
@@ -246,6 +247,7 @@ async fn a_view_has_the_output_and_the_turns() {
         entries: vec![(1, "{}".to_owned())],
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     scene.it.queue.append(&[append]).await.unwrap();
     let viewed = scene.operator.view(id, None, 3).await.unwrap();
@@ -600,6 +602,7 @@ async fn a_lane_is_served_while_a_worker_claims_from_it() {
         used: 0,
         jobs: 0,
         draining: false,
+        report: WorkerReport::default(),
     };
     scene.it.queue.heartbeat(&heartbeat).await.unwrap();
     assert_eq!(scene.operator.workers().await.unwrap()[0].id, scene.it.worker);

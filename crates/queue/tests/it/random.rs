@@ -39,6 +39,7 @@ use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
+use legwork_queue::port::WorkerReport;
 use legwork_queue::settings::FleetSettings;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -141,6 +142,7 @@ impl World {
                 used: 0,
                 jobs: 0,
                 draining: false,
+                report: WorkerReport::default(),
             };
             queue.heartbeat(&heartbeat).await.unwrap();
         }
@@ -412,6 +414,7 @@ impl World {
                     entries: Vec::new(),
                     finished_turns: None,
                     waits_for: None,
+                    usage: None,
                 };
                 let wanted = self.model.append(at, offset + bytes);
                 let answer = queue.append(&[append]).await.unwrap()[0];

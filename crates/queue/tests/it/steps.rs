@@ -60,6 +60,7 @@ async fn a_job_goes_from_queued_to_completed() {
         entries: vec![(1, "reply".into()), (2, "result".into())],
         finished_turns: Some(1),
         waits_for: None,
+        usage: None,
     };
     for _ in 0..2 {
         assert_eq!(it.queue.append(std::slice::from_ref(&append)).await.unwrap(), [Appended::Stored(5)]);
@@ -158,6 +159,7 @@ async fn a_lost_worker_is_fenced_and_its_job_continues() {
         entries: Vec::new(),
         finished_turns: None,
         waits_for: None,
+        usage: None,
     };
     it.queue.append(&[append(zombie.lease, 0, "one")]).await.unwrap();
 
@@ -372,6 +374,7 @@ async fn the_fence_goes_with_the_end_of_a_first_attempt_and_late_appends_are_ref
         entries: vec![(sequence, "reply".into())],
         finished_turns: Some(1),
         waits_for: None,
+        usage: None,
     };
     assert_eq!(it.queue.append(&[append(0, 1)]).await.unwrap(), [Appended::Stored(5)]);
     // An entry that does not follow the last one means that the server lost one.

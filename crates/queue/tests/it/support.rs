@@ -39,6 +39,7 @@ use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
+use redis::FromRedisValue;
 use tempfile::TempDir;
 
 /// A Redis server of one test, which ends with the value.
@@ -162,6 +163,7 @@ impl TestSession {
                 fresh: false,
                 budget: None,
                 trace: None,
+                root_agent: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,
@@ -249,4 +251,12 @@ pub(crate) fn next_number() -> u64 {
 /// The ending of an attempt that completed.
 pub(crate) fn completed() -> Ending {
     Ending::Completed { result: "done".into() }
+}
+
+/// The members of a sorted set with their scores, the lowest first.
+pub(crate) async fn with_scores<T: FromRedisValue>(
+    raw: &mut redis::aio::MultiplexedConnection,
+    key: &str,
+) -> Vec<(T, f64)> {
+    redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").query_async(raw).await.unwrap()
 }

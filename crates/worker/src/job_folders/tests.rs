@@ -3,7 +3,6 @@
 use std::os::unix::fs::symlink;
 
 use legwork_common::id::SessionId;
-use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use tempfile::TempDir;
 
@@ -18,29 +17,7 @@ fn random_job() -> JobId {
 }
 
 fn job(id: JobId, status: State, finished_at: Option<Timestamp>) -> Job {
-    Job {
-        id,
-        session: SessionId::random(),
-        parent: None,
-        depth: 0,
-        queue: "default".to_owned(),
-        agent: "a".to_owned(),
-        task: String::new(),
-        status,
-        cause: None,
-        error: None,
-        attempt: 1,
-        worker: None,
-        key: None,
-        retry_of: None,
-        created_at: Timestamp::UNIX_EPOCH,
-        started_at: None,
-        finished_at,
-        runtime_ms: 0,
-        output_bytes: 0,
-        result: None,
-        usage: Usage::default(),
-    }
+    Job { agent: "a".to_owned(), status, attempt: 1, finished_at, ..Job::queued(id, SessionId::random()) }
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn words() -> Pending {
         next_entry: 1,
         finished_turns: None,
         waits_for: None,
+        usage: None,
         revision: 1,
         remaining_bytes: 1000,
         flush_requested: false,

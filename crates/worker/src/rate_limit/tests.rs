@@ -66,12 +66,7 @@ struct NoModels;
 
 #[async_trait]
 impl ModelPort for NoModels {
-    async fn stream(
-        &self,
-        _: &ModelSettings,
-        _: &ModelRequest,
-        _: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, _: ModelCall<'_>) -> Result<ModelReply, ModelError> {
         std::future::pending().await
     }
 }
@@ -116,12 +111,8 @@ impl ModelPort for Refusing {
         settings.base_url.clone().unwrap_or_default()
     }
 
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        _: &ModelRequest,
-        _: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, .. } = call;
         match settings.base_url.as_deref() {
             Some("refusing") => Err(ModelError::RateLimited {
                 model: settings.reference(),
@@ -143,16 +134,9 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
     let ask = async |address: &str, waits_for_pauses: bool| {
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
-        let request = ModelRequest {
-            agent: "a".into(),
-            turn: 1,
-            messages: Vec::new(),
-            tools: Vec::new(),
-            form: None,
-            purpose: Purpose::Turn,
-            waits_for_pauses,
-        };
-        let asked = models.stream(&settings, &request, mpsc::channel(9).0);
+        let request = model_request(waits_for_pauses);
+        let asked =
+            models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 });
         tokio::time::timeout(Duration::from_secs(20), asked).await
     };
     assert!(matches!(ask("refusing", false).await, Ok(Err(ModelError::RateLimited { .. }))));
@@ -172,25 +156,35 @@ async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refus
     let ask = async |address: &str| {
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
-        let request = ModelRequest {
-            agent: "a".into(),
-            turn: 1,
-            messages: Vec::new(),
-            tools: Vec::new(),
-            form: None,
-            purpose: Purpose::Turn,
-            waits_for_pauses: false,
-        };
-        models.stream(&settings, &request, mpsc::channel(9).0).await.is_ok()
+        let request = model_request(false);
+        models
+            .stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
+            .await
+            .is_ok()
     };
     let taken = || permits.taken.swap(0, Ordering::SeqCst);
+    // The account; the policy limits no provider.
     assert!(ask("elsewhere").await && taken() == 1);
     assert!(ask("elsewhere").await && taken() == 0);
     tokio::time::sleep(FREE_FOR).await;
     assert!(ask("elsewhere").await && taken() == 1);
+    // The account of the other address is asked for each time it refused.
     for _ in 0..2 {
         assert!(!ask("refusing").await);
         permits.paused.lock().unwrap().clear();
         assert_eq!(taken(), 1);
+    }
+}
+
+/// A request of an agent's first turn.
+fn model_request(waits_for_pauses: bool) -> ModelRequest {
+    ModelRequest {
+        agent: "a".into(),
+        turn: 1,
+        messages: Vec::new(),
+        tools: Vec::new(),
+        form: None,
+        purpose: Purpose::Turn,
+        waits_for_pauses,
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use legwork_common::duration;
+use legwork_common::team::FIRST_BYTE_TIMEOUT;
+use legwork_common::team::IDLE_TIMEOUT;
 use legwork_common::team::ModelSettings;
 use legwork_models::error::ProviderError;
 use legwork_models::reader::Close;
@@ -50,6 +52,16 @@ impl Default for Timeouts {
             between_bytes: Duration::from_secs(2 * 60),
             between_events: Duration::from_secs(10 * 60),
         }
+    }
+}
+
+impl Timeouts {
+    /// These, with what the agent file sets in their place. A longer one makes room in the others.
+    pub(super) fn with(self, settings: &ModelSettings) -> Self {
+        let first_byte = settings.timeout(FIRST_BYTE_TIMEOUT).unwrap_or(self.first_byte);
+        let between_bytes = settings.timeout(IDLE_TIMEOUT).unwrap_or(self.between_bytes);
+        let between_events = self.between_events.max(first_byte).max(between_bytes);
+        Self { first_byte, between_bytes, between_events }
     }
 }
 

@@ -38,7 +38,8 @@ fn thinking(budget: &ThinkingBudget) -> Thinking {
     match budget {
         ThinkingBudget::Effort(word) => match word.as_str() {
             "none" => Thinking::Off,
-            "adaptive" => Thinking::Adaptive,
+            // `adaptive/high` and its like: the model decides, and the level is its own.
+            word if word == "adaptive" || word.starts_with("adaptive/") => Thinking::Adaptive,
             word => Thinking::Effort(word.to_owned()),
         },
         ThinkingBudget::Tokens(0) => Thinking::Off,

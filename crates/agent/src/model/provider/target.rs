@@ -1,8 +1,9 @@
 //! Where a model is, by which key it is reached, and which wire it speaks. Pure.
 
 use legwork_common::team::Api;
+use legwork_common::team::MissingVariable;
 use legwork_common::team::ModelSettings;
-use legwork_common::team::expand_template;
+use legwork_common::team::expand_address;
 use sha2::Digest as _;
 use sha2::Sha256;
 
@@ -83,7 +84,8 @@ pub(super) fn target(
         return Err(missing(settings.token_keys.join(" or ")));
     }
     let wire = wire_of(settings, environment)?;
-    let url = elsewhere(settings, environment).unwrap_or_else(|| usual_place(settings, environment));
+    let elsewhere = elsewhere(settings, environment).map_err(|unset| missing(unset.name))?;
+    let url = elsewhere.unwrap_or_else(|| usual_place(settings, environment));
     let key = found.map_or(NO_KEY, |(_, key)| key);
     if settings.provider == AZURE {
         let (base, query) = azure(settings, &url, wire);
@@ -105,7 +107,8 @@ pub(super) fn target(
 
 /// The wire of a model, which may depend on its address.
 pub(super) fn wire_of(settings: &ModelSettings, environment: &Environment) -> Result<WireKind, ModelError> {
-    wire(settings, elsewhere(settings, environment).is_some())
+    // An address whose variable is not set is an address all the same.
+    wire(settings, elsewhere(settings, environment).map_or(true, |url| url.is_some()))
 }
 
 /// The region of AWS.
@@ -139,12 +142,16 @@ fn azure(settings: &ModelSettings, url: &str, wire: WireKind) -> (String, String
 }
 
 /// The address that the file or the environment gives.
-fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<String> {
+///
+/// # Errors
+///
+/// The variable of the file's address that is not set: without it, a prompt would go to another place than the file's.
+fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Result<Option<String>, MissingVariable> {
     let value = |name: &str| environment.variable(name).map(str::to_owned);
-    if let Some(url) = &settings.base_url {
-        return Some(expand_template(url, value)).filter(|url| !url.is_empty());
+    if let Some(url) = settings.base_url.as_deref().filter(|url| !url.trim().is_empty()) {
+        return expand_address(url, value).map(Some);
     }
-    match (settings.api, settings.provider.as_str()) {
+    Ok(match (settings.api, settings.provider.as_str()) {
         (Api::AmazonBedrock, _) => settings.option("endpoint_url").map(str::to_owned),
         (Api::OpenaiChat | Api::OpenaiResponses, "openai") => value("OPENAI_BASE_URL"),
         (Api::Anthropic, "anthropic") => value("ANTHROPIC_BASE_URL"),
@@ -152,7 +159,7 @@ fn elsewhere(settings: &ModelSettings, environment: &Environment) -> Option<Stri
             value("MODEL_RUNNER_HOST").map(|host| format!("{}/engines/v1", host.trim_end_matches('/')))
         }
         _ => None,
-    }
+    })
 }
 
 /// The provider's own address.
@@ -287,6 +294,25 @@ mod tests {
         for (reference, base_url, variable, url, wire) in table {
             let variables: Vec<_> = variable.into_iter().collect();
             assert_eq!(placed(reference, base_url, &variables), (url.to_owned(), wire), "{reference}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_an_unset_variable_is_refused_and_never_replaced() {
+        let mut settings = ModelSettings::inline("openai", "gpt-4o").unwrap();
+        for (base_url, variable) in [("${env.MY_BASE_URL}", "MY_BASE_URL"), ("http://${env.HOST}/v1", "HOST")]
+        {
+            settings.base_url = Some(base_url.to_owned());
+            for value in [None, Some("")] {
+                let mut variables = BTreeMap::from([("OPENAI_API_KEY".to_owned(), "k".to_owned())]);
+                variables.insert("OPENAI_BASE_URL".to_owned(), "http://elsewhere".to_owned());
+                variables.extend(value.map(|value| (variable.to_owned(), value.to_owned())));
+                let error = target(&settings, "root", &Environment::new(variables, "/".into())).unwrap_err();
+                let expected = format!(
+                    "agent `root` needs the environment variable {variable} for openai/gpt-4o, and it is not set"
+                );
+                assert_eq!(error.to_string(), expected);
+            }
         }
     }
 

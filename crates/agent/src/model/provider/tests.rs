@@ -7,6 +7,7 @@ use legwork_common::team::Api;
 use legwork_common::team::ThinkingBudget;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -15,6 +16,8 @@ use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::message::Message;
 use crate::message::ToolResult;
+use crate::model::Delta;
+use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::model::verdict;
 use crate::run::run;
@@ -78,7 +81,7 @@ async fn stream(
     request: &ModelRequest,
     deltas: mpsc::Sender<Delta>,
 ) -> Result<AssistantMessage, ModelError> {
-    let reply = models.stream(settings, request, deltas).await?;
+    let reply = models.stream(ModelCall { settings, request, deltas }).await?;
     verdict::usable(settings, reply).map(|reply| reply.message)
 }
 
@@ -330,14 +333,7 @@ async fn the_responses_wire() {
     assert_eq!(message.usage, Usage { input_tokens: 31, cached_tokens: 12, output_tokens: 17, turns: 1 });
     request.messages.push(Message::Assistant(message));
     for call_id in ["c1", "c2"] {
-        let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
-        request.messages.push(Message::ToolResult(ToolResult {
-            call_id,
-            name,
-            text,
-            images: Vec::new(),
-            is_error: false,
-        }));
+        request.messages.push(result(call_id, "think", "ok"));
     }
     assert_eq!(ask(&request).await.unwrap().text, "done");
     for _ in 0..2 {
@@ -414,4 +410,10 @@ async fn the_settings_of_the_file_reach_the_provider() {
     let (body, _) = asked_of("anthropic").await;
     assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(77), &json!(0.25)));
     assert!(body.get("frequency_penalty").is_none(), "{body}");
+}
+
+/// The result of a call that did not fail.
+fn result(call_id: &str, name: &str, text: &str) -> Message {
+    let (call_id, name, text) = (call_id.into(), name.into(), text.into());
+    Message::ToolResult(ToolResult { call_id, name, text, images: Vec::new(), is_error: false })
 }

@@ -1,6 +1,7 @@
 //! Scripts, parsed, replayed and recorded.
 
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::journal::TurnEntry;
@@ -30,7 +31,7 @@ async fn ask(
     request: ModelRequest,
 ) -> (Result<AssistantMessage, ModelError>, String) {
     let (sender, mut receiver) = mpsc::channel(64);
-    let answer = models.stream(&settings(), &request, sender).await;
+    let answer = models.stream(ModelCall { settings: &settings(), request: &request, deltas: sender }).await;
     let mut text = String::new();
     while let Some(Delta::Text(piece)) = receiver.recv().await {
         text.push_str(&piece);

@@ -1,15 +1,13 @@
 //! Summaries of long conversations.
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::compaction;
-use crate::model::Delta;
+use crate::model::ModelCall;
 use crate::model::ModelError;
 use crate::model::ModelPort;
 use crate::model::ModelReply;
-use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::prompt;
 use crate::pruning;
@@ -24,15 +22,11 @@ struct MeasuringModels {
 
 #[async_trait]
 impl ModelPort for MeasuringModels {
-    async fn stream(
-        &self,
-        settings: &ModelSettings,
-        request: &ModelRequest,
-        deltas: mpsc::Sender<Delta>,
-    ) -> Result<ModelReply, ModelError> {
+    async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
+        let ModelCall { settings, request, deltas } = call;
         let tokens = compaction::estimate(&request.messages, &request.tools);
         self.tokens.lock().unwrap().push((request.purpose, tokens));
-        self.models.stream(settings, request, deltas).await
+        self.models.stream(ModelCall { settings, request, deltas }).await
     }
 }
 

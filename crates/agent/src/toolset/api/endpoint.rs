@@ -45,7 +45,9 @@ fn placeholder_value(
     before: &str,
 ) -> Result<String, String> {
     if let Some(name) = expression.strip_prefix("env.") {
-        return Ok(environment.variable(name).unwrap_or_default().to_owned());
+        // Without its variable the endpoint would be another place.
+        let value = environment.variable(name).map(str::to_owned);
+        return value.ok_or_else(|| format!("environment variable {name} is not set"));
     }
     let inner = expression.strip_prefix("encodeURIComponent(").and_then(|inner| inner.strip_suffix(')'));
     let name = inner.unwrap_or(expression).trim();
@@ -103,7 +105,7 @@ mod tests {
                 "https://x.org/New%20York/now?q=a%26b%3Dc%23d&p=3",
             ),
             ("https://x.org/a/b/${up}", "https://x.org/a/b/x%2F%2E%2E%2F%2E%2E%2Fadmin"),
-            ("https://x.org/?k=${env.KEY}&n=${env.NONE}&o=${absent}", "https://x.org/?k=k/1&n=&o="),
+            ("https://x.org/?k=${env.KEY}&o=${absent}", "https://x.org/?k=k/1&o="),
             ("https://x.org/${ encodeURIComponent(up) }", "https://x.org/x%2F..%2F..%2Fadmin"),
             ("https://x.org${odd}", "https://x.orga%26b%3Dc%23d/"),
         ] {
@@ -116,6 +118,7 @@ mod tests {
             }
         }
         for (endpoint, expected) in [
+            ("https://${env.NONE}/x", "environment variable NONE is not set"),
             ("https://x.org/${city", "the endpoint has a `${` without a `}`"),
             ("https://x.org/${city.length}", "cannot evaluate `${city.length}`"),
             ("file:///${city}", "the endpoint is not http or https"),

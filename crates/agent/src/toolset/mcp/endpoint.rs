@@ -77,7 +77,9 @@ impl Endpoint {
     pub(super) fn new(server: &McpServer, environment: &Environment) -> Result<Self, String> {
         match server {
             McpServer::Command(Launch { command, args, env, .. }) => {
-                let program = program(command, args.clone(), env, None, environment)?;
+                let args = args.iter().map(|text| environment.address(text)).collect::<Result<_, _>>();
+                let args = args.map_err(|missing| missing.to_string())?;
+                let program = program(command, args, env, None, environment)?;
                 Ok(Self {
                     label: command.clone(),
                     transport: Transport::Program(program),
@@ -94,7 +96,7 @@ impl Endpoint {
             McpServer::Remote { url, transport, headers } => {
                 let headers = http::headers(environment, headers)?;
                 let headers = headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
-                let expanded = environment.expanded(url);
+                let expanded = environment.address(url).map_err(|missing| missing.to_string())?;
                 let shows_errors = expanded == *url;
                 let transport = match transport {
                     McpTransport::Sse => Transport::Sse { url: expanded, headers },

@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use super::Files;
+use super::commands::check_commands;
+use super::harness::read_harness;
 use super::hooks::read_hooks;
 use super::hooks::read_structured_output;
+use super::instruction::read_instruction;
 use super::limits::read_limits;
 use super::model::Models;
+use super::shared::Shared;
 use super::toolset;
 use super::toolset::Definitions;
-use crate::duration;
 use crate::team::agent::Agent;
 use crate::team::agent::AgentKind;
-use crate::team::agent::Command;
 use crate::team::agent::Fallback;
-use crate::team::agent::Skills;
+use crate::team::agent::SafetyMode;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
-use crate::team::source::Position;
 use crate::team::source::excerpt;
-use crate::team::template::Template;
 use crate::team::toolset::Toolset;
 use crate::team::toolset::ToolsetKind;
 use crate::team::tree::Entry;
@@ -48,15 +49,25 @@ impl AgentNames {
     fn iter(&self) -> impl Iterator<Item = &str> + Clone {
         self.in_order.iter().map(String::as_str)
     }
+
+    /// The hint for the name of an agent that does not exist.
+    fn hint(&self, reader: &Reader<'_>, name: &str) -> String {
+        match reader.closest(name, self.iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("agents in this file: {}", quoted_list(self.iter())),
+        }
+    }
 }
 
 /// The definitions of the file that an agent may refer to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct References<'a> {
     pub(super) models: &'a Models,
     pub(super) mcps: &'a Definitions<'a>,
     pub(super) rag: &'a BTreeMap<String, serde_json::Value>,
     pub(super) names: &'a AgentNames,
+    pub(super) shared: &'a Shared,
+    pub(super) files: Files<'a>,
 }
 
 /// Reads an agent. Returns `None` when its model, its command or its map is invalid; other errors are only
@@ -71,28 +82,23 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
     let (sub_agents, mut external_agents) = read_agents(reader, references, &fields, "sub_agents", &subject);
     let (handoffs, external_handoffs) = read_agents(reader, references, &fields, "handoffs", &subject);
     external_agents.extend(external_handoffs);
-    let mut toolsets = read_version_0_toolsets(reader, &fields);
-    for node in fields.list(reader, "toolsets") {
-        toolsets.extend(toolset::read(reader, references, &subject, node));
+    let toolsets = read_toolsets(reader, references, &fields, &subject);
+    let commands = references.shared.commands_of(reader, &fields, &subject);
+    let has_others = [!sub_agents.is_empty(), !handoffs.is_empty()];
+    if let Some(entry) = fields.entry("commands").or_else(|| fields.entry("use_commands")) {
+        check_commands(reader, entry.key_at, &commands, &subject, &toolsets, has_others);
     }
-    let commands = read_commands(reader, &fields);
-    check_commands(
-        reader,
-        &fields,
-        &commands,
-        &subject,
-        &toolsets,
-        [!sub_agents.is_empty(), !handoffs.is_empty()],
-    );
+    check_unused(reader, &fields);
     let max = i64::from(u32::MAX);
     // Zero means no limit, as in docker-agent.
     let limit = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     Some(Agent {
         name: entry.key.clone(),
         description: fields.string_or_empty(reader, "description"),
-        instruction: fields.string_or_empty(reader, "instruction"),
+        instruction: read_instruction(reader, references.files, &fields, &subject),
         toolsets,
         sub_agents,
+        force_handoff: read_force_handoff(reader, references, &fields, entry, &subject),
         handoffs,
         external_agents,
         max_iterations: fields
@@ -100,20 +106,88 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
             .and_then(|number| u32::try_from(number).ok()),
         limits: read_limits(reader, references, &fields, &subject),
         num_history_items: limit(fields.integer(reader, "num_history_items", 0, max)),
+        readonly: fields.bool(reader, "readonly").unwrap_or(false),
+        safety: read_safety(reader, &fields),
+        redact_secrets: fields.bool(reader, "redact_secrets"),
         add_date: fields.bool(reader, "add_date").unwrap_or(false),
         add_environment_info: fields.bool(reader, "add_environment_info").unwrap_or(false),
         add_description_parameter: fields.bool(reader, "add_description_parameter").unwrap_or(false),
         code_mode_tools: fields.bool(reader, "code_mode_tools").unwrap_or(false),
         add_prompt_files: fields.strings(reader, "add_prompt_files"),
+        add_prompt_files_depth: limit(fields.integer(reader, "add_prompt_files_depth", 0, max)),
         commands,
         welcome_message: fields.string(reader, "welcome_message"),
         rag: read_rag(reader, references, &fields, &subject),
         fallback: read_fallback(reader, references, &fields, &subject),
-        skills: read_skills(reader, &fields),
-        hooks: read_hooks(reader, &fields),
+        skills: references.shared.skills_of(reader, &fields, &subject),
+        hooks: read_hooks(reader, references, &subject, &fields),
         structured_output: read_structured_output(reader, &fields),
         kind: kind?,
     })
+}
+
+/// Reads the toolsets: those of the agent, then the named ones that it uses.
+fn read_toolsets(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    fields: &Fields<'_>,
+    subject: &str,
+) -> Vec<Toolset> {
+    let mut toolsets = read_version_0_toolsets(reader, fields);
+    for node in fields.list(reader, "toolsets") {
+        toolsets.extend(toolset::read(reader, references, subject, node));
+    }
+    toolsets.extend(references.shared.toolsets_of(reader, fields, subject));
+    toolsets
+}
+
+/// Reads `force_handoff`: another agent of the file. An external one is a warning, as in the other lists of agents.
+fn read_force_handoff(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    fields: &Fields<'_>,
+    entry: &Entry,
+    subject: &str,
+) -> Option<String> {
+    let name = fields.string(reader, "force_handoff")?;
+    let at = fields.node("force_handoff").map_or(entry.key_at, |node| node.at);
+    if name == entry.key {
+        reader.error(at, format!("{subject} cannot force_handoff to itself"), None);
+        return None;
+    }
+    if references.names.contain(&name) || is_external(&name) {
+        return Some(name).filter(|name| references.names.contain(name));
+    }
+    let hint = references.names.hint(reader, &name);
+    let message = format!("{subject} references non-existent force_handoff agent '{}'", excerpt(&name));
+    reader.error(at, message, Some(hint));
+    None
+}
+
+/// Checks the keys that have no effect.
+fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    fields.bool(reader, "inject_memories");
+    fields.integer(reader, "max_inject_memories", 0, i64::from(u32::MAX));
+    if let Some(node) = fields.node("cache")
+        && let Some(cache) = reader.fields(node, &keys::RESPONSE_CACHE)
+    {
+        for name in ["enabled", "case_sensitive", "trim_spaces"] {
+            cache.bool(reader, name);
+        }
+        cache.string(reader, "path");
+    }
+}
+
+/// Reads `safety`, of an agent and of the runtime defaults.
+pub(super) fn read_safety(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<SafetyMode> {
+    let word = fields.string(reader, "safety")?;
+    let mode = SafetyMode::from_word(&word);
+    if mode.is_none() {
+        let at = fields.node("safety").map_or(fields.at, |node| node.at);
+        let hint = format!("valid values: {}", quoted_list(SafetyMode::ALL.map(SafetyMode::as_str)));
+        reader.error(at, format!("invalid safety mode `{}`", excerpt(&word)), Some(hint));
+    }
+    mode
 }
 
 /// Reads `model` or `command`.
@@ -130,6 +204,12 @@ fn read_kind(
             reader.error(model.key_at, format!("{subject} has both `model` and `command`"), Some(hint));
         }
         return read_command(reader, fields, command, subject);
+    }
+    if let Some(harness) = fields.entry("harness") {
+        warn_of_unused(reader, fields, "harness");
+        let env = fields.string_map(reader, "env");
+        let working_dir = fields.string(reader, "working_dir");
+        return read_harness(reader, &harness.node, env, working_dir);
     }
     for name in ["env", "working_dir"] {
         if let Some(entry) = fields.entry(name) {
@@ -151,6 +231,17 @@ fn read_kind(
     references.models.resolve(reader, subject, &reference, node.at).map(AgentKind::Models)
 }
 
+/// Warns of keys that have no effect in an agent that is a program; `key` is the one that names it.
+fn warn_of_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, key: &str) {
+    for name in ["toolsets", "use_toolsets", "sub_agents", "handoffs", "max_iterations"] {
+        if let Some(unused) = fields.entry(name) {
+            let message =
+                format!("`{name}` has no effect in an agent with `{key}`; configure the program itself");
+            reader.warn(unused.key_at, message);
+        }
+    }
+}
+
 /// Reads `command`, `env` and `working_dir`.
 fn read_command(
     reader: &mut Reader<'_>,
@@ -158,13 +249,7 @@ fn read_command(
     command: &Entry,
     subject: &str,
 ) -> Option<AgentKind> {
-    for name in ["toolsets", "sub_agents", "handoffs", "max_iterations"] {
-        if let Some(unused) = fields.entry(name) {
-            let message =
-                format!("`{name}` has no effect in an agent with `command`; configure the program itself");
-            reader.warn(unused.key_at, message);
-        }
-    }
+    warn_of_unused(reader, fields, "command");
     let env = fields.string_map(reader, "env");
     let working_dir = fields.string(reader, "working_dir");
     if let Value::String(line) = &command.node.value {
@@ -207,10 +292,7 @@ fn read_agents(
             reader.warn(at, message);
             external.push(name);
         } else {
-            let hint = match reader.closest(&name, references.names.iter()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("agents in this file: {}", quoted_list(references.names.iter())),
-            };
+            let hint = references.names.hint(reader, &name);
             reader.error(
                 at,
                 format!("{subject} references non-existent {role} '{}'", excerpt(&name)),
@@ -255,74 +337,6 @@ fn read_version_0_toolsets(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<
     kinds.into_iter().map(toolset::plain).collect()
 }
 
-/// Reads `commands`: a map, or a list of maps.
-fn read_commands(reader: &mut Reader<'_>, fields: &Fields<'_>) -> BTreeMap<String, Command> {
-    let mut commands = BTreeMap::new();
-    let maps = match fields.node("commands") {
-        None => return commands,
-        Some(Node { value: Value::List(items), .. }) => items.as_slice(),
-        Some(node) => std::slice::from_ref(node),
-    };
-    for node in maps {
-        for entry in reader.entries_of("commands", "a map of names to prompts", node) {
-            if let Some(text) = reader.string_of(&entry.node) {
-                let command = Command { description: String::new(), instruction: text };
-                commands.insert(entry.key.clone(), command);
-            } else if let Some(command) = reader.fields(&entry.node, &keys::COMMAND) {
-                let description = command.string_or_empty(reader, "description");
-                let instruction = command.string_or_empty(reader, "instruction");
-                commands.insert(entry.key.clone(), Command { description, instruction });
-            }
-        }
-    }
-    commands
-}
-
-/// Warns of what cannot be run in the prompts of `commands`: expressions that cannot be read, and calls of tools that no
-/// toolset of the agent has. `has` tells whether it has sub-agents and handoffs.
-fn check_commands(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    commands: &BTreeMap<String, Command>,
-    subject: &str,
-    toolsets: &[Toolset],
-    has: [bool; 2],
-) {
-    let Some(entry) = fields.entry("commands") else { return };
-    let known = known_tools(toolsets, has);
-    for (name, command) in commands {
-        let template = Template::parse(&command.instruction);
-        let name = excerpt(name);
-        for problem in &template.problems {
-            reader.warn(entry.key_at, format!("command '{name}' is sent as it is written: {problem}"));
-        }
-        let Some(known) = &known else { continue };
-        for tool in template.tools().into_iter().filter(|tool| !known.contains(*tool)) {
-            let tool = excerpt(tool);
-            let message =
-                format!("command '{name}' calls the tool `{tool}`, which no toolset of {subject} has");
-            reader.warn(entry.key_at, message);
-        }
-    }
-}
-
-/// The tools that an agent has; `None` where some are known only when it runs.
-fn known_tools(toolsets: &[Toolset], [has_sub_agents, has_handoffs]: [bool; 2]) -> Option<BTreeSet<String>> {
-    let mut known = BTreeSet::new();
-    for toolset in toolsets {
-        let names = toolset.kind.tool_names()?;
-        let is_listed =
-            |name: &&str| toolset.tools.is_empty() || toolset.tools.iter().any(|tool| tool == *name);
-        known.extend(names.into_iter().filter(is_listed).map(str::to_owned));
-        if toolset.defer.is_some() {
-            known.extend(["search_tool", "add_tool"].map(str::to_owned));
-        }
-    }
-    known.extend(has_sub_agents.then(|| "transfer_task".to_owned()));
-    known.extend(has_handoffs.then(|| "handoff".to_owned()));
-    Some(known)
-}
-
 /// Reads `rag`: a list of names of sources.
 fn read_rag(
     reader: &mut Reader<'_>,
@@ -364,40 +378,6 @@ fn read_fallback(
         Some(retries) => u32::try_from(retries).unwrap_or(0),
     };
     let cooldown = fields.string(reader, "cooldown");
-    if let (Some(text), Some(node)) = (&cooldown, fields.node("cooldown"))
-        && duration::parse(text).is_err()
-    {
-        let hint = "examples: 30s, 5m, 1h30m".to_owned();
-        reader.error(node.at, format!("`cooldown` must be a duration, not `{}`", excerpt(text)), Some(hint));
-    }
+    fields.duration(reader, "cooldown");
     Some(Fallback { models, retries, cooldown })
-}
-
-/// Checks a source of skills: the machine's own, or a URL.
-fn check_skills_source(reader: &mut Reader<'_>, source: &str, at: Position) {
-    let is_url = ["http://", "https://"]
-        .iter()
-        .any(|scheme| source.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
-    if source != "local" && !is_url {
-        let hint = "valid sources: `local`, or an http or https URL".to_owned();
-        reader.error(at, format!("unknown skills source `{}`", excerpt(source)), Some(hint));
-    }
-}
-
-/// Reads `skills`: a boolean, or a list of sources.
-fn read_skills(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Skills> {
-    match fields.node("skills")? {
-        Node { value: Value::Bool(on), .. } => on.then_some(Skills::Local),
-        Node { value: Value::List(_), .. } => {
-            let sources = fields.positioned_strings(reader, "skills");
-            for (source, at) in &sources {
-                check_skills_source(reader, source, *at);
-            }
-            Some(Skills::Sources(sources.into_iter().map(|(source, _)| source).collect()))
-        }
-        node => {
-            reader.wrong_type("skills", "`true`, `false` or a list of sources", node);
-            None
-        }
-    }
 }

@@ -32,7 +32,7 @@ pub(super) fn read_limits(
 }
 
 /// Reads `compaction_threshold`: above 0 and at most 1.
-fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) -> Option<f64> {
+pub(super) fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) -> Option<f64> {
     let node = fields.node("compaction_threshold")?;
     let share = match node.value {
         Value::Integer(integer) => integer as f64,

@@ -9,6 +9,7 @@ use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
 use crate::team::source::excerpt;
 use crate::team::toolset::Launch;
+use crate::team::toolset::Lifecycle;
 use crate::team::toolset::Mcp;
 use crate::team::toolset::McpServer;
 use crate::team::toolset::McpTransport;
@@ -69,11 +70,17 @@ pub(super) fn read(
         return None;
     }
     let name = fields.string(reader, "name");
+    fields.bool(reader, "allow_private_ips");
+    let lifecycle = read_lifecycle(reader, fields);
+    if let Some(entry) = fields.entry("working_dir").filter(|_| fields.has("remote")) {
+        let message = "working_dir is not valid for remote MCP toolsets";
+        reader.error(entry.key_at, message, Some("a remote server has no local process".to_owned()));
+    }
     let Some(reference) = fields.string(reader, "ref") else {
-        return Some(Mcp { name, server: read_server(reader, fields)? });
+        return Some(Mcp { name, lifecycle, server: read_server(reader, fields)? });
     };
     if reference.starts_with(DOCKER_PREFIX) {
-        return Some(Mcp { name, server: read_server(reader, fields)? });
+        return Some(Mcp { name, lifecycle, server: read_server(reader, fields)? });
     }
     let Some(defined) = references.mcps.get(&reference) else {
         let at = fields.node("ref").map_or(fields.at, |node| node.at);
@@ -97,7 +104,8 @@ pub(super) fn read(
     }
     let server = read_server(reader, defined)?;
     let name = name.or_else(|| defined.string(reader, "name"));
-    Some(Mcp { name, server: overridden(reader, fields, server) })
+    let lifecycle = lifecycle.or_else(|| read_lifecycle(reader, defined));
+    Some(Mcp { name, lifecycle, server: overridden(reader, fields, server) })
 }
 
 /// Reads the server from a toolset or from a definition.
@@ -108,6 +116,7 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
     if let Some(node) = fields.node("remote") {
         let remote = reader.fields(node, &keys::REMOTE)?;
         let url = required(reader, &remote, "url", "mcp")?;
+        check_oauth(reader, &remote);
         return Some(McpServer::Remote {
             transport: read_transport(reader, &remote, &url)?,
             url,
@@ -125,6 +134,57 @@ fn read_server(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<McpServer
     }
     let config = fields.json_object(reader, "config").unwrap_or(serde_json::Value::Null);
     Some(McpServer::Docker { server, config, env: fields.string_map(reader, "env") })
+}
+
+/// Checks `oauth`, which has no effect.
+fn check_oauth(reader: &mut Reader<'_>, remote: &Fields<'_>) {
+    let Some(node) = remote.node("oauth") else { return };
+    let Some(oauth) = reader.fields_without_warnings(node, &keys::OAUTH) else { return };
+    if !oauth.has("clientId") {
+        reader.error(node.at, "oauth requires clientId to be set", None);
+    }
+    for name in ["clientId", "clientSecret", "callbackRedirectURL"] {
+        oauth.string(reader, name);
+    }
+    oauth.integer(reader, "callbackPort", 0, 65535);
+    oauth.strings(reader, "scopes");
+}
+
+/// Reads `lifecycle`.
+pub(super) fn read_lifecycle(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Lifecycle> {
+    let fields = reader.fields(fields.node("lifecycle")?, &keys::LIFECYCLE)?;
+    fields.bool(reader, "required");
+    let mut lifecycle = Lifecycle {
+        profile: read_word(reader, &fields, "profile", &["resilient", "strict", "best-effort"]),
+        restart: read_word(reader, &fields, "restart", &["never", "on_failure", "always"]),
+        max_restarts: fields.integer(reader, "max_restarts", -1, i64::from(u32::MAX)),
+        startup_timeout: fields.duration(reader, "startup_timeout"),
+        call_timeout: fields.duration(reader, "call_timeout"),
+        ..Lifecycle::default()
+    };
+    if let Some(backoff) = fields.node("backoff").and_then(|node| reader.fields(node, &keys::BACKOFF)) {
+        lifecycle.backoff_initial = backoff.duration(reader, "initial");
+        lifecycle.backoff_max = backoff.duration(reader, "max");
+        lifecycle.backoff_multiplier = backoff.number(reader, "multiplier", 0.0, f64::MAX);
+        lifecycle.backoff_jitter = backoff.number(reader, "jitter", 0.0, 1.0);
+    }
+    Some(lifecycle)
+}
+
+/// Reads a word of a short list.
+fn read_word(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    words: &[&'static str],
+) -> Option<String> {
+    let word = fields.string(reader, name)?;
+    if !words.contains(&word.as_str()) {
+        let at = fields.node(name).map_or(fields.at, |node| node.at);
+        let hint = format!("valid values: {}", quoted_list(words.iter().copied()));
+        reader.error(at, format!("unknown {name} `{}` of a lifecycle", excerpt(&word)), Some(hint));
+    }
+    Some(word)
 }
 
 /// Reads `transport_type`. Without it, a URL that ends in `/sse` means server-sent events, as in docker-agent.
@@ -151,7 +211,8 @@ fn overridden(reader: &mut Reader<'_>, fields: &Fields<'_>, server: McpServer) -
             launch.env.extend(env_overrides);
             let args = if fields.has("args") { fields.strings(reader, "args") } else { launch.args };
             let version = fields.string(reader, "version").or(launch.version);
-            McpServer::Command(Launch { args, version, ..launch })
+            let working_dir = fields.string(reader, "working_dir").or(launch.working_dir);
+            McpServer::Command(Launch { args, version, working_dir, ..launch })
         }
         McpServer::Docker { server, config, mut env } => {
             env.extend(env_overrides);

@@ -17,6 +17,7 @@ use crate::team::reader::Reader;
 use crate::team::source::Position;
 use crate::team::source::excerpt;
 use crate::team::tree::Entry;
+use crate::team::tree::Node;
 
 /// The maximum number of models in a list with commas. It bounds the size of a team.
 const MAX_ALTERNATIVES: usize = 32;
@@ -52,6 +53,7 @@ impl Models {
             }
         }
         let mut lists = Vec::new();
+        let mut choices = Vec::new();
         let mut with_routing = Vec::new();
         for entry in file.map(reader, "models", "a map of names to models") {
             models.sizes.insert(entry.key.clone(), entry.node.size());
@@ -59,6 +61,11 @@ impl Models {
                 models.broken.insert(entry.key.clone());
                 continue;
             };
+            if let Some(node) = fields.node("first_available") {
+                check_alone(reader, entry, &fields, node);
+                choices.push((entry, fields));
+                continue;
+            }
             let may_be_list = !fields.has("provider") && !fields.has("type");
             if may_be_list && fields.string(reader, "model").is_some_and(|model| model.contains(',')) {
                 lists.push((entry, fields));
@@ -75,6 +82,9 @@ impl Models {
             }
         }
         let single = models.named.clone();
+        for (entry, fields) in choices {
+            models.read_choice(reader, &single, entry, &fields);
+        }
         models.read_lists(reader, lists);
         for (entry, fields) in with_routing {
             models.read_routing(reader, &single, entry, &fields);
@@ -139,7 +149,7 @@ impl Models {
             return None;
         };
         let settings = self.provider(reader, subject, provider, at)?;
-        if settings.base_url.is_none() && builtin(provider).is_some_and(|known| known.needs_base_url) {
+        if settings.base_url.is_none() && settings.needs_base_url {
             let message = format!("{subject} uses provider '{provider}', which needs a `base_url`");
             let hint = "define the model below `models:`, with a `base_url`".to_owned();
             reader.error(at, message, Some(hint));
@@ -218,13 +228,59 @@ impl Models {
         };
         let at = fields.node(provider_key).map_or(entry.key_at, |node| node.at);
         let settings = self.provider(reader, &subject, &provider, at)?;
+        let needs_base_url = settings.needs_base_url;
         let mut settings = ModelSettings::of(settings, &provider, &model);
-        read_settings(reader, fields, &mut settings);
-        if settings.base_url.is_none() && builtin(&provider).is_some_and(|known| known.needs_base_url) {
+        read_settings(reader, fields, &subject, &mut settings);
+        if settings.base_url.is_none() && needs_base_url {
             let message = format!("{subject} uses provider '{provider}', which needs a `base_url`");
             reader.error(entry.key_at, message, None);
         }
         (reader.error_count() == before).then_some(settings)
+    }
+
+    /// Reads an entry of `models` with `first_available`, after the single models that it refers to.
+    fn read_choice(
+        &mut self,
+        reader: &mut Reader<'_>,
+        single: &BTreeMap<String, Vec<ModelSettings>>,
+        entry: &Entry,
+        fields: &Fields<'_>,
+    ) {
+        let subject = format!("model '{}'", excerpt(&entry.key));
+        let mut found = Vec::new();
+        let mut size = entry.node.size();
+        for (reference, at) in fields.positioned_strings(reader, "first_available") {
+            let reference = reference.trim();
+            if reference.is_empty() {
+                reader.error(at, "a candidate of `first_available` must not be empty", None);
+                continue;
+            }
+            size += self.sizes.get(reference).copied().unwrap_or_default();
+            found.extend(self.resolve_one(reader, single, &subject, reference, at).unwrap_or_default());
+        }
+        self.sizes.insert(entry.key.clone(), size);
+        if found.len() > MAX_ALTERNATIVES {
+            let message = format!("{subject} lists more than {MAX_ALTERNATIVES} models");
+            reader.error(entry.key_at, message, None);
+        }
+        let mut found = found.into_iter();
+        match found.next() {
+            Some(first) => {
+                let first = ModelSettings { otherwise: found.collect(), ..first };
+                self.named.insert(entry.key.clone(), vec![first]);
+            }
+            None => {
+                self.broken.insert(entry.key.clone());
+                if fields.list(reader, "first_available").is_empty() {
+                    let message = "first_available must contain at least one candidate";
+                    reader.error(
+                        entry.key_at,
+                        message,
+                        Some("example: `[openai/gpt-4o, dmr/ai/qwen3]`".to_owned()),
+                    );
+                }
+            }
+        }
     }
 
     /// Reads the entries of `models` that are lists. They may refer to each other, so each round reads those
@@ -308,6 +364,21 @@ impl Models {
         if let Some([model]) = self.named.get_mut(&entry.key).map(Vec::as_mut_slice) {
             model.routing = rules;
         }
+    }
+}
+
+/// Checks that a model with `first_available` has no other key: they belong to the candidates.
+fn check_alone(reader: &mut Reader<'_>, entry: &Entry, fields: &Fields<'_>, at: &Node) {
+    for other in
+        fields.entries.iter().filter(|other| other.key != "first_available" && !other.node.is_unset())
+    {
+        let message = format!(
+            "model '{}': first_available cannot be combined with {}",
+            excerpt(&entry.key),
+            excerpt(&other.key)
+        );
+        let hint = format!("`first_available` is on line {}; set the key in its candidates", at.at.line);
+        reader.error(other.key_at, message, Some(hint));
     }
 }
 

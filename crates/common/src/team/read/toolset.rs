@@ -6,7 +6,7 @@ use super::agent::References;
 use super::mcp;
 use crate::team::fields::Fields;
 use crate::team::keys;
-use crate::team::keys::Effect;
+use crate::team::keys::Support;
 use crate::team::model::ModelSettings;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
@@ -26,14 +26,22 @@ pub(super) type Definitions<'n> = BTreeMap<String, Fields<'n>>;
 
 /// A toolset without any of the common settings.
 pub(super) fn plain(kind: ToolsetKind) -> Toolset {
-    Toolset { kind, tools: Vec::new(), instruction: None, toon: Vec::new(), model: Vec::new(), defer: None }
+    Toolset {
+        kind,
+        tools: Vec::new(),
+        instruction: None,
+        toon: Vec::new(),
+        model: Vec::new(),
+        defer: None,
+        readonly: false,
+    }
 }
 
 /// Reads `mcps`.
 pub(super) fn definitions<'n>(reader: &mut Reader<'_>, file: &Fields<'n>) -> Definitions<'n> {
     let mut definitions = Definitions::new();
     for entry in file.map(reader, "mcps", "a map of names to MCP servers") {
-        if let Some(fields) = reader.fields_without_warnings(&entry.node, &keys::TOOLSET) {
+        if let Some(fields) = reader.fields(&entry.node, &keys::TOOLSET) {
             check_keys(reader, &fields, "mcp");
             mcp::check_definition(reader, &entry.key, &fields);
             definitions.insert(entry.key.clone(), fields);
@@ -62,21 +70,16 @@ pub(super) fn read(
         return None;
     };
     let Some(known) = keys::TOOLSET_TYPES.find(kind, reader.version) else {
-        let near = reader.closest(kind, keys::TOOLSET_TYPES.names(reader.version));
-        let near = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
-        let kind = kind.to_owned();
-        let message = format!("unknown toolset type `{}`{near}; the agent runs without it", excerpt(&kind));
-        reader.warn(node.at, message);
-        return Some(plain(ToolsetKind::Unsupported { kind }));
+        return unknown_type(reader, node, kind);
     };
-    let fields = match known.effect {
-        Effect::Supported => reader.fields(node, &keys::TOOLSET)?,
-        Effect::Unsupported(consequence) => {
-            let fields = reader.fields_without_warnings(node, &keys::TOOLSET)?;
-            let at = fields.node("type").map_or(node.at, |node| node.at);
-            reader.warn(at, format!("toolset type `{kind}` has no effect yet: {consequence}"));
-            fields
-        }
+    let at = type_node(node).map_or(node.at, |node| node.at);
+    reader.note(known, &keys::TOOLSET_TYPES, at);
+    let fields = if known.support == Support::No {
+        let fields = reader.fields_without_warnings(node, &keys::TOOLSET)?;
+        reader.warn(at, format!("toolset type `{kind}` has no effect yet: {}", known.note));
+        fields
+    } else {
+        reader.fields(node, &keys::TOOLSET)?
     };
     check_keys(reader, &fields, known.name);
     let kind = read_kind(reader, references, subject, &fields, known.name);
@@ -87,13 +90,48 @@ pub(super) fn read(
         check_sandbox(reader, &fields);
     }
     Some(Toolset {
-        tools: fields.strings(reader, "tools"),
+        tools: read_tools(reader, &fields, known.name),
         instruction: fields.string(reader, "instruction"),
         toon: read_toon(reader, &fields),
         model: read_model(reader, references, subject, &fields),
         defer: read_defer(reader, &fields),
+        readonly: fields.bool(reader, "readonly").unwrap_or(false),
         kind: kind?,
     })
+}
+
+/// Toolset types that are a part of another one, with the tools that they have of it.
+const PARTS: [(&str, &[&str]); 2] = [
+    (
+        "background_jobs",
+        &["run_background_job", "list_background_jobs", "view_background_job", "stop_background_job"],
+    ),
+    ("file", &["read_file", "write_file", "edit_file"]),
+];
+
+/// Reads `tools`. A type that is a part of another one has at most its own tools.
+fn read_tools(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> Vec<String> {
+    let listed = fields.strings(reader, "tools");
+    let Some((_, part)) = PARTS.iter().find(|(name, _)| *name == kind) else { return listed };
+    let own = part.iter().map(|tool| (*tool).to_owned());
+    if listed.is_empty() {
+        return own.collect();
+    }
+    let both: Vec<String> = own.filter(|tool| listed.contains(tool)).collect();
+    // No tool has this name: an empty list would mean all of them.
+    if both.is_empty() { vec![String::new()] } else { both }
+}
+
+/// An unknown type that looks like a known one is a mistake. Any other may be of a newer docker-agent: a warning, and
+/// the agent runs without it.
+fn unknown_type(reader: &mut Reader<'_>, node: &Node, kind: &str) -> Option<Toolset> {
+    let message = format!("unknown toolset type `{}`", excerpt(kind));
+    if let Some(near) = reader.closest(kind, keys::TOOLSET_TYPES.names(reader.version)) {
+        reader.error(node.at, message, Some(format!("did you mean `{near}`?")));
+        return None;
+    }
+    reader.warn(node.at, format!("{message}; the agent runs without it"));
+    Some(plain(ToolsetKind::Unsupported { kind: kind.to_owned() }))
 }
 
 /// Checks `sandbox`, which docker-agent needs at least one path for.
@@ -110,14 +148,18 @@ fn check_sandbox(reader: &mut Reader<'_>, fields: &Fields<'_>) {
 
 /// The value of `type`; `None` when it is absent, empty or not a string.
 fn type_of(node: &Node) -> Option<&str> {
-    let Value::Map(entries) = &node.value else {
-        return None;
-    };
-    let entry = entries.iter().find(|entry| entry.key == "type")?;
-    match &entry.node.value {
+    match &type_node(node)?.value {
         Value::String(kind) if !kind.is_empty() => Some(kind),
         _ => None,
     }
+}
+
+/// The node of `type`.
+fn type_node(node: &Node) -> Option<&Node> {
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
+    entries.iter().find(|entry| entry.key == "type").map(|entry| &entry.node)
 }
 
 /// Checks that the toolset type accepts every key of the toolset. A key with its default value is accepted
@@ -161,14 +203,21 @@ fn read_kind(
     Some(match kind {
         "think" => ToolsetKind::Think,
         "todo" => ToolsetKind::Todo { shared: fields.bool(reader, "shared").unwrap_or(false) },
-        "shell" => ToolsetKind::Shell { env: fields.string_map(reader, "env") },
-        "filesystem" => ToolsetKind::Filesystem {
+        "shell" | "background_jobs" => {
+            for name in ["safer", "sudo_askpass", "recall"] {
+                fields.bool(reader, name);
+            }
+            ToolsetKind::Shell { env: fields.string_map(reader, "env") }
+        }
+        "filesystem" | "file" => ToolsetKind::Filesystem {
             ignore_vcs: fields.bool(reader, "ignore_vcs").unwrap_or(true),
             post_edit: read_post_edit(reader, fields),
+            allow_list: read_entries(reader, fields, "allow_list"),
+            deny_list: read_entries(reader, fields, "deny_list"),
         },
         "mcp" => ToolsetKind::Mcp(mcp::read(reader, references, subject, fields)?),
         "background_agents" => ToolsetKind::BackgroundAgents,
-        "fetch" => ToolsetKind::Fetch { timeout: seconds(reader, fields) },
+        "fetch" => read_fetch(reader, fields),
         "memory" => ToolsetKind::Memory { path: read_path(reader, fields) },
         "script" => ToolsetKind::Script { scripts: read_scripts(reader, fields) },
         "api" => ToolsetKind::Api(read_api(reader, fields)?),
@@ -191,8 +240,84 @@ fn read_kind(
         "model_picker" => {
             ToolsetKind::ModelPicker { models: read_models(reader, references, subject, fields) }
         }
-        other => ToolsetKind::Unsupported { kind: other.to_owned() },
+        other => {
+            check_unused(reader, fields, other);
+            ToolsetKind::Unsupported { kind: other.to_owned() }
+        }
     })
+}
+
+/// Reads `fetch`.
+fn read_fetch(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ToolsetKind {
+    let allowed_domains = read_entries(reader, fields, "allowed_domains");
+    let blocked_domains = read_entries(reader, fields, "blocked_domains");
+    if let Some(entry) = fields.entry("blocked_domains").filter(|_| !allowed_domains.is_empty()) {
+        let message = "allowed_domains and blocked_domains are mutually exclusive";
+        reader.error(entry.key_at, message, Some("set only one of them".to_owned()));
+    }
+    fields.bool(reader, "escape_html");
+    ToolsetKind::Fetch {
+        timeout: seconds(reader, fields),
+        headers: fields.string_map(reader, "headers"),
+        allowed_domains,
+        blocked_domains,
+        allow_private_ips: fields.bool(reader, "allow_private_ips"),
+    }
+}
+
+/// Reads a list of which no entry may be empty: an empty one would match nothing, or everything.
+fn read_entries(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Vec<String> {
+    let entries = fields.positioned_strings(reader, name);
+    for (_, at) in entries.iter().filter(|(text, _)| text.trim().is_empty()) {
+        reader.error(*at, format!("an entry of `{name}` must not be empty"), None);
+    }
+    entries.into_iter().map(|(text, _)| text).collect()
+}
+
+/// Checks the keys of a toolset type that has no effect.
+fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
+    match kind {
+        "rag" => {
+            if !fields.has("ref") && !fields.has("rag_config") {
+                let hint = "name a source of `rag:` with `ref`, or write `rag_config`".to_owned();
+                reader.error(fields.at, "rag toolset requires either ref or rag_config", Some(hint));
+            }
+            fields.string(reader, "ref");
+            if let Some(node) = fields.node("rag_config")
+                && let Some(config) = reader.fields_without_warnings(node, &keys::RAG_CONFIG)
+            {
+                check_rag(reader, &config);
+            }
+        }
+        "open_url" => {
+            required(reader, fields, "url", kind);
+        }
+        "mcp_catalog" => {
+            read_entries(reader, fields, "allowed_servers");
+            read_entries(reader, fields, "blocked_servers");
+        }
+        "webhook" => {
+            if let Some(node) = fields.node("webhook_config")
+                && let Some(config) = reader.fields_without_warnings(node, &keys::WEBHOOK)
+            {
+                for name in ["provider", "url", "chat_id"] {
+                    config.string(reader, name);
+                }
+                config.string_map(reader, "headers");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Checks what a source of `rag` and a `rag_config` have in common.
+pub(super) fn check_rag(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    fields.json_object(reader, "tool");
+    fields.strings(reader, "docs");
+    fields.bool(reader, "respect_vcs");
+    fields.duration(reader, "indexing_timeout");
+    fields.list(reader, "strategies");
+    fields.json_object(reader, "results");
 }
 
 /// Reads a required string of a toolset type.
@@ -215,6 +340,7 @@ pub(super) fn read_launch(reader: &mut Reader<'_>, fields: &Fields<'_>, command:
         args: fields.strings(reader, "args"),
         env: fields.string_map(reader, "env"),
         version: fields.string(reader, "version"),
+        working_dir: fields.string(reader, "working_dir"),
     }
 }
 
@@ -263,7 +389,7 @@ fn read_toon(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<String> {
 }
 
 /// Reads `defer`: a boolean, or a list of tools.
-fn read_defer(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Defer> {
+pub(super) fn read_defer(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Defer> {
     match fields.node("defer")? {
         Node { value: Value::Bool(all), .. } => all.then_some(Defer::All),
         Node { value: Value::List(_), .. } => Some(Defer::Tools(fields.strings(reader, "defer"))),

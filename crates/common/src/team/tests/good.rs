@@ -13,16 +13,18 @@ use crate::team::McpTransport;
 use crate::team::ModelSettings;
 use crate::team::Parsed;
 use crate::team::RequiredKey;
+use crate::team::Support;
 use crate::team::Team;
 use crate::team::ThinkingBudget;
 use crate::team::ToolsetKind;
 use crate::team::auto_model;
-use crate::team::keys;
+use crate::team::compatibility_rows as rows;
 use crate::team::parse;
+use crate::team::parse_with;
 
-/// Parses a valid file.
-fn good(text: &str) -> Parsed {
-    match parse("agents.yaml", text.as_bytes()) {
+/// Parses a valid file, whose folder has one file for each `instruction_file`.
+pub(super) fn good(text: &str) -> Parsed {
+    match parse_with("agents.yaml", text.as_bytes(), &|path| Ok(format!("The text of {path}."))) {
         Ok(parsed) => parsed,
         Err(errors) => panic!("{}", errors.report()),
     }
@@ -50,32 +52,17 @@ fn every_key_resolves() {
 
 #[test]
 fn every_key_yaml_contains_every_key() {
-    let tables = [
-        &keys::FILE,
-        &keys::RAG,
-        &keys::METADATA,
-        &keys::PERMISSIONS,
-        &keys::PROVIDER,
-        &keys::MODEL,
-        &keys::ROUTING,
-        &keys::AGENT,
-        &keys::COMMAND,
-        &keys::FALLBACK,
-        &keys::HOOKS,
-        &keys::HOOK_MATCHER,
-        &keys::HOOK,
-        &keys::STRUCTURED_OUTPUT,
-        &keys::TOOLSET,
-        &keys::REMOTE,
-        &keys::POST_EDIT,
-        &keys::SCRIPT,
-        &keys::API,
-    ];
-    for name in tables.iter().flat_map(|keys| keys.names(7)) {
-        assert!(EVERY_KEY.contains(&format!("{name}:")), "{name}");
-    }
-    for kind in keys::TOOLSET_TYPES.names(7) {
-        assert!(EVERY_KEY.contains(&format!("type: {kind}")), "{kind}");
+    let values = ["a toolset type", "a hook type", "a harness type"];
+    let newest = rows().filter(|row| row.last_version.is_none() && row.support != Support::Refused);
+    for row in newest {
+        let written = match row.map {
+            map if values.contains(&map) => format!("type: {}", row.key),
+            "a built-in hook" => format!("command: {}", row.key),
+            // Maps that only older versions have.
+            "a thinking budget" | "a sandbox" | "a todo list" | "a memory" => continue,
+            _ => format!("{}:", row.key),
+        };
+        assert!(EVERY_KEY.contains(&written), "{row:?}");
     }
 }
 
@@ -109,7 +96,7 @@ const DROPPED_KEYS: &[(&str, &str, &str)] = &[
     (
         "5",
         "agents: {a: {model: auto, toolsets: [{type: shell, sandbox: {image: alpine, paths: [., /tmp]}}]}}",
-        "`sandbox` in a toolset has no effect yet: commands run directly on the worker, in no container; isolate the \
+        "`sandbox` in a toolset has no effect yet: commands run directly on the worker, in no container: isolate the \
          worker itself\n",
     ),
 ];
@@ -292,7 +279,7 @@ fn required_keys_include_models_and_env_references() {
     let needed = |name: &str| -> BTreeSet<String> {
         team.agent(name).unwrap().required_keys().into_iter().map(|key| key.any_of.join("|")).collect()
     };
-    let helper = ["ANTHROPIC_API_KEY", "DOCS_TOKEN", "HOME", "MY_OPENAI_KEY", "PATH_B"];
+    let helper = ["ANTHROPIC_API_KEY", "DOCS_TOKEN", "HOME", "MY_OPENAI_KEY", "OPENAI_BASE_URL", "PATH_B"];
     assert_eq!(needed("helper"), helper.map(str::to_owned).into());
     assert_eq!(needed("root"), BTreeSet::new());
     let program =
@@ -337,11 +324,10 @@ fn the_transport_of_a_remote_server_follows_its_url() {
 
 #[test]
 fn an_unknown_toolset_type_is_a_warning() {
-    let parsed = good("agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: filesytem, depth: 3}\n");
-    let kind = ToolsetKind::Unsupported { kind: "filesytem".to_owned() };
+    let parsed = good("agents:\n  a:\n    model: auto\n    toolsets:\n      - {type: telescope, depth: 3}\n");
+    let kind = ToolsetKind::Unsupported { kind: "telescope".to_owned() };
     assert_eq!(parsed.team.default_agent().toolsets[0].kind, kind);
-    let expected =
-        "5:9: unknown toolset type `filesytem` (did you mean `filesystem`?); the agent runs without it\n";
+    let expected = "5:9: unknown toolset type `telescope`; the agent runs without it\n";
     assert_eq!(warnings(&parsed), expected);
 }
 

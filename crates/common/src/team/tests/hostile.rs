@@ -288,7 +288,7 @@ fn arbitrary_yaml_like_text_never_panics() {
 
 /// Keys, values and structure of agent files, concatenated in random order.
 fn pieces() -> impl Strategy<Value = String> {
-    let names = keys::ALL.iter().flat_map(|keys| keys.names(7)).collect::<Vec<_>>();
+    let names = keys::ALL.iter().flat_map(|keys| keys.names(keys::NEWEST_VERSION)).collect::<Vec<_>>();
     let key = proptest::sample::select(names).prop_map(|name| format!("{name}: "));
     let value = proptest::sample::select(vec![
         "auto\n",

@@ -40,7 +40,7 @@ fn top_level_errors() -> Vec<Case> {
     vec![
         ("a misspelt key at the top", top("agent: {}")),
         ("a key of an agent at the top", top("instruction: hello")),
-        ("unknown version", top("version: 9")),
+        ("a version that is a word with a digit", top("version: 9a")),
         ("version is a word", top("version: latest")),
         ("version is a list", top("version: [1]")),
         ("agents empty", "agents:\n".to_owned()),
@@ -82,10 +82,17 @@ fn model_errors() -> Vec<Case> {
         ("temperature as text", model("temperature: hot")),
         ("max_tokens negative", model("max_tokens: -5")),
         ("a thinking map in a new version", model("thinking_budget: {tokens: 5}")),
+        ("a timeout that is none", model("provider_opts: {first_byte_timeout: soon}")),
+        ("a timeout of nothing", model("provider_opts: {idle_timeout: 0}")),
         ("routing without model", model("routing: [{examples: [a]}]")),
         ("a provider without base_url", top("providers: {p: {token_key: K}}")),
         ("a provider with a slash", top("providers: {a/b: {base_url: 'http://x'}}")),
         ("a provider of an unknown type", top("providers: {p: {base_url: 'http://x', api_type: grpc}}")),
+        (
+            "first_available beside other keys",
+            "models: {m: {first_available: [openai/gpt-4o], temperature: 1}}\nagents: {a: {model: m}}\n".to_owned(),
+        ),
+        ("first_available without candidates", "models: {m: {first_available: []}}\nagents: {a: {model: m}}\n".to_owned()),
         ("too many alternatives", run(&format!("model: '{}'", "openai/a,".repeat(40)))),
     ]
 }
@@ -107,6 +114,7 @@ fn agent_errors() -> Vec<Case> {
         ("unknown sub-agent", run("model: auto\n    sub_agents: [helpr]")),
         ("unknown sub-agent without a similar name", run("model: auto\n    sub_agents:\n      - researcher")),
         ("unknown handoff", run("model: auto\n    handoffs: [x]")),
+        ("a misspelt toolset", run("model: auto\n    toolsets: [{type: filesytem, ignore_vcs: true}]")),
         ("unknown model", run("model: gpt")),
         ("unknown provider", run("model: antropic/claude")),
         ("unknown provider without a similar name", run("model: foo/bar")),
@@ -115,12 +123,26 @@ fn agent_errors() -> Vec<Case> {
         ("azure inline", run("model: azure/gpt-4o")),
         ("a flag that is a word", agent("add_date: yes")),
         ("a list that is text", agent("sub_agents: helper")),
-        ("text that is a list", agent("instruction: [a, b]")),
+        ("text that is a map", agent("instruction: {a: b}")),
         ("iterations as text", agent("max_iterations: many")),
         ("an unknown RAG source", agent("rag: [papers]")),
         ("a hook without type", agent("hooks: {session_start: [{command: x}]}")),
         ("a known model without its provider", run("model: claude-sonnet-4-0")),
         ("working_dir without command", run("model: auto\n    working_dir: /x")),
+        ("both instructions", run("model: auto\n    instruction: x\n    instruction_file: y.md")),
+        ("a handoff to itself", run("model: auto\n    force_handoff: root")),
+        (
+            "a circle of handoffs",
+            "agents:\n  a: {model: auto, force_handoff: b}\n  b: {model: auto, force_handoff: a}\n"
+                .to_owned(),
+        ),
+        ("harness with a setting of another", run("harness: {type: codex, effort: low}")),
+        ("a guard as a hook", agent("hooks: {tool_guard: [{hooks: [{type: command, command: ./guard}]}]}")),
+        (
+            "preempt_yolo elsewhere",
+            agent("hooks: {post_tool_use: [{preempt_yolo: true, hooks: [{type: command, command: x}]}]}"),
+        ),
+        ("a matcher without hooks", agent("hooks: {post_tool_use: [{matcher: shell}]}")),
     ]
 }
 
@@ -153,6 +175,12 @@ fn toolset_errors() -> Vec<Case> {
             toolset("{type: script, shell: {s: {cmd: ls, required: [a]}}}"),
         ),
         ("api without config", toolset("type: api")),
+        ("rag without a source", toolset("type: rag")),
+        (
+            "both lists of domains",
+            toolset("{type: fetch, allowed_domains: [a.com], blocked_domains: [b.com]}"),
+        ),
+        ("working_dir of a remote server", toolset("{type: mcp, working_dir: x, remote: {url: 'http://x'}}")),
         ("api without endpoint", toolset("{type: api, api_config: {name: x}}")),
     ]
 }

@@ -26,6 +26,13 @@ struct Place {
 const ROOT: &str = "agents: {root: {model: auto}}\n";
 const IN_AGENT: &str = "agents:\n  root:\n    model: auto\n";
 const ONE_MODEL: &str = "agents: {root: {model: m}}\nmodels:\n  m:\n";
+const IN_TASK_BUDGET: &str =
+    "agents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    task_budget:\n";
+const IN_COST: &str =
+    "agents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    cost:\n";
+const IN_CAPABILITIES: &str =
+    "agents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    capabilities:\n";
+const IN_OUTPUT_CAPABILITIES: &str = "agents: {root: {model: m}}\nmodels:\n  m:\n    provider: openai\n    model: o3\n    output_capabilities:\n";
 const IN_HOOKS: &str = "agents:\n  root:\n    model: auto\n    hooks:\n";
 
 /// A place in a file of the newest schema, at the end of the file.
@@ -35,12 +42,12 @@ const fn place(
     indent: usize,
     others: &'static [(&'static str, &'static str)],
 ) -> Place {
-    Place { keys, head, indent, others, tail: "", version: 7 }
+    Place { keys, head, indent, others, tail: "", version: keys::NEWEST_VERSION }
 }
 
 /// Places for every map except the toolset, whose keys need different types.
 fn places() -> Vec<Place> {
-    [outer_places(), inner_places()].into_iter().flatten().collect()
+    [outer_places(), inner_places(), newer_places()].into_iter().flatten().collect()
 }
 
 /// Places for the maps of the file, the models and the agents.
@@ -56,6 +63,12 @@ fn outer_places() -> Vec<Place> {
             tail: ROOT,
             ..place(&keys::PROVIDER, "providers:\n  p:\n", 4, &[("base_url", "'http://localhost/v1'")])
         },
+        Place { tail: ROOT, ..place(&keys::RUNTIME, "runtime:\n", 2, &[]) },
+        Place { tail: ROOT, ..place(&keys::BUDGET, "budget:\n", 2, &[]) },
+        place(&keys::TASK_BUDGET, IN_TASK_BUDGET, 6, &[]),
+        place(&keys::COST, IN_COST, 6, &[]),
+        place(&keys::CAPABILITIES, IN_CAPABILITIES, 6, &[]),
+        place(&keys::OUTPUT_CAPABILITIES, IN_OUTPUT_CAPABILITIES, 6, &[]),
         place(&keys::MODEL, ONE_MODEL, 4, &[("provider", "openai"), ("model", "gpt-4o")]),
         Place {
             version: 1,
@@ -96,6 +109,50 @@ fn outer_places() -> Vec<Place> {
             &[("models", "[openai/gpt-4o]")],
         ),
         place(&keys::HOOKS, IN_HOOKS, 6, &[]),
+    ]
+}
+
+/// Places for the maps of an agent that newer schemas have.
+fn newer_places() -> Vec<Place> {
+    vec![
+        place(&keys::HARNESS, "agents:\n  root:\n    harness:\n", 6, &[("type", "pi")]),
+        place(
+            &keys::SKILL,
+            "agents:\n  root:\n    model: auto\n    skills:\n    -\n",
+            6,
+            &[("name", "a"), ("description", "b"), ("instructions", "c")],
+        ),
+        place(&keys::RESPONSE_CACHE, "agents:\n  root:\n    model: auto\n    cache:\n", 6, &[]),
+        place(
+            &keys::OAUTH,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: mcp\n      remote:\n        url: 'https://x'\n        oauth:\n",
+            10,
+            &[("clientId", "c")],
+        ),
+        place(
+            &keys::LIFECYCLE,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: mcp\n      command: x\n      lifecycle:\n",
+            8,
+            &[],
+        ),
+        place(
+            &keys::BACKOFF,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: mcp\n      command: x\n      lifecycle:\n        backoff:\n",
+            10,
+            &[],
+        ),
+        place(
+            &keys::RAG_CONFIG,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: rag\n      rag_config:\n",
+            8,
+            &[],
+        ),
+        place(
+            &keys::WEBHOOK,
+            "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: webhook\n      webhook_config:\n",
+            8,
+            &[],
+        ),
     ]
 }
 
@@ -167,6 +224,7 @@ fn toolset(key: &Key) -> Vec<(&'static str, &'static str)> {
         ("lsp", _) => &[("command", "x")],
         ("model_picker", _) => &[("models", "[openai/gpt-4o]")],
         ("api", _) => &[("api_config", "{name: x, endpoint: 'https://x'}")],
+        ("rag", "rag_config") => &[],
         _ => &[],
     };
     [("type", kind)].iter().chain(more).copied().collect()
@@ -175,10 +233,10 @@ fn toolset(key: &Key) -> Vec<(&'static str, &'static str)> {
 /// An invalid value of a key: one that a user could have written, where the default is unrealistic or valid.
 fn invalid(noun: &str, key: &str) -> &'static str {
     match (noun, key) {
-        ("the file", "version") => "8",
-        ("a RAG source", "docs") => "./papers",
+        ("the file", "version") => "eight",
+        ("a RAG source" | "a RAG configuration", "docs") => "./papers",
         ("a RAG source", "respect_vcs") => "sometimes",
-        ("a RAG source", "strategies") => "{type: bm25}",
+        ("a RAG source" | "a RAG configuration", "strategies") => "{type: bm25}",
         ("the permissions", "deny") => "shell",
         ("a provider", "api_type") => "openai_chat",
         ("a model", "provider") => "opneai",
@@ -198,7 +256,7 @@ fn invalid(noun: &str, key: &str) -> &'static str {
         ("an agent", "compaction_threshold") => "1.5",
         ("an agent", "num_history_items") => "'20'",
         ("an agent", "add_date") => "today",
-        ("an agent", "skills") => "[everything]",
+        ("an agent", "skills") => "everything",
         ("a sandbox", "paths") => "/tmp",
         ("a toolset", "sandbox") => "{image: alpine}",
         ("a fallback", "models") => "[gpt-4o]",
@@ -222,6 +280,35 @@ fn invalid(noun: &str, key: &str) -> &'static str {
         ("a script", "required") => "[who]",
         ("a remote", "transport_type") => "websocket",
         ("an API", "method") => "FETCH",
+        _ => invalid_in_newer_keys(noun, key),
+    }
+}
+
+/// An invalid value of a key that newer schemas have.
+fn invalid_in_newer_keys(noun: &str, key: &str) -> &'static str {
+    match (noun, key) {
+        ("an agent", "safety") | ("the runtime defaults", "safety") => "careful",
+        ("a model", "compaction_threshold") => "80",
+        ("an agent", "readonly") => "'true'",
+        ("an agent", "force_handoff") => "helper",
+        ("an agent", "use_toolsets" | "use_commands" | "use_skills") => "[missing]",
+        ("an agent", "instruction_file") => "../other.md",
+        ("a model", "first_available") => "[openai/gpt-4o, missing]",
+        ("a provider", "provider") => "antropic",
+        ("a budget", _) => "-1",
+        ("a cost", _) => "-0.5",
+        ("a task budget", "type") => "words",
+        ("a harness", "type") => "cursor",
+        ("a harness", "effort") => "low",
+        ("a skill", "context") => "same",
+        ("a lifecycle", "profile") => "lenient",
+        ("a lifecycle", "restart") => "sometimes",
+        ("a lifecycle", "startup_timeout") => "soon",
+        ("an OAuth client", "callbackPort") => "70000",
+        ("a structured output", "mode") => "json",
+        ("a hook", "on_error") => "stop",
+        ("a toolset", "allow_list") => "['']",
+        ("a toolset", "working_dir") => "[tools]",
         _ => INVALID,
     }
 }
@@ -239,7 +326,7 @@ fn files() -> Vec<(String, String)> {
     let mut files = Vec::new();
     for place in places() {
         let fits = |key: &&Key| match place.version {
-            7 => key.last_version.is_none(),
+            keys::NEWEST_VERSION => key.last_version.is_none(),
             version => key.last_version == Some(version),
         };
         for key in place.keys.keys.iter().filter(fits) {
@@ -277,7 +364,8 @@ fn an_invalid_value_of_every_key_is_reported_at_its_position() {
 fn every_map_of_the_schema_is_covered() {
     let covered: Vec<&str> = places().iter().map(|place| place.keys.noun).collect();
     for keys in keys::ALL {
-        let is_types = keys.noun == keys::TOOLSET_TYPES.noun;
-        assert!(is_types || keys.noun == "a toolset" || covered.contains(&keys.noun), "{}", keys.noun);
+        let values = [&keys::TOOLSET_TYPES, &keys::HARNESS_TYPES, &keys::HOOK_TYPES, &keys::BUILTIN_HOOKS];
+        let is_value = values.iter().any(|values| values.noun == keys.noun);
+        assert!(is_value || keys.noun == "a toolset" || covered.contains(&keys.noun), "{}", keys.noun);
     }
 }

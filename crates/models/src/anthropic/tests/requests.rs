@@ -345,12 +345,7 @@ fn thinking_goes_back_to_its_maker_in_its_order() {
             ..AssistantMessage::default()
         };
         let all = sent(&settings("claude-sonnet-4-5"), &[Message::user("go"), Message::Assistant(message)]);
-        all[1]["content"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|block| block["type"].as_str().unwrap().to_owned())
-            .collect()
+        kinds_of(&all[1])
     };
     assert_eq!(kinds("anthropic"), ["thinking", "redacted_thinking", "thinking", "tool_use"]);
     assert_eq!(kinds("bedrock"), ["tool_use"]);
@@ -392,12 +387,7 @@ fn tools_of_the_provider_go_back_in_pairs() {
     let parts = || vec![called("1"), answered("1"), Part::Text("so".into()), called("2"), answered("3")];
     let kinds = |messages: &[Message]| -> Vec<String> {
         let all = sent(&settings("claude-opus-5"), messages);
-        all[1]["content"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|block| block["type"].as_str().unwrap().to_owned())
-            .collect()
+        kinds_of(&all[1])
     };
     let paused = [Message::user("go"), reply(parts())];
     assert_eq!(kinds(&paused).len(), 5, "a paused reply is continued as it is");
@@ -585,4 +575,10 @@ proptest! {
             prop_assert_eq!(&once, &twice);
         }
     }
+}
+
+/// The types of a message's blocks.
+fn kinds_of(message: &Value) -> Vec<String> {
+    let blocks = message["content"].as_array().unwrap();
+    blocks.iter().map(|block| block["type"].as_str().unwrap().to_owned()).collect()
 }

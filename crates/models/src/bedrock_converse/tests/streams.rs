@@ -101,6 +101,11 @@ fn texts_and_ends() {
         ("cut", vec![hello(), end("max_tokens")], r#""hello" 20/5/9 CutAtOutputLimit"#),
         ("window", vec![hello(), end("model_context_window_exceeded")], r#""hello" 20/5/9 WindowFull"#),
         ("filtered", vec![hello(), end("content_filtered")], r#""hello" 20/5/9 Filtered("hello")"#),
+        (
+            "filtered by a gateway",
+            vec![hello(), end("content_filter")],
+            r#""hello" 20/5/9 Filtered("hello")"#,
+        ),
         ("guardrail", vec![hello(), end("guardrail_intervened")], r#""hello" 20/5/9 Filtered("hello")"#),
         ("refused", vec![begin(), end("refusal")], r#"20/5/9 Refused("")"#),
         (

@@ -181,6 +181,8 @@ fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions 
 
 /// The request of one line of a batch. What it leaves open comes from the command line, then from the policy.
 fn batch_request(args: &DispatchArgs, policy: &Policy, line: BatchLine) -> Result<RunRequest, Failure> {
+    let limit =
+        |text: String| duration::parse_limit(&text).map_err(|error| Failure::usage(error.to_string()));
     let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
         text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
     };
@@ -199,7 +201,7 @@ fn batch_request(args: &DispatchArgs, policy: &Policy, line: BatchLine) -> Resul
             queue,
             priority: line.priority.unwrap_or(defaults.priority),
             delay: time(line.delay)?.unwrap_or(defaults.delay),
-            timeout: time(line.timeout)?.or(defaults.timeout),
+            timeout: line.timeout.map(limit).transpose()?.or(defaults.timeout),
             retries: line.retries.unwrap_or(defaults.retries),
             retry_delay: time(line.retry_delay)?.unwrap_or(defaults.retry_delay),
             budget: line.budget.or(defaults.budget),

@@ -36,8 +36,10 @@ fn offers_the_named_agents_or_the_roots_or_all_others_or_the_only_one() {
 fn instructions_and_tools() {
     let team = parsed(FILE);
     let names = vec!["digger".to_owned(), "writer".to_owned()];
-    let offer = Offer::new(&team, names, Duration::from_secs(45));
+    let offer = Offer::new(&team, names, Duration::from_secs(45), true);
     insta::assert_snapshot!(offer.instructions);
+    let new = Offer::new(&team, offer.agents.clone(), Duration::from_secs(45), false);
+    assert!(!new.instructions.contains("restart"), "{}", new.instructions);
     let mut tools = serde_json::to_value(&offer.tools).unwrap();
     tools.sort_all_objects();
     insta::assert_json_snapshot!(tools);
@@ -45,7 +47,7 @@ fn instructions_and_tools() {
 
 #[test]
 fn every_parameter_and_result_has_a_description() {
-    let offer = Offer::new(&parsed(FILE), vec!["digger".to_owned()], Duration::from_secs(45));
+    let offer = Offer::new(&parsed(FILE), vec!["digger".to_owned()], Duration::from_secs(45), true);
     assert_eq!(offer.tools.len(), 6);
     for tool in &offer.tools {
         assert_eq!(tool.input_schema["additionalProperties"], json!(false), "{}", tool.name);

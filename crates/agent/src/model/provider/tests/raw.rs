@@ -15,6 +15,16 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnec
 /// The outcome of one call whose response is `head` and then `pieces`, 40 ms apart. The connection stays open where
 /// `hangs`.
 async fn answered(head: &str, pieces: &[&str], hangs: bool) -> Result<AssistantMessage, ModelError> {
+    answered_with(json!({}), head, pieces, hangs).await
+}
+
+/// As [`answered`], with these `provider_opts` of the model.
+async fn answered_with(
+    options: Value,
+    head: &str,
+    pieces: &[&str],
+    hangs: bool,
+) -> Result<AssistantMessage, ModelError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let serving = async {
@@ -36,6 +46,7 @@ async fn answered(head: &str, pieces: &[&str], hangs: bool) -> Result<AssistantM
     };
     let mut settings = ModelSettings::inline("openai", "m").unwrap();
     settings.base_url = Some(url);
+    settings.provider_opts = serde_json::from_value(options).unwrap();
     let short = Duration::from_millis(400);
     let timeouts = Timeouts { first_byte: short, between_bytes: short, between_events: 2 * short };
     let models = ProviderModels { timeouts, ..models() };
@@ -68,6 +79,24 @@ async fn a_stream_is_whole_with_its_finish_reason_and_cut_without() {
     assert!(
         matches!(&hanging, ModelError::Transient { detail, .. } if detail.contains("no byte came within"))
     );
+}
+
+#[tokio::test]
+async fn the_agent_file_sets_how_long_a_provider_may_take() {
+    let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let stop = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let tight = json!({"first_byte_timeout": "100ms", "idle_timeout": "10ms"});
+    let silent = answered_with(tight.clone(), HEAD, &[], true).await.unwrap_err();
+    assert!(
+        matches!(&silent, ModelError::Transient { detail, .. } if detail.contains("no byte of the reply came"))
+    );
+    let slow = answered_with(tight, HEAD, &[text, stop], true).await.unwrap_err();
+    assert!(matches!(&slow, ModelError::Transient { detail, .. } if detail.contains("no byte came within")));
+    // The comments alone take longer than a reply may without these settings.
+    let patient = json!({"first_byte_timeout": 60, "idle_timeout": 60});
+    let mut pieces = vec![": ping\n\n"; 30];
+    pieces.extend([text, stop]);
+    assert_eq!(answered_with(patient, HEAD, &pieces, false).await.unwrap().text, "hi");
 }
 
 #[tokio::test]

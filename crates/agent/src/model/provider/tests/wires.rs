@@ -4,7 +4,7 @@ use super::*;
 use crate::message::ToolCall;
 
 /// Keys of every provider.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 23] = [
     "GOOGLE_API_KEY",
     "AWS_BEARER_TOKEN_BEDROCK",
     "AZURE_API_KEY",
@@ -13,6 +13,21 @@ const KEYS: [&str; 8] = [
     "NEBIUS_API_KEY",
     "REQUESTY_API_KEY",
     "MINIMAX_API_KEY",
+    "NVIDIA_API_KEY",
+    "OPENROUTER_API_KEY",
+    "BASETEN_API_KEY",
+    "OVH_AI_ENDPOINTS_ACCESS_TOKEN",
+    "GROQ_API_KEY",
+    "FIREWORKS_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "CEREBRAS_API_KEY",
+    "TOGETHER_API_KEY",
+    "HF_TOKEN",
+    "MOONSHOT_API_KEY",
+    "AI_GATEWAY_API_KEY",
+    "CLOUDFLARE_API_TOKEN",
+    "GITHUB_TOKEN",
+    "OPENCODE_API_KEY",
 ];
 
 fn models() -> ProviderModels {
@@ -66,14 +81,7 @@ async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u6
     assert_eq!(message.reasoning.as_deref(), Some("hm"));
     request.messages.push(Message::Assistant(message));
     for (id, name, text) in [("c1", "think", "one"), ("c2", "list", "two")] {
-        let (call_id, name, text) = (id.into(), name.into(), text.into());
-        request.messages.push(Message::ToolResult(ToolResult {
-            call_id,
-            name,
-            text,
-            images: Vec::new(),
-            is_error: false,
-        }));
+        request.messages.push(result(id, name, text));
     }
     assert_eq!(ask(settings, &request).await.unwrap().0.text, "done");
     provider.asked()[1].body.clone()
@@ -256,6 +264,23 @@ async fn providers_compatible_with_chat_completions() {
         ("nebius", true),
         ("requesty", true),
         ("minimax", true),
+        ("nvidia", true),
+        ("openrouter", true),
+        ("baseten", true),
+        ("ovhcloud", true),
+        ("groq", true),
+        ("fireworks", true),
+        ("deepseek", true),
+        ("cerebras", true),
+        ("together", true),
+        ("huggingface", true),
+        ("moonshot", true),
+        ("vercel", true),
+        ("cloudflare-workers-ai", true),
+        ("cloudflare-ai-gateway", true),
+        ("github-copilot", true),
+        ("opencode-zen", true),
+        ("opencode-go", true),
         ("ollama", false),
         ("dmr", false),
     ] {
@@ -271,14 +296,7 @@ async fn providers_compatible_with_chat_completions() {
         assert_eq!(message.usage.input_tokens, 31, "{provider}");
         request.messages.push(Message::Assistant(message));
         for call_id in ["c1", "c2"] {
-            let (call_id, name, text) = (call_id.into(), "think".into(), "ok".into());
-            request.messages.push(Message::ToolResult(ToolResult {
-                call_id,
-                name,
-                text,
-                images: Vec::new(),
-                is_error: false,
-            }));
+            request.messages.push(result(call_id, "think", "ok"));
         }
         assert_eq!(ask(&settings, &request).await.unwrap().0.text, "done", "{provider}");
         let asked = &fake.asked()[0];

@@ -1,0 +1,180 @@
+//! The keys of agents.
+
+use super::CHECKED;
+use super::Keys;
+use super::no;
+use super::noted;
+use super::partly;
+use super::refused;
+use super::until;
+use super::yes;
+
+pub(in crate::team) const AGENT: Keys = Keys {
+    noun: "an agent",
+    keys: &[
+        yes("model"),
+        noted(
+            "command",
+            "specific to Legwork: a program in place of a model ([how it is called](other-agents.md))",
+        ),
+        noted("env", "specific to Legwork, with `command`"),
+        noted("working_dir", "specific to Legwork, with `command` or `harness`"),
+        noted("description", "part of every system prompt that lists the agent"),
+        partly(
+            "instruction",
+            "a string, or a list of strings that are joined by empty lines; of JavaScript only `${env.X}` is replaced",
+        ),
+        noted(
+            "instruction_file",
+            "read where the team is submitted, from the folder of the agent file or below",
+        ),
+        partly("harness", "the program runs as an agent with `command`, and must be installed on the worker"),
+        yes("toolsets"),
+        yes("use_toolsets"),
+        noted("use_commands", "the agent's own commands win"),
+        noted("use_skills", "as for `skills`"),
+        partly(
+            "sub_agents",
+            "agents by URL or image are not loaded; the agent runs without them, with a warning",
+        ),
+        no(
+            "force_handoff",
+            "the agent answers itself; name the agent in `handoffs` and ask for the handoff in the instruction",
+        ),
+        refused(
+            "readonly",
+            "every tool of the agent's toolsets can be called; list those that only read in `tools`",
+        ),
+        refused("safety", "calls are approved by `permissions` alone; write what may run into `permissions`"),
+        refused(
+            "redact_secrets",
+            "secrets are not removed from calls, messages and results; keep them from the worker",
+        ),
+        noted(
+            "max_iterations",
+            "500 where the file sets none, which is specific to Legwork; 0 means no limit",
+        ),
+        noted(
+            "max_consecutive_tool_calls",
+            "5 by default; calls that only poll background work do not count",
+        ),
+        yes("max_tool_result_tokens"),
+        yes("max_old_tool_call_tokens"),
+        yes("session_compaction"),
+        noted("compaction_model", "the agent's own models follow where it fails"),
+        partly("compaction_threshold", "0.8 by default"),
+        refused(
+            "budgets",
+            "no pot of its own is counted for an agent; limit the jobs with `--budget` and the session with `--session-budget`",
+        ),
+        no("cache", "every message is answered by the model"),
+        refused("routing", "no evaluator chooses the next agent; remove the key"),
+        refused("subagents", "name the agents in `sub_agents`"),
+        no("inject_memories", "the agent reads its memory with the tools of `memory`"),
+        no("max_inject_memories", "the agent reads its memory with the tools of `memory`"),
+        yes("add_date"),
+        yes("add_environment_info"),
+        partly(
+            "handoffs",
+            "agents by URL or image are not loaded; the agent runs without them, with a warning",
+        ),
+        partly(
+            "commands",
+            "run as `/name arguments` in the prompt of `legwork run`, with `${…}` and `!tool(key=\"value\")`; of JavaScript: `args`, `env`, calls of tools, literals, operators, and the methods that `check` lists for an unknown one; what cannot be run stays as it is written, with a warning",
+        ),
+        noted("welcome_message", "shown before the first prompt of `legwork run` on a terminal"),
+        no("rag", "the agent cannot search these sources"),
+        partly(
+            "add_prompt_files",
+            "searched from the working directory upwards, and in the home folder; at most 30,000 characters of each",
+        ),
+        no("add_prompt_files_depth", "files below the working directory are not listed"),
+        yes("fallback"),
+        no("code_mode_tools", "the tools are called one by one"),
+        no("skills", "no skill is loaded"),
+        partly(
+            "hooks",
+            "checked for errors; no hook runs, and those that hold back or rewrite calls are refused",
+        ),
+        partly(
+            "structured_output",
+            "requested from every provider in its own way; the answer is not validated",
+        ),
+        yes("num_history_items"),
+        partly(
+            "add_description_parameter",
+            "every tool gets the argument, not only those that docker-agent selects",
+        ),
+        until(no("name", "an agent is named by its key"), 0),
+        until(yes("think"), 0),
+        until(yes("todo"), 0),
+        until(yes("memory"), 0),
+    ],
+};
+
+pub(in crate::team) const COMMAND: Keys = Keys {
+    noun: "a command",
+    keys: &[
+        yes("description"),
+        yes("instruction"),
+        no("agent", "the current agent gets the prompt"),
+        no("url", "no browser is opened"),
+    ],
+};
+
+pub(in crate::team) const FALLBACK: Keys =
+    Keys { noun: "a fallback", keys: &[yes("models"), yes("retries"), yes("cooldown")] };
+
+pub(in crate::team) const STRUCTURED_OUTPUT: Keys = Keys {
+    noun: "a structured output",
+    keys: &[
+        noted("name", "stored, and sent in the provider's format"),
+        noted("description", "stored, and sent in the provider's format"),
+        partly("strict", "strict validation depends on the provider"),
+        noted("schema", "stored, and sent in the provider's format"),
+        no("mode", "the answer is asked for in the provider's own form"),
+    ],
+};
+
+pub(in crate::team) const TODO_LIST: Keys = Keys { noun: "a todo list", keys: &[yes("shared")] };
+
+pub(in crate::team) const MEMORY: Keys = Keys { noun: "a memory", keys: &[yes("path")] };
+
+pub(in crate::team) const HARNESS: Keys = Keys {
+    noun: "a harness",
+    keys: &[yes("type"), yes("model"), yes("effort"), yes("agent"), yes("thinking")],
+};
+
+/// The programs that a harness can name, each with the command that it becomes.
+pub(in crate::team) const HARNESS_TYPES: Keys = Keys {
+    noun: "a harness type",
+    keys: &[
+        noted("claude-code", "`claude -p --output-format text --permission-mode acceptEdits`"),
+        noted("codex", "`codex exec --sandbox workspace-write --skip-git-repo-check -`"),
+        noted("opencode", "`opencode run`, with the task as its argument"),
+        noted("pi", "`pi -p`, with the task as its argument"),
+    ],
+};
+
+pub(in crate::team) const SKILL: Keys = Keys {
+    noun: "a skill",
+    keys: &[
+        partly("name", CHECKED),
+        partly("description", CHECKED),
+        partly("instructions", CHECKED),
+        partly("context", CHECKED),
+        partly("model", CHECKED),
+        partly("allowed_tools", CHECKED),
+        partly("toolsets", CHECKED),
+    ],
+};
+
+pub(in crate::team) const RESPONSE_CACHE: Keys = Keys {
+    noun: "a cache",
+    keys: &[
+        partly("enabled", CHECKED),
+        partly("case_sensitive", CHECKED),
+        partly("trim_spaces", CHECKED),
+        partly("path", CHECKED),
+    ],
+};

@@ -1,0 +1,116 @@
+//! The keys of models and providers.
+
+use super::CHECKED;
+use super::Keys;
+use super::no;
+use super::noted;
+use super::partly;
+use super::refused;
+use super::until;
+use super::yes;
+
+pub(in crate::team) const PROVIDER: Keys = Keys {
+    noun: "a provider",
+    keys: &[
+        noted(
+            "provider",
+            "the built-in provider whose protocol and defaults it has; `openai` where it is absent",
+        ),
+        yes("api_type"),
+        noted("base_url", "required, unless `provider` names a built-in provider"),
+        yes("token_key"),
+        noted("max_tokens", "a default for the provider's models, like every key below"),
+        yes("temperature"),
+        yes("top_p"),
+        partly("frequency_penalty", "only with OpenAI's protocols"),
+        partly("presence_penalty", "only with OpenAI's protocols"),
+        partly("parallel_tool_calls", "only with OpenAI's protocols"),
+        yes("track_usage"),
+        partly("thinking_budget", "as for a model"),
+        partly("provider_opts", "as for a model; the options of a model win one by one"),
+        no("task_budget", "the model is told of no budget"),
+        no("compaction_model", "the agent's own model writes the summaries"),
+        no("unload_api", "no model is unloaded"),
+        refused(
+            "auth",
+            "no short-lived token is fetched; put a key into the variable that `token_key` names",
+        ),
+    ],
+};
+
+pub(in crate::team) const MODEL: Keys = Keys {
+    noun: "a model",
+    keys: &[
+        yes("provider"),
+        yes("model"),
+        yes("max_tokens"),
+        yes("temperature"),
+        yes("top_p"),
+        partly("frequency_penalty", "only with OpenAI's protocols"),
+        partly("presence_penalty", "only with OpenAI's protocols"),
+        yes("base_url"),
+        partly("token_key", "for Bedrock a bearer token, for Vertex AI an access token"),
+        partly("parallel_tool_calls", "only with OpenAI's protocols"),
+        yes("track_usage"),
+        partly(
+            "thinking_budget",
+            "sent regardless of the session's settings; a level that the provider does not support is omitted",
+        ),
+        partly(
+            "provider_opts",
+            "supported: `api_type`, `api_version` (Azure), `context_size`, `endpoint_url` and `region` (Bedrock), `interleaved_thinking` (Anthropic, Claude on Bedrock), `location` and `project` (Vertex AI); for every other option a warning says why it has no effect",
+        ),
+        noted("routing", "chosen by the words that the examples share with the last message to the agent"),
+        noted(
+            "first_available",
+            "the worker that runs the agent takes the first model whose key is set there",
+        ),
+        no("title_model", "sessions have no titles"),
+        no("description", "no user picks a model"),
+        no("compaction_model", "the agent's own model writes the summaries"),
+        no("compaction_threshold", "a conversation is summarized at the default share of the window"),
+        no("cost", "costs are not counted"),
+        no("capabilities", "what a model takes is known by its name"),
+        no("output_capabilities", "no image is generated"),
+        noted("bypass_models_gateway", "there is no gateway: every model is called at its provider"),
+        no("task_budget", "the model is told of no budget"),
+        refused(
+            "auth",
+            "no short-lived token is fetched; put a key into the variable that `token_key` names",
+        ),
+        until(yes("type"), 0),
+        until(no("env", "set the variables in the environment of the worker"), 1),
+    ],
+};
+
+pub(in crate::team) const THINKING: Keys =
+    Keys { noun: "a thinking budget", keys: &[yes("effort"), yes("tokens")] };
+
+pub(in crate::team) const ROUTING: Keys =
+    Keys { noun: "a routing rule", keys: &[yes("model"), yes("examples")] };
+
+pub(in crate::team) const TASK_BUDGET: Keys =
+    Keys { noun: "a task budget", keys: &[partly("type", CHECKED), partly("total", CHECKED)] };
+
+pub(in crate::team) const COST: Keys = Keys {
+    noun: "a cost",
+    keys: &[
+        partly("input", CHECKED),
+        partly("output", CHECKED),
+        partly("cache_read", CHECKED),
+        partly("cache_write", CHECKED),
+    ],
+};
+
+pub(in crate::team) const CAPABILITIES: Keys = Keys {
+    noun: "the capabilities",
+    keys: &[
+        partly("image", CHECKED),
+        partly("pdf", CHECKED),
+        partly("audio", CHECKED),
+        partly("video", CHECKED),
+    ],
+};
+
+pub(in crate::team) const OUTPUT_CAPABILITIES: Keys =
+    Keys { noun: "the output capabilities", keys: &[partly("image", CHECKED)] };

@@ -1,0 +1,97 @@
+//! What Legwork refuses: keys that hold an agent back, and that are not supported.
+
+use std::collections::BTreeSet;
+
+use crate::team::Class;
+use crate::team::Support;
+use crate::team::compatibility_rows;
+use crate::team::parse;
+
+/// A file with an agent that has these keys.
+fn agent(keys: &str) -> String {
+    format!("agents:\n  root:\n    model: openai/gpt-4o\n    {keys}\n")
+}
+
+/// A file with an agent that has this toolset.
+fn toolset(keys: &str) -> String {
+    agent(&format!("toolsets: [{keys}]"))
+}
+
+/// A file with these keys at the top.
+fn top(keys: &str) -> String {
+    format!("{keys}\nagents: {{root: {{model: openai/gpt-4o}}}}\n")
+}
+
+/// A file with a hook at this event, and a matcher where the event is about a tool.
+fn hook(event: &str) -> String {
+    let hook = "{type: command, command: ./check.sh}";
+    let about_tools = ["tool", "permission"].iter().any(|word| event.contains(word));
+    let value = if about_tools { format!("[{{hooks: [{hook}]}}]") } else { format!("[{hook}]") };
+    agent(&format!("hooks: {{{event}: {value}}}"))
+}
+
+/// The map and the name of a refused key, and a file with it.
+fn files() -> Vec<(&'static str, &'static str, String)> {
+    let mut files = vec![
+        ("the file", "budgets", top("budgets: {day: {max_tokens: 1}}")),
+        ("the file", "evaluators", top("evaluators: {tone: {model: x}}")),
+        ("the runtime defaults", "safety", top("runtime: {safety: strict}")),
+        ("the runtime defaults", "sandbox", top("runtime: {sandbox: true}")),
+        ("a budget", "max_cost", top("budget: {max_cost: 1.5}")),
+        ("a budget", "max_time", top("budget: {max_time: 1h}")),
+        ("a provider", "auth", top("providers: {p: {provider: anthropic, auth: {type: x}}}")),
+        ("a model", "auth", top("models: {m: {provider: anthropic, model: x, auth: {type: x}}}")),
+        ("an agent", "readonly", agent("readonly: true")),
+        ("an agent", "safety", agent("safety: balanced")),
+        ("an agent", "redact_secrets", agent("redact_secrets: true")),
+        ("an agent", "budgets", agent("budgets: [day]")),
+        ("an agent", "routing", agent("routing: {a: b}")),
+        ("an agent", "subagents", agent("subagents: [a]")),
+        ("a toolset", "readonly", toolset("{type: shell, readonly: true}")),
+        ("a toolset", "allow_list", toolset("{type: filesystem, allow_list: [.]}")),
+        ("a toolset", "deny_list", toolset("{type: file, deny_list: [~]}")),
+        ("a toolset", "allowed_domains", toolset("{type: fetch, allowed_domains: [a.com]}")),
+        ("a toolset", "blocked_domains", toolset("{type: fetch, blocked_domains: [a.com]}")),
+        ("a toolset", "safer", toolset("{type: shell, safer: true}")),
+    ];
+    let events = compatibility_rows().filter(|row| row.map == "the hooks" && row.support == Support::Refused);
+    files.extend(events.map(|row| ("the hooks", row.key, hook(row.key))));
+    files
+}
+
+#[test]
+fn what_is_unsafe_without_its_effect_is_refused_by_name() {
+    let mut shown = String::new();
+    for (map, key, text) in files() {
+        let errors = parse("agents.yaml", text.as_bytes()).expect_err(&text);
+        let error = errors.iter().next().unwrap();
+        assert_eq!(error.class(), Class::Refused, "{key}: {error}");
+        assert!(error.message().starts_with(&format!("`{key}` in {map} is refused")), "{error}");
+        assert!(error.line().is_some() && error.hint().is_some(), "{error}");
+        shown.push_str(&format!("=== {map}: {key}\n{}\n", errors.report()));
+    }
+    insta::assert_snapshot!("refused", shown);
+}
+
+#[test]
+fn every_refused_key_has_a_file() {
+    let listed: BTreeSet<(&str, &str)> = files().iter().map(|(map, key, _)| (*map, *key)).collect();
+    let refused = compatibility_rows().filter(|row| row.support == Support::Refused);
+    assert_eq!(refused.map(|row| (row.map, row.key)).collect::<BTreeSet<_>>(), listed);
+}
+
+#[test]
+fn a_refused_key_that_asks_for_nothing_is_accepted() {
+    let files = [
+        agent("readonly: false"),
+        agent("redact_secrets: false"),
+        agent("hooks: {pre_tool_use: []}"),
+        toolset("{type: shell, readonly: false, safer: false}"),
+        toolset("{type: filesystem, allow_list: []}"),
+        top("runtime: {sandbox: false}"),
+        top("budget: {max_cost: 0, max_time: 0, max_tokens: 0}"),
+    ];
+    for text in files {
+        assert!(parse("agents.yaml", text.as_bytes()).is_ok(), "{text}");
+    }
+}

@@ -1,0 +1,17 @@
+//! Values of options that are one of a few names: their parsers list the names, suggest the nearest, and complete them
+//! in a shell.
+
+use clap::builder::PossibleValuesParser;
+use clap::builder::TypedValueParser;
+use legwork_common::job::Priority;
+use legwork_common::lifecycle::State;
+
+/// Parses the state of a job.
+pub(super) fn state() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(State::ALL.map(State::as_str)).try_map(|name| name.parse())
+}
+
+/// Parses the priority of a job.
+pub(super) fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(Priority::ALL.map(Priority::as_str)).try_map(|name| name.parse())
+}

@@ -1,0 +1,255 @@
+//! The fields of one job, one a line, as `view` prints them before the output.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use legwork_common::duration;
+use legwork_common::job::Job;
+use legwork_common::job::PastAttempt;
+use legwork_common::lifecycle::State;
+use legwork_common::waits_for::WaitsFor;
+use legwork_common::waits_for::counted;
+
+use super::colored;
+use super::first_line;
+use super::since;
+use super::status;
+use super::table;
+use super::table::Column;
+
+/// Cells of a field's name, with the gap after it.
+const NAME_WIDTH: usize = 10;
+/// The most characters of an error or a key: a paragraph; the body and `--json` have all of it.
+const FIELD_CHARS: usize = 400;
+
+/// The fields, with a final line break. `now` is the reader's time; `width` the terminal's, for the table of attempts.
+pub fn head(job: &Job, now: Timestamp, color: bool, width: Option<usize>) -> String {
+    let mut fields = Fields::default();
+    identity(&mut fields, job, color);
+    limits(&mut fields, job);
+    times(&mut fields, job, now);
+    let mut text = fields.0;
+    if !job.past_attempts.is_empty() {
+        text.push('\n');
+        text.push_str(&table::text(&ATTEMPT_COLUMNS, &attempts(job), width));
+    }
+    text
+}
+
+/// Lines of a name and a value.
+#[derive(Debug, Default)]
+struct Fields(String);
+
+impl Fields {
+    /// Adds a line; further lines of the value stand below its first.
+    fn add(&mut self, name: &str, value: &str) {
+        for (at, line) in value.trim_end().lines().enumerate() {
+            let name = if at == 0 { name } else { "" };
+            let line = format!("{name:<NAME_WIDTH$}{line}");
+            let _ = writeln!(self.0, "{}", line.trim_end());
+        }
+    }
+}
+
+/// What the job is, how it stands, and why.
+fn identity(fields: &mut Fields, job: &Job, color: bool) {
+    fields.add("ID", &job.id.to_string());
+    fields.add("Agent", &job.agent);
+    if let Some(model) = &job.model {
+        fields.add("Model", model);
+    }
+    fields.add("Status", &colored(job.status, &status(job), color));
+    if let Some(reason) = &job.waits_for {
+        fields.add("Waits for", &reason.phrase());
+    }
+    if let Some(silent) = job.silent_ms {
+        let silent = duration::short(Duration::from_millis(silent));
+        let queue = &job.queue;
+        fields.add(
+            "Stale",
+            &format!("lease expired, no heartbeat for {silent}; resumes once a worker serves queue {queue}"),
+        );
+    }
+    if let Some(error) = &job.error {
+        // A live job shows the error of its last failed attempt.
+        let name = if job.status.is_terminal() { "Error" } else { "Failed" };
+        fields.add(name, &first_line(error, FIELD_CHARS));
+    }
+    fields.add("Task", &job.task);
+    fields.add("Session", &job.session.to_string());
+    if let Some(parent) = job.parent {
+        fields.add("Parent", &parent.to_string());
+    }
+    if let Some(of) = job.retry_of {
+        fields.add("Retry of", &of.to_string());
+    }
+    if let Some(key) = &job.key {
+        fields.add("Key", &first_line(key, FIELD_CHARS));
+    }
+}
+
+/// Where it runs, and within which limits.
+fn limits(fields: &mut Fields, job: &Job) {
+    fields.add("Queue", &format!("{}, priority {}", job.queue, job.priority.as_str()));
+    fields.add("Attempt", &job.attempt.to_string());
+    if job.retries > 0 {
+        fields.add("Retries", &format!("{} of {} left", job.retries_left, job.retries));
+    }
+    if let Some(timeout) = job.timeout_ms {
+        fields.add("Timeout", &duration::short(Duration::from_millis(timeout)));
+    }
+    if let Some(worker) = &job.worker {
+        fields.add("Worker", worker.as_str());
+    }
+}
+
+/// When it was what, and what it used.
+fn times(fields: &mut Fields, job: &Job, now: Timestamp) {
+    let ago = |time: Timestamp| format!("{time:.0} ({} ago)", duration::age(since(time, now)));
+    fields.add("Created", &ago(job.created_at));
+    if let Some(started) = job.started_at {
+        fields.add("Started", &ago(started));
+    }
+    if let Some(finished) = job.finished_at {
+        fields.add("Finished", &ago(finished));
+    }
+    if let (State::Scheduled, Some(WaitsFor::Schedule { at: Some(at), .. })) = (job.status, &job.waits_for) {
+        fields.add("Next try", &format!("{at:.0} (in {})", duration::age(since(now, *at))));
+    }
+    fields.add("Runtime", &duration::short(job.runtime()));
+    let usage = job.usage;
+    let cached =
+        if usage.cached_tokens > 0 { format!(" ({} cached)", usage.cached_tokens) } else { String::new() };
+    fields.add(
+        "Usage",
+        &format!(
+            "{}, {} tokens in{cached}, {} out",
+            counted(usage.turns, "turn"),
+            usage.input_tokens,
+            usage.output_tokens
+        ),
+    );
+}
+
+const ATTEMPT_COLUMNS: [Column; 5] = [
+    Column::whole("ATTEMPT"),
+    Column::cut("WORKER"),
+    Column::whole("STARTED"),
+    Column::whole("DURATION"),
+    Column::cut("ENDED"),
+];
+
+/// One row for each attempt that ended before its job, and one for the current or last.
+fn attempts(job: &Job) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = job.past_attempts.iter().map(past).collect();
+    let last = job.past_attempts.last().map_or(0, |past| past.attempt);
+    if job.attempt > last {
+        rows.push(current(job));
+    }
+    rows
+}
+
+fn past(attempt: &PastAttempt) -> Vec<String> {
+    let detail = attempt.detail.as_deref().map(|detail| format!(": {}", first_line(detail, FIELD_CHARS)));
+    vec![
+        attempt.attempt.to_string(),
+        attempt.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        time(attempt.started_at),
+        duration::short(Duration::from_millis(attempt.runtime_ms)),
+        format!("{}{}", attempt.end.phrase(), detail.unwrap_or_default()),
+    ]
+}
+
+fn current(job: &Job) -> Vec<String> {
+    let before: u64 = job.past_attempts.iter().map(|past| past.runtime_ms).sum();
+    vec![
+        job.attempt.to_string(),
+        job.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        time(job.attempt_started_at),
+        duration::short(Duration::from_millis(job.runtime_ms.saturating_sub(before))),
+        if job.status.is_terminal() { status(job) } else { String::new() },
+    ]
+}
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map(|time| format!("{time:.0}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::id::WorkerId;
+    use legwork_common::job::AttemptEnd;
+    use legwork_common::job::Cause;
+    use legwork_common::job::Usage;
+    use legwork_common::waits_for::Postponed;
+
+    use super::*;
+    use crate::render::testing::job;
+    use crate::render::testing::now;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn past(attempt: u32, end: AttemptEnd, detail: &str) -> PastAttempt {
+        PastAttempt {
+            attempt,
+            worker: Some(WorkerId::from_stored(format!("host-{attempt}"))),
+            started_at: Some(second(60 * i64::from(attempt))),
+            runtime_ms: 12_000,
+            end,
+            detail: Some(detail.to_owned()).filter(|detail| !detail.is_empty()),
+        }
+    }
+
+    #[test]
+    fn a_job_between_two_attempts_shows_all_that_an_operator_asks() {
+        let at = Some(second(720));
+        let retried = Job {
+            status: State::Scheduled,
+            attempt: 2,
+            task: "Count the files.\n\n  Then sum them up,\nand say which is the largest.".to_owned(),
+            error: Some("openai answered 503: overloaded".to_owned()),
+            waits_for: Some(WaitsFor::Schedule { at, why: Postponed::Retry, detail: Some("503".to_owned()) }),
+            retries: 3,
+            retries_left: 2,
+            timeout_ms: Some(600_000),
+            runtime_ms: 24_000,
+            usage: Usage { input_tokens: 1200, cached_tokens: 800, output_tokens: 90, turns: 3 },
+            past_attempts: vec![
+                past(1, AttemptEnd::WorkerLost, ""),
+                past(
+                    2,
+                    AttemptEnd::Failed,
+                    "openai answered 503: overloaded, with a long explanation\nand on",
+                ),
+            ],
+            ..job()
+        };
+        insta::assert_snapshot!("scheduled_80", head(&retried, now(), false, Some(80)));
+        insta::assert_snapshot!("scheduled_120", head(&retried, now(), false, Some(120)));
+    }
+
+    #[test]
+    fn the_last_attempt_of_an_ended_job_has_its_cause() {
+        let failed = Job {
+            status: State::Failed,
+            cause: Some(Cause::ProviderError),
+            error: Some("openai answered 401".to_owned()),
+            attempt: 2,
+            worker: Some(WorkerId::from_stored("host-2".to_owned())),
+            attempt_started_at: Some(second(200)),
+            finished_at: Some(second(203)),
+            runtime_ms: 15_000,
+            past_attempts: vec![past(1, AttemptEnd::Drained, "")],
+            ..job()
+        };
+        insta::assert_snapshot!(head(&failed, now(), false, Some(100)));
+    }
+
+    #[test]
+    fn a_job_without_a_past_has_no_table() {
+        assert!(!head(&job(), now(), false, None).contains("ATTEMPT"));
+    }
+}
