@@ -50,7 +50,7 @@ fn limits(team: &Team, agent: &Agent) -> Vec<Limit> {
 }
 
 /// The limits of one budget, which is at `path` in the file.
-fn of(path: &str, budget: Budget) -> impl Iterator<Item = Limit> {
+fn of(path: &str, budget: Budget) -> Vec<Limit> {
     let Budget { max_tokens, max_cost, max_time } = budget;
     #[expect(
         clippy::cast_possible_truncation,
@@ -66,7 +66,7 @@ fn of(path: &str, budget: Budget) -> impl Iterator<Item = Limit> {
         ("max_time", Kind::Time, time),
     ];
     let all = all.map(|(key, kind, max)| Some(Limit { pot: format!("{path}.{key}"), kind, max: max? }));
-    all.into_iter().flatten()
+    all.into_iter().flatten().collect()
 }
 
 /// The end of a run whose pot is empty. The sentence is docker-agent's.

@@ -151,6 +151,7 @@ impl Operator {
             policy: order.policy,
             trace: order.trace,
             root_agent: None,
+            safety: None,
         };
         Ok(Dispatching { session, service: self.service(caller), left: requests.into_iter() })
     }
