@@ -151,7 +151,6 @@ impl Operator {
             policy: order.policy,
             trace: order.trace,
             root_agent: None,
-            safety: None,
         };
         Ok(Dispatching { session, service: self.service(caller), left: requests.into_iter() })
     }
