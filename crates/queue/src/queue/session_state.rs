@@ -93,12 +93,12 @@ impl SessionStateStore for Queue {
             call.push(pot);
             call.push(amount);
         }
-        let (word, mut rest) = step::POTS.call(&self.link, &call).await?.tagged()?;
+        let (word, rest) = step::POTS.call(&self.link, &call).await?.tagged()?;
         if word.as_str() != "spent" {
             return refusal(&word).map(Err);
         }
         let mut totals = Vec::new();
-        while let Some(total) = rest.next() {
+        for total in rest {
             totals.push(total.parse()?);
         }
         Ok(Ok(totals))
