@@ -192,12 +192,12 @@ async fn the_threshold_of_a_model_wins() {
     let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
     for (compaction_threshold, summaries) in [(0.1, 1), (1.0, 0)] {
         let mut settings = json!(crate::testing::settings());
-        settings["provider_opts"] = json!({"context_size": 20_000});
+        settings["provider_opts"] = json!({"context_size": 8000});
         settings["compaction_threshold"] = json!(compaction_threshold);
         let limits = json!({"compaction_threshold": 0.5});
         let kind = json!({"models": [settings]});
         let team = team(&[("a", &[], json!({"toolsets": toolsets, "limits": limits, "kind": kind}))]);
-        let mut answers = vec![ran("seq 1 2000"), ran("seq 1 10")];
+        let mut answers = vec![ran("seq 1 2000"), ran("seq 1 1500")];
         answers.extend((0..summaries).map(|_| said("short")));
         answers.push(said("done"));
         let (_, purposes) = asked(&team, answers).await;

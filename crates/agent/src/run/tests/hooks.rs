@@ -156,7 +156,10 @@ async fn a_safety_mode_lets_safe_calls_run_and_refuses_others() {
 #[tokio::test]
 async fn a_readonly_agent_has_only_tools_that_change_nothing() {
     let (result, _) = shell_with(json!({"readonly": true}), "ls").await;
-    assert_eq!(result, "unknown tool `shell`. Available: list_background_jobs, view_background_job");
+    assert_eq!(
+        result,
+        "unknown tool `shell`. Available: list_background_jobs, view_background_job, wait_background_job"
+    );
 }
 
 #[tokio::test]

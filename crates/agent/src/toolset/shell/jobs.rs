@@ -16,6 +16,7 @@ use super::End;
 use super::Process;
 use super::Shell;
 use super::refuse_empty;
+use super::seconds;
 use crate::tool::ToolOutcome;
 use crate::toolset::MAX_RESULT_BYTES;
 use crate::toolset::boundary;
@@ -173,7 +174,7 @@ impl Shell {
         if has_ended {
             return Ok(shown);
         }
-        let waited = duration::short(limit);
+        let waited = seconds(limit);
         Ok(ToolOutcome::ok(format!(
             "{}\n\n[still running after {waited}; the job was not stopped]",
             shown.text

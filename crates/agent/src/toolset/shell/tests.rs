@@ -187,7 +187,7 @@ async fn a_background_job_is_waited_for_and_runs_on_after_the_timeout() {
     assert!(ended.ends_with("done\n"), "{ended}");
     let id = start("sleep 100").await;
     let waiting = fixture.call("wait_background_job", json!({"job_id": id, "timeout": 0.1})).await.text;
-    assert!(waiting.ends_with("[still running after 100ms; the job was not stopped]"), "{waiting}");
+    assert!(waiting.ends_with("[still running after 0.1s; the job was not stopped]"), "{waiting}");
     assert!(waiting.contains("Status: running"), "{waiting}");
     let unknown = fixture.call("wait_background_job", json!({"job_id": "job_0_0"})).await;
     assert_eq!(unknown, ToolOutcome::error("Job not found: job_0_0"));
