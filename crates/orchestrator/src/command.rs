@@ -16,8 +16,10 @@ mod pause;
 mod retry;
 mod run;
 mod send;
+mod serve;
 mod stats;
 mod stop;
+mod top;
 mod view;
 mod wait;
 mod workers;
@@ -48,6 +50,8 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Send(args) => send::send(context, args).await,
         Command::Check(args) => check::check(&context, &args),
         Command::Doctor(args) => doctor::doctor(context, args).await,
+        Command::Top => Box::pin(top::top(context)).await,
+        Command::Serve(args) => Box::pin(serve::serve(context, args)).await,
         Command::Stats => stats::stats(context).await,
         Command::Workers(args) => workers::workers(context, args).await,
         Command::Pause(args) => pause::pause(context, &args.queue).await,

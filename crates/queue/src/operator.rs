@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //!
-//! - `request` and `dispatch`: which requests are accepted, and storing them.
+//! - `request`, `job_request` and `dispatch`: which requests are accepted, how programs write them, and storing them.
 //! - `sessions`: opening, owning and leaving sessions.
 //! - `find`: ids from what a person typed.
 //! - `list`, `cursor`, `tree`: jobs by filter, a page at a time, and which job dispatched which.
@@ -37,6 +37,7 @@ mod cursor;
 mod delete;
 mod dispatch;
 mod find;
+mod job_request;
 mod list;
 mod models;
 mod pauses;
@@ -61,6 +62,7 @@ pub use dispatch::DispatchOrder;
 pub use dispatch::Dispatched;
 pub use dispatch::Dispatching;
 pub use find::FindError;
+pub use job_request::JobRequest;
 pub use list::ListedJob;
 pub use list::Listing;
 pub use pauses::DrainError;

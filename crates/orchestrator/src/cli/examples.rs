@@ -48,6 +48,8 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "legwork mcp team.yaml --http 127.0.0.1:7879",
         ],
     ),
+    ("top", &["legwork top", "legwork top --namespace staging"]),
+    ("serve", &["legwork serve team.yaml", "legwork serve --listen 0.0.0.0:7878 --tokens tokens.txt"]),
     ("local", &["legwork local status", "legwork local stop"]),
     ("local status", &["legwork local status", "legwork local status --json"]),
     ("local stop", &["legwork local stop", "legwork local stop --state-dir /tmp/legwork"]),
