@@ -2,6 +2,7 @@
 
 mod examples;
 mod reading;
+mod schedule;
 mod values;
 
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use legwork_worker::options::command_line::COMMON_OPTIONS;
 pub use self::reading::Named;
 pub use self::reading::documented;
 pub use self::reading::read;
+pub use self::schedule::ScheduleAddArgs;
+pub use self::schedule::ScheduleCommand;
 
 use crate::confirm::ConfirmArgs;
 
@@ -84,6 +87,9 @@ pub enum Command {
     Pause(QueueArgs),
     /// End the pause of a queue
     Unpause(QueueArgs),
+    /// Dispatch jobs by cron expression and time zone
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Show what all programs of the namespace agree on, or change it
     Configure(ConfigureArgs),
     /// Serve the background-agent tools to other programs over the Model Context Protocol

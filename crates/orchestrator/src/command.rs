@@ -15,6 +15,7 @@ mod mcp;
 mod pause;
 mod retry;
 mod run;
+mod schedule;
 mod send;
 mod serve;
 mod stats;
@@ -56,6 +57,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Workers(args) => workers::workers(context, args).await,
         Command::Pause(args) => pause::pause(context, &args.queue).await,
         Command::Unpause(args) => pause::unpause(context, &args.queue).await,
+        Command::Schedule(command) => Box::pin(schedule::schedule(context, command)).await,
         Command::Configure(args) => configure::configure(context, args).await,
         Command::Completions(args) => completions::completions(&context, &args),
         Command::Man(args) => man::man(&context, &args),

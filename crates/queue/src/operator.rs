@@ -15,6 +15,7 @@
 //! - `models`: which models jobs run with.
 //! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
 //! - `workers`: the fleet, and which lanes it serves. `pauses`: paused queues, and workers that are asked to end.
+//! - `schedule`: jobs by cron expression, and firing those that are due.
 //! - `stats`: how many of all of these there are. `settings`: what the namespace agrees on.
 //! - [`mod@bench`]: the queue's side of a measurement.
 //!
@@ -43,6 +44,7 @@ mod models;
 mod pauses;
 mod request;
 mod retry;
+mod schedule;
 mod send;
 mod sessions;
 mod settings;
@@ -73,6 +75,14 @@ pub use retry::Retried;
 pub use retry::RetryError;
 pub use retry::RetryMode;
 pub use retry::RetryPlan;
+pub use schedule::CronError;
+pub use schedule::LastFire;
+pub use schedule::Missed;
+pub use schedule::Overlap;
+pub use schedule::Schedule;
+pub use schedule::ScheduleError;
+pub use schedule::ScheduleStatus;
+pub use schedule::ShownSchedule;
 pub use sessions::OwnerTerms;
 pub use sessions::Ownership;
 pub use sessions::SessionOptions;

@@ -221,7 +221,9 @@ impl Top {
                 self.mode = Mode::Browse;
                 self.refilter(|filter| filter.clear());
             }
-            KeyCode::Backspace => self.refilter(|filter| drop(filter.pop())),
+            KeyCode::Backspace => self.refilter(|filter| {
+                filter.pop();
+            }),
             KeyCode::Char(character) if self.filter.chars().count() < MAX_FILTER => {
                 self.refilter(|filter| filter.push(character));
             }
