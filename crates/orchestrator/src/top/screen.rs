@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_terminal_is_no_error() {
+    fn a_small_terminal_is_drawn_too() {
         for (width, height) in [(1, 1), (10, 3), (40, 6)] {
             shown(&busy(), width, height);
         }
