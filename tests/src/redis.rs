@@ -1,5 +1,6 @@
 //! A private Redis server for one test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
@@ -12,6 +13,7 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -38,6 +40,8 @@ struct Options {
     password: Option<String>,
     /// TLS, with a certificate of the server's own.
     tls: bool,
+    /// A certificate of each client that this server trusts.
+    client_certificates: bool,
     /// Further settings, as on the command line.
     settings: Vec<String>,
 }
@@ -59,6 +63,12 @@ impl Redis {
         Self::start_with(Options { tls: true, ..Options::default() })
     }
 
+    /// Starts a server that speaks TLS only, and wants a certificate that it trusts of each client: its own, as in
+    /// [`Redis::url_with_certificates`].
+    pub fn with_client_certificates() -> Self {
+        Self::start_with(Options { tls: true, client_certificates: true, ..Options::default() })
+    }
+
     /// Starts a server with further settings, as on its command line.
     pub fn with_settings(settings: &[&str]) -> Self {
         let settings = settings.iter().map(|word| (*word).to_owned()).collect();
@@ -78,6 +88,13 @@ impl Redis {
     /// The file with the certificate of a server with TLS.
     pub fn certificate(&self) -> String {
         self.folder.path().join(CERTIFICATE).display().to_string()
+    }
+
+    /// URL of a server with TLS that names the certificate to trust, and the client's own certificate and key.
+    pub fn url_with_certificates(&self) -> String {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let (certificate, key) = (path(CERTIFICATE), path(PRIVATE_KEY));
+        format!("rediss://127.0.0.1:{}?ca={certificate}&cert={certificate}&key={key}", self.port)
     }
 
     /// URL of the server, with the password if there is one.
@@ -206,7 +223,9 @@ pub fn keys(address: SocketAddr, pattern: &str) -> Vec<String> {
     keys
 }
 
-fn array(address: SocketAddr, command: &str) -> Vec<String> {
+/// Sends one inline command to the server at `address`, and returns the elements of its reply: bulk strings without line
+/// breaks.
+pub fn array(address: SocketAddr, command: &str) -> Vec<String> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
@@ -215,9 +234,16 @@ fn array(address: SocketAddr, command: &str) -> Vec<String> {
     lines.skip(1).step_by(2).take(count).collect()
 }
 
-/// A free port. Another process could take it before the caller binds it; the tests accept that.
+/// A free port, which this process gets once: tests run side by side, and nodes of two Clusters must not meet. Another
+/// process could take it before the caller binds it; the tests accept that.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// The files of a server with TLS, in its folder.
@@ -244,7 +270,9 @@ fn spawn(folder: &TempDir, port: u16, options: &Options) -> Child {
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     command.args(["--maxmemory-policy", "noeviction", "--dir"]).arg(folder.path());
     if options.tls {
-        command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+        let wanted = if options.client_certificates { "yes" } else { "no" };
+        command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", wanted]);
+        command.args(["--tls-ca-cert-file", CERTIFICATE]);
         command
             .args(["--tls-cert-file", CERTIFICATE, "--tls-key-file", PRIVATE_KEY])
             .current_dir(folder.path());

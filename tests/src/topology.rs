@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::programs::until;
 use crate::redis::Redis;
+use crate::redis::array;
 use crate::redis::free_port;
 use crate::redis::server_program;
 use crate::redis::text;
@@ -182,7 +183,11 @@ impl Watched {
         let offset = |node: &Redis| node.info("replication", "master_repl_offset");
         until("the replica has everything", || offset(&self.replica) >= offset(&self.master));
         self.master.kill();
-        until("the replica is the master", || self.replica.text("INFO replication").contains("role:master"));
+        let port = self.replica.address().port().to_string();
+        let asked = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {MASTER_NAME}");
+        until("every Sentinel names the replica as the master", || {
+            self.sentinels.iter().all(|sentinel| array(sentinel.address, &asked).last() == Some(&port))
+        });
     }
 }
 

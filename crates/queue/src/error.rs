@@ -88,7 +88,9 @@ impl QueueError {
         if refused_login {
             return Self::Credentials(source);
         }
-        if source.is_io_error() || source.is_timeout() || source.is_connection_dropped() {
+        // Also while the Sentinels still name a master that is gone.
+        let no_master = source.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel;
+        if no_master || source.is_io_error() || source.is_timeout() || source.is_connection_dropped() {
             return Self::Unreachable { step, source };
         }
         Self::Refused { step, source }

@@ -1,6 +1,7 @@
 //! Redis as a Cluster, and as a master that Sentinels name: what is accepted ends, while masters fail and slots move.
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::redis::Redis;
 use legwork_tests::topology::Cluster;
 use legwork_tests::topology::Watched;
 use serde_json::Value;
@@ -61,7 +62,6 @@ fn a_cluster_serves_every_command() {
     state.until_output(&running, "I call shell");
     state.legwork(["stop", &running]).expect_success();
     assert_eq!(state.until_status(&running, "stopped")["cause"], "operator");
-    state.legwork(["retry", "--again", &ids[0]]).expect_success();
     let deleted = state.legwork(["delete", &ids[1]]);
     assert_eq!(deleted.status, 0, "{deleted:?}");
     assert_eq!(state.legwork(["doctor"]).status, 0);
@@ -73,7 +73,7 @@ fn a_cluster_that_loses_a_master_completes_what_it_accepted() {
     let mut state = StateFolder::on(&cluster.url());
     let script = script(&state);
     let team = Team::write(&mut state, &script);
-    let _workers = [state.worker(&["--slots", "50"]), state.worker(&["--slots", "50"])];
+    let _workers = [state.worker(&[]), state.worker(&[])];
     let ids = dispatch_all(&state, &team, "shell");
     for id in &ids {
         state.until_output(id, "I call shell");
@@ -90,7 +90,7 @@ fn slots_move_while_jobs_run_and_none_is_lost() {
     let mut state = StateFolder::on(&cluster.url());
     let script = script(&state);
     let team = Team::write(&mut state, &script);
-    let _worker = state.worker(&["--slots", "50"]);
+    let _worker = state.worker(&[]);
     let running = dispatch_all(&state, &team, "shell");
     let mut ended = Vec::new();
     for shard in 0..16 {
@@ -106,12 +106,31 @@ fn slots_move_while_jobs_run_and_none_is_lost() {
 }
 
 #[test]
+fn a_server_that_wants_certificates_of_its_clients_gets_them_from_the_files_that_the_url_names() {
+    let redis = Redis::with_client_certificates();
+    let mut state = StateFolder::on(&redis.url_with_certificates());
+    let script = script(&state);
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&[]);
+    all_complete(&state, &[state.dispatch(&[&team.file, "quick", "go"])]);
+
+    let url = redis.url_with_certificates();
+    let (without_key, _) = url.split_once("&cert").unwrap();
+    let refused = state.legwork(["list", "--redis", without_key]);
+    assert_eq!(refused.status, 5, "{refused:?}");
+    let (none, _) = url.split_once('?').unwrap();
+    let missing = state.legwork(["list", "--redis", &format!("{none}?ca=/no/such/file")]);
+    assert_eq!(missing.status, 2, "{missing:?}");
+    assert!(missing.stderr.contains("`/no/such/file` cannot be read"), "{missing:?}");
+}
+
+#[test]
 fn a_master_that_sentinels_replace_loses_nothing_that_its_replica_had() {
     let mut redis = Watched::start();
     let mut state = StateFolder::on(&redis.url());
     let script = script(&state);
     let team = Team::write(&mut state, &script);
-    let _worker = state.worker(&["--slots", "50"]);
+    let _worker = state.worker(&[]);
     let running = dispatch_all(&state, &team, "shell");
     for id in &running {
         state.until_output(id, "I call shell");
