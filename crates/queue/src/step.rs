@@ -247,6 +247,7 @@ steps! {
         REAPED = "reaped", ALLOW_OOM;
         FORGET = "forget", ALLOW_OOM;
         HEARTBEAT = "heartbeat", ALLOW_OOM;
+        DRAIN = "drain", ALLOW_OOM;
         TODO_LIST = "todo", REFUSE_OOM;
         BUDGET = "budget", ALLOW_OOM;
     }

@@ -1,5 +1,6 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
 --
+-- Takes no job of a paused queue; what was taken before the pause runs on.
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
 -- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones. Where
@@ -94,6 +95,10 @@ local function pass_on(lane)
   redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
 end
 
+-- The paused queues, read once. A session's own lane has jobs of several queues, so each job is asked for its queue.
+local paused, any_paused = {}, false
+for _, queue in ipairs(redis.call('HKEYS', PAUSED)) do paused[queue], any_paused = true, true end
+
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
 local EXTRA = 16
 
@@ -121,8 +126,9 @@ local function take_entries(entries, from, to, consumed)
     local is_left = false
     if not is_stale and job and excluded(id, job) then
       passed_over, is_left = true, true
-    elseif not is_stale and checks_stops then
-      is_left = stop_root(id, facts_of(id).session)
+    elseif not is_stale and (checks_stops or any_paused) then
+      local facts = facts_of(id)
+      is_left = paused[facts.queue] or stop_root(id, facts.session)
     end
     if not is_left then consumed[#consumed + 1] = entry[1] end
     if not is_left and not is_stale then
@@ -152,7 +158,7 @@ for lane = FIRST_LANE, #ARGV do
   for priority = 0, LOWEST_PRIORITY do
     local first = '-'
     for _ = 1, PAGES do
-      if #ids >= free or not first then break end
+      if #ids >= free or not first or paused[ARGV[lane]] then break end
       first = take(ready_key(ARGV[lane], priority), first)
     end
   end
