@@ -209,7 +209,7 @@ pub fn text(address: SocketAddr, command: &str) -> String {
     let mut answer = BufReader::new(stream);
     let mut length = String::new();
     answer.read_line(&mut length).unwrap();
-    let length: usize = length.trim().trim_start_matches('$').parse().unwrap_or_else(|_| panic!("{length}"));
+    let length: usize = length.trim().trim_start_matches('$').parse().unwrap();
     let mut bytes = vec![0; length];
     answer.read_exact(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()

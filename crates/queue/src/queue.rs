@@ -80,7 +80,7 @@ impl Queue {
             ConnectionKind::Pooled => Link::pooled(target)?,
             ConnectionKind::Dedicated => Link::dedicated(target),
         };
-        let settings = FleetSettings::agree(namespace, wanted, target.is_cluster(), &link).await?;
+        let settings = FleetSettings::agree(namespace, wanted, &link).await?;
         let keys = Keys::new(namespace, settings.shards);
         Ok(Self { target: target.clone(), link, keys, settings, wake: Arc::default() })
     }

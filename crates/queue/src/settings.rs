@@ -115,17 +115,12 @@ impl FleetSettings {
     /// # Errors
     ///
     /// [`QueueError::Namespace`] for another data format, or another number of shards than `wanted` has.
-    pub(crate) async fn agree(
-        namespace: &str,
-        wanted: &Self,
-        is_cluster: bool,
-        link: &Link,
-    ) -> Result<Self, QueueError> {
+    pub(crate) async fn agree(namespace: &str, wanted: &Self, link: &Link) -> Result<Self, QueueError> {
         let failed = |error| QueueError::from_redis(ASKED, error);
         let meta = Keys::new(namespace, 1).meta();
         let mut pipeline = redis::pipe();
         let is_default = wanted.shards == Self::default().shards;
-        let shards = if is_cluster && is_default { CLUSTER_SHARDS } else { wanted.shards };
+        let shards = if link.is_cluster() && is_default { CLUSTER_SHARDS } else { wanted.shards };
         for (field, value) in (Self { shards, ..wanted.clone() }).fields() {
             pipeline.cmd("HSETNX").arg(&meta).arg(field).arg(value);
         }
