@@ -86,7 +86,7 @@ fn reached(limit: &Limit, used: u64) -> Halt {
 /// What this execution of a run used of each pot.
 #[derive(Debug)]
 pub(super) struct Pots {
-    /// The name of this execution: its reports are told apart from those of another attempt.
+    /// The name of this execution, which distinguishes its reports from those of another attempt.
     run: String,
     used: BTreeMap<String, u64>,
     /// Tokens of the transcript that are in `used`, or were used by earlier attempts.

@@ -23,14 +23,17 @@ the time is over.
 Start what keeps running, such as a server or a watcher, with run_background_job. Up to 10 MB of the output of each job \
 are kept. All jobs end when you do.";
 
-pub(super) fn all() -> [(Action, ToolSpec); 6] {
+pub(super) fn all() -> impl Iterator<Item = (Action, ToolSpec)> {
+    starting().into_iter().chain(of_jobs())
+}
+
+/// The tools that start a command.
+fn starting() -> [(Action, ToolSpec); 2] {
     let command = || {
         let cwd = "The folder to run it in; the working folder by default";
         Schema::new().required("cmd", schema::string(), "The command").optional("cwd", schema::string(), cwd)
     };
-    let job = || Schema::new().required("job_id", schema::string(), "The id of the background job");
     let timeout = json!({"type": "number", "exclusiveMinimum": 0});
-    let wait = timeout.clone();
     [
         (
             Action::Shell,
@@ -50,6 +53,14 @@ pub(super) fn all() -> [(Action, ToolSpec); 6] {
                 command(),
             ),
         ),
+    ]
+}
+
+/// The tools for background jobs that run or have ended.
+fn of_jobs() -> [(Action, ToolSpec); 4] {
+    let job = || Schema::new().required("job_id", schema::string(), "The id of the background job");
+    let wait = json!({"type": "number", "exclusiveMinimum": 0});
+    [
         (
             Action::ListJobs,
             schema::read_only(
