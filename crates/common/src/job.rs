@@ -16,6 +16,7 @@ use crate::id::JobId;
 use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
+use crate::money::Money;
 use crate::stored::LaterName;
 use crate::trace::TraceParent;
 use crate::waits_for::WaitsFor;
@@ -397,6 +398,9 @@ pub struct Job {
     /// Tokens and model calls of all attempts, as of the last finished turn where that was read, else of the last
     /// finished attempt.
     pub usage: Usage,
+    /// What that cost in dollars, at the price of its agent's first model; `None` where that is not known.
+    #[serde(rename = "cost_usd", default)]
+    pub cost: Option<Money>,
 }
 
 /// An attempt that is over although its job was not.
@@ -499,6 +503,7 @@ impl Job {
             output_bytes: 0,
             result: None,
             usage: Usage::default(),
+            cost: None,
         }
     }
 

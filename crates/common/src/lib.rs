@@ -28,6 +28,7 @@ pub mod explain;
 pub mod id;
 pub mod job;
 pub mod lifecycle;
+pub mod money;
 pub mod policy;
 pub mod retry;
 pub mod service;

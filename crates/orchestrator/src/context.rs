@@ -11,6 +11,7 @@ use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
+use legwork_common::money::Prices;
 use legwork_common::team;
 use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
@@ -119,7 +120,16 @@ impl Context {
         backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
         let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
-        Ok(Connection { operator: Operator::new(Observer::new(queue, hints), lanes), backend })
+        let prices = match self.common.policy() {
+            Ok(policy) => policy.prices(),
+            // A command that needs the policy fails with this; one that only reads must work without.
+            Err(error) => {
+                tracing::warn!(%error, "prices are those of the table");
+                Prices::default()
+            }
+        };
+        let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices);
+        Ok(Connection { operator, backend })
     }
 
     /// Reads and resolves an agent file; prints its warnings.

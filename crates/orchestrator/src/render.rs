@@ -31,7 +31,7 @@ pub fn columns(wide: bool) -> Vec<Column> {
     }
     columns.push(Column::whole("RUNTIME"));
     if wide {
-        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL")]);
+        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL"), Column::whole("COST")]);
     }
     columns.push(Column::cut("TASK"));
     columns
@@ -53,6 +53,7 @@ pub fn row(job: &Job, stale_for: Option<Duration>, now: Timestamp, wide: bool) -
     if wide {
         row.push(job.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string));
         row.push(job.model.clone().unwrap_or_else(|| "-".to_owned()));
+        row.push(job.cost.map_or_else(|| "-".to_owned(), |cost| cost.to_string()));
     }
     row.push(first_line(&job.task, TASK_CHARS));
     row

@@ -392,7 +392,7 @@ impl Attempt {
     /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.
     fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
         let Claimed { lease, attempt, spec, .. } = self.claimed();
-        self.context.tally.count_end(failure.is_some());
+        self.context.tally.count_end(state, failure.as_ref().map(|(cause, _)| *cause));
         match failure {
             Some((cause, words)) => tracing::warn!(
                 job = %lease.id, agent = %spec.agent, attempt, %cause, %state, "attempt failed: {words}"
