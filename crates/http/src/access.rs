@@ -133,9 +133,9 @@ struct Entry {
 /// Who is admitted.
 #[derive(Debug, Clone)]
 pub enum Access {
-    /// Whoever can connect to a loopback address, with all roles; no page of another site.
+    /// Every program that can connect to a loopback address, with all roles; no page of another site.
     ThisMachine,
-    /// Whoever has one of these tokens.
+    /// Every caller with one of these tokens.
     Tokens(Tokens),
 }
 

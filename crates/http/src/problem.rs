@@ -64,6 +64,8 @@ impl<E: Coded> From<E> for Problem {
             ExitStatus::AgentFile => StatusCode::UNPROCESSABLE_ENTITY,
             ExitStatus::Redis => StatusCode::SERVICE_UNAVAILABLE,
             ExitStatus::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            // The command line has no exit status of its own for it.
+            _ if error.code() == "wrong_state" => StatusCode::CONFLICT,
             _ => StatusCode::BAD_REQUEST,
         };
         Self { status, code: error.code(), detail: chain(&error), hint: error.hint() }
@@ -73,7 +75,8 @@ impl<E: Coded> From<E> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = json!({
-            "type": format!("urn:legwork:{}", self.code),
+            // The title is that of the status; `code` tells problems of one status apart.
+            "type": "about:blank",
             "title": self.status.canonical_reason(),
             "status": self.status.as_u16(),
             "detail": self.detail,

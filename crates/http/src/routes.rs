@@ -46,100 +46,110 @@ pub struct Route {
 
 /// All routes.
 pub fn routes() -> Vec<Route> {
-    let route = |method, path, any_of, operation, summary, handler| Route {
-        method,
-        path,
-        any_of,
-        operation,
-        summary,
-        handler,
-    };
+    [reading(), changing(), fleet()].into_iter().flatten().collect()
+}
+
+fn route(
+    (method, path): (&'static str, &'static str),
+    any_of: &'static [Role],
+    (operation, summary): (&'static str, &'static str),
+    handler: MethodRouter<Arc<Api>>,
+) -> Route {
+    Route { method, path, any_of, operation, summary, handler }
+}
+
+/// Reading jobs.
+fn reading() -> Vec<Route> {
     vec![
-        route("post", "/v1/jobs", DISPATCH, "dispatch", "Dispatch a job", post(dispatch::one)),
-        route("get", "/v1/jobs", READ, "list", "List jobs, newest first", get(jobs::list)),
+        route(("get", "/v1/jobs"), READ, ("list", "List jobs, newest first"), get(jobs::list)),
+        route(("get", "/v1/jobs/{id}"), READ, ("view", "Show a job and its output"), get(jobs::view)),
         route(
-            "post",
-            "/v1/jobs/batch",
-            DISPATCH,
-            "dispatchBatch",
-            "Dispatch many jobs",
-            post(dispatch::many),
-        ),
-        route("get", "/v1/jobs/{id}", READ, "view", "Show a job and its output", get(jobs::view)),
-        route(
-            "get",
-            "/v1/jobs/{id}/events",
+            ("get", "/v1/jobs/{id}/events"),
             READ,
-            "events",
-            "Follow a job's output and states",
+            ("events", "Follow a job's output and states"),
             get(events::of_job),
         ),
         route(
-            "get",
-            "/v1/jobs/{id}/turns",
+            ("get", "/v1/jobs/{id}/turns"),
             READ,
-            "turns",
-            "Show a job's turns and tool calls",
+            ("turns", "Show a job's turns and tool calls"),
             get(jobs::turns),
         ),
         route(
-            "get",
-            "/v1/jobs/{id}/explanation",
+            ("get", "/v1/jobs/{id}/explanation"),
             READ,
-            "explain",
-            "Explain why a job is in its state, and what would change it",
+            ("explain", "Explain why a job is in its state, and what would change it"),
             get(jobs::explain),
         ),
+        route(("post", "/v1/wait"), READ, ("wait", "Wait until jobs have ended"), post(jobs::wait)),
+    ]
+}
+
+/// Dispatching and changing jobs.
+fn changing() -> Vec<Route> {
+    vec![
+        route(("post", "/v1/jobs"), DISPATCH, ("dispatch", "Dispatch a job"), post(dispatch::one)),
         route(
-            "post",
-            "/v1/jobs/{id}/stop",
+            ("post", "/v1/jobs/batch"),
+            DISPATCH,
+            ("dispatchBatch", "Dispatch many jobs"),
+            post(dispatch::many),
+        ),
+        route(
+            ("post", "/v1/jobs/{id}/stop"),
             STEER,
-            "stop",
-            "Stop a job and the whole tree below it",
+            ("stop", "Stop a job and the whole tree below it"),
             post(change::stop),
         ),
         route(
-            "post",
-            "/v1/jobs/{id}/retry",
+            ("post", "/v1/jobs/{id}/retry"),
             STEER,
-            "retry",
-            "Retry an ended job as a new one",
+            ("retry", "Retry an ended job as a new one"),
             post(change::retry),
         ),
-        route("post", "/v1/jobs/{id}/messages", STEER, "send", "Send a message to a job", post(change::send)),
-        route("post", "/v1/wait", READ, "wait", "Wait until jobs have ended", post(jobs::wait)),
         route(
-            "post",
-            "/v1/sessions/{id}/stop",
+            ("post", "/v1/jobs/{id}/messages"),
             STEER,
-            "stopSession",
-            "Stop all jobs of a session",
+            ("send", "Send a message to a job"),
+            post(change::send),
+        ),
+        route(
+            ("post", "/v1/sessions/{id}/stop"),
+            STEER,
+            ("stopSession", "Stop all jobs of a session"),
             post(change::stop_session),
         ),
-        route("get", "/v1/stats", READ, "stats", "Count jobs and workers", get(fleet::stats)),
+    ]
+}
+
+/// The fleet, and the server itself.
+fn fleet() -> Vec<Route> {
+    vec![
+        route(("get", "/v1/stats"), READ, ("stats", "Count jobs and workers"), get(fleet::stats)),
         route(
-            "get",
-            "/v1/teams",
+            ("get", "/v1/teams"),
             READ,
-            "teams",
-            "List the agents that jobs may be dispatched to",
+            ("teams", "List the agents that jobs may be dispatched to"),
             get(fleet::teams),
         ),
-        route("get", "/v1/workers", READ, "workers", "List the workers", get(fleet::workers)),
+        route(("get", "/v1/workers"), READ, ("workers", "List the workers"), get(fleet::workers)),
         route(
-            "post",
-            "/v1/workers/{id}/drain",
+            ("post", "/v1/workers/{id}/drain"),
             OPERATE,
-            "drain",
-            "Ask a worker to drain",
+            ("drain", "Ask a worker to drain"),
             post(fleet::drain),
         ),
-        route("post", "/v1/queues/{queue}/pause", OPERATE, "pause", "Pause a queue", post(fleet::pause)),
-        route("post", "/v1/queues/{queue}/unpause", OPERATE, "unpause", "End a pause", post(fleet::unpause)),
-        route("get", "/metrics", READ, "metrics", "Numbers for Prometheus", get(fleet::metrics)),
-        route("get", "/openapi.json", &[], "document", "This document", get(fleet::document)),
-        route("get", "/healthz", &[], "healthy", "Whether the server lives", get(fleet::healthy)),
-        route("get", "/readyz", &[], "ready", "Whether Redis answers", get(fleet::ready)),
+        route(("post", "/v1/queues/{queue}/pause"), OPERATE, ("pause", "Pause a queue"), post(fleet::pause)),
+        route(
+            ("post", "/v1/queues/{queue}/unpause"),
+            OPERATE,
+            ("unpause", "End a pause"),
+            post(fleet::unpause),
+        ),
+        route(("get", "/metrics"), READ, ("metrics", "Numbers for Prometheus"), get(fleet::metrics)),
+        route(("get", "/openapi.json"), &[], ("document", "This document"), get(fleet::document)),
+        route(("get", "/healthz"), &[], ("healthy", "Whether the server lives"), get(fleet::healthy)),
+        route(("get", "/readyz"), &[], ("ready", "Whether Redis answers"), get(fleet::ready)),
     ]
 }
 

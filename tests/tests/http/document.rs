@@ -73,7 +73,7 @@ fn metrics_have_the_conventions_names_and_bounded_labels() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    // What a request brings is no label.
+    // What a request brings does not become a label.
     assert!(!text.contains("0000-4000-8000"), "{text}");
 }
 

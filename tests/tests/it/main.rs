@@ -30,4 +30,5 @@ mod session_state;
 mod stop;
 mod stored;
 mod team;
+mod topologies;
 mod waits;

@@ -1,4 +1,4 @@
-//! Schedules fire once for each instant, whoever fires, and go on after what was missed.
+//! Schedules fire once for each instant, whichever process fires, and continue after what was missed.
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
@@ -76,10 +76,9 @@ fn schedules_are_listed_paused_resumed_run_and_removed() {
     let added = state.legwork(arguments).expect_success();
     assert!(added.starts_with("digest runs next on 20") && added.ends_with(" 07:00\n"), "{added}");
     let again = state.legwork(arguments);
-    assert_eq!(
-        (again.status, again.stderr.as_str()),
-        (7, "error: there is a schedule digest already\nhint: `legwork schedule remove digest` removes it\n")
-    );
+    let expected =
+        "error: there is a schedule digest already\nhint: `legwork schedule remove digest` removes it\n";
+    assert!(again.status == 7 && again.stderr.ends_with(expected), "{again:?}");
     state.legwork(["schedule", "pause", "digest"]).expect_success();
     assert_eq!(lines(&state, &["schedule", "list"])[0]["paused"], true);
     // A paused one runs by hand.

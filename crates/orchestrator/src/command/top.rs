@@ -118,7 +118,7 @@ fn next_event() -> std::io::Result<Option<Event>> {
     if event::poll(Duration::ZERO)? { event::read().map(Some) } else { Ok(None) }
 }
 
-/// Changes jobs in a task of its own, so that the screen goes on while Redis answers.
+/// Changes jobs in a task of its own, so that keys are answered while Redis is asked.
 struct Changer {
     context: Context,
     operator: Operator,

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn other_zones_and_rare_times() {
         assert_eq!(
-            next("* 8-18 * * 1-5", "Europe/Berlin", "2026-11-27T17:58:30Z"),
+            next("* 8-18 * * 1-5", "Europe/Berlin", "2026-11-27T17:59:30Z"),
             ["11-30 08:00 +01:00", "11-30 08:01 +01:00", "11-30 08:02 +01:00"]
         );
         assert_eq!(

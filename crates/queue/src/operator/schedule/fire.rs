@@ -115,7 +115,7 @@ impl Operator {
                     return Ok(());
                 }
                 Overlap::Stop => {
-                    // One that ended in between is no error.
+                    // One that ended and was deleted in between is as good as stopped.
                     self.stop(StopRoot::Job(running)).await.map(drop).or_else(|error| match error {
                         crate::operator::StopError::NotFound { .. } => Ok(()),
                         other => Err(DispatchError::Service(ServiceError::Unavailable(Box::new(other)))),
