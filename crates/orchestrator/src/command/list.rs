@@ -25,6 +25,7 @@ use crate::cli::ListForm;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::many::jobs;
 use crate::many::thousands;
 use crate::outage::Outage;
 use crate::render;
@@ -163,7 +164,7 @@ fn cost(args: &ListArgs, listing: &Listing) -> Option<String> {
     let sum = costs.iter().fold(Money::default(), |sum, cost| sum.plus(*cost));
     let unknown = listing.jobs.len() - costs.len();
     let rest = if unknown > 0 { format!(", {unknown} without a known price") } else { String::new() };
-    Some(format!("cost of these {} jobs: {sum}{rest}", listing.jobs.len()))
+    Some(format!("cost of {}: {sum}{rest}", jobs(listing.jobs.len() as u64)))
 }
 
 /// Where the next page begins, on standard error: standard output has jobs and nothing else.
