@@ -20,7 +20,7 @@ use crate::port::WorkerRecord;
 use crate::queue::JobFacts;
 use crate::queue::Sample;
 
-/// Live jobs that are counted: 100,000 short reads take a third of a second.
+/// Live jobs that are counted, each with a short read: a bound on what one call costs.
 const MAX_LIVE: usize = 200_000;
 /// Ended jobs that are counted, the last ones: a busy fleet ends more in a day than anyone waits for.
 const MAX_ENDED: usize = 50_000;
