@@ -202,7 +202,7 @@ impl Access {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         match self {
             Self::ThisMachine => {
-                let is_foreign = !text(HOST).is_some_and(|host| is_local(host))
+                let is_foreign = !text(HOST).is_some_and(is_local)
                     || text(ORIGIN).is_some_and(|origin| !is_local_origin(origin));
                 if is_foreign {
                     return Err(Problem::new(
