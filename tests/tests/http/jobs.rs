@@ -41,7 +41,7 @@ fn a_job_is_dispatched_listed_viewed_and_waited_for() {
     assert_eq!(server.get(&format!("/v1/jobs/{}", &uuid[..8]))["id"], id);
     let page = server.get("/v1/jobs?status=completed&agent=quick&limit=1");
     assert_eq!((&page["jobs"][0]["id"], &page["jobs"][1]), (&json!(id), &Value::Null));
-    assert!(server.get(&format!("{location}/turns"))["turns"].as_array().unwrap().len() > 0);
+    assert!(!server.get(&format!("{location}/turns"))["turns"].as_array().unwrap().is_empty());
     let explained = server.get(&format!("{location}/explanation"));
     assert!(explained["explanation"].as_str().unwrap().contains("is completed"), "{explained}");
     let stats = server.get("/v1/stats");
