@@ -14,6 +14,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -26,8 +27,12 @@ use legwork_common::error::ExitStatus;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::http_server;
 use crate::tasks::TaskKind;
 use crate::tasks::Tasks;
+
+/// The most connections: collectors and probes are few.
+const MAX_CONNECTIONS: usize = 32;
 
 /// Whether the program can do its work now; not ready at first. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -153,7 +158,10 @@ impl HealthListener {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready).with_state(readiness))
             .route("/metrics", get(metrics).with_state(gauges));
-        tasks.spawn(TaskKind::Health, async move { axum::serve(self.listener, router).await });
+        let closing = tasks.closing();
+        tasks.spawn(TaskKind::Health, async move {
+            http_server::serve(self.listener, router, MAX_CONNECTIONS, closing, Duration::ZERO).await;
+        });
     }
 }
 
@@ -171,8 +179,6 @@ async fn metrics(State(gauges): State<Gauges>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpStream;

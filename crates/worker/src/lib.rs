@@ -13,7 +13,7 @@
 //!
 //! - [`attempt`]: one attempt, from claim to finish. `prepare`: what it reads first; `copied_turns`: the turns that it
 //!   takes over from a job that it retries; `settlement`: what becomes of the job; pure.
-//! - [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
+//! - [`permits`]: what this worker runs at all; pure. [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
 //! - [`active_attempts`]: the attempts of the worker. [`cancel`]: why one must end. [`lease_clock`]: how long they may
 //!   act. `stall`: reports a job without activity. `deadline`: an optional deadline.
 //! - [`parking`]: the service that a job calls; a job that waits holds no slot.
@@ -45,6 +45,7 @@ pub mod log_writer;
 pub mod models;
 pub mod options;
 pub mod parking;
+pub mod permits;
 mod prepare;
 pub mod program;
 pub mod rate_limit;

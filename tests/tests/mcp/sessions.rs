@@ -252,6 +252,12 @@ fn invalid_options_are_reported_before_anything_is_served() {
              --token-file, or listen on 127.0.0.1\n",
         ),
         (
+            &["mcp", &team, "--http", "127.0.0.1:0"],
+            2,
+            "error: 127.0.0.1:0 is reachable by every user of this machine and needs a token\nhint: set LEGWORK_MCP_TOKEN \
+             or --token-file; --no-token lets them all run agents with your rights\n",
+        ),
+        (
             &["mcp", &team, "--token-file", "x"],
             2,
             "error: the following required arguments were not provided: --http <ADDR>\nusage: legwork mcp [OPTIONS] \

@@ -75,7 +75,9 @@ impl RunState<'_> {
         // The same for a tool that ended because the lease did.
         journal.confirm_lease().await?;
         let max_tokens = self.current.agent.limits.max_tool_result_tokens;
-        let outcome = ToolOutcome { text: history::without_middle(outcome.text, max_tokens), ..outcome };
+        // Neither the model nor the store is given a secret.
+        let text = self.ports.environment.secrets.redacted(&outcome.text).into_owned();
+        let outcome = ToolOutcome { text: history::without_middle(text, max_tokens), ..outcome };
         let entry = result_entry(index, &call, outcome);
         // The model sees all images in this attempt, also those that are too large to be stored.
         journal.record(&entry.stored()).await?;

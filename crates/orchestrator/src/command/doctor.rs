@@ -3,13 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use legwork_agent::Environment;
 use legwork_agent::preflight::Lack;
 use legwork_agent::preflight::lacks;
 use legwork_common::error::ExitStatus;
 use legwork_queue::ConnectionKind;
 use legwork_queue::ServerFacts;
-use legwork_worker::runner::for_agents;
 use serde_json::json;
 
 use crate::cli::DoctorArgs;
@@ -159,7 +157,7 @@ fn latency(facts: &ServerFacts) -> Finding {
 /// Checks that this machine has what an agent file needs: every variable, key and program.
 fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
     let (team, _) = context.team(file)?;
-    let environment = Environment::new(for_agents(&context.variables), working_dir()?);
+    let environment = context.agent_environment(working_dir()?);
     let lacks = team.agents().iter().flat_map(|agent| lacks(agent, &environment));
     let mut findings: Vec<Finding> =
         lacks.map(|lack| finding(topic(&lack), Verdict::Bad, lack.to_string())).collect();
