@@ -10,7 +10,6 @@ use legwork_common::variables;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::TIMEOUT;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
@@ -116,8 +115,7 @@ fn read(mut stream: TcpStream) -> Response {
 
 #[test]
 fn origin_host_and_token_are_checked() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let open = Web::start(&state, &[&team]);
     let status = |web: &Web, headers: &[(&str, &str)]| web.send(headers, "initialize", initialize()).status();
@@ -165,8 +163,7 @@ fn half_sent_requests_keep_no_host_out() {
 
 #[test]
 fn a_connection_has_its_own_session_unless_one_is_named() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let web = Web::start(&state, &[&team]);
@@ -184,8 +181,7 @@ fn a_connection_has_its_own_session_unless_one_is_named() {
 
 #[test]
 fn a_connection_continues_at_another_server_after_a_crash() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let mut web = Web::start(&state, &[&team]);
@@ -208,8 +204,7 @@ fn a_connection_continues_at_another_server_after_a_crash() {
 
 #[test]
 fn an_interrupted_stream_loses_nothing_and_can_be_resumed() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let web = Web::start(&state, &[&team]);
@@ -245,8 +240,7 @@ fn an_interrupted_stream_loses_nothing_and_can_be_resumed() {
 
 #[test]
 fn five_hundred_connections_are_served() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let web = Web::start(&state, &[&team]);
