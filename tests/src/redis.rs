@@ -127,9 +127,9 @@ impl Redis {
 
     /// Every command that changed data, as the server's append-only file has it.
     pub fn written(&self) -> String {
-        let files = std::fs::read_dir(self.folder.path().join("appendonlydir")).unwrap();
+        let files = fs::read_dir(self.folder.path().join("appendonlydir")).unwrap();
         files
-            .map(|file| String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()).into_owned())
+            .map(|file| String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned())
             .collect()
     }
 

@@ -18,6 +18,8 @@ use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
 use legwork_common::variables;
 
+use crate::files::Files;
+
 /// Where programs create temporary files.
 const TMPDIR: &str = "TMPDIR";
 
@@ -30,12 +32,21 @@ pub struct Environment {
     pub inherited: Inherited,
     /// Values that are in no text that leaves the run.
     pub secrets: Arc<Secrets>,
-    /// The only folder that file tools reach, which is the home of commands too; `None` for all.
-    pub confined_to: Option<PathBuf>,
+    /// What file tools reach; `None` for all.
+    pub confinement: Option<Confinement>,
     /// The directory that commands start in and relative paths are resolved against.
     pub working_dir: PathBuf,
     /// Is notified of every process group of the run.
     pub guard: Arc<dyn ProcessGuard>,
+}
+
+/// The folders that a confined run reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// For everything: the folder of the job, which is the home of its commands too.
+    pub folder: PathBuf,
+    /// For reading.
+    pub readable: Vec<PathBuf>,
 }
 
 /// Which variables a child process gets without being given them by name.
@@ -66,7 +77,7 @@ impl Environment {
             variables,
             inherited: Inherited::Harmless,
             secrets,
-            confined_to: None,
+            confinement: None,
             working_dir,
             guard: Arc::new(NoGuard),
         }
@@ -86,7 +97,7 @@ impl Environment {
         let inherited = self.variables.iter().filter(|(name, _)| is_inherited(name));
         let mut all: BTreeMap<String, String> =
             inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
-        if let Some(folder) = &self.confined_to {
+        if let Some(Confinement { folder, .. }) = &self.confinement {
             // The user's own are out of reach.
             all.extend([variables::HOME, TMPDIR].map(|name| (name.to_owned(), folder.display().to_string())));
         }
@@ -128,6 +139,11 @@ impl Environment {
         let state = || folder(variables::XDG_STATE_HOME);
         let home = || folder(variables::HOME).map(|home| home.join(".local/state"));
         folder(variables::STATE_DIR).or_else(|| Some(state().or_else(home)?.join("legwork")))
+    }
+
+    /// The files that tools of the run reach.
+    pub(crate) fn files(&self) -> Files<'_> {
+        Files::new(self.confinement.as_ref())
     }
 
     /// `path`, resolved against the working directory. Absolute paths stay.

@@ -107,6 +107,7 @@ impl LocalWorker {
             policy: config.policy,
             stall_after: config.stall_after,
             guard: config.guard.clone(),
+            memory_limit: None,
         };
         let runner = AgentRunner {
             models: config.models,

@@ -15,16 +15,19 @@
 //! - `link`: the program's end, and the guard's socket.
 //! - `begin`: how a command starts, from our program to its `exec`.
 //! - `sandbox`: the confinement that it enters before.
+//! - `job_groups`: the groups of jobs as the program knows them.
 //! - `announcements`: who may announce what, as the guard hears it.
 //! - `watch`: the guard's own process.
 
 mod announcements;
 mod begin;
+mod job_groups;
 mod link;
 mod process_groups;
 mod sandbox;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -36,6 +39,7 @@ use std::sync::Arc;
 
 use legwork_agent::environment::NoGuard;
 use legwork_agent::environment::ProcessGuard;
+use legwork_common::id::JobId;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use process_wrap::tokio::ChildWrapper;
@@ -46,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::begin::GUARDED;
 use self::begin::THIS_PROGRAM;
+use self::job_groups::JobGroups;
 use self::link::GuardEnds;
 use self::link::GuardLink;
 use self::process_groups::Lifetime;
@@ -81,6 +86,7 @@ pub enum GuardError {
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     link: Option<Arc<GuardLink>>,
+    jobs: JobGroups,
 }
 
 impl Guard {
@@ -105,23 +111,41 @@ impl Guard {
         drop(command);
         let link = Arc::new(link);
         tasks.spawn(TaskKind::Guard, supervise(child, Arc::clone(&link), tasks.closing()));
-        Ok(Self { link: Some(link) })
+        Ok(Self { link: Some(link), jobs: JobGroups::default() })
     }
 
     /// The guard for commands of jobs, which may run only while the program's leases are valid.
     /// They are confined to `sandbox`, if there is one.
-    pub fn of_jobs(&self, sandbox: Option<Sandbox>) -> Arc<dyn ProcessGuard> {
-        self.with(Lifetime::Lease, sandbox)
+    pub fn of_job(&self, job: JobId, sandbox: Option<Sandbox>) -> Arc<dyn ProcessGuard> {
+        self.with(Lifetime::Lease, Some(job), sandbox)
+    }
+
+    /// What the commands of each job hold in memory, in bytes. Jobs without a command are missing.
+    pub fn usage_of_jobs(&self) -> BTreeMap<JobId, u64> {
+        self.jobs.usage()
+    }
+
+    /// Kills the commands of a job at once.
+    pub fn kill_job(&self, job: JobId) {
+        self.jobs.kill(job);
     }
 
     /// The guard for commands that may run for as long as the program lives.
     pub fn of_program(&self) -> Arc<dyn ProcessGuard> {
-        self.with(Lifetime::Process, None)
+        self.with(Lifetime::Process, None, None)
     }
 
-    fn with(&self, lifetime: Lifetime, sandbox: Option<Sandbox>) -> Arc<dyn ProcessGuard> {
+    fn with(
+        &self,
+        lifetime: Lifetime,
+        job: Option<JobId>,
+        sandbox: Option<Sandbox>,
+    ) -> Arc<dyn ProcessGuard> {
         match &self.link {
-            Some(link) => Arc::new(GuardedCommands { link: Arc::clone(link), lifetime, sandbox }),
+            Some(link) => {
+                let (link, jobs) = (Arc::clone(link), self.jobs.clone());
+                Arc::new(GuardedCommands { link, lifetime, job, jobs, sandbox })
+            }
             None => Arc::new(NoGuard),
         }
     }
@@ -156,6 +180,9 @@ async fn supervise(
 struct GuardedCommands {
     link: Arc<GuardLink>,
     lifetime: Lifetime,
+    /// `None` for commands of the program itself.
+    job: Option<JobId>,
+    jobs: JobGroups,
     sandbox: Option<Sandbox>,
 }
 
@@ -164,10 +191,15 @@ impl ProcessGuard for GuardedCommands {
         begin::arguments(&self.link, self.lifetime, self.sandbox.as_ref())
     }
 
-    /// Nothing to do: the command has announced itself.
-    fn started(&self, _group: u32) {}
+    /// The guard need not be told: the command announces itself.
+    fn started(&self, group: u32) {
+        if let Some(job) = self.job {
+            self.jobs.insert(job, group);
+        }
+    }
 
     fn ended(&self, group: u32) {
+        self.jobs.remove(group);
         self.link.write(&Record::Ended(group));
     }
 }

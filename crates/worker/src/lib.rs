@@ -7,6 +7,7 @@
 //! - [`worker`]: the settings of a worker, and the tasks that it starts.
 //! - [`supervisor`]: what a worker does next; pure. [`driver`]: the loop that waits for events and acts.
 //! - [`claims`]: claims jobs. [`renewal`]: renews their leases. [`log_writer`]: writes their output, turns and ends.
+//! - [`memory`]: ends the heaviest job before the system ends all.
 //! - [`upkeep`]: reclaims the jobs of dead workers. [`tally`]: what became of the jobs, for the heartbeat.
 //!
 //! One job:
@@ -42,6 +43,7 @@ pub mod job_folders;
 pub mod journal;
 pub mod lease_clock;
 pub mod log_writer;
+pub mod memory;
 pub mod models;
 pub mod options;
 pub mod parking;

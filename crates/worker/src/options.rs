@@ -25,6 +25,7 @@ use legwork_common::variables;
 use legwork_process::telemetry::LogFormat;
 use legwork_queue::settings::FleetSettings;
 
+use crate::memory::parse_size;
 use crate::permits::Permits;
 
 /// The options of both programs: where the queue is, how to log, what the fleet has decided.
@@ -184,6 +185,10 @@ pub struct WorkerOptions {
     /// Further folders that confined commands and file tools may read
     #[arg(long, env = variables::SANDBOX_READ, value_delimiter = ':', value_name = "DIRS", requires = "sandbox")]
     pub sandbox_read: Vec<PathBuf>,
+    /// Memory that this worker and the commands of its jobs may hold, such as 2GiB, before the heaviest job is ended; 0 for
+    /// no limit; without it, the limit of the control group
+    #[arg(long, env = variables::MEMORY_LIMIT, value_name = "SIZE", value_parser = parse_size)]
+    pub memory_limit: Option<u64>,
     /// Where to answer /healthz, /readyz and /metrics
     #[arg(long, env = variables::HEALTH, value_name = "ADDR")]
     pub health: Option<SocketAddr>,

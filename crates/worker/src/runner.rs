@@ -11,6 +11,7 @@ use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
+use legwork_agent::environment::Confinement;
 use legwork_agent::environment::Inherited;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
@@ -152,14 +153,17 @@ impl AgentRunner {
             .sandbox
             .as_ref()
             .map(|readable| Sandbox { writable: vec![folder.clone()], readable: readable.clone() });
-        let confined_to = sandbox.is_some().then(|| folder.clone());
-        let guard = self.guard.of_jobs(sandbox);
+        let confinement = self
+            .sandbox
+            .as_ref()
+            .map(|readable| Confinement { folder: folder.clone(), readable: readable.clone() });
+        let guard = self.guard.of_job(claimed.lease.id, sandbox);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
         environment.variables.remove(TRACEPARENT);
         let trace = claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
         environment.variables.extend(trace);
-        Ok(Environment { guard, confined_to, ..environment })
+        Ok(Environment { guard, confinement, ..environment })
     }
 }
 

@@ -28,6 +28,7 @@ use crate::backend::BackendError;
 use crate::guard::Guard;
 use crate::guard::Sandbox;
 use crate::host::host_name;
+use crate::memory;
 use crate::models;
 use crate::options::CommonOptions;
 use crate::options::WorkerOptions;
@@ -179,6 +180,7 @@ pub(crate) fn settings(
         policy,
         stall_after: options.common.stall_after,
         guard,
+        memory_limit: memory::limit(options.memory_limit),
     }
 }
 

@@ -12,6 +12,7 @@ mod files;
 mod fleet;
 mod guard;
 mod hints;
+mod hostile_files;
 mod lacking;
 mod limits;
 mod long_job;

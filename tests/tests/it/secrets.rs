@@ -32,8 +32,7 @@ const FIND_CANARY: &str =
 
 #[test]
 fn no_command_finds_a_secret_in_the_environment_of_its_worker() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     for name in ["OPENAI_API_KEY", variables::MCP_TOKEN, "AWS_SECRET_ACCESS_KEY", "HARMLESS"] {
         state.set(name, "canary-of-the-worker");
     }
@@ -93,8 +92,7 @@ fn a_key_that_a_provider_or_a_command_repeats_is_stored_shown_and_logged_nowhere
         Answer::text(&["I was given sk-canary", "-that-is-repeated", " as a key"]),
     ] {
         let fake = runtime.block_on(FakeProvider::choosing(move |_| answer.clone()));
-        let redis = Redis::start();
-        let mut state = StateFolder::on(&redis.url());
+        let (redis, mut state) = StateFolder::with_redis();
         state.set("OPENAI_API_KEY", KEY);
         state.set("OPENAI_BASE_URL", &fake.url);
         state.set(variables::LOG, "debug");
@@ -117,8 +115,7 @@ fn a_key_that_a_provider_or_a_command_repeats_is_stored_shown_and_logged_nowhere
 
 #[test]
 fn no_command_makes_the_guard_kill_a_process_group_of_others() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let mut bystander = Command::new("sleep");
     std::os::unix::process::CommandExt::process_group(&mut bystander, 0);
     let mut bystander = bystander.arg("300").stdin(Stdio::null()).spawn().unwrap();

@@ -230,7 +230,7 @@ fn the_snippets_in_the_documentation_are_valid() {
 fn invalid_options_are_reported_before_anything_is_served() {
     let state = StateFolder::embedded();
     let team = state.file("team.yaml", crate::host::TEAM);
-    let table: [(&[&str], i32, &str); 5] = [
+    let table: [(&[&str], i32, &str); 6] = [
         (
             &["mcp", &team, "--policy", "absent.yaml"],
             2,

@@ -142,8 +142,7 @@ fn origin_host_and_token_are_checked() {
 
 #[test]
 fn half_sent_requests_keep_no_host_out() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let web = Web::start(&state, &[&team]);
     let half: Vec<TcpStream> = (0..700)

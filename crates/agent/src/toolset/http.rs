@@ -212,7 +212,7 @@ mod tests {
         let mut event = EventLength::default();
         assert_eq!(event.longest_with(b"data: x\n"), 8);
         assert_eq!(event.longest_with(b"\ndata: long"), 10);
-        assert_eq!(event.longest_with(b"er\r\n\r\n:c"), 14);
+        assert_eq!(event.longest_with(b"er\r\n\r\n:c"), 15);
         assert_eq!(event.longest_with(b"x\n"), 4);
     }
 }

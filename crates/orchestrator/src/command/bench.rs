@@ -198,6 +198,7 @@ fn serve(
         drain_timeout: SHUTDOWN_TIMEOUT,
         until_idle: false,
         guard: Guard::default(),
+        memory_limit: None,
     };
     let runner = Arc::clone(stopwatch);
     let worker = Worker::new(settings, measurement.queue().clone(), runner, WorkerHealth::default())?;

@@ -66,6 +66,11 @@ pub(super) struct TrackedGroup {
 }
 
 impl TrackedGroup {
+    /// A group whose leader started at `leader`.
+    pub(super) fn new(lifetime: Lifetime, group: u32, leader: Option<u64>) -> Self {
+        Self { group, leader, lifetime }
+    }
+
     /// Whether the id still stands for this group, where the process with that id started at `now`. While any process
     /// of a group lives, the system gives its id to no new process; so a leader that started at another time leads
     /// another group.
@@ -84,7 +89,7 @@ pub(super) struct ProcessGroups {
 impl ProcessGroups {
     /// Notes a group that is about to start its command. `leader` is when the process with its id started.
     pub(super) fn start(&mut self, lifetime: Lifetime, group: u32, leader: Option<u64>) {
-        self.groups.insert(group, TrackedGroup { group, leader, lifetime });
+        self.groups.insert(group, TrackedGroup::new(lifetime, group, leader));
     }
 
     /// Applies a record of the program.

@@ -112,7 +112,7 @@ async fn end(mut groups: Vec<TrackedGroup>) {
 }
 
 /// Sends a signal to a group; returns whether the group exists.
-fn signal(tracked: &TrackedGroup, signal: Signal) -> bool {
+pub(super) fn signal(tracked: &TrackedGroup, signal: Signal) -> bool {
     group_id(tracked).is_some_and(|id| {
         tracked.is_same(started_at(tracked.group)) && rustix::process::kill_process_group(id, signal).is_ok()
     })
@@ -124,7 +124,7 @@ fn group_id(tracked: &TrackedGroup) -> Option<Pid> {
 }
 
 /// When the process with this id started, in clock ticks since the machine did (proc_pid_stat(5), field 22).
-fn started_at(process: u32) -> Option<u64> {
+pub(super) fn started_at(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The program's name, in parentheses before it, may contain spaces and parentheses.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
