@@ -27,6 +27,7 @@ mod compaction;
 pub mod environment;
 mod files;
 pub mod history;
+mod hooks;
 pub mod image;
 pub mod journal;
 pub mod message;
@@ -37,7 +38,9 @@ mod process;
 pub mod prompt;
 mod prompt_files;
 pub mod pruning;
+mod redaction;
 pub mod run;
+mod safety;
 pub mod slash;
 #[cfg(test)]
 mod testing;

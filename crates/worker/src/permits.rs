@@ -13,7 +13,7 @@ use legwork_common::team::ToolsetKind;
 
 /// The program that starts servers of Docker's catalog.
 const DOCKER: &str = "docker";
-/// The toolset whose commands are those of the agent file, as commands after an edit are.
+/// The toolset whose commands are those of the agent file, as hooks and commands after an edit are.
 const SCRIPT: &str = "script";
 
 /// What the operator permits. The default permits everything.
@@ -54,20 +54,26 @@ impl Permits {
         {
             return Err(format!("a permit for the command {program} (--allow-command)"));
         }
-        for toolset in &agent.toolsets {
-            self.check_toolset(toolset)?;
+        if !agent.hooks.is_empty() {
+            self.check_name(SCRIPT)?;
         }
-        Ok(())
+        agent.toolsets.iter().try_for_each(|toolset| self.check_toolset(toolset))
+    }
+
+    fn check_name(&self, toolset: &str) -> Result<(), String> {
+        let is_permitted = self.toolsets.is_empty() || self.toolsets.contains(toolset);
+        if is_permitted && !self.denied_toolsets.contains(toolset) {
+            return Ok(());
+        }
+        Err(format!("a permit for the toolset {toolset} (--allow-toolset, --deny-toolset)"))
     }
 
     fn check_toolset(&self, toolset: &Toolset) -> Result<(), String> {
         let runs_scripts =
             matches!(&toolset.kind, ToolsetKind::Filesystem { post_edit, .. } if !post_edit.is_empty());
-        for name in [Some(type_name(&toolset.kind)), runs_scripts.then_some(SCRIPT)].into_iter().flatten() {
-            let is_permitted = self.toolsets.is_empty() || self.toolsets.contains(name);
-            if !is_permitted || self.denied_toolsets.contains(name) {
-                return Err(format!("a permit for the toolset {name} (--allow-toolset, --deny-toolset)"));
-            }
+        self.check_name(type_name(&toolset.kind))?;
+        if runs_scripts {
+            self.check_name(SCRIPT)?;
         }
         let ToolsetKind::Mcp(mcp) = &toolset.kind else { return Ok(()) };
         let program = match &mcp.server {
