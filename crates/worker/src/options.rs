@@ -170,7 +170,7 @@ pub struct WorkerOptions {
     #[arg(long, env = variables::DRAIN_TIMEOUT, value_name = "TIME", default_value = "30s",
           value_parser = duration::parse)]
     pub drain_timeout: Duration,
-    /// Run only agents whose toolsets are all of these types, such as filesystem,fetch; other jobs wait for another worker
+    /// Run only agents whose toolsets are all of these types, such as filesystem,fetch; other jobs go to another worker
     #[arg(long = "allow-toolset", env = variables::ALLOW_TOOLSETS, value_delimiter = ',', value_name = "TYPES")]
     pub allow_toolsets: Vec<String>,
     /// Run no agent with a toolset of these types, such as shell,script

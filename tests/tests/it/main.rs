@@ -22,6 +22,7 @@ mod operations;
 mod readme;
 mod record;
 mod redis_outage;
+mod redis_users;
 mod refusals;
 mod retry;
 mod secrets;

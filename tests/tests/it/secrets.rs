@@ -46,7 +46,7 @@ fn no_command_of_a_session_finds_a_secret_in_the_environment_of_its_program() {
     state.set("ANTHROPIC_API_KEY", "canary-of-the-worker");
     let finds = calls("shell", &json!({"cmd": FIND_CANARY}));
     let script = json!({
-        "root": [finds, calls("run_background_agent", &json!({"agent": "worker", "task": "t"})), {"text": "{{result:shell}}"}],
+        "root": [finds, calls("run_background_agent", &json!({"agent": "worker", "task": "t"})), {"text": "{{result:shell}}"}, {"text": "{{result:shell}}"}],
         "worker": [finds, {"text": "job: {{result:shell}}"}],
     });
     let script = state.file("script.json", json!({"agents": script}).to_string());

@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use legwork_tests::programs::StateFolder;
-use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use serde_json::json;
 
@@ -36,16 +35,16 @@ fn a_team_that_was_altered_in_redis_is_rejected() {
 fn a_worker_leaves_jobs_whose_toolsets_it_does_not_permit_to_others() {
     let redis = Redis::start();
     let (state, team) = shell_team(&redis, "echo ran");
-    let closed = state.worker(&["--deny-toolset", "shell,script"]);
+    let _closed = state.worker(&["--deny-toolset", "shell,script"]);
     let shell = state.dispatch(&[&team.file, "shell", "go"]);
     let quick = state.dispatch(&[&team.file, "quick", "go"]);
     assert_eq!(state.until_status(&quick, "completed")["result"], "done");
-    until("the job says what it lacks", || {
-        state.view(&shell).to_string().contains("a permit for the toolset shell")
-    });
+    let view = state.until_status(&shell, "failed");
+    assert_eq!(view["cause"], "rejected", "{view}");
+    assert!(view["error"].as_str().unwrap().contains("a permit for the toolset shell"), "{view}");
     let _open = state.worker(&[]);
+    let shell = state.dispatch(&[&team.file, "shell", "go"]);
     assert_eq!(state.until_status(&shell, "completed")["result"], "ran\n");
-    drop(closed);
 }
 
 #[test]
@@ -69,4 +68,25 @@ fn a_confined_command_reaches_its_own_folder_only() {
     }
     let folder = state.path("work").join(&id);
     assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn the_heaviest_job_is_ended_before_the_memory_is_used_up() {
+    let redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    // Grows to 600 MB in steps and stays there; the limit leaves room for half of it. Its own limit protects this machine.
+    let grow = "ulimit -v 2000000; exec perl -e 'my @x; for (1..60) { push @x, \"x\" x 10_000_000; \
+                select(undef, undef, undef, 0.02) } sleep 300'";
+    let script = json!({
+        "shell": [calls("shell", &json!({"cmd": grow, "timeout": 300})), {"text": "never"}],
+        "quick": [{"text": "done"}],
+    });
+    let team = Team::write(&mut state, &script);
+    let mut worker = state.worker(&["--memory-limit", "300MiB"]);
+    let heavy = state.dispatch(&[&team.file, "shell", "go"]);
+    let view = state.until_status(&heavy, "failed");
+    assert!(view["error"].as_str().unwrap().contains("--memory-limit"), "{view}");
+    let quick = state.dispatch(&[&team.file, "quick", "go"]);
+    assert_eq!(state.until_status(&quick, "completed")["result"], "done");
+    assert!(worker.is_running());
 }
