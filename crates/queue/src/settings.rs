@@ -9,7 +9,7 @@ use crate::keys::Keys;
 use crate::link::Link;
 
 /// The data format of this release. A namespace of another format is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The shortest lease that is accepted, in milliseconds: below that, renewals would come faster than their answers.
 const MIN_LEASE_MS: u64 = 100;
 /// The greatest number of shards. A round of reaping makes a call for each.
