@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
 
 use crate::environment::Confinement;
@@ -228,7 +230,6 @@ fn folder(at: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
 /// Opens what is below `root`. No link leads out of it.
 #[cfg(target_os = "linux")]
 fn beneath(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    use rustix::fs::ResolveFlags;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;

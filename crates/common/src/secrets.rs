@@ -196,7 +196,7 @@ mod tests {
             ("GITHUB_TOKEN", "short"),
             ("DATABASE", "postgres://me:hush:hush@db.example/x?y=@"),
             ("OTHER", "postgres://db.example/me:x123456@y"),
-            ("LEGWORK_REDIS_URL", "redis://me:hunter2hunter2@host:6379/0"),
+            (REDIS_URL, "redis://me:hunter2hunter2@host:6379/0"),
             ("HOME", "/home/somewhere"),
             ("SSH_AUTH_SOCK", "/tmp/agent"),
             ("MONKEY_BUSINESS", "monkey-monkey"),
@@ -233,7 +233,7 @@ mod tests {
             ("LC_ALL", true),
             ("TZ", true),
             ("OPENAI_API_KEY", false),
-            ("LEGWORK_REDIS_URL", false),
+            (REDIS_URL, false),
             ("AWS_SECRET_ACCESS_KEY", false),
             ("SSH_AUTH_SOCK", false),
         ] {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_shown_at_once() {
+    fn other_text_is_shown_at_once() {
         let (secrets, mut stream) = (secrets(), RedactedStream::default());
         assert_eq!(stream.push(&secrets, "plain text, "), "plain text, ");
         assert_eq!(stream.push(&secrets, "ask"), "a");

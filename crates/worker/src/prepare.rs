@@ -78,7 +78,7 @@ async fn read_team(
         return Ok(Some(team));
     }
     let Some(json) = work.team(claimed.session, digest).await? else { return Ok(None) };
-    // Whoever can write to Redis could change what an agent does, and with which tools.
+    // Any program that can write to Redis could change what an agent does, and with which tools.
     if TeamDigest::of(&json) != claimed.spec.team {
         return Err(PrepareError::AlteredTeam);
     }

@@ -1,7 +1,7 @@
 //! The program's end of the connection to its guard, and the address at which commands announce themselves.
 //!
-//! Both are sockets, because a pipe can be opened again through `/proc/PID/fd` by whoever may look there, and a socket
-//! cannot: what only the program may say comes over a pair of sockets that have no name. What a command says about
+//! Both are sockets, because a pipe can be opened again through `/proc/PID/fd` by any process that may look there, and
+//! a socket cannot: what only the program may say comes over a pair of sockets that have no name. What a command says about
 //! itself comes over a socket that has one, and the system tells the guard who speaks.
 
 use std::io;

@@ -4,8 +4,10 @@
 //! and no code of theirs runs before. A confined process reaches no other file, cannot trace or signal processes outside,
 //! and gains no rights by set-user-id programs. The network is not confined.
 
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -93,11 +95,10 @@ impl Sandbox {
 
     /// Reads all arguments up to [`END`]; `None` where there is no sandbox.
     pub(super) fn from_arguments(arguments: &mut impl Iterator<Item = OsString>) -> io::Result<Option<Self>> {
-        use std::os::unix::ffi::OsStrExt as _;
         let mut sandbox = None::<Self>;
         for argument in arguments {
             let bytes = argument.as_bytes();
-            let folder = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+            let folder = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
             if bytes == END.as_bytes() {
                 return Ok(sandbox);
             } else if let Some(path) = bytes.strip_prefix(WRITE.as_bytes()) {

@@ -36,7 +36,7 @@ const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Guards until the program at the other end of standard input is gone, and then kills what it left. Commands announce
 /// themselves at the socket on standard error: a program can be given three descriptors without unsafe code, and a guard
-/// has no one to whom it could write.
+/// writes to no one.
 pub(super) fn run() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(watch())) {
