@@ -26,27 +26,46 @@ fn view_of(state: &mut StateFolder, cmd: &str) -> Value {
     state.until_status(&id, "completed")
 }
 
-/// Prints the files of `/proc` in which a canary is found. Its two halves keep it out of the command's own command line.
-const FIND_CANARY: &str =
-    "grep -las 'cana''ry-of-the-worker' /proc/[0-9]*/environ; env | grep -c 'cana''ry-of'; true";
+/// A command that prints the files of `/proc` in which a canary is found, and how often its own environment has it. The two
+/// halves keep the canary out of the command's own command line.
+fn find(canary: &str) -> String {
+    let (one, other) = canary.split_at(3);
+    format!("grep -las '{one}''{other}' /proc/[0-9]*/environ; env | grep -c '{one}''{other}'; true")
+}
+
+/// Variables that hold secrets, and one that does not say so.
+const VARIABLES: [&str; 4] = ["OPENAI_API_KEY", variables::MCP_TOKEN, "AWS_SECRET_ACCESS_KEY", "HARMLESS"];
+
+/// Sets all of them for programs that are started later. A program shows its environment for the first milliseconds of its
+/// life, so the programs that only ask must not have the canary.
+fn set_all(state: &mut StateFolder, value: &str) {
+    for name in VARIABLES {
+        state.set(name, value);
+    }
+}
 
 #[test]
 fn no_command_finds_a_secret_in_the_environment_of_its_worker() {
     let (_redis, mut state) = StateFolder::with_redis();
-    for name in ["OPENAI_API_KEY", variables::MCP_TOKEN, "AWS_SECRET_ACCESS_KEY", "HARMLESS"] {
-        state.set(name, "canary-of-the-worker");
-    }
-    let view = view_of(&mut state, FIND_CANARY);
+    let script = json!({"shell": [
+        calls("shell", &json!({"cmd": find("canary-of-the-worker")})), {"text": "it said: {{result:shell}}"},
+    ]});
+    let team = Team::write(&mut state, &script);
+    set_all(&mut state, "canary-of-the-worker");
+    let _worker = state.start_worker(&[]);
+    set_all(&mut state, "none");
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    let view = state.until_status(&id, "completed");
     assert_eq!(view["result"], "it said: 0\n", "{view}");
 }
 
 #[test]
 fn no_command_of_a_session_finds_a_secret_in_the_environment_of_its_program() {
     let mut state = StateFolder::embedded();
-    state.set("ANTHROPIC_API_KEY", "canary-of-the-worker");
-    let finds = calls("shell", &json!({"cmd": FIND_CANARY}));
+    let finds = calls("shell", &json!({"cmd": find("canary-of-the-session")}));
     let script = json!({
-        "root": [finds, calls("run_background_agent", &json!({"agent": "worker", "task": "t"})), {"text": "{{result:shell}}"}, {"text": "{{result:shell}}"}],
+        "root": [finds, calls("run_background_agent", &json!({"agent": "worker", "task": "t"})),
+            {"text": "{{result:shell}}"}, {"text": "{{result:shell}}"}],
         "worker": [finds, {"text": "job: {{result:shell}}"}],
     });
     let script = state.file("script.json", json!({"agents": script}).to_string());
@@ -58,10 +77,12 @@ fn no_command_of_a_session_finds_a_secret_in_the_environment_of_its_program() {
 ",
     );
     state.set(variables::SCRIPT, &script);
+    set_all(&mut state, "canary-of-the-session");
     let output = state.legwork(["run", &team, "go"]).expect_success();
     assert!(output.trim_end().ends_with('0') && !output.contains("/proc"), "{output}");
     // A worker of its own has the environment too.
     let id = state.dispatch(&[&team, "worker", "go"]);
+    set_all(&mut state, "none");
     assert_eq!(state.until_status(&id, "completed")["result"], "job: 0\n");
 }
 
