@@ -31,5 +31,6 @@ mod session_state;
 mod stop;
 mod stored;
 mod team;
+mod topologies;
 mod trust;
 mod waits;
