@@ -18,9 +18,8 @@ use axum::http::header::WWW_AUTHENTICATE;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use legwork_http::access::Token;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use sha2::Digest as _;
-use sha2::Sha256;
 
 /// The most connections of hosts that are open at once. Each takes some memory, and ends after five minutes without a
 /// message; it can be resumed.
@@ -29,32 +28,6 @@ const MAX_SESSIONS: usize = 1_000;
 const RETRY_SECONDS: &str = "30";
 /// The header with the id of a connection.
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-
-/// A bearer token, stored as its SHA-256: comparing hashes leaks nothing about the token through timing.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
-    }
-}
-
-impl Token {
-    /// The token in `text`, trimmed; `None` when that is empty.
-    pub fn new(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
-    }
-
-    /// Whether an `Authorization` header carries this token. The scheme is case-insensitive (RFC 9110, section 11.1).
-    fn is_in(&self, header: Option<&str>) -> bool {
-        let given = header.and_then(|header| header.split_once(' '));
-        given.is_some_and(|(scheme, token)| {
-            scheme.eq_ignore_ascii_case("bearer") && Self::new(token).as_ref() == Some(self)
-        })
-    }
-}
 
 /// What a request must satisfy.
 #[derive(Debug, Clone)]
@@ -73,7 +46,7 @@ pub(super) async fn admit(State(admission): State<Admission>, request: Request, 
         return (StatusCode::BAD_REQUEST, "the Host or the Origin is not valid\n").into_response();
     }
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if admission.token.is_some_and(|token| !token.is_in(header)) {
+    if admission.token.is_some_and(|token| Token::of_header(header) != Some(token)) {
         let challenge = [(WWW_AUTHENTICATE, "Bearer")];
         return (StatusCode::UNAUTHORIZED, challenge, "a bearer token is required\n").into_response();
     }
@@ -124,18 +97,6 @@ fn is_origin(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_trimmed_and_matches_only_itself() {
-        assert_eq!(Token::new(" secret\n"), Token::new("secret"));
-        assert_eq!(Token::new(" \n"), None);
-        let token = Token::new("secret").unwrap();
-        assert!(token.is_in(Some("Bearer secret")) && token.is_in(Some("bearer  secret")));
-        for wrong in [None, Some("Bearer"), Some("Bearer other"), Some("Basic secret"), Some("secret")] {
-            assert!(!token.is_in(wrong), "{wrong:?}");
-        }
-        assert!(!format!("{token:?}").contains("secret"));
-    }
 
     #[test]
     fn hosts_and_origins_can_be_read_in_one_way_only() {

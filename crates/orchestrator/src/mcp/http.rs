@@ -4,7 +4,6 @@
 //! this machine can run agents with the rights of this one, and `Host` and `Origin` must be this machine's, so that a page
 //! of another site, open in a browser here, is refused.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +12,23 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 use legwork_common::error::ExitStatus;
+use legwork_http::access::Token;
+use legwork_http::listener::listen;
 use legwork_process::http_server;
 use rmcp::transport::StreamableHttpServerConfig;
 use rmcp::transport::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use tokio::net::TcpListener;
-use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 use crate::mcp::admission::Admission;
-use crate::mcp::admission::Token;
 use crate::mcp::admission::admit;
 use crate::mcp::connections::RedisSessionStore;
 use crate::mcp::server::Server;
 
 /// The path of the endpoint.
 pub const PATH: &str = "/mcp";
-/// Connections that the system queues until they are accepted. The usual default of 128 overflows when many hosts
-/// connect at once, and some see a reset; the system lowers this to its own maximum.
-const BACKLOG: u32 = 4096;
 /// Grace period for open streams at shutdown. A stream of a waiting host would otherwise keep the server up forever.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Origins that are always allowed: pages served by this machine, on any port.
@@ -126,14 +122,6 @@ fn needs_token(address: SocketAddr) -> Failure {
     }
     Failure::usage(format!("{address} is reachable from other machines and needs a token"))
         .with_hint("set LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1")
-}
-
-/// Binds and listens, with a larger backlog than tokio's own.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
