@@ -3,6 +3,8 @@
 //! A reply is recorded before the first of its tools starts, a result and mail before the model call that sees
 //! them. The next attempt is given the recorded entries and resumes after them.
 
+mod redacted;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Debug;
@@ -18,6 +20,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
+pub(crate) use self::redacted::RedactingJournal;
 use crate::image;
 use crate::image::Image;
 use crate::message::AssistantMessage;

@@ -25,6 +25,7 @@ use legwork_queue::operator::SessionLanes;
 use legwork_worker::backend::Arrival;
 use legwork_worker::backend::Backend;
 use legwork_worker::options::CommonOptions;
+use legwork_worker::runner::for_agents;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -152,6 +153,11 @@ impl Context {
     /// The trace that this program is part of. A variable that holds no trace counts as unset.
     pub fn trace(&self) -> Option<TraceParent> {
         self.variables.get(variables::TRACEPARENT)?.parse().ok()
+    }
+
+    /// The environment of agents that run here, without a guard.
+    pub fn agent_environment(&self, working_dir: PathBuf) -> Environment {
+        for_agents(&self.variables, self.common.inherited(), working_dir)
     }
 
     /// The models: a script's, or the providers'.

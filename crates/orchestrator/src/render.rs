@@ -7,6 +7,7 @@ pub mod table;
 use std::time::Duration;
 
 pub use escape::visible;
+pub use escape::visible_line;
 pub use head::head;
 use jiff::Timestamp;
 use legwork_common::duration;
