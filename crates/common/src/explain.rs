@@ -98,7 +98,7 @@ fn waits(job: &Job) -> Vec<String> {
             format!("It waits for {} that it dispatched, and holds no slot", counted(*live, "job")),
             "It continues when they have ended; `legwork list --session` shows them.".to_owned(),
         ),
-        WaitsFor::RateLimit { detail } | WaitsFor::Stalled { detail } => {
+        WaitsFor::RateLimit { detail } | WaitsFor::Budget { detail } | WaitsFor::Stalled { detail } => {
             (sentence_case(detail), "It continues without help.".to_owned())
         }
     };
@@ -145,6 +145,12 @@ fn runs(job: &Job) -> Vec<String> {
         Some(WaitsFor::RateLimit { detail }) => vec![
             format!("Its model call waits: {}.", first_line(detail)),
             "It continues when the limit permits; the policy file's limits and the provider's decide when.".to_owned(),
+        ],
+        Some(WaitsFor::Budget { detail }) => vec![
+            format!("Its model call waits: {}.", first_line(detail)),
+            "It continues once they have used less than they reserved, or fails with cause budget where nothing is \
+             left; `--session-budget` gives a new session another budget."
+                .to_owned(),
         ],
         Some(WaitsFor::Stalled { detail }) => vec![
             format!("It has stalled: {}.", first_line(detail)),
@@ -306,6 +312,10 @@ mod tests {
             waiting(
                 State::Running,
                 WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },
+            ),
+            waiting(
+                State::Running,
+                WaitsFor::Budget { detail: "other jobs have reserved 900 tokens of the session's budget".to_owned() },
             ),
             waiting(State::Running, WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() }),
             job(State::Running),

@@ -197,7 +197,8 @@ pub struct DispatchArgs {
 /// Arguments of `legwork list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// How to print the jobs: a table, a wide table, JSON objects, or ids alone [default: table]
+    /// How to print the jobs: a table, a wide table, JSON objects, one JSON object with the cursor, or ids alone
+    /// [default: table]
     #[arg(short, long, value_name = "FORM")]
     pub output: Option<ListForm>,
     /// Only jobs with this status; may be repeated
@@ -247,6 +248,8 @@ pub enum ListForm {
     Wide,
     /// One JSON object a line
     Json,
+    /// One JSON object: the jobs, and the cursor of the next page
+    Page,
     /// One id a line
     Ids,
 }

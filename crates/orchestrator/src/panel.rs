@@ -337,6 +337,20 @@ impl Screen {
         self.take_down(&mut self.state());
     }
 
+    /// The jobs to show. With `--json` those that changed, as every command prints them: a session's list has no result,
+    /// and neither what a job waits for nor its model. `None` where Redis does not answer.
+    async fn to_show(&self, operator: &Operator, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        if !self.output.json {
+            return Some(jobs);
+        }
+        let has_changed = |job: &Job| self.state().seen.get(&job.id) != Some(&job.status);
+        let changed: Vec<JobId> = jobs.iter().filter(|job| has_changed(job)).map(|job| job.id).collect();
+        if changed.is_empty() {
+            return Some(Vec::new());
+        }
+        operator.jobs(&changed).await.inspect_err(|error| tracing::debug!(%error, "could not read jobs")).ok()
+    }
+
     /// Reads the session's jobs and shows them. A failed read is retried at the next poll.
     async fn refresh(&self, operator: &Operator, session: SessionId) {
         let list = match operator.session_jobs(session).await {
@@ -347,9 +361,10 @@ impl Screen {
                 return;
             }
         };
+        let Some(listed) = self.to_show(operator, list.jobs).await else { return self.unanswered() };
         self.state().is_unanswered = false;
-        let mut jobs = Vec::with_capacity(list.jobs.len());
-        for job in list.jobs {
+        let mut jobs = Vec::with_capacity(listed.len());
+        for job in listed {
             let live = !job.status.is_terminal() && self.output.live;
             let line = if live { last_line(operator, &job).await } else { String::new() };
             jobs.push((job, line));

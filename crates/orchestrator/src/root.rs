@@ -213,7 +213,7 @@ impl Journal for ScreenJournal {
                 self.screen.event("retry", &json!({"turn": turn, "reason": reason}));
                 self.screen.note(&format!("retrying the model call: {reason}"));
             }
-            RunEvent::ModelWaiting { why } => {
+            RunEvent::ModelWaiting { why } | RunEvent::BudgetWaiting { why } => {
                 self.screen.event("waits", &json!({"why": why}));
                 if let Some(why) = why {
                     self.screen.note(&format!("waiting: {why}"));

@@ -1,5 +1,8 @@
 //! What an operator asks of the command line: why a job does not run, who runs it, what became of it. One command each.
 
+use std::io::BufRead as _;
+use std::io::BufReader;
+
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -113,24 +116,51 @@ fn a_job_has_one_shape_in_every_command_and_matches_its_schema() {
         {"text": "done"},
     ]);
     let (state, team) = scene(&redis, &script);
-    let _worker = state.worker(&SHARED);
     let lines = |arguments: &[&str]| state.legwork(arguments).json_lines();
-    let dispatched = lines(&["dispatch", "--json", &team.file, "quick", "go"]).remove(0);
-    let id = dispatched["id"].as_str().unwrap().to_owned();
-    let waited = lines(&["wait", "--json", &id]).remove(0);
-    let mut jobs = vec![dispatched, waited];
-    jobs.extend(lines(&["dispatch", "--json", "--wait", &team.file, "quick", "go"]));
-    jobs.extend(lines(&["list", "--json"]).into_iter().filter(|line| line.get("id").is_some()));
-    jobs.extend(lines(&["explain", "--json", &id]).into_iter().map(|line| line["job"].clone()));
-    let events = lines(&["run", "--json", &team.file, "go"]);
+    let queued = lines(&["dispatch", "--json", &team.file, "quick", "go"]).remove(0);
+    let id = queued["id"].as_str().unwrap().to_owned();
+    let mut jobs = vec![queued, state.view(&id)];
+    jobs.extend(lines(&["wait", "--json", "--timeout", "10ms", &id]));
+    // A job of `run` is an event for each of its states; the first is read before any worker is there.
+    let mut run = state.start_legwork(["run", "--json", &team.file, "go"]);
+    let (_stdin, stdout, _stderr) = run.take_streams();
+    let mut events: Vec<Value> = Vec::new();
+    let mut read = BufReader::new(stdout).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+    while let Some(event) = read.next() {
+        events.push(event);
+        if events.last().unwrap()["event"] == "job" {
+            break;
+        }
+    }
+    let listed = lines(&["list", "--output", "page"]).remove(0);
+    assert!(listed["next"].is_null(), "{listed}");
+    jobs.extend(listed["jobs"].as_array().unwrap().clone());
+    let _worker = state.worker(&SHARED);
+    events.extend(read);
     let of_run: Vec<Value> = events.iter().filter_map(|event| event.get("job").cloned()).collect();
-    assert!(!of_run.is_empty(), "{events:?}");
+    assert!(of_run.iter().any(|job| job["status"] == "queued"), "{events:?}");
+    assert!(of_run.iter().any(|job| job["status"] == "completed" && job["result"] == "quick"), "{events:?}");
     jobs.extend(of_run);
     let tool = events.iter().find(|event| event["event"] == "tool").unwrap();
     assert_eq!(tool["arguments"], json!({"agent": "quick", "task": "go"}));
-    jobs.push(state.view(&id));
-    let queued = state.dispatch(&[&team.file, "--queue", "gpu", "quick", "go"]);
-    jobs.push(state.view(&queued));
+
+    jobs.extend(lines(&["wait", "--json", &id]));
+    jobs.extend(lines(&["dispatch", "--json", "--wait", &team.file, "quick", "go"]));
+    for follow in [&["view", "--json", "--follow", &id][..], &["dispatch", "--json", "--follow", &team.file, "quick", "go"]] {
+        jobs.push(lines(follow).pop().unwrap()["job"].clone());
+    }
+    jobs.extend(lines(&["list", "--json"]));
+    jobs.extend(lines(&["explain", "--json", &id]).into_iter().map(|line| line["job"].clone()));
+    let later = state.dispatch(&["--delay", "1h", &team.file, "quick", "go"]);
+    jobs.push(state.view(&later));
+    state.legwork(["stop", &later]).expect_success();
+    jobs.extend(lines(&["retry", "--json", &later]));
+    jobs.push(state.view(&state.dispatch(&[&team.file, "--queue", "gpu", "quick", "go"])));
+    for job in &jobs {
+        assert_eq!(job["model"], "scripted/any", "{job}");
+        let waits = ["queued", "scheduled"].contains(&job["status"].as_str().unwrap());
+        assert_eq!(job["waits_for"].is_object(), waits, "{job}");
+    }
 
     let schema = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/job.schema.json")).unwrap();
     let schema: Value = serde_json::from_slice(&schema).unwrap();

@@ -52,7 +52,7 @@ fn a_retry_resumes_from_the_last_turn() {
     assert_eq!(
         refused.stderr,
         format!(
-            "error: task {id} was already retried as {again}\n\
+            "error: task {id} was already retried as {again}; nothing was retried\n\
              hint: `legwork retry --again {id}` retries it once more\n"
         )
     );

@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::cli::McpArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
@@ -63,7 +64,15 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
 
     // A dedicated connection, because the number of hosts is not bounded as a pool is. Sessions that wait for a worker
     // must survive the connecting: this program starts their workers.
-    let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
+    let connecting = context.connect_as(
+        ConnectionKind::Dedicated,
+        Arrival::SessionsWorker,
+        WhileAway::Wait { deadline: None },
+    );
+    let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else {
+        return Ok(ExitStatus::Success);
+    };
+    let connection = connection?;
     let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
     warn_of_keys(&sessions, &team, &agents);
     let scope = match scope(&args, &sessions).await {

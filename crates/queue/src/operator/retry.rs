@@ -123,6 +123,11 @@ pub struct RetryPlan {
 }
 
 impl RetryPlan {
+    /// The job that is retried.
+    pub fn of(&self) -> JobId {
+        self.of
+    }
+
     /// The queue that the new job will wait in.
     pub fn queue(&self) -> &str {
         &self.original.job_options.queue
@@ -172,7 +177,8 @@ enum Recovery {
 }
 
 impl Operator {
-    /// Reads what a retry of `of` needs. `again` retries even a job that was retried before. Changes nothing, so a caller can plan all of its retries before the first.
+    /// Reads what a retry of `of` needs. `again` retries even a job that was retried before. Changes
+    /// nothing, so a caller can plan all of its retries before the first.
     ///
     /// # Errors
     ///
