@@ -315,7 +315,9 @@ mod tests {
             ),
             waiting(
                 State::Running,
-                WaitsFor::Budget { detail: "other jobs have reserved 900 tokens of the session's budget".to_owned() },
+                WaitsFor::Budget {
+                    detail: "other jobs have reserved 900 tokens of the session's budget".to_owned(),
+                },
             ),
             waiting(State::Running, WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() }),
             job(State::Running),

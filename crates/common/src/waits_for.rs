@@ -171,7 +171,9 @@ mod tests {
             schedule(Postponed::GivenBack, Some("OPENAI_API_KEY")),
             WaitsFor::Children { live: 1 },
             WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },
-            WaitsFor::Budget { detail: "other jobs have reserved 900 tokens of the session's budget".to_owned() },
+            WaitsFor::Budget {
+                detail: "other jobs have reserved 900 tokens of the session's budget".to_owned(),
+            },
             WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() },
         ]
     }

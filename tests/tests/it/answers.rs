@@ -146,7 +146,10 @@ fn a_job_has_one_shape_in_every_command_and_matches_its_schema() {
 
     jobs.extend(lines(&["wait", "--json", &id]));
     jobs.extend(lines(&["dispatch", "--json", "--wait", &team.file, "quick", "go"]));
-    for follow in [&["view", "--json", "--follow", &id][..], &["dispatch", "--json", "--follow", &team.file, "quick", "go"]] {
+    for follow in [
+        &["view", "--json", "--follow", &id][..],
+        &["dispatch", "--json", "--follow", &team.file, "quick", "go"],
+    ] {
         jobs.push(lines(follow).pop().unwrap()["job"].clone());
     }
     jobs.extend(lines(&["list", "--json"]));
@@ -225,8 +228,7 @@ fn a_retry_without_the_jobs_script_is_refused_before_anything_is_stored() {
 
 #[test]
 fn a_lost_worker_and_a_sick_one_are_marked() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let file = state.file("team.yaml", "agents:\n  root: {model: openai/gpt-4o, instruction: x}\n");
     // Its key is missing: it gives back every job. Another worker serves the queue, so that the jobs are not rejected.
     let _sick = state.worker(&["--queues", "a"]);
@@ -252,8 +254,7 @@ fn a_lost_worker_and_a_sick_one_are_marked() {
 
 #[test]
 fn a_worker_whose_work_dir_cannot_be_made_refuses_to_start() {
-    let redis = Redis::start();
-    let state = StateFolder::on(&redis.url());
+    let (_redis, state) = StateFolder::with_redis();
     let file = state.file("not-a-folder", "");
     let mut worker = state.start_worker(&["--work-dir", &format!("{file}/work")]);
     assert_eq!(worker.wait(), 2);

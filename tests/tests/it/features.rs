@@ -7,7 +7,6 @@ use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::FakeProvider;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -99,8 +98,7 @@ fn names(folder: &str) -> BTreeSet<String> {
 #[test]
 fn every_feature_runs_one_turn() {
     let runtime = Runtime::new().unwrap();
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("LOCAL_KEY", "sesame");
     state.set("MOOD", "calm");
     state.file("RULES.md", "Be kind to all.");

@@ -3,7 +3,6 @@
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
@@ -28,8 +27,7 @@ agents:
 
 #[test]
 fn a_shared_list_is_seen_by_the_root_and_by_jobs_on_every_worker() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let start =
         |agent: &str| calls("transfer_task", &json!({"agent": agent, "task": "go", "expected_output": ""}));
     let script = json!({
@@ -75,8 +73,7 @@ agents:
 
 #[test]
 fn a_job_that_waits_for_its_sessions_budget_says_so() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = state.file("team.yaml", SPENDS);
     let reply = json!({"text": "one two three four five six", "chunk_delay_ms": 500});
     let script = state.file("script.json", json!({"agents": {"root": [reply]}}).to_string());
@@ -89,7 +86,10 @@ fn a_job_that_waits_for_its_sessions_budget_says_so() {
     let ids: Vec<&str> = ids.lines().collect();
     let mut waits_for = json!(null);
     until("one of them waits for the budget", || {
-        let waiting = ids.iter().map(|id| state.view(id)["waits_for"].clone()).find(|reason| reason["reason"] == "budget");
+        let waiting = ids
+            .iter()
+            .map(|id| state.view(id)["waits_for"].clone())
+            .find(|reason| reason["reason"] == "budget");
         waits_for = waiting.unwrap_or_default();
         !waits_for.is_null()
     });
@@ -102,8 +102,7 @@ fn a_job_that_waits_for_its_sessions_budget_says_so() {
 
 #[test]
 fn a_session_ends_at_its_budget_with_the_output_so_far() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let mut turn = calls("think", &json!({"thought": "more"}));
     turn["input_tokens"] = json!(900);
     turn["output_tokens"] = json!(100);
