@@ -30,6 +30,7 @@ use crate::failure::Failure;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::output::Output;
+use crate::suggest::quoted;
 
 /// The most bytes of a file that are read. Agent files end at 8 MiB and batches at what Redis takes, so a larger file,
 /// or a device without an end, is a mistake.
@@ -254,7 +255,7 @@ pub fn team_failure(errors: &team::TeamErrors) -> Failure {
     let more = errors.iter().count().saturating_sub(1) + errors.left_out();
     let mut detail = first.and_then(|error| error.snippet()).unwrap_or_default().trim_end().to_owned();
     if more > 0 {
-        let file = first.map(team::TeamError::file).unwrap_or_default();
+        let file = quoted(first.map(team::TeamError::file).unwrap_or_default());
         detail.push_str(&format!("\nand {more} more; `legwork check {file}` shows them"));
     }
     Failure {

@@ -66,7 +66,7 @@ fn holds_password(address: &str) -> bool {
 }
 
 /// A word of a shell's command line: in single quotes unless it has only characters that no shell changes.
-fn quoted(word: &str) -> Cow<'_, str> {
+pub fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+%@".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return Cow::Borrowed(word);

@@ -302,6 +302,19 @@ fn escape_sequences_of_an_agent_are_written_out_on_a_terminal_and_kept_in_a_pipe
 }
 
 #[test]
+fn the_end_of_a_followed_job_has_a_line_of_its_own_on_standard_error() {
+    let redis = Redis::start();
+    let (state, team) = scene(&redis, &blocking());
+    let _worker = state.worker(&SHARED);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let followed = state.legwork(["view", "--follow", &id]);
+    assert_eq!((followed.stdout.as_str(), followed.stderr), ("quick", format!("{id} completed\n")));
+    // On a terminal both are shown, one below the other.
+    let shown = state.in_terminal(&["view", "--follow", &id], "");
+    assert_eq!(shown.lines().collect::<Vec<_>>(), ["quick", &format!("{id} completed")], "{shown:?}");
+}
+
+#[test]
 fn each_of_ten_questions_is_answered_by_one_command() {
     let redis = Redis::start();
     let (state, team) = scene(&redis, &blocking());

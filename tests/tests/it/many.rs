@@ -1,10 +1,13 @@
 //! Many jobs at once: questions before what cannot be undone, and one result for each of many.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Read as _;
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::repository;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 use serde_json::json;
@@ -45,6 +48,36 @@ fn each_line_of_a_batch_has_its_result_in_its_place() {
     // One request alone: its error is the command's.
     let alone = state.file("alone.jsonl", line("b", Some("k")));
     assert_eq!(state.legwork(["dispatch", &team.file, "--batch", &alone]).status, 7);
+}
+
+#[test]
+fn the_documented_batch_is_one() {
+    let redis = Redis::start();
+    let state = StateFolder::on(&redis.url());
+    let page = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let section = page.split("## Batches").nth(1).unwrap().split("\n## ").next().unwrap();
+    let example = section.split("```jsonl\n").nth(1).unwrap().split("```").next().unwrap();
+    let batch = state.file("batch.jsonl", example);
+    let file = repository().join("examples/background_agents.yaml").display().to_string();
+    let jobs = state.legwork(["dispatch", "--json", "--batch", &batch, &file]).json_lines();
+    let waits: Vec<_> = jobs.iter().map(|job| (job["line"].as_u64(), job["status"].as_str())).collect();
+    assert_eq!(
+        waits,
+        [(Some(1), Some("queued")), (Some(2), Some("queued")), (Some(3), Some("scheduled"))],
+        "{jobs:?}"
+    );
+    assert_eq!((&jobs[0]["timeout_ms"], &jobs[1]["priority"]), (&json!(600_000), &json!("high")));
+    // The help and the page name the same fields, and those that the example uses.
+    let help = state.legwork(["dispatch", "--help"]).expect_success();
+    let used = example.lines().flat_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    });
+    let used: BTreeSet<String> = used.collect();
+    assert_eq!(used.len(), 11, "every field is in the example: {used:?}");
+    for field in used {
+        assert!(section.contains(&format!("`{field}`")) && help.contains(&field), "{field}");
+    }
 }
 
 #[test]

@@ -81,8 +81,13 @@ fn a_job_that_waits_for_its_sessions_budget_says_so() {
     let _worker = state.worker(&[]);
     let request = json!({"agent": "root", "task": "a"}).to_string();
     let batch = state.file("batch.jsonl", format!("{request}\n{request}\n"));
-    // Enough for one call of a few tokens and its expected reply, not for two at once.
-    let ids = state.dispatch(&[&team, "--batch", &batch, "--session-budget", "1500"]);
+    // What one call reserves, as the error of a job says that has too little.
+    let poor = state.dispatch(&[&team, "--session-budget", "1", "root", "a"]);
+    let error = state.until_status(&poor, "failed")["error"].as_str().unwrap().to_owned();
+    let wanted: u64 = error.rsplit(' ').next().unwrap().parse().unwrap();
+    // Enough for one call, and not for two at once.
+    let budget = (wanted + wanted / 2).to_string();
+    let ids = state.dispatch(&[&team, "--batch", &batch, "--session-budget", &budget]);
     let ids: Vec<&str> = ids.lines().collect();
     let mut waits_for = json!(null);
     until("one of them waits for the budget", || {

@@ -6,7 +6,6 @@ use legwork_tests::programs::ProgramOutput;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
-use legwork_tests::redis::free_port;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -165,27 +164,43 @@ fn commands_that_wait_begin_while_redis_is_down_and_continue_when_it_is_back() {
 }
 
 #[test]
-fn commands_that_never_reach_redis_say_how_to_continue() {
-    let state = StateFolder::on(&format!("redis://127.0.0.1:{}", free_port()));
-    let team = state.file("team.yaml", crate::team::TEAM);
-    let id = "agent_task_00000000-0000-4000-8000-000000000000";
-    for command in [
-        &["wait", "--any", "4f1c", id][..],
-        &["view", "--follow", "--tail", "100", id],
+fn commands_that_never_reach_redis_name_a_command_that_continues() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    state.until_status(&id, "completed");
+    let waits = [
+        &["wait", "--any", &id[..20], &id][..],
+        &["view", "--follow", "--tail", "100", &id],
+        &["stop", &id],
         &["list", "--watch", "--agent", "the quick"],
-        &["stop", id],
-    ] {
-        let failed = state.legwork(command.iter().chain(&["--redis-timeout", "100ms"]));
+    ];
+    proxy.cut();
+    let continues = waits.map(|command| {
+        let failed = state.legwork(command.iter().chain(&["--redis-timeout", "1s"]));
         assert_eq!(failed.status, 5, "{failed:?}");
         assert_eq!(failed.stderr.matches("waiting for Redis").count(), 1, "{failed:?}");
         let typed = command.join(" ").replace("the quick", "'the quick'");
-        assert_eq!(continuation(&failed), format!("legwork {typed} --redis-timeout 100ms"));
-    }
+        assert_eq!(continuation(&failed), format!("legwork {typed} --redis-timeout 1s"));
+        continuation(&failed).to_owned()
+    });
     // A wait's own time bounds it too.
-    let failed = state.legwork(["wait", "--timeout", "100ms", id]);
+    let failed = state.legwork(["wait", "--timeout", "100ms", &id]);
     assert_eq!(failed.status, 5, "{failed:?}");
-    let failed = state.legwork(["dispatch", "--wait", &team, "quick", "go", "--redis-timeout", "100ms"]);
+    let failed = state.legwork(["dispatch", "--wait", &team.file, "quick", "go", "--redis-timeout", "1s"]);
     assert!(failed.status == 5 && failed.stderr.contains("; nothing was stored\n"), "{failed:?}");
+    proxy.restore();
+    let [wait, follow, stop, watch] = continues.map(|command| state.start_shell(&format!("exec {command}")));
+    assert_eq!(wait.wait_with_output().expect_success(), format!("{id} completed\n").repeat(2));
+    assert_eq!(follow.wait_with_output().expect_success(), "done");
+    assert_eq!(stop.wait_with_output().expect_success(), format!("{id} had ended before: completed\n"));
+    let mut watch = watch;
+    watch.until_noted("no job of agent the quick");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.wait(), 0);
 }
 
 #[test]

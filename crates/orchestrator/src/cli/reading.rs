@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use clap::Arg;
 use clap::Command;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
@@ -12,6 +13,10 @@ use super::Cli;
 use super::examples::EXAMPLES;
 use super::examples::FIRST;
 
+/// What follows the help of a command with an option of its own that takes a time.
+const TIMES: &str = "A TIME is a number and a unit: 500ms, 90s, 10m, 1h30m, 7d.";
+/// What the long help of a command has that its short one only mentions.
+const MORE: &str = "describes the lines of a batch.";
 /// What follows the help of the program.
 const SEE_HELP: &str = "`legwork help COMMAND` describes a command and shows examples of it.";
 
@@ -59,15 +64,28 @@ impl Named {
 fn command(arguments: &[OsString], variables: &BTreeMap<String, String>) -> Command {
     let command = prepared(Cli::command(), arguments, variables).disable_help_subcommand(true);
     let command = command.after_help(format!("{}\n\n{SEE_HELP}", section(FIRST)));
-    command.mut_subcommands(|below| with_examples(below, ""))
+    let shows_all = arguments.iter().any(|argument| argument == "--help");
+    command.mut_subcommands(|below| with_examples(below, "", shows_all))
 }
 
 /// Adds the examples of a command and of those below it, which are spelled after `parent`.
-fn with_examples(command: Command, parent: &str) -> Command {
+fn with_examples(command: Command, parent: &str, shows_all: bool) -> Command {
     let path = format!("{parent}{}", command.get_name());
     let examples = EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[][..], |(_, examples)| *examples);
     let below = format!("{path} ");
-    command.after_help(section(examples)).mut_subcommands(|command| with_examples(command, &below))
+    let mut text = section(examples);
+    let takes_time = |argument: &Arg| {
+        !argument.is_global_set() && argument.get_value_names().is_some_and(|names| names == ["TIME"])
+    };
+    if command.get_arguments().any(takes_time) {
+        text.push_str(&format!("\n\n{TIMES}"));
+    }
+    // What a command explains of its own, such as the lines of a batch: too long for the short help.
+    if let Some(own) = command.get_after_help().map(ToString::to_string) {
+        let own = if shows_all { own } else { format!("`legwork {path} --help` {MORE}") };
+        text.push_str(&format!("\n\n{own}"));
+    }
+    command.after_help(text).mut_subcommands(|command| with_examples(command, &below, shows_all))
 }
 
 fn section(examples: &[&str]) -> String {

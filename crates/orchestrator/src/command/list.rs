@@ -12,7 +12,6 @@ use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
-use legwork_queue::Operator;
 use legwork_queue::operator::JobFilter;
 use legwork_queue::operator::ListedJob;
 use legwork_queue::operator::Listing;
@@ -101,7 +100,7 @@ async fn watch(context: &Context, args: &ListArgs) -> Result<ExitStatus, Failure
     let connection = context.connect_to_wait(None, &again).await?;
     let outage = Outage::of(context, &connection);
     let watched = tokio::select! {
-        watched = show_changes(context, &connection.operator, &outage, args) => {
+        watched = show_changes(context, &connection, &outage, args) => {
             watched.map_err(|failure| with_continuation(failure, &again))
         }
         _interrupt = tokio::signal::ctrl_c() => Ok(()),
@@ -113,10 +112,11 @@ async fn watch(context: &Context, args: &ListArgs) -> Result<ExitStatus, Failure
 /// Shows the first page whenever it changes. Ends only with an error.
 async fn show_changes(
     context: &Context,
-    operator: &Operator,
+    connection: &Connection,
     outage: &Outage<'_>,
     args: &ListArgs,
 ) -> Result<(), Failure> {
+    let operator = &connection.operator;
     let session = match &args.session {
         Some(text) => Some(outage.ask(|| operator.find_session(text)).await?),
         None => None,
@@ -131,6 +131,9 @@ async fn show_changes(
                 context.output.text("\x1b[H\x1b[2J")?;
             }
             show(context, args, &listing)?;
+            if listing.jobs.is_empty() {
+                context.output.note(&format!("{} ({})", empty(args), connection.place()));
+            }
             shown = Some(listing);
         }
         tokio::time::sleep(WATCH_INTERVAL).await;

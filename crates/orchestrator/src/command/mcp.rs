@@ -44,6 +44,8 @@ use crate::mcp::server::Server;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::sessions::WatchedSessions;
 use crate::mcp::standing::Standing;
+use crate::suggest::quoted;
+use crate::suggest::quoted_command;
 use crate::team_checks;
 
 /// How long dispatches in progress may take after the server has ended: as long as a background worker may take until
@@ -175,7 +177,9 @@ async fn scope(args: &McpArgs, sessions: &McpSessions) -> Result<Scope, Failure>
     }
     if args.new_session {
         let own = SessionId::random();
-        output.note(&format!("session {own}; return to it with `legwork mcp FILE --session {own}`"));
+        let words = format!("mcp {} --session {own}", quoted(&args.file.display().to_string()));
+        let again = quoted_command(&sessions.context, "legwork", &words);
+        output.note(&format!("session {own}; return to it with {again}"));
         return Ok(Scope::OfConnection(own));
     }
     let variables = &sessions.context.variables;

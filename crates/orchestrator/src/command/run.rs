@@ -56,6 +56,7 @@ use crate::render;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
+use crate::suggest;
 use crate::team_checks;
 use crate::terminal::Terminal;
 
@@ -478,9 +479,11 @@ impl RunSession {
             self.screen.note(&format!("  {} {} {}", job.id, job.agent, render::status(job)));
         }
         if let [job] = live.as_slice() {
-            self.screen.note(&format!("to see its output: legwork view --follow {}", job.id));
+            let command = suggest::command(&self.context, "legwork", &format!("view --follow {}", job.id));
+            self.screen.note(&format!("to see its output: {command}"));
         } else {
-            self.screen.note(&format!("to see its jobs: legwork list --session {session}"));
+            let command = suggest::command(&self.context, "legwork", &format!("list --session {session}"));
+            self.screen.note(&format!("to see its jobs: {command}"));
         }
         Ok(())
     }

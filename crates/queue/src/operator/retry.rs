@@ -16,10 +16,10 @@ use legwork_common::team::Team;
 use thiserror::Error;
 
 use crate::error::QueueError;
-use crate::operator::END_IT_FIRST;
 use crate::operator::Operator;
 use crate::operator::SEE_LIST;
 use crate::operator::SessionOptions;
+use crate::operator::end_it_first;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
 use crate::port::Enqueue;
@@ -102,7 +102,7 @@ impl Coded for RetryError {
             Self::Completed(_) => Some(
                 "only failed and stopped jobs are retried; `legwork dispatch FILE AGENT TASK` starts a new one".to_owned(),
             ),
-            Self::NotEnded { .. } => Some(END_IT_FIRST.to_owned()),
+            Self::NotEnded { id, .. } => Some(end_it_first(*id)),
             Self::AlreadyRetried { of, .. } => {
                 Some(format!("`legwork retry --again {of}` retries it once more"))
             }
