@@ -212,6 +212,7 @@ steps! {
         REAPED = "reaped", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
         FORGET = "forget", ALLOW_OOM, [STOPS, SESSIONS];
         HEARTBEAT = "heartbeat", ALLOW_OOM, [];
+        DRAIN = "drain", ALLOW_OOM, [];
         TODO_LIST = "todo", REFUSE_OOM, [SESSIONS];
         BUDGET = "budget", ALLOW_OOM, [];
     }

@@ -137,7 +137,7 @@ impl Worker {
         let (events, events_rx) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
         let context = self.attempt_context(events);
         let renewals = RenewalRequests::default();
-        self.start_renewal(tasks, &context, &renewals, over);
+        self.start_renewal(tasks, &context, &renewals, &shutdown.drain, over);
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
         let writing = async move { log_writer.run(writer_over).await };
@@ -183,6 +183,7 @@ impl Worker {
         tasks: &Tasks,
         context: &AttemptContext,
         renewals: &RenewalRequests,
+        drain: &CancellationToken,
         over: &CancellationToken,
     ) {
         let renewer = Arc::new(Renewer {
@@ -198,6 +199,7 @@ impl Worker {
             requests: renewals.clone(),
             guard: self.settings.guard.clone(),
             draining: context.draining.clone(),
+            drain: drain.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).send_heartbeats()));

@@ -17,6 +17,7 @@ mod limits;
 mod long_job;
 mod many;
 mod measurements;
+mod operations;
 mod readme;
 mod record;
 mod redis_outage;

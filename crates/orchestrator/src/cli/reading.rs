@@ -7,6 +7,7 @@ use clap::Arg;
 use clap::Command;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
+use clap::parser::ValueSource;
 use legwork_worker::options::command_line::prepared;
 
 use super::Cli;
@@ -14,9 +15,7 @@ use super::examples::EXAMPLES;
 use super::examples::FIRST;
 
 /// What follows the help of a command with an option of its own that takes a time.
-const TIMES: &str = "A TIME is a number and a unit: 500ms, 90s, 10m, 1h30m, 7d.";
-/// What the long help of a command has that its short one only mentions.
-const MORE: &str = "describes the lines of a batch.";
+const TIMES: &str = "\n\nA TIME is a number and a unit: 500ms, 90s, 10m, 1h30m, 7d.";
 /// What follows the help of the program.
 const SEE_HELP: &str = "`legwork help COMMAND` describes a command and shows examples of it.";
 
@@ -29,7 +28,18 @@ pub fn read(arguments: Vec<OsString>, variables: &BTreeMap<String, String>) -> R
     let arguments = with_help_last(arguments);
     let mut command = command(&arguments, variables);
     let matches = command.try_get_matches_from_mut(arguments)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if let super::Command::Configure(args) = &mut cli.command {
+        // A variable that holds for new namespaces must not change one that exists.
+        let is_given = matches.value_source("lease") == Some(ValueSource::CommandLine);
+        args.lease = cli.common.lease.filter(|_| is_given);
+    }
+    Ok(cli)
+}
+
+/// The whole command line with its help, for what is generated from it: completions and manual pages.
+pub fn documented() -> Command {
+    command(&["legwork".into(), "--help".into()], &BTreeMap::new())
 }
 
 /// The command that a command line names, for what follows a mistake.
@@ -64,28 +74,25 @@ impl Named {
 fn command(arguments: &[OsString], variables: &BTreeMap<String, String>) -> Command {
     let command = prepared(Cli::command(), arguments, variables).disable_help_subcommand(true);
     let command = command.after_help(format!("{}\n\n{SEE_HELP}", section(FIRST)));
-    let shows_all = arguments.iter().any(|argument| argument == "--help");
-    command.mut_subcommands(|below| with_examples(below, "", shows_all))
+    let is_long = arguments.iter().any(|argument| argument == "--help");
+    command.mut_subcommands(|below| with_examples(below, "", is_long))
 }
 
-/// Adds the examples of a command and of those below it, which are spelled after `parent`.
-fn with_examples(command: Command, parent: &str, shows_all: bool) -> Command {
+/// Adds the examples of a command and of those below it, which are spelled after `parent`. What a command has below its
+/// help itself, such as the form of a batch, stays above them where the help is long.
+fn with_examples(command: Command, parent: &str, is_long: bool) -> Command {
     let path = format!("{parent}{}", command.get_name());
     let examples = EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[][..], |(_, examples)| *examples);
     let below = format!("{path} ");
-    let mut text = section(examples);
+    let own = command.get_after_help().filter(|_| is_long);
+    let own = own.map(|own| format!("{own}\n\n")).unwrap_or_default();
     let takes_time = |argument: &Arg| {
         !argument.is_global_set() && argument.get_value_names().is_some_and(|names| names == ["TIME"])
     };
-    if command.get_arguments().any(takes_time) {
-        text.push_str(&format!("\n\n{TIMES}"));
-    }
-    // What a command explains of its own, such as the lines of a batch: too long for the short help.
-    if let Some(own) = command.get_after_help().map(ToString::to_string) {
-        let own = if shows_all { own } else { format!("`legwork {path} --help` {MORE}") };
-        text.push_str(&format!("\n\n{own}"));
-    }
-    command.after_help(text).mut_subcommands(|command| with_examples(command, &below, shows_all))
+    let times = if command.get_arguments().any(takes_time) { TIMES } else { "" };
+    command
+        .after_help(format!("{own}{}{times}", section(examples)))
+        .mut_subcommands(|command| with_examples(command, &below, is_long))
 }
 
 fn section(examples: &[&str]) -> String {

@@ -1,5 +1,6 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
 --
+-- Takes no job of a paused queue; what was taken before the pause runs on.
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
 -- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones. Where
@@ -67,6 +68,10 @@ local function pass_on(lane)
   redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
 end
 
+-- The paused queues, read once. A session's own lane has jobs of several queues, so each job is asked for its queue.
+local paused = {}
+for _, queue in ipairs(redis.call('HKEYS', PAUSED)) do paused[queue] = true end
+
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
 local EXTRA = 16
 local ids, jobs, specs = {}, {}, {}
@@ -85,7 +90,7 @@ local function take(ready, first)
       consumed[#consumed + 1] = entry[1]
     elseif excluded(id, job) then
       passed_over = true
-    elseif not stop_root(id, job.session) then
+    elseif not paused[job.queue] and not stop_root(id, job.session) then
       consumed[#consumed + 1] = entry[1]
       ids[#ids + 1] = id
       jobs[#jobs + 1] = job
@@ -103,7 +108,7 @@ for lane = FIRST_LANE, #ARGV do
   for priority = 0, LOWEST_PRIORITY do
     local first = '-'
     for _ = 1, PAGES do
-      if #ids >= free or not first then break end
+      if #ids >= free or not first or paused[ARGV[lane]] then break end
       first = take(ready_key(ARGV[lane], priority), first)
     end
   end

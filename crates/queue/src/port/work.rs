@@ -359,7 +359,9 @@ pub trait Work: Debug + Send + Sync {
 
     /// Records in every shard that the worker lives. Without it the worker is removed from the fleet after three
     /// leases.
-    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), QueueError>;
+    ///
+    /// The answer is whether an operator asked this worker to drain; it stays so until the worker is gone.
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<bool, QueueError>;
 
     /// Removes a worker that ends from the fleet.
     async fn goodbye(&self, worker: &WorkerId) -> Result<(), QueueError>;

@@ -194,8 +194,9 @@ impl Work for Queue {
         self.finished(id, &word).await
     }
 
-    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), QueueError> {
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<bool, QueueError> {
         let lanes: Vec<String> = heartbeat.lanes.iter().map(Lane::name).collect();
+        let mut drain = false;
         for shard in 0..self.keys.shards() {
             let call = self
                 .heartbeat_call(shard, &heartbeat.worker, "alive")
@@ -214,9 +215,10 @@ impl Work for Queue {
                 .arg("draining")
                 .arg(u8::from(heartbeat.draining));
             let call = report_fields(call, &heartbeat.report);
-            step::HEARTBEAT.call(&self.link, &call).await?;
+            let answer = step::HEARTBEAT.call(&self.link, &call).await?.word()?;
+            drain |= answer.as_str() == "drain";
         }
-        Ok(())
+        Ok(drain)
     }
 
     async fn goodbye(&self, worker: &WorkerId) -> Result<(), QueueError> {
