@@ -110,7 +110,9 @@ fn a_follow_that_gives_up_names_the_command_that_continues_with_the_next_byte() 
 /// The command of the hint at the end of a failure.
 fn continuation(failed: &ProgramOutput) -> &str {
     let hint = failed.stderr.lines().last().unwrap_or_default();
-    hint.strip_prefix("hint: to continue: ").unwrap_or_else(|| panic!("{failed:?}"))
+    let command = hint.strip_prefix("hint: to continue: ");
+    assert!(command.is_some(), "{failed:?}");
+    command.unwrap_or_default()
 }
 
 #[test]

@@ -29,6 +29,7 @@ use crate::many::thousands;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::render;
+use crate::render::About;
 use crate::suggest::same_command;
 
 /// How often `--watch` reads the list: often enough that a person sees a job start, and a page is a few reads.
@@ -164,8 +165,7 @@ fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Fai
                 context.output.line(&listed.job.id.to_string())?;
             }
         }
-        ListForm::Table => table(context, &lines(args, &listing.jobs), false)?,
-        ListForm::Wide => table(context, &lines(args, &listing.jobs), true)?,
+        form => table(context, args, &lines(args, &listing.jobs), form == ListForm::Wide)?,
     }
     if listing.jobs.iter().any(|listed| listed.stale_for.is_some()) {
         context.output.note(
@@ -228,17 +228,19 @@ fn lines<'jobs>(args: &ListArgs, jobs: &'jobs [ListedJob]) -> Vec<TreeLine<'jobs
     if args.tree { tree(jobs) } else { jobs.iter().map(|listed| TreeLine { depth: 0, listed }).collect() }
 }
 
-fn table(context: &Context, lines: &[TreeLine<'_>], wide: bool) -> Result<(), Failure> {
+fn table(context: &Context, args: &ListArgs, lines: &[TreeLine<'_>], wide: bool) -> Result<(), Failure> {
+    let about = if args.failed { About::Error } else { About::Task };
     let now = Timestamp::now();
     let rows: Vec<Vec<String>> = lines
         .iter()
         .map(|line| {
-            let mut row = render::row(&line.listed.job, line.listed.stale_for, now, wide);
+            let mut row = render::row(&line.listed.job, line.listed.stale_for, now, wide, about);
             row[0] = format!("{}{}", "  ".repeat(line.depth), row[0]);
             row
         })
         .collect();
-    let mut rows = render::table::lines(&render::columns(wide), &rows, context.output.width).into_iter();
+    let mut rows =
+        render::table::lines(&render::columns(wide, about), &rows, context.output.width).into_iter();
     if let Some(header) = rows.next() {
         context.output.line(&header)?;
     }
