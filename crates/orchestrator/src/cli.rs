@@ -534,6 +534,24 @@ pub struct BenchArgs {
     /// The number of jobs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub jobs: u32,
+    /// What to measure: no-op jobs, agents with a scripted model, streamed output, stops; repeat it for several
+    #[arg(long = "section", value_name = "SECTION", value_enum, default_value = "no-op")]
+    pub sections: Vec<BenchSection>,
+}
+
+/// A section of `legwork bench`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchSection {
+    /// Jobs that do nothing: the queue alone.
+    NoOp,
+    /// Jobs of one scripted turn, and the memory that they take in Redis.
+    Agents,
+    /// Scripted agents that stream words.
+    Streaming,
+    /// Stopping one running job, and all.
+    Cancel,
+    /// Jobs that do nothing, in growing numbers.
+    Growth,
 }
 
 #[cfg(test)]

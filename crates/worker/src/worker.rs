@@ -47,6 +47,7 @@ use crate::renewal_requests::listen_for_stops;
 use crate::runner::Runner;
 use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
+use crate::team_cache::TeamCache;
 use crate::upkeep::reap_forever;
 
 /// Events of attempts that may wait for the driver. More than the default slots (100), so that all attempts may report
@@ -173,6 +174,7 @@ impl Worker {
             policy: Arc::clone(&self.settings.policy),
             stall_after: self.settings.stall_after,
             tally: self.health.load.tally.clone(),
+            teams: TeamCache::default(),
             work,
         }
     }

@@ -14,26 +14,17 @@ use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::keys::JobIndex;
 use crate::queue::Queue;
+use crate::queue::record;
+use crate::stored::facts;
+use crate::stored::record::UsageField;
+use crate::stored::request;
 
 /// What these reads are called in messages.
 const ASKED: &str = "count jobs";
 /// Jobs of one pipelined read: it holds the server up for some milliseconds.
-const BATCH_SIZE: usize = 2000;
+const BATCH_SIZE: usize = 1000;
 /// The fields of a record that are read, in this order.
-const FIELDS: [&str; 12] = [
-    "state",
-    "queue",
-    "agent",
-    "created",
-    "finished",
-    "cause",
-    "session",
-    "team",
-    "input_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "turns",
-];
+const FIELDS: [&str; 4] = ["state", "finished", "cause", "usage"];
 
 /// What counting needs of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,9 +105,11 @@ impl Queue {
             let mut pipeline = redis::pipe();
             for id in batch {
                 pipeline.cmd("HMGET").arg(self.keys.job(*id)).arg(&FIELDS);
+                record::push_facts(&mut pipeline, self, *id);
             }
-            for answer in self.link.ask_all(ASKED, &pipeline).await? {
-                jobs.extend(read(answer)?);
+            let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+            for _ in batch {
+                jobs.extend(read(answers.item()?, answers.item()?)?);
             }
         }
         Ok(Sample { jobs, total: counted?.into_iter().sum() })
@@ -125,28 +118,22 @@ impl Queue {
 
 /// Reads one job's facts; `None` for a job that is not stored. A state that this release does not know counts as
 /// `running`, as in its record.
-fn read(answer: Answer) -> Result<Option<JobFacts>, QueueError> {
-    let mut fields = answer.items()?;
+fn read(record: Answer, dispatched: Answer) -> Result<Option<JobFacts>, QueueError> {
+    let mut fields = record.items()?;
     let mut text = || fields.item()?.optional_text().map(Option::unwrap_or_default);
+    let dispatched = dispatched.text()?;
+    let Ok(facts) = facts::known(&dispatched) else { return Ok(None) };
     let state = text()?;
-    if state.is_empty() {
-        return Ok(None);
-    }
-    let time = |text: String| text.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let time = |ms: u64| i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     Ok(Some(JobFacts {
-        state: state.parse().unwrap_or(State::Running),
-        queue: text()?,
-        agent: text()?,
-        created: time(text()?).unwrap_or(Timestamp::UNIX_EPOCH),
-        finished: time(text()?),
+        state: if state.is_empty() { facts.first_state } else { state.parse().unwrap_or(State::Running) },
+        queue: facts.queue,
+        agent: request::agent(&dispatched).unwrap_or_default(),
+        created: time(facts.created).unwrap_or(Timestamp::UNIX_EPOCH),
+        finished: text()?.parse().ok().and_then(time),
         cause: Some(text()?).filter(|word| !word.is_empty()).map(|word| Cause::from_stored(&word)),
-        session: text()?.parse().ok(),
-        team: TeamDigest(text()?),
-        usage: Usage {
-            input_tokens: text()?.parse().unwrap_or(0),
-            cached_tokens: text()?.parse().unwrap_or(0),
-            output_tokens: text()?.parse().unwrap_or(0),
-            turns: text()?.parse().unwrap_or(0),
-        },
+        session: Some(facts.session),
+        team: facts.team,
+        usage: UsageField::decode(&text()?).usage,
     }))
 }
