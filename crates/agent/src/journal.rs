@@ -185,8 +185,13 @@ pub enum RunEvent {
         /// The error that is retried.
         reason: String,
     },
-    /// A model call waits before it can begin, for a rate limit or a budget.
+    /// A model call waits for a rate limit before it can begin.
     ModelWaiting {
+        /// What it waits for, as a phrase; `None` when the wait is over.
+        why: Option<String>,
+    },
+    /// A model call waits for tokens of its session's budget before it can begin.
+    BudgetWaiting {
         /// What it waits for, as a phrase; `None` when the wait is over.
         why: Option<String>,
     },

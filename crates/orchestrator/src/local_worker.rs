@@ -15,7 +15,6 @@ use legwork_agent::model::ModelPort;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
-use legwork_common::variables;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Operator;
@@ -43,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::outage::Outage;
+use crate::suggest;
 
 /// Jobs that a local worker runs at once: the default of `legwork-worker --concurrency`, so that a session runs alike
 /// in `run` and detached.
@@ -279,7 +280,8 @@ pub async fn hint_unserved(
     connection: &Connection,
     queues: &[String],
 ) -> Result<(), Failure> {
-    for queue in connection.operator.unserved(queues).await? {
+    let outage = Outage::of(context, connection);
+    for queue in outage.ask(|| connection.operator.unserved(queues)).await? {
         context.output.note(&format!(
             "hint: no worker serves queue {queue}; start one with {}",
             worker_for(context, &queue)
@@ -288,21 +290,7 @@ pub async fn hint_unserved(
     Ok(())
 }
 
-/// The command that starts a worker for a queue of this namespace. The address of Redis is part of it, unless a program
-/// that is started in the same shell has it from the environment, or it holds a password.
+/// The command that starts a worker for a queue of this namespace.
 fn worker_for(context: &Context, queue: &str) -> String {
-    let mut command = "legwork-worker".to_owned();
-    let given = |name: &str, value: &str| context.variables.get(name).is_some_and(|set| set == value);
-    let mut needs_url = "";
-    match &context.common.redis {
-        Some(url) if given(variables::REDIS_URL, url) => {}
-        Some(url) if url.contains('@') => needs_url = ", and LEGWORK_REDIS_URL set to the same address",
-        Some(url) => command.push_str(&format!(" --redis '{url}'")),
-        None => {}
-    }
-    let namespace = &context.common.namespace;
-    if namespace != "default" && !given(variables::NAMESPACE, namespace) {
-        command.push_str(&format!(" --namespace {namespace}"));
-    }
-    format!("`{command} --queues {queue}`{needs_url}")
+    suggest::quoted_command(context, "legwork-worker", &format!("--queues {queue}"))
 }

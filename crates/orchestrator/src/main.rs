@@ -68,7 +68,9 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<
         .enable_all()
         .build()
         .map_err(|error| Failure::usage(format!("cannot start: {error}")))?;
-    let context = Context { common: cli.common, variables, output, redis_timeout: cli.redis_timeout };
+    let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let (common, redis_timeout) = (cli.common, cli.redis_timeout);
+    let context = Context { common, variables, output, redis_timeout, arguments };
     let result = runtime.block_on(command::execute(context, cli.command));
     // Not waited for: a blocked read of standard input would keep the program running.
     runtime.shutdown_background();

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::cli::McpArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
@@ -42,6 +43,8 @@ use crate::mcp::server::Server;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::sessions::WatchedSessions;
 use crate::mcp::standing::Standing;
+use crate::suggest::quoted;
+use crate::suggest::quoted_command;
 use crate::team_checks;
 
 /// How long dispatches in progress may take after the server has ended: as long as a background worker may take until
@@ -62,7 +65,15 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
 
     // A dedicated connection, because the number of hosts is not bounded as a pool is. Sessions that wait for a worker
     // must survive the connecting: this program starts their workers.
-    let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
+    let connecting = context.connect_as(
+        ConnectionKind::Dedicated,
+        Arrival::SessionsWorker,
+        WhileAway::Wait { deadline: None },
+    );
+    let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else {
+        return Ok(ExitStatus::Success);
+    };
+    let connection = connection?;
     let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
     warn_of_keys(&sessions, &team, &agents);
     let scope = match scope(&args, &sessions).await {
@@ -173,7 +184,9 @@ async fn scope(args: &McpArgs, sessions: &McpSessions) -> Result<Scope, Failure>
     }
     if args.new_session {
         let own = SessionId::random();
-        output.note(&format!("session {own}; return to it with `legwork mcp FILE --session {own}`"));
+        let words = format!("mcp {} --session {own}", quoted(&args.file.display().to_string()));
+        let again = quoted_command(&sessions.context, "legwork", &words);
+        output.note(&format!("session {own}; return to it with {again}"));
         return Ok(Scope::OfConnection(own));
     }
     let variables = &sessions.context.variables;
