@@ -26,6 +26,8 @@ use rustix::process::kill_process;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::redis::Redis;
+
 /// Timeout of every wait in the whole-system tests. Several times longer than the slowest of them (a few leases of 10 s)
 /// needs on a busy machine with two cores.
 pub const TIMEOUT: Duration = Duration::from_secs(40);
@@ -65,6 +67,13 @@ impl ProgramOutput {
 }
 
 impl StateFolder {
+    /// A new Redis, and a folder whose programs use it. Both end when they are dropped.
+    pub fn with_redis() -> (Redis, Self) {
+        let redis = Redis::start();
+        let state = Self::on(&redis.url());
+        (redis, state)
+    }
+
     /// A folder whose programs use this Redis, with leases of 2 s so that a lost worker is noticed quickly.
     pub fn on(redis_url: &str) -> Self {
         let mut state = Self::embedded();

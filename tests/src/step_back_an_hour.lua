@@ -15,6 +15,12 @@ local function ahead(pattern, fields)
   end
 end
 ahead('*:reaped', { 'at', 'grace_until' })
-ahead('*:job:*', { 'claimed', 'started' })
+for _, key in ipairs(redis.call('KEYS', '*:job:*')) do
+  local run = redis.call('HGET', key, 'run')
+  -- The attempt, then times; 0 stands for none.
+  if run then
+    redis.call('HSET', key, 'run', (string.gsub(run, ' ([1-9]%d*)', function(ms) return string.format(' %.0f', ms + hour) end)))
+  end
+end
 ahead('*:stop:*', { 'owned_until' })
 ahead('*:limit:*', { 'at', 'next', 'next_tokens', 'paused', 'refused' })

@@ -17,6 +17,9 @@ use crate::message::ToolCall;
 
 /// The tool that hands the conversation over.
 pub const HANDOFF: &str = "handoff";
+/// Begins the id of the message with which an agent passes the conversation on at its end (`force_handoff`). No mail of the
+/// queue has such an id.
+pub(crate) const FORCE_HANDOFF: &str = "force_handoff:";
 
 /// The active agent after some turns, and its turn limit.
 #[derive(Debug, Clone)]
@@ -73,6 +76,10 @@ impl ActiveAgent {
             // The turns of another job, and those that earlier prompts took, count towards no limit.
             TurnEntry::Retried { .. } => self.uncounted_turns = self.turn,
             TurnEntry::Delivered { mail, .. } if mail.is_empty() => self.uncounted_turns = self.turn,
+            TurnEntry::Delivered { mail, .. } if mail.iter().any(|id| id.0.starts_with(FORCE_HANDOFF)) => {
+                let next = self.team.agent(&self.name).and_then(|agent| agent.force_handoff.clone());
+                self.pending_handoff = next.map(|name| (0, name));
+            }
             TurnEntry::Delivered { .. } | TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } => {}
         }
     }

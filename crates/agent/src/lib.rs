@@ -25,6 +25,7 @@ pub mod assignment;
 mod compaction;
 pub mod environment;
 pub mod history;
+mod hooks;
 pub mod image;
 pub mod journal;
 pub mod message;
@@ -35,7 +36,9 @@ mod process;
 pub mod prompt;
 mod prompt_files;
 pub mod pruning;
+mod redaction;
 pub mod run;
+mod safety;
 pub mod slash;
 #[cfg(test)]
 mod testing;

@@ -7,10 +7,13 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use legwork_common::team::Permissions;
+use legwork_common::team::SafetyMode;
 use serde_json::Map;
 use serde_json::Value;
 
 use crate::message::ToolCall;
+use crate::safety;
+use crate::safety::Label;
 use crate::tool::text_of;
 
 /// The decision of a team's permissions about a call.
@@ -34,6 +37,24 @@ pub fn verdict(permissions: &Permissions, tool: &str, arguments: &Map<String, Va
     if any(&permissions.allow) || !any(&permissions.ask) { Verdict::Allowed } else { Verdict::NeedsApproval }
 }
 
+/// Decides about a call of a session with a safety mode. The mode decides what no pattern does; in the modes that ask less
+/// often, `ask` of the team does not count.
+pub(crate) fn verdict_in_mode(
+    permissions: &Permissions,
+    tool: &str,
+    arguments: &Map<String, Value>,
+    mode: Option<SafetyMode>,
+    label: Label,
+) -> Verdict {
+    let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, tool, arguments));
+    match verdict(permissions, tool, arguments) {
+        Verdict::Denied => Verdict::Denied,
+        Verdict::NeedsApproval if safety::heeds_ask(mode) => Verdict::NeedsApproval,
+        Verdict::Allowed if any(&permissions.allow) => Verdict::Allowed,
+        Verdict::Allowed | Verdict::NeedsApproval => safety::verdict(mode, label),
+    }
+}
+
 /// A person who approves tool calls.
 #[async_trait]
 pub trait Approval: Debug + Send + Sync {
@@ -47,25 +68,14 @@ pub(crate) fn denied(tool: &str) -> String {
     format!("Tool '{tool}' is denied by permissions configuration.")
 }
 
-/// Why a call is refused, as a sentence for the model; `None` where it is allowed or approved.
-pub(crate) async fn refusal(
-    permissions: &Permissions,
-    approval: Option<&dyn Approval>,
-    call: &ToolCall,
-    arguments: &Map<String, Value>,
-) -> Option<String> {
+/// Why a call that needs approval is refused, as a sentence for the model; `None` where a person approved it.
+pub(crate) async fn asked(approval: Option<&dyn Approval>, call: &ToolCall) -> Option<String> {
     let ToolCall { name, arguments: written, .. } = call;
-    match (verdict(permissions, name, arguments), approval) {
-        (Verdict::Allowed, _) => None,
-        (Verdict::Denied, _) => Some(denied(name)),
-        (Verdict::NeedsApproval, None) => {
-            Some(format!("Tool '{name}' needs a person's approval, and no one can answer here."))
-        }
-        (Verdict::NeedsApproval, Some(approval)) => {
-            let approves = approval.approves(name, written).await;
-            (!approves).then(|| "The user rejected the tool call.".to_owned())
-        }
-    }
+    let Some(approval) = approval else {
+        return Some(format!("Tool '{name}' needs a person's approval, and no one can answer here."));
+    };
+    let approves = approval.approves(name, written).await;
+    (!approves).then(|| "The user rejected the tool call.".to_owned())
 }
 
 /// Whether a pattern matches a call: its name, and all its conditions.
@@ -184,8 +194,20 @@ mod tests {
                 arguments: "{}".into(),
                 thought_signature: None,
             };
-            refusal(&permissions, person, &call, &Map::new()).await
+            match verdict(&permissions, tool, &Map::new()) {
+                Verdict::Allowed => None,
+                Verdict::Denied => Some(denied(tool)),
+                Verdict::NeedsApproval => asked(person, &call).await,
+            }
         };
+        let mode = |tool, mode, label| verdict_in_mode(&permissions, tool, &Map::new(), mode, label);
+        let (restricted, strict) = (Some(SafetyMode::Restricted), Some(SafetyMode::Strict));
+        assert_eq!(mode("a", Some(SafetyMode::Autonomous), Label::Safe), Verdict::Denied);
+        assert_eq!(mode("b", restricted, Label::Destructive), Verdict::Allowed, "allow wins over the mode");
+        assert_eq!(mode("c", Some(SafetyMode::Autonomous), Label::Destructive), Verdict::Allowed);
+        assert_eq!(mode("c", None, Label::Safe), Verdict::NeedsApproval);
+        assert_eq!(mode("d", restricted, Label::Unknown), Verdict::Denied);
+        assert_eq!(mode("d", strict, Label::Safe), Verdict::NeedsApproval);
         let (willing, unwilling) = (ApprovesOnly("c"), ApprovesOnly("x"));
         let denied = "Tool 'a' is denied by permissions configuration.";
         for person in [None, Some(&willing as &dyn Approval)] {

@@ -21,10 +21,13 @@
 //!   this one would have made next.
 
 mod agents;
+mod approval;
 mod budget;
 mod command;
 mod compact;
+mod excerpt;
 mod halt;
+mod hooks;
 mod mail;
 mod model_call;
 mod open_agent;
@@ -38,6 +41,7 @@ use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::command::Program;
@@ -48,8 +52,10 @@ use self::open_agent::OpenAgent;
 use self::state::RunState;
 use crate::active_agent::ActiveAgent;
 use crate::assignment::Assignment;
+use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
+use crate::hooks::STOP;
 use crate::pruning;
 use crate::turn::Step;
 use crate::turn::Transcript;
@@ -90,6 +96,7 @@ async fn run_model(
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
     let Assignment { agent: first_agent, opening, mut recorded, budget, .. } = assignment;
+    let is_prompted = matches!(opening, Opening::Conversation { .. });
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
     // From here on only the calls are needed, to be replayed to tools that keep a state.
@@ -120,9 +127,15 @@ async fn run_model(
         ports,
         cancel,
         first_model_cooldown_until: None,
+        context: Vec::new(),
+        lasting_context: 0,
         next_summary_at: 0,
     };
-    let end = state.drive().await;
+    let end = match state.submit_prompt(is_prompted).await {
+        Ok(()) => state.drive().await,
+        Err(halt) => Err(halt),
+    };
+    state.report_end(&end).await;
     state.close().await;
     (end, state.transcript.usage())
 }
@@ -140,7 +153,8 @@ impl RunState<'_> {
                 }
                 Step::Finish { result } => {
                     let has_news = self.wait_for_jobs_and_mail().await?;
-                    if !has_news {
+                    if !has_news && !self.pass_on().await? {
+                        self.observe(STOP, json!({"last_message": result})).await?;
                         return Ok(result);
                     }
                 }
@@ -161,6 +175,7 @@ impl RunState<'_> {
     async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
         self.check_lease().await?;
         self.switch_agent().await?;
+        self.begin_turn(turn).await?;
         self.refresh_tools().await?;
         self.deliver_mail().await?;
         self.compact(turn).await?;

@@ -34,6 +34,7 @@ use crate::permission;
 use crate::permission::Verdict;
 use crate::tool::ToolContext;
 use crate::toolset::Toolbox;
+use crate::toolset::limited;
 
 /// How long a `!tool(…)` may take: docker-agent's limit.
 const BANG_CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -158,7 +159,7 @@ impl Expansion<'_> {
                 if outcome.is_error {
                     self.warnings.push(format!("the tool `{name}` of the prompt failed"));
                 }
-                outcome.text
+                limited(outcome.text)
             }
             Err(_) => {
                 let seconds = limit.as_secs();

@@ -20,6 +20,7 @@ mod openapi;
 mod schema;
 mod script;
 mod shell;
+mod skills;
 mod tasks;
 mod think;
 mod todo;
@@ -119,6 +120,8 @@ pub struct Toolbox {
     deferred: DeferredTools,
     /// The models for the turn that follows a call, by the name of the called tool.
     next_models: BTreeMap<String, Vec<ModelSettings>>,
+    /// Whether only tools that change nothing are added.
+    is_read_only: bool,
     nursery: Nursery,
     _abandon_on_drop: DropGuard,
     warnings: Vec<String>,
@@ -155,6 +158,7 @@ impl Toolbox {
             instructions: Vec::new(),
             deferred: DeferredTools::default(),
             next_models: BTreeMap::new(),
+            is_read_only: false,
             _abandon_on_drop: nursery.close_on_drop(),
             nursery,
             warnings: Vec::new(),
@@ -173,6 +177,7 @@ impl Toolbox {
         background: &Arc<dyn BackgroundAgents>,
         session_state: &Arc<dyn SessionState>,
     ) {
+        self.is_read_only = agent.readonly;
         if !agent.sub_agents.is_empty() {
             let transfer = transfer::TransferTask::new(agent, background.clone());
             self.add_tool(Arc::new(transfer), FIRST_PLACE, "sub_agents");
@@ -186,9 +191,17 @@ impl Toolbox {
         let kits = join_all(agent.toolsets.iter().map(open)).await;
         for ((place, toolset), kit) in (FIRST_PLACE + 1..).zip(&agent.toolsets).zip(kits) {
             match kit {
-                Ok(kit) => self.add(kit, toolset, place),
+                Ok(kit) => self.add(kit, toolset, place, environment),
                 Err(warning) => self.warnings.push(warning),
             }
+        }
+        if let Some(skills) = &agent.skills {
+            let kit = skills::open(skills, environment);
+            self.warnings.extend(kit.warnings);
+            for tool in kit.tools {
+                self.add_tool(tool, LAST_PLACE - 1, "skills");
+            }
+            self.instructions.extend(kit.instruction);
         }
         if agent.toolsets.iter().any(|toolset| toolset.defer.is_some()) {
             for tool in self.deferred.finder_tools() {
@@ -199,14 +212,16 @@ impl Toolbox {
     }
 
     /// Adds a toolset, with its system message.
-    fn add(&mut self, kit: Kit, toolset: &Toolset, place: usize) {
+    fn add(&mut self, kit: Kit, toolset: &Toolset, place: usize, environment: &Environment) {
         self.warnings.extend(kit.warnings);
         self.add_tools(kit.tools, toolset, place, &BTreeSet::new());
         if let Some(source) = kit.source {
             self.changing.push(ChangingToolset { source, toolset: toolset.clone(), place });
         }
         let own = kit.instruction.as_deref().unwrap_or_default();
-        let configured = toolset.instruction.as_ref().map(|text| text.replace(ORIGINAL_INSTRUCTIONS, own));
+        let configured = toolset.instruction.as_ref();
+        let configured =
+            configured.map(|text| environment.expanded(text).replace(ORIGINAL_INSTRUCTIONS, own));
         self.instructions.extend(configured.or(kit.instruction));
     }
 
@@ -251,7 +266,8 @@ impl Toolbox {
         let (toon, invalid_patterns) = ToonSelection::new(&toolset.toon);
         self.warnings.extend(invalid_patterns);
         for tool in tools {
-            if !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
+            let is_withheld = (self.is_read_only || toolset.readonly) && !tool.spec().read_only;
+            if is_withheld || !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
                 continue;
             }
             let is_deferred = match &toolset.defer {
@@ -320,6 +336,11 @@ impl Toolbox {
     /// Toolsets and tools that are unavailable, one line each with the reason.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Owns the processes of the tools, and of the hooks.
+    pub(crate) fn nursery(&self) -> &Nursery {
+        &self.nursery
     }
 
     /// Ends the processes that the tools started and waits until they have exited, for about two seconds at most.
@@ -409,7 +430,7 @@ pub(crate) fn boundary(text: &str, at: usize) -> usize {
 
 /// Runs the blocking part of a tool call on a thread of its own, for [`BLOCKING_TIMEOUT`] at most. A panic there becomes
 /// an error outcome of this one call. Dropping the future does not stop the thread.
-async fn on_blocking_thread<T: Send + 'static>(
+pub(crate) async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
 ) -> Result<T, ToolOutcome> {
     within(BLOCKING_TIMEOUT, work).await

@@ -82,6 +82,13 @@ fn waits(job: &Job) -> Vec<String> {
             },
             format!("It starts when one does: `legwork-worker --queues {queue}` on the fleet's Redis."),
         ),
+        WaitsFor::Paused { queue, since } => (
+            format!(
+                "Queue {queue} is paused{}",
+                since.map(|since| format!(" since {since:.0}")).unwrap_or_default()
+            ),
+            format!("`legwork unpause {queue}` lets it start when its turn comes."),
+        ),
         WaitsFor::Turn { queue, workers, slots, used, queued } => (
             format!(
                 "{} of queue {queue} use {used} of {}. Queued there with its priority or a higher one: {}",

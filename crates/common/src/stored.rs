@@ -31,8 +31,10 @@ pub struct StoredForm {
     pub version: u32,
 }
 
-/// The fields of a job's record: state, attempt, times, cause, usage.
-pub const RECORD: StoredForm = StoredForm { name: "the record", version: 1 };
+/// The facts of a job, which its dispatch decided. They always state their version.
+pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 2 };
+/// The fields of a job's record, which change: state, attempt, cause, usage.
+pub const RECORD: StoredForm = StoredForm { name: "the record", version: 2 };
 /// What was dispatched, as JSON.
 pub const REQUEST: StoredForm = StoredForm { name: "the request", version: 1 };
 /// One entry of the turns, as JSON.

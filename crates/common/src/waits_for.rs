@@ -37,6 +37,14 @@ pub enum WaitsFor {
         /// Whether the job waits in a lane of its session, which only a worker of that session serves.
         session_lane: bool,
     },
+    /// An operator paused its queue.
+    Paused {
+        /// The queue.
+        queue: String,
+        /// Since when.
+        #[serde(serialize_with = "optional_rfc3339")]
+        since: Option<Timestamp>,
+    },
     /// A worker takes it as soon as one has a free slot.
     Turn {
         /// The queue.
@@ -117,6 +125,10 @@ impl WaitsFor {
             Self::NoWorker { queue, draining, .. } => {
                 format!("no worker takes jobs of queue {queue}: all {draining} drain")
             }
+            Self::Paused { queue, since } => {
+                let since = since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+                format!("queue {queue}, which is paused{since}")
+            }
             Self::Turn { queue, workers, slots, used, queued } => format!(
                 "a free slot: {used} of {slots} in use on {}, {queued} queued in {queue}",
                 counted(*workers, "worker")
@@ -160,6 +172,7 @@ mod tests {
             WaitsFor::NoWorker { queue: queue(), draining: 0, session_lane: false },
             WaitsFor::NoWorker { queue: queue(), draining: 2, session_lane: false },
             WaitsFor::NoWorker { queue: queue(), draining: 0, session_lane: true },
+            WaitsFor::Paused { queue: queue(), since: Some(Timestamp::UNIX_EPOCH) },
             WaitsFor::Turn { queue: queue(), workers: 1, slots: 20, used: 19, queued: 7 },
             schedule(Postponed::Delay, None),
             schedule(Postponed::Retry, Some("503")),

@@ -22,6 +22,7 @@ use legwork_worker::options::CommonOptions;
 use legwork_worker::options::command_line::COMMON_OPTIONS;
 
 pub use self::reading::Named;
+pub use self::reading::documented;
 pub use self::reading::read;
 
 use crate::confirm::ConfirmArgs;
@@ -73,8 +74,16 @@ pub enum Command {
     Check(CheckArgs),
     /// Check that this Redis is safe for jobs and that this machine can run these agent files
     Doctor(DoctorArgs),
-    /// List the live workers
-    Workers,
+    /// Count jobs and workers: what waits, what runs, what ended in the last hour and day
+    Stats,
+    /// List the live workers, or ask one to end
+    Workers(WorkersArgs),
+    /// Pause a queue: nothing new starts from it, what runs continues
+    Pause(QueueArgs),
+    /// End the pause of a queue
+    Unpause(QueueArgs),
+    /// Show what all programs of the namespace agree on, or change it
+    Configure(ConfigureArgs),
     /// Serve the background-agent tools to other programs over the Model Context Protocol
     Mcp(McpArgs),
     /// Manage the embedded server
@@ -82,6 +91,10 @@ pub enum Command {
     Local(LocalCommand),
     /// Measure this Redis and this build with no-op jobs
     Bench(BenchArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program, or of one of its commands
+    Man(ManArgs),
 }
 
 /// Arguments of `legwork run`.
@@ -131,6 +144,11 @@ Each line of a --batch file is one JSON object:
 What a line leaves out is taken from the options, then from the policy. For example:
   {\"agent\": \"analyst\", \"task\": \"Read a.rs\", \"key\": \"a\", \"timeout\": \"10m\"}
 Ids are printed in the order of the lines. If a line is wrong, nothing is stored.";
+
+/// What `legwork configure` does about options that others have too.
+const CONFIGURE_HELP: &str = "\
+`--lease TIME` on this command line changes the lease. `--shards N` counts only where this command creates the
+namespace. Programs that run keep the settings that they started with.";
 
 /// Arguments of `legwork dispatch`.
 #[derive(Debug, Args)]
@@ -385,6 +403,67 @@ pub struct DoctorArgs {
     pub files: Vec<PathBuf>,
 }
 
+/// Arguments of `legwork workers`.
+#[derive(Debug, Args)]
+pub struct WorkersArgs {
+    /// What to do instead of listing them.
+    #[command(subcommand)]
+    pub command: Option<WorkersCommand>,
+}
+
+/// Commands of `legwork workers`.
+#[derive(Debug, Subcommand)]
+pub enum WorkersCommand {
+    /// Ask a worker to take no new jobs, to give those that it has its drain timeout, and to exit
+    Drain {
+        /// The worker's id, or an unambiguous beginning of it
+        id: String,
+    },
+}
+
+/// Arguments of `legwork pause` and `legwork unpause`.
+#[derive(Debug, Args)]
+pub struct QueueArgs {
+    /// The queue
+    #[arg(value_parser = parse_name)]
+    pub queue: String,
+}
+
+/// Arguments of `legwork configure`.
+#[derive(Debug, Args)]
+#[command(after_help = CONFIGURE_HELP)]
+pub struct ConfigureArgs {
+    /// The new lease: the common option `--lease`, where it is on the command line.
+    #[arg(skip)]
+    pub lease: Option<Duration>,
+    /// How long ended jobs are kept
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub retention: Option<Duration>,
+    /// After how many crashes in a row, with no finished turn between them, a job fails
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_crashes: Option<u32>,
+    /// How many bytes of output a job keeps
+    #[arg(long, value_name = "BYTES")]
+    pub output_cap: Option<u64>,
+    /// How many jobs of a new session are admitted at once for each queue; 0 for no cap
+    #[arg(long, value_name = "N")]
+    pub session_cap: Option<u32>,
+}
+
+/// Arguments of `legwork completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `legwork man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The words of a command, such as `local reset`
+    pub command: Vec<String>,
+}
+
 /// Arguments of `legwork mcp`.
 #[derive(Debug, Args)]
 pub struct McpArgs {
@@ -447,6 +526,24 @@ pub struct BenchArgs {
     /// The number of jobs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub jobs: u32,
+    /// What to measure: no-op jobs, agents with a scripted model, streamed output, stops; repeat it for several
+    #[arg(long = "section", value_name = "SECTION", value_enum, default_value = "no-op")]
+    pub sections: Vec<BenchSection>,
+}
+
+/// A section of `legwork bench`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchSection {
+    /// Jobs that do nothing: the queue alone.
+    NoOp,
+    /// Jobs of one scripted turn, and the memory that they take in Redis.
+    Agents,
+    /// Scripted agents that stream words.
+    Streaming,
+    /// Stopping one running job, and all.
+    Cancel,
+    /// Jobs that do nothing, in growing numbers.
+    Growth,
 }
 
 /// A cause that this release knows, by its name.

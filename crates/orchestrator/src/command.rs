@@ -2,16 +2,21 @@
 
 mod bench;
 mod check;
+mod completions;
+mod configure;
 mod delete;
 mod dispatch;
 mod doctor;
 mod explain;
 mod list;
 mod local;
+mod man;
 mod mcp;
+mod pause;
 mod retry;
 mod run;
 mod send;
+mod stats;
 mod stop;
 mod view;
 mod wait;
@@ -43,7 +48,13 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Send(args) => send::send(context, args).await,
         Command::Check(args) => check::check(&context, &args),
         Command::Doctor(args) => doctor::doctor(context, args).await,
-        Command::Workers => workers::workers(context).await,
+        Command::Stats => stats::stats(context).await,
+        Command::Workers(args) => workers::workers(context, args).await,
+        Command::Pause(args) => pause::pause(context, &args.queue).await,
+        Command::Unpause(args) => pause::unpause(context, &args.queue).await,
+        Command::Configure(args) => configure::configure(context, args).await,
+        Command::Completions(args) => completions::completions(&context, &args),
+        Command::Man(args) => man::man(&context, &args),
         Command::Mcp(args) => Box::pin(mcp::mcp(context, args)).await,
         Command::Local(command) => local::local(&context, command).await,
         Command::Bench(args) => Box::pin(bench::bench(context, args)).await,

@@ -3,9 +3,7 @@
 use std::str::FromStr;
 
 use legwork_common::id::JobId;
-use legwork_common::stored::StoredForm;
 use redis::Value;
-use serde::de::DeserializeOwned;
 
 use crate::error::QueueError;
 
@@ -62,11 +60,6 @@ impl Answer {
     pub(crate) fn parse_optional<T: FromStr>(self) -> Result<Option<T>, QueueError> {
         let word = self.word()?;
         if word.text.is_empty() { Ok(None) } else { word.parse().map(Some) }
-    }
-
-    /// A value of `T` from its stored form, which must be there.
-    pub(crate) fn stored<T: DeserializeOwned>(self, form: StoredForm) -> Result<T, QueueError> {
-        form.from_json(&self.text()?).map_err(QueueError::from)
     }
 
     /// The job of a raw id, as the indexes hold it; `None` for bytes that are not an id.

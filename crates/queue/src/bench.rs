@@ -46,6 +46,16 @@ impl Queue {
         })
     }
 
+    /// Bytes of memory that the server uses for its data and its clients.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queue::server_cost`].
+    pub async fn used_memory(&self) -> Result<f64, QueueError> {
+        let memory = self.info("memory").await?;
+        Ok(memory.get("used_memory").and_then(|text| text.parse().ok()).unwrap_or(0.0))
+    }
+
     /// What as many entries of a bare stream cost: XADD, XREADGROUP, XACK and XDEL, 100 in a pipeline. For comparison
     /// with what a job costs.
     ///
@@ -80,7 +90,9 @@ impl Queue {
             self.link.ask_all(ASKED, &end).await?;
             left -= count;
         }
-        Ok(self.server_cost().await?.since(before))
+        let cost = self.server_cost().await?.since(before);
+        self.link.ask(ASKED, redis::cmd("UNLINK").arg(&key)).await?;
+        Ok(cost)
     }
 
     /// Deletes every key of this namespace, by scanning the whole server. Only for a namespace that was made for a

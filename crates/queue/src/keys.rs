@@ -23,6 +23,7 @@ local REAPED = T .. ':reaped'
 local INDEX_LIVE = T .. ':index:live'
 local INDEX_ENDED = T .. ':index:ended'
 local WORKERS = T .. ':workers'
+local PAUSED = T .. ':paused'
 local function index_key(state) return T .. ':index:' .. state end
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
@@ -92,6 +93,11 @@ impl Keys {
     /// The names of `namespace`, which has `shards` shards. 0 counts as 1.
     pub fn new(namespace: impl Into<String>, shards: u16) -> Self {
         Self { namespace: namespace.into(), shards: shards.max(1) }
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// How many shards the namespace has.
@@ -228,6 +234,11 @@ impl Keys {
         format!("{}:workers", self.tag(shard))
     }
 
+    /// The paused queues and when each was paused: a hash. Every shard has all of them.
+    pub fn paused(&self, shard: u16) -> String {
+        format!("{}:paused", self.tag(shard))
+    }
+
     /// One worker's record: a hash.
     pub fn worker(&self, shard: u16, worker: &str) -> String {
         format!("{}:worker:{worker}", self.tag(shard))
@@ -350,6 +361,7 @@ mod tests {
             (keys.scheduled(0), ":scheduled"),
             (keys.stops(0), ":stops"),
             (keys.workers(0), ":workers"),
+            (keys.paused(0), ":paused"),
             (keys.index(0, JobIndex::Live), ":index:live"),
             (keys.index(0, JobIndex::Failed), ":index:"),
             (keys.index_ended(0), ":index:ended"),

@@ -29,6 +29,7 @@ mod retry;
 mod service;
 pub mod settings;
 mod step;
+mod stored;
 
 pub use error::QueueError;
 pub use hints::Hints;

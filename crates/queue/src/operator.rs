@@ -14,7 +14,8 @@
 //! - `staleness`: running jobs whose lease expired.
 //! - `models`: which models jobs run with.
 //! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
-//! - `workers`: the fleet, and which lanes it serves.
+//! - `workers`: the fleet, and which lanes it serves. `pauses`: paused queues, and workers that are asked to end.
+//! - `stats`: how many of all of these there are. `settings`: what the namespace agrees on.
 //! - [`mod@bench`]: the queue's side of a measurement.
 //!
 //! # Many jobs
@@ -38,11 +39,14 @@ mod dispatch;
 mod find;
 mod list;
 mod models;
+mod pauses;
 mod request;
 mod retry;
 mod send;
 mod sessions;
+mod settings;
 mod staleness;
+mod stats;
 mod stop;
 #[cfg(test)]
 mod testing;
@@ -59,6 +63,7 @@ pub use dispatch::Dispatching;
 pub use find::FindError;
 pub use list::ListedJob;
 pub use list::Listing;
+pub use pauses::DrainError;
 pub use request::RequestError;
 pub use request::check_agent;
 pub use request::check_request;
@@ -70,6 +75,12 @@ pub use sessions::OwnerTerms;
 pub use sessions::Ownership;
 pub use sessions::SessionOptions;
 pub use sessions::SessionOwner;
+pub use stats::AgentStats;
+pub use stats::Counted;
+pub use stats::EndedStats;
+pub use stats::FleetStats;
+pub use stats::QueueStats;
+pub use stats::WorkerStats;
 pub use stop::StopError;
 pub use stop::StopReport;
 pub use tree::TreeLine;

@@ -9,6 +9,7 @@ mod lease_ages;
 mod list;
 mod mailbox;
 mod original;
+mod pauses;
 mod permits;
 mod record;
 mod reservation;
@@ -16,6 +17,7 @@ mod select;
 mod server;
 mod session_state;
 mod slice;
+mod statistics;
 mod stop;
 mod upkeep;
 mod view;
@@ -27,18 +29,19 @@ mod workers;
 pub(crate) use enqueue::ENQUEUE_BATCH_SIZE;
 pub(crate) use facts::LiveBelow;
 pub use server::ServerFacts;
+pub(crate) use statistics::JobFacts;
+pub(crate) use statistics::Sample;
 pub(crate) use upkeep::Clearing;
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
-use tokio::sync::Mutex;
-
 use crate::error::QueueError;
 use crate::keys::Keys;
+use crate::link::BlockingReads;
 use crate::link::Link;
 use crate::link::Target;
 use crate::settings::FleetSettings;
+use crate::settings::SettingsChange;
 
 /// How a queue connects to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +59,8 @@ pub struct Queue {
     pub(crate) link: Link,
     pub(crate) keys: Keys,
     settings: FleetSettings,
-    // The connection for the blocking read of wake tokens. Nothing else may use it while it blocks.
-    wake: Arc<Mutex<Option<MultiplexedConnection>>>,
+    // Of wake tokens.
+    wake: Arc<BlockingReads>,
 }
 
 impl Queue {
@@ -75,7 +78,7 @@ impl Queue {
     ) -> Result<Self, QueueError> {
         let link = match kind {
             ConnectionKind::Pooled => Link::pooled(target)?,
-            ConnectionKind::Dedicated => Link::dedicated(target)?,
+            ConnectionKind::Dedicated => Link::dedicated(target),
         };
         let settings = FleetSettings::agree(namespace, wanted, &link).await?;
         let keys = Keys::new(namespace, settings.shards);
@@ -85,6 +88,11 @@ impl Queue {
     /// The settings that the namespace agreed on.
     pub fn settings(&self) -> &FleetSettings {
         &self.settings
+    }
+
+    /// Changes settings of the namespace, and returns all of them. This queue keeps those that it connected with.
+    pub(crate) async fn change_settings(&self, change: SettingsChange) -> Result<FleetSettings, QueueError> {
+        FleetSettings::change(self.keys.namespace(), change, &self.link).await
     }
 
     /// The key names of the namespace.

@@ -9,11 +9,13 @@ use crate::keys::Keys;
 use crate::link::Link;
 
 /// The data format of this release. A namespace of another format is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The shortest lease that is accepted, in milliseconds: below that, renewals would come faster than their answers.
 const MIN_LEASE_MS: u64 = 100;
 /// The greatest number of shards. A round of reaping makes a call for each.
 const MAX_SHARDS: u32 = 1024;
+/// The shards of a new namespace on a Cluster, where nothing else was asked for: a few for each of some masters.
+const CLUSTER_SHARDS: u16 = 16;
 /// What reading the settings is called in messages.
 const ASKED: &str = "read the namespace's settings";
 
@@ -33,6 +35,41 @@ pub struct FleetSettings {
     pub output_cap: u64,
     /// How many jobs of a session are admitted at once for each queue, unless the session has its own cap.
     pub session_cap: u32,
+}
+
+/// New values of settings; `None` leaves one as it is. The number of shards cannot be changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// How long a lease holds without renewal; at least 100 ms.
+    pub lease: Option<Duration>,
+    /// How long ended jobs are kept.
+    pub retention: Option<Duration>,
+    /// After how many crashes in a row a job fails; at least 1.
+    pub max_crashes: Option<u32>,
+    /// How many bytes of output a job keeps.
+    pub output_cap: Option<u64>,
+    /// How many jobs of a new session are admitted at once for each queue; 0 for no cap.
+    pub session_cap: Option<u32>,
+}
+
+impl SettingsChange {
+    /// Whether it changes anything.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The fields of the meta key that it sets.
+    fn fields(self) -> Vec<(&'static str, u64)> {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let fields = [
+            ("lease_ms", self.lease.map(|lease| ms(lease).max(MIN_LEASE_MS))),
+            ("retention_ms", self.retention.map(ms)),
+            ("max_crashes", self.max_crashes.map(|crashes| u64::from(crashes.max(1)))),
+            ("output_cap", self.output_cap),
+            ("session_cap", self.session_cap.map(u64::from)),
+        ];
+        fields.into_iter().filter_map(|(field, value)| Some((field, value?))).collect()
+    }
 }
 
 impl Default for FleetSettings {
@@ -82,7 +119,9 @@ impl FleetSettings {
         let failed = |error| QueueError::from_redis(ASKED, error);
         let meta = Keys::new(namespace, 1).meta();
         let mut pipeline = redis::pipe();
-        for (field, value) in wanted.fields() {
+        let is_default = wanted.shards == Self::default().shards;
+        let shards = if link.is_cluster() && is_default { CLUSTER_SHARDS } else { wanted.shards };
+        for (field, value) in (Self { shards, ..wanted.clone() }).fields() {
             pipeline.cmd("HSETNX").arg(&meta).arg(field).arg(value);
         }
         pipeline.cmd("HGETALL").arg(&meta);
@@ -97,11 +136,33 @@ impl FleetSettings {
             .collect::<Result<BTreeMap<_, _>, QueueError>>()?;
         let agreed = Self::read(namespace, &stored)?;
         // The number of shards decides where a record is: a process with another number would search the wrong shard.
-        if wanted.shards != Self::default().shards && wanted.shards != agreed.shards {
+        if !is_default && wanted.shards != agreed.shards {
             let detail = format!("has {} shards, not {}", agreed.shards, wanted.shards);
             return Err(QueueError::Namespace { namespace: namespace.to_owned(), detail });
         }
         Ok(agreed)
+    }
+
+    /// Changes the namespace's settings in one step, and reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis refuses or cannot be reached.
+    pub(crate) async fn change(
+        namespace: &str,
+        change: SettingsChange,
+        link: &Link,
+    ) -> Result<Self, QueueError> {
+        let meta = Keys::new(namespace, 1).meta();
+        let mut command = redis::cmd("HSET");
+        command.arg(meta);
+        for (field, value) in change.fields() {
+            command.arg(field).arg(value);
+        }
+        if !change.is_empty() {
+            link.ask(ASKED, &command).await?;
+        }
+        Self::agree(namespace, &Self::default(), link).await
     }
 
     /// Reads the fields of the meta key.

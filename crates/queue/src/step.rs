@@ -37,19 +37,21 @@ const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// first.
 const MAX_RETRIES: u32 = 5;
 
-/// What every step of a shard begins with.
-const PRELUDE: &str = include_str!("lua/prelude.lua");
-/// Parts of the prelude for the steps that use them. Redis runs a script from its first line at each call, so a step
-/// pays for each function that it is composed of.
-const STOPS: &str = include_str!("lua/prelude/stops.lua");
-const SESSIONS: &str = include_str!("lua/prelude/sessions.lua");
-const ADMISSION: &str = include_str!("lua/prelude/admission.lua");
-const ATTEMPTS: &str = include_str!("lua/prelude/attempts.lua");
-const RETURNING: &str = include_str!("lua/prelude/returning.lua");
-const ENDING: &str = include_str!("lua/prelude/ending.lua");
-/// A step's own file is the body of this function, so that it may return anywhere.
+/// What steps of a shard share, in the order in which the definitions build on each other. A step gets the paragraphs
+/// whose names it uses: Redis runs a script from its first line at each call, so each function that is defined costs time
+/// even where it is not called.
+const SHARED: [&str; 7] = [
+    include_str!("lua/prelude.lua"),
+    include_str!("lua/prelude/stops.lua"),
+    include_str!("lua/prelude/sessions.lua"),
+    include_str!("lua/prelude/admission.lua"),
+    include_str!("lua/prelude/attempts.lua"),
+    include_str!("lua/prelude/returning.lua"),
+    include_str!("lua/prelude/ending.lua"),
+];
+/// Around the file of a step that defers something: it is the body of a function, so that it may return anywhere.
 const BODY: &str = "local function body()\n";
-/// After every step of a shard: what the parts of the prelude deferred, such as wakes and notices.
+/// After such a step: what was deferred, such as wakes and notices.
 const EPILOGUE: &str = "\nend\nlocal reply = body()\nfinish()\nreturn reply\n";
 
 /// One atomic step: a name for messages, and its script.
@@ -66,9 +68,14 @@ impl Step {
         Self { name, source, hash }
     }
 
-    /// A step below a shard's tag: the key names and the parts of the prelude that it uses, its own file, the epilogue.
-    fn of_shard(name: &'static str, flags: &str, parts: &[&str], body: &str) -> Self {
-        let script = [PRELUDE, &parts.concat(), BODY, body, EPILOGUE].concat();
+    /// A step below a shard's tag: the key names and the shared paragraphs that it uses, and its own file.
+    fn of_shard(name: &'static str, flags: &str, body: &str) -> Self {
+        let shared = used_paragraphs(body);
+        let script = if words(&shared).contains("deferred") {
+            [&shared, BODY, body, EPILOGUE].concat()
+        } else {
+            [&shared, body].concat()
+        };
         Self::new(name, [flags, &key_names(&script), &script].concat())
     }
 
@@ -98,7 +105,7 @@ impl Step {
         }
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in calls {
-            pipeline.add_command(call.command(self));
+            pipeline.add_command(call.command(self, link.is_cluster()));
         }
         let values = self.send(link, &pipeline).await?;
         Ok(values.into_iter().map(|value| Answer::of(self.name, value)).collect())
@@ -146,6 +153,38 @@ fn key_names(script: &str) -> String {
     LUA_KEYS.lines().filter(is_used).flat_map(|line| [line, "\n"]).collect()
 }
 
+/// The paragraphs of [`SHARED`] that a step's file uses, directly or through each other.
+fn used_paragraphs(body: &str) -> String {
+    let paragraphs: Vec<String> = SHARED.into_iter().flat_map(paragraphs).collect();
+    let mut used = words(body);
+    // Definitions come before their uses, so one pass from the end finds all.
+    let mut kept: Vec<&str> = Vec::new();
+    for paragraph in paragraphs.iter().rev() {
+        if names(paragraph).iter().any(|name| used.contains(name)) {
+            used.extend(words(paragraph));
+            kept.push(paragraph);
+        }
+    }
+    kept.into_iter().rev().flat_map(|paragraph| [paragraph, "\n\n"]).collect()
+}
+
+/// The paragraphs of a shared file. One begins after an empty line with a line that is not indented; a paragraph that
+/// defines no name belongs to the one before it.
+fn paragraphs(file: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for piece in file.split("\n\n") {
+        let begins = !piece.starts_with(' ') && !names(piece).is_empty();
+        match all.last_mut() {
+            Some(last) if !begins => {
+                last.push_str("\n\n");
+                last.push_str(piece);
+            }
+            _ => all.push(piece.to_owned()),
+        }
+    }
+    all
+}
+
 /// The words of a script, without its comments.
 fn words(script: &str) -> BTreeSet<&str> {
     let code = script.lines().map(|line| line.split("--").next().unwrap_or_default());
@@ -167,16 +206,16 @@ async fn send_once(link: &Link, pipeline: &Pipeline) -> Result<Vec<Value>, Redis
     link.pipeline(pipeline).await?.into_iter().map(Value::extract_error).collect()
 }
 
-/// Declares the steps, each from its file. Parts of the prelude stand in the order in which they build on each other.
+/// Declares the steps, each from its file.
 macro_rules! steps {
     (
-        of_shard { $($shard:ident = $shard_file:literal, $flags:ident, [$($part:ident),*];)* }
+        of_shard { $($shard:ident = $shard_file:literal, $flags:ident;)* }
         of_own_tag { $($own:ident = $own_file:literal;)* }
     ) => {
         $(
             pub(crate) static $shard: LazyLock<Step> = LazyLock::new(|| {
                 let body = include_str!(concat!("lua/", $shard_file, ".lua"));
-                Step::of_shard($shard_file, $flags, &[$($part),*], body)
+                Step::of_shard($shard_file, $flags, body)
             });
         )*
         $(
@@ -184,36 +223,33 @@ macro_rules! steps {
                 Step::of_own_tag($own_file, include_str!(concat!("lua/", $own_file, ".lua")))
             });
         )*
-        /// Each step of a shard: its name, its parts and its own file.
-        #[cfg(test)]
-        const OF_SHARD: &[(&str, &[&str], &str)] =
-            &[$(($shard_file, &[$($part),*], include_str!(concat!("lua/", $shard_file, ".lua")))),*];
     };
 }
 
 steps! {
     of_shard {
-        OPEN = "open", ALLOW_OOM, [SESSIONS];
-        CLOSE = "close", ALLOW_OOM, [SESSIONS];
-        TEAM = "team", REFUSE_OOM, [];
-        ENQUEUE = "enqueue", REFUSE_OOM, [STOPS, SESSIONS, ADMISSION];
-        CLAIM = "claim", ALLOW_OOM, [STOPS];
-        RENEW = "renew", ALLOW_OOM, [STOPS];
-        PARK = "park", ALLOW_OOM, [STOPS, ADMISSION];
-        FINISH = "finish", ALLOW_OOM, [STOPS, ADMISSION, ATTEMPTS, RETURNING, ENDING];
-        RELEASE = "release", ALLOW_OOM, [STOPS, ADMISSION, ATTEMPTS, RETURNING, ENDING];
-        SEND = "send", ALLOW_OOM, [STOPS];
-        ACKNOWLEDGE = "acknowledge", ALLOW_OOM, [];
-        STOP = "stop", ALLOW_OOM, [STOPS];
-        STOP_WAITING = "stop_waiting", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
-        SWEEP = "sweep", ALLOW_OOM, [STOPS, ADMISSION, ENDING];
-        UNMARK = "unmark", ALLOW_OOM, [];
-        REAP = "reap", ALLOW_OOM, [STOPS, SESSIONS, ADMISSION, ATTEMPTS];
-        REAPED = "reaped", ALLOW_OOM, [STOPS, ADMISSION, RETURNING, ENDING];
-        FORGET = "forget", ALLOW_OOM, [STOPS, SESSIONS];
-        HEARTBEAT = "heartbeat", ALLOW_OOM, [];
-        TODO_LIST = "todo", REFUSE_OOM, [SESSIONS];
-        BUDGET = "budget", ALLOW_OOM, [];
+        OPEN = "open", ALLOW_OOM;
+        CLOSE = "close", ALLOW_OOM;
+        TEAM = "team", REFUSE_OOM;
+        ENQUEUE = "enqueue", REFUSE_OOM;
+        CLAIM = "claim", ALLOW_OOM;
+        RENEW = "renew", ALLOW_OOM;
+        PARK = "park", ALLOW_OOM;
+        FINISH = "finish", ALLOW_OOM;
+        RELEASE = "release", ALLOW_OOM;
+        SEND = "send", ALLOW_OOM;
+        ACKNOWLEDGE = "acknowledge", ALLOW_OOM;
+        STOP = "stop", ALLOW_OOM;
+        STOP_WAITING = "stop_waiting", ALLOW_OOM;
+        SWEEP = "sweep", ALLOW_OOM;
+        UNMARK = "unmark", ALLOW_OOM;
+        REAP = "reap", ALLOW_OOM;
+        REAPED = "reaped", ALLOW_OOM;
+        FORGET = "forget", ALLOW_OOM;
+        HEARTBEAT = "heartbeat", ALLOW_OOM;
+        DRAIN = "drain", ALLOW_OOM;
+        TODO_LIST = "todo", REFUSE_OOM;
+        BUDGET = "budget", ALLOW_OOM;
     }
     of_own_tag {
         BEGIN = "begin";
@@ -266,9 +302,14 @@ impl Call {
         self.arguments.push(bytes.to_vec());
     }
 
-    fn command(&self, step: &Step) -> Cmd {
+    /// The command. In a Cluster it declares one more key, which never exists: while a slot moves from node to node, a
+    /// script that declares two keys, one of them missing, is answered `TRYAGAIN` by both nodes, and it is repeated
+    /// until the slot has moved. With one key the new node would run it before it has the rest of the slot.
+    fn command(&self, step: &Step, is_cluster: bool) -> Cmd {
+        let anchor = self.keys.first().filter(|_| is_cluster).map(|key| format!("{key}:"));
+        let count = self.keys.len() + usize::from(anchor.is_some());
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&step.hash).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command.arg(&step.hash).arg(count).arg(&self.keys).arg(anchor).arg(&self.arguments);
         command
     }
 }
@@ -277,24 +318,24 @@ impl Call {
 mod tests {
     use super::*;
 
-    const PARTS: [(&str, &str); 6] = [
-        ("STOPS", STOPS),
-        ("SESSIONS", SESSIONS),
-        ("ADMISSION", ADMISSION),
-        ("ATTEMPTS", ATTEMPTS),
-        ("RETURNING", RETURNING),
-        ("ENDING", ENDING),
-    ];
+    #[test]
+    fn a_step_gets_what_it_uses_and_no_more() {
+        let shared = used_paragraphs("return is_terminal(state)");
+        assert!(shared.contains("local function is_terminal"), "{shared}");
+        assert!(!shared.contains("TIME") && !shared.contains("deferred"), "{shared}");
+        let admitting = used_paragraphs("admit(id, sid, queue, lane, priority)");
+        assert!(admitting.contains("local function wake(") && admitting.contains("local function finish("));
+        assert!(!admitting.contains("end_job"), "{admitting}");
+    }
 
     #[test]
-    fn a_step_has_the_parts_whose_names_it_uses_and_no_others() {
-        for (step, parts, body) in OF_SHARD {
-            for (name, part) in PARTS {
-                let names = names(part);
-                let uses = |script: &str| words(script).intersection(&names).next().is_some();
-                let others = parts.iter().filter(|other| **other != part);
-                let used = uses(body) || others.into_iter().any(|other| uses(other));
-                assert_eq!(parts.contains(&part), used, "{step} and {name}");
+    fn every_shared_name_is_defined_before_it_is_used() {
+        let paragraphs: Vec<String> = SHARED.into_iter().flat_map(paragraphs).collect();
+        for (at, paragraph) in paragraphs.iter().enumerate() {
+            for later in &paragraphs[at + 1..] {
+                let early: Vec<_> =
+                    names(later).into_iter().filter(|name| words(paragraph).contains(name)).collect();
+                assert!(early.is_empty(), "{early:?} in {paragraph}");
             }
         }
     }

@@ -65,6 +65,7 @@ use crate::stall::StallDetector;
 use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
 use crate::tally::Tally;
+use crate::team_cache::TeamCache;
 
 /// Delay before a failed read of what an attempt needs, or a failed release, is repeated. A Redis that is restarting
 /// refuses connections at once; without a delay all attempts of a worker would hammer it.
@@ -104,6 +105,8 @@ pub struct AttemptContext {
     pub stall_after: Duration,
     /// Counts what becomes of the attempts.
     pub tally: Tally,
+    /// The teams that attempts have read.
+    pub teams: TeamCache,
 }
 
 /// One attempt in progress. What belongs to it is released by dropping it, also where it panics: its place among the
@@ -308,7 +311,7 @@ impl Attempt {
             return Ok(Prepared::default());
         }
         let has_turns = self.job.begun.last_entry > 0 || follows != Follows::Nothing;
-        prepare::read(&*self.context.work, self.claimed(), has_turns).await
+        prepare::read(&*self.context.work, &self.context.teams, self.claimed(), has_turns).await
     }
 
     /// Everything that the runner needs, and the service in it.
@@ -368,7 +371,7 @@ impl Attempt {
     }
 
     async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) -> ControlFlow<()> {
-        let &Claimed { lease, failures, retry_delay, .. } = self.claimed();
+        let &Claimed { lease, failures, retry_delay, session, dispatcher, attempt, .. } = self.claimed();
         let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
         // A job whose timeout passed as it completed could not hear it.
         let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
@@ -377,7 +380,16 @@ impl Attempt {
             Ending::Failed { cause, message } => Some((*cause, first_line(message))),
             Ending::Completed { .. } | Ending::Stopped { .. } => None,
         };
-        let finish = Finish { lease, ending, output_bytes, usage, retry_delay, hears_mail };
+        let finish = Finish {
+            lease,
+            ending,
+            output_bytes,
+            usage,
+            retry_delay,
+            hears_mail,
+            belongs_to: Some((session, dispatcher)),
+            is_first_attempt: attempt == 1,
+        };
         match self.context.log_writer.finish(finish).await {
             Ok(Finished::Now(state)) => self.log_end(state, failure),
             Ok(Finished::Mail) => return ControlFlow::Continue(()),

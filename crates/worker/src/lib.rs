@@ -57,6 +57,7 @@ mod stall;
 pub mod startup;
 pub mod supervisor;
 pub mod tally;
+pub mod team_cache;
 pub mod upkeep;
 mod work_dir;
 pub mod worker;

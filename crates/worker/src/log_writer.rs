@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
-//! continues, pieces are batched for 50 ms or until there are 4 KiB. A turn entry waits for no batch, and
+//! continues, pieces are batched for 50 ms, where no one follows them for 200 ms, or until there are 4 KiB. A turn entry waits for no batch, and
 //! [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills up and the attempt
 //! waits: nothing is dropped.
 
@@ -30,6 +30,7 @@ use legwork_queue::port::Work;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease_clock::LeaseClock;
@@ -43,6 +44,9 @@ const BATCH_BYTES: usize = 4 * 1024;
 /// How long output is batched after a write. A reader does not notice it, and however fast models stream, all attempts
 /// of a worker together cost Redis twenty writes a second, apart from turn entries and full batches.
 const BATCH_DELAY: Duration = Duration::from_millis(50);
+/// How long output that no one follows is batched after a write. Each append costs Redis the same however short it is, and
+/// most jobs of a fleet have no follower; a new one sees the first piece this much later.
+const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(200);
 /// Delay before a failed write is repeated. Short, because attempts wait for it; Redis' own timeout (2 s) is what keeps
 /// an outage from becoming a busy loop.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -84,6 +88,27 @@ struct Pending {
     revision: u64,
     /// Bytes that may still be added below the output cap.
     remaining_bytes: u64,
+    /// Whether a caller waits until everything is stored.
+    flush_requested: bool,
+    /// Whether the last write reached a follower.
+    is_followed: bool,
+    /// When the last write began.
+    written_at: Option<Instant>,
+}
+
+impl Pending {
+    /// Whether there is nothing to write.
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.entries.is_empty() && self.waits_for.is_none()
+    }
+
+    /// Whether what is there may be batched for longer.
+    fn can_wait(&self) -> bool {
+        let is_output_alone = self.entries.is_empty() && self.waits_for.is_none();
+        let is_batch = self.bytes.len() >= BATCH_BYTES;
+        let is_recent = self.written_at.is_some_and(|at| at.elapsed() < UNFOLLOWED_BATCH_DELAY);
+        is_output_alone && !is_batch && !self.flush_requested && !self.is_followed && is_recent
+    }
 }
 
 /// The buffer of one attempt: written by the attempt, emptied by the [`LogWriter`].
@@ -198,6 +223,9 @@ impl LogWriter {
             finished_turns: None,
             revision: 0,
             remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
+            flush_requested: false,
+            is_followed: false,
+            written_at: None,
         };
         let buffer = Arc::new(AttemptBuffer {
             pending: Mutex::new(pending),
@@ -287,7 +315,11 @@ impl LogWriter {
     ///
     /// [`BufferClosed`] once the attempt is fenced or its buffer is closed.
     pub async fn flush(&self, buffer: &AttemptBuffer) -> Result<(), BufferClosed> {
-        let wanted = buffer.pending().revision;
+        let wanted = {
+            let mut pending = buffer.pending();
+            pending.flush_requested = true;
+            pending.revision
+        };
         let mut flushed = buffer.flushed.subscribe();
         self.inner.has_work.notify_one();
         self.inner.flush_now.notify_one();
@@ -383,19 +415,24 @@ impl LogWriter {
         }
     }
 
-    /// Appends what is pending in all buffers, in one call; false if nothing was.
+    /// Appends what is due in all buffers, in one call; false if nothing is pending.
     async fn append(&self) -> Result<bool, QueueError> {
         let buffers: Vec<Arc<AttemptBuffer>> = lock(&self.inner.buffers).values().cloned().collect();
         let mut written = Vec::new();
         let mut appends = Vec::new();
+        let mut is_batching = false;
         for buffer in buffers {
-            if let Some((append, revision)) = snapshot(&buffer) {
-                written.push((buffer, revision));
-                appends.push(append);
+            match snapshot(&buffer) {
+                Snapshot::Empty => {}
+                Snapshot::Batching => is_batching = true,
+                Snapshot::Due(append, revision) => {
+                    written.push((buffer, revision));
+                    appends.push(append);
+                }
             }
         }
         if appends.is_empty() {
-            return Ok(false);
+            return Ok(is_batching);
         }
         let answers = match self.inner.work.append(&appends).await {
             Ok(answers) => answers,
@@ -406,7 +443,8 @@ impl LogWriter {
         };
         for (((buffer, revision), append), answer) in written.into_iter().zip(&appends).zip(answers) {
             match answer {
-                Appended::Stored(_) => remove_stored(&buffer, append, revision),
+                Appended::Stored(_) => remove_stored(&buffer, append, revision, false),
+                Appended::Followed(_) => remove_stored(&buffer, append, revision, true),
                 Appended::Fenced => self.close(append.lease),
             }
         }
@@ -414,11 +452,20 @@ impl LogWriter {
     }
 }
 
-/// A copy of what is pending, with its revision; `None` where nothing is. The buffer keeps it until it is stored, so that
-/// a lost answer is repeated with the same bytes.
-fn snapshot(buffer: &AttemptBuffer) -> Option<(Append, u64)> {
-    let pending = buffer.pending();
-    if pending.bytes.is_empty() && pending.entries.is_empty() && pending.waits_for.is_none() {
+/// What of a buffer is to be written now.
+enum Snapshot {
+    /// Nothing is pending.
+    Empty,
+    /// What is pending is batched for longer.
+    Batching,
+    /// A copy of what is pending, with its revision.
+    Due(Append, u64),
+}
+
+/// What is pending. The buffer keeps it until it is stored, so that a lost answer is repeated with the same bytes.
+fn snapshot(buffer: &AttemptBuffer) -> Snapshot {
+    let mut pending = buffer.pending();
+    if pending.is_empty() {
         // Output beyond the cap changes the revision and leaves nothing to write. A caller may wait for it.
         let revision = pending.revision;
         drop(pending);
@@ -429,8 +476,12 @@ fn snapshot(buffer: &AttemptBuffer) -> Option<(Append, u64)> {
             }
             is_behind
         });
-        return None;
+        return Snapshot::Empty;
     }
+    if pending.can_wait() {
+        return Snapshot::Batching;
+    }
+    pending.written_at = Some(Instant::now());
     let append = Append {
         lease: pending.lease,
         offset: pending.offset,
@@ -440,13 +491,16 @@ fn snapshot(buffer: &AttemptBuffer) -> Option<(Append, u64)> {
         waits_for: pending.waits_for.clone(),
         usage: pending.usage,
     };
-    Some((append, pending.revision))
+    Snapshot::Due(append, pending.revision)
 }
 
 /// Removes what was stored from the buffer, which may have grown since, and wakes the callers that wait for it.
-fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64) {
+fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64, is_followed: bool) {
     {
         let mut pending = buffer.pending();
+        // Only new output reaches followers.
+        pending.is_followed = is_followed || (pending.is_followed && append.bytes.is_empty());
+        pending.flush_requested &= pending.revision != revision;
         pending.bytes.drain(..append.bytes.len());
         pending.entries.drain(..append.entries.len());
         pending.offset += append.bytes.len() as u64;
@@ -467,3 +521,6 @@ fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64) {
         is_open
     });
 }
+
+#[cfg(test)]
+mod tests;

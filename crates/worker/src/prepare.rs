@@ -17,12 +17,14 @@ use thiserror::Error;
 use crate::copied_turns;
 use crate::copied_turns::CopiedTurns;
 use crate::parking::OpenTurn;
+use crate::team_cache::StoredTeam;
+use crate::team_cache::TeamCache;
 
 /// What an attempt needs from the queue. The default is enough for a runner without a team.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     /// The team and its JSON, which its own jobs are dispatched with; `None` where it was pruned.
-    pub(crate) team: Option<(Arc<Team>, Arc<str>)>,
+    pub(crate) team: Option<StoredTeam>,
     /// The turn entries of earlier attempts and runs, without those that a summary has replaced.
     pub(crate) recorded: Vec<TurnEntry>,
     /// The last recorded turn, whose calls may run again.
@@ -49,19 +51,32 @@ pub(crate) enum PrepareError {
 /// [`PrepareError`] when the queue cannot be asked, or has a team or turns that this release cannot read.
 pub(crate) async fn read(
     work: &dyn Work,
+    teams: &TeamCache,
     claimed: &Claimed,
     has_turns: bool,
 ) -> Result<Prepared, PrepareError> {
     let job = claimed.lease.id;
-    let json = work.team(claimed.session, &claimed.spec.team).await?;
-    let team = match json {
-        Some(json) => Some((Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json))),
-        None => None,
-    };
+    let team = read_team(work, teams, claimed).await?;
     let (recorded, last_reply) = if has_turns { read_turns(work, job).await? } else { (Vec::new(), None) };
     let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded).await?;
     let open_turn = read_open_turn(work, job, last_reply).await?;
     Ok(Prepared { team, recorded, open_turn, copied_turns })
+}
+
+/// The job's team; `None` where it is not stored.
+async fn read_team(
+    work: &dyn Work,
+    teams: &TeamCache,
+    claimed: &Claimed,
+) -> Result<Option<StoredTeam>, PrepareError> {
+    let digest = &claimed.spec.team;
+    if let Some(team) = teams.get(digest) {
+        return Ok(Some(team));
+    }
+    let Some(json) = work.team(claimed.session, digest).await? else { return Ok(None) };
+    let team: StoredTeam = (Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json));
+    teams.insert(digest.clone(), team.clone());
+    Ok(Some(team))
 }
 
 /// The turn and the sequence of a recorded reply.

@@ -85,6 +85,8 @@ pub struct Renewer {
     pub guard: Guard,
     /// Cancelled when the worker drains.
     pub draining: CancellationToken,
+    /// Cancelled here when an operator asks the worker to drain.
+    pub drain: CancellationToken,
 }
 
 impl Renewer {
@@ -186,6 +188,7 @@ impl Renewer {
         Ok(())
     }
 
+    /// Sends the heartbeat. Its answer may ask the worker to drain.
     async fn send_heartbeat(&self) -> Result<(), QueueError> {
         let heartbeat = Heartbeat {
             worker: self.worker.clone(),
@@ -198,7 +201,11 @@ impl Renewer {
             draining: self.draining.is_cancelled(),
             report: self.load.tally.snapshot(),
         };
-        self.queue.heartbeat(&heartbeat).await
+        if self.queue.heartbeat(&heartbeat).await? && !self.drain.is_cancelled() {
+            tracing::info!("an operator asked this worker to drain");
+            self.drain.cancel();
+        }
+        Ok(())
     }
 }
 

@@ -47,6 +47,7 @@ use crate::renewal_requests::listen_for_stops;
 use crate::runner::Runner;
 use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
+use crate::team_cache::TeamCache;
 use crate::upkeep::reap_forever;
 
 /// Events of attempts that may wait for the driver. More than the default slots (100), so that all attempts may report
@@ -137,7 +138,7 @@ impl Worker {
         let (events, events_rx) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
         let context = self.attempt_context(events);
         let renewals = RenewalRequests::default();
-        self.start_renewal(tasks, &context, &renewals, over);
+        self.start_renewal(tasks, &context, &renewals, &shutdown.drain, over);
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
         let writing = async move { log_writer.run(writer_over).await };
@@ -173,6 +174,7 @@ impl Worker {
             policy: Arc::clone(&self.settings.policy),
             stall_after: self.settings.stall_after,
             tally: self.health.load.tally.clone(),
+            teams: TeamCache::default(),
             work,
         }
     }
@@ -183,6 +185,7 @@ impl Worker {
         tasks: &Tasks,
         context: &AttemptContext,
         renewals: &RenewalRequests,
+        drain: &CancellationToken,
         over: &CancellationToken,
     ) {
         let renewer = Arc::new(Renewer {
@@ -198,6 +201,7 @@ impl Worker {
             requests: renewals.clone(),
             guard: self.settings.guard.clone(),
             draining: context.draining.clone(),
+            drain: drain.clone(),
         });
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).run()));
         tasks.spawn(TaskKind::Renewal, until(over.clone(), Arc::clone(&renewer).send_heartbeats()));

@@ -195,8 +195,7 @@ fn a_retry_without_the_jobs_script_is_refused_before_anything_is_stored() {
 
 #[test]
 fn a_lost_worker_and_a_sick_one_are_marked() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let file = state.file("team.yaml", "agents:\n  root: {model: openai/gpt-4o, instruction: x}\n");
     // Its key is missing: it gives back every job. Another worker serves the queue, so that the jobs are not rejected.
     let _sick = state.worker(&["--queues", "a"]);
@@ -222,8 +221,7 @@ fn a_lost_worker_and_a_sick_one_are_marked() {
 
 #[test]
 fn a_worker_whose_work_dir_cannot_be_made_refuses_to_start() {
-    let redis = Redis::start();
-    let state = StateFolder::on(&redis.url());
+    let (_redis, state) = StateFolder::with_redis();
     let file = state.file("not-a-folder", "");
     let mut worker = state.start_worker(&["--work-dir", &format!("{file}/work")]);
     assert_eq!(worker.wait(), 2);

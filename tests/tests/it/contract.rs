@@ -4,7 +4,6 @@ use legwork_tests::programs::StateFolder;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
@@ -85,8 +84,7 @@ fn choose(body: &Value) -> Answer {
 fn scenario(provider: &str) -> (String, Value) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(choose));
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("OPENAI_API_KEY", "sk-secret");
     state.set("ANTHROPIC_API_KEY", "sk-secret");
     state.set("OPENAI_BASE_URL", &fake.url);
@@ -148,8 +146,7 @@ fn a_persistent_rate_limit_fails_the_job_with_its_cause() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let fake = runtime
         .block_on(FakeProvider::choosing(|_| Answer::Status(429, vec![("retry-after", "0")], "slow down")));
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("OPENAI_API_KEY", "sk-secret");
     state.set("OPENAI_BASE_URL", &fake.url);
     let file = state.file("team.yaml", team("openai"));

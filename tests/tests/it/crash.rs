@@ -23,8 +23,7 @@ fn slow() -> serde_json::Value {
 
 #[test]
 fn a_killed_workers_job_restarts_within_its_lease_plus_two_seconds() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &slow());
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
@@ -45,8 +44,7 @@ fn a_killed_workers_job_restarts_within_its_lease_plus_two_seconds() {
 
 #[test]
 fn a_wait_keeps_its_deadline_across_a_crash() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let words = "word ".repeat(60);
     let script = json!({
         "nested": [
@@ -77,8 +75,7 @@ fn a_wait_keeps_its_deadline_across_a_crash() {
 
 #[test]
 fn a_worker_that_freezes_longer_than_its_lease_changes_nothing() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &slow());
     let zombie = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
@@ -119,8 +116,7 @@ fn redis_killed_under_load_loses_no_output() {
 
 #[test]
 fn a_run_is_notified_once_although_the_worker_was_killed() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let mut script = slow();
     script["root"] = json!([
         calls("run_background_agent", &json!({"agent": "shell", "task": "count"})),
@@ -150,8 +146,7 @@ fn a_run_is_notified_once_although_the_worker_was_killed() {
 
 #[test]
 fn jobs_of_a_dead_fleet_are_shown_as_silent() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &slow());
     let mut only = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
@@ -174,8 +169,7 @@ fn jobs_of_a_dead_fleet_are_shown_as_silent() {
 
 #[test]
 fn a_parent_that_only_waits_resumes_at_its_next_turn() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script = json!({
         "nested": [
             calls("run_background_agent", &json!({"agent": "shell", "task": "sleep"})),

@@ -1,7 +1,6 @@
 //! `legwork delete` leaves no keys in Redis.
 
 use legwork_tests::programs::StateFolder;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 
 use crate::team::Team;
@@ -9,8 +8,7 @@ use crate::team::calls;
 
 #[test]
 fn a_deleted_job_leaves_no_key() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     let script = json!({
         "nested": [calls("run_background_agent", &json!({"agent": "shell", "task": "t"})), {"text": "Turn finished."}, {"text": "I was notified."}],
         "shell": [calls("shell", &json!({"cmd": "echo x"})), {"text": "done"}],

@@ -7,7 +7,6 @@ use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::FakeProvider;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -33,15 +32,18 @@ const RUNS: &[(&str, &str)] = &[
     ("middle_version", r#""create_todo""#),
     ("model_keys", r#""model":"small""#),
     ("newest_version", r#""think""#),
-    ("observing_hooks", r#"Watch."#),
+    ("observing_hooks", r#"It is watched."#),
     ("oldest_version", r#""think""#),
     ("permissions", r#""shell""#),
     ("prompt_files", r#"Be kind to all."#),
     ("provider_defaults", r#""temperature":0.25"#),
     ("rag", r#"Read."#),
+    ("readonly", r#""read_file""#),
+    ("safety", r#"Careful."#),
     ("shared_commands", r#"Obey."#),
     ("shared_skills", r#""Hello""#),
     ("shared_toolsets", r#""create_todo""#),
+    ("skills", r#"How to plant a tree."#),
     ("shell_without_sudo", r#""shell""#),
     ("structured_output", r#""json_schema""#),
     ("team", r#""run_background_agent""#),
@@ -75,10 +77,9 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
     ("missing_toolset", 4, r#"references non-existent toolset 'note'"#, r#"did you mean `notes`?"#),
     ("negative_budget", 1, r#"`max_tokens` must be an integer"#, r#""#),
     ("outside_instruction_file", 4, r#"outside the folder"#, r#"below the folder"#),
-    ("readonly", 4, r#"`readonly` in an agent is refused"#, r#"list those that only read in `tools`"#),
-    ("safety", 4, r#"`safety` in an agent is refused"#, r#"`permissions`"#),
+    ("safety", 4, r#"invalid safety mode `careful`"#, r#"`balanced`"#),
     ("sandbox", 1, r#"`sandbox` in the runtime defaults is refused"#, r#"isolate the worker itself"#),
-    ("tool_guard", 4, r#"`tool_guard` in the hooks is refused"#, r#"use `permissions`"#),
+    ("tool_guard", 4, r#"`model` as a hook type is refused"#, r#"`command`"#),
     ("unknown_key", 4, r#"unknown key `toolset` in an agent"#, r#"did you mean `toolsets`?"#),
     ("unknown_top_level_key", 4, r#"unknown key `tool_sets` in the file"#, r#"did you mean `toolsets`?"#),
     ("version", 1, r#"unsupported config version: latest"#, r#"omit `version`"#),
@@ -99,8 +100,7 @@ fn names(folder: &str) -> BTreeSet<String> {
 #[test]
 fn every_feature_runs_one_turn() {
     let runtime = Runtime::new().unwrap();
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("LOCAL_KEY", "sesame");
     state.set("MOOD", "calm");
     state.file("RULES.md", "Be kind to all.");
@@ -111,7 +111,10 @@ fn every_feature_runs_one_turn() {
         state.set("FAKE_URL", &fake.url);
         let file = state.file(&format!("{name}.yaml"), text("runs", name));
         let output = state.legwork(["run", &file, "Hello"]);
-        assert_eq!((output.status, output.stdout.trim()), (0, "done"), "{name}: {output:?}");
+        // A conversation that is passed on has two answers.
+        let answers: Vec<&str> = output.stdout.split_whitespace().collect();
+        let expected_answers = if *name == "force_handoff" { 2 } else { 1 };
+        assert_eq!((output.status, answers), (0, vec!["done"; expected_answers]), "{name}: {output:?}");
         let asked = fake.asked()[0].body.to_string();
         assert!(asked.contains(expected), "{name}: {asked}");
     }
@@ -148,10 +151,10 @@ fn check_groups_the_keys_of_a_file_and_explains_one() {
     };
     assert!(keys("yes").contains(&"agents") && keys("no").contains(&"title_model"), "{report}");
     assert_eq!(keys("refused"), [""; 0]);
-    let file = state.file("refused.yaml", text("fails", "readonly"));
+    let file = state.file("refused.yaml", text("fails", "deny_list"));
     let report = state.legwork(["check", "--json", &file]).json_lines()[0].clone();
     assert_eq!(report["errors"][0]["class"], "refused", "{report}");
-    assert_eq!(report["found"]["refused"][0]["lines"], json!([4]), "{report}");
+    assert_eq!(report["found"]["refused"][0]["lines"], json!([5]), "{report}");
 
     let rows = state.legwork(["check", "--explain", "instruction_file"]).expect_success();
     assert_eq!(

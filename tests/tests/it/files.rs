@@ -213,8 +213,7 @@ fn site() -> String {
 
 #[test]
 fn tools_from_outside_work_on_a_worker_of_a_fleet() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let server = repository().join("crates/agent/src/toolset/mcp/tests/server.sh");
     let server = std::fs::read_to_string(server).unwrap();
     // A stand-in for Docker's gateway: it records its arguments and then acts as the test server.

@@ -16,8 +16,7 @@ use crate::team::calls;
 
 #[test]
 fn two_workers_complete_five_hundred_jobs_once() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "done: {{task}}"}]}));
     let _workers = [state.worker(&[]), state.worker(&[])];
     let lines: Vec<String> = (0..500)
@@ -46,8 +45,7 @@ fn two_workers_complete_five_hundred_jobs_once() {
 
 #[test]
 fn a_tree_of_depth_five_completes_with_one_slot_and_a_cap_of_one() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     // Each level dispatches the one below and waits for it.
     let down = json!({"nested": [
         calls("run_background_agent", &json!({"agent": "nested", "task": "{{task}}x"})),
@@ -98,8 +96,7 @@ fn deep_script(levels: u32) -> Value {
 
 #[test]
 fn view_follow_prints_the_exact_output() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let words: String = (0..200).map(|n| format!("wörd{n} ")).collect();
     let team = Team::write(&mut state, &json!({"quick": [{"text": words, "chunk_delay_ms": 2}]}));
     let _worker = state.worker(&[]);
@@ -182,8 +179,7 @@ fn a_policy_may_allow_recursion() {
 
 #[test]
 fn jobs_nest_at_most_ten_levels_deep() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let deep = state.file("deep.yaml", deep_team(12));
     let script = state.file("deep.json", json!({"agents": deep_script(12)}).to_string());
     state.set(variables::SCRIPT, &script);

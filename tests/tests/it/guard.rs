@@ -47,8 +47,7 @@ struct Fleet {
 
 /// A worker that runs a job with a shell and its child.
 fn fleet(ignores_sigterm: bool) -> Fleet {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     let file = state.path("pids");
     let script =
         json!({"shell": [shell_with_child(&file, ignores_sigterm), {"text": "after: {{result:shell}}"}]});

@@ -49,8 +49,7 @@ fn commands() -> Vec<String> {
 
 #[test]
 fn every_command_in_a_message_works() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "quick", "work"]);

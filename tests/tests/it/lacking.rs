@@ -1,7 +1,6 @@
 //! Files that need what the machine lacks: each variable, key and program is named, and no prompt goes elsewhere.
 
 use legwork_tests::programs::StateFolder;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 
 const FILE: &str = "
@@ -17,8 +16,7 @@ agents:
 
 #[test]
 fn check_doctor_and_run_name_what_is_missing() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("MY_KEY", "k");
     let file = state.file("team.yaml", FILE);
     let lacks = [
@@ -44,8 +42,7 @@ fn check_doctor_and_run_name_what_is_missing() {
 
 #[test]
 fn a_job_whose_address_has_an_unset_variable_is_rejected() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("MY_KEY", "k");
     let file = state.file("team.yaml", FILE);
     let _worker = state.worker(&[]);
@@ -61,8 +58,7 @@ fn a_job_whose_address_has_an_unset_variable_is_rejected() {
 
 #[test]
 fn a_toolset_that_cannot_start_is_named_in_the_view() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let file = state.file(
         "team.yaml",
         "agents:\n  root:\n    model: scripted/any\n    toolsets: [{type: mcp, command: pythonx}]\n",

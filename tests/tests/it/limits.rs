@@ -8,7 +8,6 @@ use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::FakeProvider;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -40,8 +39,7 @@ fn rate_limited(per_second: f64, burst: f64) -> impl Fn(&serde_json::Value) -> A
 fn two_hundred_jobs_share_a_limit_of_five_calls_per_second_almost_without_429s() {
     let runtime = Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(rate_limited(5.0, 50.0)));
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("OPENAI_BASE_URL", &fake.url);
     state.set("OPENAI_API_KEY", "k");
     state.set(variables::RATE_LIMITS, "openai=requests:290");
@@ -63,8 +61,7 @@ fn two_hundred_jobs_share_a_limit_of_five_calls_per_second_almost_without_429s()
 fn a_job_that_waits_for_a_rate_limit_shows_it() {
     let runtime = Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(|_| Answer::text(&["fine"])));
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("OPENAI_BASE_URL", &fake.url);
     state.set("OPENAI_API_KEY", "k");
     // The second call of a minute waits for most of it: until it is seen, on any machine.
@@ -101,8 +98,7 @@ fn every_worker_backs_off_after_one_got_a_429() {
         }
     };
     let fake = runtime.block_on(FakeProvider::choosing(choose));
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("OPENAI_BASE_URL", &fake.url);
     state.set("OPENAI_API_KEY", "k");
     let team = state.file("team.yaml", ASKS);
@@ -126,8 +122,7 @@ Waits for openai/gpt-4o refused a call"
 
 #[test]
 fn a_policy_places_agents_on_queues() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script = json!({
         "nested": [
             calls("run_background_agent", &json!({"agent": "quick", "task": "hello"})),
@@ -165,8 +160,7 @@ fn a_policy_places_agents_on_queues() {
 
 #[test]
 fn a_stalled_job_is_reported() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script = json!({"shell": [
         calls("shell", &json!({"cmd": "while ! test -e go-on; do sleep 0.1; done", "timeout": 60})),
         {"text": "done"},

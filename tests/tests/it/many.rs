@@ -13,8 +13,7 @@ use crate::team::Team;
 
 /// A namespace without a worker, with a team.
 fn scene() -> (Redis, StateFolder, Team) {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
     (redis, state, team)
 }

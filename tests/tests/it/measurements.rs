@@ -19,7 +19,6 @@ use legwork_queue::port::Watch as _;
 use legwork_queue::settings::FleetSettings;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 
 use crate::team::Team;
@@ -37,8 +36,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 #[test]
 #[ignore = "a measurement"]
 fn stops_with_a_thousand_running_jobs() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     state.set(variables::LEASE, "10s");
     let script = json!({"quick": [{"text": "one two", "chunk_delay_ms": 3_600_000}]});
     let team = Team::write(&mut state, &script);

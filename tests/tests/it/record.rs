@@ -4,7 +4,6 @@ use legwork_tests::programs::StateFolder;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -59,8 +58,7 @@ fn stable_events(state: &StateFolder, arguments: &[&str]) -> Vec<String> {
 fn a_replay_gives_the_same_run_and_no_key_is_recorded() {
     let runtime = Runtime::new().unwrap();
     let fake = runtime.block_on(FakeProvider::choosing(answer));
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set("OPENAI_BASE_URL", &fake.url);
     state.set("ANTHROPIC_BASE_URL", &fake.url);
     for (name, value) in KEYS {

@@ -233,8 +233,7 @@ fn a_full_redis_rejects_new_jobs_and_lets_running_jobs_finish() {
 
 #[test]
 fn a_batch_that_is_rejected_halfway_reports_what_is_stored() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({}));
     let task = "word ".repeat(2000);
     let lines: Vec<String> = (0..1000).map(|_| json!({"agent": "quick", "task": task}).to_string()).collect();

@@ -22,8 +22,7 @@ fn refusal(state: &StateFolder, arguments: &[&str]) -> String {
 
 #[test]
 fn each_invalid_command_has_a_message_and_exit_code() {
-    let redis = Redis::start();
-    let state = StateFolder::on(&redis.url());
+    let (_redis, state) = StateFolder::with_redis();
     let team = state.file("team.yaml", TEAM);
     let broken = state.file("broken.yaml", "agents:\n  root:\n    modle: openai/gpt-4o\n");
     let keys = state.file("keys.yaml", "agents:\n  root: {model: openai/gpt-4o, instruction: i}\n");
@@ -96,16 +95,14 @@ fn an_empty_address_is_unset_and_an_empty_list_names_its_place() {
     assert_eq!((output.status, output.stdout.as_str()), (0, ""));
     state.legwork(["local", "stop"]);
 
-    let redis = Redis::start();
-    let state = StateFolder::on(&redis.url());
+    let (redis, state) = StateFolder::with_redis();
     let output = state.legwork(["list"]);
     assert_eq!(output.stderr, format!("no jobs ({})\n", redis.address()));
 }
 
 #[test]
 fn an_ambiguous_id_lists_the_candidates_and_a_reused_key_is_a_conflict() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
     // A prefix needs four digits. Among 2000 random ids, two with the same first four digits are all but certain.
     let lines: Vec<String> =
@@ -128,8 +125,7 @@ fn an_ambiguous_id_lists_the_candidates_and_a_reused_key_is_a_conflict() {
 
 #[test]
 fn a_task_of_a_megabyte_and_output_that_is_not_utf8_are_accepted() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script = json!({
         "quick": [{"text": "read"}],
         "shell": [crate::team::calls("shell", &json!({"cmd": "printf '\\377\\376 bytes'"})), {"text": "{{result:shell}}"}],
@@ -223,8 +219,7 @@ fn the_deepest_documents_fit_half_of_the_stack() {
 
 #[test]
 fn a_message_to_a_program_is_an_error() {
-    let redis = Redis::start();
-    let state = StateFolder::on(&redis.url());
+    let (_redis, state) = StateFolder::with_redis();
     let team = "
 agents:
   root: {model: openai/any, instruction: i, sub_agents: [program]}

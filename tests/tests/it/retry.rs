@@ -4,7 +4,6 @@ use std::fs;
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
-use legwork_tests::redis::Redis;
 use serde_json::json;
 
 use crate::team::Team;
@@ -24,8 +23,7 @@ fn completing() -> serde_json::Value {
 
 #[test]
 fn a_retry_resumes_from_the_last_turn() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &failing());
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
@@ -91,8 +89,7 @@ fn a_retry_of_a_closed_session_gets_a_new_one() {
 
 #[test]
 fn only_failed_and_stopped_jobs_can_be_retried() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "fine"}]}));
     let queued = state.dispatch(&[&team.file, "quick", "go"]);
     let output = state.legwork(["retry", &queued]);
@@ -117,8 +114,7 @@ fn only_failed_and_stopped_jobs_can_be_retried() {
 
 #[test]
 fn a_job_is_retried_as_often_as_requested_and_keeps_its_last_error() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &failing());
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go", "--retries", "2", "--retry-delay", "50ms"]);
@@ -131,8 +127,7 @@ fn a_job_is_retried_as_often_as_requested_and_keeps_its_last_error() {
 
 #[test]
 fn a_message_is_delivered_before_the_next_model_call_even_after_a_crash() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script = json!({"shell": [
         {"text": "one two three four five six seven eight", "chunk_delay_ms": 300,
          "tool_calls": [{"name": "shell", "arguments": {"cmd": "true"}}]},

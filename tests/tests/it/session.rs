@@ -33,8 +33,7 @@ struct Scene {
 }
 
 fn scene(sleep: &'static str, lease: &str) -> Scene {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     state.set(variables::LEASE, lease);
     state.set(variables::OWNER_GRACE, lease);
     let team = Team::write(&mut state, &long_tree(sleep));

@@ -2,7 +2,6 @@
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
@@ -27,8 +26,7 @@ agents:
 
 #[test]
 fn a_shared_list_is_seen_by_the_root_and_by_jobs_on_every_worker() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let start =
         |agent: &str| calls("transfer_task", &json!({"agent": agent, "task": "go", "expected_output": ""}));
     let script = json!({
@@ -74,8 +72,7 @@ agents:
 
 #[test]
 fn a_session_ends_at_its_budget_with_the_output_so_far() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let mut turn = calls("think", &json!({"thought": "more"}));
     turn["input_tokens"] = json!(900);
     turn["output_tokens"] = json!(100);

@@ -9,7 +9,6 @@ use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::FakeProvider;
-use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -18,8 +17,7 @@ use crate::team::calls;
 
 #[test]
 fn a_stop_kills_the_shell_commands_of_the_whole_tree() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let command = "sleep 61.25 & sleep 61.25";
     let script = json!({
         "nested": [
@@ -52,8 +50,7 @@ fn a_stop_kills_the_shell_commands_of_the_whole_tree() {
 
 #[test]
 fn a_drained_worker_hands_its_jobs_to_another() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script = json!({"shell": [
         calls("shell", &json!({"cmd": "sleep 3.5; echo slept", "timeout": 60})),
         {"text": "it said {{result:shell}}"},
@@ -77,8 +74,7 @@ fn a_drained_worker_hands_its_jobs_to_another() {
 
 #[test]
 fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let marks = state.path("marks");
     let script = json!({"shell": [
         calls("shell", &json!({"cmd": format!("echo run >> {}; sleep 1", marks.display())})),
@@ -105,8 +101,7 @@ fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
 
 #[test]
 fn a_job_fails_at_its_deadline_and_keeps_its_output() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let script =
         json!({"shell": [calls("shell", &json!({"cmd": "sleep 62.75", "timeout": 100})), {"text": "never"}]});
     let team = Team::write(&mut state, &script);
@@ -121,8 +116,7 @@ fn a_job_fails_at_its_deadline_and_keeps_its_output() {
 
 #[test]
 fn a_worker_without_pubsub_stops_a_job_within_a_heartbeat() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (redis, mut state) = StateFolder::with_redis();
     let script =
         json!({"shell": [calls("shell", &json!({"cmd": "sleep 62.5", "timeout": 100})), {"text": "never"}]});
     let team = Team::write(&mut state, &script);
@@ -149,8 +143,7 @@ fn no_model_is_called_after_a_stop_even_if_the_worker_is_killed_or_frozen() {
     for fault in [WorkerFault::None, WorkerFault::Killed, WorkerFault::Frozen] {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let fake = runtime.block_on(FakeProvider::choosing(|_| Answer::Hang("half")));
-        let redis = Redis::start();
-        let mut state = StateFolder::on(&redis.url());
+        let (_redis, mut state) = StateFolder::with_redis();
         state.set("OPENAI_API_KEY", "sk-secret");
         state.set("OPENAI_BASE_URL", &fake.url);
         let file = state.file("team.yaml", "agents: {root: {model: openai/test, instruction: i}}");
@@ -189,8 +182,7 @@ agents:
 
 #[test]
 fn a_write_that_hangs_delays_neither_a_stop_nor_a_drain() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     // No process ever reads from it, so that opening it hangs, as a file of a dead network file system does.
     let pipe = state.path("pipe").display().to_string();
     assert!(state.other_program("mkfifo").arg(&pipe).status().unwrap().success());

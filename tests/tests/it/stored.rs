@@ -3,6 +3,7 @@
 //! The commands of a folder's files write what the programs of its release had in Redis after the same small session: a
 //! job in each state that outlives a worker. They were captured, not composed.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 
@@ -16,9 +17,9 @@ use serde_json::json;
 use crate::team::Team;
 
 /// The folders of all formats that this release reads.
-const FORMATS: [&str; 1] = ["v2"];
+const FORMATS: [&str; 1] = ["v3"];
 /// The folders of those that it refuses.
-const EARLIER_FORMATS: [&str; 1] = ["v1"];
+const EARLIER_FORMATS: [&str; 2] = ["v1", "v2"];
 /// A version that no release has reached.
 const LATER: &str = "99";
 
@@ -27,6 +28,8 @@ struct Left {
     redis: Redis,
     state: StateFolder,
     ids: Value,
+    /// The commands that store facts and requests.
+    specs: RefCell<Vec<String>>,
 }
 
 impl Left {
@@ -50,7 +53,9 @@ impl Left {
         // The team's file is of the other release: only what is stored counts.
         state.set(variables::LEASE, "2s");
         let ids = serde_json::from_str(&fs::read_to_string(folder.join("ids.json")).unwrap()).unwrap();
-        Self { redis, state, ids }
+        let specs = fs::read_to_string(folder.join("spec.redis")).unwrap();
+        let specs = RefCell::new(specs.lines().map(str::to_owned).collect());
+        Self { redis, state, ids, specs }
     }
 
     fn id(&self, job: &str) -> String {
@@ -79,6 +84,27 @@ impl Left {
     fn worker_leaves(&self) {
         let (tag, name) = self.worker();
         self.command(&format!("ZREM {tag}:workers {name}"));
+    }
+
+    /// Stores the request of a job as a later release would.
+    fn store_request_of_later_version(&self, job: &str) {
+        self.store_spec_again(job, "\\x0a{", &format!("\\x0a{{\\\"v\\\":{LATER},"));
+    }
+
+    /// Stores the facts of a job as a later release would: with one more.
+    fn store_facts_of_later_version(&self, job: &str) {
+        self.store_spec_again(job, "\"2 ", &format!("\"{LATER} "));
+        self.store_spec_again(job, "\\x0a{", " more\\x0a{");
+    }
+
+    /// Stores the string of facts and request again, with one text in place of another.
+    fn store_spec_again(&self, job: &str, text: &str, instead: &str) {
+        let mut specs = self.specs.borrow_mut();
+        let uuid = self.uuid(job);
+        let line = specs.iter_mut().find(|line| line.contains(&format!(":spec:{uuid}"))).unwrap();
+        assert!(line.contains(text), "{line}");
+        *line = line.replacen(text, instead, 1);
+        self.command(line);
     }
 
     fn command(&self, command: &str) {
@@ -131,7 +157,8 @@ fn a_namespace_of_an_earlier_format_is_refused() {
     for format in EARLIER_FORMATS {
         let refused = Left::by(format).state.legwork(["list"]);
         assert_eq!(refused.status, 5, "{refused:?}");
-        assert!(refused.stderr.contains("has data format 1, this release knows 2"), "{refused:?}");
+        let number = format.trim_start_matches('v');
+        assert!(refused.stderr.contains(&format!("has data format {number}, this release")), "{refused:?}");
     }
 }
 
@@ -140,10 +167,10 @@ fn what_a_later_release_stored_is_one_row_that_says_so() {
     let left = Left::by(FORMATS[FORMATS.len() - 1]);
     let record = left.key(&format!("*:job:{}", left.uuid("failed")));
     left.command(&format!("HSET {record} v {LATER} cause sunspots"));
-    let spec = left.key(&format!("*:spec:{}", left.uuid("completed")));
-    left.command(&format!("SET {spec} '{{\"v\":{LATER},\"goal\":[]}}'"));
+    left.store_request_of_later_version("completed");
+    left.store_facts_of_later_version("scheduled");
     let turns = left.key(&format!("*:{}}}:turns", left.uuid("tree")));
-    left.command(&format!("XADD {turns} 90-0 entry '{{\"v\":{LATER},\"entry\":\"dream\"}}'"));
+    left.command(&format!("RPUSH {turns} '1795896853000 {{\"v\":{LATER},\"entry\":\"dream\"}}'"));
     let (tag, name) = left.worker();
     left.command(&format!("HSET {tag}:worker:{name} v {LATER} slots many"));
 
@@ -152,6 +179,9 @@ fn what_a_later_release_stored_is_one_row_that_says_so() {
     assert!(failed["task"].as_str().unwrap().contains("the record has version 99"), "{failed}");
     let completed = left.row("completed");
     assert!(completed["task"].as_str().unwrap().contains("the request has version 99"), "{completed}");
+    let scheduled = left.row("scheduled");
+    assert_eq!(scheduled["status"], "scheduled");
+    assert!(scheduled["task"].as_str().unwrap().contains("the line of facts has version 99"), "{scheduled}");
     assert_eq!(left.row("tree")["task"], "delegate");
     let waited =
         left.state.legwork(["wait", &left.id("failed"), &left.id("completed"), &left.id("tree"), "--json"]);
@@ -176,9 +206,8 @@ fn met_by_this_release(is_later_worker_alive: bool) -> Left {
         left.worker_leaves();
     }
     let turns = left.key(&format!("*:{}}}:turns", left.uuid("resumable")));
-    left.command(&format!("XADD {turns} 90-0 entry '{{\"v\":{LATER},\"entry\":\"dream\"}}'"));
-    let spec = left.key(&format!("*:spec:{}", left.uuid("queued")));
-    left.command(&format!("SET {spec} '{{\"v\":{LATER},\"goal\":[]}}'"));
+    left.command(&format!("RPUSH {turns} '1795896853000 {{\"v\":{LATER},\"entry\":\"dream\"}}'"));
+    left.store_request_of_later_version("queued");
     left
 }
 

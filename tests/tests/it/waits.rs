@@ -110,8 +110,7 @@ fn a_follow_that_gives_up_names_the_command_that_continues_with_the_next_byte() 
 
 #[test]
 fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = slow(&mut state);
     let _worker = state.worker(&[]);
     let mut follow = state.start_legwork(["dispatch", "--follow", &team.file, "quick", "go"]);
@@ -130,8 +129,7 @@ fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
 
 #[test]
 fn a_wait_that_times_out_says_how_many_jobs_are_left() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = slow(&mut state);
     let ids = [state.dispatch(&[&team.file, "quick", "a"]), state.dispatch(&[&team.file, "quick", "b"])];
     let output = state.legwork(["wait", "--timeout", "100ms", &ids[0], &ids[1]]);

@@ -6,7 +6,6 @@ use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::program_path;
 use legwork_tests::programs::repository;
-use legwork_tests::redis::Redis;
 use legwork_tests::tools::installed;
 
 use crate::host::Host;
@@ -37,8 +36,7 @@ fn over_stdio(client: impl Fn(&StateFolder) -> Option<Command>) {
 
 /// Over HTTP with a token, on a shared Redis with a worker.
 fn over_http(client: impl Fn(&StateFolder) -> Option<Command>) {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let Some(mut command) = client(&state) else { return };
     state.set(variables::MCP_TOKEN, TOKEN);

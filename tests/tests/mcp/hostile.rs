@@ -109,8 +109,7 @@ fn a_wait_outlasts_a_restart_of_redis() {
 
 #[test]
 fn a_repeated_dispatch_starts_one_job() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let mut host = Host::connect(&state, &[&team]);
     let request = json!({

@@ -5,7 +5,6 @@ use std::process::Output;
 
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::program_path;
-use legwork_tests::redis::Redis;
 use legwork_tests::tools::installed;
 use serde_json::Value;
 
@@ -71,8 +70,7 @@ fn the_inspector_lists_and_calls_over_standard_streams() {
 
 #[test]
 fn the_inspector_lists_and_calls_over_http() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
     let url = host.stderr_line("listening on ");
@@ -84,8 +82,7 @@ fn the_inspector_lists_and_calls_over_http() {
 
 #[test]
 fn the_conformance_scenarios_for_any_server_pass() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
     let url = host.stderr_line("listening on ");

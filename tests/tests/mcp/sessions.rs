@@ -4,7 +4,6 @@ use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
-use legwork_tests::redis::Redis;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
@@ -166,8 +165,7 @@ fn a_killed_background_worker_is_replaced() {
 
 #[test]
 fn with_a_redis_url_jobs_run_on_the_fleet() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let mut host = Host::connect(&state, &[&team, "--agents", "quick"]);
     let id = host.run("quick");
@@ -184,8 +182,7 @@ fn with_a_redis_url_jobs_run_on_the_fleet() {
 
 #[test]
 fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     state.set(variables::LOG, "info");
     let team = team(&mut state);
     let _worker = state.worker(&[]);

@@ -1,7 +1,6 @@
 //! The extension `io.modelcontextprotocol/tasks`: a job is a task, and any replica can serve it.
 
 use legwork_tests::programs::StateFolder;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
@@ -41,8 +40,7 @@ fn ended(host: &mut Host, id: &Value) -> Value {
 
 #[test]
 fn a_job_is_a_task_for_a_client_with_the_extension() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let session = "7d3a1f7e-9a68-4d0c-8c8e-0c7c53f4a1b2";
@@ -78,8 +76,7 @@ fn a_job_is_a_task_for_a_client_with_the_extension() {
 
 #[test]
 fn a_failed_job_is_a_completed_task_with_an_error_result() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     team(&mut state);
     // The script has no replies for this agent, so the job fails.
     let broken = "agents:\n  root: {model: scripted/any, sub_agents: [odd]}\n  odd: {model: scripted/any}\n";
@@ -95,8 +92,7 @@ fn a_failed_job_is_a_completed_task_with_an_error_result() {
 
 #[test]
 fn a_client_without_the_extension_gets_a_plain_result() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let mut host = Host::start(&state, &[&team]);
     let params = json!({

@@ -10,7 +10,6 @@ use legwork_common::variables;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::TIMEOUT;
-use legwork_tests::redis::Redis;
 use serde_json::Value;
 use serde_json::json;
 
@@ -110,8 +109,7 @@ fn read(mut stream: TcpStream) -> Response {
 
 #[test]
 fn origin_host_and_token_are_checked() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let open = Web::start(&state, &[&team]);
     let status = |web: &Web, headers: &[(&str, &str)]| web.send(headers, "initialize", initialize()).status();
@@ -135,8 +133,7 @@ fn origin_host_and_token_are_checked() {
 
 #[test]
 fn a_connection_has_its_own_session_unless_one_is_named() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let web = Web::start(&state, &[&team]);
@@ -154,8 +151,7 @@ fn a_connection_has_its_own_session_unless_one_is_named() {
 
 #[test]
 fn a_connection_continues_at_another_server_after_a_crash() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let mut web = Web::start(&state, &[&team]);
@@ -178,8 +174,7 @@ fn a_connection_continues_at_another_server_after_a_crash() {
 
 #[test]
 fn an_interrupted_stream_loses_nothing_and_can_be_resumed() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let web = Web::start(&state, &[&team]);
@@ -215,8 +210,7 @@ fn an_interrupted_stream_loses_nothing_and_can_be_resumed() {
 
 #[test]
 fn five_hundred_connections_are_served() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
     let _worker = state.worker(&[]);
     let web = Web::start(&state, &[&team]);

@@ -1,11 +1,16 @@
 //! The agents of a run: which one is active, and which ones have their tools open.
 
+use legwork_common::service::MailId;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
+use serde_json::json;
 
 use super::halt::Halt;
 use super::open_agent::OpenAgent;
 use super::state::RunState;
+use crate::active_agent::FORCE_HANDOFF;
+use crate::hooks;
+use crate::journal::TurnEntry;
 
 impl RunState<'_> {
     /// Before a model call: completes a handoff, so that the next agent's prompt, tools and models are used.
@@ -28,10 +33,23 @@ impl RunState<'_> {
                 opened
             }
         };
+        let details = json!({"from_agent": self.current.agent.name, "to_agent": agent.name});
+        self.observe(hooks::ON_AGENT_SWITCH, details).await?;
         self.inactive.push(std::mem::replace(&mut self.current, next));
         // The cooldown was that of the previous agent's first model.
         self.first_model_cooldown_until = None;
         Ok(())
+    }
+
+    /// At the natural end of the active agent: passes the conversation on to the agent that its file names, if it names
+    /// one. Whether it did; the next model call is then the other agent's.
+    pub(super) async fn pass_on(&mut self) -> Result<bool, Halt> {
+        let Some(next) = self.current.agent.force_handoff.clone() else { return Ok(false) };
+        let turn = self.transcript.turn() + 1;
+        let mail = vec![MailId(format!("{FORCE_HANDOFF}{turn}"))];
+        let text = format!("The agent {} is done. You, {next}, continue from here.", self.current.agent.name);
+        self.record(TurnEntry::Delivered { turn, mail, text }).await?;
+        Ok(true)
     }
 
     /// Before a model call: lists the tools anew that changed during the last turn.

@@ -5,11 +5,13 @@ use legwork_common::service::CallIndex;
 use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
 use serde_json::Value;
+use serde_json::json;
 
 use super::halt::Halt;
 use super::model_call::NoReply;
 use super::state::RunState;
 use crate::compaction;
+use crate::hooks;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelReply;
@@ -58,6 +60,11 @@ impl RunState<'_> {
         if self.current.agent.limits.keeps_whole_conversation {
             return Ok(Summarized::Failed("session_compaction is false".to_owned()));
         }
+        for event in [hooks::PRE_COMPACT, hooks::BEFORE_COMPACTION] {
+            if let Some(reason) = self.fire(event, None, json!({"turn": turn})).await?.denied {
+                return Ok(Summarized::Failed(format!("a hook refused it: {reason}")));
+            }
+        }
         let window = self.smallest_window();
         let (messages, task) = (self.transcript.messages(), self.transcript.task());
         let Some(kept) = compaction::kept(messages, task.len(), window) else {
@@ -105,7 +112,9 @@ impl RunState<'_> {
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         // Its tokens count as usage, but it is not a turn.
         let usage = Usage { turns: 0, ..reply.usage };
+        let details = json!({"turn": request.turn, "summary": summary});
         self.record(TurnEntry::Compacted { turn: request.turn, kept, summary, usage }).await?;
+        self.observe(hooks::AFTER_COMPACTION, details).await?;
         Ok(failure.map_or(Summarized::Replaced, |why| Summarized::Failed(why.to_owned())))
     }
 

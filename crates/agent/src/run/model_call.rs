@@ -75,6 +75,7 @@ impl From<NoReply> for Halt {
 impl RunState<'_> {
     /// Makes the model call of a turn and records the reply.
     pub(super) async fn call_model(&mut self, turn: u32) -> Result<Result<(), NoReply>, Halt> {
+        self.before_model_call(turn).await?;
         let agent = self.current.agent;
         let mut request = ModelRequest {
             agent: agent.name.clone(),
@@ -112,7 +113,9 @@ impl RunState<'_> {
             message = message.continued_by(&next.message);
             end = next.end;
         }
-        self.record(TurnEntry::Reply { turn, message }).await.map(Ok)
+        let text = message.text.clone();
+        self.record(TurnEntry::Reply { turn, message }).await?;
+        self.after_model_call(turn, &text).await.map(Ok)
     }
 
     /// How long the first model is skipped after another had to answer.

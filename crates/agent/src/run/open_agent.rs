@@ -8,12 +8,15 @@ use jiff::Zoned;
 use legwork_common::team::Agent;
 use legwork_common::team::Team;
 use serde_json::Value;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
+use super::hooks::HookRunner;
 use crate::active_agent::ActiveAgent;
 use crate::assignment::Ports;
 use crate::environment::Environment;
+use crate::hooks;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
@@ -60,6 +63,19 @@ impl<'team> OpenAgent<'team> {
         }
         let mut head = head(team, agent, &toolbox, &ports.environment);
         head.extend(found.texts.into_iter().map(Message::system));
+        let hooks = HookRunner { agent, environment: &ports.environment, nursery: toolbox.nursery(), cancel };
+        match hooks.fire(hooks::SESSION_START, None, json!({"source": "startup"})).await {
+            Ok(started) => {
+                for warning in started.warnings {
+                    ports.journal.note(RunEvent::Warning(warning));
+                }
+                head.extend(started.context.into_iter().map(Message::system));
+            }
+            Err(halt) => {
+                toolbox.close().await;
+                return Err(halt);
+            }
+        }
         Ok(Self { agent, toolbox, head })
     }
 

@@ -16,6 +16,7 @@ use crate::history;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
+use crate::redaction;
 use crate::turn::Transcript;
 
 /// One run of an agent that a model drives.
@@ -40,6 +41,10 @@ pub(super) struct RunState<'team> {
     pub(super) transcript: Transcript,
     pub(super) ports: Ports,
     pub(super) cancel: CancellationToken,
+    /// What hooks added for the model: for the whole run, and for this turn.
+    pub(super) context: Vec<String>,
+    /// How many of those texts are for the whole run.
+    pub(super) lasting_context: usize,
     /// The size of a request, in tokens, below which no summary is asked for: the last one freed too little.
     pub(super) next_summary_at: u64,
     /// Until then turns go to the fallback models, because the first model failed.
@@ -79,7 +84,14 @@ impl RunState<'_> {
         let OpenAgent { agent, head, .. } = &self.current;
         let conversation = history::latest(self.transcript.messages(), agent.num_history_items);
         let shown = history::with_old_calls_truncated(conversation, agent.limits.max_old_tool_call_tokens);
-        head.iter().cloned().chain(shown).collect()
+        let told = self.context.iter().map(Message::system);
+        let messages = head.iter().cloned().chain(told).chain(shown);
+        if self.redacts() { messages.map(redaction::redacted_message).collect() } else { messages.collect() }
+    }
+
+    /// Whether secrets are removed from what the active agent's model and tools are given.
+    pub(super) fn redacts(&self) -> bool {
+        self.current.agent.redact_secrets.unwrap_or(true)
     }
 
     pub(super) fn warn(&self, warning: String) {

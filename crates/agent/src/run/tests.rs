@@ -3,6 +3,7 @@
 mod budget;
 mod compact;
 mod handoff;
+mod hooks;
 mod models;
 mod repetition;
 mod retries;

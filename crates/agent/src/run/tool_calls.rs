@@ -8,17 +8,20 @@ use futures::stream::FuturesUnordered;
 use legwork_common::service::CallIndex;
 use serde_json::Value;
 
+use super::excerpt;
 use super::halt::Halt;
 use super::state::RunState;
 use crate::history;
+use crate::hooks;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::ToolCall;
-use crate::permission;
+use crate::redaction;
 use crate::tool::Interrupted;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::toolset::call_description;
+use crate::toolset::on_blocking_thread;
 use crate::turn::Step;
 
 /// The result of a call that was open when an attempt died and that is not safe to repeat.
@@ -65,7 +68,7 @@ impl RunState<'_> {
         let outcome = AssertUnwindSafe(self.outcome(index, &call))
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| ToolOutcome::error(format!("the tool {name} crashed")));
+            .unwrap_or_else(|_| Ok(ToolOutcome::error(format!("the tool {name} crashed"))))?;
         journal.note(RunEvent::ToolEnded { call: index, name, is_error: outcome.is_error });
         // A tool may notice the cancellation first and return an outcome, such as a command that was killed. That
         // is not the call's outcome: without a record the next attempt runs it again or reports it as interrupted.
@@ -74,34 +77,59 @@ impl RunState<'_> {
         }
         // The same for a tool that ended because the lease did.
         journal.confirm_lease().await?;
-        let max_tokens = self.current.agent.limits.max_tool_result_tokens;
-        let outcome = ToolOutcome { text: history::without_middle(outcome.text, max_tokens), ..outcome };
+        let outcome = self.shown(index, &call.name, outcome).await;
         let entry = result_entry(index, &call, outcome);
         // The model sees all images in this attempt, also those that are too large to be stored.
         journal.record(&entry.stored()).await?;
         Ok(entry)
     }
 
+    /// The outcome as the model is shown it: without secrets, and not longer than its limits allow.
+    async fn shown(&self, index: CallIndex, tool: &str, outcome: ToolOutcome) -> ToolOutcome {
+        let agent = self.current.agent;
+        let text = if self.redacts() { redaction::redacted(outcome.text) } else { outcome.text };
+        let (tool, folder) = (tool.to_owned(), self.ports.environment.working_dir.clone());
+        let text = on_blocking_thread(move || Ok(excerpt::shown(text, &tool, index, &folder))).await;
+        let text = text.unwrap_or_else(|failed: ToolOutcome| failed.text);
+        let max_tokens = agent.limits.max_tool_result_tokens;
+        ToolOutcome { text: history::without_middle(text, max_tokens), ..outcome }
+    }
+
     /// Checks the call and makes it. An invalid or refused call is an error result, which the model can react to.
-    async fn outcome(&self, index: CallIndex, call: &ToolCall) -> ToolOutcome {
+    async fn outcome(&self, index: CallIndex, call: &ToolCall) -> Result<ToolOutcome, Halt> {
         let Some(tool) = self.current.toolbox.get(&call.name) else {
             let names: Vec<String> = self.current.toolbox.specs().into_iter().map(|spec| spec.name).collect();
             let names = names.join(", ");
-            return ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name));
+            return Ok(ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name)));
         };
         let mut arguments = match call.parsed_arguments() {
             Ok(arguments) => arguments,
-            Err(error) => return ToolOutcome::error(error),
+            Err(error) => return Ok(ToolOutcome::error(error)),
         };
         if self.current.agent.add_description_parameter {
             call_description::strip(tool.spec(), &mut arguments);
         }
-        let approval = self.ports.approval.as_deref();
-        if let Some(refusal) = permission::refusal(self.permissions, approval, call, &arguments).await {
-            return ToolOutcome::error(refusal);
+        if self.redacts() {
+            redaction::redact_arguments(&mut arguments);
+        }
+        if let Some(refusal) = self.refusal(tool.as_ref(), call, &mut arguments).await? {
+            return Ok(ToolOutcome::error(refusal));
         }
         let context = ToolContext { call: index, cancel: self.cancel.clone() };
-        tool.call(Value::Object(arguments), &context).await
+        let mut outcome = tool.call(Value::Object(arguments.clone()), &context).await;
+        let transform =
+            self.fire_for(hooks::RESPONSE_TRANSFORM, call, &arguments, Some(&outcome.text)).await?;
+        if let Some(reason) = transform.denied {
+            outcome =
+                ToolOutcome::error(format!("The result of {} is withheld by a hook: {reason}", call.name));
+        }
+        outcome.text = transform.response.unwrap_or(outcome.text);
+        let after = self.fire_for(hooks::POST_TOOL_USE, call, &arguments, Some(&outcome.text)).await?;
+        for context in after.context {
+            outcome.text.push_str("\n\n");
+            outcome.text.push_str(&context);
+        }
+        Ok(outcome)
     }
 }
 

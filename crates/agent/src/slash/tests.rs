@@ -48,6 +48,13 @@ async fn expanded(prompt: &str, rest: &str) -> String {
     expanded.prompt
 }
 
+/// Expands each prompt with what follows its name, and compares.
+async fn expand_as(cases: &[(&str, &str, &str)]) {
+    for (prompt, rest, expected) in cases {
+        assert_eq!(expanded(prompt, rest).await, *expected, "{prompt}");
+    }
+}
+
 #[tokio::test]
 async fn expands_prompts_that_are_called_by_name() {
     let prompts = json!({"plain": "Do it.", "fix": "Fix ${args[0]} in ${args[1]}!"});
@@ -68,7 +75,7 @@ async fn expands_prompts_that_are_called_by_name() {
 
 #[tokio::test]
 async fn expressions_have_the_values_that_javascript_gives_them() {
-    for (prompt, rest, expected) in [
+    expand_as(&[
         ("Run: ${args.join(\" \")}", "a 'b c'", "Run: a b c"),
         ("${args}", "a b", "a,b"),
         ("Count: ${args.length}", "a b", "Count: 2"),
@@ -85,14 +92,13 @@ async fn expressions_have_the_values_that_javascript_gives_them() {
         ("${`<${args[0].trim().toUpperCase()}>`}", "' a '", "<A>"),
         ("${args[0].split('/').join('.')} ${args[0].startsWith('a/')}", "a/b", "a.b true"),
         ("${env.NAME} ${env.NOTHING || 'x'} ${env['PATH'].length > 0}", "z", "Ada ${args[0]} x true z"),
-    ] {
-        assert_eq!(expanded(prompt, rest).await, expected, "{prompt}");
-    }
+    ])
+    .await;
 }
 
 #[tokio::test]
 async fn the_output_of_a_tool_takes_the_place_of_its_call() {
-    for (prompt, rest, expected) in [
+    expand_as(&[
         ("Status: !shell(cmd=\"echo clean; pwd\").", "", "Status: clean\n/usr."),
         ("${shell({cmd: \"echo lint\"})}!", "", "lint\n!"),
         ("!shell(cmd=\"echo ${args.join(\",\")} >&1\")", "a b", "a,b"),
@@ -107,9 +113,8 @@ async fn the_output_of_a_tool_takes_the_place_of_its_call() {
         ("!shell(cmd=\"printf '%s' '$'; echo '{args[0]} !greet()'\")", "", "${args[0]} !greet()"),
         ("${args[0]}", "'!shell(cmd=ls)'", "!shell(cmd=ls)"),
         ("${args[0] || shell({cmd: 'echo not run'})}", "given", "given"),
-    ] {
-        assert_eq!(expanded(prompt, rest).await, expected, "{prompt}");
-    }
+    ])
+    .await;
 }
 
 #[tokio::test]

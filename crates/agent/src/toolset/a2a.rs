@@ -391,7 +391,7 @@ impl RemoteAgent {
 /// The outcome for the model. `name` is the tool's.
 fn outcome(name: &str, reply: Result<Reply, String>) -> ToolOutcome {
     match reply {
-        Ok(Reply::Completed(text)) => ToolOutcome::ok(limited(text)),
+        Ok(Reply::Completed(text)) => ToolOutcome::ok(text),
         Ok(Reply::InputRequired(_, text)) => ToolOutcome::ok(limited(format!(
             "The agent needs more input; your next message answers it:\n\n{text}"
         ))),

@@ -8,6 +8,7 @@ mod endpoint;
 mod request;
 mod result;
 mod server;
+mod session;
 mod sse;
 
 use std::sync::Arc;

@@ -21,7 +21,6 @@ use self::jobs::Jobs;
 use super::Kit;
 use super::foreground;
 use super::foreground::CommandEnd;
-use super::limited;
 use super::schema;
 use crate::environment::Environment;
 use crate::process::End;
@@ -154,7 +153,7 @@ impl Shell {
             }
             CommandEnd::Cancelled => "Command cancelled".to_owned(),
         };
-        Ok(ToolOutcome::ok(limited(text)))
+        Ok(ToolOutcome::ok(text))
     }
 }
 

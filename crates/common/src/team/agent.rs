@@ -118,18 +118,16 @@ pub struct Agent {
     /// Sub-agents and handoffs that the file names by URL or image. They are not loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_agents: Vec<String>,
-    /// The agent of this team that gets the conversation whenever this one has answered. It has no effect yet.
+    /// The agent of this team that gets the conversation whenever this one has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_handoff: Option<String>,
-    /// Whether it gets only tools that change nothing. It has no effect yet, so a file with it is refused.
+    /// Whether it gets only tools that change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,
-    /// The safety mode of a session that starts with it; `None` for the team's. It has no effect yet, so a file with it
-    /// is refused.
+    /// The safety mode of a session that starts with it; `None` for the team's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<SafetyMode>,
-    /// Whether secrets are removed from calls, messages and results; `None` where the file does not say. It has no effect
-    /// yet, so a file that asks for it is refused.
+    /// Whether secrets are removed from calls, messages and results; `None` where the file does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact_secrets: Option<bool>,
     /// The maximum number of model calls: `None` for
@@ -172,10 +170,10 @@ pub struct Agent {
     /// The models to use when calls of its own model fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// Its skills; `None` for no skills. They have no effect yet.
+    /// Its skills; `None` for no skills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skills: Option<Skills>,
-    /// Its hooks. They have no effect yet.
+    /// Its hooks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hooks: Hooks,
     /// The `structured_output` of the agent, unchanged from the file.

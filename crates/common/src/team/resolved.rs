@@ -192,8 +192,7 @@ impl Team {
         &self.rag
     }
 
-    /// The safety mode of a session whose first agent has none: `runtime.safety`. It has no effect yet, so a file with it
-    /// is refused.
+    /// The safety mode of a session whose first agent has none: `runtime.safety`.
     #[must_use]
     pub fn safety(&self) -> Option<SafetyMode> {
         self.safety

@@ -33,7 +33,7 @@ pub struct Toolset {
     /// The tools that the model does not see until it searches for them; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer: Option<Defer>,
-    /// Whether only the tools that change nothing can be called. It has no effect yet, so a file with it is refused.
+    /// Whether only the tools that change nothing can be called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,
 }

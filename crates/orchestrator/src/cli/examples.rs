@@ -32,7 +32,15 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("send", &["legwork send 4f1c \"Leave out the tests\"", "legwork send 4f1c - < notes.txt"]),
     ("check", &["legwork check team.yaml", "legwork check --json examples/script.yaml team.yaml"]),
     ("doctor", &["legwork doctor", "legwork doctor team.yaml --redis redis://127.0.0.1:6379"]),
-    ("workers", &["legwork workers", "legwork workers --json --namespace staging"]),
+    ("stats", &["legwork stats", "legwork stats --json --namespace staging"]),
+    (
+        "workers",
+        &["legwork workers", "legwork workers --json --namespace staging", "legwork workers drain build-17"],
+    ),
+    ("workers drain", &["legwork workers drain build-17", "legwork workers drain build-17-3f2a9c1b"]),
+    ("pause", &["legwork pause code", "legwork pause code --namespace staging"]),
+    ("unpause", &["legwork unpause code", "legwork unpause code --namespace staging"]),
+    ("configure", &["legwork configure", "legwork configure --retention 7d --session-cap 50"]),
     (
         "mcp",
         &[
@@ -44,6 +52,8 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("local status", &["legwork local status", "legwork local status --json"]),
     ("local stop", &["legwork local stop", "legwork local stop --state-dir /tmp/legwork"]),
     ("local reset", &["legwork local reset", "legwork local reset --force"]),
+    ("completions", &["legwork completions bash", "legwork completions zsh"]),
+    ("man", &["legwork man", "legwork man dispatch"]),
     ("bench", &["legwork bench", "legwork bench --jobs 100000 --redis redis://127.0.0.1:6379 --json"]),
 ];
 

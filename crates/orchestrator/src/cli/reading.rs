@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::Command;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
+use clap::parser::ValueSource;
 use legwork_worker::options::command_line::prepared;
 
 use super::Cli;
@@ -24,7 +25,18 @@ pub fn read(arguments: Vec<OsString>, variables: &BTreeMap<String, String>) -> R
     let arguments = with_help_last(arguments);
     let mut command = command(&arguments, variables);
     let matches = command.try_get_matches_from_mut(arguments)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if let super::Command::Configure(args) = &mut cli.command {
+        // A variable that holds for new namespaces must not change one that exists.
+        let is_given = matches.value_source("lease") == Some(ValueSource::CommandLine);
+        args.lease = cli.common.lease.filter(|_| is_given);
+    }
+    Ok(cli)
+}
+
+/// The whole command line with its help, for what is generated from it: completions and manual pages.
+pub fn documented() -> Command {
+    command(&["legwork".into(), "--help".into()], &BTreeMap::new())
 }
 
 /// The command that a command line names, for what follows a mistake.
@@ -59,15 +71,21 @@ impl Named {
 fn command(arguments: &[OsString], variables: &BTreeMap<String, String>) -> Command {
     let command = prepared(Cli::command(), arguments, variables).disable_help_subcommand(true);
     let command = command.after_help(format!("{}\n\n{SEE_HELP}", section(FIRST)));
-    command.mut_subcommands(|below| with_examples(below, ""))
+    let is_long = arguments.iter().any(|argument| argument == "--help");
+    command.mut_subcommands(|below| with_examples(below, "", is_long))
 }
 
-/// Adds the examples of a command and of those below it, which are spelled after `parent`.
-fn with_examples(command: Command, parent: &str) -> Command {
+/// Adds the examples of a command and of those below it, which are spelled after `parent`. What a command has below its
+/// help itself, such as the form of a batch, stays above them where the help is long.
+fn with_examples(command: Command, parent: &str, is_long: bool) -> Command {
     let path = format!("{parent}{}", command.get_name());
     let examples = EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[][..], |(_, examples)| *examples);
     let below = format!("{path} ");
-    command.after_help(section(examples)).mut_subcommands(|command| with_examples(command, &below))
+    let own = command.get_after_help().filter(|_| is_long);
+    let own = own.map(|own| format!("{own}\n\n")).unwrap_or_default();
+    command
+        .after_help(format!("{own}{}", section(examples)))
+        .mut_subcommands(|command| with_examples(command, &below, is_long))
 }
 
 fn section(examples: &[&str]) -> String {

@@ -1,4 +1,4 @@
-//! `legwork workers`: the fleet, and how each of its workers does.
+//! `legwork workers`: the fleet, and how each of its workers does; `drain` asks one to end.
 
 use jiff::Timestamp;
 use legwork_common::duration;
@@ -8,8 +8,11 @@ use legwork_queue::operator::WorkerCondition;
 use legwork_queue::operator::WorkerRecord;
 use serde_json::json;
 
+use crate::cli::WorkersArgs;
+use crate::cli::WorkersCommand;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::many;
 use crate::render;
 use crate::render::table::Column;
 
@@ -28,8 +31,32 @@ const COLUMNS: [Column; 11] = [
     Column::extra("VERSION"),
 ];
 
+/// Lists the workers, or asks one to drain.
+pub(super) async fn workers(context: Context, args: WorkersArgs) -> Result<ExitStatus, Failure> {
+    match args.command {
+        None => list(context).await,
+        Some(WorkersCommand::Drain { id }) => drain(context, &id).await,
+    }
+}
+
+/// Asks a worker to drain. It learns of that with its next heartbeat.
+async fn drain(context: Context, id: &str) -> Result<ExitStatus, Failure> {
+    let connection = context.connect(ConnectionKind::Pooled).await?;
+    let drained = connection.operator.drain_worker(id).await;
+    connection.leave().await?;
+    let worker = drained?;
+    if context.output.json {
+        context.output.object(&json!({"id": worker.id, "draining": true, "jobs": worker.jobs}))?;
+    } else {
+        let jobs = many::jobs(u64::from(worker.jobs));
+        let after = if worker.jobs == 0 { String::new() } else { format!(", after {jobs} that it has") };
+        context.output.line(&format!("{} takes no new jobs within seconds, and exits{after}", worker.id))?;
+    }
+    Ok(ExitStatus::Success)
+}
+
 /// Lists the workers, those that were lost a short time ago included.
-pub(super) async fn workers(context: Context) -> Result<ExitStatus, Failure> {
+async fn list(context: Context) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let workers = connection.operator.workers().await?;
     let workers: Vec<(WorkerRecord, WorkerCondition)> = workers

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use legwork_common::contract;
 use legwork_common::contract::WaitAnswer;
 use legwork_common::id::JobId;
+use legwork_common::job::Job;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::MAX_VIEW_BYTES;
@@ -32,16 +33,10 @@ pub fn list(list: &JobList) -> Value {
         .jobs
         .iter()
         .map(|job| {
-            json!({
-                "id": job.id,
-                "agent": job.agent,
-                "task": job.task,
-                "status": contract::visible_state(job.status).as_str(),
-                "cause": job.cause,
-                "runtime_ms": job.runtime_ms,
-                "created_at": time(job.created_at),
-                "finished_at": job.finished_at.map(time),
-            })
+            let mut value = outline(job);
+            value["created_at"] = json!(time(job.created_at));
+            value["finished_at"] = json!(job.finished_at.map(time));
+            value
         })
         .collect();
     json!({"tasks": tasks, "more_queued": list.more_queued, "more_ended": list.more_ended})
@@ -55,22 +50,29 @@ fn time(time: Timestamp) -> String {
 /// The answer of a view.
 pub fn view(view: &JobView) -> Value {
     let job = &view.job;
+    let mut value = outline(job);
+    value["error"] =
+        json!(job.error.as_deref().map(|error| contract::head(error, contract::MAX_ERROR_BYTES)));
+    value["attempt"] = json!(job.attempt);
+    value["result"] = json!(job.result.as_deref().map(|result| contract::head(result, MAX_VIEW_BYTES)));
+    value["result_bytes"] = json!(job.result.as_ref().map(String::len));
+    value["output"] = json!(String::from_utf8_lossy(&view.output.bytes));
+    value["output_offset"] = json!(view.output.offset);
+    value["next_offset"] = json!(view.output.next_offset());
+    value["output_bytes"] = json!(view.output.total);
+    value["usage"] = json!(job.usage);
+    value
+}
+
+/// What the answers of a list and a view share.
+fn outline(job: &Job) -> Value {
     json!({
         "id": job.id,
         "agent": job.agent,
         "task": job.task,
         "status": contract::visible_state(job.status).as_str(),
         "cause": job.cause,
-        "error": job.error.as_deref().map(|error| contract::head(error, contract::MAX_ERROR_BYTES)),
-        "attempt": job.attempt,
         "runtime_ms": job.runtime_ms,
-        "result": job.result.as_deref().map(|result| contract::head(result, MAX_VIEW_BYTES)),
-        "result_bytes": job.result.as_ref().map(String::len),
-        "output": String::from_utf8_lossy(&view.output.bytes),
-        "output_offset": view.output.offset,
-        "next_offset": view.output.next_offset(),
-        "output_bytes": view.output.total,
-        "usage": job.usage,
     })
 }
 

@@ -1,56 +1,56 @@
 -- Appends output at its offset and turn entries at their sequence.
 --
 -- Reads first: the fence. Only the attempt that holds it appends, and nothing once a reaper has sealed it. A job
--- without a fence is in its first attempt, whose first append sets it.
+-- without a fence is in its first attempt, whose first append sets it, or has ended in its first attempt: then something
+-- is stored, or the append is not the first.
 -- Writes: output, turn entries, a hint with the new output, and the counts of the fence.
 -- A repeat finds its bytes below the length and its entries below the last sequence, and appends only what is missing.
 --
 -- KEYS: output, turns, fence.
--- ARGV: token, channel for hints, offset, bytes, finished turns ('' to leave them), 1 where what the attempt waits for
---   changed, what it waits for, usage so far as text ('' to leave it), then sequence and payload of each turn entry.
--- Replies: {'appended', bytes of output} | {'fenced'} | {'gap', bytes of output}.
+-- ARGV: token, channel for hints, offset, bytes, finished turns ('' to leave them), what the attempt waits for after a
+--   `=` ('' to leave it), usage so far as text ('' to leave it), then the sequence of the first turn entry and the payload
+--   of each.
+-- Replies: {'appended' or 'followed', bytes of output} | {'fenced'} | {'gap', bytes of output}.
 local output_key, turns_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
-local token, channel, offset, bytes, finished_turns, waits_changed, waits_for, usage = unpack(ARGV, 1, 8)
-local FIRST_ENTRY = 9
-local fence_token, sealed, attempt = unpack(redis.call('HMGET', fence_key, 'token', 'sealed', 'attempt'))
-if not attempt then
-  redis.call('HSET', fence_key, 'attempt', 1, 'token', token, 'sealed', 0)
-  fence_token, sealed = token, '0'
+local offset, bytes, finished_turns, waits_for, usage = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local SEQUENCE, FIRST_ENTRY = 8, 9
+local fence = redis.call('HMGET', fence_key, 'token', 'sealed')
+if not fence[2] then
+  local is_first = offset == 0 and (ARGV[SEQUENCE] or '1') == '1'
+  if not is_first or redis.call('EXISTS', output_key, turns_key) > 0 then return { 'fenced' } end
+  redis.call('HSET', fence_key, 'attempt', 1, 'token', ARGV[1], 'sealed', 0)
+elseif fence[1] ~= ARGV[1] or fence[2] ~= '0' then
+  return { 'fenced' }
 end
-if fence_token ~= token or sealed ~= '0' then return { 'fenced' } end
 
 local length = redis.call('STRLEN', output_key)
-offset = tonumber(offset)
 if offset > length then return { 'gap', length } end
-local fresh = string.sub(bytes, length - offset + 1)
-if #fresh > 0 then
-  redis.call('APPEND', output_key, fresh)
-  redis.call('PUBLISH', channel, length .. ':' .. fresh)
-  length = length + #fresh
+local last, first = 0, tonumber(ARGV[SEQUENCE] or '0')
+if first > 0 then
+  last = redis.call('LLEN', turns_key)
+  if first > last + 1 then return { 'gap', length } end
 end
-
-if #ARGV >= FIRST_ENTRY then
+local fresh = bytes
+if offset < length then fresh = string.sub(bytes, length - offset + 1) end
+local reply = 'appended'
+if #fresh > 0 then
+  if redis.call('PUBLISH', ARGV[2], length .. ':' .. fresh) > 0 then reply = 'followed' end
+  length = redis.call('APPEND', output_key, fresh)
+end
+if first > 0 then
   local clock = redis.call('TIME')
-  local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  local newest = redis.call('XREVRANGE', turns_key, '+', '-', 'COUNT', 1)[1]
-  local last = newest and tonumber(string.match(newest[1], '^%d+')) or 0
-  for at = FIRST_ENTRY, #ARGV, 2 do
-    local sequence, payload = unpack(ARGV, at, at + 1)
-    sequence = tonumber(sequence)
-    if sequence > last then
-      -- An entry is named by its sequence and when it was stored.
-      redis.call('XADD', turns_key, string.format('%d-%.0f', sequence, now), 'entry', payload)
-      last = sequence
-    end
+  local now = string.format('%.0f ', clock[1] * 1000 + math.floor(clock[2] / 1000))
+  for at = FIRST_ENTRY + last + 1 - first, #ARGV do
+    -- An entry has the time when it was stored.
+    redis.call('RPUSH', turns_key, now .. ARGV[at])
   end
 end
-local changed = {}
-local function note(field, value)
-  changed[#changed + 1] = field
-  changed[#changed + 1] = value
+if waits_for ~= '' then redis.call('HSET', fence_key, 'waits_for', string.sub(waits_for, 2)) end
+if finished_turns ~= '' and usage ~= '' then
+  redis.call('HSET', fence_key, 'finished', finished_turns, 'usage', usage)
+elseif finished_turns ~= '' then
+  redis.call('HSET', fence_key, 'finished', finished_turns)
+elseif usage ~= '' then
+  redis.call('HSET', fence_key, 'usage', usage)
 end
-if waits_changed == '1' then note('waits_for', waits_for) end
-if finished_turns ~= '' then note('finished', finished_turns) end
-if usage ~= '' then note('usage', usage) end
-if #changed > 0 then redis.call('HSET', fence_key, unpack(changed)) end
-return { 'appended', length }
+return { reply, length }

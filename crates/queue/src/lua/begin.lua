@@ -6,7 +6,7 @@
 --
 -- KEYS: output, turns, fence.
 -- ARGV: attempt, token.
--- Replies: {'begun', bytes of output, id of the last turn entry or '', finished turns} | {'stale'}.
+-- Replies: {'begun', bytes of output, turn entries, finished turns} | {'stale'}.
 local turns_key, output_key, fence_key = KEYS[2], KEYS[1], KEYS[3]
 local attempt, token = unpack(ARGV, 1, 2)
 attempt = tonumber(attempt)
@@ -15,6 +15,5 @@ current = tonumber(current or '0')
 if current > attempt or (current == attempt and current_token ~= token) then return { 'stale' } end
 redis.call('HSET', fence_key, 'attempt', attempt, 'token', token, 'sealed', 0, 'waits_for', '')
 -- Nothing can be there before the first fence.
-if attempt == 1 and current == 0 then return { 'begun', 0, '', 0 } end
-local last = redis.call('XREVRANGE', turns_key, '+', '-', 'COUNT', 1)[1]
-return { 'begun', redis.call('STRLEN', output_key), last and last[1] or '', tonumber(finished or '0') }
+if attempt == 1 and current == 0 then return { 'begun', 0, 0, 0 } end
+return { 'begun', redis.call('STRLEN', output_key), redis.call('LLEN', turns_key), tonumber(finished or '0') }

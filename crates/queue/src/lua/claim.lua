@@ -1,5 +1,6 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
 --
+-- Takes no job of a paused queue; what was taken before the pause runs on.
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
 -- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones. Where
@@ -8,49 +9,76 @@
 --
 -- KEYS: tag.
 -- ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
--- Replies: {{id, session, parent, attempt, queue, ran in ms, timeout in ms, retries, spec, depth, token, failures,
---   retry delay in ms, version of the record ('' for 1), 1 where its session has
---   a token budget}, ...}.
+-- Replies: {run token, then for each job: id, its facts and request, what changes in it}, or {} for none. What changes is
+--   attempt, ran in ms, retries (`-` for those of its facts), failures, version of the record (`-` for 1), separated by
+--   spaces.
 local worker, number, token, free, lease = unpack(ARGV, 1, 5)
 local FIRST_LANE = 6
 number, free, lease = tonumber(number), tonumber(free), tonumber(lease)
 local FIELDS = {
-  'state', 'entry', 'session', 'parent', 'attempt', 'queue', 'started', 'ran', 'timeout', 'retries', 'token', 'depth',
-  'lacks', 'failures', 'retry_delay', 'v',
+  'state', 'entry', 'run', 'ran', 'retries', 'lacks', 'failures', 'v', 'token',
 }
+local batch = {}
 
--- Whether the session of a job has a token budget, read once for each session.
-local budgets = {}
-local function has_budget(sid)
-  if budgets[sid] == nil then budgets[sid] = redis.call('EXISTS', budget_key(sid)) end
-  return budgets[sid]
-end
-
-local function answer(id, job, spec)
-  return {
-    id, job.session, job.parent or '', job.attempt, job.queue, job.ran or '0', job.timeout or '0', job.retries or '0',
-    spec, job.depth or '0', job.token, job.failures or '0', job.retry_delay or '0', job.v or '',
-    has_budget(job.session),
-  }
+-- Adds a job to the answer. `job` has FIELDS.
+local function answer(id, job, attempt, text)
+  local at = #batch
+  batch[at + 1], batch[at + 2] = id, text
+  batch[at + 3] = table.concat({
+    attempt, job.ran or '0', job.retries or '-', job.failures or '0', job.v or '-',
+  }, ' ')
 end
 
 local last = read(worker_key(worker), { 'claim', 'claimed', 'token' })
 local latest = tonumber(last.claim or '0')
 if number < latest then return {} end
 if number == latest then
-  local batch = {}
+  batch[1] = last.token
   for id in string.gmatch(last.claimed or '', '%S+') do
     local job = read(job_key(id), FIELDS)
     if job.token == last.token and job.state == 'running' then
-      batch[#batch + 1] = answer(id, job, redis.call('GET', spec_key(id)))
+      answer(id, job, (run_of(job)), redis.call('GET', spec_key(id)))
     end
   end
-  return batch
+  return #batch > 1 and batch or {}
 end
 
 -- Whether this worker gave the job back because it lacks something that the job needs.
 local function excluded(id, job)
   return job.lacks and redis.call('SISMEMBER', lacks_key(id), worker) == 1
+end
+
+local ids, leases = {}, {}
+batch[1] = token
+
+-- Begins an attempt.
+local first_run = '1 ' .. now_text
+local expiry = time_text(now + lease)
+local function begin(id, run)
+  redis.call('HSET', job_key(id), 'state', 'running', 'token', token, 'run', run, 'worker', worker)
+  local at = #ids
+  ids[at + 1] = id
+  leases[2 * at + 1], leases[2 * at + 2] = expiry, id
+end
+
+-- Begins the first attempt of a job that nothing has happened to.
+local function begin_first(id, text)
+  begin(id, first_run)
+  local at = #batch
+  batch[at + 1], batch[at + 2], batch[at + 3] = id, text, '1 0 - 0 -'
+end
+
+-- Begins an attempt of a job that has a record.
+local function begin_next(id, job, text)
+  local attempt, run = '1', first_run
+  local before, claimed, started = run_of(job)
+  if before then
+    if not started or started == '' then started = claimed end
+    attempt = string.format('%d', tonumber(before) + 1)
+    run = attempt .. ' ' .. now_text .. ' ' .. started
+  end
+  begin(id, run)
+  answer(id, job, attempt, text)
 end
 
 -- ms between two tokens that a worker puts back on a lane for jobs that exclude it: where no other worker is idle it takes
@@ -67,30 +95,57 @@ local function pass_on(lane)
   redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
 end
 
+-- The paused queues, read once. A session's own lane has jobs of several queues, so each job is asked for its queue.
+local paused, any_paused = {}, false
+for _, queue in ipairs(redis.call('HKEYS', PAUSED)) do paused[queue], any_paused = true, true end
+
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
 local EXTRA = 16
-local ids, jobs, specs = {}, {}, {}
+
+-- Takes jobs from entries `from` to `to` of a page. Most jobs have no record yet: then one call finds that for all.
+local function take_entries(entries, from, to, consumed)
+  local records, requests = {}, {}
+  for at = from, to do
+    local id = entries[at][2][2]
+    records[#records + 1] = job_key(id)
+    requests[#requests + 1] = spec_key(id)
+  end
+  local any_record = redis.call('EXISTS', unpack(records)) > 0
+  local texts = redis.call('MGET', unpack(requests))
+  local checks_stops = any_stop()
+  for at = from, to do
+    local entry, text = entries[at], texts[at - from + 1]
+    local id, job = entry[2][2], nil
+    if any_record then
+      job = read(job_key(id), FIELDS)
+      if not job.state then job = nil end
+    end
+    -- Stale: the job was forgotten, has ended, or has a later entry. The entry of a job that nothing has happened to
+    -- since its dispatch is its first.
+    local is_stale = not text or text == '' or (job and (job.state ~= 'queued' or job.entry ~= entry[1]))
+    local is_left = false
+    if not is_stale and job and excluded(id, job) then
+      passed_over, is_left = true, true
+    elseif not is_stale and (checks_stops or any_paused) then
+      local facts = facts_of(id)
+      is_left = paused[facts.queue] or stop_root(id, facts.session)
+    end
+    if not is_left then consumed[#consumed + 1] = entry[1] end
+    if not is_left and not is_stale then
+      if job then begin_next(id, job, text) else begin_first(id, text) end
+    end
+  end
+end
 
 -- Takes jobs from one page of a stream, from `first` on. Returns where the next page begins, or nil at the end.
 local function take(ready, first)
   local wanted = free - #ids + EXTRA
   local entries = redis.call('XRANGE', ready, first, '+', 'COUNT', wanted)
-  local consumed = {}
-  for _, entry in ipairs(entries) do
-    if #ids >= free then break end
-    local id = entry[2][2]
-    local job = read(job_key(id), FIELDS)
-    if job.state ~= 'queued' or job.entry ~= entry[1] then
-      -- Stale: the job was forgotten, has ended, or has a later entry.
-      consumed[#consumed + 1] = entry[1]
-    elseif excluded(id, job) then
-      passed_over = true
-    elseif not stop_root(id, job.session) then
-      consumed[#consumed + 1] = entry[1]
-      ids[#ids + 1] = id
-      jobs[#jobs + 1] = job
-      specs[#specs + 1] = spec_key(id)
-    end
+  local consumed, from = {}, 1
+  while from <= #entries and #ids < free do
+    local to = math.min(#entries, from + free - #ids - 1)
+    take_entries(entries, from, to, consumed)
+    from = to + 1
   end
   if #consumed > 0 then redis.call('XDEL', ready, unpack(consumed)) end
   if #entries == wanted then return '(' .. entries[#entries][1] end
@@ -103,7 +158,7 @@ for lane = FIRST_LANE, #ARGV do
   for priority = 0, LOWEST_PRIORITY do
     local first = '-'
     for _ = 1, PAGES do
-      if #ids >= free or not first then break end
+      if #ids >= free or not first or paused[ARGV[lane]] then break end
       first = take(ready_key(ARGV[lane], priority), first)
     end
   end
@@ -113,28 +168,8 @@ end
 
 -- Remembers this claim for its repeat. A heartbeat sets the expiry of the record; a worker that claims before its first
 -- one, and dies, must not leave it forever.
-local function remember()
-  redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
-  if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
-end
-if #ids == 0 then
-  remember()
-  return {}
-end
-
-local texts = redis.call('MGET', unpack(specs))
-local batch, leases = {}, {}
-for i, id in ipairs(ids) do
-  local job = jobs[i]
-  job.attempt = (tonumber(job.attempt) or 0) + 1
-  job.started = job.started or now
-  job.token = token
-  redis.call('HSET', job_key(id), 'state', 'running', 'attempt', job.attempt, 'token', token, 'worker', worker,
-    'claimed', now, 'started', job.started)
-  leases[#leases + 1] = now + lease
-  leases[#leases + 1] = id
-  batch[i] = answer(id, job, texts[i])
-end
+redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
+if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+if #ids == 0 then return {} end
 redis.call('ZADD', LEASE, unpack(leases))
-remember()
 return batch

@@ -12,7 +12,6 @@
 -- ARGV: mode (ask | ask-forced change nothing; kept | forced delete), ids.
 -- Replies: for each id forgotten | spared | live | missing | more (children are left, and the job is not deleted yet).
 local mode = ARGV[1]
-local FIELDS = { 'state', 'session', 'parent', 'team', 'idempotency_key', 'dispatched', unpack(ANCESTORS) }
 local asks = mode == 'ask' or mode == 'ask-forced'
 
 local function unindex(bytes, states)
@@ -28,10 +27,9 @@ local function is_awaited(job)
 end
 
 -- The nearest record above that is still kept, or the session.
-local function heir(job)
-  for _, field in ipairs(ANCESTORS) do
-    if not job[field] then break end
-    if redis.call('EXISTS', job_key(job[field])) == 1 then return job[field] end
+local function heir(id, job)
+  for _, ancestor in ipairs(ancestors_of(id)) do
+    if redis.call('EXISTS', job_key(ancestor)) == 1 then return ancestor end
   end
   return job.session
 end
@@ -71,7 +69,7 @@ local function leave_session(sid)
 end
 
 local function forget(id)
-  local job = read(job_key(id), FIELDS)
+  local job = job_of(id, { 'state', 'dispatched' })
   local bytes = raw(id)
   if not job.state then
     unindex(bytes, { 'live', 'completed', 'failed', 'stopped' })
@@ -82,7 +80,7 @@ local function forget(id)
   if (mode == 'ask' or mode == 'kept') and is_awaited(job) then return 'spared' end
   if asks then return 'forgotten' end
 
-  local home = heir(job)
+  local home = heir(id, job)
   if job.dispatched and not move_children(id, home) then return 'more' end
   redis.call('DEL', job_key(id), spec_key(id), result_key(id), children_key(id), mailbox_key(id))
   if job.idempotency_key then redis.call('DEL', idempotency_key(job.idempotency_key)) end

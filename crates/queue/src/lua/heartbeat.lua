@@ -6,7 +6,7 @@
 --
 -- KEYS: tag.
 -- ARGV: worker, lease in ms, mode (alive | gone), then fields and values of its record.
--- Replies: alive | gone.
+-- Replies: alive | drain, where an operator wants the worker to end | gone.
 local worker, lease, mode = unpack(ARGV, 1, 3)
 local FIRST_FIELD = 4
 lease = tonumber(lease)
@@ -32,4 +32,5 @@ redis.call('PEXPIRE', WORKERS, 4 * lease)
 redis.call('HSET', worker_key(worker), 'seen', now, unpack(ARGV, FIRST_FIELD))
 redis.call('HSETNX', worker_key(worker), 'began', now)
 redis.call('PEXPIRE', worker_key(worker), 3 * lease)
+if redis.call('HEXISTS', worker_key(worker), 'drain') == 1 then return 'drain' end
 return 'alive'

@@ -9,19 +9,21 @@
 -- ARGV: id, token, direction (park | resume).
 -- Replies: parked | resumed | stopping | lost.
 local id, token, direction = unpack(ARGV, 1, 3)
-local job = read(job_key(id), { 'state', 'token', 'session', 'queue' })
+local job = job_of(id, { 'state', 'token' })
 if job.token ~= token then return 'lost' end
 if job.state == 'stopping' then return 'stopping' end
 if direction == 'park' then
   if job.state == 'waiting' then return 'parked' end
   if job.state ~= 'running' then return 'lost' end
   redis.call('HSET', job_key(id), 'state', 'waiting')
-  redis.call('ZREM', admitted_key(job.session, job.queue), id)
-  admit_next(job.session, job.queue)
+  if session_of(job.session).cap > 0 then
+    redis.call('ZREM', admitted_key(job.session, job.queue), id)
+    admit_next(job.session, job.queue)
+  end
   return 'parked'
 end
 if job.state == 'running' then return 'resumed' end
 if job.state ~= 'waiting' then return 'lost' end
 redis.call('HSET', job_key(id), 'state', 'running')
-redis.call('ZADD', admitted_key(job.session, job.queue), now, id)
+count_in(id, job.session, job.queue)
 return 'resumed'

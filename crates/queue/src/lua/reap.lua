@@ -60,18 +60,18 @@ end
 -- A job whose worker did not renew. Its member stays for one more lease, in case this reaper dies before the third
 -- part.
 local function take_back(id)
-  local job = read(job_key(id), { 'state', 'attempt', 'claimed', 'ran', 'worker', 'past' })
+  local job = read(job_key(id), { 'state', 'run', 'ran', 'worker', 'past' })
   if is_held(job.state) then
     local fields = note_attempt(job, 'worker_lost')
     redis.call('HSET', job_key(id), 'state', 'reaping', 'state_before', job.state, unpack(fields))
-    redis.call('HDEL', job_key(id), 'token', 'claimed')
+    redis.call('HDEL', job_key(id), 'token')
   elseif job.state ~= 'reaping' then
     redis.call('ZREM', LEASE, id)
     return
   end
   redis.call('ZADD', LEASE, now + lease, id)
   taken[#taken + 1] = id
-  taken[#taken + 1] = job.attempt
+  taken[#taken + 1] = (run_of(job))
 end
 
 if alone or now >= grace_until then
@@ -90,12 +90,12 @@ end
 local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, page_size)
 for _, id in ipairs(due) do
   redis.call('ZREM', SCHEDULED, id)
-  local job = read(job_key(id), { 'state', 'session', 'queue', 'lane', 'priority', 'sequence' })
+  local job = job_of(id, { 'state' })
   if job.state == 'scheduled' then
-    redis.call('HSET', job_key(id), 'state', 'queued')
     if has_room(job.session, job.queue) then
-      admit(id, job.session, job.queue, job.lane, job.priority)
+      admit(id, job)
     else
+      redis.call('HSET', job_key(id), 'state', 'queued')
       hold_back(id, job.session, job.queue, job.priority, job.sequence)
     end
   end

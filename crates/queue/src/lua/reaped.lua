@@ -14,11 +14,11 @@ local FIRST, STRIDE = 2, 4
 local replies = {}
 
 local function decide(id, attempt, output_bytes, finished_turns)
-  local job = read(job_key(id), ENDING)
-  local tries = read(job_key(id), { 'attempt', 'crashes', 'crash_turns', 'state_before' })
-  if job.state ~= 'reaping' or tries.attempt ~= attempt then return 'gone' end
+  local job = job_of(id, ENDING)
+  local tries = read(job_key(id), { 'run', 'crashes', 'crash_turns', 'state_before' })
+  if job.state ~= 'reaping' or (run_of(tries)) ~= attempt then return 'gone' end
   local fields = { 'output_bytes', output_bytes }
-  local root = stop_root(id, job.session)
+  local root = covering(id, job)
   if tries.state_before == 'stopping' or root then
     end_job(id, job, { state = 'stopped', cause = stop_cause(root) or 'operator', fields = fields, root = root })
     return 'stopped'

@@ -9,19 +9,19 @@
 -- ARGV: id, token, mode (drain | lack), worker, what it lacks, bytes of output.
 -- Replies: {the state that the job has now, 'failed+tree' where the tree below must be swept, or 'lost'}.
 local id, token, mode, worker, reason, output_bytes = unpack(ARGV, 1, 6)
-local job = read(job_key(id), ENDING)
+local job = job_of(id, ENDING)
 if job.token ~= token then return { 'lost' } end
 if not is_held(job.state) then return { job.state } end
 -- A waiting job has run on this worker already, so the worker lacks nothing.
 if mode == 'lack' and job.state == 'waiting' then return { job.state } end
 local fields = { 'output_bytes', output_bytes }
-local root = stop_root(id, job.session)
+local root = covering(id, job)
 if job.state == 'stopping' or root then
   end_job(id, job, { state = 'stopped', cause = stop_cause(root) or 'operator', fields = fields, root = root })
   return { 'stopped' }
 end
 
-local tries = read(job_key(id), { 'claimed', 'ran', 'lacks', 'attempt', 'worker', 'past' })
+local tries = read(job_key(id), { 'run', 'ran', 'lacks', 'worker', 'past' })
 local why = mode == 'drain' and 'drained' or 'given_back'
 for _, field in ipairs(note_attempt(tries, why, reason)) do fields[#fields + 1] = field end
 if mode == 'drain' then
@@ -52,7 +52,6 @@ fields[#fields + 1] = lacks + 1
 job.lacks = true
 local able, kept = able_and_excluded()
 if not able then
-  redis.call('HDEL', job_key(id), 'claimed')
   local tree = end_job(id, job, { state = 'failed', cause = 'rejected', text = reason, fields = fields })
   return { tree and 'failed+tree' or 'failed' }
 end

@@ -12,22 +12,22 @@ local lease, count = unpack(ARGV, 1, 2)
 lease = tonumber(lease)
 local FIRST_JOB = 3
 local FIRST_SESSION = FIRST_JOB + 2 * tonumber(count)
-local FIELDS = { 'state', 'token', 'session', 'dispatched', 'mail' }
+local FIELDS = { 'state', 'token', 'dispatched', 'mail' }
 local replies, leases = {}, {}
 
 local function renew(member, ms)
-  leases[#leases + 1] = now + ms
+  leases[#leases + 1] = time_text(now + ms)
   leases[#leases + 1] = member
 end
 
 for at = FIRST_JOB, FIRST_SESSION - 1, 2 do
   local id, token = unpack(ARGV, at, at + 1)
-  local job = read(job_key(id), FIELDS)
+  local job = job_of(id, FIELDS)
   local reply = 'lost'
   if job.token == token and is_held(job.state) then
     renew(id, lease)
     -- A stop outranks mail: the attempt ends and its mail with it.
-    if job.state == 'stopping' or stop_root(id, job.session) then
+    if job.state == 'stopping' or covering(id, job) then
       reply = 'stop'
     elseif (job.dispatched or job.mail) and redis.call('EXISTS', mailbox_key(id)) == 1 then
       reply = 'mail'

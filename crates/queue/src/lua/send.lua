@@ -9,12 +9,14 @@
 -- ARGV: id, message, key of the request, retention in ms.
 -- Replies: {'sent'} | {'state', state that takes no messages} | {'missing'}.
 local id, message, request, retention = unpack(ARGV, 1, 4)
-local state = redis.call('HGET', job_key(id), 'state')
+local job = job_of(id, { 'state' })
+local state = job.state
 if not state then return { 'missing' } end
 if redis.call('EXISTS', idempotency_key(request)) == 1 then return { 'sent' } end
 if is_terminal(state) or state == 'stopping' then return { 'state', state } end
-if stop_root(id, redis.call('HGET', job_key(id), 'session')) then return { 'state', 'stopping' } end
+if covering(id, job) then return { 'state', 'stopping' } end
 redis.call('XADD', mailbox_key(id), '*', 'message', message)
+keep(id, job)
 redis.call('HSET', job_key(id), 'mail', 1)
 redis.call('SET', idempotency_key(request), 'sent', 'PX', retention)
 return { 'sent' }

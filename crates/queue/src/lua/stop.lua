@@ -12,7 +12,7 @@
 local root, kind, asker, cause, closes = unpack(ARGV, 1, 5)
 local hint = root
 if kind == 'job' then
-  local job = read(job_key(root), { 'state', 'dispatched' })
+  local job = job_of(root, { 'state', 'dispatched' })
   if not job.state then return { 'missing' } end
   if is_terminal(job.state) then return { 'ended', job.state } end
   if not job.dispatched then hint = root .. ' alone' end

@@ -13,7 +13,7 @@ local cause = ARGV[1]
 local replies = {}
 for at = 2, #ARGV do
   local id = ARGV[at]
-  local job = read(job_key(id), ENDING)
+  local job = job_of(id, ENDING)
   local reply = 'tree'
   if not job.state then
     reply = 'missing'

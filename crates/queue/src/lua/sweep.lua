@@ -28,13 +28,13 @@ if target == 'children' then
 end
 local live, changed, dispatched = 0, 0, {}
 for _, id in ipairs(ids) do
-  local job = read(job_key(id), ENDING)
+  local job = job_of(id, ENDING)
   if job.state == 'queued' or job.state == 'scheduled' then
     end_job(id, job, { state = 'stopped', cause = mark.cause, root = root })
   elseif job.state == 'running' or job.state == 'waiting' then
     -- A stopping job uses its slot until its worker confirms, so one that waited is admitted again, over the cap if
     -- need be.
-    if job.state == 'waiting' then redis.call('ZADD', admitted_key(job.session, job.queue), now, id) end
+    if job.state == 'waiting' then count_in(id, job.session, job.queue) end
     redis.call('HSET', job_key(id), 'state', 'stopping')
     live, changed = live + 1, changed + 1
   elseif job.state == 'stopping' or job.state == 'reaping' then

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
+use legwork_common::job::Cause;
 use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
@@ -11,6 +12,7 @@ use legwork_common::job::TeamDigest;
 use crate::bench::ServerCost;
 use crate::error::QueueError;
 use crate::link::Target;
+use crate::port::Asker;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
 use crate::port::Enqueue;
@@ -18,6 +20,7 @@ use crate::port::Lane;
 use crate::port::NewJob;
 use crate::port::OpenSession;
 use crate::port::SessionEnd;
+use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::queue::ConnectionKind;
 use crate::queue::Queue;
@@ -34,6 +37,7 @@ pub struct Measurement {
     queue: Queue,
     session: SessionId,
     team: TeamDigest,
+    agent: String,
 }
 
 impl Measurement {
@@ -58,7 +62,46 @@ impl Measurement {
         queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));
         queue.store_team(session, &team, "{}").await?;
-        Ok(Self { queue, session, team })
+        Ok(Self { queue, session, team, agent: "bench".to_owned() })
+    }
+
+    /// Dispatches jobs of this team's agent from now on, instead of jobs without a team that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached or refuses.
+    pub async fn use_team(&mut self, digest: TeamDigest, json: &str, agent: &str) -> Result<(), QueueError> {
+        self.queue.store_team(self.session, &digest, json).await?;
+        (self.team, self.agent) = (digest, agent.to_owned());
+        Ok(())
+    }
+
+    /// Asks for the stop of a job, as an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn stop(&self, id: JobId) -> Result<(), QueueError> {
+        self.queue.stop(StopRoot::Job(id), Asker::Operator, Cause::Operator).await.map(drop)
+    }
+
+    /// Asks for the stop of all jobs of the measurement, as an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn stop_all(&self) -> Result<(), QueueError> {
+        let root = StopRoot::Session { id: self.session, close: false };
+        self.queue.stop(root, Asker::Operator, Cause::Operator).await.map(drop)
+    }
+
+    /// Bytes of memory that the whole server uses.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached, or does not let this user ask for `INFO`.
+    pub async fn used_memory(&self) -> Result<f64, QueueError> {
+        self.queue.used_memory().await
     }
 
     /// The queue, for the worker that is measured.
@@ -130,7 +173,7 @@ impl Measurement {
         NewJob {
             id: JobId::random_in(self.session),
             spec: JobSpec {
-                agent: "bench".to_owned(),
+                agent: self.agent.clone(),
                 task: "x".repeat(TASK_BYTES),
                 expected_output: None,
                 team: self.team.clone(),

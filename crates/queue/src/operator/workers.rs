@@ -88,28 +88,13 @@ fn unserved(queues: &[String], workers: &[WorkerRecord]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use legwork_common::id::WorkerId;
-
     use super::*;
+    use crate::operator::testing;
     use crate::port::WorkerReport;
 
     fn worker(lanes: &[&str], draining: bool) -> WorkerRecord {
-        WorkerRecord {
-            id: WorkerId::random_on("host"),
-            host: "host".to_owned(),
-            process: None,
-            lanes: lanes.iter().map(ToString::to_string).collect(),
-            slots: 1,
-            used: 0,
-            jobs: 0,
-            unreadable: None,
-            seen: Timestamp::UNIX_EPOCH,
-            draining,
-            began: None,
-            age: Duration::ZERO,
-            report: WorkerReport::default(),
-        }
+        let lanes = lanes.iter().map(ToString::to_string).collect();
+        WorkerRecord { lanes, draining, ..testing::worker("host-1") }
     }
 
     #[test]

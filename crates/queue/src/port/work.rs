@@ -167,6 +167,8 @@ pub struct Append {
 pub enum Appended {
     /// All of it is stored; the output has this many bytes.
     Stored(u64),
+    /// All of it is stored, as for [`Appended::Stored`], and a follower was told of the new output.
+    Followed(u64),
     /// Not stored: the fence is another attempt's or sealed, or the server lost output that it had confirmed. This
     /// attempt is over.
     Fenced,
@@ -220,6 +222,10 @@ pub struct Finish {
     pub retry_delay: Duration,
     /// Whether the attempt can hear further mail. If so, it does not complete while its mailbox holds any.
     pub hears_mail: bool,
+    /// Session and dispatcher of the job as it was claimed, which saves the step a read; `None` where they are not known.
+    pub belongs_to: Option<(SessionId, Dispatcher)>,
+    /// Whether it is the job's first attempt, so that no other one ever had the fence: it is dropped with the end.
+    pub is_first_attempt: bool,
 }
 
 /// What became of the job when its attempt ended.
@@ -359,7 +365,9 @@ pub trait Work: Debug + Send + Sync {
 
     /// Records in every shard that the worker lives. Without it the worker is removed from the fleet after three
     /// leases.
-    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), QueueError>;
+    ///
+    /// The answer is whether an operator asked this worker to drain; it stays so until the worker is gone.
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<bool, QueueError>;
 
     /// Removes a worker that ends from the fleet.
     async fn goodbye(&self, worker: &WorkerId) -> Result<(), QueueError>;

@@ -1,7 +1,6 @@
 //! Storing jobs in batches, on Redis.
 
 use legwork_common::id::JobId;
-use legwork_common::stored;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -14,9 +13,10 @@ use crate::queue::Queue;
 use crate::queue::reservation::KeyReservation;
 use crate::step;
 use crate::step::Call;
+use crate::stored::request;
 
-/// Jobs of one call of `enqueue`. Their 2,800 arguments and what the step does with them hold the server up for a few
-/// milliseconds; a greater batch would delay the heartbeats of the fleet.
+/// Jobs of one call of `enqueue`. Their 800 arguments and what the step does with them hold the server up for a
+/// millisecond; a greater batch would delay the heartbeats of the fleet.
 pub(crate) const ENQUEUE_BATCH_SIZE: usize = 200;
 
 /// What became of a job that was to be stored.
@@ -107,24 +107,25 @@ impl Queue {
 
 /// Adds one job's arguments to a call of `enqueue`, in the order that the step names them.
 fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> {
-    let spec = stored::REQUEST
-        .to_json(&job.spec)
+    let spec = request::encode(&job.spec)
         .map_err(|error| QueueError::Unexpected { step: "enqueue", detail: error.to_string() })?;
-    let key = job.idempotency_key.as_ref();
+    let (key, options) = (job.idempotency_key.as_ref(), &job.job_options);
     call.push(id.uuid());
     call.push_bytes(id.as_bytes());
+    call.push(format!(
+        "{} {} {} {} {} {} {} {} {} {}",
+        options.queue,
+        options.priority.level(),
+        options.delay.as_millis(),
+        options.timeout.map_or(0, |timeout| timeout.as_millis().max(1)),
+        options.retries,
+        options.retry_delay.as_millis(),
+        key.map_or("-", |key| key.key.as_str()),
+        key.map_or("-", |key| key.request.as_str()),
+        job.spec.retry_of.map_or_else(|| "-".to_owned(), |id| id.uuid().to_string()),
+        u8::from(job.again),
+    ));
     call.push(spec);
-    call.push(&job.spec.agent);
-    call.push(&job.job_options.queue);
-    call.push(job.job_options.priority.level());
-    call.push(job.job_options.delay.as_millis());
-    call.push(job.job_options.timeout.map_or(0, |timeout| timeout.as_millis().max(1)));
-    call.push(job.job_options.retries);
-    call.push(key.map(|key| key.key.as_str()).unwrap_or_default());
-    call.push(key.map(|key| key.request.as_str()).unwrap_or_default());
-    call.push(job.job_options.retry_delay.as_millis());
-    call.push(job.spec.retry_of.map(|id| id.uuid().to_string()).unwrap_or_default());
-    call.push(u8::from(job.again));
     Ok(())
 }
 

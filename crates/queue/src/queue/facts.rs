@@ -11,16 +11,17 @@ use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::port::JobFilter;
 use crate::queue::Queue;
+use crate::queue::record;
 use crate::queue::record::ASKED;
 use crate::queue::select::MAX_SET_SIZE;
+use crate::stored;
 
 /// Jobs of one pipelined read: short fields only, some 200 kB in all.
 const BATCH_SIZE: usize = 1000;
 /// Waiting jobs below a stopped tree that are named: two screens of a terminal.
 const MAX_WAITING_SHOWN: usize = 50;
 /// The fields of a record that are read, in this order.
-const FIELDS: [&str; 9] =
-    ["state", "created", "session", "agent", "queue", "worker", "cause", "retried_as", "dispatched"];
+const FIELDS: [&str; 5] = ["state", "worker", "cause", "retried_as", "dispatched"];
 
 /// What a filter needs of a job.
 #[derive(Debug, Clone)]
@@ -91,9 +92,11 @@ impl Queue {
             let mut pipeline = redis::pipe();
             for id in batch {
                 pipeline.cmd("HMGET").arg(self.keys.job(*id)).arg(&FIELDS);
+                record::push_facts(&mut pipeline, self, *id);
             }
-            for (id, answer) in batch.iter().zip(self.link.ask_all(ASKED, &pipeline).await?) {
-                facts.extend(read(*id, answer)?);
+            let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+            for id in batch {
+                facts.extend(read(*id, answers.item()?, answers.item()?)?);
             }
         }
         Ok(facts)
@@ -143,20 +146,24 @@ impl Queue {
 
 /// Reads one job's facts; `None` for a job that is not stored. A state that this release does not know counts as
 /// `running`, as in its record.
-fn read(id: JobId, answer: Answer) -> Result<Option<Facts>, QueueError> {
-    let mut fields = answer.items()?;
+fn read(id: JobId, record: Answer, dispatched: Answer) -> Result<Option<Facts>, QueueError> {
+    let mut fields = record.items()?;
     let mut text = || fields.item()?.optional_text().map(Option::unwrap_or_default);
     let state = text()?;
-    if state.is_empty() {
-        return Ok(None);
-    }
+    let dispatched = dispatched.text()?;
+    let facts = stored::facts::known(&dispatched).ok();
+    let state = match (state.as_str(), &facts) {
+        ("", None) => return Ok(None),
+        ("", Some(facts)) => facts.first_state,
+        (state, _) => state.parse().unwrap_or(State::Running),
+    };
     Ok(Some(Facts {
         id,
-        state: state.parse().unwrap_or(State::Running),
-        created: text()?.parse().unwrap_or(0),
-        session: text()?.parse().ok(),
-        agent: text()?,
-        queue: text()?,
+        state,
+        created: facts.as_ref().and_then(|facts| facts.created.try_into().ok()).unwrap_or(0),
+        session: facts.as_ref().map(|facts| facts.session),
+        agent: stored::request::agent(&dispatched).unwrap_or_default(),
+        queue: facts.map(|facts| facts.queue).unwrap_or_default(),
         worker: Some(text()?).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
         cause: Some(text()?).filter(|word| !word.is_empty()).map(|word| Cause::from_stored(&word)),
         is_retried: !text()?.is_empty(),

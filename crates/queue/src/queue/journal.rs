@@ -19,7 +19,7 @@ use crate::step::Call;
 /// What reading turns is called in messages.
 const TURNS: &str = "turns";
 /// Turn entries of one read. An entry may hold a whole tool result, so a page of large ones is some ten megabytes.
-const TURNS_PAGE_SIZE: usize = 200;
+const TURNS_PAGE_SIZE: u64 = 200;
 
 impl Queue {
     /// A call below a job's own tag.
@@ -54,11 +54,13 @@ impl Queue {
             .arg(append.offset)
             .bytes(&append.bytes)
             .arg(append.finished_turns.map(|turns| turns.to_string()).unwrap_or_default())
-            .arg(u8::from(append.waits_for.is_some()))
-            .arg(append.waits_for.as_deref().unwrap_or_default())
+            .arg(append.waits_for.as_ref().map(|reason| format!("={reason}")).unwrap_or_default())
             .arg(append.usage.map(Usage::stored).unwrap_or_default());
-        for (sequence, entry) in &append.entries {
-            call.push(sequence);
+        // Entries of one append follow each other.
+        if let Some((first, _)) = append.entries.first() {
+            call.push(first);
+        }
+        for (_, entry) in &append.entries {
             call.push(entry);
         }
         call
@@ -69,16 +71,15 @@ impl Queue {
         let mut turns: Vec<(u64, String)> = Vec::new();
         loop {
             let last = turns.last().map_or(after, |(sequence, _)| *sequence);
-            // An entry is named by its sequence and its time, so this is behind all entries of that sequence.
-            let behind = format!("({last}-{}", u64::MAX);
-            let mut command = redis::cmd("XRANGE");
-            command.arg(self.keys.turns(id)).arg(behind).arg("+").arg("COUNT").arg(TURNS_PAGE_SIZE);
+            // The entry of a sequence is at that place less one.
+            let mut command = redis::cmd("LRANGE");
+            command.arg(self.keys.turns(id)).arg(last).arg(last + TURNS_PAGE_SIZE - 1);
             let page = self.link.ask(TURNS, &command).await?.items()?;
-            let is_full = page.len() == TURNS_PAGE_SIZE;
-            for entry in page {
-                let (name, _, value) = read_entry(entry)?;
-                let (sequence, _) = read_name(&name)?;
-                turns.push((sequence, value.text()?));
+            let is_full = page.len() as u64 == TURNS_PAGE_SIZE;
+            for (sequence, entry) in (last + 1..).zip(page) {
+                let text = entry.text()?;
+                let entry = text.split_once(' ').map_or(text.as_str(), |(_, entry)| entry);
+                turns.push((sequence, entry.to_owned()));
             }
             if !is_full {
                 return Ok(turns);
@@ -92,12 +93,25 @@ impl Queue {
         id: JobId,
         sequence: u64,
     ) -> Result<Option<Duration>, QueueError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.turns(id)).arg(sequence).arg(sequence).arg("COUNT").arg(1);
-        let Some(entry) = self.link.ask(TURNS, &command).await?.items()?.next() else { return Ok(None) };
-        let (name, _, _) = read_entry(entry)?;
-        let (_, stored) = read_name(&name)?;
+        let mut command = redis::cmd("LINDEX");
+        command.arg(self.keys.turns(id)).arg(sequence.saturating_sub(1));
+        let Some(entry) = self.link.ask(TURNS, &command).await?.optional_text()? else { return Ok(None) };
+        let stored: Option<u64> = entry.split_once(' ').and_then(|(time, _)| time.parse().ok());
+        let Some(stored) = stored else { return Ok(None) };
         Ok(Some(Duration::from_millis(self.now_ms().await?.saturating_sub(stored))))
+    }
+
+    /// Drops the fences of jobs that ended in their first attempts: an append without a fence is refused where anything
+    /// is stored. What a crash leaves goes with the jobs.
+    pub(super) async fn drop_fences(&self, ids: &[JobId]) -> Result<(), QueueError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut command = redis::cmd("UNLINK");
+        ids.iter().for_each(|id| {
+            command.arg(self.keys.fence(*id));
+        });
+        self.link.ask("drop fences", &command).await.map(drop)
     }
 }
 
@@ -109,20 +123,11 @@ pub(super) fn read_entry(answer: Answer) -> Result<(Word, Word, Answer), QueueEr
     Ok((name, fields.item()?.word()?, fields.item()?))
 }
 
-/// The sequence of a turn entry and the time it was stored at, in milliseconds, from its name.
-fn read_name(name: &Word) -> Result<(u64, u64), QueueError> {
-    let parts = name.as_str().split_once('-');
-    let parts = parts.and_then(|(sequence, time)| Some((sequence.parse().ok()?, time.parse().ok()?)));
-    parts.ok_or_else(|| name.unknown())
-}
-
 fn read_begun(answer: Answer) -> Result<Option<Begun>, QueueError> {
     let (word, mut rest) = answer.tagged()?;
     match word.as_str() {
         "begun" => {
-            let output_bytes = rest.item()?.parse()?;
-            let last = rest.item()?.word()?;
-            let last_entry = if last.as_str().is_empty() { 0 } else { read_name(&last)?.0 };
+            let (output_bytes, last_entry) = (rest.item()?.parse()?, rest.item()?.parse()?);
             Ok(Some(Begun { output_bytes, last_entry, finished_turns: rest.item()?.parse()? }))
         }
         "stale" => Ok(None),
@@ -134,6 +139,7 @@ fn read_appended(answer: Answer) -> Result<Appended, QueueError> {
     let (word, mut rest) = answer.tagged()?;
     match word.as_str() {
         "appended" => Ok(Appended::Stored(rest.item()?.parse()?)),
+        "followed" => Ok(Appended::Followed(rest.item()?.parse()?)),
         "fenced" => Ok(Appended::Fenced),
         // The server lost output that it had confirmed, as it may with `appendfsync everysec`. Ending the attempt lets
         // the next one continue from what is there; an error would hold up all jobs of the same round trip forever.

@@ -1,93 +1,56 @@
 //! The fields of a stored record as a `Job`.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
-use legwork_common::job::AttemptEnd;
 use legwork_common::job::Cause;
+use legwork_common::job::DEFAULT_RETRY_DELAY;
 use legwork_common::job::Job;
 use legwork_common::job::JobSpec;
-use legwork_common::job::PastAttempt;
 use legwork_common::job::Priority;
-use legwork_common::job::Usage;
+use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
-use legwork_common::stored;
+use legwork_common::stored::RECORD;
 use redis::Pipeline;
-use serde::Deserialize;
 
 use crate::answer::Answer;
 use crate::answer::Items;
 use crate::error::QueueError;
 use crate::queue::Queue;
+use crate::stored::facts;
+use crate::stored::facts::Facts;
+use crate::stored::past;
+use crate::stored::record::RunField;
+use crate::stored::record::UsageField;
+use crate::stored::request;
 
 /// What these reads are called in messages.
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 38] = [
+const FIELDS: [&str; 15] = [
     "v",
     "state",
-    "session",
-    "parent",
-    "queue",
-    "agent",
-    "attempt",
+    "run",
+    "usage",
     "worker",
-    "created",
-    "started",
     "finished",
     "cause",
     "output_bytes",
-    "input_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "turns",
-    "lane",
     "entry",
-    "priority",
-    "timeout",
     "retries",
     "failures",
     "lacks",
-    "claimed",
     "ran",
     "past",
     "live",
-    "a1",
-    "a2",
-    "a3",
-    "a4",
-    "a5",
-    "a6",
-    "a7",
-    "a8",
-    "a9",
-    "a10",
 ];
-/// The fields of the jobs above a job, the nearest first.
-const ANCESTORS: [&str; 10] = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10"];
-/// The places in [`FIELDS`] of what a [`Place`] needs.
-const PLACE_FIELDS: [&str; 14] = [
-    "state",
-    "session",
-    "created",
-    "dispatched",
-    "a1",
-    "a2",
-    "a3",
-    "a4",
-    "a5",
-    "a6",
-    "a7",
-    "a8",
-    "a9",
-    "a10",
-];
+/// The fields of a record that a [`Place`] needs.
+const PLACE_FIELDS: [&str; 3] = ["state", "finished", "dispatched"];
 
 /// Whether results are read with the records. A result may have megabytes, and lists show none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,21 +93,34 @@ impl Place {
 /// Adds the read of one job's place.
 pub(super) fn push_place(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
     pipeline.cmd("HMGET").arg(queue.keys().job(id)).arg(&PLACE_FIELDS);
+    push_facts(pipeline, queue, id);
 }
 
-/// Reads the answer to [`push_place`]; `None` for a job that does not exist.
-pub(super) fn read_place(id: JobId, answer: Answer) -> Result<Option<Place>, QueueError> {
-    let fields = Fields::of(&PLACE_FIELDS, answer)?;
-    if fields.text("state").is_empty() {
+/// Adds the read of one job's facts.
+pub(super) fn push_facts(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
+    pipeline.cmd("GETRANGE").arg(queue.keys().spec(id)).arg(0).arg(facts::MAX_BYTES);
+}
+
+/// Reads the answer to [`push_facts`], of any version: `None` for a job that does not exist, and for facts that are
+/// damaged.
+pub(super) fn read_facts(answer: Answer) -> Result<Option<Facts>, QueueError> {
+    Ok(facts::known(&answer.text()?).ok())
+}
+
+/// Reads the answers to [`push_place`]; `None` for a job that does not exist.
+pub(super) fn read_place(id: JobId, answers: &mut Items) -> Result<Option<Place>, QueueError> {
+    let fields = Fields::of(&PLACE_FIELDS, answers.item()?)?;
+    let facts = read_facts(answers.item()?)?;
+    if fields.is_missing(facts.as_ref()) {
         return Ok(None);
     }
     Ok(Some(Place {
         id,
-        state: fields.state(),
-        session: fields.text("session").parse().ok(),
-        created: fields.number("created"),
+        state: fields.state(facts.as_ref()),
+        session: facts.as_ref().map(|facts| facts.session),
+        created: facts.as_ref().map_or(0, |facts| facts.created),
         has_dispatched: fields.number("dispatched") > 0,
-        ancestors: fields.ancestors(),
+        ancestors: facts.map(|facts| facts.ancestors).unwrap_or_default(),
     }))
 }
 
@@ -196,32 +172,61 @@ impl Fields {
         self.text(field).parse().unwrap_or(0)
     }
 
-    /// A value of `T`; `None` for a missing one, and for one that cannot be read, which is added to `unreadable`.
-    fn optional<T: FromStr>(&self, field: &str, unreadable: &mut Vec<String>) -> Option<T> {
-        let text = self.text(field);
-        if text.is_empty() {
-            return None;
-        }
-        let value = text.parse().ok();
-        if value.is_none() {
-            unreadable.push(format!("its {field} is `{text}`"));
-        }
-        value
+    /// A number; `None` for a missing one, and for a text that is none.
+    fn optional(&self, field: &str) -> Option<u32> {
+        self.text(field).parse().ok()
     }
 
-    /// The state. One that this release does not know counts as `running` until the job has an end.
-    fn state(&self) -> State {
+    /// The time that a job ran in all its attempts: that of the earlier ones, and that of the current or last one, whose
+    /// claim is in the record until an attempt ends that does not end the job.
+    fn running_time(&self, run: RunField, status: State, now_ms: u64) -> u64 {
+        let until = if status.is_terminal() { self.number("finished") } else { now_ms };
+        let current = if run.claimed == 0 { 0 } else { until.saturating_sub(run.claimed) };
+        self.number("ran").saturating_add(current)
+    }
+
+    /// Whether the job is not stored: nothing has happened to it, and it was not dispatched.
+    fn is_missing(&self, facts: Option<&Facts>) -> bool {
+        self.text("state").is_empty() && facts.is_none()
+    }
+
+    /// The state: that of the facts until something happens to the job. One that this release does not know counts as
+    /// `running` until the job has an end.
+    fn state(&self, facts: Option<&Facts>) -> State {
         let unknown = || if self.text("finished").is_empty() { State::Running } else { State::Failed };
-        self.text("state").parse().unwrap_or_else(|_| unknown())
+        match (self.text("state"), facts) {
+            ("", Some(facts)) => facts.first_state,
+            (state, _) => state.parse().unwrap_or_else(|_| unknown()),
+        }
     }
 
-    fn ancestors(&self) -> Vec<JobId> {
-        ANCESTORS.iter().map_while(|field| self.text(field).parse().ok()).collect()
+    /// Output and usage of the attempts that ended. A job that was given back or reclaimed later has a newer length of
+    /// its output, which only grows.
+    fn usage(&self) -> UsageField {
+        let field = UsageField::decode(self.text("usage"));
+        UsageField { output_bytes: field.output_bytes.max(self.number("output_bytes")), ..field }
     }
+}
 
-    fn time(&self, field: &str) -> Option<Timestamp> {
-        let ms: i64 = self.text(field).parse().ok()?;
-        Timestamp::from_millisecond(ms).ok()
+/// Stands for facts that are damaged.
+fn no_facts(id: JobId) -> Facts {
+    Facts {
+        session: SessionId::random_in_shard_of(id),
+        parent: None,
+        queue: String::new(),
+        lane: String::new(),
+        priority: 0,
+        created: 0,
+        sequence: 0,
+        timeout: None,
+        retries: 0,
+        retry_delay: DEFAULT_RETRY_DELAY,
+        has_session_budget: false,
+        first_state: State::Queued,
+        entry: None,
+        key: None,
+        team: TeamDigest(String::new()),
+        ancestors: Vec::new(),
     }
 }
 
@@ -238,124 +243,93 @@ pub(super) fn read(
     let (record, spec, output_length) = (answers.item()?, answers.item()?, answers.item()?);
     let result = if results == Results::Read { answers.item()?.optional_text()? } else { None };
     let fields = Fields::of(&FIELDS, record)?;
-    let spec = spec.optional_text()?;
     // The job may be forgotten between two of these reads.
-    let Some(spec) = spec.filter(|_| !fields.text("state").is_empty()) else { return Ok(None) };
+    let Some(text) = spec.optional_text()?.filter(|text| !text.is_empty()) else { return Ok(None) };
     let stored_output: u64 = output_length.parse()?;
-    let depth = fields.ancestors().len();
-    let job = job_of(id, &fields, &spec, result, Moment { now_ms, stored_output, depth });
+    let mut unreadable = Vec::new();
+    let (facts, request) = match facts::split(&text) {
+        Ok((facts, request)) => (facts, request),
+        Err(error) => {
+            unreadable.push(error.to_string());
+            (facts::known(&text).unwrap_or_else(|_| no_facts(id)), "")
+        }
+    };
     Ok(Some(Record {
-        admitted: !fields.text("entry").is_empty(),
-        lane: fields.text("lane").to_owned(),
+        admitted: facts.entry.is_some() || !fields.text("entry").is_empty(),
+        lane: facts.lane.clone(),
         failures: fields.number("failures"),
         lacks: fields.number("lacks"),
         live: fields.number("live"),
-        job,
+        job: Source { fields, facts, request, unreadable }.job(id, result, now_ms, stored_output),
     }))
 }
 
-/// What a job needs that is not in its record.
-struct Moment {
-    now_ms: u64,
-    stored_output: u64,
-    depth: usize,
+/// What of a job is stored, and what of that cannot be read.
+struct Source<'a> {
+    fields: Fields,
+    facts: Facts,
+    request: &'a str,
+    unreadable: Vec<String>,
 }
 
-fn job_of(id: JobId, fields: &Fields, spec: &str, result: Option<String>, moment: Moment) -> Job {
-    let mut unreadable = Vec::new();
-    unreadable.extend(stored::RECORD.check(fields.text("v")).err().map(|error| error.to_string()));
-    if fields.text("state").parse::<State>().is_err() {
-        unreadable.push(format!("its state is `{}`", fields.text("state")));
+impl Source<'_> {
+    fn job(mut self, id: JobId, result: Option<String>, now_ms: u64, stored_output: u64) -> Job {
+        self.check();
+        let Self { fields, facts, request, mut unreadable } = self;
+        let spec: Option<JobSpec> = Some(request).filter(|request| !request.is_empty()).and_then(|request| {
+            request::decode(request, &facts.team).map_err(|error| unreadable.push(error.to_string())).ok()
+        });
+        let status = fields.state(Some(&facts));
+        let (run, usage) = (RunField::decode(fields.text("run")), fields.usage());
+        // The result key of a job that has not ended holds the error of its last attempt.
+        let failed = status == State::Failed || !status.is_terminal();
+        let mut job = Job {
+            parent: facts.parent,
+            depth: u8::try_from(facts.ancestors.len()).unwrap_or(u8::MAX),
+            queue: facts.queue,
+            status,
+            cause: Some(fields.text("cause")).filter(|cause| !cause.is_empty()).map(Cause::from_stored),
+            error: result.clone().filter(|_| failed),
+            attempt: run.attempt,
+            worker: Some(fields.text("worker")).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
+            priority: Priority::at_level(facts.priority).unwrap_or_default(),
+            timeout_ms: facts.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            retries: facts.retries,
+            retries_left: fields.optional("retries").unwrap_or(facts.retries),
+            past_attempts: past::decode(fields.text("past")),
+            created_at: time(facts.created).unwrap_or(Timestamp::UNIX_EPOCH),
+            started_at: time(run.started),
+            attempt_started_at: time(run.claimed),
+            finished_at: time(fields.number("finished")).filter(|_| status.is_terminal()),
+            runtime_ms: fields.running_time(run, status, now_ms),
+            output_bytes: if status.is_terminal() { usage.output_bytes } else { stored_output },
+            result: result.filter(|_| status == State::Completed),
+            usage: usage.usage,
+            ..Job::queued(id, facts.session)
+        };
+        if let Some(spec) = spec {
+            (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
+            job.team = Some(spec.team);
+        }
+        if !unreadable.is_empty() {
+            let reason = format!("this release cannot read all of the job: {}", unreadable.join("; "));
+            job.task = format!("[{reason}] {}", job.task);
+            job.error.get_or_insert(reason);
+        }
+        job
     }
-    let spec: Option<JobSpec> =
-        stored::REQUEST.from_json(spec).map_err(|error| unreadable.push(error.to_string())).ok();
-    let status = fields.state();
-    // The result key of a job that has not ended holds the error of its last attempt.
-    let failed = status == State::Failed || !status.is_terminal();
-    let session =
-        fields.optional("session", &mut unreadable).unwrap_or_else(|| SessionId::random_in_shard_of(id));
-    let mut job = Job {
-        parent: fields.optional("parent", &mut unreadable),
-        depth: u8::try_from(moment.depth).unwrap_or(u8::MAX),
-        queue: fields.text("queue").to_owned(),
-        agent: fields.text("agent").to_owned(),
-        status,
-        cause: Some(fields.text("cause")).filter(|cause| !cause.is_empty()).map(Cause::from_stored),
-        error: result.clone().filter(|_| failed),
-        attempt: counter(fields.number("attempt")),
-        worker: Some(fields.text("worker")).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
-        priority: u8::try_from(fields.number("priority"))
-            .ok()
-            .and_then(Priority::at_level)
-            .unwrap_or_default(),
-        timeout_ms: Some(fields.number("timeout")).filter(|timeout| *timeout > 0),
-        retries: counter(fields.number("retries").saturating_add(fields.number("failures"))),
-        retries_left: counter(fields.number("retries")),
-        past_attempts: past_attempts(fields.text("past")),
-        created_at: fields.time("created").unwrap_or(Timestamp::UNIX_EPOCH),
-        started_at: fields.time("started"),
-        attempt_started_at: fields.time("claimed"),
-        finished_at: fields.time("finished").filter(|_| status.is_terminal()),
-        runtime_ms: running_time(fields, status, moment.now_ms),
-        output_bytes: if status.is_terminal() { fields.number("output_bytes") } else { moment.stored_output },
-        result: result.filter(|_| status == State::Completed),
-        usage: Usage {
-            input_tokens: fields.number("input_tokens"),
-            cached_tokens: fields.number("cached_tokens"),
-            output_tokens: fields.number("output_tokens"),
-            turns: fields.number("turns"),
-        },
-        ..Job::queued(id, session)
-    };
-    if let Some(spec) = spec {
-        (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
-        job.team = Some(spec.team);
+
+    /// Notes what of the record a later release wrote.
+    fn check(&mut self) {
+        let state = self.fields.text("state");
+        if !state.is_empty() && state.parse::<State>().is_err() {
+            self.unreadable.push(format!("its state is `{state}`"));
+        }
+        self.unreadable.extend(RECORD.check(self.fields.text("v")).err().map(|error| error.to_string()));
     }
-    if !unreadable.is_empty() {
-        let reason = format!("this release cannot read all of the job: {}", unreadable.join("; "));
-        job.task = format!("[{reason}] {}", job.task);
-        job.error.get_or_insert(reason);
-    }
-    job
 }
 
-fn counter(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// The time that a job ran in all its attempts: that of the earlier ones, and that of the current or last one, whose
-/// claim is in the record until an attempt ends that does not end the job.
-fn running_time(fields: &Fields, status: State, now_ms: u64) -> u64 {
-    let claimed = fields.number("claimed");
-    let until = if status.is_terminal() { fields.number("finished") } else { now_ms };
-    let current = if claimed == 0 { 0 } else { until.saturating_sub(claimed) };
-    fields.number("ran").saturating_add(current)
-}
-
-/// An attempt as `attempts.lua` writes it: numbers of milliseconds are texts.
-#[derive(Debug, Deserialize)]
-struct StoredAttempt {
-    attempt: u32,
-    worker: String,
-    started: String,
-    ran: String,
-    end: AttemptEnd,
-    detail: String,
-}
-
-/// Reads the attempts of a record. One that this release cannot read is left out: the others still tell the story.
-fn past_attempts(lines: &str) -> Vec<PastAttempt> {
-    let read = |line| -> Option<PastAttempt> {
-        let stored: StoredAttempt = serde_json::from_str(line).ok()?;
-        let started = stored.started.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        Some(PastAttempt {
-            attempt: stored.attempt,
-            worker: Some(stored.worker).filter(|name| !name.is_empty()).map(WorkerId::from_stored),
-            started_at: started,
-            runtime_ms: stored.ran.parse().unwrap_or(0),
-            end: stored.end,
-            detail: Some(stored.detail).filter(|detail| !detail.is_empty()),
-        })
-    };
-    lines.lines().filter_map(read).collect()
+/// A time of Redis' clock in milliseconds; `None` for 0, which stands for none.
+fn time(ms: u64) -> Option<Timestamp> {
+    i64::try_from(ms).ok().filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok())
 }

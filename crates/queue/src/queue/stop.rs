@@ -126,7 +126,8 @@ impl Queue {
 
     /// The session of a job, or an empty text for a job that does not exist.
     async fn session_of(&self, id: JobId) -> Result<String, QueueError> {
-        self.link.ask("stop", redis::cmd("HGET").arg(self.keys.job(id)).arg("session")).await?.text()
+        let sessions = self.sessions_of(&[id]).await?;
+        Ok(sessions.first().map(ToString::to_string).unwrap_or_default())
     }
 
     /// Sweeps trees, and answers how many jobs live in each, as [`Self::sweep_tree`] does. Jobs that have dispatched none

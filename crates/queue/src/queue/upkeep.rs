@@ -17,6 +17,7 @@ use crate::port::Forgotten;
 use crate::port::ReapReport;
 use crate::port::Upkeep;
 use crate::queue::Queue;
+use crate::queue::record;
 use crate::queue::stop::Sweep;
 use crate::queue::stop::by_shard;
 use crate::step;
@@ -210,12 +211,8 @@ impl Queue {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut hashes = redis::pipe();
-        for id in ids {
-            hashes.cmd("HGET").arg(self.keys.job(*id)).arg("idempotency_key");
-        }
-        for (id, hash) in ids.iter().zip(self.forget_pipeline(&hashes).await?) {
-            if let Some(hash) = Answer::of(FORGET, hash).optional_text()? {
+        for (id, hash) in ids.iter().zip(self.key_hashes(ids).await?) {
+            if let Some(hash) = hash {
                 self.forget_reservation(*id, &hash).await?;
             }
         }
@@ -225,6 +222,16 @@ impl Queue {
             unlinks.cmd("UNLINK").arg(&keys);
         }
         self.forget_pipeline(&unlinks).await.map(drop)
+    }
+
+    /// The hashes of the idempotency keys of jobs.
+    async fn key_hashes(&self, ids: &[JobId]) -> Result<Vec<Option<String>>, QueueError> {
+        let mut reads = redis::pipe();
+        for id in ids {
+            record::push_facts(&mut reads, self, *id);
+        }
+        let answers = self.link.ask_all(FORGET, &reads).await?;
+        answers.map(|answer| Ok(record::read_facts(answer)?.and_then(|facts| facts.key))).collect()
     }
 
     async fn forget_reservation(&self, id: JobId, hash: &str) -> Result<(), QueueError> {

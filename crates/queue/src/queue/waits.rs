@@ -3,6 +3,8 @@
 //! Reasons are read for a batch of jobs at once: one round trip in each job's shard, and one more for the fleet where a
 //! job is queued.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use legwork_common::id::JobId;
 use legwork_common::job::AttemptEnd;
@@ -26,6 +28,13 @@ use crate::queue::record::Results;
 /// Admitted jobs that a reason names: enough to see what fills a cap, few enough for a line.
 const NAMED_JOBS: usize = 5;
 
+/// What decides whether a queued job is taken.
+#[derive(Debug, Default)]
+struct Fleet {
+    workers: Vec<WorkerRecord>,
+    paused: BTreeMap<String, Timestamp>,
+}
+
 impl Queue {
     /// Adds to jobs that have not ended what they wait for, and to those that run what they have used so far.
     pub(super) async fn add_waits(&self, records: &mut [Option<Record>]) -> Result<(), QueueError> {
@@ -37,13 +46,15 @@ impl Queue {
             return Ok(());
         }
         let is_queued = |record: &Record| record.job.status == State::Queued;
-        let mut workers =
-            if records.iter().flatten().any(is_queued) { self.workers().await? } else { Vec::new() };
+        let mut fleet = Fleet::default();
+        if records.iter().flatten().any(is_queued) {
+            fleet = Fleet { workers: self.workers().await?, paused: self.paused_queues().await? };
+        }
         // Without a heartbeat for a lease a worker takes nothing, although its record is kept.
-        workers.retain(|worker| worker.age < self.settings.lease);
+        fleet.workers.retain(|worker| worker.age < self.settings.lease);
         let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
         for record in records.iter_mut().flatten() {
-            read_wait(record, &mut answers, &workers)?;
+            read_wait(record, &mut answers, &fleet)?;
         }
         Ok(())
     }
@@ -91,9 +102,9 @@ impl Queue {
 }
 
 /// Reads the answers to [`Queue::push_wait`] for one job.
-fn read_wait(record: &mut Record, answers: &mut Items, workers: &[WorkerRecord]) -> Result<(), QueueError> {
+fn read_wait(record: &mut Record, answers: &mut Items, fleet: &Fleet) -> Result<(), QueueError> {
     record.job.waits_for = match record.job.status {
-        State::Queued => Some(read_queued(record, answers, workers)?),
+        State::Queued => Some(read_queued(record, answers, fleet)?),
         State::Scheduled => Some(read_scheduled(record, answers)?),
         State::Running | State::Waiting | State::Stopping | State::Reaping => {
             let mut fields = answers.item()?.items()?;
@@ -113,11 +124,7 @@ fn read_wait(record: &mut Record, answers: &mut Items, workers: &[WorkerRecord])
 }
 
 /// Why a queued job has not started.
-fn read_queued(
-    record: &Record,
-    answers: &mut Items,
-    workers: &[WorkerRecord],
-) -> Result<WaitsFor, QueueError> {
+fn read_queued(record: &Record, answers: &mut Items, fleet: &Fleet) -> Result<WaitsFor, QueueError> {
     let queue = record.job.queue.clone();
     let rank: Option<u64> = answers.item()?.parse_optional()?;
     let mut session = answers.item()?.items()?;
@@ -135,11 +142,15 @@ fn read_queued(
             queued += length;
         }
     }
+    // Whatever else it waits for, it does not start before this ends.
+    if let Some(since) = fleet.paused.get(&queue) {
+        return Ok(WaitsFor::Paused { queue, since: Some(*since) });
+    }
     // A session has a backlog only while as many jobs as its cap are admitted.
     if let Some(rank) = rank {
         return Ok(WaitsFor::SessionCap { queue, cap, admitted, ahead: rank + admitted, held_by });
     }
-    let serving = || workers.iter().filter(|worker| worker.lanes.contains(&record.lane));
+    let serving = || fleet.workers.iter().filter(|worker| worker.lanes.contains(&record.lane));
     let draining = serving().filter(|worker| worker.draining).count() as u64;
     let taking = || serving().filter(|worker| !worker.draining);
     if taking().next().is_none() && record.admitted {

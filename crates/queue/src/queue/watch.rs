@@ -32,10 +32,11 @@ use crate::queue::record::Record;
 use crate::queue::record::Results;
 use crate::queue::slice::SLICE_MARGIN;
 use crate::queue::slice::whole_characters;
+use crate::stored::request;
 
 /// Jobs of one pipelined read. Specs and results are read with them, so a batch of large ones is some megabytes.
 const BATCH_SIZE: usize = 200;
-/// Places of one pipelined read: short fields only, 200 kB in all.
+/// Places of one pipelined read: facts and short fields only, a megabyte in all at most.
 const PLACES_BATCH_SIZE: usize = 1000;
 /// The newest jobs of each index of a shard that are found by a prefix of their ids: reads of 160 kB at most.
 const FIND_WINDOW: usize = 10_000;
@@ -189,9 +190,9 @@ impl Queue {
             for id in batch {
                 record::push_place(&mut pipeline, self, *id);
             }
-            let answers = self.link.ask_all(ASKED, &pipeline).await?;
-            for (id, answer) in batch.iter().zip(answers) {
-                places.push(record::read_place(*id, answer)?);
+            let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+            for id in batch {
+                places.push(record::read_place(*id, &mut answers)?);
             }
         }
         Ok(places)
@@ -214,11 +215,11 @@ impl Queue {
         let way: Vec<JobId> = place.ancestors().iter().rev().copied().chain([id]).collect();
         let mut pipeline = redis::pipe();
         for id in &way {
-            pipeline.cmd("HGET").arg(self.keys.job(*id)).arg("agent");
+            record::push_facts(&mut pipeline, self, *id);
         }
         let mut agents = Vec::with_capacity(way.len());
         for answer in self.link.ask_all(ASKED, &pipeline).await? {
-            agents.extend(answer.optional_text()?);
+            agents.extend(request::agent(&answer.text()?));
         }
         Ok(agents)
     }

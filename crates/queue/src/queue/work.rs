@@ -13,13 +13,11 @@ use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::TeamDigest;
 use legwork_common::service::MailId;
-use legwork_common::stored;
-use redis::Value;
+use legwork_common::stored::RECORD;
 
 use crate::answer::Answer;
 use crate::answer::Word;
 use crate::error::QueueError;
-use crate::link::COMMAND_TIMEOUT;
 use crate::port::Append;
 use crate::port::Appended;
 use crate::port::Begun;
@@ -44,6 +42,9 @@ use crate::queue::Queue;
 use crate::queue::stop::Sweep;
 use crate::step;
 use crate::step::Call;
+use crate::stored::facts;
+use crate::stored::record::UsageField;
+use crate::stored::request;
 
 /// How long one blocking read waits for a wake token: the longest that a lost token can delay a job.
 const WAKE_SECONDS: u32 = 2;
@@ -66,38 +67,24 @@ impl Work for Queue {
         for lane in &claim.lanes {
             call.push(lane.name());
         }
+        let mut answer = step::CLAIM.call(&self.link, &call).await?.items()?;
         let mut batch = Vec::new();
-        for answer in step::CLAIM.call(&self.link, &call).await?.items()? {
-            match read_claimed(answer) {
+        let Some(token) = answer.next().map(Answer::parse).transpose()? else { return Ok(batch) };
+        while let Some(id) = answer.next() {
+            let lease = Lease { id: id.parse()?, token };
+            match read_claimed(lease, answer.item()?, answer.item()?) {
                 Ok(claimed) => batch.push(claimed),
-                Err(unreadable) => self.give_back(&claim.worker, unreadable).await,
+                Err(error) => self.give_back(&claim.worker, lease, error).await,
             }
         }
         Ok(batch)
     }
 
     async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError> {
-        let mut command = redis::cmd("BLPOP");
-        // All shards in one read: they are on one Redis.
-        for shard in 0..self.keys.shards() {
-            for lane in lanes {
-                command.arg(self.keys.wake(shard, &lane.name()));
-            }
-        }
-        command.arg(WAKE_SECONDS);
-        let failed = |error| QueueError::from_redis(AWAIT_WORK, error);
-        let mut idle = self.wake.lock().await;
-        let mut connection = match idle.take() {
-            Some(connection) => connection,
-            None => self.target.blocking_connection().await?,
-        };
-        // The connection is put back only after an answer. Dropped in the middle it is closed with the future, so no
-        // later command can stall behind this read or take its answer.
-        let timeout = Duration::from_secs(u64::from(WAKE_SECONDS)) + COMMAND_TIMEOUT;
-        let woken = tokio::time::timeout(timeout, connection.send_packed_command(&command)).await;
-        let timed_out = |_| failed(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        let answer = woken.map_err(timed_out)?.and_then(Value::extract_error).map_err(failed)?;
-        *idle = Some(connection);
+        // All keys of a shard are in one slot of a Cluster; on one Redis, one read takes those of all shards.
+        let of_shard = |shard| lanes.iter().map(|lane| self.keys.wake(shard, &lane.name())).collect();
+        let groups = (0..self.keys.shards()).map(of_shard).collect();
+        let answer = self.wake.take(&self.target, groups, WAKE_SECONDS, AWAIT_WORK).await?;
         // The key and the token, or nothing after the time.
         let key = Answer::of(AWAIT_WORK, answer).items()?.next().map(Answer::text).transpose()?;
         Ok(key.map(|key| WakeToken { key }))
@@ -173,6 +160,7 @@ impl Work for Queue {
                 }
             }
         }
+        self.drop_fences_of_ended(finishes, &all).await;
         Ok(all)
     }
 
@@ -194,8 +182,9 @@ impl Work for Queue {
         self.finished(id, &word).await
     }
 
-    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), QueueError> {
+    async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<bool, QueueError> {
         let lanes: Vec<String> = heartbeat.lanes.iter().map(Lane::name).collect();
+        let mut drain = false;
         for shard in 0..self.keys.shards() {
             let call = self
                 .heartbeat_call(shard, &heartbeat.worker, "alive")
@@ -214,9 +203,10 @@ impl Work for Queue {
                 .arg("draining")
                 .arg(u8::from(heartbeat.draining));
             let call = report_fields(call, &heartbeat.report);
-            step::HEARTBEAT.call(&self.link, &call).await?;
+            let answer = step::HEARTBEAT.call(&self.link, &call).await?.word()?;
+            drain |= answer.as_str() == "drain";
         }
-        Ok(())
+        Ok(drain)
     }
 
     async fn goodbye(&self, worker: &WorkerId) -> Result<(), QueueError> {
@@ -266,11 +256,7 @@ impl Queue {
 
     /// Gives back a job that this release cannot read, so that a worker of another release gets it. Without one it ends
     /// failed with the reason. The other jobs of the claim are not concerned.
-    async fn give_back(&self, worker: &WorkerId, Unreadable { lease, error }: Unreadable) {
-        let Some(lease) = lease else {
-            tracing::error!(%error, "claimed a job that cannot be read; its lease will expire");
-            return;
-        };
+    async fn give_back(&self, worker: &WorkerId, lease: Lease, error: QueueError) {
         let stored = self.link.ask("STRLEN", redis::cmd("STRLEN").arg(self.keys.output(lease.id))).await;
         let mode = ReleaseMode::Lack(format!("a release of Legwork that can read the job: {error}"));
         let output_bytes = stored.and_then(Answer::parse).unwrap_or(0);
@@ -280,6 +266,21 @@ impl Queue {
                 tracing::warn!(%error, id = %lease.id, ?state, "gave back a job that cannot be read")
             }
             Err(failed) => tracing::warn!(%failed, %error, id = %lease.id, "could not give back a job"),
+        }
+    }
+
+    /// Drops the fences of jobs that ended in their first attempt and wrote anything. A failure is only logged: a fence
+    /// that stays goes with its job.
+    async fn drop_fences_of_ended(&self, finishes: &[Finish], outcomes: &[Finished]) {
+        let has_ended = |outcome: &Finished| matches!(outcome, Finished::Now(state) if state.is_terminal());
+        let wrote = |finish: &Finish| finish.output_bytes > 0 || finish.usage.turns > 0;
+        let ended = finishes
+            .iter()
+            .zip(outcomes)
+            .filter(|(finish, outcome)| finish.is_first_attempt && wrote(finish) && has_ended(outcome));
+        let ids: Vec<JobId> = ended.map(|(finish, _)| finish.lease.id).collect();
+        if let Err(error) = self.drop_fences(&ids).await {
+            tracing::debug!(%error, "could not drop the fences of ended jobs");
         }
     }
 
@@ -348,78 +349,56 @@ fn push_finish(call: &mut Call, finish: &Finish) {
         Ending::Failed { cause, message } => ("failed", Some(*cause), message.as_str()),
         Ending::Stopped { cause } => ("stopped", Some(*cause), ""),
     };
-    call.push(finish.lease.id.uuid());
-    call.push(finish.lease.token);
-    call.push(outcome);
-    call.push(cause.map(Cause::as_str).unwrap_or_default());
-    call.push(text);
-    call.push(finish.output_bytes);
-    call.push(finish.usage.input_tokens);
-    call.push(finish.usage.cached_tokens);
-    call.push(finish.usage.output_tokens);
-    call.push(finish.usage.turns);
-    call.push(finish.retry_delay.as_millis());
-    call.push_bytes(finish.lease.id.as_bytes());
-    call.push(u8::from(cause.is_some_and(Cause::is_retryable)));
-    call.push(u8::from(finish.hears_mail));
-}
-
-/// A claimed job that cannot be read.
-struct Unreadable {
-    /// Its lease; `None` where not even that can be read.
-    lease: Option<Lease>,
-    error: QueueError,
-}
-
-/// Reads one job of a claim, in the order that the step answers.
-fn read_claimed(answer: Answer) -> Result<Claimed, Unreadable> {
-    let unleased = |error| Unreadable { lease: None, error };
-    let items: Vec<Answer> = answer.items().map_err(unleased)?.collect();
-    let [
-        id,
-        session,
-        parent,
-        attempt,
-        queue,
-        ran,
-        timeout,
-        retries,
-        spec,
-        depth,
-        token,
-        failures,
-        retry_delay,
-        version,
-        has_budget,
-    ] = <[Answer; 15]>::try_from(items).map_err(|items| {
-        let detail = format!("{} items", items.len());
-        unleased(QueueError::Unexpected { step: "claim", detail })
-    })?;
-    let lease = Lease { id: id.parse().map_err(unleased)?, token: token.parse().map_err(unleased)? };
-    let read = || {
-        stored::RECORD.check(&version.text()?)?;
-        let session: SessionId = session.parse()?;
-        let parent: Option<JobId> = parent.parse_optional()?;
-        let timeout: u64 = timeout.parse()?;
-        // Below zero where an earlier release counted through a step of the clock.
-        let ran: i64 = ran.parse()?;
-        Ok(Claimed {
-            lease,
-            session,
-            dispatcher: parent.map_or(Dispatcher::Root(session), Dispatcher::Job),
-            depth: depth.parse()?,
-            attempt: attempt.parse()?,
-            queue: queue.text()?,
-            ran: Duration::from_millis(u64::try_from(ran).unwrap_or(0)),
-            timeout: (timeout > 0).then(|| Duration::from_millis(timeout)),
-            retries: retries.parse()?,
-            failures: failures.parse()?,
-            retry_delay: Duration::from_millis(retry_delay.parse()?),
-            has_session_budget: has_budget.parse::<u8>()? == 1,
-            spec: spec.stored(stored::REQUEST)?,
-        })
+    let is_retryable = cause.is_some_and(Cause::is_retryable);
+    let (session, parent) = match finish.belongs_to {
+        Some((session, Dispatcher::Job(parent))) => (session.to_string(), parent.uuid().to_string()),
+        Some((session, Dispatcher::Root(_))) => (session.to_string(), "-".to_owned()),
+        None => ("-".to_owned(), "-".to_owned()),
     };
-    read().map_err(|error| Unreadable { lease: Some(lease), error })
+    call.push(finish.lease.id.uuid());
+    call.push_bytes(finish.lease.id.as_bytes());
+    call.push(finish.lease.token);
+    call.push(format!(
+        "{outcome} {} {} {} {} {session} {parent}",
+        cause.map_or("-", Cause::as_str),
+        if is_retryable { finish.retry_delay.as_millis() } else { 0 },
+        u8::from(is_retryable),
+        u8::from(finish.hears_mail),
+    ));
+    call.push(text);
+    call.push(UsageField { output_bytes: finish.output_bytes, usage: finish.usage }.encode());
+}
+
+/// Reads one job of a claim: its facts and request, and what changes in it.
+fn read_claimed(lease: Lease, text: Answer, changing: Answer) -> Result<Claimed, QueueError> {
+    let (text, changing) = (text.text()?, changing.text()?);
+    let (facts, request) = facts::split(&text)?;
+    let unexpected = |detail: String| QueueError::Unexpected { step: "claim", detail };
+    let words: Vec<&str> = changing.split(' ').collect();
+    let &[attempt, ran, retries, failures, version] = words.as_slice() else {
+        return Err(unexpected(changing));
+    };
+    if version != "-" {
+        RECORD.check(version)?;
+    }
+    let number = |word: &str| word.parse::<i64>().map_err(|_| unexpected(format!("`{word}` in a record")));
+    let small = |word: &str| number(word).map(|number| u32::try_from(number).unwrap_or(0));
+    Ok(Claimed {
+        lease,
+        session: facts.session,
+        dispatcher: facts.parent.map_or(Dispatcher::Root(facts.session), Dispatcher::Job),
+        depth: u8::try_from(facts.ancestors.len()).unwrap_or(u8::MAX),
+        attempt: small(attempt)?,
+        // Below zero where an earlier release counted through a step of the clock.
+        ran: Duration::from_millis(u64::try_from(number(ran)?).unwrap_or(0)),
+        timeout: facts.timeout,
+        retries: if retries == "-" { facts.retries } else { small(retries)? },
+        failures: small(failures)?,
+        retry_delay: facts.retry_delay,
+        has_session_budget: facts.has_session_budget,
+        spec: request::decode(request, &facts.team)?,
+        queue: facts.queue,
+    })
 }
 
 fn read_renewed(answer: Answer) -> Result<Renewed, QueueError> {

@@ -12,11 +12,22 @@ use crate::port::WorkerRecord;
 use crate::port::WorkerReport;
 use crate::queue::Queue;
 use crate::queue::record::ASKED;
+use crate::step;
+use crate::step::Call;
 
 /// Records of one pipelined read: some hundred bytes each.
 const BATCH_SIZE: usize = 200;
 
 impl Queue {
+    /// Asks a worker to drain; its next heartbeat brings it the request. False for a worker that has no record, and
+    /// nothing is stored then.
+    pub(crate) async fn request_drain(&self, worker: &WorkerId) -> Result<bool, QueueError> {
+        // The first shard has the whole fleet. A worker that is gone must not get a record that never expires.
+        let key = self.keys.worker(0, worker.as_str());
+        let call = Call::on(self.keys.tag(0)).key(key).arg(worker);
+        Ok(step::DRAIN.call(&self.link, &call).await?.parse::<u8>()? == 1)
+    }
+
     /// Reads the workers whose last heartbeat is less than three leases old.
     pub(super) async fn read_workers(&self) -> Result<Vec<WorkerRecord>, QueueError> {
         // A heartbeat reaches every shard, so the first one has the whole fleet.

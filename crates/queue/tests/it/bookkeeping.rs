@@ -80,6 +80,8 @@ async fn an_empty_result_replaces_the_error_of_an_earlier_attempt() {
         usage: Usage::default(),
         retry_delay: Duration::ZERO,
         hears_mail: false,
+        belongs_to: None,
+        is_first_attempt: true,
     };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Scheduled)]);
     it.queue.reap(false).await.unwrap();
@@ -255,7 +257,7 @@ async fn a_key_of_the_namespace_finds_its_job_from_every_shard() {
     one.enqueue(DispatchedBy::Root, vec![first]).await.unwrap();
     let repeat = other.enqueue(DispatchedBy::Root, vec![keyed(&other, true)]).await;
     assert_eq!(repeat, Ok(vec![Enqueued::Stored(id)]));
-    assert_eq!(keys(&redis, "*:job:*").await, [queue.keys().job(id)]);
+    assert_eq!(keys(&redis, "*:spec:*").await, [queue.keys().spec(id)]);
 }
 
 #[tokio::test]
@@ -277,7 +279,7 @@ async fn a_key_that_a_dead_caller_of_another_shard_reserved_is_taken_over() {
         let stored = other.enqueue(DispatchedBy::Root, vec![job.clone()]).await;
         assert_eq!(stored, Ok(vec![Enqueued::Stored(id)]));
     }
-    assert_eq!(keys(&redis, "*:job:*").await, [queue.keys().job(id)]);
+    assert_eq!(queue.unfinished().await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -422,7 +424,7 @@ async fn a_page_reads_past_jobs_that_were_all_forgotten() {
     let session = TestSession::open(&queue, 0).await;
     let oldest = session.one().await;
     let jobs: Vec<_> = (0..2300).map(|_| session.job()).collect();
-    let gone: Vec<String> = jobs.iter().map(|job| queue.keys().job(job.id)).collect();
+    let gone: Vec<String> = jobs.iter().map(|job| queue.keys().spec(job.id)).collect();
     session.enqueue(DispatchedBy::Root, jobs).await.unwrap();
     let mut raw = redis.raw().await;
     let _: u64 = redis::cmd("DEL").arg(&gone).query_async(&mut raw).await.unwrap();

@@ -253,6 +253,8 @@ async fn round_of_second_tries(it: &TestSession, lose: &impl Fn()) {
         usage: Usage::default(),
         retry_delay: Duration::from_secs(99),
         hears_mail: false,
+        belongs_to: None,
+        is_first_attempt: false,
     };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Scheduled)]);
     let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();

@@ -84,6 +84,8 @@ impl Subject {
             usage: Usage::default(),
             retry_delay,
             hears_mail: false,
+            belongs_to: None,
+            is_first_attempt: false,
         };
         self.it.queue.finish(&[finish]).await.unwrap();
     }

@@ -53,6 +53,8 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
             usage: Usage::default(),
             retry_delay: Duration::ZERO,
             hears_mail: false,
+            belongs_to: None,
+            is_first_attempt: false,
         };
         queue.finish(&claimed.iter().map(finish).collect::<Vec<_>>()).await.unwrap();
         ended.extend(claimed.iter().map(|one| one.lease.id));

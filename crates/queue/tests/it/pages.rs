@@ -45,7 +45,7 @@ async fn a_full_page_of_due_or_retired_jobs_is_followed_by_the_next_at_once() {
     queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
     assert_eq!(queue.reap(false).await.unwrap().forgotten, JOBS);
     let mut raw = redis.raw().await;
-    let left: Vec<String> = redis::cmd("KEYS").arg("*:job:*").query_async(&mut raw).await.unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*:spec:*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
 

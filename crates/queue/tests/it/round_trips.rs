@@ -78,6 +78,8 @@ async fn hundreds_of_stops() {
         usage: Usage::default(),
         retry_delay: Duration::ZERO,
         hears_mail: false,
+        belongs_to: None,
+        is_first_attempt: false,
     };
     scene.it.queue.finish(&scene.leases.iter().map(stopped).collect::<Vec<_>>()).await.unwrap();
     let before = scene.reads().await;

@@ -342,6 +342,8 @@ async fn a_job_with_unheard_messages_does_not_complete() {
         usage: Usage::default(),
         retry_delay: Duration::ZERO,
         hears_mail,
+        belongs_to: None,
+        is_first_attempt: false,
     };
     let keep = Duration::from_secs(9);
     assert_eq!(it.queue.send(id, "wait", "request", keep).await.unwrap(), SendOutcome::Sent);
@@ -357,6 +359,49 @@ async fn a_job_with_unheard_messages_does_not_complete() {
     // What can no longer be heard is refused.
     let late = it.queue.send(id, "late", "another", keep).await.unwrap();
     assert_eq!(late, SendOutcome::NotRunning(State::Completed));
+}
+
+#[tokio::test]
+async fn the_fence_goes_with_the_end_of_a_first_attempt_and_late_appends_are_refused() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    let id = it.one().await;
+    let lease = it.claim(1).await.remove(0).lease;
+    let append = |offset, sequence| Append {
+        lease,
+        offset,
+        bytes: b"hello".to_vec(),
+        entries: vec![(sequence, "reply".into())],
+        finished_turns: Some(1),
+        waits_for: None,
+        usage: None,
+    };
+    assert_eq!(it.queue.append(&[append(0, 1)]).await.unwrap(), [Appended::Stored(5)]);
+    // An entry that does not follow the last one means that the server lost one.
+    assert_eq!(it.queue.append(&[append(5, 3)]).await.unwrap(), [Appended::Fenced]);
+    let finish = Finish {
+        lease,
+        ending: completed(),
+        output_bytes: 5,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+        hears_mail: false,
+        belongs_to: Some((it.session, Dispatcher::Root(it.session))),
+        is_first_attempt: true,
+    };
+    assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Completed)]);
+    let mut raw = redis.raw().await;
+    let left: Vec<String> = redis::cmd("KEYS").arg("*:fence").query_async(&mut raw).await.unwrap();
+    assert_eq!(left, Vec::<String>::new());
+    // The first append on its way a second time, and one that never arrived.
+    for late in [append(0, 1), append(5, 2)] {
+        assert_eq!(it.queue.append(&[late]).await.unwrap(), [Appended::Fenced]);
+    }
+    let view = it.queue.view(id, None, 100).await.unwrap().unwrap();
+    assert_eq!(
+        (view.output.bytes.as_slice(), it.queue.turns(id, 0).await.unwrap().len()),
+        (&b"hello"[..], 1)
+    );
 }
 
 #[tokio::test]
@@ -390,6 +435,8 @@ async fn a_stop_outranks_mail_and_refuses_more_of_it() {
         usage: Usage::default(),
         retry_delay: Duration::ZERO,
         hears_mail: true,
+        belongs_to: None,
+        is_first_attempt: false,
     };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Stopped)]);
 }

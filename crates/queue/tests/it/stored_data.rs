@@ -6,6 +6,8 @@ use legwork_common::lifecycle::State;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Finished;
 use legwork_queue::port::MailEntryContent;
+use legwork_queue::port::Release;
+use legwork_queue::port::ReleaseMode;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
@@ -42,9 +44,18 @@ async fn spoil(redis: &PrivateRedis, id: legwork_common::id::JobId, field: &str,
 async fn a_record_that_cannot_be_read_leaves_its_batch_untouched() {
     let redis = PrivateRedis::start();
     let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
-    let (good, bad, below_zero) = (it.one().await, it.one().await, it.one().await);
-    spoil(&redis, bad, "timeout", "soon").await;
+    // Given back once, so that it has a record.
+    let below_zero = it.one().await;
+    let lease = it.claim(1).await[0].lease;
+    let release = Release { lease, worker: it.worker.clone(), mode: ReleaseMode::Drain, output_bytes: 0 };
+    it.queue.release(&release).await.unwrap();
     spoil(&redis, below_zero, "ran", "-3600000").await;
+    let (good, bad) = (it.one().await, it.one().await);
+    let mut raw = redis.raw().await;
+    let spec = it.queue.keys().spec(bad);
+    let text: String = redis::cmd("GET").arg(&spec).query_async(&mut raw).await.unwrap();
+    let spoiled = text.replacen(" 0 0 - ", " soon 0 - ", 1);
+    redis::cmd("SET").arg(&spec).arg(spoiled).exec_async(&mut raw).await.unwrap();
     let mut claimed: Vec<_> = it.claim(3).await.iter().map(|claimed| claimed.lease.id).collect();
     claimed.sort_unstable();
     let mut expected = vec![good, below_zero];

@@ -230,6 +230,8 @@ impl TestSession {
             usage: Usage::default(),
             retry_delay: Duration::ZERO,
             hears_mail: false,
+            belongs_to: None,
+            is_first_attempt: false,
         };
         self.queue.finish(&[finish]).await.unwrap()[0]
     }

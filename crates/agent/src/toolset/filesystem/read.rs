@@ -19,6 +19,10 @@ const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 #[derive(Deserialize)]
 pub(super) struct FileArguments {
     path: String,
+    /// The first line, counted from 1.
+    line: Option<usize>,
+    /// The most lines.
+    limit: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -30,13 +34,27 @@ pub(super) struct FilesArguments {
 /// What one file is read as: a text, or an image with the sentence for it.
 type Content = (String, Option<Image>);
 
-/// The whole text of a file, or the image in it. Bytes of a text that are not UTF-8 are replaced.
+/// The text of a file or some of its lines, or the image in it. Bytes of a text that are not UTF-8 are replaced.
 pub(super) fn file(
     workspace: &Workspace,
-    FileArguments { path }: FileArguments,
+    FileArguments { path, line, limit }: FileArguments,
 ) -> Result<ToolOutcome, String> {
     let (text, image) = content(workspace, &path)?;
+    let text = if image.is_some() || line.is_none() && limit.is_none() {
+        text
+    } else {
+        lines(&text, line.unwrap_or(1).max(1), limit.unwrap_or(usize::MAX))?
+    };
     Ok(ToolOutcome { images: image.into_iter().collect(), ..ToolOutcome::ok(text) })
+}
+
+/// At most `limit` lines from the one with the number `first`, with their line ends.
+fn lines(text: &str, first: usize, limit: usize) -> Result<String, String> {
+    let count = text.lines().count();
+    if first > count.max(1) {
+        return Err(format!("line {first} is after the end: the file has {count} lines"));
+    }
+    Ok(text.split_inclusive('\n').skip(first - 1).take(limit).collect())
 }
 
 /// The contents of several files. For one that cannot be read, the error stands in place of its text.

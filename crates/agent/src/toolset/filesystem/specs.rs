@@ -1,5 +1,7 @@
 //! The specs of the file tools.
 
+use serde_json::json;
+
 use super::Action;
 use crate::tool::ToolSpec;
 use crate::toolset::schema;
@@ -26,14 +28,24 @@ fn paths(description: &str) -> Schema {
     Schema::new().required("paths", schema::list_of(schema::string()), description)
 }
 
+/// The arguments that select some lines of a file.
+fn lines(file: Schema) -> Schema {
+    let number = || json!({"type": "integer", "minimum": 1});
+    file.optional("line", number(), "The first line to read; 1 by default").optional(
+        "limit",
+        number(),
+        "The most lines to read; all by default",
+    )
+}
+
 fn reading() -> [(Action, ToolSpec); 5] {
     [
         (
             Action::ReadFile,
             schema::read_only(
                 "read_file",
-                "Read a whole text file or an image",
-                path("The path of the file"),
+                "Read a text file, whole or some of its lines, or an image",
+                lines(path("The path of the file")),
             ),
         ),
         (

@@ -26,6 +26,7 @@ use tokio_util::sync::DropGuard;
 use super::endpoint::Endpoint;
 use super::endpoint::Transport;
 use super::request;
+use super::session::SessionClient;
 use super::sse::SseTransport;
 use crate::process::Nursery;
 use crate::process::Process;
@@ -87,7 +88,8 @@ impl Connection {
                 Transport::Http { url, headers } => {
                     let config = StreamableHttpClientTransportConfig::with_uri(url.as_str())
                         .custom_headers(headers.clone());
-                    let transport = StreamableHttpClientTransport::with_client(endpoint.client()?, config);
+                    let session = SessionClient { client: endpoint.client()?, stale: stale.clone() };
+                    let transport = StreamableHttpClientTransport::with_client(session, config);
                     client().serve(transport).await
                 }
                 Transport::Sse { url, headers } => {

@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::image;
 use crate::image::Image;
 use crate::tool::ToolOutcome;
-use crate::toolset::limited;
 
 /// The outcome for the model of an answer to a call of `tool`.
 pub(super) fn outcome(tool: &str, answer: ServerResult) -> ToolOutcome {
@@ -114,6 +113,6 @@ impl Collected {
         if self.text.is_empty() {
             self.text = "no output".to_owned();
         }
-        ToolOutcome { text: limited(self.text), images: self.images, is_error, ..ToolOutcome::default() }
+        ToolOutcome { text: self.text, images: self.images, is_error, ..ToolOutcome::default() }
     }
 }

@@ -78,7 +78,7 @@ async fn foreground_commands_have_the_contracts_texts() {
     let nowhere = fixture.call("shell", json!({"cmd": "true", "cwd": "nowhere"})).await;
     assert!(nowhere.is_error && nowhere.text.starts_with("Error starting command: "), "{nowhere:?}");
     let long = fixture.shell("head -c 40000 /dev/zero | tr '\\0' x").await;
-    assert!(long.ends_with("xx\n\n[Output truncated: exceeded 30,000 character limit]"));
+    assert_eq!(long.len(), 40_000, "the run shows the model an excerpt");
     fixture.nursery.close().await;
     assert_eq!(fixture.groups.alive(), [0; 0]);
 }

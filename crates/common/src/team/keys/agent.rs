@@ -37,18 +37,15 @@ pub(in crate::team) const AGENT: Keys = Keys {
             "sub_agents",
             "agents by URL or image are not loaded; the agent runs without them, with a warning",
         ),
-        no(
-            "force_handoff",
-            "the agent answers itself; name the agent in `handoffs` and ask for the handoff in the instruction",
+        yes("force_handoff"),
+        yes("readonly"),
+        partly(
+            "safety",
+            "the modes and their order; labels of commands are Legwork's own, and without a mode every call runs",
         ),
-        refused(
-            "readonly",
-            "every tool of the agent's toolsets can be called; list those that only read in `tools`",
-        ),
-        refused("safety", "calls are approved by `permissions` alone; write what may run into `permissions`"),
-        refused(
+        partly(
             "redact_secrets",
-            "secrets are not removed from calls, messages and results; keep them from the worker",
+            "secrets of well-known shapes are removed from arguments, results and requests; replies stay as they came",
         ),
         noted(
             "max_iterations",
@@ -91,11 +88,11 @@ pub(in crate::team) const AGENT: Keys = Keys {
         no("add_prompt_files_depth", "files below the working directory are not listed"),
         yes("fallback"),
         no("code_mode_tools", "the tools are called one by one"),
-        no("skills", "no skill is loaded"),
         partly(
-            "hooks",
-            "checked for errors; no hook runs, and those that hold back or rewrite calls are refused",
+            "skills",
+            "those of the machine and of the file, with read_skill and read_skill_file; sources by URL are left out with a warning, and a skill with `context: fork` is read like any other",
         ),
+        partly("hooks", "of the types `command` and `builtin`; a `model` hook fails when its event comes"),
         partly(
             "structured_output",
             "requested from every provider in its own way; the answer is not validated",

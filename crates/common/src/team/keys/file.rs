@@ -80,7 +80,7 @@ pub(in crate::team) const PERMISSIONS: Keys = Keys {
 pub(in crate::team) const RUNTIME: Keys = Keys {
     noun: "the runtime defaults",
     keys: &[
-        refused("safety", "calls are approved by `permissions` alone; write what may run into `permissions`"),
+        partly("safety", "as for an agent, whose own mode wins"),
         refused(
             "sandbox",
             "commands run directly on the worker; isolate the worker itself, and remove the key",

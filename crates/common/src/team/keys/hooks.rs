@@ -4,17 +4,10 @@ use super::CHECKED;
 use super::Key;
 use super::Keys;
 use super::no;
+use super::noted;
 use super::partly;
 use super::refused;
-
-/// An event whose hooks can hold back or rewrite what the agent does: without them it would do more than its author
-/// wants.
-const fn holding(name: &'static str) -> Key {
-    refused(
-        name,
-        "no hook runs, and this one can hold back or rewrite what the agent does; use `permissions`",
-    )
-}
+use super::yes;
 
 /// An event whose hooks observe, or add to what the agent knows.
 const fn observing(name: &'static str) -> Key {
@@ -24,29 +17,29 @@ const fn observing(name: &'static str) -> Key {
 pub(in crate::team) const HOOKS: Keys = Keys {
     noun: "the hooks",
     keys: &[
-        holding("pre_tool_use"),
-        holding("permission_request"),
-        holding("tool_input_transform"),
-        holding("tool_guard"),
-        holding("tool_response_transform"),
-        holding("before_llm_call"),
-        holding("user_prompt_submit"),
-        holding("before_compaction"),
-        observing("post_tool_use"),
-        observing("session_start"),
-        observing("session_end"),
-        observing("turn_start"),
-        observing("turn_end"),
-        observing("after_llm_call"),
-        observing("pre_compact"),
-        observing("after_compaction"),
+        yes("pre_tool_use"),
+        yes("permission_request"),
+        yes("tool_input_transform"),
+        yes("tool_guard"),
+        yes("tool_response_transform"),
+        yes("before_llm_call"),
+        yes("user_prompt_submit"),
+        yes("before_compaction"),
+        yes("post_tool_use"),
+        noted("session_start", "at the start of each attempt"),
+        yes("session_end"),
+        yes("turn_start"),
+        yes("turn_end"),
+        yes("after_llm_call"),
+        yes("pre_compact"),
+        yes("after_compaction"),
         observing("subagent_stop"),
         observing("on_user_input"),
-        observing("stop"),
+        yes("stop"),
         observing("notification"),
-        observing("on_error"),
-        observing("on_max_iterations"),
-        observing("on_agent_switch"),
+        yes("on_error"),
+        yes("on_max_iterations"),
+        yes("on_agent_switch"),
         observing("on_tool_approval_decision"),
         observing("on_session_resume"),
         observing("user_steering_messages_submit"),
@@ -57,21 +50,21 @@ pub(in crate::team) const HOOKS: Keys = Keys {
 
 pub(in crate::team) const HOOK_MATCHER: Keys = Keys {
     noun: "a hook matcher",
-    keys: &[partly("matcher", CHECKED), partly("hooks", CHECKED), partly("preempt_yolo", CHECKED)],
+    keys: &[yes("matcher"), yes("hooks"), noted("preempt_yolo", "the hooks run in every mode")],
 };
 
 pub(in crate::team) const HOOK: Keys = Keys {
     noun: "a hook",
     keys: &[
-        partly("type", CHECKED),
-        partly("command", CHECKED),
-        partly("args", CHECKED),
-        partly("name", CHECKED),
-        partly("timeout", CHECKED),
-        partly("env", CHECKED),
-        partly("working_dir", CHECKED),
-        partly("on_error", CHECKED),
-        partly("strict_output", CHECKED),
+        yes("type"),
+        yes("command"),
+        yes("args"),
+        yes("name"),
+        yes("timeout"),
+        yes("env"),
+        yes("working_dir"),
+        yes("on_error"),
+        yes("strict_output"),
         partly("model", CHECKED),
         partly("prompt", CHECKED),
         partly("schema", CHECKED),
@@ -80,29 +73,33 @@ pub(in crate::team) const HOOK: Keys = Keys {
 
 pub(in crate::team) const HOOK_TYPES: Keys = Keys {
     noun: "a hook type",
-    keys: &[partly("command", CHECKED), partly("builtin", CHECKED), partly("model", CHECKED)],
+    keys: &[
+        yes("command"),
+        partly("builtin", "those that add to what the model knows"),
+        refused("model", "no model is asked by a hook; use a hook of type `command`"),
+    ],
 };
 
 /// The hooks that are part of docker-agent.
 pub(in crate::team) const BUILTIN_HOOKS: Keys = Keys {
     noun: "a built-in hook",
     keys: &[
-        partly("add_date", CHECKED),
-        partly("add_environment_info", CHECKED),
-        partly("add_prompt_files", CHECKED),
-        partly("add_git_status", CHECKED),
-        partly("add_git_diff", CHECKED),
-        partly("add_directory_listing", CHECKED),
-        partly("add_user_info", CHECKED),
-        partly("add_recent_commits", CHECKED),
-        partly("add_context", CHECKED),
-        partly("max_iterations", CHECKED),
-        partly("snapshot", CHECKED),
-        partly("redact_secrets", CHECKED),
-        partly("limit_large_tool_results", CHECKED),
-        partly("elide_repeated_tool_results", CHECKED),
-        partly("http_post", CHECKED),
-        partly("unload", CHECKED),
-        partly("safer_shell", CHECKED),
+        yes("add_date"),
+        yes("add_environment_info"),
+        yes("add_prompt_files"),
+        yes("add_git_status"),
+        yes("add_git_diff"),
+        yes("add_directory_listing"),
+        yes("add_user_info"),
+        yes("add_recent_commits"),
+        no("add_context", "the hook does nothing"),
+        no("max_iterations", "the hook does nothing"),
+        no("snapshot", "the hook does nothing"),
+        noted("redact_secrets", "always on"),
+        noted("limit_large_tool_results", "always on"),
+        no("elide_repeated_tool_results", "the hook does nothing"),
+        no("http_post", "the hook does nothing"),
+        no("unload", "the hook does nothing"),
+        refused("safer_shell", "use `safety: balanced`"),
     ],
 };

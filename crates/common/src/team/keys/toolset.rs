@@ -100,7 +100,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(partly("models", "checked; the toolsets that use it have no effect"), &["model_picker"]),
         partly("timeout", "as in docker-agent, only for `fetch`"),
         yes("api_config"),
-        refused("readonly", "every tool of the toolset can be called; list those that only read in `tools`"),
+        yes("readonly"),
         only(no("working_dir", "the server starts in the job's folder"), &["mcp", "lsp"]),
         only(no("lifecycle", "a server that ends is started again, up to five times"), &["mcp", "lsp"]),
         only(

@@ -8,8 +8,12 @@ use crate::team::hooks::HookRule;
 use crate::team::hooks::Hooks;
 use crate::team::hooks::OnHookError;
 use crate::team::keys;
+use crate::team::keys::Key;
+use crate::team::keys::Keys;
+use crate::team::keys::Support;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
+use crate::team::source::Position;
 use crate::team::source::excerpt;
 use crate::team::tree::Entry;
 use crate::team::tree::Node;
@@ -23,6 +27,18 @@ const TOOL_EVENTS: [&str; 6] = [
     "tool_input_transform",
     "tool_guard",
     "tool_response_transform",
+];
+
+/// The events whose hooks can hold back or rewrite what the agent does: one that does not run there is refused.
+const HOLDING_EVENTS: [&str; 8] = [
+    "pre_tool_use",
+    "permission_request",
+    "tool_input_transform",
+    "tool_guard",
+    "tool_response_transform",
+    "before_llm_call",
+    "user_prompt_submit",
+    "before_compaction",
 ];
 
 /// The event whose hooks may run before calls are approved.
@@ -167,7 +183,7 @@ fn read_hook_kind(
         reader.error(at, message, Some(hint));
         return None;
     };
-    reader.note(known, &keys::HOOK_TYPES, at);
+    judge_hook(reader, place, known, &keys::HOOK_TYPES, at);
     for key in ["command", "model", "prompt", "schema"] {
         fields.string(reader, key);
     }
@@ -192,7 +208,7 @@ fn read_hook_kind(
     }
     let at = fields.node("command").map_or(node.at, |node| node.at);
     match keys::BUILTIN_HOOKS.find(&command, reader.version) {
-        Some(builtin) => reader.note(builtin, &keys::BUILTIN_HOOKS, at),
+        Some(builtin) => judge_hook(reader, place, builtin, &keys::BUILTIN_HOOKS, at),
         None => {
             let names = || keys::BUILTIN_HOOKS.names(keys::NEWEST_VERSION);
             let near = reader
@@ -203,6 +219,20 @@ fn read_hook_kind(
         }
     }
     Some(HookKind::Builtin(command))
+}
+
+/// Notes the row of a hook. One that does not run is an error where it could hold the agent back, and a warning elsewhere.
+fn judge_hook(reader: &mut Reader<'_>, place: &str, row: &Key, rows: &Keys, at: Position) {
+    reader.note(row, rows, at);
+    if matches!(row.support, Support::Yes | Support::Partly) {
+        return;
+    }
+    let event = place.trim_start_matches("hooks.").split('[').next().unwrap_or_default();
+    let subject = format!("`{}` as {}", row.name, rows.noun);
+    match row.support {
+        Support::Refused if HOLDING_EVENTS.contains(&event) => reader.refuse(at, &subject, row.note),
+        _ => reader.warn(at, format!("{subject} has no effect yet: {}", row.note)),
+    }
 }
 
 /// Reads `on_error`.

@@ -19,28 +19,35 @@ deferred[#deferred + 1] = function()
   for lane, count in pairs(woken) do wake(lane, count) end
 end
 
--- The cap and the owner of a session, read once in a step.
+-- The cap, owner and lane of a session, read once in a step.
 local sessions = {}
 local function session_of(sid)
   local known = sessions[sid]
   if not known then
-    known = read(session_key(sid), { 'cap', 'owner' })
+    known = read(session_key(sid), { 'cap', 'owner', 'closed', 'lane' })
+    known.is_open = known.cap and true
     known.cap = tonumber(known.cap or '0')
     sessions[sid] = known
   end
   return known
 end
 
--- Puts a job on its lane's stream and counts it as admitted. Returns its entry, for a record that is yet to be written.
+-- Counts a job as admitted. A session without a cap keeps no account of that.
+local function count_in(id, sid, queue)
+  if session_of(sid).cap > 0 then redis.call('ZADD', admitted_key(sid, queue), now, id) end
+end
+
+-- Puts a job on its lane's stream. Returns its entry, for a record that is yet to be written.
 local function place(id, sid, queue, lane, priority)
-  redis.call('ZADD', admitted_key(sid, queue), now, id)
+  count_in(id, sid, queue)
   woken[lane] = (woken[lane] or 0) + 1
   return redis.call('XADD', ready_key(lane, priority), '*', 'job', id)
 end
 
--- Admits a job whose record is there already.
-local function admit(id, sid, queue, lane, priority)
-  redis.call('HSET', job_key(id), 'entry', place(id, sid, queue, lane, priority))
+-- Admits a job, as `queued`. `fields` is a flat list of further ones for its record.
+local function admit(id, job, fields)
+  local entry = place(id, job.session, job.queue, job.lane, job.priority)
+  redis.call('HSET', job_key(id), 'state', 'queued', 'entry', entry, unpack(fields or {}))
 end
 
 -- Whether a session's cap leaves room in this queue.
@@ -73,8 +80,8 @@ local function admit_next(sid, queue)
     end
     if not has_room(sid, queue) then return end
     redis.call('ZREM', backlog, first)
-    local job = read(job_key(first), { 'state', 'lane', 'priority' })
-    if job.state == 'queued' then admit(first, sid, queue, job.lane, job.priority) end
+    local job = job_of(first, { 'state' })
+    if job.state == 'queued' then admit(first, job) end
   end
 end
 
@@ -83,6 +90,7 @@ local function leave_queue(id, job)
   if job.state == 'queued' and job.entry then
     redis.call('XDEL', ready_key(job.lane, job.priority), job.entry)
   end
+  if session_of(job.session).cap == 0 then return end
   if redis.call('ZREM', admitted_key(job.session, job.queue), id) == 0 then
     redis.call('ZREM', backlog_key(job.session, job.queue), id)
   end

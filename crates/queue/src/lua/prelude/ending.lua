@@ -1,20 +1,37 @@
 -- The end of a job: one function for all ways to end, and what several ends of one step change only once. Needs stops
 -- and admission.
 
--- Live counts to lower by key, leases to remove, and the last ended job of each session: applied at the end of the
--- step.
-local fewer, leases_gone, ended_in = {}, {}, {}
+-- Moves ended jobs from the index of live jobs to those of their states and of ended jobs. `jobs` has the raw ids, by
+-- state too. The indexes of states are by creation like that of live jobs, so that one cursor serves all. Every job is in
+-- one of these.
+local function move_to_ended(jobs)
+  if #jobs.all == 0 then return end
+  local created, by_end = redis.call('ZMSCORE', INDEX_LIVE, unpack(jobs.all)), {}
+  redis.call('ZREM', INDEX_LIVE, unpack(jobs.all))
+  for at, bytes in ipairs(jobs.all) do
+    by_end[2 * at - 1], by_end[2 * at] = now_text, bytes
+    jobs.scores[bytes] = created[at] or now_text
+  end
+  redis.call('ZADD', INDEX_ENDED, unpack(by_end))
+  for state, ids in pairs(jobs.by_state) do
+    local by_creation = {}
+    for at, bytes in ipairs(ids) do by_creation[2 * at - 1], by_creation[2 * at] = jobs.scores[bytes], bytes end
+    redis.call('ZADD', index_key(state), unpack(by_creation))
+  end
+end
+
+-- Live counts to lower by key, leases to remove, ends for the index, and the last ended job of each session: applied at
+-- the end of the step.
+local fewer, leases_gone, ended, ended_in = {}, {}, { all = {}, by_state = {}, scores = {} }, {}
 deferred[#deferred + 1] = function()
   for key, count in pairs(fewer) do redis.call('HINCRBY', key, 'live', -count) end
   call_in_chunks('ZREM', LEASE, leases_gone)
+  move_to_ended(ended)
   for sid, id in pairs(ended_in) do redis.call('PUBLISH', session_channel(sid), id) end
 end
 
--- The fields of a record that end_job needs.
-local ENDING = {
-  'state', 'session', 'parent', 'queue', 'lane', 'priority', 'entry', 'token', 'dispatched', 'mail',
-  'lacks', 'created',
-}
+-- The fields that end_job needs.
+local ENDING = { 'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures' }
 
 -- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the dispatcher's count of live jobs.
 local function count_down(job)
@@ -23,6 +40,7 @@ local function count_down(job)
     fewer[key] = (fewer[key] or 0) + 1
     return session_of(job.session).owner
   end
+  -- It has run, so it has a hash until it is forgotten.
   local state = redis.call('HGET', job_key(job.parent), 'state')
   -- HINCRBY would make the record of a forgotten parent again.
   if not state then return false end
@@ -31,20 +49,17 @@ local function count_down(job)
   return not is_terminal(state)
 end
 
+local NOTHING = {}
+
 -- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `job` has the fields of ENDING. `ending`
 -- has state, cause, text, fields (a flat list for HSET), root (of the stop mark that covers the job), and raw (its id,
 -- where the caller has it). Returns whether the job failed with a tree below it, which was marked and must be swept.
 local function end_job(id, job, ending)
-  local fields = { 'state', ending.state, 'finished', now }
-  if ending.cause then
-    fields[#fields + 1] = 'cause'
-    fields[#fields + 1] = ending.cause
-  end
-  for _, field in ipairs(ending.fields or {}) do fields[#fields + 1] = field end
-  redis.call('HSET', job_key(id), unpack(fields))
+  if ending.cause then redis.call('HSET', job_key(id), 'cause', ending.cause) end
+  redis.call('HSET', job_key(id), 'state', ending.state, 'finished', now_text, unpack(ending.fields or NOTHING))
   if ending.text and ending.text ~= '' then
     redis.call('SET', result_key(id), ending.text)
-  elseif ending.state ~= 'stopped' then
+  elseif ending.state ~= 'stopped' and job.failures then
     -- The error of an earlier attempt is not the result of this one.
     redis.call('DEL', result_key(id))
   end
@@ -65,10 +80,10 @@ local function end_job(id, job, ending)
   end
 
   local bytes = ending.raw or raw(id)
-  redis.call('ZADD', INDEX_ENDED, now, bytes)
-  -- By creation like the index of live jobs, so that one cursor serves all. Every job is in one of these indexes.
-  redis.call('ZREM', INDEX_LIVE, bytes)
-  redis.call('ZADD', index_key(ending.state), job.created or now, bytes)
+  ended.all[#ended.all + 1] = bytes
+  local ids = ended.by_state[ending.state] or {}
+  ids[#ids + 1] = bytes
+  ended.by_state[ending.state] = ids
   ended_in[job.session] = id
 
   if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end

@@ -8,16 +8,6 @@ local function any_stop()
   return marked
 end
 
--- The jobs above a job, the nearest first.
-local function ancestors_of(id)
-  local above = {}
-  for _, ancestor in ipairs(redis.call('HMGET', job_key(id), unpack(ANCESTORS))) do
-    if not ancestor then break end
-    above[#above + 1] = ancestor
-  end
-  return above
-end
-
 -- The root of the stop mark that covers a job, or with id nil the root of a session; nil where none does.
 local function stop_root(id, sid)
   if not any_stop() then return nil end
@@ -28,6 +18,12 @@ local function stop_root(id, sid)
     if redis.call('EXISTS', stop_key(ancestor)) == 1 then return ancestor end
   end
   return nil
+end
+
+-- The root of the stop mark that covers a job as it was read. Its facts are read only where there is any mark.
+local function covering(id, job)
+  if not any_stop() then return nil end
+  return stop_root(id, job.session)
 end
 
 -- The cause of a stop mark, or nil without a mark: a job can be `stopping` after its mark was dropped.

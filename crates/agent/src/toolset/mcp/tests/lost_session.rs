@@ -46,7 +46,11 @@ async fn respond(State(sessions): State<Shared>, headers: HeaderMap, body: Strin
     }
     match message["method"].as_str() {
         Some("tools/list") => {
-            json(sessions.current, json!({"tools": [{"name": "note", "inputSchema": {"type": "object"}}]}))
+            let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+            // The server that took the place of the first one has another tool too.
+            let names: &[&str] = if sessions.current > 10 { &["note", "later"] } else { &["note"] };
+            let tools: Vec<Value> = names.iter().map(|name| tool(name)).collect();
+            json(sessions.current, json!({"tools": tools}))
         }
         Some("tools/call") => {
             sessions.began.push(message["params"]["arguments"]["text"].as_str().unwrap().to_owned());
@@ -76,6 +80,11 @@ async fn a_lost_session_is_opened_anew_and_only_a_call_that_never_began_is_repea
     sessions.lock().await.current += 10;
     assert_eq!(note("second").await, ToolOutcome::ok("noted"));
     assert_eq!(sessions.lock().await.began, ["first", "second"]);
+    let source = kit.source.as_ref().unwrap();
+    let (tools, _) = source.changed().await.expect("the tools of the new session are listed");
+    let names: Vec<&str> = tools.iter().map(|tool| tool.spec().name.as_str()).collect();
+    assert_eq!(names, ["note", "later"]);
+    assert!(source.changed().await.is_none(), "once");
     // This call begins before the session is lost.
     sessions.lock().await.breaks = true;
     let lost = note("third").await;

@@ -1,0 +1,225 @@
+//! Runs the hooks of an agent.
+
+use std::time::Duration;
+
+use legwork_common::duration;
+use legwork_common::job::Cause;
+use legwork_common::team::Agent;
+use legwork_common::team::Hook;
+use legwork_common::team::HookKind;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::halt::Halt;
+use super::state::RunState;
+use crate::environment::Environment;
+use crate::hooks;
+use crate::hooks::Answer;
+use crate::hooks::Decision;
+use crate::process::Nursery;
+use crate::process::Process;
+use crate::process::TRAILING_OUTPUT_TIMEOUT;
+use crate::toolset::foreground;
+use crate::toolset::foreground::CommandEnd;
+use crate::turn::Step;
+
+/// How long a hook may take where the file does not say. docker-agent's.
+const DEFAULT_TIMEOUT_SECONDS: u32 = 60;
+/// The most bytes of a hook's output that are read. A hook that writes more blocks until its timeout.
+const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
+
+/// What the hooks of one agent run with.
+pub(super) struct HookRunner<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) environment: &'a Environment,
+    pub(super) nursery: &'a Nursery,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl HookRunner<'_> {
+    /// Runs the hooks of an event one after the other, and returns what they decided. The first that refuses is the last
+    /// that runs. `details` are keys of the JSON on their standard input.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Stopped`] where the run is cancelled during that; the hook's processes have ended by then.
+    pub(super) async fn fire(
+        &self,
+        event: &str,
+        tool: Option<&str>,
+        details: Value,
+    ) -> Result<Decision, Halt> {
+        let mut decision = Decision::default();
+        let matching = hooks::matching(&self.agent.hooks, event, tool);
+        if matching.is_empty() {
+            return Ok(decision);
+        }
+        let mut input = Map::from_iter([
+            ("hook_event_name".to_owned(), json!(event)),
+            ("agent_name".to_owned(), json!(self.agent.name)),
+            ("cwd".to_owned(), json!(self.environment.working_dir)),
+        ]);
+        if let Value::Object(details) = details {
+            input.extend(details);
+        }
+        let input = Value::Object(input).to_string();
+        for hook in matching {
+            let one = self.run(event, hook, &input).await;
+            // What a hook decided while it was being killed counts for nothing.
+            if self.cancel.is_cancelled() {
+                return Err(Halt::Stopped);
+            }
+            decision.add(one);
+            if decision.denied.is_some() {
+                break;
+            }
+        }
+        Ok(decision)
+    }
+
+    async fn run(&self, event: &str, hook: &Hook, input: &str) -> Decision {
+        match self.output_of(hook, input).await {
+            Ok((code, output, error)) => {
+                hooks::decide(event, hook, Ok(Answer { code, output: &output, error: &error }))
+            }
+            Err(why) => hooks::decide(event, hook, Err(why)),
+        }
+    }
+
+    /// Runs a hook to its end: its exit status, its output and its standard error. The error is why there is none.
+    async fn output_of(&self, hook: &Hook, input: &str) -> Result<(Option<i32>, String, String), String> {
+        let text = hooks::command(hook)?;
+        let variables = self.environment.variables_with(&hook.env).map_err(|missing| missing.to_string())?;
+        let folder =
+            self.environment.resolve(&self.environment.expanded(hook.working_dir.as_deref().unwrap_or(".")));
+        // The arguments follow a command as they do in a shell; built-in ones read them as `$1` and so on.
+        let command_line = match &hook.kind {
+            HookKind::Command(_) if !hook.args.is_empty() => format!("{text} \"$@\""),
+            _ => text.to_owned(),
+        };
+        let mut command = foreground::command(self.nursery, &command_line, &folder, &variables);
+        command.arg("hook").args(&hook.args);
+        let (mut process, pipe) = Process::start_with(command, input.as_bytes().to_vec(), self.nursery)
+            .map_err(|error| format!("it cannot be started: {error}"))?;
+        let limit = Duration::from_secs(u64::from(hook.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS)));
+        let mut output = Vec::new();
+        let end = {
+            let mut pipe = pipe.take(MAX_OUTPUT_BYTES);
+            let reading = pipe.read_to_end(&mut output);
+            tokio::pin!(reading);
+            let finished = foreground::finish(&mut process, limit, self.cancel);
+            tokio::pin!(finished);
+            tokio::select! {
+                // The end of the command counts: what it left in the background may hold its output open.
+                end = &mut finished => {
+                    timeout(TRAILING_OUTPUT_TIMEOUT, reading).await.ok();
+                    end
+                }
+                _ = &mut reading => finished.await,
+            }
+        };
+        let error = process.capture().text();
+        match end {
+            CommandEnd::Ended(end) => {
+                let code = end.status.and_then(|status| status.code());
+                Ok((code, String::from_utf8_lossy(&output).into_owned(), error))
+            }
+            CommandEnd::TimedOut => Err(format!("it took longer than {}", duration::short(limit))),
+            CommandEnd::Cancelled => Err("it was cancelled".to_owned()),
+        }
+    }
+}
+
+impl RunState<'_> {
+    /// Runs the hooks of the active agent for an event. What they have to say to people is noted.
+    pub(super) async fn fire(
+        &self,
+        event: &str,
+        tool: Option<&str>,
+        details: Value,
+    ) -> Result<Decision, Halt> {
+        let runner = HookRunner {
+            agent: self.current.agent,
+            environment: &self.ports.environment,
+            nursery: self.current.toolbox.nursery(),
+            cancel: &self.cancel,
+        };
+        let decision = runner.fire(event, tool, details).await?;
+        for warning in &decision.warnings {
+            self.warn(warning.clone());
+        }
+        Ok(decision)
+    }
+
+    /// Runs the hooks of an event that no hook can end.
+    pub(super) async fn observe(&self, event: &str, details: Value) -> Result<(), Halt> {
+        self.fire(event, None, details).await.map(drop)
+    }
+}
+
+impl RunState<'_> {
+    /// Before the first model call after a user's prompt: what the hooks add to it holds for the whole run.
+    pub(super) async fn submit_prompt(&mut self, is_prompted: bool) -> Result<(), Halt> {
+        if !is_prompted || !matches!(self.transcript.next(None), Step::Ask { .. }) {
+            return Ok(());
+        }
+        let details = json!({"prompt": self.transcript.latest_prompt()});
+        let submitted = self.fire(hooks::USER_PROMPT_SUBMIT, None, details).await?;
+        if let Some(reason) = submitted.denied {
+            return Err(refused("the prompt", &reason));
+        }
+        self.context = submitted.context;
+        self.lasting_context = self.context.len();
+        Ok(())
+    }
+
+    /// Before each turn: what the hooks add to it holds for this turn.
+    pub(super) async fn begin_turn(&mut self, turn: u32) -> Result<(), Halt> {
+        self.context.truncate(self.lasting_context);
+        let begun = self.fire(hooks::TURN_START, None, json!({"turn": turn})).await?;
+        self.context.extend(begun.context);
+        Ok(())
+    }
+
+    /// Before a model call.
+    pub(super) async fn before_model_call(&mut self, turn: u32) -> Result<(), Halt> {
+        let before = self.fire(hooks::BEFORE_LLM_CALL, None, json!({"turn": turn})).await?;
+        if let Some(reason) = before.denied {
+            return Err(refused("the model call", &reason));
+        }
+        self.context.extend(before.context);
+        Ok(())
+    }
+
+    /// After the reply of a turn was recorded.
+    pub(super) async fn after_model_call(&self, turn: u32, text: &str) -> Result<(), Halt> {
+        self.observe(hooks::AFTER_LLM_CALL, json!({"turn": turn, "response": text})).await?;
+        self.observe(hooks::TURN_END, json!({"turn": turn})).await
+    }
+
+    /// After the last step of a run that was not cancelled. What goes wrong here changes nothing about its end.
+    pub(super) async fn report_end(&self, end: &Result<String, Halt>) {
+        let reported = match end {
+            Err(Halt::Failed { cause: Cause::MaxIterations, message }) => {
+                self.observe(hooks::ON_MAX_ITERATIONS, json!({"error": message})).await
+            }
+            Err(Halt::Failed { message, .. }) => {
+                self.observe(hooks::ON_ERROR, json!({"error": message})).await
+            }
+            Err(Halt::Lost | Halt::Stopped) => return,
+            Ok(_) => Ok(()),
+        };
+        if reported.is_ok() {
+            self.observe(hooks::SESSION_END, json!({})).await.ok();
+        }
+    }
+}
+
+/// The end of a run that a hook does not let continue.
+fn refused(what: &str, reason: &str) -> Halt {
+    Halt::Failed { cause: Cause::AgentError, message: format!("a hook refused {what}: {reason}") }
+}

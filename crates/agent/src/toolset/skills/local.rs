@@ -1,0 +1,117 @@
+//! The skills of the machine.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use legwork_common::team::yaml_to_json;
+use legwork_common::variables::HOME;
+
+use super::Skill;
+use super::Source;
+use crate::environment::Environment;
+
+/// The file that makes a folder a skill.
+const FILE: &str = "SKILL.md";
+/// Folders of skills in the home folder, with how deep they are searched.
+const OF_USER: [(&str, usize); 3] =
+    [(".agents/skills", MAX_DEPTH), (".claude/skills", 1), (".codex/skills", MAX_DEPTH)];
+/// Folders of skills in each folder from the working one up to the root of the repository.
+const OF_PROJECT: [&str; 2] = [".agents/skills", ".claude/skills"];
+/// How many levels of folders a search goes down. People group skills by a topic or two.
+const MAX_DEPTH: usize = 4;
+/// The most skills of a machine: their names and descriptions are in each request.
+const MAX_SKILLS: usize = 200;
+/// The most bytes of a skill's file that are read. A model is shown far less.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The skills of the project and of the user, nearest first; and a line for each that cannot be used.
+pub(super) fn find(environment: &Environment) -> (Vec<Skill>, Vec<String>) {
+    let mut roots: Vec<(PathBuf, usize)> = Vec::new();
+    for folder in environment.working_dir.ancestors() {
+        roots.extend(OF_PROJECT.iter().map(|skills| (folder.join(skills), 1)));
+        if folder.join(".git").exists() {
+            break;
+        }
+    }
+    if let Some(home) = environment.variable(HOME) {
+        roots.extend(OF_USER.iter().map(|(skills, depth)| (Path::new(home).join(skills), *depth)));
+    }
+    let (mut found, mut warnings) = (Vec::new(), Vec::new());
+    for (root, depth) in roots {
+        search(&root, depth, &mut found, &mut warnings);
+    }
+    if found.len() > MAX_SKILLS {
+        warnings.push(format!("only the first {MAX_SKILLS} of {} skills are used", found.len()));
+        found.truncate(MAX_SKILLS);
+    }
+    (found, warnings)
+}
+
+/// Searches the folders in `root`, in the order of their names.
+fn search(root: &Path, depth: usize, found: &mut Vec<Skill>, warnings: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(root) else { return };
+    let mut folders: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    for folder in folders {
+        if folder.join(FILE).is_file() {
+            match read(&folder) {
+                Ok(skill) => found.push(skill),
+                Err(reason) => {
+                    warnings.push(format!("skill {} cannot be used: {reason}", folder.join(FILE).display()));
+                }
+            }
+        } else if depth > 1 {
+            search(&folder, depth - 1, found, warnings);
+        }
+    }
+}
+
+/// The skill in a folder, by its front matter.
+fn read(folder: &Path) -> Result<Skill, String> {
+    let text = read_text(&folder.join(FILE))?;
+    let missing = || "it has no front matter with name and description".to_owned();
+    let (front, _) = parts(&text).ok_or_else(missing)?;
+    let front = yaml_to_json(front).map_err(|error| format!("its front matter is not YAML: {error}"))?;
+    let field = |name: &str| front[name].as_str().map(str::trim).filter(|text| !text.is_empty());
+    let (name, description) = field("name").zip(field("description")).ok_or_else(missing)?;
+    Ok(Skill {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        source: Source::Folder(folder.to_owned()),
+    })
+}
+
+/// The front matter and the text after it.
+fn parts(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n"))?;
+    let (front, text) = rest.split_once("\n---")?;
+    Some((front, text.trim_start_matches('-').trim_start()))
+}
+
+/// The text of a skill without its front matter.
+pub(super) fn text_of(folder: &Path) -> Result<String, String> {
+    let text = read_text(&folder.join(FILE))?;
+    Ok(parts(&text).map_or(text.as_str(), |(_, text)| text).trim_end().to_owned())
+}
+
+/// A file of a skill. Its path must lead to a file in the skill's folder, links included.
+pub(super) fn file_of(folder: &Path, path: &str) -> Result<String, String> {
+    let failed = |error| format!("{path} cannot be read: {error}");
+    let root = folder.canonicalize().map_err(failed)?;
+    let file = root.join(path).canonicalize().map_err(failed)?;
+    if !file.starts_with(&root) {
+        return Err(format!("{path} is not in the skill's folder"));
+    }
+    read_text(&file)
+}
+
+fn read_text(file: &Path) -> Result<String, String> {
+    let failed = |error| format!("{} cannot be read: {error}", file.display());
+    let bytes = fs::metadata(file).map_err(failed)?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(format!("{} has more than 1 MiB", file.display()));
+    }
+    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(failed)
+}

@@ -1,0 +1,126 @@
+//! The request of a job as JSON, behind its facts: a [`JobSpec`] without what the facts have.
+
+use std::borrow::Cow;
+
+use legwork_common::id::JobId;
+use legwork_common::job::JobSpec;
+use legwork_common::job::TeamDigest;
+use legwork_common::stored::REQUEST;
+use legwork_common::stored::Unreadable;
+use legwork_common::trace::TraceParent;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The JSON of a request.
+#[derive(Serialize, Deserialize)]
+struct Request<'a> {
+    agent: Cow<'a, str>,
+    task: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected_output: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root_agent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    working_dir: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_of: Option<JobId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    fresh: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    budget: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceParent>,
+}
+
+/// The JSON of a spec, without its team.
+///
+/// # Errors
+///
+/// [`serde_json::Error`] where it has no JSON.
+pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
+    let borrowed = |text: &Option<String>| text.clone().map(Cow::Owned);
+    REQUEST.to_json(&Request {
+        agent: Cow::Borrowed(&spec.agent),
+        task: Cow::Borrowed(&spec.task),
+        expected_output: borrowed(&spec.expected_output),
+        root_agent: borrowed(&spec.root_agent),
+        working_dir: borrowed(&spec.working_dir),
+        key: borrowed(&spec.key),
+        retry_of: spec.retry_of,
+        fresh: spec.fresh,
+        budget: spec.budget,
+        trace: spec.trace.clone(),
+    })
+}
+
+/// The spec of a request, with the team of its facts.
+///
+/// # Errors
+///
+/// [`Unreadable`] where a later release wrote it, or it is damaged.
+pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadable> {
+    let request: Request<'_> = REQUEST.from_json(text)?;
+    let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+    Ok(JobSpec {
+        agent: request.agent.into_owned(),
+        task: request.task.into_owned(),
+        expected_output: owned(request.expected_output),
+        team: team.clone(),
+        root_agent: owned(request.root_agent),
+        working_dir: owned(request.working_dir),
+        key: owned(request.key),
+        retry_of: request.retry_of,
+        fresh: request.fresh,
+        budget: request.budget,
+        trace: request.trace,
+    })
+}
+
+/// The agent of a job, from the beginning of its string: where the rest of its request is not read. `None` where a later
+/// release wrote it.
+pub(crate) fn agent(text: &str) -> Option<String> {
+    let (_, request) = text.split_once('\n')?;
+    let agent = request.strip_prefix("{\"agent\":")?;
+    serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::id::SessionId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_spec_comes_back_from_its_request(
+            texts in proptest::array::uniform4("\\PC{0,20}"),
+            flags in proptest::array::uniform4(any::<bool>()),
+            budget in proptest::option::of(any::<u64>()),
+        ) {
+            let [name, task, first, second] = texts;
+            let spec = JobSpec {
+                agent: name,
+                task,
+                expected_output: flags[0].then(|| first.clone()),
+                team: TeamDigest("0".repeat(64)),
+                root_agent: flags[3].then(|| second.clone()),
+                working_dir: flags[1].then_some(first),
+                key: flags[2].then_some(second),
+                retry_of: flags[3].then(|| JobId::random_in(SessionId::random())),
+                fresh: flags[0],
+                budget,
+                trace: None,
+            };
+            let text = encode(&spec).unwrap();
+            prop_assert!(!text.contains("team"));
+            let stored = format!("2 facts\n{text}");
+            prop_assert_eq!(agent(&stored), Some(spec.agent.clone()));
+            // The name alone is enough.
+            prop_assert_eq!(agent(&format!("2 facts\n{}", &text[..text.find(",\"task\"").unwrap()])), Some(spec.agent.clone()));
+            prop_assert_eq!(decode(&text, &spec.team), Ok(spec));
+        }
+    }
+}
