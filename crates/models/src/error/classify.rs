@@ -250,6 +250,7 @@ const UNPAID: &[&str] = &[
     "insufficient funds",
     "specified api usage limits",
     "spending limit",
+    "insufficient_quota",
 ];
 /// Words by which they say that one request alone is more than the tokens of a minute: it would be refused again.
 const MORE_THAN_A_MINUTE: &[&str] = &["request too large", "reduce your message size"];

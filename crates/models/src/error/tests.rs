@@ -92,6 +92,7 @@ fn over_http_by_status_and_names() {
         (429, quota, K::QuotaUsedUp),
         (429, gemini, K::RateLimited),
         (429, daily, K::QuotaUsedUp),
+        (429, "You exceeded your current quota (insufficient_quota)", K::QuotaUsedUp),
         (402, "{}", K::QuotaUsedUp),
         (
             400,

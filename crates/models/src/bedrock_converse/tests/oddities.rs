@@ -45,7 +45,6 @@ fn events_in_other_forms() {
 
 #[test]
 fn calls_in_other_forms() {
-    let hello_came = r#""hello" 20/5/9 Finished"#;
     let one = r#"note[a]({"a":"x"}) 20/5/9 WantsTools"#;
     let object = delta(0, json!({"toolUse": {"input": {"a": "x"}}}));
     hold(&[
@@ -90,6 +89,13 @@ fn calls_in_other_forms() {
             vec![begin(), begun(json!("0")), input(0, "{\"a\":\"x\"}"), end("tool_use")],
             one,
         ),
+    ]);
+}
+
+#[test]
+fn ends_in_other_forms() {
+    let hello_came = r#""hello" 20/5/9 Finished"#;
+    hold(&[
         (
             "blank input",
             vec![begin(), begun(json!(0)), input(0, " "), stop(0), end("tool_use")],
