@@ -33,6 +33,7 @@ mod model_call;
 mod open_agent;
 mod state;
 mod tool_calls;
+mod written;
 
 use std::sync::Arc;
 

@@ -53,12 +53,13 @@ impl Recording {
                     let seen = history::latest(transcript.messages(), limit);
                     Some(self.reply(*turn, message, &seen))
                 }
-                TurnEntry::Compacted { turn, summary, .. } => {
+                TurnEntry::Compacted { turn, summary, .. } if !entry.is_tokens_only() => {
                     active.complete_handoff();
                     let text = self.templated(&summary_without_job_ids(summary), &Placeholders::default());
                     Some(Reply { turn: Some(*turn), summary: true, text, ..Reply::default() })
                 }
-                TurnEntry::Result { .. }
+                TurnEntry::Compacted { .. }
+                | TurnEntry::Result { .. }
                 | TurnEntry::Delivered { .. }
                 | TurnEntry::Stderr { .. }
                 | TurnEntry::Retried { .. } => None,
