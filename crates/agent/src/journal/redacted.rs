@@ -89,7 +89,9 @@ impl Journal for RedactingJournal {
                 RunEvent::ToolStarted { call, name, arguments: redacted(arguments) }
             }
             RunEvent::Warning(text) => RunEvent::Warning(redacted(text)),
-            other @ (RunEvent::ModelAsked { .. } | RunEvent::ToolEnded { .. }) => other,
+            other @ (RunEvent::ModelAsked { .. }
+            | RunEvent::ToolEnded { .. }
+            | RunEvent::BudgetWaiting { .. }) => other,
         });
     }
 
