@@ -87,8 +87,7 @@ fn stops_with_a_thousand_running_jobs() {
 #[test]
 #[ignore = "a measurement"]
 fn a_hundred_thousand_jobs_are_stopped_and_deleted() {
-    let redis = Redis::start();
-    let mut state = StateFolder::on(&redis.url());
+    let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
     let line = json!({"agent": "quick", "task": "x"}).to_string();
     let batch = state.file("batch.jsonl", format!("{line}\n").repeat(100_000));
