@@ -136,6 +136,17 @@ fn a_question_is_answered_on_the_terminal() {
 }
 
 #[test]
+fn work_on_many_jobs_shows_its_progress_on_a_terminal() {
+    let (_redis, state, team) = scene();
+    let batch = state.file("b.jsonl", format!("{}\n", line("a", None)).repeat(5000));
+    state.dispatch(&[&team.file, "--batch", &batch, "--cap", "0"]);
+    let shown = state.in_terminal(&["stop", "--all", "--yes"], "");
+    assert!(shown.contains(" of 5,000 asked to stop") && shown.contains("5,000 jobs stopped"), "{shown}");
+    let shown = state.in_terminal(&["delete", "--ended-before", "0s", "--yes"], "");
+    assert!(shown.contains(" of 5,000 deleted") && shown.contains("5,000 jobs deleted"), "{shown}");
+}
+
+#[test]
 fn each_of_many_ids_has_its_result_in_its_place() {
     let (_redis, state, team) = scene();
     let ids = state.dispatch(&[

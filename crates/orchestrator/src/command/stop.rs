@@ -160,7 +160,7 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn new(context: &'a Context, trees: usize) -> Self {
-        let bar = many::progress(&context.output, trees, "marked");
+        let bar = many::progress(&context.output, trees, "asked to stop");
         Self { context, bar, tally: Tally::of(trees, "stopped"), count: 0 }
     }
 
