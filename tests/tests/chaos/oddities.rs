@@ -17,7 +17,7 @@ pub(crate) fn whole(wire: Wire, said: &Said, pace: Duration, random: &mut Random
     sent(wire, said, bytes, pace, false, random)
 }
 
-/// A response that is no whole reply: the same request must be made again.
+/// A response that is not a whole reply: the same request must be made again.
 pub(crate) fn broken(wire: Wire, said: &Said, pace: Duration, random: &mut Random) -> Answer {
     match random.below(8) {
         0 => Answer::Status(500, Vec::new(), "{\"error\": {\"message\": \"on purpose\"}}"),

@@ -101,7 +101,7 @@ fn fields_that_say_nothing() {
         ),
         ("the older interface", stream(&[older("hel"), older("lo")], "stop"), hello),
         ("an empty refusal", with(json!({"refusal": ""})), hello),
-        ("a refusal that is no text", with(json!({"refusal": {"reason": "x"}})), hello),
+        ("a refusal that is not a text", with(json!({"refusal": {"reason": "x"}})), hello),
     ];
     hold::<OpenaiChat>(table);
 }
@@ -255,7 +255,7 @@ fn calls_in_other_forms() {
         ("an empty object before the pieces", pieces(&["{}", "{\"a\":", "\"x\"}"]), one),
         ("the pieces, then all of it", pieces(&["{\"a\":", "\"x\"}", NOTE]), one),
         ("a JSON text", given(json!("\"{\\\"a\\\":\\\"x\\\"}\"")), one),
-        ("an object that is no object", given(json!(7)), "note[a](7) 20/0/9 WantsTools"),
+        ("a number in place of an object", given(json!(7)), "note[a](7) 20/0/9 WantsTools"),
         ("two in one delta", made(&[calls(in_one.clone())]), both),
         (
             "two in one delta, indices at the end",
@@ -277,7 +277,7 @@ fn calls_in_odd_deltas() {
     let one = r#"note[a]({"a":"x"}) 20/0/9 WantsTools"#;
     let table: &[Case<'_>] = &[
         (
-            "one call that is no list",
+            "one call outside of a list",
             made(&[delta(
                 json!({"tool_calls": {"id": "a", "function": {"name": "note", "arguments": NOTE}}}),
             )]),
