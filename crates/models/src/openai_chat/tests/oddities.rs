@@ -304,6 +304,14 @@ fn calls_in_odd_deltas() {
             made(&[calls(json!([{}])), calls(json!([]))]),
             r#"20/0/9 BrokenOff("it announces tool calls and has none")"#,
         ),
+    ];
+    hold::<OpenaiChat>(table);
+}
+
+#[test]
+fn calls_with_other_deltas_between() {
+    let one = r#"note[a]({"a":"x"}) 20/0/9 WantsTools"#;
+    let table: &[Case<'_>] = &[
         (
             "text and calls in turns",
             made(&[
