@@ -59,7 +59,6 @@ pub use limits::DEFAULT_MAX_CONSECUTIVE_TOOL_CALLS;
 pub use limits::DEFAULT_MAX_ITERATIONS;
 pub use limits::Limits;
 pub use model::Api;
-pub use model::Cost;
 pub use model::FIRST_BYTE_TIMEOUT;
 pub use model::IDLE_TIMEOUT;
 pub use model::ModelSettings;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::money::Prices;
 use legwork_common::team::Agent;
 use legwork_common::team::Budget;
 use legwork_common::team::ModelSettings;
@@ -143,14 +144,17 @@ impl RunState<'_> {
 
     /// Counts the cost of a model's reply.
     pub(super) fn count_cost(&self, settings: &ModelSettings, usage: Usage) {
-        if let Some(cost) = settings.cost {
-            self.pots.cost.fetch_add(cost.of(usage), Ordering::Relaxed);
+        let price = settings.cost.or_else(|| Prices::default().of(&settings.reference()));
+        if let Some(price) = price {
+            self.pots.cost.fetch_add(price.of(usage).0, Ordering::Relaxed);
             return;
         }
         let is_limited = limits(self.team, self.current.agent).iter().any(|limit| limit.kind == Kind::Cost);
         if is_limited && !self.pots.has_warned.swap(true, Ordering::Relaxed) {
             let model = settings.reference();
-            self.warn(format!("the file has no `cost` of the model {model}, so it adds nothing to max_cost"));
+            self.warn(format!(
+                "the price of the model {model} is not known (`cost`), so it adds nothing to max_cost"
+            ));
         }
     }
 

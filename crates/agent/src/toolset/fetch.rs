@@ -3,8 +3,7 @@
 //! Pages that a site's robots.txt disallows are refused, and so are addresses that are not public, unless the operator
 //! allows them, and hosts that the lists of the toolset keep out.
 
-mod address_filter;
-mod domains;
+mod depth;
 mod page;
 mod robots;
 
@@ -17,7 +16,7 @@ use futures::StreamExt;
 use futures::stream;
 use legwork_common::team::Fetch;
 use legwork_common::variables;
-use reqwest::Client;
+use reqwest::Method;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
@@ -34,14 +33,15 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use self::address_filter::AddressFilter;
-use self::address_filter::Destinations;
-use self::domains::Domains;
 use self::page::Format;
 use self::page::Page;
 use self::robots::Robots;
 use super::Kit;
 use super::http;
+use super::http::HttpClient;
+use super::http::address_filter;
+use super::http::address_filter::AddressFilter;
+use super::http::domains::Domains;
 use super::schema;
 use super::schema::Schema;
 use crate::environment::Environment;
@@ -75,15 +75,18 @@ robots.txt disallows is not fetched.";
 /// Why the HTTP client cannot be built, or what is wrong with a header or a list, for the agent and the operator.
 pub(crate) fn open(environment: &Environment, settings: &Fetch) -> Result<Kit, String> {
     let Fetch { timeout, headers, allowed_domains, blocked_domains, allow_private_ips } = settings;
-    let operator_allows = environment.variable(variables::FETCH_PRIVATE).is_some_and(|value| value != "0");
-    let allows_private = operator_allows && allow_private_ips.unwrap_or(true);
-    let filter: AddressFilter = if allows_private { address_filter::any } else { address_filter::is_public };
-    let to = Arc::new(Destinations { filter, domains: Domains::new(allowed_domains, blocked_domains)? });
-    let client = |within_site| address_filter::client(&to, within_site).map_err(|error| error.to_string());
-    let (plain, within_site) = (client(false)?, client(true)?);
-    let timeout_seconds = timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    let headers = http::headers(environment, headers)?;
-    let tool = FetchTool { spec: spec(), plain, within_site, headers, to, timeout_seconds };
+    let filter = match allow_private_ips {
+        Some(false) => AddressFilter::public(variables::FETCH_PRIVATE),
+        Some(true) | None => AddressFilter::of(environment, variables::FETCH_PRIVATE),
+    };
+    let domains = Arc::new(Domains::new(allowed_domains, blocked_domains)?);
+    let tool = FetchTool {
+        spec: spec(),
+        client: HttpClient::for_pages(filter, true, Arc::clone(&domains))?,
+        within_site: HttpClient::for_pages(filter, false, domains)?,
+        headers: http::headers(environment, headers)?,
+        timeout_seconds: timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS),
+    };
     Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
 }
 
@@ -111,12 +114,11 @@ fn spec() -> ToolSpec {
 struct FetchTool {
     spec: ToolSpec,
     /// Follows every redirect that may be followed.
-    plain: Client,
+    client: HttpClient,
     /// Follows redirects within one site: its requests have headers that may be secrets.
-    within_site: Client,
+    within_site: HttpClient,
     /// Headers of the agent file.
     headers: HeaderMap,
-    to: Arc<Destinations>,
     timeout_seconds: u32,
 }
 
@@ -181,7 +183,8 @@ impl FetchTool {
 
     async fn fetch(&self, url: &str, format: Format, robots: &RobotsCache) -> Result<Fetched, String> {
         let url = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
-        address_filter::check(&url, &self.to)?;
+        // Checked before anything is sent, the request for the robots.txt included.
+        self.client.request(Method::GET, url.clone())?;
         if !self.robots_allow(&url, robots).await {
             return Err("URL blocked by robots.txt".to_owned());
         }
@@ -209,16 +212,17 @@ impl FetchTool {
     /// The response to a request for a page. Headers of the agent file are sent to the first site only.
     async fn response(&self, url: Url, format: Format) -> Result<Response, String> {
         let reason = |error: reqwest::Error| address_filter::reason(&error);
+        let plain =
+            |url| Ok::<_, String>(self.client.request(Method::GET, url)?.header(ACCEPT, format.accept()));
         if self.headers.is_empty() {
-            return self.plain.get(url).header(ACCEPT, format.accept()).send().await.map_err(reason);
+            return plain(url)?.send().await.map_err(reason);
         }
-        let first = self.within_site.get(url).header(ACCEPT, format.accept()).headers(self.headers.clone());
-        let response = first.send().await.map_err(reason)?;
+        let first = self.within_site.request(Method::GET, url)?.header(ACCEPT, format.accept());
+        let response = first.headers(self.headers.clone()).send().await.map_err(reason)?;
         let target = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
         let Some(target) = target.and_then(|target| target.to_str().ok()) else { return Ok(response) };
         let target = response.url().join(target).map_err(|error| format!("invalid redirect: {error}"))?;
-        address_filter::check(&target, &self.to)?;
-        self.plain.get(target).header(ACCEPT, format.accept()).send().await.map_err(reason)
+        plain(target)?.send().await.map_err(reason)
     }
 
     /// Whether the site's robots.txt allows this URL.
@@ -235,7 +239,8 @@ impl FetchTool {
     /// everything; any other status disallows everything.
     async fn robots(&self, url: &Url) -> Option<Robots> {
         let url = url.join("/robots.txt").ok()?;
-        let Ok(response) = self.plain.get(url).send().await else { return Some(Robots::default()) };
+        let request = self.client.request(Method::GET, url).ok()?;
+        let Ok(response) = request.send().await else { return Some(Robots::default()) };
         match response.status() {
             StatusCode::OK => {
                 let bytes = http::head(response, MAX_ROBOTS_BYTES).await.unwrap_or_default();

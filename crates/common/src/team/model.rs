@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::duration;
-use crate::job::Usage;
+use crate::money::Price;
 
 /// The option of `provider_opts` with how long a provider may take until the first byte of a reply.
 pub const FIRST_BYTE_TIMEOUT: &str = "first_byte_timeout";
@@ -93,6 +93,9 @@ pub struct ModelSettings {
     /// Whether token usage is counted; `None` means yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_usage: Option<bool>,
+    /// What its tokens cost; `None` for the fleet's price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Price>,
     /// Options that only this provider has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provider_opts: BTreeMap<String, serde_json::Value>,
@@ -113,41 +116,6 @@ pub struct ModelSettings {
     /// Whether it is sent images; `None` where its name decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_images: Option<bool>,
-    /// What its tokens cost; `None` where the file does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost: Option<Cost>,
-}
-
-/// What a model's tokens cost, in US dollars for each million.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Cost {
-    /// Input tokens that the provider did not read from its cache.
-    pub input: f64,
-    /// Output tokens.
-    pub output: f64,
-    /// Input tokens that the provider read from its cache.
-    pub cache_read: f64,
-}
-
-impl Cost {
-    /// What these tokens cost, in millionths of a US dollar, rounded up.
-    #[must_use]
-    pub fn of(&self, usage: Usage) -> u64 {
-        let Usage { input_tokens, cached_tokens, output_tokens, .. } = usage;
-        #[expect(clippy::cast_precision_loss, reason = "numbers of tokens are far below 2^52")]
-        let price = |tokens: u64, price: f64| tokens as f64 * price;
-        let total = price(input_tokens.saturating_sub(cached_tokens), self.input)
-            + price(cached_tokens, self.cache_read)
-            + price(output_tokens, self.output);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a cast from a float saturates"
-        )]
-        let total = total.ceil() as u64;
-        total
-    }
 }
 
 impl ModelSettings {
@@ -179,13 +147,13 @@ impl ModelSettings {
             thinking_budget: at.defaults.thinking_budget,
             parallel_tool_calls: at.defaults.parallel_tool_calls,
             track_usage: at.defaults.track_usage,
+            cost: None,
             provider_opts: at.defaults.provider_opts,
             routing: Vec::new(),
             otherwise: Vec::new(),
             compaction_models: Vec::new(),
             compaction_threshold: None,
             takes_images: None,
-            cost: None,
         }
     }
 

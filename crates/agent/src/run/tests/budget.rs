@@ -167,7 +167,7 @@ async fn a_model_without_a_price_is_reported_once() {
     team["agents"][0]["kind"]["models"][0]["cost"] = Value::Null;
     let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
     assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
-    let warned = "the file has no `cost` of the model scripted/test, so it adds nothing to max_cost";
+    let warned = "the price of the model scripted/test is not known (`cost`), so it adds nothing to max_cost";
     let events = world.journal.events();
     let warnings = events.iter().filter(|event| **event == RunEvent::Warning(warned.into())).count();
     assert_eq!(warnings, 1);

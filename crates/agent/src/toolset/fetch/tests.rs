@@ -163,16 +163,15 @@ async fn addresses_that_are_not_public_are_refused() {
         }
     }
     assert!(!fetch_one("1", &format!("http://{name}:{port}/")).await.is_error);
-    let loopback_only: AddressFilter = |ip| ip == IpAddr::from([127, 0, 0, 1]);
+    let allows: fn(IpAddr) -> bool = |ip| ip == IpAddr::from([127, 0, 0, 1]);
+    let loopback_only = AddressFilter { allows: Some(allows), setting: variables::FETCH_PRIVATE };
     let spec = fetch_tool("", None).spec().clone();
-    let to = Arc::new(Destinations { filter: loopback_only, domains: Domains::Any });
-    let client = || address_filter::client(&to, false).unwrap();
+    let client = || HttpClient::for_pages(loopback_only, true, Arc::default()).unwrap();
     let filtered: Arc<dyn Tool> = Arc::new(FetchTool {
         spec,
-        plain: client(),
+        client: client(),
         within_site: client(),
         headers: HeaderMap::new(),
-        to: to.clone(),
         timeout_seconds: DEFAULT_TIMEOUT_SECONDS,
     });
     let inside = format!("{url}/inside");

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use legwork_common::error::chain;
 use legwork_common::team::Launch;
@@ -125,7 +126,7 @@ impl Endpoint {
             .user_agent(http::USER_AGENT)
             // Reusing a connection whose last response was not read to its end would stall the next request.
             .pool_max_idle_per_host(0)
-            .redirect(http::redirects(false))
+            .redirect(http::redirects(false, None, Arc::default()))
             .build()
             .map_err(|error| error.to_string())
     }

@@ -90,7 +90,10 @@ pub(in crate::team) const BUDGET: Keys = Keys {
     noun: "a budget",
     keys: &[
         noted("max_tokens", "one pot for the session and all of its jobs; `--session-budget` wins"),
-        noted("max_cost", "checked between turns; models without `cost` add nothing"),
+        noted(
+            "max_cost",
+            "checked between turns, by `cost` of the models or the table of prices; models without a price add nothing",
+        ),
         noted("max_time", "the time of all turns, checked between them"),
     ],
 };

@@ -69,10 +69,7 @@ pub(in crate::team) const MODEL: Keys = Keys {
         no("description", "no user picks a model"),
         noted("compaction_model", "that of an agent wins; the agent's own models follow where it fails"),
         noted("compaction_threshold", "wins over that of an agent"),
-        partly(
-            "cost",
-            "for budgets with `max_cost`; tokens that a provider writes to its cache cost as input",
-        ),
+        noted("cost", "wins over the policy file and the table of prices"),
         partly("capabilities", "`image`; other attachments are sent to no model"),
         no("output_capabilities", "no image is generated"),
         noted("bypass_models_gateway", "there is no gateway: every model is called at its provider"),
@@ -97,7 +94,12 @@ pub(in crate::team) const TASK_BUDGET: Keys =
 
 pub(in crate::team) const COST: Keys = Keys {
     noun: "a cost",
-    keys: &[yes("input"), yes("output"), yes("cache_read"), partly("cache_write", CHECKED)],
+    keys: &[
+        yes("input"),
+        yes("output"),
+        noted("cache_read", "the price of `input` where it is not set"),
+        partly("cache_write", "checked; what is written to the cache costs as `input`"),
+    ],
 };
 
 pub(in crate::team) const CAPABILITIES: Keys = Keys {

@@ -1,12 +1,13 @@
 //! Reads the entries of `providers`, and the settings of a model other than its provider and its name.
 
 use super::limits::read_threshold;
+use crate::money::Money;
+use crate::money::Price;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::model;
 use crate::team::model::Api;
 use crate::team::model::BUILTIN;
-use crate::team::model::Cost;
 use crate::team::model::ModelDefaults;
 use crate::team::model::ModelSettings;
 use crate::team::model::ProviderSettings;
@@ -22,6 +23,8 @@ use crate::team::tree::Value;
 
 /// The maximum number of tokens in a setting: far above every model's context, and safe in arithmetic.
 const MAX_TOKENS: i64 = 100_000_000;
+/// The highest price in dollars for a million tokens: far above every model's, and safe in arithmetic.
+const MAX_COST: f64 = 1_000_000.0;
 
 /// Reads an entry of `providers`: the settings of the built-in provider that it names with `provider`, with its own in
 /// their place.
@@ -102,9 +105,6 @@ fn is_openai_protocol(api: Api) -> bool {
     matches!(api, Api::OpenaiChat | Api::OpenaiResponses)
 }
 
-/// The highest price of a million tokens in US dollars.
-const MAX_PRICE: f64 = 1e6;
-
 /// The hint for an unknown `api_type`.
 const API_TYPES: &str = "valid values: `openai_chatcompletions`, `openai_responses`";
 
@@ -182,12 +182,13 @@ fn read_capabilities(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<boo
     Some(flags.bool(reader, "image").unwrap_or(false))
 }
 
-/// Reads what a model costs. A price that is left out is 0.
-fn read_cost(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Cost> {
+/// Reads `cost`: dollars for a million tokens. Without a price of its own, input from the cache costs as other input.
+fn read_cost(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Price> {
     let cost = reader.fields(fields.node("cost")?, &keys::COST)?;
-    let mut price = |name| cost.number(reader, name, 0.0, MAX_PRICE).unwrap_or_default();
-    price("cache_write");
-    Some(Cost { input: price("input"), output: price("output"), cache_read: price("cache_read") })
+    let mut dollars = |name| cost.number(reader, name, 0.0, MAX_COST).map(Money::of_dollars);
+    let (input, output, cache_read) = (dollars("input"), dollars("output"), dollars("cache_read"));
+    dollars("cache_write");
+    Some(Price { input: input.unwrap_or_default(), output: output.unwrap_or_default(), cache_read })
 }
 
 /// Checks the keys of a model that have no effect.

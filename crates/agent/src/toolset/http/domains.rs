@@ -6,7 +6,7 @@ use reqwest::Url;
 
 /// The hosts that may be fetched from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Domains {
+pub(in crate::toolset) enum Domains {
     /// All.
     #[default]
     Any,
@@ -18,7 +18,7 @@ pub(super) enum Domains {
 
 /// A pattern of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pattern {
+pub(in crate::toolset) enum Pattern {
     /// A host, and all hosts below it: `example.com`.
     HostAndBelow(String),
     /// The hosts below one: `.example.com`, `*.example.com`.
@@ -33,7 +33,7 @@ impl Domains {
     /// # Errors
     ///
     /// An entry is not a pattern. The toolset must not be opened then.
-    pub(super) fn new(allowed: &[String], blocked: &[String]) -> Result<Self, String> {
+    pub(in crate::toolset) fn new(allowed: &[String], blocked: &[String]) -> Result<Self, String> {
         let patterns = |entries: &[String]| {
             entries.iter().map(|entry| Pattern::parse(entry)).collect::<Result<Vec<_>, _>>()
         };
@@ -49,27 +49,30 @@ impl Domains {
     /// # Errors
     ///
     /// The text for the model.
-    pub(super) fn check(&self, url: &Url) -> Result<(), String> {
+    pub(in crate::toolset) fn check(&self, url: &Url) -> Result<(), String> {
         let host = url.host_str().unwrap_or_default();
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(host));
         match self {
             Self::Allowed(patterns) if !matches(patterns) => {
                 Err(format!("{host} is not in allowed_domains of this toolset"))
             }
-            Self::Blocked(patterns) if matches(patterns) => {
-                Err(format!("{host} is in blocked_domains of this toolset"))
-            }
+            Self::Blocked(patterns) if matches(patterns) => Err(blocked(host)),
             Self::Any | Self::Allowed(_) | Self::Blocked(_) => Ok(()),
         }
     }
 
     /// Whether an address that a host's name resolves to is blocked.
-    pub(super) fn blocks(&self, address: IpAddr) -> bool {
+    pub(in crate::toolset) fn blocks(&self, address: IpAddr) -> bool {
         match self {
             Self::Blocked(patterns) => patterns.iter().any(|pattern| pattern.has(address)),
             Self::Any | Self::Allowed(_) => false,
         }
     }
+}
+
+/// The text for the model about a host that `blocked_domains` has.
+pub(super) fn blocked(host: &str) -> String {
+    format!("{host} is in blocked_domains of this toolset")
 }
 
 impl Pattern {
