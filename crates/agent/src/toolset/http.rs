@@ -135,14 +135,23 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// The text for the model.
+    /// Those of [`check`](Self::check).
     pub(super) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
-        if !is_http(&url) {
+        self.check(&url)?;
+        Ok(self.client.request(method, url))
+    }
+
+    /// Checks that a URL may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// The text for the model.
+    pub(super) fn check(&self, url: &Url) -> Result<(), String> {
+        if !is_http(url) {
             return Err("only http and https URLs are supported".to_owned());
         }
-        self.domains.check(&url)?;
-        self.filter.check(&url).map_err(|refused| refused.to_string())?;
-        Ok(self.client.request(method, url))
+        self.domains.check(url)?;
+        self.filter.check(url).map_err(|refused| refused.to_string())
     }
 }
 
