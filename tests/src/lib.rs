@@ -18,3 +18,4 @@ pub mod provider;
 pub mod proxy;
 pub mod redis;
 pub mod tools;
+pub mod topology;

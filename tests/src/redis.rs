@@ -1,8 +1,10 @@
 //! A private Redis server for one test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Read as _;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -37,6 +40,10 @@ struct Options {
     password: Option<String>,
     /// TLS, with a certificate of the server's own.
     tls: bool,
+    /// A certificate of each client that this server trusts.
+    client_certificates: bool,
+    /// Further settings, as on the command line.
+    settings: Vec<String>,
 }
 
 impl Redis {
@@ -47,13 +54,25 @@ impl Redis {
 
     /// Starts a server that requires this password.
     pub fn with_password(password: &str) -> Self {
-        Self::start_with(Options { password: Some(password.to_owned()), tls: false })
+        Self::start_with(Options { password: Some(password.to_owned()), ..Options::default() })
     }
 
     /// Starts a server that speaks TLS only. Clients must trust its [`Redis::certificate`]; the methods that read from it
     /// directly cannot be used.
     pub fn with_tls() -> Self {
-        Self::start_with(Options { password: None, tls: true })
+        Self::start_with(Options { tls: true, ..Options::default() })
+    }
+
+    /// Starts a server that speaks TLS only, and wants a certificate that it trusts of each client: its own, as in
+    /// [`Redis::url_with_certificates`].
+    pub fn with_client_certificates() -> Self {
+        Self::start_with(Options { tls: true, client_certificates: true, ..Options::default() })
+    }
+
+    /// Starts a server with further settings, as on its command line.
+    pub fn with_settings(settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_with(Options { settings, ..Options::default() })
     }
 
     fn start_with(options: Options) -> Self {
@@ -69,6 +88,13 @@ impl Redis {
     /// The file with the certificate of a server with TLS.
     pub fn certificate(&self) -> String {
         self.folder.path().join(CERTIFICATE).display().to_string()
+    }
+
+    /// URL of a server with TLS that names the certificate to trust, and the client's own certificate and key.
+    pub fn url_with_certificates(&self) -> String {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let (certificate, key) = (path(CERTIFICATE), path(PRIVATE_KEY));
+        format!("rediss://127.0.0.1:{}?ca={certificate}&cert={certificate}&key={key}", self.port)
     }
 
     /// URL of the server, with the password if there is one.
@@ -97,6 +123,17 @@ impl Redis {
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
+    }
+
+    /// Sends one inline command as [`Redis::command`] does, and returns the text of its reply: a bulk string, in lines.
+    pub fn text(&self, command: &str) -> String {
+        text(self.address(), command)
+    }
+
+    /// Sends one inline command as [`Redis::command`] does, and returns the elements of its reply: bulk strings without
+    /// line breaks.
+    pub fn array(&self, command: &str) -> Vec<String> {
+        array(self.address(), command)
     }
 
     /// Makes the server's clock step back by an hour, as far as Legwork can tell.
@@ -165,21 +202,48 @@ impl Drop for Redis {
     }
 }
 
+/// Sends one inline command to the server at `address`, and returns the bulk string that it replies.
+pub fn text(address: SocketAddr, command: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+    let mut answer = BufReader::new(stream);
+    let mut length = String::new();
+    answer.read_line(&mut length).unwrap();
+    let length: usize = length.trim().trim_start_matches('$').parse().unwrap();
+    let mut bytes = vec![0; length];
+    answer.read_exact(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
 /// All keys of the server at `address` that match a pattern, sorted, read over a direct connection.
 pub fn keys(address: SocketAddr, pattern: &str) -> Vec<String> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("KEYS {pattern}\r\n").as_bytes()).unwrap();
-    let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
-    let count: usize = lines.next().unwrap().trim_start_matches('*').parse().unwrap();
-    // Each key is preceded by a line with its length. No key of Legwork contains a line break.
-    let mut keys: Vec<String> = lines.skip(1).step_by(2).take(count).collect();
+    // No key of Legwork contains a line break.
+    let mut keys = array(address, &format!("KEYS {pattern}"));
     keys.sort();
     keys
 }
 
-/// A free port. Another process could take it before the caller binds it; the tests accept that.
+/// Sends one inline command to the server at `address`, and returns the elements of its reply: bulk strings without line
+/// breaks.
+pub fn array(address: SocketAddr, command: &str) -> Vec<String> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
+    let count: usize = lines.next().unwrap().trim_start_matches('*').parse().unwrap();
+    // Each element is preceded by a line with its length.
+    lines.skip(1).step_by(2).take(count).collect()
+}
+
+/// A free port, which this process gets once: tests run side by side, and nodes of two Clusters must not meet. Another
+/// process could take it before the caller binds it; the tests accept that.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// The files of a server with TLS, in its folder.
@@ -193,16 +257,22 @@ fn write_certificate(folder: &TempDir) {
     fs::write(folder.path().join(PRIVATE_KEY), made.signing_key.serialize_pem()).unwrap();
 }
 
-fn spawn(folder: &TempDir, port: u16, options: &Options) -> Child {
-    let program = ["redis-server", "valkey-server"]
+/// The server's program.
+pub(crate) fn server_program() -> &'static str {
+    ["redis-server", "valkey-server"]
         .into_iter()
         .find(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok())
-        .expect("redis-server or valkey-server must be on the PATH; `make test` installs one");
-    let mut command = Command::new(program);
+        .expect("redis-server or valkey-server must be on the PATH; `make test` installs one")
+}
+
+fn spawn(folder: &TempDir, port: u16, options: &Options) -> Child {
+    let mut command = Command::new(server_program());
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     command.args(["--maxmemory-policy", "noeviction", "--dir"]).arg(folder.path());
     if options.tls {
-        command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+        let wanted = if options.client_certificates { "yes" } else { "no" };
+        command.args(["--port", "0", "--tls-port", &port.to_string(), "--tls-auth-clients", wanted]);
+        command.args(["--tls-ca-cert-file", CERTIFICATE]);
         command
             .args(["--tls-cert-file", CERTIFICATE, "--tls-key-file", PRIVATE_KEY])
             .current_dir(folder.path());
@@ -212,6 +282,7 @@ fn spawn(folder: &TempDir, port: u16, options: &Options) -> Child {
     if let Some(password) = &options.password {
         command.args(["--requirepass", password]);
     }
+    command.args(&options.settings);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.any(|line| line.unwrap().to_lowercase().contains("ready to accept connections"));

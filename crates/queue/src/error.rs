@@ -7,6 +7,10 @@ use legwork_common::stored::Unreadable;
 use redis::RedisError;
 use thiserror::Error;
 
+/// The forms of an address, for a hint.
+const ADDRESS_FORMS: &str = "write redis://host:port, rediss://host:port, unix:///path, \
+     redis+sentinel://host,host/master or redis+cluster://host:port,host:port";
+
 /// Why a step of the queue was not done.
 #[derive(Debug, Error)]
 pub enum QueueError {
@@ -15,6 +19,14 @@ pub enum QueueError {
     Address {
         /// The text, without user and password.
         text: String,
+    },
+    /// A file with a certificate or a key, named in the URL, cannot be read.
+    #[error("`{path}` cannot be read: {source}")]
+    Certificate {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
     },
     /// Redis refused because its memory is full.
     #[error("Redis is out of memory, so `{step}` was refused: {source}")]
@@ -76,7 +88,9 @@ impl QueueError {
         if refused_login {
             return Self::Credentials(source);
         }
-        if source.is_io_error() || source.is_timeout() || source.is_connection_dropped() {
+        // Also while the Sentinels still name a master that is gone.
+        let no_master = source.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel;
+        if no_master || source.is_io_error() || source.is_timeout() || source.is_connection_dropped() {
             return Self::Unreachable { step, source };
         }
         Self::Refused { step, source }
@@ -93,6 +107,7 @@ impl QueueError {
                 )
             }
             Self::Address { .. }
+            | Self::Certificate { .. }
             | Self::Credentials(_)
             | Self::Unexpected { .. }
             | Self::Unreadable(_)
@@ -105,6 +120,7 @@ impl Coded for QueueError {
     fn code(&self) -> &'static str {
         match self {
             Self::Address { .. } => "redis_address",
+            Self::Certificate { .. } => "redis_certificate",
             Self::Full { .. } => "redis_full",
             Self::Credentials(_) => "redis_credentials",
             Self::Unreachable { .. } => "redis_unreachable",
@@ -117,15 +133,16 @@ impl Coded for QueueError {
 
     fn exit(&self) -> ExitStatus {
         match self {
-            Self::Address { .. } => ExitStatus::Usage,
+            Self::Address { .. } | Self::Certificate { .. } => ExitStatus::Usage,
             _ => ExitStatus::Redis,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Address { .. } => {
-                Some("write redis://host:port, rediss://host:port or unix:///path".to_owned())
+            Self::Address { .. } => Some(ADDRESS_FORMS.to_owned()),
+            Self::Certificate { .. } => {
+                Some("`ca`, `cert` and `key` in the URL name PEM files that this process can read".to_owned())
             }
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Credentials(_) => {
@@ -134,7 +151,7 @@ impl Coded for QueueError {
             Self::Unreachable { .. } => Some(
                 "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
             ),
-            Self::Refused { .. } => Some("Legwork needs Redis 7.0 or Valkey 7.2, or newer".to_owned()),
+            Self::Refused { source, .. } => Some(refusal_hint(source.code()).to_owned()),
             Self::Unexpected { .. } | Self::Unreadable(_) => {
                 Some("a different release may have written this namespace".to_owned())
             }
@@ -142,6 +159,26 @@ impl Coded for QueueError {
                 Some("use the same settings as its first user, or another --namespace".to_owned())
             }
         }
+    }
+}
+
+/// What to do about an error that Redis answered with, by its code.
+fn refusal_hint(code: Option<&str>) -> &'static str {
+    match code {
+        Some("READONLY") => {
+            "this server is a replica; name its master, or redis+sentinel:// or redis+cluster:// so that it is found"
+        }
+        Some("MASTERDOWN") => "this replica has lost its master; name the new master, or redis+sentinel://",
+        Some("CLUSTERDOWN") => "a part of the Cluster has no master; see CLUSTER INFO on any node",
+        Some("MOVED" | "ASK" | "CROSSSLOT") => {
+            "this server is a node of a Cluster; write redis+cluster://host:port"
+        }
+        Some("NOPERM") => "the user lacks a command or a key pattern; see deploy/redis/users.acl",
+        Some("LOADING") => "the server reads its data after a start; try again once it is ready",
+        Some("BUSY") => "a script blocks the server; SCRIPT KILL ends one that has written nothing",
+        Some("MISCONF") => "the server cannot write its data to disk; see its log",
+        Some("NOREPLICAS") => "the server wants more replicas than it has; see min-replicas-to-write",
+        _ => "Legwork needs Redis 7.0 or Valkey 7.2, or newer",
     }
 }
 

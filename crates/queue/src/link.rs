@@ -8,11 +8,14 @@
 //! be a replica; a connection is replaced after one timeout, because a network can drop a connection without a reset; a
 //! round trip has a bound that includes all attempts to connect.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+mod blocking;
+mod dedicated;
+mod target;
+mod url;
+
+pub(crate) use blocking::BlockingReads;
+pub use target::Target;
+
 use std::time::Duration;
 
 use deadpool_redis::Manager;
@@ -20,27 +23,18 @@ use deadpool_redis::Pool;
 use deadpool_redis::PoolError;
 use deadpool_redis::Runtime;
 use redis::AsyncConnectionConfig;
-use redis::Client;
 use redis::Cmd;
-use redis::ConnectionInfo;
 use redis::ErrorKind;
-use redis::IntoConnectionInfo;
 use redis::Pipeline;
-use redis::ProtocolVersion;
 use redis::RedisError;
 use redis::RedisResult;
 use redis::Value;
-use redis::aio::AsyncPushSender;
 use redis::aio::ConnectionLike;
-use redis::aio::ConnectionManager;
-use redis::aio::ConnectionManagerConfig;
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::io::tcp::socket2::TcpKeepalive;
 
 use crate::answer::Answer;
 use crate::answer::Items;
 use crate::error::QueueError;
+use crate::link::dedicated::Dedicated;
 
 /// The timeout of one command. Longer than any step takes on a loaded server, and a fifth of the default lease, so that
 /// a renewal that is lost can be repeated in time.
@@ -72,129 +66,26 @@ const RECONNECT_ATTEMPTS: usize = 3;
 /// Connections of a pool. A command line runs a few operations at once; the MCP server's hosts share them.
 const POOL_SIZE: usize = 8;
 
-/// Where Redis is, and how to log in. Its `Debug` and `Display` never show the password.
-#[derive(Clone)]
-pub struct Target {
-    info: ConnectionInfo,
-}
-
-impl Target {
-    /// Reads `redis://`, `rediss://` and `unix://` URLs.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Address`] for a text that cannot be one.
-    pub fn parse(url: &str) -> Result<Self, QueueError> {
-        let info =
-            url.into_connection_info().map_err(|_| QueueError::Address { text: without_credentials(url) })?;
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_redis_settings(redis).set_tcp_settings(tcp_settings());
-        Ok(Self { info })
-    }
-
-    /// A client for this target. Does not connect yet.
-    fn client(&self) -> RedisResult<Client> {
-        Client::open(self.info.clone())
-    }
-
-    /// Checks that a client can be made for this target. Does not connect.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Refused`] for a target that cannot be one.
-    pub(crate) fn check(&self) -> Result<(), QueueError> {
-        self.client().map(drop).map_err(|error| QueueError::from_redis("connect", error))
-    }
-
-    /// A connection for one caller's blocking commands: all other commands on it would wait behind them. It has no
-    /// response timeout, so the caller sets one.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError`] when no connection can be made within two seconds.
-    pub(crate) async fn blocking_connection(&self) -> Result<MultiplexedConnection, QueueError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        let failed = |error| QueueError::from_redis("connect", error);
-        self.client()
-            .map_err(failed)?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(failed)
-    }
-
-    /// A connection whose pushes go to `sender`. It does not reconnect.
-    ///
-    /// # Errors
-    ///
-    /// [`RedisError`] when no connection can be made within two seconds.
-    pub(crate) async fn push_connection(
-        &self,
-        sender: impl AsyncPushSender,
-    ) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(COMMAND_TIMEOUT))
-            .set_push_sender(sender);
-        self.client()?.get_multiplexed_async_connection_with_config(&config).await
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.info.addr())
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({self})")
-    }
-}
-
-/// An address for messages: what stands before its `@` may be a password.
-fn without_credentials(url: &str) -> String {
-    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
-    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
-    format!("{scheme}…@{host}")
-}
-
-/// The settings of every TCP connection, with TLS or without. Unix domain sockets ignore them.
-fn tcp_settings() -> TcpSettings {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(TCP_USER_TIMEOUT);
-    settings
-}
-
-/// The settings of every managed connection.
-fn manager_config() -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(COMMAND_TIMEOUT))
-        .set_max_delay(MAX_RECONNECT_DELAY)
-        .set_number_of_retries(RECONNECT_ATTEMPTS)
-}
-
 /// A connection to send commands on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
     /// Takes a connection from a pool for each command.
     Pooled(Pool),
-    /// Holds one multiplexed connection.
-    Dedicated(Box<Dedicated>),
+    /// Holds one connection, or one to each node of a Cluster.
+    Dedicated(Dedicated),
 }
 
 impl Link {
-    /// A pool for short operations. Connects to nothing yet.
+    /// For short operations: a pool where there is one server. Connects to nothing yet.
     pub(crate) fn pooled(target: &Target) -> Result<Self, QueueError> {
+        let failed = |error| QueueError::from_redis("connect", error);
+        let Some(server) = target.single().map_err(failed)? else {
+            return Ok(Self::dedicated(target));
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(COMMAND_TIMEOUT));
-        let manager = Manager::new_with_config(target.info.clone(), config)
-            .map_err(|error| QueueError::from_redis("connect", error))?;
+        let manager = Manager::new_with_config(server, config).map_err(failed)?;
         let pool = Pool::builder(manager)
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)
@@ -207,9 +98,14 @@ impl Link {
     }
 
     /// One dedicated connection. Connects at the first command.
-    pub(crate) fn dedicated(target: &Target) -> Result<Self, QueueError> {
-        let dedicated = Dedicated::new(target).map_err(|error| QueueError::from_redis("connect", error))?;
-        Ok(Self::Dedicated(Box::new(dedicated)))
+    pub(crate) fn dedicated(target: &Target) -> Self {
+        Self::Dedicated(Dedicated::new(target))
+    }
+
+    /// Whether each command goes to the node that has its slot. A step then declares a second key: see
+    /// [`crate::step::Call`].
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Dedicated(dedicated) if dedicated.is_cluster())
     }
 
     /// Sends one command and reads its answer; `asked` names it in errors. Dropping the future may leave the command
@@ -255,25 +151,14 @@ impl Link {
                 }
                 answers
             }
-            Self::Dedicated(dedicated) => {
-                let (generation, mut connection) = dedicated.current();
-                let count = pipeline.len();
-                let answers = within_round_trip(connection.req_packed_commands(pipeline, 0, count)).await;
-                if is_read_only(&answers) {
-                    dedicated.replace(generation, "Redis server became read-only; reconnecting");
-                } else if is_timeout(&answers) {
-                    dedicated.replace(generation, "Redis connection timed out; reconnecting");
-                }
-                answers
-            }
+            // Boxed, because its type is too deep for the compiler in each of its callers.
+            Self::Dedicated(dedicated) => Box::pin(dedicated.send(pipeline)).await,
         }
     }
 }
 
 /// The answers, or a timeout after [`ROUND_TRIP_TIMEOUT`].
-async fn within_round_trip(
-    answers: impl Future<Output = RedisResult<Vec<Value>>>,
-) -> RedisResult<Vec<Value>> {
+async fn within_round_trip<T>(answers: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     tokio::time::timeout(ROUND_TRIP_TIMEOUT, answers).await.unwrap_or_else(|_| Err(timeout_error()))
 }
 
@@ -326,56 +211,5 @@ fn pool_error(error: PoolError) -> RedisError {
         PoolError::Backend(error) => error,
         PoolError::Timeout(_) => timeout_error(),
         other => RedisError::from((ErrorKind::Io, "no connection from the pool", other.to_string())),
-    }
-}
-
-/// One dedicated connection. It is replaced when its server turns out to be a replica, and when it times out.
-#[derive(Clone)]
-pub(crate) struct Dedicated {
-    client: Client,
-    // A std mutex: it is held for a clone or an assignment, never over an await.
-    current: Arc<Mutex<Current>>,
-}
-
-/// The connection that is used now.
-struct Current {
-    manager: ConnectionManager,
-    // How often it was replaced. Of all calls that fail on one connection, the first replaces it.
-    generation: u64,
-}
-
-impl Dedicated {
-    fn new(target: &Target) -> RedisResult<Self> {
-        let client = target.client()?;
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
-        Ok(Self { client, current: Arc::new(Mutex::new(Current { manager, generation: 0 })) })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn current(&self) -> (u64, ConnectionManager) {
-        let current = self.lock();
-        (current.generation, current.manager.clone())
-    }
-
-    /// Makes a new connection in place of the one of this generation; does nothing if that was replaced before. The
-    /// manager reconnects when a connection drops, but neither on `READONLY` nor after a timeout.
-    fn replace(&self, generation: u64, reason: &'static str) {
-        let mut current = self.lock();
-        if current.generation != generation {
-            return;
-        }
-        tracing::warn!("{reason}");
-        if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config()) {
-            *current = Current { manager, generation: generation + 1 };
-        }
-    }
-}
-
-impl fmt::Debug for Dedicated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dedicated").finish_non_exhaustive()
     }
 }

@@ -35,11 +35,9 @@ pub(crate) use upkeep::Clearing;
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
-use tokio::sync::Mutex;
-
 use crate::error::QueueError;
 use crate::keys::Keys;
+use crate::link::BlockingReads;
 use crate::link::Link;
 use crate::link::Target;
 use crate::settings::FleetSettings;
@@ -61,8 +59,8 @@ pub struct Queue {
     pub(crate) link: Link,
     pub(crate) keys: Keys,
     settings: FleetSettings,
-    // The connection for the blocking read of wake tokens. Nothing else may use it while it blocks.
-    wake: Arc<Mutex<Option<MultiplexedConnection>>>,
+    // Of wake tokens.
+    wake: Arc<BlockingReads>,
 }
 
 impl Queue {
@@ -80,7 +78,7 @@ impl Queue {
     ) -> Result<Self, QueueError> {
         let link = match kind {
             ConnectionKind::Pooled => Link::pooled(target)?,
-            ConnectionKind::Dedicated => Link::dedicated(target)?,
+            ConnectionKind::Dedicated => Link::dedicated(target),
         };
         let settings = FleetSettings::agree(namespace, wanted, &link).await?;
         let keys = Keys::new(namespace, settings.shards);

@@ -14,6 +14,8 @@ const FORMAT: u32 = 3;
 const MIN_LEASE_MS: u64 = 100;
 /// The greatest number of shards. A round of reaping makes a call for each.
 const MAX_SHARDS: u32 = 1024;
+/// The shards of a new namespace on a Cluster, where nothing else was asked for: a few for each of some masters.
+const CLUSTER_SHARDS: u16 = 16;
 /// What reading the settings is called in messages.
 const ASKED: &str = "read the namespace's settings";
 
@@ -117,7 +119,9 @@ impl FleetSettings {
         let failed = |error| QueueError::from_redis(ASKED, error);
         let meta = Keys::new(namespace, 1).meta();
         let mut pipeline = redis::pipe();
-        for (field, value) in wanted.fields() {
+        let is_default = wanted.shards == Self::default().shards;
+        let shards = if link.is_cluster() && is_default { CLUSTER_SHARDS } else { wanted.shards };
+        for (field, value) in (Self { shards, ..wanted.clone() }).fields() {
             pipeline.cmd("HSETNX").arg(&meta).arg(field).arg(value);
         }
         pipeline.cmd("HGETALL").arg(&meta);
@@ -132,7 +136,7 @@ impl FleetSettings {
             .collect::<Result<BTreeMap<_, _>, QueueError>>()?;
         let agreed = Self::read(namespace, &stored)?;
         // The number of shards decides where a record is: a process with another number would search the wrong shard.
-        if wanted.shards != Self::default().shards && wanted.shards != agreed.shards {
+        if !is_default && wanted.shards != agreed.shards {
             let detail = format!("has {} shards, not {}", agreed.shards, wanted.shards);
             return Err(QueueError::Namespace { namespace: namespace.to_owned(), detail });
         }

@@ -105,7 +105,7 @@ impl Step {
         }
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in calls {
-            pipeline.add_command(call.command(self));
+            pipeline.add_command(call.command(self, link.is_cluster()));
         }
         let values = self.send(link, &pipeline).await?;
         Ok(values.into_iter().map(|value| Answer::of(self.name, value)).collect())
@@ -302,9 +302,14 @@ impl Call {
         self.arguments.push(bytes.to_vec());
     }
 
-    fn command(&self, step: &Step) -> Cmd {
+    /// The command. In a Cluster it declares one more key, which never exists: while a slot moves from node to node, a
+    /// script that declares two keys, one of them missing, is answered `TRYAGAIN` by both nodes, and it is repeated
+    /// until the slot has moved. With one key the new node would run it before it has the rest of the slot.
+    fn command(&self, step: &Step, is_cluster: bool) -> Cmd {
+        let anchor = self.keys.first().filter(|_| is_cluster).map(|key| format!("{key}:"));
+        let count = self.keys.len() + usize::from(anchor.is_some());
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&step.hash).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command.arg(&step.hash).arg(count).arg(&self.keys).arg(anchor).arg(&self.arguments);
         command
     }
 }

@@ -27,7 +27,8 @@ use legwork_queue::settings::FleetSettings;
 /// The options of both programs: where the queue is, how to log, what the fleet has decided.
 #[derive(Debug, Clone, Args)]
 pub struct CommonOptions {
-    /// Where Redis is: redis://host:port, rediss:// or unix://; without it the embedded server is used
+    /// Where Redis is: redis://host:port, rediss://, unix://, redis+sentinel://host,host/name or redis+cluster://host,host;
+    /// without it the embedded server is used
     #[arg(long, env = variables::REDIS_URL, value_name = "URL", hide_env_values = true, global = true)]
     pub redis: Option<String>,
     /// The namespace within Redis

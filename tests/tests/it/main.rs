@@ -28,4 +28,5 @@ mod session_state;
 mod stop;
 mod stored;
 mod team;
+mod topologies;
 mod waits;

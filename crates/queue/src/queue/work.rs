@@ -14,12 +14,10 @@ use legwork_common::job::Cause;
 use legwork_common::job::TeamDigest;
 use legwork_common::service::MailId;
 use legwork_common::stored::RECORD;
-use redis::Value;
 
 use crate::answer::Answer;
 use crate::answer::Word;
 use crate::error::QueueError;
-use crate::link::COMMAND_TIMEOUT;
 use crate::port::Append;
 use crate::port::Appended;
 use crate::port::Begun;
@@ -83,27 +81,10 @@ impl Work for Queue {
     }
 
     async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError> {
-        let mut command = redis::cmd("BLPOP");
-        // All shards in one read: they are on one Redis.
-        for shard in 0..self.keys.shards() {
-            for lane in lanes {
-                command.arg(self.keys.wake(shard, &lane.name()));
-            }
-        }
-        command.arg(WAKE_SECONDS);
-        let failed = |error| QueueError::from_redis(AWAIT_WORK, error);
-        let mut idle = self.wake.lock().await;
-        let mut connection = match idle.take() {
-            Some(connection) => connection,
-            None => self.target.blocking_connection().await?,
-        };
-        // The connection is put back only after an answer. Dropped in the middle it is closed with the future, so no
-        // later command can stall behind this read or take its answer.
-        let timeout = Duration::from_secs(u64::from(WAKE_SECONDS)) + COMMAND_TIMEOUT;
-        let woken = tokio::time::timeout(timeout, connection.send_packed_command(&command)).await;
-        let timed_out = |_| failed(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        let answer = woken.map_err(timed_out)?.and_then(Value::extract_error).map_err(failed)?;
-        *idle = Some(connection);
+        // All keys of a shard are in one slot of a Cluster; on one Redis, one read takes those of all shards.
+        let of_shard = |shard| lanes.iter().map(|lane| self.keys.wake(shard, &lane.name())).collect();
+        let groups = (0..self.keys.shards()).map(of_shard).collect();
+        let answer = self.wake.take(&self.target, groups, WAKE_SECONDS, AWAIT_WORK).await?;
         // The key and the token, or nothing after the time.
         let key = Answer::of(AWAIT_WORK, answer).items()?.next().map(Answer::text).transpose()?;
         Ok(key.map(|key| WakeToken { key }))
