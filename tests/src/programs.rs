@@ -275,6 +275,11 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to this process only, not to its process group.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

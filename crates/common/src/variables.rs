@@ -55,6 +55,9 @@ pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
 /// process's flags.
 pub const MCP_TOKEN: &str = "LEGWORK_MCP_TOKEN";
 
+/// The bearer token of `legwork serve`, with all roles.
+pub const TOKEN: &str = "LEGWORK_TOKEN";
+
 /// The user's state folder, by the XDG Base Directory Specification.
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
 /// The user's cache folder, by the XDG Base Directory Specification. Only tests read it: their programs are

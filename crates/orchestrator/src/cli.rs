@@ -2,6 +2,7 @@
 
 mod examples;
 mod reading;
+mod schedule;
 mod values;
 
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use legwork_worker::options::command_line::COMMON_OPTIONS;
 pub use self::reading::Named;
 pub use self::reading::documented;
 pub use self::reading::read;
+pub use self::schedule::ScheduleAddArgs;
+pub use self::schedule::ScheduleCommand;
 
 use crate::confirm::ConfirmArgs;
 
@@ -76,16 +79,23 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Count jobs and workers: what waits, what runs, what ended in the last hour and day
     Stats,
+    /// Watch jobs, workers and output on a full screen; stop and retry from it
+    Top,
     /// List the live workers, or ask one to end
     Workers(WorkersArgs),
     /// Pause a queue: nothing new starts from it, what runs continues
     Pause(QueueArgs),
     /// End the pause of a queue
     Unpause(QueueArgs),
+    /// Dispatch jobs by cron expression and time zone
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Show what all programs of the namespace agree on, or change it
     Configure(ConfigureArgs),
     /// Serve the background-agent tools to other programs over the Model Context Protocol
     Mcp(McpArgs),
+    /// Serve jobs, output, workers and metrics over HTTP
+    Serve(ServeArgs),
     /// Manage the embedded server
     #[command(subcommand)]
     Local(LocalCommand),
@@ -497,6 +507,24 @@ pub struct McpArgs {
     /// The most jobs of a session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
+    /// Take model replies from this script instead of from providers; tools are real
+    #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// Arguments of `legwork serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Agent files that jobs are dispatched with, each named by its name without extension; without any, requests bring
+    /// their own
+    pub files: Vec<PathBuf>,
+    /// The address; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7878")]
+    pub listen: SocketAddr,
+    /// A file of bearer tokens: a name, roles (viewer, dispatcher, operator) and a token in each line; or set LEGWORK_TOKEN
+    /// to one with all roles
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,

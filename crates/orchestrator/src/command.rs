@@ -15,9 +15,12 @@ mod mcp;
 mod pause;
 mod retry;
 mod run;
+mod schedule;
 mod send;
+mod serve;
 mod stats;
 mod stop;
+mod top;
 mod view;
 mod wait;
 mod workers;
@@ -48,10 +51,13 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Send(args) => send::send(context, args).await,
         Command::Check(args) => check::check(&context, &args),
         Command::Doctor(args) => doctor::doctor(context, args).await,
+        Command::Top => Box::pin(top::top(context)).await,
+        Command::Serve(args) => Box::pin(serve::serve(context, args)).await,
         Command::Stats => stats::stats(context).await,
         Command::Workers(args) => workers::workers(context, args).await,
         Command::Pause(args) => pause::pause(context, &args.queue).await,
         Command::Unpause(args) => pause::unpause(context, &args.queue).await,
+        Command::Schedule(command) => Box::pin(schedule::schedule(context, command)).await,
         Command::Configure(args) => configure::configure(context, args).await,
         Command::Completions(args) => completions::completions(&context, &args),
         Command::Man(args) => man::man(&context, &args),

@@ -7,6 +7,7 @@
 //! - [`root`]: the session of a root agent under `run`.
 //! - [`local_worker`]: workers of the embedded server; [`team_checks`]: what is checked before agents run.
 //! - [`mcp`]: the background-agent tools for hosts of the Model Context Protocol.
+//! - [`top`]: the fleet on a full screen.
 //! - [`panel`]: the answer and the live panel of `run`; [`terminal`]: prompts and approvals.
 //! - [`recorder`]: a run as a script of model replies.
 //! - [`confirm`]: the rule for questions; [`many`]: the rule for partial success; [`outage`]: waiting while Redis is away.
@@ -30,3 +31,4 @@ pub mod render;
 pub mod root;
 pub mod team_checks;
 pub mod terminal;
+pub mod top;

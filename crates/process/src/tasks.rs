@@ -14,6 +14,7 @@
 //! | hints | dropped | logged: a hint only makes something happen sooner |
 //! | attempt | awaited | logged: it costs one job, not the others |
 //! | guard | awaited | the program drains |
+//! | http | awaited: a change is not cut off | logged |
 //! | panel | awaited: it restores the terminal | logged |
 //! | local worker | awaited | the program drains |
 
@@ -57,6 +58,8 @@ pub enum TaskKind {
     Attempt,
     /// Waits for the guard process, which must not end before the program.
     Guard,
+    /// Serves a connection over HTTP, carries out a change that one asked for, or follows a job for it.
+    Http,
     /// Draws the live panel.
     Panel,
     /// Runs a worker within another program, such as that of its session's root agent.
@@ -107,6 +110,7 @@ impl TaskKind {
             Self::Hints => (Abort, LogOnly),
             Self::Attempt => (Wait, LogOnly),
             Self::Guard => (Wait, ShutDown),
+            Self::Http => (Wait, LogOnly),
             Self::Panel => (Wait, LogOnly),
             Self::LocalWorker => (Wait, ShutDown),
         };
@@ -126,6 +130,7 @@ impl fmt::Display for TaskKind {
             Self::Hints => "hints",
             Self::Attempt => "attempt",
             Self::Guard => "guard",
+            Self::Http => "http",
             Self::Panel => "panel",
             Self::LocalWorker => "local worker",
         })

@@ -20,6 +20,11 @@ impl Answer {
         Self { asked, value }
     }
 
+    /// Whether it is a list.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.value, Value::Array(_))
+    }
+
     /// The items of a list; a missing value is an empty list.
     pub(crate) fn items(self) -> Result<Items, QueueError> {
         match self.value {

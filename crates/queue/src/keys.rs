@@ -299,6 +299,21 @@ impl Keys {
         format!("legwork:{}:bench", self.namespace)
     }
 
+    /// The schedules by name: a hash of JSON below a tag of its own.
+    pub fn schedules(&self) -> String {
+        format!("{{legwork:{}:schedules}}", self.namespace)
+    }
+
+    /// When each schedule is due: a sorted set. A paused one is not in it.
+    pub fn schedules_due(&self) -> String {
+        format!("{}:due", self.schedules())
+    }
+
+    /// The last instant that each schedule fired for, with its job: a hash.
+    pub fn schedules_last(&self) -> String {
+        format!("{}:last", self.schedules())
+    }
+
     /// A pattern that every key of the namespace matches.
     pub(crate) fn all_pattern(&self) -> String {
         format!("*legwork:{}:*", self.namespace)

@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //!
-//! - `request` and `dispatch`: which requests are accepted, and storing them.
+//! - `request`, `job_request` and `dispatch`: which requests are accepted, how programs write them, and storing them.
 //! - `sessions`: opening, owning and leaving sessions.
 //! - `find`: ids from what a person typed.
 //! - `list`, `cursor`, `tree`: jobs by filter, a page at a time, and which job dispatched which.
@@ -15,6 +15,7 @@
 //! - `models`: which models jobs run with.
 //! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
 //! - `workers`: the fleet, and which lanes it serves. `pauses`: paused queues, and workers that are asked to end.
+//! - `schedule`: jobs by cron expression, and firing those that are due.
 //! - `stats`: how many of all of these there are. `settings`: what the namespace agrees on.
 //! - [`mod@bench`]: the queue's side of a measurement.
 //!
@@ -37,11 +38,13 @@ mod cursor;
 mod delete;
 mod dispatch;
 mod find;
+mod job_request;
 mod list;
 mod models;
 mod pauses;
 mod request;
 mod retry;
+mod schedule;
 mod send;
 mod sessions;
 mod settings;
@@ -61,6 +64,7 @@ pub use dispatch::DispatchOrder;
 pub use dispatch::Dispatched;
 pub use dispatch::Dispatching;
 pub use find::FindError;
+pub use job_request::JobRequest;
 pub use list::ListedJob;
 pub use list::Listing;
 pub use pauses::DrainError;
@@ -71,6 +75,14 @@ pub use retry::Retried;
 pub use retry::RetryError;
 pub use retry::RetryMode;
 pub use retry::RetryPlan;
+pub use schedule::CronError;
+pub use schedule::LastFire;
+pub use schedule::Missed;
+pub use schedule::Overlap;
+pub use schedule::Schedule;
+pub use schedule::ScheduleError;
+pub use schedule::ScheduleStatus;
+pub use schedule::ShownSchedule;
 pub use sessions::OwnerTerms;
 pub use sessions::Ownership;
 pub use sessions::SessionOptions;

@@ -13,6 +13,7 @@ mod pauses;
 mod permits;
 mod record;
 mod reservation;
+mod schedules;
 mod select;
 mod server;
 mod session_state;

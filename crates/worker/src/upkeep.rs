@@ -3,8 +3,13 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use legwork_common::retry::Backoff;
+use legwork_queue::Hints;
+use legwork_queue::Observer;
+use legwork_queue::Operator;
 use legwork_queue::Queue;
+use legwork_queue::operator::SessionLanes;
 use legwork_queue::port::ReapReport;
 use legwork_queue::port::Upkeep as _;
 
@@ -14,12 +19,24 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reaps every second, with ten percent of jitter so that a fleet does not do it in lockstep. Errors are logged and the
 /// next round is the retry. Every step of a round may be repeated, so the future may be dropped at any await.
+///
+/// Each round also fires the schedules that are due.
 pub async fn reap_forever(queue: Queue) -> Infallible {
+    let schedules = match Hints::new(queue.target()) {
+        Ok(hints) => Some(Operator::new(Observer::new(queue.clone(), hints), SessionLanes::Shared)),
+        Err(error) => {
+            tracing::warn!(%error, "no schedule is fired from here");
+            None
+        }
+    };
     loop {
         match queue.reap(false).await {
             Ok(report) if report != ReapReport::default() => tracing::debug!(?report, "reaped"),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "could not reap"),
+        }
+        if let Some(Err(error)) = OptionFuture::from(schedules.as_ref().map(Operator::fire_schedules)).await {
+            tracing::warn!(%error, "could not read the schedules");
         }
         let jitter = f64::from(rand::random::<u8>()) / 255.0;
         tokio::time::sleep(Backoff::jittered(REAP_INTERVAL, jitter)).await;

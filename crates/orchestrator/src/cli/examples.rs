@@ -40,6 +40,34 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("workers drain", &["legwork workers drain build-17", "legwork workers drain build-17-3f2a9c1b"]),
     ("pause", &["legwork pause code", "legwork pause code --namespace staging"]),
     ("unpause", &["legwork unpause code", "legwork unpause code --namespace staging"]),
+    (
+        "schedule",
+        &[
+            "legwork schedule add digest \"0 7 * * 1-5\" --zone Europe/Berlin team.yaml writer \"Write the digest\"",
+            "legwork schedule list",
+        ],
+    ),
+    (
+        "schedule add",
+        &[
+            "legwork schedule add digest \"0 7 * * 1-5\" --zone Europe/Berlin team.yaml writer \"Write the digest\"",
+            "legwork schedule add sweep \"*/10 * * * *\" --missed one --overlap skip team.yaml sweeper \"Sweep\"",
+        ],
+    ),
+    ("schedule list", &["legwork schedule list", "legwork schedule list --json"]),
+    (
+        "schedule pause",
+        &["legwork schedule pause digest", "legwork schedule pause digest --namespace staging"],
+    ),
+    (
+        "schedule resume",
+        &["legwork schedule resume digest", "legwork schedule resume digest --namespace staging"],
+    ),
+    (
+        "schedule remove",
+        &["legwork schedule remove digest", "legwork schedule remove digest --namespace staging"],
+    ),
+    ("schedule run-now", &["legwork schedule run-now digest", "legwork schedule run-now digest --json"]),
     ("configure", &["legwork configure", "legwork configure --retention 7d --session-cap 50"]),
     (
         "mcp",
@@ -48,6 +76,8 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "legwork mcp team.yaml --http 127.0.0.1:7879",
         ],
     ),
+    ("top", &["legwork top", "legwork top --namespace staging"]),
+    ("serve", &["legwork serve team.yaml", "legwork serve --listen 0.0.0.0:7878 --tokens tokens.txt"]),
     ("local", &["legwork local status", "legwork local stop"]),
     ("local status", &["legwork local status", "legwork local status --json"]),
     ("local stop", &["legwork local stop", "legwork local stop --state-dir /tmp/legwork"]),

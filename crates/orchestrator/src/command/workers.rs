@@ -68,7 +68,7 @@ async fn list(context: Context) -> Result<ExitStatus, Failure> {
         .collect();
     if context.output.json {
         for (worker, condition) in &workers {
-            context.output.object(&object(worker, *condition))?;
+            context.output.object(&worker.object(*condition))?;
         }
     } else {
         context.output.text(&table(&workers, Timestamp::now(), context.output.width))?;
@@ -78,28 +78,6 @@ async fn list(context: Context) -> Result<ExitStatus, Failure> {
     }
     connection.leave().await?;
     Ok(ExitStatus::Success)
-}
-
-fn object(worker: &WorkerRecord, condition: WorkerCondition) -> serde_json::Value {
-    let report = &worker.report;
-    let mut object = json!({
-        "id": worker.id, "host": worker.host, "pid": worker.process, "version": report.version,
-        "state": state(condition), "queues": worker.lanes, "slots": worker.slots, "used": worker.used,
-        "free": worker.slots.saturating_sub(worker.used), "jobs": worker.jobs,
-        "began_at": worker.began.map(time), "last_heartbeat": time(worker.seen),
-        "silent_ms": u64::try_from(worker.age.as_millis()).unwrap_or(u64::MAX),
-        "draining": worker.draining, "run": report.run, "failed": report.failed, "given_back": report.given_back,
-        "given_back_in_a_row": report.given_back_in_a_row,
-        "last_reason": Some(&report.last_reason).filter(|reason| !reason.is_empty()),
-    });
-    if let Some(unreadable) = &worker.unreadable {
-        object["unreadable"] = json!(unreadable);
-    }
-    object
-}
-
-fn time(time: Timestamp) -> String {
-    format!("{time:.3}")
 }
 
 /// The table, and below it a line for each sick worker with the reason.
@@ -126,7 +104,7 @@ fn row(worker: &WorkerRecord, condition: WorkerCondition, now: Timestamp) -> Vec
     let state = match condition {
         _ if worker.unreadable.is_some() => "unreadable".to_owned(),
         WorkerCondition::Lost(age) => format!("lost {}", duration::age(age)),
-        other => state(other).to_owned(),
+        other => other.word().to_owned(),
     };
     vec![
         worker.id.to_string(),
@@ -141,16 +119,6 @@ fn row(worker: &WorkerRecord, condition: WorkerCondition, now: Timestamp) -> Vec
         worker.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
         known(report.version.clone()),
     ]
-}
-
-/// The condition in one word, in tables and in JSON.
-fn state(condition: WorkerCondition) -> &'static str {
-    match condition {
-        WorkerCondition::Serving => "serving",
-        WorkerCondition::Draining => "draining",
-        WorkerCondition::Lost(_) => "lost",
-        WorkerCondition::Sick(_) => "sick",
-    }
 }
 
 #[cfg(test)]
@@ -207,6 +175,6 @@ mod tests {
         insta::assert_snapshot!("workers_80", table(&fleet(), now, Some(80)));
         insta::assert_snapshot!("workers_120", table(&fleet(), now, Some(120)));
         let sick = &fleet()[3];
-        insta::assert_json_snapshot!("worker_json", object(&sick.0, sick.1));
+        insta::assert_json_snapshot!("worker_json", sick.0.object(sick.1));
     }
 }

@@ -3,7 +3,6 @@
 //! On a loopback address no token is needed, but `Host` and `Origin` must be this machine's: a page of another site,
 //! open in a browser here, is refused. On any other address every request needs the bearer token (RFC 6750).
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +19,12 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use legwork_common::error::ExitStatus;
+use legwork_http::access::Token;
+use legwork_http::listener::listen;
 use rmcp::transport::StreamableHttpServerConfig;
 use rmcp::transport::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use sha2::Digest as _;
-use sha2::Sha256;
 use tokio::net::TcpListener;
-use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -35,9 +33,6 @@ use crate::mcp::server::Server;
 
 /// The path of the endpoint.
 pub const PATH: &str = "/mcp";
-/// Connections that the system queues until they are accepted. The usual default of 128 overflows when many hosts
-/// connect at once, and some see a reset; the system lowers this to its own maximum.
-const BACKLOG: u32 = 4096;
 /// Grace period for open streams at shutdown. A stream of a waiting host would otherwise keep the server up forever.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Origins that are always allowed: pages served by this machine, on any port.
@@ -50,32 +45,6 @@ pub struct HttpListener {
     address: SocketAddr,
     token: Option<Token>,
     origins: Vec<String>,
-}
-
-/// A bearer token, stored as its SHA-256: comparing hashes leaks nothing about the token through timing.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
-    }
-}
-
-impl Token {
-    /// The token in `text`, trimmed; `None` when that is empty.
-    pub fn new(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
-    }
-
-    /// Whether an `Authorization` header carries this token. The scheme is case-insensitive (RFC 9110, section 11.1).
-    fn is_in(&self, header: Option<&str>) -> bool {
-        let given = header.and_then(|header| header.split_once(' '));
-        given.is_some_and(|(scheme, token)| {
-            scheme.eq_ignore_ascii_case("bearer") && Self::new(token).as_ref() == Some(self)
-        })
-    }
 }
 
 impl HttpListener {
@@ -152,19 +121,11 @@ impl HttpListener {
     }
 }
 
-/// Binds and listens, with a larger backlog than tokio's own.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// Refuses a request without the token, where the listener has one.
 async fn authorize(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     match token {
-        Some(token) if !token.is_in(header) => {
+        Some(token) if Token::of_header(header) != Some(token) => {
             (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "a bearer token is required\n")
                 .into_response()
         }
@@ -175,18 +136,6 @@ async fn authorize(State(token): State<Option<Token>>, request: Request, next: N
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_trimmed_and_matches_only_itself() {
-        assert_eq!(Token::new(" secret\n"), Token::new("secret"));
-        assert_eq!(Token::new(" \n"), None);
-        let token = Token::new("secret").unwrap();
-        assert!(token.is_in(Some("Bearer secret")) && token.is_in(Some("bearer  secret")));
-        for wrong in [None, Some("Bearer"), Some("Bearer other"), Some("Basic secret"), Some("secret")] {
-            assert!(!token.is_in(wrong), "{wrong:?}");
-        }
-        assert!(!format!("{token:?}").contains("secret"));
-    }
 
     #[tokio::test]
     async fn a_public_address_needs_a_token() {

@@ -18,6 +18,9 @@ pub enum RequestError {
     /// The idempotency key is empty: mostly an unset variable of a shell, and all such requests would count as one.
     #[error("the key must not be empty")]
     EmptyKey,
+    /// A value cannot be read, such as a duration.
+    #[error("{0}")]
+    Value(String),
     /// The team has no such agent.
     #[error("no such agent: {name}")]
     UnknownAgent {
@@ -31,21 +34,21 @@ pub enum RequestError {
 impl Coded for RequestError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Empty(_) | Self::EmptyKey => "usage",
+            Self::Empty(_) | Self::EmptyKey | Self::Value(_) => "usage",
             Self::UnknownAgent { .. } => "not_found",
         }
     }
 
     fn exit(&self) -> ExitStatus {
         match self {
-            Self::Empty(_) | Self::EmptyKey => ExitStatus::Usage,
+            Self::Empty(_) | Self::EmptyKey | Self::Value(_) => ExitStatus::Usage,
             Self::UnknownAgent { .. } => ExitStatus::NotFound,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Empty(_) | Self::EmptyKey => None,
+            Self::Empty(_) | Self::EmptyKey | Self::Value(_) => None,
             Self::UnknownAgent { agents, .. } => Some(format!("this file has {}", agents.join(", "))),
         }
     }

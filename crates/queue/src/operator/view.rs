@@ -153,10 +153,12 @@ impl Operator {
     ) -> Result<Vec<WaitItem>, ServiceError> {
         let ids: Vec<_> = ids.iter().map(|id| (id.to_string(), Some(*id))).collect();
         let mut items = self.observer().wait(&ids, mode, deadline).await?;
-        let jobs = items.iter_mut().filter_map(|item| match item {
+        // Collected before the await: the future of a closure over references is not known to be sendable.
+        let found = items.iter_mut().filter_map(|item| match item {
             WaitItem::Found(view) => Some(&mut view.job),
             WaitItem::NotFound(_) => None,
         });
+        let jobs: Vec<&mut Job> = found.collect();
         self.add_models(jobs).await.map_err(ServiceError::from)?;
         Ok(items)
     }

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
+
 use crate::error::QueueError;
 use crate::operator::Operator;
 use crate::port::Lane;
@@ -38,6 +42,39 @@ fn condition(worker: &WorkerRecord, lease: Duration) -> WorkerCondition {
         WorkerCondition::Sick(given_back)
     } else {
         WorkerCondition::Serving
+    }
+}
+
+impl WorkerCondition {
+    /// The condition in one word, in tables and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::Lost(_) => "lost",
+            Self::Sick(_) => "sick",
+        }
+    }
+}
+
+impl WorkerRecord {
+    /// The worker as the object that every face shows in JSON.
+    pub fn object(&self, condition: WorkerCondition) -> Value {
+        let (report, time) = (&self.report, |time: Timestamp| format!("{time:.3}"));
+        let mut object = json!({
+            "id": self.id, "host": self.host, "pid": self.process, "version": report.version,
+            "state": condition.word(), "queues": self.lanes, "slots": self.slots, "used": self.used,
+            "free": self.slots.saturating_sub(self.used), "jobs": self.jobs,
+            "began_at": self.began.map(time), "last_heartbeat": time(self.seen),
+            "silent_ms": u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX),
+            "draining": self.draining, "run": report.run, "failed": report.failed, "given_back": report.given_back,
+            "given_back_in_a_row": report.given_back_in_a_row,
+            "last_reason": Some(&report.last_reason).filter(|reason| !reason.is_empty()),
+        });
+        if let Some(unreadable) = &self.unreadable {
+            object["unreadable"] = json!(unreadable);
+        }
+        object
     }
 }
 

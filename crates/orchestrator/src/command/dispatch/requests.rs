@@ -1,17 +1,13 @@
 //! The requests of `legwork dispatch`: that of the command line, or those of a batch file.
 
 use std::path::Path;
-use std::time::Duration;
 
-use legwork_common::duration;
 use legwork_common::job::JobOptions;
-use legwork_common::job::Priority;
-use legwork_common::job::parse_name;
 use legwork_common::policy::Policy;
 use legwork_common::service::RunRequest;
 use legwork_common::team::Team;
+use legwork_queue::operator::JobRequest;
 use legwork_queue::operator::check_request;
-use serde::Deserialize;
 
 use crate::cli::DispatchArgs;
 use crate::context::read;
@@ -45,23 +41,6 @@ impl WrongLine {
             None => format!("line {}: {}", self.line, self.failure.message),
         }
     }
-}
-
-/// One line of a batch; durations as text, such as `90s`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BatchLine {
-    agent: String,
-    task: String,
-    expected_output: Option<String>,
-    key: Option<String>,
-    queue: Option<String>,
-    priority: Option<Priority>,
-    delay: Option<String>,
-    timeout: Option<String>,
-    retries: Option<u32>,
-    retry_delay: Option<String>,
-    budget: Option<u64>,
 }
 
 /// The request of the command line, or those of a batch. Each is checked here, before a connection is made: a wrong
@@ -146,8 +125,10 @@ fn checked_line(
     policy: &Policy,
     line: &str,
 ) -> Result<RunRequest, (Option<usize>, Failure)> {
-    let line: BatchLine = serde_json::from_str(line).map_err(|error| broken(&error))?;
-    let request = batch_request(args, policy, line).map_err(|failure| (None, failure))?;
+    let line: JobRequest = serde_json::from_str(line).map_err(|error| broken(&error))?;
+    // What the line leaves open comes from the command line, then from the policy.
+    let defaults = job_options(args, policy, &line.agent);
+    let request = line.resolve(defaults).map_err(|error| (None, error.into()))?;
     check_request(&request, team).map_err(|error| (None, error.into()))?;
     Ok(request)
 }
@@ -177,36 +158,6 @@ fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions 
         retry_delay: args.retry_delay.unwrap_or(default.retry_delay),
         budget: args.budget.or(default.budget),
     }
-}
-
-/// The request of one line of a batch. What it leaves open comes from the command line, then from the policy.
-fn batch_request(args: &DispatchArgs, policy: &Policy, line: BatchLine) -> Result<RunRequest, Failure> {
-    let limit =
-        |text: String| duration::parse_limit(&text).map_err(|error| Failure::usage(error.to_string()));
-    let time = |text: Option<String>| -> Result<Option<Duration>, Failure> {
-        text.map(|text| duration::parse(&text)).transpose().map_err(|error| Failure::usage(error.to_string()))
-    };
-    let defaults = job_options(args, policy, &line.agent);
-    let queue = match line.queue {
-        Some(queue) => parse_name(&queue).map_err(Failure::usage)?,
-        None => defaults.queue,
-    };
-    Ok(RunRequest {
-        agent: line.agent,
-        task: line.task,
-        expected_output: line.expected_output,
-        call: None,
-        key: line.key,
-        job_options: Some(JobOptions {
-            queue,
-            priority: line.priority.unwrap_or(defaults.priority),
-            delay: time(line.delay)?.unwrap_or(defaults.delay),
-            timeout: line.timeout.map(limit).transpose()?.or(defaults.timeout),
-            retries: line.retries.unwrap_or(defaults.retries),
-            retry_delay: time(line.retry_delay)?.unwrap_or(defaults.retry_delay),
-            budget: line.budget.or(defaults.budget),
-        }),
-    })
 }
 
 #[cfg(test)]

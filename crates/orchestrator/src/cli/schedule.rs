@@ -1,0 +1,133 @@
+//! The arguments of `legwork schedule`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use legwork_common::duration;
+use legwork_common::job::Priority;
+use legwork_common::job::parse_name;
+use legwork_queue::operator::Missed;
+use legwork_queue::operator::Overlap;
+
+use super::values;
+
+/// Commands of `legwork schedule`.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// Add a schedule
+    Add(Box<ScheduleAddArgs>),
+    /// List the schedules, with their next instants and last jobs
+    List,
+    /// End the firing of a schedule; what runs continues
+    Pause {
+        /// The schedule
+        name: String,
+    },
+    /// Let a paused schedule fire again, from now on
+    Resume {
+        /// The schedule
+        name: String,
+    },
+    /// Forget a schedule; what runs continues
+    Remove {
+        /// The schedule
+        name: String,
+    },
+    /// Dispatch the job of a schedule now, and print its id
+    RunNow {
+        /// The schedule
+        name: String,
+    },
+}
+
+/// Arguments of `legwork schedule add`.
+#[derive(Debug, Args)]
+pub struct ScheduleAddArgs {
+    /// The name of the schedule
+    #[arg(value_parser = parse_name)]
+    pub name: String,
+    /// Minute, hour, day of the month, month and day of the week, such as '0 7 * * 1-5'
+    pub cron: String,
+    /// The agent file
+    pub file: PathBuf,
+    /// The agent to run
+    pub agent: String,
+    /// The task
+    #[arg(required = true)]
+    pub task: Vec<String>,
+    /// The IANA name of the time zone
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub zone: String,
+    /// What happens to instants that passed while no worker was there
+    #[arg(long, value_name = "POLICY", default_value = "skip")]
+    pub missed: MissedArg,
+    /// What happens where the last job has not ended: both run, the new one is left out, or the old one is stopped
+    #[arg(long, value_name = "POLICY", default_value = "skip")]
+    pub overlap: OverlapArg,
+    /// What the answer should look like
+    #[arg(long, value_name = "TEXT")]
+    pub expected_output: Option<String>,
+    /// The queue [default: the policy's, else `default`]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub queue: Option<String>,
+    /// The priority [default: the policy's, else normal]
+    #[arg(long, value_name = "PRIORITY", value_parser = values::priority())]
+    pub priority: Option<Priority>,
+    /// The longest that a job may run [default: the policy's, else no limit]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_limit)]
+    pub timeout: Option<Duration>,
+    /// How many times to retry after a failure [default: the policy's, else 0]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
+    /// Delay before the first retry [default: the policy's, else 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub retry_delay: Option<Duration>,
+    /// The token budget of a job
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget: Option<u64>,
+}
+
+/// The values of `--missed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MissedArg {
+    /// Nothing
+    Skip,
+    /// One job for all of them
+    One,
+    /// One job for each, at most the last hundred
+    All,
+}
+
+impl From<MissedArg> for Missed {
+    fn from(arg: MissedArg) -> Self {
+        match arg {
+            MissedArg::Skip => Self::Skip,
+            MissedArg::One => Self::One,
+            MissedArg::All => Self::All,
+        }
+    }
+}
+
+/// The values of `--overlap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverlapArg {
+    /// Both run
+    Allow,
+    /// The new one is left out
+    Skip,
+    /// The old one is stopped
+    Stop,
+}
+
+impl From<OverlapArg> for Overlap {
+    fn from(arg: OverlapArg) -> Self {
+        match arg {
+            OverlapArg::Allow => Self::Allow,
+            OverlapArg::Skip => Self::Skip,
+            OverlapArg::Stop => Self::Stop,
+        }
+    }
+}
