@@ -24,7 +24,7 @@ if not last.at or now - at > lease then grace_until = now + lease end
 -- is moved too, is renewed once more. There may be any number of members, so a call moves a page of each set, from the
 -- lowest time up: what it moved is below its cursor. Until all are moved `at` stays the old time; then it is the time
 -- after the step, so that another step meanwhile is found.
-local SHIFT_PAGE = 500
+local SHIFT_PAGE = 250
 local function shift_page(key, cursor)
   if last[cursor] == 'end' then return end
   local page = redis.call('ZRANGEBYSCORE', key, last[cursor], '+inf', 'WITHSCORES', 'LIMIT', 0, SHIFT_PAGE)
