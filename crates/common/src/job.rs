@@ -10,12 +10,15 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
+use sha2::Digest as _;
+use sha2::Sha256;
 use thiserror::Error;
 
 use crate::id::JobId;
 use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
+use crate::money::Money;
 use crate::stored::LaterName;
 use crate::trace::TraceParent;
 use crate::waits_for::WaitsFor;
@@ -35,6 +38,13 @@ pub const DEFAULT_QUEUE: &str = "default";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TeamDigest(pub String);
+
+impl TeamDigest {
+    /// The digest of a team's canonical JSON, as it is stored.
+    pub fn of(json: &str) -> Self {
+        Self(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
 
 /// The priority of a job within its queue. Workers take a job of a lower priority only when none of a higher
 /// one waits, so a steady stream of urgent jobs can starve the others.
@@ -397,6 +407,9 @@ pub struct Job {
     /// Tokens and model calls of all attempts, as of the last finished turn where that was read, else of the last
     /// finished attempt.
     pub usage: Usage,
+    /// What that cost in dollars, at the price of its agent's first model; `None` where that is not known.
+    #[serde(rename = "cost_usd", default)]
+    pub cost: Option<Money>,
 }
 
 /// An attempt that is over although its job was not.
@@ -499,6 +512,7 @@ impl Job {
             output_bytes: 0,
             result: None,
             usage: Usage::default(),
+            cost: None,
         }
     }
 

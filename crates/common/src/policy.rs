@@ -6,6 +6,8 @@
 //! limits:
 //!   anthropic: { requests_per_minute: 50, tokens_per_minute: 40000 }
 //!   openai/gpt-4o: { concurrent: 8 }
+//! prices:
+//!   openai/gpt-4o: { input: 2.5, output: 10, cache_read: 1.25 }
 //! recursion: true
 //! ```
 
@@ -21,6 +23,8 @@ use crate::error::Coded;
 use crate::error::ExitStatus;
 use crate::job::JobOptions;
 use crate::job::Priority;
+use crate::money::Price;
+use crate::money::Prices;
 
 /// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a
 /// wrong path.
@@ -37,6 +41,9 @@ pub struct Policy {
     /// Rate limits, by `provider` or `provider/model`.
     #[serde(default)]
     limits: BTreeMap<String, RateLimit>,
+    /// Prices in dollars for a million tokens, by `provider/model`.
+    #[serde(default)]
+    prices: BTreeMap<String, Price>,
     /// Whether an agent that is on the way down from the root may be dispatched again. The depth is limited either way.
     #[serde(default)]
     recursion: bool,
@@ -156,6 +163,11 @@ impl Policy {
         }
         self.limits.insert(name.trim().to_owned(), limit);
         Ok(())
+    }
+
+    /// The prices of models: the file's, then the table's.
+    pub fn prices(&self) -> Prices {
+        Prices(self.prices.clone())
     }
 
     /// Whether an agent may be dispatched below itself.

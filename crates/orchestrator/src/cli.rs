@@ -503,6 +503,9 @@ pub struct McpArgs {
     /// A file with the bearer token that HTTP requests must carry; or set LEGWORK_MCP_TOKEN to the token
     #[arg(long, value_name = "FILE", requires = "http")]
     pub token_file: Option<PathBuf>,
+    /// Serve HTTP on a loopback address without a token: every user of this machine can then run agents with your rights
+    #[arg(long, requires = "http", conflicts_with = "token_file")]
+    pub no_token: bool,
     /// A web origin whose pages may connect, in addition to this machine's own; may be repeated
     #[arg(long, value_name = "ORIGIN", requires = "http")]
     pub allow_origin: Vec<String>,

@@ -11,6 +11,7 @@ use legwork_agent::Environment;
 use legwork_agent::model::ModelPort;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
+use legwork_common::money::Prices;
 use legwork_common::team;
 use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
@@ -24,6 +25,7 @@ use legwork_queue::operator::SessionLanes;
 use legwork_worker::backend::Arrival;
 use legwork_worker::backend::Backend;
 use legwork_worker::options::CommonOptions;
+use legwork_worker::runner::for_agents;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
@@ -166,7 +168,16 @@ impl Context {
         backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
         let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
-        Ok(Connection { operator: Operator::new(Observer::new(queue, hints), lanes), backend })
+        let prices = match self.common.policy() {
+            Ok(policy) => policy.prices(),
+            // A command that needs the policy fails with this; one that only reads must work without.
+            Err(error) => {
+                tracing::warn!(%error, "prices are those of the table");
+                Prices::default()
+            }
+        };
+        let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices);
+        Ok(Connection { operator, backend })
     }
 
     /// Reads and resolves an agent file; prints its warnings.
@@ -189,6 +200,11 @@ impl Context {
     /// The trace that this program is part of. A variable that holds no trace counts as unset.
     pub fn trace(&self) -> Option<TraceParent> {
         self.variables.get(variables::TRACEPARENT)?.parse().ok()
+    }
+
+    /// The environment of agents that run here, without a guard.
+    pub fn agent_environment(&self, working_dir: PathBuf) -> Environment {
+        for_agents(&self.variables, self.common.inherited(), working_dir)
     }
 
     /// The models: a script's, or the providers'.

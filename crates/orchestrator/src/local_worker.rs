@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_agent::environment::Inherited;
 use legwork_agent::model::ModelPort;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
@@ -29,6 +31,7 @@ use legwork_worker::guard::Guard;
 use legwork_worker::host::host_name;
 use legwork_worker::host::is_running;
 use legwork_worker::host::worker_program;
+use legwork_worker::permits::Permits;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
 use process_wrap::tokio::ChildWrapper;
@@ -61,6 +64,8 @@ pub struct LocalWorkerConfig {
     pub models: Arc<dyn ModelPort>,
     /// The environment of its agents.
     pub variables: BTreeMap<String, String>,
+    /// Which of it their commands get without asking.
+    pub inherited: Inherited,
     /// Whether the models need their providers' keys; a script's do not.
     pub needs_keys: bool,
     /// The fleet's policy, applied to the jobs that its jobs dispatch.
@@ -103,10 +108,14 @@ impl LocalWorker {
             policy: config.policy,
             stall_after: config.stall_after,
             guard: config.guard.clone(),
+            memory_limit: None,
         };
         let runner = AgentRunner {
             models: config.models,
             variables: config.variables,
+            inherited: config.inherited,
+            permits: Permits::default(),
+            sandbox: None,
             work_dir: WorkDir::Dispatchers,
             needs_keys: config.needs_keys,
             guard: config.guard,
@@ -221,7 +230,8 @@ fn start_worker(
     state_dir: &Path,
     log: &Path,
 ) -> Result<Box<dyn ChildWrapper>, Failure> {
-    let open = || OpenOptions::new().create(true).append(true).open(log);
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let open = || OpenOptions::new().create(true).append(true).custom_flags(no_link).open(log);
     let (out, err) = open()
         .and_then(|file| Ok((file.try_clone()?, file)))
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", log.display())))?;
@@ -244,7 +254,12 @@ fn start_worker(
     for limit in &context.common.limits {
         command.arg("--rate-limit").arg(limit);
     }
+    if context.common.inherit_environment {
+        command.arg("--inherit-environment");
+    }
     command.arg("--stall-after").arg(format!("{}ms", context.common.stall_after.as_millis()));
+    // Ours is no longer in this process.
+    command.env_clear().envs(&context.variables);
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut command = CommandWrap::from(command);
     // A process session of its own: Ctrl-C and the terminal's hangup do not reach it.

@@ -120,8 +120,9 @@ impl Panel {
             job.status.as_str(),
             render::first_line(last_line, LAST_LINE_CHARS),
         );
+        let text = render::visible(&text);
         if bar.message() != text {
-            bar.set_message(text);
+            bar.set_message(text.into_owned());
         }
     }
 

@@ -7,6 +7,7 @@ pub mod table;
 use std::time::Duration;
 
 pub use escape::visible;
+pub use escape::visible_line;
 pub use head::head;
 use jiff::Timestamp;
 use legwork_common::duration;
@@ -40,7 +41,7 @@ pub fn columns(wide: bool, about: About) -> Vec<Column> {
     }
     columns.push(Column::whole("RUNTIME"));
     if wide {
-        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL")]);
+        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL"), Column::whole("COST")]);
     }
     columns.push(Column::cut(if about == About::Error { "ERROR" } else { "TASK" }));
     columns
@@ -62,6 +63,7 @@ pub fn row(job: &Job, stale_for: Option<Duration>, now: Timestamp, wide: bool, a
     if wide {
         row.push(job.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string));
         row.push(job.model.clone().unwrap_or_else(|| "-".to_owned()));
+        row.push(job.cost.map_or_else(|| "-".to_owned(), |cost| cost.to_string()));
     }
     let text = if about == About::Error { job.error.as_deref().unwrap_or_default() } else { &job.task };
     row.push(first_line(text, TASK_CHARS));

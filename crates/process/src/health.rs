@@ -1,19 +1,18 @@
 //! Health and metrics over HTTP: `/healthz`, `/readyz` and `/metrics`.
 //!
 //! `/healthz` answers while the process lives. `/readyz` answers what the program last set. `/metrics`
-//! exposes the program's gauges in the text format of Prometheus. Nothing here is secret and nothing can be
+//! exposes the program's metrics in the text format of OpenMetrics, which Prometheus reads. Nothing here is secret and nothing can be
 //! changed through it, but it has no authentication: bind it to an address that only operators reach.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -23,11 +22,22 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge;
+use prometheus_client::registry::Metric;
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::http_server;
 use crate::tasks::TaskKind;
 use crate::tasks::Tasks;
+
+/// The type of the text format of OpenMetrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The most connections: collectors and probes are few.
+const MAX_CONNECTIONS: usize = 32;
 
 /// Whether the program can do its work now; not ready at first. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -48,53 +58,50 @@ impl Readiness {
     }
 }
 
-/// A metric that can go up and down; zero at first. Cheap to clone; all clones are one.
+/// A number that can go up and down; zero at first. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Gauge {
-    // Relaxed is enough: a scrape may be a moment late.
-    value: Arc<AtomicU64>,
-}
+pub struct Gauge(gauge::Gauge<i64, AtomicI64>);
 
 impl Gauge {
     /// Sets the value that the next scrape sees.
     pub fn set(&self, value: u64) {
-        self.value.store(value, Ordering::Relaxed);
+        self.0.set(i64::try_from(value).unwrap_or(i64::MAX));
     }
 
     /// The value last set.
     pub fn value(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
+        u64::try_from(self.0.get()).unwrap_or(0)
     }
 }
 
-/// The gauges of one program. Cheap to clone; all clones are one list.
+/// The metrics of one program. Cheap to clone; all clones are one registry.
 #[derive(Debug, Clone, Default)]
-pub struct Gauges {
-    by_name: Arc<Mutex<BTreeMap<&'static str, Metric>>>,
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
 }
 
-#[derive(Debug)]
-struct Metric {
-    help: &'static str,
-    gauge: Gauge,
-}
-
-impl Gauges {
-    /// The gauge called `name`, registered with zero by the first call. `name` is a metric name of Prometheus
-    /// (letters, digits and `_`), such as `legwork_worker_running_jobs`; `help` is one line.
-    pub fn register(&self, name: &'static str, help: &'static str) -> Gauge {
-        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.entry(name).or_insert_with(|| Metric { help, gauge: Gauge::default() }).gauge.clone()
+impl Metrics {
+    /// Registers a gauge. `name` is a metric name of Prometheus (letters, digits and `_`), such as
+    /// `legwork_worker_used_slots`; `help` is one line.
+    pub fn gauge(&self, name: &str, help: &str) -> Gauge {
+        let gauge = Gauge::default();
+        self.register(name, help, gauge.0.clone());
+        gauge
     }
 
-    /// All gauges in the text format of Prometheus, sorted by name.
+    /// Registers a metric of any kind. A counter's name gets `_total` when it is scraped. Labels must have few values:
+    /// nothing that a request, a model or a file brings.
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+    }
+
+    /// All metrics in the text format of OpenMetrics, in the order of their registration.
     pub fn render(&self) -> String {
-        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name.iter().fold(String::new(), |mut text, (name, Metric { help, gauge })| {
-            // Writing into a string cannot fail.
-            writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {}", gauge.value()).ok();
-            text
-        })
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a string cannot fail.
+        encode(&mut text, &registry).ok();
+        text
     }
 }
 
@@ -148,12 +155,15 @@ impl HealthListener {
     }
 
     /// Serves in a task of [`TaskKind::Health`] until the program closes; open connections are dropped then.
-    pub fn serve(self, tasks: &Tasks, readiness: Readiness, gauges: Gauges) {
+    pub fn serve(self, tasks: &Tasks, readiness: Readiness, exposed: Metrics) {
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready).with_state(readiness))
-            .route("/metrics", get(metrics).with_state(gauges));
-        tasks.spawn(TaskKind::Health, async move { axum::serve(self.listener, router).await });
+            .route("/metrics", get(metrics).with_state(exposed));
+        let closing = tasks.closing();
+        tasks.spawn(TaskKind::Health, async move {
+            http_server::serve(self.listener, router, MAX_CONNECTIONS, closing, Duration::ZERO).await;
+        });
     }
 }
 
@@ -165,14 +175,12 @@ async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str)
     }
 }
 
-async fn metrics(State(gauges): State<Gauges>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], gauges.render())
+async fn metrics(State(exposed): State<Metrics>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS_TYPE)], exposed.render())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpStream;
@@ -190,17 +198,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_three_paths_answer_until_the_program_closes() {
-        let (tasks, readiness, gauges) = (Tasks::new(), Readiness::default(), Gauges::default());
+        let (tasks, readiness, metrics) = (Tasks::new(), Readiness::default(), Metrics::default());
         let listener = HealthListener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.address();
-        gauges.register("legwork_test_jobs", "Jobs that run.").set(3);
-        listener.serve(&tasks, readiness.clone(), gauges);
+        metrics.gauge("legwork_test_jobs", "Jobs that run").set(3);
+        listener.serve(&tasks, readiness.clone(), metrics);
 
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200 OK"));
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
         readiness.set(true);
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200 OK"));
-        assert!(ask(address, "/metrics").await.ends_with("\nlegwork_test_jobs 3\n"));
+        assert!(ask(address, "/metrics").await.ends_with("\nlegwork_test_jobs 3\n# EOF\n"));
         assert!(ask(address, "/").await.starts_with("HTTP/1.1 404 "));
 
         assert_eq!(tasks.close_and_wait(Duration::from_secs(5)).await, []);
@@ -215,14 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn gauges_are_shared_by_name_and_rendered_sorted() {
-        let gauges = Gauges::default();
-        gauges.register("b", "Second.").set(2);
-        gauges.register("a", "First.");
-        gauges.register("b", "Second.").set(5);
+    fn metrics_are_rendered_as_they_were_last_set() {
+        let metrics = Metrics::default();
+        let gauge = metrics.clone().gauge("legwork_test_jobs", "Jobs that run");
+        gauge.set(2);
+        gauge.set(5);
+        assert_eq!(gauge.value(), 5);
         assert_eq!(
-            gauges.render(),
-            "# HELP a First.\n# TYPE a gauge\na 0\n# HELP b Second.\n# TYPE b gauge\nb 5\n"
+            metrics.render(),
+            "# HELP legwork_test_jobs Jobs that run.\n# TYPE legwork_test_jobs gauge\nlegwork_test_jobs 5\n# EOF\n"
         );
     }
 }

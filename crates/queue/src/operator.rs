@@ -92,6 +92,7 @@ pub use stats::Counted;
 pub use stats::EndedStats;
 pub use stats::FleetStats;
 pub use stats::QueueStats;
+pub use stats::SpentStats;
 pub use stats::WorkerStats;
 pub use stop::StopError;
 pub use stop::StopReport;
@@ -102,6 +103,7 @@ pub use view::ViewedJob;
 pub use workers::WorkerCondition;
 
 use legwork_common::id::JobId;
+use legwork_common::money::Prices;
 
 use crate::observer::Observer;
 pub use crate::port::Cleared;
@@ -139,12 +141,19 @@ pub struct Operator {
     observer: Observer,
     lanes: SessionLanes,
     models: models::KnownModels,
+    prices: Prices,
 }
 
 impl Operator {
     /// The operator of the queue that `observer` watches. `lanes` holds for every session opened through this handle.
     pub fn new(observer: Observer, lanes: SessionLanes) -> Self {
-        Self { observer, lanes, models: models::KnownModels::default() }
+        Self { observer, lanes, models: models::KnownModels::default(), prices: Prices::default() }
+    }
+
+    /// The same with a fleet's prices.
+    #[must_use]
+    pub fn with_prices(self, prices: Prices) -> Self {
+        Self { prices, ..self }
     }
 
     /// The queue with its hints, for code that needs no more than to wait for jobs.

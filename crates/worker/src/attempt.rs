@@ -298,6 +298,10 @@ impl Attempt {
                     let message = format!("what earlier attempts recorded cannot be read: {error}");
                     return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
                 }
+                PrepareError::AlteredTeam => {
+                    let message = error.to_string();
+                    return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage }));
+                }
                 PrepareError::Queue(_) => {}
             }
             if token.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
@@ -404,7 +408,7 @@ impl Attempt {
     /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.
     fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
         let Claimed { lease, attempt, spec, .. } = self.claimed();
-        self.context.tally.count_end(failure.is_some());
+        self.context.tally.count_end(state, failure.as_ref().map(|(cause, _)| *cause));
         match failure {
             Some((cause, words)) => tracing::warn!(
                 job = %lease.id, agent = %spec.agent, attempt, %cause, %state, "attempt failed: {words}"

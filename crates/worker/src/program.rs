@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::error::Coded;
-use legwork_process::health::Gauges;
 use legwork_process::health::HealthListener;
+use legwork_process::health::Metrics;
 use legwork_process::health::Readiness;
 use legwork_process::service_manager::ServiceManager;
 use legwork_process::shutdown::Shutdown;
@@ -101,11 +101,11 @@ fn sweep_job_folders(options: &WorkerOptions, tasks: &Tasks, queue: &Queue, work
 /// Answers `/healthz`, `/readyz` and `/metrics` where `--health` names an address, from now on: a worker that waits for
 /// Redis is alive and not ready.
 async fn answer_health(options: &WorkerOptions, tasks: &Tasks) -> Result<WorkerHealth, Box<dyn Coded>> {
-    let gauges = Gauges::default();
-    let health = WorkerHealth { readiness: Readiness::default(), load: Load::registered_in(&gauges) };
+    let metrics = Metrics::default();
+    let health = WorkerHealth { readiness: Readiness::default(), load: Load::registered_in(&metrics) };
     if let Some(address) = options.health {
         let listener = HealthListener::bind(address).await.map_err(boxed)?;
-        listener.serve(tasks, health.readiness.clone(), gauges);
+        listener.serve(tasks, health.readiness.clone(), metrics);
     }
     Ok(health)
 }

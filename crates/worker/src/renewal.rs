@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use legwork_common::id::WorkerId;
 use legwork_process::health::Gauge;
-use legwork_process::health::Gauges;
+use legwork_process::health::Metrics;
 use legwork_process::health::Readiness;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
@@ -47,12 +47,12 @@ pub struct Load {
 
 impl Load {
     /// A load that is exposed by `/metrics`.
-    pub fn registered_in(gauges: &Gauges) -> Self {
+    pub fn registered_in(metrics: &Metrics) -> Self {
         Self {
-            used: gauges.register("legwork_worker_used_slots", "Jobs that hold a slot of this worker."),
-            jobs: gauges
-                .register("legwork_worker_held_jobs", "Jobs that this worker holds, waiting ones included."),
-            tally: Tally::default(),
+            used: metrics.gauge("legwork_worker_used_slots", "Jobs that hold a slot of this worker"),
+            jobs: metrics
+                .gauge("legwork_worker_held_jobs", "Jobs that this worker holds, waiting ones included"),
+            tally: Tally::registered_in(metrics),
         }
     }
 }

@@ -5,26 +5,59 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use legwork_common::job::Cause;
+use legwork_common::lifecycle::State;
+use legwork_process::health::Metrics;
 use legwork_queue::port::WorkerReport;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 
 /// The most characters of a reason in a heartbeat, which is sent every three seconds: a line.
 const REASON_CHARS: usize = 200;
 
 /// Counts attempts that ended and jobs that were given back. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Tally(Arc<Mutex<WorkerReport>>);
+pub struct Tally {
+    report: Arc<Mutex<WorkerReport>>,
+    /// Attempts that ended, by the state that their job has now and the cause of a failure.
+    ended: Family<[(&'static str, String); 2], Counter>,
+    given_back: Counter,
+}
 
 impl Default for Tally {
     fn default() -> Self {
         let report =
             WorkerReport { version: env!("CARGO_PKG_VERSION").to_owned(), ..WorkerReport::default() };
-        Self(Arc::new(Mutex::new(report)))
+        Self {
+            report: Arc::new(Mutex::new(report)),
+            ended: Family::default(),
+            given_back: Counter::default(),
+        }
     }
 }
 
 impl Tally {
+    /// A tally that is exposed by `/metrics`.
+    pub(crate) fn registered_in(metrics: &Metrics) -> Self {
+        let tally = Self::default();
+        metrics.register(
+            "legwork_worker_attempts",
+            "Attempts that ended, by the state of the job after it and the cause of a failure",
+            Family::clone(&tally.ended),
+        );
+        metrics.register(
+            "legwork_worker_given_back_jobs",
+            "Jobs given back because this worker lacks what they need",
+            tally.given_back.clone(),
+        );
+        tally
+    }
+
     /// Counts an attempt that ended with an end of its own: this worker can run jobs.
-    pub(crate) fn count_end(&self, has_failed: bool) {
+    pub(crate) fn count_end(&self, state: State, failed: Option<Cause>) {
+        let cause = failed.map_or_else(|| "none".to_owned(), |cause| cause.to_string());
+        self.ended.get_or_create(&[("state", state.as_str().to_owned()), ("cause", cause)]).inc();
+        let has_failed = failed.is_some();
         let mut report = self.report();
         report.run += 1;
         report.failed += u64::from(has_failed);
@@ -34,6 +67,7 @@ impl Tally {
     /// Counts a job that this worker gave back because it lacks what the job needs.
     pub(crate) fn count_given_back(&self, reason: &str) {
         let mut report = self.report();
+        self.given_back.inc();
         report.given_back += 1;
         report.given_back_in_a_row += 1;
         let line = reason.lines().next().unwrap_or_default();
@@ -46,7 +80,7 @@ impl Tally {
     }
 
     fn report(&self) -> MutexGuard<'_, WorkerReport> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,10 +96,27 @@ mod tests {
         let report = tally.snapshot();
         assert_eq!((report.given_back, report.given_back_in_a_row), (2, 2));
         assert_eq!(report.last_reason, "no folder");
-        tally.count_end(false);
-        tally.count_end(true);
+        tally.count_end(State::Completed, None);
+        tally.count_end(State::Failed, Some(Cause::AgentError));
         let report = tally.snapshot();
         assert_eq!((report.run, report.failed, report.given_back, report.given_back_in_a_row), (2, 1, 2, 0));
         assert!(!report.version.is_empty());
+    }
+
+    #[test]
+    fn ends_are_exposed_by_state_and_cause() {
+        let metrics = Metrics::default();
+        let tally = Tally::registered_in(&metrics);
+        tally.count_end(State::Completed, None);
+        tally.count_end(State::Scheduled, Some(Cause::ProviderError));
+        tally.count_given_back("no folder");
+        let text = metrics.render();
+        for line in [
+            "legwork_worker_attempts_total{state=\"completed\",cause=\"none\"} 1",
+            "legwork_worker_attempts_total{state=\"scheduled\",cause=\"provider_error\"} 1",
+            "legwork_worker_given_back_jobs_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 }

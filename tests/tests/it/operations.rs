@@ -97,6 +97,42 @@ fn settings_change_by_the_command_line_and_not_by_variables_for_new_namespaces()
 }
 
 #[test]
+fn jobs_sessions_and_the_fleet_have_a_cost_where_the_price_is_known() {
+    let redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    let script = json!({"quick": [
+        {"text": "done", "input_tokens": 1_200_000, "cached_tokens": 200_000, "output_tokens": 100_000},
+    ]});
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    state.until_status(&id, "completed");
+    // No price of it is known.
+    assert_eq!(state.view(&id)["cost_usd"], Value::Null);
+    assert!(!state.legwork(["view", &id]).expect_success().contains("Cost"));
+
+    // Prices hold for what has ended too.
+    let policy =
+        state.file("policy.yaml", "prices: {scripted/any: {input: 2.5, output: 10, cache_read: 0.25}}");
+    state.set(legwork_common::variables::POLICY, &policy);
+    let view = state.view(&id);
+    // A million at 2.50, 200,000 at 0.25, 100,000 at 10.
+    assert_eq!(view["cost_usd"], 3.55, "{view}");
+    assert!(state.legwork(["view", &id]).expect_success().contains("\nCost      $3.55\n"));
+    let session = view["session"].as_str().unwrap();
+    let listed = state.legwork(["list", "--output", "wide", "--session", session]);
+    assert!(listed.stdout.contains("$3.55"), "{listed:?}");
+    assert!(listed.stderr.contains("cost of 1 job: $3.55"), "{listed:?}");
+    let day = &json_of(&state, &["stats"])["ended"][1];
+    assert_eq!((&day["cost_usd"], &day["unpriced"]), (&json!(3.55), &json!(0)), "{day}");
+    assert_eq!(
+        (&day["models"][0]["name"], &day["agents"][0]["name"]),
+        (&json!("scripted/any"), &json!("quick"))
+    );
+    assert_eq!(day["models"][0]["cost_usd"], 3.55, "{day}");
+}
+
+#[test]
 fn completions_and_pages_are_printed() {
     let state = StateFolder::on("redis://127.0.0.1:1");
     for (shell, word) in

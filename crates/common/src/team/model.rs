@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::duration;
+use crate::money::Price;
 
 /// The option of `provider_opts` with how long a provider may take until the first byte of a reply.
 pub const FIRST_BYTE_TIMEOUT: &str = "first_byte_timeout";
@@ -92,6 +93,9 @@ pub struct ModelSettings {
     /// Whether token usage is counted; `None` means yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_usage: Option<bool>,
+    /// What its tokens cost; `None` for the fleet's price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Price>,
     /// Options that only this provider has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provider_opts: BTreeMap<String, serde_json::Value>,
@@ -133,6 +137,7 @@ impl ModelSettings {
             thinking_budget: at.defaults.thinking_budget,
             parallel_tool_calls: at.defaults.parallel_tool_calls,
             track_usage: at.defaults.track_usage,
+            cost: None,
             provider_opts: at.defaults.provider_opts,
             routing: Vec::new(),
             otherwise: Vec::new(),

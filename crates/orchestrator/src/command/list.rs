@@ -11,6 +11,7 @@ use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Money;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::JobFilter;
 use legwork_queue::operator::ListedJob;
@@ -25,6 +26,7 @@ use crate::cli::ListForm;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::many::jobs;
 use crate::many::thousands;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
@@ -173,8 +175,23 @@ fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Fai
              queue",
         );
     }
+    if let Some(text) = cost(args, listing) {
+        context.output.note(&text);
+    }
     show_next(context, listing);
     Ok(())
+}
+
+/// What the jobs of a session cost together, where a session was asked for.
+fn cost(args: &ListArgs, listing: &Listing) -> Option<String> {
+    let costs: Vec<Money> = listing.jobs.iter().filter_map(|listed| listed.job.cost).collect();
+    if args.session.is_none() || costs.is_empty() {
+        return None;
+    }
+    let sum = costs.iter().fold(Money::default(), |sum, cost| sum.plus(*cost));
+    let unknown = listing.jobs.len() - costs.len();
+    let rest = if unknown > 0 { format!(", {unknown} without a known price") } else { String::new() };
+    Some(format!("cost of {}: {sum}{rest}", jobs(listing.jobs.len() as u64)))
 }
 
 /// Where the next page begins, on standard error: standard output has jobs and nothing else.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use legwork_agent::Environment;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
@@ -21,7 +20,6 @@ use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_worker::backend::Arrival;
 use legwork_worker::host::host_name;
-use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
@@ -35,6 +33,7 @@ use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
+use crate::mcp::http::Access;
 use crate::mcp::http::HttpListener;
 use crate::mcp::lines::Lines;
 use crate::mcp::offer;
@@ -91,7 +90,8 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     let served = match listener {
         Some(listener) => {
             context.output.note(&format!("listening on {}", listener.url()));
-            listener.serve(server, shutdown.drain.clone()).await
+            listener.serve(server, shutdown.drain.clone()).await;
+            Ok(())
         }
         None => {
             if std::io::stdin().is_terminal() {
@@ -126,7 +126,15 @@ fn http_listener(context: &Context, args: &McpArgs) -> Result<Option<HttpListene
     if text.is_some() && token.is_none() {
         return Err(Failure::usage("the bearer token is empty"));
     }
-    HttpListener::bind(address, token, &args.allow_origin).map(Some)
+    let access = match token {
+        Some(_) if args.no_token => {
+            return Err(Failure::usage("--no-token and a token exclude each other"));
+        }
+        Some(token) => Access::Token(token),
+        None if args.no_token => Access::Everyone,
+        None => Access::Undecided,
+    };
+    HttpListener::bind(address, access, &args.allow_origin).map(Some)
 }
 
 fn sessions(
@@ -160,8 +168,7 @@ fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
     if !sessions.embedded || sessions.script.is_some() {
         return;
     }
-    let environment =
-        Environment::new(for_agents(&sessions.context.variables), Path::new(&sessions.working_dir).into());
+    let environment = sessions.context.agent_environment(Path::new(&sessions.working_dir).into());
     for agent in agents {
         if let Err(failure) = team_checks::check_keys(team, agent, true, &environment) {
             sessions.context.output.note(&format!("warning: {}", failure.message));

@@ -35,7 +35,6 @@ use legwork_queue::operator::SessionOptions;
 use legwork_worker::backend::Arrival;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
-use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_forever;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
@@ -151,7 +150,7 @@ impl RunSession {
             None => team.default_agent().name.clone(),
             Some(name) => team_checks::known_agent(&team, name)?,
         };
-        let environment = Arc::new(Environment::new(for_agents(&context.variables), working_dir()?));
+        let environment = Arc::new(context.agent_environment(working_dir()?));
         let models = context.models(args.script.as_deref(), &environment)?;
         let tasks = Tasks::new();
         let shutdown = Shutdown::listen(&tasks)
@@ -281,6 +280,7 @@ impl RunSession {
         local_worker::LocalWorkerConfig {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
+            inherited: self.context.common.inherited(),
             needs_keys: self.args.script.is_none(),
             policy: Arc::clone(&self.policy),
             stall_after: self.context.common.stall_after,

@@ -11,6 +11,7 @@ use legwork_queue::operator::Counted;
 use legwork_queue::operator::EndedStats;
 use legwork_queue::operator::FleetStats;
 use legwork_queue::operator::QueueStats;
+use legwork_queue::operator::SpentStats;
 use legwork_queue::operator::WorkerStats;
 
 use crate::context::Context;
@@ -33,6 +34,15 @@ const QUEUE_COLUMNS: [Column; 8] = [
 const AGENT_COLUMNS: [Column; 3] = [Column::cut("AGENT"), Column::whole("QUEUED"), Column::whole("RUNNING")];
 const ENDED_COLUMNS: [Column; 3] =
     [Column::cut("ENDED"), Column::whole("LAST HOUR"), Column::whole("LAST DAY")];
+
+/// Models and agents that are shown, the most expensive: a screen has no room for more, and `--json` has all.
+const MAX_SPENT: usize = 10;
+
+/// The columns of what models or agents used.
+fn spent_columns(name: &'static str) -> [Column; 5] {
+    let [jobs, input, output, cost] = ["JOBS", "TOKENS IN", "TOKENS OUT", "COST"].map(Column::whole);
+    [Column::cut(name), jobs, input, output, cost]
+}
 
 /// Counts and shows.
 pub(super) async fn stats(context: Context) -> Result<ExitStatus, Failure> {
@@ -57,6 +67,13 @@ fn text(stats: &FleetStats, width: Option<usize>) -> String {
         parts.push(table::text(&AGENT_COLUMNS, &agents, width));
     }
     parts.push(table::text(&ENDED_COLUMNS, &ended_rows(&stats.ended), width));
+    for (columns, spent) in stats.ended.last().into_iter().flat_map(|day| {
+        [(spent_columns("MODEL, LAST DAY"), &day.models), (spent_columns("AGENT, LAST DAY"), &day.agents)]
+    }) {
+        if !spent.is_empty() {
+            parts.push(table::text(&columns, &spent_rows(spent), width));
+        }
+    }
     parts.push(workers(&stats.workers));
     parts.extend(not_all(stats).map(|note| render::wrapped(&note, width) + "\n"));
     parts.join("\n")
@@ -104,7 +121,20 @@ fn ended_rows(ended: &[EndedStats]) -> Vec<Vec<String>> {
     rows.push(row("tokens in".to_owned(), &|ended| ended.usage.input_tokens));
     rows.push(row("  from cache".to_owned(), &|ended| ended.usage.cached_tokens));
     rows.push(row("tokens out".to_owned(), &|ended| ended.usage.output_tokens));
+    let costs = ended.iter().map(|ended| ended.cost_usd.to_string());
+    rows.push(std::iter::once("cost".to_owned()).chain(costs).collect());
     rows
+}
+
+/// What models and agents used in the last day.
+fn spent_rows(spent: &[SpentStats]) -> Vec<Vec<String>> {
+    let row = |spent: &SpentStats| {
+        let usage = spent.usage;
+        let cost = spent.cost_usd.map_or_else(|| "-".to_owned(), |cost| cost.to_string());
+        let tokens = [usage.input_tokens, usage.output_tokens].map(thousands);
+        [vec![spent.name.clone(), thousands(spent.jobs)], tokens.to_vec(), vec![cost]].concat()
+    };
+    spent.iter().take(MAX_SPENT).map(row).collect()
 }
 
 fn workers(workers: &WorkerStats) -> String {
@@ -135,6 +165,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use legwork_common::job::Usage;
+    use legwork_common::money::Money;
 
     use super::*;
 
@@ -149,6 +180,12 @@ mod tests {
             ..QueueStats::default()
         };
         let since = Timestamp::from_second(600).ok();
+        let spent = |name: &str, jobs, cost: Option<u64>| SpentStats {
+            name: name.to_owned(),
+            jobs,
+            usage: Usage { input_tokens: 9_000 * jobs, output_tokens: 110 * jobs, ..Usage::default() },
+            cost_usd: cost.map(Money),
+        };
         let ended = |within_ms, factor: u64| EndedStats {
             within_ms,
             jobs: Counted { total: 130 * factor, counted: 130 * factor.min(10) },
@@ -165,6 +202,13 @@ mod tests {
                 output_tokens: 12_345 * factor,
                 turns: 400 * factor,
             },
+            cost_usd: Money(2_345_678 * factor),
+            unpriced: 3 * factor,
+            models: vec![
+                spent("anthropic/claude-sonnet-4-5", 80 * factor, Some(2_300_000 * factor)),
+                spent("-", 3, None),
+            ],
+            agents: vec![spent("code_analyst", 90 * factor, Some(2_345_678 * factor))],
         };
         FleetStats {
             at: Timestamp::from_second(900).unwrap(),

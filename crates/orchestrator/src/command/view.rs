@@ -174,6 +174,10 @@ fn paragraph(entry: &TurnEntry) -> String {
         TurnEntry::Delivered { turn, text, .. } => {
             format!("── delivered before turn {turn}\n{}\n", text.trim_end())
         }
+        TurnEntry::Compacted { turn, summary, usage, .. } if summary.is_empty() => {
+            let (input, output) = (usage.input_tokens, usage.output_tokens);
+            format!("── in turn {turn} a model call gave no usable reply ({input} tokens in, {output} out)\n")
+        }
         TurnEntry::Compacted { turn, summary, .. } => {
             format!("── before turn {turn} the conversation was compacted to\n{}\n", summary.trim_end())
         }

@@ -133,6 +133,9 @@ fn times(fields: &mut Fields, job: &Job, now: Timestamp) {
             usage.output_tokens
         ),
     );
+    if let Some(cost) = job.cost {
+        fields.add("Cost", &cost.to_string());
+    }
 }
 
 const ATTEMPT_COLUMNS: [Column; 5] = [

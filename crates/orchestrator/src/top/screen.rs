@@ -23,6 +23,7 @@ use ratatui::widgets::Paragraph;
 use ratatui::widgets::Row as TableRow;
 use ratatui::widgets::Table;
 use ratatui::widgets::TableState;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::many::thousands;
 use crate::render;
@@ -115,23 +116,31 @@ fn heading(top: &Top, place: &str) -> Text<'static> {
 }
 
 fn jobs(frame: &mut Frame<'_>, top: &Top, area: Rect) {
-    let rows = top.rows();
+    let (rows, is_wide) = (top.rows(), frame.area().width >= WIDE);
     let title = if top.filter.is_empty() {
         format!(" Jobs: {} ({}) ", top.shown.name(), rows.len())
     } else {
         format!(" Jobs: {} with \"{}\" ({}) ", top.shown.name(), top.filter, rows.len())
     };
-    let header = ["ID", "STATUS", "AGENT", "AGE", "RUNTIME", "TASK"];
-    let header = TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD));
-    let widths = [
+    let mut header = vec!["ID", "STATUS", "AGENT", "AGE", "RUNTIME", "TASK"];
+    let widest = |text: &dyn Fn(&Job) -> String, most: usize| {
+        let cells = rows.iter().map(|row| text(&row.job).width()).max().unwrap_or(0).clamp(6, most);
+        Constraint::Length(u16::try_from(cells).unwrap_or(6))
+    };
+    let mut widths = vec![
         Constraint::Length(8 + indent(&rows)),
-        Constraint::Length(16),
-        Constraint::Max(18),
+        widest(&render::status, if is_wide { 30 } else { 16 }),
+        widest(&|job| job.agent.clone(), if is_wide { 24 } else { 14 }),
         Constraint::Length(6),
         Constraint::Length(7),
         Constraint::Min(10),
     ];
-    let table = Table::new(rows.iter().map(|row| job_row(row, top)), widths)
+    if is_wide {
+        header.push("SESSION");
+        widths.push(Constraint::Length(8));
+    }
+    let header = TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD));
+    let table = Table::new(rows.iter().map(|row| job_row(row, top, is_wide)), widths)
         .header(header)
         .block(Block::new().borders(Borders::TOP).title(title))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -145,11 +154,11 @@ fn indent(rows: &[&Row]) -> u16 {
     u16::try_from((deepest * INDENT).min(10)).unwrap_or(0)
 }
 
-fn job_row(row: &Row, top: &Top) -> TableRow<'static> {
+fn job_row(row: &Row, top: &Top, is_wide: bool) -> TableRow<'static> {
     let job = &row.job;
     let stale = job.silent_ms.map(Duration::from_millis);
     let runtime = if job.attempt == 0 { "-".to_owned() } else { duration::short(job.runtime()) };
-    TableRow::new(vec![
+    let mut cells = vec![
         Cell::from(format!("{}{}", " ".repeat(row.depth * INDENT), render::short_id(job))),
         Cell::from(Span::styled(
             render::status_with_staleness(job, stale),
@@ -159,7 +168,11 @@ fn job_row(row: &Row, top: &Top) -> TableRow<'static> {
         Cell::from(duration::age(render::since(job.created_at, top.snapshot.at))),
         Cell::from(runtime),
         Cell::from(render::first_line(&job.task, TASK_CHARS)),
-    ])
+    ];
+    if is_wide {
+        cells.push(Cell::from(job.session.to_string().chars().take(8).collect::<String>()));
+    }
+    TableRow::new(cells)
 }
 
 /// The colours of the command line.
@@ -227,7 +240,7 @@ fn output(frame: &mut Frame<'_>, top: &Top, area: Rect) {
 fn about(job: &Job) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some(reason) = &job.waits_for {
-        lines.push(Line::styled(format!("waits for {}", reason.phrase()), Style::new().fg(Color::Blue)));
+        lines.push(Line::styled(format!("waits: {}", reason.phrase()), Style::new().fg(Color::Blue)));
     }
     if let Some(error) = &job.error {
         lines.push(Line::styled(render::first_line(error, TASK_CHARS), Style::new().fg(Color::Red)));

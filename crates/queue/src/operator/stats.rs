@@ -1,6 +1,7 @@
 //! What the fleet does: queues, agents, workers, and what ended lately, counted.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,16 +9,18 @@ use legwork_common::job::Usage;
 use legwork_common::job::optional_rfc3339;
 use legwork_common::job::rfc3339;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Money;
 use serde::Serialize;
 
 use crate::error::QueueError;
 use crate::operator::Operator;
+use crate::operator::models::AgentModel;
 use crate::operator::workers::WorkerCondition;
 use crate::port::WorkerRecord;
 use crate::queue::JobFacts;
 use crate::queue::Sample;
 
-/// Live jobs that are counted: 100,000 short reads take a third of a second.
+/// Live jobs that are counted, each with a short read: a bound on what one call costs.
 const MAX_LIVE: usize = 200_000;
 /// Ended jobs that are counted, the last ones: a busy fleet ends more in a day than anyone waits for.
 const MAX_ENDED: usize = 50_000;
@@ -123,6 +126,34 @@ pub struct EndedStats {
     pub causes: BTreeMap<String, u64>,
     /// What they used together.
     pub usage: Usage,
+    /// What those with a known price cost.
+    pub cost_usd: Money,
+    /// How many have none.
+    pub unpriced: u64,
+    /// The same by model, the most expensive first.
+    pub models: Vec<SpentStats>,
+    /// The same by agent, the most expensive first.
+    pub agents: Vec<SpentStats>,
+}
+
+/// What the ended jobs of one model, or of one agent, used and cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SpentStats {
+    /// The model or the agent.
+    pub name: String,
+    /// How many jobs.
+    pub jobs: u64,
+    /// What they used together.
+    pub usage: Usage,
+    /// What they cost; `None` without a known price.
+    pub cost_usd: Option<Money>,
+}
+
+/// The model of a job and what it cost, where these are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Spent {
+    model: Option<String>,
+    cost: Option<Money>,
 }
 
 impl Operator {
@@ -146,14 +177,39 @@ impl Operator {
             })
             .collect();
         let paused = self.paused().await?;
+        let spent = self.spent(&ended.jobs).await?;
         Ok(FleetStats {
             at,
             queues: queues(&live.jobs, &workers, &paused, at),
             agents: agents(&live.jobs),
             workers: fleet(&workers),
             live: Counted { total: live.total, counted: live.jobs.len() as u64 },
-            ended: WINDOWS.iter().map(|within| ended_within(&ended, *within, at)).collect(),
+            ended: WINDOWS.iter().map(|within| ended_within(&ended, &spent, *within, at)).collect(),
         })
+    }
+}
+
+impl Operator {
+    /// What each of these jobs cost. Each team is read once.
+    async fn spent(&self, jobs: &[JobFacts]) -> Result<Vec<Spent>, QueueError> {
+        // By team and agent, of which there are few.
+        let mut known: HashMap<(&str, &str), Option<AgentModel>> = HashMap::new();
+        let mut spent = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let key = (job.team.0.as_str(), job.agent.as_str());
+            let model = match (known.get(&key), job.session) {
+                (Some(model), _) => model.clone(),
+                (None, Some(session)) => {
+                    let model = self.model_of(session, &job.team, &job.agent).await?;
+                    known.insert(key, model.clone());
+                    model
+                }
+                (None, None) => None,
+            };
+            let cost = model.as_ref().and_then(|model| self.price_of(model)).map(|price| price.of(job.usage));
+            spent.push(Spent { model: model.and_then(|model| model.names), cost });
+        }
+        Ok(spent)
     }
 }
 
@@ -225,10 +281,11 @@ fn fleet(workers: &[(WorkerRecord, WorkerCondition)]) -> WorkerStats {
     stats
 }
 
-fn ended_within(ended: &Sample, within: Duration, now: Timestamp) -> EndedStats {
+fn ended_within(ended: &Sample, spent: &[Spent], within: Duration, now: Timestamp) -> EndedStats {
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
     let mut stats = EndedStats { within_ms, ..EndedStats::default() };
-    for job in &ended.jobs {
+    let (mut models, mut agents) = (BTreeMap::new(), BTreeMap::new());
+    for (job, spent) in ended.jobs.iter().zip(spent) {
         if job.finished.is_none_or(|finished| milliseconds_between(finished, now) > within_ms) {
             continue;
         }
@@ -243,10 +300,34 @@ fn ended_within(ended: &Sample, within: Duration, now: Timestamp) -> EndedStats 
             *stats.causes.entry(cause.to_string()).or_default() += 1;
         }
         stats.usage.add(job.usage);
+        stats.cost_usd = stats.cost_usd.plus(spent.cost.unwrap_or_default());
+        stats.unpriced += u64::from(spent.cost.is_none());
+        let model = spent.model.as_deref().unwrap_or("-");
+        add(models.entry(model).or_default(), job.usage, spent.cost);
+        add(agents.entry(job.agent.as_str()).or_default(), job.usage, spent.cost);
     }
+    (stats.models, stats.agents) = (by_cost(models), by_cost(agents));
     // All were read, or the read ended within this window.
     let is_partial = (ended.jobs.len() as u64) < ended.total && stats.jobs.counted == ended.jobs.len() as u64;
     stats.jobs.total = if is_partial { ended.total } else { stats.jobs.counted };
+    stats
+}
+
+/// Counts one job more.
+fn add(stats: &mut SpentStats, usage: Usage, cost: Option<Money>) {
+    stats.jobs += 1;
+    stats.usage.add(usage);
+    stats.cost_usd = match (stats.cost_usd, cost) {
+        (Some(sum), Some(cost)) => Some(sum.plus(cost)),
+        (sum, cost) => sum.or(cost),
+    };
+}
+
+/// The most expensive first.
+fn by_cost(stats: BTreeMap<&str, SpentStats>) -> Vec<SpentStats> {
+    let mut stats: Vec<SpentStats> =
+        stats.into_iter().map(|(name, stats)| SpentStats { name: name.to_owned(), ..stats }).collect();
+    stats.sort_by_key(|stats| std::cmp::Reverse((stats.cost_usd, stats.jobs)));
     stats
 }
 

@@ -93,7 +93,7 @@ pub(in crate::team) const BUDGET: Keys = Keys {
     noun: "a budget",
     keys: &[
         noted("max_tokens", "one pot for the session and all of its jobs; `--session-budget` wins"),
-        refused("max_cost", "costs are not counted; limit the tokens with `max_tokens`"),
+        refused("max_cost", "no budget is counted in money; limit the tokens with `max_tokens`"),
         refused("max_time", "the time of a session is not counted; limit the jobs with `--timeout`"),
     ],
 };

@@ -69,7 +69,7 @@ pub(in crate::team) const MODEL: Keys = Keys {
         no("description", "no user picks a model"),
         no("compaction_model", "the agent's own model writes the summaries"),
         no("compaction_threshold", "a conversation is summarized at the default share of the window"),
-        no("cost", "costs are not counted"),
+        noted("cost", "wins over the policy file and the table of prices"),
         no("capabilities", "what a model takes is known by its name"),
         no("output_capabilities", "no image is generated"),
         noted("bypass_models_gateway", "there is no gateway: every model is called at its provider"),
@@ -95,10 +95,10 @@ pub(in crate::team) const TASK_BUDGET: Keys =
 pub(in crate::team) const COST: Keys = Keys {
     noun: "a cost",
     keys: &[
-        partly("input", CHECKED),
-        partly("output", CHECKED),
-        partly("cache_read", CHECKED),
-        partly("cache_write", CHECKED),
+        yes("input"),
+        yes("output"),
+        noted("cache_read", "the price of `input` where it is not set"),
+        partly("cache_write", "checked; what is written to the cache costs as `input`"),
     ],
 };
 

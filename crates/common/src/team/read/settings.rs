@@ -1,6 +1,8 @@
 //! Reads the entries of `providers`, and the settings of a model other than its provider and its name.
 
 use super::limits::read_threshold;
+use crate::money::Money;
+use crate::money::Price;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::model;
@@ -21,6 +23,8 @@ use crate::team::tree::Value;
 
 /// The maximum number of tokens in a setting: far above every model's context, and safe in arithmetic.
 const MAX_TOKENS: i64 = 100_000_000;
+/// The highest price in dollars for a million tokens: far above every model's, and safe in arithmetic.
+const MAX_COST: f64 = 1_000_000.0;
 
 /// Reads an entry of `providers`: the settings of the built-in provider that it names with `provider`, with its own in
 /// their place.
@@ -146,6 +150,7 @@ pub(super) fn read_settings(
     if let Some(api) = chosen.filter(|_| is_openai_protocol(settings.api)) {
         settings.api = api;
     }
+    settings.cost = read_cost(reader, fields);
     check_unused(reader, fields, subject);
 }
 
@@ -167,6 +172,15 @@ fn read_defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) -> Mode
     }
 }
 
+/// Reads `cost`: dollars for a million tokens. Without a price of its own, input from the cache costs as other input.
+fn read_cost(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Price> {
+    let cost = reader.fields(fields.node("cost")?, &keys::COST)?;
+    let mut dollars = |name| cost.number(reader, name, 0.0, MAX_COST).map(Money::of_dollars);
+    let (input, output, cache_read) = (dollars("input"), dollars("output"), dollars("cache_read"));
+    dollars("cache_write");
+    Some(Price { input: input.unwrap_or_default(), output: output.unwrap_or_default(), cache_read })
+}
+
 /// Checks the keys of a model that have no effect.
 fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) {
     for name in ["title_model", "description", "compaction_model"] {
@@ -175,11 +189,6 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) {
     fields.bool(reader, "bypass_models_gateway");
     read_threshold(reader, fields, subject);
     read_task_budget(reader, fields);
-    if let Some(cost) = fields.node("cost").and_then(|node| reader.fields(node, &keys::COST)) {
-        for name in ["input", "output", "cache_read", "cache_write"] {
-            cost.number(reader, name, 0.0, f64::MAX);
-        }
-    }
     if let Some(node) = fields.node("capabilities")
         && let Some(flags) = reader.fields(node, &keys::CAPABILITIES)
     {
