@@ -1,7 +1,7 @@
 //! A fake model provider over HTTP with prepared answers. It speaks five APIs: OpenAI's chat completions and Responses,
 //! Anthropic's Messages, Google's Gemini and Bedrock's Converse.
 
-mod bedrock;
+pub mod bedrock;
 mod gemini;
 
 use std::collections::VecDeque;
@@ -55,6 +55,23 @@ pub enum Answer {
     Status(u16, Vec<(&'static str, &'static str)>, &'static str),
     /// Streams a text and then keeps the stream open without sending anything.
     Hang(&'static str),
+    /// Sends these bytes, whatever the API.
+    Raw(Raw),
+}
+
+/// A response of any bytes.
+#[derive(Debug, Clone)]
+pub struct Raw {
+    /// Status of the response.
+    pub status: u16,
+    /// Headers of the response.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The segments of the body.
+    pub segments: Vec<Vec<u8>>,
+    /// Delay before each segment.
+    pub every: Duration,
+    /// Whether the connection breaks after the last segment.
+    pub breaks: bool,
 }
 
 /// A tool call whose arguments are streamed in chunks.
@@ -185,6 +202,7 @@ async fn openai(
             streamed(vec![text(piece), format!("data: {error}\n\n")], false)
         }
         Answer::Status(status, headers, body) => refused(status, &headers, body),
+        Answer::Raw(answer) => raw(answer),
     }
 }
 
@@ -273,6 +291,7 @@ async fn anthropic(
             streamed(events, false)
         }
         Answer::Status(status, headers, body) => refused(status, &headers, body),
+        Answer::Raw(answer) => raw(answer),
     }
 }
 
@@ -317,6 +336,7 @@ async fn responses(
             streamed(vec![text(piece), error], false)
         }
         Answer::Status(status, headers, body) => refused(status, &headers, body),
+        Answer::Raw(answer) => raw(answer),
     }
 }
 
@@ -349,6 +369,19 @@ fn paced(events: Vec<String>, every: Duration, end: Vec<String>) -> Response {
     });
     let pieces = slowly.chain(stream::iter(end)).map(Ok::<_, std::io::Error>);
     Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(pieces)).unwrap()
+}
+
+fn raw(Raw { status, headers, segments, every, breaks }: Raw) -> Response {
+    let segments = stream::iter(segments).then(move |segment| async move {
+        tokio::time::sleep(every).await;
+        Ok(segment)
+    });
+    let end = breaks.then(|| Err(std::io::Error::other("broken on purpose")));
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    response.body(Body::from_stream(segments.chain(stream::iter(end)))).unwrap()
 }
 
 fn refused(status: u16, headers: &[(&str, &str)], body: &'static str) -> Response {

@@ -162,6 +162,14 @@ impl Redis {
         keys
     }
 
+    /// Every command that changed data, as the server's append-only file has it.
+    pub fn written(&self) -> String {
+        let files = fs::read_dir(self.folder.path().join("appendonlydir")).unwrap();
+        files
+            .map(|file| String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned())
+            .collect()
+    }
+
     /// A numeric field of `INFO section`.
     pub fn info(&self, section: &str, field: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address()).unwrap();

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use legwork_common::secrets::Secrets;
+use legwork_common::secrets::passes_to_commands;
 use legwork_common::team::MissingVariable;
 use legwork_common::team::StringMap;
 use legwork_common::team::expand_address;
@@ -16,15 +18,45 @@ use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
 use legwork_common::variables;
 
+use crate::files::Files;
+
+/// Where programs create temporary files.
+const TMPDIR: &str = "TMPDIR";
+
 /// The environment of one run. Its debug form omits the values of variables, which may be secrets.
 #[derive(Clone)]
 pub struct Environment {
-    /// The variables that child processes of the agent get. API keys and base URLs are read from them too.
+    /// The variables that an agent file may name. API keys and base URLs are read from them too.
     pub variables: BTreeMap<String, String>,
+    /// Which of them child processes get without being given them by name.
+    pub inherited: Inherited,
+    /// Values that are in no text that leaves the run.
+    pub secrets: Arc<Secrets>,
+    /// What file tools reach; `None` for all.
+    pub confinement: Option<Confinement>,
     /// The directory that commands start in and relative paths are resolved against.
     pub working_dir: PathBuf,
     /// Is notified of every process group of the run.
     pub guard: Arc<dyn ProcessGuard>,
+}
+
+/// The folders that a confined run reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// For everything: the folder of the job, which is the home of its commands too.
+    pub folder: PathBuf,
+    /// For reading.
+    pub readable: Vec<PathBuf>,
+}
+
+/// Which variables a child process gets without being given them by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inherited {
+    /// Those that hold no secret: see [`passes_to_commands`].
+    #[default]
+    Harmless,
+    /// All, API keys too: the operator wants it (`--inherit-environment`).
+    All,
 }
 
 impl Debug for Environment {
@@ -38,14 +70,38 @@ impl Debug for Environment {
 }
 
 impl Environment {
-    /// An environment without a guard.
+    /// An environment without a guard, whose secrets are those of `variables`.
     pub fn new(variables: BTreeMap<String, String>, working_dir: PathBuf) -> Self {
-        Self { variables, working_dir, guard: Arc::new(NoGuard) }
+        let secrets = Arc::new(Secrets::of(&variables));
+        Self {
+            variables,
+            inherited: Inherited::Harmless,
+            secrets,
+            confinement: None,
+            working_dir,
+            guard: Arc::new(NoGuard),
+        }
     }
 
     /// The value of a variable; an empty variable counts as not set.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The variables of a child process that the team's file gives none.
+    pub fn command_variables(&self) -> BTreeMap<String, String> {
+        let is_inherited = |name: &str| match self.inherited {
+            Inherited::Harmless => passes_to_commands(name),
+            Inherited::All => true,
+        };
+        let inherited = self.variables.iter().filter(|(name, _)| is_inherited(name));
+        let mut all: BTreeMap<String, String> =
+            inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(Confinement { folder, .. }) = &self.confinement {
+            // The user's own are out of reach.
+            all.extend([variables::HOME, TMPDIR].map(|name| (name.to_owned(), folder.display().to_string())));
+        }
+        all
     }
 
     /// The variables of a child process, with `more` from the team's file added. Those of the file win.
@@ -54,7 +110,7 @@ impl Environment {
     ///
     /// [`MissingVariable`] where a value names a variable that is not set.
     pub fn variables_with(&self, more: &StringMap) -> Result<BTreeMap<String, String>, MissingVariable> {
-        let mut all = self.variables.clone();
+        let mut all = self.command_variables();
         for (name, value) in more {
             let value = expand_shell(value, |name| self.variables.get(name).cloned())?;
             all.insert(name.clone(), value);
@@ -83,6 +139,11 @@ impl Environment {
         let state = || folder(variables::XDG_STATE_HOME);
         let home = || folder(variables::HOME).map(|home| home.join(".local/state"));
         folder(variables::STATE_DIR).or_else(|| Some(state().or_else(home)?.join("legwork")))
+    }
+
+    /// The files that tools of the run reach.
+    pub(crate) fn files(&self) -> Files<'_> {
+        Files::new(self.confinement.as_ref())
     }
 
     /// `path`, resolved against the working directory. Absolute paths stay.

@@ -3,6 +3,8 @@
 //! A reply is recorded before the first of its tools starts, a result and mail before the model call that sees
 //! them. The next attempt is given the recorded entries and resumes after them.
 
+mod redacted;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Debug;
@@ -18,6 +20,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
 
+pub(crate) use self::redacted::RedactingJournal;
 use crate::image;
 use crate::image::Image;
 use crate::message::AssistantMessage;
@@ -67,11 +70,12 @@ pub enum TurnEntry {
     Compacted {
         /// The turn whose model call sees it first.
         turn: u32,
-        /// How many messages at the end of the conversation were kept.
+        /// How many messages at the end of the conversation were kept. All of them, whatever their number, where the
+        /// entry only counts tokens: [`tokens_only`](Self::tokens_only).
         kept: u32,
         /// The text that replaced them.
         summary: String,
-        /// The tokens of the model call that wrote the summary.
+        /// The tokens of the model call that wrote the summary, or that gave nothing.
         #[serde(default)]
         usage: Usage,
     },
@@ -92,6 +96,18 @@ pub enum TurnEntry {
 const IMAGES_NOT_STORED: &str = "[The images were shown when the call was made. They are too large to be kept; call the tool again to see them.]";
 
 impl TurnEntry {
+    /// The tokens of a model call that no turn was made of. The conversation stays as it is, and it is not a turn.
+    ///
+    /// Stored as a summary that replaces nothing, which every release reads.
+    pub fn tokens_only(turn: u32, usage: Usage) -> Self {
+        Self::Compacted { turn, kept: u32::MAX, summary: String::new(), usage: Usage { turns: 0, ..usage } }
+    }
+
+    /// Whether the entry is that of [`tokens_only`](Self::tokens_only).
+    pub fn is_tokens_only(&self) -> bool {
+        matches!(self, Self::Compacted { kept: u32::MAX, .. })
+    }
+
     /// The entry as text to be recorded.
     ///
     /// # Errors
@@ -182,8 +198,13 @@ pub enum RunEvent {
         /// The error that is retried.
         reason: String,
     },
-    /// A model call waits before it can begin, for a rate limit or a budget.
+    /// A model call waits for a rate limit before it can begin.
     ModelWaiting {
+        /// What it waits for, as a phrase; `None` when the wait is over.
+        why: Option<String>,
+    },
+    /// A model call waits for tokens of its session's budget before it can begin.
+    BudgetWaiting {
         /// What it waits for, as a phrase; `None` when the wait is over.
         why: Option<String>,
     },

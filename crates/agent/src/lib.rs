@@ -15,6 +15,7 @@
 //! - [`slash`]: prompts that the user calls by name.
 //! - [`permission`]: which tool calls a team allows, denies, or has a person approve.
 //! - [`environment`]: variables, working directory and process guard of a run.
+//! - `files`: the one way in which tools open files.
 //! - [`preflight`]: finds what an agent needs and the machine lacks; pure.
 //!
 //! A root agent and a sub-agent run the same way and differ only in their [`Opening`]. This crate does not
@@ -24,6 +25,7 @@ pub mod active_agent;
 pub mod assignment;
 mod compaction;
 pub mod environment;
+mod files;
 pub mod history;
 mod hooks;
 pub mod image;

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -39,6 +41,8 @@ use crate::environment::ProcessGuard;
 /// Bytes that are kept of a command's output, from its beginning. Far more than a model is given, but a bound on
 /// what a command in an endless loop takes of memory.
 const MAX_OUTPUT_BYTES: usize = 10 * 1024 * 1024;
+/// Bytes that are kept of all commands of one run together. A model may start any number of background commands.
+const MAX_RUN_OUTPUT_BYTES: usize = 32 * 1024 * 1024;
 /// Time between SIGTERM and SIGKILL. A cancelled run must end within about this time.
 const GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// How long output is still read after the command has ended, where a background process of it holds the pipe open.
@@ -56,12 +60,14 @@ pub(crate) struct Nursery {
     tasks: TaskTracker,
     closing: CancellationToken,
     guard: Arc<dyn ProcessGuard>,
+    captures: CaptureBudget,
 }
 
 impl Nursery {
     /// An empty nursery. `guard` is notified of each process group.
     pub(crate) fn new(guard: Arc<dyn ProcessGuard>) -> Self {
-        Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), guard }
+        let captures = CaptureBudget(Arc::new(AtomicUsize::new(MAX_RUN_OUTPUT_BYTES)));
+        Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), guard, captures }
     }
 
     /// A command that registers with the guard before it runs. With a guard, a program that does not exist is not
@@ -101,19 +107,54 @@ impl Nursery {
     }
 }
 
-/// The output of a command so far, its head only where it is too long.
+/// The bytes that the commands of one run may still keep. All clones are one.
+#[derive(Debug, Clone, Default)]
+struct CaptureBudget(Arc<AtomicUsize>);
+
+impl CaptureBudget {
+    /// Takes up to `wanted` bytes; returns how many.
+    fn take(&self, wanted: usize) -> usize {
+        let mut taken = 0;
+        // Relaxed is enough: the number guards no other data. The closure always returns a value.
+        let _before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            taken = wanted.min(left);
+            Some(left - taken)
+        });
+        taken
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The output of a command so far, its head only where it is too long, or where the commands of the run have too much
+/// together.
 #[derive(Debug, Default)]
 pub(crate) struct Capture {
     bytes: Vec<u8>,
+    budget: CaptureBudget,
     /// Whether output was dropped after the head.
     pub(crate) truncated: bool,
 }
 
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes.len());
+    }
+}
+
 impl Capture {
+    fn new(budget: CaptureBudget) -> Self {
+        Self { bytes: Vec::new(), budget, truncated: false }
+    }
+
     fn push(&mut self, chunk: &[u8]) {
-        let room = MAX_OUTPUT_BYTES - self.bytes.len();
-        self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        self.truncated |= chunk.len() > room;
+        // After the first gap nothing is kept: what follows would look as if it belonged there.
+        let room = if self.truncated { 0 } else { MAX_OUTPUT_BYTES - self.bytes.len() };
+        let kept = self.budget.take(chunk.len().min(room));
+        self.bytes.extend_from_slice(&chunk[..kept]);
+        self.truncated |= chunk.len() > kept;
     }
 
     pub(crate) fn text(&self) -> String {
@@ -194,7 +235,7 @@ impl Process {
         // The command holds the child's ends of the pipes. Unless they are dropped here, our ends never see an end
         // of file.
         drop(command);
-        let capture = Arc::default();
+        let capture = Arc::new(Mutex::new(Capture::new(nursery.captures.clone())));
         let stop = nursery.closing.child_token();
         let (end, ended) = watch::channel(None);
         let supervised = Supervised {
@@ -329,7 +370,8 @@ async fn read(output: &mut Option<pipe::Receiver>, capture: &Mutex<Capture>) {
 
 /// Reads the output and drops it.
 async fn discard(output: &mut Option<pipe::Receiver>) {
-    read(output, &Mutex::new(Capture { bytes: Vec::new(), truncated: true })).await;
+    let nothing = Capture { bytes: Vec::new(), budget: CaptureBudget::default(), truncated: true };
+    read(output, &Mutex::new(nothing)).await;
 }
 
 /// A process group that our child leads.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use legwork_common::variables::HOME;
 
 use crate::environment::Environment;
+use crate::files::MAX_FILE_BYTES;
 use crate::toolset::limited;
 
 /// The prompt files of an agent.
@@ -30,7 +31,7 @@ pub(crate) fn find(names: &[String], environment: &Environment) -> Found {
             found.warnings.push(format!("prompt file {name} not found: the agent runs without it"));
         }
         for path in paths {
-            match std::fs::read(&path) {
+            match environment.files().read(&path, MAX_FILE_BYTES) {
                 Ok(bytes) => {
                     let text = limited(String::from_utf8_lossy(&bytes).into_owned());
                     found.texts.push(format!("Instructions from {}\n\n{text}", path.display()));

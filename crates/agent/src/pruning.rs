@@ -19,7 +19,7 @@ const DROPPED_TEXT: &str = "…";
 /// same.
 pub fn prune_replaced(entries: &mut [TurnEntry]) {
     let summary = |entry: &TurnEntry| match entry {
-        TurnEntry::Compacted { kept, .. } => Some(*kept as usize),
+        TurnEntry::Compacted { kept, .. } if !entry.is_tokens_only() => Some(*kept as usize),
         _ => None,
     };
     let Some((at, kept)) =

@@ -33,6 +33,7 @@ mod model_call;
 mod open_agent;
 mod state;
 mod tool_calls;
+mod written;
 
 use std::sync::Arc;
 
@@ -55,6 +56,7 @@ use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::assignment::Ports;
 use crate::hooks::STOP;
+use crate::journal::RedactingJournal;
 use crate::pruning;
 use crate::turn::Step;
 use crate::turn::Transcript;
@@ -70,6 +72,9 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
         let message = format!("the team has no agent `{}`", assignment.agent);
         return Outcome::Failed { cause: Cause::Rejected, message, usage: Usage::default() };
     };
+    let secrets = Arc::clone(&ports.environment.secrets);
+    let journal = Arc::new(RedactingJournal::new(Arc::clone(&ports.journal), Arc::clone(&secrets)));
+    let ports = Ports { journal: Arc::clone(&journal) as _, ..ports };
     let (end, usage) = match &agent.kind {
         AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
         AgentKind::Command { program, args, env, working_dir } => {
@@ -79,9 +84,10 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
             (command::run(program, input, &ports, &cancel).await, Usage::default())
         }
     };
-    match end {
-        Ok(result) => Outcome::Completed { result, usage },
-        Err(Halt::Failed { cause, message }) => Outcome::Failed { cause, message, usage },
+    let redacted = |text: String| secrets.redacted(&text).into_owned();
+    match journal.finish().await.map_err(Halt::from).and(end) {
+        Ok(result) => Outcome::Completed { result: redacted(result), usage },
+        Err(Halt::Failed { cause, message }) => Outcome::Failed { cause, message: redacted(message), usage },
         Err(Halt::Stopped) => Outcome::Stopped { usage },
         Err(Halt::Lost) => Outcome::Lost,
     }

@@ -392,7 +392,7 @@ impl Toolbox {
 }
 
 /// The toolset's `type` as the agent file spells it.
-fn type_name(kind: &ToolsetKind) -> &str {
+pub fn type_name(kind: &ToolsetKind) -> &str {
     match kind {
         ToolsetKind::Think => "think",
         ToolsetKind::Todo { .. } => "todo",

@@ -67,13 +67,18 @@ fn waits(job: &Job) -> Vec<String> {
                 counted(*cap, "job"),
                 holders(held_by, *admitted)
             ),
-            "It starts when those end; `legwork stop ID` ends one sooner. A cap belongs to its session: \
-             `--cap N` of a dispatch gives a new one another cap, 0 for none."
-                .to_owned(),
+            format!(
+                "It starts when those end{}. A cap belongs to its session: `--cap N` of a dispatch gives a new one \
+                 another cap, 0 for none.",
+                held_by.first().map_or(String::new(), |id| format!("; `legwork stop {}` ends one sooner", short_id(*id)))
+            ),
         ),
         WaitsFor::NoWorker { session_lane: true, .. } => (
             "No worker serves its session".to_owned(),
-            "A command of Legwork that uses the session, such as `legwork dispatch --session`, starts one.".to_owned(),
+            format!(
+                "A command of Legwork that uses the session starts one: `legwork dispatch --session {} FILE AGENT TASK`.",
+                job.session
+            ),
         ),
         WaitsFor::NoWorker { queue, draining, .. } => (
             match draining {
@@ -103,9 +108,9 @@ fn waits(job: &Job) -> Vec<String> {
         WaitsFor::Schedule { at, why, detail } => scheduled(job, *at, *why, detail.as_deref()),
         WaitsFor::Children { live } => (
             format!("It waits for {} that it dispatched, and holds no slot", counted(*live, "job")),
-            "It continues when they have ended; `legwork list --session` shows them.".to_owned(),
+            format!("It continues when they have ended; `legwork list --tree --session {}` shows them.", job.session),
         ),
-        WaitsFor::RateLimit { detail } | WaitsFor::Stalled { detail } => {
+        WaitsFor::RateLimit { detail } | WaitsFor::Budget { detail } | WaitsFor::Stalled { detail } => {
             (sentence_case(detail), "It continues without help.".to_owned())
         }
     };
@@ -153,10 +158,19 @@ fn runs(job: &Job) -> Vec<String> {
             format!("Its model call waits: {}.", first_line(detail)),
             "It continues when the limit permits; the policy file's limits and the provider's decide when.".to_owned(),
         ],
+        Some(WaitsFor::Budget { detail }) => vec![
+            format!("Its model call waits: {}.", first_line(detail)),
+            "It continues once they have used less than they reserved, or fails with cause budget where nothing is \
+             left; `--session-budget` gives a new session another budget."
+                .to_owned(),
+        ],
         Some(WaitsFor::Stalled { detail }) => vec![
             format!("It has stalled: {}.", first_line(detail)),
-            "`legwork view --follow` shows whether it continues; `legwork stop` ends it, `--timeout` bounds it."
-                .to_owned(),
+            format!(
+                "`legwork view --follow {id}` shows whether it continues; `legwork stop {id}` ends it, `--timeout` of a \
+                 dispatch bounds it.",
+                id = short_id(job.id)
+            ),
         ],
         Some(other) => vec![format!("It waits for {}.", other.phrase())],
     }
@@ -313,6 +327,12 @@ mod tests {
             waiting(
                 State::Running,
                 WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },
+            ),
+            waiting(
+                State::Running,
+                WaitsFor::Budget {
+                    detail: "other jobs have reserved 900 tokens of the session's budget".to_owned(),
+                },
             ),
             waiting(State::Running, WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() }),
             job(State::Running),

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
+use sha2::Digest as _;
+use sha2::Sha256;
 use thiserror::Error;
 
 use crate::id::JobId;
@@ -36,6 +38,13 @@ pub const DEFAULT_QUEUE: &str = "default";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TeamDigest(pub String);
+
+impl TeamDigest {
+    /// The digest of a team's canonical JSON, as it is stored.
+    pub fn of(json: &str) -> Self {
+        Self(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
 
 /// The priority of a job within its queue. Workers take a job of a lower priority only when none of a higher
 /// one waits, so a steady stream of urgent jobs can starve the others.

@@ -6,6 +6,7 @@
 //! - [`lifecycle`]: the states and events of a job, and the total transition function.
 //! - [`job`]: the immutable request (`JobSpec`), its scheduling options (`JobOptions`) and a snapshot (`Job`).
 //! - [`policy`]: the policy file of a fleet: defaults for each agent and rate limits of model providers.
+//! - [`secrets`]: which variables are secrets, and texts without them.
 //! - [`service`]: the `BackgroundAgents` trait that the command line, MCP and the agents' toolset call.
 //! - [`session_state`]: the todo list and the token budget that all agents of a session share.
 //! - [`stored`]: versions of stored forms, so that releases can share one Redis.
@@ -31,6 +32,7 @@ pub mod lifecycle;
 pub mod money;
 pub mod policy;
 pub mod retry;
+pub mod secrets;
 pub mod service;
 pub mod session_state;
 pub mod stored;

@@ -63,7 +63,7 @@ const TABLE: [(&str, f64, f64, f64); 34] = [
 pub struct Money(pub u64);
 
 impl Money {
-    /// An amount in dollars; nothing for what is no amount.
+    /// An amount in dollars; zero for what is not an amount.
     #[must_use]
     pub fn of_dollars(dollars: f64) -> Self {
         Self(micros(dollars))
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Money {
     }
 }
 
-/// Millionths of a dollar; nothing for what is no amount.
+/// Millionths of a dollar; zero for what is not an amount.
 fn micros(dollars: f64) -> u64 {
     // A cast of a float saturates.
     (dollars * MICROS).round() as u64

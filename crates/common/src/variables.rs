@@ -40,6 +40,18 @@ pub const UNTIL_IDLE: &str = "LEGWORK_UNTIL_IDLE";
 pub const DRAIN_TIMEOUT: &str = "LEGWORK_DRAIN_TIMEOUT";
 /// How long a running job may show no activity before its worker reports a stall; `0` disables the report.
 pub const STALL_AFTER: &str = "LEGWORK_STALL_AFTER";
+/// The only toolsets that a worker runs, separated by commas.
+pub const ALLOW_TOOLSETS: &str = "LEGWORK_ALLOW_TOOLSETS";
+/// Toolsets that a worker does not run, separated by commas.
+pub const DENY_TOOLSETS: &str = "LEGWORK_DENY_TOOLSETS";
+/// The only programs that a worker starts as agents and as MCP servers, separated by commas.
+pub const ALLOW_COMMANDS: &str = "LEGWORK_ALLOW_COMMANDS";
+/// The memory that a worker and the commands of its jobs may hold.
+pub const MEMORY_LIMIT: &str = "LEGWORK_MEMORY_LIMIT";
+/// Whether commands and file tools are confined to the folder of their job.
+pub const SANDBOX: &str = "LEGWORK_SANDBOX";
+/// Folders that confined commands may read too, separated by colons.
+pub const SANDBOX_READ: &str = "LEGWORK_SANDBOX_READ";
 /// The listen address of a worker's health and metrics endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
 /// The policy file: scheduling options of agents, and rate limits of model providers.
@@ -48,6 +60,11 @@ pub const POLICY: &str = "LEGWORK_POLICY";
 pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 /// A file of scripted model replies that replaces the providers.
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
+/// Whether commands of agents get the whole environment, and not only what holds no secret.
+pub const INHERIT_ENVIRONMENT: &str = "LEGWORK_INHERIT_ENVIRONMENT";
+/// `1` allows the `api`, `openapi` and `a2a` tools to reach addresses that are not public. Where it is not set, or `0`,
+/// they reach public ones only.
+pub const API_PRIVATE: &str = "LEGWORK_API_PRIVATE";
 /// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
 /// reaches public ones only.
 pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";

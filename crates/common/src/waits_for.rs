@@ -74,9 +74,14 @@ pub enum WaitsFor {
         /// Those that have not ended.
         live: u64,
     },
-    /// A call of its model waits for a rate limit or for tokens of its session's budget.
+    /// A call of its model waits for a rate limit.
     RateLimit {
         /// The limit and its numbers, in words.
+        detail: String,
+    },
+    /// A call of its model waits for tokens of its session's budget, which other jobs of the session have reserved.
+    Budget {
+        /// How many, in words.
         detail: String,
     },
     /// It runs and shows no activity.
@@ -144,7 +149,7 @@ impl WaitsFor {
                 format!("{what}{until}{}", lacks.map(|lacks| format!("; lacks {lacks}")).unwrap_or_default())
             }
             Self::Children { live } => format!("{} that it dispatched", counted(*live, "job")),
-            Self::RateLimit { detail } | Self::Stalled { detail } => detail.clone(),
+            Self::RateLimit { detail } | Self::Budget { detail } | Self::Stalled { detail } => detail.clone(),
         }
     }
 }
@@ -179,6 +184,9 @@ mod tests {
             schedule(Postponed::GivenBack, Some("OPENAI_API_KEY")),
             WaitsFor::Children { live: 1 },
             WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },
+            WaitsFor::Budget {
+                detail: "other jobs have reserved 900 tokens of the session's budget".to_owned(),
+            },
             WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() },
         ]
     }

@@ -28,6 +28,27 @@ pub(crate) fn parse(text: &str) -> Result<Value, Unread> {
     serde_json::from_str(text).map_err(|_| Unread::Broken)
 }
 
+/// A count of tokens: a whole number in any form that a server has for it, 0 for anything else.
+pub(crate) fn count(value: &Value) -> u64 {
+    match value {
+        Value::Number(number) => {
+            number.as_u64().unwrap_or_else(|| whole(number.as_f64().unwrap_or_default()))
+        }
+        Value::String(text) => text.trim().parse().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => 0,
+    }
+}
+
+/// The whole part; 0 for a negative number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and no count is near 2^53"
+)]
+fn whole(number: f64) -> u64 {
+    number as u64
+}
+
 /// Sets a field of a body if there is a value for it.
 pub(crate) fn put(body: &mut Map<String, Value>, field: &str, value: Option<impl Into<Value>>) {
     body.extend(value.map(|value| (field.to_owned(), value.into())));
@@ -50,6 +71,8 @@ fn nodes(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -59,5 +82,24 @@ mod tests {
         let text = format!("[\"{}\\\",\"]", ",".repeat(2 * NODES));
         assert!(parse(&text).is_ok());
         assert_eq!(parse("{"), Err(Unread::Broken));
+    }
+
+    #[test]
+    fn tokens_are_counted_in_any_form() {
+        let table = [
+            (json!(9), 9),
+            (json!(9.0), 9),
+            (json!("9"), 9),
+            (json!(-1), 0),
+            (json!(-1.5), 0),
+            (json!(u64::MAX), u64::MAX),
+            (json!(1e300), u64::MAX),
+            (json!("many"), 0),
+            (json!(null), 0),
+            (json!([9]), 0),
+        ];
+        for (value, expected) in table {
+            assert_eq!(count(&value), expected, "{value}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::conversation::ToolSpec;
 use crate::conversation::Usage;
+use crate::json;
 use crate::json::put;
 use crate::settings::Settings;
 use crate::settings::Thinking;
@@ -149,11 +150,12 @@ pub(crate) fn parameters(spec: &ToolSpec) -> Value {
 /// The tokens that a report counts, in the fields of either wire or of a vendor.
 pub(crate) fn counted(usage: &Value) -> Usage {
     let tokens = |places: &[&str]| {
-        let number = |place: &&str| match usage.pointer(place)? {
-            Value::Number(number) => number.as_u64(),
-            _ => None,
-        };
-        places.iter().find_map(number).unwrap_or(0)
+        places
+            .iter()
+            .filter_map(|place| usage.pointer(place))
+            .map(json::count)
+            .find(|&count| count > 0)
+            .unwrap_or(0)
     };
     Usage {
         input_tokens: tokens(&["/prompt_tokens", "/input_tokens"]),

@@ -11,7 +11,7 @@ use crate::wire::impl_wire;
 #[derive(Debug, Clone, Copy)]
 pub struct OpenaiChat;
 
-impl_wire!(OpenaiChat, "openai_chat", ());
+impl_wire!(OpenaiChat, "openai_chat", stream::Choice);
 
 #[cfg(test)]
 mod tests;

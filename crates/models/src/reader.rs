@@ -196,7 +196,7 @@ impl<W: Wire> Reader<W> {
 
     /// One event. At the end of the stream it may be cut.
     fn event(&mut self, name: Option<&str>, data: &str, at_end: bool) -> Result<(), ProviderError> {
-        if data == DONE {
+        if data.eq_ignore_ascii_case(DONE) {
             self.reply.complete();
             return Ok(());
         }

@@ -216,7 +216,7 @@ impl ToolCalls {
         }
         let mut ids = Ids::new(self.id_prefix, self.calls.iter().map(|call| call.id.clone()));
         let whole = |(at, call): (usize, Call)| {
-            let empty = call.name.trim().is_empty() && call.arguments.is_empty();
+            let empty = call.name.trim().is_empty() && call.arguments.is_nothing();
             (!empty && roots[at] == at).then(|| ToolCall {
                 id: ids.distinct(call.id),
                 name: call.name.trim().to_owned(),

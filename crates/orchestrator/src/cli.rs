@@ -81,7 +81,7 @@ pub enum Command {
     Stats,
     /// Watch jobs, workers and output on a full screen; stop and retry from it
     Top,
-    /// List the live workers, or ask one to end
+    /// List the workers, those that were lost lately included, or ask one to end
     Workers(WorkersArgs),
     /// Pause a queue: nothing new starts from it, what runs continues
     Pause(QueueArgs),
@@ -146,14 +146,19 @@ Each line of a --batch file is one JSON object:
   agent, task      the agent and its task (required)
   expected_output  what the answer should look like
   key              idempotency key
-  queue, priority  where the job waits: a name; high, normal or low
-  delay, timeout   times such as \"90s\"
-  retries          how many times to retry after a failure
-  retry_delay      delay before the first retry, such as \"5s\"
-  budget           token budget of the job
-What a line leaves out is taken from the options, then from the policy. For example:
+  queue            the queue's name
+  priority         high, normal or low
+  delay            time before the job is queued, such as \"90s\"
+  timeout          the longest that the job may run
+  retries          how often to retry after a failure
+  retry_delay      time before the first retry
+  budget           the job's token budget
+What a line leaves out is taken from the options, then from the policy.
+An example of a line:
   {\"agent\": \"analyst\", \"task\": \"Read a.rs\", \"key\": \"a\", \"timeout\": \"10m\"}
-Ids are printed in the order of the lines. If a line is wrong, nothing is stored.";
+
+Each line has a result in its place: an id, or why its job was not stored.
+Where a line is not such an object, nothing is stored.";
 
 /// What `legwork configure` does about options that others have too.
 const CONFIGURE_HELP: &str = "\
@@ -225,7 +230,7 @@ pub struct DispatchArgs {
 /// Arguments of `legwork list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// How to print the jobs: a table, a wide table, JSON objects, or ids alone [default: table]
+    /// How to print the jobs; `page` is one JSON object with the jobs and the cursor [default: table]
     #[arg(short, long, value_name = "FORM")]
     pub output: Option<ListForm>,
     /// Only jobs with this status; may be repeated
@@ -234,8 +239,8 @@ pub struct ListArgs {
     /// Only failed jobs that were not retried
     #[arg(long, conflicts_with = "status")]
     pub failed: bool,
-    /// Only jobs that ended with this cause, such as `deadline`
-    #[arg(long, value_name = "CAUSE", value_parser = cause)]
+    /// Only jobs that ended with this cause
+    #[arg(long, value_name = "CAUSE", value_parser = values::cause())]
     pub cause: Option<Cause>,
     /// Only jobs of this agent
     #[arg(long, value_name = "NAME")]
@@ -275,6 +280,8 @@ pub enum ListForm {
     Wide,
     /// One JSON object a line
     Json,
+    /// One JSON object: the jobs, and the cursor of the next page
+    Page,
     /// One id a line
     Ids,
 }
@@ -309,7 +316,7 @@ pub struct ViewArgs {
 #[derive(Debug, Args)]
 pub struct WaitArgs {
     /// The jobs' ids, or unambiguous prefixes of four characters or more
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "ID")]
     pub ids: Vec<String>,
     /// Wait only until the first has ended
     #[arg(long)]
@@ -323,7 +330,7 @@ pub struct WaitArgs {
 #[derive(Debug, Args)]
 pub struct StopArgs {
     /// The jobs' ids, or unambiguous prefixes of four characters or more
-    #[arg(required_unless_present_any = ["session", "agent", "all"])]
+    #[arg(required_unless_present_any = ["session", "agent", "all"], value_name = "ID")]
     pub ids: Vec<String>,
     /// All jobs of this session; the beginning of its id is enough
     #[arg(long, value_name = "ID")]
@@ -346,7 +353,7 @@ pub struct StopArgs {
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     /// The jobs' ids, or unambiguous prefixes of four characters or more
-    #[arg(required_unless_present = "failed")]
+    #[arg(required_unless_present = "failed", value_name = "ID")]
     pub ids: Vec<String>,
     /// All failed jobs that were not retried
     #[arg(long, conflicts_with_all = ["ids", "again"])]
@@ -375,9 +382,9 @@ pub struct RetryArgs {
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The ids of ended jobs, or unambiguous prefixes of four characters or more
-    #[arg(required_unless_present = "ended_before")]
+    #[arg(required_unless_present = "ended_before", value_name = "ID")]
     pub ids: Vec<String>,
-    /// All jobs that ended at least this long ago
+    /// All jobs that ended at least this long ago, instead of ids
     #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with = "ids")]
     pub ended_before: Option<Duration>,
     /// What to do about the question that `--ended-before` asks.
@@ -399,7 +406,7 @@ pub struct SendArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The agent files
-    #[arg(required_unless_present = "explain")]
+    #[arg(required_unless_present = "explain", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Say what happens with this key of an agent file
     #[arg(long, value_name = "KEY")]
@@ -410,6 +417,7 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Agent files to check for variables, keys and programs that this machine lacks
+    #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
@@ -495,10 +503,13 @@ pub struct McpArgs {
     /// A file with the bearer token that HTTP requests must carry; or set LEGWORK_MCP_TOKEN to the token
     #[arg(long, value_name = "FILE", requires = "http")]
     pub token_file: Option<PathBuf>,
+    /// Serve HTTP on a loopback address without a token: every user of this machine can then run agents with your rights
+    #[arg(long, requires = "http", conflicts_with = "token_file")]
+    pub no_token: bool,
     /// A web origin whose pages may connect, in addition to this machine's own; may be repeated
     #[arg(long, value_name = "ORIGIN", requires = "http")]
     pub allow_origin: Vec<String>,
-    /// The longest that a call may block; hosts time out after 60 seconds or more
+    /// The longest that a call may block; most hosts give up after 60 seconds or more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub answer_within: Duration,
     /// The token budget of each session, input and output; when it is spent, its agents fail with cause `budget`
@@ -572,15 +583,6 @@ pub enum BenchSection {
     Cancel,
     /// Jobs that do nothing, in growing numbers.
     Growth,
-}
-
-/// A cause that this release knows, by its name.
-fn cause(name: &str) -> Result<Cause, String> {
-    let known = Cause::ALL.into_iter().find(|cause| cause.as_str() == name);
-    known.ok_or_else(|| {
-        let names = Cause::ALL.iter().map(ToString::to_string).collect::<Vec<_>>();
-        format!("unknown cause; known are {}", names.join(", "))
-    })
 }
 
 #[cfg(test)]

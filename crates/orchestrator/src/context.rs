@@ -25,9 +25,14 @@ use legwork_queue::operator::SessionLanes;
 use legwork_worker::backend::Arrival;
 use legwork_worker::backend::Backend;
 use legwork_worker::options::CommonOptions;
+use legwork_worker::runner::for_agents;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
+use crate::outage::Outage;
+use crate::outage::with_continuation;
 use crate::output::Output;
+use crate::suggest::quoted;
 
 /// The most bytes of a file that are read. Agent files end at 8 MiB and batches at what Redis takes, so a larger file,
 /// or a device without an end, is a mistake.
@@ -44,6 +49,20 @@ pub struct Context {
     pub output: Output,
     /// How long a command that waits asks again while Redis is away.
     pub redis_timeout: Duration,
+    /// The arguments of the command line as they were typed, without the program.
+    pub arguments: Vec<String>,
+}
+
+/// What a command does where Redis is away as it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhileAway {
+    /// It fails: a script learns at once that there is no answer.
+    Fail,
+    /// It asks again for as long as `--redis-timeout`, as it does in a later outage: it waits anyway.
+    Wait {
+        /// When the command's own time is over.
+        deadline: Option<Instant>,
+    },
 }
 
 /// A command's connection to the queue.
@@ -99,7 +118,24 @@ impl Context {
     ///
     /// [`Failure`] when no Redis can be reached or started.
     pub async fn connect(&self, kind: ConnectionKind) -> Result<Connection, Failure> {
-        self.connect_as(kind, Arrival::Operator).await
+        self.connect_as(kind, Arrival::Operator, WhileAway::Fail).await
+    }
+
+    /// Finds the queue and connects to it, for a command that waits: an outage of Redis that has begun already is one of
+    /// those that it survives.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when no Redis can be reached within `--redis-timeout` and before `deadline`, or started; `continuation`
+    /// is the command that its hint names then.
+    pub async fn connect_to_wait(
+        &self,
+        deadline: Option<Instant>,
+        continuation: &str,
+    ) -> Result<Connection, Failure> {
+        let while_away = WhileAway::Wait { deadline };
+        let connected = self.connect_as(ConnectionKind::Pooled, Arrival::Operator, while_away).await;
+        connected.map_err(|failure| with_continuation(failure, continuation))
     }
 
     /// Finds the queue and connects to it. `arrival` decides what happens to sessions without a worker if this program
@@ -108,15 +144,27 @@ impl Context {
     /// # Errors
     ///
     /// [`Failure`] when no Redis can be reached or started.
-    pub async fn connect_as(&self, kind: ConnectionKind, arrival: Arrival) -> Result<Connection, Failure> {
+    pub async fn connect_as(
+        &self,
+        kind: ConnectionKind,
+        arrival: Arrival,
+        while_away: WhileAway,
+    ) -> Result<Connection, Failure> {
         let mut backend = Backend::find(&self.common, &self.variables).await?;
         if let Some(notice) = backend.notice() {
             tracing::info!("{notice}");
         }
-        let queue =
-            Queue::connect(backend.target(), &self.common.namespace, &self.common.wanted_settings(), kind)
-                .await
-                .map_err(|error| backend.error(error))?;
+        let settings = self.common.wanted_settings();
+        let connect = || async {
+            let queue = Queue::connect(backend.target(), &self.common.namespace, &settings, kind).await;
+            queue.map_err(|error| backend.error(error))
+        };
+        let queue = match while_away {
+            WhileAway::Fail => connect().await?,
+            WhileAway::Wait { deadline } => {
+                Outage::at(self, backend.target()).until(deadline).ask(connect).await?
+            }
+        };
         backend.reclaim_abandoned(&queue, arrival).await?;
         let hints = Hints::new(backend.target())?;
         let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
@@ -152,6 +200,11 @@ impl Context {
     /// The trace that this program is part of. A variable that holds no trace counts as unset.
     pub fn trace(&self) -> Option<TraceParent> {
         self.variables.get(variables::TRACEPARENT)?.parse().ok()
+    }
+
+    /// The environment of agents that run here, without a guard.
+    pub fn agent_environment(&self, working_dir: PathBuf) -> Environment {
+        for_agents(&self.variables, self.common.inherited(), working_dir)
     }
 
     /// The models: a script's, or the providers'.
@@ -218,7 +271,7 @@ pub fn team_failure(errors: &team::TeamErrors) -> Failure {
     let more = errors.iter().count().saturating_sub(1) + errors.left_out();
     let mut detail = first.and_then(|error| error.snippet()).unwrap_or_default().trim_end().to_owned();
     if more > 0 {
-        let file = first.map(team::TeamError::file).unwrap_or_default();
+        let file = quoted(first.map(team::TeamError::file).unwrap_or_default());
         detail.push_str(&format!("\nand {more} more; `legwork check {file}` shows them"));
     }
     Failure {

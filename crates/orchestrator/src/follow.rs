@@ -50,7 +50,7 @@ pub async fn follow(
     id: JobId,
     offset: u64,
     output: &Output,
-    outage: &Outage,
+    outage: &Outage<'_>,
 ) -> Result<Followed, Failure> {
     let shown = Shown { output, offset: AtomicU64::new(offset), is_line_open: AtomicBool::new(false) };
     // The program exits after Ctrl-C, so a read that is dropped in the middle leaves no connection behind.
@@ -58,14 +58,14 @@ pub async fn follow(
         ended = while_reaping(operator.queue(), until_ended(operator, id, &shown, outage)) => ended,
         _interrupt = tokio::signal::ctrl_c() => {
             shown.end_line();
-            output.note(&format!("the job continues; to see the rest: {}", shown.continuation(id)));
+            output.note(&format!("the job continues; to see the rest: {}", outage.command(&shown.continuation(id))));
             return Ok(Followed::Interrupted);
         }
     };
     shown.end_line();
     match ended {
         Ok(job) => Ok(Followed::Ended(Box::new(job))),
-        Err(failure) => Err(with_continuation(failure, &shown.continuation(id))),
+        Err(failure) => Err(with_continuation(failure, &outage.command(&shown.continuation(id)))),
     }
 }
 
@@ -73,7 +73,7 @@ async fn until_ended(
     operator: &Operator,
     id: JobId,
     shown: &Shown<'_>,
-    outage: &Outage,
+    outage: &Outage<'_>,
 ) -> Result<Job, Failure> {
     let mut listener = operator.listen_to_job(id).await;
     let first = outage.ask(|| operator.job(id)).await?;
@@ -96,7 +96,7 @@ async fn until_ended(
 
 impl Shown<'_> {
     /// Shows the output stored so far.
-    async fn catch_up(&self, operator: &Operator, id: JobId, outage: &Outage) -> Result<(), Failure> {
+    async fn catch_up(&self, operator: &Operator, id: JobId, outage: &Outage<'_>) -> Result<(), Failure> {
         loop {
             let offset = self.offset.load(Ordering::Relaxed);
             let slice = outage.ask(|| operator.output(id, offset, CHUNK_BYTES)).await?;
@@ -122,8 +122,8 @@ impl Shown<'_> {
         }
     }
 
-    /// The command that shows the output from here on.
+    /// The words of the command that shows the output from here on.
     fn continuation(&self, id: JobId) -> String {
-        format!("legwork view --follow --since {} {id}", self.offset.load(Ordering::Relaxed))
+        format!("view --follow --since {} {id}", self.offset.load(Ordering::Relaxed))
     }
 }

@@ -10,7 +10,8 @@
 //! - [`top`]: the fleet on a full screen.
 //! - [`panel`]: the answer and the live panel of `run`; [`terminal`]: prompts and approvals.
 //! - [`recorder`]: a run as a script of model replies.
-//! - [`confirm`]: the rule for questions; [`many`]: the rule for partial success; [`outage`]: waiting while Redis is away.
+//! - [`confirm`]: the rule for questions; [`many`]: the rule for partial success; [`outage`]: waiting while Redis is away;
+//!   [`suggest`]: commands in messages.
 //! - [`follow`]: a job's output while it runs; [`render`]: jobs as text.
 //! - [`output`]: standard output and standard error; [`failure`]: errors as users see them.
 
@@ -29,6 +30,7 @@ pub mod panel;
 pub mod recorder;
 pub mod render;
 pub mod root;
+pub mod suggest;
 pub mod team_checks;
 pub mod terminal;
 pub mod top;

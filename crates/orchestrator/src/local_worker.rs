@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_agent::environment::Inherited;
 use legwork_agent::model::ModelPort;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
-use legwork_common::variables;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Operator;
@@ -30,6 +31,7 @@ use legwork_worker::guard::Guard;
 use legwork_worker::host::host_name;
 use legwork_worker::host::is_running;
 use legwork_worker::host::worker_program;
+use legwork_worker::permits::Permits;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
 use process_wrap::tokio::ChildWrapper;
@@ -40,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::outage::Outage;
+use crate::suggest;
 
 /// Jobs that a local worker runs at once: the default of `legwork-worker --concurrency`, so that a session runs alike
 /// in `run` and detached.
@@ -60,6 +64,8 @@ pub struct LocalWorkerConfig {
     pub models: Arc<dyn ModelPort>,
     /// The environment of its agents.
     pub variables: BTreeMap<String, String>,
+    /// Which of it their commands get without asking.
+    pub inherited: Inherited,
     /// Whether the models need their providers' keys; a script's do not.
     pub needs_keys: bool,
     /// The fleet's policy, applied to the jobs that its jobs dispatch.
@@ -102,10 +108,14 @@ impl LocalWorker {
             policy: config.policy,
             stall_after: config.stall_after,
             guard: config.guard.clone(),
+            memory_limit: None,
         };
         let runner = AgentRunner {
             models: config.models,
             variables: config.variables,
+            inherited: config.inherited,
+            permits: Permits::default(),
+            sandbox: None,
             work_dir: WorkDir::Dispatchers,
             needs_keys: config.needs_keys,
             guard: config.guard,
@@ -220,7 +230,8 @@ fn start_worker(
     state_dir: &Path,
     log: &Path,
 ) -> Result<Box<dyn ChildWrapper>, Failure> {
-    let open = || OpenOptions::new().create(true).append(true).open(log);
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let open = || OpenOptions::new().create(true).append(true).custom_flags(no_link).open(log);
     let (out, err) = open()
         .and_then(|file| Ok((file.try_clone()?, file)))
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", log.display())))?;
@@ -243,7 +254,12 @@ fn start_worker(
     for limit in &context.common.limits {
         command.arg("--rate-limit").arg(limit);
     }
+    if context.common.inherit_environment {
+        command.arg("--inherit-environment");
+    }
     command.arg("--stall-after").arg(format!("{}ms", context.common.stall_after.as_millis()));
+    // Ours is no longer in this process.
+    command.env_clear().envs(&context.variables);
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut command = CommandWrap::from(command);
     // A process session of its own: Ctrl-C and the terminal's hangup do not reach it.
@@ -264,7 +280,8 @@ pub async fn hint_unserved(
     connection: &Connection,
     queues: &[String],
 ) -> Result<(), Failure> {
-    for queue in connection.operator.unserved(queues).await? {
+    let outage = Outage::of(context, connection);
+    for queue in outage.ask(|| connection.operator.unserved(queues)).await? {
         context.output.note(&format!(
             "hint: no worker serves queue {queue}; start one with {}",
             worker_for(context, &queue)
@@ -273,21 +290,7 @@ pub async fn hint_unserved(
     Ok(())
 }
 
-/// The command that starts a worker for a queue of this namespace. The address of Redis is part of it, unless a program
-/// that is started in the same shell has it from the environment, or it holds a password.
+/// The command that starts a worker for a queue of this namespace.
 fn worker_for(context: &Context, queue: &str) -> String {
-    let mut command = "legwork-worker".to_owned();
-    let given = |name: &str, value: &str| context.variables.get(name).is_some_and(|set| set == value);
-    let mut needs_url = "";
-    match &context.common.redis {
-        Some(url) if given(variables::REDIS_URL, url) => {}
-        Some(url) if url.contains('@') => needs_url = ", and LEGWORK_REDIS_URL set to the same address",
-        Some(url) => command.push_str(&format!(" --redis '{url}'")),
-        None => {}
-    }
-    let namespace = &context.common.namespace;
-    if namespace != "default" && !given(variables::NAMESPACE, namespace) {
-        command.push_str(&format!(" --namespace {namespace}"));
-    }
-    format!("`{command} --queues {queue}`{needs_url}")
+    suggest::quoted_command(context, "legwork-worker", &format!("--queues {queue}"))
 }

@@ -10,7 +10,9 @@ use legwork::context::Context;
 use legwork::failure::Failure;
 use legwork::output::Output;
 use legwork_common::error::ExitStatus;
+use legwork_common::secrets::Secrets;
 use legwork_common::variables;
+use legwork_process::environ;
 use legwork_worker::guard;
 
 fn main() -> ExitCode {
@@ -20,16 +22,17 @@ fn main() -> ExitCode {
     }
     // rustls needs one crypto provider for the process before the first TLS connection.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let variables = environment();
+    let variables = environ::read();
     let cli = match cli::read(std::env::args_os().collect(), &variables) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &variables),
     };
     let output = Output::new(cli.json, variables.contains_key(variables::NO_COLOR));
+    let secrets = Secrets::of(&variables);
     match run(cli, variables, output) {
         Ok(status) => ExitCode::from(status.code()),
         Err(failure) => {
-            output.note(failure.text(output.json).trim_end());
+            output.note(secrets.redacted(failure.text(output.json).trim_end()).as_ref());
             ExitCode::from(failure.exit.code())
         }
     }
@@ -57,21 +60,19 @@ fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode 
 /// Sets up logging and the runtime, and runs the command.
 fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<ExitStatus, Failure> {
     let level = cli.common.log.clone().unwrap_or_else(|| "error".to_owned());
-    legwork_process::telemetry::init(&level, cli.common.log_format)?;
+    legwork_process::telemetry::init(&level, cli.common.log_format, Secrets::of(&variables))?;
+    environ::conceal().map_err(|error| {
+        Failure::usage(format!("the environment of this process cannot be concealed: {error}"))
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::usage(format!("cannot start: {error}")))?;
-    let context = Context { common: cli.common, variables, output, redis_timeout: cli.redis_timeout };
+    let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let (common, redis_timeout) = (cli.common, cli.redis_timeout);
+    let context = Context { common, variables, output, redis_timeout, arguments };
     let result = runtime.block_on(command::execute(context, cli.command));
     // Not waited for: a blocked read of standard input would keep the program running.
     runtime.shutdown_background();
     result
-}
-
-/// The environment, read once. Variables that are not UTF-8 are left out.
-fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }

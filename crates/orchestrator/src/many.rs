@@ -7,10 +7,53 @@ use indicatif::ProgressBar;
 use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle;
 use legwork_common::error::ExitStatus;
+use legwork_common::id::JobId;
+use legwork_queue::Operator;
 use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::output::Output;
+
+/// One of many that a command was given, as it was written, and what it names; or why that is nothing.
+#[derive(Debug)]
+pub struct Item<T> {
+    /// The words of the command line, or the id.
+    pub text: String,
+    /// What it names.
+    pub named: Result<T, Failure>,
+}
+
+impl<T> Item<T> {
+    /// An item that is there.
+    pub fn of(text: impl fmt::Display, value: T) -> Self {
+        Self { text: text.to_string(), named: Ok(value) }
+    }
+}
+
+/// The jobs that texts name, in their order. A text that names none is an item's failure; only Redis ends the search.
+///
+/// # Errors
+///
+/// [`Failure`] when Redis cannot be asked.
+pub async fn find_each(operator: &Operator, texts: &[String]) -> Result<Vec<Item<JobId>>, Failure> {
+    let mut items = Vec::with_capacity(texts.len());
+    for text in texts {
+        items.push(Item { text: text.clone(), named: unless_redis(operator.find(text).await)? });
+    }
+    Ok(items)
+}
+
+/// The result of an item; an answer that Redis did not give is a failure of the whole command instead.
+///
+/// # Errors
+///
+/// [`Failure`] of Redis.
+pub fn unless_redis<T>(result: Result<T, impl Into<Failure>>) -> Result<Result<T, Failure>, Failure> {
+    match result.map_err(Into::into) {
+        Err(failure) if failure.exit == ExitStatus::Redis => Err(failure),
+        result => Ok(result),
+    }
+}
 
 /// Items from which on a progress bar is shown on a terminal, instead of a line for each.
 const MIN_FOR_PROGRESS: usize = 200;
@@ -57,6 +100,17 @@ impl Tally {
         }
         self.failed.push(failure);
         Ok(())
+    }
+
+    /// As [`end`](Self::end), for a command that decides about each item before it changes the first: the error of the
+    /// only item says that nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where an item failed.
+    pub fn end_of_refusals(self) -> Result<ExitStatus, Failure> {
+        let (is_only, nothing) = (self.total == 1, format!("nothing was {}", self.verb));
+        self.end().map_err(|failure| if is_only { failure.with_outcome(&nothing) } else { failure })
     }
 
     /// The exit status of the command, or the error of the only item, or that some of many failed.

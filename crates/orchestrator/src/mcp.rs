@@ -12,12 +12,13 @@
 //! - [`progress`]: progress notifications during a wait.
 //! - [`sessions`]: the sessions behind the connections, and their workers.
 //! - [`standing`]: the session that a restarted server finds again.
-//! - [`http`]: the HTTP listener and its access checks.
+//! - [`http`]: the HTTP listener. [`admission`]: which requests get through it.
 //! - [`connections`]: HTTP connections of older protocol versions, stored in Redis for every replica.
 //!
 //! A job belongs to its session, never to a request, a stream or this server: nothing here stops a job except the stop
 //! tool and `tasks/cancel`.
 
+pub mod admission;
 pub mod calls;
 pub mod connections;
 pub mod http;

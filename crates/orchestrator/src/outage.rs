@@ -6,30 +6,50 @@ use std::time::Duration;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_queue::Retryable;
+use legwork_queue::Target;
 use legwork_queue::ride_out;
+use tokio::time::Instant;
 
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::suggest;
 
 /// How a command waits through an outage.
-#[derive(Debug, Clone)]
-pub struct Outage {
-    limit: Duration,
+#[derive(Debug)]
+pub struct Outage<'a> {
+    context: &'a Context,
+    /// When the command's own time is over.
+    deadline: Option<Instant>,
     /// Where Redis is, without the password.
     address: String,
-    output: Output,
 }
 
-impl Outage {
+impl<'a> Outage<'a> {
     /// For commands on this connection. Each outage may last as long as `--redis-timeout`.
-    pub fn of(context: &Context, connection: &Connection) -> Self {
-        Self {
-            limit: context.redis_timeout,
-            address: connection.backend.target().to_string(),
-            output: context.output,
-        }
+    pub fn of(context: &'a Context, connection: &Connection) -> Self {
+        Self::at(context, connection.backend.target())
+    }
+
+    /// For commands on the Redis at this address, which may not be connected to yet.
+    pub fn at(context: &'a Context, target: &Target) -> Self {
+        Self { context, deadline: None, address: target.to_string() }
+    }
+
+    /// The same, where no outage may last beyond the deadline of the command.
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// How long an outage that begins now may last.
+    fn limit(&self) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        left.map_or(self.context.redis_timeout, |left| left.min(self.context.redis_timeout))
+    }
+
+    /// A command of this program that continues, from the same shell and with the same jobs.
+    pub fn command(&self, words: &str) -> String {
+        suggest::command(self.context, "legwork", words)
     }
 
     /// Repeats a call that may be repeated until Redis answers it, or the outage is too long.
@@ -42,8 +62,8 @@ impl Outage {
         E: Retryable + Coded,
         F: Future<Output = Result<T, E>>,
     {
-        let announce = || self.output.note(&format!("waiting for Redis at {}", self.address));
-        Ok(ride_out(self.limit, announce, ask).await?)
+        let announce = || self.context.output.note(&format!("waiting for Redis at {}", self.address));
+        Ok(ride_out(|| self.limit(), announce, ask).await?)
     }
 }
 

@@ -57,6 +57,8 @@ impl Output {
     ///
     /// The system's error, including [`io::ErrorKind::BrokenPipe`].
     pub fn try_text(&self, text: &str) -> io::Result<()> {
+        // The last of several measures: whatever a line quotes, a terminal is not told to do anything.
+        let text = if self.is_terminal() { render::visible_line(text) } else { Cow::Borrowed(text) };
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     }
@@ -101,8 +103,10 @@ impl Output {
         self.line(&text)
     }
 
-    /// Writes a line to standard error. An error is ignored: the answer does not depend on the line.
+    /// Writes a line to standard error, on a terminal with control characters written out. An error is ignored: the answer
+    /// does not depend on the line.
     pub fn note(&self, line: &str) {
+        let line = if io::stderr().is_terminal() { render::visible_line(line) } else { Cow::Borrowed(line) };
         let _unread = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
     }
 }

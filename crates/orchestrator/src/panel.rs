@@ -92,6 +92,8 @@ struct Panel {
     all: MultiProgress,
     partial: ProgressBar,
     bars: BTreeMap<JobId, ProgressBar>,
+    /// The jobs with a row and their depths, from the top: each below the job that dispatched it.
+    order: Vec<(JobId, u8)>,
     /// The row with the number of jobs that have no row.
     rest: ProgressBar,
 }
@@ -101,27 +103,38 @@ impl Panel {
         let all = MultiProgress::new();
         let partial = all.add(ProgressBar::new_spinner().with_style(style("{wide_msg}")));
         let rest = all.add(ProgressBar::new_spinner().with_style(style("{msg}")));
-        Self { all, partial, bars: BTreeMap::new(), rest }
+        Self { all, partial, bars: BTreeMap::new(), order: Vec::new(), rest }
     }
 
     fn show(&mut self, job: &Job, last_line: &str) {
-        let bar = self.bars.entry(job.id).or_insert_with(|| {
-            let bar = self.all.insert_before(&self.rest, ProgressBar::new_spinner());
-            bar.enable_steady_tick(SPINNER_INTERVAL);
-            bar.set_style(style("{spinner} {wide_msg}"));
-            bar
-        });
+        if !self.bars.contains_key(&job.id) {
+            self.add(job);
+        }
+        let Some(bar) = self.bars.get(&job.id) else { return };
         let runtime = duration::short(job.runtime());
         let text = format!(
-            "{} {:<16} {:<9} {runtime:>6}  {}",
+            "{}{} {:<16} {:<9} {runtime:>6}  {}",
+            indent(job),
             render::short_id(job),
             job.agent,
             job.status.as_str(),
             render::first_line(last_line, LAST_LINE_CHARS),
         );
+        let text = render::visible(&text);
         if bar.message() != text {
-            bar.set_message(text);
+            bar.set_message(text.into_owned());
         }
+    }
+
+    /// Adds a row: below the last job of its dispatcher's tree, or at the end.
+    fn add(&mut self, job: &Job) {
+        let place = place_in(&self.order, job.parent);
+        let next = self.order.get(place).and_then(|(id, _)| self.bars.get(id));
+        let bar = self.all.insert_before(next.unwrap_or(&self.rest), ProgressBar::new_spinner());
+        bar.enable_steady_tick(SPINNER_INTERVAL);
+        bar.set_style(style("{spinner} {wide_msg}"));
+        self.bars.insert(job.id, bar);
+        self.order.insert(place, (job.id, job.depth));
     }
 
     fn show_rest(&self, more: usize) {
@@ -134,12 +147,26 @@ impl Panel {
     fn drop_ended(&mut self, live: &[JobId]) {
         let ended: Vec<JobId> = self.bars.keys().filter(|id| !live.contains(id)).copied().collect();
         for id in ended {
+            self.order.retain(|(shown, _)| *shown != id);
             if let Some(bar) = self.bars.remove(&id) {
                 bar.finish_and_clear();
                 self.all.remove(&bar);
             }
         }
     }
+}
+
+/// Where a job's row belongs among rows in the order of a tree: after the last job below its parent, or at the end.
+fn place_in(order: &[(JobId, u8)], parent: Option<JobId>) -> usize {
+    let Some(at) = order.iter().position(|(id, _)| Some(*id) == parent) else { return order.len() };
+    let depth = order.get(at).map_or(0, |(_, depth)| *depth);
+    let below = order.iter().skip(at + 1).take_while(|(_, below)| *below > depth).count();
+    at + 1 + below
+}
+
+/// Two spaces for each level below the root's own jobs.
+fn indent(job: &Job) -> String {
+    "  ".repeat(usize::from(job.depth))
 }
 
 /// A style from a template, or the default spinner if the template is invalid.
@@ -301,7 +328,8 @@ impl Screen {
             return;
         }
         let runtime = duration::short(job.runtime());
-        let line = format!("[{}] {} {} {runtime}", render::short_id(job), job.agent, render::status(job));
+        let (indent, id, status) = (indent(job), render::short_id(job), render::status(job));
+        let line = format!("{indent}[{id}] {} {status} {runtime}", job.agent);
         self.line(state, &line);
     }
 
@@ -337,6 +365,20 @@ impl Screen {
         self.take_down(&mut self.state());
     }
 
+    /// The jobs to show. With `--json` those that changed, as every command prints them: a session's list has no result,
+    /// and neither what a job waits for nor its model. `None` where Redis does not answer.
+    async fn to_show(&self, operator: &Operator, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        if !self.output.json {
+            return Some(jobs);
+        }
+        let has_changed = |job: &Job| self.state().seen.get(&job.id) != Some(&job.status);
+        let changed: Vec<JobId> = jobs.iter().filter(|job| has_changed(job)).map(|job| job.id).collect();
+        if changed.is_empty() {
+            return Some(Vec::new());
+        }
+        operator.jobs(&changed).await.inspect_err(|error| tracing::debug!(%error, "could not read jobs")).ok()
+    }
+
     /// Reads the session's jobs and shows them. A failed read is retried at the next poll.
     async fn refresh(&self, operator: &Operator, session: SessionId) {
         let list = match operator.session_jobs(session).await {
@@ -347,9 +389,10 @@ impl Screen {
                 return;
             }
         };
+        let Some(listed) = self.to_show(operator, list.jobs).await else { return self.unanswered() };
         self.state().is_unanswered = false;
-        let mut jobs = Vec::with_capacity(list.jobs.len());
-        for job in list.jobs {
+        let mut jobs = Vec::with_capacity(listed.len());
+        for job in listed {
             let live = !job.status.is_terminal() && self.output.live;
             let line = if live { last_line(operator, &job).await } else { String::new() };
             jobs.push((job, line));
@@ -376,6 +419,18 @@ impl fmt::Debug for Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_below_the_last_job_of_its_dispatchers_tree() {
+        let session = SessionId::random();
+        let [a, b, c, d, e] = [(); 5].map(|()| JobId::random_in(session));
+        let order = [(a, 0), (b, 1), (c, 2), (d, 0)];
+        for (parent, place) in
+            [(None, 4), (Some(a), 3), (Some(b), 3), (Some(c), 3), (Some(d), 4), (Some(e), 4)]
+        {
+            assert_eq!(place_in(&order, parent), place);
+        }
+    }
 
     #[test]
     fn an_incomplete_line_is_ended_once() {

@@ -19,28 +19,13 @@ use legwork_agent::message::Message;
 use legwork_agent::model::scripted::Recording;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
+use legwork_common::secrets::Secrets;
 use legwork_common::team::Team;
-use legwork_common::variables::REDIS_URL;
 use legwork_queue::Operator;
 use legwork_queue::operator::JobFilter;
 
 use crate::failure::Failure;
 use crate::panel::Screen;
-
-/// A variable is a secret if its name, split at underscores, has one of these words.
-const SECRET_WORDS: [&str; 11] = [
-    "KEY",
-    "APIKEY",
-    "TOKEN",
-    "SECRET",
-    "PASSWORD",
-    "PASSWD",
-    "PASSPHRASE",
-    "CREDENTIAL",
-    "CREDENTIALS",
-    "PAT",
-    "AUTH",
-];
 
 /// Collects one run and writes its script.
 #[derive(Debug)]
@@ -48,8 +33,8 @@ pub struct Recorder {
     file: PathBuf,
     team: Arc<Team>,
     agent: String,
-    /// Names and values of secret variables, to be hidden in the script.
-    secrets: Vec<(String, String)>,
+    /// To be hidden in the script.
+    secrets: Secrets,
     /// The root's first prompt and its turns; `None` before the first answer.
     root: Mutex<Option<(String, Vec<TurnEntry>)>>,
 }
@@ -69,15 +54,11 @@ impl Recorder {
         let Some(file) = file else { return Ok(None) };
         let open = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file);
         open.map_err(|error| unwritable(file, &error))?;
-        let secret = |(name, value): (&String, &String)| {
-            let value = if is_secret(name) { Some(value.as_str()) } else { password(value) };
-            value.map(|value| (name.clone(), value.to_owned()))
-        };
         Ok(Some(Self {
             file: file.to_owned(),
             team: Arc::clone(team),
             agent: agent.to_owned(),
-            secrets: variables.iter().filter_map(secret).collect(),
+            secrets: Secrets::of(variables),
             root: Mutex::default(),
         }))
     }
@@ -100,7 +81,7 @@ impl Recorder {
         session: SessionId,
         screen: &Screen,
     ) -> Result<(), Failure> {
-        let mut recording = Recording::new(self.secrets.iter().cloned());
+        let mut recording = Recording::new(self.secrets.clone());
         let root = self.root.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((prompt, entries)) = root {
             let opening = Opening::Conversation { messages: vec![Message::user(prompt)] };
@@ -134,19 +115,6 @@ async fn jobs(operator: &Operator, session: SessionId) -> Result<Vec<Job>, Failu
     Ok(jobs)
 }
 
-/// Whether a variable's name says that its value is a secret. The URL of Redis counts, as it may hold a password.
-fn is_secret(name: &str) -> bool {
-    name == REDIS_URL
-        || name.split('_').any(|word| SECRET_WORDS.contains(&word.to_ascii_uppercase().as_str()))
-}
-
-/// The password in a URL such as `scheme://user:password@host`.
-fn password(value: &str) -> Option<&str> {
-    let authority = value.split_once("://")?.1.split('/').next()?;
-    let (login, _host) = authority.rsplit_once('@')?;
-    login.split_once(':').map(|(_user, password)| password)
-}
-
 /// Replaces the file's content atomically. A crash before the rename leaves the old content, and may leave a file
 /// `.new` next to it.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
@@ -162,36 +130,4 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
 
 fn unwritable(file: &Path, error: &std::io::Error) -> Failure {
     Failure { message: format!("cannot write {}: {error}", file.display()), ..Failure::file(file, error) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_password_in_a_url() {
-        assert_eq!(password("postgres://me:hush:hush@db.example/x?y=@"), Some("hush:hush"));
-        for other in
-            ["postgres://db.example/me:x@y", "postgres://me@db.example", "me:hush@db", "/usr/bin:/bin"]
-        {
-            assert_eq!(password(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn recognizes_secrets_by_name() {
-        for name in [
-            "OPENAI_API_KEY",
-            "GITHUB_TOKEN",
-            "DB_PASSWORD",
-            "AWS_SECRET_ACCESS_KEY",
-            "SOME_APIKEY",
-            REDIS_URL,
-        ] {
-            assert!(is_secret(name), "{name}");
-        }
-        for name in ["PATH", "KEYBOARD", "HOME", "MONKEY"] {
-            assert!(!is_secret(name), "{name}");
-        }
-    }
 }

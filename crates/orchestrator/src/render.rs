@@ -7,6 +7,7 @@ pub mod table;
 use std::time::Duration;
 
 pub use escape::visible;
+pub use escape::visible_line;
 pub use head::head;
 use jiff::Timestamp;
 use legwork_common::duration;
@@ -22,8 +23,17 @@ const SHORT_ID: usize = 8;
 /// The most characters of a task in a list without a terminal: a paragraph; a terminal's width cuts before.
 const TASK_CHARS: usize = 400;
 
+/// What the last column of a list says of each job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Its task.
+    Task,
+    /// Why it failed.
+    Error,
+}
+
 /// The columns of a list. `wide` has what fits no narrow terminal.
-pub fn columns(wide: bool) -> Vec<Column> {
+pub fn columns(wide: bool, about: About) -> Vec<Column> {
     let mut columns =
         vec![Column::whole("ID"), Column::cut("STATUS"), Column::cut("AGENT"), Column::whole("AGE")];
     if wide {
@@ -33,12 +43,12 @@ pub fn columns(wide: bool) -> Vec<Column> {
     if wide {
         columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL"), Column::extra("COST")]);
     }
-    columns.push(Column::cut("TASK"));
+    columns.push(Column::cut(if about == About::Error { "ERROR" } else { "TASK" }));
     columns
 }
 
 /// One job of a list, a cell for each of the [`columns`]. `now` is the reader's time.
-pub fn row(job: &Job, stale_for: Option<Duration>, now: Timestamp, wide: bool) -> Vec<String> {
+pub fn row(job: &Job, stale_for: Option<Duration>, now: Timestamp, wide: bool, about: About) -> Vec<String> {
     let mut row = vec![
         short_id(job),
         status_with_staleness(job, stale_for),
@@ -55,7 +65,8 @@ pub fn row(job: &Job, stale_for: Option<Duration>, now: Timestamp, wide: bool) -
         row.push(job.model.clone().unwrap_or_else(|| "-".to_owned()));
         row.push(job.cost.map_or_else(|| "-".to_owned(), |cost| cost.to_string()));
     }
-    row.push(first_line(&job.task, TASK_CHARS));
+    let text = if about == About::Error { job.error.as_deref().unwrap_or_default() } else { &job.task };
+    row.push(first_line(text, TASK_CHARS));
     row
 }
 
@@ -218,8 +229,9 @@ mod tests {
 
     /// The list at a width, and its longest line.
     fn listed(width: usize, wide: bool) -> String {
-        let rows: Vec<_> = jobs().iter().map(|job| row(job, None, testing::now(), wide)).collect();
-        table::text(&columns(wide), &rows, Some(width))
+        let rows: Vec<_> =
+            jobs().iter().map(|job| row(job, None, testing::now(), wide, About::Task)).collect();
+        table::text(&columns(wide, About::Task), &rows, Some(width))
     }
 
     #[test]

@@ -33,6 +33,10 @@ use crate::failure::Failure;
 use crate::panel::Screen;
 use crate::render;
 
+/// The most characters of a tool call in a line: its name and the beginning of its arguments, on one line of a terminal
+/// of 100 columns.
+const TOOL_CALL_CHARS: usize = 96;
+
 /// The options of a new root session.
 #[derive(Debug, Clone)]
 pub struct RootOptions {
@@ -213,7 +217,7 @@ impl Journal for ScreenJournal {
                 self.screen.event("retry", &json!({"turn": turn, "reason": reason}));
                 self.screen.note(&format!("retrying the model call: {reason}"));
             }
-            RunEvent::ModelWaiting { why } => {
+            RunEvent::ModelWaiting { why } | RunEvent::BudgetWaiting { why } => {
                 self.screen.event("waits", &json!({"why": why}));
                 if let Some(why) = why {
                     self.screen.note(&format!("waiting: {why}"));
@@ -221,8 +225,9 @@ impl Journal for ScreenJournal {
             }
             RunEvent::ToolStarted { call, name, arguments } => {
                 let arguments = render::arguments(&arguments);
+                let line = render::first_line(&format!("{name} {arguments}"), TOOL_CALL_CHARS);
                 self.screen.event("tool", &json!({"turn": call.turn, "name": name, "arguments": arguments}));
-                self.screen.note(&format!("→ {name}"));
+                self.screen.note(&format!("→ {line}"));
             }
             RunEvent::ToolEnded { call, name, is_error } => {
                 self.screen

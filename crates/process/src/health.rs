@@ -12,6 +12,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -28,11 +29,15 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::http_server;
 use crate::tasks::TaskKind;
 use crate::tasks::Tasks;
 
 /// The type of the text format of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The most connections: collectors and probes are few.
+const MAX_CONNECTIONS: usize = 32;
 
 /// Whether the program can do its work now; not ready at first. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +160,10 @@ impl HealthListener {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready).with_state(readiness))
             .route("/metrics", get(metrics).with_state(exposed));
-        tasks.spawn(TaskKind::Health, async move { axum::serve(self.listener, router).await });
+        let closing = tasks.closing();
+        tasks.spawn(TaskKind::Health, async move {
+            http_server::serve(self.listener, router, MAX_CONNECTIONS, closing, Duration::ZERO).await;
+        });
     }
 }
 
@@ -173,8 +181,6 @@ async fn metrics(State(exposed): State<Metrics>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpStream;

@@ -8,9 +8,11 @@ use std::io;
 use std::io::IsTerminal as _;
 use std::panic;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
+use legwork_common::secrets::Secrets;
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -99,20 +101,55 @@ impl Coded for TelemetryError {
     }
 }
 
-/// Writes logs of this process to standard error from now on, panics too. Call it once, first in `main`.
+/// Writes logs of this process to standard error from now on, panics too, without the values of `secrets`. Call it once,
+/// first in `main`.
 ///
 /// # Errors
 ///
 /// [`TelemetryError`] for an invalid level, or when called a second time; nothing is changed then.
-pub fn init(level: &str, format: LogFormat) -> Result<(), TelemetryError> {
+pub fn init(level: &str, format: LogFormat, secrets: Secrets) -> Result<(), TelemetryError> {
     let colour = io::stderr().is_terminal();
-    let subscriber = subscriber(level, format, colour, io::stderr)?;
+    let secrets = Arc::new(secrets);
+    let writer = move || LineWriter {
+        secrets: Arc::clone(&secrets),
+        is_text: format == LogFormat::Text,
+        inner: io::stderr(),
+    };
+    let subscriber = subscriber(level, format, colour, writer)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_set_before| TelemetryError::Again)?;
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, message = panic_message(info.payload()), "panicked");
     }));
     Ok(())
+}
+
+/// Writes log lines without secrets, each as one line. The library writes a line at once, so that none is cut.
+struct LineWriter<W> {
+    secrets: Arc<Secrets>,
+    /// Whether line breaks within the line are not escaped yet, as they are in JSON.
+    is_text: bool,
+    inner: W,
+}
+
+impl<W: io::Write> io::Write for LineWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let redacted = self.secrets.redacted(&text);
+        match redacted.strip_suffix('\n') {
+            Some(line) if self.is_text && line.contains(['\n', '\r']) => {
+                // What a job or a peer wrote must not look like a line of ours.
+                let line = line.replace('\n', "\\n").replace('\r', "\\r");
+                self.inner.write_all(format!("{line}\n").as_bytes())?;
+            }
+            _ => self.inner.write_all(redacted.as_bytes())?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Builds the subscriber that [`init`] installs, for any writer.
@@ -160,7 +197,7 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::collections::BTreeMap;
     use std::sync::Mutex;
 
     use tracing::subscriber::with_default;
@@ -196,6 +233,25 @@ mod tests {
         assert!(time.ends_with('Z'), "{line}");
         assert!(rest.contains(" INFO ") && rest.ends_with("claimed job=\"7\"\n"), "{line}");
         assert!(!line.contains('\u{1b}'), "no colour off a terminal: {line}");
+    }
+
+    #[test]
+    fn a_log_line_is_one_line_without_secrets() {
+        let secrets = Secrets::of(&BTreeMap::from([("A_KEY".to_owned(), "canary-canary".to_owned())]));
+        let (sink, secrets) = (Arc::new(Mutex::new(Vec::new())), Arc::new(secrets));
+        let inner = Arc::clone(&sink);
+        let writer = move || LineWriter {
+            secrets: Arc::clone(&secrets),
+            is_text: true,
+            inner: Sink(Arc::clone(&inner)),
+        };
+        let subscriber = subscriber("info", LogFormat::Text, false, writer).unwrap();
+        let error = "refused\n2026-01-01T00:00:00Z  INFO forged\r";
+        with_default(subscriber, || tracing::info!(key = "canary-canary", %error, "bad key: canary-canary"));
+        let text = String::from_utf8(sink.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("bad key: [hidden: A_KEY]") && !text.contains("canary"), "{text}");
+        assert!(text.contains(r"error=refused\n2026-01-01T00:00:00Z  INFO forged\r"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub use observer::POLL_INTERVAL;
 pub use operator::Operator;
 pub use port::Connections;
 pub use port::DispatchedBy;
+pub use queue::Access;
 pub use queue::ConnectionKind;
 pub use queue::Queue;
 pub use queue::ServerFacts;

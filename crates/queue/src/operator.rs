@@ -102,6 +102,7 @@ pub use view::ViewError;
 pub use view::ViewedJob;
 pub use workers::WorkerCondition;
 
+use legwork_common::id::JobId;
 use legwork_common::money::Prices;
 
 use crate::observer::Observer;
@@ -120,7 +121,9 @@ use crate::service::Service;
 /// The hint of every error about a job that is not stored.
 const SEE_LIST: &str = "`legwork list` shows the jobs that are kept";
 /// The hint of every error about a job that would have to be over.
-const END_IT_FIRST: &str = "`legwork stop ID` ends it, `legwork wait ID` waits for its end";
+fn end_it_first(id: JobId) -> String {
+    format!("`legwork stop {id}` ends it, `legwork wait {id}` waits for its end")
+}
 
 /// Where the jobs of sessions that an operator opens wait for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

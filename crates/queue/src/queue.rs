@@ -29,6 +29,7 @@ mod workers;
 
 pub(crate) use enqueue::ENQUEUE_BATCH_SIZE;
 pub(crate) use facts::LiveBelow;
+pub use server::Access;
 pub use server::ServerFacts;
 pub(crate) use statistics::JobFacts;
 pub(crate) use statistics::Sample;

@@ -7,6 +7,7 @@ use legwork_common::service::ServiceError;
 use tokio::time::Instant;
 
 use crate::error::QueueError;
+use crate::operator::FindError;
 use crate::operator::ViewError;
 
 /// The delay between two tries. A try itself backs off for up to three seconds; this only keeps a caller whose tries
@@ -35,6 +36,12 @@ impl Retryable for ServiceError {
             Self::Unavailable(error) => is_transient(error.as_ref()),
             _ => false,
         }
+    }
+}
+
+impl Retryable for FindError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Queue(error) if error.is_transient())
     }
 }
 
@@ -72,20 +79,24 @@ where
     }
 }
 
-/// Repeats a call through outages that are shorter than `limit` each, counted from the first try that failed. Calls
-/// `on_outage` at each outage's first failure.
+/// Repeats a call through outages that are shorter than `limit` each, counted from the first try that failed. At each
+/// outage's first failure, calls `on_outage` and asks how long this one may last.
 ///
 /// The call must be repeatable, and may take long: one that waits for a job survives several outages.
 ///
 /// # Errors
 ///
 /// The error of the last try of an outage that was too long, or one that no repeat cures.
-pub async fn ride_out<T, E, F>(limit: Duration, on_outage: impl Fn(), ask: impl Fn() -> F) -> Result<T, E>
+pub async fn ride_out<T, E, F>(
+    limit: impl Fn() -> Duration,
+    on_outage: impl Fn(),
+    ask: impl Fn() -> F,
+) -> Result<T, E>
 where
     E: Retryable,
     F: Future<Output = Result<T, E>>,
 {
-    let mut since: Option<Instant> = None;
+    let mut until: Option<Instant> = None;
     loop {
         let began = Instant::now();
         let error = match ask().await {
@@ -93,13 +104,13 @@ where
             answer => return answer,
         };
         if began.elapsed() > MAX_UNANSWERED_TRY {
-            since = None;
+            until = None;
         }
-        let start = *since.get_or_insert_with(|| {
+        let end = *until.get_or_insert_with(|| {
             on_outage();
-            Instant::now()
+            Instant::now() + limit()
         });
-        if start.elapsed() >= limit {
+        if Instant::now() >= end {
             return Err(error);
         }
         tokio::time::sleep(RETRY_DELAY).await;
@@ -164,11 +175,11 @@ mod tests {
                 _ => Err(unreachable()),
             }
         };
-        ride_out(limit, announce, ask).await.unwrap();
+        ride_out(|| limit, announce, ask).await.unwrap();
         assert_eq!((tries.get(), announced.get()), (8, 3));
 
         let began = Instant::now();
-        let refused = ride_out(limit, || {}, || async { Err::<(), _>(unreachable()) }).await;
+        let refused = ride_out(|| limit, || {}, || async { Err::<(), _>(unreachable()) }).await;
         assert!(matches!(refused, Err(ServiceError::Unavailable(_))));
         assert!(began.elapsed() >= limit && began.elapsed() < limit * 2, "{:?}", began.elapsed());
     }

@@ -10,6 +10,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 
+use legwork_common::id::JobId;
 use legwork_queue::port::Lease;
 use tokio::sync::Semaphore;
 
@@ -88,6 +89,13 @@ impl ActiveAttempts {
         }
     }
 
+    /// Cancels all attempts at a job.
+    pub fn cancel_job(&self, job: JobId, reason: CancelReason) {
+        for handle in self.handles().values().filter(|handle| handle.lease.id == job) {
+            handle.cancel.cancel(reason);
+        }
+    }
+
     /// Suspends all attempts, because no lease is known to be valid.
     pub fn suspend_all(&self) {
         for handle in self.handles().values() {
@@ -105,7 +113,6 @@ impl ActiveAttempts {
 
 #[cfg(test)]
 mod tests {
-    use legwork_common::id::JobId;
     use legwork_common::id::RunToken;
     use legwork_common::id::SessionId;
 

@@ -298,6 +298,10 @@ impl Attempt {
                     let message = format!("what earlier attempts recorded cannot be read: {error}");
                     return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
                 }
+                PrepareError::AlteredTeam => {
+                    let message = error.to_string();
+                    return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage }));
+                }
                 PrepareError::Queue(_) => {}
             }
             if token.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {

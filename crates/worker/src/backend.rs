@@ -14,6 +14,7 @@ use legwork_common::variables;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
 use legwork_queue::QueueError;
+use legwork_queue::Retryable;
 use legwork_queue::Target;
 use legwork_queue::embedded;
 use legwork_queue::embedded::EmbeddedConfig;
@@ -83,6 +84,16 @@ impl Coded for BackendError {
                 "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
             ),
             Self::Guard(_) => None,
+        }
+    }
+}
+
+impl Retryable for BackendError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Queue(error) => error.is_transient(),
+            Self::Unreachable { .. } => true,
+            Self::Embedded(_) | Self::Guard(_) => false,
         }
     }
 }

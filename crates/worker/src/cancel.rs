@@ -16,6 +16,8 @@ pub enum CancelReason {
     Release = 1,
     /// The job's own timeout expired.
     Deadline,
+    /// The worker's memory was nearly used up, and the job held most of it.
+    Memory,
     /// An operator or the dispatcher stopped the job, or a tree above it.
     StopRequested,
     /// Another attempt holds the job; nothing that this one writes counts.
@@ -23,7 +25,8 @@ pub enum CancelReason {
 }
 
 impl CancelReason {
-    const ALL: [Self; 4] = [Self::Release, Self::Deadline, Self::StopRequested, Self::LeaseLost];
+    const ALL: [Self; 5] =
+        [Self::Release, Self::Deadline, Self::Memory, Self::StopRequested, Self::LeaseLost];
 
     /// The reason with this discriminant; `None` for 0, which stands for "not cancelled".
     fn from_stored(number: u8) -> Option<Self> {

@@ -1,28 +1,37 @@
 //! The guard: a small process that kills the commands of a program which can no longer do it.
 //!
 //! It is the same program, started with an argument of its own, in a process session of its own, at the other end of a
-//! pipe. Every command is started through the same program too: that writes its process group into the pipe and then
-//! becomes the command by `exec`, so that no command ever runs whose group the guard does not know. At the end of the
-//! pipe the program has died or finished. Past the last deadline in the pipe it is stopped, or too slow to be relied on.
+//! pair of sockets. Every command is started through the same program too: that announces itself at the guard's socket,
+//! waits until the guard has noted its process group, and then becomes the command by `exec`, so that no command ever
+//! runs whose group the guard does not know. When the program's end is closed, it has died or finished. Past its last
+//! deadline it is stopped, or too slow to be relied on.
 //!
 //! ```text
-//! program ── deadlines, ended groups ──► pipe ──► guard ── SIGTERM, SIGKILL ──► process groups
-//! command, before its exec ── its group ──► pipe
+//! program ── deadlines, ended groups ──► guard ── SIGTERM, SIGKILL ──► process groups
+//! command, before its exec ── itself ──►
 //! ```
 //!
 //! - `process_groups`: what the guard knows and which groups it kills when; pure.
-//! - `pipe`: the program's end of the pipe.
+//! - `link`: the program's end, and the guard's socket.
 //! - `begin`: how a command starts, from our program to its `exec`.
+//! - `sandbox`: the confinement that it enters before.
+//! - `job_groups`: the groups of jobs as the program knows them.
+//! - `announcements`: who may announce what, as the guard hears it.
 //! - `watch`: the guard's own process.
 
+mod announcements;
 mod begin;
-mod pipe;
+mod job_groups;
+mod link;
 mod process_groups;
+mod sandbox;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -30,6 +39,7 @@ use std::sync::Arc;
 
 use legwork_agent::environment::NoGuard;
 use legwork_agent::environment::ProcessGuard;
+use legwork_common::id::JobId;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use process_wrap::tokio::ChildWrapper;
@@ -40,9 +50,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::begin::GUARDED;
 use self::begin::THIS_PROGRAM;
-use self::pipe::GuardPipe;
+use self::job_groups::JobGroups;
+use self::link::GuardEnds;
+use self::link::GuardLink;
 use self::process_groups::Lifetime;
 use self::process_groups::Record;
+pub use self::sandbox::Sandbox;
 
 /// The first argument of a program that is a guard.
 const GUARD: &str = "__guard";
@@ -72,7 +85,8 @@ pub enum GuardError {
 /// The connection to a program's guard. Cheap to clone; all clones are one. The default guards nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
-    pipe: Option<Arc<GuardPipe>>,
+    link: Option<Arc<GuardLink>>,
+    jobs: JobGroups,
 }
 
 impl Guard {
@@ -82,37 +96,56 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// The system's, where it cannot start a process or create a pipe.
+    /// The system's, where it cannot start a process or create a socket.
     pub fn start(tasks: &Tasks, user_lock: Option<File>) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
+        let (link, GuardEnds { reader, listener }) = GuardLink::new()?;
         let mut command = tokio::process::Command::new(THIS_PROGRAM);
         command.arg(GUARD).env_clear().current_dir("/");
-        command.stdin(reader).stdout(user_lock.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::null());
+        command.stdin(Stdio::from(OwnedFd::from(reader))).stderr(Stdio::from(OwnedFd::from(listener)));
+        command.stdout(user_lock.map_or_else(Stdio::null, Stdio::from));
         let mut command = CommandWrap::from(command);
         // A session of its own: Ctrl-C and the end of the terminal are not for the guard.
         command.wrap(ProcessSession);
         let child = command.spawn()?;
-        // `command` holds a reading end. Without this drop the pipe would keep a reader after the guard's death, and
-        // commands would start unguarded.
+        // `command` holds the guard's ends. Without this drop commands would wait for a guard that has died.
         drop(command);
-        let pipe = Arc::new(GuardPipe::new(writer)?);
-        tasks.spawn(TaskKind::Guard, supervise(child, Arc::clone(&pipe), tasks.closing()));
-        Ok(Self { pipe: Some(pipe) })
+        let link = Arc::new(link);
+        tasks.spawn(TaskKind::Guard, supervise(child, Arc::clone(&link), tasks.closing()));
+        Ok(Self { link: Some(link), jobs: JobGroups::default() })
     }
 
     /// The guard for commands of jobs, which may run only while the program's leases are valid.
-    pub fn of_jobs(&self) -> Arc<dyn ProcessGuard> {
-        self.with(Lifetime::Lease)
+    /// They are confined to `sandbox`, if there is one.
+    pub fn of_job(&self, job: JobId, sandbox: Option<Sandbox>) -> Arc<dyn ProcessGuard> {
+        self.with(Lifetime::Lease, Some(job), sandbox)
+    }
+
+    /// What the commands of each job hold in memory, in bytes. Jobs without a command are missing.
+    pub fn usage_of_jobs(&self) -> BTreeMap<JobId, u64> {
+        self.jobs.usage()
+    }
+
+    /// Kills the commands of a job at once.
+    pub fn kill_job(&self, job: JobId) {
+        self.jobs.kill(job);
     }
 
     /// The guard for commands that may run for as long as the program lives.
     pub fn of_program(&self) -> Arc<dyn ProcessGuard> {
-        self.with(Lifetime::Process)
+        self.with(Lifetime::Process, None, None)
     }
 
-    fn with(&self, lifetime: Lifetime) -> Arc<dyn ProcessGuard> {
-        match &self.pipe {
-            Some(pipe) => Arc::new(GuardedCommands { pipe: Arc::clone(pipe), lifetime }),
+    fn with(
+        &self,
+        lifetime: Lifetime,
+        job: Option<JobId>,
+        sandbox: Option<Sandbox>,
+    ) -> Arc<dyn ProcessGuard> {
+        match &self.link {
+            Some(link) => {
+                let (link, jobs) = (Arc::clone(link), self.jobs.clone());
+                Arc::new(GuardedCommands { link, lifetime, job, jobs, sandbox })
+            }
             None => Arc::new(NoGuard),
         }
     }
@@ -120,21 +153,21 @@ impl Guard {
     /// Sets the moment, in milliseconds since the machine started, from which the guard kills every command of a job.
     /// Each renewal of the leases moves it.
     pub fn set_deadline(&self, moment: u64) {
-        if let Some(pipe) = &self.pipe {
-            pipe.write(&Record::Deadline(moment));
+        if let Some(link) = &self.link {
+            link.write(&Record::Deadline(moment));
         }
     }
 }
 
-/// Waits for the guard's end, and causes it when the program closes: the end of the pipe is the guard's signal.
+/// Waits for the guard's end, and causes it when the program closes: the end of the connection is the guard's signal.
 async fn supervise(
     mut child: Box<dyn ChildWrapper>,
-    pipe: Arc<GuardPipe>,
+    link: Arc<GuardLink>,
     closing: CancellationToken,
 ) -> Result<(), GuardError> {
     // The inner child is enough: no other process is in the guard's session.
     let early = closing.run_until_cancelled(child.inner_mut().wait()).await;
-    pipe.close();
+    link.close();
     match early {
         Some(status) => Err(status.map_or_else(GuardError::Unknown, GuardError::Ended)),
         // As long as the guard's own grace period; the program's bounds it.
@@ -145,19 +178,28 @@ async fn supervise(
 /// The guard as a run sees it.
 #[derive(Debug)]
 struct GuardedCommands {
-    pipe: Arc<GuardPipe>,
+    link: Arc<GuardLink>,
     lifetime: Lifetime,
+    /// `None` for commands of the program itself.
+    job: Option<JobId>,
+    jobs: JobGroups,
+    sandbox: Option<Sandbox>,
 }
 
 impl ProcessGuard for GuardedCommands {
     fn command_prefix(&self) -> Vec<OsString> {
-        begin::arguments(&self.pipe, self.lifetime)
+        begin::arguments(&self.link, self.lifetime, self.sandbox.as_ref())
     }
 
-    /// Nothing to do: the command has written its group into the pipe itself.
-    fn started(&self, _group: u32) {}
+    /// The guard need not be told: the command announces itself.
+    fn started(&self, group: u32) {
+        if let Some(job) = self.job {
+            self.jobs.insert(job, group);
+        }
+    }
 
     fn ended(&self, group: u32) {
-        self.pipe.write(&Record::Ended(group));
+        self.jobs.remove(group);
+        self.link.write(&Record::Ended(group));
     }
 }

@@ -53,7 +53,7 @@ impl JobFolders {
             fs::create_dir_all(self.root.join(OWNERS))?;
             // First, so that a folder that was created always has an owner who removes it.
             fs::write(self.owner_file(job), &self.owner)?;
-            fs::create_dir_all(&folder)?;
+            create_private(&folder)?;
         }
         Ok(folder)
     }

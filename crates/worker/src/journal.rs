@@ -111,6 +111,10 @@ impl Journal for AttemptJournal {
                 let reason = why.map(|detail| WaitsFor::RateLimit { detail });
                 self.log_writer.set_waits_for(&self.buffer, reason.as_ref());
             }
+            RunEvent::BudgetWaiting { why } => {
+                let reason = why.map(|detail| WaitsFor::Budget { detail });
+                self.log_writer.set_waits_for(&self.buffer, reason.as_ref());
+            }
             other => tracing::debug!(job = %self.job, event = ?other),
         }
     }

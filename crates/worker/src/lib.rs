@@ -7,13 +7,14 @@
 //! - [`worker`]: the settings of a worker, and the tasks that it starts.
 //! - [`supervisor`]: what a worker does next; pure. [`driver`]: the loop that waits for events and acts.
 //! - [`claims`]: claims jobs. [`renewal`]: renews their leases. [`log_writer`]: writes their output, turns and ends.
+//! - [`memory`]: ends the heaviest job before the system ends all.
 //! - [`upkeep`]: reclaims the jobs of dead workers. [`tally`]: what became of the jobs, for the heartbeat.
 //!
 //! One job:
 //!
 //! - [`attempt`]: one attempt, from claim to finish. `prepare`: what it reads first; `copied_turns`: the turns that it
 //!   takes over from a job that it retries; `settlement`: what becomes of the job; pure.
-//! - [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
+//! - [`permits`]: what this worker runs at all; pure. [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
 //! - [`active_attempts`]: the attempts of the worker. [`cancel`]: why one must end. [`lease_clock`]: how long they may
 //!   act. `stall`: reports a job without activity. `deadline`: an optional deadline.
 //! - [`parking`]: the service that a job calls; a job that waits holds no slot.
@@ -42,9 +43,11 @@ pub mod job_folders;
 pub mod journal;
 pub mod lease_clock;
 pub mod log_writer;
+pub mod memory;
 pub mod models;
 pub mod options;
 pub mod parking;
+pub mod permits;
 mod prepare;
 pub mod program;
 pub mod rate_limit;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use legwork_common::error::Coded;
 use legwork_common::error::chain;
+use legwork_common::secrets::Secrets;
+use legwork_process::environ;
 use legwork_worker::guard;
 use legwork_worker::options::WorkerOptions;
 use legwork_worker::program;
@@ -18,15 +20,13 @@ fn main() -> ExitCode {
     }
     // TLS needs its one provider before anything connects. Only a second call in one process fails.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    // Variables that are not Unicode are left out.
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = environ::read();
+    let secrets = Secrets::of(&environment);
     let options = WorkerOptions::read(std::env::args_os().collect(), &environment);
     match start(options, environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(error.as_ref());
+            report(error.as_ref(), &secrets);
             ExitCode::from(error.exit().code())
         }
     }
@@ -35,7 +35,10 @@ fn main() -> ExitCode {
 /// Sets up logs and the runtime, and serves until the worker ends.
 fn start(options: WorkerOptions, environment: BTreeMap<String, String>) -> Result<(), Box<dyn Coded>> {
     let level = options.common.log.clone().unwrap_or_else(|| "info".to_owned());
-    legwork_process::telemetry::init(&level, options.common.log_format).map_err(boxed)?;
+    let secrets = Secrets::of(&environment);
+    legwork_process::telemetry::init(&level, options.common.log_format, secrets).map_err(boxed)?;
+    // Before the first thread, and before the first command of a job.
+    environ::conceal().map_err(|error| boxed(StartError::Environment(error)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -48,9 +51,9 @@ fn start(options: WorkerOptions, environment: BTreeMap<String, String>) -> Resul
 
 /// Prints one line for the error, and one with a hint if it has any.
 #[expect(clippy::print_stderr, reason = "the edge of the program, where errors are printed once")]
-fn report(error: &dyn Coded) {
-    eprintln!("error: {}", chain(error));
+fn report(error: &dyn Coded, secrets: &Secrets) {
+    eprintln!("error: {}", secrets.redacted(&chain(error)));
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        eprintln!("hint: {}", secrets.redacted(&hint));
     }
 }

@@ -13,6 +13,7 @@ use clap::Args;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
 use clap::Parser;
+use legwork_agent::environment::Inherited;
 use legwork_common::duration;
 use legwork_common::id::SessionId;
 use legwork_common::job::DEFAULT_QUEUE;
@@ -23,6 +24,9 @@ use legwork_common::policy::PolicyError;
 use legwork_common::variables;
 use legwork_process::telemetry::LogFormat;
 use legwork_queue::settings::FleetSettings;
+
+use crate::memory::parse_size;
+use crate::permits::Permits;
 
 /// The options of both programs: where the queue is, how to log, what the fleet has decided.
 #[derive(Debug, Clone, Args)]
@@ -61,6 +65,9 @@ pub struct CommonOptions {
     #[arg(long, env = variables::STALL_AFTER, value_name = "TIME", default_value = "15m", global = true,
           hide_short_help = true, value_parser = duration::parse)]
     pub stall_after: Duration,
+    /// Give commands of agents the whole environment, API keys too, and not only PATH, HOME, the locale and the like
+    #[arg(long, env = variables::INHERIT_ENVIRONMENT, global = true, hide_short_help = true)]
+    pub inherit_environment: bool,
     /// The folder of the embedded server
     #[arg(long, env = variables::STATE_DIR, value_name = "DIR", global = true, hide_short_help = true)]
     pub state_dir: Option<PathBuf>,
@@ -72,6 +79,17 @@ impl WorkerOptions {
         let mut command = command_line::prepared(Self::command(), &arguments, variables);
         let matches = command.clone().get_matches_from(arguments);
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
+impl WorkerOptions {
+    /// What this worker runs at all.
+    pub fn permits(&self) -> Permits {
+        Permits {
+            toolsets: self.allow_toolsets.iter().cloned().collect(),
+            denied_toolsets: self.deny_toolsets.iter().cloned().collect(),
+            commands: self.allow_commands.iter().cloned().collect(),
+        }
     }
 }
 
@@ -95,6 +113,11 @@ impl CommonOptions {
             policy.add_limit(limit)?;
         }
         Ok(Arc::new(policy))
+    }
+
+    /// Which variables the commands of agents get without asking.
+    pub fn inherited(&self) -> Inherited {
+        if self.inherit_environment { Inherited::All } else { Inherited::Harmless }
     }
 
     /// The settings of the namespace if this program is the first to use it; otherwise they are fixed already.
@@ -148,6 +171,25 @@ pub struct WorkerOptions {
     #[arg(long, env = variables::DRAIN_TIMEOUT, value_name = "TIME", default_value = "30s",
           value_parser = duration::parse)]
     pub drain_timeout: Duration,
+    /// Run only agents whose toolsets are all of these types, such as filesystem,fetch; other jobs go to another worker
+    #[arg(long = "allow-toolset", env = variables::ALLOW_TOOLSETS, value_delimiter = ',', value_name = "TYPES")]
+    pub allow_toolsets: Vec<String>,
+    /// Run no agent with a toolset of these types, such as shell,script
+    #[arg(long = "deny-toolset", env = variables::DENY_TOOLSETS, value_delimiter = ',', value_name = "TYPES")]
+    pub deny_toolsets: Vec<String>,
+    /// Start only these programs as agents (`command:`) and as MCP servers
+    #[arg(long = "allow-command", env = variables::ALLOW_COMMANDS, value_delimiter = ',', value_name = "PROGRAMS")]
+    pub allow_commands: Vec<String>,
+    /// Confine commands and file tools to the folder of their job, and to what a system has for everyone to read
+    #[arg(long, env = variables::SANDBOX)]
+    pub sandbox: bool,
+    /// Further folders that confined commands and file tools may read
+    #[arg(long, env = variables::SANDBOX_READ, value_delimiter = ':', value_name = "DIRS", requires = "sandbox")]
+    pub sandbox_read: Vec<PathBuf>,
+    /// Memory that this worker and the commands of its jobs may hold, such as 2GiB, before the heaviest job is ended; 0 for
+    /// no limit; without it, the limit of the control group
+    #[arg(long, env = variables::MEMORY_LIMIT, value_name = "SIZE", value_parser = parse_size)]
+    pub memory_limit: Option<u64>,
     /// Where to answer /healthz, /readyz and /metrics
     #[arg(long, env = variables::HEALTH, value_name = "ADDR")]
     pub health: Option<SocketAddr>,

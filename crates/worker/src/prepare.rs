@@ -6,6 +6,7 @@ use std::time::Instant;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::pruning::prune_replaced;
 use legwork_common::id::JobId;
+use legwork_common::job::TeamDigest;
 use legwork_common::stored;
 use legwork_common::stored::Unreadable;
 use legwork_common::team::Team;
@@ -39,6 +40,9 @@ pub(crate) enum PrepareError {
     /// The queue could not be asked.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The stored team is not the one that the job was dispatched with.
+    #[error("the stored team is not the one that the job was dispatched with: its digest differs")]
+    AlteredTeam,
     /// A later release stored what the attempt needs, or it is damaged: another worker may be able to read it.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -74,6 +78,10 @@ async fn read_team(
         return Ok(Some(team));
     }
     let Some(json) = work.team(claimed.session, digest).await? else { return Ok(None) };
+    // Any program that can write to Redis could change what an agent does, and with which tools.
+    if TeamDigest::of(&json) != claimed.spec.team {
+        return Err(PrepareError::AlteredTeam);
+    }
     let team: StoredTeam = (Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json));
     teams.insert(digest.clone(), team.clone());
     Ok(Some(team))

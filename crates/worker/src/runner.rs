@@ -11,6 +11,8 @@ use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
+use legwork_agent::environment::Confinement;
+use legwork_agent::environment::Inherited;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
@@ -19,6 +21,7 @@ use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::secrets::Secrets;
 use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use legwork_common::variables::MCP_TOKEN;
@@ -29,9 +32,11 @@ use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::guard::Sandbox;
 use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
 use crate::parking::ParkingService;
+use crate::permits::Permits;
 
 /// Everything that one run of an attempt needs.
 #[derive(Debug)]
@@ -110,6 +115,13 @@ pub struct AgentRunner {
     pub models: Arc<dyn ModelPort>,
     /// The worker's environment, from which agents get theirs; see [`for_agents`].
     pub variables: BTreeMap<String, String>,
+    /// Which of it their commands get without asking.
+    pub inherited: Inherited,
+    /// What is run at all.
+    pub permits: Permits,
+    /// `None`: commands and file tools reach what this program reaches. Else the folder of their job, what a system has for
+    /// everyone, and these folders for reading.
+    pub sandbox: Option<Vec<PathBuf>>,
     /// The folders that jobs run in.
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers. A script's do not.
@@ -137,12 +149,21 @@ impl AgentRunner {
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
-        let guard = self.guard.of_jobs();
-        let mut variables = for_agents(&self.variables);
+        let sandbox = self
+            .sandbox
+            .as_ref()
+            .map(|readable| Sandbox { writable: vec![folder.clone()], readable: readable.clone() });
+        let confinement = self
+            .sandbox
+            .as_ref()
+            .map(|readable| Confinement { folder: folder.clone(), readable: readable.clone() });
+        let guard = self.guard.of_job(claimed.lease.id, sandbox);
+        let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
-        variables.remove(TRACEPARENT);
-        variables.extend(claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string())));
-        Ok(Environment { guard, ..Environment::new(variables, folder) })
+        environment.variables.remove(TRACEPARENT);
+        let trace = claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
+        environment.variables.extend(trace);
+        Ok(Environment { guard, confinement, ..environment })
     }
 }
 
@@ -164,14 +185,20 @@ fn is_at_rest(recorded: &[TurnEntry]) -> bool {
     matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Finish { .. })
 }
 
-/// The environment of agents and their commands: all of the program's, without the Redis URL and the bearer token of our
-/// own server, which would give access to every job of the fleet, and without the service manager's socket.
-pub fn for_agents(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// The environment of agents, of which their commands get what `inherited` says: all of the program's, without the Redis
+/// URL and the bearer token of our own server, which would give access to every job of the fleet, and without the service
+/// manager's socket. Its secrets are those of the program.
+pub fn for_agents(
+    variables: &BTreeMap<String, String>,
+    inherited: Inherited,
+    working_dir: PathBuf,
+) -> Environment {
+    let secrets = Arc::new(Secrets::of(variables));
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
     variables.remove(MCP_TOKEN);
     variables.remove(NOTIFY_SOCKET);
-    variables
+    Environment { inherited, secrets, ..Environment::new(variables, working_dir) }
 }
 
 #[async_trait]
@@ -193,6 +220,9 @@ impl Runner for AgentRunner {
         let Some(agent) = team.agent(&spec.agent) else {
             return rejected(format!("the team has no agent `{}`", spec.agent));
         };
+        if let Err(lacking) = self.permits.check(&team, agent) {
+            return RunEnd::Lacks(lacking);
+        }
         let environment = match self.environment(&run.claimed) {
             Ok(environment) => environment,
             Err(lacking) => return RunEnd::Lacks(lacking),

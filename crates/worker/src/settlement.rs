@@ -1,12 +1,12 @@
 //! What becomes of a job whose attempt is over, decided from how its run ended and why it was cancelled. Pure.
 //!
 //! ```text
-//! run ended                  not cancelled   drain      timeout     stop requested   lease lost
-//! completed                  completed       completed  completed   completed        nothing
-//! failed                     failed          failed     failed      stopped          nothing
-//! stopped                    nothing         released   failed      stopped          nothing
-//! lost its lease             nothing         released   released    stopped          nothing
-//! lacks a key, a folder, …   released        released   released    stopped          nothing
+//! run ended                  not cancelled   drain      timeout, memory   stop requested   lease lost
+//! completed                  completed       completed  completed         completed        nothing
+//! failed                     failed          failed     failed            stopped          nothing
+//! stopped                    nothing         released   failed            stopped          nothing
+//! lost its lease             nothing         released   released          stopped          nothing
+//! lacks a key, a folder, …   released        released   released          stopped          nothing
 //! ```
 
 use std::time::Duration;
@@ -24,6 +24,9 @@ use crate::runner::RunEnd;
 /// The longest delay before a failed job is retried, however often it was doubled: a provider that recovers is noticed
 /// within ten minutes.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
+
+/// The message of a job that was ended for its worker's memory.
+const OUT_OF_MEMORY: &str = "the memory of the worker was nearly used up (--memory-limit), and the commands of this job held most of it";
 
 /// What is written to the queue at the end of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,9 @@ pub(crate) fn decide(
         (RunEnd::Ended(Outcome::Stopped { usage }), Some(CancelReason::Deadline)) => {
             let seconds = timeout.unwrap_or_default().as_secs_f64();
             failed(Cause::Deadline, format!("the timeout of {seconds} s passed"), usage)
+        }
+        (RunEnd::Ended(Outcome::Stopped { usage }), Some(CancelReason::Memory)) => {
+            failed(Cause::AgentError, OUT_OF_MEMORY.to_owned(), usage)
         }
         (RunEnd::Ended(Outcome::Stopped { .. } | Outcome::Lost), Some(_)) => {
             Settlement::Release(ReleaseMode::Drain)
@@ -137,6 +143,8 @@ mod tests {
             let message = "the timeout of 2 s passed".into();
             finish(Ending::Failed { cause: Cause::Deadline, message })
         };
+        let out_of_memory =
+            || finish(Ending::Failed { cause: Cause::AgentError, message: OUT_OF_MEMORY.into() });
         let releases = || Settlement::Release(ReleaseMode::Drain);
         let releases_lacking = || Settlement::Release(ReleaseMode::Lack("k".into()));
         let nothing = || Settlement::Nothing;
@@ -144,15 +152,26 @@ mod tests {
             None,
             Some(CancelReason::Release),
             Some(CancelReason::Deadline),
+            Some(CancelReason::Memory),
             Some(CancelReason::StopRequested),
             Some(CancelReason::LeaseLost),
         ];
         let table = [
-            (completed(), [completes(), completes(), completes(), completes(), nothing()]),
-            (failed(), [fails(), fails(), fails(), stops(), nothing()]),
-            (stopped(), [nothing(), releases(), times_out(), stops(), nothing()]),
-            (lost(), [nothing(), releases(), releases(), stops(), nothing()]),
-            (lacks(), [releases_lacking(), releases_lacking(), releases_lacking(), stops(), nothing()]),
+            (completed(), [completes(), completes(), completes(), completes(), completes(), nothing()]),
+            (failed(), [fails(), fails(), fails(), fails(), stops(), nothing()]),
+            (stopped(), [nothing(), releases(), times_out(), out_of_memory(), stops(), nothing()]),
+            (lost(), [nothing(), releases(), releases(), releases(), stops(), nothing()]),
+            (
+                lacks(),
+                [
+                    releases_lacking(),
+                    releases_lacking(),
+                    releases_lacking(),
+                    releases_lacking(),
+                    stops(),
+                    nothing(),
+                ],
+            ),
         ];
         for (end, row) in table {
             for (reason, expected) in reasons.into_iter().zip(row) {

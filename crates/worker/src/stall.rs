@@ -71,7 +71,9 @@ impl StallDetector {
         let (what, is_waiting) = match event {
             RunEvent::ModelAsked { model, .. } => (format!("{model} was called"), false),
             RunEvent::ModelRetried { .. } => ("a model call failed and was retried".to_owned(), false),
-            RunEvent::ModelWaiting { why } => ("a model call was allowed to start".to_owned(), why.is_some()),
+            RunEvent::ModelWaiting { why } | RunEvent::BudgetWaiting { why } => {
+                ("a model call was allowed to start".to_owned(), why.is_some())
+            }
             RunEvent::ToolStarted { name, .. } => (format!("tool {name} started"), false),
             RunEvent::ToolEnded { name, .. } => (format!("tool {name} ended"), false),
             RunEvent::Warning(_) => return,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
+use legwork_common::variables;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
@@ -24,7 +26,9 @@ use crate::backend::Arrival;
 use crate::backend::Backend;
 use crate::backend::BackendError;
 use crate::guard::Guard;
+use crate::guard::Sandbox;
 use crate::host::host_name;
+use crate::memory;
 use crate::models;
 use crate::options::CommonOptions;
 use crate::options::WorkerOptions;
@@ -49,6 +53,15 @@ pub enum StartError {
     /// The system refused something that every program needs, such as a signal handler or a working directory.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
+    /// The environment could not be concealed: commands of jobs could read its secrets.
+    #[error("the environment of this process cannot be concealed from its commands: {0}")]
+    Environment(#[source] io::Error),
+    /// The system cannot confine commands.
+    #[error("commands cannot be confined on this system: {detail}")]
+    Sandbox {
+        /// The reason.
+        detail: String,
+    },
     /// The work dir cannot be used.
     #[error("the work dir {folder} {detail}")]
     WorkDir {
@@ -63,6 +76,8 @@ impl Coded for StartError {
     fn code(&self) -> &'static str {
         match self {
             Self::System(_) => "system",
+            Self::Environment(_) => "environment",
+            Self::Sandbox { .. } => "no_sandbox",
             Self::WorkDir { .. } => "no_work_dir",
         }
     }
@@ -73,7 +88,8 @@ impl Coded for StartError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::System(_) => None,
+            Self::System(_) | Self::Environment(_) => None,
+            Self::Sandbox { .. } => Some("it needs Linux 6.2 or newer with Landlock; leave out --sandbox, or run the worker in a container of its own".to_owned()),
             Self::WorkDir { .. } => Some("select another one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
         }
     }
@@ -164,6 +180,7 @@ pub(crate) fn settings(
         policy,
         stall_after: options.common.stall_after,
         guard,
+        memory_limit: memory::limit(options.memory_limit),
     }
 }
 
@@ -180,5 +197,21 @@ pub(crate) fn runner(
     let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
     let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
     tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
-    Ok(Arc::new(AgentRunner { models, variables, work_dir, needs_keys: options.script.is_none(), guard }))
+    let (inherited, needs_keys) = (options.common.inherited(), options.script.is_none());
+    let (permits, sandbox) = (options.permits(), sandbox(options, &variables)?);
+    Ok(Arc::new(AgentRunner { models, variables, inherited, permits, sandbox, work_dir, needs_keys, guard }))
+}
+
+/// The folders that confined commands may read, if commands are confined: those of `--sandbox-read`, and those of programs.
+fn sandbox(
+    options: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+) -> Result<Option<Vec<PathBuf>>, Box<dyn Coded>> {
+    if !options.sandbox {
+        return Ok(None);
+    }
+    Sandbox::check_supported().map_err(|error| boxed(StartError::Sandbox { detail: error.to_string() }))?;
+    let path = variables.get(variables::PATH).map(String::as_str).unwrap_or_default();
+    let programs = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    Ok(Some(options.sandbox_read.iter().cloned().chain(programs).collect()))
 }

@@ -40,6 +40,7 @@ use crate::driver::ShutdownTokens;
 use crate::guard::Guard;
 use crate::lease_clock::LeaseClock;
 use crate::log_writer::LogWriter;
+use crate::memory;
 use crate::renewal::Load;
 use crate::renewal::Renewer;
 use crate::renewal_requests::RenewalRequests;
@@ -81,6 +82,9 @@ pub struct WorkerSettings {
     pub stall_after: Duration,
     /// Kills the commands of jobs if this program cannot.
     pub guard: Guard,
+    /// Bytes that this program and the commands of its jobs may hold together, before the heaviest job is ended; `None` for
+    /// no limit.
+    pub memory_limit: Option<u64>,
 }
 
 /// What a worker reports about itself. The default is reported nowhere.
@@ -140,6 +144,10 @@ impl Worker {
         let renewals = RenewalRequests::default();
         self.start_renewal(tasks, &context, &renewals, &shutdown.drain, over);
         tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
+        if let Some(limit) = self.settings.memory_limit {
+            let watching = memory::watch(limit, self.settings.guard.clone(), context.active.clone());
+            tasks.spawn(TaskKind::Upkeep, until(over.clone(), watching));
+        }
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
         let writing = async move { log_writer.run(writer_over).await };
         tasks.spawn(TaskKind::Output, until(context.abandoned.clone(), writing));

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::Answer;
 use super::ProviderState;
+use super::raw;
 use super::refused;
 
 /// Handles one `converse-stream` request.
@@ -64,11 +65,12 @@ pub(super) async fn bedrock(
             framed(vec![begin(), text(piece), error], false)
         }
         Answer::Status(status, headers, body) => refused(status, &headers, body),
+        Answer::Raw(answer) => raw(answer),
     }
 }
 
 /// One frame of AWS event streams: total length, header length, checksum, headers, payload, checksum.
-fn frame(message: &str, event: &str, payload: &Value) -> Vec<u8> {
+pub fn frame(message: &str, event: &str, payload: &Value) -> Vec<u8> {
     let mut headers = Vec::new();
     for (name, value) in [(":message-type", message), (":event-type", event)] {
         headers.push(u8::try_from(name.len()).unwrap());

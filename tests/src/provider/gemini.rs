@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Answer;
 use super::ProviderState;
+use super::raw;
 use super::refused;
 use super::streamed;
 
@@ -53,5 +54,6 @@ pub(super) async fn gemini(
             streamed(vec![text(piece), format!("data: {error}\n\n")], false)
         }
         Answer::Status(status, headers, body) => refused(status, &headers, body),
+        Answer::Raw(answer) => raw(answer),
     }
 }

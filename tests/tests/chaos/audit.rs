@@ -15,12 +15,15 @@ use crate::fleet_faults::Fleet;
 use crate::jobs::AGENTS;
 use crate::jobs::Clients;
 use crate::jobs::turns_of;
+use crate::wires::Wire;
 
 /// How long the jobs may take to end after the last fault. Waiting jobs and retries after a crash take the longest.
 const MAX_WAIT: Duration = Duration::from_secs(120);
 /// How long final states are observed: longer than the lease of 2 s, so that a late reaper would have changed them.
 const OBSERVATION: Duration = Duration::from_secs(3);
 
+/// Stands in the output where a reply was cut off.
+const CUT_OFF_NOTICE: &str = "\n[the model's answer was cut off; asking again]\n";
 /// How late a model call that was sent before a stop may arrive at the provider, in nanoseconds.
 const MAX_REQUEST_DELAY: u128 = 250_000_000;
 
@@ -91,7 +94,7 @@ impl<'f> Audit<'f> {
         let accepted = &self.clients.accepted;
         format!(
             "{} jobs of {} dispatches and their trees: {} completed, {} failed, {} stopped; {} stops confirmed; \
-             {} model calls; most attempts {}",
+             {} model calls over {} APIs, {} replies broken; most attempts {}",
             self.jobs.len(),
             self.clients.dispatches,
             self.count("completed"),
@@ -99,8 +102,15 @@ impl<'f> Audit<'f> {
             self.count("stopped"),
             accepted.iter().filter(|job| job.stopped.is_some()).count(),
             self.fleet.provider.calls().len(),
+            self.wires().len(),
+            self.fleet.provider.broken(),
             self.jobs.values().filter_map(|job| job["attempt"].as_u64()).max().unwrap_or_default(),
         )
+    }
+
+    /// The APIs that were spoken.
+    fn wires(&self) -> BTreeSet<Wire> {
+        self.fleet.provider.calls().iter().map(|call| call.wire).collect()
     }
 
     /// Checks every job; panics at the first that is wrong.
@@ -147,11 +157,12 @@ impl<'f> Audit<'f> {
         let (agent, task) = (text(job, "agent"), text(job, "task"));
         let turns = turns_of(agent, task);
         let view = self.fleet.state.view(text(job, "id"));
-        let output = text(&view, "output");
+        // A text that is repeated after a break stands there once, so that without the notices the output is exact.
+        let output = text(&view, "output").replace(CUT_OFF_NOTICE, "");
         // If the child ends early, its notification is delivered before the second turn, and there is no third.
         let shortest = if agent == "notified" { turns.len() - 1 } else { turns.len() };
         let count = (shortest..=turns.len()).find(|&turn| {
-            text(&view, "result") == turns[turn - 1].trim() && is_exact(output, &turns[..turn])
+            text(&view, "result") == turns[turn - 1].trim() && is_exact(&output, &turns[..turn])
         });
         let count = count.unwrap_or_else(|| panic!("the output is not exact: {view:#}"));
         assert_eq!(view["usage"]["turns"], count, "a recorded turn is not paid for again: {view:#}");
@@ -184,8 +195,12 @@ impl<'f> Audit<'f> {
         assert!(reason, "stopped without a reason: {job:#}");
     }
 
-    /// No model was called for a tree after its stop was confirmed.
+    /// No model was called for a tree after its stop was confirmed, and no request had calls and results that do not match.
     fn check_model_calls(&self) {
+        assert_eq!(self.wires().len(), 5, "all APIs are spoken");
+        assert!(self.fleet.provider.broken() > 0, "some replies are broken");
+        let refused = self.fleet.provider.calls().into_iter().find(|call| call.refusal.is_some());
+        assert!(refused.is_none(), "a provider would refuse this: {refused:?}");
         for root in &self.clients.accepted {
             let Some(stopped) = root.stopped else { continue };
             let in_tree = |task: &str| task.split('.').next() == Some(root.task.as_str());

@@ -1,5 +1,6 @@
-//! A fake model provider that plays a script for each agent and records every request.
+//! A fake model provider that plays a script for each agent, over five APIs and in odd forms, and records every request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,6 +12,10 @@ use tokio::runtime::Runtime;
 
 use crate::jobs::AGENTS;
 use crate::jobs::now;
+use crate::oddities;
+use crate::random::Random;
+use crate::wires::Said;
+use crate::wires::Wire;
 
 /// A recorded request to a model.
 #[derive(Debug, Clone)]
@@ -21,6 +26,22 @@ pub(crate) struct ModelCall {
     pub(crate) turns: usize,
     /// Nanoseconds since 1970, to compare with the times of stops.
     pub(crate) when: u128,
+    /// The API that it spoke.
+    pub(crate) wire: Wire,
+    /// Why a provider would refuse the request.
+    pub(crate) refusal: Option<String>,
+}
+
+/// One in this many replies is broken, each turn of a job once at most: with the delay before the second retry, 20 s, jobs
+/// would not end in time.
+const BROKEN: u64 = 10;
+
+/// What decides about the form of replies.
+#[derive(Debug)]
+struct Forms {
+    random: Random,
+    /// Tasks and turns whose reply was broken before.
+    broken: BTreeSet<(String, usize)>,
 }
 
 /// The provider and its recorded requests.
@@ -28,26 +49,34 @@ pub(crate) struct ModelCall {
 pub(crate) struct RecordingProvider {
     provider: FakeProvider,
     calls: Arc<Mutex<Vec<ModelCall>>>,
+    forms: Arc<Mutex<Forms>>,
     _runtime: Runtime,
 }
 
 impl RecordingProvider {
     /// Starts a provider that follows this script.
-    pub(crate) fn start(script: Value) -> Self {
+    pub(crate) fn start(script: Value, random: Random) -> Self {
         let runtime = Runtime::new().unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&calls);
+        let forms = Arc::new(Mutex::new(Forms { random, broken: BTreeSet::new() }));
+        let decided = Arc::clone(&forms);
         let provider = runtime.block_on(FakeProvider::choosing(move |body| {
-            let call = ModelCall::from_body(body);
-            let answer = answer(&script, &call, &jobs(body));
+            let (wire, call) = (Wire::of(body), ModelCall::from_body(body));
+            let answer = answer(&script, wire, &call, &jobs(body), &mut decided.lock().unwrap());
             log.lock().unwrap().push(call);
             answer
         }));
-        Self { provider, calls, _runtime: runtime }
+        Self { provider, calls, forms, _runtime: runtime }
     }
 
     pub(crate) fn url(&self) -> String {
         self.provider.url.clone()
+    }
+
+    /// How many replies were broken so far.
+    pub(crate) fn broken(&self) -> usize {
+        self.forms.lock().unwrap().broken.len()
     }
 
     /// All requests so far, oldest first.
@@ -61,9 +90,8 @@ impl ModelCall {
         let text = body.to_string();
         let task = text.split_once("<task>\\n").and_then(|(_, rest)| rest.split_once("\\n</task>"));
         let task = task.map(|(task, _)| task.to_owned()).unwrap_or_default();
-        let messages = body["messages"].as_array().into_iter().flatten();
-        let turns = messages.filter(|message| message["role"] == "assistant").count();
-        Self { task, turns, when: now() }
+        let wire = Wire::of(body);
+        Self { task, turns: wire.turns(body), when: now(), wire, refusal: wire.refusal(body) }
     }
 }
 
@@ -84,7 +112,7 @@ fn jobs(body: &Value) -> Vec<String> {
     found.filter_map(|rest| Some(rest.split_once("\\n")?.0.to_owned())).collect()
 }
 
-fn answer(script: &Value, call: &ModelCall, jobs: &[String]) -> Answer {
+fn answer(script: &Value, wire: Wire, call: &ModelCall, jobs: &[String], forms: &mut Forms) -> Answer {
     let reply = &script["agents"][agent_of(&call.task)][call.turns];
     let Some(text) = reply["text"].as_str() else {
         return Answer::Status(400, Vec::new(), "the script has no more replies");
@@ -95,9 +123,14 @@ fn answer(script: &Value, call: &ModelCall, jobs: &[String]) -> Answer {
         let arguments = filled(&call["arguments"].to_string()).replace("[\"{{jobs}}\"]", &ids);
         (call["name"].as_str().unwrap().to_owned(), arguments)
     });
-    Answer::Spoken {
+    let said = Said {
         words: filled(text).split_inclusive(' ').map(str::to_owned).collect(),
-        every: Duration::from_millis(reply["chunk_delay_ms"].as_u64().unwrap_or(0)),
         calls: calls.collect(),
+    };
+    let pace = Duration::from_millis(reply["chunk_delay_ms"].as_u64().unwrap_or(0));
+    let Forms { random, broken } = forms;
+    if random.once_in(BROKEN) && broken.insert((call.task.clone(), call.turns)) {
+        return oddities::broken(wire, &said, pace, random);
     }
+    oddities::whole(wire, &said, pace, random)
 }

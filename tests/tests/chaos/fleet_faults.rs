@@ -36,11 +36,11 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts Redis, proxies, provider and workers.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(random: Random) -> Self {
         let redis = Redis::start();
         let proxies = [redis.behind_proxy(), redis.behind_proxy()];
         let mut state = StateFolder::on(&proxies[0].url());
-        let provider = prepare(&mut state);
+        let provider = prepare(&mut state, random);
         state.set(variables::OWNER_GRACE, OWNER_GRACE);
         let mut fleet = Self {
             workers: Vec::new(),

@@ -15,7 +15,15 @@ use crate::fake_provider::RecordingProvider;
 use crate::random::Random;
 
 /// Agents that wait for jobs, are notified of jobs, run commands, or only print text.
+///
+/// Each turn is answered over one of the five APIs, drawn at random.
 const TEAM: &str = "
+models:
+  chat: {provider: openai, model: chat, base_url: URL, provider_opts: {api_type: openai_chatcompletions}}
+  responses: {provider: openai, model: responses, base_url: URL, provider_opts: {api_type: openai_responses}}
+  messages: {provider: anthropic, model: messages, base_url: URL}
+  gemini: {provider: google, model: gemini, base_url: URL}
+  converse: {provider: amazon-bedrock, model: converse, base_url: URL}
 agents:
   root: {model: openai/test, instruction: Coordinate., sub_agents: [talks, runs, waits, notified]}
   talks: {model: openai/test, description: Talks., instruction: Talk.}
@@ -33,6 +41,10 @@ agents:
     sub_agents: [talks, runs]
     toolsets: [{type: background_agents}]
 ";
+/// The models of each agent.
+const MODELS: &str = "\"chat,responses,messages,gemini,converse\"";
+/// The variables with their keys.
+const KEYS: [&str; 4] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"];
 /// The agents that the clients dispatch, and the number of direct children of each.
 pub(crate) const AGENTS: [(&str, usize); 4] = [("talks", 0), ("runs", 0), ("waits", 2), ("notified", 1)];
 /// How long a client retries one call. No fault lasts longer than 4 s, but several can follow each other.
@@ -159,12 +171,13 @@ pub(crate) fn now() -> u128 {
 }
 
 /// Writes the team file, starts the provider, and points the programs at it.
-pub(crate) fn prepare(state: &mut StateFolder) -> RecordingProvider {
-    state.file("team.yaml", TEAM);
+pub(crate) fn prepare(state: &mut StateFolder, random: Random) -> RecordingProvider {
     let marks = state.path("marks");
     std::fs::create_dir(&marks).unwrap();
-    let provider = RecordingProvider::start(script(&marks.display().to_string()));
-    state.set("OPENAI_BASE_URL", &provider.url());
-    state.set("OPENAI_API_KEY", "sk-secret");
+    let provider = RecordingProvider::start(script(&marks.display().to_string()), random);
+    state.file("team.yaml", TEAM.replace("URL", &provider.url()).replace("openai/test", MODELS));
+    for key in KEYS {
+        state.set(key, "sk-secret");
+    }
     provider
 }

@@ -8,8 +8,10 @@ mod audit;
 mod fake_provider;
 mod fleet_faults;
 mod jobs;
+mod oddities;
 mod orchestrators;
 mod random;
+mod wires;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,7 +48,7 @@ fn every_job_is_accounted_for_after_random_faults() {
     let seed = number("CHAOS_SEED").unwrap_or_else(random::seed);
     println!("chaos: {duration:?} with CHAOS_SEED={seed}");
     let mut random = Random::new(seed);
-    let mut fleet = Fleet::start();
+    let mut fleet = Fleet::start(random.fork());
     let mut clients = Clients::new(Arc::clone(&fleet.state), random.fork());
     let stopped = AtomicBool::new(false);
     let gave_up = std::thread::scope(|scope| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_agent::Environment;
+use legwork_agent::environment::Inherited;
 use legwork_agent::message::Message;
 use legwork_agent::model::ModelCall;
 use legwork_agent::model::ModelError;
@@ -39,6 +40,7 @@ use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
 use legwork_worker::guard::Guard;
+use legwork_worker::permits::Permits;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
 use legwork_worker::upkeep::while_reaping;
@@ -223,6 +225,9 @@ impl Run {
             work_dir: WorkDir::Shared(work_dir),
             needs_keys: false,
             guard: Guard::default(),
+            inherited: Inherited::default(),
+            permits: Permits::default(),
+            sandbox: None,
         };
         let settings = scenario::worker_settings();
         let queue = self.queue(target, ConnectionKind::Dedicated).await;

@@ -155,6 +155,7 @@ pub(crate) fn worker_settings() -> WorkerSettings {
         until_idle: false,
         policy: Arc::default(),
         guard: Guard::default(),
+        memory_limit: None,
         stall_after: Duration::MAX,
     }
 }

@@ -1,5 +1,9 @@
 //! What an operator asks of the command line: why a job does not run, who runs it, what became of it. One command each.
 
+use std::io::BufRead as _;
+use std::io::BufReader;
+
+use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -104,6 +108,65 @@ fn a_job_shows_its_attempts_and_what_it_used_while_it_runs() {
     }
 }
 
+/// The events of `run --json` whose job is queued when `meanwhile` is called; it starts the worker.
+fn events_of_run(
+    state: &StateFolder,
+    team: &Team,
+    meanwhile: impl FnOnce() -> Program,
+) -> (Vec<Value>, Program) {
+    let mut run = state.start_legwork(["run", "--json", &team.file, "go"]);
+    let (_stdin, stdout, _stderr) = run.take_streams();
+    let mut events: Vec<Value> = Vec::new();
+    let mut read = BufReader::new(stdout).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+    for event in read.by_ref() {
+        let event: Value = event;
+        let is_job = event["event"] == "job";
+        events.push(event);
+        if is_job {
+            break;
+        }
+    }
+    let worker = meanwhile();
+    events.extend(read);
+    (events, worker)
+}
+
+/// A job from each command that prints one, in different states.
+fn jobs_of_every_command(state: &StateFolder, team: &Team) -> Vec<Value> {
+    let lines = |arguments: &[&str]| state.legwork(arguments).json_lines();
+    let queued = lines(&["dispatch", "--json", &team.file, "quick", "go"]).remove(0);
+    let id = queued["id"].as_str().unwrap().to_owned();
+    let mut jobs = vec![queued, state.view(&id)];
+    jobs.extend(lines(&["wait", "--json", "--timeout", "10ms", &id]));
+    let (events, _worker) = events_of_run(state, team, || {
+        let listed = lines(&["list", "--output", "page"]).remove(0);
+        assert!(listed["next"].is_null(), "{listed}");
+        jobs.extend(listed["jobs"].as_array().unwrap().clone());
+        state.worker(&SHARED)
+    });
+    let of_run: Vec<Value> = events.iter().filter_map(|event| event.get("job").cloned()).collect();
+    assert!(of_run.iter().any(|job| job["status"] == "queued"), "{events:?}");
+    assert!(of_run.iter().any(|job| job["status"] == "completed" && job["result"] == "quick"), "{events:?}");
+    jobs.extend(of_run);
+    let tool = events.iter().find(|event| event["event"] == "tool").unwrap();
+    assert_eq!(tool["arguments"], json!({"agent": "quick", "task": "go"}));
+
+    jobs.extend(lines(&["wait", "--json", &id]));
+    jobs.extend(lines(&["dispatch", "--json", "--wait", &team.file, "quick", "go"]));
+    let dispatch = ["dispatch", "--json", "--follow", &team.file, "quick", "go"];
+    for follow in [&["view", "--json", "--follow", &id][..], &dispatch] {
+        jobs.push(lines(follow).pop().unwrap()["job"].clone());
+    }
+    jobs.extend(lines(&["list", "--json"]));
+    jobs.extend(lines(&["explain", "--json", &id]).into_iter().map(|line| line["job"].clone()));
+    let later = state.dispatch(&["--delay", "1h", &team.file, "quick", "go"]);
+    jobs.push(state.view(&later));
+    state.legwork(["stop", &later]).expect_success();
+    jobs.extend(lines(&["retry", "--json", &later]));
+    jobs.push(state.view(&state.dispatch(&[&team.file, "--queue", "gpu", "quick", "go"])));
+    jobs
+}
+
 #[test]
 fn a_job_has_one_shape_in_every_command_and_matches_its_schema() {
     let redis = Redis::start();
@@ -113,25 +176,7 @@ fn a_job_has_one_shape_in_every_command_and_matches_its_schema() {
         {"text": "done"},
     ]);
     let (state, team) = scene(&redis, &script);
-    let _worker = state.worker(&SHARED);
-    let lines = |arguments: &[&str]| state.legwork(arguments).json_lines();
-    let dispatched = lines(&["dispatch", "--json", &team.file, "quick", "go"]).remove(0);
-    let id = dispatched["id"].as_str().unwrap().to_owned();
-    let waited = lines(&["wait", "--json", &id]).remove(0);
-    let mut jobs = vec![dispatched, waited];
-    jobs.extend(lines(&["dispatch", "--json", "--wait", &team.file, "quick", "go"]));
-    jobs.extend(lines(&["list", "--json"]).into_iter().filter(|line| line.get("id").is_some()));
-    jobs.extend(lines(&["explain", "--json", &id]).into_iter().map(|line| line["job"].clone()));
-    let events = lines(&["run", "--json", &team.file, "go"]);
-    let of_run: Vec<Value> = events.iter().filter_map(|event| event.get("job").cloned()).collect();
-    assert!(!of_run.is_empty(), "{events:?}");
-    jobs.extend(of_run);
-    let tool = events.iter().find(|event| event["event"] == "tool").unwrap();
-    assert_eq!(tool["arguments"], json!({"agent": "quick", "task": "go"}));
-    jobs.push(state.view(&id));
-    let queued = state.dispatch(&[&team.file, "--queue", "gpu", "quick", "go"]);
-    jobs.push(state.view(&queued));
-
+    let jobs = jobs_of_every_command(&state, &team);
     let schema = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/job.schema.json")).unwrap();
     let schema: Value = serde_json::from_slice(&schema).unwrap();
     let documented = schema["properties"].as_object().unwrap().clone();
@@ -141,6 +186,9 @@ fn a_job_has_one_shape_in_every_command_and_matches_its_schema() {
         job.as_object().unwrap().keys().filter(|key| !of_view.contains(&key.as_str())).cloned().collect()
     };
     for job in &jobs {
+        assert_eq!(job["model"], "scripted/any", "{job}");
+        let waits = ["queued", "scheduled"].contains(&job["status"].as_str().unwrap());
+        assert_eq!(job["waits_for"].is_object(), waits, "{job}");
         assert_eq!(keys(job), keys(&jobs[0]), "{job}");
         assert!(keys(job).iter().all(|key| documented.contains_key(key)), "{job}");
         let mistakes: Vec<String> = schema.iter_errors(job).map(|error| error.to_string()).collect();
@@ -269,6 +317,19 @@ fn escape_sequences_of_an_agent_are_written_out_on_a_terminal_and_kept_in_a_pipe
 }
 
 #[test]
+fn the_end_of_a_followed_job_has_a_line_of_its_own_on_standard_error() {
+    let redis = Redis::start();
+    let (state, team) = scene(&redis, &blocking());
+    let _worker = state.worker(&SHARED);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let followed = state.legwork(["view", "--follow", &id]);
+    assert_eq!((followed.stdout.as_str(), followed.stderr), ("quick", format!("{id} completed\n")));
+    // On a terminal both are shown, one below the other.
+    let shown = state.in_terminal(&["view", "--follow", &id], "");
+    assert_eq!(shown.lines().collect::<Vec<_>>(), ["quick", &format!("{id} completed")], "{shown:?}");
+}
+
+#[test]
 fn each_of_ten_questions_is_answered_by_one_command() {
     let redis = Redis::start();
     let (state, team) = scene(&redis, &blocking());
@@ -286,27 +347,35 @@ fn each_of_ten_questions_is_answered_by_one_command() {
     // Why is this job not running?
     assert!(shown(&state, &["explain", &stuck]).contains("No worker serves queue gpu."));
     // What failed in the last hour, and why?
-    let failures = state.legwork(["list", "--status", "failed", "--since", "1h", "--json"]).json_lines();
+    let failures = shown(&state, &["list", "--failed", "--since", "1h"]);
+    let why = state.view(&failed)["error"].as_str().unwrap().to_owned();
+    let header = failures.lines().next().unwrap();
     assert!(
-        failures.iter().any(|job| job["id"] == json!(failed) && job["error"].is_string()),
-        "{failures:?}"
+        header.ends_with("ERROR") && failures.contains(&why) && failures.lines().count() == 2,
+        "{failures}"
     );
-    // Which worker is sick?
-    assert!(shown(&state, &["workers"]).contains("serving"));
+    // Which worker is sick? Its state says so, with the reason; this one is not.
+    let fleet = shown(&state, &["workers"]);
+    assert!(fleet.contains("STATE") && fleet.contains("serving"), "{fleet}");
     // What did it do, and what did it use?
     assert!(shown(&state, &["view", "--transcript", &running]).contains("→ shell"));
     assert!(shown(&state, &["view", &running]).contains("\nUsage     1 turn, "));
-    // How old is the queue? Its oldest job is the last line.
-    let waiting = shown(&state, &["list", "-o", "wide", "--status", "queued"]);
-    assert!(waiting.contains("WAITED") && waiting.lines().count() == 2, "{waiting}");
-    // Retry what failed.
-    assert_eq!(state.legwork(["retry", &failed]).status, 0);
+    // How old is the queue?
+    let stats = state.legwork(["stats", "--json"]).json_lines().remove(0);
+    let gpu = stats["queues"].as_array().unwrap().iter().find(|queue| queue["queue"] == "gpu").unwrap();
+    assert_eq!(gpu["queued"], 1, "{stats}");
+    assert!(shown(&state, &["stats"]).contains("OLDEST"));
+    // Retry all that failed; a second time there is nothing left to retry.
+    let retried = shown(&state, &["retry", "--failed", "--yes"]);
+    assert!(retried.lines().count() == 1 && retried.starts_with("agent_task_"), "{retried}");
+    assert_eq!(shown(&state, &["retry", "--failed", "--yes"]), "");
     // Stop a session.
     shown(&state, &["stop", "--session", session, "--yes"]);
     state.until_status(&running, "stopped");
     // Tail it.
     assert_eq!(state.legwork(["view", "--follow", &running]).status, 1);
-    // Drain a worker: a signal on its host.
-    worker.signal(rustix::process::Signal::TERM);
-    until("the worker has left", || state.legwork(["workers", "--json"]).json_lines().is_empty());
+    // Drain a worker, from anywhere.
+    let mut worker = worker;
+    shown(&state, &["workers", "drain", worker_id]);
+    assert_eq!(worker.wait(), 0);
 }

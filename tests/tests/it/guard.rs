@@ -95,9 +95,9 @@ fn a_command_that_cannot_be_registered_with_its_guard_does_not_start() {
     let file = state.path("started").display().to_string();
     let parent = std::process::id().to_string();
     for (program, why) in
-        [("1", "the program that started it is gone"), (&parent, "the guard's pipe is closed")]
+        [("1", "the program that started it is gone"), (&parent, "it does not lead a process group")]
     {
-        let output = state.legwork(["__guarded", "lease", program, "1", "7", "touch", &file]);
+        let output = state.legwork(["__guarded", "lease", program, "no-such-guard", "touch", &file]);
         assert_eq!(output.status, 126, "{output:?}");
         assert!(output.stderr.contains(why), "{output:?}");
         assert!(!Path::new(&file).exists());

@@ -1,10 +1,13 @@
 //! Many jobs at once: questions before what cannot be undone, and one result for each of many.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Read as _;
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::repository;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
 use serde_json::json;
@@ -45,6 +48,36 @@ fn each_line_of_a_batch_has_its_result_in_its_place() {
     // One request alone: its error is the command's.
     let alone = state.file("alone.jsonl", line("b", Some("k")));
     assert_eq!(state.legwork(["dispatch", &team.file, "--batch", &alone]).status, 7);
+}
+
+#[test]
+fn the_documented_batch_is_one() {
+    let redis = Redis::start();
+    let state = StateFolder::on(&redis.url());
+    let page = fs::read_to_string(repository().join("docs/operations.md")).unwrap();
+    let section = page.split("## Batches").nth(1).unwrap().split("\n## ").next().unwrap();
+    let example = section.split("```jsonl\n").nth(1).unwrap().split("```").next().unwrap();
+    let batch = state.file("batch.jsonl", example);
+    let file = repository().join("examples/background_agents.yaml").display().to_string();
+    let jobs = state.legwork(["dispatch", "--json", "--batch", &batch, &file]).json_lines();
+    let waits: Vec<_> = jobs.iter().map(|job| (job["line"].as_u64(), job["status"].as_str())).collect();
+    assert_eq!(
+        waits,
+        [(Some(1), Some("queued")), (Some(2), Some("queued")), (Some(3), Some("scheduled"))],
+        "{jobs:?}"
+    );
+    assert_eq!((&jobs[0]["timeout_ms"], &jobs[1]["priority"]), (&json!(600_000), &json!("high")));
+    // The help and the page name the same fields, and those that the example uses.
+    let help = state.legwork(["dispatch", "--help"]).expect_success();
+    let used = example.lines().flat_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    });
+    let used: BTreeSet<String> = used.collect();
+    assert_eq!(used.len(), 11, "every field is in the example: {used:?}");
+    for field in used {
+        assert!(section.contains(&format!("`{field}`")) && help.contains(&field), "{field}");
+    }
 }
 
 #[test]
@@ -103,17 +136,73 @@ fn a_question_is_answered_on_the_terminal() {
 }
 
 #[test]
-fn a_wrong_id_among_others_changes_nothing_and_says_so() {
+fn work_on_many_jobs_shows_its_progress_on_a_terminal() {
     let (_redis, state, team) = scene();
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
-    for (command, nothing) in
-        [("stop", "nothing was stopped"), ("delete", "nothing was deleted"), ("retry", "nothing was retried")]
-    {
-        let output = state.legwork([command, &id, "zzzz"]);
-        assert_eq!(output.status, 3, "{output:?}");
-        assert!(output.stderr.contains(&format!("not found: zzzz; {nothing}\n")), "{output:?}");
+    let batch = state.file("b.jsonl", format!("{}\n", line("a", None)).repeat(5000));
+    state.dispatch(&[&team.file, "--batch", &batch, "--cap", "0"]);
+    let shown = state.in_terminal(&["stop", "--all", "--yes"], "");
+    assert!(shown.contains(" of 5,000 asked to stop") && shown.contains("5,000 jobs stopped"), "{shown}");
+    let shown = state.in_terminal(&["delete", "--ended-before", "0s", "--yes"], "");
+    assert!(shown.contains(" of 5,000 deleted") && shown.contains("5,000 jobs deleted"), "{shown}");
+}
+
+#[test]
+fn each_of_many_ids_has_its_result_in_its_place() {
+    let (_redis, state, team) = scene();
+    let ids = state.dispatch(&[
+        &team.file,
+        "--batch",
+        &state.file("b.jsonl", [line("a", None), line("b", None)].join("\n")),
+    ]);
+    let [one, two] = ids.lines().collect::<Vec<_>>()[..] else { panic!("{ids}") };
+    let unknown = "agent_task_00000000-0000-4000-8000-000000000000";
+    let short = &two[..20];
+
+    // One of them cannot be deleted or retried yet; nothing is asked for more often than it is there.
+    for (command, verb) in [("delete", "deleted"), ("retry", "retried")] {
+        let output = state.legwork([command, one, "zzzz"]);
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        assert!(lines[0].starts_with(&format!("{one}: error: task {one} has not ended")), "{output:?}");
+        assert_eq!(lines[1..], ["zzzz: error: task not found: zzzz"], "{output:?}");
+        assert_eq!(output.status, 8, "{output:?}");
+        assert!(output.stderr.starts_with(&format!("error: 2 of 2 were not {verb}\n")), "{output:?}");
     }
-    assert_eq!(state.view(&id)["status"], "queued");
+    // One alone is the error of the command, which did nothing.
+    for (command, verb) in [("stop", "stopped"), ("delete", "deleted"), ("retry", "retried")] {
+        let output = state.legwork([command, "zzzz"]);
+        let expected = format!("error: task not found: zzzz; nothing was {verb}\n");
+        assert!(output.status == 3 && output.stderr.starts_with(&expected), "{output:?}");
+    }
+
+    let planned = state.legwork(["stop", "--dry-run", one, "zzzz", short]);
+    let expected = format!("would stop {one}\nzzzz: error: task not found: zzzz\nwould stop {two}\n");
+    assert_eq!((planned.status, planned.stdout), (8, expected));
+    let stopped = state.legwork(["stop", one, "zzzz", unknown, short]);
+    let expected = format!(
+        "{one} stopped\nzzzz: error: task not found: zzzz\n{unknown}: error: task not found: {unknown}\n{two} stopped\n"
+    );
+    assert_eq!((stopped.status, stopped.stdout), (8, expected));
+    assert!(stopped.stderr.contains("error: 2 of 4 were not stopped"), "{}", stopped.stderr);
+
+    let retried = state.legwork(["retry", "--json", "zzzz", one]);
+    let [missing, again] = &retried.json_lines()[..] else { panic!("{retried:?}") };
+    assert_eq!((retried.status, &missing["error"]["code"]), (8, &json!("not_found")), "{retried:?}");
+    assert_eq!((&missing["retry_of"], &again["retry_of"]), (&json!("zzzz"), &json!(one)), "{retried:?}");
+    // Those that can be are deleted: here all but the new job, which is queued.
+    let again = again["id"].as_str().unwrap();
+    let deleted = state.legwork(["delete", "--json", one, again, unknown, short]);
+    let lines = deleted.json_lines();
+    let results: Vec<_> = lines.iter().map(|line| (line["id"].as_str().unwrap(), &line["deleted"])).collect();
+    let (yes, no) = (&json!(true), &json!(false));
+    assert_eq!(results, [(one, yes), (again, no), (unknown, no), (two, yes)]);
+    assert_eq!(lines[1]["error"]["code"], "wrong_state");
+    assert_eq!((deleted.status, state.legwork(["list", "-o", "ids"]).stdout), (8, format!("{again}\n")));
+
+    // What is not stored any more does not hide the others.
+    let _worker = state.worker(&[]);
+    let waited = state.legwork(["wait", unknown, again]);
+    let expected = format!("{unknown}: error: task not found: {unknown}\n{again} completed\n");
+    assert_eq!((waited.status, waited.stdout), (8, expected));
 }
 
 #[test]

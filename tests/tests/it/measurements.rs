@@ -84,6 +84,21 @@ fn stops_with_a_thousand_running_jobs() {
     println!("`legwork stop --all` of {RUNNING} jobs took {:?}", began.elapsed());
 }
 
+#[test]
+#[ignore = "a measurement"]
+fn a_hundred_thousand_jobs_are_stopped_and_deleted() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
+    let line = json!({"agent": "quick", "task": "x"}).to_string();
+    let batch = state.file("batch.jsonl", format!("{line}\n").repeat(100_000));
+    state.dispatch(&[&team.file, "--batch", &batch, "--cap", "0"]);
+    for command in [&["stop", "--all", "--yes"][..], &["delete", "--ended-before", "0s", "--yes"]] {
+        let began = Instant::now();
+        state.legwork(command).expect_success();
+        println!("`legwork {}` of 100,000 jobs took {:?}", command.join(" "), began.elapsed());
+    }
+}
+
 /// Stops one job, and returns how long it took until it had ended.
 fn stop_one(runtime: &tokio::runtime::Runtime, operator: &Operator, root: StopRoot) -> Duration {
     let began = Instant::now();

@@ -50,7 +50,7 @@ fn a_retry_resumes_from_the_last_turn() {
     assert_eq!(
         refused.stderr,
         format!(
-            "error: task {id} was already retried as {again}\n\
+            "error: task {id} was already retried as {again}; nothing was retried\n\
              hint: `legwork retry --again {id}` retries it once more\n"
         )
     );
@@ -98,7 +98,7 @@ fn only_failed_and_stopped_jobs_can_be_retried() {
         output.stderr,
         format!(
             "error: task {queued} has not ended (status: queued); nothing was retried\n\
-             hint: `legwork stop ID` ends it, `legwork wait ID` waits for its end\n"
+             hint: `legwork stop {queued}` ends it, `legwork wait {queued}` waits for its end\n"
         )
     );
     let _worker = state.worker(&[]);

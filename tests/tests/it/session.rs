@@ -171,7 +171,18 @@ fn the_jobs_of_a_detached_run_continue_even_when_it_is_killed() {
             state.until_status(id, "running");
             run.kill();
         } else {
-            assert_eq!(run.wait(), 0);
+            let left = run.wait_with_output();
+            assert_eq!(left.status, 0, "{left:?}");
+            // It names the session, the job and the next command, which works.
+            let session = jobs[0]["session"].as_str().unwrap();
+            assert!(
+                left.stderr
+                    .contains(&format!("session {session} continues in the background\n  {id} shell ")),
+                "{left:?}"
+            );
+            let next = left.stderr.lines().find_map(|line| line.strip_prefix("to see its output: ")).unwrap();
+            let followed = state.start_shell(next).wait_with_output();
+            assert!(followed.status == 0 && followed.stdout.ends_with("finished"), "{followed:?}");
         }
         let view = state.until_status(id, "completed");
         assert_eq!((&view["attempt"], &view["result"]), (&json!(1), &json!("finished")), "{view}");

@@ -2,6 +2,7 @@
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
 use serde_json::Value;
 use serde_json::json;
 
@@ -69,6 +70,40 @@ const SPENDS: &str = "
 agents:
   root: {model: scripted/any, instruction: Spend., description: Spends., toolsets: [{type: think}]}
 ";
+
+#[test]
+fn a_job_that_waits_for_its_sessions_budget_says_so() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let team = state.file("team.yaml", SPENDS);
+    let reply = json!({"text": "one two three four five six", "chunk_delay_ms": 500});
+    let script = state.file("script.json", json!({"agents": {"root": [reply]}}).to_string());
+    state.set(variables::SCRIPT, &script);
+    let _worker = state.worker(&[]);
+    let request = json!({"agent": "root", "task": "a"}).to_string();
+    let batch = state.file("batch.jsonl", format!("{request}\n{request}\n"));
+    // What one call reserves, as the error of a job says that has too little.
+    let poor = state.dispatch(&[&team, "--session-budget", "1", "root", "a"]);
+    let error = state.until_status(&poor, "failed")["error"].as_str().unwrap().to_owned();
+    let wanted: u64 = error.rsplit(' ').next().unwrap().parse().unwrap();
+    // Enough for one call, and not for two at once.
+    let budget = (wanted + wanted / 2).to_string();
+    let ids = state.dispatch(&[&team, "--batch", &batch, "--session-budget", &budget]);
+    let ids: Vec<&str> = ids.lines().collect();
+    let mut waits_for = json!(null);
+    until("one of them waits for the budget", || {
+        let waiting = ids
+            .iter()
+            .map(|id| state.view(id)["waits_for"].clone())
+            .find(|reason| reason["reason"] == "budget");
+        waits_for = waiting.unwrap_or_default();
+        !waits_for.is_null()
+    });
+    let detail = waits_for["detail"].as_str().unwrap();
+    assert!(detail.contains(" tokens of the session's budget"), "{waits_for}");
+    for id in ids {
+        state.until_status(id, "completed");
+    }
+}
 
 #[test]
 fn a_session_ends_at_its_budget_with_the_output_so_far() {

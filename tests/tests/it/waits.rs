@@ -2,6 +2,7 @@
 
 use legwork_common::variables;
 use legwork_tests::programs::Program;
+use legwork_tests::programs::ProgramOutput;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -97,15 +98,111 @@ fn a_follow_that_gives_up_names_the_command_that_continues_with_the_next_byte() 
     proxy.cut();
     let failed = follow.wait_with_output();
     assert_eq!(failed.status, 5, "{failed:?}");
-    let hint = failed.stderr.lines().last().unwrap();
-    let command = hint.strip_prefix("hint: to continue: legwork ").unwrap_or_else(|| panic!("{failed:?}"));
-    let words: Vec<&str> = command.split(' ').collect();
-    let since: usize = words[3].parse().unwrap();
-    let rest = state.legwork(words).expect_success();
+    let command = continuation(&failed).to_owned();
+    assert!(command.starts_with("legwork view --follow --since "), "{command}");
+    let since: usize = command.split(' ').nth(4).unwrap().parse().unwrap();
+    proxy.restore();
+    // It names the address that was an option: the shell has another one.
+    let rest = state.start_shell(&command).wait_with_output().expect_success();
     assert_eq!(rest, WORDS[since..], "{command}");
+}
 
-    let mut wait = state.start_legwork(["wait", "--redis", &proxy.url(), &id]);
-    assert_eq!(wait.wait(), 5, "a wait does not begin while Redis is away");
+/// The command of the hint at the end of a failure.
+fn continuation(failed: &ProgramOutput) -> &str {
+    let hint = failed.stderr.lines().last().unwrap_or_default();
+    let command = hint.strip_prefix("hint: to continue: ");
+    assert!(command.is_some(), "{failed:?}");
+    command.unwrap_or_default()
+}
+
+#[test]
+fn commands_that_wait_begin_while_redis_is_down_and_continue_when_it_is_back() {
+    let mut redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    // However long the restart takes on a slow machine, no attempt is suspended.
+    state.set(variables::LEASE, "2m");
+    let script = json!({
+        "root": [{"text": "the answer"}],
+        "quick": [{"text": WORDS, "chunk_delay_ms": 50}],
+    });
+    let team = Team::write(&mut state, &script);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let other = state.dispatch(&[&team.file, "quick", "go", "--delay", "1h"]);
+    redis.kill();
+    let mut waiting = [
+        state.start_legwork(["wait", &id]),
+        state.start_legwork(["view", "--follow", &id]),
+        state.start_legwork(["list", "--watch"]),
+        state.start_legwork(["dispatch", "--wait", &team.file, "quick", "go"]),
+    ];
+    let mut others = [
+        state.start_legwork(["stop", &other[..20]]),
+        state.start_legwork(["dispatch", "--follow", &team.file, "quick", "go"]),
+        state.start_legwork(["run", &team.file, "go"]),
+        state.start_legwork(["mcp", &team.file]),
+    ];
+    for program in waiting.iter_mut().chain(&mut others) {
+        let noted = program.until_noted("waiting for Redis at 127.0.0.1:");
+        assert_eq!(noted.matches("waiting for Redis").count(), 1, "{noted}");
+    }
+    // What does not wait answers at once.
+    for command in
+        [&["list"][..], &["view", &id], &["explain", &id], &["stop", "--no-wait", &id], &["workers"]]
+    {
+        let failed = state.legwork(command);
+        assert_eq!(failed.status, 5, "{failed:?}");
+        assert!(!failed.stderr.contains("waiting for Redis"), "{failed:?}");
+    }
+    redis.restart();
+    let _worker = state.worker(&[]);
+    all_end_well(&state, &id, waiting);
+    let [stop, follow, run, mut mcp] = others;
+    assert_eq!(stop.wait_with_output().expect_success(), format!("{other} stopped\n"));
+    assert_eq!(follow.wait_with_output().expect_success(), WORDS);
+    assert_eq!(run.wait_with_output().expect_success().trim_end(), "the answer");
+    let (stdin, _stdout, _stderr) = mcp.take_streams();
+    drop(stdin);
+    assert_eq!(mcp.wait(), 0);
+}
+
+#[test]
+fn commands_that_never_reach_redis_name_a_command_that_continues() {
+    let redis = Redis::start();
+    let proxy = redis.behind_proxy();
+    let mut state = StateFolder::on(&proxy.url());
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    state.until_status(&id, "completed");
+    let waits = [
+        &["wait", "--any", &id[..20], &id][..],
+        &["view", "--follow", "--tail", "100", &id],
+        &["stop", &id],
+        &["list", "--watch", "--agent", "the quick"],
+    ];
+    proxy.cut();
+    let continues = waits.map(|command| {
+        let failed = state.legwork(command.iter().chain(&["--redis-timeout", "1s"]));
+        assert_eq!(failed.status, 5, "{failed:?}");
+        assert_eq!(failed.stderr.matches("waiting for Redis").count(), 1, "{failed:?}");
+        let typed = command.join(" ").replace("the quick", "'the quick'");
+        assert_eq!(continuation(&failed), format!("legwork {typed} --redis-timeout 1s"));
+        continuation(&failed).to_owned()
+    });
+    // A wait's own time bounds it too.
+    let failed = state.legwork(["wait", "--timeout", "100ms", &id]);
+    assert_eq!(failed.status, 5, "{failed:?}");
+    let failed = state.legwork(["dispatch", "--wait", &team.file, "quick", "go", "--redis-timeout", "1s"]);
+    assert!(failed.status == 5 && failed.stderr.contains("; nothing was stored\n"), "{failed:?}");
+    proxy.restore();
+    let [wait, follow, stop, watch] = continues.map(|command| state.start_shell(&format!("exec {command}")));
+    assert_eq!(wait.wait_with_output().expect_success(), format!("{id} completed\n").repeat(2));
+    assert_eq!(follow.wait_with_output().expect_success(), "done");
+    assert_eq!(stop.wait_with_output().expect_success(), format!("{id} had ended before: completed\n"));
+    let mut watch = watch;
+    watch.until_noted("no job of agent the quick");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.wait(), 0);
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn the_inspector_lists_and_calls_over_standard_streams() {
 fn the_inspector_lists_and_calls_over_http() {
     let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
-    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
+    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0", "--no-token"]);
     let url = host.stderr_line("listening on ");
     let Some(listed) = inspect(&state, &[&url, "--method", "tools/list"]) else { return };
     assert_eq!(listed["tools"][0]["name"], "run_background_agent", "{listed}");
@@ -84,7 +84,7 @@ fn the_inspector_lists_and_calls_over_http() {
 fn the_conformance_scenarios_for_any_server_pass() {
     let (_redis, mut state) = StateFolder::with_redis();
     let team = team(&mut state);
-    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0"]);
+    let host = Host::start(&state, &[&team, "--http", "127.0.0.1:0", "--no-token"]);
     let url = host.stderr_line("listening on ");
     for scenario in SCENARIOS {
         let Some(mut suite) = program(&state, "conformance/dist/index.js") else { return };

@@ -230,7 +230,7 @@ fn the_snippets_in_the_documentation_are_valid() {
 fn invalid_options_are_reported_before_anything_is_served() {
     let state = StateFolder::embedded();
     let team = state.file("team.yaml", crate::host::TEAM);
-    let table: [(&[&str], i32, &str); 5] = [
+    let table: [(&[&str], i32, &str); 6] = [
         (
             &["mcp", &team, "--policy", "absent.yaml"],
             2,
@@ -247,6 +247,12 @@ fn invalid_options_are_reported_before_anything_is_served() {
             2,
             "error: 0.0.0.0:0 is reachable from other machines and needs a token\nhint: set LEGWORK_MCP_TOKEN or \
              --token-file, or listen on 127.0.0.1\n",
+        ),
+        (
+            &["mcp", &team, "--http", "127.0.0.1:0"],
+            2,
+            "error: 127.0.0.1:0 is reachable by every user of this machine and needs a token\nhint: set LEGWORK_MCP_TOKEN \
+             or --token-file; --no-token lets them all run agents with your rights\n",
         ),
         (
             &["mcp", &team, "--token-file", "x"],

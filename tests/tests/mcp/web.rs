@@ -54,7 +54,13 @@ impl Response {
 }
 
 impl Web {
+    /// A server that every user of this machine may use.
     fn start(state: &StateFolder, arguments: &[&str]) -> Self {
+        Self::start_closed(state, &[arguments, &["--no-token"]].concat())
+    }
+
+    /// A server that needs the token of the environment.
+    fn start_closed(state: &StateFolder, arguments: &[&str]) -> Self {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--http", "127.0.0.1:0"]).collect();
         let host = Host::start(state, &arguments);
         let url = host.stderr_line("listening on http://");
@@ -117,9 +123,12 @@ fn origin_host_and_token_are_checked() {
     assert_eq!(status(&open, &[("Origin", "http://localhost:6274")]), 200);
     assert_eq!(status(&open, &[("Origin", "https://evil.example")]), 403);
     assert_eq!(status(&open, &[("Host", "evil.example")]), 403);
+    // Neither is read as `localhost`.
+    assert_eq!(status(&open, &[("Host", "evil@localhost")]), 400);
+    assert_eq!(status(&open, &[("Origin", "http://evil@localhost")]), 400);
 
     state.set(variables::MCP_TOKEN, "open-sesame");
-    let closed = Web::start(&state, &[&team, "--allow-origin", "https://console.example:*"]);
+    let closed = Web::start_closed(&state, &[&team, "--allow-origin", "https://console.example:*"]);
     assert_eq!(status(&closed, &[]), 401);
     assert_eq!(status(&closed, &[("Authorization", "Bearer guess")]), 401);
     let token = ("Authorization", "Bearer open-sesame");
@@ -129,6 +138,26 @@ fn origin_host_and_token_are_checked() {
     assert_eq!(status(&closed, &[token, ("Origin", "https://evil.example")]), 403);
     let health = legwork_tests::programs::http_get(&closed.address, "/healthz");
     assert!(health.starts_with("HTTP/1.1 200 OK"), "{health}");
+}
+
+#[test]
+fn half_sent_requests_keep_no_host_out() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let team = team(&mut state);
+    let web = Web::start(&state, &[&team]);
+    let half: Vec<TcpStream> = (0..700)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&web.address).unwrap();
+            stream.write_all(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nX-Half: ").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(web.send(&[], "initialize", initialize()).status(), 200);
+    let health = legwork_tests::programs::http_get(&web.address, "/healthz");
+    assert!(health.starts_with("HTTP/1.1 200 OK"), "{health}");
+    // The oldest were given up, and the newest wait.
+    let read = (&half[0]).read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(read, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{read:?}");
 }
 
 #[test]

@@ -24,6 +24,9 @@ const MAX_HASTY_DELAY: Duration = Duration::from_secs(4);
 /// The first delay after an overload, where the provider asks for none: with the second one, which is twice as long, the
 /// tries outlive an overload of about 24 s.
 const OVERLOAD_DELAY: Duration = Duration::from_secs(8);
+/// A provider that asks for less than this says nothing about how long it will be busy. A second is the shortest delay that
+/// most of them name.
+const MIN_ASKED_DELAY: Duration = Duration::from_secs(1);
 /// How often an empty reply is asked for again. The same request usually has an answer then; a third request would be
 /// paid for in vain.
 const MAX_EMPTY_RETRIES: u32 = 1;
@@ -73,9 +76,13 @@ impl Retries {
             | ModelError::WindowFull { .. }
             | ModelError::Unusable { .. } => return None,
         };
-        let own = delays.next()?;
+        let own = Backoff::jittered(delays.next()?, random);
         // No jitter on the provider's own delay: a retry before it would be refused.
-        Some(retry_after.map_or(Backoff::jittered(own, random), |asked| asked.min(MAX_DELAY)))
+        Some(match *retry_after {
+            Some(asked) if asked >= MIN_ASKED_DELAY => asked.min(MAX_DELAY),
+            // Zero, or a date that has passed: three tries would be over before the overload.
+            _ => own,
+        })
     }
 }
 
@@ -145,6 +152,7 @@ mod tests {
         assert_eq!(delays(&overloaded(None), true), [8000, 16_000]);
         assert_eq!(delays(&overloaded(Some(3)), true), [3000, 3000]);
         assert_eq!(delays(&overloaded(Some(3600)), true), [60_000, 60_000]);
+        assert_eq!(delays(&overloaded(Some(0)), true), [8000, 16_000]);
         assert_eq!(delays(&overloaded(None), false), [500, 1000]);
         assert!(delays(&overloaded(Some(3)), false).is_empty());
         let empty = ModelError::Empty { model: "p/m".into(), detail: String::new() };
@@ -152,6 +160,7 @@ mod tests {
         assert_eq!(delays(&rate_limited(None), true), [1000, 2000, 4000, 8000, 16_000]);
         assert_eq!(delays(&rate_limited(Some(7)), true), [7000; 5]);
         assert_eq!(delays(&rate_limited(Some(3600)), true), [60_000; 5]);
+        assert_eq!(delays(&rate_limited(Some(0)), true), [1000, 2000, 4000, 8000, 16_000]);
         assert!(delays(&rate_limited(Some(7)), false).is_empty());
         let refused = ModelError::Refused { model: "p/m".into(), detail: String::new() };
         assert!(delays(&refused, true).is_empty());

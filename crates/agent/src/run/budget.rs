@@ -50,7 +50,7 @@ impl RunState<'_> {
                     if !waiting {
                         let why =
                             format!("other jobs have reserved {reserved} tokens of the session's budget");
-                        self.ports.journal.note(RunEvent::ModelWaiting { why: Some(why) });
+                        self.ports.journal.note(RunEvent::BudgetWaiting { why: Some(why) });
                     }
                     waiting = true;
                     self.unless_cancelled(tokio::time::sleep(BUDGET_POLL_INTERVAL)).await?;
@@ -58,7 +58,7 @@ impl RunState<'_> {
                 }
             }
             if waiting {
-                self.ports.journal.note(RunEvent::ModelWaiting { why: None });
+                self.ports.journal.note(RunEvent::BudgetWaiting { why: None });
             }
             return Ok(());
         }

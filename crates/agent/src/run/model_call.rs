@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use legwork_common::duration;
 use legwork_common::job::Cause;
+use legwork_common::job::Usage;
 use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::auto_model;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::halt::Halt;
 use super::state::RunState;
+use super::written::Written;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
@@ -38,8 +40,6 @@ const DELTA_CHANNEL_CAPACITY: usize = 64;
 /// How long the text that had arrived before a cancellation may take to be written. A quarter of the two seconds in
 /// which a cancelled run ends: the processes of its tools need the rest.
 const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// Written between a reply that was cut off and the next try, because written output cannot be taken back.
-const CUT_OFF_NOTICE: &str = "\n[the model's answer was cut off; asking again]\n";
 /// How long the first model is skipped after another had to answer, where the agent file sets no `cooldown`. A
 /// minute, the period over which most providers count their rate limits.
 const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
@@ -49,22 +49,6 @@ const TURN_SEPARATOR: &str = "\n\n";
 /// How often a reply that the provider paused is continued in one turn. Each pause is some minutes of work at the
 /// provider; more of them are a model that does not end.
 const MAX_PAUSES: u32 = 16;
-
-/// The outcome of one try.
-struct Try {
-    answer: Result<ModelReply, ModelError>,
-    /// Whether any of its text is in the output.
-    wrote: bool,
-}
-
-/// What stands in the output between the tries of one request.
-#[derive(Debug, Clone, Copy)]
-struct Between {
-    /// Written before the first text of the next try.
-    separator: &'static str,
-    /// Whether the last text that was written is of a try that failed.
-    is_cut_off: bool,
-}
 
 /// No candidate model gave a usable reply.
 #[derive(Debug)]
@@ -144,7 +128,7 @@ impl RunState<'_> {
     /// The usable reply of the first of these models that gives one, and whether any before it failed. `separator` is
     /// written before its text.
     pub(super) async fn call_with_fallback(
-        &self,
+        &mut self,
         models: &[ModelSettings],
         request: &ModelRequest,
         separator: &'static str,
@@ -153,7 +137,7 @@ impl RunState<'_> {
         let max_retries = fallback.map_or(Retries::DEFAULT_MAX, |fallback| fallback.retries);
         let mut failures: Vec<String> = Vec::new();
         let mut is_window_full = false;
-        let mut between = Between { separator, is_cut_off: false };
+        let mut written = Written::after(separator);
         for (number, settings) in (1..).zip(models) {
             let is_last = number == models.len();
             let retries = Retries::new(max_retries, is_last);
@@ -162,7 +146,7 @@ impl RunState<'_> {
             } else {
                 Cow::Owned(ModelRequest { waits_for_pauses: false, ..request.clone() })
             };
-            match self.call_with_retries(settings, &request, retries, &mut between).await? {
+            match self.call_with_retries(settings, &request, retries, &mut written).await? {
                 Ok(reply) => return Ok(Ok((reply, !failures.is_empty()))),
                 Err(error) => {
                     is_window_full |= matches!(error, ModelError::WindowFull { .. });
@@ -204,25 +188,26 @@ impl RunState<'_> {
 
     /// Calls one model until it gives a usable reply, or fails in a way that is not retried or no longer retried.
     async fn call_with_retries(
-        &self,
+        &mut self,
         settings: &ModelSettings,
         request: &ModelRequest,
         mut retries: Retries,
-        between: &mut Between,
+        written: &mut Written,
     ) -> Result<Result<ModelReply, ModelError>, Halt> {
         let turn = request.turn;
         loop {
-            if between.is_cut_off {
-                self.unless_cancelled(self.ports.journal.output(CUT_OFF_NOTICE)).await??;
-                *between = Between { separator: "", is_cut_off: false };
-            }
+            self.write_text(written.begin_try()).await?;
             self.ports.journal.note(RunEvent::ModelAsked { turn, model: settings.reference() });
-            let Try { answer, wrote } = self.call_once(settings, request, between.separator).await?;
-            between.is_cut_off = wrote;
+            let answer = self.call_once(settings, request, written).await?;
+            let used = answer.as_ref().map(|reply| reply.message.usage).unwrap_or_default();
             let error = match answer.and_then(|reply| verdict::usable(settings, reply)) {
-                Ok(reply) => return Ok(Ok(reply)),
+                Ok(reply) => {
+                    self.write_text(&written.end_reply()).await?;
+                    return Ok(Ok(reply));
+                }
                 Err(error) => error,
             };
+            self.record_wasted(turn, used).await?;
             let Some(delay) = retries.next_delay(&error, rand::random()) else { return Ok(Err(error)) };
             self.ports.journal.note(RunEvent::ModelRetried { turn, reason: error.to_string() });
             self.unless_cancelled(tokio::time::sleep(delay)).await?;
@@ -231,7 +216,22 @@ impl RunState<'_> {
         }
     }
 
-    /// Calls a model once and writes its text as it arrives, with `separator` before the first piece.
+    /// Records the tokens of a reply that no turn can be made of: they were paid for.
+    async fn record_wasted(&mut self, turn: u32, used: Usage) -> Result<(), Halt> {
+        if used.input_tokens == 0 && used.output_tokens == 0 {
+            return Ok(());
+        }
+        self.record(TurnEntry::tokens_only(turn, used)).await
+    }
+
+    async fn write_text(&self, text: &str) -> Result<(), Halt> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        Ok(self.unless_cancelled(self.ports.journal.output(text)).await??)
+    }
+
+    /// Calls a model once and writes its text as it arrives.
     ///
     /// A cancellation drops the stream, and with it the sender of the deltas. The writer then writes what is still
     /// in the channel and ends; if the journal blocks, it is dropped after [`FINAL_FLUSH_TIMEOUT`]. A lost lease
@@ -240,8 +240,8 @@ impl RunState<'_> {
         &self,
         settings: &ModelSettings,
         request: &ModelRequest,
-        separator: &str,
-    ) -> Result<Try, Halt> {
+        written: &mut Written,
+    ) -> Result<Result<ModelReply, ModelError>, Halt> {
         let (sender, receiver) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
         let stream = async {
             let answer = self.ports.models.stream(ModelCall { settings, request, deltas: sender });
@@ -249,12 +249,12 @@ impl RunState<'_> {
         };
         let writing = async {
             tokio::select! {
-                wrote = self.write(receiver, separator, request.purpose) => wrote,
-                () = self.final_flush_deadline() => Ok(false),
+                wrote = self.write(receiver, written, request.purpose) => wrote,
+                () = self.final_flush_deadline() => Ok(()),
             }
         };
-        let (answer, wrote) = tokio::try_join!(stream, writing)?;
-        Ok(Try { answer: answer.ok_or(Halt::Stopped)?, wrote })
+        let (answer, ()) = tokio::try_join!(stream, writing)?;
+        answer.ok_or(Halt::Stopped)
     }
 
     /// Returns when the last text of a cancelled run must be written; never for a run that is not cancelled.
@@ -263,28 +263,22 @@ impl RunState<'_> {
         tokio::time::sleep(FINAL_FLUSH_TIMEOUT).await;
     }
 
-    /// Writes visible text until the sender is dropped, all deltas that wait as one write. Whether there was any
-    /// text.
+    /// Writes visible text until the sender is dropped, all deltas that wait as one write.
     async fn write(
         &self,
         mut deltas: mpsc::Receiver<Delta>,
-        separator: &str,
+        written: &mut Written,
         purpose: Purpose,
-    ) -> Result<bool, JournalError> {
-        let mut wrote = false;
+    ) -> Result<(), JournalError> {
         let mut batch = Vec::new();
         while deltas.recv_many(&mut batch, DELTA_CHANNEL_CAPACITY).await > 0 {
-            let text: String = batch.drain(..).map(|delta| self.visible_text(delta, purpose)).collect();
-            if text.is_empty() {
-                continue;
+            let said: String = batch.drain(..).map(|delta| self.visible_text(delta, purpose)).collect();
+            let text = written.take(&said);
+            if !text.is_empty() {
+                self.ports.journal.output(&text).await?;
             }
-            if !wrote && !separator.is_empty() {
-                self.ports.journal.output(separator).await?;
-            }
-            wrote = true;
-            self.ports.journal.output(&text).await?;
         }
-        Ok(wrote)
+        Ok(())
     }
 
     /// The text of a delta that belongs to the output: neither reasoning nor summaries do. A wait becomes an event.

@@ -1,6 +1,7 @@
 //! Makes the tool calls of one reply, and resumes those that an earlier attempt left open.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::StreamExt;
@@ -87,9 +88,11 @@ impl RunState<'_> {
     /// The outcome as the model is shown it: without secrets, and not longer than its limits allow.
     async fn shown(&self, index: CallIndex, tool: &str, outcome: ToolOutcome) -> ToolOutcome {
         let agent = self.current.agent;
-        let text = if self.redacts() { redaction::redacted(outcome.text) } else { outcome.text };
-        let (tool, folder) = (tool.to_owned(), self.ports.environment.working_dir.clone());
-        let text = on_blocking_thread(move || Ok(excerpt::shown(text, &tool, index, &folder))).await;
+        // Neither the model, nor the store, nor the file of a long result is given a secret of this machine.
+        let text = self.ports.environment.secrets.redacted(&outcome.text).into_owned();
+        let text = if self.redacts() { redaction::redacted(text) } else { text };
+        let (tool, environment) = (tool.to_owned(), Arc::clone(&self.ports.environment));
+        let text = on_blocking_thread(move || Ok(excerpt::shown(text, &tool, index, &environment))).await;
         let text = text.unwrap_or_else(|failed: ToolOutcome| failed.text);
         let max_tokens = agent.limits.max_tool_result_tokens;
         ToolOutcome { text: history::without_middle(text, max_tokens), ..outcome }

@@ -91,7 +91,7 @@ impl Journal for FakeJournal {
         self.order.lock().unwrap().push(match event {
             RunEvent::ModelAsked { .. } => "asked",
             RunEvent::ModelRetried { .. } => "retried",
-            RunEvent::ModelWaiting { .. } => "waits",
+            RunEvent::ModelWaiting { .. } | RunEvent::BudgetWaiting { .. } => "waits",
             RunEvent::ToolStarted { .. } => "started",
             RunEvent::ToolEnded { .. } => "ended",
             RunEvent::Warning(_) => "warning",

@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use legwork_common::duration;
 use legwork_common::error::chain;
 use legwork_common::team::StringMap;
-use reqwest::Client;
+use reqwest::Method;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
@@ -40,6 +40,7 @@ use self::wire::TaskRef;
 use self::wire::Version;
 use super::Kit;
 use super::http;
+use super::http::HttpClient;
 use super::limited;
 use super::schema;
 use super::schema::Schema;
@@ -101,7 +102,7 @@ pub(crate) async fn open(
 ) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
     let agent_url = http::expanded_url(environment, url)?;
-    let client = http::client(TIMEOUT, &headers)?;
+    let client = HttpClient::new(environment, TIMEOUT, &headers)?;
     let card = Card::read(&card(&client, &agent_url, &headers).await?, &agent_url)?;
     if !headers.is_empty() && !http::is_same_site(&agent_url, &card.url) {
         return Err("the agent's card names another host, to which the headers must not be sent".to_owned());
@@ -124,7 +125,7 @@ pub(crate) async fn open(
 }
 
 /// Downloads the card: below the agent's URL, else from the root of its host. A URL of a `.json` file is tried first.
-async fn card(client: &Client, agent_url: &Url, headers: &HeaderMap) -> Result<Value, String> {
+async fn card(client: &HttpClient, agent_url: &Url, headers: &HeaderMap) -> Result<Value, String> {
     let with_path = |path: &str| {
         let mut url = agent_url.clone();
         url.set_path(path);
@@ -140,7 +141,8 @@ async fn card(client: &Client, agent_url: &Url, headers: &HeaderMap) -> Result<V
     let failed =
         |error: reqwest::Error| format!("the agent's card cannot be read: {}", chain(&error.without_url()));
     for url in candidates {
-        let response = client.get(url).headers(headers.clone()).send().await.map_err(failed)?;
+        let request = client.request(Method::GET, url)?;
+        let response = request.headers(headers.clone()).send().await.map_err(failed)?;
         if response.status().is_success() {
             let text = http::head(response, MAX_RESPONSE_BYTES).await.map_err(failed)?;
             return serde_json::from_slice(&text)
@@ -170,7 +172,7 @@ struct RemoteAgent {
 #[derive(Debug)]
 struct AgentClient {
     card: Card,
-    http: Client,
+    http: HttpClient,
     headers: HeaderMap,
 }
 
@@ -232,7 +234,8 @@ fn unreachable(error: reqwest::Error) -> CallError {
 
 impl AgentClient {
     async fn post(&self, call: &Value, timeout: Duration, accept: &str) -> Result<Response, CallError> {
-        let mut request = self.http.post(self.card.url.clone()).timeout(timeout).header(ACCEPT, accept);
+        let request = self.http.request(Method::POST, self.card.url.clone()).map_err(CallError::Permanent)?;
+        let mut request = request.timeout(timeout).header(ACCEPT, accept);
         if self.card.version == Version::V1 {
             request = request.header("A2A-Version", "1.0");
         }

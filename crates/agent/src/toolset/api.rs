@@ -9,7 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use legwork_common::error::chain;
 use legwork_common::team::ApiTool as ApiConfig;
-use reqwest::Client;
 use reqwest::Method;
 use reqwest::RequestBuilder;
 use reqwest::Response;
@@ -20,6 +19,7 @@ use serde_json::Value;
 pub(super) use self::endpoint::percent_encoded;
 use super::Kit;
 use super::http;
+use super::http::HttpClient;
 use super::limited;
 use super::schema;
 use super::schema::Schema;
@@ -43,7 +43,7 @@ pub(crate) fn open(environment: Arc<Environment>, api: &ApiConfig) -> Result<Kit
     let method = Method::from_str(&api.method.to_uppercase())
         .map_err(|_| format!("`{}` is not a valid HTTP method", api.method))?;
     let headers = http::headers(&environment, &api.headers)?;
-    let client = http::client(TIMEOUT, &headers)?;
+    let client = HttpClient::new(&environment, TIMEOUT, &headers)?;
     let tool = ApiTool {
         spec: spec(api, &method),
         endpoint: api.endpoint.clone(),
@@ -80,7 +80,7 @@ struct ApiTool {
     endpoint: String,
     method: Method,
     headers: HeaderMap,
-    client: Client,
+    client: HttpClient,
     environment: Arc<Environment>,
 }
 
@@ -88,9 +88,9 @@ impl ApiTool {
     /// Sends the request. The arguments fill the endpoint; methods with a body send them as JSON too.
     async fn run(&self, arguments: &Value) -> Result<ToolOutcome, ToolOutcome> {
         let arguments = schema::checked(&self.spec, arguments)?;
-        let url = endpoint::filled(&self.endpoint, &arguments, &self.environment)
+        let mut request = endpoint::filled(&self.endpoint, &arguments, &self.environment)
+            .and_then(|url| self.client.request(self.method.clone(), url))
             .map_err(|reason| ToolOutcome::error(format!("Error calling {}: {reason}", self.spec.name)))?;
-        let mut request = self.client.request(self.method.clone(), url);
         if !self.method.is_safe() && self.method != Method::DELETE {
             let body: Map<String, Value> =
                 arguments.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();

@@ -3,7 +3,7 @@
 //! Pages that a site's robots.txt disallows are refused, and so are addresses that are not public, unless the operator
 //! allows them.
 
-mod address_filter;
+mod depth;
 mod page;
 mod robots;
 
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
 use legwork_common::variables;
-use reqwest::Client;
+use reqwest::Method;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::header::ACCEPT;
@@ -29,12 +29,14 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use self::address_filter::AddressFilter;
 use self::page::Format;
 use self::page::Page;
 use self::robots::Robots;
 use super::Kit;
 use super::http;
+use super::http::HttpClient;
+use super::http::address_filter;
+use super::http::address_filter::AddressFilter;
 use super::schema;
 use super::schema::Schema;
 use crate::environment::Environment;
@@ -67,11 +69,9 @@ robots.txt disallows is not fetched.";
 ///
 /// Why the HTTP client cannot be built, for the agent and the operator.
 pub(crate) fn open(environment: &Environment, timeout_seconds: Option<u32>) -> Result<Kit, String> {
-    let allows_private = environment.variable(variables::FETCH_PRIVATE).is_some_and(|value| value != "0");
-    let filter: AddressFilter = if allows_private { address_filter::any } else { address_filter::is_public };
-    let client = address_filter::client(filter).map_err(|error| error.to_string())?;
+    let client = HttpClient::for_pages(AddressFilter::of(environment, variables::FETCH_PRIVATE))?;
     let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    let tool = FetchTool { spec: spec(), client, filter, timeout_seconds };
+    let tool = FetchTool { spec: spec(), client, timeout_seconds };
     Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
 }
 
@@ -98,8 +98,7 @@ fn spec() -> ToolSpec {
 #[derive(Debug)]
 struct FetchTool {
     spec: ToolSpec,
-    client: Client,
-    filter: AddressFilter,
+    client: HttpClient,
     timeout_seconds: u32,
 }
 
@@ -164,13 +163,12 @@ impl FetchTool {
 
     async fn fetch(&self, url: &str, format: Format, robots: &RobotsCache) -> Result<Fetched, String> {
         let url = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
-        address_filter::check(&url, self.filter)?;
+        let request = self.client.request(Method::GET, url.clone())?;
         if !self.robots_allow(&url, robots).await {
             return Err("URL blocked by robots.txt".to_owned());
         }
         let reason = |error: reqwest::Error| address_filter::reason(&error);
-        let request = self.client.get(url).header(ACCEPT, format.accept());
-        let response = request.send().await.map_err(reason)?;
+        let response = request.header(ACCEPT, format.accept()).send().await.map_err(reason)?;
         let (status, total_bytes) = (response.status(), response.content_length());
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
@@ -204,7 +202,8 @@ impl FetchTool {
     /// everything; any other status disallows everything.
     async fn robots(&self, url: &Url) -> Option<Robots> {
         let url = url.join("/robots.txt").ok()?;
-        let Ok(response) = self.client.get(url).send().await else { return Some(Robots::default()) };
+        let request = self.client.request(Method::GET, url).ok()?;
+        let Ok(response) = request.send().await else { return Some(Robots::default()) };
         match response.status() {
             StatusCode::OK => {
                 let bytes = http::head(response, MAX_ROBOTS_BYTES).await.unwrap_or_default();

@@ -132,7 +132,7 @@ impl Workspace {
                 .arg(text)
                 .current_dir(&self.environment.working_dir)
                 .env_clear()
-                .envs(&self.environment.variables)
+                .envs(self.environment.command_variables())
                 .env("path", path);
             let failure = match Process::start(command, &self.nursery) {
                 Err(error) => Some(error.to_string()),

@@ -1,9 +1,20 @@
 //! What the toolsets that speak HTTP share: headers, URLs, clients and redirects.
 
+pub(super) mod address_filter;
+
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::Stream;
+use futures::StreamExt;
+use legwork_common::error::chain;
 use legwork_common::team::StringMap;
+use legwork_common::variables;
 use reqwest::Client;
+use reqwest::ClientBuilder;
+use reqwest::Method;
+use reqwest::RequestBuilder;
 use reqwest::Response;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -11,6 +22,7 @@ use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 
+use self::address_filter::AddressFilter;
 use crate::environment::Environment;
 
 /// The `User-Agent` of every request of a toolset.
@@ -65,19 +77,56 @@ pub(super) fn is_same_site(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme() && one.host_str() == other.host_str()
 }
 
-/// A client for requests with these headers, each of which must complete within `timeout`. With headers, redirects
-/// are followed within one site only.
-///
-/// # Errors
-///
-/// Why reqwest cannot build a client: no TLS backend, no system configuration.
-pub(super) fn client(timeout: Duration, headers: &HeaderMap) -> Result<Client, String> {
-    Client::builder()
-        .timeout(timeout)
-        .user_agent(USER_AGENT)
-        .redirect(redirects(headers.is_empty()))
-        .build()
-        .map_err(|error| error.to_string())
+/// A client that connects to allowed addresses only, whether a URL, a name or a redirect leads there.
+#[derive(Debug, Clone)]
+pub(super) struct HttpClient {
+    client: Client,
+    filter: AddressFilter,
+}
+
+impl HttpClient {
+    /// A client for the requests of `api`, `openapi` and `a2a` with these headers, each of which must complete within
+    /// `timeout`. With headers, redirects are followed within one site only.
+    ///
+    /// # Errors
+    ///
+    /// Why reqwest cannot build a client: no TLS backend, no system configuration.
+    pub(super) fn new(
+        environment: &Environment,
+        timeout: Duration,
+        headers: &HeaderMap,
+    ) -> Result<Self, String> {
+        let filter = AddressFilter::of(environment, variables::API_PRIVATE);
+        Self::build(filter, Client::builder().timeout(timeout), headers.is_empty())
+    }
+
+    /// A client for pages of any site, without headers that are secrets and without a timeout of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub(super) fn for_pages(filter: AddressFilter) -> Result<Self, String> {
+        Self::build(filter, Client::builder(), true)
+    }
+
+    fn build(filter: AddressFilter, builder: ClientBuilder, to_any_site: bool) -> Result<Self, String> {
+        let builder = builder.user_agent(USER_AGENT).redirect(redirects(to_any_site, Some(filter)));
+        let client = filter.install(builder).build().map_err(|error| error.to_string())?;
+        Ok(Self { client, filter })
+    }
+
+    /// A request, if its address is allowed.
+    ///
+    /// # Errors
+    ///
+    /// The text for the model.
+    pub(super) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        if !is_http(&url) {
+            return Err("only http and https URLs are supported".to_owned());
+        }
+        self.filter.check(&url).map_err(|refused| refused.to_string())?;
+        Ok(self.client.request(method, url))
+    }
 }
 
 /// The first `max_bytes` of a response body. The rest is not downloaded.
@@ -93,18 +142,77 @@ pub(super) async fn head(mut response: Response, max_bytes: usize) -> Result<Vec
     Ok(bytes)
 }
 
+/// The bytes of an event stream, which ends with an error at an event of more than `max_bytes`: a line or an event without
+/// an end would fill the memory.
+pub(super) fn bounded_events(
+    response: Response,
+    max_bytes: usize,
+) -> impl Stream<Item = Result<Bytes, io::Error>> + Send {
+    let mut event = EventLength::default();
+    response.bytes_stream().map(move |chunk| {
+        let chunk = chunk.map_err(|error| io::Error::other(chain(&error.without_url())))?;
+        if event.longest_with(&chunk) > max_bytes {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an event of the stream is too long"));
+        }
+        Ok(chunk)
+    })
+}
+
+/// Bytes since the last empty line.
+#[derive(Debug, Default)]
+struct EventLength {
+    bytes: usize,
+    is_line_start: bool,
+}
+
+impl EventLength {
+    /// The length of the longest event so far that is in, or ends in, the next bytes of the stream.
+    fn longest_with(&mut self, chunk: &[u8]) -> usize {
+        let mut longest = 0;
+        for byte in chunk {
+            self.bytes += 1;
+            longest = longest.max(self.bytes);
+            match byte {
+                b'\n' | b'\r' if self.is_line_start => self.bytes = 0,
+                b'\n' => self.is_line_start = true,
+                b'\r' => {}
+                _ => self.is_line_start = false,
+            }
+        }
+        longest
+    }
+}
+
 /// Follows redirects to any site, or within the first URL's site only. The latter is for requests whose headers may be
-/// secrets: they stay with the host that they were configured for. A redirect that is not followed is the response.
-pub(super) fn redirects(to_any_site: bool) -> Policy {
+/// secrets: they stay with the host that they were configured for. A redirect that is not followed is the response; one to
+/// an address that the filter refuses is an error.
+pub(super) fn redirects(to_any_site: bool, filter: Option<AddressFilter>) -> Policy {
     Policy::custom(move |attempt| {
         let is_allowed =
             to_any_site || attempt.previous().first().is_some_and(|first| is_same_site(first, attempt.url()));
         if attempt.previous().len() > MAX_REDIRECTS {
-            attempt.error("too many redirects")
-        } else if is_allowed {
-            attempt.follow()
-        } else {
-            attempt.stop()
+            return attempt.error("too many redirects");
+        }
+        if !is_allowed {
+            return attempt.stop();
+        }
+        match filter.map(|filter| filter.check(attempt.url())) {
+            Some(Err(refused)) => attempt.error(refused),
+            Some(Ok(())) | None => attempt.follow(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_measured_between_empty_lines() {
+        let mut event = EventLength::default();
+        assert_eq!(event.longest_with(b"data: x\n"), 8);
+        assert_eq!(event.longest_with(b"\ndata: long"), 10);
+        assert_eq!(event.longest_with(b"er\r\n\r\n:c"), 15);
+        assert_eq!(event.longest_with(b"x\n"), 4);
+    }
 }

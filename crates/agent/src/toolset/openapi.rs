@@ -3,13 +3,14 @@
 mod document;
 mod request;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::error::chain;
 use legwork_common::team::StringMap;
 use legwork_common::team::yaml_to_json;
-use reqwest::Client;
+use reqwest::Method;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
@@ -19,6 +20,7 @@ use self::document::Operation;
 use super::Kit;
 use super::api;
 use super::http;
+use super::http::HttpClient;
 use super::schema;
 use crate::environment::Environment;
 use crate::tool::Tool;
@@ -47,10 +49,13 @@ Each operation of an OpenAPI description is a tool of yours. Its parameters are 
 pub(crate) async fn open(environment: &Environment, url: &str, headers: &StringMap) -> Result<Kit, String> {
     let headers = http::headers(environment, headers)?;
     let url = http::expanded_url(environment, url)?;
-    let client = http::client(TIMEOUT, &headers)?;
+    let client = HttpClient::new(environment, TIMEOUT, &headers)?;
     let text = download(&client, &url, &headers).await?;
     let document = parse(&text)?;
     let (operations, mut warnings) = document::operations(&document, &url)?;
+    if !headers.is_empty() {
+        warnings.splice(0..0, sites_without_headers(&operations, &url));
+    }
     if warnings.len() > MAX_WARNINGS {
         let more = warnings.len() - MAX_WARNINGS;
         warnings.truncate(MAX_WARNINGS);
@@ -62,20 +67,33 @@ pub(crate) async fn open(environment: &Environment, url: &str, headers: &StringM
         operation,
         client: client.clone(),
         headers: headers.clone(),
+        site: url.clone(),
     };
     let kit = Kit::new(operations.into_iter().map(tool)).with_instruction(INSTRUCTION);
     Ok(Kit { warnings, ..kit })
 }
 
-/// Downloads the document. The headers are secrets of the API, which may be on another host than its document, so they
-/// are sent only if the document is refused without them.
-async fn download(client: &Client, url: &Url, headers: &HeaderMap) -> Result<String, String> {
+/// A warning for each other site that operations are sent to: it is not sent the headers.
+fn sites_without_headers(operations: &[Operation], document: &Url) -> Vec<String> {
+    let others: BTreeSet<String> = operations
+        .iter()
+        .filter_map(|operation| Url::parse(&operation.base).ok())
+        .filter(|base| !http::is_same_site(document, base))
+        .map(|base| base.origin().ascii_serialization())
+        .collect();
+    let warning =
+        |site| format!("{site} is not sent the headers, which are for the site of the document only");
+    others.into_iter().map(warning).collect()
+}
+
+/// Downloads the document. The headers are secrets, so they are sent only if the document is refused without them.
+async fn download(client: &HttpClient, url: &Url, headers: &HeaderMap) -> Result<String, String> {
     let failed =
         |error: reqwest::Error| format!("the document cannot be read: {}", chain(&error.without_url()));
-    let get = || client.get(url.clone());
-    let mut response = get().send().await.map_err(failed)?;
+    let get = || client.request(Method::GET, url.clone());
+    let mut response = get()?.send().await.map_err(failed)?;
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !headers.is_empty() {
-        response = get().headers(headers.clone()).send().await.map_err(failed)?;
+        response = get()?.headers(headers.clone()).send().await.map_err(failed)?;
     }
     if !response.status().is_success() {
         return Err(format!("the document cannot be read: HTTP {}", response.status()));
@@ -111,8 +129,10 @@ fn spec(operation: &Operation) -> ToolSpec {
 struct OperationTool {
     spec: ToolSpec,
     operation: Operation,
-    client: Client,
+    client: HttpClient,
     headers: HeaderMap,
+    /// The site to which the headers are sent: that of the description.
+    site: Url,
 }
 
 impl OperationTool {
@@ -122,9 +142,15 @@ impl OperationTool {
         let invalid = |reason: String| schema::invalid_arguments(name, reason);
         let url = request::url(&self.operation, &checked).map_err(invalid)?;
         let mut headers = request::headers(&self.operation, &checked).map_err(invalid)?;
-        // Headers of the agent file override those that the model chose.
-        headers.extend(self.headers.clone());
-        let mut request = self.client.request(self.operation.method.clone(), url);
+        // Headers of the agent file override those that the model chose. A description is written by others, and must
+        // not decide who is sent the secrets in them.
+        if http::is_same_site(&self.site, &url) {
+            headers.extend(self.headers.clone());
+        }
+        let mut request = self
+            .client
+            .request(self.operation.method.clone(), url)
+            .map_err(|reason| ToolOutcome::error(format!("Error calling {name}: {reason}")))?;
         let body = self.operation.body.as_ref().and_then(|body| arguments.get(body));
         if let Some(body) = body {
             request = request.json(body);

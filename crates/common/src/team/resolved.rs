@@ -13,6 +13,7 @@ use super::agent::Agent;
 use super::agent::AgentKind;
 use super::agent::SafetyMode;
 use super::model::ModelSettings;
+use crate::job::TeamDigest;
 use crate::stored;
 
 /// The metadata of an agent file. It is kept with the team and has no other effect.
@@ -220,7 +221,7 @@ impl Team {
     ///
     /// Those of [`to_json`](Self::to_json).
     pub fn sha256(&self) -> Result<String, serde_json::Error> {
-        Ok(hexadecimal(&Sha256::digest(self.to_json()?)))
+        Ok(TeamDigest::of(&self.to_json()?).0)
     }
 
     /// An identifier for files that belong to the team on a machine, such as its memory: eight hexadecimal

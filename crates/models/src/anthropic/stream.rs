@@ -10,6 +10,7 @@ use super::is_of_server;
 use crate::conversation::Part;
 use crate::conversation::Usage;
 use crate::error::ProviderError;
+use crate::json;
 use crate::reply::Assembly;
 use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
@@ -228,13 +229,13 @@ fn stop(reason: &str) -> Stop {
 
 /// The tokens counted so far. What is read from the cache or written to it is not among the provider's input tokens.
 fn counted(usage: &Value) -> Usage {
-    let tokens = |field: &str| usage[field].as_u64().unwrap_or(0);
+    let tokens = |field: &str| json::count(&usage[field]);
     let (read, written) = (tokens("cache_read_input_tokens"), tokens("cache_creation_input_tokens"));
     Usage {
         input_tokens: tokens("input_tokens").saturating_add(read).saturating_add(written),
         cached_tokens: read,
         cache_write_tokens: written,
         output_tokens: tokens("output_tokens"),
-        reasoning_tokens: usage["output_tokens_details"]["thinking_tokens"].as_u64().unwrap_or(0),
+        reasoning_tokens: json::count(&usage["output_tokens_details"]["thinking_tokens"]),
     }
 }

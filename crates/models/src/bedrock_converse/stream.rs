@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::conversation::Part;
 use crate::conversation::Usage;
 use crate::error::ProviderError;
+use crate::json;
 use crate::reply::Assembly;
 use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
@@ -172,7 +173,7 @@ fn stop(reason: &str) -> Stop {
 
 /// The tokens counted so far. What is read from the cache or written to it is among the total and not among the input.
 fn counted(usage: &Value) -> Usage {
-    let tokens = |field: &str| usage[field].as_u64().unwrap_or(0);
+    let tokens = |field: &str| json::count(&usage[field]);
     let (input, output) = (tokens("inputTokens"), tokens("outputTokens"));
     let cached = tokens("cacheReadInputTokens");
     let written = tokens("cacheWriteInputTokens");

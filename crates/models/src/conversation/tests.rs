@@ -131,6 +131,36 @@ fn each_call_has_its_one_result() {
 }
 
 #[test]
+fn an_id_stands_in_one_reply_of_a_conversation() {
+    let reply = |ids: &[&str]| {
+        let parts = ids.iter().map(|id| Part::ToolCall(call(id))).collect();
+        Message::Assistant(AssistantMessage { parts, ..AssistantMessage::default() })
+    };
+    let messages = [
+        reply(&["call_0", "call_1"]),
+        result("call_0", "one"),
+        result("call_1", "two"),
+        reply(&["call_0"]),
+        result("call_0", "three"),
+        reply(&["call_0_2", "call_0"]),
+        result("call_0", "five"),
+        result("call_0_2", "four"),
+    ];
+    let expected = [
+        reply(&["call_0", "call_1"]),
+        result("call_0", "one"),
+        result("call_1", "two"),
+        reply(&["call_0_2"]),
+        result("call_0_2", "three"),
+        reply(&["call_0_2_2", "call_0_3"]),
+        result("call_0_2_2", "four"),
+        result("call_0_3", "five"),
+    ];
+    let paired: Vec<Message> = paired(&messages).into_iter().map(Cow::into_owned).collect();
+    assert_eq!(paired, expected);
+}
+
+#[test]
 fn content_keeps_the_order_of_words_and_images() {
     let image = Image { media_type: "image/png".into(), data: "AAAA".into() };
     let content = Content::new(vec![

@@ -48,17 +48,38 @@ impl Said {
             inner => inner,
         };
         let mut said = Self::in_object(inner);
+        if !inner.is_object() {
+            // The error is its words alone, and what names it stands beside them.
+            said.names.extend(names(document));
+        }
         if said.words.is_empty() {
             said.words = text(&document["message"]).unwrap_or_default();
         }
-        Some(said)
+        Some(said.unwrapped())
+    }
+
+    /// What another body says that stands in the place of the words, as gateways hand it on.
+    fn unwrapped(mut self) -> Self {
+        let inner = Some(self.words.as_str()).filter(|words| words.starts_with(['{', '[']));
+        let inner = inner.and_then(|words| json::parse(words).ok());
+        // Only one level: a body cannot make this recurse.
+        let Some(error) =
+            inner.as_ref().and_then(|document| document.pointer("/error").or(document.pointer("/0/error")))
+        else {
+            return self;
+        };
+        let said = Self::in_object(error);
+        self.names.extend(said.names);
+        if !said.words.is_empty() {
+            self.words = said.words;
+        }
+        self.retry_after = self.retry_after.or(said.retry_after);
+        self
     }
 
     /// What an object says, or a text.
     fn in_object(inner: &Value) -> Self {
-        let names = ["code", "status", "type", "__type", "error_code"];
-        let found = names.iter().filter_map(|name| named(&inner[*name]));
-        let mut names: Vec<String> = found.filter(|name| name != "error").collect();
+        let mut names: Vec<String> = names(inner).collect();
         let base = &inner["base_resp"];
         names.extend(named(&base["status_code"]));
         let details = inner["details"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -74,9 +95,20 @@ impl Said {
             let listed = text(&inner["detail"][0]["msg"]);
             raw.or(says).or(listed).or_else(|| text(&base["status_msg"]))
         });
-        let retry_after = delay.and_then(retry_after::duration);
+        let seconds = ["retry_after", "retryAfter"].iter().find_map(|field| inner[*field].as_f64());
+        let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let retry_after = delay.and_then(retry_after::duration).or(seconds);
         Self { names, words: words.unwrap_or_default(), retry_after, is_page: false }
     }
+}
+
+/// The names that an object has for what went wrong.
+fn names(inner: &Value) -> impl Iterator<Item = String> {
+    let fields = ["code", "status", "type", "__type", "error_code", "statusCode", "status_code"];
+    fields
+        .into_iter()
+        .filter_map(|field| named(&inner[field]))
+        .filter(|name| name != "error" && name != "failed")
 }
 
 /// An error that is not wrapped: one that says so by its type, or the status of a gateway.

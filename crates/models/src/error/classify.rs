@@ -7,7 +7,16 @@ use super::body::Said;
 const NAMES: &[(ErrorKind, &[&str])] = &[
     (
         ErrorKind::ContextLength,
-        &["context_length_exceeded", "exceed_context_size_error", "request_too_large"],
+        &[
+            "context_length_exceeded",
+            "context_window_exceeded",
+            "contextwindowexceedederror",
+            "exceed_context_size_error",
+            "model_max_prompt_tokens_exceeded",
+            "request_too_large",
+            "string_above_max_length",
+            "tokens_limit_reached",
+        ],
     ),
     (
         ErrorKind::QuotaUsedUp,
@@ -19,7 +28,14 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "insufficient_credits",
             "insufficient_balance",
             "credit_balance_too_low",
+            "insufficient_user_quota",
+            "exceeded_current_quota_error",
+            "payment_required",
+            "arrearage",
             "402",
+            // Z.AI, MiniMax.
+            "1113",
+            "1008",
         ],
     ),
     (
@@ -35,8 +51,13 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "serviceunavailableexception",
             "modelnotreadyexception",
             "serviceunavailable",
+            "serviceunavailableerror",
+            "engine_overloaded",
+            "capacity_exceeded",
             "503",
             "529",
+            // Groq.
+            "498",
         ],
     ),
     (
@@ -52,7 +73,19 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "servicequotaexceededexception",
             "tokens",
             "requests",
+            "ratelimiterror",
+            "rate_limit",
+            "rate_limit_reached_error",
+            "too_many_requests_error",
+            "toomanyrequestsexception",
+            "throttling.ratequota",
+            "throttling.burstrate",
+            "throttling.allocationquota",
             "429",
+            // Z.AI, MiniMax.
+            "1302",
+            "1305",
+            "1002",
         ],
     ),
     (
@@ -71,8 +104,17 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "incompletesignature",
             "missingauthenticationtoken",
             "missingauthenticationtokenexception",
+            "authenticationerror",
+            "permissiondeniederror",
+            "invalid_authentication_error",
+            "invalidapikey",
+            "wrong_api_key",
+            "api_key_invalid",
+            "account_deactivated",
             "401",
             "403",
+            // MiniMax.
+            "1004",
         ],
     ),
     (
@@ -83,6 +125,9 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "not_found",
             "resourcenotfoundexception",
             "deploymentnotfound",
+            "notfounderror",
+            "model_not_supported",
+            "unknown_model",
             "404",
         ],
     ),
@@ -93,6 +138,10 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "content_policy_violation",
             "responsibleaipolicyviolation",
             "data_inspection_failed",
+            "datainspectionfailed",
+            "contentpolicyviolationerror",
+            "moderation_blocked",
+            "1301",
             "image_content_policy_violation",
         ],
     ),
@@ -114,6 +163,17 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "modeltimeoutexception",
             "internalfailure",
             "vector_store_timeout",
+            "internalservererror",
+            "apiconnectionerror",
+            "apitimeouterror",
+            "timeout",
+            "bad_gateway",
+            "gateway_timeout",
+            "upstream_error",
+            "provider_unavailable",
+            "520",
+            "522",
+            "524",
             "408",
             "409",
             "499",
@@ -145,6 +205,9 @@ const NAMES: &[(ErrorKind, &[&str])] = &[
             "empty_image_file",
             "failed_to_download_image",
             "invalid_encrypted_content",
+            "bad_request",
+            "bad_request_error",
+            "invalidparameter",
             "400",
             "413",
             "422",
@@ -164,6 +227,15 @@ const TOO_LONG: &[&str] = &[
     "prompt too long",
     "input is too long for requested model",
     "maximum allowed input length",
+    "maximum prompt length",
+    "maximum model length",
+    "model token limit",
+    "exceeds max length",
+    "range of input length",
+    "prompt token count",
+    "max_new_tokens",
+    "initial prompt is greater",
+    "request entity too large",
     "input token count",
     "too many input tokens",
     "input tokens exceeded",
@@ -171,8 +243,17 @@ const TOO_LONG: &[&str] = &[
 ];
 
 /// Words by which they say that there is nothing left to pay with.
-const UNPAID: &[&str] =
-    &["insufficient credits", "insufficient balance", "credit balance is too low", "insufficient funds"];
+const UNPAID: &[&str] = &[
+    "insufficient credits",
+    "insufficient balance",
+    "credit balance is too low",
+    "insufficient funds",
+    "specified api usage limits",
+    "spending limit",
+    "insufficient_quota",
+];
+/// Words by which they say that one request alone is more than the tokens of a minute: it would be refused again.
+const MORE_THAN_A_MINUTE: &[&str] = &["request too large", "reduce your message size"];
 
 /// What an error means. The names decide, then the status, and the words only where both leave room.
 pub(super) fn kind(status: Option<u16>, said: &Said) -> ErrorKind {
@@ -193,6 +274,7 @@ pub(super) fn kind(status: Option<u16>, said: &Said) -> ErrorKind {
         {
             ErrorKind::QuotaUsedUp
         }
+        Some(ErrorKind::RateLimited) if says(MORE_THAN_A_MINUTE) => ErrorKind::ContextLength,
         Some(ErrorKind::InvalidRequest) if says(&["api key not valid", "invalid api key"]) => {
             ErrorKind::Authentication
         }
@@ -224,6 +306,8 @@ fn of_status(status: u16) -> ErrorKind {
         401 | 403 => ErrorKind::Authentication,
         402 => ErrorKind::QuotaUsedUp,
         404 => ErrorKind::NotFound,
+        // The body is longer than a gateway takes: a shorter conversation may pass.
+        413 => ErrorKind::ContextLength,
         408 | 409 | 425 | 499 => ErrorKind::Server,
         429 => ErrorKind::RateLimited,
         503 | 529 => ErrorKind::Overloaded,

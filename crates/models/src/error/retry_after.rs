@@ -5,14 +5,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-/// What the headers ask for: milliseconds, seconds or a date.
+/// What the headers ask for: milliseconds, seconds, a duration or a date.
 pub(super) fn in_headers<'h>(header: impl Fn(&str) -> Option<&'h str>, now: Timestamp) -> Option<Duration> {
     let number = |name: &str| header(name)?.trim().parse::<f64>().ok();
     let seconds = number("retry-after-ms").map(|milliseconds| milliseconds / 1000.0);
     if let Some(seconds) = seconds.or_else(|| number("retry-after")) {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    let date = rfc2822::parse(header("retry-after")?.trim()).ok()?.timestamp();
+    let asked = header("retry-after")?.trim();
+    if let Some(wait) = duration(asked) {
+        return Some(wait);
+    }
+    let date =
+        rfc2822::parse(asked).map(|date| date.timestamp()).or_else(|_| asked.parse::<Timestamp>()).ok()?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 

@@ -47,7 +47,7 @@ fn in_a_stream_by_names_and_numbers() {
             K::Authentication,
         ),
         (json!({"detail": "Not authenticated"}), K::Server),
-        (json!({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}), K::Server),
+        (json!({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}), K::Authentication),
         (json!({"error": {"code": "content_filter", "message": "m", "type": null}}), K::Filtered),
     ];
     for (document, kind) in table {
@@ -92,6 +92,7 @@ fn over_http_by_status_and_names() {
         (429, quota, K::QuotaUsedUp),
         (429, gemini, K::RateLimited),
         (429, daily, K::QuotaUsedUp),
+        (429, "You exceeded your current quota (insufficient_quota)", K::QuotaUsedUp),
         (402, "{}", K::QuotaUsedUp),
         (
             400,
@@ -136,6 +137,13 @@ fn by_the_wait_that_is_asked_for() {
         (vec![("retry-after", "7"), ("retry-after-ms", "120.5")], Some(120)),
         (vec![("retry-after", "Thu, 01 Jan 1970 00:00:09 GMT")], Some(9000)),
         (vec![("retry-after", "Wed, 31 Dec 1969 00:00:00 GMT")], Some(0)),
+        (vec![("retry-after", "1970-01-01T00:00:09Z")], Some(9000)),
+        (vec![("retry-after", "9s")], Some(9000)),
+        (vec![("retry-after", " 1.5 ")], Some(1500)),
+        (vec![("retry-after", "0")], Some(0)),
+        (vec![("retry-after", "99999999999999999999999")], None),
+        (vec![("retry-after", "NaN")], None),
+        (vec![("retry-after", "")], None),
         (vec![("retry-after", "soon")], None),
         (vec![("retry-after", "-1")], None),
         (vec![], None),
@@ -147,6 +155,8 @@ fn by_the_wait_that_is_asked_for() {
             assert_eq!(error.retry_after.map(|wait| wait.as_millis()), expected, "{headers:?}");
         }
     }
+    let field = json!({"error": {"code": 429, "message": "slow", "retry_after": 7}});
+    assert_eq!(ProviderError::in_json(&field).unwrap().retry_after, Some(Duration::from_secs(7)));
     for (words, expected) in [
         ("Rate limit reached. Please try again in 1.2s", Some(1200)),
         ("Please try again in 20ms. Visit", Some(20)),
@@ -173,4 +183,85 @@ fn words_are_one_short_line() {
     assert_eq!(error.to_string(), "400: no such tool");
     let page = ProviderError::not_a_reply("<html><body>Please log in</body></html>");
     assert_eq!(page.to_string(), "a page came in place of a reply: Please log in");
+}
+
+#[test]
+fn conversations_that_are_too_long_in_the_words_of_each_provider() {
+    let words = [
+        "This model's maximum context length is 4097 tokens. However, your messages resulted in 4301 tokens.",
+        "This model's maximum prompt length is 131072 but the request contains 136973 tokens.",
+        "Please reduce the length of the messages or completion. Current length is 42328 while limit is 40000",
+        "The decoder prompt (length 163840) is longer than the maximum model length of 131072.",
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 199000 + 8000 > 200000",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "Invalid request: Your request exceeded model token limit: 8192",
+        "Prompt exceeds max length",
+        "Range of input length should be [1, 30720]",
+        "invalid params, context window exceeds limit",
+        "the request exceeds the available context size. try increasing the context size or enable context shift",
+        "The number of tokens to keep from the initial prompt is greater than the context length.",
+        "`inputs` tokens + `max_new_tokens` must be <= 8193. Given: 9000 `inputs` tokens",
+        "prompt token count of 137123 exceeds the limit of 128000",
+        "Input is too long for requested model.",
+        "prompt too long; exceeded max context length by 10 tokens",
+    ];
+    for words in words {
+        let body = json!({"error": {"message": words, "type": "invalid_request_error"}}).to_string();
+        assert_eq!(http(400, &[], &body).kind, ErrorKind::ContextLength, "{words}");
+        let event = json!({"error": {"message": words, "code": 400}});
+        assert_eq!(ProviderError::in_json(&event).unwrap().kind, ErrorKind::ContextLength, "{words}");
+    }
+    let groq = r#"{"error": {"message": "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 12000, please reduce your message size and try again.", "type": "tokens", "code": "rate_limit_exceeded"}}"#;
+    assert_eq!(http(413, &[], groq).kind, ErrorKind::ContextLength);
+    assert_eq!(http(429, &[], groq).kind, ErrorKind::ContextLength);
+    assert_eq!(
+        http(413, &[], "<html><title>413 Request Entity Too Large</title></html>").kind,
+        ErrorKind::ContextLength
+    );
+}
+
+#[test]
+fn names_that_other_providers_have() {
+    use ErrorKind as K;
+    let table = [
+        (429, json!({"error": {"type": "engine_overloaded_error", "message": "m"}}), K::Overloaded),
+        (429, json!({"error": {"type": "exceeded_current_quota_error", "message": "m"}}), K::QuotaUsedUp),
+        (403, json!({"error": {"code": "insufficient_user_quota", "message": "m"}}), K::QuotaUsedUp),
+        (400, json!({"code": "Arrearage", "message": "m"}), K::QuotaUsedUp),
+        (429, json!({"code": "Throttling.RateQuota", "message": "m"}), K::RateLimited),
+        (400, json!({"code": "DataInspectionFailed", "message": "m"}), K::Filtered),
+        (401, json!({"code": "InvalidApiKey", "message": "m"}), K::Authentication),
+        (429, json!({"error": {"code": "1113", "message": "m"}}), K::QuotaUsedUp),
+        (429, json!({"error": {"code": "1302", "message": "m"}}), K::RateLimited),
+        (498, json!({"error": {"code": "capacity_exceeded", "message": "m"}}), K::Overloaded),
+        (
+            400,
+            json!({"error": {"message": "litellm.RateLimitError: slow", "type": "RateLimitError", "code": "429"}}),
+            K::RateLimited,
+        ),
+        (
+            400,
+            json!({"error": {"message": "m", "type": "invalid_request_error", "code": "content_filter", "innererror": {}}}),
+            K::Filtered,
+        ),
+        (524, json!({"error": "a timeout occurred"}), K::Server),
+        (
+            400,
+            json!({"error": {"message": "You have reached your specified API usage limits.", "type": "invalid_request_error"}}),
+            K::QuotaUsedUp,
+        ),
+        (
+            400,
+            json!({"error": {"message": json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "busy"}}).to_string()}}),
+            K::Overloaded,
+        ),
+        (400, json!({"error": "Unauthorized", "statusCode": 401}), K::Authentication),
+    ];
+    for (status, body, kind) in table {
+        let error = http(status, &[], &body.to_string());
+        assert_eq!(error.kind, kind, "{status} {body}: {error}");
+    }
+    let deep = (0..8).fold("gone".to_owned(), |inner, _| json!({"error": {"message": inner}}).to_string());
+    assert!(http(500, &[], &deep).words.len() <= WORDS * 4, "only one level is read");
 }

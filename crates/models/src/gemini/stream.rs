@@ -7,6 +7,7 @@ use super::is_of_server;
 use crate::conversation::Part;
 use crate::conversation::Usage;
 use crate::error::ProviderError;
+use crate::json;
 use crate::reply::Assembly;
 use crate::reply::Stop;
 use crate::tool_calls::CallDelta;
@@ -87,6 +88,10 @@ fn part(progress: &mut Progress, part: &Value, reply: &mut Assembly) -> Result<(
     let signature = part["thoughtSignature"].as_str().filter(|signature| !signature.is_empty());
     let text = part["text"].as_str().unwrap_or_default();
     if part["functionCall"].is_object() {
+        // Some gateways put a text into the same part.
+        if part["thought"] != true {
+            reply.text(text)?;
+        }
         return call(progress, &part["functionCall"], signature, reply);
     }
     if is_of_server(part) {
@@ -184,7 +189,7 @@ fn filtered(
 
 /// The tokens counted so far. Thinking is not among the provider's output tokens.
 fn counted(usage: &Value) -> Usage {
-    let tokens = |field: &str| usage[field].as_u64().unwrap_or(0);
+    let tokens = |field: &str| json::count(&usage[field]);
     let reasoning_tokens = tokens("thoughtsTokenCount");
     Usage {
         input_tokens: tokens("promptTokenCount").saturating_add(tokens("toolUsePromptTokenCount")),

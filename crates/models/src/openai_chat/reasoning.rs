@@ -1,6 +1,6 @@
 //! Reasoning in chat completions, for which the standard has no place.
 //!
-//! It comes as `reasoning_content`, as `reasoning`, or as OpenRouter's `reasoning_details`, which go back as they came.
+//! It comes as `reasoning_content`, as `reasoning` or under another name, or as OpenRouter's `reasoning_details`, which go back as they came.
 
 use serde_json::Map;
 use serde_json::Value;
@@ -18,7 +18,7 @@ const PIECES: [&str; 3] = ["text", "summary", "data"];
 
 /// Reads the reasoning of a delta. The same text may stand in two fields; it is taken once.
 pub(super) fn read(delta: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
-    let plain = ["reasoning_content", "reasoning"]
+    let plain = ["reasoning_content", "reasoning", "reasoning_text", "thinking"]
         .iter()
         .find_map(|field| delta[*field].as_str().filter(|text| !text.is_empty()));
     let details = delta[DETAILS].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -15,9 +15,31 @@ use crate::wire::Event;
 /// Where chunks have usage: at the top, with the choice, or in a vendor's own place.
 const USAGE: [&str; 3] = ["/usage", "/choices/0/usage", "/x_groq/usage"];
 
+/// Which of several choices is read: the one that came first. One is asked for, and some servers send more.
+#[derive(Debug, Default)]
+pub struct Choice {
+    index: Option<CallKey>,
+}
+
+impl Choice {
+    /// The choice of a chunk, null where it has only others.
+    fn of<'d>(&mut self, data: &'d Value, reply: &mut Assembly) -> Result<&'d Value, ProviderError> {
+        let all = data["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let own = |choice: &&Value| {
+            CallKey::of(&choice["index"]).is_none_or(|it| self.index.as_ref().is_none_or(|own| *own == it))
+        };
+        let choice = all.iter().find(own).unwrap_or(&Value::Null);
+        if self.index.is_none() {
+            self.index = CallKey::of(&choice["index"]);
+            reply.account(self.index.as_ref().map_or(0, CallKey::bytes))?;
+        }
+        Ok(choice)
+    }
+}
+
 /// Reads a chunk.
-pub(super) fn event(_: &mut (), event: Event<'_>, reply: &mut Assembly) -> Result<(), ProviderError> {
-    chunk(&event.data, reply)
+pub(super) fn event(known: &mut Choice, event: Event<'_>, reply: &mut Assembly) -> Result<(), ProviderError> {
+    chunk(known, &event.data, reply)
 }
 
 /// Reads a whole completion.
@@ -25,15 +47,14 @@ pub(super) fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderErr
     if !body["choices"].is_array() {
         return Err(ProviderError::not_a_reply(&body.to_string()));
     }
-    chunk(&body, reply)
+    chunk(&mut Choice::default(), &body, reply)
 }
 
-fn chunk(data: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
+fn chunk(known: &mut Choice, data: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
     for usage in USAGE.iter().filter_map(|place| data.pointer(place)).filter(|usage| usage.is_object()) {
         reply.usage(counted(usage));
     }
-    // One choice is asked for.
-    let choice = &data["choices"][0];
+    let choice = known.of(data, reply)?;
     if choice["error"].is_object()
         && let Some(error) = ProviderError::in_json(choice)
     {
@@ -43,7 +64,8 @@ fn chunk(data: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
         (delta @ Value::Object(_), _) => message(delta, reply)?,
         // Some close a stream with all of it again.
         (_, whole @ Value::Object(_)) if reply.is_empty() => message(whole, reply)?,
-        _ => {}
+        // The older interface, which some local servers answer with.
+        _ => reply.text(choice["text"].as_str().unwrap_or_default())?,
     }
     if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
         reply.stop(stop(reason));
@@ -56,7 +78,9 @@ fn message(delta: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
     match &delta["content"] {
         Value::String(text) => reply.text(text)?,
         Value::Array(parts) => parts.iter().try_for_each(|part| content_part(part, reply))?,
-        _ => {}
+        part @ Value::Object(_) => content_part(part, reply)?,
+        // A model that speaks: what it says stands beside the sound.
+        _ => reply.text(delta["audio"]["transcript"].as_str().unwrap_or_default())?,
     }
     if let Some(words) = delta["refusal"].as_str() {
         reply.refusal(words)?;
@@ -76,14 +100,17 @@ fn message(delta: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
     }
 }
 
-/// Mistral's form: text and thinking in one list, the thinking a list again.
+/// Content as a list: texts, refusals, and Mistral's thinking, which is a list again.
 fn content_part(part: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
-    match &part["thinking"] {
-        Value::String(text) => reply.thinking(text),
-        Value::Array(inner) => {
+    let text = part.as_str().or(part["text"].as_str()).unwrap_or_default();
+    match (&part["thinking"], &part["type"]) {
+        (Value::String(text), _) => reply.thinking(text),
+        (Value::Array(inner), _) => {
             inner.iter().filter_map(|part| part["text"].as_str()).try_for_each(|text| reply.thinking(text))
         }
-        _ => reply.text(part["text"].as_str().unwrap_or_default()),
+        (_, kind) if kind == "refusal" => reply.refusal(part["refusal"].as_str().unwrap_or(text)),
+        (_, kind) if kind == "reasoning" || kind == "thinking" => reply.thinking(text),
+        _ => reply.text(text),
     }
 }
 
@@ -107,7 +134,9 @@ fn tool_call(call: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
 
 /// What the finish reasons of OpenAI and of others mean. One that is not known is an end.
 fn stop(reason: &str) -> Stop {
-    match reason.to_ascii_lowercase().as_str() {
+    let lower = reason.to_ascii_lowercase();
+    // Google's own interface of this wire puts its reason after a colon.
+    match lower.split(':').next().unwrap_or_default().trim() {
         "tool_calls" | "function_call" | "tool_use" => Stop::Tools,
         "length" | "max_tokens" | "max_output_tokens" => Stop::OutputLimit,
         "model_length" | "model_context_window_exceeded" => Stop::WindowFull,
@@ -121,7 +150,11 @@ fn stop(reason: &str) -> Stop {
         | "cancelled"
         | "network_error"
         | "insufficient_system_resource"
-        | "malformed_function_call" => Stop::Broken(format!("the provider ended it with `{reason}`")),
+        | "timeout"
+        | "time_limit"
+        | "malformed_function_call"
+        | "unexpected_tool_call"
+        | "function_call_filter" => Stop::Broken(format!("the provider ended it with `{reason}`")),
         _ => Stop::End,
     }
 }

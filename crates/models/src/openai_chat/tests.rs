@@ -1,4 +1,5 @@
 //! What comes by chat completions, and what is sent.
 
+mod oddities;
 mod requests;
 mod streams;

@@ -46,11 +46,16 @@ pub(super) fn event(
             let at = items.of_end(&data["item"], place, reply)?;
             end(items, at, data["item"].take(), reply)
         }
-        "output_text.delta" => delta(items, &data, Of::Text, reply),
+        "output_text.delta" | "output_audio_transcript.delta" | "audio.transcript.delta" => {
+            delta(items, &data, Of::Text, reply)
+        }
         "output_text.done" => done(items, &data, Of::Text, &data["text"], reply),
         "refusal.delta" => delta(items, &data, Of::Refusal, reply),
         "refusal.done" => done(items, &data, Of::Refusal, &data["refusal"], reply),
-        "reasoning_summary_text.delta" | "reasoning_text.delta" => delta(items, &data, Of::Reasoning, reply),
+        "reasoning_summary_text.delta"
+        | "reasoning_text.delta"
+        | "reasoning_summary.delta"
+        | "reasoning.delta" => delta(items, &data, Of::Reasoning, reply),
         "reasoning_summary_text.done" | "reasoning_text.done" => {
             done(items, &data, Of::Reasoning, &data["text"], reply)
         }
@@ -86,7 +91,9 @@ pub(super) fn whole(body: Value, reply: &mut Assembly) -> Result<(), ProviderErr
 
 /// A piece of text.
 fn delta(items: &mut Items, data: &Value, of: Of, reply: &mut Assembly) -> Result<(), ProviderError> {
-    let piece = text(&data["delta"]);
+    // An older event has the piece of reasoning in an object.
+    let in_object = if of == Of::Reasoning { text(&data["delta"]["text"]) } else { "" };
+    let piece = data["delta"].as_str().unwrap_or(in_object);
     if piece.is_empty() {
         return Ok(());
     }
@@ -312,7 +319,8 @@ fn finish(
 fn cut(reason: &str) -> Stop {
     match reason {
         "" | "max_output_tokens" | "max_tokens" | "length" => Stop::OutputLimit,
-        "content_filter" => Stop::Filtered,
+        "content_filter" | "safety" => Stop::Filtered,
+        "max_prompt_tokens" | "context_length_exceeded" | "model_context_window_exceeded" => Stop::WindowFull,
         other => Stop::Broken(format!("the provider ended it with `{other}`")),
     }
 }

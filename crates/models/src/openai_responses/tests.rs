@@ -2,5 +2,6 @@
 
 mod events;
 mod failures;
+mod oddities;
 mod requests;
 mod streams;

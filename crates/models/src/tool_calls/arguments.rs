@@ -44,6 +44,11 @@ impl Arguments {
         !self.balance.begun
     }
 
+    /// Whether there is nothing, or only what stands for it.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.is_empty() || matches!(self.text.trim(), "{}" | "null")
+    }
+
     /// Whether the brackets have been balanced: a JSON object has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.balance.closed
@@ -56,14 +61,17 @@ impl Arguments {
         !so_far.is_empty() && piece.starts_with(so_far)
     }
 
-    /// The whole: `{}` for nothing, the last statement where pieces repeated each other, and else as the model wrote it.
+    /// The whole: `{}` for nothing, the last statement where pieces repeated each other, what follows an empty object that
+    /// stood for nothing, and else as the model wrote it.
     pub(super) fn finish(self) -> String {
         let text = match self.text.trim() {
-            "" | "null" => return "{}".to_owned(),
+            // An empty list is how PHP writes an empty object.
+            "" | "null" | "[]" | r#""""# => return "{}".to_owned(),
             text if is_json(text) => text,
             text => {
                 let again = self.text[self.restated..].trim();
-                if is_json(again) { again } else { text }
+                let after = text.strip_prefix("{}").map(str::trim).filter(|after| is_json(after));
+                if is_json(again) { again } else { after.unwrap_or(text) }
             }
         };
         // An object that was written as a JSON text.

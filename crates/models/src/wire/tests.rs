@@ -128,6 +128,26 @@ fn holds<W: Wire>(turns: &[Turn], model: &str) {
     let lost = turns.iter().flat_map(|turn| &turn.calls).filter(|went| went.is_lost).count();
     assert_eq!(count("its result is not known"), lost, "{} {body}", W::NAME);
     assert!(!body.contains(r#""text":"\n\n""#), "{} {body}", W::NAME);
+    flags_hold(W::NAME, turns, &body);
+}
+
+/// Calls that failed say so where the wire has a place for it, and signed thinking goes back to its maker.
+fn flags_hold(wire: &str, turns: &[Turn], body: &str) {
+    let count = |mark: &str| body.matches(mark).count();
+    let calls = || turns.iter().flat_map(|turn| &turn.calls);
+    let failed = calls().filter(|went| went.is_error || went.is_lost).count();
+    let flag = match wire {
+        "anthropic" => r#""is_error":true"#,
+        "bedrock_converse" => r#""status":"error""#,
+        "gemini" => r#""response":{"error":"#,
+        _ => return,
+    };
+    assert_eq!(count(flag), failed, "{wire} {body}");
+    // Bedrock sends reasoning to models of the same vendor only, which its own property test has.
+    for (at, turn) in turns.iter().enumerate().filter(|_| wire != "bedrock_converse") {
+        let goes_back = turn.is_own && turn.thinks && (turn.says || !turn.calls.is_empty());
+        assert_eq!(count(&format!("own-{at}-")), usize::from(goes_back), "{wire} {body}");
+    }
 }
 
 proptest! {

@@ -73,7 +73,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         "mcp",
         &[
             "claude mcp add legwork -- legwork mcp /path/to/team.yaml",
-            "legwork mcp team.yaml --http 127.0.0.1:7879",
+            "legwork mcp team.yaml --http 127.0.0.1:7879 --token-file ~/.legwork-token",
         ],
     ),
     ("top", &["legwork top", "legwork top --namespace staging"]),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use clap::Arg;
 use clap::Command;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
@@ -13,6 +14,8 @@ use super::Cli;
 use super::examples::EXAMPLES;
 use super::examples::FIRST;
 
+/// What follows the help of a command with an option of its own that takes a time.
+const TIMES: &str = "\n\nA TIME is a number and a unit: 500ms, 90s, 10m, 1h30m, 7d.";
 /// What follows the help of the program.
 const SEE_HELP: &str = "`legwork help COMMAND` describes a command and shows examples of it.";
 
@@ -83,8 +86,12 @@ fn with_examples(command: Command, parent: &str, is_long: bool) -> Command {
     let below = format!("{path} ");
     let own = command.get_after_help().filter(|_| is_long);
     let own = own.map(|own| format!("{own}\n\n")).unwrap_or_default();
+    let takes_time = |argument: &Arg| {
+        !argument.is_global_set() && argument.get_value_names().is_some_and(|names| names == ["TIME"])
+    };
+    let times = if command.get_arguments().any(takes_time) { TIMES } else { "" };
     command
-        .after_help(format!("{own}{}", section(examples)))
+        .after_help(format!("{own}{}{times}", section(examples)))
         .mut_subcommands(|command| with_examples(command, &below, is_long))
 }
 

@@ -3,12 +3,18 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
+use legwork_common::job::Cause;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
 
 /// Parses the state of a job.
 pub(super) fn state() -> impl TypedValueParser<Value = State> {
     PossibleValuesParser::new(State::ALL.map(State::as_str)).try_map(|name| name.parse())
+}
+
+/// Parses the cause of a job's end, of those that this release knows.
+pub(super) fn cause() -> impl TypedValueParser<Value = Cause> {
+    PossibleValuesParser::new(Cause::ALL.map(Cause::as_str)).map(|name| Cause::from_stored(&name))
 }
 
 /// Parses the priority of a job.

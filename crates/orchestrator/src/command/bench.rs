@@ -95,6 +95,7 @@ impl MeasuredWorker {
             drain_timeout: SHUTDOWN_TIMEOUT,
             until_idle: false,
             guard: Guard::default(),
+            memory_limit: None,
         };
         let worker = Worker::new(settings, measurement.queue().clone(), runner, WorkerHealth::default())?;
         let drain = CancellationToken::new();

@@ -11,7 +11,6 @@ use legwork_common::team::Found;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Support;
 use legwork_common::team::Team;
-use legwork_worker::runner::for_agents;
 use serde_json::Value;
 use serde_json::json;
 
@@ -89,7 +88,7 @@ impl Adapted {
 
 /// Prints the warnings. What the file needs and this machine lacks is a warning too: it may run elsewhere.
 fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Failure> {
-    let environment = Environment::new(for_agents(&context.variables), working_dir()?);
+    let environment = context.agent_environment(working_dir()?);
     let agents = parsed.team.agents();
     let lacking: Vec<String> =
         agents.iter().flat_map(|agent| lacks(agent, &environment)).map(|lack| lack.to_string()).collect();

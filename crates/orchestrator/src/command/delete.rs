@@ -11,6 +11,7 @@ use legwork_common::id::JobId;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
 use legwork_queue::operator::Cleared;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::DeleteArgs;
@@ -18,8 +19,12 @@ use crate::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::many;
+use crate::many::Item;
 use crate::many::Tally;
+use crate::many::find_each;
 use crate::many::jobs;
+use crate::many::unless_redis;
+use crate::output::Output;
 
 /// What a refused deletion says in addition.
 const NOTHING: &str = "nothing was deleted";
@@ -79,38 +84,49 @@ async fn delete_named(
     operator: &Operator,
     args: &DeleteArgs,
 ) -> Result<ExitStatus, Failure> {
-    // All are checked before the first is deleted: a wrong id changes nothing.
-    let ids = deletable(operator, &args.ids).await.map_err(|failure| failure.with_outcome(NOTHING))?;
-    if args.confirm.dry_run {
-        for id in ids {
-            context.output.line(&format!("would delete {id}"))?;
-        }
-        return Ok(ExitStatus::Success);
-    }
-    let mut tally = Tally::of(ids.len(), "deleted");
-    let mut deleted = pin!(operator.delete_many(ids.clone()));
-    let mut asked = ids.into_iter();
-    while let Some(result) = deleted.next().await {
-        let asked = asked.next();
-        match result {
-            Ok(id) if context.output.json => context.output.object(&json!({"id": id, "deleted": true}))?,
-            Ok(id) => context.output.line(&format!("{id} deleted"))?,
-            Err(error) => {
-                let id = asked.map(|id: JobId| id.to_string()).unwrap_or_default();
-                tally.failed(&context.output, &id, json!({"id": id, "deleted": false}), error.into())?;
+    let mut items = find_each(operator, &args.ids).await?;
+    check_each(operator, &mut items).await?;
+    let output = &context.output;
+    let mut tally = Tally::of(items.len(), "deleted");
+    let ids: Vec<JobId> = items.iter().filter_map(|item| item.named.as_ref().ok().copied()).collect();
+    let mut deleted = pin!(operator.delete_many(if args.confirm.dry_run { Vec::new() } else { ids }));
+    for Item { text, named } in items {
+        let answer = match named {
+            Ok(id) if args.confirm.dry_run => {
+                show(output, &json!({"id": id, "would_delete": true}), &format!("would delete {id}"))?;
+                tally.done();
                 continue;
             }
+            // Those that were found are answered in their order, until Redis does not answer.
+            Ok(id) => unless_redis(deleted.next().await.unwrap_or(Ok(id)))?,
+            Err(failure) => Err(failure),
+        };
+        match answer {
+            Ok(id) => {
+                show(output, &json!({"id": id, "deleted": true}), &format!("{id} deleted"))?;
+                tally.done();
+            }
+            Err(failure) => tally.failed(output, &text, json!({"id": text, "deleted": false}), failure)?,
         }
-        tally.done();
     }
-    tally.end()
+    tally.end_of_refusals()
 }
 
-/// The ids that the texts name, if all of them may be deleted.
-async fn deletable(operator: &Operator, texts: &[String]) -> Result<Vec<JobId>, Failure> {
-    let mut ids = Vec::with_capacity(texts.len());
-    for text in texts {
-        ids.push(operator.find(text).await?);
+/// Shows the result of an item.
+fn show(output: &Output, object: &Value, line: &str) -> Result<(), Failure> {
+    if output.json { output.object(object) } else { output.line(line) }
+}
+
+/// Finds out which of the jobs may be deleted.
+async fn check_each(operator: &Operator, items: &mut [Item<JobId>]) -> Result<(), Failure> {
+    let ids: Vec<JobId> = items.iter().filter_map(|item| item.named.as_ref().ok().copied()).collect();
+    let mut checked = operator.check_deletable(&ids).await?.into_iter();
+    for item in items {
+        if item.named.is_ok()
+            && let Some(checked) = checked.next()
+        {
+            item.named = unless_redis(checked)?;
+        }
     }
-    Ok(operator.check_deletable(&ids).await?.into_iter().collect::<Result<Vec<_>, _>>()?)
+    Ok(())
 }

@@ -20,6 +20,7 @@ use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::Dispatching;
 use legwork_queue::operator::SessionOptions;
+use legwork_worker::backend::Arrival;
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -28,10 +29,10 @@ use tokio::signal::unix::signal;
 use crate::cli::DispatchArgs;
 use crate::command::dispatch::requests::Requested;
 use crate::command::dispatch::requests::requests;
-use crate::command::wait::continuation;
 use crate::command::wait::wait_for;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::follow::Followed;
@@ -40,7 +41,14 @@ use crate::local_worker;
 use crate::many::Tally;
 use crate::many::thousands;
 use crate::outage::Outage;
+use crate::outage::with_continuation;
 use crate::render;
+
+/// Ids in a command that is printed: more would fill the terminal.
+const MAX_IDS_IN_HINT: usize = 10;
+
+/// What a dispatch says in addition where Redis cannot be reached.
+const NOTHING: &str = "nothing was stored";
 
 /// Stores the job or the jobs, and prints their ids.
 pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<ExitStatus, Failure> {
@@ -60,9 +68,15 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
         policy,
         trace: context.trace(),
     };
-    let interrupt = signal(SignalKind::interrupt())
+    let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
-    let connection = context.connect(ConnectionKind::Pooled).await?;
+    let connection = tokio::select! {
+        connection = connect(&context, &args) => connection?,
+        _interrupt = interrupt.recv() => {
+            context.output.note(&format!("interrupted: {NOTHING}"));
+            return Ok(ExitStatus::Interrupted);
+        }
+    };
     let stored = match connection.session(args.session.as_deref()).await {
         Ok(session) => {
             let order = DispatchOrder { session, ..order };
@@ -72,6 +86,14 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     };
     connection.leave().await?;
     stored
+}
+
+/// Connects; a command that waits for its jobs waits for Redis too.
+async fn connect(context: &Context, args: &DispatchArgs) -> Result<Connection, Failure> {
+    let while_away =
+        if args.wait || args.follow { WhileAway::Wait { deadline: None } } else { WhileAway::Fail };
+    let connected = context.connect_as(ConnectionKind::Pooled, Arrival::Operator, while_away).await;
+    connected.map_err(|failure| failure.with_outcome(NOTHING))
 }
 
 async fn store_and_wait(
@@ -92,11 +114,15 @@ async fn store_and_wait(
     let session = dispatching.session;
     let mut batch = StoredBatch { context, connection, args, lines, ids: Vec::new(), answered: 0, stored: 0 };
     let stored = batch.store(dispatching, interrupt).await;
+    let ids = std::mem::take(&mut batch.ids);
+    let outage = Outage::of(context, connection);
+    let continues = outage.command(&continuation(&ids, session));
     // An interrupted batch has a worker and the hint all the same: what is stored runs.
-    serve(context, connection, args, session, &queues).await?;
+    let served = serve(context, connection, args, session, &queues).await;
+    served.map_err(|failure| with_continuation(failure, &continues))?;
     match stored? {
         Some(status) => Ok(status),
-        None => finish(context, connection, args, &batch.ids).await,
+        None => finish(context, connection, args, &outage, &ids, &continues).await,
     }
 }
 
@@ -233,19 +259,22 @@ async fn finish(
     context: &Context,
     connection: &Connection,
     args: &DispatchArgs,
+    outage: &Outage<'_>,
     ids: &[JobId],
+    continues: &str,
 ) -> Result<ExitStatus, Failure> {
-    let outage = Outage::of(context, connection);
     if args.follow {
-        return follow_all(context, connection, &outage, ids).await;
+        return follow_all(context, connection, outage, ids).await;
     }
     if !args.wait {
         return Ok(ExitStatus::Success);
     }
     let waited = tokio::select! {
-        waited = wait_for(&connection.operator, &outage, ids, WaitMode::All, None) => waited?,
+        waited = wait_for(&connection.operator, outage, ids, WaitMode::All, None) => {
+            waited.map_err(|failure| with_continuation(failure, continues))?
+        }
         _interrupt = tokio::signal::ctrl_c() => {
-            context.output.note(&format!("the jobs continue; to wait for them: {}", continuation(ids)));
+            context.output.note(&format!("the jobs continue; to wait for them: {continues}"));
             return Ok(ExitStatus::Interrupted);
         }
     };
@@ -262,11 +291,20 @@ async fn finish(
     Ok(if completed { ExitStatus::Success } else { ExitStatus::JobFailed })
 }
 
+/// The words of the command that waits for these jobs; of many, that shows how they stand.
+fn continuation(ids: &[JobId], session: SessionId) -> String {
+    if ids.len() > MAX_IDS_IN_HINT {
+        return format!("list --watch --session {session}");
+    }
+    let ids: String = ids.iter().map(|id| format!(" {id}")).collect();
+    format!("wait{ids}")
+}
+
 /// Shows the output of each job, one after the other.
 async fn follow_all(
     context: &Context,
     connection: &Connection,
-    outage: &Outage,
+    outage: &Outage<'_>,
     ids: &[JobId],
 ) -> Result<ExitStatus, Failure> {
     let mut completed = true;

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use legwork_agent::Environment;
 use legwork_agent::preflight::Lack;
 use legwork_agent::preflight::lacks;
 use legwork_common::error::ExitStatus;
+use legwork_queue::Access;
 use legwork_queue::ConnectionKind;
 use legwork_queue::ServerFacts;
-use legwork_worker::runner::for_agents;
 use serde_json::json;
 
 use crate::cli::DoctorArgs;
@@ -41,6 +40,9 @@ impl Verdict {
     }
 }
 
+/// The check of what the user of the connection may do.
+const ACCESS: &str = "access";
+
 /// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
@@ -57,8 +59,13 @@ fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Fin
 pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitStatus, Failure> {
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let facts = connection.queue().server_facts().await;
+    let is_embedded = connection.backend.is_embedded();
     connection.leave().await?;
-    let of_redis = of_redis(&facts?);
+    let mut of_redis = of_redis(&facts?);
+    if is_embedded {
+        // Its socket is for this user alone.
+        of_redis.retain(|finding| finding.what != ACCESS);
+    }
     let mut of_files = Vec::new();
     for file in &args.files {
         of_files.extend(of_file(&context, file)?);
@@ -81,7 +88,7 @@ pub(super) async fn doctor(context: Context, args: DoctorArgs) -> Result<ExitSta
 
 /// Judges what the server reports. Pure.
 fn of_redis(facts: &ServerFacts) -> Vec<Finding> {
-    vec![version(facts), persistence(facts), eviction(facts), memory(facts), latency(facts)]
+    vec![version(facts), persistence(facts), eviction(facts), memory(facts), latency(facts), access(facts)]
 }
 
 fn version(facts: &ServerFacts) -> Finding {
@@ -156,10 +163,26 @@ fn latency(facts: &ServerFacts) -> Finding {
     finding("latency", verdict, format!("{milliseconds:.1} ms a round trip"))
 }
 
+fn access(facts: &ServerFacts) -> Finding {
+    let (verdict, text) = match facts.access {
+        Access::Limited => (Verdict::Good, "this user may not administer the server"),
+        Access::Administrator => (
+            Verdict::Warning,
+            "this user may administer the server; deploy/redis/users.acl has users that can do their work only",
+        ),
+        Access::Open => (
+            Verdict::Warning,
+            "no password: everyone who reaches the server can read and dispatch jobs; see deploy/redis/users.acl",
+        ),
+        Access::Unknown => (Verdict::Warning, "the server does not report what this user may do"),
+    };
+    finding(ACCESS, verdict, text)
+}
+
 /// Checks that this machine has what an agent file needs: every variable, key and program.
 fn of_file(context: &Context, file: &Path) -> Result<Vec<Finding>, Failure> {
     let (team, _) = context.team(file)?;
-    let environment = Environment::new(for_agents(&context.variables), working_dir()?);
+    let environment = context.agent_environment(working_dir()?);
     let lacks = team.agents().iter().flat_map(|agent| lacks(agent, &environment));
     let mut findings: Vec<Finding> =
         lacks.map(|lack| finding(topic(&lack), Verdict::Bad, lack.to_string())).collect();
@@ -191,6 +214,7 @@ mod tests {
             eviction_policy: Some("noeviction".into()),
             used_memory: Some(10 << 20),
             max_memory: Some(100 << 20),
+            access: Access::Limited,
             latency: Duration::from_micros(200),
         }
     }
@@ -201,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_safe_server_passes_every_check() {
-        assert_eq!(verdicts(&safe()), ["good"; 5]);
+        assert_eq!(verdicts(&safe()), ["good"; 6]);
     }
 
     #[test]
@@ -228,5 +252,8 @@ mod tests {
         assert_eq!(verdicts(&ServerFacts { used_memory: Some(90 << 20), ..safe() })[3], "warning");
         assert_eq!(verdicts(&ServerFacts { latency: Duration::from_millis(50), ..safe() })[4], "warning");
         assert_eq!(verdicts(&ServerFacts::default())[..4], ["warning"; 4]);
+        for access in [Access::Open, Access::Administrator, Access::Unknown] {
+            assert_eq!(verdicts(&ServerFacts { access, ..safe() })[5], "warning", "{access:?}");
+        }
     }
 }

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
+use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use legwork_common::money::Money;
 use legwork_queue::ConnectionKind;
-use legwork_queue::Operator;
 use legwork_queue::operator::JobFilter;
 use legwork_queue::operator::ListedJob;
 use legwork_queue::operator::Listing;
@@ -28,7 +29,10 @@ use crate::failure::Failure;
 use crate::many::jobs;
 use crate::many::thousands;
 use crate::outage::Outage;
+use crate::outage::with_continuation;
 use crate::render;
+use crate::render::About;
+use crate::suggest::same_command;
 
 /// How often `--watch` reads the list: often enough that a person sees a job start, and a page is a few reads.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,34 +46,30 @@ const SILENT_SEARCH: Duration = Duration::from_secs(1);
 /// Shows a page of jobs; with `--watch` again whenever it changes.
 pub(super) async fn list(context: Context, args: ListArgs) -> Result<ExitStatus, Failure> {
     let after: Option<PageCursor> = args.after.as_deref().map(str::parse).transpose()?;
+    if args.watch {
+        return watch(&context, &args).await;
+    }
     let connection = context.connect(ConnectionKind::Pooled).await?;
-    let shown = match filter(&connection, &args).await {
-        Ok(filter) if args.watch => {
-            let outage = Outage::of(&context, &connection);
-            tokio::select! {
-                shown = watch(&context, &connection.operator, &outage, &args, &filter) => shown,
-                _interrupt = tokio::signal::ctrl_c() => Ok(()),
-            }
-        }
-        Ok(filter) => show_page(&context, &connection, &args, &filter, after).await,
+    let shown = match connection.session(args.session.as_deref()).await {
+        Ok(session) => show_page(&context, &connection, &args, &filter(&args, session), after).await,
         Err(failure) => Err(failure),
     };
     connection.leave().await?;
     shown.map(|()| ExitStatus::Success)
 }
 
-/// What the command line selects.
-async fn filter(connection: &Connection, args: &ListArgs) -> Result<JobFilter, Failure> {
-    Ok(JobFilter {
+/// What the command line selects, in the session that it names.
+fn filter(args: &ListArgs, session: Option<SessionId>) -> JobFilter {
+    JobFilter {
         states: if args.failed { vec![State::Failed] } else { args.status.clone() },
         without_retried: args.failed,
         cause: args.cause,
         agent: args.agent.clone(),
-        session: connection.session(args.session.as_deref()).await?,
+        session,
         queue: args.queue.clone(),
         worker: args.worker.clone().map(WorkerId::from_stored),
         since: args.since,
-    })
+    }
 }
 
 async fn show_page(
@@ -82,7 +82,7 @@ async fn show_page(
     let mut read = pin!(connection.operator.list(filter, args.limit, after));
     let listing = tokio::select! {
         listing = &mut read => listing?,
-        () = tokio::time::sleep(SILENT_SEARCH) => {
+        () = tokio::time::sleep(SILENT_SEARCH), if filter.is_searched_for() => {
             context.output.note("still reading: where no index fits a filter, jobs are read one by one");
             read.await?
         }
@@ -97,23 +97,46 @@ async fn show_page(
     Ok(())
 }
 
+/// Shows the first page whenever it changes, until Ctrl-C.
+async fn watch(context: &Context, args: &ListArgs) -> Result<ExitStatus, Failure> {
+    let again = same_command(context);
+    let connection = context.connect_to_wait(None, &again).await?;
+    let outage = Outage::of(context, &connection);
+    let watched = tokio::select! {
+        watched = show_changes(context, &connection, &outage, args) => {
+            watched.map_err(|failure| with_continuation(failure, &again))
+        }
+        _interrupt = tokio::signal::ctrl_c() => Ok(()),
+    };
+    connection.leave().await?;
+    watched.map(|()| ExitStatus::Success)
+}
+
 /// Shows the first page whenever it changes. Ends only with an error.
-async fn watch(
+async fn show_changes(
     context: &Context,
-    operator: &Operator,
-    outage: &Outage,
+    connection: &Connection,
+    outage: &Outage<'_>,
     args: &ListArgs,
-    filter: &JobFilter,
 ) -> Result<(), Failure> {
+    let operator = &connection.operator;
+    let session = match &args.session {
+        Some(text) => Some(outage.ask(|| operator.find_session(text)).await?),
+        None => None,
+    };
+    let filter = filter(args, session);
     let mut shown: Option<Listing> = None;
     loop {
-        let listing = outage.ask(|| operator.list(filter, args.limit, None)).await?;
+        let listing = outage.ask(|| operator.list(&filter, args.limit, None)).await?;
         let keys = |listing: &Listing| listing.jobs.iter().map(key).collect::<Vec<_>>();
         if shown.as_ref().is_none_or(|shown| keys(shown) != keys(&listing)) {
             if context.output.color {
                 context.output.text("\x1b[H\x1b[2J")?;
             }
             show(context, args, &listing)?;
+            if listing.jobs.is_empty() {
+                context.output.note(&format!("{} ({})", empty(args), connection.place()));
+            }
             shown = Some(listing);
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -134,13 +157,17 @@ fn show(context: &Context, args: &ListArgs, listing: &Listing) -> Result<(), Fai
             show_next(context, listing);
             return Ok(());
         }
+        ListForm::Page => {
+            let jobs: Vec<&Job> = listing.jobs.iter().map(|listed| &listed.job).collect();
+            let next = listing.next.map(|next| next.to_string());
+            return context.output.object(&json!({"jobs": jobs, "next": next}));
+        }
         ListForm::Ids => {
             for listed in &listing.jobs {
                 context.output.line(&listed.job.id.to_string())?;
             }
         }
-        ListForm::Table => table(context, &lines(args, &listing.jobs), false)?,
-        ListForm::Wide => table(context, &lines(args, &listing.jobs), true)?,
+        form => table(context, args, &lines(args, &listing.jobs), form == ListForm::Wide)?,
     }
     if listing.jobs.iter().any(|listed| listed.stale_for.is_some()) {
         context.output.note(
@@ -218,17 +245,19 @@ fn lines<'jobs>(args: &ListArgs, jobs: &'jobs [ListedJob]) -> Vec<TreeLine<'jobs
     if args.tree { tree(jobs) } else { jobs.iter().map(|listed| TreeLine { depth: 0, listed }).collect() }
 }
 
-fn table(context: &Context, lines: &[TreeLine<'_>], wide: bool) -> Result<(), Failure> {
+fn table(context: &Context, args: &ListArgs, lines: &[TreeLine<'_>], wide: bool) -> Result<(), Failure> {
+    let about = if args.failed { About::Error } else { About::Task };
     let now = Timestamp::now();
     let rows: Vec<Vec<String>> = lines
         .iter()
         .map(|line| {
-            let mut row = render::row(&line.listed.job, line.listed.stale_for, now, wide);
+            let mut row = render::row(&line.listed.job, line.listed.stale_for, now, wide, about);
             row[0] = format!("{}{}", "  ".repeat(line.depth), row[0]);
             row
         })
         .collect();
-    let mut rows = render::table::lines(&render::columns(wide), &rows, context.output.width).into_iter();
+    let mut rows =
+        render::table::lines(&render::columns(wide, about), &rows, context.output.width).into_iter();
     if let Some(header) = rows.next() {
         context.output.line(&header)?;
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use legwork_agent::Environment;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
@@ -21,7 +20,6 @@ use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
 use legwork_worker::backend::Arrival;
 use legwork_worker::host::host_name;
-use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
@@ -31,9 +29,11 @@ use tokio_util::task::TaskTracker;
 use crate::cli::McpArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
+use crate::mcp::http::Access;
 use crate::mcp::http::HttpListener;
 use crate::mcp::lines::Lines;
 use crate::mcp::offer;
@@ -43,6 +43,8 @@ use crate::mcp::server::Server;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::sessions::WatchedSessions;
 use crate::mcp::standing::Standing;
+use crate::suggest::quoted;
+use crate::suggest::quoted_command;
 use crate::team_checks;
 
 /// How long dispatches in progress may take after the server has ended: as long as a background worker may take until
@@ -63,7 +65,15 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
 
     // A dedicated connection, because the number of hosts is not bounded as a pool is. Sessions that wait for a worker
     // must survive the connecting: this program starts their workers.
-    let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
+    let connecting = context.connect_as(
+        ConnectionKind::Dedicated,
+        Arrival::SessionsWorker,
+        WhileAway::Wait { deadline: None },
+    );
+    let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else {
+        return Ok(ExitStatus::Success);
+    };
+    let connection = connection?;
     let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
     warn_of_keys(&sessions, &team, &agents);
     let scope = match scope(&args, &sessions).await {
@@ -80,7 +90,8 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     let served = match listener {
         Some(listener) => {
             context.output.note(&format!("listening on {}", listener.url()));
-            listener.serve(server, shutdown.drain.clone()).await
+            listener.serve(server, shutdown.drain.clone()).await;
+            Ok(())
         }
         None => {
             if std::io::stdin().is_terminal() {
@@ -115,7 +126,15 @@ fn http_listener(context: &Context, args: &McpArgs) -> Result<Option<HttpListene
     if text.is_some() && token.is_none() {
         return Err(Failure::usage("the bearer token is empty"));
     }
-    HttpListener::bind(address, token, &args.allow_origin).map(Some)
+    let access = match token {
+        Some(_) if args.no_token => {
+            return Err(Failure::usage("--no-token and a token exclude each other"));
+        }
+        Some(token) => Access::Token(token),
+        None if args.no_token => Access::Everyone,
+        None => Access::Undecided,
+    };
+    HttpListener::bind(address, access, &args.allow_origin).map(Some)
 }
 
 fn sessions(
@@ -149,8 +168,7 @@ fn warn_of_keys(sessions: &McpSessions, team: &Team, agents: &[String]) {
     if !sessions.embedded || sessions.script.is_some() {
         return;
     }
-    let environment =
-        Environment::new(for_agents(&sessions.context.variables), Path::new(&sessions.working_dir).into());
+    let environment = sessions.context.agent_environment(Path::new(&sessions.working_dir).into());
     for agent in agents {
         if let Err(failure) = team_checks::check_keys(team, agent, true, &environment) {
             sessions.context.output.note(&format!("warning: {}", failure.message));
@@ -166,7 +184,9 @@ async fn scope(args: &McpArgs, sessions: &McpSessions) -> Result<Scope, Failure>
     }
     if args.new_session {
         let own = SessionId::random();
-        output.note(&format!("session {own}; return to it with `legwork mcp FILE --session {own}`"));
+        let words = format!("mcp {} --session {own}", quoted(&args.file.display().to_string()));
+        let again = quoted_command(&sessions.context, "legwork", &words);
+        output.note(&format!("session {own}; return to it with {again}"));
         return Ok(Scope::OfConnection(own));
     }
     let variables = &sessions.context.variables;

@@ -7,6 +7,7 @@ use futures::TryStreamExt as _;
 use legwork_agent::Environment;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
+use legwork_common::id::SessionId;
 use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
@@ -22,8 +23,12 @@ use crate::context::Context;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
+use crate::many::Item;
 use crate::many::Tally;
+use crate::many::find_each;
 use crate::many::jobs;
+use crate::many::unless_redis;
+use crate::output::Output;
 use crate::team_checks::check_keys;
 
 /// What a refused retry says in addition.
@@ -43,34 +48,22 @@ async fn retry_selected(
     args: &RetryArgs,
 ) -> Result<ExitStatus, Failure> {
     let operator = &connection.operator;
-    // All are planned before the first is dispatched: a wrong id changes nothing.
-    let ids = selected(operator, args).await.map_err(|failure| failure.with_outcome(NOTHING))?;
-    let plans = plans(operator, args, &ids).await.map_err(|failure| failure.with_outcome(NOTHING))?;
-    if connection.backend.is_embedded() && args.script.is_none() {
-        for plan in &plans {
-            check_models(context, plan).map_err(|failure| failure.with_outcome(NOTHING))?;
-        }
-    }
-    if plans.is_empty() {
+    let selected = selected(operator, args).await.map_err(|failure| failure.with_outcome(NOTHING))?;
+    let items = planned(context, connection, args, selected).await?;
+    if items.is_empty() {
         context.output.note("no failed job that was not retried");
         return Ok(ExitStatus::Success);
     }
-    if args.confirm.dry_run {
-        for id in &ids {
-            context.output.line(&format!("would retry {id}"))?;
-        }
-        return Ok(ExitStatus::Success);
-    }
-    if args.failed {
-        let question = format!("retry {} that failed?", jobs(ids.len() as u64));
+    if args.failed && !args.confirm.dry_run {
+        let question = format!("retry {} that failed?", jobs(items.len() as u64));
         confirm(&context.output, args.confirm, &question, NOTHING)?;
     }
-    retry_all(context, connection, args, ids, plans).await
+    retry_all(context, connection, args, items).await
 }
 
 /// The jobs that the command line names or selects.
-async fn selected(operator: &Operator, args: &RetryArgs) -> Result<Vec<JobId>, Failure> {
-    let mut ids = Vec::with_capacity(args.ids.len());
+async fn selected(operator: &Operator, args: &RetryArgs) -> Result<Vec<Item<JobId>>, Failure> {
+    let mut items = find_each(operator, &args.ids).await?;
     if args.failed {
         let session = match &args.session {
             Some(text) => Some(operator.find_session(text).await?),
@@ -85,20 +78,31 @@ async fn selected(operator: &Operator, args: &RetryArgs) -> Result<Vec<JobId>, F
         };
         let mut pages = pin!(operator.pages(filter));
         while let Some(page) = pages.try_next().await? {
-            ids.extend(page.iter().map(|job| job.id));
+            items.extend(page.iter().map(|job| Item::of(job.id, job.id)));
         }
     }
-    for text in &args.ids {
-        ids.push(operator.find(text).await?);
-    }
-    Ok(ids)
+    Ok(items)
 }
 
-async fn plans(operator: &Operator, args: &RetryArgs, ids: &[JobId]) -> Result<Vec<RetryPlan>, Failure> {
+/// Plans the retry of each job; where this program serves the embedded server, only of jobs whose models it can call.
+async fn planned(
+    context: &Context,
+    connection: &Connection,
+    args: &RetryArgs,
+    items: Vec<Item<JobId>>,
+) -> Result<Vec<Item<RetryPlan>>, Failure> {
     let mode = if args.fresh { RetryMode::Fresh } else { RetryMode::Resume };
-    let mut plans = Vec::with_capacity(ids.len());
-    for id in ids {
-        plans.push(operator.plan_retry(*id, mode, args.again).await?);
+    let checks_models = connection.backend.is_embedded() && args.script.is_none();
+    let mut plans = Vec::with_capacity(items.len());
+    for Item { text, named } in items {
+        let mut plan = match named {
+            Ok(id) => unless_redis(connection.operator.plan_retry(id, mode, args.again).await)?,
+            Err(failure) => Err(failure),
+        };
+        if checks_models {
+            plan = plan.and_then(|plan| check_models(context, &plan).map(|()| plan));
+        }
+        plans.push(Item { text, named: plan });
     }
     Ok(plans)
 }
@@ -108,42 +112,77 @@ async fn retry_all(
     context: &Context,
     connection: &Connection,
     args: &RetryArgs,
-    ids: Vec<JobId>,
-    plans: Vec<RetryPlan>,
+    items: Vec<Item<RetryPlan>>,
 ) -> Result<ExitStatus, Failure> {
     let operator = &connection.operator;
+    let plans: Vec<RetryPlan> = items.iter().filter_map(|item| item.named.as_ref().ok().cloned()).collect();
     let queues: Vec<String> = plans.iter().map(|plan| plan.queue().to_owned()).collect();
-    let mut tally = Tally::of(ids.len(), "retried");
+    let mut tally = Tally::of(items.len(), "retried");
     let mut sessions = Vec::new();
-    let mut retries = pin!(operator.retry_many(plans));
-    let mut asked = ids.into_iter();
-    while let Some(result) = retries.next().await {
-        let of = asked.next().map(|id| id.to_string()).unwrap_or_default();
-        match result {
+    let mut retries = pin!(operator.retry_many(if args.confirm.dry_run { Vec::new() } else { plans }));
+    for Item { text, named } in items {
+        let answer = match named {
+            Err(failure) => Err(failure),
+            Ok(plan) => match retries.next().await {
+                Some(retried) => unless_redis(retried)?,
+                None => {
+                    show_planned(&context.output, plan.of())?;
+                    continue;
+                }
+            },
+        };
+        match answer {
             Ok(retried) => {
                 sessions.push(retried.session);
                 tally.done();
-                if !context.output.json {
-                    context.output.line(&retried.id.to_string())?;
-                    continue;
-                }
-                for job in operator.jobs(&[retried.id]).await? {
-                    context.output.object(&job)?;
-                }
+                show_retried(context, operator, retried.id).await?;
             }
-            Err(error) => tally.failed(&context.output, &of, json!({"retry_of": of}), error.into())?,
+            Err(failure) => tally.failed(&context.output, &text, json!({"retry_of": text}), failure)?,
         }
     }
+    if !sessions.is_empty() {
+        serve(context, connection, args, &queues, sessions).await?;
+    }
+    tally.end_of_refusals()
+}
+
+/// Sees to workers for the new jobs, or says which queues have none.
+async fn serve(
+    context: &Context,
+    connection: &Connection,
+    args: &RetryArgs,
+    queues: &[String],
+    mut sessions: Vec<SessionId>,
+) -> Result<(), Failure> {
     if !connection.backend.is_embedded() {
-        local_worker::hint_unserved(context, connection, &queues).await?;
-        return tally.end();
+        return local_worker::hint_unserved(context, connection, queues).await;
     }
     sessions.sort_unstable();
     sessions.dedup();
     for session in sessions {
-        local_worker::serve_in_background(context, operator, session, args.script.as_deref()).await?;
+        let script = args.script.as_deref();
+        local_worker::serve_in_background(context, &connection.operator, session, script).await?;
     }
-    tally.end()
+    Ok(())
+}
+
+/// Shows what `--dry-run` would do.
+fn show_planned(output: &Output, of: JobId) -> Result<(), Failure> {
+    if output.json {
+        return output.object(&json!({"retry_of": of, "would_retry": true}));
+    }
+    output.line(&format!("would retry {of}"))
+}
+
+/// Shows a new job: its id, or with `--json` its object.
+async fn show_retried(context: &Context, operator: &Operator, id: JobId) -> Result<(), Failure> {
+    if !context.output.json {
+        return context.output.line(&id.to_string());
+    }
+    for job in operator.jobs(&[id]).await? {
+        context.output.object(&job)?;
+    }
+    Ok(())
 }
 
 /// Whether this machine, which serves the embedded server, can call the job's models: without it the new job would only

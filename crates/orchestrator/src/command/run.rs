@@ -32,9 +32,9 @@ use legwork_queue::Queue;
 use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionOptions;
+use legwork_worker::backend::Arrival;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
-use legwork_worker::runner::for_agents;
 use legwork_worker::upkeep::reap_forever;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::RunArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
@@ -54,6 +55,7 @@ use crate::render;
 use crate::root::RootOptions;
 use crate::root::RootSession;
 use crate::root::ScreenJournal;
+use crate::suggest;
 use crate::team_checks;
 use crate::terminal::Terminal;
 
@@ -86,7 +88,15 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let mut run = RunSession::build(context, args)?;
     // Before an embedded server is started for nothing.
     run.check_keys(run.context.common.redis.is_none())?;
-    let connection = run.context.connect(ConnectionKind::Dedicated).await?;
+    let connecting = run.context.connect_as(
+        ConnectionKind::Dedicated,
+        Arrival::Operator,
+        WhileAway::Wait { deadline: None },
+    );
+    let Some(connection) = run.shutdown.drain.run_until_cancelled(connecting).await else {
+        return Ok(ExitStatus::Interrupted);
+    };
+    let connection = connection?;
     let embedded = connection.backend.is_embedded();
     let held = Box::pin(run.hold_session(&connection, prompt)).await;
     let grace_period = if run.shutdown.now.is_cancelled() { FORCED_GRACE_PERIOD } else { GRACE_PERIOD };
@@ -140,7 +150,7 @@ impl RunSession {
             None => team.default_agent().name.clone(),
             Some(name) => team_checks::known_agent(&team, name)?,
         };
-        let environment = Arc::new(Environment::new(for_agents(&context.variables), working_dir()?));
+        let environment = Arc::new(context.agent_environment(working_dir()?));
         let models = context.models(args.script.as_deref(), &environment)?;
         let tasks = Tasks::new();
         let shutdown = Shutdown::listen(&tasks)
@@ -270,6 +280,7 @@ impl RunSession {
         local_worker::LocalWorkerConfig {
             models: Arc::clone(&self.models),
             variables: self.context.variables.clone(),
+            inherited: self.context.common.inherited(),
             needs_keys: self.args.script.is_none(),
             policy: Arc::clone(&self.policy),
             stall_after: self.context.common.stall_after,
@@ -468,9 +479,11 @@ impl RunSession {
             self.screen.note(&format!("  {} {} {}", job.id, job.agent, render::status(job)));
         }
         if let [job] = live.as_slice() {
-            self.screen.note(&format!("to see its output: legwork view --follow {}", job.id));
+            let command = suggest::command(&self.context, "legwork", &format!("view --follow {}", job.id));
+            self.screen.note(&format!("to see its output: {command}"));
         } else {
-            self.screen.note(&format!("to see its jobs: legwork list --session {session}"));
+            let command = suggest::command(&self.context, "legwork", &format!("list --session {session}"));
+            self.screen.note(&format!("to see its jobs: {command}"));
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ use tokio::net::TcpListener;
 use crate::cli::ServeArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
@@ -54,7 +55,15 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     let shutdown = Shutdown::listen(&tasks)
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
     // A dedicated connection, because the number of requests at once is not bounded as a pool is.
-    let connection = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker).await?;
+    let connecting = context.connect_as(
+        ConnectionKind::Dedicated,
+        Arrival::SessionsWorker,
+        WhileAway::Wait { deadline: None },
+    );
+    let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else {
+        return Ok(ExitStatus::Success);
+    };
+    let connection = connection?;
     let api = Api {
         operator: connection.operator.clone(),
         policy,

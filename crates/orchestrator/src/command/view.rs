@@ -20,7 +20,9 @@ use crate::failure::Failure;
 use crate::follow::Followed;
 use crate::follow::follow;
 use crate::outage::Outage;
+use crate::outage::with_continuation;
 use crate::render;
+use crate::suggest::same_command;
 
 /// Bytes of output that one view shows at most without `--follow`: more than the output cap of a namespace by default,
 /// and still one reply of Redis.
@@ -28,26 +30,25 @@ const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Shows the job.
 pub(super) async fn view(context: Context, args: ViewArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(ConnectionKind::Pooled).await?;
+    if !args.follow {
+        let connection = context.connect(ConnectionKind::Pooled).await?;
+        let shown = show(&context, &connection.operator, &args).await;
+        connection.leave().await?;
+        return shown;
+    }
+    let again = same_command(&context);
+    let connection = context.connect_to_wait(None, &again).await?;
     let outage = Outage::of(&context, &connection);
-    let shown = show(&context, &connection.operator, &outage, &args).await;
+    let followed = show_while_it_runs(&context, &connection.operator, &outage, &args, &again).await;
     connection.leave().await?;
-    shown
+    followed
 }
 
-async fn show(
-    context: &Context,
-    operator: &Operator,
-    outage: &Outage,
-    args: &ViewArgs,
-) -> Result<ExitStatus, Failure> {
+async fn show(context: &Context, operator: &Operator, args: &ViewArgs) -> Result<ExitStatus, Failure> {
     let id = operator.find(&args.id).await?;
     if args.transcript {
         transcript(context, operator, id).await?;
         return Ok(ExitStatus::Success);
-    }
-    if args.follow {
-        return show_while_it_runs(context, operator, outage, id, args).await;
     }
     let max = args.tail.and_then(|tail| usize::try_from(tail).ok()).unwrap_or(MAX_OUTPUT_BYTES);
     let viewed = operator.view(id, args.since, max.min(MAX_OUTPUT_BYTES)).await?;
@@ -59,18 +60,24 @@ async fn show(
     Ok(ExitStatus::Success)
 }
 
-/// Shows the output as it grows, then how the job ended.
+/// Shows the output as it grows, then how the job ended. `again` is the command that begins anew, where Redis is away
+/// before the first byte is shown.
 async fn show_while_it_runs(
     context: &Context,
     operator: &Operator,
-    outage: &Outage,
-    id: JobId,
+    outage: &Outage<'_>,
     args: &ViewArgs,
+    again: &str,
 ) -> Result<ExitStatus, Failure> {
-    let from = match args.tail {
-        Some(tail) => operator.job(id).await?.output_bytes.saturating_sub(tail),
-        None => args.since.unwrap_or(0),
+    let begin = async {
+        let id = outage.ask(|| operator.find(&args.id)).await?;
+        let from = match args.tail {
+            Some(tail) => outage.ask(|| operator.job(id)).await?.output_bytes.saturating_sub(tail),
+            None => args.since.unwrap_or(0),
+        };
+        Ok((id, from))
     };
+    let (id, from) = begin.await.map_err(|failure| with_continuation(failure, again))?;
     let Followed::Ended(job) = follow(operator, id, from, &context.output, outage).await? else {
         return Ok(ExitStatus::Interrupted);
     };
@@ -166,6 +173,10 @@ fn paragraph(entry: &TurnEntry) -> String {
         }
         TurnEntry::Delivered { turn, text, .. } => {
             format!("── delivered before turn {turn}\n{}\n", text.trim_end())
+        }
+        TurnEntry::Compacted { turn, summary, usage, .. } if summary.is_empty() => {
+            let (input, output) = (usage.input_tokens, usage.output_tokens);
+            format!("── in turn {turn} a model call gave no usable reply ({input} tokens in, {output} out)\n")
         }
         TurnEntry::Compacted { turn, summary, .. } => {
             format!("── before turn {turn} the conversation was compacted to\n{}\n", summary.trim_end())

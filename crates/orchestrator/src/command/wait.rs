@@ -5,42 +5,43 @@ use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
-use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
 use legwork_worker::upkeep::while_reaping;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::WaitArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::many::Tally;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::render;
-
-/// Ids in a command that is printed: more would fill the terminal.
-const MAX_IDS_IN_HINT: usize = 10;
+use crate::suggest::same_command;
 
 /// Waits, then shows the status of each job.
 pub(super) async fn wait(context: Context, args: WaitArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(ConnectionKind::Pooled).await?;
-    let outage = Outage::of(&context, &connection);
-    let waited = wait_on(&context, &connection.operator, &outage, &args).await;
+    let again = same_command(&context);
+    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let connection = context.connect_to_wait(deadline, &again).await?;
+    let outage = Outage::of(&context, &connection).until(deadline);
+    let waited = wait_on(&context, &connection.operator, &outage, &args, deadline).await;
     connection.leave().await?;
-    waited
+    waited.map_err(|failure| with_continuation(failure, &again))
 }
 
 async fn wait_on(
     context: &Context,
     operator: &Operator,
-    outage: &Outage,
+    outage: &Outage<'_>,
     args: &WaitArgs,
+    deadline: Option<Instant>,
 ) -> Result<ExitStatus, Failure> {
     let mut ids = Vec::new();
     for text in &args.ids {
-        ids.push(operator.find(text).await?);
+        ids.push(outage.ask(|| operator.find(text)).await?);
     }
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
-    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     let items = wait_for(operator, outage, &ids, mode, deadline).await?;
     report(context, &items, mode)
 }
@@ -48,33 +49,26 @@ async fn wait_on(
 /// Waits for jobs, and reclaims those of dead workers until they have ended.
 pub(super) async fn wait_for(
     operator: &Operator,
-    outage: &Outage,
+    outage: &Outage<'_>,
     ids: &[JobId],
     mode: WaitMode,
     deadline: Option<Instant>,
 ) -> Result<Vec<WaitItem>, Failure> {
-    let waited = outage.ask(|| operator.wait(ids, mode, deadline));
-    while_reaping(operator.queue(), waited)
-        .await
-        .map_err(|failure| with_continuation(failure, &continuation(ids)))
-}
-
-/// The command that waits for these jobs.
-pub(super) fn continuation(ids: &[JobId]) -> String {
-    let mut command = "legwork wait".to_owned();
-    for id in ids.iter().take(MAX_IDS_IN_HINT) {
-        command.push_str(&format!(" {id}"));
-    }
-    if ids.len() > MAX_IDS_IN_HINT { format!("{command} …") } else { command }
+    while_reaping(operator.queue(), outage.ask(|| operator.wait(ids, mode, deadline))).await
 }
 
 /// Shows the status of each job; the exit status follows from all of them.
 fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitStatus, Failure> {
     let mut statuses = Vec::new();
+    let mut tally = Tally::of(items.len(), "found");
     for item in items {
         match item {
-            WaitItem::NotFound(id) => return Err(Failure::not_found(format!("task not found: {id}"))),
+            WaitItem::NotFound(id) => {
+                let failure = Failure::not_found(format!("task not found: {id}"));
+                tally.failed(&context.output, id, json!({"id": id}), failure)?;
+            }
             WaitItem::Found(view) => {
+                tally.done();
                 statuses.push(view.job.status);
                 if context.output.json {
                     context.output.object(&view.job)?;
@@ -84,6 +78,7 @@ fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitS
             }
         }
     }
+    tally.end()?;
     let over = mode.is_over(items);
     if !over {
         let left = statuses.iter().filter(|status| !status.is_terminal()).count();

@@ -1,26 +1,20 @@
 //! The HTTP listener of the server, and its access checks.
 //!
-//! On a loopback address no token is needed, but `Host` and `Origin` must be this machine's: a page of another site,
-//! open in a browser here, is refused. On any other address every request needs the bearer token (RFC 6750).
+//! Every request needs the bearer token (RFC 6750). On a loopback address the operator may do without: then every user of
+//! this machine can run agents with the rights of this one, and `Host` and `Origin` must be this machine's, so that a page
+//! of another site, open in a browser here, is refused.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
-use axum::http::header::WWW_AUTHENTICATE;
 use axum::middleware;
-use axum::middleware::Next;
-use axum::response::IntoResponse;
-use axum::response::Response;
 use axum::routing::get;
 use legwork_common::error::ExitStatus;
 use legwork_http::access::Token;
 use legwork_http::listener::listen;
+use legwork_process::http_server;
 use rmcp::transport::StreamableHttpServerConfig;
 use rmcp::transport::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -28,6 +22,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::mcp::admission::Admission;
+use crate::mcp::admission::admit;
 use crate::mcp::connections::RedisSessionStore;
 use crate::mcp::server::Server;
 
@@ -37,6 +33,17 @@ pub const PATH: &str = "/mcp";
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Origins that are always allowed: pages served by this machine, on any port.
 const LOCAL_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+
+/// Who may use the listener.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Who has the token.
+    Token(Token),
+    /// Every user of this machine: the operator says so (`--no-token`).
+    Everyone,
+    /// The operator has said neither.
+    Undecided,
+}
 
 /// A bound address with its access checks.
 #[derive(Debug)]
@@ -52,14 +59,15 @@ impl HttpListener {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the address cannot be bound, and for a non-loopback address without a token.
-    pub fn bind(address: SocketAddr, token: Option<Token>, origins: &[String]) -> Result<Self, Failure> {
-        if !address.ip().is_loopback() && token.is_none() {
-            return Err(Failure::usage(format!(
-                "{address} is reachable from other machines and needs a token"
-            ))
-            .with_hint("set LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1"));
-        }
+    /// [`Failure`] when the address cannot be bound, and where it is not said who may use it: only a loopback address can
+    /// do without a token.
+    pub fn bind(address: SocketAddr, access: Access, origins: &[String]) -> Result<Self, Failure> {
+        let is_loopback = address.ip().is_loopback();
+        let token = match access {
+            Access::Token(token) => Some(token),
+            Access::Everyone if is_loopback => None,
+            Access::Everyone | Access::Undecided => return Err(needs_token(address)),
+        };
         let failed = |error| Failure {
             code: "address",
             message: format!("cannot listen on {address}: {error}"),
@@ -79,37 +87,19 @@ impl HttpListener {
     }
 
     /// Serves until `end`, then waits up to five seconds for open streams.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] when the listener fails.
-    pub async fn serve(self, server: Server, end: CancellationToken) -> Result<(), Failure> {
+    pub async fn serve(self, server: Server, end: CancellationToken) {
         let queue = server.sessions.operator.queue().clone();
         let store = RedisSessionStore { keep: queue.settings().retention, connections: Arc::new(queue) };
         let mut config = self.config(end.child_token());
         config.session_store = Some(Arc::new(store));
-        let service = StreamableHttpService::new(
-            move || Ok(server.clone()),
-            Arc::new(LocalSessionManager::default()),
-            config,
-        );
+        let sessions = Arc::new(LocalSessionManager::default());
+        let admission = Admission { token: self.token, sessions: Arc::clone(&sessions) };
+        let service = StreamableHttpService::new(move || Ok(server.clone()), sessions, config);
         let router = Router::new()
             .nest_service(PATH, service)
-            .layer(middleware::from_fn_with_state(self.token, authorize))
+            .layer(middleware::from_fn_with_state(admission, admit))
             .route("/healthz", get(async || "ok\n"));
-        let ended = end.clone();
-        let serving =
-            axum::serve(self.listener, router).with_graceful_shutdown(async move { ended.cancelled().await });
-        let deadline = async {
-            end.cancelled().await;
-            tokio::time::sleep(GRACE_PERIOD).await;
-        };
-        tokio::select! {
-            served = serving.into_future() => {
-                served.map_err(|error| Failure::usage(format!("the HTTP server failed: {error}")))
-            }
-            () = deadline => Ok(()),
-        }
+        http_server::serve(self.listener, router, http_server::max_connections(), end, GRACE_PERIOD).await;
     }
 
     fn config(&self, end: CancellationToken) -> StreamableHttpServerConfig {
@@ -121,16 +111,17 @@ impl HttpListener {
     }
 }
 
-/// Refuses a request without the token, where the listener has one.
-async fn authorize(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match token {
-        Some(token) if Token::of_header(header) != Some(token) => {
-            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "a bearer token is required\n")
-                .into_response()
-        }
-        Some(_) | None => next.run(request).await,
+fn needs_token(address: SocketAddr) -> Failure {
+    if address.ip().is_loopback() {
+        return Failure::usage(format!(
+            "{address} is reachable by every user of this machine and needs a token"
+        ))
+        .with_hint(
+            "set LEGWORK_MCP_TOKEN or --token-file; --no-token lets them all run agents with your rights",
+        );
     }
+    Failure::usage(format!("{address} is reachable from other machines and needs a token"))
+        .with_hint("set LEGWORK_MCP_TOKEN or --token-file, or listen on 127.0.0.1")
 }
 
 #[cfg(test)]
@@ -138,9 +129,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_public_address_needs_a_token() {
-        let open = HttpListener::bind(([0, 0, 0, 0], 0).into(), None, &[]).unwrap_err();
-        assert!(open.message.contains("needs a token"), "{}", open.message);
-        assert!(HttpListener::bind(([127, 0, 0, 1], 0).into(), None, &[]).is_ok());
+    async fn a_token_is_needed_unless_the_users_of_this_machine_are_let_in() {
+        let bind = |address: [u8; 4], access| HttpListener::bind((address, 0).into(), access, &[]);
+        for address in [[0, 0, 0, 0], [127, 0, 0, 1]] {
+            let refused = bind(address, Access::Undecided).unwrap_err();
+            assert!(refused.message.contains("needs a token"), "{}", refused.message);
+        }
+        let refused = bind([0, 0, 0, 0], Access::Everyone).unwrap_err();
+        assert!(refused.message.contains("needs a token"), "{}", refused.message);
+        assert!(bind([127, 0, 0, 1], Access::Everyone).is_ok());
+        assert!(bind([0, 0, 0, 0], Access::Token(Token::new("secret").unwrap())).is_ok());
     }
 }

@@ -117,7 +117,10 @@ fn times(fields: &mut Fields, job: &Job, now: Timestamp) {
     if let (State::Scheduled, Some(WaitsFor::Schedule { at: Some(at), .. })) = (job.status, &job.waits_for) {
         fields.add("Next try", &format!("{at:.0} (in {})", duration::age(since(now, *at))));
     }
-    fields.add("Runtime", &duration::short(job.runtime()));
+    // A job that never ran has no running time; `0s` would look like one that just began.
+    if job.attempt > 0 {
+        fields.add("Runtime", &duration::short(job.runtime()));
+    }
     let usage = job.usage;
     let cached =
         if usage.cached_tokens > 0 { format!(" ({} cached)", usage.cached_tokens) } else { String::new() };

@@ -41,6 +41,12 @@ pub enum EmbeddedError {
         /// The folder that belongs to another user.
         path: PathBuf,
     },
+    /// Other users may write to a folder: what is in it may be theirs, such as the program that is started, or links.
+    #[error("folder {} can be written by other users", .path.display())]
+    Writable {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder has the format of another release, or its record is damaged.
     #[error("{} cannot be read: {detail}", .path.display())]
     Format {
@@ -120,6 +126,7 @@ impl Coded for EmbeddedError {
             Self::NoServer { .. } => "embedded_no_server",
             Self::Folder { .. } => "embedded_folder",
             Self::NotOurs { .. } => "embedded_not_ours",
+            Self::Writable { .. } => "embedded_writable",
             Self::Format { .. } => "embedded_format",
             Self::SocketPath { .. } => "embedded_socket_path",
             Self::Ended { .. } => "embedded_ended",
@@ -142,6 +149,9 @@ impl Coded for EmbeddedError {
             }
             Self::Folder { .. } | Self::NotOurs { .. } => {
                 "the state folder must be a local folder of your own"
+            }
+            Self::Writable { .. } => {
+                "if all that is in it is yours, close it with `chmod go-w`; else use another --state-dir"
             }
             Self::Format { .. } => {
                 "a newer release may have written it: use that one, or start over with `legwork local reset`"

@@ -18,9 +18,12 @@ use std::fs::OpenOptions;
 use std::fs::Permissions;
 use std::fs::TryLockError;
 use std::io;
+use std::io::Read as _;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path;
 use std::path::Path;
@@ -81,8 +84,9 @@ impl Home {
     /// The folder, created where it does not exist, for its owner alone.
     pub(super) fn open(config: &EmbeddedConfig) -> Result<Self, EmbeddedError> {
         let home = Self::locate(config)?;
-        private_folder(&home.folder)?;
-        private_folder(&home.data())?;
+        // The user may have put the folder itself elsewhere.
+        private_folder(&home.folder, |path| fs::metadata(path))?;
+        private_folder(&home.data(), |path| fs::symlink_metadata(path))?;
         Ok(home)
     }
 
@@ -133,15 +137,16 @@ impl Home {
             let path = if short.as_os_str().len() < usual.as_os_str().len() { short } else { usual };
             return Err(EmbeddedError::SocketPath { path, limit: MAX_SOCKET_PATH });
         }
-        private_folder(&folder)?;
+        private_folder(&folder, |path| fs::symlink_metadata(path))?;
         Ok(short)
     }
 
     /// The record, if there is one.
     pub(super) fn record(&self) -> Result<Option<Record>, EmbeddedError> {
         let path = self.record_file();
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        let mut text = Vec::new();
+        match no_link().read(true).open(&path).and_then(|mut file| file.read_to_end(&mut text)) {
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(EmbeddedError::folder("read", &path)(error)),
         };
@@ -154,7 +159,11 @@ impl Home {
         let failed = |error| EmbeddedError::folder("write", &path)(error);
         let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
         let new = self.folder.join("server.json.new");
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(failed)
+        let written = no_link().create(true).truncate(true).write(true).open(&new);
+        written
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(failed)
     }
 }
 
@@ -171,27 +180,46 @@ fn parse_record(text: &[u8]) -> Result<Record, String> {
     serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
-/// Makes sure that `path` is a folder that only its owner, this user, can enter.
-fn private_folder(path: &Path) -> Result<(), EmbeddedError> {
+/// Makes sure that `path` is a folder that only its owner, this user, can enter. One that others could write to is refused,
+/// because of what they may have put there; so is a link, where `read` follows none.
+fn private_folder(
+    path: &Path,
+    read: impl FnOnce(&Path) -> io::Result<fs::Metadata>,
+) -> Result<(), EmbeddedError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(EmbeddedError::folder("make", path))?;
-    let found = fs::metadata(path).map_err(EmbeddedError::folder("read", path))?;
+    let found = read(path).map_err(EmbeddedError::folder("read", path))?;
+    if !found.is_dir() {
+        return Err(EmbeddedError::folder("use the link", path)(io::ErrorKind::NotADirectory.into()));
+    }
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(EmbeddedError::NotOurs { path: path.to_owned() });
     }
-    if found.permissions().mode() & 0o077 != 0 {
+    let mode = found.permissions().mode();
+    if mode & 0o022 != 0 {
+        return Err(EmbeddedError::Writable { path: path.to_owned() });
+    }
+    if mode & 0o077 != 0 {
         fs::set_permissions(path, Permissions::from_mode(0o700))
             .map_err(EmbeddedError::folder("close to others", path))?;
     }
     Ok(())
 }
 
+/// Options that open no link: what is in the folder stays in the folder.
+pub(super) fn no_link() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // The bits of the system's flags, in the type that the standard library takes.
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
 /// Opens a lock file without locking it. A child process inherits it only where it is passed on.
 fn open_lock(path: &Path) -> Result<File, EmbeddedError> {
-    OpenOptions::new()
+    no_link()
         .create(true)
         .truncate(false)
         .read(true)

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::SeekFrom;
@@ -99,7 +98,7 @@ async fn start(
 fn spawn(home: &Home, record: &Record, lock: File) -> Result<Box<dyn ChildWrapper>, EmbeddedError> {
     let path = home.log();
     let failed = |error| EmbeddedError::folder("open", &path)(error);
-    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+    let log = home::no_link().create(true).append(true).open(&path).map_err(failed)?;
     let again = log.try_clone().map_err(failed)?;
     let mut command = Command::new(&record.path);
     command.args(arguments(home, &record.socket));

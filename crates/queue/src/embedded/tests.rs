@@ -172,6 +172,30 @@ fn a_folder_is_private_and_a_long_path_moves_only_the_socket() {
 }
 
 #[test]
+fn a_folder_that_others_can_write_and_links_out_of_it_are_refused() {
+    let (folder, config) = with_fake("exit 1");
+    fs::create_dir(&config.state_dir).unwrap();
+    for mode in [0o777, 0o770, 0o1777] {
+        fs::set_permissions(&config.state_dir, fs::Permissions::from_mode(mode)).unwrap();
+        let refused = Home::open(&config).unwrap_err();
+        assert!(matches!(refused, EmbeddedError::Writable { .. }), "{refused}");
+    }
+    fs::set_permissions(&config.state_dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let home = Home::open(&config).unwrap();
+    let outside = folder.path().join("outside");
+    fs::write(&outside, "{}").unwrap();
+    for file in [home.join_lock(), home.record_file()] {
+        std::os::unix::fs::symlink(&outside, file).unwrap();
+    }
+    assert!(home::try_lock(&home.join_lock(), Mode::Exclusive).is_err());
+    assert!(matches!(home.record().unwrap_err(), EmbeddedError::Folder { action: "read", .. }));
+    fs::remove_dir(home.data()).unwrap();
+    std::os::unix::fs::symlink(folder.path(), home.data()).unwrap();
+    assert!(Home::open(&config).is_err());
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "{}");
+}
+
+#[test]
 fn a_record_of_another_format_is_refused_with_its_number() {
     let (_folder, config) = with_fake("exit 1");
     let home = Home::open(&config).unwrap();
@@ -199,6 +223,7 @@ fn every_error_has_a_message_and_a_hint() {
         EmbeddedError::NoServer { rejected: Vec::new(), install: "brew install valkey".into() },
         EmbeddedError::folder("open", &log)(io::ErrorKind::PermissionDenied.into()),
         EmbeddedError::NotOurs { path: folder.clone() },
+        EmbeddedError::Writable { path: folder.clone() },
         EmbeddedError::Format { path: folder.join("server.json"), detail: "it has format 2".into() },
         EmbeddedError::SocketPath { path: folder.join("server.sock"), limit: 107 },
         EmbeddedError::Ended {

@@ -13,9 +13,9 @@ use legwork_common::service::WRONG_STATE;
 use thiserror::Error;
 
 use crate::error::QueueError;
-use crate::operator::END_IT_FIRST;
 use crate::operator::Operator;
 use crate::operator::SEE_LIST;
+use crate::operator::end_it_first;
 use crate::port::Cleared;
 use crate::port::Forgotten;
 use crate::port::Upkeep as _;
@@ -59,7 +59,7 @@ impl Coded for DeleteError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound(_) => Some(SEE_LIST.to_owned()),
-            Self::Live(_) => Some(END_IT_FIRST.to_owned()),
+            Self::Live(id) => Some(end_it_first(*id)),
             Self::Queue(error) => error.hint(),
         }
     }

@@ -16,10 +16,10 @@ use legwork_common::team::Team;
 use thiserror::Error;
 
 use crate::error::QueueError;
-use crate::operator::END_IT_FIRST;
 use crate::operator::Operator;
 use crate::operator::SEE_LIST;
 use crate::operator::SessionOptions;
+use crate::operator::end_it_first;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
 use crate::port::Enqueue;
@@ -102,7 +102,7 @@ impl Coded for RetryError {
             Self::Completed(_) => Some(
                 "only failed and stopped jobs are retried; `legwork dispatch FILE AGENT TASK` starts a new one".to_owned(),
             ),
-            Self::NotEnded { .. } => Some(END_IT_FIRST.to_owned()),
+            Self::NotEnded { id, .. } => Some(end_it_first(*id)),
             Self::AlreadyRetried { of, .. } => {
                 Some(format!("`legwork retry --again {of}` retries it once more"))
             }
@@ -123,6 +123,11 @@ pub struct RetryPlan {
 }
 
 impl RetryPlan {
+    /// The job that is retried.
+    pub fn of(&self) -> JobId {
+        self.of
+    }
+
     /// The queue that the new job will wait in.
     pub fn queue(&self) -> &str {
         &self.original.job_options.queue
@@ -172,7 +177,8 @@ enum Recovery {
 }
 
 impl Operator {
-    /// Reads what a retry of `of` needs. `again` retries even a job that was retried before. Changes nothing, so a caller can plan all of its retries before the first.
+    /// Reads what a retry of `of` needs. `again` retries even a job that was retried before. Changes
+    /// nothing, so a caller can plan all of its retries before the first.
     ///
     /// # Errors
     ///

@@ -86,6 +86,14 @@ impl Selection {
     }
 }
 
+impl JobFilter {
+    /// Whether jobs may have to be read one by one, because no index holds just those that the filter selects.
+    pub fn is_searched_for(&self) -> bool {
+        let selection = Selection::of(self);
+        selection.source == Source::Indexes && !selection.is_exact
+    }
+}
+
 /// Whether jobs in a state are among the leases of their shard.
 fn is_leased(state: State) -> bool {
     state.is_held() || state == State::Reaping

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::queue::Queue;
 
@@ -30,8 +31,24 @@ pub struct ServerFacts {
     pub used_memory: Option<u64>,
     /// Bytes that it may use; 0 without a limit.
     pub max_memory: Option<u64>,
+    /// What this connection's user may do.
+    pub access: Access,
     /// The median of a few round trips.
     pub latency: Duration,
+}
+
+/// What the user of a connection may do, besides its work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// The server has no users, or does not report them.
+    #[default]
+    Unknown,
+    /// No password is needed: everyone who reaches the server may do everything.
+    Open,
+    /// It may manage users, and so do everything.
+    Administrator,
+    /// It may not.
+    Limited,
 }
 
 impl Queue {
@@ -70,8 +87,26 @@ impl Queue {
             eviction_policy: memory.remove("maxmemory_policy"),
             used_memory: memory.remove("used_memory").and_then(|bytes| bytes.parse().ok()),
             max_memory: memory.remove("maxmemory").and_then(|bytes| bytes.parse().ok()),
+            access: self.access().await,
             latency: latencies[PINGS / 2],
         })
+    }
+
+    /// What this user may do, told from whether it may ask about the default one.
+    async fn access(&self) -> Access {
+        let asked = self.link.ask(ASKED, redis::cmd("ACL").arg("GETUSER").arg("default")).await;
+        let facts = match asked.and_then(Answer::pairs) {
+            Ok(facts) => facts,
+            Err(QueueError::Refused { source, .. }) if source.code() == Some("NOPERM") => {
+                return Access::Limited;
+            }
+            Err(_) => return Access::Unknown,
+        };
+        let flags = facts.into_iter().find(|(name, _)| name == "flags").map(|(_, flags)| flags.items());
+        let Some(Ok(flags)) = flags else { return Access::Unknown };
+        let flags: Vec<String> = flags.filter_map(|flag| flag.text().ok()).collect();
+        let has = |name: &str| flags.iter().any(|flag| flag == name);
+        if has("on") && has("nopass") { Access::Open } else { Access::Administrator }
     }
 
     /// One setting; `None` where this user may not ask for it, as on most managed servers.

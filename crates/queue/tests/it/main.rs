@@ -18,6 +18,7 @@ mod random;
 mod round_trips;
 mod session_state;
 mod silent_connections;
+mod simulation;
 mod steps;
 mod stored_data;
 mod support;

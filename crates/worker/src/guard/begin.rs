@@ -1,51 +1,64 @@
-//! The start of a guarded command: our program writes its process group into the guard's pipe and becomes the command.
+//! The start of a guarded command: our program announces its process group to the guard and becomes the command.
 //!
-//! The pipe is opened by its name below `/proc`, so that no other child of the program inherits it, and is closed by the
-//! `exec`. Whatever goes wrong before that, the command does not run: a program that has died has no such name, a guard
-//! that has died does not read, and a descriptor that was given to another file has another inode.
+//! It connects to the guard's socket, says how long it may live, and waits until the guard has noted it; the connection
+//! is closed by the `exec`. It says no number: the guard asks the system who is at the other end, so that no process can
+//! announce another. Whatever goes wrong before that, the command does not run: a guard that has died, or that is ending,
+//! answers no one.
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io;
+use std::io::Read as _;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
 use rustix::process::Pid;
 
-use super::pipe::GuardPipe;
+use super::link;
+use super::link::GuardLink;
 use super::process_groups::Lifetime;
-use super::process_groups::Record;
+use super::sandbox;
+use super::sandbox::Sandbox;
 
 /// The first argument of a program that is the start of a guarded command.
 pub(super) const GUARDED: &str = "__guarded";
 /// This program, even if its file was replaced or deleted since it started.
 pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
+/// What the guard answers when it has noted a command.
+pub(super) const NOTED: u8 = b'+';
 
+/// How long the guard may take. It answers within a millisecond; a loaded machine delays it, a stopped guard forever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The exit status of a command that does not exist, as in shells.
 const NOT_FOUND: u8 = 127;
 /// The exit status of a command that could not be run, as in shells.
 const NOT_RUN: u8 = 126;
 
 /// What comes before a guarded command on its command line.
-pub(super) fn arguments(pipe: &GuardPipe, lifetime: Lifetime) -> Vec<OsString> {
-    let program = std::process::id();
-    let numbers = [program.to_string(), pipe.descriptor.to_string(), pipe.inode.to_string()];
-    let ours = [THIS_PROGRAM, GUARDED, lifetime.word()].map(OsString::from);
-    ours.into_iter().chain(numbers.map(OsString::from)).collect()
+pub(super) fn arguments(guard: &GuardLink, lifetime: Lifetime, sandbox: Option<&Sandbox>) -> Vec<OsString> {
+    let program = std::process::id().to_string();
+    let ours = [THIS_PROGRAM, GUARDED, lifetime.word(), &program, &guard.name].map(OsString::from);
+    let sandbox = sandbox.into_iter().flat_map(Sandbox::arguments);
+    ours.into_iter().chain(sandbox).chain([sandbox::end()]).collect()
 }
 
 /// Announces our process group to the guard and becomes the command. Returns only if that failed.
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut next = || arguments.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
-    let (lifetime, program, descriptor, inode) = (next(), next(), next(), next());
-    if let Err(error) = announce(&lifetime, &program, &descriptor, &inode) {
-        report("the command was not started: its guard cannot be reached", &error);
+    let (lifetime, program, guard) = (next(), next(), next());
+    let announced = announce(&lifetime, &program, &guard);
+    let sandbox = match announced.and_then(|()| Sandbox::from_arguments(&mut arguments)) {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            report("the command was not started: its guard cannot be reached", &error);
+            return ExitCode::from(NOT_RUN);
+        }
+    };
+    if let Some(Err(error)) = sandbox.map(|sandbox| sandbox.enter()) {
+        report("the command was not started: it cannot be confined", &error);
         return ExitCode::from(NOT_RUN);
     }
     let Some(command) = arguments.next() else { return ExitCode::from(NOT_RUN) };
@@ -54,29 +67,23 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
 }
 
-/// Writes our group into the pipe of `program`, if that is still our parent and the pipe is still that pipe.
-fn announce(lifetime: &str, program: &str, descriptor: &str, inode: &str) -> io::Result<()> {
+/// Returns once the guard has noted our group, if `program` is still our parent.
+fn announce(lifetime: &str, program: &str, guard: &str) -> io::Result<()> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
     let parent = rustix::process::getppid().map(|pid| Pid::as_raw(Some(pid)).to_string());
     if parent.as_deref() != Some(program) {
         return Err(invalid("the program that started it is gone"));
     }
-    // Non-blocking: without a reader, opening would block forever.
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let pipe: OwnedFd = rustix::fs::open(format!("/proc/{program}/fd/{descriptor}"), flags, Mode::empty())?;
-    let found = rustix::fs::fstat(&pipe)?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::Fifo || found.st_ino.to_string() != inode {
-        return Err(invalid("the guard's pipe is closed"));
-    }
-    let own = rustix::process::getpid();
-    if rustix::process::getpgrp() != own {
+    if rustix::process::getpgrp() != rustix::process::getpid() {
         return Err(invalid("it does not lead a process group"));
     }
-    let group = u32::try_from(own.as_raw_nonzero().get()).unwrap_or_default();
-    let record = Record::parse(&format!("{lifetime} {group}")).ok_or_else(|| invalid("unknown lifetime"))?;
-    // Blocking from here on: a full pipe delays the command until the guard has read it, and is not an error.
-    rustix::io::ioctl_fionbio(&pipe, false)?;
-    std::fs::File::from(pipe).write_all(record.line().as_bytes())
+    let lifetime = Lifetime::parse(lifetime).ok_or_else(|| invalid("unknown lifetime"))?;
+    let mut guard = link::connect(guard)?;
+    guard.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    guard.write_all(format!("{}\n", lifetime.word()).as_bytes())?;
+    let mut answer = [0];
+    guard.read_exact(&mut answer)?;
+    if answer == [NOTED] { Ok(()) } else { Err(invalid("the guard refuses it")) }
 }
 
 /// Writes one line to standard error, where the command's own errors appear.

@@ -12,20 +12,23 @@ pub(super) enum Lifetime {
 }
 
 impl Lifetime {
-    /// The word for it in the pipe and on command lines.
+    /// The word for it in announcements and on command lines.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Lease => "lease",
             Self::Process => "process",
         }
     }
+
+    /// Reads the word.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        [Self::Lease, Self::Process].into_iter().find(|lifetime| lifetime.word() == word)
+    }
 }
 
-/// One line of the pipe: `lease 71`, `process 72`, `ended 71`, `until 123456`.
+/// One line of the program: `ended 71`, `until 123456`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record {
-    /// This group is about to start its command.
-    Started(Lifetime, u32),
     /// No process of the group is left.
     Ended(u32),
     /// The groups of jobs may live until this moment, in milliseconds since the machine started.
@@ -33,23 +36,19 @@ pub(super) enum Record {
 }
 
 impl Record {
-    /// The line. Far shorter than `PIPE_BUF`, so concurrent writers do not interleave.
+    /// The line.
     pub(super) fn line(self) -> String {
         match self {
-            Self::Started(lifetime, group) => format!("{} {group}\n", lifetime.word()),
             Self::Ended(group) => format!("ended {group}\n"),
             Self::Deadline(moment) => format!("until {moment}\n"),
         }
     }
 
-    /// Reads a line. A group must be above 1: a signal to 0 or 1 would reach other processes.
+    /// Reads a line.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (word, number) = line.trim_end().split_once(' ')?;
-        let group = || number.parse().ok().filter(|group| *group > 1);
         match word {
-            "lease" => Some(Self::Started(Lifetime::Lease, group()?)),
-            "process" => Some(Self::Started(Lifetime::Process, group()?)),
-            "ended" => Some(Self::Ended(group()?)),
+            "ended" => Some(Self::Ended(number.parse().ok()?)),
             "until" => Some(Self::Deadline(number.parse().ok()?)),
             _ => None,
         }
@@ -67,6 +66,11 @@ pub(super) struct TrackedGroup {
 }
 
 impl TrackedGroup {
+    /// A group whose leader started at `leader`.
+    pub(super) fn new(lifetime: Lifetime, group: u32, leader: Option<u64>) -> Self {
+        Self { group, leader, lifetime }
+    }
+
     /// Whether the id still stands for this group, where the process with that id started at `now`. While any process
     /// of a group lives, the system gives its id to no new process; so a leader that started at another time leads
     /// another group.
@@ -83,12 +87,14 @@ pub(super) struct ProcessGroups {
 }
 
 impl ProcessGroups {
-    /// Applies a record. `leader` looks up when the process with an id started.
-    pub(super) fn apply(&mut self, record: Record, leader: impl FnOnce(u32) -> Option<u64>) {
+    /// Notes a group that is about to start its command. `leader` is when the process with its id started.
+    pub(super) fn start(&mut self, lifetime: Lifetime, group: u32, leader: Option<u64>) {
+        self.groups.insert(group, TrackedGroup::new(lifetime, group, leader));
+    }
+
+    /// Applies a record of the program.
+    pub(super) fn apply(&mut self, record: Record) {
         match record {
-            Record::Started(lifetime, group) => {
-                self.groups.insert(group, TrackedGroup { group, leader: leader(group), lifetime });
-            }
             Record::Ended(group) => {
                 self.groups.remove(&group);
             }
@@ -122,13 +128,22 @@ impl ProcessGroups {
 mod tests {
     use super::*;
 
+    /// Applies lines: those of the program, and `lease 5` or `process 5` for a group that starts.
     fn groups(lines: &[&str]) -> ProcessGroups {
         let mut groups = ProcessGroups::default();
         for line in lines {
-            groups
-                .apply(Record::parse(line).unwrap(), |group| (group != 99).then_some(u64::from(group) * 10));
+            let (word, number) = line.split_once(' ').unwrap();
+            match Lifetime::parse(word) {
+                Some(lifetime) => start(&mut groups, lifetime, number.parse().unwrap()),
+                None => groups.apply(Record::parse(line).unwrap()),
+            }
         }
         groups
+    }
+
+    /// The leader of each group started at ten times its number; that of 99 is gone.
+    fn start(groups: &mut ProcessGroups, lifetime: Lifetime, group: u32) {
+        groups.start(lifetime, group, (group != 99).then_some(u64::from(group) * 10));
     }
 
     fn ids(tracked: Vec<TrackedGroup>) -> Vec<u32> {
@@ -137,17 +152,10 @@ mod tests {
 
     #[test]
     fn records_are_read_as_they_are_written() {
-        for record in [
-            Record::Started(Lifetime::Lease, 71),
-            Record::Started(Lifetime::Process, u32::MAX),
-            Record::Ended(2),
-            Record::Deadline(u64::MAX),
-        ] {
+        for record in [Record::Ended(2), Record::Deadline(u64::MAX)] {
             assert_eq!(Record::parse(&record.line()), Some(record));
         }
-        for bad in
-            ["", "lease", "lease 1", "lease 0", "process -5", "ended x", "until", "what 7", "lease 7 8"]
-        {
+        for bad in ["", "lease", "lease 7", "process -5", "ended x", "until", "what 7", "ended 7 8"] {
             assert_eq!(Record::parse(bad), None, "{bad}");
         }
     }
@@ -161,16 +169,16 @@ mod tests {
     fn only_groups_of_leases_have_a_deadline() {
         let mut groups = groups(&["process 6", "until 100"]);
         assert!(!groups.has_deadline());
-        groups.apply(Record::Started(Lifetime::Lease, 5), |_| None);
+        start(&mut groups, Lifetime::Lease, 5);
         assert!(groups.has_deadline());
         assert_eq!(groups.overdue(100), []);
         assert_eq!(ids(groups.overdue(101)), [5]);
         // Killed once. A group that starts past the deadline is killed too; a later deadline lets new groups live.
         assert_eq!(groups.overdue(102), []);
-        groups.apply(Record::Started(Lifetime::Lease, 7), |_| None);
+        start(&mut groups, Lifetime::Lease, 7);
         assert_eq!(ids(groups.overdue(103)), [7]);
-        groups.apply(Record::Deadline(200), |_| None);
-        groups.apply(Record::Started(Lifetime::Lease, 8), |_| None);
+        groups.apply(Record::Deadline(200));
+        start(&mut groups, Lifetime::Lease, 8);
         assert_eq!(groups.overdue(150), []);
         assert_eq!(ids(groups.into_groups()), [6, 8]);
     }

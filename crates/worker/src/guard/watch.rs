@@ -1,7 +1,9 @@
-//! The guard's own process: reads the pipe, watches the deadline, and kills process groups.
+//! The guard's own process: hears the program and its commands, watches the deadline, and kills process groups.
 
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream as StdStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,13 +11,15 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::BufReader;
-use tokio::net::unix::pipe;
+use tokio::net::UnixStream;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::announcements::Announcement;
+use super::announcements::Announcements;
 use super::process_groups::ProcessGroups;
 use super::process_groups::Record;
 use super::process_groups::TrackedGroup;
@@ -30,7 +34,9 @@ const DEADLINE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// polls for two seconds at most.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Guards until the program at the other end of standard input is gone, and then kills what it left.
+/// Guards until the program at the other end of standard input is gone, and then kills what it left. Commands announce
+/// themselves at the socket on standard error: a program can be given three descriptors without unsafe code, and a guard
+/// writes to no one.
 pub(super) fn run() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(watch())) {
@@ -45,27 +51,49 @@ async fn watch() -> io::Result<()> {
         .map(unix::signal)
         .into_iter()
         .collect::<io::Result<Vec<_>>>()?;
-    let input = io::stdin().as_fd().try_clone_to_owned()?;
-    let mut lines = BufReader::new(pipe::Receiver::from_owned_fd(input)?).lines();
+    let input = StdStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    input.set_nonblocking(true)?;
+    let mut lines = BufReader::new(UnixStream::from_std(input)?).lines();
+    let listener = UnixListener::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let mut announcements = Announcements::new(listener)?;
     let mut groups = ProcessGroups::default();
     loop {
         let wait = if groups.has_deadline() { DEADLINE_POLL_INTERVAL } else { Duration::MAX };
-        match timeout(wait, lines.next_line()).await {
-            Ok(Ok(Some(line))) => {
+        let next = async {
+            tokio::select! {
+                line = lines.next_line() => Next::Line(line),
+                announcement = announcements.next() => Next::Announcement(announcement),
+            }
+        };
+        match timeout(wait, next).await {
+            Ok(Next::Line(Ok(Some(line)))) => {
                 if let Some(record) = Record::parse(&line) {
-                    groups.apply(record, started_at);
+                    groups.apply(record);
                 }
             }
-            Ok(Ok(None) | Err(_)) => break,
+            Ok(Next::Line(Ok(None) | Err(_))) => break,
+            Ok(Next::Announcement(announcement)) => {
+                let group = announcement.group;
+                groups.start(announcement.lifetime, group, started_at(group));
+                announcement.confirm();
+            }
             Err(_) => {}
         }
-        // After every line, not only after a timeout: a busy pipe must not delay the deadline.
+        // After every event, not only after a timeout: a busy program must not delay the deadline.
         for tracked in groups.overdue(boot_millis()) {
             signal(&tracked, Signal::KILL);
         }
     }
+    // From here on no command starts: those that wait for an answer get none.
+    drop(announcements);
     end(groups.into_groups()).await;
     Ok(())
+}
+
+/// What the guard hears.
+enum Next {
+    Line(io::Result<Option<String>>),
+    Announcement(Announcement),
 }
 
 /// Sends SIGTERM, and SIGKILL to what is left after the grace period.
@@ -84,7 +112,7 @@ async fn end(mut groups: Vec<TrackedGroup>) {
 }
 
 /// Sends a signal to a group; returns whether the group exists.
-fn signal(tracked: &TrackedGroup, signal: Signal) -> bool {
+pub(super) fn signal(tracked: &TrackedGroup, signal: Signal) -> bool {
     group_id(tracked).is_some_and(|id| {
         tracked.is_same(started_at(tracked.group)) && rustix::process::kill_process_group(id, signal).is_ok()
     })
@@ -96,7 +124,7 @@ fn group_id(tracked: &TrackedGroup) -> Option<Pid> {
 }
 
 /// When the process with this id started, in clock ticks since the machine did (proc_pid_stat(5), field 22).
-fn started_at(process: u32) -> Option<u64> {
+pub(super) fn started_at(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The program's name, in parentheses before it, may contain spaces and parentheses.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()

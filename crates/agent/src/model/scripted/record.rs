@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legwork_common::secrets::Secrets;
 use legwork_common::team::Team;
 use serde_json::Value;
 
@@ -22,26 +23,19 @@ use crate::message::Message;
 use crate::message::ToolCall;
 use crate::turn::Transcript;
 
-/// Shorter values are not hidden: they are too likely to occur in a text by chance.
-const MIN_SECRET_BYTES: usize = 6;
-
 /// The replies of models in some runs, as a script that replays them.
 ///
 /// Job ids are replaced by placeholders, because a replay has other jobs. Secrets are replaced by their names.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {
     script: Script,
-    secrets: Vec<(String, String)>,
+    secrets: Secrets,
     ambiguous_agents: Vec<String>,
 }
 
 impl Recording {
-    /// An empty recording that hides these secrets, each a name and a value.
-    pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut secrets: Vec<_> =
-            secrets.into_iter().filter(|(_, value)| value.len() >= MIN_SECRET_BYTES).collect();
-        // The longest first, because one secret may contain another.
-        secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+    /// An empty recording that hides these secrets.
+    pub fn new(secrets: Secrets) -> Self {
         Self { script: Script::default(), secrets, ambiguous_agents: Vec::new() }
     }
 
@@ -59,12 +53,13 @@ impl Recording {
                     let seen = history::latest(transcript.messages(), limit);
                     Some(self.reply(*turn, message, &seen))
                 }
-                TurnEntry::Compacted { turn, summary, .. } => {
+                TurnEntry::Compacted { turn, summary, .. } if !entry.is_tokens_only() => {
                     active.complete_handoff();
                     let text = self.templated(&summary_without_job_ids(summary), &Placeholders::default());
                     Some(Reply { turn: Some(*turn), summary: true, text, ..Reply::default() })
                 }
-                TurnEntry::Result { .. }
+                TurnEntry::Compacted { .. }
+                | TurnEntry::Result { .. }
                 | TurnEntry::Delivered { .. }
                 | TurnEntry::Stderr { .. }
                 | TurnEntry::Retried { .. } => None,
@@ -154,9 +149,7 @@ impl Recording {
     }
 
     fn hidden(&self, text: &str) -> String {
-        self.secrets
-            .iter()
-            .fold(text.to_owned(), |text, (name, value)| text.replace(value, &format!("[hidden: {name}]")))
+        self.secrets.redacted(text).into_owned()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Scripts, parsed, replayed and recorded.
 
+use legwork_common::secrets::Secrets;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -160,7 +161,7 @@ async fn a_recording_replays_the_same_replies() {
     };
     let (then, now) = (id('2'), id('3'));
     let opening = |task: String| crate::Opening::Delegated { task, expected_output: None };
-    let mut recording = Recording::new([("API_KEY".to_owned(), "sesame".to_owned())]);
+    let mut recording = Recording::new(Secrets::of(&[("API_KEY".to_owned(), "sesame".to_owned())].into()));
     recording.add(&team, "a", opening(format!("inspect {then}")), &recorded_run(&then));
     assert!(recording.ambiguous_agents().is_empty());
     let json = recording.to_json().unwrap();

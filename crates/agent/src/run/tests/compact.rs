@@ -120,6 +120,28 @@ async fn an_empty_summary_leaves_the_conversation_and_is_not_asked_for_each_turn
 }
 
 #[tokio::test]
+async fn a_summary_that_is_longer_than_what_it_replaces_is_not_taken_and_not_repeated() {
+    let team = small_window(json!({"toolsets": [{"kind": {"type": "shell", "env": {}}}]}));
+    let long = "s".repeat(6000);
+    let answers = vec![
+        ran("seq 1 600"),
+        ran("seq 601 900"),
+        said(&long),
+        ran("echo one"),
+        ran("echo two"),
+        said("done"),
+    ];
+    let (world, purposes) = asked(&team, answers).await;
+    let turns = |count| vec![Purpose::Turn; count];
+    assert_eq!(purposes, [turns(2), vec![Purpose::Summary], turns(3)].concat());
+    let why = "the conversation was not summarized: the summary is not shorter than what it would replace";
+    assert!(world.journal.events().contains(&RunEvent::Warning(why.into())));
+    let opening = prompt::delegated("the task", None).to_vec();
+    let whole = format!("{:?}", Transcript::new(opening, &world.journal.entries()).messages());
+    assert!(whole.contains("599") && !whole.contains("sss"), "nothing is forgotten");
+}
+
+#[tokio::test]
 async fn ids_of_background_work_stand_under_a_summary() {
     let toolsets = json!([{"kind": {"type": "shell", "env": {}}}, {"kind": {"type": "background_agents"}}]);
     let team = small_window(json!({"toolsets": toolsets}));

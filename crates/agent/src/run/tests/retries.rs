@@ -9,12 +9,19 @@ use crate::model::ModelError;
 use crate::model::ModelReply;
 use crate::model::Purpose;
 use crate::model::ReplyEnd;
+use crate::prompt;
+use crate::pruning;
 use crate::testing::FakeModels;
 
 const CUT: &str = "\n[the model's answer was cut off; asking again]\n";
 
 fn said(text: &str) -> ModelReply {
     ModelReply::complete(AssistantMessage { text: text.into(), ..AssistantMessage::default() })
+}
+
+fn counted(reply: ModelReply, input_tokens: u64, output_tokens: u64) -> ModelReply {
+    let usage = Usage { input_tokens, output_tokens, turns: 1, ..Usage::default() };
+    ModelReply { message: AssistantMessage { usage, ..reply.message }, ..reply }
 }
 
 fn ended(text: &str, end: ReplyEnd) -> ModelReply {
@@ -65,7 +72,16 @@ async fn asking_again_is_printed_before_each_further_try_and_not_after_the_last(
     let cut = || ("half", Err(transient()));
     let (outcome, output, _) = run_with(vec![cut(), cut(), cut()], Vec::new()).await;
     assert_eq!(message_of(outcome), "scripted/test did not answer: 503");
-    assert_eq!(output, format!("half{CUT}half{CUT}half"));
+    // The text that is repeated stands there once.
+    assert_eq!(output, format!("half{CUT}"));
+
+    let whole = vec![cut(), ("half", Ok(said("half a loaf")))];
+    let (outcome, output, _) = run_with(whole, Vec::new()).await;
+    assert_eq!((result_of(outcome).as_str(), output), ("half a loaf", format!("half{CUT}")));
+
+    let other = vec![cut(), ("another", Ok(said("another")))];
+    let (outcome, output, _) = run_with(other, Vec::new()).await;
+    assert_eq!((result_of(outcome).as_str(), output), ("another", format!("half{CUT}another")));
 
     let refused = ModelError::Refused { model: "m".into(), detail: "no".into() };
     let (outcome, output, _) = run_with(vec![("half", Err(refused))], Vec::new()).await;
@@ -83,6 +99,37 @@ async fn an_empty_reply_is_asked_for_once_more_and_then_fails() {
         let (outcome, ..) = run_with(vec![empty(), empty()], Vec::new()).await;
         assert_eq!(message_of(outcome), format!("scripted/test: {words}"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tokens_of_a_reply_that_failed_are_counted() {
+    let cut = || counted(ended("half", ReplyEnd::CutAtOutputLimit), 20, 9);
+    let (outcome, output, _) = run_with(vec![("half", Ok(cut()))], Vec::new()).await;
+    let Outcome::Failed { usage, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.turns), (20, 9, 0));
+    assert_eq!(output, "half");
+
+    let broken = counted(ended("ha", ReplyEnd::BrokenOff("reset".into())), 20, 2);
+    let answers = vec![("ha", Ok(broken)), ("half", Ok(counted(said("half"), 20, 9)))];
+    let (outcome, output, _) = run_with(answers, Vec::new()).await;
+    let Outcome::Completed { usage, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.turns), (40, 11, 1));
+    assert_eq!(output, format!("ha{CUT}lf"));
+}
+
+#[tokio::test]
+async fn recorded_tokens_replace_nothing_and_are_no_turn() {
+    let used = Usage { input_tokens: 20, output_tokens: 9, ..Usage::default() };
+    let opening = prompt::delegated("the task", None).to_vec();
+    let recorded = long_work();
+    let mut counting = recorded.clone();
+    counting.push(TurnEntry::tokens_only(4, used));
+    let (with, without) = (Transcript::new(opening.clone(), &counting), Transcript::new(opening, &recorded));
+    assert_eq!(with.messages(), without.messages());
+    assert_eq!((with.usage().input_tokens, without.usage().input_tokens), (20, 0));
+    let mut pruned = counting.clone();
+    pruning::prune_replaced(&mut pruned);
+    assert_eq!(pruned, counting);
 }
 
 #[tokio::test]

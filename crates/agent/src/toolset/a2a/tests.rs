@@ -1,7 +1,5 @@
 //! Agents of both protocol versions on servers of this machine.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -10,6 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::routing::post;
 use legwork_common::service::CallIndex;
+use legwork_common::variables;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -70,7 +69,8 @@ fn card_v0() -> Value {
 }
 
 async fn opened(name: Option<&str>, url: &str) -> Result<Kit, String> {
-    let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
+    let variables = [("SESAME", "sesame"), (variables::API_PRIVATE, "1")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
     let polling = Polling {
         first_interval: Duration::from_millis(1),

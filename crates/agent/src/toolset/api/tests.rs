@@ -1,7 +1,5 @@
 //! Calls to a server on this machine.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::HeaderMap as Headers;
@@ -9,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Redirect;
 use axum::routing::get;
 use axum::routing::post;
+use legwork_common::variables;
 use serde_json::json;
 
 use super::*;
@@ -37,13 +36,35 @@ async fn server() -> String {
 }
 
 async fn tool(endpoint: String, method: &str, args: Value) -> Arc<dyn Tool> {
+    tool_with("1", endpoint, method, args).await
+}
+
+/// `private` is the operator's setting.
+async fn tool_with(private: &str, endpoint: String, method: &str, args: Value) -> Arc<dyn Tool> {
     install_tls();
     let api = json!({"name": "call", "endpoint": endpoint, "method": method, "instruction": "Calls",
         "headers": {"X-Key": "open ${env.SESAME}"}, "args": args, "required": [], "output_schema": null});
-    let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned())]);
+    let variables = [("SESAME", "sesame"), (variables::API_PRIVATE, private)];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let environment = Arc::new(Environment::new(variables, "/".into()));
     let kit = open(environment, &serde_json::from_value(api).unwrap()).unwrap();
     kit.tools[0].clone()
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_are_refused_unless_the_operator_allows_them() {
+    let server = server().await;
+    let port = server.rsplit_once(':').unwrap().1;
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let refused = testing::call(
+            &tool_with("", format!("http://{host}:{port}/key"), "GET", json!({})).await,
+            json!({}),
+        )
+        .await;
+        let expected =
+            format!("{host} is not a public address (the operator may allow it with LEGWORK_API_PRIVATE)");
+        assert!(refused.is_error && refused.text.ends_with(&expected), "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,8 +8,14 @@ use html2text::render::TextDecorator;
 use html2text::render::TrivialDecorator;
 use serde::Deserialize;
 
+use super::depth;
+
 /// The width at which converted lines wrap, in characters. Wide enough that most table rows stay whole.
 const LINE_WIDTH: usize = 120;
+
+/// The deepest nesting of elements that is converted, because the converter is slow, or fails, with deeper ones. Pages have
+/// up to a hundred levels.
+const MAX_DEPTH: usize = 500;
 
 /// The format that HTML pages are converted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -92,6 +98,11 @@ pub(super) fn render(page: &Page, format: Format) -> Result<String, String> {
     }
     let is_html =
         content_type.contains("html") || (content_type.is_empty() && text.trim_start().starts_with('<'));
+    if is_html && format != Format::Html && depth::is_deeper_than(&text, MAX_DEPTH) {
+        return Err(format!(
+            "the page cannot be converted: its elements are nested more than {MAX_DEPTH} deep"
+        ));
+    }
     let converted = match format {
         Format::Text if is_html => {
             let config = config::with_decorator(TrivialDecorator::new()).link_footnotes(false);

@@ -115,11 +115,12 @@ async fn addresses_that_are_not_public_are_refused() {
         }
     }
     assert!(!fetch_one("1", &format!("http://{name}:{port}/")).await.is_error);
-    let loopback_only: AddressFilter = |ip| ip == IpAddr::from([127, 0, 0, 1]);
+    let allows: fn(IpAddr) -> bool = |ip| ip == IpAddr::from([127, 0, 0, 1]);
+    let loopback_only = AddressFilter { allows: Some(allows), setting: variables::FETCH_PRIVATE };
     let spec = fetch_tool("", None).spec().clone();
-    let client = address_filter::client(loopback_only).unwrap();
+    let client = HttpClient::for_pages(loopback_only).unwrap();
     let filtered: Arc<dyn Tool> =
-        Arc::new(FetchTool { spec, client, filter: loopback_only, timeout_seconds: DEFAULT_TIMEOUT_SECONDS });
+        Arc::new(FetchTool { spec, client, timeout_seconds: DEFAULT_TIMEOUT_SECONDS });
     let inside = format!("{url}/inside");
     let redirected = testing::call(&filtered, json!({"urls": [inside], "format": "text"})).await;
     let expected = format!(

@@ -1,7 +1,6 @@
 //! Writes and edits files, creates and removes folders.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::PathBuf;
 use std::string::FromUtf8Error;
 
@@ -9,6 +8,8 @@ use serde::Deserialize;
 
 use super::Workspace;
 use super::read::error_text;
+use super::read::file_error;
+use crate::files::MAX_FILE_BYTES;
 
 #[derive(Deserialize)]
 pub(super) struct WriteArguments {
@@ -40,10 +41,8 @@ type Edited = Result<(String, Option<PathBuf>), String>;
 /// Writes a file, with the folders above it. A crash in the middle may leave a part of the content.
 pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: WriteArguments) -> Edited {
     let file = workspace.environment.resolve(&path);
-    if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent).map_err(|error| error_text(&error))?;
-    }
-    fs::write(&file, &content).map_err(|error| error_text(&error))?;
+    let written = workspace.environment.files().write(&file, content.as_bytes());
+    written.map_err(|error| file_error(&path, &error))?;
     Ok((format!("File written successfully: {path} ({} bytes)", content.len()), Some(file)))
 }
 
@@ -53,10 +52,11 @@ pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: Wri
 /// they stand for.
 pub(super) fn edit(workspace: &Workspace, EditArguments { path, edits }: EditArguments) -> Edited {
     let file = workspace.environment.resolve(&path);
-    let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
+    let files = workspace.environment.files();
+    let bytes = files.read(&file, MAX_FILE_BYTES).map_err(|error| file_error(&path, &error))?;
     let before = String::from_utf8(bytes).map_err(|error| not_utf8(&path, &error))?;
     let after = replaced(before, &edits)?;
-    fs::write(&file, after).map_err(|error| error_text(&error))?;
+    files.write(&file, after.as_bytes()).map_err(|error| file_error(&path, &error))?;
     Ok((format!("File edited successfully: {path} ({} edits)", edits.len()), Some(file)))
 }
 
@@ -95,7 +95,9 @@ pub(super) fn create(
     workspace: &Workspace,
     FoldersArguments { paths }: FoldersArguments,
 ) -> Result<String, String> {
-    for_each(&paths, "created", |path| fs::create_dir_all(workspace.environment.resolve(path)))
+    for_each(&paths, "created", |path| {
+        workspace.environment.files().create_folders(&workspace.environment.resolve(path))
+    })
 }
 
 /// Removes empty folders.
@@ -103,7 +105,9 @@ pub(super) fn remove(
     workspace: &Workspace,
     FoldersArguments { paths }: FoldersArguments,
 ) -> Result<String, String> {
-    for_each(&paths, "removed", |path| fs::remove_dir(workspace.environment.resolve(path)))
+    for_each(&paths, "removed", |path| {
+        workspace.environment.files().remove_folder(&workspace.environment.resolve(path))
+    })
 }
 
 /// Applies `act` to every path, whether or not others fail. The text has a line for each; it is an error text where any

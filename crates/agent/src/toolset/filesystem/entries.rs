@@ -13,6 +13,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Workspace;
+use super::read::error_text;
 
 /// The most entries of one result: docker-agent's limit.
 const MAX_ENTRIES: usize = 100;
@@ -89,6 +90,7 @@ fn is_dir(entry: &DirEntry) -> bool {
 /// Resolves `path` and checks that it is a folder.
 fn existing(workspace: &Workspace, path: &str) -> Result<PathBuf, String> {
     let folder = workspace.environment.resolve(path);
+    workspace.environment.files().check(&folder).map_err(|error| error_text(&error))?;
     if folder.is_dir() {
         return Ok(folder);
     }

@@ -1,7 +1,6 @@
 //! Reads files.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
 
 use serde::Deserialize;
@@ -9,12 +8,10 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Workspace;
+use crate::files::MAX_FILE_BYTES;
 use crate::image;
 use crate::image::Image;
 use crate::tool::ToolOutcome;
-
-/// The largest file that is read. It protects the worker's memory; a model's context is far smaller.
-const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 
 #[derive(Deserialize)]
 pub(super) struct FileArguments {
@@ -39,7 +36,7 @@ pub(super) fn file(
     workspace: &Workspace,
     FileArguments { path, line, limit }: FileArguments,
 ) -> Result<ToolOutcome, String> {
-    let (text, image) = content(workspace, &path)?;
+    let (text, image) = content(workspace, &path, MAX_FILE_BYTES)?;
     let text = if image.is_some() || line.is_none() && limit.is_none() {
         text
     } else {
@@ -61,9 +58,12 @@ fn lines(text: &str, first: usize, limit: usize) -> Result<String, String> {
 pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: FilesArguments) -> ToolOutcome {
     let (mut read, mut images) = (Vec::new(), Vec::new());
     let mut left = image::MAX_BYTES;
+    // All files of one call together have the bound of one file.
+    let mut bytes_left = MAX_FILE_BYTES;
     for path in paths {
         let (mut text, image) =
-            content(workspace, &path).unwrap_or_else(|error| (format!("Error: {error}"), None));
+            content(workspace, &path, bytes_left).unwrap_or_else(|error| (format!("Error: {error}"), None));
+        bytes_left -= bytes_left.min(text.len() as u64);
         match image {
             Some(image) if image.bytes() <= left && images.len() < image::MAX_PER_RESULT => {
                 left -= image.bytes();
@@ -88,16 +88,10 @@ pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: Files
 }
 
 /// Reads one file, and refuses those that are too large or contain a NUL byte and are no image.
-fn content(workspace: &Workspace, path: &str) -> Result<Content, String> {
+fn content(workspace: &Workspace, path: &str, max_bytes: u64) -> Result<Content, String> {
     let file = workspace.environment.resolve(path);
-    let metadata = fs::metadata(&file).map_err(|error| error_text(&error))?;
-    if !metadata.is_file() {
-        return Err(format!("{path} is not a file"));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(format!("{path} is too large to read whole: {} bytes", metadata.len()));
-    }
-    let bytes = fs::read(&file).map_err(|error| error_text(&error))?;
+    let bytes =
+        workspace.environment.files().read(&file, max_bytes).map_err(|error| file_error(path, &error))?;
     if image::media_type(&bytes).is_some() {
         let image = image::read(&bytes).map_err(|sentence| format!("{path}: {sentence}"))?;
         return Ok((format!("{path}: {}", image::caption(&image)), Some(image)));
@@ -106,6 +100,15 @@ fn content(workspace: &Workspace, path: &str) -> Result<Content, String> {
         return Err(format!("{path} is not a text file: {} bytes", bytes.len()));
     }
     Ok((String::from_utf8_lossy(&bytes).into_owned(), None))
+}
+
+/// The error text for a file that is to be read, or written to.
+pub(super) fn file_error(path: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => format!("{path} is not a file"),
+        io::ErrorKind::FileTooLarge => format!("{path} is {error}"),
+        _ => error_text(error),
+    }
 }
 
 /// The error text for the model. `not found` is docker-agent's text; others are the system's.

@@ -1,6 +1,7 @@
 //! Searches the contents of files.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Workspace;
 use super::entries::walk;
+use super::read::error_text;
 use crate::toolset::MAX_RESULT_BYTES;
 use crate::toolset::boundary;
 use crate::toolset::limited;
@@ -28,6 +30,10 @@ use crate::toolset::limited;
 const MAX_WHOLE_LINE_CHARS: usize = 100;
 /// Characters shown on each side of a match in a long line, as in docker-agent.
 const CONTEXT_CHARS: usize = 20;
+
+/// The longest line that is searched, in bytes. A file with a longer one is skipped from there on: the search holds whole
+/// lines in memory.
+const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
 
 #[derive(Deserialize)]
 pub(super) struct SearchArguments {
@@ -46,15 +52,17 @@ pub(super) fn search(
     cancel: &CancellationToken,
 ) -> Result<String, String> {
     let root = workspace.environment.resolve(&arguments.path);
-    if !root.exists() {
-        return Err("not found".to_owned());
-    }
+    let files = workspace.environment.files();
+    files.check(&root).map_err(|error| error_text(&error))?;
     let matcher = RegexMatcherBuilder::new()
         .fixed_strings(!arguments.is_regex.unwrap_or(false))
         .build(&arguments.query)
         .map_err(|error| format!("invalid regular expression: {error}"))?;
     let excluded = excluded(arguments.exclude_patterns.as_deref().unwrap_or_default())?;
-    let mut searcher = SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).build();
+    let mut searcher = SearcherBuilder::new()
+        .binary_detection(BinaryDetection::quit(0))
+        .heap_limit(Some(MAX_LINE_BYTES))
+        .build();
     let mut found = String::new();
     for entry in walk(workspace, &root, None).flatten() {
         if cancel.is_cancelled() || found.len() > MAX_RESULT_BYTES {
@@ -65,7 +73,8 @@ pub(super) fn search(
         if entry.file_type().is_some_and(|kind| kind.is_file()) && !is_excluded(&excluded, relative) {
             let name = path.strip_prefix(&workspace.environment.working_dir).unwrap_or(path);
             // A file that cannot be read is skipped.
-            search_file(&mut searcher, &matcher, path, name, &mut found).ok();
+            let file = files.open(path);
+            file.and_then(|file| search_file(&mut searcher, &matcher, &file, name, &mut found)).ok();
         }
     }
     if found.is_empty() {
@@ -94,7 +103,7 @@ fn is_excluded(excluded: &GlobSet, path: &Path) -> bool {
 fn search_file(
     searcher: &mut Searcher,
     matcher: &RegexMatcher,
-    path: &Path,
+    file: &File,
     name: &Path,
     found: &mut String,
 ) -> io::Result<()> {
@@ -107,7 +116,7 @@ fn search_file(
         let _ = writeln!(found, "{}:{number}:{column}: {}", name.display(), preview(line, start, end));
         Ok(found.len() <= MAX_RESULT_BYTES)
     });
-    searcher.search_path(matcher, path, sink)
+    searcher.search_file(matcher, file, sink)
 }
 
 /// The line, or of a long one the match between `start` and `end` with its context.

@@ -210,3 +210,36 @@ async fn folders_are_created_and_only_empty_ones_removed() {
     assert!(removed.text.starts_with("Directory removed successfully: c\nError: a: "), "{removed:?}");
     assert!(fixture.folder.path().join("a/b").is_dir());
 }
+
+#[tokio::test]
+async fn devices_pipes_state_and_long_lines_are_refused_or_skipped() {
+    let fixture = fixture(false, &[]);
+    let fifo = fixture.folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let edits = json!([{"oldText": "a", "newText": "b"}]);
+    for path in ["/dev/zero", fifo.to_str().unwrap()] {
+        let expected = ToolOutcome::error(format!("{path} is not a file"));
+        assert_eq!(fixture.call("read_file", json!({"path": path})).await, expected);
+        assert_eq!(fixture.call("edit_file", json!({"path": path, "edits": edits})).await, expected);
+        assert_eq!(fixture.call("write_file", json!({"path": path, "content": "x"})).await, expected);
+        let many = fixture.call("read_multiple_files", json!({"paths": vec![path; 400]})).await;
+        assert!(many.text.contains("is not a file"));
+    }
+    for path in ["/proc/self/environ", "/proc/self/maps"] {
+        let edited = fixture.call("edit_file", json!({"path": path, "edits": edits})).await;
+        assert!(edited.is_error && edited.text.contains("the state of the machine"), "{edited:?}");
+    }
+    fixture.put("long.txt", &("needle ".to_owned() + &"x".repeat(20 << 20)));
+    fixture.put("short.txt", "a needle\n");
+    let found = fixture.call("search_files_content", json!({"path": ".", "query": "needle"})).await;
+    assert_eq!(found.text, "short.txt:1:3: a needle\n");
+}
+
+#[tokio::test]
+async fn all_files_of_one_call_have_the_bound_of_one() {
+    let fixture = fixture(false, &[]);
+    fixture.put("big.txt", &"x".repeat(9 << 20));
+    let many = fixture.call("read_multiple_files", json!({"paths": vec!["big.txt"; 40]})).await;
+    assert!(many.text.len() < (10 << 20), "{}", many.text.len());
+    assert!(many.text.contains("Error: big.txt is too large to read whole"));
+}

@@ -122,7 +122,7 @@ impl Endpoint {
             .user_agent(http::USER_AGENT)
             // Reusing a connection whose last response was not read to its end would stall the next request.
             .pool_max_idle_per_host(0)
-            .redirect(http::redirects(false))
+            .redirect(http::redirects(false, None))
             .build()
             .map_err(|error| error.to_string())
     }

@@ -24,6 +24,10 @@ use crate::process::Nursery;
 /// The most pages of one list of tools. Servers have a few hundred tools at most; one that never ends its list must not
 /// fill the memory.
 const MAX_PAGES: usize = 100;
+/// The most tools of one server, and the most bytes of their names, descriptions and schemas: several times what any model
+/// can be offered.
+const MAX_TOOLS: usize = 2_000;
+const MAX_TOOL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Calls a tool. Dropping the future notifies the server that the call is cancelled.
 pub(super) async fn call(
@@ -71,10 +75,12 @@ impl Drop for CancelOnDrop {
 pub(super) async fn list_tools(peer: &Peer<RoleClient>) -> Result<(Vec<ServerTool>, Vec<String>), String> {
     let (mut tools, mut warnings) = (Vec::new(), Vec::new());
     let mut cursor = None;
+    let mut bytes = 0;
     for _ in 0..MAX_PAGES {
         let page = PaginatedRequestParams::default().with_cursor(cursor);
         let request = ListToolsRequest::with_param(page);
         let answer = peer.send_request(ClientRequest::ListToolsRequest(request)).await;
+        let counted = tools.len();
         let next = match answer.map_err(|error| error.to_string())? {
             ServerResult::ListToolsResult(page) => {
                 tools.extend(page.tools);
@@ -94,6 +100,12 @@ pub(super) async fn list_tools(peer: &Peer<RoleClient>) -> Result<(Vec<ServerToo
             }
             _ => return Err("the answer is not a list of tools".to_owned()),
         };
+        bytes += tools[counted..].iter().map(size).sum::<usize>();
+        if tools.len() > MAX_TOOLS || bytes > MAX_TOOL_BYTES {
+            tools.truncate(counted.min(MAX_TOOLS));
+            warnings.push(format!("it lists too many tools; only the first {} are used", tools.len()));
+            return Ok((tools, warnings));
+        }
         // Some servers send an empty cursor with the last page.
         cursor = next.filter(|cursor| !cursor.is_empty());
         if cursor.is_none() {
@@ -102,6 +114,12 @@ pub(super) async fn list_tools(peer: &Peer<RoleClient>) -> Result<(Vec<ServerToo
     }
     warnings.push(format!("it lists more than {MAX_PAGES} pages of tools; the rest is left out"));
     Ok((tools, warnings))
+}
+
+/// The bytes of a tool's texts, about.
+fn size(tool: &ServerTool) -> usize {
+    let schema = serde_json::to_string(&*tool.input_schema).map_or(0, |schema| schema.len());
+    tool.name.len() + tool.description.as_ref().map_or(0, |text| text.len()) + schema
 }
 
 /// The warning for a tool that cannot be read.

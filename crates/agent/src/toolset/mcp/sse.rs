@@ -21,9 +21,13 @@ use sse_stream::SseStream;
 use thiserror::Error;
 
 use super::endpoint::Headers;
+use crate::toolset::http;
 
 /// The timeout of posting one message. Servers confirm it at once; the answer comes on the event stream.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest message of a server. Results with images have some MiB.
+const MAX_EVENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Why a connection or a message failed.
 #[derive(Debug, Error)]
@@ -57,7 +61,8 @@ impl SseTransport {
         let headers: HeaderMap = headers.into_iter().collect();
         let request = client.get(url.clone()).headers(headers.clone()).header(ACCEPT, "text/event-stream");
         let response = request.send().await?.error_for_status()?;
-        let mut events = SseStream::from_bytes_stream(response.bytes_stream()).boxed();
+        let mut events =
+            SseStream::from_bytes_stream(http::bounded_events(response, MAX_EVENT_BYTES)).boxed();
         let endpoint = loop {
             match events.next().await {
                 Some(Ok(event)) if event.event.as_deref() == Some("endpoint") => {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::environment::Inherited;
 use crate::testing;
 use crate::tool::Interrupted;
 use crate::toolset::tests;
@@ -36,6 +37,8 @@ fn fixture() -> Fixture {
     let groups = Arc::new(RecordingGuard::default());
     let mut environment = testing::environment(folder.path());
     environment.guard = groups.clone();
+    // The fixtures find their folder in their environment.
+    environment.inherited = Inherited::All;
     environment.variables.insert("FOLDER".into(), folder.path().display().to_string());
     environment.variables.insert("TMPDIR".into(), folder.path().display().to_string());
     Fixture { nursery: Nursery::new(groups.clone()), folder, groups, environment }

@@ -1,7 +1,5 @@
 //! A document and its API on a server of this machine.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::Router;
 use axum::http::HeaderMap as Sent;
@@ -9,6 +7,7 @@ use axum::http::Method;
 use axum::http::Uri;
 use axum::routing::any;
 use axum::routing::get;
+use legwork_common::variables;
 use serde_json::json;
 
 use super::*;
@@ -71,7 +70,8 @@ async fn server() -> String {
 /// Opens the toolset with the URL from a variable and a secret header.
 async fn opened(url: String) -> Result<Kit, String> {
     install_tls();
-    let variables = BTreeMap::from([("SESAME".to_owned(), "sesame".to_owned()), ("HOST".to_owned(), url)]);
+    let variables = [("SESAME", "sesame"), ("HOST", &url), (variables::API_PRIVATE, "1")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let headers = serde_json::from_value(json!({"X-Key": "open ${env.SESAME}"})).unwrap();
     open(&Environment::new(variables, "/".into()), "${env.HOST}", &headers).await
 }
@@ -148,4 +148,24 @@ fn recursive_references_are_cut_off() {
         (operations.len(), &*warnings),
         (0, &["GET / skipped: its references are nested too deeply".to_owned()][..])
     );
+}
+
+#[tokio::test]
+async fn headers_stay_with_the_site_of_the_document() {
+    let api = server().await;
+    let elsewhere = api.replace("127.0.0.1", "localhost");
+    let document = json!({"openapi": "3.1.0", "paths": {
+        "/v1/near": {"get": {"operationId": "near"}},
+        "/v1/far": {"servers": [{"url": elsewhere}], "get": {"operationId": "far"}},
+    }});
+    // The document's own server has the operations of `server` behind it.
+    let app = Router::new().route("/doc.json", get(async move || Json(document))).route(
+        "/v1/near",
+        get(async |headers: Sent| headers.get("x-key").map_or("-", |key| key.to_str().unwrap()).to_owned()),
+    );
+    let kit = opened(format!("{}/doc.json", testing::serve(app).await)).await.unwrap();
+    assert_eq!(call(&kit.tools, "near", json!({})).await, ToolOutcome::ok("open sesame"));
+    let far = call(&kit.tools, "far", json!({})).await;
+    assert!(!far.is_error && far.text.starts_with("GET /v1/far - "), "{far:?}");
+    assert!(kit.warnings[0].contains("is not sent the headers"), "{:?}", kit.warnings);
 }

@@ -1,6 +1,7 @@
 //! The skills of the machine.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use legwork_common::variables::HOME;
 use super::Skill;
 use super::Source;
 use crate::environment::Environment;
+use crate::files::Files;
 
 /// The file that makes a folder a skill.
 const FILE: &str = "SKILL.md";
@@ -108,10 +110,12 @@ pub(super) fn file_of(folder: &Path, path: &str) -> Result<String, String> {
 }
 
 fn read_text(file: &Path) -> Result<String, String> {
-    let failed = |error| format!("{} cannot be read: {error}", file.display());
-    let bytes = fs::metadata(file).map_err(failed)?.len();
-    if bytes > MAX_FILE_BYTES {
-        return Err(format!("{} has more than 1 MiB", file.display()));
+    let failed = |error: io::Error| format!("{} cannot be read: {error}", file.display());
+    match Files::new(None).read(file, MAX_FILE_BYTES) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Err(format!("{} has more than 1 MiB", file.display()))
+        }
+        Err(error) => Err(failed(error)),
     }
-    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(failed)
 }

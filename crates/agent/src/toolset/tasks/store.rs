@@ -19,6 +19,7 @@ use super::list::Change;
 use super::list::Create;
 use super::list::TaskList;
 use super::list::Update;
+use crate::files::Files;
 use crate::toolset::confinement::confine;
 use crate::toolset::confinement::escapes;
 
@@ -72,7 +73,7 @@ impl TaskStore {
         let failed = |source| TaskStoreError::Write { path: self.path.clone(), source };
         self.check()?;
         fs::create_dir_all(self.folder()).map_err(failed)?;
-        let file = OpenOptions::new().create(true).append(true).open(self.sibling("lock")).map_err(failed)?;
+        let file = Files::new(None).open_lock(&self.sibling("lock")).map_err(failed)?;
         let locking = async {
             loop {
                 match file.try_lock() {
@@ -92,7 +93,7 @@ impl TaskStore {
     pub(super) fn read(&self) -> Result<TaskList, TaskStoreError> {
         let path = || self.path.clone();
         let failed = |source| TaskStoreError::Read { path: path(), source };
-        let file = match File::open(&self.path) {
+        let file = match Files::new(None).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TaskList::default()),
             Err(error) => return Err(failed(error)),
@@ -126,12 +127,13 @@ impl TaskStore {
         if escapes(&file, self.folder()).map_err(failed)? {
             return Err(outside());
         }
-        let mut bytes = Vec::new();
-        let limit = MAX_DESCRIPTION_BYTES + 1;
-        File::open(&file).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
-        if bytes.len() as u64 >= limit {
-            return Err(TaskStoreError::Description(format!("{path} is larger than 1 MiB")));
-        }
+        let bytes = match Files::new(None).read(&file, MAX_DESCRIPTION_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(TaskStoreError::Description(format!("{path} is larger than 1 MiB")));
+            }
+            Err(error) => return Err(failed(error)),
+        };
         *description = String::from_utf8_lossy(&bytes).into_owned();
         Ok(())
     }

@@ -16,56 +16,56 @@ use crate::testing::hostile;
 use crate::testing::read;
 use crate::testing::work_per_byte;
 
-fn event(data: &Value) -> String {
+pub(super) fn event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap())
 }
 
-fn begin() -> String {
+pub(super) fn begin() -> String {
     let usage = json!({"input_tokens": 20, "output_tokens": 1});
     event(&json!({"type": "message_start", "message": {"type": "message", "content": [], "usage": usage}}))
 }
 
-fn start(index: impl Into<Value>, block: Value) -> String {
+pub(super) fn start(index: impl Into<Value>, block: Value) -> String {
     event(&json!({"type": "content_block_start", "index": index.into(), "content_block": block}))
 }
 
-fn delta(index: impl Into<Value>, delta: Value) -> String {
+pub(super) fn delta(index: impl Into<Value>, delta: Value) -> String {
     event(&json!({"type": "content_block_delta", "index": index.into(), "delta": delta}))
 }
 
-fn stop(index: impl Into<Value>) -> String {
+pub(super) fn stop(index: impl Into<Value>) -> String {
     event(&json!({"type": "content_block_stop", "index": index.into()}))
 }
 
-fn end(reason: &str) -> String {
+pub(super) fn end(reason: &str) -> String {
     let delta = json!({"stop_reason": reason, "stop_sequence": null});
     let delta = event(&json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 9}}));
     delta + &event(&json!({"type": "message_stop"}))
 }
 
 /// A whole stream of these blocks.
-fn stream(blocks: &[String], reason: &str) -> String {
+pub(super) fn stream(blocks: &[String], reason: &str) -> String {
     [begin(), blocks.concat(), end(reason)].concat()
 }
 
-fn text_piece(index: u32, text: &str) -> String {
+pub(super) fn text_piece(index: u32, text: &str) -> String {
     delta(index, json!({"type": "text_delta", "text": text}))
 }
 
-fn text(index: u32, text: &str) -> String {
+pub(super) fn text(index: u32, text: &str) -> String {
     [start(index, json!({"type": "text", "text": ""})), text_piece(index, text), stop(index)].concat()
 }
 
-fn call_start(index: impl Into<Value>, id: &str, name: &str) -> String {
+pub(super) fn call_start(index: impl Into<Value>, id: &str, name: &str) -> String {
     start(index, json!({"type": "tool_use", "id": id, "name": name, "input": {}}))
 }
 
-fn input(index: impl Into<Value>, piece: &str) -> String {
+pub(super) fn input(index: impl Into<Value>, piece: &str) -> String {
     delta(index, json!({"type": "input_json_delta", "partial_json": piece}))
 }
 
 /// A call of `note` in two pieces.
-fn call(index: u32, id: &str) -> String {
+pub(super) fn call(index: u32, id: &str) -> String {
     [
         call_start(index, id, "note"),
         input(index, ""),
@@ -76,7 +76,7 @@ fn call(index: u32, id: &str) -> String {
     .concat()
 }
 
-fn thinking(index: u32, words: &str, signature: &str) -> String {
+pub(super) fn thinking(index: u32, words: &str, signature: &str) -> String {
     [
         start(index, json!({"type": "thinking", "thinking": "", "signature": ""})),
         delta(index, json!({"type": "thinking_delta", "thinking": words})),

@@ -24,60 +24,60 @@ const CUT: &str = r#"BrokenOff("the stream ended in the middle of the reply")"#;
 
 type Bytes = Vec<u8>;
 
-fn frame(kind: &str, name_of: &str, name: &str, payload: &str) -> Bytes {
+pub(super) fn frame(kind: &str, name_of: &str, name: &str, payload: &str) -> Bytes {
     let headers =
         [header(name_of, name), header(":content-type", "application/json"), header(":message-type", kind)];
     framed(&headers.concat(), payload.as_bytes())
 }
 
-fn event(name: &str, payload: Value) -> Bytes {
+pub(super) fn event(name: &str, payload: Value) -> Bytes {
     let mut payload = payload;
     // Bedrock pads its events so.
     payload["p"] = json!("abcdefgh");
     frame("event", ":event-type", name, &payload.to_string())
 }
 
-fn exception(name: &str, payload: &Value) -> Bytes {
+pub(super) fn exception(name: &str, payload: &Value) -> Bytes {
     frame("exception", ":exception-type", name, &payload.to_string())
 }
 
-fn begin() -> Bytes {
+pub(super) fn begin() -> Bytes {
     event("messageStart", json!({"role": "assistant"}))
 }
 
-fn delta(index: u32, delta: Value) -> Bytes {
+pub(super) fn delta(index: u32, delta: Value) -> Bytes {
     event("contentBlockDelta", json!({"contentBlockIndex": index, "delta": delta}))
 }
 
-fn stop(index: u32) -> Bytes {
+pub(super) fn stop(index: u32) -> Bytes {
     event("contentBlockStop", json!({"contentBlockIndex": index}))
 }
 
-fn text(index: u32, piece: &str) -> Bytes {
+pub(super) fn text(index: u32, piece: &str) -> Bytes {
     delta(index, json!({"text": piece}))
 }
 
-fn begin_call(index: u32, id: &str, name: &str) -> Bytes {
+pub(super) fn begin_call(index: u32, id: &str, name: &str) -> Bytes {
     let start = json!({"toolUse": {"toolUseId": id, "name": name}});
     event("contentBlockStart", json!({"contentBlockIndex": index, "start": start}))
 }
 
-fn input(index: u32, piece: &str) -> Bytes {
+pub(super) fn input(index: u32, piece: &str) -> Bytes {
     delta(index, json!({"toolUse": {"input": piece}}))
 }
 
 /// The end for a reason, and the tokens after it.
-fn end(reason: &str) -> Bytes {
+pub(super) fn end(reason: &str) -> Bytes {
     let usage = json!({"inputTokens": 15, "cacheReadInputTokens": 5, "outputTokens": 9, "totalTokens": 29});
     let metadata = event("metadata", json!({"usage": usage, "metrics": {"latencyMs": 1}}));
     [event("messageStop", json!({"stopReason": reason})), metadata].concat()
 }
 
-fn hello() -> Bytes {
+pub(super) fn hello() -> Bytes {
     [begin(), text(0, "he"), text(0, "llo"), stop(0)].concat()
 }
 
-fn hold(cases: &[(&str, Vec<Bytes>, &str)]) {
+pub(super) fn hold(cases: &[(&str, Vec<Bytes>, &str)]) {
     for (name, frames, expected) in cases {
         hold_bytes::<BedrockConverse>(name, &frames.concat(), expected);
     }

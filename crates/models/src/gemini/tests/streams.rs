@@ -15,35 +15,35 @@ use crate::testing::hostile;
 use crate::testing::read;
 use crate::testing::work_per_byte;
 
-fn event(data: &Value) -> String {
+pub(super) fn event(data: &Value) -> String {
     format!("data: {data}\r\n\r\n")
 }
 
-fn candidate(parts: Value) -> Value {
+pub(super) fn candidate(parts: Value) -> Value {
     json!({"candidates": [{"content": {"role": "model", "parts": parts}, "index": 0}], "modelVersion": "m"})
 }
 
-fn parts(parts: Value) -> String {
+pub(super) fn parts(parts: Value) -> String {
     event(&candidate(parts))
 }
 
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     parts(json!([{"text": text}]))
 }
 
-fn usage() -> Value {
+pub(super) fn usage() -> Value {
     json!({"promptTokenCount": 20, "candidatesTokenCount": 6, "thoughtsTokenCount": 3, "totalTokenCount": 29})
 }
 
-fn end(reason: &str) -> String {
+pub(super) fn end(reason: &str) -> String {
     event(&json!({"candidates": [{"finishReason": reason}], "usageMetadata": usage()}))
 }
 
-fn stream(chunks: &[String], reason: &str) -> String {
+pub(super) fn stream(chunks: &[String], reason: &str) -> String {
     chunks.concat() + &end(reason)
 }
 
-fn call(id: Value, name: &str) -> Value {
+pub(super) fn call(id: Value, name: &str) -> Value {
     json!({"functionCall": {"id": id, "name": name, "args": {"a": "x"}}})
 }
 

@@ -16,36 +16,36 @@ use crate::testing::hostile;
 use crate::testing::read;
 use crate::testing::work_per_byte;
 
-const DONE: &str = "data: [DONE]\n\n";
+pub(super) const DONE: &str = "data: [DONE]\n\n";
 
-fn event(data: &Value) -> String {
+pub(super) fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
 /// A chunk with this delta.
-fn delta(delta: Value) -> String {
+pub(super) fn delta(delta: Value) -> String {
     event(&json!({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
 }
 
 /// The chunk that says why it ends.
-fn finish(reason: &str) -> String {
+pub(super) fn finish(reason: &str) -> String {
     event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}))
 }
 
-fn usage(output: u32) -> String {
+pub(super) fn usage(output: u32) -> String {
     event(&json!({"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": output}}))
 }
 
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     delta(json!({"role": "assistant", "content": text}))
 }
 
 /// A whole stream: what it says, why it ends, usage, the mark.
-fn stream(says: &[String], reason: &str) -> String {
+pub(super) fn stream(says: &[String], reason: &str) -> String {
     [says.concat(), finish(reason), usage(9), DONE.to_owned()].concat()
 }
 
-fn call(index: Value, id: &str, name: &str, arguments: impl Into<Value>) -> String {
+pub(super) fn call(index: Value, id: &str, name: &str, arguments: impl Into<Value>) -> String {
     let mut call = json!({"id": id, "function": {"name": name, "arguments": arguments.into()}});
     if index != "none" {
         call["index"] = index;
@@ -53,7 +53,7 @@ fn call(index: Value, id: &str, name: &str, arguments: impl Into<Value>) -> Stri
     delta(json!({"tool_calls": [call]}))
 }
 
-const NOTE: &str = r#"{"a":"x"}"#;
+pub(super) const NOTE: &str = r#"{"a":"x"}"#;
 
 #[test]
 fn texts_and_ends() {

@@ -81,6 +81,17 @@ fn all_help(width: usize, flag: &str) -> String {
 }
 
 #[test]
+fn help_fits_its_width_and_explains_a_batch() {
+    for (width, flag) in [(80, "--help"), (120, "--help"), (80, "-h")] {
+        for line in all_help(width, flag).lines() {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+    }
+    let help = read(words("legwork dispatch --help"), &BTreeMap::new()).unwrap_err().to_string();
+    assert!(help.contains("Each line of a --batch file") && help.contains("Examples:\n"), "{help}");
+}
+
+#[test]
 fn the_help_of_every_command() {
     insta::assert_snapshot!("help_80", all_help(80, "--help"));
     insta::assert_snapshot!("help_120", all_help(120, "--help"));

@@ -5,12 +5,14 @@ use std::env;
 use std::sync::Arc;
 use std::time::Instant;
 
+use legwork_agent::environment::Inherited;
 use legwork_agent::model::scripted::ScriptedModels;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
 use legwork_common::team;
 use legwork_queue::operator::bench::Measurement;
 use legwork_worker::guard::Guard;
+use legwork_worker::permits::Permits;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::Runner;
@@ -86,6 +88,9 @@ pub(super) async fn agents(
     Ok(Arc::new(AgentRunner {
         models: Arc::new(RateLimitedModels::new(Arc::new(models), permits, Arc::new(Policy::default()))),
         variables: BTreeMap::new(),
+        inherited: Inherited::default(),
+        permits: Permits::default(),
+        sandbox: None,
         work_dir: WorkDir::Shared(env::temp_dir()),
         needs_keys: false,
         guard: Guard::default(),

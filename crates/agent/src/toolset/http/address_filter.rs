@@ -9,71 +9,74 @@ use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use legwork_common::variables;
-use reqwest::Client;
+use reqwest::ClientBuilder;
 use reqwest::Url;
 use reqwest::dns::Addrs;
 use reqwest::dns::Name;
 use reqwest::dns::Resolve;
 use reqwest::dns::Resolving;
-use reqwest::redirect::Policy;
 use thiserror::Error;
 
-use crate::toolset::http;
+use crate::environment::Environment;
 
-/// Whether an address may be connected to.
-pub(super) type AddressFilter = fn(IpAddr) -> bool;
+/// Which addresses may be connected to.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::toolset) struct AddressFilter {
+    /// `None` for all.
+    pub(in crate::toolset) allows: Option<fn(IpAddr) -> bool>,
+    /// The variable with which the operator allows all, for the text of a refusal.
+    pub(in crate::toolset) setting: &'static str,
+}
 
 /// An address that the filter refuses. Its text is the same for addresses, names and redirects.
 #[derive(Debug, Error)]
-#[error("{host} is not a public address (the operator may allow it with {})", variables::FETCH_PRIVATE)]
-struct NotPublic {
+#[error("{host} is not a public address (the operator may allow it with {setting})")]
+pub(in crate::toolset) struct NotPublic {
     host: String,
+    setting: &'static str,
 }
 
-/// A client that connects to allowed addresses only.
-///
-/// It uses no proxy, because a proxy resolves names itself and the filter would not see their addresses.
-///
-/// # Errors
-///
-/// Why reqwest cannot build a client: no TLS backend, no system configuration.
-pub(super) fn client(filter: AddressFilter) -> Result<Client, reqwest::Error> {
-    let redirects = Policy::custom(move |attempt| {
-        if attempt.previous().len() > http::MAX_REDIRECTS {
-            return attempt.error("too many redirects");
-        }
-        match check(attempt.url(), filter) {
-            Ok(()) => attempt.follow(),
-            Err(refused) => attempt.error(refused),
-        }
-    });
-    Client::builder()
-        .user_agent(http::USER_AGENT)
-        .redirect(redirects)
-        .dns_resolver(Arc::new(FilteringResolver { filter }))
-        .no_proxy()
-        .build()
-}
-
-/// Checks the scheme of a URL and its host, if that is an address. A name is checked when the client resolves it.
-///
-/// # Errors
-///
-/// The text for the model.
-pub(super) fn check(url: &Url, filter: AddressFilter) -> Result<(), String> {
-    if !http::is_http(url) {
-        return Err("only http and https URLs are supported".to_owned());
+impl AddressFilter {
+    /// All addresses where the operator has set this variable, else those of the public internet.
+    pub(in crate::toolset) fn of(environment: &Environment, setting: &'static str) -> Self {
+        let allows_private = environment.variable(setting).is_some_and(|value| value != "0");
+        Self { allows: if allows_private { None } else { Some(is_public) }, setting }
     }
-    let Some(host) = url.host_str() else { return Err("the URL has no host".to_owned()) };
-    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(ip) if !filter(ip) => Err(NotPublic { host: host.to_owned() }.to_string()),
-        Ok(_) | Err(_) => Ok(()),
+
+    /// Makes a client connect to allowed addresses only, as far as names are concerned: an address that a URL spells out,
+    /// and each redirect, is [checked](Self::check) by the caller. Unless all are allowed, the client uses no proxy, because
+    /// a proxy resolves names itself and the filter would not see their addresses.
+    pub(in crate::toolset) fn install(self, builder: ClientBuilder) -> ClientBuilder {
+        if self.allows.is_none() {
+            return builder;
+        }
+        builder.dns_resolver(Arc::new(FilteringResolver { filter: self })).no_proxy()
+    }
+
+    /// Checks the host of a URL, if that is an address. A name is checked when the client resolves it.
+    ///
+    /// # Errors
+    ///
+    /// The host is not allowed.
+    pub(in crate::toolset) fn check(self, url: &Url) -> Result<(), NotPublic> {
+        let host = url.host_str().unwrap_or_default();
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) if !self.allows(ip) => Err(self.refusal(host)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn allows(self, ip: IpAddr) -> bool {
+        self.allows.is_none_or(|allows| allows(ip))
+    }
+
+    fn refusal(self, host: &str) -> NotPublic {
+        NotPublic { host: host.to_owned(), setting: self.setting }
     }
 }
 
 /// The innermost cause of an error. The outer ones repeat the URL, which the result names anyway.
-pub(super) fn reason(error: &reqwest::Error) -> String {
+pub(in crate::toolset) fn reason(error: &reqwest::Error) -> String {
     let mut inner: &dyn Error = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -92,22 +95,17 @@ impl Resolve for FilteringResolver {
         let filter = self.filter;
         Box::pin(async move {
             let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = resolved.filter(|address| filter(address.ip())).collect();
+            let allowed: Vec<SocketAddr> = resolved.filter(|address| filter.allows(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(NotPublic { host: name.as_str().to_owned() }.into());
+                return Err(filter.refusal(name.as_str()).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
 
-/// Allows every address.
-pub(super) fn any(_ip: IpAddr) -> bool {
-    true
-}
-
 /// Allows addresses of the public internet: all but those that a registry reserves for other uses.
-pub(super) fn is_public(ip: IpAddr) -> bool {
+fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
@@ -121,11 +119,12 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || ip.is_documentation()
-        // The remaining special ranges of RFC 6890: this network, carrier-grade NAT, protocol assignments, benchmarks,
-        // reserved.
+        // The remaining special ranges of RFC 6890: this network, carrier-grade NAT, protocol assignments, 6to4 relays,
+        // benchmarks, reserved.
         || a == 0
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
+        || (a == 192 && b == 88 && c == 99)
         || (a == 198 && (b == 18 || b == 19))
         || a >= 240;
     !special
@@ -143,8 +142,10 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
             ip.to_ipv4().is_some_and(|_| high != 0 || low > 1) && v4(high, low)
         }
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
-        // Local-use translation, documentation and Teredo; then unique local, link local, site local and multicast.
-        [0x64, 0xff9b, 1, ..] | [0x2001, 0xdb8 | 0, ..] => false,
+        // Local-use translation, discard, documentation (two ranges), Teredo and segment routing; then unique local, link
+        // local, site local and multicast.
+        [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] | [0x2001, 0xdb8 | 0, ..] | [0x5f00, ..] => false,
+        [0x3fff, second, ..] if second < 0x1000 => false,
         [first, ..] => first & 0xfe00 != 0xfc00 && first & 0xff80 != 0xfe80 && first < 0xff00,
     }
 }
@@ -169,6 +170,8 @@ mod tests {
             ("100.64.0.1", false),
             ("100.128.0.1", true),
             ("198.18.0.1", false),
+            ("192.88.99.1", false),
+            ("192.88.100.1", true),
             ("224.0.0.1", false),
             ("255.255.255.255", false),
             ("2606:4700::1111", true),
@@ -182,6 +185,11 @@ mod tests {
             ("64:ff9b:1::1", false),
             ("2002:7f00:1::", false),
             ("2001::1", false),
+            ("100::1", false),
+            ("100:0:0:1::1", true),
+            ("3fff::1", false),
+            ("3fff:1000::1", true),
+            ("5f00::1", false),
             ("fd00::1", false),
             ("fe80::1", false),
             ("fec0::1", false),
@@ -194,15 +202,13 @@ mod tests {
 
     #[test]
     fn every_notation_of_a_private_address_is_refused() {
+        let filter = |allows| AddressFilter { allows, setting: "SETTING" };
         for address in ["http://127.1/", "http://0x7f000001/", "http://2130706433/", "http://[::1]:80/"] {
-            let refused = check(&Url::parse(address).unwrap(), is_public).unwrap_err();
-            assert!(refused.contains("is not a public address"), "{refused}");
-            assert_eq!(check(&Url::parse(address).unwrap(), any), Ok(()));
+            let url = Url::parse(address).unwrap();
+            let refused = filter(Some(is_public)).check(&url).unwrap_err().to_string();
+            assert!(refused.contains("is not a public address") && refused.contains("SETTING"), "{refused}");
+            assert!(filter(None).check(&url).is_ok());
         }
-        assert_eq!(check(&Url::parse("https://example.org").unwrap(), is_public), Ok(()));
-        for address in ["file:///etc/passwd", "ftp://example.org/"] {
-            let refused = check(&Url::parse(address).unwrap(), any).unwrap_err();
-            assert_eq!(refused, "only http and https URLs are supported");
-        }
+        assert!(filter(Some(is_public)).check(&Url::parse("https://example.org").unwrap()).is_ok());
     }
 }

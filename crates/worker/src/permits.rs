@@ -1,0 +1,138 @@
+//! What a worker runs at all, whatever a job asks for: its toolsets, and the programs that are agents or servers. Pure.
+
+use std::collections::BTreeSet;
+
+use legwork_agent::toolset::type_name;
+use legwork_common::team::Agent;
+use legwork_common::team::AgentKind;
+use legwork_common::team::Launch;
+use legwork_common::team::McpServer;
+use legwork_common::team::Team;
+use legwork_common::team::Toolset;
+use legwork_common::team::ToolsetKind;
+
+/// The program that starts servers of Docker's catalog.
+const DOCKER: &str = "docker";
+/// The toolset whose commands are those of the agent file, as hooks and commands after an edit are.
+const SCRIPT: &str = "script";
+
+/// What the operator permits. The default permits everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// The only toolsets, by their `type`; all where empty.
+    pub toolsets: BTreeSet<String>,
+    /// Toolsets that are refused although they may be permitted above.
+    pub denied_toolsets: BTreeSet<String>,
+    /// The only programs of `command:` agents and MCP servers, as the agent file spells them; all where empty.
+    pub commands: BTreeSet<String>,
+}
+
+impl Permits {
+    /// Checks an agent, and all agents of its team that it may hand its conversation to. Jobs that it dispatches are checked
+    /// by the workers that run them.
+    ///
+    /// # Errors
+    ///
+    /// What is not permitted, for the operator of the job.
+    pub fn check(&self, team: &Team, agent: &Agent) -> Result<(), String> {
+        let mut checked = BTreeSet::new();
+        let mut open = vec![agent];
+        while let Some(agent) = open.pop() {
+            if !checked.insert(&agent.name) {
+                continue;
+            }
+            self.check_one(agent)?;
+            let next = agent.handoffs.iter().chain(&agent.force_handoff);
+            open.extend(next.filter_map(|name| team.agent(name)));
+        }
+        Ok(())
+    }
+
+    fn check_one(&self, agent: &Agent) -> Result<(), String> {
+        if let AgentKind::Command { program, .. } = &agent.kind
+            && !self.permits_command(program)
+        {
+            return Err(format!("a permit for the command {program} (--allow-command)"));
+        }
+        if !agent.hooks.is_empty() {
+            self.check_name(SCRIPT)?;
+        }
+        agent.toolsets.iter().try_for_each(|toolset| self.check_toolset(toolset))
+    }
+
+    fn check_name(&self, toolset: &str) -> Result<(), String> {
+        let is_permitted = self.toolsets.is_empty() || self.toolsets.contains(toolset);
+        if is_permitted && !self.denied_toolsets.contains(toolset) {
+            return Ok(());
+        }
+        Err(format!("a permit for the toolset {toolset} (--allow-toolset, --deny-toolset)"))
+    }
+
+    fn check_toolset(&self, toolset: &Toolset) -> Result<(), String> {
+        let runs_scripts =
+            matches!(&toolset.kind, ToolsetKind::Filesystem { post_edit, .. } if !post_edit.is_empty());
+        self.check_name(type_name(&toolset.kind))?;
+        if runs_scripts {
+            self.check_name(SCRIPT)?;
+        }
+        let ToolsetKind::Mcp(mcp) = &toolset.kind else { return Ok(()) };
+        let program = match &mcp.server {
+            McpServer::Command(Launch { command, .. }) => command,
+            McpServer::Docker { .. } => DOCKER,
+            McpServer::Remote { .. } => return Ok(()),
+        };
+        if self.permits_command(program) {
+            return Ok(());
+        }
+        Err(format!("a permit for the MCP server {program} (--allow-command)"))
+    }
+
+    fn permits_command(&self, program: &str) -> bool {
+        self.commands.is_empty() || self.commands.contains(program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::team;
+
+    use super::*;
+
+    const FILE: &str = "
+agents:
+  shell: {model: openai/x, instruction: i, toolsets: [{type: shell}]}
+  files: {model: openai/x, instruction: i, toolsets: [{type: filesystem}]}
+  hooks: {model: openai/x, instruction: i, toolsets: [{type: filesystem, post_edit: [{path: '*', cmd: evil}]}]}
+  mcp: {model: openai/x, instruction: i, toolsets: [{type: mcp, command: server}]}
+  remote: {model: openai/x, instruction: i, toolsets: [{type: mcp, remote: {url: 'http://x.example'}}]}
+  program: {command: [claude, -p], description: d}
+  innocent: {model: openai/x, instruction: i, handoffs: [files, onward]}
+  onward: {model: openai/x, instruction: i, handoffs: [innocent, shell]}
+";
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_agent_runs_only_with_what_is_permitted() {
+        let team = team::parse("team.yaml", FILE.as_bytes()).unwrap().team;
+        let everything = Permits::default();
+        let only_files = Permits { toolsets: names(&["filesystem", "mcp"]), ..Permits::default() };
+        let no_shell = Permits { denied_toolsets: names(&["shell", "script"]), ..Permits::default() };
+        let one_program = Permits { commands: names(&["server"]), ..Permits::default() };
+        for (permits, refused) in [
+            (&everything, &[][..]),
+            (&only_files, &["shell", "hooks", "innocent", "onward"]),
+            (&no_shell, &["shell", "hooks", "innocent", "onward"]),
+            (&one_program, &["program"]),
+        ] {
+            for agent in team.agents() {
+                let expected = !refused.contains(&agent.name.as_str());
+                assert_eq!(permits.check(&team, agent).is_ok(), expected, "{permits:?} {}", agent.name);
+            }
+        }
+        let reason = no_shell.check(&team, team.agent("innocent").unwrap()).unwrap_err();
+        assert_eq!(reason, "a permit for the toolset shell (--allow-toolset, --deny-toolset)");
+    }
+}
