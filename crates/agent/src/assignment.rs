@@ -7,6 +7,7 @@ use legwork_common::job::Usage;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::Mailbox;
 use legwork_common::session_state::SessionState;
+use legwork_common::team::SafetyMode;
 use legwork_common::team::Team;
 
 use crate::environment::Environment;
@@ -30,6 +31,8 @@ pub struct Assignment {
     pub recorded: Vec<TurnEntry>,
     /// Tokens that the job may use, input and output together, over all its attempts; `None` for no limit.
     pub budget: Option<u64>,
+    /// The safety mode of the dispatcher; the run's own can only be stricter. `None` for no mode.
+    pub safety: Option<SafetyMode>,
 }
 
 /// How a conversation begins.

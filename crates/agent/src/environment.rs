@@ -141,6 +141,23 @@ impl Environment {
         folder(variables::STATE_DIR).or_else(|| Some(state().or_else(home)?.join("legwork")))
     }
 
+    /// The folder that an agent file names: relative to the working directory, or with `~`, `$X`, `${X}` or `${env.X}`.
+    ///
+    /// # Errors
+    ///
+    /// The variable that is not set.
+    pub fn folder(&self, text: &str) -> Result<PathBuf, String> {
+        let set = |name: &str| self.variable(name).map(str::to_owned);
+        let home = || set(variables::HOME).ok_or_else(|| format!("{} is not set", variables::HOME));
+        let text = expand_address(text, set).map_err(|missing| missing.to_string())?;
+        let text = match text.strip_prefix('~') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => home()? + rest,
+            _ => text,
+        };
+        let text = expand_shell(&text, set).map_err(|missing| missing.to_string())?;
+        Ok(self.resolve(&text))
+    }
+
     /// The files that tools of the run reach.
     pub(crate) fn files(&self) -> Files<'_> {
         Files::new(self.confinement.as_ref())
@@ -181,6 +198,24 @@ impl ProcessGuard for NoGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_an_agent_file_is_expanded() {
+        let set =
+            [("HOME", "/home/ada"), ("SUB", "deep")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::new(BTreeMap::from(set), "/work".into());
+        let table = [
+            ("tools", "/work/tools"),
+            ("~/x", "/home/ada/x"),
+            ("~", "/home/ada"),
+            ("$SUB/a", "/work/deep/a"),
+            ("/${env.SUB}/${SUB}", "/deep/deep"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(environment.folder(text).unwrap(), PathBuf::from(expected), "{text}");
+        }
+        assert!(environment.folder("$NOWHERE").unwrap_err().contains("NOWHERE"));
+    }
 
     #[test]
     fn debug_output_omits_values_of_variables() {

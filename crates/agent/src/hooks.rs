@@ -10,6 +10,7 @@ use legwork_common::team::OnHookError;
 use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 
 /// Before a tool is called: its arguments may be changed.
 pub(crate) const INPUT_TRANSFORM: &str = "tool_input_transform";
@@ -82,6 +83,54 @@ fn applies(rule: &HookRule, tool: Option<&str>) -> bool {
         .map_or(true, |matcher| matcher.is_match(tool.as_bytes()).unwrap_or(true))
 }
 
+/// The system message of a model that a hook asks.
+pub(crate) const MODEL_INSTRUCTION: &str = "You are asked on behalf of a program that supervises an agent. Follow the \
+instructions of the message exactly. Where a JSON schema is given, answer with one JSON object of it and nothing else. \
+Otherwise answer briefly in plain text, which the agent will read.";
+
+/// The form of an answer that decides about a call.
+const DECISION_FORM: &str = "pre_tool_use_decision";
+
+/// The form that a model's answer must have; `None` for plain text.
+pub(crate) fn answer_form(schema: Option<&str>) -> Option<Value> {
+    let schema = schema.filter(|schema| !schema.is_empty())?;
+    let properties = json!({
+        "decision": {"type": "string", "enum": ["allow", "ask", "deny"]},
+        "reason": {"type": "string"},
+    });
+    let form = json!({
+        "type": "object",
+        "properties": properties,
+        "required": ["decision", "reason"],
+        "additionalProperties": false,
+    });
+    Some(json!({"name": schema, "description": "What to do with a call", "strict": true, "schema": form}))
+}
+
+/// The output of a hook, from the answer of a model. Models like to put JSON between words, so those are ignored.
+///
+/// # Errors
+///
+/// Why the answer is not one.
+pub(crate) fn output_of_answer(schema: Option<&str>, answer: &str) -> Result<String, String> {
+    let answer = answer.trim();
+    if schema.is_none_or(str::is_empty) {
+        return Ok(json!({"hook_specific_output": {"additional_context": answer}}).to_string());
+    }
+    let object = answer.find('{').zip(answer.rfind('}')).and_then(|(from, to)| answer.get(from..=to));
+    let object: Value = object
+        .and_then(|object| serde_json::from_str(object).ok())
+        .ok_or_else(|| format!("the model's answer is not the JSON of {DECISION_FORM}"))?;
+    let word = |name: &str| object[name].as_str().unwrap_or_default().trim();
+    let decision = word("decision").to_lowercase();
+    if !["allow", "ask", "deny"].contains(&decision.as_str()) {
+        return Err(format!("the model's decision is `{decision}`, not `allow`, `ask` or `deny`"));
+    }
+    let reason = if word("reason").is_empty() { "no reason was given" } else { word("reason") };
+    let specific = json!({"permission_decision": decision, "permission_decision_reason": reason});
+    Ok(json!({"hook_specific_output": specific}).to_string())
+}
+
 /// The command of a hook; the reason where there is none.
 pub(crate) fn command(hook: &Hook) -> Result<&str, String> {
     match &hook.kind {
@@ -92,7 +141,7 @@ pub(crate) fn command(hook: &Hook) -> Result<&str, String> {
                 .map(|(_, command)| *command)
                 .ok_or_else(|| format!("the built-in hook {name} does not run here"))
         }
-        HookKind::Model { .. } => Err("hooks of type model do not run here".to_owned()),
+        HookKind::Model { .. } => Err("a hook of type model has no command".to_owned()),
     }
 }
 
@@ -262,8 +311,6 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn hook(more: Value) -> Hook {
@@ -316,6 +363,25 @@ mod tests {
         assert_eq!(decided(TURN_START, json!({}), 0, "It rains.\n", "").context, ["It rains."]);
         assert_eq!(decided(POST_TOOL_USE, json!({}), 0, "done", ""), Decision::default());
         assert!(!decided(TURN_START, json!({"strict_output": true}), 0, "It rains.", "").warnings.is_empty());
+    }
+
+    #[test]
+    fn the_answer_of_a_model_is_a_decision_or_a_text() {
+        let decided_by = |schema, answer| {
+            let output = output_of_answer(schema, answer)?;
+            Ok::<_, String>(decided(PRE_TOOL_USE, json!({}), 0, &output, ""))
+        };
+        let form = Some(DECISION_FORM);
+        let fenced = "```json\n{\"decision\": \"DENY\", \"reason\": \"it deletes\"}\n```";
+        assert_eq!(decided_by(form, fenced).unwrap().denied.as_deref(), Some("it deletes"));
+        assert!(decided_by(form, r#"{"decision": "allow", "reason": ""}"#).unwrap().allows);
+        assert!(decided_by(form, r#"Well: {"decision": "ask"}"#).unwrap().asks);
+        for wrong in ["", "yes", r#"{"decision": "maybe"}"#, "} {"] {
+            assert!(decided_by(form, wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(decided_by(None, " It rains.\n").unwrap().context, ["It rains."]);
+        assert_eq!(answer_form(form).unwrap()["name"], json!(DECISION_FORM));
+        assert_eq!(answer_form(Some("")), None);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum Purpose {
     Turn,
     /// It replaces a part of the conversation so far. It is not a turn, and its text is not output.
     Summary,
+    /// It is the answer of a hook. It is not a turn, and its text is not output.
+    Hook,
 }
 
 /// A piece of a reply as it arrives.

@@ -31,6 +31,7 @@ mod hooks;
 mod mail;
 mod model_call;
 mod open_agent;
+mod pots;
 mod state;
 mod tool_calls;
 mod written;
@@ -49,6 +50,7 @@ use self::compact::Summarized;
 use self::halt::Halt;
 use self::model_call::NoReply;
 use self::open_agent::OpenAgent;
+use self::pots::Pots;
 use self::state::RunState;
 use crate::active_agent::ActiveAgent;
 use crate::assignment::Assignment;
@@ -100,7 +102,7 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first_agent, opening, mut recorded, budget, .. } = assignment;
+    let Assignment { agent: first_agent, opening, mut recorded, budget, safety, .. } = assignment;
     let is_prompted = matches!(opening, Opening::Conversation { .. });
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
@@ -118,7 +120,9 @@ async fn run_model(
         Ok(current) => current,
         Err(halt) => return (Err(halt), transcript.usage()),
     };
+    let Usage { input_tokens, output_tokens, .. } = transcript.usage();
     let mut state = RunState {
+        pots: Pots::new(input_tokens.saturating_add(output_tokens)),
         team,
         first_agent,
         recorded,
@@ -128,6 +132,7 @@ async fn run_model(
         current,
         inactive: Vec::new(),
         permissions: team.permissions(),
+        inherited_safety: safety,
         transcript,
         ports,
         cancel,
@@ -140,6 +145,7 @@ async fn run_model(
         Ok(()) => state.drive().await,
         Err(halt) => Err(halt),
     };
+    state.settle_pots().await;
     state.report_end(&end).await;
     state.close().await;
     (end, state.transcript.usage())
@@ -157,6 +163,7 @@ impl RunState<'_> {
                     self.take_turn(turn).await?;
                 }
                 Step::Finish { result } => {
+                    self.settle_pots().await;
                     let has_news = self.wait_for_jobs_and_mail().await?;
                     if !has_news && !self.pass_on().await? {
                         self.observe(STOP, json!({"last_message": result})).await?;
@@ -174,8 +181,9 @@ impl RunState<'_> {
     /// 2. A handoff is completed: it decides whose prompt, tools, window and limits the other steps go by.
     /// 3. Tools that changed are listed anew, now that it is known whose tools they are.
     /// 4. Mail is delivered before the size of the request is measured.
-    /// 5. The conversation is compacted before a budget is reserved for the request that is sent in the end.
-    /// 6. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
+    /// 5. The pots of the active agent are checked: an empty one ends the run before anything is paid for.
+    /// 6. The conversation is compacted before a budget is reserved for the request that is sent in the end.
+    /// 7. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
     ///    settled whether or not the call succeeds.
     async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
         self.check_lease().await?;
@@ -183,6 +191,7 @@ impl RunState<'_> {
         self.begin_turn(turn).await?;
         self.refresh_tools().await?;
         self.deliver_mail().await?;
+        self.check_pots().await?;
         self.compact(turn).await?;
         self.reserve_budget().await?;
         let recorded = self.call_model(turn).await;

@@ -161,6 +161,17 @@ pub(crate) fn verdict(mode: Option<SafetyMode>, label: Label) -> Verdict {
     }
 }
 
+/// The one of two modes that allows less. No mode allows more than any mode.
+pub(crate) fn strictest(one: Option<SafetyMode>, other: Option<SafetyMode>) -> Option<SafetyMode> {
+    let freedom = |mode: &SafetyMode| match mode {
+        SafetyMode::Strict => 0,
+        SafetyMode::Restricted => 1,
+        SafetyMode::Balanced => 2,
+        SafetyMode::Autonomous => 3,
+    };
+    [one, other].into_iter().flatten().min_by_key(freedom)
+}
+
 /// Whether the `ask` of a team counts in this mode: a person who chose to be asked less often is.
 pub(crate) fn heeds_ask(mode: Option<SafetyMode>) -> bool {
     matches!(mode, None | Some(SafetyMode::Strict))
@@ -213,6 +224,23 @@ mod tests {
         assert_eq!(label(&spec("read_file", true), &none), Label::Safe);
         assert_eq!(label(&spec("write_file", false), &none), Label::Unknown);
         assert_eq!(label(&spec("remove_directory", false), &none), Label::Destructive);
+    }
+
+    #[test]
+    fn the_stricter_of_two_modes_counts() {
+        use SafetyMode::Autonomous;
+        use SafetyMode::Balanced;
+        use SafetyMode::Restricted;
+        use SafetyMode::Strict;
+        for (one, other, expected) in [
+            (None, None, None),
+            (None, Some(Autonomous), Some(Autonomous)),
+            (Some(Strict), Some(Autonomous), Some(Strict)),
+            (Some(Balanced), Some(Restricted), Some(Restricted)),
+        ] {
+            assert_eq!(strictest(one, other), expected);
+            assert_eq!(strictest(other, one), expected);
+        }
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub(crate) use self::service::viewed;
 
 /// Calls a tool, as the first call of the first turn.
 pub(crate) async fn call(tool: &Arc<dyn Tool>, arguments: Value) -> ToolOutcome {
-    let context = ToolContext { call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
+    let context =
+        ToolContext { safety: None, call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
     tool.call(arguments, &context).await
 }
 

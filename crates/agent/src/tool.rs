@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use legwork_common::id::JobId;
 use legwork_common::service::CallIndex;
+use legwork_common::team::SafetyMode;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub enum Interrupted {
 pub struct ToolContext {
     /// The place of the call in the run. It is the same after a crash, so it serves as an idempotency key.
     pub call: CallIndex,
+    /// The safety mode of the run, which jobs that the call dispatches inherit.
+    pub safety: Option<SafetyMode>,
     /// Cancelled when the run is: the tool returns early, and its outcome is not recorded.
     pub cancel: CancellationToken,
 }

@@ -9,9 +9,11 @@ pub(crate) mod call_description;
 mod confinement;
 mod deferred;
 mod delegation;
+mod environment_info;
 mod fetch;
 mod filesystem;
 pub(crate) mod foreground;
+mod git;
 mod handoff;
 mod http;
 mod mcp;
@@ -361,8 +363,10 @@ impl Toolbox {
         let opened = match &toolset.kind {
             ToolsetKind::Think => Ok(think::open()),
             ToolsetKind::Todo { shared } => Ok(todo::open(shared.then(|| Arc::clone(session_state)))),
-            ToolsetKind::Filesystem { ignore_vcs, post_edit, .. } => {
-                Ok(filesystem::open(environment.clone(), *ignore_vcs, post_edit, self.nursery.clone()))
+            ToolsetKind::Filesystem { ignore_vcs, post_edit, allow_list, deny_list } => {
+                let ignore_vcs = *ignore_vcs;
+                let settings = filesystem::Settings { ignore_vcs, post_edit, allow_list, deny_list };
+                filesystem::open(environment.clone(), settings, self.nursery.clone())
             }
             ToolsetKind::Shell { env } => shell::open(environment.clone(), env, self.nursery.clone())
                 .map_err(|missing| missing.to_string()),
@@ -376,12 +380,17 @@ impl Toolbox {
                 let agent = (name.as_deref(), url.as_str(), headers);
                 a2a::open(environment, agent, a2a::Polling::default(), &self.nursery).await
             }
-            ToolsetKind::Fetch { timeout, .. } => fetch::open(environment, *timeout),
+            ToolsetKind::Fetch(settings) => fetch::open(environment, settings),
+            ToolsetKind::Git => Ok(git::open(environment, &self.nursery)),
+            ToolsetKind::Environment => Ok(environment_info::open(environment)),
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
             ToolsetKind::Tasks { path } => tasks::open(&environment.working_dir, path.as_deref()),
-            ToolsetKind::Mcp(mcp) => mcp::open(mcp, environment, &self.nursery, mcp::Timing::default()).await,
+            ToolsetKind::Mcp(mcp) => {
+                let timing = mcp::Timing::of(mcp.lifecycle.as_ref());
+                mcp::open(mcp, environment, &self.nursery, timing).await
+            }
             ToolsetKind::Unsupported { kind } => Err(format!("unknown toolset type: {kind}")),
             ToolsetKind::Lsp { .. } | ToolsetKind::UserPrompt | ToolsetKind::ModelPicker { .. } => {
                 return Err(format!("toolset {name} is not supported; the agent runs without it"));
@@ -400,7 +409,9 @@ pub fn type_name(kind: &ToolsetKind) -> &str {
         ToolsetKind::Filesystem { .. } => "filesystem",
         ToolsetKind::Mcp(_) => "mcp",
         ToolsetKind::BackgroundAgents => "background_agents",
-        ToolsetKind::Fetch { .. } => "fetch",
+        ToolsetKind::Fetch(_) => "fetch",
+        ToolsetKind::Git => "git",
+        ToolsetKind::Environment => "environment",
         ToolsetKind::Memory { .. } => "memory",
         ToolsetKind::Script { .. } => "script",
         ToolsetKind::Api(_) => "api",

@@ -20,6 +20,7 @@ use crate::id::WorkerId;
 use crate::lifecycle::State;
 use crate::money::Money;
 use crate::stored::LaterName;
+use crate::team::SafetyMode;
 use crate::trace::TraceParent;
 use crate::waits_for::WaitsFor;
 
@@ -242,6 +243,9 @@ pub struct JobSpec {
     /// The agent that the session's root runs; `None` where no agent does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_agent: Option<String>,
+    /// The safety mode of the dispatcher: that of the job can only be stricter. `None` for no mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety: Option<SafetyMode>,
 }
 
 /// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,

@@ -22,6 +22,7 @@ use crate::id::JobId;
 use crate::job::Job;
 use crate::job::JobOptions;
 use crate::lifecycle::State;
+use crate::team::SafetyMode;
 
 /// The maximum number of output bytes in one view. The text goes into the context
 /// of a model, so it is far below the 10 MiB of output that a job keeps; `since` reads the rest in pages of
@@ -110,6 +111,8 @@ pub struct RunRequest {
     pub key: Option<String>,
     /// The scheduling options; `None` for those of the fleet's policy.
     pub job_options: Option<JobOptions>,
+    /// The safety mode of the caller, which the job inherits: its own can only be stricter. `None` for no mode.
+    pub safety: Option<SafetyMode>,
 }
 
 /// The jobs of one dispatcher, oldest first, with the number of omitted ones.

@@ -1,4 +1,4 @@
-//! The state that all agents of a session share: a todo list and a token budget.
+//! The state that all agents of a session share: a todo list, a token budget, and pots of the agent file.
 
 use std::fmt::Debug;
 
@@ -98,4 +98,16 @@ pub trait SessionState: Debug + Send + Sync {
     ///
     /// [`ServiceError::LeaseLost`] when the caller's attempt is over, and [`ServiceError::Unavailable`].
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError>;
+
+    /// Reports what the caller used of each pot since its run `run` began, and returns what the whole session has used of
+    /// them, in the same order. A pot is the place of its limit in the agent file, `budgets.day.max_cost`. `run` names
+    /// one execution of the caller: another attempt has another name, and counts from 0 again.
+    ///
+    /// A repeat counts nothing twice. What an attempt used after its last report before a crash is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] when the session is gone, [`ServiceError::LeaseLost`] when the caller's attempt is over,
+    /// and [`ServiceError::Unavailable`].
+    async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError>;
 }

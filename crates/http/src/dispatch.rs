@@ -134,10 +134,7 @@ async fn store(
     }
     let order = DispatchOrder {
         session: api.session(call.session.as_deref()).await?,
-        options: SessionOptions {
-            cap: call.cap,
-            budget: call.session_budget.or(team.team.budget().map(|budget| budget.max_tokens)),
-        },
+        options: SessionOptions { cap: call.cap, budget: call.session_budget.or(team.team.token_budget()) },
         team: team.team,
         team_json: team.json,
         digest: team.digest,

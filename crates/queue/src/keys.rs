@@ -37,6 +37,7 @@ local function admitted_key(sid, queue) return T .. ':session:' .. sid .. ':admi
 local function backlog_key(sid, queue) return T .. ':session:' .. sid .. ':backlog:' .. queue end
 local function todos_key(sid) return T .. ':session:' .. sid .. ':todos' end
 local function budget_key(sid) return T .. ':session:' .. sid .. ':budget' end
+local function pots_key(sid) return T .. ':session:' .. sid .. ':pots' end
 local function ready_key(lane, priority) return T .. ':ready:' .. lane .. ':' .. priority end
 local function wake_key(lane) return T .. ':wake:' .. lane end
 local function team_key(digest) return T .. ':team:' .. digest end
@@ -173,6 +174,11 @@ impl Keys {
     /// The token budget of a session: a hash.
     pub fn budget(&self, session: SessionId) -> String {
         format!("{}:session:{session}:budget", self.session_tag(session))
+    }
+
+    /// What the runs of a session used of the budgets of their agent file: a hash.
+    pub fn pots(&self, session: SessionId) -> String {
+        format!("{}:session:{session}:pots", self.session_tag(session))
     }
 
     /// Admitted jobs of one priority of a lane, oldest first: a stream.
@@ -368,6 +374,7 @@ mod tests {
             (keys.admitted(session, "q"), ":admitted:"),
             (keys.todos(session), ":todos"),
             (keys.budget(session), ":budget"),
+            (keys.pots(session), ":pots"),
             (keys.ready(0, "q", Priority::Normal), ":ready:"),
             (keys.wake(0, "q"), ":wake:"),
             (keys.worker(0, "w"), ":worker:"),

@@ -252,6 +252,7 @@ impl Service {
             spec: JobSpec {
                 agent: request.agent,
                 task: request.task,
+                safety: request.safety,
                 expected_output: request.expected_output,
                 team: self.caller.team.clone(),
                 working_dir: self.caller.working_dir.clone(),
@@ -337,6 +338,11 @@ impl SessionState for Service {
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         let Caller { session, by, .. } = self.caller;
         self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.state_refused(refusal))
+    }
+
+    async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
+        let Caller { session, by, .. } = self.caller;
+        self.queue().spend(session, by, run, used).await?.map_err(|refusal| self.state_refused(refusal))
     }
 }
 

@@ -250,6 +250,7 @@ steps! {
         DRAIN = "drain", ALLOW_OOM;
         TODO_LIST = "todo", REFUSE_OOM;
         BUDGET = "budget", ALLOW_OOM;
+        POTS = "pots", ALLOW_OOM;
     }
     of_own_tag {
         BEGIN = "begin";

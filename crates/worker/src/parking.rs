@@ -208,6 +208,10 @@ impl SessionState for ParkingService {
         }
         retry_while_unavailable(None, || self.inner.reserve(used, wanted)).await
     }
+
+    async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
+        retry_while_unavailable(None, || self.inner.spend(run, used)).await
+    }
 }
 
 #[async_trait]

@@ -246,6 +246,7 @@ impl Runner for AgentRunner {
             opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
             recorded: run.recorded,
             budget: spec.budget,
+            safety: spec.safety,
         };
         let ports = Ports {
             models: Arc::clone(&self.models),

@@ -135,6 +135,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
 /// A request for a job of this agent, without a key.
 pub(crate) fn request(agent: &str) -> RunRequest {
     RunRequest {
+        safety: None,
         agent: agent.to_owned(),
         task: "work".to_owned(),
         expected_output: None,

@@ -26,10 +26,12 @@ const RUNS: &[(&str, &str)] = &[
     ("instruction_with_variables", r#"The mood is calm, and ${this} stays."#),
     ("later_version", r#"Later."#),
     ("limits", r#"Stop."#),
+    ("lists", r#""search_files_content""#),
     ("mcps", r#"Serve."#),
     ("memory", r#""add_memory""#),
     ("metadata", r#"Sign."#),
     ("middle_version", r#""create_todo""#),
+    ("model_hook", r#"It is turn 1 of root."#),
     ("model_keys", r#""model":"small""#),
     ("newest_version", r#""think""#),
     ("observing_hooks", r#"It is watched."#),
@@ -53,7 +55,7 @@ const RUNS: &[(&str, &str)] = &[
 
 /// The files that fail, each with the line of its error, a part of the message and a part of the hint.
 const FAILS: &[(&str, u64, &str, &str)] = &[
-    ("allowed_domains", 6, r#"`allowed_domains` in a toolset is refused"#, r#"every public host"#),
+    ("allowed_domains", 7, r#"allowed_domains and blocked_domains are mutually exclusive"#, r#"only one"#),
     ("auth", 5, r#"`auth` in a model is refused"#, r#"`token_key`"#),
     ("both_instructions", 5, r#"mutually exclusive"#, r#""#),
     (
@@ -62,8 +64,8 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
         r#"compaction_threshold must be greater than 0 and at most 1, got 80"#,
         r#""#,
     ),
-    ("cost_budget", 1, r#"`max_cost` in a budget is refused"#, r#"`max_tokens`"#),
-    ("deny_list", 5, r#"`deny_list` in a toolset is refused"#, r#"isolate the worker"#),
+    ("cost_budget", 1, r#"`max_cost` must be"#, r#""#),
+    ("deny_list", 5, r#"an entry of `deny_list` must not be empty"#, r#""#),
     (
         "first_available_with_keys",
         4,
@@ -72,6 +74,7 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
     ),
     ("handoff_to_itself", 4, r#"cannot force_handoff to itself"#, r#""#),
     ("harness_type", 3, r#"unsupported harness.type `cursor`"#, r#"`claude-code`"#),
+    ("hook_prompt", 4, r#"`range` is not supported"#, r#"`toJSON`"#),
     ("hook_type", 4, r#"hooks.stop[0]: unsupported hook type 'webhook'"#, r#"`command`"#),
     ("missing_instruction_file", 4, r#"cannot be read"#, r#"relative to the folder"#),
     ("missing_toolset", 4, r#"references non-existent toolset 'note'"#, r#"did you mean `notes`?"#),
@@ -79,7 +82,8 @@ const FAILS: &[(&str, u64, &str, &str)] = &[
     ("outside_instruction_file", 4, r#"outside the folder"#, r#"below the folder"#),
     ("safety", 4, r#"invalid safety mode `careful`"#, r#"`balanced`"#),
     ("sandbox", 1, r#"`sandbox` in the runtime defaults is refused"#, r#"isolate the worker itself"#),
-    ("tool_guard", 4, r#"`model` as a hook type is refused"#, r#"`command`"#),
+    ("tool_guard", 4, r#"`safer_shell` as a built-in hook is refused"#, r#"`safety: balanced`"#),
+    ("unknown_budget", 5, r#"unknown budget "dey""#, r#"did you mean `day`?"#),
     ("unknown_key", 4, r#"unknown key `toolset` in an agent"#, r#"did you mean `toolsets`?"#),
     ("unknown_top_level_key", 4, r#"unknown key `tool_sets` in the file"#, r#"did you mean `toolsets`?"#),
     ("version", 1, r#"unsupported config version: latest"#, r#"omit `version`"#),
@@ -151,7 +155,7 @@ fn check_groups_the_keys_of_a_file_and_explains_one() {
     };
     assert!(keys("yes").contains(&"agents") && keys("no").contains(&"title_model"), "{report}");
     assert_eq!(keys("refused"), [""; 0]);
-    let file = state.file("refused.yaml", text("fails", "deny_list"));
+    let file = state.file("refused.yaml", text("fails", "auth"));
     let report = state.legwork(["check", "--json", &file]).json_lines()[0].clone();
     assert_eq!(report["errors"][0]["class"], "refused", "{report}");
     assert_eq!(report["found"]["refused"][0]["lines"], json!([5]), "{report}");

@@ -69,6 +69,9 @@ impl ScriptedModels {
     fn message(&self, request: &ModelRequest) -> Result<(AssistantMessage, Reply), String> {
         let placeholders = Placeholders::of(&request.messages);
         let (agent, turn) = (&request.agent, request.turn);
+        if request.purpose == Purpose::Hook {
+            return Err("a script has no answers for hooks".to_owned());
+        }
         if request.purpose == Purpose::Summary {
             let recorded = self
                 .script

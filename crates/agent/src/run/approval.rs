@@ -35,7 +35,7 @@ impl RunState<'_> {
         if let Some(reason) = guarded.denied {
             return Ok(Some(by_hook(call, &reason)));
         }
-        let mode = self.current.agent.safety.or(self.team.safety());
+        let mode = self.safety();
         let label = safety::label(tool.spec(), arguments);
         let mut verdict = permission::verdict_in_mode(self.permissions, &call.name, arguments, mode, label);
         if verdict == Verdict::Denied {

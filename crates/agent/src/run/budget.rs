@@ -81,7 +81,7 @@ impl RunState<'_> {
     }
 
     /// Tokens that the models counted in all attempts of this run.
-    fn used_tokens(&self) -> u64 {
+    pub(super) fn used_tokens(&self) -> u64 {
         let usage = self.transcript.usage();
         usage.input_tokens.saturating_add(usage.output_tokens)
     }

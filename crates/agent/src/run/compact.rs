@@ -44,7 +44,8 @@ impl RunState<'_> {
     pub(super) async fn compact(&mut self, turn: u32) -> Result<(), Halt> {
         let limits = &self.current.agent.limits;
         let (request, window) = (self.request_tokens(), self.smallest_window());
-        let is_due = compaction::is_due(request, window, limits.compaction_threshold);
+        let of_model = self.candidate_models().iter().find_map(|model| model.compaction_threshold);
+        let is_due = compaction::is_due(request, window, of_model.or(limits.compaction_threshold));
         if limits.keeps_whole_conversation || !is_due || request < self.next_summary_at {
             return Ok(());
         }
@@ -128,7 +129,8 @@ impl RunState<'_> {
     /// model can neither read a result nor stop a job. Empty where nothing was started.
     async fn background_work(&self, turn: u32) -> Result<String, Halt> {
         let mut text = String::new();
-        let context = ToolContext { call: CallIndex { turn, index: u32::MAX }, cancel: self.cancel.clone() };
+        let call = CallIndex { turn, index: u32::MAX };
+        let context = ToolContext { call, safety: self.safety(), cancel: self.cancel.clone() };
         for tool in self.current.toolbox.overviews() {
             let call = tool.call(Value::Object(serde_json::Map::new()), &context);
             let outcome = self.unless_cancelled(call).await?;
@@ -143,10 +145,15 @@ impl RunState<'_> {
         Ok(format!("\n\n{BACKGROUND_WORK}{text}"))
     }
 
-    /// The models that may write a summary, in the order in which they are tried.
+    /// The models that may write a summary, in the order in which they are tried: those that the agent names, else those
+    /// that its model names, then the agent's own.
     fn summary_models(&self) -> Vec<ModelSettings> {
+        let own = self.candidate_models();
         let mut models = self.current.agent.limits.compaction_models.clone();
-        models.extend(self.candidate_models());
+        if models.is_empty() {
+            models.extend(own.first().into_iter().flat_map(|model| model.compaction_models.clone()));
+        }
+        models.extend(own);
         models
     }
 

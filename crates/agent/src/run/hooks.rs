@@ -7,10 +7,13 @@ use legwork_common::job::Cause;
 use legwork_common::team::Agent;
 use legwork_common::team::Hook;
 use legwork_common::team::HookKind;
+use legwork_common::team::ModelSettings;
+use legwork_common::team::hook_prompt;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -20,15 +23,23 @@ use crate::environment::Environment;
 use crate::hooks;
 use crate::hooks::Answer;
 use crate::hooks::Decision;
+use crate::message::Message;
+use crate::model::ModelCall;
+use crate::model::ModelPort;
+use crate::model::ModelRequest;
+use crate::model::Purpose;
 use crate::process::Nursery;
 use crate::process::Process;
 use crate::process::TRAILING_OUTPUT_TIMEOUT;
+use crate::redaction;
 use crate::toolset::foreground;
 use crate::toolset::foreground::CommandEnd;
 use crate::turn::Step;
 
 /// How long a hook may take where the file does not say. docker-agent's.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 60;
+/// Deltas between a model and its hook. They are dropped at once, so few are enough.
+const DELTA_CHANNEL_CAPACITY: usize = 16;
 /// The most bytes of a hook's output that are read. A hook that writes more blocks until its timeout.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
@@ -37,6 +48,7 @@ pub(super) struct HookRunner<'a> {
     pub(super) agent: &'a Agent,
     pub(super) environment: &'a Environment,
     pub(super) nursery: &'a Nursery,
+    pub(super) models: &'a dyn ModelPort,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -82,12 +94,57 @@ impl HookRunner<'_> {
     }
 
     async fn run(&self, event: &str, hook: &Hook, input: &str) -> Decision {
-        match self.output_of(hook, input).await {
+        let ended = match &hook.kind {
+            HookKind::Model { models, prompt, schema } => {
+                let asked = self.answer_of(models, prompt, schema.as_deref(), input);
+                let limit = timeout_of(hook);
+                match self.cancel.run_until_cancelled(timeout(limit, asked)).await {
+                    Some(Ok(answer)) => answer.map(|output| (Some(0), output, String::new())),
+                    Some(Err(_)) => Err(format!("it took longer than {}", duration::short(limit))),
+                    None => Err("it was cancelled".to_owned()),
+                }
+            }
+            HookKind::Command(_) | HookKind::Builtin(_) => self.output_of(hook, input).await,
+        };
+        match ended {
             Ok((code, output, error)) => {
                 hooks::decide(event, hook, Ok(Answer { code, output: &output, error: &error }))
             }
             Err(why) => hooks::decide(event, hook, Err(why)),
         }
+    }
+
+    /// Asks a model, and makes its answer the output of a hook. The error is why there is none.
+    async fn answer_of(
+        &self,
+        models: &[ModelSettings],
+        prompt: &str,
+        schema: Option<&str>,
+        input: &str,
+    ) -> Result<String, String> {
+        let event = serde_json::from_str(input).unwrap_or_default();
+        let prompt = hook_prompt(prompt, &event)?;
+        let settings = models.get(rand::random_range(0..models.len().max(1))).ok_or("it names no model")?;
+        let has_key = |key: &str| self.environment.variable(key).is_some();
+        let messages = vec![Message::system(hooks::MODEL_INSTRUCTION), Message::user(prompt)];
+        let redacts = self.agent.redact_secrets.unwrap_or(true);
+        let redacted = |message| if redacts { redaction::redacted_message(message) } else { message };
+        let request = ModelRequest {
+            agent: self.agent.name.clone(),
+            turn: event["turn"].as_u64().and_then(|turn| u32::try_from(turn).ok()).unwrap_or_default(),
+            messages: messages.into_iter().map(redacted).collect(),
+            tools: Vec::new(),
+            form: hooks::answer_form(schema),
+            purpose: Purpose::Hook,
+            waits_for_pauses: true,
+        };
+        // The pieces of the answer are not used: it is taken whole.
+        let (deltas, mut pieces) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
+        let call = ModelCall { settings: settings.available(has_key), request: &request, deltas };
+        let drained = async { while pieces.recv().await.is_some() {} };
+        let (reply, ()) = tokio::join!(self.models.stream(call), drained);
+        let reply = reply.map_err(|error| error.to_string())?;
+        hooks::output_of_answer(schema, &reply.message.text)
     }
 
     /// Runs a hook to its end: its exit status, its output and its standard error. The error is why there is none.
@@ -105,7 +162,7 @@ impl HookRunner<'_> {
         command.arg("hook").args(&hook.args);
         let (mut process, pipe) = Process::start_with(command, input.as_bytes().to_vec(), self.nursery)
             .map_err(|error| format!("it cannot be started: {error}"))?;
-        let limit = Duration::from_secs(u64::from(hook.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS)));
+        let limit = timeout_of(hook);
         let mut output = Vec::new();
         let end = {
             let mut pipe = pipe.take(MAX_OUTPUT_BYTES);
@@ -134,6 +191,11 @@ impl HookRunner<'_> {
     }
 }
 
+/// How long a hook may take.
+fn timeout_of(hook: &Hook) -> Duration {
+    Duration::from_secs(u64::from(hook.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS)))
+}
+
 impl RunState<'_> {
     /// Runs the hooks of the active agent for an event. What they have to say to people is noted.
     pub(super) async fn fire(
@@ -146,6 +208,7 @@ impl RunState<'_> {
             agent: self.current.agent,
             environment: &self.ports.environment,
             nursery: self.current.toolbox.nursery(),
+            models: self.ports.models.as_ref(),
             cancel: &self.cancel,
         };
         let decision = runner.fire(event, tool, details).await?;

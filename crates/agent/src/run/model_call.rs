@@ -202,6 +202,7 @@ impl RunState<'_> {
             let used = answer.as_ref().map(|reply| reply.message.usage).unwrap_or_default();
             let error = match answer.and_then(|reply| verdict::usable(settings, reply)) {
                 Ok(reply) => {
+                    self.count_cost(settings, reply.message.usage);
                     self.write_text(&written.end_reply()).await?;
                     return Ok(Ok(reply));
                 }

@@ -63,7 +63,13 @@ impl<'team> OpenAgent<'team> {
         }
         let mut head = head(team, agent, &toolbox, &ports.environment);
         head.extend(found.texts.into_iter().map(Message::system));
-        let hooks = HookRunner { agent, environment: &ports.environment, nursery: toolbox.nursery(), cancel };
+        let hooks = HookRunner {
+            agent,
+            environment: &ports.environment,
+            nursery: toolbox.nursery(),
+            models: ports.models.as_ref(),
+            cancel,
+        };
         match hooks.fire(hooks::SESSION_START, None, json!({"source": "startup"})).await {
             Ok(started) => {
                 for warning in started.warnings {

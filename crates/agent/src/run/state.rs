@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use legwork_common::team::Permissions;
+use legwork_common::team::SafetyMode;
 use legwork_common::team::Team;
 use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
 use super::open_agent::OpenAgent;
+use super::pots::Pots;
 use crate::active_agent::ActiveAgent;
 use crate::assignment::Ports;
 use crate::history;
@@ -17,6 +19,7 @@ use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::redaction;
+use crate::safety;
 use crate::turn::Transcript;
 
 /// One run of an agent that a model drives.
@@ -29,6 +32,8 @@ pub(super) struct RunState<'team> {
     pub(super) recorded: Vec<TurnEntry>,
     /// Tokens that this job may use over all its attempts; `None` for no limit.
     pub(super) budget: Option<u64>,
+    /// What it used of the budgets of its agent file.
+    pub(super) pots: Pots,
     /// Whether the session turned out to have no budget: it gets none later, so it is asked only once.
     pub(super) session_is_unlimited: bool,
     pub(super) active_agent: ActiveAgent,
@@ -38,6 +43,8 @@ pub(super) struct RunState<'team> {
     /// the conversation may come back to them.
     pub(super) inactive: Vec<OpenAgent<'team>>,
     pub(super) permissions: &'team Permissions,
+    /// The safety mode of the dispatcher.
+    pub(super) inherited_safety: Option<SafetyMode>,
     pub(super) transcript: Transcript,
     pub(super) ports: Ports,
     pub(super) cancel: CancellationToken,
@@ -87,6 +94,11 @@ impl RunState<'_> {
         let told = self.context.iter().map(Message::system);
         let messages = head.iter().cloned().chain(told).chain(shown);
         if self.redacts() { messages.map(redaction::redacted_message).collect() } else { messages.collect() }
+    }
+
+    /// The safety mode of the active agent: that of the file, or the dispatcher's where that is stricter.
+    pub(super) fn safety(&self) -> Option<SafetyMode> {
+        safety::strictest(self.inherited_safety, self.current.agent.safety.or(self.team.safety()))
     }
 
     /// Whether secrets are removed from what the active agent's model and tools are given.

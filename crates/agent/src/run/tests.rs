@@ -33,7 +33,7 @@ use crate::testing::world;
 
 fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
     let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
-    Assignment { team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
+    Assignment { safety: None, team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
 }
 
 /// A team of one agent, with the tools `think` and `shell`.

@@ -118,7 +118,7 @@ impl RunState<'_> {
         if let Some(refusal) = self.refusal(tool.as_ref(), call, &mut arguments).await? {
             return Ok(ToolOutcome::error(refusal));
         }
-        let context = ToolContext { call: index, cancel: self.cancel.clone() };
+        let context = ToolContext { call: index, safety: self.safety(), cancel: self.cancel.clone() };
         let mut outcome = tool.call(Value::Object(arguments.clone()), &context).await;
         let transform =
             self.fire_for(hooks::RESPONSE_TRANSFORM, call, &arguments, Some(&outcome.text)).await?;

@@ -1,5 +1,6 @@
 //! Background agents and a mailbox in memory. All jobs complete as soon as the run waits for one.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -63,6 +64,9 @@ struct Inner {
     budget: Option<u64>,
     /// The arguments of each reservation: tokens used, tokens wanted.
     reserved: Vec<(u64, u64)>,
+    /// What is spent of each pot, and what each run reported last.
+    pots: BTreeMap<String, u64>,
+    reports: BTreeMap<(String, String), u64>,
     /// How many reads of the mailbox fail before one is answered.
     failing_reads: usize,
 }
@@ -116,6 +120,11 @@ impl FakeService {
     /// The arguments of each reservation: tokens used, tokens wanted.
     pub(crate) fn reserved(&self) -> Vec<(u64, u64)> {
         self.0.lock().unwrap().reserved.clone()
+    }
+
+    /// What is spent of each pot.
+    pub(crate) fn pots(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap().pots.clone()
     }
 
     /// Adds a job of the caller.
@@ -226,6 +235,18 @@ impl SessionState for FakeService {
             Some(budget) if used + wanted > budget => BudgetReservation::Exhausted { spent: used, budget },
             Some(_) => BudgetReservation::Granted,
         })
+    }
+
+    async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
+        let mut inner = self.0.lock().unwrap();
+        let mut totals = Vec::new();
+        for (pot, used) in used {
+            let last = inner.reports.insert((run.to_owned(), pot.clone()), *used).unwrap_or_default();
+            let spent = inner.pots.entry(pot.clone()).or_default();
+            *spent += used - last;
+            totals.push(*spent);
+        }
+        Ok(totals)
     }
 }
 

@@ -128,7 +128,7 @@ impl BackgroundTool {
         if let Some(refusal) = contract::refusal(&agent, &task, &self.sub_agents) {
             return Err(ToolOutcome::error(refusal).into());
         }
-        let id = self.service.run(delegation.into_request(context.call)).await?;
+        let id = self.service.run(delegation.into_request(context)).await?;
         Ok(ToolOutcome::ok(contract::started(id, &agent, &task)))
     }
 

@@ -1,11 +1,11 @@
 //! Giving a task to a sub-agent: the arguments that `run_background_agent` and `transfer_task` share.
 
-use legwork_common::service::CallIndex;
 use legwork_common::service::RunRequest;
 use serde::Deserialize;
 
 use super::schema;
 use super::schema::Schema;
+use crate::tool::ToolContext;
 
 /// The arguments. Absent strings are empty, so that the contract's checks can report them in their order.
 #[derive(Deserialize)]
@@ -26,15 +26,16 @@ impl Delegation {
             .optional("expected_output", schema::string(), "What the agent's answer should look like")
     }
 
-    /// The request to dispatch the task. `call` makes it idempotent: the same call after a crash finds the same job.
-    pub(super) fn into_request(self, call: CallIndex) -> RunRequest {
+    /// The request to dispatch the task. The call makes it idempotent: the same call after a crash finds the same job.
+    pub(super) fn into_request(self, context: &ToolContext) -> RunRequest {
         RunRequest {
             agent: self.agent,
             task: self.task,
             expected_output: self.expected_output,
-            call: Some(call),
+            call: Some(context.call),
             key: None,
             job_options: None,
+            safety: context.safety,
         }
     }
 }

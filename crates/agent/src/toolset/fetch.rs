@@ -1,7 +1,7 @@
 //! `fetch`: web pages as text, Markdown or HTML.
 //!
 //! Pages that a site's robots.txt disallows are refused, and so are addresses that are not public, unless the operator
-//! allows them.
+//! allows them, and hosts that the lists of the toolset keep out.
 
 mod depth;
 mod page;
@@ -14,12 +14,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
+use legwork_common::team::Fetch;
 use legwork_common::variables;
 use reqwest::Method;
+use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::Url;
 use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::header::HeaderMap;
+use reqwest::header::LOCATION;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -37,6 +41,7 @@ use super::http;
 use super::http::HttpClient;
 use super::http::address_filter;
 use super::http::address_filter::AddressFilter;
+use super::http::domains::Domains;
 use super::schema;
 use super::schema::Schema;
 use crate::environment::Environment;
@@ -63,15 +68,25 @@ const INSTRUCTION: &str = "\
 fetch gets the content of http and https URLs as text, Markdown or HTML. Pass several URLs in one call. What a site's \
 robots.txt disallows is not fetched.";
 
-/// The toolset. `timeout_seconds` is the timeout of one page where the model sets none.
+/// The toolset. The timeout of the settings is that of one page where the model sets none.
 ///
 /// # Errors
 ///
-/// Why the HTTP client cannot be built, for the agent and the operator.
-pub(crate) fn open(environment: &Environment, timeout_seconds: Option<u32>) -> Result<Kit, String> {
-    let client = HttpClient::for_pages(AddressFilter::of(environment, variables::FETCH_PRIVATE))?;
-    let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    let tool = FetchTool { spec: spec(), client, timeout_seconds };
+/// Why the HTTP client cannot be built, or what is wrong with a header or a list, for the agent and the operator.
+pub(crate) fn open(environment: &Environment, settings: &Fetch) -> Result<Kit, String> {
+    let Fetch { timeout, headers, allowed_domains, blocked_domains, allow_private_ips } = settings;
+    let filter = match allow_private_ips {
+        Some(false) => AddressFilter::public(variables::FETCH_PRIVATE),
+        Some(true) | None => AddressFilter::of(environment, variables::FETCH_PRIVATE),
+    };
+    let domains = Arc::new(Domains::new(allowed_domains, blocked_domains)?);
+    let tool = FetchTool {
+        spec: spec(),
+        client: HttpClient::for_pages(filter, true, Arc::clone(&domains))?,
+        within_site: HttpClient::for_pages(filter, false, domains)?,
+        headers: http::headers(environment, headers)?,
+        timeout_seconds: timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS),
+    };
     Ok(Kit::new([tool]).with_instruction(INSTRUCTION))
 }
 
@@ -98,7 +113,12 @@ fn spec() -> ToolSpec {
 #[derive(Debug)]
 struct FetchTool {
     spec: ToolSpec,
+    /// Follows every redirect that may be followed.
     client: HttpClient,
+    /// Follows redirects within one site: its requests have headers that may be secrets.
+    within_site: HttpClient,
+    /// Headers of the agent file.
+    headers: HeaderMap,
     timeout_seconds: u32,
 }
 
@@ -163,12 +183,13 @@ impl FetchTool {
 
     async fn fetch(&self, url: &str, format: Format, robots: &RobotsCache) -> Result<Fetched, String> {
         let url = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
-        let request = self.client.request(Method::GET, url.clone())?;
+        // Checked before anything is sent, the request for the robots.txt included.
+        self.client.request(Method::GET, url.clone())?;
         if !self.robots_allow(&url, robots).await {
             return Err("URL blocked by robots.txt".to_owned());
         }
         let reason = |error: reqwest::Error| address_filter::reason(&error);
-        let response = request.header(ACCEPT, format.accept()).send().await.map_err(reason)?;
+        let response = self.response(url, format).await?;
         let (status, total_bytes) = (response.status(), response.content_length());
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
@@ -186,6 +207,22 @@ impl FetchTool {
             body: Some(body),
             ..Fetched::default()
         })
+    }
+
+    /// The response to a request for a page. Headers of the agent file are sent to the first site only.
+    async fn response(&self, url: Url, format: Format) -> Result<Response, String> {
+        let reason = |error: reqwest::Error| address_filter::reason(&error);
+        let plain =
+            |url| Ok::<_, String>(self.client.request(Method::GET, url)?.header(ACCEPT, format.accept()));
+        if self.headers.is_empty() {
+            return plain(url)?.send().await.map_err(reason);
+        }
+        let first = self.within_site.request(Method::GET, url)?.header(ACCEPT, format.accept());
+        let response = first.headers(self.headers.clone()).send().await.map_err(reason)?;
+        let target = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
+        let Some(target) = target.and_then(|target| target.to_str().ok()) else { return Ok(response) };
+        let target = response.url().join(target).map_err(|error| format!("invalid redirect: {error}"))?;
+        plain(target)?.send().await.map_err(reason)
     }
 
     /// Whether the site's robots.txt allows this URL.

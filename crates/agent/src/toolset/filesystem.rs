@@ -1,10 +1,11 @@
 //! `filesystem`: reads, writes, lists and searches files and folders. Relative paths start at the working folder, and
-//! any path that the process can reach is allowed.
+//! any path that the process can reach is allowed, unless the toolset has lists (`reach.rs`).
 //!
 //! The work runs on threads that may block. A dropped call stops a search, and completes a write that has begun.
 
 mod edit;
 mod entries;
+mod reach;
 mod read;
 mod search;
 mod specs;
@@ -20,6 +21,7 @@ use legwork_common::team::PostEdit;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use self::reach::Reach;
 use super::Kit;
 use super::foreground;
 use super::foreground::CommandEnd;
@@ -36,20 +38,38 @@ use crate::tool::ToolSpec;
 /// The timeout of one command after an edit. Formatters take seconds; five minutes leave room for a build.
 const POST_EDIT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// The toolset. `post_edit` rules with an invalid glob are ignored.
+/// What an agent file says about the toolset.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settings<'a> {
+    /// Whether listings and searches hide what Git ignores.
+    pub(crate) ignore_vcs: bool,
+    /// Commands after an edit. Rules with an invalid glob are ignored.
+    pub(crate) post_edit: &'a [PostEdit],
+    /// The paths that can be reached; empty for all.
+    pub(crate) allow_list: &'a [String],
+    /// The paths that cannot be reached.
+    pub(crate) deny_list: &'a [String],
+}
+
+/// The toolset.
+///
+/// # Errors
+///
+/// An entry of a list has no meaning here. Without its lists the toolset must not be used.
 pub(crate) fn open(
     environment: Arc<Environment>,
-    ignore_vcs: bool,
-    post_edit: &[PostEdit],
+    settings: Settings<'_>,
     nursery: Nursery,
-) -> Kit {
+) -> Result<Kit, String> {
+    let Settings { ignore_vcs, post_edit, allow_list, deny_list } = settings;
+    let reach = Reach::new(&environment, allow_list, deny_list)?;
     let post_edit = post_edit
         .iter()
         .filter_map(|rule| Some((Glob::new(&rule.path).ok()?.compile_matcher(), rule.cmd.clone())))
         .collect();
-    let workspace = Arc::new(Workspace { environment, ignore_vcs, post_edit, nursery });
+    let workspace = Arc::new(Workspace { environment, ignore_vcs, post_edit, nursery, reach });
     let tool = |(action, spec)| FileTool { spec, action, workspace: Arc::clone(&workspace) };
-    Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION)
+    Ok(Kit::new(specs::all().map(tool)).with_instruction(specs::INSTRUCTION))
 }
 
 /// What the tools share.
@@ -61,6 +81,7 @@ struct Workspace {
     /// Shell commands to run after a file was edited, each with the glob that the file name must match.
     post_edit: Vec<(GlobMatcher, String)>,
     nursery: Nursery,
+    reach: Reach,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +141,15 @@ fn edited(
 }
 
 impl Workspace {
+    /// The file or folder that the model means by `path`.
+    ///
+    /// # Errors
+    ///
+    /// The text for the model where the lists of the toolset do not allow it.
+    fn resolve(&self, path: &str) -> Result<PathBuf, String> {
+        self.reach.check(self.environment.resolve(path), path)
+    }
+
     /// Runs the `post_edit` commands for `path` one after the other. Returns the lines to append to the result for those
     /// that failed. Dropping the future ends the command that runs.
     async fn after_edit(&self, path: &PathBuf, cancel: &CancellationToken) -> String {
@@ -133,7 +163,8 @@ impl Workspace {
                 .current_dir(&self.environment.working_dir)
                 .env_clear()
                 .envs(self.environment.command_variables())
-                .env("path", path);
+                .env("path", path)
+                .env("file", path);
             let failure = match Process::start(command, &self.nursery) {
                 Err(error) => Some(error.to_string()),
                 Ok(mut process) => match foreground::finish(&mut process, POST_EDIT_TIMEOUT, cancel).await {

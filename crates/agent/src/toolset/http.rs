@@ -1,8 +1,10 @@
 //! What the toolsets that speak HTTP share: headers, URLs, clients and redirects.
 
 pub(super) mod address_filter;
+pub(super) mod domains;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +25,7 @@ use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 
 use self::address_filter::AddressFilter;
+use self::domains::Domains;
 use crate::environment::Environment;
 
 /// The `User-Agent` of every request of a toolset.
@@ -82,6 +85,7 @@ pub(super) fn is_same_site(one: &Url, other: &Url) -> bool {
 pub(super) struct HttpClient {
     client: Client,
     filter: AddressFilter,
+    domains: Arc<Domains>,
 }
 
 impl HttpClient {
@@ -97,22 +101,34 @@ impl HttpClient {
         headers: &HeaderMap,
     ) -> Result<Self, String> {
         let filter = AddressFilter::of(environment, variables::API_PRIVATE);
-        Self::build(filter, Client::builder().timeout(timeout), headers.is_empty())
+        let builder = Client::builder().timeout(timeout);
+        Self::build(filter, builder, headers.is_empty(), Arc::default())
     }
 
-    /// A client for pages of any site, without headers that are secrets and without a timeout of its own.
+    /// A client for pages of these hosts, without a timeout of its own. Redirects are followed to any site, or within one
+    /// site only, which is for requests with headers.
     ///
     /// # Errors
     ///
     /// Those of [`new`](Self::new).
-    pub(super) fn for_pages(filter: AddressFilter) -> Result<Self, String> {
-        Self::build(filter, Client::builder(), true)
+    pub(super) fn for_pages(
+        filter: AddressFilter,
+        to_any_site: bool,
+        domains: Arc<Domains>,
+    ) -> Result<Self, String> {
+        Self::build(filter, Client::builder(), to_any_site, domains)
     }
 
-    fn build(filter: AddressFilter, builder: ClientBuilder, to_any_site: bool) -> Result<Self, String> {
-        let builder = builder.user_agent(USER_AGENT).redirect(redirects(to_any_site, Some(filter)));
-        let client = filter.install(builder).build().map_err(|error| error.to_string())?;
-        Ok(Self { client, filter })
+    fn build(
+        filter: AddressFilter,
+        builder: ClientBuilder,
+        to_any_site: bool,
+        domains: Arc<Domains>,
+    ) -> Result<Self, String> {
+        let policy = redirects(to_any_site, Some(filter), Arc::clone(&domains));
+        let builder = builder.user_agent(USER_AGENT).redirect(policy);
+        let client = filter.install(builder, &domains).build().map_err(|error| error.to_string())?;
+        Ok(Self { client, filter, domains })
     }
 
     /// A request, if its address is allowed.
@@ -124,6 +140,7 @@ impl HttpClient {
         if !is_http(&url) {
             return Err("only http and https URLs are supported".to_owned());
         }
+        self.domains.check(&url)?;
         self.filter.check(&url).map_err(|refused| refused.to_string())?;
         Ok(self.client.request(method, url))
     }
@@ -185,8 +202,8 @@ impl EventLength {
 
 /// Follows redirects to any site, or within the first URL's site only. The latter is for requests whose headers may be
 /// secrets: they stay with the host that they were configured for. A redirect that is not followed is the response; one to
-/// an address that the filter refuses is an error.
-pub(super) fn redirects(to_any_site: bool, filter: Option<AddressFilter>) -> Policy {
+/// an address that the filter refuses, or to a host that the lists keep out, is an error.
+pub(super) fn redirects(to_any_site: bool, filter: Option<AddressFilter>, domains: Arc<Domains>) -> Policy {
     Policy::custom(move |attempt| {
         let is_allowed =
             to_any_site || attempt.previous().first().is_some_and(|first| is_same_site(first, attempt.url()));
@@ -195,6 +212,9 @@ pub(super) fn redirects(to_any_site: bool, filter: Option<AddressFilter>) -> Pol
         }
         if !is_allowed {
             return attempt.stop();
+        }
+        if let Err(refused) = domains.check(attempt.url()) {
+            return attempt.error(refused);
         }
         match filter.map(|filter| filter.check(attempt.url())) {
             Some(Err(refused)) => attempt.error(refused),

@@ -5,6 +5,7 @@
 mod connection;
 mod docker;
 mod endpoint;
+mod lifecycle;
 mod request;
 mod result;
 mod server;

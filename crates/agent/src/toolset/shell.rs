@@ -34,6 +34,8 @@ use crate::tool::ToolSpec;
 
 /// The timeout of a command where the model sets none: docker-agent's.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a job is waited for where the model does not say: docker-agent's.
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 /// The longest timeout of a command: a week. Without a bound, a huge value would overflow the timer's deadline.
 const MAX_TIMEOUT_SECONDS: f64 = 604_800.0;
 
@@ -77,6 +79,7 @@ enum Action {
     ListJobs,
     ViewJob,
     StopJob,
+    WaitJob,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,13 @@ struct JobArguments {
     job_id: String,
 }
 
+#[derive(Deserialize)]
+struct WaitArguments {
+    job_id: String,
+    /// In seconds.
+    timeout: Option<f64>,
+}
+
 impl ShellTool {
     async fn act(&self, arguments: Value, context: &ToolContext) -> Result<ToolOutcome, ToolOutcome> {
         let shell = &self.shell;
@@ -125,6 +135,10 @@ impl ShellTool {
                 let JobArguments { job_id } = schema::parse(&self.spec, arguments)?;
                 shell.stop_job(&job_id).await
             }
+            Action::WaitJob => {
+                let WaitArguments { job_id, timeout } = schema::parse(&self.spec, arguments)?;
+                shell.wait_job(&job_id, limit(timeout, DEFAULT_WAIT), &context.cancel).await
+            }
         }
     }
 }
@@ -139,9 +153,7 @@ impl Shell {
     ) -> Result<ToolOutcome, ToolOutcome> {
         let ForegroundArguments { cmd, cwd, timeout } = arguments;
         refuse_empty(&cmd)?;
-        let limit = timeout.filter(|&seconds| seconds > 0.0);
-        let limit = limit
-            .map_or(DEFAULT_TIMEOUT, |seconds| Duration::from_secs_f64(seconds.min(MAX_TIMEOUT_SECONDS)));
+        let limit = limit(timeout, DEFAULT_TIMEOUT);
         let mut process = self
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting command: {error}")))?;
@@ -155,6 +167,12 @@ impl Shell {
         };
         Ok(ToolOutcome::ok(text))
     }
+}
+
+/// The timeout that a model set in seconds.
+fn limit(timeout: Option<f64>, default: Duration) -> Duration {
+    let set = timeout.filter(|&seconds| seconds > 0.0);
+    set.map_or(default, |seconds| Duration::from_secs_f64(seconds.min(MAX_TIMEOUT_SECONDS)))
 }
 
 fn refuse_empty(cmd: &str) -> Result<(), ToolOutcome> {

@@ -116,7 +116,7 @@ async fn schemas_are_closed_and_described() {
          list_background_jobs list_directory list_todos read_file read_multiple_files remove_directory \
          run_background_agent run_background_job search_files_content send_background_agent shell \
          stop_background_agent stop_background_job think transfer_task update_todos view_background_agent \
-         view_background_job wait_background_agents write_file"
+         view_background_job wait_background_agents wait_background_job write_file"
     );
 }
 
@@ -130,6 +130,8 @@ async fn the_tools_that_the_team_names_are_those_of_the_toolsets() {
     let mut toolsets = everything();
     toolsets.as_array_mut().unwrap().extend([
         json!({"kind": {"type": "fetch", "timeout": null}}),
+        json!({"kind": {"type": "git"}}),
+        json!({"kind": {"type": "environment"}}),
         json!({"kind": {"type": "memory", "path": "m.db"}}),
         json!({"kind": {"type": "tasks", "path": null}}),
         json!({"kind": {"type": "script", "scripts": script}}),

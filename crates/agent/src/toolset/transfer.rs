@@ -64,7 +64,7 @@ impl TransferTask {
         delegation: Delegation,
         context: &ToolContext,
     ) -> Result<ToolOutcome, ServiceError> {
-        let id = self.service.run(delegation.into_request(context.call)).await?;
+        let id = self.service.run(delegation.into_request(context)).await?;
         let request =
             WaitRequest { ids: vec![id.to_string()], timeout: None, mode: WaitMode::All, call: None };
         match self.service.wait(request).await?.into_iter().next() {

@@ -130,6 +130,9 @@ pub struct Agent {
     /// Whether secrets are removed from calls, messages and results; `None` where the file does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact_secrets: Option<bool>,
+    /// The budgets of the team that its runs draw from, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<String>,
     /// The maximum number of model calls: `None` for
     /// [`DEFAULT_MAX_ITERATIONS`](super::DEFAULT_MAX_ITERATIONS), 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,7 +237,9 @@ impl Agent {
                 | ToolsetKind::Todo { .. }
                 | ToolsetKind::Filesystem { .. }
                 | ToolsetKind::BackgroundAgents
-                | ToolsetKind::Fetch { .. }
+                | ToolsetKind::Fetch(_)
+                | ToolsetKind::Git
+                | ToolsetKind::Environment
                 | ToolsetKind::Memory { .. }
                 | ToolsetKind::Api(_)
                 | ToolsetKind::Openapi { .. }
@@ -252,7 +257,8 @@ impl Agent {
 /// The keys of models, including those that their routing rules refer to.
 pub(super) fn keys_of_models(models: &[ModelSettings]) -> impl Iterator<Item = RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
-    models.iter().chain(routed).filter_map(key_of_model)
+    let summaries = models.iter().flat_map(|model| &model.compaction_models);
+    models.iter().chain(routed).chain(summaries).filter_map(key_of_model)
 }
 
 /// The key of a model, or of one of the models in its place; `None` where one of them needs none.

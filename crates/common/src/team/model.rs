@@ -106,6 +106,16 @@ pub struct ModelSettings {
     /// `first_available`. None of them has such a list itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub otherwise: Vec<ModelSettings>,
+    /// The models that summarize its conversations where the agent names none; empty for itself. None of them has such a
+    /// list itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compaction_models: Vec<ModelSettings>,
+    /// The share of its window that a request may fill before the conversation is summarized; `None` for the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compaction_threshold: Option<f64>,
+    /// Whether it is sent images; `None` where its name decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_images: Option<bool>,
 }
 
 impl ModelSettings {
@@ -141,6 +151,9 @@ impl ModelSettings {
             provider_opts: at.defaults.provider_opts,
             routing: Vec::new(),
             otherwise: Vec::new(),
+            compaction_models: Vec::new(),
+            compaction_threshold: None,
+            takes_images: None,
         }
     }
 
@@ -214,6 +227,8 @@ pub(super) struct ModelDefaults {
     pub(super) parallel_tool_calls: Option<bool>,
     pub(super) track_usage: Option<bool>,
     pub(super) provider_opts: BTreeMap<String, serde_json::Value>,
+    /// The reference of the model that writes summaries.
+    pub(super) compaction_model: Option<String>,
 }
 
 /// A built-in provider.

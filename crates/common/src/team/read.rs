@@ -116,14 +116,23 @@ fn read_file(reader: &mut Reader<'_>, root: &Node, files: Files<'_>) -> Parts {
     let mut shared = Shared::read(reader, &fields);
     let names = AgentNames::new(&[]);
     let nothing = Shared::default();
-    let references =
-        agent::References { models: &models, mcps: &mcps, rag: &rag, names: &names, shared: &nothing, files };
+    let budgets = runtime::read_budgets(reader, &fields);
+    let references = agent::References {
+        models: &models,
+        mcps: &mcps,
+        rag: &rag,
+        names: &names,
+        shared: &nothing,
+        budgets: &budgets,
+        files,
+    };
     let toolsets = fields.map(reader, "toolsets", "a map of names to toolsets");
     shared.read_toolsets(reader, &references, toolsets);
     let agents = read_agents(reader, &fields, &agent::References { shared: &shared, ..references });
     Parts {
         safety: runtime::read(reader, &fields),
-        budget: runtime::read_budget(reader, &fields),
+        budget: fields.node("budget").and_then(|node| runtime::read_budget(reader, node)),
+        budgets,
         agents,
         models: models.into_named(),
         permissions: read_permissions(reader, &fields),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -35,11 +36,18 @@ pub struct Metadata {
     pub tags: Vec<String>,
 }
 
-/// The budget of a session with all of its jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the agents of a session may use together: one pot for each limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Budget {
-    /// The input and output tokens of all model calls.
+    /// The input and output tokens of all model calls; 0 for no limit.
     pub max_tokens: u64,
+    /// The cost of all model calls in US dollars, for models whose `cost` the file has; `None` for no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<f64>,
+    /// The time of all turns; `None` for no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<Duration>,
 }
 
 /// The permissions of tool calls: lists of patterns `tool` or `tool:arg=glob`. `deny` wins over `allow`, and
@@ -70,6 +78,8 @@ pub struct Team {
     safety: Option<SafetyMode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<Budget>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    budgets: BTreeMap<String, Budget>,
 }
 
 /// The fields of a team before validation.
@@ -88,6 +98,8 @@ pub(super) struct Parts {
     pub(super) safety: Option<SafetyMode>,
     #[serde(default)]
     pub(super) budget: Option<Budget>,
+    #[serde(default)]
+    pub(super) budgets: BTreeMap<String, Budget>,
 }
 
 /// Why a team is invalid. Errors of an agent file are reported as [`TeamErrors`](super::TeamErrors) with
@@ -131,8 +143,8 @@ impl TryFrom<Parts> for Team {
         for agent in &parts.agents {
             check_agent(agent, &names)?;
         }
-        let Parts { agents, models, permissions, metadata, rag, safety, budget } = parts;
-        Ok(Self { agents, models, permissions, metadata, rag, safety, budget })
+        let Parts { agents, models, permissions, metadata, rag, safety, budget, budgets } = parts;
+        Ok(Self { agents, models, permissions, metadata, rag, safety, budget, budgets })
     }
 }
 
@@ -203,6 +215,18 @@ impl Team {
     #[must_use]
     pub fn budget(&self) -> Option<Budget> {
         self.budget
+    }
+
+    /// The token budget of a session; `None` for no limit.
+    #[must_use]
+    pub fn token_budget(&self) -> Option<u64> {
+        self.budget.map(|budget| budget.max_tokens).filter(|tokens| *tokens > 0)
+    }
+
+    /// The budgets that agents name, by name.
+    #[must_use]
+    pub fn budgets(&self) -> &BTreeMap<String, Budget> {
+        &self.budgets
     }
 
     /// The canonical JSON of the team: equal teams have equal texts, however their files are formatted. Teams

@@ -70,12 +70,10 @@ pub enum ToolsetKind {
         ignore_vcs: bool,
         /// Commands to run after a file was changed.
         post_edit: Vec<PostEdit>,
-        /// The folders that can be reached, as written in the file; empty for all. They have no effect yet, so a file with
-        /// them is refused.
+        /// The folders that can be reached, as written in the file; empty for all.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         allow_list: Vec<String>,
-        /// The folders that cannot be reached, as written in the file; they win over `allow_list`. They have no effect yet,
-        /// so a file with them is refused.
+        /// The folders that cannot be reached, as written in the file; they win over `allow_list`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         deny_list: Vec<String>,
     },
@@ -84,24 +82,11 @@ pub enum ToolsetKind {
     /// Dispatching jobs to sub-agents, and watching, messaging and stopping them.
     BackgroundAgents,
     /// Fetching web pages.
-    Fetch {
-        /// The timeout for one page in seconds; `None` for the tool's default.
-        timeout: Option<u32>,
-        /// Headers of every request. They are not sent yet.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        headers: StringMap,
-        /// The hosts that can be reached, and those that cannot, as written in the file; at most one of the two lists has
-        /// entries. They have no effect yet, so a file with them is refused.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        allowed_domains: Vec<String>,
-        /// See `allowed_domains`.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        blocked_domains: Vec<String>,
-        /// Whether addresses of private networks can be reached; `None` where the file does not say. It has no effect yet:
-        /// the worker's operator decides.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        allow_private_ips: Option<bool>,
-    },
+    Fetch(Fetch),
+    /// What a repository of Git has.
+    Git,
+    /// The operating system and the shell.
+    Environment,
     /// A memory that outlives sessions.
     Memory {
         /// The path of the database; `None` for a folder of the team in the user's state folder.
@@ -168,6 +153,7 @@ impl ToolsetKind {
                 "list_background_jobs",
                 "view_background_job",
                 "stop_background_job",
+                "wait_background_job",
             ],
             Self::Filesystem { .. } => vec![
                 "read_file",
@@ -188,7 +174,9 @@ impl ToolsetKind {
                 "wait_background_agents",
                 "send_background_agent",
             ],
-            Self::Fetch { .. } => vec!["fetch"],
+            Self::Fetch(_) => vec!["fetch"],
+            Self::Git => vec!["git_status", "git_log", "git_branches", "git_show", "git_blame"],
+            Self::Environment => vec!["get_environment_info"],
             Self::Memory { .. } => {
                 vec!["add_memory", "get_memories", "search_memories", "update_memory", "delete_memory"]
             }
@@ -213,6 +201,26 @@ impl ToolsetKind {
     }
 }
 
+/// The settings of `fetch`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The timeout for one page in seconds; `None` for the tool's default.
+    pub timeout: Option<u32>,
+    /// Headers of every request for a page.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: StringMap,
+    /// The hosts that can be reached, as written in the file; empty for all. At most one of the two lists has entries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_domains: Vec<String>,
+    /// The hosts that cannot be reached, as written in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked_domains: Vec<String>,
+    /// Whether addresses of private networks can be reached, where the worker's operator allows them; `None` where the
+    /// file does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_private_ips: Option<bool>,
+}
+
 /// The command that starts a local server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -224,7 +232,7 @@ pub struct Launch {
     pub env: StringMap,
     /// The version to install when the program is missing, or `false`. It has no effect: nothing is installed.
     pub version: Option<String>,
-    /// The directory in which it runs, unexpanded; `None` for the job's working directory. It has no effect yet.
+    /// The directory in which it runs, unexpanded; `None` for the job's working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
 }
@@ -236,7 +244,7 @@ pub struct Mcp {
     pub name: Option<String>,
     /// How the server is reached.
     pub server: McpServer,
-    /// How it is started and restarted; `None` for the defaults. It has no effect yet.
+    /// How it is started and restarted; `None` for the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
 }

@@ -57,7 +57,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let requested = requests(&args, &team, &policy)?;
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     // For a session that exists already, the option would be an error, and the file's budget is that of its first team.
-    let of_team = team.budget().map(|budget| budget.max_tokens).filter(|_| args.session.is_none());
+    let of_team = team.token_budget().filter(|_| args.session.is_none());
     let order = DispatchOrder {
         session: None,
         options: SessionOptions { cap: args.cap, budget: args.session_budget.or(of_team) },

@@ -153,7 +153,7 @@ fn sessions(
         policy,
         working_dir: working_dir()?.display().to_string(),
         cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
-        budget: args.session_budget.or(team.budget().map(|budget| budget.max_tokens)),
+        budget: args.session_budget.or(team.token_budget()),
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),

@@ -257,7 +257,7 @@ impl RunSession {
 
     fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
-        let of_team = self.team.budget().map(|budget| budget.max_tokens);
+        let of_team = self.team.token_budget();
         let budget = self.args.session_budget.or(of_team);
         Ok(RootOptions {
             agent: self.agent.clone(),
@@ -377,6 +377,7 @@ impl RunSession {
             self.recorder.is_some(),
         ));
         let assignment = Assignment {
+            safety: None,
             team: Arc::clone(&self.team),
             agent: self.agent.clone(),
             opening: so_far.opening(),

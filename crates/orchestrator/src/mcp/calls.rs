@@ -178,6 +178,7 @@ impl<'sessions> Calls<'sessions> {
             &[&agent, &task, expected_output.as_deref().unwrap_or_default()],
         );
         let request = RunRequest {
+            safety: None,
             agent: agent.clone(),
             task: task.clone(),
             expected_output,

@@ -178,6 +178,7 @@ impl Measurement {
         NewJob {
             id: JobId::random_in(self.session),
             spec: JobSpec {
+                safety: None,
                 agent: self.agent.clone(),
                 task: "x".repeat(TASK_BYTES),
                 expected_output: None,

@@ -51,6 +51,7 @@ impl JobRequest {
         let timeout = self.timeout.map(|text| duration::parse_limit(&text)).transpose();
         let queue = self.queue.map(|queue| parse_name(&queue)).transpose();
         Ok(RunRequest {
+            safety: None,
             agent: self.agent,
             task: self.task,
             expected_output: self.expected_output,

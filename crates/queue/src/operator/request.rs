@@ -104,6 +104,7 @@ mod tests {
             ("ghost", "go", None, Some("no such agent: ghost")),
         ] {
             let request = RunRequest {
+                safety: None,
                 agent: agent.to_owned(),
                 task: task.to_owned(),
                 expected_output: None,

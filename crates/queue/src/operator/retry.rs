@@ -295,6 +295,7 @@ mod tests {
     fn plan(mode: RetryMode) -> RetryPlan {
         let session = SessionId::random();
         let spec = JobSpec {
+            safety: None,
             agent: "worker".to_owned(),
             task: "count".to_owned(),
             expected_output: Some("a number".to_owned()),

@@ -1,4 +1,4 @@
-//! The state that the agents of a session share: a todo list and a token budget.
+//! The state that the agents of a session share: a todo list, a token budget, and pots.
 
 use std::fmt::Debug;
 
@@ -23,7 +23,7 @@ pub enum SessionStateRefusal {
     Full,
 }
 
-/// The shared todo list and the token budget of a session. Both end with the session.
+/// The shared todo list, the token budget and the pots of a session. They end with the session.
 #[async_trait]
 pub trait SessionStateStore: Debug + Send + Sync {
     /// Changes and reads the list. `call` is the call's place in a job's turns: a job that makes the same call again
@@ -46,4 +46,14 @@ pub trait SessionStateStore: Debug + Send + Sync {
         used: u64,
         wanted: u64,
     ) -> Result<Result<BudgetReservation, SessionStateRefusal>, QueueError>;
+
+    /// Counts what the run `run` of the caller used of each pot in all, and returns what is spent of each in the whole
+    /// session. A repeat counts nothing twice.
+    async fn spend(
+        &self,
+        session: SessionId,
+        by: DispatchedBy,
+        run: &str,
+        used: &[(String, u64)],
+    ) -> Result<Result<Vec<u64>, SessionStateRefusal>, QueueError>;
 }

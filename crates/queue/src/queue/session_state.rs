@@ -80,6 +80,29 @@ impl SessionStateStore for Queue {
             _ => return refusal(&word).map(Err),
         }))
     }
+
+    async fn spend(
+        &self,
+        session: SessionId,
+        by: DispatchedBy,
+        run: &str,
+        used: &[(String, u64)],
+    ) -> Result<Result<Vec<u64>, SessionStateRefusal>, QueueError> {
+        let mut call = self.session_state_call(session, self.keys.pots(session), by).arg(run);
+        for (pot, amount) in used {
+            call.push(pot);
+            call.push(amount);
+        }
+        let (word, rest) = step::POTS.call(&self.link, &call).await?.tagged()?;
+        if word.as_str() != "spent" {
+            return refusal(&word).map(Err);
+        }
+        let mut totals = Vec::new();
+        for total in rest {
+            totals.push(total.parse()?);
+        }
+        Ok(Ok(totals))
+    }
 }
 
 impl Queue {

@@ -7,6 +7,7 @@ use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
 use legwork_common::stored::REQUEST;
 use legwork_common::stored::Unreadable;
+use legwork_common::team::SafetyMode;
 use legwork_common::trace::TraceParent;
 use serde::Deserialize;
 use serde::Serialize;
@@ -31,6 +32,8 @@ struct Request<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     budget: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    safety: Option<SafetyMode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceParent>,
 }
 
@@ -51,6 +54,7 @@ pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
         retry_of: spec.retry_of,
         fresh: spec.fresh,
         budget: spec.budget,
+        safety: spec.safety,
         trace: spec.trace.clone(),
     })
 }
@@ -74,6 +78,7 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
         retry_of: request.retry_of,
         fresh: request.fresh,
         budget: request.budget,
+        safety: request.safety,
         trace: request.trace,
     })
 }
@@ -112,6 +117,7 @@ mod tests {
                 retry_of: flags[3].then(|| JobId::random_in(SessionId::random())),
                 fresh: flags[0],
                 budget,
+                safety: flags[1].then_some(SafetyMode::Balanced),
                 trace: None,
             };
             let text = encode(&spec).unwrap();

@@ -481,6 +481,7 @@ fn order(session: Option<SessionId>) -> DispatchOrder {
 
 fn request(agent: &str, key: Option<&str>) -> RunRequest {
     RunRequest {
+        safety: None,
         agent: agent.to_owned(),
         task: "go".to_owned(),
         expected_output: None,

@@ -261,3 +261,35 @@ async fn the_reservation_of_a_dead_attempt_is_dropped() {
     let next = it.claim(1).await.remove(0);
     assert_eq!(reserve(dispatched_by(next.lease)).await, Ok(BudgetReservation::Granted));
 }
+
+#[tokio::test]
+async fn pots_count_what_each_run_used_once() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let it = TestSession::open(&queue, 0).await;
+    it.one().await;
+    it.one().await;
+    let claimed = it.claim(2).await;
+    let (mine, yours) = (dispatched_by(claimed[0].lease), dispatched_by(claimed[1].lease));
+    let spend = async |by, run: &str, cost: u64, time: u64| {
+        let used = [("budget.max_cost".to_owned(), cost), ("budgets.day.max_time".to_owned(), time)];
+        it.queue.spend(it.session, by, run, &used).await.unwrap()
+    };
+    assert_eq!(spend(mine, "one", 0, 0).await, Ok(vec![0, 0]));
+    assert_eq!(spend(mine, "one", 10, 5).await, Ok(vec![10, 5]));
+    assert_eq!(spend(mine, "one", 10, 5).await, Ok(vec![10, 5]), "a repeat counts nothing");
+    assert_eq!(spend(yours, "two", 7, 0).await, Ok(vec![17, 5]));
+    assert_eq!(spend(DispatchedBy::Root, "three", 3, 1).await, Ok(vec![20, 6]));
+    assert_eq!(spend(mine, "one", 12, 5).await, Ok(vec![22, 6]));
+    assert_eq!(spend(mine, "four", 2, 0).await, Ok(vec![24, 6]), "another run counts from 0");
+    assert_eq!(spend(DispatchedBy::Root, "three", 3, 1).await, Ok(vec![24, 6]));
+    let gone = dispatched_by(claimed[0].lease);
+    let gone = match gone {
+        DispatchedBy::Job { id, .. } => DispatchedBy::Job { id, token: RunToken::random() },
+        DispatchedBy::Root => gone,
+    };
+    assert_eq!(spend(gone, "one", 100, 0).await, Err(SessionStateRefusal::Stale));
+    let used = [("budget.max_cost".to_owned(), 1)];
+    let missing = it.queue.spend(SessionId::random(), DispatchedBy::Root, "one", &used).await.unwrap();
+    assert_eq!(missing, Err(SessionStateRefusal::NoSession));
+}

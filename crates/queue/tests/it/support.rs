@@ -153,6 +153,7 @@ impl TestSession {
         NewJob {
             id: JobId::random_in(self.session),
             spec: JobSpec {
+                safety: None,
                 agent: "worker".into(),
                 task: "do it".into(),
                 expected_output: None,

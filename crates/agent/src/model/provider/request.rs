@@ -28,7 +28,7 @@ pub(super) fn settings(model: &ModelSettings, form: Option<&Value>) -> Settings 
         interleaved_thinking: model.has_option("interleaved_thinking"),
         form: form.map(specified),
         parallel_tool_calls: model.parallel_tool_calls,
-        images: reads_images(&model.model),
+        images: model.takes_images.unwrap_or_else(|| reads_images(&model.model)),
         track_usage: model.track_usage.unwrap_or(true),
         ..Settings::new(model.provider.as_str(), model.model.as_str())
     }

@@ -26,6 +26,10 @@ impl SessionState for HangsOnSettle {
         }
         Ok(BudgetReservation::Granted)
     }
+
+    async fn spend(&self, _run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
+        Ok(vec![0; used.len()])
+    }
 }
 
 #[tokio::test]
@@ -92,4 +96,79 @@ async fn a_sessions_budget_is_reserved_before_each_call_and_settled_after_it() {
     let world = crate::testing::world(&json!({"a": [turn("one"), {"text": "done"}]}));
     assert_eq!(result_of(run_to_end(&world, delegated(&lone(), "a", Vec::new())).await), "done");
     assert_eq!(world.service.reserved().len(), 1);
+}
+
+/// A team with these budgets, whose agent draws from `day` and whose model has a price.
+fn with_budgets(budgets: Value) -> Arc<Team> {
+    let mut settings = json!(crate::testing::settings());
+    settings["cost"] = json!({"input": 2.0, "output": 10.0, "cache_read": 0.5});
+    let mut team = json!({"agents": [{
+        "name": "a",
+        "kind": {"models": [settings]},
+        "toolsets": [{"kind": {"type": "think"}}],
+        "budgets": ["day"],
+    }]});
+    for (key, value) in budgets.as_object().unwrap() {
+        team[key] = value.clone();
+    }
+    Arc::new(serde_json::from_value(team).unwrap())
+}
+
+#[tokio::test]
+async fn a_run_ends_between_turns_when_a_pot_is_empty() {
+    let turn = json!({"text": "hm", "input_tokens": 1000, "output_tokens": 100,
+        "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]});
+    // Each turn costs 1000 * 2 + 100 * 10 millionths of a dollar.
+    for (budgets, expected, turns) in [
+        (json!({"budget": {"max_cost": 0.006}}), "budget.max_cost limit (used $0.0060 of $0.0060).", 2),
+        (
+            json!({"budgets": {"day": {"max_cost": 0.0031}}}),
+            "budgets.day.max_cost limit (used $0.0060 of $0.0031).",
+            2,
+        ),
+        (
+            json!({"budget": {"max_cost": 5.0}, "budgets": {"day": {"max_tokens": 3000}}}),
+            "budgets.day.max_tokens limit (used 3300 of 3000 tokens).",
+            3,
+        ),
+    ] {
+        let world = world(&json!({"a": vec![turn.clone(); 10]}));
+        let outcome = run_to_end(&world, delegated(&with_budgets(budgets), "a", Vec::new())).await;
+        let Outcome::Failed { cause: Cause::Budget, message, usage } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(message, format!("Execution stopped after reaching the configured {expected}"));
+        assert_eq!(usage.turns, turns, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_session_share_its_pots_and_each_turn_counts_once() {
+    let budgets = json!({"budget": {"max_cost": 1.0, "max_time": {"secs": 3600, "nanos": 0}}});
+    let team = with_budgets(budgets);
+    let answer = json!({"text": "done", "input_tokens": 1000, "output_tokens": 100});
+    let world = world(&json!({"a": [answer]}));
+    for runs in 1..=3 {
+        let outcome = run_to_end(&world, delegated(&team, "a", Vec::new())).await;
+        assert_eq!(result_of(outcome), "done");
+        assert_eq!(world.service.pots()["budget.max_cost"], 3000 * runs);
+        assert!(world.service.pots().contains_key("budget.max_time"));
+    }
+    // Another attempt of a job counts what it uses itself.
+    let recorded = world.journal.entries();
+    let outcome = run_to_end(&world, delegated(&team, "a", recorded[..1].to_vec())).await;
+    assert_eq!(result_of(outcome), "done");
+    assert_eq!(world.service.pots()["budget.max_cost"], 9000);
+}
+
+#[tokio::test]
+async fn a_model_without_a_price_is_reported_once() {
+    let turn = json!({"text": "hm", "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]});
+    let world = world(&json!({"a": [turn.clone(), turn, {"text": "done"}]}));
+    let mut team = json!(*with_budgets(json!({"budget": {"max_cost": 0.5}})));
+    team["agents"][0]["kind"]["models"][0]["cost"] = Value::Null;
+    let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
+    let warned = "the price of the model scripted/test is not known (`cost`), so it adds nothing to max_cost";
+    let events = world.journal.events();
+    let warnings = events.iter().filter(|event| **event == RunEvent::Warning(warned.into())).count();
+    assert_eq!(warnings, 1);
 }

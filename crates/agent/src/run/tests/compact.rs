@@ -181,17 +181,49 @@ async fn a_conversation_is_not_summarized_where_the_file_forbids_it() {
 #[tokio::test]
 async fn the_file_names_the_model_that_writes_summaries() {
     let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
-    let limits = json!({"compaction_models": [ModelSettings::inline("scripted", "small").unwrap()]});
-    let team = small_window(json!({"toolsets": toolsets, "limits": limits}));
-    let models =
-        Arc::new(FakeModels::new(vec![ran("seq 1 600"), ran("seq 601 900"), said("short"), said("done")]));
-    let mut world = world(&json!({}));
-    world.ports.models = models.clone();
-    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
-    let asked: Vec<String> = models.requests().into_iter().map(|(model, _)| model).collect();
-    assert_eq!(
-        asked,
-        ["scripted/test", "scripted/test", "scripted/small", "scripted/test"],
-        "compaction_model"
-    );
+    let named = |name: &str| json!([ModelSettings::inline("scripted", name).unwrap()]);
+    // compaction_model of the agent wins over that of its model.
+    for (of_agent, of_model, expected) in [
+        (json!([]), json!([]), "scripted/test"),
+        (named("small"), json!([]), "scripted/small"),
+        (json!([]), named("tiny"), "scripted/tiny"),
+        (named("small"), named("tiny"), "scripted/small"),
+    ] {
+        let mut settings = json!(crate::testing::settings());
+        settings["provider_opts"] = json!({"context_size": 2000});
+        settings["compaction_models"] = of_model;
+        let limits = json!({"compaction_models": of_agent});
+        let kind = json!({"models": [settings]});
+        let team = team(&[("a", &[], json!({"toolsets": toolsets, "limits": limits, "kind": kind}))]);
+        let models = Arc::new(FakeModels::new(vec![
+            ran("seq 1 600"),
+            ran("seq 601 900"),
+            said("short"),
+            said("done"),
+        ]));
+        let mut world = world(&json!({}));
+        world.ports.models = models.clone();
+        assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
+        let asked: Vec<String> = models.requests().into_iter().map(|(model, _)| model).collect();
+        assert_eq!(asked, ["scripted/test", "scripted/test", expected, "scripted/test"]);
+    }
+}
+
+#[tokio::test]
+async fn the_threshold_of_a_model_wins() {
+    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
+    for (compaction_threshold, summaries) in [(0.1, 1), (1.0, 0)] {
+        let mut settings = json!(crate::testing::settings());
+        settings["provider_opts"] = json!({"context_size": 8000});
+        settings["compaction_threshold"] = json!(compaction_threshold);
+        let limits = json!({"compaction_threshold": 0.5});
+        let kind = json!({"models": [settings]});
+        let team = team(&[("a", &[], json!({"toolsets": toolsets, "limits": limits, "kind": kind}))]);
+        let mut answers = vec![ran("seq 1 2000"), ran("seq 1 1500")];
+        answers.extend((0..summaries).map(|_| said("short")));
+        answers.push(said("done"));
+        let (_, purposes) = asked(&team, answers).await;
+        let found = purposes.iter().filter(|purpose| **purpose == Purpose::Summary).count();
+        assert_eq!(found, summaries, "{compaction_threshold}");
+    }
 }

@@ -156,7 +156,10 @@ async fn a_safety_mode_lets_safe_calls_run_and_refuses_others() {
 #[tokio::test]
 async fn a_readonly_agent_has_only_tools_that_change_nothing() {
     let (result, _) = shell_with(json!({"readonly": true}), "ls").await;
-    assert_eq!(result, "unknown tool `shell`. Available: list_background_jobs, view_background_job");
+    assert_eq!(
+        result,
+        "unknown tool `shell`. Available: list_background_jobs, view_background_job, wait_background_job"
+    );
 }
 
 #[tokio::test]
@@ -208,4 +211,72 @@ async fn an_agent_passes_the_conversation_on_at_its_end() {
     let after = world(&script);
     let recorded = whole.journal.entries()[..2].to_vec();
     assert_eq!(result_of(run_to_end(&after, delegated(&team, "a", recorded)).await), result);
+}
+
+#[tokio::test]
+async fn a_model_judges_a_call_and_another_comments_the_turn() {
+    let judge = json!({"kind": {"model": {"models": [crate::testing::settings()],
+        "prompt": "May it run {{ .ToolInput.cmd }}?", "schema": "pre_tool_use_decision"}}});
+    let comment = json!({"kind": {"model": {"models": [crate::testing::settings()], "prompt": "Say something.",
+        "schema": null}}});
+    let hooks = json!({"pre_tool_use": [{"matcher": "shell", "hooks": [judge]}],
+        "turn_start": [{"hooks": [comment]}]});
+    let said = |text: &str| {
+        let message = AssistantMessage { text: text.into(), ..AssistantMessage::default() };
+        Ok(crate::model::ModelReply::complete(message))
+    };
+    let call = |cmd: &str| {
+        let arguments = json!({"cmd": cmd}).to_string();
+        let call = ToolCall { id: "c".into(), name: "shell".into(), arguments, thought_signature: None };
+        let message = AssistantMessage { tool_calls: vec![call], ..AssistantMessage::default() };
+        Ok(crate::model::ModelReply::complete(message))
+    };
+    let models = Arc::new(crate::testing::FakeModels::new([
+        said("It rains."),
+        call("touch one"),
+        said(r#"{"decision": "deny", "reason": "no files"}"#),
+        said("It snows."),
+        call("touch two"),
+        said("I do not know."),
+        said("The sun shines."),
+        said("done"),
+    ]));
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world_in(folder.path(), &json!({}));
+    world.ports.models = models.clone();
+    let outcome = run_to_end(&world, delegated(&with_shell(json!({"hooks": hooks})), "a", Vec::new())).await;
+    assert_eq!(result_of(outcome), "done");
+    assert_eq!(world.journal.output(), "done", "answers of hooks are not output");
+    let results: Vec<String> =
+        entries(&world).into_iter().filter(|entry| entry.starts_with("result")).collect();
+    assert_eq!(results[0], "result 1.0 Tool 'shell' is denied by a hook: no files");
+    assert!(results[1].contains("is not the JSON of pre_tool_use_decision"), "{}", results[1]);
+    assert!(!folder.path().join("one").exists() && !folder.path().join("two").exists());
+    let requests = models.requests();
+    assert_eq!(requests[2].1.messages[1], Message::user("May it run touch one?"));
+    assert!(requests[1].1.messages.contains(&Message::system("It rains.")));
+    assert!(requests[2].1.form.is_some() && requests[0].1.form.is_none());
+}
+
+#[tokio::test]
+async fn a_job_inherits_the_safety_mode_of_its_dispatcher() {
+    use legwork_common::team::SafetyMode;
+
+    // What is dispatched has the dispatcher's mode.
+    let mut team = json!(*dispatching());
+    team["agents"][0]["safety"] = json!("autonomous");
+    let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
+    let dispatch = calls("run_background_agent", json!({"agent": "b", "task": "t"}));
+    let world = world(&json!({"a": [dispatch, {"text": "done"}, {"text": "done"}]}));
+    let inherited = |safety, team: &Arc<Team>| Assignment { safety, ..delegated(team, "a", Vec::new()) };
+    run_to_end(&world, inherited(Some(SafetyMode::Autonomous), &team)).await;
+    assert_eq!(world.service.requests()[0].safety, Some(SafetyMode::Autonomous));
+    // A job with a laxer mode of its own keeps the inherited one.
+    let folder = tempfile::tempdir().unwrap();
+    let script = json!({"a": [calls("shell", json!({"cmd": "touch made"})), {"text": "{{results}}"}]});
+    let lax = with_shell(json!({"safety": "autonomous"}));
+    let world = world_in(folder.path(), &script);
+    let result = result_of(run_to_end(&world, inherited(Some(SafetyMode::Restricted), &lax)).await);
+    assert_eq!(result, "Tool 'shell' is denied by permissions configuration.");
+    assert!(!folder.path().join("made").exists());
 }

@@ -16,10 +16,58 @@ use crate::testing;
 use crate::toolset::tests::install_tls;
 
 fn fetch_tool(private: &str, seconds: Option<u32>) -> Arc<dyn Tool> {
+    with_settings(private, &Fetch { timeout: seconds, ..Fetch::default() })
+}
+
+fn with_settings(private: &str, settings: &Fetch) -> Arc<dyn Tool> {
     install_tls();
     let mut environment = testing::environment("/");
     environment.variables.insert(variables::FETCH_PRIVATE.into(), private.into());
-    open(&environment, seconds).unwrap().tools[0].clone()
+    environment.variables.insert("TOKEN".into(), "sesame".into());
+    open(&environment, settings).unwrap().tools[0].clone()
+}
+
+#[tokio::test]
+async fn the_lists_hold_for_urls_and_for_redirects() {
+    let url = site(Arc::new(AtomicUsize::new(0))).await;
+    let text = async |settings: Fetch, url: String| {
+        testing::call(&with_settings("1", &settings), json!({"urls": [url], "format": "text"})).await.text
+    };
+    let allowed = |host: &str| Fetch { allowed_domains: vec![host.to_owned()], ..Fetch::default() };
+    let blocked = |host: &str| Fetch { blocked_domains: vec![host.to_owned()], ..Fetch::default() };
+    assert!(text(allowed("127.0.0.0/8"), format!("{url}/")).await.starts_with("Successfully"));
+    let refused = text(allowed("example.com"), format!("{url}/")).await;
+    assert!(refused.ends_with("127.0.0.1 is not in allowed_domains of this toolset"), "{refused}");
+    let refused = text(blocked("127.0.0.1"), format!("{url}/")).await;
+    assert!(refused.ends_with("127.0.0.1 is in blocked_domains of this toolset"), "{refused}");
+    let refused = text(blocked("169.254.0.0/16"), format!("{url}/inside")).await;
+    assert!(refused.ends_with("169.254.169.254 is in blocked_domains of this toolset"), "{refused}");
+    let named = url.replace("127.0.0.1", "localhost");
+    let refused = text(blocked("127.0.0.0/8"), format!("{named}/")).await;
+    assert!(refused.ends_with("localhost is in blocked_domains of this toolset"), "{refused}");
+    let private = Fetch { allow_private_ips: Some(false), ..Fetch::default() };
+    assert!(text(private, format!("{url}/")).await.contains("is not a public address"));
+}
+
+#[tokio::test]
+async fn headers_are_sent_to_the_first_site_only() {
+    let seen = |headers: HeaderMap| async move {
+        headers.get("x-key").map_or("none", |value| value.to_str().unwrap()).to_owned()
+    };
+    let other = testing::serve(Router::new().route("/", get(seen))).await;
+    let target = other.replace("127.0.0.1", "localhost");
+    let app = Router::new()
+        .route("/", get(seen))
+        .route("/near", get(|| async { Redirect::permanent("/") }))
+        .route("/far", get(move || async move { Redirect::permanent(&target) }));
+    let url = testing::serve(app).await;
+    let headers = [("X-Key".to_owned(), "${env.TOKEN}".to_owned())].into();
+    let tool = with_settings("1", &Fetch { headers, ..Fetch::default() });
+    for (path, expected) in [("/", "sesame"), ("/near", "sesame"), ("/far", "none")] {
+        let url = format!("{url}{path}");
+        let page = testing::call(&tool, json!({"urls": [url], "format": "text"})).await;
+        assert!(page.text.ends_with(&format!("\n\n{expected}")), "{path}: {}", page.text);
+    }
 }
 
 async fn fetch_one(private: &str, url: &str) -> ToolOutcome {
@@ -118,9 +166,14 @@ async fn addresses_that_are_not_public_are_refused() {
     let allows: fn(IpAddr) -> bool = |ip| ip == IpAddr::from([127, 0, 0, 1]);
     let loopback_only = AddressFilter { allows: Some(allows), setting: variables::FETCH_PRIVATE };
     let spec = fetch_tool("", None).spec().clone();
-    let client = HttpClient::for_pages(loopback_only).unwrap();
-    let filtered: Arc<dyn Tool> =
-        Arc::new(FetchTool { spec, client, timeout_seconds: DEFAULT_TIMEOUT_SECONDS });
+    let client = || HttpClient::for_pages(loopback_only, true, Arc::default()).unwrap();
+    let filtered: Arc<dyn Tool> = Arc::new(FetchTool {
+        spec,
+        client: client(),
+        within_site: client(),
+        headers: HeaderMap::new(),
+        timeout_seconds: DEFAULT_TIMEOUT_SECONDS,
+    });
     let inside = format!("{url}/inside");
     let redirected = testing::call(&filtered, json!({"urls": [inside], "format": "text"})).await;
     let expected = format!(

@@ -40,7 +40,7 @@ type Edited = Result<(String, Option<PathBuf>), String>;
 
 /// Writes a file, with the folders above it. A crash in the middle may leave a part of the content.
 pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: WriteArguments) -> Edited {
-    let file = workspace.environment.resolve(&path);
+    let file = workspace.resolve(&path)?;
     let written = workspace.environment.files().write(&file, content.as_bytes());
     written.map_err(|error| file_error(&path, &error))?;
     Ok((format!("File written successfully: {path} ({} bytes)", content.len()), Some(file)))
@@ -51,7 +51,7 @@ pub(super) fn write(workspace: &Workspace, WriteArguments { path, content }: Wri
 /// A file that is not UTF-8 is refused: read with replacement characters and written back, it would lose every byte that
 /// they stand for.
 pub(super) fn edit(workspace: &Workspace, EditArguments { path, edits }: EditArguments) -> Edited {
-    let file = workspace.environment.resolve(&path);
+    let file = workspace.resolve(&path)?;
     let files = workspace.environment.files();
     let bytes = files.read(&file, MAX_FILE_BYTES).map_err(|error| file_error(&path, &error))?;
     let before = String::from_utf8(bytes).map_err(|error| not_utf8(&path, &error))?;
@@ -96,7 +96,8 @@ pub(super) fn create(
     FoldersArguments { paths }: FoldersArguments,
 ) -> Result<String, String> {
     for_each(&paths, "created", |path| {
-        workspace.environment.files().create_folders(&workspace.environment.resolve(path))
+        let folder = workspace.resolve(path)?;
+        workspace.environment.files().create_folders(&folder).map_err(|error| error_text(&error))
     })
 }
 
@@ -106,7 +107,8 @@ pub(super) fn remove(
     FoldersArguments { paths }: FoldersArguments,
 ) -> Result<String, String> {
     for_each(&paths, "removed", |path| {
-        workspace.environment.files().remove_folder(&workspace.environment.resolve(path))
+        let folder = workspace.resolve(path)?;
+        workspace.environment.files().remove_folder(&folder).map_err(|error| error_text(&error))
     })
 }
 
@@ -115,7 +117,7 @@ pub(super) fn remove(
 fn for_each(
     paths: &[String],
     done: &str,
-    act: impl Fn(&str) -> std::io::Result<()>,
+    act: impl Fn(&str) -> Result<(), String>,
 ) -> Result<String, String> {
     let mut text = String::new();
     let mut failed = false;
@@ -124,7 +126,7 @@ fn for_each(
             Ok(()) => writeln!(text, "Directory {done} successfully: {path}"),
             Err(error) => {
                 failed = true;
-                writeln!(text, "Error: {path}: {}", error_text(&error))
+                writeln!(text, "Error: {path}: {error}")
             }
         };
     }

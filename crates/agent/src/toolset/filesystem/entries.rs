@@ -23,17 +23,21 @@ pub(super) struct FolderArguments {
     path: String,
 }
 
-/// Walks everything below `path`, sorted by name. Links are not followed. With `ignore_vcs`, `.git` and what Git
-/// ignores are skipped.
+/// Walks everything below `path` that can be reached, sorted by name. Links are not followed. With `ignore_vcs`, `.git`
+/// and what Git ignores are skipped.
 pub(super) fn walk(workspace: &Workspace, path: &Path, depth: Option<usize>) -> Walk {
     let ignore_vcs = workspace.ignore_vcs;
+    let denied = workspace.reach.denied();
     WalkBuilder::new(path)
         .standard_filters(false)
         .parents(ignore_vcs)
         .git_ignore(ignore_vcs)
         .git_exclude(ignore_vcs)
         .max_depth(depth)
-        .filter_entry(move |entry| !(ignore_vcs && entry.file_name() == ".git"))
+        .filter_entry(move |entry| {
+            let is_denied = denied.iter().any(|folder| entry.path().starts_with(folder));
+            !(is_denied || ignore_vcs && entry.file_name() == ".git")
+        })
         .sort_by_file_name(Ord::cmp)
         .build()
 }
@@ -89,7 +93,7 @@ fn is_dir(entry: &DirEntry) -> bool {
 
 /// Resolves `path` and checks that it is a folder.
 fn existing(workspace: &Workspace, path: &str) -> Result<PathBuf, String> {
-    let folder = workspace.environment.resolve(path);
+    let folder = workspace.resolve(path)?;
     workspace.environment.files().check(&folder).map_err(|error| error_text(&error))?;
     if folder.is_dir() {
         return Ok(folder);

@@ -89,7 +89,7 @@ pub(super) fn files(workspace: &Workspace, FilesArguments { paths, json }: Files
 
 /// Reads one file, and refuses those that are too large or contain a NUL byte and are no image.
 fn content(workspace: &Workspace, path: &str, max_bytes: u64) -> Result<Content, String> {
-    let file = workspace.environment.resolve(path);
+    let file = workspace.resolve(path)?;
     let bytes =
         workspace.environment.files().read(&file, max_bytes).map_err(|error| file_error(path, &error))?;
     if image::media_type(&bytes).is_some() {

@@ -51,7 +51,7 @@ pub(super) fn search(
     arguments: SearchArguments,
     cancel: &CancellationToken,
 ) -> Result<String, String> {
-    let root = workspace.environment.resolve(&arguments.path);
+    let root = workspace.resolve(&arguments.path)?;
     let files = workspace.environment.files();
     files.check(&root).map_err(|error| error_text(&error))?;
     let matcher = RegexMatcherBuilder::new()

@@ -17,9 +17,13 @@ struct Fixture {
 }
 
 fn fixture(ignore_vcs: bool, post_edit: &[PostEdit]) -> Fixture {
+    with_settings(Settings { ignore_vcs, post_edit, ..Settings::default() })
+}
+
+fn with_settings(settings: Settings<'_>) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let environment = Arc::new(testing::environment(folder.path()));
-    let tools = open(environment, ignore_vcs, post_edit, Nursery::new(Arc::new(NoGuard))).tools;
+    let tools = open(environment, settings, Nursery::new(Arc::new(NoGuard))).unwrap().tools;
     Fixture { folder, tools }
 }
 
@@ -37,6 +41,39 @@ impl Fixture {
     async fn call(&self, name: &str, arguments: Value) -> ToolOutcome {
         call(&self.tools, name, arguments).await
     }
+}
+
+#[tokio::test]
+async fn no_tool_reaches_what_the_lists_keep_from_it() {
+    let lists = [["work".to_owned()], ["work/secret".to_owned()]];
+    let [allow_list, deny_list] = &lists;
+    let fixture = with_settings(Settings { allow_list, deny_list, ..Settings::default() });
+    fixture.put("work/a.txt", "hello");
+    fixture.put("work/secret/b.txt", "hello");
+    fixture.put("other.txt", "hello");
+    assert_eq!(fixture.call("read_file", json!({"path": "work/a.txt"})).await.text, "hello");
+    let refused = "work/secret/b.txt cannot be reached: deny_list of this toolset has it";
+    let read = fixture.call("read_file", json!({"path": "work/secret/b.txt"})).await;
+    assert_eq!(read, ToolOutcome::error(refused));
+    let several = fixture.call("read_multiple_files", json!({"paths": ["work/a.txt", "other.txt"]})).await;
+    assert!(several.text.contains("hello") && several.text.contains("allow_list"), "{}", several.text);
+    for (tool, arguments) in [
+        ("write_file", json!({"path": "other.txt", "content": "x"})),
+        ("edit_file", json!({"path": "other.txt", "edits": [{"oldText": "hello", "newText": "x"}]})),
+        ("create_directory", json!({"paths": ["new"]})),
+        ("remove_directory", json!({"paths": ["work/secret"]})),
+        ("list_directory", json!({"path": "."})),
+        ("directory_tree", json!({"path": "work/secret"})),
+        ("search_files_content", json!({"path": ".", "query": "hello"})),
+    ] {
+        let outcome = fixture.call(tool, arguments).await;
+        assert!(outcome.is_error && outcome.text.contains("cannot be reached"), "{tool}: {}", outcome.text);
+    }
+    assert_eq!(fixture.text("other.txt"), "hello");
+    let found = fixture.call("search_files_content", json!({"path": "work", "query": "hello"})).await.text;
+    assert!(found.contains("a.txt") && !found.contains("b.txt"), "{found}");
+    let listed = fixture.call("list_directory", json!({"path": "work"})).await.text;
+    assert_eq!(listed, "FILE a.txt\n");
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use reqwest::dns::Resolve;
 use reqwest::dns::Resolving;
 use thiserror::Error;
 
+use super::domains;
+use super::domains::Domains;
 use crate::environment::Environment;
 
 /// Which addresses may be connected to.
@@ -40,17 +42,23 @@ impl AddressFilter {
     /// All addresses where the operator has set this variable, else those of the public internet.
     pub(in crate::toolset) fn of(environment: &Environment, setting: &'static str) -> Self {
         let allows_private = environment.variable(setting).is_some_and(|value| value != "0");
-        Self { allows: if allows_private { None } else { Some(is_public) }, setting }
+        if allows_private { Self { allows: None, setting } } else { Self::public(setting) }
+    }
+
+    /// Addresses of the public internet only.
+    pub(in crate::toolset) fn public(setting: &'static str) -> Self {
+        Self { allows: Some(is_public), setting }
     }
 
     /// Makes a client connect to allowed addresses only, as far as names are concerned: an address that a URL spells out,
     /// and each redirect, is [checked](Self::check) by the caller. Unless all are allowed, the client uses no proxy, because
     /// a proxy resolves names itself and the filter would not see their addresses.
-    pub(in crate::toolset) fn install(self, builder: ClientBuilder) -> ClientBuilder {
-        if self.allows.is_none() {
+    pub(in crate::toolset) fn install(self, builder: ClientBuilder, domains: &Arc<Domains>) -> ClientBuilder {
+        if self.allows.is_none() && **domains == Domains::Any {
             return builder;
         }
-        builder.dns_resolver(Arc::new(FilteringResolver { filter: self })).no_proxy()
+        let resolver = FilteringResolver { filter: self, domains: Arc::clone(domains) };
+        builder.dns_resolver(Arc::new(resolver)).no_proxy()
     }
 
     /// Checks the host of a URL, if that is an address. A name is checked when the client resolves it.
@@ -88,16 +96,22 @@ pub(in crate::toolset) fn reason(error: &reqwest::Error) -> String {
 #[derive(Debug)]
 struct FilteringResolver {
     filter: AddressFilter,
+    domains: Arc<Domains>,
 }
 
 impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let filter = self.filter;
+        let (filter, domains) = (self.filter, Arc::clone(&self.domains));
         Box::pin(async move {
             let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = resolved.filter(|address| filter.allows(address.ip())).collect();
+            let mut allowed: Vec<SocketAddr> =
+                resolved.filter(|address| filter.allows(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(filter.refusal(name.as_str()).into());
+            }
+            allowed.retain(|address| !domains.blocks(address.ip()));
+            if allowed.is_empty() {
+                return Err(domains::blocked(name.as_str()).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })

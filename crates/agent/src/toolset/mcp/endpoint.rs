@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use legwork_common::error::chain;
 use legwork_common::team::Launch;
@@ -76,10 +77,13 @@ impl Endpoint {
     /// A variable is not set, a header is not valid, or the configuration file cannot be written.
     pub(super) fn new(server: &McpServer, environment: &Environment) -> Result<Self, String> {
         match server {
-            McpServer::Command(Launch { command, args, env, .. }) => {
+            McpServer::Command(Launch { command, args, env, working_dir, .. }) => {
                 let args = args.iter().map(|text| environment.address(text)).collect::<Result<_, _>>();
                 let args = args.map_err(|missing| missing.to_string())?;
-                let program = program(command, args, env, None, environment)?;
+                let mut program = program(command, args, env, None, environment)?;
+                if let Some(folder) = working_dir {
+                    program.folder = environment.folder(folder)?;
+                }
                 Ok(Self {
                     label: command.clone(),
                     transport: Transport::Program(program),
@@ -122,7 +126,7 @@ impl Endpoint {
             .user_agent(http::USER_AGENT)
             // Reusing a connection whose last response was not read to its end would stall the next request.
             .pool_max_idle_per_host(0)
-            .redirect(http::redirects(false, None))
+            .redirect(http::redirects(false, None, Arc::default()))
             .build()
             .map_err(|error| error.to_string())
     }

@@ -9,11 +9,14 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use legwork_common::duration;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::End;
 use super::Process;
 use super::Shell;
 use super::refuse_empty;
+use super::seconds;
 use crate::tool::ToolOutcome;
 use crate::toolset::MAX_RESULT_BYTES;
 use crate::toolset::boundary;
@@ -152,6 +155,30 @@ impl Shell {
         job.process.stop.cancel();
         job.process.ended().await;
         Ok(ToolOutcome::ok(format!("Job {id} stopped successfully")))
+    }
+
+    /// Waits until the job has exited, and shows it. After `limit` it is shown as it is, and runs on. Dropping the future
+    /// changes nothing about the job.
+    pub(super) async fn wait_job(
+        &self,
+        id: &str,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<ToolOutcome, ToolOutcome> {
+        let mut job = self.job(id)?;
+        let ended = async { timeout(limit, job.process.ended()).await.is_ok() };
+        let Some(has_ended) = cancel.run_until_cancelled(ended).await else {
+            return Err(ToolOutcome::error("Call cancelled"));
+        };
+        let shown = self.view_job(id)?;
+        if has_ended {
+            return Ok(shown);
+        }
+        let waited = seconds(limit);
+        Ok(ToolOutcome::ok(format!(
+            "{}\n\n[still running after {waited}; the job was not stopped]",
+            shown.text
+        )))
     }
 
     /// A copy of the job; its process handle is shared.

@@ -23,12 +23,16 @@ the time is over.
 Start what keeps running, such as a server or a watcher, with run_background_job. Up to 10 MB of the output of each job \
 are kept. All jobs end when you do.";
 
-pub(super) fn all() -> [(Action, ToolSpec); 5] {
+pub(super) fn all() -> impl Iterator<Item = (Action, ToolSpec)> {
+    starting().into_iter().chain(of_jobs())
+}
+
+/// The tools that start a command.
+fn starting() -> [(Action, ToolSpec); 2] {
     let command = || {
         let cwd = "The folder to run it in; the working folder by default";
         Schema::new().required("cmd", schema::string(), "The command").optional("cwd", schema::string(), cwd)
     };
-    let job = || Schema::new().required("job_id", schema::string(), "The id of the background job");
     let timeout = json!({"type": "number", "exclusiveMinimum": 0});
     [
         (
@@ -49,6 +53,14 @@ pub(super) fn all() -> [(Action, ToolSpec); 5] {
                 command(),
             ),
         ),
+    ]
+}
+
+/// The tools for background jobs that run or have ended.
+fn of_jobs() -> [(Action, ToolSpec); 4] {
+    let job = || Schema::new().required("job_id", schema::string(), "The id of the background job");
+    let wait = json!({"type": "number", "exclusiveMinimum": 0});
+    [
         (
             Action::ListJobs,
             schema::read_only(
@@ -71,6 +83,14 @@ pub(super) fn all() -> [(Action, ToolSpec); 5] {
                 "stop_background_job",
                 "Stop a background job and all processes that it started",
                 job(),
+            ),
+        ),
+        (
+            Action::WaitJob,
+            schema::read_only(
+                "wait_background_job",
+                "Wait until a background job has ended, and show its output. The job keeps running after the timeout.",
+                job().optional("timeout", wait, "The most seconds to wait; 60 by default"),
             ),
         ),
     ]

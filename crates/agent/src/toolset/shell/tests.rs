@@ -175,6 +175,25 @@ async fn background_jobs_are_started_viewed_and_stopped() {
 }
 
 #[tokio::test]
+async fn a_background_job_is_waited_for_and_runs_on_after_the_timeout() {
+    let fixture = fixture();
+    let start = async |cmd: &str| {
+        let started = fixture.call("run_background_job", json!({"cmd": cmd})).await.text;
+        started.strip_prefix("Background job started with ID: ").unwrap().lines().next().unwrap().to_owned()
+    };
+    let id = start("echo done; exit 3").await;
+    let ended = fixture.call("wait_background_job", json!({"job_id": id})).await.text;
+    assert!(ended.contains("Status: failed") && ended.contains("Exit Code: 3"), "{ended}");
+    assert!(ended.ends_with("done\n"), "{ended}");
+    let id = start("sleep 100").await;
+    let waiting = fixture.call("wait_background_job", json!({"job_id": id, "timeout": 0.1})).await.text;
+    assert!(waiting.ends_with("[still running after 0.1s; the job was not stopped]"), "{waiting}");
+    assert!(waiting.contains("Status: running"), "{waiting}");
+    let unknown = fixture.call("wait_background_job", json!({"job_id": "job_0_0"})).await;
+    assert_eq!(unknown, ToolOutcome::error("Job not found: job_0_0"));
+}
+
+#[tokio::test]
 async fn background_jobs_end_with_the_run() {
     let fixture = fixture();
     fixture.call("run_background_job", json!({"cmd": "sleep 100 & sleep 100; true"})).await;

@@ -60,10 +60,7 @@ pub(in crate::team) const AGENT: Keys = Keys {
         yes("session_compaction"),
         noted("compaction_model", "the agent's own models follow where it fails"),
         partly("compaction_threshold", "0.8 by default"),
-        refused(
-            "budgets",
-            "no pot of its own is counted for an agent; limit the jobs with `--budget` and the session with `--session-budget`",
-        ),
+        yes("budgets"),
         no("cache", "every message is answered by the model"),
         refused("routing", "no evaluator chooses the next agent; remove the key"),
         refused("subagents", "name the agents in `sub_agents`"),

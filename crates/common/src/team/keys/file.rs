@@ -25,11 +25,8 @@ pub(in crate::team) const FILE: Keys = Keys {
         noted("commands", "named maps of commands, for `use_commands` of the agents"),
         noted("skills", "named skills, for `use_skills` of the agents"),
         yes("runtime"),
-        partly("budget", "`max_tokens`: see below"),
-        refused(
-            "budgets",
-            "no pot of its own is counted for an agent; limit the jobs with `--budget` and the session with `--session-budget`",
-        ),
+        yes("budget"),
+        noted("budgets", "one pot for the session and all of its jobs, as `budget`"),
         no("flavors", "no flavor is applied: write the changes into the file"),
         refused("evaluators", "no evaluator runs; remove it and what refers to it"),
         until(no("env", "set the variables in the environment of the worker"), 1),
@@ -93,7 +90,10 @@ pub(in crate::team) const BUDGET: Keys = Keys {
     noun: "a budget",
     keys: &[
         noted("max_tokens", "one pot for the session and all of its jobs; `--session-budget` wins"),
-        refused("max_cost", "no budget is counted in money; limit the tokens with `max_tokens`"),
-        refused("max_time", "the time of a session is not counted; limit the jobs with `--timeout`"),
+        noted(
+            "max_cost",
+            "checked between turns, by `cost` of the models or the table of prices; models without a price add nothing",
+        ),
+        noted("max_time", "the time of all turns, checked between them"),
     ],
 };

@@ -1,6 +1,5 @@
 //! The keys of hooks: the events, and what runs at them.
 
-use super::CHECKED;
 use super::Key;
 use super::Keys;
 use super::no;
@@ -65,9 +64,12 @@ pub(in crate::team) const HOOK: Keys = Keys {
         yes("working_dir"),
         yes("on_error"),
         yes("strict_output"),
-        partly("model", CHECKED),
-        partly("prompt", CHECKED),
-        partly("schema", CHECKED),
+        yes("model"),
+        partly(
+            "prompt",
+            "fields of the event, `toJSON`, `truncate` and pipes; other parts of Go's templates are errors",
+        ),
+        noted("schema", "`pre_tool_use_decision`; without it the answer is a text for the agent's model"),
     ],
 };
 
@@ -76,7 +78,7 @@ pub(in crate::team) const HOOK_TYPES: Keys = Keys {
     keys: &[
         yes("command"),
         partly("builtin", "those that add to what the model knows"),
-        refused("model", "no model is asked by a hook; use a hook of type `command`"),
+        partly("model", "its tokens are not part of the usage of the job"),
     ],
 };
 

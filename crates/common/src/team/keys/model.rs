@@ -29,7 +29,7 @@ pub(in crate::team) const PROVIDER: Keys = Keys {
         partly("thinking_budget", "as for a model"),
         partly("provider_opts", "as for a model; the options of a model win one by one"),
         no("task_budget", "the model is told of no budget"),
-        no("compaction_model", "the agent's own model writes the summaries"),
+        partly("compaction_model", "for the models of `models`"),
         no("unload_api", "no model is unloaded"),
         refused(
             "auth",
@@ -67,10 +67,10 @@ pub(in crate::team) const MODEL: Keys = Keys {
         ),
         no("title_model", "sessions have no titles"),
         no("description", "no user picks a model"),
-        no("compaction_model", "the agent's own model writes the summaries"),
-        no("compaction_threshold", "a conversation is summarized at the default share of the window"),
+        noted("compaction_model", "that of an agent wins; the agent's own models follow where it fails"),
+        noted("compaction_threshold", "wins over that of an agent"),
         noted("cost", "wins over the policy file and the table of prices"),
-        no("capabilities", "what a model takes is known by its name"),
+        partly("capabilities", "`image`; other attachments are sent to no model"),
         no("output_capabilities", "no image is generated"),
         noted("bypass_models_gateway", "there is no gateway: every model is called at its provider"),
         no("task_budget", "the model is told of no budget"),
@@ -104,12 +104,7 @@ pub(in crate::team) const COST: Keys = Keys {
 
 pub(in crate::team) const CAPABILITIES: Keys = Keys {
     noun: "the capabilities",
-    keys: &[
-        partly("image", CHECKED),
-        partly("pdf", CHECKED),
-        partly("audio", CHECKED),
-        partly("video", CHECKED),
-    ],
+    keys: &[yes("image"), partly("pdf", CHECKED), partly("audio", CHECKED), partly("video", CHECKED)],
 };
 
 pub(in crate::team) const OUTPUT_CAPABILITIES: Keys =

@@ -42,10 +42,10 @@ pub(in crate::team) const TOOLSET_TYPES: Keys = Keys {
         yes("tasks"),
         no("user_prompt", "a background agent has no user to ask"),
         no("model_picker", "the agent's model stays"),
-        partly("background_jobs", "without `wait_background_job`; the tools are part of `shell` too"),
+        noted("background_jobs", "the tools are part of `shell` too"),
         noted("file", "`read_file`, `write_file` and `edit_file` of `filesystem`"),
-        no("git", "the agent has no tools for Git; `shell` runs it"),
-        no("environment", "`add_environment_info` describes the machine"),
+        noted("git", "runs the `git` of the worker"),
+        yes("environment"),
         no("webhook", "nothing is sent"),
         no("plan", "the agent has no plans; `todo` keeps a list"),
         no("session_plan", "the agent has no plan; `todo` keeps a list"),
@@ -56,6 +56,9 @@ pub(in crate::team) const TOOLSET_TYPES: Keys = Keys {
         no("mcp_catalog", "the agent has the servers of its own toolsets"),
     ],
 };
+
+/// What the lists of folders do not cover.
+const LISTS: &str = "for the tools of this toolset, not for `shell`; links are resolved; an entry without meaning closes the toolset";
 
 pub(in crate::team) const TOOLSET: Keys = Keys {
     noun: "a toolset",
@@ -84,7 +87,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(
             partly(
                 "headers",
-                "not sent by `fetch`; for `openapi`: sent to the URL of the description only if it is rejected without them",
+                "for `openapi`: sent to the URL of the description only if it is rejected without them",
             ),
             &["a2a", "openapi", "fetch"],
         ),
@@ -101,32 +104,29 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         partly("timeout", "as in docker-agent, only for `fetch`"),
         yes("api_config"),
         yes("readonly"),
-        only(no("working_dir", "the server starts in the job's folder"), &["mcp", "lsp"]),
-        only(no("lifecycle", "a server that ends is started again, up to five times"), &["mcp", "lsp"]),
+        only(yes("working_dir"), &["mcp", "lsp"]),
         only(
-            refused(
-                "allow_list",
-                "every path can be reached; list the tools in `tools`, or isolate the worker",
-            ),
-            &["filesystem", "file"],
+            partly("lifecycle", "for `mcp`; `required` is not enforced, as in docker-agent"),
+            &["mcp", "lsp"],
         ),
+        only(noted("allow_list", LISTS), &["filesystem", "file"]),
+        only(noted("deny_list", LISTS), &["filesystem", "file"]),
         only(
-            refused(
-                "deny_list",
-                "every path can be reached; list the tools in `tools`, or isolate the worker",
-            ),
-            &["filesystem", "file"],
-        ),
-        only(
-            refused("allowed_domains", "every public host can be reached; use an `api` toolset for one host"),
+            noted("allowed_domains", "redirects too; an IP address or a network is meant literally"),
             &["fetch"],
         ),
         only(
-            refused("blocked_domains", "every public host can be reached; remove the key to allow that"),
+            noted(
+                "blocked_domains",
+                "redirects too; an IP address or a network also after names are resolved",
+            ),
             &["fetch"],
         ),
         only(
-            no("allow_private_ips", "the worker's operator decides"),
+            partly(
+                "allow_private_ips",
+                "for `fetch`: `true` holds where the worker's operator allows it too; the other types reach the addresses that the file names",
+            ),
             &["fetch", "api", "openapi", "a2a", "mcp"],
         ),
         only(
@@ -140,7 +140,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(
             refused(
                 "safer",
-                "commands are approved by `permissions` alone; write what may run into `permissions`",
+                "no command asks by itself; `safety: balanced` of the agent lets safe calls run and asks for others",
             ),
             &["shell"],
         ),
@@ -222,25 +222,18 @@ pub(in crate::team) const OAUTH: Keys = Keys {
 pub(in crate::team) const LIFECYCLE: Keys = Keys {
     noun: "a lifecycle",
     keys: &[
-        partly("profile", CHECKED),
+        yes("profile"),
         partly("required", CHECKED),
-        partly("startup_timeout", CHECKED),
-        partly("call_timeout", CHECKED),
-        partly("restart", CHECKED),
-        partly("max_restarts", CHECKED),
-        partly("backoff", CHECKED),
+        noted("startup_timeout", "1m where the file does not say"),
+        noted("call_timeout", "2h where the file does not say"),
+        partly("restart", "`on_failure` acts as `always`"),
+        noted("max_restarts", "at most 1,000"),
+        yes("backoff"),
     ],
 };
 
-pub(in crate::team) const BACKOFF: Keys = Keys {
-    noun: "a backoff",
-    keys: &[
-        partly("initial", CHECKED),
-        partly("max", CHECKED),
-        partly("multiplier", CHECKED),
-        partly("jitter", CHECKED),
-    ],
-};
+pub(in crate::team) const BACKOFF: Keys =
+    Keys { noun: "a backoff", keys: &[yes("initial"), yes("max"), yes("multiplier"), yes("jitter")] };
 
 pub(in crate::team) const RAG_CONFIG: Keys = Keys {
     noun: "a RAG configuration",

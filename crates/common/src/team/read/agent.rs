@@ -22,6 +22,7 @@ use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::names::quoted_list;
 use crate::team::reader::Reader;
+use crate::team::resolved::Budget;
 use crate::team::source::excerpt;
 use crate::team::toolset::Toolset;
 use crate::team::toolset::ToolsetKind;
@@ -67,6 +68,7 @@ pub(super) struct References<'a> {
     pub(super) rag: &'a BTreeMap<String, serde_json::Value>,
     pub(super) names: &'a AgentNames,
     pub(super) shared: &'a Shared,
+    pub(super) budgets: &'a BTreeMap<String, Budget>,
     pub(super) files: Files<'a>,
 }
 
@@ -101,6 +103,7 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         force_handoff: read_force_handoff(reader, references, &fields, entry, &subject),
         handoffs,
         external_agents,
+        budgets: read_budget_names(reader, references, &fields, entry),
         max_iterations: fields
             .integer(reader, "max_iterations", 0, max)
             .and_then(|number| u32::try_from(number).ok()),
@@ -176,6 +179,30 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
         }
         cache.string(reader, "path");
     }
+}
+
+/// Reads `budgets` of an agent: names of budgets of the file.
+fn read_budget_names(
+    reader: &mut Reader<'_>,
+    references: &References<'_>,
+    fields: &Fields<'_>,
+    entry: &Entry,
+) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, at) in fields.positioned_strings(reader, "budgets") {
+        if references.budgets.contains_key(&name) {
+            names.push(name);
+            continue;
+        }
+        let hint = match reader.closest(&name, references.budgets.keys().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "define it under the top-level `budgets`".to_owned(),
+        };
+        let message =
+            format!("agents.{}: budgets: unknown budget \"{}\"", excerpt(&entry.key), excerpt(&name));
+        reader.error(at, message, Some(hint));
+    }
+    names
 }
 
 /// Reads `safety`, of an agent and of the runtime defaults.

@@ -2,6 +2,7 @@
 
 use super::agent::References;
 use crate::team::fields::Fields;
+use crate::team::hook_prompt::hook_prompt;
 use crate::team::hooks::Hook;
 use crate::team::hooks::HookKind;
 use crate::team::hooks::HookRule;
@@ -194,6 +195,7 @@ fn read_hook_kind(
         }
     }
     if known.name == "model" {
+        check_model_hook(reader, place, fields);
         let reference = fields.string(reader, "model")?;
         let at = fields.node("model").map_or(node.at, |node| node.at);
         return Some(HookKind::Model {
@@ -232,6 +234,32 @@ fn judge_hook(reader: &mut Reader<'_>, place: &str, row: &Key, rows: &Keys, at: 
     match row.support {
         Support::Refused if HOLDING_EVENTS.contains(&event) => reader.refuse(at, &subject, row.note),
         _ => reader.warn(at, format!("{subject} has no effect yet: {}", row.note)),
+    }
+}
+
+/// The forms that the answer of a model can have. Without one it is a text for the agent's model.
+const ANSWER_FORMS: [&str; 1] = ["pre_tool_use_decision"];
+
+/// Checks the prompt and the schema of a hook that asks a model.
+fn check_model_hook(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) {
+    if let Some(node) = fields.node("prompt")
+        && let Some(prompt) = reader.string_of(node)
+        && let Err(why) = hook_prompt(&prompt, &serde_json::Value::Null)
+    {
+        let hint = "supported: fields such as `{{ .ToolInput.cmd }}`, `toJSON`, `truncate` and pipes";
+        reader.error(
+            node.at,
+            format!("{place}: the prompt cannot be filled in: {why}"),
+            Some(hint.to_owned()),
+        );
+    }
+    if let Some(node) = fields.node("schema")
+        && let Some(schema) = reader.string_of(node)
+        && !schema.is_empty()
+        && !ANSWER_FORMS.contains(&schema.as_str())
+    {
+        let hint = format!("supported: {}", quoted_list(ANSWER_FORMS));
+        reader.error(node.at, format!("{place}: unknown schema '{}'", excerpt(&schema)), Some(hint));
     }
 }
 

@@ -37,9 +37,9 @@ pub(super) struct Models {
 }
 
 impl Models {
-    /// Reads `providers` and `models`. The order matters: single models first, then lists, which refer to
-    /// them, then routing rules. Rules refer to single models as they are before that, so neither the target
-    /// of a rule nor a model in a list has rules of its own.
+    /// Reads `providers` and `models`. The order matters: single models first, then the models of their
+    /// summaries, then lists, which refer to them, then routing rules. Rules refer to single models as they are
+    /// before that, so neither the target of a rule nor a model in a list has rules of its own.
     pub(super) fn read(reader: &mut Reader<'_>, file: &Fields<'_>) -> Self {
         let mut models = Self {
             providers: BTreeMap::new(),
@@ -55,6 +55,7 @@ impl Models {
         let mut lists = Vec::new();
         let mut choices = Vec::new();
         let mut with_routing = Vec::new();
+        let mut with_summaries = Vec::new();
         for entry in file.map(reader, "models", "a map of names to models") {
             models.sizes.insert(entry.key.clone(), entry.node.size());
             let Some(fields) = reader.fields(&entry.node, &keys::MODEL) else {
@@ -72,7 +73,10 @@ impl Models {
                 continue;
             }
             match models.read_one(reader, entry, &fields) {
-                Some(model) => models.named.insert(entry.key.clone(), vec![model]).map_or((), drop),
+                Some(model) => {
+                    with_summaries.extend(models.summary_reference(reader, entry, &fields, &model));
+                    models.named.insert(entry.key.clone(), vec![model]);
+                }
                 None => {
                     models.broken.insert(entry.key.clone());
                 }
@@ -81,6 +85,7 @@ impl Models {
                 with_routing.push((entry, fields));
             }
         }
+        models.read_summary_models(reader, with_summaries);
         let single = models.named.clone();
         for (entry, fields) in choices {
             models.read_choice(reader, &single, entry, &fields);
@@ -236,6 +241,39 @@ impl Models {
             reader.error(entry.key_at, message, None);
         }
         (reader.error_count() == before).then_some(settings)
+    }
+
+    /// The reference of the model that summarizes a model's conversations: its own, or that of its provider.
+    fn summary_reference<'n>(
+        &self,
+        reader: &Reader<'_>,
+        entry: &'n Entry,
+        fields: &Fields<'_>,
+        model: &ModelSettings,
+    ) -> Option<(&'n Entry, String, Position)> {
+        if let Some(node) = fields.node("compaction_model") {
+            return Some((entry, reader.string_of(node)?, node.at));
+        }
+        let provider = self.providers.get(&model.provider)?;
+        Some((entry, provider.defaults.compaction_model.clone()?, entry.key_at))
+    }
+
+    /// Adds the models of summaries to the single models that name them. They have none of their own.
+    fn read_summary_models(&mut self, reader: &mut Reader<'_>, named: Vec<(&Entry, String, Position)>) {
+        let single = self.named.clone();
+        for (entry, reference, at) in named {
+            let subject = format!("model '{}'", excerpt(&entry.key));
+            let mut size = entry.node.size();
+            let mut found = Vec::new();
+            for part in parts(reader, &subject, &reference, at).unwrap_or_default() {
+                size += self.sizes.get(part).copied().unwrap_or_default();
+                found.extend(self.resolve_one(reader, &single, &subject, part, at).unwrap_or_default());
+            }
+            self.sizes.insert(entry.key.clone(), size);
+            if let Some([model]) = self.named.get_mut(&entry.key).map(Vec::as_mut_slice) {
+                model.compaction_models = found;
+            }
+        }
     }
 
     /// Reads an entry of `models` with `first_available`, after the single models that it refers to.

@@ -68,9 +68,6 @@ pub(super) fn read_provider(reader: &mut Reader<'_>, entry: &Entry) -> Option<Pr
         settings.token_keys = fields.string(reader, "token_key").map_or(inherited, |key| vec![key]);
     }
     settings.defaults = read_defaults(reader, &fields, settings.api);
-    if fields.has("compaction_model") {
-        fields.string(reader, "compaction_model");
-    }
     fields.string(reader, "unload_api");
     read_task_budget(reader, &fields);
     Some(settings)
@@ -150,8 +147,10 @@ pub(super) fn read_settings(
     if let Some(api) = chosen.filter(|_| is_openai_protocol(settings.api)) {
         settings.api = api;
     }
+    settings.compaction_threshold = read_threshold(reader, fields, subject);
+    settings.takes_images = read_capabilities(reader, fields);
     settings.cost = read_cost(reader, fields);
-    check_unused(reader, fields, subject);
+    check_unused(reader, fields);
 }
 
 /// Reads the keys that a model and a provider have in common.
@@ -169,7 +168,18 @@ fn read_defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) -> Mode
         track_usage: fields.bool(reader, "track_usage"),
         thinking_budget: read_thinking(reader, fields),
         provider_opts: fields.json_map(reader, "provider_opts"),
+        compaction_model: fields.string(reader, "compaction_model"),
     }
+}
+
+/// Reads whether a model takes images. `capabilities` replaces what is known by its name, so what it leaves out is not
+/// taken.
+fn read_capabilities(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<bool> {
+    let flags = reader.fields(fields.node("capabilities")?, &keys::CAPABILITIES)?;
+    for name in ["pdf", "audio", "video"] {
+        flags.bool(reader, name);
+    }
+    Some(flags.bool(reader, "image").unwrap_or(false))
 }
 
 /// Reads `cost`: dollars for a million tokens. Without a price of its own, input from the cache costs as other input.
@@ -182,20 +192,12 @@ fn read_cost(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Price> {
 }
 
 /// Checks the keys of a model that have no effect.
-fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, subject: &str) {
-    for name in ["title_model", "description", "compaction_model"] {
+fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    for name in ["title_model", "description"] {
         fields.string(reader, name);
     }
     fields.bool(reader, "bypass_models_gateway");
-    read_threshold(reader, fields, subject);
     read_task_budget(reader, fields);
-    if let Some(node) = fields.node("capabilities")
-        && let Some(flags) = reader.fields(node, &keys::CAPABILITIES)
-    {
-        for name in ["image", "pdf", "audio", "video"] {
-            flags.bool(reader, name);
-        }
-    }
     if let Some(node) = fields.node("output_capabilities")
         && let Some(flags) = reader.fields(node, &keys::OUTPUT_CAPABILITIES)
     {

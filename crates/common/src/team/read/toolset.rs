@@ -13,6 +13,7 @@ use crate::team::reader::Reader;
 use crate::team::source::excerpt;
 use crate::team::toolset::Api;
 use crate::team::toolset::Defer;
+use crate::team::toolset::Fetch;
 use crate::team::toolset::Launch;
 use crate::team::toolset::PostEdit;
 use crate::team::toolset::Script;
@@ -104,7 +105,13 @@ pub(super) fn read(
 const PARTS: [(&str, &[&str]); 2] = [
     (
         "background_jobs",
-        &["run_background_job", "list_background_jobs", "view_background_job", "stop_background_job"],
+        &[
+            "run_background_job",
+            "list_background_jobs",
+            "view_background_job",
+            "stop_background_job",
+            "wait_background_job",
+        ],
     ),
     ("file", &["read_file", "write_file", "edit_file"]),
 ];
@@ -235,6 +242,8 @@ fn read_kind(
             let launch = read_launch(reader, fields, command);
             ToolsetKind::Lsp { launch, file_types: fields.strings(reader, "file_types") }
         }
+        "git" => ToolsetKind::Git,
+        "environment" => ToolsetKind::Environment,
         "tasks" => ToolsetKind::Tasks { path: fields.string(reader, "path") },
         "user_prompt" => ToolsetKind::UserPrompt,
         "model_picker" => {
@@ -256,13 +265,13 @@ fn read_fetch(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ToolsetKind {
         reader.error(entry.key_at, message, Some("set only one of them".to_owned()));
     }
     fields.bool(reader, "escape_html");
-    ToolsetKind::Fetch {
+    ToolsetKind::Fetch(Fetch {
         timeout: seconds(reader, fields),
         headers: fields.string_map(reader, "headers"),
         allowed_domains,
         blocked_domains,
         allow_private_ips: fields.bool(reader, "allow_private_ips"),
-    }
+    })
 }
 
 /// Reads a list of which no entry may be empty: an empty one would match nothing, or everything.

@@ -199,14 +199,28 @@ fn a_part_of_a_toolset_has_only_its_own_tools() {
     assert_eq!(tools("type: file"), ["read_file", "write_file", "edit_file"]);
     assert_eq!(tools("type: file, tools: [read_file, shell]"), ["read_file"]);
     assert_eq!(tools("type: file, tools: [shell]"), [""], "no tool is left");
-    assert_eq!(tools("type: background_jobs").len(), 4);
+    assert_eq!(tools("type: background_jobs").len(), 5);
 }
 
 #[test]
 fn the_budget_of_a_session_is_read() {
     let budget = |text: &str| good(&format!("{text}\nagents: {{a: {{model: auto}}}}\n")).team.budget();
     assert_eq!(budget("budget: {max_tokens: 5000}").map(|budget| budget.max_tokens), Some(5000));
-    assert_eq!(budget("budget: {max_tokens: 0}"), None);
+    assert_eq!(budget("budget: {max_tokens: 0, max_cost: 0, max_time: 0s}"), None);
+    let all = budget("budget: {max_cost: 1.5, max_time: 90s}").unwrap();
+    assert_eq!((all.max_cost, all.max_time), (Some(1.5), Some(std::time::Duration::from_secs(90))));
+    let named = "budgets: {day: {max_tokens: 7}}\nagents: {a: {model: auto, budgets: [day]}}\n";
+    let team = good(named).team;
+    assert_eq!(
+        (team.budgets()["day"].max_tokens, &team.agents()[0].budgets[..]),
+        (7, &["day".to_owned()][..])
+    );
+    let unknown = parse("agents.yaml", named.replace("[day]", "[days]").as_bytes()).unwrap_err();
+    let report = unknown.report();
+    assert!(
+        report.contains("agents.a: budgets: unknown budget \"days\"") && report.contains("`day`"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -220,4 +234,30 @@ fn hooks_are_read_with_their_matchers() {
     assert_eq!(events, ["post_tool_use", "stop"]);
     assert_eq!(hooks["post_tool_use"][0].matcher.as_deref(), Some("shell"));
     assert_eq!(hooks["stop"][0].hooks.len(), 2);
+}
+
+#[test]
+fn models_name_what_they_take_and_who_summarizes() {
+    let text = "providers:\n  own: {base_url: 'http://localhost', compaction_model: fast}\nmodels:\n  \
+                fast: {provider: openai, model: gpt-4o-mini}\n  \
+                big: {provider: openai, model: o3, compaction_model: fast, compaction_threshold: 0.5, \
+                capabilities: {image: true}}\n  \
+                mine: {provider: own, model: x, capabilities: {pdf: true}}\nagents: {a: {model: 'big, mine'}}\n";
+    let team = good(text).team;
+    let AgentKind::Models(models) = &team.default_agent().kind else { panic!("{team:?}") };
+    let summaries =
+        |at: usize| models[at].compaction_models.iter().map(ModelSettings::reference).collect::<Vec<_>>();
+    assert_eq!(
+        (summaries(0), summaries(1)),
+        (vec!["openai/gpt-4o-mini".into()], vec!["openai/gpt-4o-mini".into()])
+    );
+    assert_eq!((models[0].compaction_threshold, models[1].compaction_threshold), (Some(0.5), None));
+    assert_eq!((models[0].takes_images, models[1].takes_images), (Some(true), Some(false)));
+    let unknown = text.replace("compaction_model: fast, c", "compaction_model: fst, c");
+    let errors = parse("agents.yaml", unknown.as_bytes()).unwrap_err();
+    assert!(
+        errors.report().contains("model 'big' references non-existent model 'fst'"),
+        "{}",
+        errors.report()
+    );
 }

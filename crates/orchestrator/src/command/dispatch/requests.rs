@@ -49,6 +49,7 @@ pub(super) fn requests(args: &DispatchArgs, team: &Team, policy: &Policy) -> Res
     let Some(batch) = &args.batch else {
         let agent = args.agent.clone().unwrap_or_default();
         let request = RunRequest {
+            safety: None,
             job_options: Some(job_options(args, policy, &agent)),
             agent,
             task: args.task.join(" "),

@@ -6,7 +6,7 @@ local SESSION_EXPIRY = 3600
 
 -- The keys of a session that end together: its record and what its agents share.
 local function session_keys(sid)
-  return { session_key(sid), todos_key(sid), budget_key(sid) }
+  return { session_key(sid), todos_key(sid), budget_key(sid), pots_key(sid) }
 end
 
 -- Keeps a session until its jobs and its owner are gone.

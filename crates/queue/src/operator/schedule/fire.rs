@@ -147,7 +147,7 @@ impl Operator {
         let digest = team.sha256().map_err(|error| unreadable(&error))?;
         let order = DispatchOrder {
             session: None,
-            options: SessionOptions { cap: None, budget: team.budget().map(|budget| budget.max_tokens) },
+            options: SessionOptions { cap: None, budget: team.token_budget() },
             team: Arc::new(team),
             team_json: Arc::from(schedule.team_json.as_str()),
             digest: TeamDigest(digest),
@@ -156,6 +156,7 @@ impl Operator {
             trace: None,
         };
         let request = RunRequest {
+            safety: None,
             agent: schedule.agent.clone(),
             task: schedule.task.clone(),
             expected_output: schedule.expected_output.clone(),

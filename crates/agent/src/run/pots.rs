@@ -1,0 +1,187 @@
+//! Budgets of the agent file in money, time and tokens: each limit is a pot that all agents of a session share. They are
+//! checked between turns, so that a run exceeds one by a turn at most.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use legwork_common::duration;
+use legwork_common::job::Cause;
+use legwork_common::job::Usage;
+use legwork_common::money::Prices;
+use legwork_common::team::Agent;
+use legwork_common::team::Budget;
+use legwork_common::team::ModelSettings;
+use legwork_common::team::Team;
+
+use super::halt::Halt;
+use super::state::RunState;
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Millionths of a US dollar.
+    Cost,
+    /// Input and output tokens.
+    Tokens,
+    /// Milliseconds.
+    Time,
+}
+
+/// A limit, and the pot that it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Limit {
+    /// The place of the limit in the file, which is the pot's name: `budgets.day.max_cost`.
+    pot: String,
+    kind: Kind,
+    max: u64,
+}
+
+/// The limits that hold for an agent. The tokens of the session's own budget are not among them: those are reserved before
+/// each call.
+fn limits(team: &Team, agent: &Agent) -> Vec<Limit> {
+    let session = team.budget().map(|budget| Budget { max_tokens: 0, ..budget });
+    let named = agent.budgets.iter().filter_map(|name| Some((name, team.budgets().get(name)?)));
+    let named = named.flat_map(|(name, budget)| of(&format!("budgets.{name}"), *budget));
+    session.into_iter().flat_map(|budget| of("budget", budget)).chain(named).collect()
+}
+
+/// The limits of one budget, which is at `path` in the file.
+fn of(path: &str, budget: Budget) -> Vec<Limit> {
+    let Budget { max_tokens, max_cost, max_time } = budget;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from a float saturates"
+    )]
+    let cost = max_cost.map(|dollars| (dollars * 1e6).ceil() as u64);
+    let time = max_time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let tokens = Some(max_tokens).filter(|tokens| *tokens > 0);
+    let all = [
+        ("max_cost", Kind::Cost, cost),
+        ("max_tokens", Kind::Tokens, tokens),
+        ("max_time", Kind::Time, time),
+    ];
+    let all = all.map(|(key, kind, max)| Some(Limit { pot: format!("{path}.{key}"), kind, max: max? }));
+    all.into_iter().flatten().collect()
+}
+
+/// The end of a run whose pot is empty. The sentence is docker-agent's.
+fn reached(limit: &Limit, used: u64) -> Halt {
+    #[expect(clippy::cast_precision_loss, reason = "a sum of money is shown with four digits")]
+    let dollars = |micro: u64| format!("${:.4}", micro as f64 / 1e6);
+    let time = |milliseconds: u64| duration::short(Duration::from_millis(milliseconds));
+    let amounts = match limit.kind {
+        Kind::Cost => format!("used {} of {}", dollars(used), dollars(limit.max)),
+        Kind::Tokens => format!("used {used} of {} tokens", limit.max),
+        Kind::Time => format!("used {} of {}", time(used), time(limit.max)),
+    };
+    let message = format!("Execution stopped after reaching the configured {} limit ({amounts}).", limit.pot);
+    Halt::Failed { cause: Cause::Budget, message }
+}
+
+/// What this execution of a run used of each pot.
+#[derive(Debug)]
+pub(super) struct Pots {
+    /// The name of this execution, which distinguishes its reports from those of another attempt.
+    run: String,
+    used: BTreeMap<String, u64>,
+    /// Tokens of the transcript that are in `used`, or were used by earlier attempts.
+    counted_tokens: u64,
+    /// The cost of model calls that is not yet in `used`.
+    cost: AtomicU64,
+    /// When the current turn began; `None` between turns.
+    turn_started: Option<Instant>,
+    /// Whether a model without a price was reported.
+    has_warned: AtomicBool,
+}
+
+impl Pots {
+    /// Of an execution whose earlier attempts used this many tokens.
+    pub(super) fn new(counted_tokens: u64) -> Self {
+        Self {
+            run: format!("{:016x}", rand::random::<u64>()),
+            used: BTreeMap::new(),
+            counted_tokens,
+            cost: AtomicU64::new(0),
+            turn_started: None,
+            has_warned: AtomicBool::new(false),
+        }
+    }
+}
+
+impl RunState<'_> {
+    /// Before a turn: ends the run where a pot that it draws from is empty.
+    pub(super) async fn check_pots(&mut self) -> Result<(), Halt> {
+        let limits = self.count_turn();
+        self.pots.turn_started = Some(Instant::now());
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let (run, used) = self.report(&limits);
+        let session_state = Arc::clone(&self.ports.session_state);
+        let totals = self.retry_while_unavailable(|| session_state.spend(&run, &used)).await?;
+        let empty = limits.iter().zip(totals).find(|(limit, total)| *total >= limit.max);
+        empty.map_or(Ok(()), |(limit, total)| Err(reached(limit, total)))
+    }
+
+    /// At the end of a run, and before it waits for its jobs: reports its last turn. An error is only logged: what is lost is
+    /// one turn.
+    pub(super) async fn settle_pots(&mut self) {
+        let limits = self.count_turn();
+        if limits.is_empty() {
+            return;
+        }
+        let (run, used) = self.report(&limits);
+        if let Ok(Err(error)) = self.unless_cancelled(self.ports.session_state.spend(&run, &used)).await {
+            tracing::warn!(agent = %self.current.agent.name, %error, "could not report what a turn used of the budgets");
+        }
+    }
+
+    /// Counts the cost of a model's reply.
+    pub(super) fn count_cost(&self, settings: &ModelSettings, usage: Usage) {
+        let price = settings.cost.or_else(|| Prices::default().of(&settings.reference()));
+        if let Some(price) = price {
+            self.pots.cost.fetch_add(price.of(usage).0, Ordering::Relaxed);
+            return;
+        }
+        let is_limited = limits(self.team, self.current.agent).iter().any(|limit| limit.kind == Kind::Cost);
+        if is_limited && !self.pots.has_warned.swap(true, Ordering::Relaxed) {
+            let model = settings.reference();
+            self.warn(format!(
+                "the price of the model {model} is not known (`cost`), so it adds nothing to max_cost"
+            ));
+        }
+    }
+
+    /// Ends the turn for the pots of the active agent, whose limits it returns.
+    fn count_turn(&mut self) -> Vec<Limit> {
+        let limits = limits(self.team, self.current.agent);
+        let tokens = self.used_tokens();
+        let pots = &mut self.pots;
+        let time = pots.turn_started.take().map_or(Duration::ZERO, |started| started.elapsed());
+        let cost = std::mem::take(pots.cost.get_mut());
+        let more_tokens = tokens.saturating_sub(pots.counted_tokens);
+        pots.counted_tokens = tokens;
+        for limit in &limits {
+            let more = match limit.kind {
+                Kind::Cost => cost,
+                Kind::Tokens => more_tokens,
+                Kind::Time => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            };
+            let used = pots.used.entry(limit.pot.clone()).or_default();
+            *used = used.saturating_add(more);
+        }
+        limits
+    }
+
+    /// What is reported of these pots.
+    fn report(&self, limits: &[Limit]) -> (String, Vec<(String, u64)>) {
+        let used = |limit: &Limit| self.pots.used.get(&limit.pot).copied().unwrap_or_default();
+        (self.pots.run.clone(), limits.iter().map(|limit| (limit.pot.clone(), used(limit))).collect())
+    }
+}

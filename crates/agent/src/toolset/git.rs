@@ -1,0 +1,256 @@
+//! `git`: what a repository has, by the `git` of the worker. Nothing is changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+
+use super::Kit;
+use super::foreground;
+use super::foreground::CommandEnd;
+use super::schema;
+use super::schema::Schema;
+use crate::environment::Environment;
+use crate::process::Nursery;
+use crate::process::Process;
+use crate::tool::Tool;
+use crate::tool::ToolContext;
+use crate::tool::ToolOutcome;
+use crate::tool::ToolSpec;
+
+/// How long one command may take. A blame of a large file takes seconds.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Commits of a log where the model does not say, and at most: docker-agent's.
+const LOG_LIMITS: (u32, u32) = (20, 200);
+/// The most lines of a blame: docker-agent's.
+const MAX_BLAME_LINES: usize = 400;
+
+/// The toolset.
+pub(crate) fn open(environment: &Arc<Environment>, nursery: &Nursery) -> Kit {
+    let tool = |(action, spec)| GitTool {
+        spec,
+        action,
+        environment: Arc::clone(environment),
+        nursery: nursery.clone(),
+    };
+    Kit::new(specs().map(tool))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Status,
+    Log,
+    Branches,
+    Show,
+    Blame,
+}
+
+fn specs() -> [(Action, ToolSpec); 5] {
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": LOG_LIMITS.1});
+    [
+        (
+            Action::Status,
+            schema::read_only(
+                "git_status",
+                "Show the current branch and the changed files, as `git status --short`",
+                Schema::new(),
+            ),
+        ),
+        (
+            Action::Log,
+            schema::read_only(
+                "git_log",
+                "Show the latest commits: hash, date, author, subject",
+                Schema::new().optional("limit", limit, "The most commits; 20 by default").optional(
+                    "path",
+                    schema::string(),
+                    "Only commits that change this path",
+                ),
+            ),
+        ),
+        (
+            Action::Branches,
+            schema::read_only(
+                "git_branches",
+                "List the local branches; * marks the current one",
+                Schema::new(),
+            ),
+        ),
+        (
+            Action::Show,
+            schema::read_only(
+                "git_show",
+                "Show a commit: author, date, message, changed files",
+                Schema::new().optional("ref", schema::string(), "The commit or revision; HEAD by default"),
+            ),
+        ),
+        (
+            Action::Blame,
+            schema::read_only(
+                "git_blame",
+                "Show for each line of a file the commit and the author that changed it last",
+                Schema::new().required("path", schema::string(), "The path of the file").optional(
+                    "rev",
+                    schema::string(),
+                    "The commit or revision; HEAD by default",
+                ),
+            ),
+        ),
+    ]
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Arguments {
+    limit: Option<u32>,
+    path: Option<String>,
+    r#ref: Option<String>,
+    rev: Option<String>,
+}
+
+/// The command line after `git`. Values of the model never stand where an option could.
+fn command_line(action: Action, arguments: &Arguments) -> Result<Vec<String>, String> {
+    let Arguments { limit, path, r#ref, rev } = arguments;
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut line = match action {
+        Action::Status => words("status --short --branch"),
+        Action::Branches => words("branch --no-color"),
+        Action::Log => {
+            let limit = limit.unwrap_or(LOG_LIMITS.0).clamp(1, LOG_LIMITS.1);
+            words(&format!(
+                "log --no-color --date=short --pretty=format:%h%x20%x20%ad%x20%x20%an%x20%x20%s -n {limit}"
+            ))
+        }
+        Action::Show => words("show --no-color --no-ext-diff --no-textconv --stat --format=fuller"),
+        Action::Blame => words("blame --no-textconv --date=short"),
+    };
+    let revision = match action {
+        Action::Show => Some(r#ref.as_deref().unwrap_or_default()),
+        Action::Blame => Some(rev.as_deref().unwrap_or_default()),
+        Action::Status | Action::Branches | Action::Log => None,
+    };
+    if let Some(revision) = revision {
+        let revision = if revision.trim().is_empty() { "HEAD" } else { revision };
+        if revision.starts_with('-') {
+            return Err(format!("{revision} is not a revision"));
+        }
+        line.push(revision.to_owned());
+    }
+    line.push("--".to_owned());
+    match (action, path.as_deref()) {
+        (Action::Log | Action::Blame, Some(path)) if !path.is_empty() => line.push(path.to_owned()),
+        (Action::Blame, _) => return Err("path is required".to_owned()),
+        _ => {}
+    }
+    Ok(line)
+}
+
+#[derive(Debug)]
+struct GitTool {
+    spec: ToolSpec,
+    action: Action,
+    environment: Arc<Environment>,
+    nursery: Nursery,
+}
+
+impl GitTool {
+    async fn act(&self, arguments: Value, context: &ToolContext) -> Result<ToolOutcome, ToolOutcome> {
+        let arguments: Arguments = schema::parse(&self.spec, arguments)?;
+        let line = command_line(self.action, &arguments).map_err(ToolOutcome::error)?;
+        let mut command = self.nursery.command("git");
+        command
+            .arg("--no-pager")
+            .args(line)
+            .current_dir(&self.environment.working_dir)
+            .env_clear()
+            .envs(&self.environment.variables)
+            // A status must not write the index of a repository that another process works in.
+            .env("GIT_OPTIONAL_LOCKS", "0");
+        let mut process = Process::start(command, &self.nursery)
+            .map_err(|error| ToolOutcome::error(format!("git cannot be started: {error}")))?;
+        let end = foreground::finish(&mut process, TIMEOUT, &context.cancel).await;
+        let text = process.capture().text();
+        match end {
+            CommandEnd::Ended(end) if end.status.is_some_and(|status| status.success()) => {
+                Ok(ToolOutcome::ok(shown(self.action, text)))
+            }
+            CommandEnd::Ended(_) => Err(ToolOutcome::error(format!("Error: {}", text.trim()))),
+            CommandEnd::TimedOut => Err(ToolOutcome::error("git took longer than a minute")),
+            CommandEnd::Cancelled => Err(ToolOutcome::error("Call cancelled")),
+        }
+    }
+}
+
+/// The output as the model is shown it.
+fn shown(action: Action, text: String) -> String {
+    let lines = text.lines().count();
+    match action {
+        Action::Blame if lines > MAX_BLAME_LINES => {
+            let head: Vec<&str> = text.lines().take(MAX_BLAME_LINES).collect();
+            format!("{}\n... ({} more lines truncated)\n", head.join("\n"), lines - MAX_BLAME_LINES)
+        }
+        Action::Status if lines <= 1 => format!("{text}Working tree clean.\n"),
+        Action::Branches if text.trim().is_empty() => "No branches.".to_owned(),
+        _ => text,
+    }
+}
+
+#[async_trait]
+impl Tool for GitTool {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome {
+        self.act(arguments, context).await.unwrap_or_else(|error| error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+    use crate::environment::NoGuard;
+    use crate::testing;
+    use crate::toolset::tests::call;
+
+    fn git(folder: &Path, args: &[&str]) {
+        let identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+        let done = Command::new("git").args(identity).args(args).current_dir(folder).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    #[tokio::test]
+    async fn a_repository_is_shown_and_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut environment = testing::environment(folder.path());
+        environment.variables.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
+        environment.variables.insert("HOME".into(), folder.path().display().to_string());
+        let tools = open(&Arc::new(environment), &Nursery::new(Arc::new(NoGuard))).tools;
+        let refused = call(&tools, "git_log", json!({})).await;
+        assert!(refused.is_error && refused.text.contains("not a git repository"), "{}", refused.text);
+
+        git(folder.path(), &["init", "-q", "-b", "main"]);
+        fs::write(folder.path().join("a.txt"), "one\ntwo\n").unwrap();
+        git(folder.path(), &["add", "."]);
+        git(folder.path(), &["commit", "-q", "-m", "First words"]);
+        let text = async |name: &str, arguments: Value| call(&tools, name, arguments).await.text;
+        assert_eq!(text("git_status", json!({})).await, "## main\nWorking tree clean.\n");
+        assert_eq!(text("git_branches", json!({})).await, "* main\n");
+        fs::write(folder.path().join("b.txt"), "").unwrap();
+        assert!(text("git_status", json!({})).await.contains("?? b.txt"));
+        let log = text("git_log", json!({"limit": 5, "path": "a.txt"})).await;
+        assert!(log.contains("  Ada  First words"), "{log}");
+        let show = text("git_show", json!({"ref": null})).await;
+        assert!(show.contains("First words") && show.contains("a.txt | 2 ++"), "{show}");
+        let blame = text("git_blame", json!({"path": "a.txt", "rev": "main"})).await;
+        assert!(blame.contains("Ada") && blame.ends_with("two\n"), "{blame}");
+        let written = call(&tools, "git_show", json!({"ref": "--output=stolen"})).await;
+        assert!(written.is_error && !folder.path().join("stolen").exists(), "{}", written.text);
+    }
+}
