@@ -184,7 +184,7 @@ impl FetchTool {
     async fn fetch(&self, url: &str, format: Format, robots: &RobotsCache) -> Result<Fetched, String> {
         let url = Url::parse(url).map_err(|error| format!("invalid URL: {error}"))?;
         // Checked before anything is sent, the request for the robots.txt included.
-        self.client.request(Method::GET, url.clone())?;
+        self.client.request(Method::GET, url.clone()).map(drop)?;
         if !self.robots_allow(&url, robots).await {
             return Err("URL blocked by robots.txt".to_owned());
         }
