@@ -203,12 +203,12 @@ mod tests {
     fn a_folder_of_an_agent_file_is_expanded() {
         let set =
             [("HOME", "/home/ada"), ("SUB", "deep")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let environment = Environment::new(BTreeMap::from(set), "/work".into());
+        let environment = Environment::new(BTreeMap::from(set), "/job".into());
         let table = [
-            ("tools", "/work/tools"),
+            ("tools", "/job/tools"),
             ("~/x", "/home/ada/x"),
             ("~", "/home/ada"),
-            ("$SUB/a", "/work/deep/a"),
+            ("$SUB/a", "/job/deep/a"),
             ("/${env.SUB}/${SUB}", "/deep/deep"),
         ];
         for (text, expected) in table {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use legwork_common::team::SafetyMode;
+
 use super::*;
 
 /// A team of one agent with the shell and these keys; its working folder is `folder`.
@@ -260,8 +262,6 @@ async fn a_model_judges_a_call_and_another_comments_the_turn() {
 
 #[tokio::test]
 async fn a_job_inherits_the_safety_mode_of_its_dispatcher() {
-    use legwork_common::team::SafetyMode;
-
     // What is dispatched has the dispatcher's mode.
     let mut team = json!(*dispatching());
     team["agents"][0]["safety"] = json!("autonomous");
