@@ -224,6 +224,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     state.set("SITE", &site);
     state.set("LOCAL_KEY", "sesame");
     state.set(variables::FETCH_PRIVATE, "1");
+    state.set(variables::API_PRIVATE, "1");
     let slow = format!("{site}/slow");
     let script = json!({"agents": {"root": [
         {"tool_calls": [
