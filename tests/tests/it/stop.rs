@@ -95,7 +95,7 @@ fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
     assert_eq!(output, "I call shell.\n[attempt 2 resumes from turn 2]\nit ran");
-    assert_eq!(std::fs::read_to_string(&marks).unwrap(), "run\n");
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "run\n");
     // The finished turn is not paid for again.
     assert_eq!(view["usage"]["turns"], 2);
 }
