@@ -244,7 +244,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     let result = view["result"].as_str().unwrap();
     let results: Vec<&str> = result.split("\n\n").collect();
     assert_eq!(results[0], "from the file no address");
-    // The value of the key reached the server, and is hidden in what it answers.
+    // The server was given the key, and what it repeats of it is hidden.
     assert_eq!(results[1], "[hidden: LOCAL_KEY] no address");
     assert!(results[2].starts_with("unknown tool `web_echo`"), "{}", results[2]);
     assert_eq!(results[3], r#"{"a":1}"#);
