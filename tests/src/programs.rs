@@ -180,7 +180,7 @@ impl StateFolder {
         let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
         let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
         let mut command = self.other_program("script");
-        command.args(["-qec", &line.join(" "), "/dev/null"]);
+        command.args(["-qec", &line.join(" "), "/dev/null"]).env("TERM", "xterm");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Program { child: command.spawn().unwrap() };
         let mut stdin = child.child.stdin.take().unwrap();

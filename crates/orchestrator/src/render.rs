@@ -41,7 +41,7 @@ pub fn columns(wide: bool, about: About) -> Vec<Column> {
     }
     columns.push(Column::whole("RUNTIME"));
     if wide {
-        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL"), Column::whole("COST")]);
+        columns.extend([Column::cut("WORKER"), Column::cut_extra("MODEL"), Column::extra("COST")]);
     }
     columns.push(Column::cut(if about == About::Error { "ERROR" } else { "TASK" }));
     columns

@@ -63,10 +63,11 @@ fn a_second_legwork_lists_and_stops_jobs_of_the_first() {
 fn a_dispatched_job_continues_without_its_dispatcher() {
     let mut state = StateFolder::embedded();
     let script = json!({"shell": [
-        calls("shell", &json!({"cmd": "pwd; echo $SHELL_WORD"})),
+        calls("shell", &json!({"cmd": "pwd; echo $LC_WORD"})),
         {"text": "{{result:shell}}"},
     ]});
-    state.set("SHELL_WORD", "from here");
+    // One of the variables that commands get without asking.
+    state.set("LC_WORD", "from here");
     let team = Team::write(&mut state, &script);
     let id = state.dispatch(&[&team.file, "shell", "where"]);
     let waited = state.legwork(["wait", &id, "--timeout", "30s"]);

@@ -224,6 +224,7 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     state.set("SITE", &site);
     state.set("LOCAL_KEY", "sesame");
     state.set(variables::FETCH_PRIVATE, "1");
+    state.set(variables::API_PRIVATE, "1");
     let slow = format!("{site}/slow");
     let script = json!({"agents": {"root": [
         {"tool_calls": [
@@ -243,7 +244,8 @@ fn tools_from_outside_work_on_a_worker_of_a_fleet() {
     let result = view["result"].as_str().unwrap();
     let results: Vec<&str> = result.split("\n\n").collect();
     assert_eq!(results[0], "from the file no address");
-    assert_eq!(results[1], "sesame no address");
+    // The server was given the key, and what it repeats of it is hidden.
+    assert_eq!(results[1], "[hidden: LOCAL_KEY] no address");
     assert!(results[2].starts_with("unknown tool `web_echo`"), "{}", results[2]);
     assert_eq!(results[3], r#"{"a":1}"#);
     assert!(results[4].contains("get /of/oslo http/1.1 with the key"), "{}", results[4]);
@@ -353,10 +355,7 @@ fn check_reports_warnings_and_errors_as_json() {
                 && warning["message"].as_str().unwrap().contains(words)
         })
     };
-    assert!(
-        reported((4, 13), "no hook runs") && reported((5, 23), "no language server runs"),
-        "{warnings:?}"
-    );
+    assert!(reported((5, 23), "no language server runs"), "{warnings:?}");
     assert_eq!((&objects[0]["good"], &objects[1]["good"]), (&json!(true), &json!(false)));
     let hints: Vec<&Value> =
         objects[1]["errors"].as_array().unwrap().iter().map(|error| &error["hint"]).collect();

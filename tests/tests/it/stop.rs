@@ -1,5 +1,6 @@
 //! A stop ends the whole tree of jobs and its processes; drains and deadlines end attempts.
 
+use std::fs;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -94,7 +95,7 @@ fn a_drain_hands_a_job_back_at_the_end_of_its_turn() {
     let view = state.until_status(&id, "completed");
     let output = view["output"].as_str().unwrap();
     assert_eq!(output, "I call shell.\n[attempt 2 resumes from turn 2]\nit ran");
-    assert_eq!(std::fs::read_to_string(&marks).unwrap(), "run\n");
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "run\n");
     // The finished turn is not paid for again.
     assert_eq!(view["usage"]["turns"], 2);
 }
@@ -171,31 +172,36 @@ fn no_model_is_called_after_a_stop_even_if_the_worker_is_killed_or_frozen() {
     }
 }
 
-/// An agent whose first call writes a file.
-const WRITES: &str = "
+/// An agent whose first call searches files.
+const SEARCHES: &str = "
 agents:
   root:
     model: scripted/any
-    instruction: Write.
+    instruction: Search.
     toolsets: [{type: filesystem}]
 ";
 
 #[test]
-fn a_write_that_hangs_delays_neither_a_stop_nor_a_drain() {
+fn a_search_that_does_not_end_delays_neither_a_stop_nor_a_drain() {
     let (_redis, mut state) = StateFolder::with_redis();
-    // No process ever reads from it, so that opening it hangs, as a file of a dead network file system does.
-    let pipe = state.path("pipe").display().to_string();
-    assert!(state.other_program("mkfifo").arg(&pipe).status().unwrap().success());
-    let write = calls("write_file", &json!({"path": pipe, "content": "x"}));
-    let script = json!({"agents": {"root": [write, {"text": "never"}]}}).to_string();
+    // One file under many names: a search of all of them takes far longer than this test may.
+    let folder = state.path("many");
+    fs::create_dir(&folder).unwrap();
+    let first = folder.join("0");
+    fs::write(&first, ("x".repeat(99) + "\n").repeat(160_000)).unwrap();
+    for number in 1..4000 {
+        fs::hard_link(&first, folder.join(number.to_string())).unwrap();
+    }
+    let search = calls("search_files_content", &json!({"path": folder, "query": "needle"}));
+    let script = json!({"agents": {"root": [search, {"text": "never"}]}}).to_string();
     let script = state.file("script.json", script);
     state.set(variables::SCRIPT, &script);
-    let team = state.file("team.yaml", WRITES);
+    let team = state.file("team.yaml", SEARCHES);
     let mut worker = state.worker(&["--drain-timeout", "0s"]);
     let stopped = state.dispatch(&[&team, "root", "one"]);
     let drained = state.dispatch(&[&team, "root", "two"]);
     for id in [&stopped, &drained] {
-        state.until_output(id, "I call write_file.");
+        state.until_output(id, "I call search_files_content.");
     }
     let began = Instant::now();
     state.legwork(["stop", &stopped]).expect_success();

@@ -14,27 +14,26 @@
 local output_key, turns_key, fence_key = KEYS[1], KEYS[2], KEYS[3]
 local offset, bytes, finished_turns, waits_for, usage = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local SEQUENCE, FIRST_ENTRY = 8, 9
+local first = tonumber(ARGV[SEQUENCE] or '0')
 local fence = redis.call('HMGET', fence_key, 'token', 'sealed')
+-- Bytes of output and turn entries that are stored, and the fields of the fence that change.
+local length, last, changed = 0, 0, {}
 if not fence[2] then
-  local is_first = offset == 0 and (ARGV[SEQUENCE] or '1') == '1'
-  if not is_first or redis.call('EXISTS', output_key, turns_key) > 0 then return { 'fenced' } end
-  redis.call('HSET', fence_key, 'attempt', 1, 'token', ARGV[1], 'sealed', 0)
+  if offset > 0 or first > 1 or redis.call('EXISTS', output_key, turns_key) > 0 then return { 'fenced' } end
+  changed = { 'attempt', '1', 'token', ARGV[1], 'sealed', '0' }
 elseif fence[1] ~= ARGV[1] or fence[2] ~= '0' then
   return { 'fenced' }
+else
+  length = redis.call('STRLEN', output_key)
+  if first > 0 then last = redis.call('LLEN', turns_key) end
+  if offset > length or first > last + 1 then return { 'gap', length } end
 end
 
-local length = redis.call('STRLEN', output_key)
-if offset > length then return { 'gap', length } end
-local last, first = 0, tonumber(ARGV[SEQUENCE] or '0')
-if first > 0 then
-  last = redis.call('LLEN', turns_key)
-  if first > last + 1 then return { 'gap', length } end
-end
 local fresh = bytes
 if offset < length then fresh = string.sub(bytes, length - offset + 1) end
 local reply = 'appended'
 if #fresh > 0 then
-  if redis.call('PUBLISH', ARGV[2], length .. ':' .. fresh) > 0 then reply = 'followed' end
+  if redis.call('PUBLISH', ARGV[2], string.format('%d:', length) .. fresh) > 0 then reply = 'followed' end
   length = redis.call('APPEND', output_key, fresh)
 end
 if first > 0 then
@@ -45,12 +44,8 @@ if first > 0 then
     redis.call('RPUSH', turns_key, now .. ARGV[at])
   end
 end
-if waits_for ~= '' then redis.call('HSET', fence_key, 'waits_for', string.sub(waits_for, 2)) end
-if finished_turns ~= '' and usage ~= '' then
-  redis.call('HSET', fence_key, 'finished', finished_turns, 'usage', usage)
-elseif finished_turns ~= '' then
-  redis.call('HSET', fence_key, 'finished', finished_turns)
-elseif usage ~= '' then
-  redis.call('HSET', fence_key, 'usage', usage)
-end
+if waits_for ~= '' then changed[#changed + 1], changed[#changed + 2] = 'waits_for', string.sub(waits_for, 2) end
+if finished_turns ~= '' then changed[#changed + 1], changed[#changed + 2] = 'finished', finished_turns end
+if usage ~= '' then changed[#changed + 1], changed[#changed + 2] = 'usage', usage end
+if #changed > 0 then redis.call('HSET', fence_key, unpack(changed)) end
 return { reply, length }

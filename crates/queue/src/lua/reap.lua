@@ -10,36 +10,47 @@
 -- KEYS: tag.
 -- ARGV: lease in ms, page size, 1 where the caller knows that no worker lives.
 -- Replies: {{id, attempt, ...} of jobs taken back, number of sessions whose owner is gone, {root, kind, ...} of stop
---   marks to sweep, number of due jobs that were queued}.
+--   marks to sweep, number of due jobs that were queued, 1 where a step of the clock leaves more for the next call}.
 local lease, page_size, alone = unpack(ARGV, 1, 3)
 lease, page_size, alone = tonumber(lease), tonumber(page_size), alone == '1'
 
-local last = read(REAPED, { 'at', 'grace_until' })
+local last = read(REAPED, { 'at', 'grace_until', 'shift', 'leases_from', 'scheduled_from' })
 local grace_until = tonumber(last.grace_until or '0')
-if not last.at or now - tonumber(last.at) > lease then grace_until = now + lease end
--- The clock stepped back: what was to expire by the old time expires one lease from now, and a holder that lives renews
--- before. What is scheduled is due as much earlier as the clock stepped. More than a second, because a clock that is
--- slewed must not extend leases. This is the one call that goes through all leases and all scheduled jobs: some 2 ms for
--- each 1,000 of them, once for each step.
-local stepped_back = last.at and tonumber(last.at) - now or 0
-if stepped_back > 1000 then
-  grace_until = now + lease
-  local late = {}
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '(' .. now + lease, '+inf')) do
-    local sid = string.match(member, '^session:(.*)$')
-    local grace = sid and tonumber(redis.call('HGET', session_key(sid), 'owner_grace'))
-    late[#late + 1] = now + (grace or lease)
-    late[#late + 1] = member
-  end
-  call_in_chunks('ZADD', LEASE, late)
-  local scheduled = redis.call('ZRANGE', SCHEDULED, 0, -1, 'WITHSCORES')
-  local earlier = {}
-  for at = 1, #scheduled, 2 do
-    earlier[at], earlier[at + 1] = tonumber(scheduled[at + 1]) - stepped_back, scheduled[at]
-  end
-  call_in_chunks('ZADD', SCHEDULED, earlier)
+local at, shift = tonumber(last.at or '0'), tonumber(last.shift or '0')
+if not last.at or now - at > lease then grace_until = now + lease end
+
+-- The clock stepped back: what is leased and scheduled ends and is due as much earlier. More than a second, because a
+-- clock that is slewed must not do that. Nothing expires for one lease then, so that what was renewed since the step, and
+-- is moved too, is renewed once more. There may be any number of members, so a call moves a page of each set, from the
+-- lowest time up: what it moved is below its cursor. Until all are moved `at` stays the old time; then it is the time
+-- after the step, so that another step meanwhile is found.
+local SHIFT_PAGE = 250
+local function shift_page(key, cursor)
+  if last[cursor] == 'end' then return end
+  local page = redis.call('ZRANGEBYSCORE', key, last[cursor], '+inf', 'WITHSCORES', 'LIMIT', 0, SHIFT_PAGE)
+  local moved = {}
+  for n = 1, #page, 2 do moved[n], moved[n + 1] = time_text(tonumber(page[n + 1]) - shift), page[n] end
+  call_in_chunks('ZADD', key, moved)
+  last[cursor] = #page == 2 * SHIFT_PAGE and page[#page] or 'end'
 end
-redis.call('HSET', REAPED, 'at', now, 'grace_until', grace_until)
+if shift == 0 and at - now > 1000 then
+  shift, last.leases_from, last.scheduled_from = at - now, '-inf', '-inf'
+end
+if shift > 0 then
+  grace_until = now + lease
+  shift_page(LEASE, 'leases_from')
+  shift_page(SCHEDULED, 'scheduled_from')
+end
+local is_shifting = shift > 0 and (last.leases_from ~= 'end' or last.scheduled_from ~= 'end')
+if is_shifting then
+  redis.call(
+    'HSET', REAPED, 'shift', shift, 'leases_from', last.leases_from, 'scheduled_from', last.scheduled_from
+  )
+elseif shift > 0 then
+  redis.call('HDEL', REAPED, 'shift', 'leases_from', 'scheduled_from')
+end
+if not is_shifting then at = shift > 0 and at - shift or now end
+redis.call('HSET', REAPED, 'at', at, 'grace_until', grace_until)
 redis.call('PEXPIRE', REAPED, 10 * lease)
 
 local taken, orphans = {}, 0
@@ -119,4 +130,4 @@ if unswept > 0 then
     end
   end
 end
-return { taken, orphans, roots, #due }
+return { taken, orphans, roots, #due, is_shifting and 1 or 0 }

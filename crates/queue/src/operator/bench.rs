@@ -31,6 +31,9 @@ pub const BATCH_SIZE: usize = 100;
 /// Bytes of a task: a short paragraph, as agents write it.
 pub const TASK_BYTES: usize = 200;
 
+/// Bytes of the name of a namespace: `bench-` and eight digits, enough not to meet another measurement.
+const NAMESPACE_BYTES: usize = 14;
+
 /// A measurement in progress. A crash leaves its namespace behind, whose name begins with `bench-`.
 #[derive(Debug, Clone)]
 pub struct Measurement {
@@ -48,7 +51,9 @@ impl Measurement {
     /// [`QueueError`] when Redis cannot be reached or refuses.
     pub async fn begin(target: &Target, settings: &FleetSettings) -> Result<Self, QueueError> {
         let session = SessionId::random();
-        let namespace = format!("bench-{session}");
+        // Short, because it is part of every key, and figures of memory are to hold for usual namespaces.
+        let mut namespace = format!("bench-{}", session.uuid().simple());
+        namespace.truncate(NAMESPACE_BYTES);
         let queue = Queue::connect(target, &namespace, settings, ConnectionKind::Dedicated).await?;
         let open = OpenSession {
             session,

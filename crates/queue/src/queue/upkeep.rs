@@ -131,6 +131,7 @@ impl Queue {
         report.orphans += parts.item()?.parse::<u32>()?;
         let mut marks = parts.item()?.items()?;
         let due = parts.item()?.parse::<u32>()?;
+        let is_shifting = parts.item()?.parse::<u8>()? == 1;
         report.due += due;
         let before = report.requeued + report.ended;
         let taken = self.take_back(shard, taken, report).await?;
@@ -138,7 +139,7 @@ impl Queue {
             let (root, includes_root) = (root.parse()?, kind.text()? == "job");
             self.sweep_tree(Sweep { shard, root, includes_root }).await?;
         }
-        let is_full = due as usize == REAP_PAGE_SIZE || taken == REAP_PAGE_SIZE;
+        let is_full = is_shifting || due as usize == REAP_PAGE_SIZE || taken == REAP_PAGE_SIZE;
         Ok(is_full || (alone && report.requeued + report.ended > before))
     }
 

@@ -104,6 +104,42 @@ async fn delayed_jobs_become_due_as_much_earlier() {
     assert_eq!(due, 1, "the other one still waits for its two hours");
 }
 
+/// More than one call of `reap` moves.
+const MANY: usize = 1200;
+
+#[tokio::test]
+async fn many_delayed_jobs_are_moved_in_pages_and_each_once() {
+    let redis = PrivateRedis::start();
+    let (it, id) = scene(&redis).await;
+    let delayed = || {
+        let mut job = it.job();
+        job.job_options = JobOptions { delay: Duration::from_secs(7200), ..job.job_options };
+        job
+    };
+    for _ in 0..MANY / 100 {
+        it.enqueue(DispatchedBy::Root, (0..100).map(|_| delayed()).collect()).await.unwrap();
+    }
+    let mut raw = redis.raw().await;
+    let scheduled = it.queue.keys().scheduled(0);
+    let before: Vec<(String, f64)> = with_scores(&mut raw, &scheduled).await;
+    assert_eq!(before.len(), MANY);
+    step_back_an_hour(&redis).await;
+    let report = it.queue.reap(false).await.unwrap();
+    assert_eq!((report.due, report.requeued), (0, 0));
+    let after: Vec<(String, f64)> = with_scores(&mut raw, &scheduled).await;
+    let moved = |(before, after): (&(String, f64), &(String, f64))| {
+        // The step and the time that the test took.
+        before.0 == after.0 && (after.1 - before.1).abs() < 30_000.0
+    };
+    assert!(before.iter().zip(&after).all(moved), "{:?} became {:?}", before[0], after[0]);
+    until("the lease ends", async || it.queue.reap(false).await.unwrap().requeued == 1).await;
+    assert_eq!(it.claim(1).await[0].lease.id, id);
+    step_back_an_hour(&redis).await;
+    it.queue.reap(false).await.unwrap();
+    let after: Vec<(String, f64)> = with_scores(&mut raw, &scheduled).await;
+    assert!(before.iter().zip(&after).all(moved), "{:?} became {:?}", before[0], after[0]);
+}
+
 #[tokio::test]
 async fn a_dead_worker_leaves_the_fleet() {
     let redis = PrivateRedis::start();
