@@ -256,10 +256,15 @@ impl Drop for StateFolder {
 }
 
 /// Polls until `condition` holds; panics after [`TIMEOUT`] with `what` in the message.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(TIMEOUT, what, condition);
+}
+
+/// Waits until the condition holds, for at most `limit`: for what takes longer than [`TIMEOUT`], such as the next minute.
+pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < TIMEOUT, "timed out waiting until {what}");
+        assert!(began.elapsed() < limit, "timed out waiting until {what}");
         std::thread::park_timeout(POLL_INTERVAL);
     }
 }

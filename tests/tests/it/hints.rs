@@ -125,6 +125,12 @@ fn every_command_in_a_message_succeeds() {
                 embedded.legwork(["list"]).expect_success();
                 embedded.in_terminal(&["local", "reset"], "y\n");
             }
+            // Ends at Ctrl-C only.
+            "legwork list --watch" => {
+                let mut watching = world.state.start_shell(&format!("exec {command}"));
+                watching.until_printed("completed");
+                watching.kill();
+            }
             "legwork-worker --queues {queue}" => {
                 let mut worker = world.state.start_shell(&format!("exec {}", world.typed(&command)));
                 until("the worker serves", || {
