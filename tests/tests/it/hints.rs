@@ -78,11 +78,21 @@ impl World {
         self.state.dispatch(&["--delay", "1h", &self.team.file, "quick", "work"])
     }
 
+    /// The name of a new schedule, which is paused.
+    fn schedule(&self) -> String {
+        let name = format!("daily-{}", legwork_tests::redis::free_port());
+        let command = ["schedule", "add", &name, "0 7 * * *", &self.team.file, "quick", "work"];
+        self.state.legwork(command).expect_success();
+        self.state.legwork(["schedule", "pause", &name]).expect_success();
+        name
+    }
+
     /// The command as its reader would type it, about a job in the state that its message is about.
     fn typed(&self, command: &str) -> String {
         let id = match command {
             "legwork stop {id}" | "legwork stop {}" => self.queued(),
             "legwork retry {id}" => self.failed(),
+            _ if command.contains("{name}") => self.schedule(),
             "legwork retry --again {of}" => {
                 let id = self.failed();
                 self.state.legwork(["retry", &id]).expect_success();
@@ -93,7 +103,7 @@ impl World {
         };
         let typed = command.replace("--session {}", &format!("--session {}", self.session));
         let words = typed.split(' ').map(|word| match word {
-            "{id}" | "{of}" | "{}" => id.as_str(),
+            "{id}" | "{of}" | "{name}" | "{}" => id.as_str(),
             "FILE" | "{file}" => &self.team.file,
             "AGENT" | "TASK" => "quick",
             "COMMAND" => "list",
@@ -124,6 +134,10 @@ fn every_command_in_a_message_succeeds() {
                 let embedded = StateFolder::embedded();
                 embedded.legwork(["list"]).expect_success();
                 embedded.in_terminal(&["local", "reset"], "y\n");
+            }
+            // Ends at this key.
+            "legwork top" => {
+                world.state.in_terminal(&["top"], "q");
             }
             // Ends at Ctrl-C only.
             "legwork list --watch" => {
