@@ -96,6 +96,16 @@ impl StateFolder {
         Self { folder, environment }
     }
 
+    /// The same, and it is the default of a user whose home it has: programs that are started by others, who hand on
+    /// little more than `HOME`, use it too.
+    pub fn at_home() -> Self {
+        let mut state = Self::embedded();
+        let home = state.path("home").display().to_string();
+        state.set(variables::STATE_DIR, &format!("{home}/.local/state/legwork"));
+        state.set(variables::HOME, &home);
+        state
+    }
+
     /// Sets an environment variable for programs started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());

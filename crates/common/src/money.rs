@@ -12,7 +12,7 @@ use serde::Serializer;
 
 use crate::job::Usage;
 
-/// When the prices of [`TABLE`] were those of the providers' public lists.
+/// When the prices of the table were those of the providers' public lists.
 pub const PRICES_OF: &str = "2025-11-01";
 /// Millionths of a dollar in a dollar.
 const MICROS: f64 = 1_000_000.0;

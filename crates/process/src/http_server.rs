@@ -55,7 +55,7 @@ const MAX_CONNECTIONS: usize = 512;
 /// The share of the process' descriptors that one server may take: two servers leave half of them to the jobs.
 const DESCRIPTOR_SHARE: u64 = 4;
 
-/// The most connections that a server of this process takes: [`MAX_CONNECTIONS`], and a quarter of its descriptors.
+/// The most connections that a server of this process takes: `MAX_CONNECTIONS`, and a quarter of its descriptors.
 pub fn max_connections() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(descriptors / DESCRIPTOR_SHARE)

@@ -27,7 +27,7 @@ impl TeamCache {
         self.teams.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Keeps a team. Beyond [`MAX_TEAMS`] all others are dropped: they are read again when they are needed.
+    /// Keeps a team. Beyond `MAX_TEAMS` all others are dropped: they are read again when they are needed.
     pub fn insert(&self, digest: TeamDigest, team: StoredTeam) {
         let mut teams = self.teams.lock().unwrap_or_else(PoisonError::into_inner);
         if teams.len() >= MAX_TEAMS {

@@ -57,7 +57,7 @@ const CALL: [&str; 8] = [
 
 #[test]
 fn the_inspector_lists_and_calls_over_standard_streams() {
-    let mut state = StateFolder::embedded();
+    let mut state = StateFolder::at_home();
     let team = team(&mut state);
     let program = program_path("legwork").display().to_string();
     let server = [program.as_str(), "mcp", &team];

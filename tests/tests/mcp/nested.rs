@@ -19,9 +19,14 @@ fn an_agent_starts_jobs_through_the_server() {
   root:
     model: scripted/any
     toolsets:
-      - {{type: mcp, command: {}, args: [mcp, {other}]}}
+      - type: mcp
+        command: {}
+        args: [mcp, {other}]
+        env: {{LEGWORK_STATE_DIR: {}, LEGWORK_SCRIPT: {}}}
 ",
-            program.display()
+            program.display(),
+            state.path("state").display(),
+            state.path("host.json").display()
         ),
     );
     let call = |tool: &str, arguments| json!({"tool_calls": [{"name": tool, "arguments": arguments}]});
