@@ -35,8 +35,9 @@ fn an_instant_fires_once_although_many_processes_reap() {
     let mut state = StateFolder::on(&redis.url());
     let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
     add(&state, &team, &["--missed", "all", "--overlap", "allow"]);
-    let _workers: Vec<_> = (0..3).map(|_| state.worker(&[])).collect();
+    // Before a worker can fire the next instant: those that are earlier than the last one never fire.
     let_pass(&redis, 4);
+    let _workers: Vec<_> = (0..3).map(|_| state.worker(&[])).collect();
     // The last of the missed instants, and then the next one is ahead.
     until("four instants have fired", || lines(&state, &["list"]).len() >= 4);
     until("all have ended", || lines(&state, &["list", "--status", "completed"]).len() >= 4);
@@ -57,8 +58,8 @@ fn missed_instants_and_overlaps_follow_the_schedules_policies() {
     let mut state = StateFolder::on(&redis.url());
     let team = Team::write(&mut state, &json!({"quick": [{"text": "done", "delay_ms": 3_600_000}]}));
     add(&state, &team, &["--missed", "one", "--overlap", "stop"]);
-    let _worker = state.worker(&[]);
     let_pass(&redis, 10);
+    let _worker = state.worker(&[]);
     until("one job for all of them", || !lines(&state, &["list"]).is_empty());
     let first = lines(&state, &["list"])[0]["id"].as_str().unwrap().to_owned();
     state.until_status(&first, "running");
