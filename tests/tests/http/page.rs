@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::redis::Redis;
@@ -82,7 +81,8 @@ fn its_files_are_served_without_a_token_and_with_a_strict_policy() {
 fn a_browser_follows_and_steers_the_fleet() {
     let Some(tools) = installed_by("page", "install-page-tools") else { return };
     let Some(browser) = on_path(&["chromium", "chromium-browser", "google-chrome"]) else { return };
-    let run = |task: &str| json!({"name": "run_background_agent", "arguments": {"agent": "quick", "task": task}});
+    let run =
+        |task: &str| json!({"name": "run_background_agent", "arguments": {"agent": "quick", "task": task}});
     let wait = json!({"name": "wait_background_agents", "arguments": {"task_ids": ["{{jobs}}"]}});
     let hostile = "<img src=x onerror=\"window.owned=1\"><script>window.owned=1</script>\n\u{1b}[31mred\u{1b}[0m \
                    \u{202e}reversed\u{202c} &lt;b&gt; done";
@@ -105,8 +105,10 @@ fn a_browser_follows_and_steers_the_fleet() {
     let _worker = state.worker(&[]);
     let mut command = state.other_program("node");
     command.arg(repository().join("tests/clients/drive_page.mjs"));
+    // Screenshots are left where `make page` has made a folder for them.
+    let pictures = Path::new(&tools).join("pictures");
     command.args([&format!("http://{}", server.address), TOKEN, TEAM]);
-    command.args(std::env::var_os(variables::PICTURES).filter(|folder| !folder.is_empty()));
+    command.args(Some(pictures).filter(|folder| folder.exists()));
     let output = command.env("PAGE_TOOLS", tools).env("CHROMIUM", browser).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && printed.ends_with("all good\n"), "{output:#?}");

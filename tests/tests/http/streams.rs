@@ -147,15 +147,15 @@ fn the_numbers_are_followed_by_many_and_read_once() {
     let mut followers: Vec<Events> = (0..20).map(|_| Events::at(&server, "/v1/stats/events")).collect();
     let first: Vec<Value> = followers.iter_mut().map(|events| events.next().unwrap().data).collect();
     assert_eq!(first[0]["workers"], json!([]));
-    let times: BTreeSet<&str> =
-        first.iter().map(|data| data["stats"]["at"].as_str().unwrap()).collect();
+    let times: BTreeSet<&str> = first.iter().map(|data| data["stats"]["at"].as_str().unwrap()).collect();
     assert!(times.len() <= 3, "{times:?}");
     let _worker = state.worker(&[]);
     let id = server.dispatch("quick", "go");
     server.until_status(&id, "completed");
     until("the end is counted", || {
         let data = followers[0].next().unwrap().data;
-        let ended: u64 = data["history"]["hour"]["completed"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+        let ended: u64 =
+            data["history"]["hour"]["completed"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
         ended == 1 && data["workers"][0]["state"] == "serving"
     });
     // Open streams do not keep the server from ending.
