@@ -67,7 +67,7 @@ static ASSETS: [Asset; 19] = [
     asset!("questions.js", SCRIPT),
     asset!("transcript.js", SCRIPT),
     asset!("ui.js", SCRIPT),
-    asset!("vendor/LICENSES.txt", TEXT),
+    asset!("vendor/LICENSES", TEXT),
     asset!("vendor/preact.js", SCRIPT),
     asset!("vendor/sse.js", SCRIPT),
     asset!("vendor/uplot.css", STYLE),
