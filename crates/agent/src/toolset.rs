@@ -3,10 +3,11 @@
 //! A toolset that cannot start or is not supported is skipped with a warning.
 
 mod a2a;
+pub(crate) mod answer;
 mod api;
 mod background;
 pub(crate) mod call_description;
-mod confinement;
+pub(crate) mod confinement;
 mod deferred;
 mod delegation;
 mod environment_info;
@@ -18,9 +19,12 @@ mod handoff;
 mod http;
 mod mcp;
 mod memory;
+mod open_url;
 mod openapi;
+mod plan;
 mod schema;
 mod script;
+pub(crate) mod shared_file;
 mod shell;
 mod skills;
 mod tasks;
@@ -51,6 +55,7 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::deferred::DeferredTools;
+pub(crate) use self::http::post_json;
 use self::toon::ToonSelection;
 use crate::environment::Environment;
 use crate::process::Nursery;
@@ -204,6 +209,11 @@ impl Toolbox {
                 self.add_tool(tool, LAST_PLACE - 1, "skills");
             }
             self.instructions.extend(kit.instruction);
+        }
+        if let Some((tool, warning)) = answer::open(agent) {
+            self.warnings.extend(warning);
+            self.add_tool(Arc::new(tool), LAST_PLACE - 1, "structured_output");
+            self.instructions.push(answer::INSTRUCTION.to_owned());
         }
         if agent.toolsets.iter().any(|toolset| toolset.defer.is_some()) {
             for tool in self.deferred.finder_tools() {
@@ -383,6 +393,8 @@ impl Toolbox {
             ToolsetKind::Fetch(settings) => fetch::open(environment, settings),
             ToolsetKind::Git => Ok(git::open(environment, &self.nursery)),
             ToolsetKind::Environment => Ok(environment_info::open(environment)),
+            ToolsetKind::Plan => plan::open(environment),
+            ToolsetKind::OpenUrl { name, url } => open_url::open(environment, name.as_deref(), url),
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
@@ -412,6 +424,8 @@ pub fn type_name(kind: &ToolsetKind) -> &str {
         ToolsetKind::Fetch(_) => "fetch",
         ToolsetKind::Git => "git",
         ToolsetKind::Environment => "environment",
+        ToolsetKind::Plan => "plan",
+        ToolsetKind::OpenUrl { .. } => "open_url",
         ToolsetKind::Memory { .. } => "memory",
         ToolsetKind::Script { .. } => "script",
         ToolsetKind::Api(_) => "api",

@@ -223,6 +223,64 @@ impl Transcript {
         by_user.or(as_task).map(String::as_str).unwrap_or_default()
     }
 
+    /// Whether an earlier call of the same tool with the same arguments had this result, and the model still sees it.
+    pub fn has_shown(&self, call: &ToolCall, text: &str) -> bool {
+        let is_same = |earlier: &ToolCall| earlier.name == call.name && earlier.arguments == call.arguments;
+        let replies = self.messages.iter().filter_map(|message| match message {
+            Message::Assistant(reply) => Some(&reply.tool_calls),
+            Message::System { .. } | Message::User { .. } | Message::ToolResult(_) => None,
+        });
+        let ids: HashSet<&str> =
+            replies.flatten().filter(|call| is_same(call)).map(|call| call.id.as_str()).collect();
+        !ids.is_empty()
+            && self.messages.iter().any(|message| {
+                matches!(message, Message::ToolResult(result) if ids.contains(result.call_id.as_str()) && result.text == text)
+            })
+    }
+
+    /// The call of this tool in the last reply that had a result which is no error; `None` once anything came after it.
+    pub fn accepted_call(&self, tool: &str) -> Option<&ToolCall> {
+        let mut accepted = HashSet::new();
+        for message in self.messages.iter().rev() {
+            match message {
+                Message::ToolResult(result) if result.name == tool && !result.is_error => {
+                    accepted.insert(result.call_id.as_str());
+                }
+                Message::ToolResult(_) => {}
+                Message::Assistant(reply) => {
+                    let is_accepted =
+                        |call: &&ToolCall| call.name == tool && accepted.contains(call.id.as_str());
+                    return reply.tool_calls.iter().find(is_accepted);
+                }
+                Message::User { .. } | Message::System { .. } => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether the model has not replied to the last message of a user.
+    pub fn is_prompted(&self) -> bool {
+        matches!(self.messages.last(), Some(Message::User { .. }))
+    }
+
+    /// The last answer to an earlier message of a user that is the same one; `None` where there was none.
+    pub fn earlier_answer(&self, is_same: impl Fn(&str) -> bool) -> Option<&str> {
+        let mut answers = false;
+        let mut found = None;
+        for message in &self.messages {
+            match message {
+                Message::User { text } => answers = is_same(text),
+                Message::Assistant(reply)
+                    if answers && reply.tool_calls.is_empty() && !reply.text.is_empty() =>
+                {
+                    found = Some(reply.text.as_str());
+                }
+                Message::Assistant(_) | Message::ToolResult(_) | Message::System { .. } => {}
+            }
+        }
+        found
+    }
+
     /// The names of the tools that the last reply called.
     pub fn last_called_tools(&self) -> impl Iterator<Item = &str> {
         let last = self.messages.iter().rev().find_map(|message| match message {

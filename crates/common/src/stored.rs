@@ -36,11 +36,16 @@ pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 2
 /// The fields of a job's record, which change: state, attempt, cause, usage.
 pub const RECORD: StoredForm = StoredForm { name: "the record", version: 2 };
 /// What was dispatched, as JSON.
-pub const REQUEST: StoredForm = StoredForm { name: "the request", version: 1 };
+///
+/// Version 2 has a safety mode, which a worker of version 1 would leave out. A request without one is of version 1.
+pub const REQUEST: StoredForm = StoredForm { name: "the request", version: 2 };
 /// One entry of the turns, as JSON.
 pub const TURN: StoredForm = StoredForm { name: "a turn entry", version: 1 };
 /// A resolved team, as JSON.
-pub const TEAM: StoredForm = StoredForm { name: "the team", version: 1 };
+///
+/// Version 2 has something that holds an agent back and that a worker of version 1 would leave out, such as a hook or a
+/// budget. A team without any of that is of version 1.
+pub const TEAM: StoredForm = StoredForm { name: "the team", version: 2 };
 /// A worker's heartbeat.
 pub const HEARTBEAT: StoredForm = StoredForm { name: "the heartbeat", version: 1 };
 
@@ -84,6 +89,12 @@ impl StoredForm {
             return Ok(());
         }
         Err(Unreadable::Later { form: self.name, version, known: self.version })
+    }
+
+    /// The same form as a release of version 1 wrote it: for a value that has nothing which came later.
+    #[must_use]
+    pub const fn first(self) -> Self {
+        Self { version: 1, ..self }
     }
 
     /// Reads a document that [`StoredForm::to_json`] wrote, of this release or another.

@@ -72,6 +72,13 @@ impl RunState<'_> {
         }
     }
 
+    /// Whether the model still sees this result of an earlier call with the same arguments.
+    fn shows_earlier(&self, call: &ToolCall, response: &str) -> bool {
+        let agent = self.current.agent;
+        let sees_all = agent.num_history_items.is_none() && agent.limits.max_old_tool_call_tokens.is_none();
+        sees_all && !agent.hooks.is_empty() && self.transcript.has_shown(call, response)
+    }
+
     /// Runs the hooks of an event about a call, with its result where there is one.
     pub(super) async fn fire_for(
         &self,
@@ -83,6 +90,7 @@ impl RunState<'_> {
         let mut details = json!({"tool_name": call.name, "tool_use_id": call.id, "tool_input": arguments});
         if let Some(response) = response {
             details["tool_response"] = json!(response);
+            details["repeats_earlier_result"] = json!(self.shows_earlier(call, response));
         }
         self.fire(event, Some(&call.name), details).await
     }

@@ -21,6 +21,7 @@ use crate::redaction;
 use crate::tool::Interrupted;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
+use crate::toolset::answer;
 use crate::toolset::call_description;
 use crate::toolset::on_blocking_thread;
 use crate::turn::Step;
@@ -105,6 +106,9 @@ impl RunState<'_> {
             let names = names.join(", ");
             return Ok(ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name)));
         };
+        if call.name == answer::NAME && self.answers_by_tool() {
+            return Ok(self.submit(index, tool.as_ref(), call).await);
+        }
         let mut arguments = match call.parsed_arguments() {
             Ok(arguments) => arguments,
             Err(error) => return Ok(ToolOutcome::error(error)),

@@ -38,6 +38,7 @@ impl Agent {
             let (url, by) = match &toolset.kind {
                 ToolsetKind::A2a { url, .. } => (url, "a2a"),
                 ToolsetKind::Openapi { url, .. } => (url, "openapi"),
+                ToolsetKind::OpenUrl { url, .. } => (url, "open_url"),
                 ToolsetKind::Api(api) => (&api.endpoint, "api"),
                 ToolsetKind::Mcp(mcp) => match &mcp.server {
                     McpServer::Remote { url, .. } => (url, "mcp"),

@@ -236,7 +236,16 @@ impl Team {
     ///
     /// None for a team that was parsed from a file or from JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        stored::TEAM.to_json(self)
+        let form = if self.holds_back() { stored::TEAM } else { stored::TEAM.first() };
+        form.to_json(self)
+    }
+
+    /// Whether something in it holds an agent back that releases of the first stored form would leave out.
+    fn holds_back(&self) -> bool {
+        self.safety.is_some()
+            || self.budget.is_some()
+            || !self.budgets.is_empty()
+            || self.agents.iter().any(Agent::holds_back)
     }
 
     /// The SHA-256 of [`to_json`](Self::to_json), in hexadecimal.

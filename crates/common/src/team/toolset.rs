@@ -38,6 +38,24 @@ pub struct Toolset {
     pub readonly: bool,
 }
 
+impl Toolset {
+    /// Whether its keys hold the agent back in a way that releases of the first stored form would leave out.
+    pub(super) fn holds_back(&self) -> bool {
+        let has_lists = match &self.kind {
+            ToolsetKind::Filesystem { allow_list, deny_list, .. } => {
+                !allow_list.is_empty() || !deny_list.is_empty()
+            }
+            ToolsetKind::Fetch(fetch) => {
+                !fetch.allowed_domains.is_empty()
+                    || !fetch.blocked_domains.is_empty()
+                    || fetch.allow_private_ips == Some(false)
+            }
+            _ => false,
+        };
+        self.readonly || has_lists
+    }
+}
+
 /// The tools of a toolset that the model does not see until it searches for them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,6 +103,15 @@ pub enum ToolsetKind {
     Fetch(Fetch),
     /// What a repository of Git has.
     Git,
+    /// Documents that the agents of a machine share.
+    Plan,
+    /// An address for the user.
+    OpenUrl {
+        /// The name of the tool; `None` for `open_url`.
+        name: Option<String>,
+        /// The address, unexpanded.
+        url: String,
+    },
     /// The operating system and the shell.
     Environment,
     /// A memory that outlives sessions.
@@ -177,6 +204,17 @@ impl ToolsetKind {
             Self::Fetch(_) => vec!["fetch"],
             Self::Git => vec!["git_status", "git_log", "git_branches", "git_show", "git_blame"],
             Self::Environment => vec!["get_environment_info"],
+            Self::Plan => vec![
+                "write_plan",
+                "read_plan",
+                "list_plans",
+                "delete_plan",
+                "update_plan_from_file",
+                "export_plan_to_file",
+                "set_plan_status",
+                "get_plan_status",
+            ],
+            Self::OpenUrl { name, .. } => vec![name.as_deref().unwrap_or("open_url")],
             Self::Memory { .. } => {
                 vec!["add_memory", "get_memories", "search_memories", "update_memory", "delete_memory"]
             }

@@ -44,7 +44,8 @@ struct Request<'a> {
 /// [`serde_json::Error`] where it has no JSON.
 pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
     let borrowed = |text: &Option<String>| text.clone().map(Cow::Owned);
-    REQUEST.to_json(&Request {
+    let form = if spec.safety.is_some() { REQUEST } else { REQUEST.first() };
+    form.to_json(&Request {
         agent: Cow::Borrowed(&spec.agent),
         task: Cow::Borrowed(&spec.task),
         expected_output: borrowed(&spec.expected_output),
@@ -87,7 +88,11 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
 /// release wrote it.
 pub(crate) fn agent(text: &str) -> Option<String> {
     let (_, request) = text.split_once('\n')?;
-    let agent = request.strip_prefix("{\"agent\":")?;
+    let agent = request.strip_prefix("{\"agent\":").or_else(|| {
+        let (version, fields) = request.strip_prefix("{\"v\":")?.split_once(',')?;
+        REQUEST.check(version).ok()?;
+        fields.strip_prefix("\"agent\":")
+    })?;
     serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
 }
 
