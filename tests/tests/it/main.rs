@@ -4,6 +4,7 @@
 mod answers;
 mod contract;
 mod crash;
+mod delegation;
 mod delete;
 mod embedded;
 mod examples;

@@ -1,5 +1,6 @@
 //! Whole runs against fakes: mail, records, resumption, cancellation and failures.
 
+mod answers;
 mod budget;
 mod compact;
 mod handoff;

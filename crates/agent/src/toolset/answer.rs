@@ -166,7 +166,12 @@ mod tests {
         assert!(answered(schema.clone(), json!({})).await.text.contains("missing field `answer`"));
         let agent = agent(schema);
         let (tool, _) = open(&agent).unwrap();
-        let call = ToolCall { arguments: r#"{"answer": ["x"]}"#.to_owned(), ..ToolCall::default() };
+        let call = ToolCall {
+            id: "1".to_owned(),
+            name: NAME.to_owned(),
+            arguments: r#"{"answer": ["x"]}"#.to_owned(),
+            thought_signature: None,
+        };
         assert_eq!(of_call(&agent, &tool, &call).unwrap(), r#"["x"]"#);
     }
 

@@ -289,12 +289,12 @@ async fn what_agentsignore_names_is_neither_shown_nor_reached() {
     for name in ["secret/a.txt", "id.key", "open.txt"] {
         fs::write(folder.path().join(name), "needle\n").unwrap();
     }
-    let environment = Arc::new(crate::testing::environment(folder.path()));
+    let environment = Arc::new(testing::environment(folder.path()));
     let nursery = Nursery::new(Arc::clone(&environment.guard));
-    let tools = super::open(environment, Settings::default(), nursery).unwrap().tools;
+    let tools = open(environment, Settings::default(), nursery).unwrap().tools;
     let call = async |name: &str, arguments: Value| {
         let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
-        crate::testing::call(tool, arguments).await
+        testing::call(tool, arguments).await
     };
     let listed = call("list_directory", json!({"path": "."})).await.text;
     assert_eq!(listed, "FILE open.txt\n");
