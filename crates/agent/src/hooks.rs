@@ -51,6 +51,12 @@ pub(crate) const STOP: &str = "stop";
 pub(crate) const ON_ERROR: &str = "on_error";
 /// When an agent used up its `max_iterations`.
 pub(crate) const ON_MAX_ITERATIONS: &str = "on_max_iterations";
+/// When a run fails or an agent used up its `max_iterations`: the text that a person reads.
+pub(crate) const NOTIFICATION: &str = "notification";
+/// When it is decided whether a call is made.
+pub(crate) const ON_TOOL_APPROVAL_DECISION: &str = "on_tool_approval_decision";
+/// When the agent is told that a job of its sub-agents has ended.
+pub(crate) const SUBAGENT_STOP: &str = "subagent_stop";
 /// When the conversation is handed to another agent.
 pub(crate) const ON_AGENT_SWITCH: &str = "on_agent_switch";
 

@@ -29,6 +29,7 @@ mod compact;
 mod excerpt;
 mod halt;
 mod hooks;
+mod inner;
 mod mail;
 mod model_call;
 mod open_agent;

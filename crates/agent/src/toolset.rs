@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use globset::Glob;
 use legwork_common::duration;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::session_state::SessionState;
@@ -203,7 +204,7 @@ impl Toolbox {
             }
         }
         if let Some(skills) = &agent.skills {
-            let kit = skills::open(skills, environment);
+            let kit = skills::open(agent, skills, environment);
             self.warnings.extend(kit.warnings);
             for tool in kit.tools {
                 self.add_tool(tool, LAST_PLACE - 1, "skills");
@@ -279,7 +280,8 @@ impl Toolbox {
         self.warnings.extend(invalid_patterns);
         for tool in tools {
             let is_withheld = (self.is_read_only || toolset.readonly) && !tool.spec().read_only;
-            if is_withheld || !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
+            let is_left = toolset.left.is_empty() || is_left(&toolset.left, tool.spec());
+            if is_withheld || !is_left || !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
                 continue;
             }
             let is_deferred = match &toolset.defer {
@@ -410,6 +412,11 @@ impl Toolbox {
         };
         opened.map_err(|reason| format!("toolset {name} failed: {reason}"))
     }
+}
+
+/// Whether one of the globs matches the name of a tool. One that is not a glob matches nothing.
+fn is_left(globs: &[String], spec: &ToolSpec) -> bool {
+    globs.iter().any(|glob| Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(&spec.name)))
 }
 
 /// The toolset's `type` as the agent file spells it.

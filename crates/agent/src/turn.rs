@@ -321,7 +321,7 @@ impl Transcript {
     }
 
     /// Whether the model has seen this mail, or the end that it announces in a tool result.
-    fn knows(&self, mail: &Mail) -> bool {
+    pub(crate) fn knows(&self, mail: &Mail) -> bool {
         self.delivered.contains(&mail.id)
             || match &mail.content {
                 MailContent::Ended(view) => self.ended.contains(&view.job.id),

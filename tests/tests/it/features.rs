@@ -197,10 +197,8 @@ fn every_key_is_in_a_file_that_runs() {
         }
     }
     let rows = compatibility_rows().filter(|row| row.support != Support::Refused);
-    let missing: Vec<_> = rows
-        .map(|row| (row.map.to_owned(), row.key.to_owned()))
-        .filter(|row| !found.contains(row))
-        .collect();
+    let missing: Vec<_> =
+        rows.map(|row| (row.map.to_owned(), row.key.to_owned())).filter(|row| !found.contains(row)).collect();
     assert_eq!(missing, [], "add a file to `runs`, or the key to one");
 }
 

@@ -72,6 +72,24 @@ impl RunState<'_> {
         }
     }
 
+    /// Runs the hooks that are told of each decision; `refusal` is why the call is not made.
+    pub(super) async fn observe_decision(
+        &self,
+        call: &ToolCall,
+        arguments: &Map<String, Value>,
+        refusal: Option<&str>,
+    ) -> Result<(), Halt> {
+        let decision = if refusal.is_some() { "deny" } else { "allow" };
+        let details = json!({
+            "tool_name": call.name,
+            "tool_use_id": call.id,
+            "tool_input": arguments,
+            "approval_decision": decision,
+            "approval_reason": refusal,
+        });
+        self.observe(hooks::ON_TOOL_APPROVAL_DECISION, details).await
+    }
+
     /// Whether the model still sees this result of an earlier call with the same arguments.
     fn shows_earlier(&self, call: &ToolCall, response: &str) -> bool {
         let agent = self.current.agent;

@@ -295,15 +295,20 @@ impl RunState<'_> {
         self.observe(hooks::TURN_END, json!({"turn": turn})).await
     }
 
+    /// Runs the hooks of an end that is not a good one, and those of all notifications.
+    async fn notify(&self, event: &str, level: &str, message: &str) -> Result<(), Halt> {
+        let details = json!({"error": message, "notification_level": level, "notification_message": message});
+        self.observe(event, details.clone()).await?;
+        self.observe(hooks::NOTIFICATION, details).await
+    }
+
     /// After the last step of a run that was not cancelled. What goes wrong here changes nothing about its end.
     pub(super) async fn report_end(&self, end: &Result<String, Halt>) {
         let reported = match end {
             Err(Halt::Failed { cause: Cause::MaxIterations, message }) => {
-                self.observe(hooks::ON_MAX_ITERATIONS, json!({"error": message})).await
+                self.notify(hooks::ON_MAX_ITERATIONS, "warning", message).await
             }
-            Err(Halt::Failed { message, .. }) => {
-                self.observe(hooks::ON_ERROR, json!({"error": message})).await
-            }
+            Err(Halt::Failed { message, .. }) => self.notify(hooks::ON_ERROR, "error", message).await,
             Err(Halt::Lost | Halt::Stopped) => return,
             Ok(_) => Ok(()),
         };

@@ -112,6 +112,11 @@ impl Pots {
             has_warned: AtomicBool::new(false),
         }
     }
+
+    /// Leaves out tokens that a run within this one has reported itself.
+    pub(super) fn leave_out(&mut self, tokens: u64) {
+        self.counted_tokens = self.counted_tokens.saturating_add(tokens);
+    }
 }
 
 impl RunState<'_> {

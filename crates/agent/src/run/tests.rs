@@ -4,10 +4,12 @@ mod answers;
 mod budget;
 mod compact;
 mod handoff;
+mod hook_events;
 mod hooks;
 mod models;
 mod repetition;
 mod retries;
+mod skills;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -181,6 +181,15 @@ impl Team {
         self.agent("root").unwrap_or(&self.agents[0])
     }
 
+    /// The same team with one more agent, which takes the place of one with its name.
+    #[must_use]
+    pub fn with_agent(&self, agent: Agent) -> Self {
+        let mut team = self.clone();
+        team.agents.retain(|other| other.name != agent.name);
+        team.agents.push(agent);
+        team
+    }
+
     /// The named models of the file. Where a name lists several models, one is chosen at random for each turn.
     #[must_use]
     pub fn models(&self) -> &BTreeMap<String, Vec<ModelSettings>> {

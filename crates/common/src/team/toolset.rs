@@ -36,6 +36,9 @@ pub struct Toolset {
     /// Whether only the tools that change nothing can be called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,
+    /// Globs of the tools that a skill leaves to the conversation that it runs in; empty for all. Never set in a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 impl Toolset {

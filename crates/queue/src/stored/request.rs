@@ -134,4 +134,30 @@ mod tests {
             prop_assert_eq!(decode(&text, &spec.team), Ok(spec));
         }
     }
+
+    #[test]
+    fn a_safety_mode_raises_the_version_that_an_earlier_release_would_leave_out() {
+        let spec = |safety| JobSpec {
+            agent: "a".into(),
+            task: "t".into(),
+            expected_output: None,
+            team: TeamDigest("0".repeat(64)),
+            root_agent: None,
+            working_dir: None,
+            key: None,
+            retry_of: None,
+            fresh: false,
+            budget: None,
+            safety,
+            trace: None,
+        };
+        assert_eq!(encode(&spec(None)).unwrap(), r#"{"agent":"a","task":"t"}"#);
+        let restricted = encode(&spec(Some(SafetyMode::Restricted))).unwrap();
+        assert_eq!(restricted, r#"{"v":2,"agent":"a","task":"t","safety":"restricted"}"#);
+        let stored = format!("2 facts\n{restricted}");
+        assert_eq!(agent(&stored).as_deref(), Some("a"));
+        assert_eq!(agent(&stored.replace("\"v\":2", "\"v\":3")), None, "of a later release");
+        let earlier = REQUEST.first().from_json::<Request<'_>>(&restricted).err().unwrap();
+        assert_eq!(earlier.to_string(), "the request has version 2, and this release reads up to version 1");
+    }
 }

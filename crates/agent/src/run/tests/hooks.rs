@@ -156,6 +156,32 @@ async fn a_safety_mode_lets_safe_calls_run_and_refuses_others() {
 }
 
 #[tokio::test]
+async fn the_mode_of_the_file_holds_where_the_agent_has_none() {
+    for (own, expected) in [
+        (Value::Null, "Tool 'shell' is denied by permissions configuration."),
+        (json!("autonomous"), "<no output>"),
+    ] {
+        let mut parts = serde_json::to_value(&*with_shell(json!({"safety": own}))).unwrap();
+        parts["safety"] = json!("restricted");
+        let team: Arc<Team> = Arc::new(serde_json::from_value(parts).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let script = json!({"a": [calls("shell", json!({"cmd": "rm -f x"})), {"text": "{{results}}"}]});
+        let world = world_in(folder.path(), &script);
+        assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_readonly_toolset_has_only_tools_that_change_nothing() {
+    let shell = json!({"kind": {"type": "shell", "env": {}}, "readonly": true});
+    let (result, _) = shell_with(json!({"toolsets": [shell, {"kind": {"type": "think"}}]}), "ls").await;
+    assert_eq!(
+        result,
+        "unknown tool `shell`. Available: list_background_jobs, view_background_job, wait_background_job, think"
+    );
+}
+
+#[tokio::test]
 async fn a_readonly_agent_has_only_tools_that_change_nothing() {
     let (result, _) = shell_with(json!({"readonly": true}), "ls").await;
     assert_eq!(

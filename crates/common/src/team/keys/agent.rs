@@ -1,6 +1,5 @@
 //! The keys of agents.
 
-use super::CHECKED;
 use super::Keys;
 use super::no;
 use super::noted;
@@ -93,7 +92,7 @@ pub(in crate::team) const AGENT: Keys = Keys {
         no("code_mode_tools", "the tools are called one by one: no JavaScript runs on a worker"),
         partly(
             "skills",
-            "those of the machine and of the file, with read_skill and read_skill_file; sources by URL are left out with a warning, and a skill with `context: fork` is read like any other",
+            "those of the machine and of the file, with read_skill, read_skill_file and run_skill; sources by URL are left out with a warning",
         ),
         partly("hooks", "events that a worker does not have run none; see below"),
         partly(
@@ -162,13 +161,16 @@ pub(in crate::team) const HARNESS_TYPES: Keys = Keys {
 pub(in crate::team) const SKILL: Keys = Keys {
     noun: "a skill",
     keys: &[
-        partly("name", CHECKED),
-        partly("description", CHECKED),
-        partly("instructions", CHECKED),
-        partly("context", CHECKED),
-        partly("model", CHECKED),
-        partly("allowed_tools", CHECKED),
-        partly("toolsets", CHECKED),
+        yes("name"),
+        yes("description"),
+        yes("instructions"),
+        partly(
+            "context",
+            "`fork`: run_skill runs it in a conversation of its own, with the agent's tools other than those for sub-agents",
+        ),
+        noted("model", "with `context: fork`"),
+        noted("allowed_tools", "with `context: fork`: the agent's tools that it gets"),
+        noted("toolsets", "with `context: fork`: named toolsets that it gets in addition"),
     ],
 };
 

@@ -124,7 +124,7 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         welcome_message: fields.string(reader, "welcome_message"),
         rag: read_rag(reader, references, &fields, &subject),
         fallback: read_fallback(reader, references, &fields, &subject),
-        skills: references.shared.skills_of(reader, &fields, &subject),
+        skills: references.shared.skills_of(reader, references, &fields, &subject),
         hooks: read_hooks(reader, references, &subject, &fields),
         structured_output: read_structured_output(reader, &fields),
         kind: kind?,

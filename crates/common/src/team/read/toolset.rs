@@ -35,6 +35,7 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
         model: Vec::new(),
         defer: None,
         readonly: false,
+        left: Vec::new(),
     }
 }
 
@@ -97,6 +98,7 @@ pub(super) fn read(
         model: read_model(reader, references, subject, &fields),
         defer: read_defer(reader, &fields),
         readonly: fields.bool(reader, "readonly").unwrap_or(false),
+        left: Vec::new(),
         kind: kind?,
     })
 }
