@@ -38,6 +38,7 @@ const RUNS: &[(&str, &str)] = &[
     ("memory", r#""add_memory""#),
     ("metadata", r#"Sign."#),
     ("middle_version", r#""create_todo""#),
+    ("model_by_variable", r#""model":"calm""#),
     ("model_hook", r#"It is turn 1 of root."#),
     ("model_keys", r#""model":"small""#),
     ("newest_version", r#""think""#),

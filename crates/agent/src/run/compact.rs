@@ -153,8 +153,8 @@ impl RunState<'_> {
         if models.is_empty() {
             models.extend(own.first().into_iter().flat_map(|model| model.compaction_models.clone()));
         }
-        models.extend(own);
-        models
+        let named = models.iter().map(|model| self.ports.environment.model(model));
+        named.chain(own).collect()
     }
 
     /// The smallest window, in tokens, of all models that may answer or write a summary: which one will is drawn anew for

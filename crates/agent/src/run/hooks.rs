@@ -133,7 +133,7 @@ impl HookRunner<'_> {
         let event = serde_json::from_str(input).unwrap_or_default();
         let prompt = hook_prompt(prompt, &event)?;
         let settings = models.get(rand::random_range(0..models.len().max(1))).ok_or("it names no model")?;
-        let has_key = |key: &str| self.environment.variable(key).is_some();
+        let settings = self.environment.model(settings);
         let messages = vec![Message::system(hooks::MODEL_INSTRUCTION), Message::user(prompt)];
         let redacts = self.agent.redact_secrets.unwrap_or(true);
         let redacted = |message| if redacts { redaction::redacted_message(message) } else { message };
@@ -148,7 +148,7 @@ impl HookRunner<'_> {
         };
         // The pieces of the answer are not used: it is taken whole.
         let (deltas, mut pieces) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
-        let call = ModelCall { settings: settings.available(has_key), request: &request, deltas };
+        let call = ModelCall { settings: &settings, request: &request, deltas };
         let drained = async { while pieces.recv().await.is_some() {} };
         let (reply, ()) = tokio::join!(self.models.stream(call), drained);
         let reply = reply.map_err(|error| error.to_string())?;

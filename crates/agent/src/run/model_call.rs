@@ -182,7 +182,7 @@ impl RunState<'_> {
         });
         let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
         let all: Vec<ModelSettings> =
-            first.into_iter().chain(fallback).map(|model| model.available(has_key).clone()).collect();
+            first.into_iter().chain(fallback).map(|model| self.ports.environment.model(&model)).collect();
         let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
         if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
     }
