@@ -67,7 +67,6 @@ pub use find::FindError;
 pub use job_request::JobRequest;
 pub use list::ListedJob;
 pub use list::Listing;
-pub use pauses::DrainError;
 pub use request::RequestError;
 pub use request::check_agent;
 pub use request::check_request;
