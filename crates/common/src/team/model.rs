@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::duration;
 use super::expand::expand_set;
+use crate::duration;
 use crate::money::Price;
 
 /// The option of `provider_opts` with how long a provider may take until the first byte of a reply.

@@ -88,12 +88,19 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
 /// release wrote it.
 pub(crate) fn agent(text: &str) -> Option<String> {
     let (_, request) = text.split_once('\n')?;
-    let agent = request.strip_prefix("{\"agent\":").or_else(|| {
-        let (version, fields) = request.strip_prefix("{\"v\":")?.split_once(',')?;
-        REQUEST.check(version).ok()?;
-        fields.strip_prefix("\"agent\":")
-    })?;
+    let agent = from_agent(request)?;
     serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
+}
+
+/// What follows the name of the first field, which is the agent's, in the text of a request. `None` where a later release
+/// wrote it.
+fn from_agent(request: &str) -> Option<&str> {
+    if let Some(fields) = request.strip_prefix("{\"agent\":") {
+        return Some(fields);
+    }
+    let (version, fields) = request.strip_prefix("{\"v\":")?.split_once(',')?;
+    REQUEST.check(version).ok()?;
+    fields.strip_prefix("\"agent\":")
 }
 
 #[cfg(test)]

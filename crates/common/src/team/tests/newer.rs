@@ -272,8 +272,14 @@ fn a_skill_that_runs_by_itself_has_its_model_and_its_toolsets() {
     assert_eq!(skill.allowed_tools, ["read_*"]);
     assert!(matches!(skill.more_toolsets[0].kind, ToolsetKind::Fetch(_)));
     for (wrong, expected) in [
-        (text.replace("toolsets: [web]", "toolsets: [wbe]"), "skill 's' of agent 'a' references non-existent toolset 'wbe'"),
-        (text.replace("openai/gpt-4o-mini", "fst"), "skill 's' of agent 'a' references non-existent model 'fst'"),
+        (
+            text.replace("toolsets: [web]", "toolsets: [wbe]"),
+            "skill 's' of agent 'a' references non-existent toolset 'wbe'",
+        ),
+        (
+            text.replace("openai/gpt-4o-mini", "fst"),
+            "skill 's' of agent 'a' references non-existent model 'fst'",
+        ),
         (text.replace("context: fork, ", ""), "`model` of a skill can only be used with `context: fork`"),
     ] {
         let errors = parse("agents.yaml", wrong.as_bytes()).unwrap_err();
