@@ -220,6 +220,11 @@ impl Agent {
             || self.limits.max_consecutive_tool_calls.is_some()
             || !self.hooks.is_empty()
             || self.toolsets.iter().any(Toolset::holds_back)
+            || self
+                .skills
+                .iter()
+                .flat_map(|skills| &skills.inline)
+                .any(|skill| !skill.allowed_tools.is_empty())
     }
 
     /// The agent's models, each as `provider/model` and separated by commas; `auto` where the worker chooses one. `None`

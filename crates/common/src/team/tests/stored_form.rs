@@ -22,6 +22,7 @@ fn what_holds_an_agent_back_raises_the_version_of_the_stored_team() {
         "redact_secrets: true",
         "max_consecutive_tool_calls: 3",
         hooks,
+        "skills: [{name: s, description: d, instructions: i, context: fork, allowed_tools: [read_*]}]",
         "toolsets: [{type: think, readonly: true}]",
         "toolsets: [{type: filesystem, allow_list: [.]}]",
         "toolsets: [{type: file, deny_list: [x]}]",
