@@ -140,6 +140,13 @@ impl Environment {
         available.expanded(|name| self.variable(name).map(str::to_owned))
     }
 
+    /// The environment of a toolset that reaches public addresses only, whatever the operator allows.
+    pub(crate) fn public_only(&self) -> Self {
+        let mut environment = self.clone();
+        environment.variables.remove(variables::API_PRIVATE);
+        environment
+    }
+
     /// Legwork's state directory of the user; `None` where no variable determines it.
     pub fn state_dir(&self) -> Option<PathBuf> {
         let folder = |name| self.variable(name).map(PathBuf::from);

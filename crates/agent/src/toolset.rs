@@ -372,6 +372,8 @@ impl Toolbox {
         session_state: &Arc<dyn SessionState>,
     ) -> Result<Kit, String> {
         let name = type_name(&toolset.kind);
+        let public = toolset.public_only.then(|| Arc::new(environment.public_only()));
+        let environment = public.as_ref().unwrap_or(environment);
         let opened = match &toolset.kind {
             ToolsetKind::Think => Ok(think::open()),
             ToolsetKind::Todo { shared } => Ok(todo::open(shared.then(|| Arc::clone(session_state)))),

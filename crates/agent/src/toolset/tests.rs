@@ -312,3 +312,25 @@ async fn results_are_encoded_as_toon_where_the_toolset_asks_for_it() {
     let listed = testing::call(toolbox.get("list_todos").unwrap(), json!({})).await;
     assert!(listed.text.starts_with("todos[1]{"), "{listed:?}");
 }
+
+#[tokio::test]
+async fn a_toolset_reaches_public_addresses_only_where_its_file_says_so() {
+    install_tls();
+    let url =
+        testing::serve(axum::Router::new().route("/", axum::routing::get(|| async { "reached" }))).await;
+    let api = json!({"type": "api", "name": "call", "endpoint": url, "method": "GET", "instruction": "Calls",
+        "headers": {}, "args": {}, "required": [], "output_schema": null});
+    let mut environment = environment("/");
+    environment.variables.insert(legwork_common::variables::API_PRIVATE.into(), "1".into());
+    let environment = Arc::new(environment);
+    for (public_only, expected) in [(false, "reached"), (true, "is not a public address")] {
+        let agents = team(&[("a", &[], json!({"toolsets": [{"kind": api, "public_only": public_only}]}))]);
+        let service = Arc::new(FakeService::default());
+        let mut toolbox = Toolbox::new(&environment);
+        let (background, session): (Arc<dyn BackgroundAgents>, Arc<dyn SessionState>) =
+            (service.clone(), service);
+        toolbox.open(&agents, &agents.agents()[0], &environment, &background, &session).await;
+        let answer = testing::call(toolbox.get("call").unwrap(), json!({})).await;
+        assert!(answer.text.contains(expected), "{answer:?}");
+    }
+}

@@ -36,6 +36,10 @@ pub struct Toolset {
     /// Whether only the tools that change nothing can be called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,
+    /// Whether only public addresses are reached, whatever the worker's operator allows: `allow_private_ips: false` of `api`,
+    /// `openapi` and `a2a`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public_only: bool,
     /// Globs of the tools that a skill leaves to the conversation that it runs in; empty for all. Never set in a file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
@@ -55,7 +59,7 @@ impl Toolset {
             }
             _ => false,
         };
-        self.readonly || has_lists
+        self.readonly || self.public_only || has_lists
     }
 }
 

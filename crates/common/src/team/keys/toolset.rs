@@ -125,7 +125,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(
             partly(
                 "allow_private_ips",
-                "for `fetch`: `true` holds where the worker's operator allows it too; the other types reach the addresses that the file names",
+                "`true` holds where the worker's operator allows it too; a remote MCP server is reached at any address, and `false` is refused there",
             ),
             &["fetch", "api", "openapi", "a2a", "mcp"],
         ),

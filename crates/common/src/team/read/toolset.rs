@@ -35,6 +35,7 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
         model: Vec::new(),
         defer: None,
         readonly: false,
+        public_only: false,
         left: Vec::new(),
     }
 }
@@ -98,9 +99,24 @@ pub(super) fn read(
         model: read_model(reader, references, subject, &fields),
         defer: read_defer(reader, &fields),
         readonly: fields.bool(reader, "readonly").unwrap_or(false),
+        public_only: read_public_only(reader, &fields, known.name),
         left: Vec::new(),
         kind: kind?,
     })
+}
+
+/// Reads `allow_private_ips` of other types than `fetch`: whether it is `false`. MCP servers are reached at any address, so
+/// there it is an error.
+fn read_public_only(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> bool {
+    if kind == "fetch" {
+        return false;
+    }
+    let is_refused = fields.bool(reader, "allow_private_ips") == Some(false);
+    if let Some(entry) = fields.entry("allow_private_ips").filter(|_| is_refused && kind == "mcp") {
+        let hint = "a server is reached at the address that the file names; remove the key";
+        reader.refuse(entry.key_at, "`allow_private_ips: false` of an MCP server", hint);
+    }
+    is_refused && ["api", "openapi", "a2a"].contains(&kind)
 }
 
 /// Toolset types that are a part of another one, with the tools that they have of it.

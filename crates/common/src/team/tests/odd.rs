@@ -121,6 +121,12 @@ fn senseless() -> Vec<Failing> {
         ),
         (agent("add_prompt_files_depth: deep"), 4, "`add_prompt_files_depth` must be an integer", ""),
         (agent("cache: true"), 4, "a cache must be a map of keys", "`enabled`"),
+        (
+            toolset("type: mcp, remote: {url: 'https://a.com'}, allow_private_ips: false"),
+            5,
+            "`allow_private_ips: false` of an MCP server is refused",
+            "remove the key",
+        ),
         (toolset("type: open_url"), 5, "url must be set in a toolset of type 'open_url'", ""),
     ]
 }

@@ -29,6 +29,7 @@ fn what_holds_an_agent_back_raises_the_version_of_the_stored_team() {
         "toolsets: [{type: fetch, allowed_domains: [a.com]}]",
         "toolsets: [{type: fetch, blocked_domains: [a.com]}]",
         "toolsets: [{type: fetch, allow_private_ips: false}]",
+        "toolsets: [{type: openapi, url: 'https://a.com', allow_private_ips: false}]",
     ] {
         assert!(is_later(&agent(keys)), "{keys}");
     }
