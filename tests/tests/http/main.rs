@@ -7,4 +7,5 @@ mod client;
 mod clients;
 mod document;
 mod jobs;
+mod page;
 mod streams;
