@@ -61,7 +61,7 @@ pub(crate) const SUBAGENT_STOP: &str = "subagent_stop";
 pub(crate) const ON_AGENT_SWITCH: &str = "on_agent_switch";
 
 /// Events that a hook can end. At all others a refusal is a warning.
-const HOLDING: [&str; 8] = [
+const HOLDING: [&str; 9] = [
     INPUT_TRANSFORM,
     GUARD,
     PRE_TOOL_USE,
@@ -69,6 +69,7 @@ const HOLDING: [&str; 8] = [
     RESPONSE_TRANSFORM,
     USER_PROMPT_SUBMIT,
     BEFORE_LLM_CALL,
+    PRE_COMPACT,
     BEFORE_COMPACTION,
 ];
 /// Events at which a hook that fails is a refusal: what it guards is not done without it.

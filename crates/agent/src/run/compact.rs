@@ -61,16 +61,16 @@ impl RunState<'_> {
         if self.current.agent.limits.keeps_whole_conversation {
             return Ok(Summarized::Failed("session_compaction is false".to_owned()));
         }
-        for event in [hooks::PRE_COMPACT, hooks::BEFORE_COMPACTION] {
-            if let Some(reason) = self.fire(event, None, json!({"turn": turn})).await?.denied {
-                return Ok(Summarized::Failed(format!("a hook refused it: {reason}")));
-            }
-        }
         let window = self.smallest_window();
         let (messages, task) = (self.transcript.messages(), self.transcript.task());
         let Some(kept) = compaction::kept(messages, task.len(), window) else {
             return Ok(Summarized::Nothing);
         };
+        for event in [hooks::PRE_COMPACT, hooks::BEFORE_COMPACTION] {
+            if let Some(reason) = self.fire(event, None, json!({"turn": turn})).await?.denied {
+                return Ok(Summarized::Failed(format!("a hook refused it: {reason}")));
+            }
+        }
         let replaced = &messages[task.len()..messages.len() - kept];
         let history = compaction::history_text(task, replaced, window);
         let request = ModelRequest {
