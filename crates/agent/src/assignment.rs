@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelPort;
-use crate::permission::Approval;
+use crate::person::Person;
 use crate::prompt;
 
 /// Which agent runs, its task, and where it resumes.
@@ -77,8 +77,8 @@ pub struct Ports {
     pub mailbox: Arc<dyn Mailbox>,
     /// The todo list and the token budget of the session.
     pub session_state: Arc<dyn SessionState>,
-    /// Asks a person where the team's permissions require it; without one such calls are refused.
-    pub approval: Option<Arc<dyn Approval>>,
+    /// Answers where the team's permissions or its agents ask; without one such calls are refused.
+    pub person: Option<Arc<dyn Person>>,
     /// Variables, working directory and process guard.
     pub environment: Arc<Environment>,
 }

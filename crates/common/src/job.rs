@@ -19,6 +19,7 @@ use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
 use crate::money::Money;
+use crate::question::Approvals;
 use crate::stored::LaterName;
 use crate::team::SafetyMode;
 use crate::trace::TraceParent;
@@ -246,6 +247,10 @@ pub struct JobSpec {
     /// The safety mode of the dispatcher: that of the job can only be stricter. `None` for no mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<SafetyMode>,
+    /// What becomes of its calls that need a person's approval, and of those below it; `None` for what the worker's
+    /// policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
 }
 
 /// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,

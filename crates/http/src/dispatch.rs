@@ -10,6 +10,7 @@ use axum::response::IntoResponse as _;
 use axum::response::Response;
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
+use legwork_common::question::Approvals;
 use legwork_common::service::RunRequest;
 use legwork_common::trace::TraceParent;
 use legwork_queue::operator::DispatchOrder;
@@ -47,10 +48,12 @@ struct CallOptions {
     cap: Option<u32>,
     /// The token budget of a new session.
     session_budget: Option<u64>,
+    /// What becomes of calls that need a person's approval.
+    approvals: Option<Approvals>,
 }
 
 /// The fields of [`CallOptions`]; all others are those of a job.
-const CALL_FIELDS: [&str; 5] = ["team", "agent_file", "session", "cap", "session_budget"];
+const CALL_FIELDS: [&str; 6] = ["team", "agent_file", "session", "cap", "session_budget", "approvals"];
 
 /// Reads what holds for the call and what is left of a body. A field that no one knows is an error in one of the two.
 fn split(mut body: Map<String, Value>) -> Result<(CallOptions, Value), Problem> {
@@ -141,6 +144,7 @@ async fn store(
         working_dir: api.working_dir.clone(),
         policy: Arc::clone(&api.policy),
         trace: header(headers, TRACE_HEADER)?.and_then(|trace| trace.parse::<TraceParent>().ok()),
+        approvals: call.approvals,
     };
     let shared = Arc::clone(&api);
     api.finish(async move { store_all(&shared, order, requests).await }).await

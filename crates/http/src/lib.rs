@@ -6,7 +6,7 @@
 //! - [`api`]: what all handlers share. [`teams`]: the agent files that jobs are dispatched with.
 //! - [`routes`]: every path, its role and its handler: the router and the document are made of it. [`openapi`]: the
 //!   document.
-//! - [`dispatch`], [`jobs`], [`change`], [`fleet`]: the handlers. [`events`]: a job's output and states as they come.
+//! - [`dispatch`], [`jobs`], [`change`], [`questions`], [`fleet`]: the handlers. [`events`]: a job's output and states as they come.
 //! - [`metrics`]: numbers for Prometheus.
 //! - [`body`]: reading requests within bounds. [`problem`]: errors as `application/problem+json`.
 //! - [`listener`]: connections within bounds.
@@ -28,5 +28,6 @@ pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
+pub mod questions;
 pub mod routes;
 pub mod teams;

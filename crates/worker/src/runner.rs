@@ -16,6 +16,7 @@ use legwork_agent::environment::Inherited;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
+use legwork_agent::person::Person;
 use legwork_agent::preflight::preflight;
 use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
@@ -55,6 +56,8 @@ pub struct Run {
     pub journal: Arc<AttemptJournal>,
     /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
+    /// Who answers its questions; `None` where they are refused.
+    pub person: Option<Arc<dyn Person>>,
     /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
     pub cancel: CancellationToken,
 }
@@ -254,7 +257,7 @@ impl Runner for AgentRunner {
             background: Arc::clone(&run.background) as _,
             session_state: Arc::clone(&run.background) as _,
             mailbox: run.background,
-            approval: None,
+            person: run.person,
             environment: Arc::new(environment),
         };
         RunEnd::Ended(legwork_agent::run(assignment, ports, run.cancel).await)

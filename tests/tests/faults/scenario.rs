@@ -119,6 +119,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         policy: Arc::<Policy>::default(),
         trace: None,
         root_agent: None,
+        approvals: None,
     };
     let open = OpenSession {
         session,

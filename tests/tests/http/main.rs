@@ -6,4 +6,5 @@ mod bounds;
 mod client;
 mod document;
 mod jobs;
+mod questions;
 mod streams;

@@ -20,6 +20,7 @@ mod many;
 mod measurements;
 mod on_call;
 mod operations;
+mod people;
 mod readme;
 mod record;
 mod redis_outage;

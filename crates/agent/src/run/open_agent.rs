@@ -119,6 +119,8 @@ impl<'team> OpenAgent<'team> {
                 | TurnEntry::Delivered { .. }
                 | TurnEntry::Compacted { .. }
                 | TurnEntry::Stderr { .. }
+                | TurnEntry::Asked { .. }
+                | TurnEntry::Decided { .. }
                 | TurnEntry::Retried { .. } => {}
             }
         }

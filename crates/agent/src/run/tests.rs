@@ -1,5 +1,6 @@
 //! Whole runs against fakes: mail, records, resumption, cancellation and failures.
 
+mod approval;
 mod budget;
 mod compact;
 mod handoff;
@@ -71,6 +72,8 @@ fn entries(world: &World) -> Vec<String> {
         TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Stderr { text } => format!("stderr {text}"),
+        TurnEntry::Asked { turn, index, tool, .. } => format!("asked {turn}.{index} {tool}"),
+        TurnEntry::Decided { turn, index, answer } => format!("decided {turn}.{index} {answer}"),
         TurnEntry::Delivered { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("delivered {turn} {}", ids.join(","))

@@ -36,7 +36,7 @@ impl RunState<'_> {
         let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
         for (index, call) in open {
             let interrupted = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
-            if interrupted != Some(Interrupted::RunAgain) {
+            if interrupted != Some(Interrupted::RunAgain) && !self.was_never_made(index) {
                 self.record(result_entry(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
             }
         }
@@ -115,10 +115,15 @@ impl RunState<'_> {
         if self.redacts() {
             redaction::redact_arguments(&mut arguments);
         }
-        if let Some(refusal) = self.refusal(tool.as_ref(), call, &mut arguments).await? {
+        if let Some(refusal) = self.refusal(index, tool.as_ref(), call, &mut arguments).await? {
             return Ok(ToolOutcome::error(refusal));
         }
-        let context = ToolContext { call: index, safety: self.safety(), cancel: self.cancel.clone() };
+        let context = ToolContext {
+            call: index,
+            safety: self.safety(),
+            person: self.ports.person.clone(),
+            cancel: self.cancel.clone(),
+        };
         let mut outcome = tool.call(Value::Object(arguments.clone()), &context).await;
         let transform =
             self.fire_for(hooks::RESPONSE_TRANSFORM, call, &arguments, Some(&outcome.text)).await?;

@@ -67,6 +67,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
         working_dir: Some(working_dir()?.display().to_string()),
         policy,
         trace: context.trace(),
+        approvals: args.approvals,
     };
     let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;

@@ -23,6 +23,7 @@ use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_common::policy::Policy;
+use legwork_common::question::Approvals;
 use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
@@ -50,6 +51,7 @@ use crate::local_worker;
 use crate::local_worker::LocalWorker;
 use crate::outage::Outage;
 use crate::panel::Screen;
+use crate::question_watch::ask_on_terminal;
 use crate::recorder::Recorder;
 use crate::render;
 use crate::root::RootOptions;
@@ -216,6 +218,7 @@ impl RunSession {
             None
         };
         let panel = self.follow(connection, session, over.clone());
+        self.ask_for_jobs(connection, session, over.clone());
         self.tasks.spawn(TaskKind::Panel, self.end_when_unread(over.clone()));
 
         let status = self.converse(&root, prompt).await;
@@ -272,6 +275,7 @@ impl RunSession {
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
             trace: self.context.trace(),
+            approvals: self.args.approvals,
         })
     }
 
@@ -286,6 +290,14 @@ impl RunSession {
             stall_after: self.context.common.stall_after,
             guard: self.guard.clone(),
         }
+    }
+
+    /// Asks on the terminal what the jobs ask, where the policy or the command line says so.
+    fn ask_for_jobs(&self, connection: &Connection, session: SessionId, over: CancellationToken) {
+        let approvals = self.args.approvals.unwrap_or(self.policy.approvals());
+        let Some(terminal) = self.terminal.clone().filter(|_| approvals == Approvals::Ask) else { return };
+        let (operator, screen) = (connection.operator.clone(), Arc::clone(&self.screen));
+        self.tasks.spawn(TaskKind::Panel, ask_on_terminal(operator, session, terminal, screen, over));
     }
 
     /// Starts the panel of the session's jobs.
@@ -390,7 +402,7 @@ impl RunSession {
             background: Arc::clone(&root.service) as _,
             mailbox: Arc::clone(&root.service) as _,
             session_state: Arc::clone(&root.service) as _,
-            approval: self.terminal.clone().map(|terminal| terminal as _),
+            person: self.terminal.clone().map(|terminal| terminal as _),
             environment: Arc::clone(&self.environment),
         };
         let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());

@@ -125,6 +125,7 @@ impl McpSessions {
             policy: Arc::clone(&self.policy),
             trace: trace.or_else(|| self.context.trace()),
             root_agent: None,
+            approvals: None,
         };
         self.operator.service(caller)
     }

@@ -190,6 +190,7 @@ impl Measurement {
                 budget: None,
                 trace: None,
                 root_agent: None,
+                approvals: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,

@@ -307,6 +307,7 @@ mod tests {
             budget: Some(7),
             trace: None,
             root_agent: None,
+            approvals: None,
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
         let original = Original { status: State::Failed, session, spec, job_options, team_json: None };

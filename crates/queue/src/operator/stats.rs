@@ -16,6 +16,7 @@ use crate::error::QueueError;
 use crate::operator::Operator;
 use crate::operator::models::AgentModel;
 use crate::operator::workers::WorkerCondition;
+use crate::port::Questions as _;
 use crate::port::WorkerRecord;
 use crate::queue::JobFacts;
 use crate::queue::Sample;
@@ -41,6 +42,8 @@ pub struct FleetStats {
     pub workers: WorkerStats,
     /// Jobs that have not ended.
     pub live: Counted,
+    /// Those of them that wait for a person.
+    pub asking: AskingStats,
     /// What ended within the last hour, and within the last day.
     pub ended: Vec<EndedStats>,
 }
@@ -106,6 +109,15 @@ pub struct WorkerStats {
     pub slots: u64,
     /// Those of them in use.
     pub used: u64,
+}
+
+/// Jobs that wait for a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AskingStats {
+    /// How many.
+    pub jobs: u64,
+    /// How long the first of them has waited.
+    pub oldest_ms: Option<u64>,
 }
 
 /// What ended within some time.
@@ -178,11 +190,17 @@ impl Operator {
             .collect();
         let paused = self.paused().await?;
         let spent = self.spent(&ended.jobs).await?;
+        let asking = queue.asking(1).await?;
+        let now_ms = u64::try_from(at.as_millisecond()).unwrap_or(0);
         Ok(FleetStats {
             at,
             queues: queues(&live.jobs, &workers, &paused, at),
             agents: agents(&live.jobs),
             workers: fleet(&workers),
+            asking: AskingStats {
+                jobs: asking.total,
+                oldest_ms: asking.since.map(|since| now_ms.saturating_sub(since)),
+            },
             live: Counted { total: live.total, counted: live.jobs.len() as u64 },
             ended: WINDOWS.iter().map(|within| ended_within(&ended, &spent, *within, at)).collect(),
         })

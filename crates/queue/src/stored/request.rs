@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use legwork_common::id::JobId;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
+use legwork_common::question::Approvals;
 use legwork_common::stored::REQUEST;
 use legwork_common::stored::Unreadable;
 use legwork_common::team::SafetyMode;
@@ -35,6 +36,8 @@ struct Request<'a> {
     safety: Option<SafetyMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceParent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approvals: Option<Approvals>,
 }
 
 /// The JSON of a spec, without its team.
@@ -44,7 +47,9 @@ struct Request<'a> {
 /// [`serde_json::Error`] where it has no JSON.
 pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
     let borrowed = |text: &Option<String>| text.clone().map(Cow::Owned);
-    REQUEST.to_json(&Request {
+    // A worker that knows no parking denies all, and runs whatever may be denied.
+    let parks = spec.approvals.is_some_and(|approvals| approvals != Approvals::Deny);
+    REQUEST.at_version(if parks { 2 } else { 1 }).to_json(&Request {
         agent: Cow::Borrowed(&spec.agent),
         task: Cow::Borrowed(&spec.task),
         expected_output: borrowed(&spec.expected_output),
@@ -56,6 +61,7 @@ pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
         budget: spec.budget,
         safety: spec.safety,
         trace: spec.trace.clone(),
+        approvals: spec.approvals,
     })
 }
 
@@ -80,6 +86,7 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
         budget: request.budget,
         safety: request.safety,
         trace: request.trace,
+        approvals: request.approvals,
     })
 }
 
@@ -87,7 +94,8 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
 /// release wrote it.
 pub(crate) fn agent(text: &str) -> Option<String> {
     let (_, request) = text.split_once('\n')?;
-    let agent = request.strip_prefix("{\"agent\":")?;
+    let agent =
+        request.strip_prefix("{\"agent\":").or_else(|| request.strip_prefix("{\"v\":2,\"agent\":"))?;
     serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
 }
 
@@ -119,6 +127,7 @@ mod tests {
                 budget,
                 safety: flags[1].then_some(SafetyMode::Balanced),
                 trace: None,
+                approvals: flags[2].then_some(if flags[3] { Approvals::Park } else { Approvals::Deny }),
             };
             let text = encode(&spec).unwrap();
             prop_assert!(!text.contains("team"));

@@ -71,6 +71,7 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
         policy: Arc::<Policy>::default(),
         trace: None,
         root_agent: None,
+        approvals: None,
     });
     let mail = service.mail().await.unwrap();
     let announced: Vec<JobId> = mail

@@ -476,6 +476,7 @@ fn order(session: Option<SessionId>) -> DispatchOrder {
         working_dir: None,
         policy: Arc::default(),
         trace: None,
+        approvals: None,
     }
 }
 

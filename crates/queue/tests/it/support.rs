@@ -165,6 +165,7 @@ impl TestSession {
                 budget: None,
                 trace: None,
                 root_agent: None,
+                approvals: None,
             },
             job_options: JobOptions::default(),
             idempotency_key: None,

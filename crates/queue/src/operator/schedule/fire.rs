@@ -154,6 +154,7 @@ impl Operator {
             working_dir: None,
             policy: Arc::new(Policy::default()),
             trace: None,
+            approvals: None,
         };
         let request = RunRequest {
             safety: None,
