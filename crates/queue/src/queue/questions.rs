@@ -109,11 +109,13 @@ impl Questions for Queue {
         let mut asking = Asking::default();
         for _ in 0..self.keys.shards() {
             asking.total += answers.item()?.parse::<u64>()?;
-            for (id, since) in answers.item()?.pairs()? {
+            // Pairs, as RESP3 answers them.
+            for pair in answers.item()?.items()? {
+                let mut pair = pair.items()?;
+                asking.ids.push(pair.item()?.parse()?);
                 // A score of milliseconds is whole and far below what a double holds exactly.
-                let since = since.parse::<f64>()? as u64;
+                let since = pair.item()?.parse::<f64>()? as u64;
                 asking.since = Some(asking.since.map_or(since, |first| first.min(since)));
-                asking.ids.extend(id.parse::<JobId>().ok());
             }
         }
         Ok(asking)
