@@ -1,13 +1,9 @@
 //! What every target holds a wire's reader to: any bytes, in any segments, give one list of events and one end.
 
-use legwork_models::error::ProviderError;
 use legwork_models::reader::Close;
-use legwork_models::reader::ReadReply;
-use legwork_models::reader::Reader;
+use legwork_models::reader::read_segments;
 use legwork_models::reply::Limits;
-use legwork_models::reply::Reply;
 use legwork_models::reply::ReplyEvent;
-use legwork_models::settings::Settings;
 use legwork_models::wire::Wire;
 
 /// Small, so that inputs of a few kilobytes reach each limit.
@@ -18,26 +14,11 @@ const LIMITS: Limits = Limits { line_bytes: 400, reply_bytes: 1500, calls: 4 };
 pub fn hold<W: Wire + 'static>(data: &[u8]) {
     let Some((&choice, body)) = data.split_first() else { return };
     let close = if choice & 1 == 1 { Close::Broken("reset") } else { Close::Clean };
-    let whole = read::<W>(&[body], close);
+    let whole = read_segments::<W>(&[body], close, LIMITS);
     let pieces: Vec<&[u8]> = body.chunks(usize::from(choice >> 1) + 1).collect();
-    assert_eq!(read::<W>(&pieces, close), whole);
+    assert_eq!(read_segments::<W>(&pieces, close, LIMITS), whole);
     let kept: usize = whole.0.iter().map(bytes).sum();
     assert!(kept <= LIMITS.reply_bytes, "{kept} bytes");
-}
-
-fn read<W: Wire + 'static>(
-    segments: &[&[u8]],
-    close: Close<'_>,
-) -> (Vec<ReplyEvent>, Result<Reply, ProviderError>) {
-    let mut reader = Box::new(Reader::<W>::new(&Settings::new("provider", "model"), LIMITS, "made_"));
-    let mut events = Vec::new();
-    for segment in segments {
-        if let Err(error) = reader.feed(segment, &mut events) {
-            return (events, Err(error));
-        }
-    }
-    let reply = reader.finish(close, &mut events);
-    (events, reply)
 }
 
 fn bytes(event: &ReplyEvent) -> usize {

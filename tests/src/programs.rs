@@ -123,6 +123,17 @@ impl StateFolder {
         path.display().to_string()
     }
 
+    /// Writes an agent file whose root dispatches `worker`; both have a shell. Returns its path.
+    pub fn team_with_shells(&self) -> String {
+        self.file(
+            "team.yaml",
+            "agents:
+  root: {model: scripted/any, instruction: i, sub_agents: [worker], toolsets: [{type: background_agents}, {type: shell}]}
+  worker: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
+",
+        )
+    }
+
     fn command(&self, program: &str) -> Command {
         self.other_program(program_path(program))
     }

@@ -1,4 +1,4 @@
-//! Third-party MCP servers and clients that `scripts/install-mcp-tools` installs for some of the tests.
+//! Third-party programs, and our clients, that scripts install for some of the tests.
 
 use std::env;
 use std::io::Write as _;
@@ -9,6 +9,11 @@ use legwork_common::variables;
 /// Path of an installed program or folder. If it is missing, the test should skip: the reason is written to the real
 /// standard error, which the test harness does not capture.
 pub fn installed(path: &str) -> Option<String> {
+    installed_by(path, "install-mcp-tools")
+}
+
+/// The same for what another script installs.
+pub fn installed_by(path: &str, script: &str) -> Option<String> {
     let home = || env::var_os(variables::HOME).map(|home| PathBuf::from(home).join(".cache"));
     let cache = env::var_os(variables::XDG_CACHE_HOME).map(PathBuf::from).or_else(home)?;
     let tool = cache.join("legwork-test-tools").join(path);
@@ -16,6 +21,6 @@ pub fn installed(path: &str) -> Option<String> {
         return Some(tool.display().to_string());
     }
     let tool = tool.display();
-    writeln!(std::io::stderr(), "skipped: {tool} is not installed; run scripts/install-mcp-tools").ok()?;
+    writeln!(std::io::stderr(), "skipped: {tool} is not installed; run scripts/{script}").ok()?;
     None
 }

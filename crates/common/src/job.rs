@@ -253,6 +253,27 @@ pub struct JobSpec {
     pub approvals: Option<Approvals>,
 }
 
+impl JobSpec {
+    /// This task for this agent of a stored team, and nothing else asked for.
+    pub fn new(agent: impl Into<String>, task: impl Into<String>, team: TeamDigest) -> Self {
+        Self {
+            agent: agent.into(),
+            task: task.into(),
+            expected_output: None,
+            team,
+            working_dir: None,
+            key: None,
+            retry_of: None,
+            fresh: false,
+            budget: None,
+            trace: None,
+            root_agent: None,
+            safety: None,
+            approvals: None,
+        }
+    }
+}
+
 /// Validates a name that becomes part of a Redis key: a namespace or a queue. 60 bytes keep key names short,
 /// and the allowed characters need no escaping.
 ///

@@ -129,7 +129,51 @@ fn relocate(schema: &mut Value) {
 mod tests {
     use std::collections::BTreeSet;
 
+    use sha2::Digest as _;
+    use sha2::Sha256;
+
     use super::*;
+
+    const CLIENTS: &str = include_str!("../../../clients/openapi.json");
+    const CHECKSUMS: &str = include_str!("../../../clients/checksums.txt");
+    const PYTHON: &str = include_str!("../../../clients/python/src/legwork_client/models.py");
+    const PYTHON_CLIENT: &str = include_str!("../../../clients/python/src/legwork_client/client.py");
+    const TYPESCRIPT: &str = include_str!("../../../clients/typescript/src/schema.d.ts");
+
+    #[test]
+    fn the_clients_are_generated_from_this_document() {
+        let generate = "run scripts/generate-clients";
+        assert_eq!(Value::Object(parsed(CLIENTS)), document(), "{generate}");
+        let hex =
+            |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let expected = format!(
+            "{}  openapi.json\n{}  python/src/legwork_client/models.py\n{}  typescript/src/schema.d.ts\n",
+            hex(CLIENTS),
+            hex(PYTHON),
+            hex(TYPESCRIPT)
+        );
+        assert_eq!(CHECKSUMS, expected, "{generate}");
+    }
+
+    #[test]
+    fn the_python_client_has_a_method_for_each_operation() {
+        // What monitoring reads, and what `stream` stands for.
+        let others = ["document", "healthy", "ready", "metrics", "events"];
+        let snake = |name: &str| -> String {
+            name.chars()
+                .flat_map(|c| {
+                    c.is_ascii_uppercase().then_some('_').into_iter().chain([c.to_ascii_lowercase()])
+                })
+                .collect()
+        };
+        let missing: Vec<String> = routes()
+            .iter()
+            .filter(|route| !others.contains(&route.operation))
+            .map(|route| format!("    def {}(", snake(route.operation)))
+            .filter(|method| !PYTHON_CLIENT.contains(method.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "client.py: {missing:?}");
+    }
 
     #[test]
     fn every_route_has_its_details_and_every_detail_its_route() {

@@ -13,6 +13,27 @@ use crate::json::put;
 use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::wire::Note;
+use crate::wire::RequestError;
+
+/// What a body of either wire begins with; `key` is where it has the conversation.
+///
+/// # Errors
+///
+/// [`RequestError::NothingAsked`] where there is nothing but system messages.
+pub(crate) fn body(
+    settings: &Settings,
+    key: &str,
+    conversation: Vec<Value>,
+) -> Result<Map<String, Value>, RequestError> {
+    if conversation.iter().all(|item| item["role"] == "system") {
+        return Err(RequestError::NothingAsked);
+    }
+    let mut body = settings.extra.clone();
+    put(&mut body, "model", Some(settings.model.as_str()));
+    put(&mut body, key, Some(conversation));
+    put(&mut body, "stream", Some(true));
+    Ok(body)
+}
 
 /// What a model of OpenAI takes, by its name. A model of another vendor takes everything but an effort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

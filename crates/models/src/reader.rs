@@ -77,6 +77,23 @@ pub struct Reader<W: Wire> {
     names: Names,
 }
 
+/// Reads a whole response that came in these segments.
+pub fn read_segments<W: Wire + 'static>(
+    segments: &[&[u8]],
+    close: Close<'_>,
+    limits: Limits,
+) -> (Vec<ReplyEvent>, Result<Reply, ProviderError>) {
+    let mut reader = Box::new(Reader::<W>::new(&Settings::new("provider", "model"), limits, "made_"));
+    let mut events = Vec::new();
+    for segment in segments {
+        if let Err(error) = reader.feed(segment, &mut events) {
+            return (events, Err(error));
+        }
+    }
+    let reply = reader.finish(close, &mut events);
+    (events, reply)
+}
+
 /// What the body is.
 #[derive(Debug)]
 enum Body {

@@ -5,35 +5,41 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use serde_json::Value;
+use serde_json::json;
 
+use crate::conversation::Content;
+use crate::conversation::Message;
 use crate::conversation::Part;
+use crate::conversation::ToolCall;
+use crate::conversation::ToolResult;
 use crate::error::ProviderError;
 use crate::reader::Close;
-use crate::reader::ReadReply;
-use crate::reader::Reader;
+pub(crate) use crate::reader::read_segments as read;
 use crate::reply::Limits;
 use crate::reply::Reply;
 use crate::reply::ReplyEvent;
-use crate::settings::Settings;
+use crate::settings::Form;
 use crate::wire::Wire;
 use crate::work;
 
+/// A form that any object has.
+pub(crate) fn any_object() -> Form {
+    Form { name: "answer".into(), description: None, strict: true, schema: json!({"type": "object"}) }
+}
+
+/// A call of the tool `note`.
+pub(crate) fn note(id: &str) -> ToolCall {
+    ToolCall { id: id.into(), name: "note".into(), arguments: "{\"a\":1}".into(), thought_signature: None }
+}
+
+/// The result of a call of it.
+pub(crate) fn result(call_id: &str, content: impl Into<Content>, is_error: bool) -> Message {
+    let (call_id, name) = (call_id.into(), "note".into());
+    Message::ToolResult(ToolResult { call_id, name, content: content.into(), is_error })
+}
+
 /// What a response came to: its events, and the reply or the error.
 pub(crate) type Came = (Vec<ReplyEvent>, Result<Reply, ProviderError>);
-
-/// Reads a response of `W` in segments.
-pub(crate) fn read<W: Wire + 'static>(segments: &[&[u8]], close: Close<'_>, limits: Limits) -> Came {
-    let settings = Settings::new("provider", "model");
-    let mut reader = Box::new(Reader::<W>::new(&settings, limits, "made_"));
-    let mut events = Vec::new();
-    for segment in segments {
-        if let Err(error) = reader.feed(segment, &mut events) {
-            return (events, Err(error));
-        }
-    }
-    let reply = reader.finish(close, &mut events);
-    (events, reply)
-}
 
 /// A row of a wire's table: what it is about, the body, and what it comes to in the words of [`told`].
 pub(crate) type Case<'a> = (&'a str, String, &'a str);

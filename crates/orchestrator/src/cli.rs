@@ -3,6 +3,7 @@
 mod approve;
 mod dispatch;
 mod examples;
+mod job_options;
 mod reading;
 mod schedule;
 mod values;
@@ -27,6 +28,7 @@ use legwork_worker::options::command_line::COMMON_OPTIONS;
 pub use self::approve::ApproveArgs;
 pub use self::approve::DenyArgs;
 pub use self::dispatch::DispatchArgs;
+pub use self::job_options::JobOptionArgs;
 pub use self::reading::Named;
 pub use self::reading::documented;
 pub use self::reading::read;

@@ -4,7 +4,7 @@
 //!
 //! - [`cli`]: the command line.
 //! - [`command`]: one file for each command; [`context`]: what all of them share, and their connection to the queue.
-//! - [`root`]: the session of a root agent under `run`.
+//! - [`root`]: the session of a root agent under `run`; [`serving`]: how `serve` and `mcp` begin.
 //! - [`local_worker`]: workers of the embedded server; [`team_checks`]: what is checked before agents run.
 //! - [`mcp`]: the background-agent tools for hosts of the Model Context Protocol.
 //! - [`top`]: the fleet on a full screen.
@@ -31,6 +31,7 @@ pub mod question_watch;
 pub mod recorder;
 pub mod render;
 pub mod root;
+pub mod serving;
 pub mod suggest;
 pub mod team_checks;
 pub mod terminal;

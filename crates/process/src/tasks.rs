@@ -260,6 +260,14 @@ impl Tasks {
         self.list.live().get(&kind).copied().unwrap_or(0)
     }
 
+    /// Closes as [`close_and_wait`](Self::close_and_wait) does, and logs what did not end in time.
+    pub async fn end(&self, grace_period: Duration) {
+        let unfinished = self.close_and_wait(grace_period).await;
+        if !unfinished.is_empty() {
+            tracing::warn!(?unfinished, "tasks did not end in time");
+        }
+    }
+
     /// Cancels [`closing`](Self::closing), waits for all tasks for at most `grace_period`, and returns the kinds of those
     /// that did not end. They continue until the runtime is dropped. May be called again.
     pub async fn close_and_wait(&self, grace_period: Duration) -> Vec<TaskKind> {

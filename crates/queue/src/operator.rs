@@ -69,7 +69,6 @@ pub use find::FindError;
 pub use job_request::JobRequest;
 pub use list::ListedJob;
 pub use list::Listing;
-pub use pauses::DrainError;
 pub use questions::AnswerError;
 pub use questions::AnsweredQuestion;
 pub use questions::Decision;

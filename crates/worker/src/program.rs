@@ -79,10 +79,7 @@ pub async fn serve(
     }
 
     let grace_period = if shutdown.now.is_cancelled() { URGENT_GRACE_PERIOD } else { EXIT_GRACE_PERIOD };
-    let unfinished = tasks.close_and_wait(grace_period).await;
-    if !unfinished.is_empty() {
-        tracing::warn!(?unfinished, "tasks did not end in time");
-    }
+    tasks.end(grace_period).await;
     leave(backend, &queue).await
 }
 

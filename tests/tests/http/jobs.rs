@@ -11,11 +11,17 @@ use crate::client::TEAM;
 
 /// A fleet of one worker whose agents answer from this script, and a server.
 pub(crate) fn fleet(redis: &Redis, script: &Value) -> (StateFolder, Server) {
+    let state = fleet_with(redis, script);
+    let server = Server::start(&state, &[]);
+    (state, server)
+}
+
+/// The same without a server.
+pub(crate) fn fleet_with(redis: &Redis, script: &Value) -> StateFolder {
     let mut state = StateFolder::on(&redis.url());
     let script = state.file("script.json", json!({"agents": script}).to_string());
     state.set(variables::SCRIPT, &script);
-    let server = Server::start(&state, &[]);
-    (state, server)
+    state
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod bounds;
 mod client;
+mod clients;
 mod document;
 mod jobs;
 mod questions;

@@ -12,7 +12,7 @@ use crate::client::Server;
 use crate::jobs::fleet;
 
 /// Words that arrive one after the other, with characters of several bytes.
-fn words() -> String {
+pub(crate) fn words() -> String {
     (0..60).map(|number| format!("wörd{number} ")).collect()
 }
 

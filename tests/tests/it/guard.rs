@@ -117,13 +117,7 @@ fn a_killed_run_leaves_no_process_of_its_root_or_its_jobs_behind() {
         "worker": [shell_with_child(&job, false), {"text": "never"}],
     });
     let script = state.file("script.json", json!({"agents": script}).to_string());
-    let team = state.file(
-        "team.yaml",
-        "agents:
-  root: {model: scripted/any, instruction: i, sub_agents: [worker], toolsets: [{type: background_agents}, {type: shell}]}
-  worker: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
-",
-    );
+    let team = state.team_with_shells();
     state.set(legwork_common::variables::SCRIPT, &script);
     let mut run = state.start_legwork(["run", &team, "go"]);
     let pids = [recorded_pids(&root), recorded_pids(&job)].concat();

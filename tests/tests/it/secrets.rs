@@ -69,13 +69,7 @@ fn no_command_of_a_session_finds_a_secret_in_the_environment_of_its_program() {
         "worker": [finds, {"text": "job: {{result:shell}}"}],
     });
     let script = state.file("script.json", json!({"agents": script}).to_string());
-    let team = state.file(
-        "team.yaml",
-        "agents:
-  root: {model: scripted/any, instruction: i, sub_agents: [worker], toolsets: [{type: background_agents}, {type: shell}]}
-  worker: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
-",
-    );
+    let team = state.team_with_shells();
     state.set(variables::SCRIPT, &script);
     set_all(&mut state, "canary-of-the-session");
     let output = state.legwork(["run", &team, "go"]).expect_success();

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::dialect::Dialect;
 use crate::conversation::ToolSpec;
 use crate::json::put;
+use crate::openai;
 use crate::openai::effort;
 use crate::openai::parallel;
 use crate::openai::parameters;
@@ -25,14 +26,8 @@ use crate::wire::WireRequest;
 pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
     let dialect = Dialect::of(settings);
     let messages = messages::messages(settings, &dialect, ask.messages);
-    if messages.iter().all(|message| message["role"] == "system") {
-        return Err(RequestError::NothingAsked);
-    }
-    let mut body = settings.extra.clone();
+    let mut body = openai::body(settings, "messages", messages)?;
     let mut notes = Vec::new();
-    put(&mut body, "model", Some(settings.model.as_str()));
-    put(&mut body, "messages", Some(messages));
-    put(&mut body, "stream", Some(true));
     if settings.track_usage && dialect.asks_for_usage {
         put(&mut body, "stream_options", Some(json!({"include_usage": true})));
     }

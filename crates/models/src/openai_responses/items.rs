@@ -26,8 +26,6 @@ pub struct Items {
     by_place: HashMap<CallKey, usize>,
     /// The last item of each kind.
     last: HashMap<Kind, usize>,
-    /// How many have begun and not ended.
-    open: usize,
 }
 
 /// What an item is.
@@ -53,8 +51,6 @@ pub(super) struct Item {
     pub(super) is_named: bool,
     /// Whether what the provider says of the purpose of a message is kept.
     pub(super) has_phase: bool,
-    /// Whether a message is a comment on the work, after which more follows.
-    pub(super) is_comment: bool,
     /// Which of its sections have come, by what the stream counts them by.
     sections: HashSet<Option<CallKey>>,
 }
@@ -163,36 +159,13 @@ impl Items {
         self.by_place.extend(place.map(|place| (place, at)));
         self.last.insert(kind, at);
         self.all.push(Item::new(kind));
-        self.open += 1;
-        reply.settle(false);
         Ok(at)
-    }
-
-    /// An item has ended. The reply may end after a call and after a message that is not a comment, unless another item is
-    /// unfinished.
-    pub(super) fn end(&mut self, at: usize, reply: &mut Assembly) {
-        let Some(item) = self.all.get_mut(at).filter(|item| !item.is_done) else { return };
-        item.is_done = true;
-        self.open = self.open.saturating_sub(1);
-        let may_be_last = match item.kind {
-            Kind::Message => !item.is_comment,
-            Kind::Call => true,
-            Kind::Reasoning | Kind::Other => false,
-        };
-        reply.settle(may_be_last && self.open == 0);
     }
 }
 
 impl Item {
     fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            is_done: false,
-            is_named: false,
-            has_phase: false,
-            is_comment: false,
-            sections: HashSet::new(),
-        }
+        Self { kind, is_done: false, is_named: false, has_phase: false, sections: HashSet::new() }
     }
 
     /// Whether no section of it has come.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::conversation::ToolSpec;
 use crate::json::put;
+use crate::openai;
 use crate::openai::Model;
 use crate::openai::effort;
 use crate::openai::parallel;
@@ -31,14 +32,8 @@ const ENCRYPTED: &str = "reasoning.encrypted_content";
 pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
     let model = Model::of(&settings.model);
     let input = input::input(settings, model, ask.messages);
-    if input.iter().all(|item| item["role"] == "system") {
-        return Err(RequestError::NothingAsked);
-    }
-    let mut body = settings.extra.clone();
+    let mut body = openai::body(settings, "input", input)?;
     let mut notes = Vec::new();
-    put(&mut body, "model", Some(settings.model.as_str()));
-    put(&mut body, "input", Some(input));
-    put(&mut body, "stream", Some(true));
     body.entry("store").or_insert(json!(false));
     put(&mut body, "max_output_tokens", output_tokens(settings, &mut notes));
     sampling(settings, model, &mut body, &mut notes);

@@ -190,7 +190,6 @@ fn begin_message(
 ) -> Result<(), ProviderError> {
     let Some(known) = items.get(at) else { return Ok(()) };
     let phase = text(&item["phase"]);
-    known.is_comment |= phase == "commentary";
     if phase.is_empty() || known.has_phase || !known.is_blank() {
         return Ok(());
     }
@@ -219,8 +218,8 @@ fn end(items: &mut Items, at: usize, item: Value, reply: &mut Assembly) -> Resul
         Kind::Call => {}
         Kind::Other => keep(at, of_server(item), reply)?,
     }
-    if !is_cut {
-        items.end(at, reply);
+    if let Some(known) = items.get(at) {
+        known.is_done = !is_cut;
     }
     Ok(())
 }

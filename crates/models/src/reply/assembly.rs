@@ -72,8 +72,6 @@ pub struct Assembly {
     refusal: String,
     stop: Option<Stop>,
     complete: bool,
-    /// Whether the stream may end in order here, though the provider did not announce an end.
-    settled: bool,
     /// The part that the next piece of its kind continues. None: the next piece begins a part.
     open: Option<usize>,
     /// The item that the next pieces belong to, where the wire counts them.
@@ -104,7 +102,6 @@ impl Assembly {
             refusal: String::new(),
             stop: None,
             complete: false,
-            settled: false,
             open: None,
             item: None,
             by_item: HashMap::new(),
@@ -291,11 +288,6 @@ impl Assembly {
         self.complete = true;
     }
 
-    /// Whether the reply counts as whole if the stream ends in order here. A broken connection still breaks it off.
-    pub fn settle(&mut self, settled: bool) {
-        self.settled = settled;
-    }
-
     /// A sign of life without content.
     pub fn keep_alive(&mut self) {
         self.events.push(ReplyEvent::KeepAlive);
@@ -339,7 +331,7 @@ impl Assembly {
         });
         let mut message =
             AssistantMessage { parts: parts.collect(), origin: Some(self.origin), usage: self.usage };
-        let stop = self.stop.or((self.complete || self.settled).then_some(Stop::End));
+        let stop = self.stop.or(self.complete.then_some(Stop::End));
         let end = decide(stop, &message, any_calls, self.refusal);
         let mut dropped_calls = Vec::new();
         if end != ReplyEnd::WantsTools {

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use legwork_common::duration;
-use legwork_common::job::Priority;
-use legwork_common::job::parse_name;
 use legwork_common::question::Approvals;
 use legwork_common::variables;
 
+use super::JobOptionArgs;
 use super::values;
 
 /// The request of one line of a batch, as help describes it.
@@ -53,27 +52,12 @@ pub struct DispatchArgs {
     /// The session to dispatch into, or the beginning of its id [default: a new one]
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
-    /// The queue [default: the policy's, else `default`]
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    pub queue: Option<String>,
-    /// The priority [default: the policy's, else normal]
-    #[arg(long, value_name = "PRIORITY", value_parser = values::priority())]
-    pub priority: Option<Priority>,
+    /// Where the job runs, its limits, and how often it is retried
+    #[command(flatten)]
+    pub options: JobOptionArgs,
     /// Delay before the job is queued
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     pub delay: Duration,
-    /// The longest that the job may run [default: the policy's, else no limit]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse_limit)]
-    pub timeout: Option<Duration>,
-    /// How many times to retry after a failure [default: the policy's, else 0]
-    #[arg(long, value_name = "N")]
-    pub retries: Option<u32>,
-    /// Delay before the first retry, doubled for each further one up to 10m [default: the policy's, else 5s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub retry_delay: Option<Duration>,
-    /// The token budget of the job, all attempts together; when it is spent, the job fails with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub budget: Option<u64>,
     /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
     pub session_budget: Option<u64>,

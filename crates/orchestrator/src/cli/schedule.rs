@@ -1,18 +1,15 @@
 //! The arguments of `legwork schedule`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
-use legwork_common::duration;
-use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
 use legwork_queue::operator::Missed;
 use legwork_queue::operator::Overlap;
 
-use super::values;
+use super::JobOptionArgs;
 
 /// Commands of `legwork schedule`.
 #[derive(Debug, Subcommand)]
@@ -70,24 +67,9 @@ pub struct ScheduleAddArgs {
     /// What the answer should look like
     #[arg(long, value_name = "TEXT")]
     pub expected_output: Option<String>,
-    /// The queue [default: the policy's, else `default`]
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    pub queue: Option<String>,
-    /// The priority [default: the policy's, else normal]
-    #[arg(long, value_name = "PRIORITY", value_parser = values::priority())]
-    pub priority: Option<Priority>,
-    /// The longest that a job may run [default: the policy's, else no limit]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse_limit)]
-    pub timeout: Option<Duration>,
-    /// How many times to retry after a failure [default: the policy's, else 0]
-    #[arg(long, value_name = "N")]
-    pub retries: Option<u32>,
-    /// Delay before the first retry [default: the policy's, else 5s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub retry_delay: Option<Duration>,
-    /// The token budget of a job
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub budget: Option<u64>,
+    /// Where the job runs, its limits, and how often it is retried
+    #[command(flatten)]
+    pub options: JobOptionArgs,
 }
 
 /// The values of `--missed`.

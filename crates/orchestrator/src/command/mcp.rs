@@ -14,11 +14,7 @@ use legwork_common::policy::Policy;
 use legwork_common::team::Team;
 use legwork_common::variables;
 use legwork_http::access::Token;
-use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
-use legwork_process::tasks::Tasks;
-use legwork_queue::ConnectionKind;
-use legwork_worker::backend::Arrival;
 use legwork_worker::host::host_name;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
@@ -29,7 +25,6 @@ use tokio_util::task::TaskTracker;
 use crate::cli::McpArgs;
 use crate::context::Connection;
 use crate::context::Context;
-use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
@@ -43,6 +38,7 @@ use crate::mcp::server::Server;
 use crate::mcp::sessions::McpSessions;
 use crate::mcp::sessions::WatchedSessions;
 use crate::mcp::standing::Standing;
+use crate::serving::Serving;
 use crate::suggest::quoted;
 use crate::suggest::quoted_command;
 use crate::team_checks;
@@ -59,21 +55,9 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     let agents = offer::agents(&team, &args.agents)?;
     let listener = http_listener(&context, &args)?;
     let policy = context.common.policy()?;
-    let tasks = Tasks::new();
-    let shutdown = Shutdown::listen(&tasks)
-        .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
-
-    // A dedicated connection, because the number of hosts is not bounded as a pool is. Sessions that wait for a worker
-    // must survive the connecting: this program starts their workers.
-    let connecting = context.connect_as(
-        ConnectionKind::Dedicated,
-        Arrival::SessionsWorker,
-        WhileAway::Wait { deadline: None },
-    );
-    let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else {
+    let Some(Serving { tasks, shutdown, connection }) = Serving::start(&context).await? else {
         return Ok(ExitStatus::Success);
     };
-    let connection = connection?;
     let sessions = Arc::new(sessions(&context, &args, &connection, policy, (&team, team_json))?);
     warn_of_keys(&sessions, &team, &agents);
     let scope = match scope(&args, &sessions).await {
@@ -106,10 +90,7 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
     if tokio::time::timeout(DISPATCH_GRACE_PERIOD, sessions.dispatching.wait()).await.is_err() {
         tracing::warn!("a dispatch did not end in time");
     }
-    let left = tasks.close_and_wait(GRACE_PERIOD).await;
-    if !left.is_empty() {
-        tracing::warn!(?left, "tasks did not end in time");
-    }
+    tasks.end(GRACE_PERIOD).await;
     drop(sessions);
     connection.leave().await?;
     served.map(|()| ExitStatus::Success)

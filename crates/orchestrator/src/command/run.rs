@@ -102,10 +102,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let embedded = connection.backend.is_embedded();
     let held = Box::pin(run.hold_session(&connection, prompt)).await;
     let grace_period = if run.shutdown.now.is_cancelled() { FORCED_GRACE_PERIOD } else { GRACE_PERIOD };
-    let left = run.tasks.close_and_wait(grace_period).await;
-    if !left.is_empty() {
-        tracing::warn!(?left, "tasks did not end in time");
-    }
+    run.tasks.end(grace_period).await;
     // Jobs that were dispatched since the last poll of the detached worker may have none yet.
     let handed_over = match &held {
         Ok((session, _)) if run.args.detach && embedded => {

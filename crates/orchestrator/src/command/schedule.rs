@@ -151,7 +151,7 @@ fn read(context: &Context, args: &ScheduleAddArgs) -> Result<Schedule, Failure> 
         return Err(Failure::usage("task must not be empty"));
     }
     let policy = context.common.policy()?;
-    let defaults = policy.job_options(&args.agent);
+    let options = args.options.or(policy.job_options(&args.agent));
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Ok(Schedule {
         name: args.name.clone(),
@@ -162,12 +162,12 @@ fn read(context: &Context, args: &ScheduleAddArgs) -> Result<Schedule, Failure> 
         agent: args.agent.clone(),
         task,
         expected_output: args.expected_output.clone(),
-        queue: args.queue.clone().unwrap_or(defaults.queue),
-        priority: args.priority.unwrap_or(defaults.priority),
-        timeout_ms: args.timeout.or(defaults.timeout).map(ms),
-        retries: args.retries.unwrap_or(defaults.retries),
-        retry_delay_ms: ms(args.retry_delay.unwrap_or(defaults.retry_delay)),
-        budget: args.budget.or(defaults.budget),
+        queue: options.queue,
+        priority: options.priority,
+        timeout_ms: options.timeout.map(ms),
+        retries: options.retries,
+        retry_delay_ms: ms(options.retry_delay),
+        budget: options.budget,
         team_json: team_json.to_string(),
     })
 }

@@ -23,23 +23,19 @@ use legwork_http::problem::Problem;
 use legwork_http::routes::router;
 use legwork_http::teams::ServedTeam;
 use legwork_http::teams::Teams;
-use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
-use legwork_process::tasks::Tasks;
-use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
-use legwork_worker::backend::Arrival;
 use legwork_worker::upkeep::reap_forever;
 use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
 use crate::context::Connection;
 use crate::context::Context;
-use crate::context::WhileAway;
 use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
+use crate::serving::Serving;
 
 /// How long changes in progress may take once the server has ended: as long as a worker of the embedded server may take
 /// to start.
@@ -51,19 +47,9 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     let access = access(&context, &args)?;
     let listener = bind(&args)?;
     let policy = context.common.policy()?;
-    let tasks = Tasks::new();
-    let shutdown = Shutdown::listen(&tasks)
-        .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
-    // A dedicated connection, because the number of requests at once is not bounded as a pool is.
-    let connecting = context.connect_as(
-        ConnectionKind::Dedicated,
-        Arrival::SessionsWorker,
-        WhileAway::Wait { deadline: None },
-    );
-    let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else {
+    let Some(Serving { tasks, shutdown, connection }) = Serving::start(&context).await? else {
         return Ok(ExitStatus::Success);
     };
-    let connection = connection?;
     let api = Api {
         operator: connection.operator.clone(),
         policy,
@@ -80,10 +66,7 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     }
     let (metrics, router) = (api.metrics.clone(), router(Arc::new(api), &access));
     listener::serve(listener, router, metrics, &tasks, shutdown.drain.clone()).await;
-    let left = tasks.close_and_wait(GRACE_PERIOD).await;
-    if !left.is_empty() {
-        tracing::warn!(?left, "tasks did not end in time");
-    }
+    tasks.end(GRACE_PERIOD).await;
     connection.leave().await?;
     Ok(ExitStatus::Success)
 }

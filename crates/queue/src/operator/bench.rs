@@ -177,21 +177,7 @@ impl Measurement {
     fn job(&self) -> NewJob {
         NewJob {
             id: JobId::random_in(self.session),
-            spec: JobSpec {
-                safety: None,
-                agent: self.agent.clone(),
-                task: "x".repeat(TASK_BYTES),
-                expected_output: None,
-                team: self.team.clone(),
-                working_dir: None,
-                key: None,
-                retry_of: None,
-                fresh: false,
-                budget: None,
-                trace: None,
-                root_agent: None,
-                approvals: None,
-            },
+            spec: JobSpec::new(self.agent.clone(), "x".repeat(TASK_BYTES), self.team.clone()),
             job_options: JobOptions::default(),
             idempotency_key: None,
             again: false,

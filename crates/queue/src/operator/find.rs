@@ -26,13 +26,18 @@ const MAX_CANDIDATES: usize = 10;
 /// The newest jobs whose sessions are searched, as many as are searched for a job's own id in each shard.
 const MAX_JOBS_SEARCHED: usize = 10_000;
 
-/// Why no single job or session was found.
+/// What [`FindError::NotFound`] calls a worker.
+const WORKER: &str = "worker";
+/// Where workers are listed.
+const SEE_WORKERS: &str = "`legwork workers` lists the live ones";
+
+/// Why no single job, session or worker was found.
 #[derive(Debug, Error)]
 pub enum FindError {
     /// Nothing that is stored begins like this, or the text cannot be the beginning of an id.
     #[error("{what} not found: {text}")]
     NotFound {
-        /// `task` or `session`.
+        /// `task`, `session` or `worker`.
         what: &'static str,
         /// What was searched for.
         text: String,
@@ -48,6 +53,13 @@ pub enum FindError {
     /// Redis could not be asked.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+impl FindError {
+    /// No live worker has this id, or one that begins like this.
+    pub(super) fn worker(text: &str) -> Self {
+        Self::NotFound { what: WORKER, text: text.to_owned() }
+    }
 }
 
 impl Coded for FindError {
@@ -69,6 +81,7 @@ impl Coded for FindError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::NotFound { what: WORKER, .. } => Some(SEE_WORKERS.to_owned()),
             Self::NotFound { text, .. } if is_too_short(text) => {
                 Some(format!("write {MIN_PREFIX_WORDS} of the id, or more"))
             }

@@ -3,59 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use legwork_common::error::Coded;
-use legwork_common::error::ExitStatus;
 use legwork_common::id::WorkerId;
-use thiserror::Error;
 
 use crate::error::QueueError;
+use crate::operator::FindError;
 use crate::operator::Operator;
 use crate::port::WorkerRecord;
-
-/// Why a worker cannot be drained.
-#[derive(Debug, Error)]
-pub enum DrainError {
-    /// No live worker has this id, or one that begins like this.
-    #[error("worker not found: {0}")]
-    NotFound(String),
-    /// Several workers begin like this.
-    #[error("`{text}` may be any of {}", candidates.join(", "))]
-    Ambiguous {
-        /// What was searched for.
-        text: String,
-        /// The ids of the workers.
-        candidates: Vec<String>,
-    },
-    /// Redis could not be asked.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
-impl Coded for DrainError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound(_) => "not_found",
-            Self::Ambiguous { .. } => "ambiguous",
-            Self::Queue(error) => error.code(),
-        }
-    }
-
-    fn exit(&self) -> ExitStatus {
-        match self {
-            Self::NotFound(_) => ExitStatus::NotFound,
-            Self::Ambiguous { .. } => ExitStatus::Usage,
-            Self::Queue(error) => error.exit(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::NotFound(_) => Some("`legwork workers` lists the live ones".to_owned()),
-            Self::Ambiguous { .. } => Some("write more of the id".to_owned()),
-            Self::Queue(error) => error.hint(),
-        }
-    }
-}
 
 impl Operator {
     /// Pauses a queue: no claim that begins after this takes a job of it, and what runs continues. False where it was
@@ -92,19 +45,19 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// [`DrainError`] when no live worker or several are named like this, or when Redis cannot be reached.
-    pub async fn drain_worker(&self, text: &str) -> Result<WorkerRecord, DrainError> {
+    /// [`FindError`] when no live worker or several are named like this, or when Redis cannot be reached.
+    pub async fn drain_worker(&self, text: &str) -> Result<WorkerRecord, FindError> {
         let worker = named(text, self.workers().await?)?;
         if self.queue().request_drain(&worker.id).await? {
             Ok(worker)
         } else {
-            Err(DrainError::NotFound(worker.id.to_string()))
+            Err(FindError::worker(worker.id.as_str()))
         }
     }
 }
 
 /// The only worker that a text names.
-fn named(text: &str, workers: Vec<WorkerRecord>) -> Result<WorkerRecord, DrainError> {
+fn named(text: &str, workers: Vec<WorkerRecord>) -> Result<WorkerRecord, FindError> {
     let whole = WorkerId::from_stored(text.to_owned());
     let (mut exact, begins): (Vec<_>, Vec<_>) = workers
         .into_iter()
@@ -112,9 +65,9 @@ fn named(text: &str, workers: Vec<WorkerRecord>) -> Result<WorkerRecord, DrainEr
         .partition(|worker| worker.id == whole);
     let mut found = if exact.is_empty() { begins } else { vec![exact.swap_remove(0)] };
     match found.len() {
-        0 => Err(DrainError::NotFound(text.to_owned())),
+        0 => Err(FindError::worker(text)),
         1 => Ok(found.swap_remove(0)),
-        _ => Err(DrainError::Ambiguous {
+        _ => Err(FindError::Ambiguous {
             text: text.to_owned(),
             candidates: found.iter().map(|worker| worker.id.to_string()).collect(),
         }),
@@ -123,6 +76,8 @@ fn named(text: &str, workers: Vec<WorkerRecord>) -> Result<WorkerRecord, DrainEr
 
 #[cfg(test)]
 mod tests {
+    use legwork_common::error::Coded as _;
+
     use super::*;
     use crate::operator::testing::worker;
 
@@ -138,7 +93,7 @@ mod tests {
             ("", Err("not_found")),
         ] {
             let found = named(text, fleet());
-            let shown = found.as_ref().map(|worker| worker.id.as_str()).map_err(Coded::code);
+            let shown = found.as_ref().map(|worker| worker.id.as_str()).map_err(|error| error.code());
             assert_eq!(shown, expected, "{text}");
         }
     }

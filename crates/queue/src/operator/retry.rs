@@ -295,19 +295,11 @@ mod tests {
     fn plan(mode: RetryMode) -> RetryPlan {
         let session = SessionId::random();
         let spec = JobSpec {
-            safety: None,
-            agent: "worker".to_owned(),
-            task: "count".to_owned(),
             expected_output: Some("a number".to_owned()),
-            team: TeamDigest("0".repeat(64)),
-            working_dir: None,
             key: Some("once".to_owned()),
-            retry_of: None,
             fresh: true,
             budget: Some(7),
-            trace: None,
-            root_agent: None,
-            approvals: None,
+            ..JobSpec::new("worker", "count", TeamDigest("0".repeat(64)))
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
         let original = Original { status: State::Failed, session, spec, job_options, team_json: None };

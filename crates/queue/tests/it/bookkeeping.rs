@@ -8,7 +8,6 @@ use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
-use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
@@ -42,6 +41,7 @@ use legwork_queue::settings::FleetSettings;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::finish;
 use crate::support::quick;
 use crate::support::with_scores;
 
@@ -67,21 +67,17 @@ fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
 
 #[tokio::test]
 async fn an_empty_result_replaces_the_error_of_an_earlier_attempt() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let mut job = it.job();
     job.job_options.retries = 1;
     let id = job.id;
     it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
     let finish = Finish {
-        lease: it.claim(1).await[0].lease,
-        ending: Ending::Failed { cause: Cause::AgentError, message: "broken".into() },
-        output_bytes: 0,
-        usage: Usage::default(),
-        retry_delay: Duration::ZERO,
-        hears_mail: false,
-        belongs_to: None,
         is_first_attempt: true,
+        ..finish(
+            it.claim(1).await[0].lease,
+            Ending::Failed { cause: Cause::AgentError, message: "broken".into() },
+        )
     };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Scheduled)]);
     it.queue.reap(false).await.unwrap();
@@ -93,8 +89,7 @@ async fn an_empty_result_replaces_the_error_of_an_earlier_attempt() {
 
 #[tokio::test]
 async fn only_retryable_failures_are_retried() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let causes = Cause::ALL
         .into_iter()
         .filter(|cause| !matches!(cause, Cause::Tool | Cause::Operator | Cause::Parent | Cause::SessionEnd));
@@ -115,8 +110,7 @@ async fn only_retryable_failures_are_retried() {
 
 #[tokio::test]
 async fn the_end_of_a_child_does_not_recreate_its_forgotten_parent() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
     let parent_id = it.one().await;
     let parent = it.claim(1).await.remove(0);
     let child_id = it.child(parent.lease).await;
@@ -143,8 +137,7 @@ async fn the_end_of_a_child_does_not_recreate_its_forgotten_parent() {
 
 #[tokio::test]
 async fn a_stop_reaches_jobs_below_a_forgotten_one() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let top_id = it.one().await;
     let top = it.claim(1).await.remove(0);
     let middle_id = it.child(top.lease).await;
@@ -158,9 +151,8 @@ async fn a_stop_reaches_jobs_below_a_forgotten_one() {
 
 #[tokio::test]
 async fn a_session_without_jobs_expires_when_its_owner_is_gone() {
-    let redis = PrivateRedis::start();
-    let queue = redis.queue(&quick()).await;
-    let it = TestSession::open(&queue, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
+    let queue = it.queue.clone();
     let (session, owner) = (SessionId::random(), RunToken::random());
     // One whose job was forgotten before, one that never had any, one whose owner was lost.
     queue.open(&owned(session, owner, true)).await.unwrap();
@@ -233,8 +225,7 @@ fn keyed(it: &TestSession, in_namespace: bool) -> NewJob {
 
 #[tokio::test]
 async fn a_forgotten_job_frees_its_key() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
     let first = keyed(&it, true);
     let id = first.id;
     it.enqueue(DispatchedBy::Root, vec![first]).await.unwrap();
@@ -313,8 +304,7 @@ async fn ended_jobs_that_must_be_kept_do_not_delay_the_others() {
 
 #[tokio::test]
 async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     it.one().await;
     it.one().await;
     let claimed = it.claim(2).await;
@@ -336,8 +326,7 @@ async fn a_gap_in_one_jobs_output_ends_its_attempt_and_no_other() {
 
 #[tokio::test]
 async fn the_mailbox_of_a_job_ends_with_it() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     let claimed = it.claim(1).await.remove(0);
     it.queue.send(id, "hi", "request", Duration::from_secs(9)).await.unwrap();
@@ -347,8 +336,7 @@ async fn the_mailbox_of_a_job_ends_with_it() {
 
 #[tokio::test]
 async fn a_reaper_that_is_alone_reclaims_all_pages_at_once() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    let (_redis, it) = TestSession::alone(0).await;
     it.enqueue(DispatchedBy::Root, (0..450).map(|_| it.job()).collect()).await.unwrap();
     assert_eq!(it.claim(450).await.len(), 450);
     assert_eq!(it.queue.reap(true).await.unwrap().requeued, 450);
@@ -396,8 +384,7 @@ async fn a_sweep_skips_no_job_when_earlier_ones_are_forgotten_between_its_pages(
 
 #[tokio::test]
 async fn the_record_of_a_worker_that_claims_without_a_heartbeat_expires() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    let (redis, it) = TestSession::alone(0).await;
     it.one().await;
     it.claim(1).await;
     let mut raw = redis.raw().await;
@@ -408,8 +395,7 @@ async fn the_record_of_a_worker_that_claims_without_a_heartbeat_expires() {
 
 #[tokio::test]
 async fn a_sweep_after_its_mark_was_dropped_ends_no_job() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let root = StopRoot::Session { id: it.session, close: false };
     it.queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
     let id = it.one().await;

@@ -7,7 +7,6 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
-use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
@@ -48,6 +47,7 @@ use redis::aio::MultiplexedConnection;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::finish;
 
 /// The longest that a call on a broken server may take.
 const BOUND: Duration = Duration::from_secs(6);
@@ -246,16 +246,7 @@ async fn round_of_second_tries(it: &TestSession, lose: &impl Fn()) {
     let lease = it.claim(1).await[0].lease;
     lose();
     let ending = Ending::Failed { cause: Cause::AgentError, message: "no".into() };
-    let finish = Finish {
-        lease,
-        ending,
-        output_bytes: 0,
-        usage: Usage::default(),
-        retry_delay: Duration::from_secs(99),
-        hears_mail: false,
-        belongs_to: None,
-        is_first_attempt: false,
-    };
+    let finish = Finish { retry_delay: Duration::from_secs(99), ..finish(lease, ending) };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Scheduled)]);
     let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
     assert_eq!(job.status, State::Scheduled);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
-use legwork_common::job::Usage;
 use legwork_common::lifecycle::Event;
 use legwork_common::lifecycle::State;
 use legwork_common::lifecycle::next;
@@ -32,6 +31,7 @@ use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::dispatched_by;
+use crate::support::finish;
 
 /// A retry delay that does not pass during a test.
 const LATER: Duration = Duration::from_secs(3600);
@@ -77,16 +77,7 @@ impl Subject {
     }
 
     async fn finish(&self, ending: Ending, retry_delay: Duration) {
-        let finish = Finish {
-            lease: self.lease,
-            ending,
-            output_bytes: 0,
-            usage: Usage::default(),
-            retry_delay,
-            hears_mail: false,
-            belongs_to: None,
-            is_first_attempt: false,
-        };
+        let finish = Finish { retry_delay, ..finish(self.lease, ending) };
         self.it.queue.finish(&[finish]).await.unwrap();
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::id::JobId;
-use legwork_common::job::Usage;
 use legwork_common::policy::Policy;
 use legwork_common::service::MailContent;
 use legwork_common::service::Mailbox as _;
@@ -19,7 +18,6 @@ use legwork_queue::operator::SessionLanes;
 use legwork_queue::operator::SessionOptions;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::Finish;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
@@ -27,6 +25,7 @@ use legwork_queue::settings::FleetSettings;
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
+use crate::support::finish;
 
 #[tokio::test]
 async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
@@ -46,16 +45,7 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
     let mut ended: Vec<JobId> = Vec::new();
     while ended.len() < 1001 {
         let claimed = it.claim(400).await;
-        let finish = |one: &Claimed| Finish {
-            lease: one.lease,
-            ending: completed(),
-            output_bytes: 0,
-            usage: Usage::default(),
-            retry_delay: Duration::ZERO,
-            hears_mail: false,
-            belongs_to: None,
-            is_first_attempt: false,
-        };
+        let finish = |one: &Claimed| finish(one.lease, completed());
         queue.finish(&claimed.iter().map(finish).collect::<Vec<_>>()).await.unwrap();
         ended.extend(claimed.iter().map(|one| one.lease.id));
     }

@@ -51,8 +51,7 @@ async fn a_full_page_of_due_or_retired_jobs_is_followed_by_the_next_at_once() {
 
 #[tokio::test]
 async fn all_children_of_a_forgotten_parent_move_up_in_pages() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    let (redis, it) = TestSession::alone(0).await;
     it.one().await;
     let parent = it.claim(1).await.remove(0);
     let by = dispatched_by(parent.lease);

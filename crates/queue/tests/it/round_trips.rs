@@ -10,7 +10,6 @@ use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::job::JobOptions;
-use legwork_common::job::Usage;
 use legwork_common::service::WaitMode;
 use legwork_queue::DispatchedBy;
 use legwork_queue::Hints;
@@ -20,7 +19,6 @@ use legwork_queue::operator::SessionLanes;
 use legwork_queue::operator::StopReport;
 use legwork_queue::operator::StopRoot;
 use legwork_queue::port::Ending;
-use legwork_queue::port::Finish;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
@@ -29,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
+use crate::support::finish;
 
 /// Running and queued jobs of one session, half of each.
 struct Scene {
@@ -71,16 +70,7 @@ async fn hundreds_of_stops() {
     let reports: Vec<StopReport> = scene.operator.stop_many(roots).try_collect().await.unwrap();
     let marked = scene.reads().await;
     assert!(marked - before < 150, "{} reads for {} stops", marked - before, reports.len());
-    let stopped = |lease: &Lease| Finish {
-        lease: *lease,
-        ending: Ending::Stopped { cause: Cause::Operator },
-        output_bytes: 0,
-        usage: Usage::default(),
-        retry_delay: Duration::ZERO,
-        hears_mail: false,
-        belongs_to: None,
-        is_first_attempt: false,
-    };
+    let stopped = |lease: &Lease| finish(*lease, Ending::Stopped { cause: Cause::Operator });
     scene.it.queue.finish(&scene.leases.iter().map(stopped).collect::<Vec<_>>()).await.unwrap();
     let before = scene.reads().await;
     let mut ended = pin!(scene.operator.until_all_stopped(reports));

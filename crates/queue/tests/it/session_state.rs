@@ -11,6 +11,7 @@ use legwork_common::session_state::TodoList;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
+use legwork_queue::port::Claimed;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::OpenSession;
@@ -32,6 +33,15 @@ fn add(texts: &[&str]) -> TodoChange {
     TodoChange::Add(texts.iter().map(|&text| text.to_owned()).collect())
 }
 
+/// Two claimed jobs of the session, and the dispatchers that they are.
+async fn two_that_run(it: &TestSession) -> (Vec<Claimed>, [DispatchedBy; 2]) {
+    it.one().await;
+    it.one().await;
+    let claimed = it.claim(2).await;
+    let dispatchers = [0, 1].map(|at: usize| dispatched_by(claimed[at].lease));
+    (claimed, dispatchers)
+}
+
 async fn todos(
     it: &TestSession,
     by: DispatchedBy,
@@ -51,10 +61,7 @@ async fn a_session_has_one_list_and_a_repeated_call_changes_nothing() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     let it = TestSession::open(&queue, 0).await;
-    it.one().await;
-    it.one().await;
-    let claimed = it.claim(2).await;
-    let (mine, yours) = (dispatched_by(claimed[0].lease), dispatched_by(claimed[1].lease));
+    let (claimed, [mine, yours]) = two_that_run(&it).await;
     assert_eq!(todos(&it, mine, &TodoChange::Read, Some(0)).await, Ok(TodoList::default()));
     let first = todos(&it, mine, &add(&["a", "b"]), Some(1)).await.unwrap();
     assert_eq!(
@@ -92,8 +99,7 @@ async fn a_session_has_one_list_and_a_repeated_call_changes_nothing() {
 
 #[tokio::test]
 async fn many_changes_of_todos_leave_a_bounded_record() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    let (redis, it) = TestSession::alone(0).await;
     it.one().await;
     let lease = it.claim(1).await[0].lease;
     let mine = DispatchedBy::Job { id: lease.id, token: lease.token };
@@ -189,10 +195,7 @@ async fn a_budget_is_reserved_spent_and_given_back() {
 
     let it = TestSession { session: SessionId::random(), ..free };
     open(&queue, it.session, Some(RunToken::random()), 100).await;
-    it.one().await;
-    it.one().await;
-    let claimed = it.claim(2).await;
-    let (mine, yours) = (dispatched_by(claimed[0].lease), dispatched_by(claimed[1].lease));
+    let (claimed, [mine, yours]) = two_that_run(&it).await;
     assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
     // A repeat replaces the first reservation.
     assert_eq!(reserve(&it, mine, 0, 60).await, Ok(BudgetReservation::Granted));
@@ -267,10 +270,7 @@ async fn pots_count_what_each_run_used_once() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
     let it = TestSession::open(&queue, 0).await;
-    it.one().await;
-    it.one().await;
-    let claimed = it.claim(2).await;
-    let (mine, yours) = (dispatched_by(claimed[0].lease), dispatched_by(claimed[1].lease));
+    let (claimed, [mine, yours]) = two_that_run(&it).await;
     let spend = async |by, run: &str, cost: u64, time: u64| {
         let used = [("budget.max_cost".to_owned(), cost), ("budgets.day.max_time".to_owned(), time)];
         it.queue.spend(it.session, by, run, &used).await.unwrap()

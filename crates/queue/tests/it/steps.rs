@@ -7,11 +7,11 @@ use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::dispatched_by;
+use crate::support::finish;
 use crate::support::quick;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::RunToken;
 use legwork_common::job::Cause;
-use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
@@ -41,8 +41,7 @@ use legwork_queue::port::Work as _;
 
 #[tokio::test]
 async fn a_job_goes_from_queued_to_completed() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     assert_eq!(it.state(id).await, State::Queued);
 
@@ -79,8 +78,7 @@ async fn a_job_goes_from_queued_to_completed() {
 
 #[tokio::test]
 async fn a_claim_that_arrives_after_a_later_one_takes_nothing() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let claim = |number| Claim {
         shard: 0,
         worker: it.worker.clone(),
@@ -103,8 +101,7 @@ async fn a_claim_that_arrives_after_a_later_one_takes_nothing() {
 
 #[tokio::test]
 async fn the_cap_keeps_the_rest_in_the_backlog_in_order() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 2).await;
+    let (_redis, it) = TestSession::alone(2).await;
     let jobs: Vec<_> = (0..5).map(|_| it.job()).collect();
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
@@ -123,8 +120,7 @@ async fn the_cap_keeps_the_rest_in_the_backlog_in_order() {
 
 #[tokio::test]
 async fn a_stop_reaches_the_whole_tree_and_is_final() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
     let (parent, child_id) = it.parent_and_child().await;
     let root = parent.lease.id;
 
@@ -147,8 +143,7 @@ async fn a_stop_reaches_the_whole_tree_and_is_final() {
 
 #[tokio::test]
 async fn a_lost_worker_is_fenced_and_its_job_continues() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     let zombie = it.claim(1).await.remove(0);
     it.queue.begin(&[(zombie.lease, 1)]).await.unwrap();
@@ -181,8 +176,7 @@ async fn a_lost_worker_is_fenced_and_its_job_continues() {
 
 #[tokio::test]
 async fn three_crashes_in_a_row_fail_the_job() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     for _ in 0..3 {
         assert_eq!(it.claim(1).await.len(), 1);
@@ -194,8 +188,7 @@ async fn three_crashes_in_a_row_fail_the_job() {
 
 #[tokio::test]
 async fn a_key_finds_its_job_and_refuses_another_request() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     for in_namespace in [false, true] {
         let once = |request: &str| {
             Some(IdempotencyKey { key: format!("k{in_namespace}"), request: request.into(), in_namespace })
@@ -212,8 +205,7 @@ async fn a_key_finds_its_job_and_refuses_another_request() {
 
 #[tokio::test]
 async fn a_waiting_job_uses_no_slot_and_gets_mail_of_its_child_once() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 1).await;
+    let (_redis, it) = TestSession::alone(1).await;
     let (parent, child_id) = it.parent_and_child().await;
     assert!(it.claim(5).await.is_empty(), "the cap is one");
     let of = Dispatcher::Job(parent.lease.id);
@@ -236,8 +228,7 @@ async fn a_waiting_job_uses_no_slot_and_gets_mail_of_its_child_once() {
 
 #[tokio::test]
 async fn a_job_that_fails_stops_the_tree_below_it() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let (parent, child_id) = it.parent_and_child().await;
     let ending = Ending::Failed { cause: Cause::AgentError, message: "no".into() };
     assert_eq!(it.finish(parent.lease, ending).await, Finished::Now(State::Failed));
@@ -247,8 +238,7 @@ async fn a_job_that_fails_stops_the_tree_below_it() {
 
 #[tokio::test]
 async fn a_wrong_token_changes_nothing() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     it.claim(1).await;
     let stranger = Lease { id, token: RunToken::random() };
@@ -260,8 +250,7 @@ async fn a_wrong_token_changes_nothing() {
 
 #[tokio::test]
 async fn a_delayed_job_is_scheduled_until_it_is_due() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let mut job = it.job();
     job.job_options.delay = Duration::from_millis(1);
     let id = job.id;
@@ -276,8 +265,7 @@ async fn a_delayed_job_is_scheduled_until_it_is_due() {
 
 #[tokio::test]
 async fn a_forgotten_job_leaves_no_key() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     let claimed = it.claim(1).await.remove(0);
     it.queue.begin(&[(claimed.lease, 1)]).await.unwrap();
@@ -331,20 +319,10 @@ async fn another_number_of_shards_is_refused() {
 
 #[tokio::test]
 async fn a_job_with_unheard_messages_does_not_complete() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (_redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     let lease = it.claim(1).await.remove(0).lease;
-    let finish = |hears_mail| Finish {
-        lease,
-        ending: completed(),
-        output_bytes: 0,
-        usage: Usage::default(),
-        retry_delay: Duration::ZERO,
-        hears_mail,
-        belongs_to: None,
-        is_first_attempt: false,
-    };
+    let finish = |hears_mail| Finish { hears_mail, ..finish(lease, completed()) };
     let keep = Duration::from_secs(9);
     assert_eq!(it.queue.send(id, "wait", "request", keep).await.unwrap(), SendOutcome::Sent);
     for _ in 0..2 {
@@ -363,8 +341,7 @@ async fn a_job_with_unheard_messages_does_not_complete() {
 
 #[tokio::test]
 async fn the_fence_goes_with_the_end_of_a_first_attempt_and_late_appends_are_refused() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 0).await;
+    let (redis, it) = TestSession::alone(0).await;
     let id = it.one().await;
     let lease = it.claim(1).await.remove(0).lease;
     let append = |offset, sequence| Append {
@@ -380,14 +357,10 @@ async fn the_fence_goes_with_the_end_of_a_first_attempt_and_late_appends_are_ref
     // An entry that does not follow the last one means that the server lost one.
     assert_eq!(it.queue.append(&[append(5, 3)]).await.unwrap(), [Appended::Fenced]);
     let finish = Finish {
-        lease,
-        ending: completed(),
         output_bytes: 5,
-        usage: Usage::default(),
-        retry_delay: Duration::ZERO,
-        hears_mail: false,
         belongs_to: Some((it.session, Dispatcher::Root(it.session))),
         is_first_attempt: true,
+        ..finish(lease, completed())
     };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Completed)]);
     let mut raw = redis.raw().await;
@@ -406,8 +379,7 @@ async fn the_fence_goes_with_the_end_of_a_first_attempt_and_late_appends_are_ref
 
 #[tokio::test]
 async fn a_stop_outranks_mail_and_refuses_more_of_it() {
-    let redis = PrivateRedis::start();
-    let it = TestSession::open(&redis.queue(&quick()).await, 20).await;
+    let (redis, it) = TestSession::alone(20).await;
     let (parent, child_id) = it.parent_and_child().await;
     let root = parent.lease.id;
     let lease = it.claim(1).await.remove(0).lease;
@@ -428,15 +400,6 @@ async fn a_stop_outranks_mail_and_refuses_more_of_it() {
         .unwrap();
     let late = it.queue.send(child_id, "late", "another", keep).await.unwrap();
     assert_eq!(late, SendOutcome::NotRunning(State::Stopping));
-    let finish = Finish {
-        lease,
-        ending: completed(),
-        output_bytes: 0,
-        usage: Usage::default(),
-        retry_delay: Duration::ZERO,
-        hears_mail: true,
-        belongs_to: None,
-        is_first_attempt: false,
-    };
+    let finish = Finish { hears_mail: true, ..finish(lease, completed()) };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Stopped)]);
 }

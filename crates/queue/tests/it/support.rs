@@ -130,6 +130,13 @@ pub(crate) struct TestSession {
 }
 
 impl TestSession {
+    /// Opens a session without an owner on a server of its own, with a short lease.
+    pub(crate) async fn alone(cap: u32) -> (PrivateRedis, Self) {
+        let redis = PrivateRedis::start();
+        let session = Self::open(&redis.queue(&quick()).await, cap).await;
+        (redis, session)
+    }
+
     /// Opens a session without an owner.
     pub(crate) async fn open(queue: &Queue, cap: u32) -> Self {
         let session = SessionId::random();
@@ -152,21 +159,7 @@ impl TestSession {
     pub(crate) fn job(&self) -> NewJob {
         NewJob {
             id: JobId::random_in(self.session),
-            spec: JobSpec {
-                safety: None,
-                agent: "worker".into(),
-                task: "do it".into(),
-                expected_output: None,
-                team: self.team.clone(),
-                working_dir: None,
-                key: None,
-                retry_of: None,
-                fresh: false,
-                budget: None,
-                trace: None,
-                root_agent: None,
-                approvals: None,
-            },
+            spec: JobSpec::new("worker", "do it", self.team.clone()),
             job_options: JobOptions::default(),
             idempotency_key: None,
             again: false,
@@ -225,17 +218,22 @@ impl TestSession {
 
     /// Ends an attempt.
     pub(crate) async fn finish(&self, lease: Lease, ending: Ending) -> Finished {
-        let finish = Finish {
-            lease,
-            ending,
-            output_bytes: 0,
-            usage: Usage::default(),
-            retry_delay: Duration::ZERO,
-            hears_mail: false,
-            belongs_to: None,
-            is_first_attempt: false,
-        };
+        let finish = finish(lease, ending);
         self.queue.finish(&[finish]).await.unwrap()[0]
+    }
+}
+
+/// The end of a later attempt without output, tokens, mail or a delay.
+pub(crate) fn finish(lease: Lease, ending: Ending) -> Finish {
+    Finish {
+        lease,
+        ending,
+        output_bytes: 0,
+        usage: Usage::default(),
+        retry_delay: Duration::ZERO,
+        hears_mail: false,
+        belongs_to: None,
+        is_first_attempt: false,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::settings::ToolChoice;
+use crate::testing::note;
 use crate::wire::Ask;
 use crate::wire::RequestError;
 use crate::wire::Wire as _;
@@ -45,10 +46,6 @@ fn sent(settings: &Settings, messages: &[Message]) -> Value {
         block.as_object_mut().unwrap().remove("cache_control");
     }
     all
-}
-
-fn note(id: &str) -> ToolCall {
-    ToolCall { id: id.into(), name: "note".into(), arguments: "{\"a\":1}".into(), thought_signature: None }
 }
 
 fn result(call_id: &str, content: impl Into<Content>, is_error: bool) -> Message {

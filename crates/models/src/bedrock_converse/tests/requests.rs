@@ -24,6 +24,7 @@ use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::settings::ToolChoice;
+use crate::testing::note;
 use crate::wire::Ask;
 use crate::wire::RequestError;
 use crate::wire::Wire as _;
@@ -48,10 +49,6 @@ fn sent(settings: &Settings, messages: &[Message]) -> Value {
 
 fn tool(parameters: Value) -> ToolSpec {
     ToolSpec { name: "note".into(), description: "notes".into(), parameters }
-}
-
-fn note(id: &str) -> ToolCall {
-    ToolCall { id: id.into(), name: "note".into(), arguments: "{\"a\":1}".into(), thought_signature: None }
 }
 
 fn result(call_id: &str, content: impl Into<Content>, is_error: bool) -> Message {

@@ -13,7 +13,6 @@ use crate::conversation::Message;
 use crate::conversation::Origin;
 use crate::conversation::Part;
 use crate::conversation::ToolCall;
-use crate::conversation::ToolResult;
 use crate::conversation::ToolSpec;
 use crate::gemini::Gemini;
 use crate::reader::Close;
@@ -24,6 +23,9 @@ use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::settings::ToolChoice;
+use crate::testing::any_object;
+use crate::testing::note;
+use crate::testing::result;
 use crate::wire::Ask;
 use crate::wire::RequestError;
 use crate::wire::Wire as _;
@@ -41,17 +43,8 @@ fn sent(settings: &Settings, messages: &[Message]) -> Value {
     asked(settings, messages).body["contents"].take()
 }
 
-fn note(id: &str) -> ToolCall {
-    ToolCall { id: id.into(), name: "note".into(), arguments: "{\"a\":1}".into(), thought_signature: None }
-}
-
 fn signed(id: &str) -> ToolCall {
     ToolCall { thought_signature: Some("s".into()), ..note(id) }
-}
-
-fn result(call_id: &str, content: impl Into<Content>, is_error: bool) -> Message {
-    let (call_id, name) = (call_id.into(), "note".into());
-    Message::ToolResult(ToolResult { call_id, name, content: content.into(), is_error })
 }
 
 fn reply_of(provider: &str, parts: Vec<Part>) -> Message {
@@ -75,12 +68,7 @@ fn a_whole_request() {
     settings.top_p = Some(0.9);
     settings.max_output_tokens = Some(4000);
     settings.tool_choice = ToolChoice::Tool("note".into());
-    settings.form = Some(Form {
-        name: "answer".into(),
-        description: None,
-        strict: true,
-        schema: json!({"type": "object"}),
-    });
+    settings.form = Some(any_object());
     settings.extra.insert("generationConfig".into(), json!({"topK": 5, "temperature": 9}));
     settings.extra.insert("contents".into(), json!("never"));
     let messages =

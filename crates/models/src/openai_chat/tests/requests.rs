@@ -12,17 +12,18 @@ use crate::conversation::Image;
 use crate::conversation::Message;
 use crate::conversation::Part;
 use crate::conversation::ToolCall;
-use crate::conversation::ToolResult;
 use crate::conversation::ToolSpec;
 use crate::openai_chat::OpenaiChat;
 use crate::reader::Close;
 use crate::reader::ReadReply as _;
 use crate::reader::Reader;
 use crate::reply::Limits;
-use crate::settings::Form;
 use crate::settings::Settings;
 use crate::settings::Thinking;
 use crate::settings::ToolChoice;
+use crate::testing;
+use crate::testing::any_object;
+use crate::testing::note;
 use crate::wire::Ask;
 use crate::wire::RequestError;
 use crate::wire::Wire as _;
@@ -36,13 +37,8 @@ fn sent(settings: &Settings, messages: &[Message]) -> Value {
     asked(settings, messages).body["messages"].take()
 }
 
-fn note(id: &str) -> ToolCall {
-    ToolCall { id: id.into(), name: "note".into(), arguments: "{\"a\":1}".into(), thought_signature: None }
-}
-
 fn result(call_id: &str, content: impl Into<Content>) -> Message {
-    let (call_id, name) = (call_id.into(), "note".into());
-    Message::ToolResult(ToolResult { call_id, name, content: content.into(), is_error: false })
+    testing::result(call_id, content, false)
 }
 
 fn reply(parts: Vec<Part>) -> Message {
@@ -56,12 +52,7 @@ fn a_whole_request() {
     settings.max_output_tokens = Some(4000);
     settings.parallel_tool_calls = Some(false);
     settings.tool_choice = ToolChoice::Tool("note".into());
-    settings.form = Some(Form {
-        name: "answer".into(),
-        description: None,
-        strict: true,
-        schema: json!({"type": "object"}),
-    });
+    settings.form = Some(any_object());
     settings.extra.insert("top_k".into(), json!(5));
     settings.extra.insert("messages".into(), json!("never"));
     let tool = ToolSpec { name: "note".into(), description: "notes".into(), parameters: Value::Null };

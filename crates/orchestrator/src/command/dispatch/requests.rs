@@ -149,16 +149,7 @@ fn broken(error: &serde_json::Error) -> (Option<usize>, Failure) {
 
 /// The job options of the command line; the policy fills in what it leaves open.
 fn job_options(args: &DispatchArgs, policy: &Policy, agent: &str) -> JobOptions {
-    let default = policy.job_options(agent);
-    JobOptions {
-        queue: args.queue.clone().unwrap_or(default.queue),
-        priority: args.priority.unwrap_or(default.priority),
-        delay: args.delay,
-        timeout: args.timeout.or(default.timeout),
-        retries: args.retries.unwrap_or(default.retries),
-        retry_delay: args.retry_delay.unwrap_or(default.retry_delay),
-        budget: args.budget.or(default.budget),
-    }
+    JobOptions { delay: args.delay, ..args.options.or(policy.job_options(agent)) }
 }
 
 #[cfg(test)]
