@@ -119,6 +119,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a list of jobs
+         * @description Needs the role viewer.
+         */
+        get: operations["listEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}": {
         parameters: {
             query?: never;
@@ -339,6 +359,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stats/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow the fleet's numbers
+         * @description Needs the role viewer.
+         */
+        get: operations["statsEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stats/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count what was dispatched and what ended over time
+         * @description Needs the role viewer.
+         */
+        get: operations["history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/teams": {
         parameters: {
             query?: never;
@@ -442,6 +502,22 @@ export interface components {
             /** @description The name of a team of this server */
             team?: string;
         };
+        /** @description Numbers by time, the oldest first; the last bucket is not over */
+        Buckets: {
+            bucket_ms: number;
+            completed: number[];
+            cost_usd: number[];
+            dispatched: number[];
+            failed: number[];
+            input_tokens: number[];
+            output_tokens: number[];
+            /**
+             * Format: date-time
+             * @description When the first bucket begins
+             */
+            since: string;
+            stopped: number[];
+        };
         DispatchRequest: {
             /** @description The agent of the team */
             agent: string;
@@ -489,6 +565,10 @@ export interface components {
         Explanation: {
             explanation: string;
             job: components["schemas"]["Job"];
+        };
+        History: {
+            day: components["schemas"]["Buckets"];
+            hour: components["schemas"]["Buckets"];
         };
         /**
          * A job
@@ -1083,6 +1163,56 @@ export interface operations {
             };
         };
     };
+    listEvents: {
+        parameters: {
+            query?: {
+                /** @description States, separated by commas */
+                status?: string;
+                /** @description Only failed jobs that were not retried */
+                failed?: boolean;
+                /** @description Only jobs that ended with this cause */
+                cause?: string;
+                /** @description Only jobs of this agent */
+                agent?: string;
+                /** @description Only jobs of this session */
+                session?: string;
+                /** @description Only jobs of this queue */
+                queue?: string;
+                /** @description Only jobs that this worker holds */
+                worker?: string;
+                /** @description Only jobs created within this time, such as 1h */
+                since?: string;
+                /** @description The most jobs */
+                limit?: number;
+                /** @description The field next of the page before */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events jobs: the jobs that changed, with the beginning of their task and without their result, and the ids of the list in its order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     view: {
         parameters: {
             query?: {
@@ -1304,7 +1434,10 @@ export interface operations {
     };
     turns: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only entries with a greater sequence */
+                after?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -1449,6 +1582,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Stats"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    statsEvents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events stats: the answers of stats and of history, and the workers, every two seconds or less often */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The last hour by the minute, the last day by the quarter of an hour */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
                 };
             };
             /** @description What went wrong */

@@ -14,12 +14,15 @@ use crate::access::Gate;
 use crate::access::Role;
 use crate::access::gate;
 use crate::api::Api;
+use crate::board;
 use crate::change;
 use crate::dispatch;
 use crate::events;
 use crate::fleet;
 use crate::jobs;
+use crate::list_events;
 use crate::metrics;
+use crate::page;
 use crate::problem::Problem;
 use crate::questions;
 
@@ -63,6 +66,12 @@ fn route(
 fn reading() -> Vec<Route> {
     vec![
         route(("get", "/v1/jobs"), READ, ("list", "List jobs, newest first"), get(jobs::list)),
+        route(
+            ("get", "/v1/jobs/events"),
+            READ,
+            ("listEvents", "Follow a list of jobs"),
+            get(list_events::follow),
+        ),
         route(("get", "/v1/jobs/{id}"), READ, ("view", "Show a job and its output"), get(jobs::view)),
         route(
             ("get", "/v1/jobs/{id}/events"),
@@ -146,6 +155,18 @@ fn fleet() -> Vec<Route> {
     vec![
         route(("get", "/v1/stats"), READ, ("stats", "Count jobs and workers"), get(fleet::stats)),
         route(
+            ("get", "/v1/stats/history"),
+            READ,
+            ("history", "Count what was dispatched and what ended over time"),
+            get(board::history),
+        ),
+        route(
+            ("get", "/v1/stats/events"),
+            READ,
+            ("statsEvents", "Follow the fleet's numbers"),
+            get(board::follow),
+        ),
+        route(
             ("get", "/v1/teams"),
             READ,
             ("teams", "List the agents that jobs may be dispatched to"),
@@ -190,5 +211,5 @@ pub fn router(api: Arc<Api>, access: &Access) -> Router {
     let wrong = async || {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "usage", "no such method here; see /openapi.json")
     };
-    router.fallback(unknown).method_not_allowed_fallback(wrong).with_state(api)
+    router.merge(page::routes()).fallback(unknown).method_not_allowed_fallback(wrong).with_state(api)
 }

@@ -102,9 +102,9 @@ class Client:
         """A job with its output from the byte `since` on, or its last `tail` bytes."""
         return cast(models.JobView, self._get(f"/v1/jobs/{_part(id)}", _given(since=since, tail=tail)))
 
-    def turns(self, id: str) -> models.Turns:
-        """The turns of a job, as they were recorded."""
-        return cast(models.Turns, self._get(f"/v1/jobs/{_part(id)}/turns"))
+    def turns(self, id: str, *, after: int = 0) -> models.Turns:
+        """The turns of a job, as they were recorded; those with a `sequence` greater than `after`."""
+        return cast(models.Turns, self._get(f"/v1/jobs/{_part(id)}/turns", {"after": after}))
 
     def explain(self, id: str) -> models.Explanation:
         """Why a job is in its state, and what would change it."""
@@ -164,6 +164,10 @@ class Client:
     def stats(self) -> models.Stats:
         """Jobs, workers and what ended, counted."""
         return cast(models.Stats, self._get("/v1/stats"))
+
+    def history(self) -> models.History:
+        """What was dispatched and what ended, over the last hour and the last day."""
+        return cast(models.History, self._get("/v1/stats/history"))
 
     def workers(self) -> models.Workers:
         """The workers."""

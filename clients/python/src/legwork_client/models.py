@@ -6,6 +6,21 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 
+class Buckets(TypedDict):
+    """Numbers by time, the oldest first; the last bucket is not over"""
+
+    bucket_ms: int
+    completed: list[int]
+    cost_usd: list[float]
+    dispatched: list[int]
+    failed: list[int]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    since: str
+    """When the first bucket begins"""
+    stopped: list[int]
+
+
 class DispatchRequest(TypedDict):
     agent: str
     """The agent of the team"""
@@ -50,6 +65,11 @@ class Error(TypedDict):
     code: str
     hint: NotRequired[str | None]
     message: str
+
+
+class History(TypedDict):
+    day: Buckets
+    hour: Buckets
 
 
 class JobRequest(TypedDict):

@@ -136,7 +136,16 @@ impl Operator {
     ///
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn turns(&self, id: JobId) -> Result<Vec<(u64, String)>, QueueError> {
-        self.queue().turns(id, 0).await
+        self.turns_after(id, 0).await
+    }
+
+    /// Those of the turns whose sequence numbers are greater than `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn turns_after(&self, id: JobId, after: u64) -> Result<Vec<(u64, String)>, QueueError> {
+        self.queue().turns(id, after).await
     }
 
     /// Waits until all jobs have ended, or any, or until `deadline`. One item for each id, in their order. Dropping the
