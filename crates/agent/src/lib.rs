@@ -51,6 +51,7 @@ pub mod toolset;
 pub mod turn;
 
 pub use assignment::Assignment;
+pub use assignment::CostLimit;
 pub use assignment::Opening;
 pub use assignment::Outcome;
 pub use assignment::Ports;

@@ -10,6 +10,7 @@ use axum::response::IntoResponse as _;
 use axum::response::Response;
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
+use legwork_common::money::SpendingLimit;
 use legwork_common::question::Approvals;
 use legwork_common::service::RunRequest;
 use legwork_common::trace::TraceParent;
@@ -46,8 +47,8 @@ struct CallOptions {
     session: Option<String>,
     /// The cap of a new session.
     cap: Option<u32>,
-    /// The token budget of a new session.
-    session_budget: Option<u64>,
+    /// The budget of a new session.
+    session_budget: Option<SpendingLimit>,
     /// What becomes of calls that need a person's approval.
     approvals: Option<Approvals>,
 }
@@ -137,7 +138,7 @@ async fn store(
     }
     let order = DispatchOrder {
         session: api.session(call.session.as_deref()).await?,
-        options: SessionOptions { cap: call.cap, budget: call.session_budget.or(team.team.token_budget()) },
+        options: SessionOptions::new(call.cap, call.session_budget, team.team.token_budget()),
         team: team.team,
         team_json: team.json,
         digest: team.digest,

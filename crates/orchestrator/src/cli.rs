@@ -20,6 +20,7 @@ use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
+use legwork_common::money::SpendingLimit;
 use legwork_common::question::Approvals;
 use legwork_common::variables;
 use legwork_worker::options::CommonOptions;
@@ -137,9 +138,10 @@ pub struct RunArgs {
     /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
-    /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub session_budget: Option<u64>,
+    /// The budget of the whole session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause
+    /// `budget`
+    #[arg(long, value_name = "LIMIT")]
+    pub session_budget: Option<SpendingLimit>,
     /// What becomes of calls of its jobs that need a person's approval [default: the policy's, else deny]
     #[arg(long, value_name = "DECISION", value_parser = values::approvals())]
     pub approvals: Option<Approvals>,
@@ -444,9 +446,9 @@ pub struct McpArgs {
     /// The longest that a call may block; most hosts give up after 60 seconds or more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub answer_within: Duration,
-    /// The token budget of each session, input and output; when it is spent, its agents fail with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
-    pub session_budget: Option<u64>,
+    /// The budget of each session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause `budget`
+    #[arg(long, value_name = "LIMIT", conflicts_with = "session")]
+    pub session_budget: Option<SpendingLimit>,
     /// The most jobs of a session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,

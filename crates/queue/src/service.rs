@@ -13,6 +13,7 @@ use legwork_common::job::Cause;
 use legwork_common::job::JobSpec;
 use legwork_common::job::MAX_DEPTH;
 use legwork_common::job::TeamDigest;
+use legwork_common::money::Money;
 use legwork_common::policy::Policy;
 use legwork_common::question::Answer;
 use legwork_common::question::Approvals;
@@ -395,6 +396,10 @@ impl SessionState for Service {
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
         let Caller { session, by, .. } = self.caller;
         self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.state_refused(refusal))
+    }
+
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        Ok(self.queue().cost_limit(self.caller.session).await?)
     }
 
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {

@@ -355,6 +355,7 @@ impl Attempt {
             finished_turns: journal.turns.finished(),
             recorded: prepared.recorded,
             journal,
+            prices: self.context.policy.prices(),
             person: LaterPerson::of_job(&background, self.claimed().spec.approvals, &self.context.policy),
             background: Arc::clone(&background),
             cancel: self.handle().cancel.run_token(),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
+use legwork_common::money::Money;
 use legwork_common::question::Answer;
 use legwork_common::question::Question;
 use legwork_common::service::BackgroundAgents;
@@ -76,7 +77,8 @@ impl ParkingService {
         Self { inner, work, handle, events, waiting: Mutex::new(0), open_turn, has_session_budget: true }
     }
 
-    /// Of a job whose session is known to have no token budget: [`SessionState::reserve`] does not ask the queue.
+    /// Of a job whose session is known to have no budget: [`SessionState::reserve`] and [`SessionState::cost_limit`] do not ask
+    /// the queue.
     #[must_use]
     pub fn without_session_budget(mut self) -> Self {
         self.has_session_budget = false;
@@ -241,6 +243,13 @@ impl SessionState for ParkingService {
             return Ok(BudgetReservation::Unlimited);
         }
         retry_while_unavailable(None, || self.inner.reserve(used, wanted)).await
+    }
+
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        if !self.has_session_budget {
+            return Ok(None);
+        }
+        retry_while_unavailable(None, || self.inner.cost_limit()).await
     }
 
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_agent::Assignment;
+use legwork_agent::CostLimit;
 use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
@@ -22,6 +23,8 @@ use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::money::Prices;
+use legwork_common::money::SpendingLimit;
 use legwork_common::secrets::Secrets;
 use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
@@ -56,6 +59,8 @@ pub struct Run {
     pub journal: Arc<AttemptJournal>,
     /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
+    /// What models cost whose agent file does not say.
+    pub prices: Prices,
     /// Who answers its questions; `None` where they are refused.
     pub person: Option<Arc<dyn Person>>,
     /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
@@ -248,7 +253,12 @@ impl Runner for AgentRunner {
             team: Arc::clone(&team),
             opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
             recorded: run.recorded,
-            budget: spec.budget,
+            budget: spec.budget.and_then(SpendingLimit::tokens),
+            max_cost: spec
+                .budget
+                .and_then(SpendingLimit::money)
+                .map(|max| CostLimit { pot: format!("job.{}", run.claimed.lease.id.uuid()), max }),
+            prices: run.prices,
             safety: spec.safety,
         };
         let ports = Ports {

@@ -128,6 +128,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         on_end: SessionEnd::Keep,
         cap: 20,
         budget: None,
+        max_cost: None,
         own_lane: false,
     };
     (caller, open)

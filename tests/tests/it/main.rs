@@ -18,6 +18,7 @@ mod limits;
 mod long_job;
 mod many;
 mod measurements;
+mod money;
 mod on_call;
 mod operations;
 mod people;

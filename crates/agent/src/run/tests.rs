@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 
 use legwork_common::contract;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Prices;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
 use legwork_common::team::ModelSettings;
@@ -34,7 +35,16 @@ use crate::testing::world;
 
 fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
     let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
-    Assignment { safety: None, team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
+    Assignment {
+        safety: None,
+        team: team.clone(),
+        agent: agent.into(),
+        opening,
+        recorded,
+        budget: None,
+        max_cost: None,
+        prices: Prices::default(),
+    }
 }
 
 /// A team of one agent, with the tools `think` and `shell`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use legwork_common::duration;
+use legwork_common::money::SpendingLimit;
 use legwork_common::question::Approvals;
 use legwork_common::variables;
 
@@ -23,7 +24,7 @@ Each line of a --batch file is one JSON object:
   timeout          the longest that the job may run
   retries          how often to retry after a failure
   retry_delay      time before the first retry
-  budget           the job's token budget
+  budget           the job's budget: tokens, or money such as \"$2.50\"
 What a line leaves out is taken from the options, then from the policy.
 An example of a line:
   {\"agent\": \"analyst\", \"task\": \"Read a.rs\", \"key\": \"a\", \"timeout\": \"10m\"}
@@ -58,9 +59,10 @@ pub struct DispatchArgs {
     /// Delay before the job is queued
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
     pub delay: Duration,
-    /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
-    pub session_budget: Option<u64>,
+    /// The budget of the whole session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause
+    /// `budget`
+    #[arg(long, value_name = "LIMIT", conflicts_with = "session")]
+    pub session_budget: Option<SpendingLimit>,
     /// What becomes of calls that need a person's approval [default: the worker's policy, else deny]
     #[arg(long, value_name = "DECISION", value_parser = values::approvals())]
     pub approvals: Option<Approvals>,

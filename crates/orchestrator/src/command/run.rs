@@ -258,12 +258,12 @@ impl RunSession {
     fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
         let of_team = self.team.token_budget();
-        let budget = self.args.session_budget.or(of_team);
+        team_checks::check_prices(&self.team, &self.agent, &self.policy, [self.args.session_budget, None])?;
         Ok(RootOptions {
             agent: self.agent.clone(),
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
-            session: SessionOptions { cap: self.args.cap, budget },
+            session: SessionOptions::new(self.args.cap, self.args.session_budget, of_team),
             terms: OwnerTerms {
                 grace: self.args.owner_grace,
                 on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
@@ -392,6 +392,8 @@ impl RunSession {
             opening: so_far.opening(),
             recorded: so_far.entries.clone(),
             budget: None,
+            max_cost: None,
+            prices: self.policy.prices(),
         };
         let ports = Ports {
             models: Arc::clone(&self.models),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use legwork_common::id::JobId;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
+use legwork_common::money::SpendingLimit;
 use legwork_common::question::Approvals;
 use legwork_common::stored::REQUEST;
 use legwork_common::stored::Unreadable;
@@ -31,7 +32,7 @@ struct Request<'a> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     fresh: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    budget: Option<u64>,
+    budget: Option<SpendingLimit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     safety: Option<SafetyMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +50,8 @@ pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
     let borrowed = |text: &Option<String>| text.clone().map(Cow::Owned);
     // A worker that knows no parking denies all, and runs whatever may be denied.
     let parks = spec.approvals.is_some_and(|approvals| approvals != Approvals::Deny);
-    REQUEST.at_version(if parks { 2 } else { 1 }).to_json(&Request {
+    let costs = matches!(spec.budget, Some(SpendingLimit::Money(_)));
+    REQUEST.at_version(if parks || costs { 2 } else { 1 }).to_json(&Request {
         agent: Cow::Borrowed(&spec.agent),
         task: Cow::Borrowed(&spec.task),
         expected_output: borrowed(&spec.expected_output),
@@ -102,6 +104,7 @@ pub(crate) fn agent(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use legwork_common::id::SessionId;
+    use legwork_common::money::Money;
     use proptest::prelude::*;
 
     use super::*;
@@ -111,7 +114,7 @@ mod tests {
         fn a_spec_comes_back_from_its_request(
             texts in proptest::array::uniform4("\\PC{0,20}"),
             flags in proptest::array::uniform4(any::<bool>()),
-            budget in proptest::option::of(any::<u64>()),
+            budget in proptest::option::of(1..u64::MAX),
         ) {
             let [name, task, first, second] = texts;
             let spec = JobSpec {
@@ -124,7 +127,7 @@ mod tests {
                 key: flags[2].then_some(second),
                 retry_of: flags[3].then(|| JobId::random_in(SessionId::random())),
                 fresh: flags[0],
-                budget,
+                budget: budget.map(|n| if flags[0] { SpendingLimit::Tokens(n) } else { SpendingLimit::Money(Money(n)) }),
                 safety: flags[1].then_some(SafetyMode::Balanced),
                 trace: None,
                 approvals: flags[2].then_some(if flags[3] { Approvals::Park } else { Approvals::Deny }),

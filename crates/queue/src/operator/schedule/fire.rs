@@ -147,7 +147,7 @@ impl Operator {
         let digest = team.sha256().map_err(|error| unreadable(&error))?;
         let order = DispatchOrder {
             session: None,
-            options: SessionOptions { cap: None, budget: team.token_budget() },
+            options: SessionOptions::new(None, None, team.token_budget()),
             team: Arc::new(team),
             team_json: Arc::from(schedule.team_json.as_str()),
             digest: TeamDigest(digest),
