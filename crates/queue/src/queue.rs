@@ -35,6 +35,7 @@ pub use server::ServerFacts;
 pub(crate) use statistics::JobFacts;
 pub(crate) use statistics::Sample;
 pub(crate) use upkeep::Clearing;
+pub(crate) use view::ViewDepth;
 
 use std::sync::Arc;
 

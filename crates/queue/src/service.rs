@@ -22,7 +22,6 @@ use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
-use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
@@ -61,6 +60,7 @@ use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::port::Work as _;
 use crate::queue::ENQUEUE_BATCH_SIZE;
+use crate::queue::ViewDepth;
 
 /// A caller of the service, and what its jobs inherit from it.
 #[derive(Debug, Clone)]
@@ -375,7 +375,7 @@ impl BackgroundAgents for Service {
         let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
         let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
-        self.observer.wait(&ids, request.mode, deadline).await
+        self.observer.wait(&ids, request.mode, request.detail, deadline).await
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
@@ -419,7 +419,7 @@ impl Mailbox for Service {
                 MailEntryContent::Message(_) => None,
             });
             let ended: Vec<JobId> = ended.collect();
-            let mut views = self.queue().views(&ended, MAX_VIEW_BYTES).await?.into_iter();
+            let mut views = self.queue().views(&ended, ViewDepth::ANNOUNCED).await?.into_iter();
             let (mut mail, mut void) = (Vec::with_capacity(entries.len()), Vec::new());
             for MailEntry { id, content } in entries {
                 match content {

@@ -14,6 +14,7 @@ use legwork_common::job::Job;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::ConnectionKind;
@@ -29,6 +30,7 @@ use tokio::signal::unix::signal;
 use crate::cli::DispatchArgs;
 use crate::command::dispatch::requests::Requested;
 use crate::command::dispatch::requests::requests;
+use crate::command::wait::WaitFor;
 use crate::command::wait::wait_for;
 use crate::context::Connection;
 use crate::context::Context;
@@ -275,8 +277,9 @@ async fn finish(
     if !args.wait {
         return Ok(ExitStatus::Success);
     }
+    let all = WaitFor { mode: WaitMode::All, detail: WaitDetail::Whole, deadline: None };
     let waited = tokio::select! {
-        waited = wait_for(&connection.operator, outage, ids, WaitMode::All, None) => {
+        waited = wait_for(&connection.operator, outage, ids, all) => {
             waited.map_err(|failure| with_continuation(failure, continues))?
         }
         _interrupt = tokio::signal::ctrl_c() => {

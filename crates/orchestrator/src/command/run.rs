@@ -219,6 +219,7 @@ impl RunSession {
         self.tasks.spawn(TaskKind::Panel, self.end_when_unread(over.clone()));
 
         let status = self.converse(&root, prompt).await;
+        root.report_absence(&self.screen).await;
         let ended = self.end(connection, &root, hosted).await;
         over.cancel();
         // The panel reads the jobs once more when `over` is cancelled, and shows how the last ones ended.

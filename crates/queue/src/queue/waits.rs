@@ -23,8 +23,8 @@ use crate::port::WorkerRecord;
 use crate::queue::Queue;
 use crate::queue::questions::read_questions;
 use crate::queue::record::ASKED;
+use crate::queue::record::Depth;
 use crate::queue::record::Record;
-use crate::queue::record::Results;
 
 /// Admitted jobs that a reason names: enough to see what fills a cap, few enough for a line.
 const NAMED_JOBS: usize = 5;
@@ -66,7 +66,7 @@ impl Queue {
     pub(super) async fn add_waits_to_jobs(&self, jobs: &mut [Job]) -> Result<(), QueueError> {
         let live: Vec<JobId> =
             jobs.iter().filter(|job| !job.status.is_terminal()).map(|job| job.id).collect();
-        let mut records = self.read_records(&live, Results::Read).await?;
+        let mut records = self.read_records(&live, Depth::Whole).await?;
         self.add_waits(&mut records).await?;
         let mut records = records.into_iter();
         for job in jobs.iter_mut().filter(|job| !job.status.is_terminal()) {

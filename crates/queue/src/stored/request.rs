@@ -101,6 +101,26 @@ pub(crate) fn agent(text: &str) -> Option<String> {
     serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
 }
 
+/// The agent and the beginning of the task of a request of which only the first bytes were read. `None` where these are
+/// not in it, or a later release wrote it.
+pub(crate) fn beginning(request: &str) -> Option<(String, String)> {
+    let rest = request.strip_prefix("{\"agent\":")?;
+    let mut agents = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+    let agent = agents.next()?.ok()?;
+    let task = rest.get(agents.byte_offset()..)?.strip_prefix(",\"task\":\"")?;
+    // The text may end within an escape, of twelve bytes at most, or within a character, which was replaced.
+    let ends = task.char_indices().rev().map(|(at, _)| at).take(13);
+    let cut = || {
+        let mut ends = std::iter::once(task.len()).chain(ends);
+        ends.find_map(|end| serde_json::from_str::<String>(&format!("\"{}\"", task.get(..end)?)).ok())
+    };
+    // The task may be whole, and what comes after it cut.
+    let quoted = rest.get(rest.len() - task.len() - 1..)?;
+    let whole: Option<String> = serde_json::Deserializer::from_str(quoted).into_iter().next()?.ok();
+    let task = whole.or_else(cut)?;
+    Some((agent, task.trim_end_matches('\u{fffd}').to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use legwork_common::id::SessionId;
@@ -108,6 +128,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn spec(agent: &str) -> JobSpec {
+        JobSpec {
+            agent: agent.to_owned(),
+            task: String::new(),
+            expected_output: None,
+            team: TeamDigest("0".repeat(64)),
+            root_agent: None,
+            working_dir: None,
+            key: None,
+            retry_of: None,
+            fresh: false,
+            budget: None,
+            safety: None,
+            trace: None,
+        }
+    }
 
     proptest! {
         #[test]
@@ -139,6 +176,18 @@ mod tests {
             // The name alone is enough.
             prop_assert_eq!(agent(&format!("2 facts\n{}", &text[..text.find(",\"task\"").unwrap()])), Some(spec.agent.clone()));
             prop_assert_eq!(decode(&text, &spec.team), Ok(spec));
+        }
+
+        #[test]
+        fn the_beginning_of_a_task_comes_back_wherever_its_request_is_cut(task in "[a\\\\\"\n\u{1}é😀]{0,40}", cut in 0usize..60) {
+            let spec = JobSpec { task: task.clone(), expected_output: Some("x".repeat(60)), ..spec("quick") };
+            let text = encode(&spec).unwrap();
+            let first = "{\"agent\":\"quick\",\"task\":\"".len();
+            let bytes = &text.as_bytes()[..(first + cut).min(text.len())];
+            let (agent, found) = beginning(&String::from_utf8_lossy(bytes)).unwrap();
+            prop_assert_eq!(agent, "quick");
+            prop_assert!(task.starts_with(&found), "{found:?} of {task:?}");
+            prop_assert!(found.len() + 12 >= task.len().min(cut / 6), "{found:?} of {task:?}");
         }
     }
 }
