@@ -265,6 +265,8 @@ fn content(schema: Option<&Value>, text: &str) -> Result<Value, String> {
         let Some(property) = properties.get(&name) else {
             return Err(format!("the question has no `{name}`"));
         };
+        // A form gives all its values as texts.
+        let value = value.as_str().map_or_else(|| value.clone(), |text| typed(property, text));
         let value = value_of(&format!("`{name}`"), property, &value)?;
         fields.insert(name, value);
     }
@@ -356,6 +358,7 @@ mod tests {
             (Some(color.clone()), "green", Err("`color` is one of: red, blue")),
             (Some(color), r#"{"size": 1}"#, Err("the answer lacks `color`")),
             (Some(two.clone()), r#"{"a": 3, "b": true}"#, Ok(json!({"a": 3, "b": true}))),
+            (Some(two.clone()), r#"{"a": "3"}"#, Ok(json!({"a": 3}))),
             (Some(two.clone()), r#"{"a": "x"}"#, Err("`a` is a integer")),
             (Some(two.clone()), r#"{"a": 1, "c": 2}"#, Err("the question has no `c`")),
             (Some(two), "3", Err("the answer is a JSON object with a, b")),

@@ -96,15 +96,18 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
 /// release wrote it.
 pub(crate) fn agent(text: &str) -> Option<String> {
     let (_, request) = text.split_once('\n')?;
-    let agent =
-        request.strip_prefix("{\"agent\":").or_else(|| request.strip_prefix("{\"v\":2,\"agent\":"))?;
-    serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
+    serde_json::Deserializer::from_str(from_agent(request)?).into_iter().next()?.ok()
+}
+
+/// A request from its agent on, which comes first, after the version where that is not 1.
+fn from_agent(request: &str) -> Option<&str> {
+    request.strip_prefix("{\"agent\":").or_else(|| request.strip_prefix("{\"v\":2,\"agent\":"))
 }
 
 /// The agent and the beginning of the task of a request of which only the first bytes were read. `None` where these are
 /// not in it, or a later release wrote it.
 pub(crate) fn beginning(request: &str) -> Option<(String, String)> {
-    let rest = request.strip_prefix("{\"agent\":")?;
+    let rest = from_agent(request)?;
     let mut agents = serde_json::Deserializer::from_str(rest).into_iter::<String>();
     let agent = agents.next()?.ok()?;
     let task = rest.get(agents.byte_offset()..)?.strip_prefix(",\"task\":\"")?;
@@ -130,20 +133,7 @@ mod tests {
     use super::*;
 
     fn spec(agent: &str) -> JobSpec {
-        JobSpec {
-            agent: agent.to_owned(),
-            task: String::new(),
-            expected_output: None,
-            team: TeamDigest("0".repeat(64)),
-            root_agent: None,
-            working_dir: None,
-            key: None,
-            retry_of: None,
-            fresh: false,
-            budget: None,
-            safety: None,
-            trace: None,
-        }
+        JobSpec::new(agent, "", TeamDigest("0".repeat(64)))
     }
 
     proptest! {
