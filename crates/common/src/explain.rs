@@ -108,20 +108,30 @@ fn waits(job: &Job) -> Vec<String> {
                 .to_owned(),
         ),
         WaitsFor::Schedule { at, why, detail } => scheduled(job, *at, *why, detail.as_deref()),
-        WaitsFor::Children { live: 0 } => (
-            "What it waited for has happened, and its worker has no free slot for it".to_owned(),
-            "It continues with the next free slot, ahead of new jobs.".to_owned(),
-        ),
         WaitsFor::Answer { questions } => return asks(job, questions),
-        WaitsFor::Children { live } => (
-            format!("It waits for {} that it dispatched, and holds no slot", counted(*live, "job")),
-            format!("It continues when they have ended; `legwork list --tree --session {}` shows them.", job.session),
-        ),
+        WaitsFor::Children { live } => children(job, *live),
         WaitsFor::RateLimit { detail } | WaitsFor::Budget { detail } | WaitsFor::Stalled { detail } => {
             (sentence_case(detail), "It continues without help.".to_owned())
         }
     };
     vec![format!("{because}."), fix_hint]
+}
+
+/// Which jobs a parked job waits for; none where only a slot is missing.
+fn children(job: &Job, live: u64) -> (String, String) {
+    match live {
+        0 => (
+            "What it waited for has happened, and its worker has no free slot for it".to_owned(),
+            "It continues with the next free slot, ahead of new jobs.".to_owned(),
+        ),
+        _ => (
+            format!("It waits for {} that it dispatched, and holds no slot", counted(live, "job")),
+            format!(
+                "It continues when they have ended; `legwork list --tree --session {}` shows them.",
+                job.session
+            ),
+        ),
+    }
 }
 
 /// What a job asks a person, and how to answer.

@@ -156,7 +156,7 @@ impl FromStr for SpendingLimit {
             None => text.parse().ok().filter(|tokens| *tokens > 0).map(Self::Tokens),
             Some(dollars) if dollars.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
                 let dollars: Option<f64> = dollars.parse().ok().filter(|dollars: &f64| dollars.is_finite());
-                // Less than a millionth is no amount.
+                // Less than a millionth rounds to nothing.
                 dollars.map(Money::of_dollars).filter(|money| money.0 > 0).map(Self::Money)
             }
             Some(_) => None,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::panel::Screen;
 use crate::terminal::Terminal;
 
-/// Poll interval for questions: a person hardly notices a second, and one read a second is no load.
+/// Poll interval for questions: a person hardly notices a second, and one read a second costs little.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks a person at this terminal what the jobs of a session ask, one question after the other, until `over`. An answer

@@ -93,7 +93,7 @@ fn text(open: &[OpenQuestion], now: Timestamp, width: Option<usize>) -> String {
     }
     let rows: Vec<Vec<String>> = open.iter().map(|question| row(question, now)).collect();
     format!(
-        "{}\n`legwork view ID` shows a job, `legwork approve ID` or `legwork deny ID WHY` answers it\n",
+        "{}\n`legwork view ID` shows it; `legwork approve ID` or `deny ID WHY` answers\n",
         table::text(&COLUMNS, &rows, width)
     )
 }

@@ -10,7 +10,7 @@ use legwork_common::service::ServiceError;
 use super::*;
 use crate::person::Person;
 
-/// A person of whom it is known what was asked, and who always gives one answer; none is a lost lease.
+/// A person who always gives one answer, or without one loses the lease, and what was asked.
 #[derive(Debug)]
 struct Says {
     answer: Option<Answer>,
