@@ -37,7 +37,7 @@ async fn open(it: &TestSession, lease: Lease, call: CallIndex) -> u32 {
             assert!(expires_in <= HOUR, "{expires_in:?}");
             number
         }
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
