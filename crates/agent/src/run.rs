@@ -105,7 +105,8 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first_agent, opening, mut recorded, budget, safety, .. } = assignment;
+    let Assignment { agent: first_agent, opening, mut recorded, budget, max_cost, prices, safety, .. } =
+        assignment;
     let is_prompted = matches!(opening, Opening::Conversation { .. });
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
@@ -125,7 +126,7 @@ async fn run_model(
     };
     let Usage { input_tokens, output_tokens, .. } = transcript.usage();
     let mut state = RunState {
-        pots: Pots::new(input_tokens.saturating_add(output_tokens)),
+        pots: Pots::new(input_tokens.saturating_add(output_tokens), max_cost, prices),
         team,
         first_agent,
         recorded,

@@ -1,6 +1,7 @@
 //! The port of a tool: what the loop needs to know to offer it to a model and to call it.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::image::Image;
+use crate::person::Person;
 
 /// A tool's description for the model, and its properties for the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct ToolContext {
     pub call: CallIndex,
     /// The safety mode of the run, which jobs that the call dispatches inherit.
     pub safety: Option<SafetyMode>,
+    /// Who answers questions; `None` where no one does.
+    pub person: Option<Arc<dyn Person>>,
     /// Cancelled when the run is: the tool returns early, and its outcome is not recorded.
     pub cancel: CancellationToken,
 }

@@ -32,6 +32,7 @@ mod think;
 mod todo;
 mod toon;
 mod transfer;
+mod user_prompt;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -402,13 +403,14 @@ impl Toolbox {
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
+            ToolsetKind::UserPrompt => Ok(user_prompt::open()),
             ToolsetKind::Tasks { path } => tasks::open(&environment.working_dir, path.as_deref()),
             ToolsetKind::Mcp(mcp) => {
                 let timing = mcp::Timing::of(mcp.lifecycle.as_ref());
                 mcp::open(mcp, environment, &self.nursery, timing).await
             }
             ToolsetKind::Unsupported { kind } => Err(format!("unknown toolset type: {kind}")),
-            ToolsetKind::Lsp { .. } | ToolsetKind::UserPrompt | ToolsetKind::ModelPicker { .. } => {
+            ToolsetKind::Lsp { .. } | ToolsetKind::ModelPicker { .. } => {
                 return Err(format!("toolset {name} is not supported; the agent runs without it"));
             }
         };

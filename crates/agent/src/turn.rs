@@ -14,10 +14,13 @@ use std::collections::HashSet;
 use legwork_common::contract;
 use legwork_common::id::JobId;
 use legwork_common::job::Usage;
+use legwork_common::question::Answer;
 use legwork_common::service::CallIndex;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
+use serde_json::Map;
+use serde_json::Value;
 
 use self::repetition::Repetition;
 use crate::compaction;
@@ -52,6 +55,15 @@ pub enum Step {
     },
 }
 
+/// A call that a person was asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedCall {
+    /// The arguments that the approval is for.
+    pub arguments: Map<String, Value>,
+    /// The answer. An approved call may have been made, or begun, by an attempt that is over.
+    pub answer: Option<Answer>,
+}
+
 /// A run so far: a fold of the opening messages and the recorded entries.
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
@@ -67,6 +79,8 @@ pub struct Transcript {
     /// Results of `calls` by their index, held back until the last one is there: a conversation with an open call
     /// is one that no provider accepts.
     results: BTreeMap<u32, ToolResult>,
+    /// Those of `calls` that a person was asked about, by their index.
+    asked: BTreeMap<u32, AskedCall>,
     /// How often in a row the model made the calls of its last reply.
     repetition: Repetition,
     /// Whether there is something for the model that it has not replied to.
@@ -119,6 +133,19 @@ impl Transcript {
             }
             TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
             TurnEntry::Stderr { .. } => {}
+            TurnEntry::Asked { turn, index, arguments, .. } => {
+                if *turn == self.turn {
+                    let asked = AskedCall { arguments: arguments.clone(), answer: None };
+                    self.asked.entry(*index).or_insert(asked);
+                }
+            }
+            TurnEntry::Decided { turn, index, answer } => {
+                if *turn == self.turn
+                    && let Some(asked) = self.asked.get_mut(index)
+                {
+                    asked.answer.get_or_insert_with(|| answer.clone());
+                }
+            }
             // The entries so far were another job's: so are their usage, their mail and the jobs that they
             // dispatched.
             TurnEntry::Retried { .. } => {
@@ -151,6 +178,7 @@ impl Transcript {
         self.calls.clone_from(&message.tool_calls);
         self.repetition.count(&self.calls);
         self.results.clear();
+        self.asked.clear();
         self.reply_is_due = false;
         self.messages.push(Message::Assistant(message.clone()));
     }
@@ -184,6 +212,11 @@ impl Transcript {
             return Step::Exhausted { turns: self.turn };
         }
         Step::Ask { turn: self.turn + 1 }
+    }
+
+    /// What is recorded of asking a person about an open call of the last reply.
+    pub fn asked(&self, call: CallIndex) -> Option<&AskedCall> {
+        self.asked.get(&call.index).filter(|_| call.turn == self.turn)
     }
 
     /// The first tool that the last reply called, and how many replies in a row made the same calls with the same

@@ -63,6 +63,12 @@ pub fn list(list: &JobList) -> String {
         text.push_str(&block(job));
         text.push('\n');
     }
+    for job in &list.jobs {
+        if let Some(WaitsFor::Answer { questions }) = &job.waits_for {
+            let asks: Vec<String> = questions.iter().map(|asked| asked.question.phrase()).collect();
+            let _ = writeln!(text, "{} waits for {}.", job.id, asks.join(" and "));
+        }
+    }
     match (list.more_queued, list.more_ended) {
         (0, 0) => {}
         (queued, ended) => {
@@ -138,7 +144,13 @@ fn body(view: &JobView, room: usize, error_room: usize) -> String {
         },
         State::Running | State::Reaping => live(view, "still running"),
         State::Stopping => live(view, "stopping"),
-        State::Waiting => live(view, "waiting for its own background agents"),
+        State::Waiting => match &view.job.waits_for {
+            Some(WaitsFor::Answer { questions }) => {
+                let asks: Vec<String> = questions.iter().map(|asked| asked.question.phrase()).collect();
+                live(view, &format!("waiting for {}", asks.join(" and ")))
+            }
+            _ => live(view, "waiting for its own background agents"),
+        },
     }
 }
 

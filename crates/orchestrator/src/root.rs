@@ -14,6 +14,7 @@ use legwork_agent::pruning::prune_replaced;
 use legwork_common::duration;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
+use legwork_common::question::Approvals;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::DispatchedBy;
@@ -59,6 +60,8 @@ pub struct RootOptions {
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
+    /// What becomes of calls of its jobs that need a person's approval; `None` for what the workers' policies say.
+    pub approvals: Option<Approvals>,
 }
 
 /// An open session, with the proof of owning it.
@@ -110,6 +113,7 @@ impl RootSession {
             policy: options.policy,
             trace: options.trace,
             root_agent: Some(options.agent),
+            approvals: options.approvals,
         };
         let service = operator.service(caller);
         let service = Arc::new(if options.waits { service } else { service.without_waiting() });

@@ -11,6 +11,7 @@ mod mailbox;
 mod original;
 mod pauses;
 mod permits;
+mod questions;
 mod record;
 mod reservation;
 mod schedules;

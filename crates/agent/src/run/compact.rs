@@ -130,7 +130,7 @@ impl RunState<'_> {
     async fn background_work(&self, turn: u32) -> Result<String, Halt> {
         let mut text = String::new();
         let call = CallIndex { turn, index: u32::MAX };
-        let context = ToolContext { call, safety: self.safety(), cancel: self.cancel.clone() };
+        let context = ToolContext { call, safety: self.safety(), person: None, cancel: self.cancel.clone() };
         for tool in self.current.toolbox.overviews() {
             let call = tool.call(Value::Object(serde_json::Map::new()), &context);
             let outcome = self.unless_cancelled(call).await?;

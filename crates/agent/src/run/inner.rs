@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_common::job::Usage;
+use legwork_common::money::Money;
 use legwork_common::service::CallIndex;
 use legwork_common::service::Mail;
 use legwork_common::service::MailId;
@@ -93,6 +94,10 @@ impl SessionState for InnerSession {
         self.session.reserve(self.used_before.saturating_add(used), wanted).await
     }
 
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        self.session.cost_limit().await
+    }
+
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
         self.session.spend(run, used).await
     }
@@ -109,11 +114,15 @@ impl RunState<'_> {
             opening: Opening::Conversation { messages: vec![Message::user(prompt)] },
             recorded: Vec::new(),
             budget: self.budget.map(|budget| budget.saturating_sub(used)),
+            max_cost: self.pots.max_cost.clone(),
+            prices: self.pots.prices.clone(),
             safety: self.safety(),
         };
         let ports = Ports {
             journal: Arc::new(InnerJournal(Arc::clone(&self.ports.journal))),
             mailbox: Arc::new(NoMail),
+            // A question that waits for days would be asked by a run whose turns are not recorded.
+            person: self.ports.person.clone().filter(|person| !person.is_durable()),
             session_state: Arc::new(InnerSession {
                 session: Arc::clone(&self.ports.session_state),
                 used_before: used,

@@ -123,6 +123,8 @@ impl<'team> OpenAgent<'team> {
                 | TurnEntry::Delivered { .. }
                 | TurnEntry::Compacted { .. }
                 | TurnEntry::Stderr { .. }
+                | TurnEntry::Asked { .. }
+                | TurnEntry::Decided { .. }
                 | TurnEntry::Retried { .. } => {}
             }
         }

@@ -37,7 +37,12 @@ impl RunState<'_> {
         if self.current.agent.add_description_parameter {
             call_description::strip(tool.spec(), &mut arguments);
         }
-        let context = ToolContext { call: index, safety: self.safety(), cancel: self.cancel.clone() };
+        let context = ToolContext {
+            call: index,
+            safety: self.safety(),
+            person: self.ports.person.clone(),
+            cancel: self.cancel.clone(),
+        };
         tool.call(Value::Object(arguments), &context).await
     }
 

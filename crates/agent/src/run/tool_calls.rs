@@ -40,7 +40,7 @@ impl RunState<'_> {
         let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
         for (index, call) in open {
             let interrupted = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
-            if interrupted != Some(Interrupted::RunAgain) {
+            if interrupted != Some(Interrupted::RunAgain) && !self.was_never_made(index) {
                 self.record(result_entry(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
             }
         }
@@ -135,7 +135,7 @@ impl RunState<'_> {
         if self.redacts() {
             redaction::redact_arguments(&mut arguments);
         }
-        let refusal = self.refusal(tool.as_ref(), call, &mut arguments).await?;
+        let refusal = self.refusal(index, tool.as_ref(), call, &mut arguments).await?;
         self.observe_decision(call, &arguments, refusal.as_deref()).await?;
         if let Some(refusal) = refusal {
             return Ok(ToolOutcome::error(refusal));
@@ -171,7 +171,12 @@ impl RunState<'_> {
         tool: &dyn Tool,
         arguments: &Map<String, Value>,
     ) -> Result<ToolOutcome, Halt> {
-        let context = ToolContext { call: index, safety: self.safety(), cancel: self.cancel.clone() };
+        let context = ToolContext {
+            call: index,
+            safety: self.safety(),
+            person: self.ports.person.clone(),
+            cancel: self.cancel.clone(),
+        };
         let arguments = Value::Object(arguments.clone());
         let (outcome, agent) = match tool.inner_run(&arguments) {
             None => {

@@ -261,14 +261,15 @@ async fn mcp_tools_are_allowed_by_either_name_and_failed_toolsets_are_warnings()
         server("{ORIGINAL_INSTRUCTIONS} And brief.", json!(["echo", "t_env"])),
         missing,
         {"kind": {"type": "user_prompt"}},
+        {"kind": {"type": "model_picker", "models": []}},
     ]);
     let toolbox = toolbox(toolsets).await;
     let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
-    assert_eq!(names, ["transfer_task", "t_echo", "t_env"]);
+    assert_eq!(names, ["transfer_task", "t_echo", "t_env", "user_prompt"]);
     assert_eq!(toolbox.instructions(), ["Be kind. And brief."]);
     let expected = [
         "toolset mcp failed: not-a-program: not-a-program is not on the PATH",
-        "toolset user_prompt is not supported; the agent runs without it",
+        "toolset model_picker is not supported; the agent runs without it",
     ];
     assert_eq!(toolbox.warnings(), expected);
     toolbox.close().await;

@@ -245,8 +245,7 @@ impl Team {
     ///
     /// None for a team that was parsed from a file or from JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        let form = if self.holds_back() { stored::TEAM } else { stored::TEAM.first() };
-        form.to_json(self)
+        stored::TEAM.at_version(if self.holds_back() { 2 } else { 1 }).to_json(self)
     }
 
     /// Whether something in it holds an agent back that releases of the first stored form would leave out.

@@ -238,10 +238,9 @@ impl ToolsetKind {
                 "remove_dependency",
             ],
             Self::Mcp(_) | Self::Openapi { .. } | Self::A2a { .. } => return None,
+            Self::UserPrompt => vec!["user_prompt"],
             // The agent runs without these.
-            Self::Lsp { .. } | Self::UserPrompt | Self::ModelPicker { .. } | Self::Unsupported { .. } => {
-                Vec::new()
-            }
+            Self::Lsp { .. } | Self::ModelPicker { .. } | Self::Unsupported { .. } => Vec::new(),
         })
     }
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use legwork_common::id::JobId;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
+use legwork_common::money::SpendingLimit;
+use legwork_common::question::Approvals;
 use legwork_common::stored::REQUEST;
 use legwork_common::stored::Unreadable;
 use legwork_common::team::SafetyMode;
@@ -30,11 +32,13 @@ struct Request<'a> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     fresh: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    budget: Option<u64>,
+    budget: Option<SpendingLimit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     safety: Option<SafetyMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceParent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approvals: Option<Approvals>,
 }
 
 /// The JSON of a spec, without its team.
@@ -44,8 +48,10 @@ struct Request<'a> {
 /// [`serde_json::Error`] where it has no JSON.
 pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
     let borrowed = |text: &Option<String>| text.clone().map(Cow::Owned);
-    let form = if spec.safety.is_some() { REQUEST } else { REQUEST.first() };
-    form.to_json(&Request {
+    // A worker that knows no parking denies all, and runs whatever may be denied.
+    let parks = spec.approvals.is_some_and(|approvals| approvals != Approvals::Deny);
+    let costs = matches!(spec.budget, Some(SpendingLimit::Money(_)));
+    REQUEST.at_version(if parks || costs || spec.safety.is_some() { 2 } else { 1 }).to_json(&Request {
         agent: Cow::Borrowed(&spec.agent),
         task: Cow::Borrowed(&spec.task),
         expected_output: borrowed(&spec.expected_output),
@@ -57,6 +63,7 @@ pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
         budget: spec.budget,
         safety: spec.safety,
         trace: spec.trace.clone(),
+        approvals: spec.approvals,
     })
 }
 
@@ -81,6 +88,7 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
         budget: request.budget,
         safety: request.safety,
         trace: request.trace,
+        approvals: request.approvals,
     })
 }
 
@@ -88,19 +96,12 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
 /// release wrote it.
 pub(crate) fn agent(text: &str) -> Option<String> {
     let (_, request) = text.split_once('\n')?;
-    let agent = from_agent(request)?;
-    serde_json::Deserializer::from_str(agent).into_iter().next()?.ok()
+    serde_json::Deserializer::from_str(from_agent(request)?).into_iter().next()?.ok()
 }
 
-/// What follows the name of the first field, which is the agent's, in the text of a request. `None` where a later release
-/// wrote it.
+/// A request from its agent on, which comes first, after the version where that is not 1.
 fn from_agent(request: &str) -> Option<&str> {
-    if let Some(fields) = request.strip_prefix("{\"agent\":") {
-        return Some(fields);
-    }
-    let (version, fields) = request.strip_prefix("{\"v\":")?.split_once(',')?;
-    REQUEST.check(version).ok()?;
-    fields.strip_prefix("\"agent\":")
+    request.strip_prefix("{\"agent\":").or_else(|| request.strip_prefix("{\"v\":2,\"agent\":"))
 }
 
 /// The agent and the beginning of the task of a request of which only the first bytes were read. `None` where these are
@@ -126,25 +127,13 @@ pub(crate) fn beginning(request: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use legwork_common::id::SessionId;
+    use legwork_common::money::Money;
     use proptest::prelude::*;
 
     use super::*;
 
     fn spec(agent: &str) -> JobSpec {
-        JobSpec {
-            agent: agent.to_owned(),
-            task: String::new(),
-            expected_output: None,
-            team: TeamDigest("0".repeat(64)),
-            root_agent: None,
-            working_dir: None,
-            key: None,
-            retry_of: None,
-            fresh: false,
-            budget: None,
-            safety: None,
-            trace: None,
-        }
+        JobSpec::new(agent, "", TeamDigest("0".repeat(64)))
     }
 
     proptest! {
@@ -152,7 +141,7 @@ mod tests {
         fn a_spec_comes_back_from_its_request(
             texts in proptest::array::uniform4("\\PC{0,20}"),
             flags in proptest::array::uniform4(any::<bool>()),
-            budget in proptest::option::of(any::<u64>()),
+            budget in proptest::option::of(1..u64::MAX),
         ) {
             let [name, task, first, second] = texts;
             let spec = JobSpec {
@@ -165,9 +154,10 @@ mod tests {
                 key: flags[2].then_some(second),
                 retry_of: flags[3].then(|| JobId::random_in(SessionId::random())),
                 fresh: flags[0],
-                budget,
+                budget: budget.map(|n| if flags[0] { SpendingLimit::Tokens(n) } else { SpendingLimit::Money(Money(n)) }),
                 safety: flags[1].then_some(SafetyMode::Balanced),
                 trace: None,
+                approvals: flags[2].then_some(if flags[3] { Approvals::Park } else { Approvals::Deny }),
             };
             let text = encode(&spec).unwrap();
             prop_assert!(!text.contains("team"));
@@ -201,7 +191,7 @@ mod tests {
         assert_eq!(agent(&stored).as_deref(), Some("a"));
         assert_eq!(beginning(&restricted[..32]), Some(("a".to_owned(), "t".to_owned())));
         assert_eq!(agent(&stored.replace("\"v\":2", "\"v\":3")), None, "of a later release");
-        let earlier = REQUEST.first().from_json::<Request<'_>>(&restricted).err().unwrap();
+        let earlier = REQUEST.at_version(1).from_json::<Request<'_>>(&restricted).err().unwrap();
         assert_eq!(earlier.to_string(), "the request has version 2, and this release reads up to version 1");
     }
 }

@@ -478,6 +478,7 @@ fn order(session: Option<SessionId>) -> DispatchOrder {
         working_dir: None,
         policy: Arc::default(),
         trace: None,
+        approvals: None,
     }
 }
 

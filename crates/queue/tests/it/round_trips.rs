@@ -95,6 +95,7 @@ impl Scene {
             policy: Arc::default(),
             trace: None,
             root_agent: None,
+            approvals: None,
         };
         Service::new(Observer::new(self.it.queue.clone(), hints), caller)
     }

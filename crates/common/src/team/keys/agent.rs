@@ -166,7 +166,7 @@ pub(in crate::team) const SKILL: Keys = Keys {
         yes("instructions"),
         partly(
             "context",
-            "`fork`: run_skill runs it in a conversation of its own, with the agent's tools other than those for sub-agents",
+            "`fork`: run_skill runs it in a conversation of its own, with the agent's tools other than those for sub-agents; in a job, calls that would ask a person are rejected there",
         ),
         noted("model", "with `context: fork`"),
         noted("allowed_tools", "with `context: fork`: the agent's tools that it gets"),

@@ -40,7 +40,10 @@ pub(in crate::team) const TOOLSET_TYPES: Keys = Keys {
         ),
         no("lsp", "no language server runs; the agent reads and searches files with `filesystem`"),
         yes("tasks"),
-        no("user_prompt", "a background agent has no user to ask"),
+        noted(
+            "user_prompt",
+            "answered on the terminal of `legwork run`, and by `legwork approve --answer` where jobs are parked (`approvals` of the policy); else its calls are refused",
+        ),
         no("model_picker", "the agent's model stays"),
         noted("background_jobs", "the tools are part of `shell` too"),
         noted("file", "`read_file`, `write_file` and `edit_file` of `filesystem`"),

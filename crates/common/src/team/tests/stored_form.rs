@@ -52,6 +52,6 @@ fn a_team_without_any_of_that_is_of_the_first_version() {
     let json = team.to_json().unwrap();
     let read: crate::team::Team = crate::stored::TEAM.from_json(&json).unwrap();
     assert_eq!(read, team, "this release reads both");
-    let earlier = crate::stored::TEAM.first().from_json::<crate::team::Team>(&json).unwrap_err();
+    let earlier = crate::stored::TEAM.at_version(1).from_json::<crate::team::Team>(&json).unwrap_err();
     assert_eq!(earlier.to_string(), "the team has version 2, and this release reads up to version 1");
 }
