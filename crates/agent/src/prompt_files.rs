@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(found.warnings, ["prompt file NONE.md not found: the agent runs without it"]);
     }
 
+    // `add_prompt_files_depth`
     #[test]
     fn lists_files_below_the_working_directory_by_their_paths() {
         let folder = tempfile::tempdir().unwrap();

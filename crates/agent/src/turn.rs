@@ -271,7 +271,7 @@ impl Transcript {
             })
     }
 
-    /// The call of this tool in the last reply that had a result which is no error; `None` once anything came after it.
+    /// The call of this tool in the last reply whose result is not an error; `None` once anything came after it.
     pub fn accepted_call(&self, tool: &str) -> Option<&ToolCall> {
         let mut accepted = HashSet::new();
         for message in self.messages.iter().rev() {

@@ -175,6 +175,18 @@ pub enum ToolsetKind {
     },
 }
 
+/// The tools of `plan`.
+const PLAN_TOOLS: [&str; 8] = [
+    "write_plan",
+    "read_plan",
+    "list_plans",
+    "delete_plan",
+    "update_plan_from_file",
+    "export_plan_to_file",
+    "set_plan_status",
+    "get_plan_status",
+];
+
 impl ToolsetKind {
     /// The names of the toolset's tools; `None` where they are known only once it is open.
     pub fn tool_names(&self) -> Option<Vec<&str>> {
@@ -211,16 +223,7 @@ impl ToolsetKind {
             Self::Fetch(_) => vec!["fetch"],
             Self::Git => vec!["git_status", "git_log", "git_branches", "git_show", "git_blame"],
             Self::Environment => vec!["get_environment_info"],
-            Self::Plan => vec![
-                "write_plan",
-                "read_plan",
-                "list_plans",
-                "delete_plan",
-                "update_plan_from_file",
-                "export_plan_to_file",
-                "set_plan_status",
-                "get_plan_status",
-            ],
+            Self::Plan => PLAN_TOOLS.to_vec(),
             Self::OpenUrl { name, .. } => vec![name.as_deref().unwrap_or("open_url")],
             Self::Memory { .. } => {
                 vec!["add_memory", "get_memories", "search_memories", "update_memory", "delete_memory"]

@@ -155,6 +155,7 @@ async fn a_safety_mode_lets_safe_calls_run_and_refuses_others() {
     assert_eq!(allowed, "hello\n");
 }
 
+// `runtime.safety` is the team's own.
 #[tokio::test]
 async fn the_mode_of_the_file_holds_where_the_agent_has_none() {
     for (own, expected) in [
@@ -200,6 +201,7 @@ async fn secrets_reach_neither_tools_nor_models_unless_the_file_says_so() {
     assert_eq!(result.trim(), secret);
 }
 
+// Also without the built-in hook limit_large_tool_results.
 #[tokio::test]
 async fn a_long_result_is_an_excerpt_next_to_its_file() {
     let (result, folder) = shell_with(json!({}), "seq 1 3000").await;

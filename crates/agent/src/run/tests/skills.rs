@@ -1,4 +1,4 @@
-//! Skills that run in a conversation of their own.
+//! Skills that run in a conversation of their own: `context: fork`.
 
 use std::fs;
 

@@ -183,6 +183,12 @@ fn hooks() -> Vec<Failing> {
             "`timeout` must be an integer of at least 0",
             "",
         ),
+    ]
+}
+
+/// Built-in hooks without the arguments that they need.
+fn builtin_hooks() -> Vec<Failing> {
+    vec![
         (
             hook("before_llm_call", "type: builtin, command: max_iterations"),
             5,
@@ -251,7 +257,7 @@ fn documents() -> Vec<Failing> {
 #[test]
 fn odd_files_fail_with_line_message_and_hint() {
     for (text, line, message, hint) in
-        [misplaced(), senseless(), hooks(), programs(), documents()].into_iter().flatten()
+        [misplaced(), senseless(), hooks(), builtin_hooks(), programs(), documents()].into_iter().flatten()
     {
         let errors = parse("agents.yaml", text.as_bytes()).expect_err(&text);
         let error = errors.iter().next().unwrap();
