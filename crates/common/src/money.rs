@@ -151,18 +151,26 @@ impl FromStr for SpendingLimit {
     type Err = NotALimit;
 
     fn from_str(text: &str) -> Result<Self, NotALimit> {
-        let invalid = || NotALimit(text.to_owned());
-        match text.strip_prefix('$') {
+        let limit = match text.strip_prefix('$') {
             None => text.parse().ok().filter(|tokens| *tokens > 0).map(Self::Tokens),
-            Some(dollars) if dollars.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
-                let dollars: Option<f64> = dollars.parse().ok().filter(|dollars: &f64| dollars.is_finite());
-                // Less than a millionth rounds to nothing.
-                dollars.map(Money::of_dollars).filter(|money| money.0 > 0).map(Self::Money)
+            Some(dollars) => {
+                micros_of(dollars).filter(|micros| *micros > 0).map(|micros| Self::Money(Money(micros)))
             }
-            Some(_) => None,
-        }
-        .ok_or_else(invalid)
+        };
+        limit.ok_or_else(|| NotALimit(text.to_owned()))
     }
+}
+
+/// Millionths of a dollar from digits with at most six decimals, without loss.
+fn micros_of(dollars: &str) -> Option<u64> {
+    let (whole, decimals) = dollars.split_once('.').unwrap_or((dollars, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(decimals) || decimals.len() > 6 || whole.len() + decimals.len() == 0 {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let decimals: u64 = format!("{decimals:0<6}").parse().ok()?;
+    whole.checked_mul(1_000_000)?.checked_add(decimals)
 }
 
 impl fmt::Display for SpendingLimit {
@@ -307,6 +315,8 @@ mod tests {
             ("100000", SpendingLimit::Tokens(100_000), "100000"),
             ("$2.50", SpendingLimit::Money(Money(2_500_000)), "$2.5"),
             ("$3", SpendingLimit::Money(Money(3_000_000)), "$3"),
+            ("$.5", SpendingLimit::Money(Money(500_000)), "$0.5"),
+            ("$18446744073709.551615", SpendingLimit::Money(Money(u64::MAX)), "$18446744073709.551615"),
             ("$0.000001", SpendingLimit::Money(Money(1)), "$0.000001"),
         ] {
             assert_eq!(text.parse(), Ok(limit), "{text}");
@@ -315,7 +325,22 @@ mod tests {
             assert_eq!(serde_json::from_str::<SpendingLimit>(&json).unwrap(), limit, "{json}");
         }
         assert_eq!(serde_json::to_string(&SpendingLimit::Tokens(7)).unwrap(), "7");
-        for wrong in ["", "0", "-5", "2.5", "$", "$0", "$-1", "$inf", "$x", "€5", "$1e999"] {
+        for wrong in [
+            "",
+            "0",
+            "-5",
+            "2.5",
+            "$",
+            "$0",
+            "$-1",
+            "$inf",
+            "$x",
+            "€5",
+            "$1e999",
+            "$.",
+            "$1.0000001",
+            "$99999999999999999999",
+        ] {
             assert!(wrong.parse::<SpendingLimit>().is_err(), "{wrong}");
         }
     }
