@@ -66,6 +66,7 @@ const RUNS: &[(&str, &str)] = &[
     ("thinking", r#"Think."#),
     ("toolsets", r#""greet""#),
     ("toolsets_without_effect", r#""think""#),
+    ("user_prompt", r#""user_prompt""#),
     ("version_0", r#""create_todo""#),
     ("version_1", r#"Be one."#),
     ("version_2", r#"Be two."#),
