@@ -42,7 +42,7 @@ pub(in crate::team) const TOOLSET_TYPES: Keys = Keys {
         yes("tasks"),
         noted(
             "user_prompt",
-            "answered on the terminal of `legwork run`, and by `legwork approve --answer` where jobs are parked (`approvals` of the policy); else its calls are refused",
+            "answered on the terminal of `legwork run`, and by `--answer` of `legwork approve` where jobs are parked (`approvals` of the policy); else its calls are refused",
         ),
         no("model_picker", "the agent's model stays"),
         noted("background_jobs", "the tools are part of `shell` too"),
