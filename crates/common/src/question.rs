@@ -332,7 +332,7 @@ fn cut(text: &str) -> String {
         return text.to_owned();
     }
     let end = (0..=MAX_ARGUMENT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}… [{} bytes in all; `legwork view --transcript` shows them]", &text[..end], text.len())
+    format!("{}… [{} bytes in all; `legwork view ID --transcript` shows them]", &text[..end], text.len())
 }
 
 #[cfg(test)]
@@ -389,7 +389,7 @@ mod tests {
         let long = Question::approval("shell", &"ö".repeat(MAX_ARGUMENT_BYTES), "").bounded();
         let Question::Approval { arguments, .. } = &long else { panic!("{long:?}") };
         assert!(arguments.len() < MAX_ARGUMENT_BYTES + 100, "{}", arguments.len());
-        assert!(arguments.ends_with("[8192 bytes in all; `legwork view --transcript` shows them]"));
+        assert!(arguments.ends_with("[8192 bytes in all; `legwork view ID --transcript` shows them]"));
         let choices = prompt(Some(json!({"enum": ["a", 2]})));
         assert_eq!(
             (choices.choices(), choices.text().as_str()),
