@@ -582,6 +582,8 @@ export interface components {
             session?: string;
             /** @description Budget, in tokens or as an amount such as $2.50, of a new session */
             session_budget?: number | string;
+            /** @description The most unfinished jobs of a new session, those of its agents included; 0 for no limit */
+            session_jobs?: number;
             /** @description The name of a team of this server */
             team?: string;
         };
@@ -639,6 +641,8 @@ export interface components {
             session?: string;
             /** @description Budget, in tokens or as an amount such as $2.50, of a new session */
             session_budget?: number | string;
+            /** @description The most unfinished jobs of a new session, those of its agents included; 0 for no limit */
+            session_jobs?: number;
             /** @description The task */
             task: string;
             /** @description The name of a team of this server */
@@ -704,6 +708,8 @@ export interface components {
              * @enum {unknown}
              */
             priority: "high" | "normal" | "low";
+            /** @description Workers in a row that were lost while running it, where its next or current attempt runs alone on its worker for that; null outside of quarantine */
+            quarantine: number | null;
             /** @description The queue that it was dispatched to */
             queue: string;
             /** @description The last message of the agent, once completed */
@@ -842,6 +848,11 @@ export interface components {
             reason: "paused";
             /** Format: date-time */
             since: string | null;
+        } | {
+            crashes: number;
+            queue: string;
+            /** @constant */
+            reason: "quarantine";
         } | {
             queue: string;
             queued: number;

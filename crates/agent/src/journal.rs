@@ -115,6 +115,8 @@ pub enum TurnEntry {
     },
 }
 
+/// The result of a call that was open when an attempt died and that is not safe to repeat.
+pub const INTERRUPTED: &str = "This call was interrupted and its outcome is unknown. It was not repeated.";
 /// Stands in a stored result whose images are too large to be stored with it.
 const IMAGES_NOT_STORED: &str = "[The images were shown when the call was made. They are too large to be kept; call the tool again to see them.]";
 
@@ -129,6 +131,11 @@ impl TurnEntry {
     /// Whether the entry is that of [`tokens_only`](Self::tokens_only).
     pub fn is_tokens_only(&self) -> bool {
         matches!(self, Self::Compacted { kept: u32::MAX, .. })
+    }
+
+    /// Whether it is the result of a call that an attempt died of, or with, and that was not made again.
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Result { text, is_error: true, .. } if text == INTERRUPTED)
     }
 
     /// The entry as text to be recorded.

@@ -96,6 +96,7 @@ fn waits(job: &Job) -> Vec<String> {
             ),
             format!("`legwork unpause {queue}` lets it start when its turn comes."),
         ),
+        WaitsFor::Quarantine { queue, crashes } => waits_alone(queue, *crashes),
         WaitsFor::Turn { queue, workers, slots, used, queued } => (
             format!(
                 "{} of queue {queue} use {used} of {}. Queued there with its priority or a higher one: {}",
@@ -193,6 +194,13 @@ fn runs(job: &Job) -> Vec<String> {
             job.queue
         )];
     }
+    if let Some(crashes) = job.quarantine {
+        return vec![format!(
+            "It runs in quarantine, alone on its worker, until it has finished a turn or waits for its own jobs: {} in a \
+             row while running it.",
+            lost_workers(crashes)
+        )];
+    }
     match &job.waits_for {
         None => vec!["Its worker renews its lease.".to_owned()],
         Some(WaitsFor::RateLimit { detail }) => vec![
@@ -239,7 +247,8 @@ fn ended(job: &Job) -> Vec<String> {
                 .to_owned()
         }
         Some(Cause::WorkerLost) => format!(
-            "Workers died while running it, each time without a finished turn; find out why, then \
+            "Workers died while running it, each time without a finished turn, and the last one while it ran alone; \
+             find out why, then \
              `legwork retry {id}`."
         ),
         Some(Cause::Rejected) => {
@@ -255,6 +264,26 @@ fn ended(job: &Job) -> Vec<String> {
         Some(Cause::Later(_)) | None => String::new(),
     };
     error.into_iter().chain(Some(fix_hint).filter(|fix_hint| !fix_hint.is_empty())).collect()
+}
+
+/// Why a job in quarantine has not started, and what lets it start.
+fn waits_alone(queue: &str, crashes: u32) -> (String, String) {
+    (
+        format!(
+            "It is in quarantine: {} in a row while running it, so it is tried alone",
+            lost_workers(crashes)
+        ),
+        format!(
+            "It starts on a worker of queue {queue} that runs nothing else; where there is none, one takes no new \
+                 jobs until it is free."
+        ),
+    )
+}
+
+/// `2 workers were lost`.
+fn lost_workers(crashes: u32) -> String {
+    let were = if crashes == 1 { "was" } else { "were" };
+    format!("{} {were} lost", counted(u64::from(crashes), "worker"))
 }
 
 /// How the attempt before ended.
@@ -368,6 +397,7 @@ mod tests {
                 State::Queued,
                 WaitsFor::Turn { queue: queue(), workers: 3, slots: 60, used: 60, queued: 7 },
             ),
+            waiting(State::Queued, WaitsFor::Quarantine { queue: queue(), crashes: 2 }),
             waiting(State::Scheduled, schedule(Postponed::Delay, None)),
             Job {
                 retries_left: 2,
@@ -391,6 +421,7 @@ mod tests {
             ),
             waiting(State::Running, WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() }),
             job(State::Running),
+            Job { quarantine: Some(1), ..job(State::Running) },
             Job { silent_ms: Some(26_000), ..job(State::Running) },
             job(State::Stopping),
             job(State::Completed),

@@ -415,6 +415,10 @@ pub struct Job {
     /// Milliseconds since the last renewal of its lease, where the lease has expired and no process has reclaimed the
     /// job; `None` while the lease holds, and where that was not read.
     pub silent_ms: Option<u64>,
+    /// In quarantine, the workers in a row that were lost while running it: its next attempt runs alone on its worker, until
+    /// it has finished a turn or waits for its own jobs. `None` outside of quarantine.
+    #[serde(default)]
+    pub quarantine: Option<u32>,
     /// Attempts that ended and were followed by another or by a wait for one, oldest first; of many only the last.
     pub past_attempts: Vec<PastAttempt>,
     /// When it was stored, by the clock of Redis, like the other times.
@@ -534,6 +538,7 @@ impl Job {
             retries_left: 0,
             waits_for: None,
             silent_ms: None,
+            quarantine: None,
             past_attempts: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
             started_at: None,

@@ -322,6 +322,17 @@ pub enum ServiceError {
         /// The agents from the root, or from the first job, down to the refused one.
         way: Vec<String>,
     },
+    /// The session has its quota of unfinished jobs, or would exceed it with the jobs of this call. None of them was
+    /// stored.
+    #[error(
+        "the session is full: {unfinished} of its jobs have not ended, and it may have {quota}; no job was started"
+    )]
+    SessionFull {
+        /// How many of its jobs have not ended.
+        unfinished: u64,
+        /// How many may.
+        quota: u64,
+    },
     /// A store has reached its capacity; nothing was stored.
     #[error("{what} is full: {detail}")]
     Full {
@@ -347,6 +358,7 @@ impl Coded for ServiceError {
             Self::Conflict { .. } => "conflict",
             Self::TooDeep(_) => "too_deep",
             Self::Cycle { .. } => "delegation_cycle",
+            Self::SessionFull { .. } => "session_full",
             Self::Full { .. } => "full",
             Self::Unavailable(_) => "redis_unavailable",
         }
@@ -358,7 +370,9 @@ impl Coded for ServiceError {
             Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) | Self::Cycle { .. } => {
                 ExitStatus::Usage
             }
-            Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) => ExitStatus::Conflict,
+            Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) | Self::SessionFull { .. } => {
+                ExitStatus::Conflict
+            }
             Self::LeaseLost | Self::Full { .. } | Self::Unavailable(_) => ExitStatus::Redis,
         }
     }
@@ -370,6 +384,10 @@ impl Coded for ServiceError {
             Self::Conflict { .. } => {
                 Some("use another key, or repeat the original request unchanged".to_owned())
             }
+            Self::SessionFull { .. } => Some(
+                "wait until some have ended, or dispatch into a new session; --session-jobs sets its quota"
+                    .to_owned(),
+            ),
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Unavailable(_) => Some("check --redis, or omit it to use the embedded server".to_owned()),
             Self::Cycle { .. } => Some("write `recursion: true` into the policy file to allow it".to_owned()),

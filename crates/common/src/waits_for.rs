@@ -46,6 +46,13 @@ pub enum WaitsFor {
         #[serde(serialize_with = "optional_rfc3339")]
         since: Option<Timestamp>,
     },
+    /// It is in quarantine: a worker takes it that runs nothing else.
+    Quarantine {
+        /// The queue.
+        queue: String,
+        /// The workers in a row that were lost while running it.
+        crashes: u32,
+    },
     /// A worker takes it as soon as one has a free slot.
     Turn {
         /// The queue.
@@ -140,6 +147,10 @@ impl WaitsFor {
                 let since = since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
                 format!("queue {queue}, which is paused{since}")
             }
+            Self::Quarantine { queue, crashes } => format!(
+                "a worker of queue {queue} that runs nothing else: in quarantine after {}",
+                counted(u64::from(*crashes), "lost worker")
+            ),
             Self::Turn { queue, workers, slots, used, queued } => format!(
                 "a free slot: {used} of {slots} in use on {}, {queued} queued in {queue}",
                 counted(*workers, "worker")
@@ -207,6 +218,7 @@ mod tests {
             WaitsFor::NoWorker { queue: queue(), draining: 2, session_lane: false },
             WaitsFor::NoWorker { queue: queue(), draining: 0, session_lane: true },
             WaitsFor::Paused { queue: queue(), since: Some(Timestamp::UNIX_EPOCH) },
+            WaitsFor::Quarantine { queue: queue(), crashes: 2 },
             WaitsFor::Turn { queue: queue(), workers: 1, slots: 20, used: 19, queued: 7 },
             schedule(Postponed::Delay, None),
             schedule(Postponed::Retry, Some("503")),

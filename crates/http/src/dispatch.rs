@@ -47,6 +47,8 @@ struct CallOptions {
     session: Option<String>,
     /// The cap of a new session.
     cap: Option<u32>,
+    /// The quota of unfinished jobs of a new session.
+    session_jobs: Option<u32>,
     /// The budget of a new session.
     session_budget: Option<SpendingLimit>,
     /// What becomes of calls that need a person's approval.
@@ -54,7 +56,8 @@ struct CallOptions {
 }
 
 /// The fields of [`CallOptions`]; all others are those of a job.
-const CALL_FIELDS: [&str; 6] = ["team", "agent_file", "session", "cap", "session_budget", "approvals"];
+const CALL_FIELDS: [&str; 7] =
+    ["team", "agent_file", "session", "cap", "session_jobs", "session_budget", "approvals"];
 
 /// Reads what holds for the call and what is left of a body. A field that no one knows is an error in one of the two.
 fn split(mut body: Map<String, Value>) -> Result<(CallOptions, Value), Problem> {
@@ -138,7 +141,8 @@ async fn store(
     }
     let order = DispatchOrder {
         session: api.session(call.session.as_deref()).await?,
-        options: SessionOptions::new(call.cap, call.session_budget, team.team.token_budget()),
+        options: SessionOptions::new(call.cap, call.session_budget, team.team.token_budget())
+            .with_jobs(call.session_jobs),
         team: team.team,
         team_json: team.json,
         digest: team.digest,

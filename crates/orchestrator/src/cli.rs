@@ -4,6 +4,7 @@ mod approve;
 mod dispatch;
 mod examples;
 mod job_options;
+mod limits;
 mod reading;
 mod schedule;
 mod values;
@@ -30,6 +31,7 @@ pub use self::approve::ApproveArgs;
 pub use self::approve::DenyArgs;
 pub use self::dispatch::DispatchArgs;
 pub use self::job_options::JobOptionArgs;
+pub use self::limits::SessionLimits;
 pub use self::reading::Named;
 pub use self::reading::documented;
 pub use self::reading::read;
@@ -135,9 +137,9 @@ pub struct RunArgs {
     /// Leave the jobs running when the root agent ends its turn
     #[arg(long)]
     pub detach: bool,
-    /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
-    #[arg(long, value_name = "N")]
-    pub cap: Option<u32>,
+    /// What a session that is new may have.
+    #[command(flatten)]
+    pub limits: SessionLimits,
     /// The budget of the whole session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause
     /// `budget`
     #[arg(long, value_name = "LIMIT")]
@@ -400,6 +402,9 @@ pub struct ConfigureArgs {
     /// How many jobs of a new session are admitted at once for each queue; 0 for no cap
     #[arg(long, value_name = "N")]
     pub session_cap: Option<u32>,
+    /// How many jobs of a new session may be unfinished at once; 0 for no limit
+    #[arg(long, value_name = "N")]
+    pub session_jobs: Option<u32>,
 }
 
 /// Arguments of `legwork completions`.
@@ -449,9 +454,9 @@ pub struct McpArgs {
     /// The budget of each session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause `budget`
     #[arg(long, value_name = "LIMIT", conflicts_with = "session")]
     pub session_budget: Option<SpendingLimit>,
-    /// The most jobs of a session admitted at once; 0 for no cap [default: the namespace's]
-    #[arg(long, value_name = "N")]
-    pub cap: Option<u32>,
+    /// What a session that is new may have.
+    #[command(flatten)]
+    pub limits: SessionLimits,
     /// Take model replies from this script instead of from providers; tools are real
     #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
     pub script: Option<PathBuf>,

@@ -24,6 +24,7 @@ local INDEX_LIVE = T .. ':index:live'
 local INDEX_ENDED = T .. ':index:ended'
 local WORKERS = T .. ':workers'
 local PAUSED = T .. ':paused'
+local QUARANTINE = T .. ':quarantine'
 local ASKING = T .. ':asking'
 local function index_key(state) return T .. ':index:' .. state end
 local function job_key(id) return T .. ':job:' .. id end
@@ -257,6 +258,11 @@ impl Keys {
         format!("{}:paused", self.tag(shard))
     }
 
+    /// Queued jobs that run alone on their worker, by the time since when they wait: a sorted set.
+    pub fn quarantine(&self, shard: u16) -> String {
+        format!("{}:quarantine", self.tag(shard))
+    }
+
     /// One worker's record: a hash.
     pub fn worker(&self, shard: u16, worker: &str) -> String {
         format!("{}:worker:{worker}", self.tag(shard))
@@ -398,6 +404,7 @@ mod tests {
             (keys.stops(0), ":stops"),
             (keys.workers(0), ":workers"),
             (keys.paused(0), ":paused"),
+            (keys.quarantine(0), ":quarantine"),
             (keys.index(0, JobIndex::Live), ":index:live"),
             (keys.index(0, JobIndex::Failed), ":index:"),
             (keys.index_ended(0), ":index:ended"),

@@ -64,6 +64,7 @@ pub use work::Appended;
 pub use work::Begun;
 pub use work::Claim;
 pub use work::Claimed;
+pub use work::Claims;
 pub use work::Ending;
 pub use work::Finish;
 pub use work::Finished;

@@ -283,6 +283,7 @@ impl Service {
             EnqueueRefusal::Stale => ServiceError::LeaseLost,
             EnqueueRefusal::TooDeep => ServiceError::TooDeep(MAX_DEPTH),
             EnqueueRefusal::Stopping => ServiceError::Stopping,
+            EnqueueRefusal::Full { unfinished, quota } => ServiceError::SessionFull { unfinished, quota },
             EnqueueRefusal::NoTeam => ServiceError::Full {
                 what: "Redis",
                 detail: "the team was dropped between two calls".to_owned(),

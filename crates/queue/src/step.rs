@@ -236,6 +236,7 @@ steps! {
         CLAIM = "claim", ALLOW_OOM;
         RENEW = "renew", ALLOW_OOM;
         PARK = "park", ALLOW_OOM;
+        LEAVE_QUARANTINE = "leave_quarantine", ALLOW_OOM;
         ASK = "ask", ALLOW_OOM;
         ANSWER = "answer", ALLOW_OOM;
         FINISH = "finish", ALLOW_OOM;

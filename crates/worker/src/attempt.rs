@@ -9,6 +9,7 @@
 //!
 //! Each step leaves the job so that, should the worker die right after it, the next attempt resumes from what is stored.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -119,12 +120,20 @@ pub struct Attempt {
     stall_detector: Arc<StallDetector>,
     /// Whether the agent of the last run hears mail that is sent to it.
     hears_mail: AtomicBool,
+    /// Cancelled once the attempt has finished a turn.
+    finished_turn: CancellationToken,
 }
 
 impl Attempt {
     /// An attempt at a claimed job whose fence is set.
     pub fn new(context: AttemptContext, job: ClaimedJob) -> Self {
-        Self { context, job, stall_detector: Arc::default(), hears_mail: AtomicBool::new(false) }
+        Self {
+            context,
+            job,
+            stall_detector: Arc::default(),
+            hears_mail: AtomicBool::new(false),
+            finished_turn: CancellationToken::new(),
+        }
     }
 
     fn claimed(&self) -> &Claimed {
@@ -156,6 +165,7 @@ impl Attempt {
             let end = tokio::select! {
                 end = self.run_until_ended(buffer, follows, deadline) => end,
                 never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
+                never = self.leave_quarantine() => match never {},
             };
             let Some(end) = end else {
                 tracing::error!(job = %lease.id, "the run did not end after it was cancelled; its lease expires");
@@ -170,6 +180,21 @@ impl Attempt {
             tracing::info!(job = %lease.id, "a message arrived as the agent completed, attempt continues");
             follows = Follows::Completion;
         }
+    }
+
+    /// Ends the quarantine of the job once the attempt has finished a turn: in the queue, then on this worker, which may run
+    /// others beside it from then on. Never returns.
+    async fn leave_quarantine(&self) -> Infallible {
+        if self.claimed().quarantine.is_some() {
+            self.finished_turn.cancelled().await;
+            let lease = self.claimed().lease;
+            match self.context.work.leave_quarantine(lease).await {
+                Ok(_) => tracing::info!(job = %lease.id, "the job has finished a turn and leaves quarantine"),
+                Err(error) => tracing::warn!(job = %lease.id, %error, "could not end the job's quarantine"),
+            }
+            let _no_receiver = self.context.events.send(WorkerEvent::Cleared(lease)).await;
+        }
+        std::future::pending().await
     }
 
     /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
@@ -240,6 +265,7 @@ impl Attempt {
             cancel: self.handle().cancel.clone(),
             draining: self.context.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
+            finished_turn: self.finished_turn.clone(),
             stall_detector: Arc::clone(&self.stall_detector),
             heading: Mutex::default(),
         });

@@ -128,8 +128,8 @@ pub struct AgentRunner {
     /// What is run at all.
     pub permits: Permits,
     /// `None`: commands and file tools reach what this program reaches. Else the folder of their job, what a system has for
-    /// everyone, and these folders for reading.
-    pub sandbox: Option<Vec<PathBuf>>,
+    /// everyone, and what this adds.
+    pub sandbox: Option<Sandbox>,
     /// The folders that jobs run in.
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers. A script's do not.
@@ -157,14 +157,12 @@ impl AgentRunner {
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
-        let sandbox = self
-            .sandbox
-            .as_ref()
-            .map(|readable| Sandbox { writable: vec![folder.clone()], readable: readable.clone() });
+        let sandbox =
+            self.sandbox.as_ref().map(|common| Sandbox { writable: vec![folder.clone()], ..common.clone() });
         let confinement = self
             .sandbox
             .as_ref()
-            .map(|readable| Confinement { folder: folder.clone(), readable: readable.clone() });
+            .map(|common| Confinement { folder: folder.clone(), readable: common.readable.clone() });
         let guard = self.guard.of_job(claimed.lease.id, sandbox);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.

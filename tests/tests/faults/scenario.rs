@@ -127,6 +127,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         owner_grace: Duration::ZERO,
         on_end: SessionEnd::Keep,
         cap: 20,
+        quota: 0,
         budget: None,
         max_cost: None,
         own_lane: false,

@@ -69,6 +69,8 @@ class DispatchRequest(TypedDict):
     """The session to dispatch into; a new one without it"""
     session_budget: NotRequired[int | str]
     """Budget, in tokens or as an amount such as $2.50, of a new session"""
+    session_jobs: NotRequired[int]
+    """The most unfinished jobs of a new session, those of its agents included; 0 for no limit"""
     task: str
     """The task"""
     team: NotRequired[str]
@@ -154,6 +156,14 @@ class JobWaitsForJobWaitsFor2(TypedDict):
 
 
 class JobWaitsForJobWaitsFor3(TypedDict):
+    """A worker that runs nothing else: the job is in quarantine"""
+
+    crashes: int
+    queue: str
+    reason: Literal['quarantine']
+
+
+class JobWaitsForJobWaitsFor4(TypedDict):
     """The next free slot; queued counts the jobs of its queue with its priority or a higher one"""
 
     queue: str
@@ -164,7 +174,7 @@ class JobWaitsForJobWaitsFor3(TypedDict):
     workers: int
 
 
-class JobWaitsForJobWaitsFor4(TypedDict):
+class JobWaitsForJobWaitsFor5(TypedDict):
     """It is queued at a later time"""
 
     at: str | None
@@ -173,35 +183,35 @@ class JobWaitsForJobWaitsFor4(TypedDict):
     why: Literal['delay', 'retry', 'given_back']
 
 
-class JobWaitsForJobWaitsFor5(TypedDict):
+class JobWaitsForJobWaitsFor6(TypedDict):
     """The jobs that it dispatched"""
 
     live: int
     reason: Literal['children']
 
 
-class JobWaitsForJobWaitsFor7(TypedDict):
+class JobWaitsForJobWaitsFor8(TypedDict):
     """A call of its model waits for a rate limit"""
 
     detail: str
     reason: Literal['rate_limit']
 
 
-class JobWaitsForJobWaitsFor8(TypedDict):
+class JobWaitsForJobWaitsFor9(TypedDict):
     """A call of its model waits for tokens of its session's budget, which other jobs of the session have reserved"""
 
     detail: str
     reason: Literal['budget']
 
 
-class JobWaitsForJobWaitsFor9(TypedDict):
+class JobWaitsForJobWaitsFor10(TypedDict):
     """It runs and shows no activity"""
 
     detail: str
     reason: Literal['stalled']
 
 
-class JobWaitsForJobWaitsFor10(TypedDict):
+class JobWaitsForJobWaitsFor11(TypedDict):
     """A reason of a later release"""
 
     reason: str
@@ -368,6 +378,8 @@ class BatchRequest(TypedDict):
     """The session to dispatch into; a new one without it"""
     session_budget: NotRequired[int | str]
     """Budget, in tokens or as an amount such as $2.50, of a new session"""
+    session_jobs: NotRequired[int]
+    """The most unfinished jobs of a new session, those of its agents included; 0 for no limit"""
     team: NotRequired[str]
     """The name of a team of this server"""
 
@@ -406,7 +418,7 @@ class JobQuestion(TypedDict):
     """approval: why the call needs one"""
 
 
-class JobWaitsForJobWaitsFor6(TypedDict):
+class JobWaitsForJobWaitsFor7(TypedDict):
     """A person: it holds no slot until its questions are answered"""
 
     questions: list[JobQuestion]
@@ -498,6 +510,8 @@ class Job(TypedDict):
     """Attempts that ended before the job did, oldest first; of many only the last 20"""
     priority: Literal['high', 'normal', 'low']
     """The priority within its queue"""
+    quarantine: int | None
+    """Workers in a row that were lost while running it, where its next or current attempt runs alone on its worker for that; null outside of quarantine"""
     queue: str
     """The queue that it was dispatched to"""
     result: str | None
@@ -526,7 +540,7 @@ class Job(TypedDict):
     """The longest that all attempts together may run; null for no limit"""
     usage: JobUsage
     """Tokens and model calls of all attempts so far"""
-    waits_for: JobWaitsForJobWaitsFor | JobWaitsForJobWaitsFor1 | JobWaitsForJobWaitsFor2 | JobWaitsForJobWaitsFor3 | JobWaitsForJobWaitsFor4 | JobWaitsForJobWaitsFor5 | JobWaitsForJobWaitsFor6 | JobWaitsForJobWaitsFor7 | JobWaitsForJobWaitsFor8 | JobWaitsForJobWaitsFor9 | JobWaitsForJobWaitsFor10 | None
+    waits_for: JobWaitsForJobWaitsFor | JobWaitsForJobWaitsFor1 | JobWaitsForJobWaitsFor2 | JobWaitsForJobWaitsFor3 | JobWaitsForJobWaitsFor4 | JobWaitsForJobWaitsFor5 | JobWaitsForJobWaitsFor6 | JobWaitsForJobWaitsFor7 | JobWaitsForJobWaitsFor8 | JobWaitsForJobWaitsFor9 | JobWaitsForJobWaitsFor10 | JobWaitsForJobWaitsFor11 | None
     """Why it does not run now; null where it runs or has ended"""
     worker: str | None
     """The worker of the current or last attempt"""

@@ -16,6 +16,7 @@ use super::halt::Halt;
 use super::state::RunState;
 use crate::history;
 use crate::hooks;
+use crate::journal::INTERRUPTED;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::ToolCall;
@@ -28,9 +29,6 @@ use crate::toolset::answer;
 use crate::toolset::call_description;
 use crate::toolset::on_blocking_thread;
 use crate::turn::Step;
-
-/// The result of a call that was open when an attempt died and that is not safe to repeat.
-const INTERRUPTED: &str = "This call was interrupted and its outcome is unknown. It was not repeated.";
 
 impl RunState<'_> {
     /// Resumes after an earlier attempt: tools rebuild their state from its calls, and open calls that are not safe

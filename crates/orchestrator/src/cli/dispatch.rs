@@ -10,6 +10,7 @@ use legwork_common::question::Approvals;
 use legwork_common::variables;
 
 use super::JobOptionArgs;
+use super::SessionLimits;
 use super::values;
 
 /// The request of one line of a batch, as help describes it.
@@ -66,9 +67,9 @@ pub struct DispatchArgs {
     /// What becomes of calls that need a person's approval [default: the worker's policy, else deny]
     #[arg(long, value_name = "DECISION", value_parser = values::approvals())]
     pub approvals: Option<Approvals>,
-    /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
-    #[arg(long, value_name = "N")]
-    pub cap: Option<u32>,
+    /// What a session that is new may have.
+    #[command(flatten)]
+    pub limits: SessionLimits,
     /// Wait until the job has ended and print its result
     #[arg(long)]
     pub wait: bool,

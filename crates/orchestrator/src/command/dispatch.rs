@@ -20,7 +20,6 @@ use legwork_common::service::WaitMode;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::Dispatching;
-use legwork_queue::operator::SessionOptions;
 use legwork_worker::backend::Arrival;
 use serde_json::json;
 use tokio::signal::unix::Signal;
@@ -67,7 +66,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let of_team = team.token_budget().filter(|_| args.session.is_none());
     let order = DispatchOrder {
         session: None,
-        options: SessionOptions::new(args.cap, args.session_budget, of_team),
+        options: args.limits.options(args.session_budget, of_team),
         team,
         team_json,
         digest: TeamDigest(digest),

@@ -127,6 +127,7 @@ fn sessions(
     (team, team_json): (&Team, Arc<str>),
 ) -> Result<McpSessions, Failure> {
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+    let settings = connection.queue().settings();
     Ok(McpSessions {
         context: context.clone(),
         operator: connection.operator.clone(),
@@ -135,10 +136,11 @@ fn sessions(
         policy,
         working_dir: working_dir()?.display().to_string(),
         limits: SessionOptions::new(
-            Some(args.cap.unwrap_or(connection.queue().settings().session_cap)),
+            Some(args.limits.cap.unwrap_or(settings.session_cap)),
             args.session_budget,
             team.token_budget(),
-        ),
+        )
+        .with_jobs(Some(args.limits.session_jobs.unwrap_or(settings.session_jobs))),
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),

@@ -32,7 +32,6 @@ use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
-use legwork_queue::operator::SessionOptions;
 use legwork_worker::backend::Arrival;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
@@ -264,7 +263,7 @@ impl RunSession {
             agent: self.agent.clone(),
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
-            session: SessionOptions::new(self.args.cap, self.args.session_budget, of_team),
+            session: self.args.limits.options(self.args.session_budget, of_team),
             terms: OwnerTerms {
                 grace: self.args.owner_grace,
                 on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },

@@ -51,7 +51,7 @@ pub struct McpSessions {
     pub policy: Arc<Policy>,
     /// The working directory of jobs, on a worker of this machine.
     pub working_dir: String,
-    /// What each session is opened with: its cap and its budgets.
+    /// What each session is opened with: its cap, its quota and its budgets.
     pub limits: SessionOptions,
     /// Whether the queue is on the embedded server, where each session needs a worker of its own.
     pub embedded: bool,

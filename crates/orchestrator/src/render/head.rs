@@ -71,6 +71,13 @@ fn identity(fields: &mut Fields, job: &Job, color: bool) {
             }
         }
     }
+    if let Some(crashes) = job.quarantine.filter(|_| job.status == State::Running) {
+        let lost = counted(u64::from(crashes), "lost worker");
+        fields.add(
+            "Alone",
+            &format!("in quarantine after {lost}: its worker runs nothing else until a turn is over"),
+        );
+    }
     if let Some(silent) = job.silent_ms {
         let silent = duration::short(Duration::from_millis(silent));
         let queue = &job.queue;
@@ -262,6 +269,14 @@ mod tests {
             ..job()
         };
         insta::assert_snapshot!(head(&failed, now(), false, Some(100)));
+    }
+
+    #[test]
+    fn a_job_in_quarantine_says_so_while_it_runs() {
+        let alone = Job { quarantine: Some(2), status: State::Running, attempt: 3, ..job() };
+        insta::assert_snapshot!("alone_80", head(&alone, now(), false, Some(80)));
+        let queued = Job { status: State::Queued, ..alone };
+        assert!(!head(&queued, now(), false, None).contains("Alone"));
     }
 
     #[test]

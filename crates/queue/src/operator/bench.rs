@@ -61,6 +61,7 @@ impl Measurement {
             owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap: 0,
+            quota: 0,
             own_lane: false,
             budget: None,
             max_cost: None,

@@ -244,7 +244,7 @@ impl Operator {
                     self.join_session(session, SessionOptions::default()).await?;
                     moved.insert(home, session);
                 }
-                Recovery::GiveUp => return Err(RetryError::Refused(ServiceError::Stopping)),
+                Recovery::GiveUp => return Err(RetryError::Refused(given_up(refusal))),
             }
         }
     }
@@ -263,6 +263,8 @@ fn check_status(id: JobId, status: State) -> Result<(), RetryError> {
 fn recovery(refusal: EnqueueRefusal, at_home: bool) -> Recovery {
     match refusal {
         EnqueueRefusal::NoTeam => Recovery::StoreTeam,
+        // A session of the retry's own would be a way around the quota.
+        EnqueueRefusal::Full { .. } => Recovery::GiveUp,
         EnqueueRefusal::NoSession
         | EnqueueRefusal::Closed
         | EnqueueRefusal::Stale
@@ -274,6 +276,14 @@ fn recovery(refusal: EnqueueRefusal, at_home: bool) -> Recovery {
                 Recovery::GiveUp
             }
         }
+    }
+}
+
+/// What a refusal is reported as that no other session helps against.
+fn given_up(refusal: EnqueueRefusal) -> ServiceError {
+    match refusal {
+        EnqueueRefusal::Full { unfinished, quota } => ServiceError::SessionFull { unfinished, quota },
+        _ => ServiceError::Stopping,
     }
 }
 
@@ -342,6 +352,7 @@ mod tests {
             (EnqueueRefusal::NoSession, Recovery::OpenSession, Recovery::GiveUp),
             (EnqueueRefusal::Closed, Recovery::OpenSession, Recovery::GiveUp),
             (EnqueueRefusal::Stopping, Recovery::OpenSession, Recovery::GiveUp),
+            (EnqueueRefusal::Full { unfinished: 3, quota: 3 }, Recovery::GiveUp, Recovery::GiveUp),
         ] {
             assert_eq!(
                 (recovery(refusal, true), recovery(refusal, false)),

@@ -100,6 +100,9 @@ impl Queue {
             "deep" => EnqueueRefusal::TooDeep,
             "stopping" => EnqueueRefusal::Stopping,
             "team" => EnqueueRefusal::NoTeam,
+            "full" => {
+                EnqueueRefusal::Full { unfinished: rest.item()?.parse()?, quota: rest.item()?.parse()? }
+            }
             _ => return Err(word.unknown()),
         };
         Ok(Err(refusal))

@@ -32,7 +32,7 @@ use crate::stored::request;
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "v",
     "state",
     "run",
@@ -48,6 +48,7 @@ const FIELDS: [&str; 15] = [
     "ran",
     "past",
     "live",
+    "quarantine",
 ];
 /// The fields of a record that a [`Place`] needs.
 const PLACE_FIELDS: [&str; 3] = ["state", "finished", "dispatched"];
@@ -265,7 +266,8 @@ pub(super) fn read(
         }
     };
     Ok(Some(Record {
-        admitted: facts.entry.is_some() || !fields.text("entry").is_empty(),
+        admitted: facts.entry.is_some()
+            || ["entry", "quarantine"].iter().any(|field| !fields.text(field).is_empty()),
         lane: facts.lane.clone(),
         failures: fields.number("failures"),
         lacks: fields.number("lacks"),
@@ -310,6 +312,7 @@ impl Source<'_> {
             timeout_ms: facts.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             retries: facts.retries,
             retries_left: fields.optional("retries").unwrap_or(facts.retries),
+            quarantine: fields.optional("quarantine").filter(|_| !status.is_terminal()),
             past_attempts: past::decode(fields.text("past")),
             created_at: time(facts.created).unwrap_or(Timestamp::UNIX_EPOCH),
             started_at: time(run.started),

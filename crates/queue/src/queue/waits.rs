@@ -173,6 +173,9 @@ fn read_queued(record: &Record, answers: &mut Items, fleet: &Fleet) -> Result<Wa
     if taking().next().is_none() && record.admitted {
         return Ok(WaitsFor::NoWorker { queue, draining, session_lane });
     }
+    if let Some(crashes) = record.job.quarantine {
+        return Ok(WaitsFor::Quarantine { queue, crashes });
+    }
     Ok(WaitsFor::Turn {
         queue,
         workers: taking().count() as u64,

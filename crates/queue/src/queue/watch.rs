@@ -162,7 +162,7 @@ impl Watch for Queue {
 }
 
 impl Queue {
-    /// How many jobs are on a queue's shared lane, or scheduled for any lane.
+    /// How many jobs are on a queue's shared lane, or scheduled or in quarantine for any lane.
     async fn waiting(&self, queue: &str) -> Result<u64, QueueError> {
         let mut pipeline = redis::pipe();
         for shard in 0..self.keys.shards() {
@@ -170,6 +170,7 @@ impl Queue {
                 pipeline.cmd("XLEN").arg(self.keys.ready(shard, queue, priority));
             }
             pipeline.cmd("ZCARD").arg(self.keys.scheduled(shard));
+            pipeline.cmd("ZCARD").arg(self.keys.quarantine(shard));
         }
         self.link.ask_all(ASKED, &pipeline).await?.map(Answer::parse::<u64>).sum()
     }

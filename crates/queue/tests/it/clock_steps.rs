@@ -77,6 +77,7 @@ async fn the_lease_of_an_owner_ends() {
         owner_grace: Duration::from_secs(2),
         on_end: SessionEnd::Stop,
         cap: 0,
+        quota: 0,
         own_lane: false,
         budget: None,
         max_cost: None,

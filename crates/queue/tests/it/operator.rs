@@ -379,9 +379,10 @@ async fn jobs_of_a_closed_session_are_retried_together_in_a_new_one() {
             worker: scene.it.worker.clone(),
             number: next_number(),
             slots: 1,
+            idle: true,
             lanes: vec![Lane::Queue("default".to_owned())],
         };
-        let lease = scene.it.queue.claim(&claim).await.unwrap().remove(0).lease;
+        let lease = scene.it.queue.claim(&claim).await.unwrap().jobs.remove(0).lease;
         scene.it.finish(lease, Ending::Failed { cause: Cause::AgentError, message: "no".into() }).await;
         failed.push(id);
     }
