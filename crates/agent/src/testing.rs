@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use legwork_common::money::Prices;
 use legwork_common::service::CallIndex;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
@@ -18,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::assignment::Assignment;
+use crate::assignment::Opening;
 use crate::assignment::Ports;
 use crate::environment::Environment;
 use crate::model::scripted::ScriptedModels;
@@ -34,6 +37,20 @@ pub(crate) use self::service::viewed;
 /// Calls a tool, as the first call of the first turn.
 pub(crate) async fn call(tool: &Arc<dyn Tool>, arguments: Value) -> ToolOutcome {
     tool.call(arguments, &context()).await
+}
+
+/// The first attempt of an agent, without limits.
+pub(crate) fn assignment(team: Arc<Team>, agent: &str, opening: Opening) -> Assignment {
+    Assignment {
+        team,
+        agent: agent.to_owned(),
+        opening,
+        recorded: Vec::new(),
+        budget: None,
+        max_cost: None,
+        prices: Prices::default(),
+        safety: None,
+    }
 }
 
 /// The context of the first call of the first turn, without a person.

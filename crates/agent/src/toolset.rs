@@ -44,6 +44,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use globset::Glob;
 use legwork_common::duration;
+use legwork_common::error::chain;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::session_state::SessionState;
 use legwork_common::team::Agent;
@@ -457,6 +458,19 @@ pub(crate) fn limited(mut text: String) -> String {
         text.push_str("\n\n[Output truncated: exceeded 30,000 character limit]");
     }
     text
+}
+
+/// The outcome of a call whose answer is cut to what a tool result may have.
+pub(crate) fn outcome_of(answer: Result<String, ToolOutcome>) -> ToolOutcome {
+    match answer {
+        Ok(answer) => ToolOutcome::ok(limited(answer)),
+        Err(error) => error,
+    }
+}
+
+/// The outcome of a call that failed, with the causes of its error.
+pub(crate) fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
+    ToolOutcome::error(chain(error))
 }
 
 /// The largest index at or below `at` that is a character boundary of `text`.

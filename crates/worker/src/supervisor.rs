@@ -16,7 +16,7 @@
 //! ```
 //!
 //! A job in quarantine is alone: while its attempt runs, no other gets a slot and nothing is claimed, until it ends, parks or
-//! is cleared (docs/adr/0010-the-last-try-is-alone.md).
+//! is cleared (docs/adr/0011-the-last-try-is-alone.md).
 //!
 //! Everything is kept by lease, which is one attempt, and not by job: a worker that stood still beyond its lease may
 //! claim the same job again while its earlier attempt still ends.

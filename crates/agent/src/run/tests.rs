@@ -32,22 +32,14 @@ use crate::message::AssistantMessage;
 use crate::message::Message;
 use crate::message::ToolCall;
 use crate::testing::World;
+use crate::testing::assignment as first_attempt;
 use crate::testing::team;
 use crate::testing::viewed;
 use crate::testing::world;
 
 fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
     let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
-    Assignment {
-        safety: None,
-        team: team.clone(),
-        agent: agent.into(),
-        opening,
-        recorded,
-        budget: None,
-        max_cost: None,
-        prices: Prices::default(),
-    }
+    Assignment { recorded, ..first_attempt(team.clone(), agent, opening) }
 }
 
 /// A team of one agent, with the tools `think` and `shell`.

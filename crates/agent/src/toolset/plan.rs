@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use legwork_common::error::chain;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
@@ -18,8 +17,9 @@ use self::store::Change;
 use self::store::Plan;
 use self::store::PlanStore;
 use super::Kit;
-use super::limited;
+use super::failed;
 use super::on_blocking_thread;
+use super::outcome_of;
 use super::schema;
 use crate::environment::Environment;
 use crate::files::hidden::Hidden;
@@ -153,10 +153,6 @@ impl PlanTool {
     }
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
-    ToolOutcome::error(chain(error))
-}
-
 #[async_trait]
 impl Tool for PlanTool {
     fn spec(&self) -> &ToolSpec {
@@ -164,10 +160,7 @@ impl Tool for PlanTool {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        match self.act(arguments).await {
-            Ok(answer) => ToolOutcome::ok(limited(answer)),
-            Err(error) => error,
-        }
+        outcome_of(self.act(arguments).await)
     }
 }
 

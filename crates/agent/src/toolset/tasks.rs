@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use legwork_common::error::chain;
 use serde_json::Value;
 use uuid::Builder;
 
@@ -22,8 +21,9 @@ use self::list::Stamp;
 use self::store::TaskStore;
 use super::Kit;
 use super::confinement;
-use super::limited;
+use super::failed;
 use super::on_blocking_thread;
+use super::outcome_of;
 use super::schema;
 use super::schema::Schema;
 use super::shared_file::SharedFile;
@@ -244,10 +244,6 @@ fn stamp() -> Stamp {
     Stamp { id: id.to_string(), now: now.to_string() }
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
-    ToolOutcome::error(chain(error))
-}
-
 #[async_trait]
 impl Tool for TaskTool {
     fn spec(&self) -> &ToolSpec {
@@ -255,10 +251,7 @@ impl Tool for TaskTool {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        match self.act(arguments).await {
-            Ok(answer) => ToolOutcome::ok(limited(answer)),
-            Err(error) => error,
-        }
+        outcome_of(self.act(arguments).await)
     }
 }
 

@@ -42,14 +42,8 @@ const HOLDING_EVENTS: [&str; 8] = [
     "before_compaction",
 ];
 
-/// The events that a failing hook can end, in docker-agent's schema 16 and here.
-const STOPPABLE_EVENTS: [&str; 13] = [
-    "pre_tool_use",
-    "post_tool_use",
-    "permission_request",
-    "tool_input_transform",
-    "tool_guard",
-    "tool_response_transform",
+/// The events that a failing hook can end, beside those of a tool, in docker-agent's schema 16 and here.
+const STOPPABLE_RUN_EVENTS: [&str; 7] = [
     "before_llm_call",
     "user_prompt_submit",
     "user_steering_messages_submit",
@@ -165,9 +159,8 @@ fn read_list(
     place: &str,
     node: &Node,
 ) -> Vec<Hook> {
-    let name = place.split('[').next().unwrap_or(place).to_owned();
     let mut hooks = Vec::new();
-    for (index, node) in items(reader, &name, node).iter().enumerate() {
+    for (index, node) in items(reader, event_of(place), node).iter().enumerate() {
         hooks.extend(read_hook(reader, references, subject, &format!("hooks.{place}[{index}]"), node));
     }
     hooks
@@ -343,13 +336,18 @@ fn check_model_hook(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) {
     }
 }
 
+/// Whether a failing hook can end what the event is about.
+fn is_stoppable(event: &str) -> bool {
+    TOOL_EVENTS.contains(&event) || STOPPABLE_RUN_EVENTS.contains(&event)
+}
+
 /// Reads `on_error`.
 fn read_on_error(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) -> OnHookError {
     let word = fields.string_or_empty(reader, "on_error");
     match word.as_str() {
         "" | "warn" => OnHookError::Warn,
         "ignore" => OnHookError::Ignore,
-        "block" if reader.version >= 16 && !STOPPABLE_EVENTS.contains(&event_of(place)) => {
+        "block" if reader.version >= 16 && !is_stoppable(event_of(place)) => {
             let at = fields.node("on_error").map_or(fields.at, |node| node.at);
             let message = format!("{place}: `on_error: block` needs an event that a hook can stop");
             let hint = format!("write `warn`, or use one of {}", quoted_list(HOLDING_EVENTS));
