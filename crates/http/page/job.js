@@ -13,7 +13,7 @@ import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 const MAX_OUTPUT = 512 * 1024;
 
 /** Output as it comes. It is appended to the page as text nodes: nothing in it is markup, and nothing is drawn twice. */
-function Output({ sink, job }) {
+function Output({ sink, job, since }) {
   const place = useRef(null);
   const [size, setSize] = useState({ shown: 0, cut: false });
   useEffect(() => {
@@ -36,7 +36,7 @@ function Output({ sink, job }) {
   }, []);
   return html`<section aria-labelledby="output">
     <h2 id="output">Output <small>${bytes(job?.output_bytes ?? 0)}</small></h2>
-    ${size.cut && html`<p class="muted">The beginning is not shown; <code>legwork view</code> has all of it.</p>`}
+    ${(size.cut || since > 0) && html`<p class="muted">The beginning is not shown; <code>legwork view</code> has all of it.</p>`}
     <pre class="output" ref=${place} tabindex="0" role="log" aria-labelledby="output"></pre>
     ${size.shown === 0 && html`<p class="muted">It has printed nothing.</p>`}
   </section>`;
@@ -160,7 +160,7 @@ export function JobView({ id, go }) {
     <${Text} title="Task" text=${job.task} />
     <${Text} title="Error" text=${job.status === "failed" ? job.error : ""} isError />
     <${Text} title="Result" text=${job.result} />
-    <${Output} sink=${sink} job=${job} />
+    <${Output} sink=${sink} job=${job} since=${since} />
     <section aria-labelledby="transcript"><h2 id="transcript">Transcript</h2><${Transcript} entries=${entries} /></section>
     <section aria-labelledby="attempts"><h2 id="attempts">Attempts</h2><${Attempts} job=${job} now=${now} /></section>
     <section aria-labelledby="tree"><h2 id="tree">Its session</h2><${SessionTree} id=${job.session} current=${job.id} /></section>

@@ -39,7 +39,7 @@ function Call({ call, result }) {
   const state = result === null ? "running" : result.is_error ? "failed" : "";
   return html`<details class="call">
     <summary>
-      <b>${call.name}</b> <code>${visible(call.arguments).slice(0, 100)}</code>
+      <b>${visible(call.name)}</b> <code>${visible(call.arguments).slice(0, 100)}</code>
       ${state && html`<span class=${`badge ${state}`}>${state === "failed" ? "error" : "no result yet"}</span>`}
     </summary>
     <h4>Arguments</h4>
@@ -66,6 +66,14 @@ const TITLES = { delivered: "Message", compacted: "Summary of what came before",
 
 function Other({ entry }) {
   if (entry?.entry === "retried") return html`<li><p class="muted">The turns above are those of the job that this one retries.</p></li>`;
+  if (entry?.entry === "asked") {
+    const call = `${entry.tool} ${JSON.stringify(entry.arguments)}`;
+    return html`<li><details><summary>A person is asked about a call</summary><pre tabindex="0">${visible(call)}</pre></details></li>`;
+  }
+  if (entry?.entry === "decided") {
+    const { verdict, why } = entry.answer ?? {};
+    return html`<li><p>A person's decision: ${visible(why ? `${verdict}, ${why}` : String(verdict))}</p></li>`;
+  }
   const title = TITLES[entry?.entry] ?? "An entry of a later release";
   const text = entry?.text ?? entry?.summary ?? JSON.stringify(entry, null, 2);
   return html`<li><details open=${entry?.entry === "delivered"}><summary>${title}</summary><pre tabindex="0">${visible(text)}</pre></details></li>`;

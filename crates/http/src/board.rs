@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::events::EVENT_CHANNEL_CAPACITY;
 use crate::events::RETRY;
 use crate::events::respond;
 use crate::fleet::worker_objects;
@@ -108,7 +107,8 @@ pub async fn follow(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
         () = api.end.cancelled() => return Err(Problem::ending()),
     }
     readings.mark_changed();
-    let (sender, receiver) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
+    // One: only the latest counts, and each may have a megabyte.
+    let (sender, receiver) = mpsc::channel(1);
     let end = api.end.clone();
     api.tasks.spawn(TaskKind::Http, async move {
         tokio::select! {

@@ -40,7 +40,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// What follows the offset in the id of the last event.
 const END: &str = ".end";
 /// Events that wait for a slow client. With the bytes of a read it bounds the memory of a stream to 256 kB.
-pub(crate) const EVENT_CHANNEL_CAPACITY: usize = 4;
+const EVENT_CHANNEL_CAPACITY: usize = 4;
 /// The most bytes of output in one event.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How long a stream may be silent: proxies close what is silent for a minute.

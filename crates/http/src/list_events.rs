@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::api::Api;
-use crate::events::EVENT_CHANNEL_CAPACITY;
 use crate::events::RETRY;
 use crate::events::respond;
 use crate::jobs::ListQuery;
@@ -41,7 +40,8 @@ pub async fn follow(State(api): State<Arc<Api>>, query: Parameters<ListQuery>) -
     let selection = Selection::of(&api, parameters(query)?).await?;
     // What is wrong with the query is answered as a problem.
     let first = selection.read(&api).await?;
-    let (sender, receiver) = mpsc::channel(EVENT_CHANNEL_CAPACITY);
+    // One: only the latest counts, and each may have a megabyte.
+    let (sender, receiver) = mpsc::channel(1);
     let shared = Arc::clone(&api);
     // In a task of its own: a client that leaves must not cut off a read.
     api.tasks.spawn(TaskKind::Http, async move {

@@ -39,14 +39,15 @@ pub async fn ask_on_terminal(
         let next = open.into_iter().find(|one| !asked.contains(&(one.id.to_string(), one.asked.number)));
         let Some(question) = next else { continue };
         let asking = ask(&operator, &terminal, &screen, &question);
-        if over.run_until_cancelled(asking).await.is_none() {
-            return;
+        let Some(is_settled) = over.run_until_cancelled(asking).await else { return };
+        if is_settled {
+            asked.insert((question.id.to_string(), question.asked.number));
         }
-        asked.insert((question.id.to_string(), question.asked.number));
     }
 }
 
-async fn ask(operator: &Operator, terminal: &Terminal, screen: &Screen, question: &OpenQuestion) {
+/// Asks one question. Returns whether it need not be asked again: where Redis was away, the answer was not recorded.
+async fn ask(operator: &Operator, terminal: &Terminal, screen: &Screen, question: &OpenQuestion) -> bool {
     let OpenQuestion { id, agent, asked, .. } = question;
     let answer = terminal.answer(&format!("{agent} ({id})"), &asked.question).await;
     let text;
@@ -57,13 +58,17 @@ async fn ask(operator: &Operator, terminal: &Terminal, screen: &Screen, question
             Decision::Approve(Some(&text))
         }
         Answer::Denied { why } => Decision::Deny(why.as_deref()),
-        Answer::Expired => return,
+        Answer::Expired => return true,
     };
     match operator.answer(*id, Some(asked.number), decision).await {
         Ok(_) => {}
         Err(AnswerError::Decided { answer, .. }) => screen.note(&format!("decided before: {answer}")),
-        Err(error) => screen.note(&format!("the answer was not recorded: {error}")),
+        Err(error) => {
+            screen.note(&format!("the answer was not recorded: {error}"));
+            return !matches!(error, AnswerError::Queue(_));
+        }
     }
+    true
 }
 
 /// The answer as it was typed: the only value of its content, or the whole of it.

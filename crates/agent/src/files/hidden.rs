@@ -22,8 +22,9 @@ const MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hidden {
     patterns: Option<Gitignore>,
-    /// The file with the patterns, which is hidden itself: who changes it changes what is hidden.
-    file: PathBuf,
+    /// Where a link with the patterns leads. Such a file is hidden itself, wherever it is: who changes it, or makes a nearer
+    /// one, changes what is hidden.
+    target: PathBuf,
 }
 
 impl Hidden {
@@ -45,7 +46,8 @@ impl Hidden {
             builder.add_line(None, line).map_err(|error| failed(&error))?;
         }
         let patterns = builder.build().map_err(|error| failed(&error))?;
-        Ok(Self { patterns: Some(patterns), file })
+        let target = fs::canonicalize(&file).map_err(|error| failed(&error))?;
+        Ok(Self { patterns: Some(patterns), target })
     }
 
     /// The path to use for `path`, which the model wrote as `written`: where something is hidden, the one that its links
@@ -68,10 +70,12 @@ impl Hidden {
     /// Whether a path without links is hidden.
     pub(crate) fn hides(&self, path: &Path) -> bool {
         let Some(patterns) = &self.patterns else { return false };
+        if path == self.target || path.file_name().is_some_and(|name| name == NAME) {
+            return true;
+        }
         let Ok(below) = path.strip_prefix(patterns.path()) else { return false };
         let is_empty = below.as_os_str().is_empty();
-        path == self.file
-            || !is_empty && patterns.matched_path_or_any_parents(below, path.is_dir()).is_ignore()
+        !is_empty && patterns.matched_path_or_any_parents(below, path.is_dir()).is_ignore()
     }
 }
 
@@ -123,6 +127,8 @@ mod tests {
             "work/deep/x/../.env",
             "work/top.txt",
             "work/.agentsignore",
+            // A nearer one would replace it.
+            "work/deep/.agentsignore",
         ] {
             assert!(!is_open(path), "{path}");
         }

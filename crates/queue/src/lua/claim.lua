@@ -196,6 +196,13 @@ local function keeps_free(id, since)
   return true
 end
 
+-- Remembers this claim for its repeat, and against its late copies. A heartbeat sets the expiry of the record; a worker
+-- that claims before its first one, and dies, must not leave it forever.
+local function remember()
+  redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
+  if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+end
+
 if free > 0 then
   local id, job, since = quarantined()
   if id and is_idle == '1' then
@@ -204,6 +211,7 @@ if free > 0 then
     begin_next(id, job, redis.call('GET', spec_key(id)))
     free = #ids
   elseif id and keeps_free(id, since) then
+    remember()
     return { 'clear' }
   end
 end
@@ -223,10 +231,7 @@ for lane = FIRST_LANE, #ARGV do
   passed_over = false
 end
 
--- Remembers this claim for its repeat. A heartbeat sets the expiry of the record; a worker that claims before its first
--- one, and dies, must not leave it forever.
-redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
-if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+remember()
 if #ids == 0 then return {} end
 redis.call('ZADD', LEASE, unpack(leases))
 return batch

@@ -91,10 +91,11 @@ local function count_new()
 end
 
 -- `nested` counts the unfinished jobs of jobs, `live` those of the root. A worker of a release that does not know
--- `nested` ends jobs without lowering it; `jobs`, the stored ones, bounds what that adds.
+-- `nested` ends jobs without lowering it, and stores jobs that lower it all the same; `jobs`, the stored ones, bounds what
+-- the first adds.
 local quota = tonumber(session.quota) or 0
 if quota > 0 then
-  local unfinished = (tonumber(session.live) or 0) + (tonumber(session.nested) or 0)
+  local unfinished = (tonumber(session.live) or 0) + math.max(0, tonumber(session.nested) or 0)
   unfinished = math.min(unfinished, tonumber(session.jobs) or 0)
   if unfinished + count > quota then
     local new = count_new()

@@ -304,7 +304,8 @@ impl Model {
         }
         let is_charged = was != State::Waiting;
         self.jobs[job].crashes += u32::from(is_charged);
-        if self.jobs[job].quarantine && self.jobs[job].crashes >= MAX_CRASHES {
+        let crashes = self.jobs[job].crashes;
+        if (self.jobs[job].quarantine && crashes >= MAX_CRASHES) || crashes >= 2 * MAX_CRASHES {
             return self.take(job, Event::WorkerLost);
         }
         self.jobs[job].quarantine = is_charged && self.jobs[job].crashes >= MAX_CRASHES - 1;

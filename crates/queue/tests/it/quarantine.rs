@@ -138,6 +138,38 @@ async fn a_job_keeps_its_quarantine_when_it_is_given_back_and_leaves_it_when_it_
 }
 
 #[tokio::test]
+async fn a_job_that_parks_before_each_crash_fails_in_the_end() {
+    let scene = Scene::with(1).await;
+    for crashes in 3..=6 {
+        let lease = scene.it.queue.jobs(&scene.ids).await.unwrap();
+        assert_eq!(lease[0].as_ref().unwrap().status, State::Queued, "after {} crashes", crashes - 1);
+        let lease = scene.claim(&WorkerId::random_on("test"), true).await.jobs.remove(0).lease;
+        scene.it.queue.park(lease).await.unwrap();
+        scene.it.queue.resume(lease).await.unwrap();
+        scene.it.queue.reap(true).await.unwrap();
+    }
+    let job = scene.job(scene.ids[0]).await;
+    assert_eq!((job.status, job.cause), (State::Failed, Some(Cause::WorkerLost)));
+    assert_eq!(job.error.as_deref(), Some("6 workers in a row were lost while running this job"));
+}
+
+#[tokio::test]
+async fn a_late_copy_of_a_claim_that_was_told_to_clear_takes_nothing() {
+    let scene = Scene::with(1).await;
+    let mut raw = scene.redis.raw().await;
+    scene.age(&mut raw, FleetSettings::default().lease).await;
+    let lanes = vec![Lane::Queue("default".into())];
+    let worker = WorkerId::random_on("test");
+    let earlier =
+        Claim { shard: 0, worker: worker.clone(), number: next_number(), slots: 9, idle: false, lanes };
+    assert!(scene.claim(&worker, false).await.clears);
+    // The job in quarantine is gone, and another waits.
+    scene.it.finish(scene.alone().await, completed()).await;
+    scene.it.one().await;
+    assert!(scene.it.queue.claim(&earlier).await.unwrap().jobs.is_empty());
+}
+
+#[tokio::test]
 async fn where_no_worker_is_idle_one_after_the_other_takes_nothing_until_it_is() {
     let scene = Scene::with(1).await;
     let mut raw = scene.redis.raw().await;
