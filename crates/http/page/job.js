@@ -132,7 +132,7 @@ function useJob(id, sink) {
     explain().catch(() => {});
     readMore().catch(() => {});
   });
-  return { job, explanation, entries, state: stream.state, problem: problem ?? stream.problem };
+  return { job, since, explanation, entries, state: stream.state, problem: problem ?? stream.problem };
 }
 
 const decode = (base64) =>
@@ -141,7 +141,7 @@ const decode = (base64) =>
 export function JobView({ id, go }) {
   const sink = useRef(null);
   const now = useNow();
-  const { job, explanation, entries, state, problem } = useJob(id, sink);
+  const { job, since, explanation, entries, state, problem } = useJob(id, sink);
   useEffect(() => {
     if (job) document.title = `${job.agent} ${job.status} – Legwork`;
   }, [job?.status]);
