@@ -34,6 +34,7 @@ use legwork_worker::host::worker_program;
 use legwork_worker::permits::Permits;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
+use legwork_worker::webhooks::Webhooks;
 use process_wrap::tokio::ChildWrapper;
 use process_wrap::tokio::CommandWrap;
 use process_wrap::tokio::ProcessSession;
@@ -89,7 +90,7 @@ impl LocalWorker {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when its connections cannot be prepared.
+    /// [`Failure`] when its connections cannot be prepared, or a secret of webhooks cannot be used.
     pub fn start(
         tasks: &Tasks,
         queue: &Queue,
@@ -109,6 +110,7 @@ impl LocalWorker {
             stall_after: config.stall_after,
             guard: config.guard.clone(),
             memory_limit: None,
+            webhooks: Webhooks::find(&config.variables)?,
         };
         let runner = AgentRunner {
             models: config.models,
