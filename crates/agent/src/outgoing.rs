@@ -104,10 +104,9 @@ mod tests {
 
     use super::*;
     use crate::testing;
-    use crate::toolset::tests::install_tls;
 
     fn outgoing(allows_private: bool) -> Outgoing {
-        install_tls();
+        rustls::crypto::ring::default_provider().install_default().ok();
         let value = if allows_private { "1" } else { "0" }.to_owned();
         let variables = BTreeMap::from([(WEBHOOK_PRIVATE.to_owned(), value)]);
         let environment = Environment::new(variables, PathBuf::from("/"));
