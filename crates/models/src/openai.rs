@@ -12,6 +12,7 @@ use crate::json;
 use crate::json::put;
 use crate::settings::Settings;
 use crate::settings::Thinking;
+use crate::settings::ToolChoice;
 use crate::wire::Note;
 use crate::wire::RequestError;
 
@@ -33,6 +34,16 @@ pub(crate) fn body(
     put(&mut body, key, Some(conversation));
     put(&mut body, "stream", Some(true));
     Ok(body)
+}
+
+/// Which tool the model must call; `None` leaves it to the model. `any` is the word for any of them.
+pub(crate) fn tool_choice(settings: &Settings, any: &str, one: impl Fn(&str) -> Value) -> Option<Value> {
+    match &settings.tool_choice {
+        ToolChoice::Auto => None,
+        ToolChoice::Never => Some(json!("none")),
+        ToolChoice::Required => Some(json!(any)),
+        ToolChoice::Tool(name) => Some(one(name)),
+    }
 }
 
 /// What a model of OpenAI takes, by its name. A model of another vendor takes everything but an effort.

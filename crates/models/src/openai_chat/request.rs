@@ -16,7 +16,6 @@ use crate::openai::parameters;
 use crate::openai::strict_schema;
 use crate::settings::Form;
 use crate::settings::Settings;
-use crate::settings::ToolChoice;
 use crate::wire::Ask;
 use crate::wire::Note;
 use crate::wire::RequestError;
@@ -71,12 +70,11 @@ fn tools(
     notes: &mut Vec<Note>,
 ) {
     put(body, "tools", Some(tools.iter().map(tool).collect::<Vec<_>>()));
-    let choice = match &settings.tool_choice {
-        ToolChoice::Auto => None,
-        ToolChoice::Never => Some(json!("none")),
-        ToolChoice::Required => Some(json!(dialect.any_tool)),
-        ToolChoice::Tool(name) => Some(json!({"type": "function", "function": {"name": name}})),
-    };
+    let choice = openai::tool_choice(
+        settings,
+        dialect.any_tool,
+        |name| json!({"type": "function", "function": {"name": name}}),
+    );
     put(body, "tool_choice", choice);
     parallel(settings, dialect.model, body, notes);
 }

@@ -223,6 +223,17 @@ fn keyed(it: &TestSession, in_namespace: bool) -> NewJob {
     NewJob { idempotency_key: once, ..it.job() }
 }
 
+/// Two sessions whose shards differ.
+async fn in_two_shards(redis: &PrivateRedis) -> [TestSession; 2] {
+    let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
+    let one = TestSession::open(&queue, 20).await;
+    let mut other = TestSession::open(&queue, 20).await;
+    while other.session.shard(16) == one.session.shard(16) {
+        other = TestSession::open(&queue, 20).await;
+    }
+    [one, other]
+}
+
 #[tokio::test]
 async fn a_forgotten_job_frees_its_key() {
     let (redis, it) = TestSession::alone(20).await;
@@ -237,32 +248,22 @@ async fn a_forgotten_job_frees_its_key() {
 #[tokio::test]
 async fn a_key_of_the_namespace_finds_its_job_from_every_shard() {
     let redis = PrivateRedis::start();
-    let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
-    let one = TestSession::open(&queue, 20).await;
-    let mut other = TestSession::open(&queue, 20).await;
-    while other.session.shard(16) == one.session.shard(16) {
-        other = TestSession::open(&queue, 20).await;
-    }
+    let [one, other] = in_two_shards(&redis).await;
     let first = keyed(&one, true);
     let id = first.id;
     one.enqueue(DispatchedBy::Root, vec![first]).await.unwrap();
     let repeat = other.enqueue(DispatchedBy::Root, vec![keyed(&other, true)]).await;
     assert_eq!(repeat, Ok(vec![Enqueued::Stored(id)]));
-    assert_eq!(keys(&redis, "*:spec:*").await, [queue.keys().spec(id)]);
+    assert_eq!(keys(&redis, "*:spec:*").await, [one.queue.keys().spec(id)]);
 }
 
 #[tokio::test]
 async fn a_key_that_a_dead_caller_of_another_shard_reserved_is_taken_over() {
     let redis = PrivateRedis::start();
-    let queue = redis.queue(&FleetSettings { shards: 16, ..quick() }).await;
-    let one = TestSession::open(&queue, 20).await;
-    let mut other = TestSession::open(&queue, 20).await;
-    while other.session.shard(16) == one.session.shard(16) {
-        other = TestSession::open(&queue, 20).await;
-    }
+    let [one, other] = in_two_shards(&redis).await;
     let mut raw = redis.raw().await;
     let reservation = format!("{} request", JobId::random_in(one.session).uuid());
-    let key = queue.keys().namespace_idempotency_key("key");
+    let key = one.queue.keys().namespace_idempotency_key("key");
     redis::cmd("SET").arg(key).arg(reservation).exec_async(&mut raw).await.unwrap();
     let job = keyed(&other, true);
     let id = job.id;
@@ -270,7 +271,7 @@ async fn a_key_that_a_dead_caller_of_another_shard_reserved_is_taken_over() {
         let stored = other.enqueue(DispatchedBy::Root, vec![job.clone()]).await;
         assert_eq!(stored, Ok(vec![Enqueued::Stored(id)]));
     }
-    assert_eq!(queue.unfinished().await.unwrap(), 1);
+    assert_eq!(one.queue.unfinished().await.unwrap(), 1);
 }
 
 #[tokio::test]
