@@ -9,7 +9,6 @@ use legwork_common::id::JobId;
 use legwork_common::job::Job;
 use legwork_queue::Operator;
 use legwork_queue::POLL_INTERVAL;
-use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -55,7 +54,7 @@ pub async fn follow(
     let shown = Shown { output, offset: AtomicU64::new(offset), is_line_open: AtomicBool::new(false) };
     // The program exits after Ctrl-C, so a read that is dropped in the middle leaves no connection behind.
     let ended = tokio::select! {
-        ended = while_reaping(operator.queue(), until_ended(operator, id, &shown, outage)) => ended,
+        ended = outage.while_serving(operator, until_ended(operator, id, &shown, outage)) => ended,
         _interrupt = tokio::signal::ctrl_c() => {
             shown.end_line();
             output.note(&format!("the job continues; to see the rest: {}", outage.command(&shown.continuation(id))));

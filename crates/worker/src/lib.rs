@@ -44,6 +44,7 @@ pub mod journal;
 pub mod lease_clock;
 pub mod log_writer;
 pub mod memory;
+pub mod metered;
 pub mod models;
 pub mod options;
 pub mod parking;

@@ -20,7 +20,6 @@ use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::Dispatching;
 use legwork_queue::operator::SessionOptions;
-use legwork_worker::backend::Arrival;
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -92,7 +91,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
 async fn connect(context: &Context, args: &DispatchArgs) -> Result<Connection, Failure> {
     let while_away =
         if args.wait || args.follow { WhileAway::Wait { deadline: None } } else { WhileAway::Fail };
-    let connected = context.connect_as(ConnectionKind::Pooled, Arrival::Operator, while_away).await;
+    let connected = context.connect_as(ConnectionKind::Pooled, while_away).await;
     connected.map_err(|failure| failure.with_outcome(NOTHING))
 }
 

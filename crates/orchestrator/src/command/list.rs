@@ -103,7 +103,7 @@ async fn watch(context: &Context, args: &ListArgs) -> Result<ExitStatus, Failure
     let connection = context.connect_to_wait(None, &again).await?;
     let outage = Outage::of(context, &connection);
     let watched = tokio::select! {
-        watched = show_changes(context, &connection, &outage, args) => {
+        watched = outage.while_serving(&connection.operator, show_changes(context, &connection, &outage, args)) => {
             watched.map_err(|failure| with_continuation(failure, &again))
         }
         _interrupt = tokio::signal::ctrl_c() => Ok(()),

@@ -32,7 +32,6 @@ use legwork_queue::Queue;
 use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::SessionOptions;
-use legwork_worker::backend::Arrival;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::upkeep::reap_forever;
@@ -88,11 +87,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let mut run = RunSession::build(context, args)?;
     // Before an embedded server is started for nothing.
     run.check_keys(run.context.common.redis.is_none())?;
-    let connecting = run.context.connect_as(
-        ConnectionKind::Dedicated,
-        Arrival::Operator,
-        WhileAway::Wait { deadline: None },
-    );
+    let connecting = run.context.connect_as(ConnectionKind::Dedicated, WhileAway::Wait { deadline: None });
     let Some(connection) = run.shutdown.drain.run_until_cancelled(connecting).await else {
         return Ok(ExitStatus::Interrupted);
     };

@@ -25,7 +25,6 @@ use legwork_http::teams::ServedTeam;
 use legwork_http::teams::Teams;
 use legwork_process::tasks::TaskKind;
 use legwork_queue::Operator;
-use legwork_worker::upkeep::reap_forever;
 use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
@@ -35,6 +34,7 @@ use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
+use crate::local_worker::replacement::while_serving;
 use crate::serving::Serving;
 
 /// How long changes in progress may take once the server has ended: as long as a worker of the embedded server may take
@@ -60,7 +60,10 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
         end: shutdown.drain.clone(),
         metrics: Metrics::default(),
     };
-    tasks.spawn(TaskKind::Upkeep, reap(connection.operator.clone()));
+    tasks.spawn(
+        TaskKind::Upkeep,
+        tend(context.clone(), connection.operator.clone(), connection.backend.is_embedded()),
+    );
     if let Ok(address) = listener.local_addr() {
         context.output.note(&format!("listening on http://{address}"));
     }
@@ -71,9 +74,9 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     Ok(ExitStatus::Success)
 }
 
-/// Reclaims the jobs of dead workers, as every program that lives long does.
-async fn reap(operator: Operator) {
-    match reap_forever(operator.queue().clone()).await {}
+/// Reclaims the jobs of dead workers, as every program that lives long does, and replaces those of the embedded server.
+async fn tend(context: Context, operator: Operator, is_embedded: bool) {
+    while_serving(&context, &operator, is_embedded, std::future::pending::<()>()).await;
 }
 
 /// The agent files of the command line, by their names without extension.

@@ -6,7 +6,6 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::Operator;
-use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -54,7 +53,7 @@ pub(super) async fn wait_for(
     mode: WaitMode,
     deadline: Option<Instant>,
 ) -> Result<Vec<WaitItem>, Failure> {
-    while_reaping(operator.queue(), outage.ask(|| operator.wait(ids, mode, deadline))).await
+    outage.while_serving(operator, outage.ask(|| operator.wait(ids, mode, deadline))).await
 }
 
 /// Shows the status of each job; the exit status follows from all of them.
