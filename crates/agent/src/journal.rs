@@ -12,12 +12,15 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use legwork_common::id::JobId;
 use legwork_common::job::Usage;
+use legwork_common::question::Answer;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
 use legwork_common::stored;
 use legwork_common::stored::Unreadable;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::redacted::RedactingJournal;
@@ -84,6 +87,26 @@ pub enum TurnEntry {
         /// The text; of a long one only the end.
         text: String,
     },
+    /// A call of the turn needs a person's approval. It has not been made: an attempt that resumes asks again.
+    Asked {
+        /// The turn of the reply that has the call.
+        turn: u32,
+        /// The call within the reply, counted from 0.
+        index: u32,
+        /// The tool.
+        tool: String,
+        /// The arguments that are asked about, as hooks left them. The approval is for these.
+        arguments: Map<String, Value>,
+    },
+    /// What was decided about a call that was [`Asked`](Self::Asked). An approved one is being made from here on.
+    Decided {
+        /// The turn of the reply that has the call.
+        turn: u32,
+        /// The call within the reply, counted from 0.
+        index: u32,
+        /// The answer.
+        answer: Answer,
+    },
     /// All entries before this one were copied from another job, which this one retries. Its mail and its usage
     /// were its own; its turns count towards neither limits nor usage here.
     Retried {
@@ -92,6 +115,8 @@ pub enum TurnEntry {
     },
 }
 
+/// The result of a call that was open when an attempt died and that is not safe to repeat.
+pub const INTERRUPTED: &str = "This call was interrupted and its outcome is unknown. It was not repeated.";
 /// Stands in a stored result whose images are too large to be stored with it.
 const IMAGES_NOT_STORED: &str = "[The images were shown when the call was made. They are too large to be kept; call the tool again to see them.]";
 
@@ -108,13 +133,27 @@ impl TurnEntry {
         matches!(self, Self::Compacted { kept: u32::MAX, .. })
     }
 
+    /// Whether it is the result of a call that an attempt died of, or with, and that was not made again.
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Result { text, is_error: true, .. } if text == INTERRUPTED)
+    }
+
     /// The entry as text to be recorded.
     ///
     /// # Errors
     ///
     /// [`serde_json::Error`] where it has no JSON.
     pub fn encode(&self) -> serde_json::Result<String> {
-        stored::TURN.to_json(self)
+        let version = match self {
+            Self::Asked { .. } | Self::Decided { .. } => 2,
+            Self::Reply { .. }
+            | Self::Result { .. }
+            | Self::Delivered { .. }
+            | Self::Compacted { .. }
+            | Self::Stderr { .. }
+            | Self::Retried { .. } => 1,
+        };
+        stored::TURN.at_version(version).to_json(self)
     }
 
     /// The entry of a recorded text.
@@ -233,6 +272,19 @@ pub enum RunEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_entries_about_a_person_need_a_later_release() {
+        let answer = Answer::Denied { why: Some("no".to_owned()) };
+        let asked = TurnEntry::Asked { turn: 1, index: 0, tool: "shell".into(), arguments: Map::new() };
+        for entry in [asked, TurnEntry::Decided { turn: 1, index: 0, answer }] {
+            let text = entry.encode().unwrap();
+            assert!(text.starts_with("{\"v\":2,"), "{text}");
+            assert_eq!(TurnEntry::decode(&text), Ok(entry));
+        }
+        let text = TurnEntry::Stderr { text: "x".into() }.encode().unwrap();
+        assert!(text.starts_with("{\"entry\""), "{text}");
+    }
 
     #[test]
     fn images_are_stored_only_if_they_are_small() {

@@ -443,4 +443,35 @@ mod tests {
         nursery.close().await;
         assert!(nursery.closing().is_cancelled());
     }
+
+    #[tokio::test]
+    async fn two_hundred_commands_share_one_bound_of_captured_output() {
+        let nursery = Nursery::new(Arc::new(NoGuard));
+        let print = || {
+            let mut command = nursery.command("head");
+            command.args(["-c", "300000", "/dev/zero"]);
+            Process::start(command, &nursery).unwrap()
+        };
+        let mut commands: Vec<Process> = (0..200).map(|_| print()).collect();
+        for command in &mut commands {
+            command.ended().await;
+        }
+        let kept: usize = commands.iter().map(|command| command.capture().bytes.len()).sum();
+        let cut = commands.iter().filter(|command| command.capture().truncated).count();
+        // They print 60 MB in all.
+        assert_eq!((kept, cut > 80), (MAX_RUN_OUTPUT_BYTES, true), "{cut} of 200 were cut");
+        drop(commands);
+        // What is dropped makes room, once the tasks that read it have ended too.
+        let room = async {
+            loop {
+                let mut after = print();
+                after.ended().await;
+                if after.capture().bytes.len() == 300_000 {
+                    return;
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), room).await.unwrap();
+        nursery.close().await;
+    }
 }

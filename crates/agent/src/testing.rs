@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use legwork_common::money::Prices;
 use legwork_common::service::CallIndex;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
@@ -18,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::assignment::Assignment;
+use crate::assignment::Opening;
 use crate::assignment::Ports;
 use crate::environment::Environment;
 use crate::model::scripted::ScriptedModels;
@@ -33,9 +36,27 @@ pub(crate) use self::service::viewed;
 
 /// Calls a tool, as the first call of the first turn.
 pub(crate) async fn call(tool: &Arc<dyn Tool>, arguments: Value) -> ToolOutcome {
-    let context =
-        ToolContext { safety: None, call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
-    tool.call(arguments, &context).await
+    tool.call(arguments, &context()).await
+}
+
+/// The first attempt of an agent, without limits.
+pub(crate) fn assignment(team: Arc<Team>, agent: &str, opening: Opening) -> Assignment {
+    Assignment {
+        team,
+        agent: agent.to_owned(),
+        opening,
+        recorded: Vec::new(),
+        budget: None,
+        max_cost: None,
+        prices: Prices::default(),
+        safety: None,
+    }
+}
+
+/// The context of the first call of the first turn, without a person.
+pub(crate) fn context() -> ToolContext {
+    let call = CallIndex { turn: 1, index: 0 };
+    ToolContext { safety: None, call, person: None, cancel: CancellationToken::new() }
 }
 
 /// Settings of a model whose provider needs no key.
@@ -86,7 +107,7 @@ pub(crate) fn world(script: &Value) -> World {
         background: service.clone(),
         mailbox: service.clone(),
         session_state: service.clone(),
-        approval: None,
+        person: None,
         environment: Arc::new(environment("/")),
     };
     World { journal, service, ports }

@@ -11,6 +11,8 @@ use crate::job::Cause;
 use crate::job::Job;
 use crate::job::PastAttempt;
 use crate::lifecycle::State;
+use crate::question::AskedQuestion;
+use crate::question::Question;
 use crate::waits_for::Postponed;
 use crate::waits_for::WaitsFor;
 use crate::waits_for::counted;
@@ -94,6 +96,7 @@ fn waits(job: &Job) -> Vec<String> {
             ),
             format!("`legwork unpause {queue}` lets it start when its turn comes."),
         ),
+        WaitsFor::Quarantine { queue, crashes } => waits_alone(queue, *crashes),
         WaitsFor::Turn { queue, workers, slots, used, queued } => (
             format!(
                 "{} of queue {queue} use {used} of {}. Queued there with its priority or a higher one: {}",
@@ -106,15 +109,54 @@ fn waits(job: &Job) -> Vec<String> {
                 .to_owned(),
         ),
         WaitsFor::Schedule { at, why, detail } => scheduled(job, *at, *why, detail.as_deref()),
-        WaitsFor::Children { live } => (
-            format!("It waits for {} that it dispatched, and holds no slot", counted(*live, "job")),
-            format!("It continues when they have ended; `legwork list --tree --session {}` shows them.", job.session),
-        ),
+        WaitsFor::Answer { questions } => return asks(job, questions),
+        WaitsFor::Children { live } => children(job, *live),
         WaitsFor::RateLimit { detail } | WaitsFor::Budget { detail } | WaitsFor::Stalled { detail } => {
             (sentence_case(detail), "It continues without help.".to_owned())
         }
     };
     vec![format!("{because}."), fix_hint]
+}
+
+/// Which jobs a parked job waits for; none where only a slot is missing.
+fn children(job: &Job, live: u64) -> (String, String) {
+    match live {
+        0 => (
+            "What it waited for has happened, and its worker has no free slot for it".to_owned(),
+            "It continues with the next free slot, ahead of new jobs.".to_owned(),
+        ),
+        _ => (
+            format!("It waits for {} that it dispatched, and holds no slot", counted(live, "job")),
+            format!(
+                "It continues when they have ended; `legwork list --tree --session {}` shows them.",
+                job.session
+            ),
+        ),
+    }
+}
+
+/// What a job asks a person, and how to answer.
+fn asks(job: &Job, questions: &[AskedQuestion]) -> Vec<String> {
+    let id = short_id(job.id);
+    let mut sentences: Vec<String> =
+        questions.iter().map(|asked| format!("It waits for {}, and holds no slot.", asked.line())).collect();
+    sentences.extend(questions.iter().filter_map(|asked| match &asked.question {
+        Question::Approval { why, .. } if !why.is_empty() => {
+            Some(format!("Call {} needs an approval because {why}.", asked.number))
+        }
+        Question::Approval { .. } | Question::Prompt { .. } => None,
+    }));
+    match questions {
+        [only] => sentences.push(format!("`{}` answers it.", only.question.command(&id))),
+        several => sentences.push(format!(
+            "`legwork approve {id} --call N` or `legwork deny {id} --call N WHY` answers one of the {}.",
+            several.len()
+        )),
+    }
+    if questions.iter().any(|asked| asked.expires_at.is_some()) {
+        sentences.push("A question that expires counts as denied, and the job continues.".to_owned());
+    }
+    sentences
 }
 
 fn scheduled(job: &Job, at: Option<Timestamp>, why: Postponed, detail: Option<&str>) -> (String, String) {
@@ -150,6 +192,13 @@ fn runs(job: &Job) -> Vec<String> {
              last recorded turn once a worker serves queue {}.",
             short(Duration::from_millis(silent)),
             job.queue
+        )];
+    }
+    if let Some(crashes) = job.quarantine {
+        return vec![format!(
+            "It runs in quarantine, alone on its worker, until it has finished a turn or waits for its own jobs: {} in a \
+             row while running it.",
+            lost_workers(crashes)
         )];
     }
     match &job.waits_for {
@@ -198,7 +247,8 @@ fn ended(job: &Job) -> Vec<String> {
                 .to_owned()
         }
         Some(Cause::WorkerLost) => format!(
-            "Workers died while running it, each time without a finished turn; find out why, then \
+            "Workers died while running it, each time without a finished turn, and the last one while it ran alone; \
+             find out why, then \
              `legwork retry {id}`."
         ),
         Some(Cause::Rejected) => {
@@ -214,6 +264,26 @@ fn ended(job: &Job) -> Vec<String> {
         Some(Cause::Later(_)) | None => String::new(),
     };
     error.into_iter().chain(Some(fix_hint).filter(|fix_hint| !fix_hint.is_empty())).collect()
+}
+
+/// Why a job in quarantine has not started, and what lets it start.
+fn waits_alone(queue: &str, crashes: u32) -> (String, String) {
+    (
+        format!(
+            "It is in quarantine: {} in a row while running it, so it is tried alone",
+            lost_workers(crashes)
+        ),
+        format!(
+            "It starts on a worker of queue {queue} that runs nothing else; where there is none, one takes no new \
+                 jobs until it is free."
+        ),
+    )
+}
+
+/// `2 workers were lost`.
+fn lost_workers(crashes: u32) -> String {
+    let were = if crashes == 1 { "was" } else { "were" };
+    format!("{} {were} lost", counted(u64::from(crashes), "worker"))
 }
 
 /// How the attempt before ended.
@@ -289,6 +359,17 @@ mod tests {
         Job { cause: Some(cause), error, ..job(status) }
     }
 
+    fn questions() -> Vec<AskedQuestion> {
+        let call = Question::approval("shell", r#"{"cmd":"rm -r build"}"#, "the team's permissions ask");
+        let prompt = Question::Prompt { message: "Which colour?".to_owned(), title: None, schema: None };
+        let asked_at = Timestamp::UNIX_EPOCH;
+        let expires_at = Timestamp::from_second(3600).ok();
+        vec![
+            AskedQuestion { number: 1, question: call, asked_at, expires_at, answer: None },
+            AskedQuestion { number: 2, question: prompt, asked_at, expires_at: None, answer: None },
+        ]
+    }
+
     #[test]
     fn each_state_is_explained_with_what_would_change_it() {
         let queue = || "gpu".to_owned();
@@ -316,6 +397,7 @@ mod tests {
                 State::Queued,
                 WaitsFor::Turn { queue: queue(), workers: 3, slots: 60, used: 60, queued: 7 },
             ),
+            waiting(State::Queued, WaitsFor::Quarantine { queue: queue(), crashes: 2 }),
             waiting(State::Scheduled, schedule(Postponed::Delay, None)),
             Job {
                 retries_left: 2,
@@ -324,6 +406,9 @@ mod tests {
             },
             waiting(State::Scheduled, schedule(Postponed::GivenBack, Some("OPENAI_API_KEY is not set"))),
             waiting(State::Waiting, WaitsFor::Children { live: 3 }),
+            waiting(State::Waiting, WaitsFor::Children { live: 0 }),
+            waiting(State::Waiting, WaitsFor::Answer { questions: questions()[..1].to_vec() }),
+            waiting(State::Waiting, WaitsFor::Answer { questions: questions() }),
             waiting(
                 State::Running,
                 WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },
@@ -336,6 +421,7 @@ mod tests {
             ),
             waiting(State::Running, WaitsFor::Stalled { detail: "no activity for more than 5m".to_owned() }),
             job(State::Running),
+            Job { quarantine: Some(1), ..job(State::Running) },
             Job { silent_ms: Some(26_000), ..job(State::Running) },
             job(State::Stopping),
             job(State::Completed),

@@ -19,6 +19,8 @@ use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
 use crate::money::Money;
+use crate::money::SpendingLimit;
+use crate::question::Approvals;
 use crate::stored::LaterName;
 use crate::team::SafetyMode;
 use crate::trace::TraceParent;
@@ -234,9 +236,9 @@ pub struct JobSpec {
     /// Whether a retry starts from the beginning instead of resuming after the recorded turns of `retry_of`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
-    /// The token budget: input and output tokens of all attempts. `None` means no limit.
+    /// The budget in tokens or money, of all attempts. `None` means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<u64>,
+    pub budget: Option<SpendingLimit>,
     /// The trace context of the dispatcher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
@@ -246,6 +248,10 @@ pub struct JobSpec {
     /// The safety mode of the dispatcher: that of the job can only be stricter. `None` for no mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<SafetyMode>,
+    /// What becomes of its calls that need a person's approval, and of those below it; `None` for what the worker's
+    /// policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
 }
 
 impl JobSpec {
@@ -264,6 +270,7 @@ impl JobSpec {
             trace: None,
             root_agent: None,
             safety: None,
+            approvals: None,
         }
     }
 }
@@ -304,9 +311,9 @@ pub struct JobOptions {
     /// The delay before the first retry; doubled for each further one, up to ten minutes, with up to ten
     /// percent jitter.
     pub retry_delay: Duration,
-    /// The token budget: input and output tokens of all attempts. `None` means no limit. A job that exceeds
-    /// it fails with the cause `budget`.
-    pub budget: Option<u64>,
+    /// The budget in tokens or money, of all attempts. `None` means no limit. A job that exceeds it fails with the
+    /// cause `budget`.
+    pub budget: Option<SpendingLimit>,
 }
 
 impl Default for JobOptions {
@@ -408,6 +415,10 @@ pub struct Job {
     /// Milliseconds since the last renewal of its lease, where the lease has expired and no process has reclaimed the
     /// job; `None` while the lease holds, and where that was not read.
     pub silent_ms: Option<u64>,
+    /// In quarantine, the workers in a row that were lost while running it: its next attempt runs alone on its worker, until
+    /// it has finished a turn or waits for its own jobs. `None` outside of quarantine.
+    #[serde(default)]
+    pub quarantine: Option<u32>,
     /// Attempts that ended and were followed by another or by a wait for one, oldest first; of many only the last.
     pub past_attempts: Vec<PastAttempt>,
     /// When it was stored, by the clock of Redis, like the other times.
@@ -527,6 +538,7 @@ impl Job {
             retries_left: 0,
             waits_for: None,
             silent_ms: None,
+            quarantine: None,
             past_attempts: Vec::new(),
             created_at: Timestamp::UNIX_EPOCH,
             started_at: None,

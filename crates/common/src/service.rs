@@ -155,6 +155,17 @@ pub struct JobView {
     pub truncated: bool,
     /// The requested offset; `None` for the tail.
     pub since: Option<u64>,
+    /// What was not read of the job's result, or of its error; `None` where they are whole.
+    pub cut: Option<CutText>,
+}
+
+/// A result or an error of which only the first and the last bytes were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutText {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its last bytes, without the rest of a character that was cut.
+    pub tail: String,
 }
 
 /// The result of a stop request.
@@ -195,6 +206,17 @@ impl WaitMode {
     }
 }
 
+/// How much of each job the answer of a wait has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitDetail {
+    /// How the job stands: no output, no result or error, and only the first bytes of its task.
+    Status,
+    /// What the contract shows of it: the first bytes of a result or an error, the last of its output.
+    Excerpt,
+    /// The whole result, and the last page of output.
+    Whole,
+}
+
 /// A request to wait for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitRequest {
@@ -207,6 +229,8 @@ pub struct WaitRequest {
     /// The position of the request in the caller's turns, when the caller is a job. A wait that is repeated
     /// after a crash keeps its first deadline.
     pub call: Option<CallIndex>,
+    /// How much of each job is answered, and read.
+    pub detail: WaitDetail,
 }
 
 /// The result of a wait for one id.
@@ -298,6 +322,17 @@ pub enum ServiceError {
         /// The agents from the root, or from the first job, down to the refused one.
         way: Vec<String>,
     },
+    /// The session has its quota of unfinished jobs, or would exceed it with the jobs of this call. None of them was
+    /// stored.
+    #[error(
+        "the session is full: {unfinished} of its jobs have not ended, and it may have {quota}; no job was started"
+    )]
+    SessionFull {
+        /// How many of its jobs have not ended.
+        unfinished: u64,
+        /// How many may.
+        quota: u64,
+    },
     /// A store has reached its capacity; nothing was stored.
     #[error("{what} is full: {detail}")]
     Full {
@@ -323,6 +358,7 @@ impl Coded for ServiceError {
             Self::Conflict { .. } => "conflict",
             Self::TooDeep(_) => "too_deep",
             Self::Cycle { .. } => "delegation_cycle",
+            Self::SessionFull { .. } => "session_full",
             Self::Full { .. } => "full",
             Self::Unavailable(_) => "redis_unavailable",
         }
@@ -334,7 +370,9 @@ impl Coded for ServiceError {
             Self::NotRunning { .. } | Self::HearsNothing(_) | Self::TooDeep(_) | Self::Cycle { .. } => {
                 ExitStatus::Usage
             }
-            Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) => ExitStatus::Conflict,
+            Self::Conflict { .. } | Self::Stopping | Self::SessionClosed(_) | Self::SessionFull { .. } => {
+                ExitStatus::Conflict
+            }
             Self::LeaseLost | Self::Full { .. } | Self::Unavailable(_) => ExitStatus::Redis,
         }
     }
@@ -346,6 +384,10 @@ impl Coded for ServiceError {
             Self::Conflict { .. } => {
                 Some("use another key, or repeat the original request unchanged".to_owned())
             }
+            Self::SessionFull { .. } => Some(
+                "wait until some have ended, or dispatch into a new session; --session-jobs sets its quota"
+                    .to_owned(),
+            ),
             Self::Full { .. } => Some("raise maxmemory; running jobs can still finish".to_owned()),
             Self::Unavailable(_) => Some("check --redis, or omit it to use the embedded server".to_owned()),
             Self::Cycle { .. } => Some("write `recursion: true` into the policy file to allow it".to_owned()),

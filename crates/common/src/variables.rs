@@ -52,6 +52,8 @@ pub const MEMORY_LIMIT: &str = "LEGWORK_MEMORY_LIMIT";
 pub const SANDBOX: &str = "LEGWORK_SANDBOX";
 /// Folders that confined commands may read too, separated by colons.
 pub const SANDBOX_READ: &str = "LEGWORK_SANDBOX_READ";
+/// The only TCP ports that confined commands may connect to, separated by commas; `0` for none.
+pub const SANDBOX_PORTS: &str = "LEGWORK_SANDBOX_PORTS";
 /// The listen address of a worker's health and metrics endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
 /// The policy file: scheduling options of agents, and rate limits of model providers.

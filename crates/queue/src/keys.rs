@@ -24,10 +24,13 @@ local INDEX_LIVE = T .. ':index:live'
 local INDEX_ENDED = T .. ':index:ended'
 local WORKERS = T .. ':workers'
 local PAUSED = T .. ':paused'
+local QUARANTINE = T .. ':quarantine'
+local ASKING = T .. ':asking'
 local function index_key(state) return T .. ':index:' .. state end
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
 local function spec_key(id) return T .. ':spec:' .. id end
+local function questions_key(id) return T .. ':questions:' .. id end
 local function result_key(id) return T .. ':result:' .. id end
 local function children_key(dispatcher) return T .. ':children:' .. dispatcher end
 local function mailbox_key(dispatcher) return T .. ':mailbox:' .. dispatcher end
@@ -141,6 +144,16 @@ impl Keys {
         format!("{}:result:{}", self.job_tag(job), job.uuid())
     }
 
+    /// What a job asks people, and their answers: a hash.
+    pub fn questions(&self, job: JobId) -> String {
+        format!("{}:questions:{}", self.job_tag(job), job.uuid())
+    }
+
+    /// Jobs with a question that has no answer, by the time of the oldest: a sorted set.
+    pub fn asking(&self, shard: u16) -> String {
+        format!("{}:asking", self.tag(shard))
+    }
+
     /// The jobs of a dispatcher by age: a sorted set.
     pub fn children(&self, session: SessionId, dispatcher: Dispatcher) -> String {
         format!("{}:children:{}", self.session_tag(session), dispatcher.uuid())
@@ -243,6 +256,11 @@ impl Keys {
     /// The paused queues and when each was paused: a hash. Every shard has all of them.
     pub fn paused(&self, shard: u16) -> String {
         format!("{}:paused", self.tag(shard))
+    }
+
+    /// Queued jobs that run alone on their worker, by the time since when they wait: a sorted set.
+    pub fn quarantine(&self, shard: u16) -> String {
+        format!("{}:quarantine", self.tag(shard))
     }
 
     /// One worker's record: a hash.
@@ -367,6 +385,8 @@ mod tests {
             (keys.job(job), ":job:"),
             (keys.spec(job), ":spec:"),
             (keys.result(job), ":result:"),
+            (keys.questions(job), ":questions:"),
+            (keys.asking(0), ":asking"),
             (keys.children(session, Dispatcher::Job(job)), ":children:"),
             (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
             (keys.session(session), ":session:"),
@@ -384,6 +404,7 @@ mod tests {
             (keys.stops(0), ":stops"),
             (keys.workers(0), ":workers"),
             (keys.paused(0), ":paused"),
+            (keys.quarantine(0), ":quarantine"),
             (keys.index(0, JobIndex::Live), ":index:live"),
             (keys.index(0, JobIndex::Failed), ":index:"),
             (keys.index_ended(0), ":index:ended"),

@@ -16,6 +16,9 @@ const MIN_LEASE_MS: u64 = 100;
 const MAX_SHARDS: u32 = 1024;
 /// The shards of a new namespace on a Cluster, where nothing else was asked for: a few for each of some masters.
 const CLUSTER_SHARDS: u16 = 16;
+/// Unfinished jobs that a session may have by default. Far more than a fleet works on at once, and few enough that the
+/// memory of one runaway session stays below some tens of megabytes.
+pub const DEFAULT_SESSION_JOBS: u32 = 10_000;
 /// What reading the settings is called in messages.
 const ASKED: &str = "read the namespace's settings";
 
@@ -35,6 +38,8 @@ pub struct FleetSettings {
     pub output_cap: u64,
     /// How many jobs of a session are admitted at once for each queue, unless the session has its own cap.
     pub session_cap: u32,
+    /// How many jobs of a session may be unfinished at once, unless the session has its own quota; 0 for no limit.
+    pub session_jobs: u32,
 }
 
 /// New values of settings; `None` leaves one as it is. The number of shards cannot be changed.
@@ -50,6 +55,8 @@ pub struct SettingsChange {
     pub output_cap: Option<u64>,
     /// How many jobs of a new session are admitted at once for each queue; 0 for no cap.
     pub session_cap: Option<u32>,
+    /// How many jobs of a new session may be unfinished at once; 0 for no limit.
+    pub session_jobs: Option<u32>,
 }
 
 impl SettingsChange {
@@ -67,6 +74,7 @@ impl SettingsChange {
             ("max_crashes", self.max_crashes.map(|crashes| u64::from(crashes.max(1)))),
             ("output_cap", self.output_cap),
             ("session_cap", self.session_cap.map(u64::from)),
+            ("session_jobs", self.session_jobs.map(u64::from)),
         ];
         fields.into_iter().filter_map(|(field, value)| Some((field, value?))).collect()
     }
@@ -85,6 +93,7 @@ impl Default for FleetSettings {
             output_cap: 10 * 1024 * 1024,
             // One session must not fill a fleet's slots.
             session_cap: 20,
+            session_jobs: DEFAULT_SESSION_JOBS,
         }
     }
 }
@@ -96,7 +105,7 @@ impl FleetSettings {
     }
 
     /// The fields of the meta key.
-    fn fields(&self) -> [(&'static str, u64); 7] {
+    fn fields(&self) -> [(&'static str, u64); 8] {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         [
             ("format", u64::from(FORMAT)),
@@ -106,6 +115,7 @@ impl FleetSettings {
             ("max_crashes", u64::from(self.max_crashes)),
             ("output_cap", self.output_cap),
             ("session_cap", u64::from(self.session_cap)),
+            ("session_jobs", u64::from(self.session_jobs)),
         ]
     }
 
@@ -189,6 +199,11 @@ impl FleetSettings {
             max_crashes: small("max_crashes")?.max(1),
             output_cap: number("output_cap")?,
             session_cap: small("session_cap")?,
+            // A server that is full when this release comes to it does not take the field.
+            session_jobs: match stored.get("session_jobs") {
+                Some(_) => small("session_jobs")?,
+                None => DEFAULT_SESSION_JOBS,
+            },
         })
     }
 }

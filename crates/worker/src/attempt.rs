@@ -9,6 +9,7 @@
 //!
 //! Each step leaves the job so that, should the worker die right after it, the next attempt resumes from what is stored.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -55,6 +56,7 @@ use crate::parking::ParkingService;
 use crate::prepare;
 use crate::prepare::PrepareError;
 use crate::prepare::Prepared;
+use crate::questions::LaterPerson;
 use crate::runner::Follows;
 use crate::runner::Run;
 use crate::runner::RunEnd;
@@ -118,12 +120,20 @@ pub struct Attempt {
     stall_detector: Arc<StallDetector>,
     /// Whether the agent of the last run hears mail that is sent to it.
     hears_mail: AtomicBool,
+    /// Cancelled once the attempt has finished a turn.
+    finished_turn: CancellationToken,
 }
 
 impl Attempt {
     /// An attempt at a claimed job whose fence is set.
     pub fn new(context: AttemptContext, job: ClaimedJob) -> Self {
-        Self { context, job, stall_detector: Arc::default(), hears_mail: AtomicBool::new(false) }
+        Self {
+            context,
+            job,
+            stall_detector: Arc::default(),
+            hears_mail: AtomicBool::new(false),
+            finished_turn: CancellationToken::new(),
+        }
     }
 
     fn claimed(&self) -> &Claimed {
@@ -158,6 +168,7 @@ impl Attempt {
             let end = tokio::select! {
                 end = self.run_until_ended(buffer, follows, deadline) => end,
                 never = self.stall_detector.watch(self.context.stall_after, &reporter) => match never {},
+                never = self.leave_quarantine() => match never {},
             };
             let Some(end) = end else {
                 tracing::error!(job = %lease.id, "the run did not end after it was cancelled; its lease expires");
@@ -174,6 +185,21 @@ impl Attempt {
         }
         let written = buffer.end().saturating_sub(self.job.begun.output_bytes);
         self.context.tally.count_run(began.elapsed(), written);
+    }
+
+    /// Ends the quarantine of the job once the attempt has finished a turn: in the queue, then on this worker, which may run
+    /// others beside it from then on. Never returns.
+    async fn leave_quarantine(&self) -> Infallible {
+        if self.claimed().quarantine.is_some() {
+            self.finished_turn.cancelled().await;
+            let lease = self.claimed().lease;
+            match self.context.work.leave_quarantine(lease).await {
+                Ok(_) => tracing::info!(job = %lease.id, "the job has finished a turn and leaves quarantine"),
+                Err(error) => tracing::warn!(job = %lease.id, %error, "could not end the job's quarantine"),
+            }
+            let _no_receiver = self.context.events.send(WorkerEvent::Cleared(lease)).await;
+        }
+        std::future::pending().await
     }
 
     /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
@@ -244,6 +270,7 @@ impl Attempt {
             cancel: self.handle().cancel.clone(),
             draining: self.context.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
+            finished_turn: self.finished_turn.clone(),
             stall_detector: Arc::clone(&self.stall_detector),
             heading: Mutex::default(),
         });
@@ -340,6 +367,7 @@ impl Attempt {
             policy: Arc::clone(&self.context.policy),
             trace: self.claimed().spec.trace.clone(),
             root_agent: self.claimed().spec.root_agent.clone(),
+            approvals: self.claimed().spec.approvals,
         };
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);
@@ -358,6 +386,8 @@ impl Attempt {
             finished_turns: journal.turns.finished(),
             recorded: prepared.recorded,
             journal,
+            prices: self.context.policy.prices(),
+            person: LaterPerson::of_job(&background, self.claimed().spec.approvals, &self.context.policy),
             background: Arc::clone(&background),
             cancel: self.handle().cancel.run_token(),
             follows,

@@ -17,6 +17,7 @@ use legwork_queue::QueueError;
 use legwork_queue::port::Begun;
 use legwork_queue::port::Claim;
 use legwork_queue::port::Claimed;
+use legwork_queue::port::Claims;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::WakeToken;
@@ -34,8 +35,12 @@ use crate::renewal_requests::RenewalRequests;
 /// Delay before a failed call is repeated. A Redis that is restarting refuses connections at once, so without a delay
 /// this would be a busy loop; half a second is short compared with the lease of the jobs that a lost claim may hold.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Slots of one claim: the bound of the port, so that one step in Redis stays short.
-const MAX_CLAIM_SLOTS: u32 = 1000;
+/// How long a worker rests that is to be clear for a job in quarantine, before it asks again whether that waits. Short
+/// compared with a turn of the job, and a call each second costs nothing.
+const REST: Duration = Duration::from_secs(1);
+/// Slots of one claim, so that one step in Redis stays short: a claimed job takes 8 us of the server's processor. A worker
+/// with more free slots claims again at once.
+const MAX_CLAIM_SLOTS: u32 = 200;
 
 /// What the driver orders. Orders are carried out one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,11 @@ pub enum ClaimOrder {
     Claim {
         /// How many jobs at most.
         slots: u32,
+        /// Whether the worker holds nothing, so that it may get a job in quarantine.
+        idle: bool,
     },
+    /// Wait for a second without taking a sign of work; answered by [`ClaimReport::Woken`].
+    Rest,
     /// Wait for a sign of work; answered by [`ClaimReport::Woken`].
     AwaitWork,
     /// Return the wake token of the last wait. Not answered.
@@ -59,6 +68,8 @@ pub enum ClaimReport {
     Claimed {
         /// The claimed jobs, perhaps none.
         batch: Vec<ClaimedJob>,
+        /// Whether a job in quarantine waits for this worker to hold nothing.
+        clears: bool,
         /// Whether the answer of a shard is missing.
         unanswered: bool,
     },
@@ -80,6 +91,16 @@ pub struct ClaimedJob {
     pub begun: Begun,
     /// Its place among the active attempts.
     pub active: ActiveAttempt,
+}
+
+/// What one round over the shards brought.
+#[derive(Debug, Default)]
+struct Round {
+    batch: Vec<(Claimed, ActiveAttempt)>,
+    /// Whether a shard could not be asked.
+    failed: bool,
+    /// Whether a job in quarantine waits for this worker to hold nothing.
+    clears: bool,
 }
 
 /// The shard at which the next round begins, and the claims that were not answered.
@@ -131,7 +152,11 @@ impl Claimer {
         let mut token = None;
         while let Some(order) = orders.recv().await {
             let report = match order {
-                ClaimOrder::Claim { slots } => self.claim(slots, &mut rotation).await,
+                ClaimOrder::Claim { slots, idle } => self.claim(slots, idle, &mut rotation).await,
+                ClaimOrder::Rest => {
+                    let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(REST)).await;
+                    ClaimReport::Woken { has_token: false }
+                }
                 ClaimOrder::AwaitWork => {
                     token = self.await_work(&reports).await;
                     ClaimReport::Woken { has_token: token.is_some() }
@@ -149,69 +174,77 @@ impl Claimer {
 
     /// Claims in all shards and begins the claimed jobs. Where a shard could not be asked, the report comes after a
     /// delay, because the driver repeats the order at once.
-    async fn claim(&self, slots: u32, rotation: &mut Rotation) -> ClaimReport {
-        let (batch, failed) = self.claim_round(slots, rotation).await;
+    async fn claim(&self, slots: u32, idle: bool, rotation: &mut Rotation) -> ClaimReport {
+        let Round { batch, failed, clears } = self.claim_round(slots, idle, rotation).await;
         let batch = self.begin(batch).await;
         if failed && batch.is_empty() {
             tokio::time::sleep(RETRY_DELAY).await;
         }
-        ClaimReport::Claimed { batch, unanswered: !rotation.unanswered.is_empty() }
+        ClaimReport::Claimed { batch, clears, unanswered: !rotation.unanswered.is_empty() }
     }
 
     /// One round over the shards, each time starting at another shard, so that none is preferred. It ends at the first
-    /// shard that cannot be asked: one outage must not take the timeout of every shard. Returns whether that happened.
-    async fn claim_round(
-        &self,
-        slots: u32,
-        rotation: &mut Rotation,
-    ) -> (Vec<(Claimed, ActiveAttempt)>, bool) {
+    /// shard that cannot be asked: one outage must not take the timeout of every shard. It ends with a job in quarantine,
+    /// which is alone, and where one waits for this worker to hold nothing.
+    async fn claim_round(&self, slots: u32, idle: bool, rotation: &mut Rotation) -> Round {
         let shards = self.queue.settings().shards;
         let first_shard = rotation.first_shard;
-        let mut batch = Vec::new();
+        let mut round = Round::default();
         for step in 0..shards {
-            let taken = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            let taken = u32::try_from(round.batch.len()).unwrap_or(u32::MAX);
             let slots = slots.saturating_sub(taken).min(MAX_CLAIM_SLOTS);
             let shard = first_shard.wrapping_add(step) % shards;
             let is_repeat = rotation.unanswered.contains_key(&shard);
             if slots == 0 && !is_repeat {
                 continue;
             }
-            match self.claim_in(shard, slots, rotation).await {
-                Ok(claimed) => {
-                    if is_repeat && !claimed.is_empty() {
+            match self.claim_in(shard, slots, idle && round.batch.is_empty(), rotation).await {
+                Ok(Claims { jobs, clears }) => {
+                    if is_repeat && !jobs.is_empty() {
                         // These leases are as old as the first try, so they may expire before the next renewal is due.
                         self.renewals.all();
                     }
-                    batch.extend(claimed.into_iter().map(|job| {
+                    let is_alone = jobs.iter().any(|job| job.quarantine.is_some());
+                    round.batch.extend(jobs.into_iter().map(|job| {
                         let active = self.active.insert(job.lease);
                         (job, active)
                     }));
+                    if clears {
+                        // The next round asks here first: the others have no job that this worker may take.
+                        rotation.first_shard = shard;
+                        return Round { clears, ..round };
+                    }
+                    if is_alone {
+                        break;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(shard, %error, "could not claim, trying again");
                     // The next round begins with the others.
                     rotation.first_shard = shard.wrapping_add(1);
-                    return (batch, true);
+                    return Round { failed: true, ..round };
                 }
             }
         }
-        if !batch.is_empty() {
+        if !round.batch.is_empty() {
             rotation.first_shard = first_shard.wrapping_add(1);
         }
-        (batch, false)
+        round
     }
 
     async fn claim_in(
         &self,
         shard: u16,
         slots: u32,
+        idle: bool,
         rotation: &mut Rotation,
-    ) -> Result<Vec<Claimed>, QueueError> {
+    ) -> Result<Claims, QueueError> {
         let claim = Claim {
             shard,
             worker: self.worker.clone(),
             number: rotation.number(shard),
             slots,
+            idle,
             lanes: self.lanes.clone(),
         };
         let answer = self.queue.claim(&claim).await;

@@ -182,10 +182,12 @@ impl Driver {
         match report {
             ClaimReport::Idle => WorkerEvent::QueueIdle,
             ClaimReport::Woken { has_token } => WorkerEvent::Woken { has_token },
-            ClaimReport::Claimed { batch, unanswered } => {
+            ClaimReport::Claimed { batch, clears, unanswered } => {
                 let jobs = batch.iter().map(|job| job.claimed.lease).collect();
+                let alone = batch.iter().filter(|job| job.claimed.quarantine.is_some());
+                let alone = alone.map(|job| job.claimed.lease).collect();
                 self.state.claimed.extend(batch.into_iter().map(|job| (job.claimed.lease, job)));
-                WorkerEvent::ClaimAnswered { jobs, unanswered }
+                WorkerEvent::ClaimAnswered { jobs, alone, clears, unanswered }
             }
         }
     }
@@ -202,8 +204,9 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Claim { slots } => self.order(ClaimOrder::Claim { slots }),
+            Action::Claim { slots, idle } => self.order(ClaimOrder::Claim { slots, idle }),
             Action::AwaitWork => self.order(ClaimOrder::AwaitWork),
+            Action::Rest => self.order(ClaimOrder::Rest),
             Action::ReturnWake => self.order(ClaimOrder::ReturnWake),
             Action::Launch(lease) => {
                 if let Some(job) = self.state.claimed.remove(&lease) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -40,6 +41,8 @@ pub struct AttemptJournal {
     /// Cancelled when the worker drains: the job is released at the next boundary between turns.
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
+    /// Cancelled with the first turn that is finished here.
+    pub(crate) finished_turn: CancellationToken,
     pub(crate) stall_detector: Arc<StallDetector>,
     /// The lines to be written before the next output. A std mutex: never held over an await.
     pub(crate) heading: Mutex<Option<String>>,
@@ -94,7 +97,12 @@ impl Journal for AttemptJournal {
         }
         let progress = self.turns.count(entry);
         let text = entry.encode().map_err(|error| JournalError::Refused(Box::new(error)))?;
-        self.log_writer.record(&self.buffer, text, progress).await.map_err(|closed| self.lost(closed))
+        let is_finished = progress.finished_turns.is_some();
+        self.log_writer.record(&self.buffer, text, progress).await.map_err(|closed| self.lost(closed))?;
+        if is_finished {
+            self.finished_turn.cancel();
+        }
+        Ok(())
     }
 
     fn note(&self, event: RunEvent) {
@@ -132,10 +140,16 @@ impl Journal for AttemptJournal {
 }
 
 /// Counts finished turns and what their models used: a turn is finished once every tool call of its reply has a result.
+///
+/// What is reported as progress are the turns that were worked through: not those with a call that an attempt died of, which
+/// the next one ends without making it. Otherwise a job that kills its worker with each command would count no crashes.
 #[derive(Debug, Default)]
 pub(crate) struct TurnCounter {
     finished: AtomicU32,
+    worked: AtomicU32,
     open_calls: AtomicU32,
+    /// Whether a call of the open turn was interrupted.
+    is_interrupted: AtomicBool,
     /// A std mutex: never held over an await.
     usage: Mutex<Usage>,
 }
@@ -162,7 +176,10 @@ impl TurnCounter {
     /// Counts an entry; returns what it changed.
     fn count(&self, entry: &TurnEntry) -> Progress {
         let left = match entry {
-            TurnEntry::Delivered { .. } | TurnEntry::Stderr { .. } => return Progress::default(),
+            TurnEntry::Delivered { .. }
+            | TurnEntry::Stderr { .. }
+            | TurnEntry::Asked { .. }
+            | TurnEntry::Decided { .. } => return Progress::default(),
             TurnEntry::Compacted { usage, .. } => {
                 return Progress { finished_turns: None, usage: Some(self.add(*usage)) };
             }
@@ -174,10 +191,12 @@ impl TurnCounter {
             TurnEntry::Reply { message, .. } => {
                 let calls = u32::try_from(message.tool_calls.len()).unwrap_or(u32::MAX);
                 self.open_calls.store(calls, Ordering::SeqCst);
+                self.is_interrupted.store(false, Ordering::SeqCst);
                 let usage = self.add(message.usage);
                 return Progress { finished_turns: self.finish_if(calls == 0), usage: Some(usage) };
             }
             TurnEntry::Result { .. } => {
+                self.is_interrupted.fetch_or(entry.is_interruption(), Ordering::SeqCst);
                 let before = self
                     .open_calls
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| Some(open.saturating_sub(1)));
@@ -188,7 +207,12 @@ impl TurnCounter {
     }
 
     fn finish_if(&self, is_finished: bool) -> Option<u32> {
-        is_finished.then(|| self.finished.fetch_add(1, Ordering::SeqCst) + 1)
+        if !is_finished {
+            return None;
+        }
+        self.finished.fetch_add(1, Ordering::SeqCst);
+        let is_worked = !self.is_interrupted.load(Ordering::SeqCst);
+        is_worked.then(|| self.worked.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     fn add(&self, usage: Usage) -> Usage {
@@ -204,6 +228,7 @@ impl TurnCounter {
 
 #[cfg(test)]
 mod tests {
+    use legwork_agent::journal::INTERRUPTED;
     use legwork_agent::message::AssistantMessage;
     use legwork_agent::message::ToolCall;
     use legwork_common::id::SessionId;
@@ -244,6 +269,26 @@ mod tests {
         assert!(counter.is_between_turns());
         assert_eq!(counter.count(&reply(2, 0)).finished_turns, Some(2));
         assert_eq!(TurnCounter::after(&[reply(1, 1), result(1, 0), reply(2, 1)]).finished(), 1);
+    }
+
+    #[test]
+    fn a_turn_with_an_interrupted_call_is_finished_and_does_not_count_as_progress() {
+        let counter = TurnCounter::default();
+        counter.count(&reply(1, 2));
+        counter.count(&result(1, 0));
+        let interrupted = TurnEntry::Result {
+            turn: 1,
+            index: 1,
+            call_id: "1".into(),
+            text: INTERRUPTED.into(),
+            images: Vec::new(),
+            is_error: true,
+            ended: Vec::new(),
+        };
+        assert_eq!(counter.count(&interrupted).finished_turns, None);
+        assert_eq!((counter.finished(), counter.is_between_turns()), (1, true));
+        counter.count(&reply(2, 1));
+        assert_eq!(counter.count(&result(2, 0)).finished_turns, Some(1));
     }
 
     #[test]

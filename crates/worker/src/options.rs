@@ -186,6 +186,9 @@ pub struct WorkerOptions {
     /// Further folders that confined commands and file tools may read
     #[arg(long, env = variables::SANDBOX_READ, value_delimiter = ':', value_name = "DIRS", requires = "sandbox")]
     pub sandbox_read: Vec<PathBuf>,
+    /// The only TCP ports that confined commands may connect to, such as 443,80; 0 for none
+    #[arg(long, env = variables::SANDBOX_PORTS, value_delimiter = ',', value_name = "PORTS", requires = "sandbox")]
+    pub sandbox_ports: Vec<u16>,
     /// Memory that this worker and the commands of its jobs may hold, such as 2GiB, before the heaviest job is ended; 0 for
     /// no limit; without it, the limit of the control group
     #[arg(long, env = variables::MEMORY_LIMIT, value_name = "SIZE", value_parser = parse_size)]

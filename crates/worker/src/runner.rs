@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_agent::Assignment;
+use legwork_agent::CostLimit;
 use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
@@ -16,11 +17,14 @@ use legwork_agent::environment::Inherited;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
+use legwork_agent::person::Person;
 use legwork_agent::preflight::preflight;
 use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::money::Prices;
+use legwork_common::money::SpendingLimit;
 use legwork_common::secrets::Secrets;
 use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
@@ -55,6 +59,10 @@ pub struct Run {
     pub journal: Arc<AttemptJournal>,
     /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
+    /// What models cost whose agent file does not say.
+    pub prices: Prices,
+    /// Who answers its questions; `None` where they are refused.
+    pub person: Option<Arc<dyn Person>>,
     /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
     pub cancel: CancellationToken,
 }
@@ -120,8 +128,8 @@ pub struct AgentRunner {
     /// What is run at all.
     pub permits: Permits,
     /// `None`: commands and file tools reach what this program reaches. Else the folder of their job, what a system has for
-    /// everyone, and these folders for reading.
-    pub sandbox: Option<Vec<PathBuf>>,
+    /// everyone, and what this adds.
+    pub sandbox: Option<Sandbox>,
     /// The folders that jobs run in.
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers. A script's do not.
@@ -149,14 +157,12 @@ impl AgentRunner {
         if !folder.is_dir() {
             return Err(format!("the working directory {} does not exist here", folder.display()));
         }
-        let sandbox = self
-            .sandbox
-            .as_ref()
-            .map(|readable| Sandbox { writable: vec![folder.clone()], readable: readable.clone() });
+        let sandbox =
+            self.sandbox.as_ref().map(|common| Sandbox { writable: vec![folder.clone()], ..common.clone() });
         let confinement = self
             .sandbox
             .as_ref()
-            .map(|readable| Confinement { folder: folder.clone(), readable: readable.clone() });
+            .map(|common| Confinement { folder: folder.clone(), readable: common.readable.clone() });
         let guard = self.guard.of_job(claimed.lease.id, sandbox);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
@@ -245,7 +251,12 @@ impl Runner for AgentRunner {
             team: Arc::clone(&team),
             opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
             recorded: run.recorded,
-            budget: spec.budget,
+            budget: spec.budget.and_then(SpendingLimit::tokens),
+            max_cost: spec
+                .budget
+                .and_then(SpendingLimit::money)
+                .map(|max| CostLimit { pot: format!("job.{}", run.claimed.lease.id.uuid()), max }),
+            prices: run.prices,
             safety: spec.safety,
         };
         let ports = Ports {
@@ -254,7 +265,7 @@ impl Runner for AgentRunner {
             background: Arc::clone(&run.background) as _,
             session_state: Arc::clone(&run.background) as _,
             mailbox: run.background,
-            approval: None,
+            person: run.person,
             environment: Arc::new(environment),
         };
         RunEnd::Ended(legwork_agent::run(assignment, ports, run.cancel).await)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +89,7 @@ impl Coded for StartError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::System(_) | Self::Environment(_) => None,
-            Self::Sandbox { .. } => Some("it needs Linux 6.2 or newer with Landlock; leave out --sandbox, or run the worker in a container of its own".to_owned()),
+            Self::Sandbox { .. } => Some("it needs Linux 6.2 or newer with Landlock, --sandbox-ports Linux 6.7; leave out --sandbox, or run the worker in a container of its own".to_owned()),
             Self::WorkDir { .. } => Some("select another one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
         }
     }
@@ -205,16 +204,19 @@ pub(crate) fn runner(
     Ok(Arc::new(AgentRunner { models, variables, inherited, permits, sandbox, work_dir, needs_keys, guard }))
 }
 
-/// The folders that confined commands may read, if commands are confined: those of `--sandbox-read`, and those of programs.
+/// What commands are confined to, if they are, besides the folder of their job: for reading the folders of
+/// `--sandbox-read` and those of programs, and the ports.
 fn sandbox(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
-) -> Result<Option<Vec<PathBuf>>, Box<dyn Coded>> {
+) -> Result<Option<Sandbox>, Box<dyn Coded>> {
     if !options.sandbox {
         return Ok(None);
     }
-    Sandbox::check_supported().map_err(|error| boxed(StartError::Sandbox { detail: error.to_string() }))?;
     let path = variables.get(variables::PATH).map(String::as_str).unwrap_or_default();
     let programs = std::env::split_paths(path).filter(|folder| folder.is_absolute());
-    Ok(Some(options.sandbox_read.iter().cloned().chain(programs).collect()))
+    let readable = options.sandbox_read.iter().cloned().chain(programs).collect();
+    let sandbox = Sandbox { writable: Vec::new(), readable, ports: options.sandbox_ports.clone() };
+    sandbox.check_supported().map_err(|error| boxed(StartError::Sandbox { detail: error.to_string() }))?;
+    Ok(Some(sandbox))
 }

@@ -6,6 +6,7 @@
 //! ClaimAnswered with jobs       Launch each, then Claim again once a slot is free
 //! ClaimAnswered without jobs    AwaitWork while a slot is free
 //! Woken                         Claim; ReturnWake where no slot is free
+//! ClaimAnswered, to be clear    Rest while a slot is free, then Claim
 //! AttemptEnded, Parked          GrantSlot to the attempt that has waited longest for one, else Claim
 //! SlotRequested                 GrantSlot now, or once a slot is free
 //! DrainRequested                StopClaiming; Exit once no attempt is active and every claim is answered
@@ -13,6 +14,9 @@
 //! ReleaseTimedOut               Abandon, Exit
 //! QueueIdle (--until-idle)      StopClaiming, Exit if no attempt is active
 //! ```
+//!
+//! A job in quarantine is alone: while its attempt runs, no other gets a slot and nothing is claimed, until it ends, parks or
+//! is cleared (docs/adr/0011-the-last-try-is-alone.md).
 //!
 //! Everything is kept by lease, which is one attempt, and not by job: a worker that stood still beyond its lease may
 //! claim the same job again while its earlier attempt still ends.
@@ -31,6 +35,10 @@ pub enum WorkerEvent {
     ClaimAnswered {
         /// The claimed jobs, perhaps none.
         jobs: Vec<Lease>,
+        /// Those of them that are in quarantine.
+        alone: Vec<Lease>,
+        /// Whether a job in quarantine waits for this worker to hold nothing.
+        clears: bool,
         /// Whether the answer of a shard is missing: the claim may have taken jobs there.
         unanswered: bool,
     },
@@ -43,6 +51,8 @@ pub enum WorkerEvent {
     AttemptEnded(Lease),
     /// An attempt gave its slot back and waits for its own jobs.
     Parked(Lease),
+    /// The attempt in quarantine has finished a turn: others may run beside it.
+    Cleared(Lease),
     /// A parked attempt needs a slot to continue.
     SlotRequested(Lease),
     /// A signal, or the program that the worker is part of, asked it to drain.
@@ -62,9 +72,13 @@ pub enum Action {
     Claim {
         /// How many jobs at most. With 0 it only asks for the answers of earlier claims that were lost.
         slots: u32,
+        /// Whether the worker holds nothing, so that it may get a job in quarantine.
+        idle: bool,
     },
     /// Order a wait for work.
     AwaitWork,
+    /// Order a pause in which no wake token is taken.
+    Rest,
     /// Return the wake token of the last wait: another worker may have a slot for the job.
     ReturnWake,
     /// Start the attempt of a claimed job.
@@ -117,6 +131,8 @@ pub struct Supervisor {
     /// Parked attempts that need a slot, in the order of asking. They come before new claims: otherwise the children of
     /// other jobs could keep them waiting forever.
     slot_requests: VecDeque<Lease>,
+    /// The attempt in quarantine that runs alone.
+    alone: Option<Lease>,
     order: ClaimerOrder,
     /// Whether an earlier claim may have taken jobs that were not reported. No process runs them until it is asked
     /// again.
@@ -132,6 +148,7 @@ impl Supervisor {
             slots: slots.max(1),
             active: HashMap::new(),
             slot_requests: VecDeque::new(),
+            alone: None,
             order: ClaimerOrder::None,
             unanswered: false,
             phase: Phase::Serving,
@@ -153,7 +170,16 @@ impl Supervisor {
         }
     }
 
+    /// Whether a job in quarantine would be alone here. A parked attempt does not count: no crash is charged to it, and it
+    /// gets no slot before the other is done.
+    fn is_idle(&self) -> bool {
+        self.alone.is_none() && self.active.values().all(|slot| *slot == SlotUse::Parked)
+    }
+
     fn free_slots(&self) -> u32 {
+        if self.alone.is_some() {
+            return 0;
+        }
         self.slots.saturating_sub(self.used_slots()).saturating_sub(self.reserved_slots())
     }
 
@@ -172,13 +198,15 @@ impl Supervisor {
         let mut actions = Vec::new();
         // Whether the queue had nothing a moment ago, so that the next claim waits for a sign of work.
         let mut found_nothing = false;
+        let mut must_rest = false;
         match event {
             WorkerEvent::Started => {}
-            WorkerEvent::ClaimAnswered { jobs, unanswered } => {
+            WorkerEvent::ClaimAnswered { jobs, alone, clears, unanswered } => {
                 self.order = ClaimerOrder::None;
                 self.unanswered = unanswered;
                 found_nothing = jobs.is_empty();
-                self.launch(jobs, &mut actions);
+                must_rest = clears && found_nothing;
+                self.launch(jobs, &alone, &mut actions);
             }
             WorkerEvent::Woken { has_token } => {
                 self.order = ClaimerOrder::None;
@@ -188,13 +216,16 @@ impl Supervisor {
             }
             WorkerEvent::AttemptEnded(lease) => {
                 self.active.remove(&lease);
+                self.end_of_quarantine(lease);
                 self.slot_requests.retain(|other| *other != lease);
             }
             WorkerEvent::Parked(lease) => {
                 if let Some(slot) = self.active.get_mut(&lease).filter(|slot| **slot == SlotUse::HoldsSlot) {
                     *slot = SlotUse::Parked;
                 }
+                self.end_of_quarantine(lease);
             }
+            WorkerEvent::Cleared(lease) => self.end_of_quarantine(lease),
             WorkerEvent::SlotRequested(lease) => self.request_slot(lease, &mut actions),
             WorkerEvent::DrainRequested => self.stop_claiming(&mut actions),
             WorkerEvent::DrainTimedOut => {
@@ -211,21 +242,33 @@ impl Supervisor {
             }
         }
         self.grant_slots(&mut actions);
-        self.order_or_exit(found_nothing, &mut actions);
+        self.order_or_exit(found_nothing, must_rest, &mut actions);
         actions
     }
 
-    /// Starts the attempts of claimed jobs. Jobs beyond the free slots, and those of a worker that drains, are released
-    /// at once: they are the answer of a claim that was lost at first, whose slots were granted to others since.
-    fn launch(&mut self, jobs: Vec<Lease>, actions: &mut Vec<Action>) {
+    /// Starts the attempts of claimed jobs. Jobs beyond the free slots, those of a worker that drains, and those that would
+    /// break the quarantine of one of them are released at once: they are the answer of a claim that was lost at first,
+    /// whose slots were granted to others since.
+    fn launch(&mut self, jobs: Vec<Lease>, alone: &[Lease], actions: &mut Vec<Action>) {
         for lease in jobs {
             actions.push(Action::Launch(lease));
-            if self.is_draining() || self.free_slots() == 0 {
+            let is_alone = alone.contains(&lease);
+            let fits = if is_alone { self.is_idle() } else { self.free_slots() > 0 };
+            if self.is_draining() || !fits {
                 self.active.insert(lease, SlotUse::Releasing);
                 actions.push(Action::Release(lease));
             } else {
                 self.active.insert(lease, SlotUse::HoldsSlot);
+                if is_alone {
+                    self.alone = Some(lease);
+                }
             }
+        }
+    }
+
+    fn end_of_quarantine(&mut self, lease: Lease) {
+        if self.alone == Some(lease) {
+            self.alone = None;
         }
     }
 
@@ -258,7 +301,7 @@ impl Supervisor {
     }
 
     /// Gives the claimer its next order, if it has none; orders the exit of a drained worker.
-    fn order_or_exit(&mut self, found_nothing: bool, actions: &mut Vec<Action>) {
+    fn order_or_exit(&mut self, found_nothing: bool, must_rest: bool, actions: &mut Vec<Action>) {
         if self.order != ClaimerOrder::None {
             return;
         }
@@ -272,7 +315,8 @@ impl Supervisor {
             Phase::Serving if free == 0 => {}
             Phase::Serving if found_nothing => {
                 self.order = ClaimerOrder::AwaitWork;
-                actions.push(Action::AwaitWork);
+                // A wait for work would take wake tokens from workers that can claim.
+                actions.push(if must_rest { Action::Rest } else { Action::AwaitWork });
             }
             Phase::Serving => self.claim(free, actions),
             Phase::Draining if self.active.is_empty() => {
@@ -285,7 +329,7 @@ impl Supervisor {
 
     fn claim(&mut self, slots: u32, actions: &mut Vec<Action>) {
         self.order = ClaimerOrder::Claim { reserved: slots };
-        actions.push(Action::Claim { slots });
+        actions.push(Action::Claim { slots, idle: slots > 0 && self.is_idle() });
     }
 }
 
@@ -308,26 +352,40 @@ mod tests {
     }
 
     fn answered(jobs: &[Lease]) -> WorkerEvent {
-        WorkerEvent::ClaimAnswered { jobs: jobs.to_vec(), unanswered: false }
+        WorkerEvent::ClaimAnswered {
+            jobs: jobs.to_vec(),
+            alone: Vec::new(),
+            clears: false,
+            unanswered: false,
+        }
     }
 
     fn lost(jobs: &[Lease]) -> WorkerEvent {
-        WorkerEvent::ClaimAnswered { jobs: jobs.to_vec(), unanswered: true }
+        WorkerEvent::ClaimAnswered { jobs: jobs.to_vec(), alone: Vec::new(), clears: false, unanswered: true }
     }
 
     fn woken() -> WorkerEvent {
         WorkerEvent::Woken { has_token: true }
     }
 
+    /// The answer of a claim that took a job in quarantine.
+    fn quarantined(job: Lease) -> WorkerEvent {
+        WorkerEvent::ClaimAnswered { jobs: vec![job], alone: vec![job], clears: false, unanswered: false }
+    }
+
     fn claim(slots: u32) -> Action {
-        Action::Claim { slots }
+        Action::Claim { slots, idle: false }
+    }
+
+    fn idle_claim(slots: u32) -> Action {
+        Action::Claim { slots, idle: true }
     }
 
     #[test]
     fn claims_while_slots_are_free() {
         let mut worker = Supervisor::new(3, false);
         let jobs = attempts(3);
-        assert_eq!(worker.handle(WorkerEvent::Started), [claim(3)]);
+        assert_eq!(worker.handle(WorkerEvent::Started), [idle_claim(3)]);
         let actions = worker.handle(answered(&jobs[..2]));
         assert_eq!(actions, [Action::Launch(jobs[0]), Action::Launch(jobs[1]), claim(1)]);
         assert_eq!(worker.handle(answered(&jobs[2..])), [Action::Launch(jobs[2])]);
@@ -339,7 +397,7 @@ mod tests {
         let mut worker = Supervisor::new(1, false);
         worker.handle(WorkerEvent::Started);
         assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
-        assert_eq!(worker.handle(woken()), [claim(1)]);
+        assert_eq!(worker.handle(woken()), [idle_claim(1)]);
     }
 
     #[test]
@@ -348,7 +406,7 @@ mod tests {
         let jobs = attempts(2);
         worker.handle(WorkerEvent::Started);
         worker.handle(answered(&jobs[..1]));
-        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [claim(1)]);
+        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [idle_claim(1)]);
         assert_eq!(worker.handle(answered(&jobs[1..])), [Action::Launch(jobs[1])]);
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
         // A parked attempt that needs a slot comes before new claims.
@@ -371,7 +429,7 @@ mod tests {
         let jobs = attempts(2);
         worker.handle(WorkerEvent::Started);
         worker.handle(answered(&jobs[..1]));
-        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [claim(1)]);
+        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), [idle_claim(1)]);
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
         assert_eq!((worker.used_slots(), worker.reserved_slots()), (0, 1));
         // Full again, it neither claims nor waits for work, which would take wake tokens from workers that can.
@@ -389,7 +447,60 @@ mod tests {
         assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
         assert_eq!(worker.handle(woken()), [Action::ReturnWake]);
-        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [claim(1)]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [idle_claim(1)]);
+    }
+
+    #[test]
+    fn a_job_in_quarantine_is_alone_until_it_ends_parks_or_has_finished_a_turn() {
+        for over in [WorkerEvent::AttemptEnded, WorkerEvent::Parked, WorkerEvent::Cleared] {
+            let mut worker = Supervisor::new(3, false);
+            let jobs = attempts(3);
+            worker.handle(WorkerEvent::Started);
+            worker.handle(answered(&jobs[..1]));
+            assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), []);
+            assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+            assert_eq!(worker.handle(woken()), [idle_claim(3)]);
+            assert_eq!(worker.handle(quarantined(jobs[1])), [Action::Launch(jobs[1])]);
+            // Neither a parked attempt nor what a lost claim brings gets a slot beside it.
+            assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
+            let late = worker.handle(answered(&jobs[2..]));
+            assert_eq!(late, [Action::Launch(jobs[2]), Action::Release(jobs[2])]);
+            let after = worker.handle(over(jobs[1]));
+            assert_eq!(after[0], Action::GrantSlot(jobs[0]), "{after:?}");
+            assert!(matches!(after[1], Action::Claim { idle: false, .. }), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_in_quarantine_that_comes_to_others_is_released() {
+        let mut worker = Supervisor::new(3, false);
+        let jobs = attempts(2);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs[..1]));
+        let late = worker.handle(quarantined(jobs[1]));
+        assert_eq!(late, [Action::Launch(jobs[1]), Action::Release(jobs[1]), claim(2)]);
+    }
+
+    #[test]
+    fn a_worker_that_is_to_be_clear_rests_and_asks_again() {
+        let mut worker = Supervisor::new(2, false);
+        let jobs = attempts(2);
+        let clear = || WorkerEvent::ClaimAnswered {
+            jobs: Vec::new(),
+            alone: Vec::new(),
+            clears: true,
+            unanswered: false,
+        };
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs[..1]));
+        assert_eq!(worker.handle(clear()), [Action::Rest]);
+        assert_eq!(worker.handle(WorkerEvent::Woken { has_token: false }), [claim(1)]);
+        assert_eq!(worker.handle(clear()), [Action::Rest]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), []);
+        assert_eq!(worker.handle(WorkerEvent::Woken { has_token: false }), [idle_claim(2)]);
+        assert_eq!(worker.handle(quarantined(jobs[1])), [Action::Launch(jobs[1])]);
+        assert_eq!(worker.handle(WorkerEvent::DrainRequested), [Action::StopClaiming]);
+        assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[1])), [Action::Exit]);
     }
 
     #[test]
@@ -513,7 +624,7 @@ mod tests {
         fn apply(&mut self, event: WorkerEvent) {
             for action in self.worker.handle(event) {
                 match action {
-                    Action::Claim { .. } | Action::AwaitWork => {
+                    Action::Claim { .. } | Action::AwaitWork | Action::Rest => {
                         assert_eq!(self.order.replace(action), None, "one order at a time");
                     }
                     Action::Launch(lease) => self.running.push(lease),
@@ -536,12 +647,15 @@ mod tests {
         /// The claimer reports on its order; the answer of a claim may be lost, and later brings what it took.
         fn report(&mut self, index: usize, is_lost: bool) {
             match self.order.take() {
-                Some(Action::Claim { slots }) if is_lost => {
+                Some(Action::Claim { slots, .. }) if is_lost => {
                     // A repeat of a claim that was done takes nothing more.
                     self.unreported = self.unreported.max(index % (slots as usize + 1));
-                    self.apply(WorkerEvent::ClaimAnswered { jobs: Vec::new(), unanswered: true });
+                    self.apply(lost(&[]));
                 }
-                Some(Action::Claim { slots }) => {
+                Some(Action::Claim { idle: true, .. }) if self.unreported == 0 && index.is_multiple_of(3) => {
+                    self.apply(quarantined(attempts(1)[0]));
+                }
+                Some(Action::Claim { slots, .. }) => {
                     let count = match std::mem::take(&mut self.unreported) {
                         0 => index % (slots as usize + 1),
                         unreported => unreported,
@@ -570,6 +684,11 @@ mod tests {
                     self.asking.push(lease);
                     self.apply(WorkerEvent::SlotRequested(lease));
                 }
+                6 => {
+                    if let Some(alone) = self.worker.alone {
+                        self.apply(WorkerEvent::Cleared(alone));
+                    }
+                }
                 5 if !self.released.is_empty() => {
                     let lease = self.released.swap_remove(index % self.released.len());
                     self.apply(WorkerEvent::AttemptEnded(lease));
@@ -584,7 +703,9 @@ mod tests {
             assert_eq!(used as usize, self.running.len());
             let held = [&self.running, &self.parked, &self.asking, &self.released].map(Vec::len);
             assert_eq!(self.worker.active_jobs() as usize, held.iter().sum::<usize>());
-            let is_full = used + reserved == self.slots;
+            let is_alone = self.worker.alone.is_some();
+            assert!(!is_alone || used == 1, "a job in quarantine is alone");
+            let is_full = used + reserved == self.slots || is_alone;
             assert!(is_full || self.asking.is_empty(), "a free slot is granted at once");
             let waits = self.order == Some(Action::AwaitWork);
             assert!(
@@ -599,7 +720,7 @@ mod tests {
         #[test]
         fn no_more_slots_are_used_and_reserved_than_there_are(
             slots in 1u32..4,
-            steps in prop::collection::vec((0u8..6, any::<usize>()), 0..120),
+            steps in prop::collection::vec((0u8..7, any::<usize>()), 0..120),
         ) {
             let mut world = World::new(slots);
             world.check();

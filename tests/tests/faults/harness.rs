@@ -179,9 +179,10 @@ impl Harness {
             worker: WorkerId::random_on("test"),
             number: 1,
             slots: 1,
+            idle: true,
             lanes: vec![Lane::Queue("default".to_owned())],
         };
-        assert!(self.queue.claim(&claim).await.unwrap().is_empty());
+        assert!(self.queue.claim(&claim).await.unwrap().jobs.is_empty());
     }
 
     pub(crate) async fn job(&self, id: JobId) -> Job {

@@ -119,6 +119,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         policy: Arc::<Policy>::default(),
         trace: None,
         root_agent: None,
+        approvals: None,
     };
     let open = OpenSession {
         session,
@@ -126,7 +127,9 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         owner_grace: Duration::ZERO,
         on_end: SessionEnd::Keep,
         cap: 20,
+        quota: 0,
         budget: None,
+        max_cost: None,
         own_lane: false,
     };
     (caller, open)

@@ -95,6 +95,25 @@ fn a_batch_has_an_answer_for_each_job_and_a_wrong_one_stores_nothing() {
 }
 
 #[test]
+fn a_full_session_is_a_conflict_and_jobs_beyond_a_batch_have_the_problem_in_their_places() {
+    let redis = Redis::start();
+    let (_state, server) = fleet(&redis, &json!({}));
+    let job = json!({"agent": "quick", "task": "go"});
+    let many: Vec<Value> = vec![job; 250];
+    let call = json!({"agent_file": TEAM, "jobs": many, "session_jobs": 200});
+    let stored = server.post("/v1/jobs/batch", &call).expect(200);
+    let answers = stored["jobs"].as_array().unwrap();
+    assert!(answers[199]["id"].is_string(), "{}", answers[199]);
+    assert_eq!(answers[200]["error"]["code"], "session_full", "{}", answers[200]);
+    assert_eq!(answers.len(), 250);
+    let one = json!({"agent_file": TEAM, "agent": "quick", "task": "go", "session": stored["session"]});
+    let problem = server.post("/v1/jobs", &one).expect(409);
+    assert_eq!(problem["code"], "session_full", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("it may have 200"), "{problem}");
+    assert!(problem["hint"].as_str().unwrap().contains("new session"), "{problem}");
+}
+
+#[test]
 fn jobs_are_stopped_retried_and_sent_messages() {
     let redis = Redis::start();
     let (_state, server) = fleet(&redis, &json!({}));

@@ -1,5 +1,6 @@
 //! What a worker does not run, and where its commands are confined to.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use legwork_tests::programs::StateFolder;
@@ -68,6 +69,24 @@ fn a_confined_command_reaches_its_own_folder_only() {
     }
     let folder = state.path("work").join(&id);
     assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_confined_command_connects_to_named_ports_only() {
+    let redis = Redis::start();
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (allowed, other) = (listen(), listen());
+    let [open, closed] = [&allowed, &other].map(|listener| listener.local_addr().unwrap().port());
+    let cmd = format!(
+        "perl -MIO::Socket::INET -e 'for (@ARGV) {{ print IO::Socket::INET->new(PeerAddr => \"127.0.0.1:$_\") ? \
+         \"reached $_\\n\" : \"not $_: $!\\n\" }}' {open} {closed}"
+    );
+    let (state, team) = shell_team(&redis, &cmd);
+    let _worker = state.worker(&["--sandbox", "--sandbox-ports", &open.to_string()]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    let view = state.until_status(&id, "completed");
+    let expected = format!("reached {open}\nnot {closed}: Permission denied\n");
+    assert_eq!(view["result"].as_str().unwrap(), expected, "{view}");
 }
 
 #[test]

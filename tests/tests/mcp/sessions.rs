@@ -215,6 +215,19 @@ fn with_a_redis_url_jobs_run_on_the_fleet() {
 }
 
 #[test]
+fn the_host_of_a_full_session_is_told_so() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let team = team(&mut state);
+    let mut host = Host::connect(&state, &[&team, "--session-jobs", "1"]);
+    let id = host.run("quick");
+    let refused = host.call("run_background_agent", json!({"agent": "quick", "task": "x"}));
+    assert_eq!(refused["isError"], true, "{refused}");
+    assert!(text(&refused).contains("the session is full: 1 of its jobs have not ended"), "{refused}");
+    host.call("stop_background_agent", json!({"task_id": id}));
+    host.run("quick");
+}
+
+#[test]
 fn a_job_belongs_to_the_trace_of_the_call_that_dispatched_it() {
     let (_redis, mut state) = StateFolder::with_redis();
     state.set(variables::LOG, "info");

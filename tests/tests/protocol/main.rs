@@ -83,7 +83,7 @@ impl Explored {
 type Guarantee = (&'static str, fn(&World) -> bool);
 
 /// The guarantees that can be checked in a single state.
-const GUARANTEES: [Guarantee; 7] = [
+const GUARANTEES: [Guarantee; 8] = [
     ("accepted means terminal, once", World::ended_at_most_once),
     ("stopped means stopped: nothing acts for a stopped job", World::nothing_acts_when_stopped),
     ("stopped means stopped: nothing starts below a stopping job", World::nothing_starts_when_stopping),
@@ -91,12 +91,15 @@ const GUARANTEES: [Guarantee; 7] = [
     ("one writer", World::has_one_writer),
     ("a crash costs at most one turn", World::recorded_turns_are_kept),
     ("the parent is notified once", World::notified_at_most_once),
+    ("a job fails for a crash that it was alone with", World::fails_for_its_own_crashes),
 ];
 
 /// One job with up to three attempts.
-const ALONE: Bounds = Bounds { dispatches: false, attempts: [3, 0], turns: 2, fences: true, clock: true };
+const ALONE: Bounds =
+    Bounds { dispatches: false, attempts: [3, 0], turns: 2, fences: true, clock: true, apart: true };
 /// A job that dispatches another.
-const TREE: Bounds = Bounds { dispatches: true, attempts: [2, 1], turns: 1, fences: true, clock: true };
+const TREE: Bounds =
+    Bounds { dispatches: true, attempts: [2, 1], turns: 1, fences: true, clock: true, apart: true };
 
 fn check(bounds: &Bounds) {
     let explored = explore(bounds);
@@ -135,4 +138,10 @@ fn without_the_fence_a_guarantee_breaks() {
 fn without_the_lease_clock_a_guarantee_breaks() {
     let explored = explore(&Bounds { clock: false, ..ALONE });
     assert!(explored.worlds.iter().any(|world| !world.nothing_acts_when_stopped()));
+}
+
+#[test]
+fn without_quarantine_a_job_fails_for_the_crashes_of_another() {
+    let explored = explore(&Bounds { apart: false, turns: 0, ..TREE });
+    assert!(explored.worlds.iter().any(|world| !world.fails_for_its_own_crashes()));
 }

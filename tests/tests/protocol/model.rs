@@ -23,6 +23,8 @@ pub(crate) struct Bounds {
     pub(crate) fences: bool,
     /// Whether workers stop acting once their clock says that a lease may have expired.
     pub(crate) clock: bool,
+    /// Whether a job in quarantine is alone on its worker.
+    pub(crate) apart: bool,
 }
 
 /// A job as stored in Redis.
@@ -39,6 +41,10 @@ struct Job {
     turns: Vec<u8>,
     crashes: u8,
     crash_turns: usize,
+    /// Whether its next attempt, or its current one, is alone on its worker.
+    quarantine: bool,
+    /// Whether the worker of an attempt in quarantine held another job when it crashed.
+    had_company: bool,
     was_stopping: bool,
     end_count: u8,
     turns_at_end: Option<usize>,
@@ -77,6 +83,7 @@ pub(crate) struct World {
     acted_when_stopped: bool,
     started_when_stopping: bool,
     lost_a_turn: bool,
+    failed_for_another: bool,
     fenced: bool,
 }
 
@@ -142,6 +149,8 @@ impl Job {
             turns: Vec::new(),
             crashes: 0,
             crash_turns: 0,
+            quarantine: false,
+            had_company: false,
             was_stopping: false,
             end_count: 0,
             turns_at_end: None,
@@ -178,6 +187,7 @@ impl World {
             acted_when_stopped: false,
             started_when_stopping: false,
             lost_a_turn: false,
+            failed_for_another: false,
             fenced: bounds.fences,
         }
     }
@@ -210,7 +220,9 @@ impl World {
     fn actions_on(&self, number: usize, job: &Job, bounds: &Bounds, actions: &mut Vec<Action>) {
         if job.state == State::Queued && job.attempt < bounds.attempts[number] && !self.is_covered(number) {
             for worker in 0..self.workers.len() {
-                if self.workers[worker].held[number].is_none() {
+                if self.workers[worker].held[number].is_none()
+                    && (!bounds.apart || self.may_share(worker, number))
+                {
                     actions.extend(
                         [true, false].map(|reply_arrives| Action::Claim(worker, number, reply_arrives)),
                     );
@@ -242,6 +254,14 @@ impl World {
         if job.has_stop_mark && self.has_ended(number) && (number == CHILD || self.has_ended(CHILD)) {
             actions.push(Action::Unmark(number));
         }
+    }
+
+    /// Whether a worker may hold this job beside what it holds: it is alone where either is in quarantine.
+    fn may_share(&self, worker: usize, number: usize) -> bool {
+        let held = &self.workers[worker].held;
+        let others = || (0..held.len()).filter(|&other| held[other].is_some());
+        let in_quarantine = |number: usize| self.jobs[number].as_ref().is_some_and(|job| job.quarantine);
+        others().next().is_none() || !(in_quarantine(number) || others().any(in_quarantine))
     }
 
     /// Whether the holder may still act on the lease. Then the lease cannot expire, because the holder's clock is cautious.
@@ -322,7 +342,7 @@ impl World {
             Action::DropMail(_) => world.mail = false,
             Action::Renew(worker) => world.renew(worker),
             Action::LoseLeaseCertainty(worker) => world.workers[worker].leases_are_sure = false,
-            Action::Crash(worker) => world.workers[worker] = Worker::default(),
+            Action::Crash(worker) => world.crash(worker),
             Action::Expire(job) => world.job(job).leased = false,
             Action::Reap(job) => world.reap(job),
             Action::Seal(job, attempt) => world.seal(job, attempt),
@@ -373,6 +393,16 @@ impl World {
         }
     }
 
+    fn crash(&mut self, worker: usize) {
+        let held = std::mem::take(&mut self.workers[worker]).held;
+        let has_company = held.iter().all(Option::is_some);
+        for (job, held) in self.jobs.iter_mut().zip(held) {
+            if let (Some(job), Some(held)) = (job, held) {
+                job.had_company |= has_company && job.quarantine && job.token == Some(held.attempt);
+            }
+        }
+    }
+
     fn start(&mut self, worker: usize, number: usize) {
         let held = self.held(worker, number);
         let job = self.job(number);
@@ -394,6 +424,8 @@ impl World {
         }
         let shorter = job.turns.len() < held.known_turns;
         job.turns.push(held.attempt);
+        // What was finished is not what it will die of.
+        job.quarantine = false;
         self.lost_a_turn |= shorter;
         self.workers[worker].held[number] = Some(HeldAttempt { known_turns: held.known_turns + 1, ..held });
     }
@@ -493,8 +525,11 @@ impl World {
         }
         job.crashes += 1;
         job.crash_turns = job.turns.len();
-        let lost = job.crashes >= CRASHES;
+        let lost = job.quarantine && job.crashes >= CRASHES;
+        let had_company = std::mem::take(&mut job.had_company);
+        job.quarantine = !lost && job.crashes >= CRASHES - 1;
         job.apply(if lost { Event::WorkerLost } else { Event::Requeued });
+        self.failed_for_another |= lost && had_company;
         self.after_end(number, lost);
     }
 
@@ -542,6 +577,10 @@ impl World {
 
     pub(crate) fn recorded_turns_are_kept(&self) -> bool {
         !self.lost_a_turn
+    }
+
+    pub(crate) fn fails_for_its_own_crashes(&self) -> bool {
+        !self.failed_for_another
     }
 
     pub(crate) fn notified_at_most_once(&self) -> bool {

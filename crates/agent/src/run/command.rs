@@ -224,9 +224,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::assignment::Assignment;
     use crate::assignment::Outcome;
     use crate::environment::ProcessGuard;
+    use crate::testing;
     use crate::testing::World;
     use crate::testing::team;
     use crate::testing::world;
@@ -251,8 +251,7 @@ mod tests {
         }});
         let team = team(&[("a", &[], json!({"kind": runner, "instruction": "be good"}))]);
         let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-        let assignment =
-            Assignment { safety: None, team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
+        let assignment = testing::assignment(team, "a", opening);
         crate::run::run(assignment, world.ports.clone(), cancel).await
     }
 

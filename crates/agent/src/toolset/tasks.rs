@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use legwork_common::error::chain;
 use serde_json::Value;
 use uuid::Builder;
 
@@ -22,10 +21,12 @@ use self::list::Stamp;
 use self::store::TaskStore;
 use super::Kit;
 use super::confinement;
-use super::limited;
+use super::failed;
 use super::on_blocking_thread;
+use super::outcome_of;
 use super::schema;
 use super::schema::Schema;
+use super::shared_file::SharedFile;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -52,7 +53,8 @@ when it is finished.";
 /// The path is not below the working folder.
 pub(crate) fn open(working_dir: &Path, path: Option<&str>) -> Result<Kit, String> {
     let path = confinement::confine(working_dir, path.unwrap_or(DEFAULT_FILE))?;
-    let store = Arc::new(TaskStore { path, root: working_dir.to_owned() });
+    let file = SharedFile { path, root: Some(working_dir.to_owned()) };
+    let store = Arc::new(TaskStore { file });
     let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
     Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
@@ -242,10 +244,6 @@ fn stamp() -> Stamp {
     Stamp { id: id.to_string(), now: now.to_string() }
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
-    ToolOutcome::error(chain(error))
-}
-
 #[async_trait]
 impl Tool for TaskTool {
     fn spec(&self) -> &ToolSpec {
@@ -253,10 +251,7 @@ impl Tool for TaskTool {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        match self.act(arguments).await {
-            Ok(answer) => ToolOutcome::ok(limited(answer)),
-            Err(error) => error,
-        }
+        outcome_of(self.act(arguments).await)
     }
 }
 

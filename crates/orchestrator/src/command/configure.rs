@@ -36,6 +36,7 @@ async fn change_and_show(
         max_crashes: args.max_crashes,
         output_cap: args.output_cap,
         session_cap: args.session_cap,
+        session_jobs: args.session_jobs,
     };
     let settings = connection.operator.configure(change).await?;
     if context.output.json {
@@ -61,22 +62,25 @@ fn object(namespace: &str, settings: &FleetSettings) -> Value {
         "max_crashes": settings.max_crashes,
         "output_cap": settings.output_cap,
         "session_cap": settings.session_cap,
+        "session_jobs": settings.session_jobs,
     })
 }
 
 /// A table of the settings.
 fn text(settings: &FleetSettings, width: Option<usize>) -> String {
-    let cap = match settings.session_cap {
-        0 => "none".to_owned(),
-        cap => cap.to_string(),
-    };
+    let limit = |number: u32| if number == 0 { "none".to_owned() } else { number.to_string() };
     let rows = [
         ("shards", settings.shards.to_string(), "parts of the data; fixed when the namespace is created"),
         ("lease", duration::short(settings.lease), "how long a job of a dead worker waits for another"),
         ("retention", duration::age(settings.retention), "how long ended jobs are kept"),
         ("max-crashes", settings.max_crashes.to_string(), "crashes in a row until a job fails"),
         ("output-cap", settings.output_cap.to_string(), "bytes of output that a job keeps"),
-        ("session-cap", cap, "jobs of a new session admitted at once for each queue"),
+        ("session-cap", limit(settings.session_cap), "jobs of a new session admitted at once for each queue"),
+        (
+            "session-jobs",
+            limit(settings.session_jobs),
+            "jobs of a new session that may be unfinished at once",
+        ),
     ];
     let rows: Vec<Vec<String>> = rows
         .into_iter()

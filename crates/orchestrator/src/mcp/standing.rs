@@ -6,6 +6,7 @@ use legwork_common::id::SessionId;
 use legwork_common::service::ServiceError;
 use legwork_queue::Operator;
 use legwork_queue::operator::SessionOptions;
+use legwork_queue::settings::DEFAULT_SESSION_JOBS;
 
 use crate::failure::Failure;
 
@@ -30,7 +31,12 @@ impl Standing<'_> {
     /// The session of a number: the next is taken when one was closed. The limits are part of it, because an open session
     /// keeps the ones that it was opened with.
     fn session(&self, options: SessionOptions, number: u32) -> SessionId {
-        let limits = format!("{:?} {:?} {number}", options.cap, options.budget);
+        // Without a budget in money and with the default quota, the name is that of earlier releases.
+        let money = options.max_cost.map(|money| format!("{money:?} ")).unwrap_or_default();
+        let mut limits = format!("{:?} {:?} {money}{number}", options.cap, options.budget);
+        if let Some(jobs) = options.jobs.filter(|jobs| *jobs != DEFAULT_SESSION_JOBS) {
+            limits += &format!(" {jobs}");
+        }
         SessionId::named(&[
             self.host.as_bytes(),
             self.home.as_bytes(),
@@ -66,9 +72,11 @@ mod tests {
     fn each_part_makes_another_session() {
         let standing =
             Standing { host: "h", home: "/u", file: Path::new("/a/t.yaml"), folder: Path::new("/a") };
-        let options = SessionOptions { cap: Some(20), budget: None };
+        let options = SessionOptions { cap: Some(20), ..SessionOptions::default() };
         let session = standing.session(options, 0);
         assert_eq!(standing.session(options, 0), session);
+        let by_default = SessionOptions { jobs: Some(DEFAULT_SESSION_JOBS), ..options };
+        assert_eq!(standing.session(by_default, 0), session);
         let others = [
             Standing { host: "i", ..standing }.session(options, 0),
             Standing { home: "/v", ..standing }.session(options, 0),
@@ -76,6 +84,7 @@ mod tests {
             Standing { folder: Path::new("/b"), ..standing }.session(options, 0),
             standing.session(SessionOptions { cap: Some(21), ..options }, 0),
             standing.session(SessionOptions { budget: Some(1), ..options }, 0),
+            standing.session(SessionOptions { jobs: Some(3), ..options }, 0),
             standing.session(options, 1),
         ];
         for other in others {

@@ -1,22 +1,26 @@
 -- Gives a worker as many queued jobs as it has free slots: by lane, then priority, then age.
 --
--- Takes no job of a paused queue; what was taken before the pause runs on.
+-- Takes no job of a paused queue; what was taken before the pause runs on. A worker that holds nothing gets a job in
+-- quarantine before any other, and it alone; for one that has waited for long, another worker gets none until it holds
+-- nothing either.
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
--- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones. Where
--- it passes over jobs that exclude the worker, it wakes another one: the worker may have taken their wake token.
+-- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones; who
+-- keeps itself free for a job in quarantine. Where it passes over jobs that exclude the worker, it wakes
+-- another one: the worker may have taken their wake token.
 -- A repeat has the number of its first call and gets the jobs of that call which still run for it.
 --
 -- KEYS: tag.
--- ARGV: worker, number of the claim, run token, free slots, lease in ms, then the lanes.
--- Replies: {run token, then for each job: id, its facts and request, what changes in it}, or {} for none. What changes is
---   attempt, ran in ms, retries (`-` for those of its facts), failures, version of the record (`-` for 1), separated by
---   spaces.
-local worker, number, token, free, lease = unpack(ARGV, 1, 5)
-local FIRST_LANE = 6
+-- ARGV: worker, number of the claim, run token, free slots, lease in ms, 1 where the worker holds nothing, then the lanes.
+-- Replies: {run token, then for each job: id, its facts and request, what changes in it}, or {} for none, or {clear}: the
+--   worker is to take nothing until it holds nothing. What changes is attempt, ran in ms, retries (`-` for those of its
+--   facts), failures, version of the record (`-` for 1), crashes in a row of a job in quarantine (`-` for any other),
+--   separated by spaces.
+local worker, number, token, free, lease, is_idle = unpack(ARGV, 1, 6)
+local FIRST_LANE = 7
 number, free, lease = tonumber(number), tonumber(free), tonumber(lease)
 local FIELDS = {
-  'state', 'entry', 'run', 'ran', 'retries', 'lacks', 'failures', 'v', 'token',
+  'state', 'entry', 'run', 'ran', 'retries', 'lacks', 'failures', 'v', 'token', 'quarantine',
 }
 local batch = {}
 
@@ -25,7 +29,7 @@ local function answer(id, job, attempt, text)
   local at = #batch
   batch[at + 1], batch[at + 2] = id, text
   batch[at + 3] = table.concat({
-    attempt, job.ran or '0', job.retries or '-', job.failures or '0', job.v or '-',
+    attempt, job.ran or '0', job.retries or '-', job.failures or '0', job.v or '-', job.quarantine or '-',
   }, ' ')
 end
 
@@ -65,7 +69,7 @@ end
 local function begin_first(id, text)
   begin(id, first_run)
   local at = #batch
-  batch[at + 1], batch[at + 2], batch[at + 3] = id, text, '1 0 - 0 -'
+  batch[at + 1], batch[at + 2], batch[at + 3] = id, text, '1 0 - 0 - -'
 end
 
 -- Begins an attempt of a job that has a record.
@@ -132,6 +136,11 @@ local function take_entries(entries, from, to, consumed)
     end
     if not is_left then consumed[#consumed + 1] = entry[1] end
     if not is_left and not is_stale then
+      if job and job.quarantine then
+        -- A process of a release without quarantine put it here: it is not alone.
+        redis.call('HDEL', job_key(id), 'quarantine')
+        job.quarantine = false
+      end
       if job then begin_next(id, job, text) else begin_first(id, text) end
     end
   end
@@ -151,6 +160,62 @@ local function take(ready, first)
   if #entries == wanted then return '(' .. entries[#entries][1] end
 end
 
+-- Jobs in quarantine that a claim looks at. Those behind them wait until others have taken these.
+local QUARANTINED = 100
+local KEEPING = { 'keepers', 'keepers_until' }
+
+-- The job in quarantine that waits longest of those which this worker may run, with its record and since when it waits.
+-- Drops jobs that have left it: a process of an earlier release does not.
+local function quarantined()
+  if redis.call('EXISTS', QUARANTINE) == 0 then return nil end
+  local lanes = {}
+  for at = FIRST_LANE, #ARGV do lanes[ARGV[at]] = true end
+  local waiting = redis.call('ZRANGE', QUARANTINE, 0, QUARANTINED - 1, 'WITHSCORES')
+  for at = 1, #waiting, 2 do
+    local id = waiting[at]
+    local job = job_of(id, FIELDS)
+    if job.state ~= 'queued' or not job.quarantine then
+      redis.call('ZREM', QUARANTINE, id)
+    elseif lanes[job.lane] and not paused[job.queue] and not excluded(id, job) and not stop_root(id, job.session) then
+      return id, job, tonumber(waiting[at + 1])
+    end
+  end
+end
+
+-- Whether this worker keeps itself free for a job in quarantine. For the length of a lease none does: a worker that holds
+-- nothing may come. Then one does, and every three leases one more, because the first may hold jobs that run for hours.
+-- A time of waiting below zero is from before the clock stepped back.
+local function keeps_free(id, since)
+  local waited = now - since
+  if waited >= 0 and waited < lease then return false end
+  local kept = read(job_key(id), KEEPING)
+  local keepers, left = kept.keepers or '', (tonumber(kept.keepers_until) or 0) - now
+  if string.find(keepers, worker, 1, true) then return true end
+  if left > 0 and left <= 3 * lease then return false end
+  redis.call('HSET', job_key(id), 'keepers', keepers .. ' ' .. worker, 'keepers_until', time_text(now + 3 * lease))
+  return true
+end
+
+-- Remembers this claim for its repeat, and against its late copies. A heartbeat sets the expiry of the record; a worker
+-- that claims before its first one, and dies, must not leave it forever.
+local function remember()
+  redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
+  if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+end
+
+if free > 0 then
+  local id, job, since = quarantined()
+  if id and is_idle == '1' then
+    redis.call('ZREM', QUARANTINE, id)
+    redis.call('HDEL', job_key(id), unpack(KEEPING))
+    begin_next(id, job, redis.call('GET', spec_key(id)))
+    free = #ids
+  elseif id and keeps_free(id, since) then
+    remember()
+    return { 'clear' }
+  end
+end
+
 -- Pages of one stream that a claim reads at most. One page would let entries that exclude this worker hide the rest
 -- forever; without a bound each claim could cost the whole stream.
 local PAGES = 20
@@ -166,10 +231,7 @@ for lane = FIRST_LANE, #ARGV do
   passed_over = false
 end
 
--- Remembers this claim for its repeat. A heartbeat sets the expiry of the record; a worker that claims before its first
--- one, and dies, must not leave it forever.
-redis.call('HSET', worker_key(worker), 'claim', number, 'claimed', table.concat(ids, ' '), 'token', token)
-if not last.claim then redis.call('PEXPIRE', worker_key(worker), 3 * lease) end
+remember()
 if #ids == 0 then return {} end
 redis.call('ZADD', LEASE, unpack(leases))
 return batch

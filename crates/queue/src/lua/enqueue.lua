@@ -1,7 +1,8 @@
 -- Stores jobs of one dispatcher, and admits or holds back each.
 --
--- Reads first: whether the session takes jobs, whether the dispatcher's attempt still holds its lease, stop marks, and
--- the team. Any of them refuses all jobs, before anything is written. Then which of the jobs are there already.
+-- Reads first: whether the session takes jobs, whether the dispatcher's attempt still holds its lease, stop marks,
+-- the team, and the session's quota of unfinished jobs. Any of them refuses all jobs, before anything is written. Then
+-- which of the jobs are there already: those count against no quota, so a repeat is answered in a full session too.
 -- Writes, for each job: its facts and request, index and idempotency key, then stream, backlog or schedule; and the
 -- counts of the session, the dispatcher and the team. Nothing is written yet for what changes in a job.
 -- A repeat with the same ids finds the requests, one with the same idempotency keys finds the keys: both answer as the
@@ -13,7 +14,7 @@
 --   ms (0 for none), retries, delay of the first retry in ms, idempotency key, hash of the request, id of the job that it
 --   retries (these three `-` for none), 1 to retry that one even if it was retried before.
 -- Replies: {'stored', {id | 'conflict:' .. id | 'void:' .. id | 'retried:' .. id, ...}}, or a refusal: {missing | closed |
---   stale | deep | stopping | team}.
+--   stale | deep | stopping | team | full, unfinished jobs of the session, its quota}.
 local sid, dispatcher, token, team = unpack(ARGV, 1, 4)
 local FIRST, STRIDE, MAX_DEPTH = 5, 4, 10
 local OPTIONS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
@@ -75,6 +76,33 @@ local function parse(text)
   return parsed
 end
 
+-- How many jobs of this call are not there yet. Two of one key are one job.
+local function count_new()
+  local new, keys = 0, {}
+  for n = 0, count - 1 do
+    local id, _, text = unpack(ARGV, FIRST + n * STRIDE, FIRST + n * STRIDE + 2)
+    local job = options[text] or parse(text)
+    local known = job.key and (keys[job.key] or redis.call('EXISTS', idempotency_key(job.key)) == 1)
+    if job.key then keys[job.key] = true end
+    local retried = job.retry_of and not job.again and retried_as(job.retry_of, id)
+    if not known and not retried and not found(id) then new = new + 1 end
+  end
+  return new
+end
+
+-- `nested` counts the unfinished jobs of jobs, `live` those of the root. A worker of a release that does not know
+-- `nested` ends jobs without lowering it, and stores jobs that lower it all the same; `jobs`, the stored ones, bounds what
+-- the first adds.
+local quota = tonumber(session.quota) or 0
+if quota > 0 then
+  local unfinished = (tonumber(session.live) or 0) + math.max(0, tonumber(session.nested) or 0)
+  unfinished = math.min(unfinished, tonumber(session.jobs) or 0)
+  if unfinished + count > quota then
+    local new = count_new()
+    if new > 0 and unfinished + new > quota then return { 'full', unfinished, quota } end
+  end
+end
+
 local sequence = redis.call('HINCRBY', session_key(sid), 'sequence', count) - count
 local answers, values, children, index = {}, {}, {}, {}
 for n = 0, count - 1 do
@@ -124,7 +152,10 @@ if added > 0 then
   redis.call('ZADD', INDEX_LIVE, unpack(index))
   if redis.call('HINCRBY', session_key(sid), 'jobs', added) == added then keep_session(sid) end
   if redis.call('HINCRBY', team_key(team), 'jobs', added) == added then redis.call('PERSIST', team_key(team)) end
-  if parent then redis.call('HSET', job_key(parent), 'dispatched', 1) end
+  if parent then
+    redis.call('HSET', job_key(parent), 'dispatched', 1)
+    redis.call('HINCRBY', session_key(sid), 'nested', added)
+  end
   redis.call('HINCRBY', parent and job_key(parent) or session_key(sid), 'live', added)
 end
 return { 'stored', answers }

@@ -82,7 +82,9 @@ local function forget(id)
 
   local home = heir(id, job)
   if job.dispatched and not move_children(id, home) then return 'more' end
-  redis.call('DEL', job_key(id), spec_key(id), result_key(id), children_key(id), mailbox_key(id))
+  redis.call('DEL', job_key(id), spec_key(id), result_key(id), children_key(id), mailbox_key(id), questions_key(id))
+  -- A process of a release without questions ended the job and left this.
+  redis.call('ZREM', ASKING, id)
   if job.idempotency_key then redis.call('DEL', idempotency_key(job.idempotency_key)) end
   redis.call('ZREM', children_key(home), id)
   unindex(bytes, { job.state })

@@ -101,7 +101,7 @@ end
 local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, page_size)
 for _, id in ipairs(due) do
   redis.call('ZREM', SCHEDULED, id)
-  local job = job_of(id, { 'state' })
+  local job = job_of(id, { 'state', 'quarantine' })
   if job.state == 'scheduled' then
     if has_room(job.session, job.queue) then
       admit(id, job)

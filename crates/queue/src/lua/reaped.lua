@@ -2,8 +2,9 @@
 --
 -- Reads first: state and attempt. Another reaper may have been faster, and the job may have been claimed again.
 -- Writes, for each job: `stopped` where its tree is being stopped; `failed`, cause `worker_lost`, after too many
--- crashes in a row; else `queued` for the next attempt. A finished turn since the last crash starts the count anew, and
--- a job that waited when its worker died counts no crash: it was not what the worker died of.
+-- crashes in a row, with the last of which it was alone, or after twice as many; else `queued` for the next attempt, in quarantine where that may
+-- be its last. A finished turn since the last crash starts the count anew, and a job that waited when its worker died
+-- counts no crash: it was not what the worker died of.
 -- A repeat finds the job gone from `reaping`.
 --
 -- KEYS: tag.
@@ -24,14 +25,26 @@ local function decide(id, attempt, output_bytes, finished_turns)
     return 'stopped'
   end
   local crashes = tonumber(tries.crashes or '0')
-  if tonumber(finished_turns) > tonumber(tries.crash_turns or '0') then crashes = 0 end
-  if tries.state_before ~= 'waiting' then crashes = crashes + 1 end
-  if crashes >= max_crashes then
+  local was_alone = job.quarantine
+  if tonumber(finished_turns) > tonumber(tries.crash_turns or '0') then crashes, was_alone = 0, false end
+  local is_charged = tries.state_before ~= 'waiting'
+  if is_charged then crashes = crashes + 1 end
+  -- A job that parks leaves quarantine, and may kill its next worker beside others, again and again: that has an end too.
+  local is_hopeless = crashes >= 2 * max_crashes
+  if (was_alone and crashes >= max_crashes) or is_hopeless then
     local text = crashes .. ' workers in a row were lost while running this job'
+    if was_alone then text = text .. ', the last one while it ran alone' end
     local tree = end_job(id, job, { state = 'failed', cause = 'worker_lost', text = text, fields = fields })
     return tree and 'failed+tree' or 'failed'
   end
-  requeue(id, job, { 'output_bytes', output_bytes, 'crashes', crashes, 'crash_turns', finished_turns })
+  if job.quarantine then redis.call('HDEL', job_key(id), 'quarantine') end
+  local after = { 'output_bytes', output_bytes, 'crashes', crashes, 'crash_turns', finished_turns }
+  job.quarantine = is_charged and crashes >= max_crashes - 1
+  if job.quarantine then
+    after[#after + 1] = 'quarantine'
+    after[#after + 1] = crashes
+  end
+  requeue(id, job, after)
   return 'queued'
 end
 

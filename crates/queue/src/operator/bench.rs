@@ -61,8 +61,10 @@ impl Measurement {
             owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap: 0,
+            quota: 0,
             own_lane: false,
             budget: None,
+            max_cost: None,
         };
         queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));

@@ -257,7 +257,7 @@ impl Operator {
                     self.join_session(session, SessionOptions::default()).await?;
                     moved.insert(home, session);
                 }
-                Recovery::GiveUp => return Err(RetryError::Refused(ServiceError::Stopping)),
+                Recovery::GiveUp => return Err(RetryError::Refused(given_up(refusal))),
             }
         }
     }
@@ -276,6 +276,8 @@ fn check_status(id: JobId, status: State) -> Result<(), RetryError> {
 fn recovery(refusal: EnqueueRefusal, at_home: bool) -> Recovery {
     match refusal {
         EnqueueRefusal::NoTeam => Recovery::StoreTeam,
+        // A session of the retry's own would be a way around the quota.
+        EnqueueRefusal::Full { .. } => Recovery::GiveUp,
         EnqueueRefusal::NoSession
         | EnqueueRefusal::Closed
         | EnqueueRefusal::Stale
@@ -287,6 +289,14 @@ fn recovery(refusal: EnqueueRefusal, at_home: bool) -> Recovery {
                 Recovery::GiveUp
             }
         }
+    }
+}
+
+/// What a refusal is reported as that no other session helps against.
+fn given_up(refusal: EnqueueRefusal) -> ServiceError {
+    match refusal {
+        EnqueueRefusal::Full { unfinished, quota } => ServiceError::SessionFull { unfinished, quota },
+        _ => ServiceError::Stopping,
     }
 }
 
@@ -302,6 +312,7 @@ fn stored_id(stored: Option<&Enqueued>) -> Result<JobId, QueueError> {
 mod tests {
     use legwork_common::job::JobOptions;
     use legwork_common::job::TeamDigest;
+    use legwork_common::money::SpendingLimit;
 
     use super::*;
 
@@ -311,7 +322,7 @@ mod tests {
             expected_output: Some("a number".to_owned()),
             key: Some("once".to_owned()),
             fresh: true,
-            budget: Some(7),
+            budget: Some(SpendingLimit::Tokens(7)),
             ..JobSpec::new("worker", "count", TeamDigest("0".repeat(64)))
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
@@ -354,6 +365,7 @@ mod tests {
             (EnqueueRefusal::NoSession, Recovery::OpenSession, Recovery::GiveUp),
             (EnqueueRefusal::Closed, Recovery::OpenSession, Recovery::GiveUp),
             (EnqueueRefusal::Stopping, Recovery::OpenSession, Recovery::GiveUp),
+            (EnqueueRefusal::Full { unfinished: 3, quota: 3 }, Recovery::GiveUp, Recovery::GiveUp),
         ] {
             assert_eq!(
                 (recovery(refusal, true), recovery(refusal, false)),

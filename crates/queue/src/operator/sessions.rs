@@ -5,6 +5,8 @@ use std::time::Duration;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
+use legwork_common::money::Money;
+use legwork_common::money::SpendingLimit;
 use legwork_common::service::ServiceError;
 
 use crate::error::QueueError;
@@ -27,8 +29,31 @@ use crate::queue::Queue;
 pub struct SessionOptions {
     /// How many of its jobs are admitted at once for each queue; 0 for no cap, `None` for the namespace's.
     pub cap: Option<u32>,
+    /// How many of its jobs may be unfinished at once; 0 for no limit, `None` for the namespace's.
+    pub jobs: Option<u32>,
     /// How many tokens all its agents' models may count together; `None` for no limit.
     pub budget: Option<u64>,
+    /// What all its agents' models may cost together; `None` for no limit.
+    pub max_cost: Option<Money>,
+}
+
+impl SessionOptions {
+    /// With this cap, and with this limit next to the token budget of the agent file, which a limit in tokens replaces.
+    #[must_use]
+    pub fn new(cap: Option<u32>, limit: Option<SpendingLimit>, of_team: Option<u64>) -> Self {
+        Self {
+            cap,
+            jobs: None,
+            budget: limit.and_then(SpendingLimit::tokens).or(of_team),
+            max_cost: limit.and_then(SpendingLimit::money),
+        }
+    }
+
+    /// The same, with this quota of unfinished jobs.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Option<u32>) -> Self {
+        Self { jobs, ..self }
+    }
 }
 
 /// What becomes of a session whose owner is away or gone.
@@ -174,8 +199,10 @@ impl Operator {
             owner_grace: terms.grace,
             on_end: terms.on_end,
             cap: options.cap.unwrap_or(self.queue().settings().session_cap),
+            quota: options.jobs.unwrap_or(self.queue().settings().session_jobs),
             own_lane: self.lanes == SessionLanes::Own,
             budget: options.budget,
+            max_cost: options.max_cost,
         }
     }
 }

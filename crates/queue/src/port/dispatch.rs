@@ -12,6 +12,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Money;
 
 use crate::error::QueueError;
 
@@ -37,10 +38,15 @@ pub struct OpenSession {
     pub on_end: SessionEnd,
     /// How many of its jobs are admitted at once for each queue; 0 for no cap.
     pub cap: u32,
+    /// How many of its jobs may be unfinished at once, those of its jobs too; 0 for no limit. Set when the session is
+    /// new.
+    pub quota: u32,
     /// Whether its jobs go to a lane of its own, which only its own workers serve.
     pub own_lane: bool,
     /// How many tokens the models of all its agents may use together; `None` for no limit. Set when the session is new.
     pub budget: Option<u64>,
+    /// What they may cost together; `None` for no limit. Set when the session is new.
+    pub max_cost: Option<Money>,
 }
 
 /// The outcome of opening a session.
@@ -131,6 +137,13 @@ pub enum EnqueueRefusal {
     TooDeep,
     /// The dispatcher's tree is being stopped.
     Stopping,
+    /// The session has its quota of unfinished jobs, or would exceed it with this batch.
+    Full {
+        /// How many of its jobs are unfinished.
+        unfinished: u64,
+        /// How many may be.
+        quota: u64,
+    },
     /// The team is not stored, or expired: store it and repeat.
     NoTeam,
 }

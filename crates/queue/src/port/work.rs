@@ -50,8 +50,19 @@ pub struct Claim {
     /// How many jobs at most, up to 1000. With 0 it takes none, and answers what an earlier call with its number took:
     /// that call takes nothing if it arrives later.
     pub slots: u32,
+    /// Whether the worker holds nothing, apart from parked jobs: only then it gets a job in quarantine, and that alone.
+    pub idle: bool,
     /// The lanes to claim from, the most urgent first.
     pub lanes: Vec<Lane>,
+}
+
+/// The answer to a claim.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// The claimed jobs, perhaps none.
+    pub jobs: Vec<Claimed>,
+    /// Whether the worker is to take no new jobs until it holds nothing: a job in quarantine waits for that.
+    pub clears: bool,
 }
 
 /// A sign of work that [`Work::await_work`] has taken from one lane: no other worker is woken by it.
@@ -91,6 +102,8 @@ pub struct Claimed {
     pub ran: Duration,
     /// How long it may run in all its attempts; `None` without a limit.
     pub timeout: Option<Duration>,
+    /// Crashes in a row after which it runs alone on its worker; `None` outside of quarantine.
+    pub quarantine: Option<u32>,
     /// How many retries are left after this attempt.
     pub retries: u32,
     /// How many failures were retried before this attempt.
@@ -328,7 +341,7 @@ pub trait Work: Debug + Send + Sync {
     /// Takes queued jobs: each begins a new attempt, leased to the worker. A worker that dies after it leaves the
     /// leases to run out. A repeat with the same number gets the same jobs. A number below the latest gets nothing: the
     /// caller no longer waits for that claim, so no process would hold its jobs.
-    async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, QueueError>;
+    async fn claim(&self, claim: &Claim) -> Result<Claims, QueueError>;
 
     /// Waits up to two seconds for a wake token of one of the lanes, and takes it; `None` where none came. A lost token
     /// costs two seconds, so callers claim after every return. Dropping the future loses at most one token.
@@ -356,6 +369,11 @@ pub trait Work: Debug + Send + Sync {
 
     /// Takes a slot again after [`Work::park`].
     async fn resume(&self, lease: Lease) -> Result<Parked, QueueError>;
+
+    /// Ends the quarantine of a running job, which has finished a turn: a crash from now on is one like any other. False
+    /// where the attempt no longer holds the job. A worker that dies before it leaves the job in quarantine, for a finished
+    /// turn to be counted when it is reclaimed.
+    async fn leave_quarantine(&self, lease: Lease) -> Result<bool, QueueError>;
 
     /// Ends attempts, and with a retryable failure schedules the next one. A crash before it leaves the lease to run
     /// out, and the job gets another attempt. A job that failed with a tree below it has the tree swept after that; a

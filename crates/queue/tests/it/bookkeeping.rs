@@ -60,8 +60,10 @@ fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
         owner_grace: Duration::ZERO,
         on_end: SessionEnd::Stop,
         cap: 1,
+        quota: 0,
         own_lane,
         budget: None,
+        max_cost: None,
     }
 }
 

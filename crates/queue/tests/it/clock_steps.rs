@@ -77,8 +77,10 @@ async fn the_lease_of_an_owner_ends() {
         owner_grace: Duration::from_secs(2),
         on_end: SessionEnd::Stop,
         cap: 0,
+        quota: 0,
         own_lane: false,
         budget: None,
+        max_cost: None,
     };
     it.queue.open(&open).await.unwrap();
     step_back_an_hour(&redis).await;

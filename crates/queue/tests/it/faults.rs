@@ -204,8 +204,10 @@ async fn round(it: &TestSession, lose: impl Fn()) {
         owner_grace: Duration::ZERO,
         on_end: SessionEnd::Stop,
         cap: 1,
+        quota: 0,
         own_lane: false,
         budget: None,
+        max_cost: None,
     };
     assert_eq!(it.queue.open(&open).await.unwrap(), Opened::Open);
     lose();

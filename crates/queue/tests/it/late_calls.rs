@@ -106,14 +106,14 @@ async fn a_claim_that_was_asked_for_without_slots_takes_nothing_when_it_arrives(
     let it = TestSession::open(&queue(&redis.url(), 1).await, 20).await;
     let id = it.one().await;
     let claim = |slots| it.claim_request(7, slots);
-    assert!(it.queue.claim(&claim(0)).await.unwrap().is_empty());
+    assert!(it.queue.claim(&claim(0)).await.unwrap().jobs.is_empty());
     // The claim itself, late, and again after the worker has left.
-    assert!(it.queue.claim(&claim(1)).await.unwrap().is_empty());
+    assert!(it.queue.claim(&claim(1)).await.unwrap().jobs.is_empty());
     it.queue.goodbye(&it.worker).await.unwrap();
-    assert!(it.queue.claim(&claim(1)).await.unwrap().is_empty());
+    assert!(it.queue.claim(&claim(1)).await.unwrap().jobs.is_empty());
     assert_eq!(it.queue.states(&[id]).await.unwrap(), [Some(State::Queued)]);
     // What was taken is answered.
-    let taken = it.queue.claim(&it.claim_request(8, 1)).await.unwrap();
-    let repeated = it.queue.claim(&it.claim_request(8, 0)).await.unwrap();
+    let taken = it.queue.claim(&it.claim_request(8, 1)).await.unwrap().jobs;
+    let repeated = it.queue.claim(&it.claim_request(8, 0)).await.unwrap().jobs;
     assert_eq!((repeated.len(), repeated[0].lease), (1, taken[0].lease));
 }

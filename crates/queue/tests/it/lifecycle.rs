@@ -175,6 +175,7 @@ impl Subject {
             Event::Requeued => drop(self.it.queue.reap(true).await.unwrap()),
             Event::WorkerLost => {
                 self.write("crashes", "9").await;
+                self.write("quarantine", "2").await;
                 self.it.queue.reap(true).await.unwrap();
             }
         }
@@ -232,6 +233,8 @@ async fn a_job_whose_parent_loses_its_worker_too_ends_stopped() {
             .exec_async(&mut raw)
             .await
             .unwrap();
+        let record = it.queue.keys().job(id);
+        redis::cmd("HSET").arg(record).arg("quarantine").arg(1).exec_async(&mut raw).await.unwrap();
     }
     it.queue.reap(true).await.unwrap();
     let jobs = it.queue.jobs(&[parent, below.id]).await.unwrap();

@@ -39,6 +39,8 @@ pub(crate) struct ModelJob {
     due: bool,
     retries: u32,
     crashes: u32,
+    /// Whether its next attempt, or its current one, is alone on its worker.
+    pub(crate) quarantine: bool,
     token: Option<usize>,
     fence: Fence,
 }
@@ -86,6 +88,7 @@ impl Model {
             due: false,
             retries,
             crashes: 0,
+            quarantine: false,
             token: None,
             fence: Fence::default(),
         });
@@ -97,6 +100,10 @@ impl Model {
     pub(crate) fn live_children(&self, of: Option<usize>) -> u64 {
         let lives = |job: &&ModelJob| job.parent == of && !job.gone && !job.state.is_terminal();
         self.jobs.iter().filter(lives).count() as u64
+    }
+
+    pub(crate) fn unfinished(&self) -> u64 {
+        self.jobs.iter().filter(|job| !job.gone && !job.state.is_terminal()).count() as u64
     }
 
     /// The state of a lease's job, if the lease has the job's current token.
@@ -209,6 +216,7 @@ impl Model {
             (Some(State::Running), true) | (Some(State::Waiting), false) => Parked::Done,
             (Some(State::Running), false) => {
                 self.take(job, Event::Parked);
+                self.jobs[job].quarantine = false;
                 Parked::Done
             }
             (Some(State::Waiting), true) => {
@@ -294,10 +302,13 @@ impl Model {
         if was == State::Stopping || self.marked || self.failed_above(job) {
             return self.take(job, Event::StopConfirmed);
         }
-        self.jobs[job].crashes += u32::from(was != State::Waiting);
-        if self.jobs[job].crashes >= MAX_CRASHES {
+        let is_charged = was != State::Waiting;
+        self.jobs[job].crashes += u32::from(is_charged);
+        let crashes = self.jobs[job].crashes;
+        if (self.jobs[job].quarantine && crashes >= MAX_CRASHES) || crashes >= 2 * MAX_CRASHES {
             return self.take(job, Event::WorkerLost);
         }
+        self.jobs[job].quarantine = is_charged && self.jobs[job].crashes >= MAX_CRASHES - 1;
         self.over_cap = true;
         self.take(job, Event::Requeued);
     }

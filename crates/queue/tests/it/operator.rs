@@ -17,6 +17,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::team;
@@ -270,7 +271,8 @@ async fn a_view_has_the_output_and_the_turns() {
 async fn a_wait_answers_for_each_id_in_order() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let (failed, missing) = (scene.failed().await, unknown());
-    let items = scene.operator.wait(&[missing, failed], WaitMode::All, None).await.unwrap();
+    let items =
+        scene.operator.wait(&[missing, failed], WaitMode::All, WaitDetail::Whole, None).await.unwrap();
     assert!(matches!(&items[0], WaitItem::NotFound(text) if *text == missing.to_string()), "{items:?}");
     assert!(matches!(&items[1], WaitItem::Found(view) if view.job.id == failed), "{items:?}");
 }
@@ -377,9 +379,10 @@ async fn jobs_of_a_closed_session_are_retried_together_in_a_new_one() {
             worker: scene.it.worker.clone(),
             number: next_number(),
             slots: 1,
+            idle: true,
             lanes: vec![Lane::Queue("default".to_owned())],
         };
-        let lease = scene.it.queue.claim(&claim).await.unwrap().remove(0).lease;
+        let lease = scene.it.queue.claim(&claim).await.unwrap().jobs.remove(0).lease;
         scene.it.finish(lease, Ending::Failed { cause: Cause::AgentError, message: "no".into() }).await;
         failed.push(id);
     }
@@ -476,6 +479,7 @@ fn order(session: Option<SessionId>) -> DispatchOrder {
         working_dir: None,
         policy: Arc::default(),
         trace: None,
+        approvals: None,
     }
 }
 

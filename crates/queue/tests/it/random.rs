@@ -54,13 +54,16 @@ use crate::support::completed;
 use crate::support::next_number;
 
 const CAP: u32 = 2;
+/// Few enough that walks reach it.
+const QUOTA: u32 = 6;
 const DEEPEST: usize = 6;
 
 /// One step. Numbers are indexes modulo the number of jobs or leases.
 #[derive(Debug, Clone)]
 enum Op {
     Enqueue { by: Option<usize>, priority: u8, retries: u32, key: Option<u8> },
-    Claim { worker: usize, slots: u32 },
+    Claim { worker: usize, slots: u32, idle: bool },
+    LeaveQuarantine(usize),
     Begin(usize),
     Append { lease: usize, back: u64, bytes: u64 },
     Renew(usize),
@@ -83,7 +86,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (proptest::option::weighted(0.6, which.clone()), 0..3u8, 0..2u32, proptest::option::weighted(0.2, 0..2u8))
             .prop_map(|(by, priority, retries, key)| Op::Enqueue { by, priority, retries, key }),
-        10 => (0..WORKERS, 1..4u32).prop_map(|(worker, slots)| Op::Claim { worker, slots }),
+        10 => (0..WORKERS, 1..4u32, any::<bool>()).prop_map(|(worker, slots, idle)| Op::Claim { worker, slots, idle }),
+        1 => which.clone().prop_map(Op::LeaveQuarantine),
         3 => which.clone().prop_map(Op::Begin),
         4 => (which.clone(), 0..4u64, 0..9u64).prop_map(|(lease, back, bytes)| Op::Append { lease, back, bytes }),
         2 => which.clone().prop_map(Op::Renew),
@@ -96,7 +100,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::SweepSession),
         2 => which.clone().prop_map(Op::Send),
         2 => proptest::option::of(which.clone()).prop_map(Op::Acknowledge),
-        3 => Just(Op::Reap),
+        5 => Just(Op::Reap),
         3 => which.prop_map(Op::Forget),
         1 => Just(Op::Close),
     ]
@@ -116,7 +120,7 @@ struct World {
 impl World {
     async fn open(redis: &PrivateRedis, namespace: &str, owned: Option<SessionEnd>) -> Self {
         let queue = redis.queue_in(namespace, &FleetSettings::default()).await;
-        let it = TestSession::open(&queue, CAP).await;
+        let it = TestSession::open_within(&queue, CAP, QUOTA).await;
         let owner = RunToken::random();
         if let Some(on_end) = owned {
             let (session, owner) = (it.session, Some(owner));
@@ -126,8 +130,10 @@ impl World {
                 owner_grace: Duration::ZERO,
                 on_end,
                 cap: CAP,
+                quota: QUOTA,
                 own_lane: false,
                 budget: None,
+                max_cost: None,
             };
             queue.open(&open).await.unwrap();
         }
@@ -162,7 +168,7 @@ impl World {
                 let by = by.filter(|_| leases > 0).map(|by| self.pick_lease(by));
                 self.enqueue(by, priority, retries, key).await;
             }
-            Op::Claim { worker, slots } => self.claim(worker, slots).await,
+            Op::Claim { worker, slots, idle } => self.claim(worker, slots, idle).await,
             Op::Reap => {
                 let lease = self.it.queue.keys().lease(0);
                 let leased = self.in_order(&lease).await;
@@ -187,6 +193,7 @@ impl World {
             Op::Begin(lease)
             | Op::Append { lease, .. }
             | Op::Renew(lease)
+            | Op::LeaveQuarantine(lease)
             | Op::Park(lease)
             | Op::Resume(lease)
             | Op::Finish(lease, _)
@@ -221,7 +228,7 @@ impl World {
 
     async fn enqueue(&mut self, by: Option<usize>, priority: u8, retries: u32, key: Option<u8>) {
         if self.model.session_gone {
-            let again = TestSession::open(&self.it.queue, CAP).await;
+            let again = TestSession::open_within(&self.it.queue, CAP, QUOTA).await;
             self.it = TestSession { worker: self.it.worker.clone(), ..again };
             self.model.session_gone = false;
             self.model.marked = false;
@@ -240,6 +247,9 @@ impl World {
         };
         let known = (0..self.ids.len())
             .find(|&job| key.is_some() && !self.model.jobs[job].gone && self.model.jobs[job].key == key);
+        let (unfinished, quota) = (self.model.unfinished(), u64::from(QUOTA));
+        let is_full = known.is_none() && unfinished >= quota;
+        let refusal = refusal.or(is_full.then_some(EnqueueRefusal::Full { unfinished, quota }));
         let mut job = self.it.job();
         job.job_options.priority = Priority::ALL[usize::from(priority)];
         job.job_options.retries = retries;
@@ -273,25 +283,33 @@ impl World {
         }
     }
 
-    async fn claim(&mut self, worker: usize, slots: u32) {
+    async fn claim(&mut self, worker: usize, slots: u32, idle: bool) {
         let admitted = self.members("session", ":admitted:default").await;
         let mut eligible: Vec<usize> = (0..self.ids.len())
             .filter(|&job| admitted.contains(&self.ids[job].uuid().to_string()))
             .filter(|&job| self.model.jobs[job].state == State::Queued)
             .filter(|&job| !self.model.jobs[job].excluded.contains(&worker))
             .collect();
+        // Jobs in quarantine go to a worker that holds nothing, before all others and each alone.
+        let alone: Vec<usize> =
+            eligible.iter().copied().filter(|&job| self.model.jobs[job].quarantine).collect();
+        let is_alone = idle && !alone.is_empty();
+        eligible.retain(|&job| self.model.jobs[job].quarantine == is_alone);
+        let slots_taken = if is_alone { 1 } else { slots };
         let claim = Claim {
             shard: 0,
             worker: self.workers[worker].clone(),
             number: next_number(),
             slots,
+            idle,
             lanes: vec![Lane::Queue("default".into())],
         };
-        let claimed = self.it.queue.claim(&claim).await.unwrap();
-        let again = self.it.queue.claim(&claim).await.unwrap();
+        let claimed = self.it.queue.claim(&claim).await.unwrap().jobs;
+        let again = self.it.queue.claim(&claim).await.unwrap().jobs;
         let ids = |batch: &[legwork_queue::port::Claimed]| batch.iter().map(|c| c.lease).collect::<Vec<_>>();
         assert_eq!(ids(&claimed), ids(&again), "a repeat gets the same");
-        assert_eq!(claimed.len(), eligible.len().min(slots as usize), "{eligible:?}");
+        assert_eq!(claimed.len(), eligible.len().min(slots_taken as usize), "{eligible:?}");
+        assert!(claimed.iter().all(|claimed| claimed.quarantine.is_some() == is_alone));
         let mut last = 0;
         for claimed in &claimed {
             let job = self.ids.iter().position(|id| *id == claimed.lease.id).unwrap();
@@ -302,7 +320,8 @@ impl World {
             assert_eq!(claimed.attempt, self.model.jobs[job].attempt);
             self.leases.push(claimed.lease);
         }
-        assert!(eligible.iter().all(|&job| self.model.jobs[job].priority >= last), "by priority");
+        let by_priority = eligible.iter().all(|&job| self.model.jobs[job].priority >= last);
+        assert!(is_alone || by_priority, "by priority");
     }
 
     async fn whole_session(&mut self, stop: bool) {
@@ -424,6 +443,7 @@ impl World {
                 let renewal = Renewal { jobs: vec![lease], sessions: Vec::new() };
                 assert_eq!(queue.renew(&renewal).await.unwrap().0, [self.model.renew(at)]);
             }
+            Op::LeaveQuarantine(_) => self.leave_quarantine(at).await,
             Op::Park(_) => assert_eq!(queue.park(lease).await.unwrap(), self.model.park(at, false)),
             Op::Resume(_) => assert_eq!(queue.resume(lease).await.unwrap(), self.model.park(at, true)),
             Op::Finish(_, how) => {
@@ -437,19 +457,31 @@ impl World {
                 };
                 assert_eq!(self.it.finish(lease, ending).await, self.model.finish(at, event));
             }
-            Op::Release { lack, .. } => {
-                let was = self.model.jobs[job].state;
-                let worker = self.workers[self.model.leases[at].worker].clone();
-                let mode = if lack { ReleaseMode::Lack("no key".into()) } else { ReleaseMode::Drain };
-                let release = Release { lease, worker, mode, output_bytes: 0 };
-                assert_eq!(queue.release(&release).await.unwrap(), self.model.release(at, lack));
-                let is_scheduled = self.model.jobs[job].state == State::Scheduled;
-                if lack && is_scheduled && was != State::Scheduled {
-                    self.schedule(job, "9e15").await;
-                }
-            }
+            Op::Release { lack, .. } => self.release(at, lack).await,
             _ => {}
         }
+    }
+
+    async fn release(&mut self, at: usize, lack: bool) {
+        let (lease, job) = (self.leases[at], self.model.leases[at].job);
+        let was = self.model.jobs[job].state;
+        let worker = self.workers[self.model.leases[at].worker].clone();
+        let mode = if lack { ReleaseMode::Lack("no key".into()) } else { ReleaseMode::Drain };
+        let release = Release { lease, worker, mode, output_bytes: 0 };
+        assert_eq!(self.it.queue.release(&release).await.unwrap(), self.model.release(at, lack));
+        let is_scheduled = self.model.jobs[job].state == State::Scheduled;
+        if lack && is_scheduled && was != State::Scheduled {
+            self.schedule(job, "9e15").await;
+        }
+    }
+
+    async fn leave_quarantine(&mut self, at: usize) {
+        let holds = self
+            .model
+            .under(at)
+            .is_some_and(|state| matches!(state, State::Running | State::Waiting | State::Stopping));
+        assert_eq!(self.it.queue.leave_quarantine(self.leases[at]).await.unwrap(), holds);
+        self.model.jobs[self.model.leases[at].job].quarantine &= !holds;
     }
 
     /// Sets when a scheduled job is due.
@@ -477,8 +509,10 @@ impl World {
     async fn check(&mut self) {
         let jobs = self.it.queue.jobs(&self.ids).await.unwrap();
         for (at, (found, wanted)) in jobs.iter().zip(&self.model.jobs).enumerate() {
-            let found = found.as_ref().map(|job| (job.status, job.attempt));
-            assert_eq!(found, (!wanted.gone).then_some((wanted.state, wanted.attempt)), "job {at}");
+            let found = found.as_ref().map(|job| (job.status, job.attempt, job.quarantine.is_some()));
+            let quarantine = wanted.quarantine && !wanted.state.is_terminal();
+            let wanted = (!wanted.gone).then_some((wanted.state, wanted.attempt, quarantine));
+            assert_eq!(found, wanted, "job {at}");
         }
         let listed = self.it.queue.list(&JobFilter::default(), 500, None).await.unwrap();
         let kept = self.model.jobs.iter().filter(|job| !job.gone).count();
@@ -502,6 +536,7 @@ impl World {
         let backlog = self.members("session", ":backlog:default").await;
         let scheduled = self.members("scheduled", "").await;
         let leased = self.members("lease", "").await;
+        let quarantined = self.members("quarantine", "").await;
         assert!(
             backlog.is_empty() || admitted.len() >= CAP as usize,
             "a slot of the cap is free: {backlog:?}"
@@ -514,6 +549,8 @@ impl World {
             let held = state.is_some_and(State::is_held);
             assert_eq!(has(&leased), held, "lease of job {at}, {state:?}");
             assert_eq!(has(&scheduled), state == Some(State::Scheduled), "schedule of job {at}");
+            let waits_alone = state == Some(State::Queued) && job.quarantine && !has(&backlog);
+            assert_eq!(has(&quarantined), waits_alone, "quarantine of job {at}");
             match state {
                 Some(State::Queued) => {
                     assert!(has(&admitted) != has(&backlog), "job {at} is admitted or in the backlog")
@@ -558,7 +595,9 @@ impl World {
             self.step(Op::Reap).await;
             let before = self.leases.len();
             for worker in 0..WORKERS {
-                self.step(Op::Claim { worker, slots: 9 }).await;
+                for idle in [true, false] {
+                    self.step(Op::Claim { worker, slots: 9, idle }).await;
+                }
             }
             for lease in before..self.leases.len() {
                 self.lease_step(&Op::Finish(lease, 0), lease).await;

@@ -177,8 +177,10 @@ async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget
         owner_grace: Duration::ZERO,
         on_end,
         cap: 0,
+        quota: 0,
         own_lane: false,
         budget: Some(budget),
+        max_cost: None,
     };
     queue.open(&open).await.unwrap();
 }

@@ -43,9 +43,10 @@ impl SimulatedWorker {
             worker: self.id.clone(),
             number: next_number(),
             slots: SLOTS,
+            idle: true,
             lanes: vec![Lane::Queue("default".into())],
         };
-        let claimed = queue.claim(&claim).await.unwrap();
+        let claimed = queue.claim(&claim).await.unwrap().jobs;
         let begun: Vec<(Lease, u32)> = claimed.iter().map(|job| (job.lease, job.attempt)).collect();
         queue.begin(&begun).await.unwrap();
         self.leases.extend(claimed.iter().map(|job| job.lease));

@@ -84,18 +84,19 @@ async fn a_claim_that_arrives_after_a_later_one_takes_nothing() {
         worker: it.worker.clone(),
         number,
         slots: 9,
+        idle: true,
         lanes: vec![Lane::Queue("default".into())],
     };
     for number in [1, 2] {
-        assert!(it.queue.claim(&claim(number)).await.unwrap().is_empty());
+        assert!(it.queue.claim(&claim(number)).await.unwrap().jobs.is_empty());
     }
     let id = it.one().await;
     // The first arrives late; a repeat of the second is answered as the first time.
     for number in [1, 2] {
-        assert!(it.queue.claim(&claim(number)).await.unwrap().is_empty());
+        assert!(it.queue.claim(&claim(number)).await.unwrap().jobs.is_empty());
     }
     for _ in 0..2 {
-        assert_eq!(it.queue.claim(&claim(3)).await.unwrap()[0].lease.id, id);
+        assert_eq!(it.queue.claim(&claim(3)).await.unwrap().jobs[0].lease.id, id);
     }
 }
 

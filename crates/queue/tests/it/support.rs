@@ -137,8 +137,13 @@ impl TestSession {
         (redis, session)
     }
 
-    /// Opens a session without an owner.
+    /// Opens a session without an owner and without a quota.
     pub(crate) async fn open(queue: &Queue, cap: u32) -> Self {
+        Self::open_within(queue, cap, 0).await
+    }
+
+    /// Opens a session without an owner, which may have so many unfinished jobs.
+    pub(crate) async fn open_within(queue: &Queue, cap: u32, quota: u32) -> Self {
         let session = SessionId::random();
         let team = TeamDigest("0".repeat(64));
         let open = OpenSession {
@@ -147,8 +152,10 @@ impl TestSession {
             owner_grace: Duration::ZERO,
             on_end: SessionEnd::Keep,
             cap,
+            quota,
             own_lane: false,
             budget: None,
+            max_cost: None,
         };
         queue.open(&open).await.unwrap();
         queue.store_team(session, &team, "{}").await.unwrap();
@@ -186,13 +193,13 @@ impl TestSession {
 
     /// Claims up to `slots` jobs as this session's worker.
     pub(crate) async fn claim(&self, slots: u32) -> Vec<Claimed> {
-        self.queue.claim(&self.claim_request(next_number(), slots)).await.unwrap()
+        self.queue.claim(&self.claim_request(next_number(), slots)).await.unwrap().jobs
     }
 
     /// The claim of this number of this session's worker.
     pub(crate) fn claim_request(&self, number: u64, slots: u32) -> Claim {
         let lanes = vec![Lane::Queue("default".into())];
-        Claim { shard: 0, worker: self.worker.clone(), number, slots, lanes }
+        Claim { shard: 0, worker: self.worker.clone(), number, slots, idle: true, lanes }
     }
 
     /// Stores one child of a running job.

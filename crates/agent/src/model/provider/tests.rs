@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::assignment::Assignment;
 use crate::assignment::Opening;
 use crate::assignment::Outcome;
 use crate::message::Message;
@@ -21,6 +20,7 @@ use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::model::verdict;
 use crate::run::run;
+use crate::testing;
 use crate::testing::team;
 use crate::testing::world;
 use crate::tool::Interrupted;
@@ -234,8 +234,7 @@ async fn go(wire: &str, answers: Vec<Answer>, cancel_at: Option<&str>) -> (Outco
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Delegated { task: "t".into(), expected_output: None };
-    let assignment =
-        Assignment { safety: None, team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
+    let assignment = testing::assignment(team, "a", opening);
     let cancel = CancellationToken::new();
     let cancelling = async {
         if let Some(text) = cancel_at {
@@ -307,8 +306,7 @@ async fn a_fallback_model_answers_at_once_and_during_the_cooldown() {
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Conversation { messages: vec![Message::user("hello")] };
-    let assignment =
-        Assignment { safety: None, team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
+    let assignment = testing::assignment(team, "a", opening);
     let outcome = run(assignment, world.ports.clone(), CancellationToken::new()).await;
     assert!(matches!(&outcome, Outcome::Completed { result, .. } if result == "here"), "{outcome:?}");
     assert_eq!([&slow, &gone, &good].map(|provider| provider.asked().len()), [1, 2, 2]);

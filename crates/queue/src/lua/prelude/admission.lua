@@ -19,12 +19,12 @@ deferred[#deferred + 1] = function()
   for lane, count in pairs(woken) do wake(lane, count) end
 end
 
--- The cap, owner and lane of a session, read once in a step.
+-- The cap, quota, owner, lane and counts of a session, read once in a step, before it changes any of them.
 local sessions = {}
 local function session_of(sid)
   local known = sessions[sid]
   if not known then
-    known = read(session_key(sid), { 'cap', 'owner', 'closed', 'lane' })
+    known = read(session_key(sid), { 'cap', 'owner', 'closed', 'lane', 'quota', 'jobs', 'live', 'nested' })
     known.is_open = known.cap and true
     known.cap = tonumber(known.cap or '0')
     sessions[sid] = known
@@ -44,8 +44,18 @@ local function place(id, sid, queue, lane, priority)
   return redis.call('XADD', ready_key(lane, priority), '*', 'job', id)
 end
 
+-- Admits a job in quarantine: not to its lane's stream, but to where only workers look that hold nothing.
+local function admit_alone(id, job, fields)
+  count_in(id, job.session, job.queue)
+  woken[job.lane] = (woken[job.lane] or 0) + 1
+  redis.call('ZADD', QUARANTINE, now, id)
+  redis.call('HSET', job_key(id), 'state', 'queued', unpack(fields or {}))
+  redis.call('HDEL', job_key(id), 'entry')
+end
+
 -- Admits a job, as `queued`. `fields` is a flat list of further ones for its record.
 local function admit(id, job, fields)
+  if job.quarantine then return admit_alone(id, job, fields) end
   local entry = place(id, job.session, job.queue, job.lane, job.priority)
   redis.call('HSET', job_key(id), 'state', 'queued', 'entry', entry, unpack(fields or {}))
 end
@@ -80,7 +90,7 @@ local function admit_next(sid, queue)
     end
     if not has_room(sid, queue) then return end
     redis.call('ZREM', backlog, first)
-    local job = job_of(first, { 'state' })
+    local job = job_of(first, { 'state', 'quarantine' })
     if job.state == 'queued' then admit(first, job) end
   end
 end
@@ -89,6 +99,8 @@ end
 local function leave_queue(id, job)
   if job.state == 'queued' and job.entry then
     redis.call('XDEL', ready_key(job.lane, job.priority), job.entry)
+  elseif job.state == 'queued' and job.quarantine then
+    redis.call('ZREM', QUARANTINE, id)
   end
   if session_of(job.session).cap == 0 then return end
   if redis.call('ZREM', admitted_key(job.session, job.queue), id) == 0 then

@@ -20,26 +20,31 @@ local function move_to_ended(jobs)
   end
 end
 
--- Live counts to lower by key, leases to remove, ends for the index, and the last ended job of each session: applied at
--- the end of the step.
-local fewer, leases_gone, ended, ended_in = {}, {}, { all = {}, by_state = {}, scores = {} }, {}
+-- Live counts to lower by key, ended jobs of jobs by session, leases to remove, ends for the index, and the last ended
+-- job of each session: applied at the end of the step.
+local fewer, fewer_nested, leases_gone = {}, {}, {}
+local ended, ended_in = { all = {}, by_state = {}, scores = {} }, {}
 deferred[#deferred + 1] = function()
   for key, count in pairs(fewer) do redis.call('HINCRBY', key, 'live', -count) end
+  for sid, count in pairs(fewer_nested) do redis.call('HINCRBY', session_key(sid), 'nested', -count) end
   call_in_chunks('ZREM', LEASE, leases_gone)
   move_to_ended(ended)
   for sid, id in pairs(ended_in) do redis.call('PUBLISH', session_channel(sid), id) end
 end
 
 -- The fields that end_job needs.
-local ENDING = { 'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures' }
+local ENDING = {
+  'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures', 'asks', 'quarantine',
+}
 
--- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the dispatcher's count of live jobs.
+-- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the counts of live jobs.
 local function count_down(job)
   if not job.parent then
     local key = session_key(job.session)
     fewer[key] = (fewer[key] or 0) + 1
     return session_of(job.session).owner
   end
+  fewer_nested[job.session] = (fewer_nested[job.session] or 0) + 1
   -- It has run, so it has a hash until it is forgotten.
   local state = redis.call('HGET', job_key(job.parent), 'state')
   -- HINCRBY would make the record of a forgotten parent again.
@@ -88,6 +93,10 @@ local function end_job(id, job, ending)
 
   if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end
   if job.lacks then redis.call('DEL', lacks_key(id)) end
+  if job.asks then
+    redis.call('DEL', questions_key(id))
+    redis.call('ZREM', ASKING, id)
+  end
   if job.dispatched and ending.state == 'failed' then
     mark_stop(id, 'job', 'parent')
     return true

@@ -62,6 +62,19 @@ async fn a_tool_that_cannot_be_read_and_an_endless_list_are_warnings() {
     fixture.nursery.close().await;
 }
 
+#[tokio::test]
+async fn a_list_of_too_many_tools_or_of_too_long_ones_ends_at_its_bounds() {
+    let fixture = fixture();
+    // Pages of 300 tools, and of one of a million bytes: the page that exceeds 2,000 tools, or 8 MiB, is left out.
+    for (quirk, used) in [("many", 1800), ("heavy", 8)] {
+        let kit = fixture.kit(&quirky(quirk)).await.unwrap();
+        let expected = format!("it lists too many tools; only the first {used} are used");
+        assert!(kit.warnings.iter().any(|warning| warning.ends_with(&expected)), "{:?}", kit.warnings);
+        assert!(kit.tools.len() <= used, "{}", kit.tools.len());
+    }
+    fixture.nursery.close().await;
+}
+
 /// A toolbox of an agent with the quirky server, deferred or not, between two other toolsets.
 async fn toolbox(fixture: &Fixture, defer: Value) -> Toolbox {
     let mcp = json!({"type": "mcp", "name": null, "server": quirky("").server});

@@ -8,6 +8,12 @@ capabilities='{"tools":{"listChanged":true}}'
 case $1 in *no_capability*) capabilities='{}' ;; esac
 tools="$(tool odd),$(tool image),$(tool grow),$(tool shrink)"
 case $1 in *odd_tool*) tools="$tools,{\"name\":\"bad\",\"inputSchema\":7}" ;; esac
+case $1 in
+    *many*) for n in 1 2 3; do for m in 0 1 2 3 4 5 6 7 8 9; do for k in 0 1 2 3 4 5 6 7 8 9; do
+        page="$page{\"name\":\"t$n$m$k\",\"inputSchema\":{\"type\":\"object\"}},"
+    done; done; done ;;
+    *heavy*) page="{\"name\":\"odd\",\"description\":\"$(printf '%01000000d' 0)\",\"inputSchema\":{\"type\":\"object\"}}," ;;
+esac
 case $1 in *noise*) echo 'Starting server v1...'; echo ''; echo '[INFO] listening' ;; esac
 
 while read -r line; do
@@ -18,6 +24,7 @@ while read -r line; do
             ;;
         *'"method":"tools/list"'*)
             case $1$line in
+                *many* | *heavy*) answer "{\"tools\":[${page%,}],\"nextCursor\":\"again\"}" ;;
                 *endless*) answer "{\"tools\":[$(tool odd)],\"nextCursor\":\"again\"}" ;;
                 *) answer "{\"tools\":[$tools],\"nextCursor\":\"\"}" ;;
             esac
