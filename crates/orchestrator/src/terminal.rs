@@ -45,6 +45,8 @@ impl Terminal {
 impl Approval for Terminal {
     async fn approves(&self, tool: &str, arguments: &str) -> bool {
         let mut lines = self.lines.lock().await;
+        // A question waits for no line.
+        self.screen.settle();
         self.screen.note(&format!("the agent wants to call {tool} {}", plain(arguments)));
         self.screen.note("allow it? (y/N)");
         let answer = lines.next_line().await.ok().flatten().unwrap_or_default();

@@ -74,6 +74,9 @@ fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitS
                     context.output.object(&view.job)?;
                 } else {
                     context.output.line(&format!("{} {}", view.job.id, render::status(&view.job)))?;
+                    if let Some(reason) = render::reason(&view.job) {
+                        context.output.note(&format!("{}: {reason}", view.job.id));
+                    }
                 }
             }
         }

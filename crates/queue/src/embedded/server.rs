@@ -178,8 +178,7 @@ pub(super) async fn end(home: &Home, timeout: Duration) -> Result<Ended, Embedde
             return Ok(Ended { was_running: true, lock });
         }
         if Instant::now() >= until {
-            let (folder, log) = (home.folder().to_owned(), home.log());
-            return Err(EmbeddedError::Stuck { folder, waited: timeout, log });
+            return Err(stuck(home, timeout));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -200,6 +199,11 @@ pub(super) struct Ended {
     pub(super) was_running: bool,
     /// No server can be started until it is dropped.
     pub(super) lock: Lock,
+}
+
+/// The error of a server that did not end within `waited`.
+pub(super) fn stuck(home: &Home, waited: Duration) -> EmbeddedError {
+    EmbeddedError::Stuck { folder: home.folder().to_owned(), waited, log: home.log() }
 }
 
 fn no_answer(home: &Home, timeout: Duration) -> EmbeddedError {

@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 
 use legwork_common::error::Coded as _;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 use super::*;
 
@@ -112,8 +113,9 @@ async fn no_user_can_join_until_one_that_is_alone_shares() {
     let users = home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
     let target = Target::parse("unix:///nowhere").unwrap();
     let notice = String::new();
+    let server = OwnServer::on(home.folder(), UnixStream::pair().unwrap().0);
     let mut first =
-        Joined { target, alone: true, started: true, notice, home: home.clone(), users, join_lock };
+        Joined { target, alone: true, started: true, notice, home: home.clone(), server, users, join_lock };
     assert!(!is_free(&home.join_lock()));
     first.share();
     assert!(is_free(&home.join_lock()) && !is_free(&home.users_lock()));
