@@ -24,3 +24,15 @@ pub fn installed_by(path: &str, script: &str) -> Option<String> {
     writeln!(std::io::stderr(), "skipped: {tool} is not installed; run scripts/{script}").ok()?;
     None
 }
+
+/// The first of these programs on the path. If there is none, the test should skip: the reason is written as above.
+pub fn on_path(names: &[&str]) -> Option<String> {
+    let path = env::var_os(variables::PATH)?;
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    let found = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    if let Some(program) = found.into_iter().find(|program| program.is_file()) {
+        return Some(program.display().to_string());
+    }
+    writeln!(std::io::stderr(), "skipped: none of {} is on the PATH", names.join(", ")).ok()?;
+    None
+}

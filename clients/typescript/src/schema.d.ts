@@ -119,6 +119,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a list of jobs
+         * @description Needs the role viewer.
+         */
+        get: operations["listEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}": {
         parameters: {
             query?: never;
@@ -133,6 +153,46 @@ export interface paths {
         get: operations["view"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a call that waits for a person, or answer a question
+         * @description Needs the role operator.
+         */
+        post: operations["approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deny a call that waits for a person, or decline to answer
+         * @description Needs the role operator.
+         */
+        post: operations["deny"];
         delete?: never;
         options?: never;
         head?: never;
@@ -259,6 +319,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/questions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what waits for a person
+         * @description Needs the role viewer.
+         */
+        get: operations["questions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/queues/{queue}/pause": {
         parameters: {
             query?: never;
@@ -331,6 +411,46 @@ export interface paths {
          * @description Needs the role viewer.
          */
         get: operations["stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stats/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow the fleet's numbers
+         * @description Needs the role viewer.
+         */
+        get: operations["statsEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stats/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count what was dispatched and what ended over time
+         * @description Needs the role viewer.
+         */
+        get: operations["history"];
         put?: never;
         post?: never;
         delete?: never;
@@ -423,6 +543,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Answer: {
+            content?: unknown;
+            /** @enum {unknown} */
+            verdict: "approved" | "denied" | "answered" | "expired";
+            why?: string;
+        };
+        Answered: components["schemas"]["Job_question"] & {
+            answer: components["schemas"]["Answer"];
+            id: string;
+            /** @description Whether the same answer was given before */
+            was_answered: boolean;
+        };
+        Approval: {
+            /** @description The answer to a question: a text, or the object that its schema asks for */
+            answer?: unknown;
+            /** @description The number of the question; its only one where it is absent */
+            call?: number;
+        };
         BatchAnswer: {
             jobs: (components["schemas"]["Stored"] | {
                 error: components["schemas"]["Error"];
@@ -432,23 +570,55 @@ export interface components {
         BatchRequest: {
             /** @description The text of an agent file, where the server was started without files */
             agent_file?: string;
+            /**
+             * @description What becomes of calls that need a person's approval; the policy of the worker decides where it is absent
+             * @enum {unknown}
+             */
+            approvals?: "deny" | "park" | "ask";
             /** @description The most jobs of a new session admitted at once; 0 for no cap */
             cap?: number;
             jobs: components["schemas"]["JobRequest"][];
             /** @description The session to dispatch into; a new one without it */
             session?: string;
-            /** @description Token budget of a new session */
-            session_budget?: number;
+            /** @description Budget, in tokens or as an amount such as $2.50, of a new session */
+            session_budget?: number | string;
             /** @description The name of a team of this server */
             team?: string;
+        };
+        /** @description Numbers by time, the oldest first; the last bucket is not over */
+        Buckets: {
+            bucket_ms: number;
+            completed: number[];
+            cost_usd: number[];
+            dispatched: number[];
+            failed: number[];
+            input_tokens: number[];
+            output_tokens: number[];
+            /**
+             * Format: date-time
+             * @description When the first bucket begins
+             */
+            since: string;
+            stopped: number[];
+        };
+        Denial: {
+            /** @description The number of the question; its only one where it is absent */
+            call?: number;
+            /** @description The reason, which the agent is given */
+            why?: string;
         };
         DispatchRequest: {
             /** @description The agent of the team */
             agent: string;
             /** @description The text of an agent file, where the server was started without files */
             agent_file?: string;
-            /** @description Token budget of the job */
-            budget?: number;
+            /**
+             * @description What becomes of calls that need a person's approval; the policy of the worker decides where it is absent
+             * @enum {unknown}
+             */
+            approvals?: "deny" | "park" | "ask";
+            /** @description Budget, in tokens or as an amount such as $2.50, of the job */
+            budget?: number | string;
             /** @description The most jobs of a new session admitted at once; 0 for no cap */
             cap?: number;
             /** @description Delay before the job is queued, such as 90s */
@@ -467,8 +637,8 @@ export interface components {
             retry_delay?: string;
             /** @description The session to dispatch into; a new one without it */
             session?: string;
-            /** @description Token budget of a new session */
-            session_budget?: number;
+            /** @description Budget, in tokens or as an amount such as $2.50, of a new session */
+            session_budget?: number | string;
             /** @description The task */
             task: string;
             /** @description The name of a team of this server */
@@ -489,6 +659,10 @@ export interface components {
         Explanation: {
             explanation: string;
             job: components["schemas"]["Job"];
+        };
+        History: {
+            day: components["schemas"]["Buckets"];
+            hour: components["schemas"]["Buckets"];
         };
         /**
          * A job
@@ -579,8 +753,8 @@ export interface components {
         JobRequest: {
             /** @description The agent of the team */
             agent: string;
-            /** @description Token budget of the job */
-            budget?: number;
+            /** @description Budget, in tokens or as an amount such as $2.50, of the job */
+            budget?: number | string;
             /** @description Delay before the job is queued, such as 90s */
             delay?: string;
             /** @description What the answer should look like */
@@ -617,6 +791,28 @@ export interface components {
             runtime_ms: number;
             started_at: components["schemas"]["Job_time"] | null;
             worker: string | null;
+        };
+        /** @description A question of a job to a person */
+        Job_question: {
+            /** @description approval: the arguments as JSON, without secrets; cut after 4 KiB */
+            arguments?: string;
+            asked_at: components["schemas"]["Job_time"];
+            /** @description When it counts as denied */
+            expires_at: components["schemas"]["Job_time"] | null;
+            /** @description approval: whether a tool call may be made; prompt: a question of the agent. Later releases may add others */
+            kind: string;
+            /** @description prompt: the question */
+            message?: string;
+            /** @description Its number in the job, which an answer names */
+            number: number;
+            /** @description prompt: the JSON schema of the answer */
+            schema?: Record<string, never>;
+            /** @description prompt: a title above it */
+            title?: string;
+            /** @description approval: the tool */
+            tool?: string;
+            /** @description approval: why the call needs one */
+            why?: string;
         };
         /** @description RFC 3339 in UTC with three digits of a second: sorts as text */
         Job_time: string;
@@ -666,6 +862,10 @@ export interface components {
             /** @constant */
             reason: "children";
         } | {
+            questions: components["schemas"]["Job_question"][];
+            /** @constant */
+            reason: "answer";
+        } | {
             detail: string;
             /** @constant */
             reason: "rate_limit";
@@ -701,6 +901,13 @@ export interface components {
             title: string | null;
             type: string;
         };
+        Questions: {
+            questions: (components["schemas"]["Job_question"] & {
+                agent: string;
+                id: string;
+                session: string;
+            })[];
+        };
         RetryRequest: {
             /** @description Even a job that was retried before */
             again?: boolean;
@@ -719,6 +926,11 @@ export interface components {
                 queued: number;
                 running: number;
             }[];
+            /** @description Jobs that wait for a person */
+            asking: {
+                jobs: number;
+                oldest_ms: number | null;
+            };
             /** Format: date-time */
             at: string;
             ended: {
@@ -1083,6 +1295,56 @@ export interface operations {
             };
         };
     };
+    listEvents: {
+        parameters: {
+            query?: {
+                /** @description States, separated by commas */
+                status?: string;
+                /** @description Only failed jobs that were not retried */
+                failed?: boolean;
+                /** @description Only jobs that ended with this cause */
+                cause?: string;
+                /** @description Only jobs of this agent */
+                agent?: string;
+                /** @description Only jobs of this session */
+                session?: string;
+                /** @description Only jobs of this queue */
+                queue?: string;
+                /** @description Only jobs that this worker holds */
+                worker?: string;
+                /** @description Only jobs created within this time, such as 1h */
+                since?: string;
+                /** @description The most jobs */
+                limit?: number;
+                /** @description The field next of the page before */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events jobs: the jobs that changed, with the beginning of their task and without their result, and the ids of the list in its order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     view: {
         parameters: {
             query?: {
@@ -1107,6 +1369,90 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["JobView"];
                 };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Approval"];
+            };
+        };
+        responses: {
+            /** @description The decision is durable, and the job acts on it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Answered"];
+                };
+            };
+            /** @description Another decision came first, or the job waits for no answer */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deny: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Denial"];
+            };
+        };
+        responses: {
+            /** @description The decision is durable, and the job acts on it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Answered"];
+                };
+            };
+            /** @description Another decision came first, or the job waits for no answer */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description What went wrong */
             default: {
@@ -1304,7 +1650,10 @@ export interface operations {
     };
     turns: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only entries with a greater sequence */
+                after?: number;
+            };
             header?: never;
             path: {
                 id: string;
@@ -1320,6 +1669,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Turns"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    questions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The open questions, the oldest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Questions"];
                 };
             };
             /** @description What went wrong */
@@ -1449,6 +1827,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Stats"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    statsEvents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events stats: the answers of stats and of history, and the workers, every two seconds or less often */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The last hour by the minute, the last day by the quarter of an hour */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
                 };
             };
             /** @description What went wrong */

@@ -15,6 +15,7 @@ use legwork_queue::Operator;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::board::Board;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::teams::Teams;
@@ -56,6 +57,8 @@ pub struct Api {
     pub end: CancellationToken,
     /// What was counted.
     pub metrics: Metrics,
+    /// The fleet's numbers, for those that follow them.
+    pub board: Board,
 }
 
 impl Api {

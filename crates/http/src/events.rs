@@ -40,13 +40,13 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// What follows the offset in the id of the last event.
 const END: &str = ".end";
 /// Events that wait for a slow client. With the bytes of a read it bounds the memory of a stream to 256 kB.
-const EVENT_CHANNEL_CAPACITY: usize = 4;
+pub(crate) const EVENT_CHANNEL_CAPACITY: usize = 4;
 /// The most bytes of output in one event.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How long a stream may be silent: proxies close what is silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client waits before it comes back.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -79,11 +79,16 @@ pub async fn of_job(
             () = end.cancelled() => {}
         }
     });
+    Ok(respond(receiver))
+}
+
+/// A stream of these events, until their sender is dropped.
+pub(crate) fn respond(receiver: mpsc::Receiver<Event>) -> Response {
     let events = stream::unfold(receiver, async |mut receiver| {
         let event: Event = receiver.recv().await?;
         Some((Ok::<_, Infallible>(event), receiver))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
 /// The offset at which a stream begins; `None` for a client that has seen the end.
@@ -117,12 +122,12 @@ impl Following {
         let mut output = self.operator.listen_to_job(self.id).await;
         let session = self.operator.job(self.id).await?.session;
         let mut ends = self.operator.listen_to_session(session).await;
-        let mut shown: Option<(JobState, u32, Value)> = None;
+        let mut shown: Option<(JobState, u32, u64, Value)> = None;
         while !self.sender.is_closed() {
             // The job is read before its output: if it has ended, all of its output is stored by now.
             let jobs = self.operator.jobs(&[self.id]).await?;
             let Some(job) = jobs.into_iter().next() else { return Ok(()) };
-            let state = (job.status, job.attempt, json!(job.waits_for));
+            let state = (job.status, job.attempt, job.usage.turns, json!(job.waits_for));
             if !job.status.is_terminal() && shown.as_ref() != Some(&state) {
                 self.send("state", self.offset.to_string(), &without_texts(&job)).await;
                 shown = Some(state);

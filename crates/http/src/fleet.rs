@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use legwork_common::job::parse_name;
+use legwork_queue::Operator;
 use legwork_queue::operator::FleetStats;
 use serde_json::Value;
 use serde_json::json;
@@ -27,14 +28,13 @@ pub async fn stats(State(api): State<Arc<Api>>) -> Result<axum::Json<FleetStats>
 
 /// `GET /v1/workers`.
 pub async fn workers(State(api): State<Arc<Api>>) -> Result<axum::Json<Value>, Problem> {
-    let workers: Vec<Value> = api
-        .operator
-        .workers()
-        .await?
-        .iter()
-        .map(|worker| worker.object(api.operator.condition(worker)))
-        .collect();
-    Ok(axum::Json(json!({"workers": workers})))
+    Ok(axum::Json(json!({"workers": worker_objects(&api.operator).await?})))
+}
+
+/// The workers as objects.
+pub(crate) async fn worker_objects(operator: &Operator) -> Result<Vec<Value>, Problem> {
+    let workers = operator.workers().await?;
+    Ok(workers.iter().map(|worker| worker.object(operator.condition(worker))).collect())
 }
 
 /// `POST /v1/workers/{id}/drain`.

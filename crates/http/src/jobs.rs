@@ -17,9 +17,11 @@ use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State as JobState;
 use legwork_common::service::OutputSlice;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::operator::JobFilter;
+use legwork_queue::operator::Listing;
 use legwork_queue::operator::PageCursor;
 use serde::Deserialize;
 use serde_json::Map;
@@ -72,18 +74,37 @@ pub async fn list(
     State(api): State<Arc<Api>>,
     query: Parameters<ListQuery>,
 ) -> Result<axum::Json<Value>, Problem> {
-    let query = parameters(query)?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::bad_request(format!("`limit` must be 1 to {MAX_LIMIT}")));
-    }
-    let after: Option<PageCursor> = query.after.as_deref().map(str::parse).transpose()?;
-    let mut filter = filter(&query)?;
-    filter.session = api.session(query.session.as_deref()).await?;
-    let listing = api.operator.list(&filter, limit, after).await?;
+    let listing = Selection::of(&api, parameters(query)?).await?.read(&api).await?;
     let jobs: Vec<_> = listing.jobs.into_iter().map(|listed| listed.job).collect();
     let next = listing.next.map(|next| next.to_string());
     Ok(axum::Json(json!({"jobs": jobs, "next": next, "searched": listing.searched})))
+}
+
+/// The page of jobs that a query selects.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    filter: JobFilter,
+    limit: usize,
+    after: Option<PageCursor>,
+}
+
+impl Selection {
+    /// What a query selects.
+    pub(crate) async fn of(api: &Api, query: ListQuery) -> Result<Self, Problem> {
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Problem::bad_request(format!("`limit` must be 1 to {MAX_LIMIT}")));
+        }
+        let after: Option<PageCursor> = query.after.as_deref().map(str::parse).transpose()?;
+        let mut filter = filter(&query)?;
+        filter.session = api.session(query.session.as_deref()).await?;
+        Ok(Self { filter, limit, after })
+    }
+
+    /// The page as it is now.
+    pub(crate) async fn read(&self, api: &Api) -> Result<Listing, Problem> {
+        Ok(api.operator.list(&self.filter, self.limit, self.after).await?)
+    }
 }
 
 /// What a query selects, its session apart.
@@ -171,16 +192,26 @@ pub async fn explain(
     Ok(axum::Json(json!({"job": job, "explanation": text})))
 }
 
+/// Which part of the journal is read.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnsQuery {
+    #[serde(default)]
+    after: u64,
+}
+
 /// `GET /v1/jobs/{id}/turns`: the journal, each entry as its worker wrote it.
 pub async fn turns(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
+    query: Parameters<TurnsQuery>,
 ) -> Result<axum::Json<Value>, Problem> {
+    let query = parameters(query)?;
     let id = api.find(&id).await?;
     api.operator.job(id).await?;
     let turns: Vec<Value> = api
         .operator
-        .turns(id)
+        .turns_after(id, query.after)
         .await?
         .into_iter()
         .map(|(sequence, entry)| {
@@ -224,7 +255,7 @@ pub async fn wait(
     let mode = request.mode;
     let waiting = async move {
         tokio::select! {
-            waited = shared.operator.wait(&ids, mode, Some(deadline)) => Ok(waited?),
+            waited = shared.operator.wait(&ids, mode, WaitDetail::Whole, Some(deadline)) => Ok(waited?),
             () = shared.end.cancelled() => Err(Problem::ending()),
         }
     };

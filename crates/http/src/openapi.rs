@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn the_python_client_has_a_method_for_each_operation() {
-        // What monitoring reads, and what `stream` stands for.
-        let others = ["document", "healthy", "ready", "metrics", "events"];
+        // What monitoring reads, what `stream` stands for, and what the page follows.
+        let others = ["document", "healthy", "ready", "metrics", "events", "listEvents", "statsEvents"];
         let snake = |name: &str| -> String {
             name.chars()
                 .flat_map(|c| {

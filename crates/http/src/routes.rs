@@ -14,13 +14,17 @@ use crate::access::Gate;
 use crate::access::Role;
 use crate::access::gate;
 use crate::api::Api;
+use crate::board;
 use crate::change;
 use crate::dispatch;
 use crate::events;
 use crate::fleet;
 use crate::jobs;
+use crate::list_events;
 use crate::metrics;
+use crate::page;
 use crate::problem::Problem;
+use crate::questions;
 
 /// Who may call a route that only reads.
 const READ: &[Role] = &[Role::Viewer];
@@ -62,6 +66,12 @@ fn route(
 fn reading() -> Vec<Route> {
     vec![
         route(("get", "/v1/jobs"), READ, ("list", "List jobs, newest first"), get(jobs::list)),
+        route(
+            ("get", "/v1/jobs/events"),
+            READ,
+            ("listEvents", "Follow a list of jobs"),
+            get(list_events::follow),
+        ),
         route(("get", "/v1/jobs/{id}"), READ, ("view", "Show a job and its output"), get(jobs::view)),
         route(
             ("get", "/v1/jobs/{id}/events"),
@@ -80,6 +90,12 @@ fn reading() -> Vec<Route> {
             READ,
             ("explain", "Explain why a job is in its state, and what would change it"),
             get(jobs::explain),
+        ),
+        route(
+            ("get", "/v1/questions"),
+            READ,
+            ("questions", "List what waits for a person"),
+            get(questions::list),
         ),
         route(("post", "/v1/wait"), READ, ("wait", "Wait until jobs have ended"), post(jobs::wait)),
     ]
@@ -114,6 +130,18 @@ fn changing() -> Vec<Route> {
             post(change::send),
         ),
         route(
+            ("post", "/v1/jobs/{id}/approve"),
+            OPERATE,
+            ("approve", "Approve a call that waits for a person, or answer a question"),
+            post(questions::approve),
+        ),
+        route(
+            ("post", "/v1/jobs/{id}/deny"),
+            OPERATE,
+            ("deny", "Deny a call that waits for a person, or decline to answer"),
+            post(questions::deny),
+        ),
+        route(
             ("post", "/v1/sessions/{id}/stop"),
             STEER,
             ("stopSession", "Stop all jobs of a session"),
@@ -126,6 +154,18 @@ fn changing() -> Vec<Route> {
 fn fleet() -> Vec<Route> {
     vec![
         route(("get", "/v1/stats"), READ, ("stats", "Count jobs and workers"), get(fleet::stats)),
+        route(
+            ("get", "/v1/stats/history"),
+            READ,
+            ("history", "Count what was dispatched and what ended over time"),
+            get(board::history),
+        ),
+        route(
+            ("get", "/v1/stats/events"),
+            READ,
+            ("statsEvents", "Follow the fleet's numbers"),
+            get(board::follow),
+        ),
         route(
             ("get", "/v1/teams"),
             READ,
@@ -171,5 +211,5 @@ pub fn router(api: Arc<Api>, access: &Access) -> Router {
     let wrong = async || {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "usage", "no such method here; see /openapi.json")
     };
-    router.fallback(unknown).method_not_allowed_fallback(wrong).with_state(api)
+    router.merge(page::routes()).fallback(unknown).method_not_allowed_fallback(wrong).with_state(api)
 }

@@ -193,7 +193,16 @@ impl Events {
     /// Follows a job, perhaps after the last event that was seen.
     pub(crate) fn of(server: &Server, id: &str, last: Option<&str>) -> Self {
         let headers: Vec<(&str, &str)> = last.map(|last| ("Last-Event-ID", last)).into_iter().collect();
-        let mut reader = BufReader::new(server.send("GET", &format!("/v1/jobs/{id}/events"), &headers, b""));
+        Self::open(server, &format!("/v1/jobs/{id}/events"), &headers)
+    }
+
+    /// Follows another stream.
+    pub(crate) fn at(server: &Server, path: &str) -> Self {
+        Self::open(server, path, &[])
+    }
+
+    fn open(server: &Server, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut reader = BufReader::new(server.send("GET", path, headers, b""));
         let (status, _) = read_head(&mut reader);
         Self { reader, status }
     }

@@ -36,7 +36,7 @@ fn answers_are_as_the_document_says() {
     server.until_status(id, "completed");
     let batch = json!({"agent_file": TEAM, "jobs": [{"agent": "quick", "task": "go"}]});
     check(&document, "/v1/jobs/batch", "post", "200", &server.post("/v1/jobs/batch", &batch).expect(200));
-    for path in ["/v1/jobs", "/v1/stats", "/v1/workers", "/v1/teams", "/openapi.json"] {
+    for path in ["/v1/jobs", "/v1/stats", "/v1/stats/history", "/v1/workers", "/v1/teams", "/openapi.json"] {
         check(&document, path, "get", "200", &server.get(path));
     }
     for part in ["", "/turns", "/explanation"] {

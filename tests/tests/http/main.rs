@@ -7,4 +7,6 @@ mod client;
 mod clients;
 mod document;
 mod jobs;
+mod page;
+mod questions;
 mod streams;

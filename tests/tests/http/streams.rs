@@ -1,5 +1,7 @@
 //! Streams of events: every byte once, whatever dies in between.
 
+use std::collections::BTreeSet;
+
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
@@ -107,4 +109,56 @@ fn five_hundred_followers_of_one_job_get_every_byte() {
         }
         assert_eq!(String::from_utf8(bytes).unwrap(), stored["output"].as_str().unwrap());
     }
+}
+
+#[test]
+fn a_list_is_followed_as_it_changes() {
+    let redis = Redis::start();
+    let (state, server) = fleet(&redis, &json!({"quick": [{"text": "x"}]}));
+    let first = server.dispatch("quick", &"long ".repeat(100));
+    let mut events = Events::at(&server, "/v1/jobs/events?agent=quick&limit=2");
+    let whole = events.next().unwrap();
+    assert_eq!((whole.name.as_str(), &whole.data["ids"]), ("jobs", &json!([first])));
+    assert_eq!(whole.data["changed"][0]["task"].as_str().unwrap().len(), 200);
+    let second = server.dispatch("quick", "go");
+    let more = events.next().unwrap().data;
+    assert_eq!((&more["ids"], &more["changed"][1]), (&json!([second, first]), &Value::Null));
+    assert_eq!(more["changed"][0]["id"], second);
+    let third = server.dispatch("quick", "go");
+    assert_eq!(events.next().unwrap().data["ids"], json!([third, second]));
+    let _worker = state.worker(&[]);
+    let mut ended = BTreeSet::new();
+    while ended.len() < 2 {
+        for job in events.next().unwrap().data["changed"].as_array().unwrap() {
+            assert!(job.get("result").is_none());
+            if job["status"] == "completed" {
+                ended.insert(job["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(ended, [second, third].into());
+    server.ask("GET", "/v1/jobs/events?limit=0", &[], b"").expect(400);
+}
+
+#[test]
+fn the_numbers_are_followed_by_many_and_read_once() {
+    let redis = Redis::start();
+    let (state, mut server) = fleet(&redis, &json!({"quick": [{"text": "x"}]}));
+    let mut followers: Vec<Events> = (0..20).map(|_| Events::at(&server, "/v1/stats/events")).collect();
+    let first: Vec<Value> = followers.iter_mut().map(|events| events.next().unwrap().data).collect();
+    assert_eq!(first[0]["workers"], json!([]));
+    let times: BTreeSet<&str> = first.iter().map(|data| data["stats"]["at"].as_str().unwrap()).collect();
+    assert!(times.len() <= 3, "{times:?}");
+    let _worker = state.worker(&[]);
+    let id = server.dispatch("quick", "go");
+    server.until_status(&id, "completed");
+    until("the end is counted", || {
+        let data = followers[0].next().unwrap().data;
+        let ended: u64 =
+            data["history"]["hour"]["completed"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+        ended == 1 && data["workers"][0]["state"] == "serving"
+    });
+    // Open streams do not keep the server from ending.
+    server.program.signal(Signal::TERM);
+    assert_eq!(server.program.wait(), 0);
 }

@@ -102,9 +102,9 @@ class Client:
         """A job with its output from the byte `since` on, or its last `tail` bytes."""
         return cast(models.JobView, self._get(f"/v1/jobs/{_part(id)}", _given(since=since, tail=tail)))
 
-    def turns(self, id: str) -> models.Turns:
-        """The turns of a job, as they were recorded."""
-        return cast(models.Turns, self._get(f"/v1/jobs/{_part(id)}/turns"))
+    def turns(self, id: str, *, after: int = 0) -> models.Turns:
+        """The turns of a job, as they were recorded; those with a `sequence` greater than `after`."""
+        return cast(models.Turns, self._get(f"/v1/jobs/{_part(id)}/turns", {"after": after}))
 
     def explain(self, id: str) -> models.Explanation:
         """Why a job is in its state, and what would change it."""
@@ -130,6 +130,19 @@ class Client:
         """Sends a message to a job."""
         return cast(models.Named, self._post(f"/v1/jobs/{_part(id)}/messages", {"message": message}))
 
+    def questions(self) -> models.Questions:
+        """What waits for a person, the oldest first."""
+        return cast(models.Questions, self._get("/v1/questions"))
+
+    def approve(self, id: str, *, call: int | None = None, answer: Any = None) -> models.Answered:
+        """Approves a call that waits for a person, or answers a question. The first decision counts."""
+        body = _given(call=call, answer=answer)
+        return cast(models.Answered, self._post(f"/v1/jobs/{_part(id)}/approve", body))
+
+    def deny(self, id: str, why: str | None = None, *, call: int | None = None) -> models.Answered:
+        """Denies a call that waits for a person, or declines to answer; the agent is given the reason."""
+        return cast(models.Answered, self._post(f"/v1/jobs/{_part(id)}/deny", _given(call=call, why=why)))
+
     def stream(
         self, id: str, *, last_event_id: str | None = None, give_up_after: float = 300.0
     ) -> Iterator[Event]:
@@ -151,6 +164,10 @@ class Client:
     def stats(self) -> models.Stats:
         """Jobs, workers and what ended, counted."""
         return cast(models.Stats, self._get("/v1/stats"))
+
+    def history(self) -> models.History:
+        """What was dispatched and what ended, over the last hour and the last day."""
+        return cast(models.History, self._get("/v1/stats/history"))
 
     def workers(self) -> models.Workers:
         """The workers."""

@@ -14,6 +14,7 @@ use legwork_common::job::Job;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::team::Team;
@@ -30,6 +31,7 @@ use tokio::signal::unix::signal;
 use crate::cli::DispatchArgs;
 use crate::command::dispatch::requests::Requested;
 use crate::command::dispatch::requests::requests;
+use crate::command::wait::WaitFor;
 use crate::command::wait::wait_for;
 use crate::context::Connection;
 use crate::context::Context;
@@ -57,6 +59,10 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let (team, team_json) = context.team(&args.file)?;
     let policy = context.common.policy()?;
     let requested = requests(&args, &team, &policy)?;
+    for requested in &requested {
+        let of_job = requested.request.job_options.as_ref().and_then(|options| options.budget);
+        team_checks::check_prices(&team, &requested.request.agent, &policy, [of_job, args.session_budget])?;
+    }
     if context.common.redis.is_none() && args.session.is_none() {
         // Before an embedded server is started for nothing.
         check_keys(&context, &args, &team, &requested)?;
@@ -66,13 +72,14 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let of_team = team.token_budget().filter(|_| args.session.is_none());
     let order = DispatchOrder {
         session: None,
-        options: SessionOptions { cap: args.cap, budget: args.session_budget.or(of_team) },
+        options: SessionOptions::new(args.cap, args.session_budget, of_team),
         team,
         team_json,
         digest: TeamDigest(digest),
         working_dir: Some(working_dir()?.display().to_string()),
         policy,
         trace: context.trace(),
+        approvals: args.approvals,
     };
     let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
@@ -299,8 +306,9 @@ async fn finish(
     if !args.wait {
         return Ok(ExitStatus::Success);
     }
+    let all = WaitFor { mode: WaitMode::All, detail: WaitDetail::Whole, deadline: None };
     let waited = tokio::select! {
-        waited = wait_for(&connection.operator, outage, ids, WaitMode::All, None) => {
+        waited = wait_for(&connection.operator, outage, ids, all) => {
             waited.map_err(|failure| with_continuation(failure, continues))?
         }
         _interrupt = tokio::signal::ctrl_c() => {

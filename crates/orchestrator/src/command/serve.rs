@@ -20,6 +20,7 @@ use legwork_http::access::Token;
 use legwork_http::access::Tokens;
 use legwork_http::api::Api;
 use legwork_http::api::SessionWorkers;
+use legwork_http::board::Board;
 use legwork_http::listener;
 use legwork_http::metrics::Metrics;
 use legwork_http::problem::Problem;
@@ -63,6 +64,7 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
         tasks: tasks.clone(),
         end: shutdown.drain.clone(),
         metrics: Metrics::default(),
+        board: Board::default(),
     };
     tasks.spawn(TaskKind::Upkeep, reap(connection.operator.clone()));
     if let Ok(address) = listener.local_addr() {

@@ -1,4 +1,6 @@
-//! What the fleet does: queues, agents, workers, and what ended lately, counted.
+//! What the fleet does: queues, agents, workers, and what ended lately, counted; in buckets of time in `history`.
+
+mod history;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -12,10 +14,14 @@ use legwork_common::lifecycle::State;
 use legwork_common::money::Money;
 use serde::Serialize;
 
+pub use self::history::Buckets;
+pub use self::history::History;
 use crate::error::QueueError;
 use crate::operator::Operator;
 use crate::operator::models::AgentModel;
 use crate::operator::workers::WorkerCondition;
+use crate::port::Asking;
+use crate::port::Questions as _;
 use crate::port::WorkerRecord;
 use crate::queue::JobFacts;
 use crate::queue::Sample;
@@ -41,6 +47,8 @@ pub struct FleetStats {
     pub workers: WorkerStats,
     /// Jobs that have not ended.
     pub live: Counted,
+    /// Those of them that wait for a person.
+    pub asking: AskingStats,
     /// What ended within the last hour, and within the last day.
     pub ended: Vec<EndedStats>,
 }
@@ -108,6 +116,15 @@ pub struct WorkerStats {
     pub used: u64,
 }
 
+/// Jobs that wait for a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AskingStats {
+    /// How many.
+    pub jobs: u64,
+    /// How long the first of them has waited.
+    pub oldest_ms: Option<u64>,
+}
+
 /// What ended within some time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct EndedStats {
@@ -164,6 +181,21 @@ impl Operator {
     ///
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn stats(&self) -> Result<FleetStats, QueueError> {
+        Ok(self.read_fleet().await?.stats())
+    }
+
+    /// The same with what was dispatched and what ended over time; it reads no more.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn stats_and_history(&self) -> Result<(FleetStats, History), QueueError> {
+        let read = self.read_fleet().await?;
+        let history = History::of(&read.live.jobs, &read.ended.jobs, &read.spent, read.at);
+        Ok((read.stats(), history))
+    }
+
+    async fn read_fleet(&self) -> Result<Reading, QueueError> {
         let queue = self.queue();
         let at = queue.now().await?;
         let live = queue.live_facts(MAX_LIVE).await?;
@@ -178,14 +210,40 @@ impl Operator {
             .collect();
         let paused = self.paused().await?;
         let spent = self.spent(&ended.jobs).await?;
-        Ok(FleetStats {
-            at,
-            queues: queues(&live.jobs, &workers, &paused, at),
+        let asking = queue.asking(1).await?;
+        Ok(Reading { at, live, ended, spent, workers, paused, asking })
+    }
+}
+
+/// What one reading of the fleet found.
+#[derive(Debug)]
+struct Reading {
+    at: Timestamp,
+    live: Sample,
+    ended: Sample,
+    /// One for each ended job.
+    spent: Vec<Spent>,
+    workers: Vec<(WorkerRecord, WorkerCondition)>,
+    paused: BTreeMap<String, Timestamp>,
+    asking: Asking,
+}
+
+impl Reading {
+    fn stats(&self) -> FleetStats {
+        let Self { at, live, ended, spent, workers, paused, asking } = self;
+        let now_ms = u64::try_from(at.as_millisecond()).unwrap_or(0);
+        FleetStats {
+            at: *at,
+            queues: queues(&live.jobs, workers, paused, *at),
             agents: agents(&live.jobs),
-            workers: fleet(&workers),
+            workers: fleet(workers),
+            asking: AskingStats {
+                jobs: asking.total,
+                oldest_ms: asking.since.map(|since| now_ms.saturating_sub(since)),
+            },
             live: Counted { total: live.total, counted: live.jobs.len() as u64 },
-            ended: WINDOWS.iter().map(|within| ended_within(&ended, &spent, *within, at)).collect(),
-        })
+            ended: WINDOWS.iter().map(|within| ended_within(ended, spent, *within, *at)).collect(),
+        }
     }
 }
 

@@ -1,0 +1,65 @@
+// Changing jobs: stop, retry, send; each asks first.
+
+import { post } from "./api.js";
+import { line, short } from "./format.js";
+import { Ask, attempt, isLive } from "./ui.js";
+import { html, useState } from "./vendor/preact.js";
+
+const path = (id) => `v1/jobs/${encodeURIComponent(id)}`;
+
+function ButtonWithDialog({ text, label, isDangerous, children }) {
+  const [isOpen, open] = useState(false);
+  return html`<button class=${isDangerous ? "danger" : ""} aria-label=${label} onClick=${() => open(true)}>${text}</button>
+    ${isOpen && children(() => open(false))}`;
+}
+
+export function StopButton({ job }) {
+  return html`<${ButtonWithDialog} text="Stop" isDangerous>
+    ${(close) => html`<${Ask} title=${`Stop ${job.agent}?`} verb="Stop" isDangerous onClose=${close}
+      act=${() => attempt(() => post(`${path(job.id)}/stop`), ({ stopped_jobs: n }) => `Stopping ${n} ${n === 1 ? "job" : "jobs"}.`)}>
+      <p>${line(job.task)}</p>
+      <p>It ends with all jobs that it dispatched. What it wrote so far stays.</p>
+    <//>`}
+  <//>`;
+}
+
+export function StopSessionButton({ session }) {
+  return html`<${ButtonWithDialog} text="Stop all" label=${`Stop all jobs of session ${short(session.id)}`} isDangerous>
+    ${(close) => html`<${Ask} title="Stop all jobs of the session?" verb="Stop all" isDangerous onClose=${close}
+      act=${() => attempt(() => post(`v1/sessions/${session.id}/stop`), ({ stopped_jobs: n }) => `Stopping ${n} ${n === 1 ? "job" : "jobs"}.`)}>
+      <p>${session.live} of the jobs shown here have not ended.</p>
+    <//>`}
+  <//>`;
+}
+
+export function RetryButton({ job, label, done }) {
+  const retry = async (fields) => {
+    const body = { fresh: fields.has("fresh"), again: fields.has("again") };
+    const answer = await attempt(() => post(`${path(job.id)}/retry`, body), ({ id }) => `Retried as ${short(id)}.`);
+    if (answer) done?.(answer);
+    return answer;
+  };
+  return html`<${ButtonWithDialog} text="Retry" label=${label}>
+    ${(close) => html`<${Ask} title=${`Retry ${job.agent}?`} verb="Retry" onClose=${close} act=${retry}>
+      <p>${line(job.task)}</p>
+      <label class="check"><input type="checkbox" name="fresh" /> from the beginning instead of after its recorded turns</label>
+      <label class="check"><input type="checkbox" name="again" /> even if it was retried before</label>
+    <//>`}
+  <//>`;
+}
+
+export function SendButton({ job }) {
+  const send = (fields) =>
+    attempt(() => post(`${path(job.id)}/messages`, { message: fields.get("message") }), "The message is stored; the agent reads it before its next model call.");
+  return html`<${ButtonWithDialog} text="Send a message">
+    ${(close) => html`<${Ask} title=${`Send a message to ${job.agent}`} verb="Send" onClose=${close} act=${send}>
+      <label>Message <textarea name="message" rows="4" required autofocus></textarea></label>
+    <//>`}
+  <//>`;
+}
+
+/** The changes that the state of a job allows. */
+export function Actions({ job, go }) {
+  if (!isLive(job)) return html`<${RetryButton} job=${job} done=${({ id }) => go(`/jobs/${id}`)} />`;
+  return html`<${SendButton} job=${job} /> ${job.status !== "stopping" && html`<${StopButton} job=${job} />`}`;
+}
