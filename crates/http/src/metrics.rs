@@ -236,7 +236,7 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &metrics.0.registry).unwrap();
         let helps: Vec<&str> = text.lines().filter(|line| line.starts_with("# HELP")).collect();
-        assert!(helps.len() > 5, "{text}");
+        assert!(!helps.is_empty(), "{text}");
         assert!(helps.iter().all(|help| help.ends_with('.') && !help.ends_with("..")), "{helps:?}");
     }
 }
