@@ -1,13 +1,20 @@
 //! The server that a user joined, for when its folder is moved or deleted: then no other program finds it any more.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::net::recv;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::getpid;
+use rustix::process::kill_process;
 use tokio::io::AsyncReadExt as _;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -15,7 +22,7 @@ use crate::embedded::EmbeddedError;
 use crate::embedded::SERVER_TIMEOUT;
 
 /// A handle on the server that a user joined. Its connection stays open where the folder, and with it the socket, is gone;
-/// unlike a process id it never means another process. Cheap to clone.
+/// while it is open it names the server's process, and never another one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OwnServer(Arc<Inner>);
 
@@ -48,22 +55,44 @@ impl OwnServer {
         match found {
             Ok(found) => self.0.identity == Some((found.dev(), found.ino())),
             // One that cannot be read now is still there.
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+            Err(error) => error.kind() != ErrorKind::NotFound,
         }
     }
 
     /// Ends the server, and waits up to 10 s for its end. Every write that it answered is on the disk. A repeat, or a server
     /// that has ended already, changes nothing. Returns whether it has ended.
+    ///
+    /// It is killed: told to shut down, it would delete the socket and the file of its process at the paths that it was
+    /// started with, which may be those of another server by now.
     pub async fn end(&self) -> bool {
         let mut connection = self.0.connection.lock().await;
-        let ended = async {
-            // A connection that is closed is one to a server that has ended.
-            let _closed = connection.write_all(b"SHUTDOWN NOSAVE\r\n").await;
-            // It closes the connection instead of answering.
-            matches!(connection.read(&mut [0; 256]).await, Ok(0) | Err(_))
-        };
-        tokio::time::timeout(SERVER_TIMEOUT, ended).await.unwrap_or(false)
+        // While the connection is open, its process lives, so the id is not another one's.
+        if has_ended(&connection) {
+            return true;
+        }
+        let Some(server) = process_of(&connection) else { return false };
+        if let Err(error) = kill_process(server, Signal::KILL) {
+            tracing::warn!(%error, "could not end the embedded server");
+            return false;
+        }
+        let closed = async { matches!(connection.read(&mut [0; 16]).await, Ok(0) | Err(_)) };
+        tokio::time::timeout(SERVER_TIMEOUT, closed).await.unwrap_or(false)
     }
+}
+
+/// Whether the process at the other end closed the connection, which it does only when it ends.
+fn has_ended(connection: &UnixStream) -> bool {
+    // Asks the system: what the runtime knows of the connection may be older.
+    match recv(connection, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((bytes, _)) => bytes == 0,
+        Err(error) => error != Errno::AGAIN,
+    }
+}
+
+/// The process at the other end of a connection; never this one.
+fn process_of(connection: &UnixStream) -> Option<Pid> {
+    let id = connection.peer_cred().ok()?.pid()?;
+    Pid::from_raw(id).filter(|process| *process != getpid())
 }
 
 fn identity(folder: &Path) -> Option<(u64, u64)> {
@@ -95,10 +124,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_has_ended_already_counts_as_ended() {
+    async fn a_server_that_has_ended_already_counts_as_ended_and_this_process_is_not_ended() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        drop(theirs);
         let server = OwnServer::on(Path::new("/nowhere"), ours);
+        assert!(!server.end().await);
+        drop(theirs);
         assert!(server.end().await && server.end().await);
     }
 }
