@@ -43,7 +43,7 @@ async fn wait_on(
         ids.push(outage.ask(|| operator.find(text)).await?);
     }
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
-    // Lines show how the jobs stand, and objects have all of them.
+    // Lines show how the jobs stand and why they failed, and objects have all of them.
     let detail = if context.output.json { WaitDetail::Whole } else { WaitDetail::Status };
     let items = wait_for(operator, outage, &ids, WaitFor { mode, detail, deadline }).await?;
     report(context, &items, mode)

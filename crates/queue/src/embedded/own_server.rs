@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::embedded::EmbeddedError;
 use crate::embedded::SERVER_TIMEOUT;
+use crate::embedded::home::identity;
 
 /// A handle on the server that a user joined. Its connection stays open where the folder, and with it the socket, is gone;
 /// while it is open it names the server's process, and never another one. Cheap to clone.
@@ -93,11 +94,6 @@ fn has_ended(connection: &UnixStream) -> bool {
 fn process_of(connection: &UnixStream) -> Option<Pid> {
     let id = connection.peer_cred().ok()?.pid()?;
     Pid::from_raw(id).filter(|process| *process != getpid())
-}
-
-fn identity(folder: &Path) -> Option<(u64, u64)> {
-    let found = fs::metadata(folder).ok()?;
-    Some((found.dev(), found.ino()))
 }
 
 #[cfg(test)]

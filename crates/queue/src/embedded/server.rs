@@ -60,7 +60,7 @@ pub(super) async fn ensure(
         if let Some(lock) = home::try_lock_file(&home.server_lock(), Mode::Exclusive)? {
             return start(home, config, lock, timeout).await;
         }
-        if let Some(record) = home.record()? {
+        if let Some(record) = home.record()?.filter(|record| home.owns(&record.socket)) {
             match wire::ping(&record.socket).await {
                 Ping::Ready => return Ok(Served { record, started: false, replaced: None }),
                 Ping::Loading => end = Instant::now() + timeout,
@@ -173,7 +173,10 @@ pub(super) async fn end(home: &Home, timeout: Duration) -> Result<Ended, Embedde
     let until = Instant::now() + timeout;
     loop {
         // Sent again each time, because a server that still starts does not listen yet.
-        wire::shut_down(&listening_at(home)?).await;
+        let socket = listening_at(home)?;
+        if home.owns(&socket) {
+            wire::shut_down(&socket).await;
+        }
         if let Some(lock) = home::try_lock(&home.server_lock(), Mode::Exclusive)? {
             return Ok(Ended { was_running: true, lock });
         }

@@ -174,6 +174,28 @@ fn a_folder_is_private_and_a_long_path_moves_only_the_socket() {
 }
 
 #[test]
+fn a_moved_folder_does_not_own_the_socket_in_its_former_place() {
+    let (folder, config) = with_fake("exit 1");
+    let home = Home::open(&config).unwrap();
+    let socket = home.socket().unwrap();
+    assert!(!home.owns(&socket), "there is none");
+    fs::write(&socket, "").unwrap();
+    assert!(home.owns(&socket) && home.owns(Path::new("/run/legwork-0123/s")));
+    let moved = folder.path().join("moved");
+    fs::rename(&config.state_dir, &moved).unwrap();
+    let there = Home::open(&EmbeddedConfig { state_dir: moved, ..config.clone() }).unwrap();
+    assert!(!there.owns(&socket));
+    let replaced = Home::open(&config).unwrap();
+    fs::write(&socket, "").unwrap();
+    assert!(!there.owns(&socket) && replaced.owns(&socket));
+    // A folder has any number of names.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&config.state_dir, &link).unwrap();
+    let linked = Home::open(&EmbeddedConfig { state_dir: link, ..config }).unwrap();
+    assert!(linked.owns(&socket));
+}
+
+#[test]
 fn a_folder_that_others_can_write_and_links_out_of_it_are_refused() {
     let (folder, config) = with_fake("exit 1");
     fs::create_dir(&config.state_dir).unwrap();
