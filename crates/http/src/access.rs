@@ -20,8 +20,8 @@ use thiserror::Error;
 
 use crate::problem::Problem;
 
-/// The shortest token that a file may have: 16 random characters cannot be guessed over a network.
-const MIN_TOKEN: usize = 16;
+/// The shortest token that may be set: 16 random characters cannot be guessed over a network.
+pub const MIN_TOKEN: usize = 16;
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,11 @@ impl Token {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
+    }
+
+    /// The token that an operator sets. `None` when it is shorter than [`MIN_TOKEN`].
+    pub fn configured(text: &str) -> Option<Self> {
+        if text.trim().len() < MIN_TOKEN { None } else { Self::new(text) }
     }
 
     /// The token that an `Authorization` header carries. The scheme is case-insensitive (RFC 9110, section 11.1).
@@ -184,10 +189,8 @@ fn entry(line: &str) -> Result<Entry, String> {
         let role = Role::ALL.into_iter().find(|role| role.as_str() == word);
         bits |= role.ok_or_else(|| format!("`{word}` is not a role"))?.bit();
     }
-    if token.len() < MIN_TOKEN {
-        return Err(format!("the token of `{name}` has less than {MIN_TOKEN} characters"));
-    }
-    let token = Token::new(token).ok_or("the token is empty")?;
+    let token = Token::configured(token)
+        .ok_or_else(|| format!("the token of `{name}` has less than {MIN_TOKEN} characters"))?;
     Ok(Entry { name: name.to_owned(), roles: Roles(bits), token })
 }
 
@@ -274,6 +277,13 @@ mod tests {
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_is_not_configured() {
+        assert_eq!(Token::configured("fifteen-letters"), None);
+        assert_eq!(Token::configured("  \n"), None);
+        assert_eq!(Token::configured(" sixteen--letters\n"), Token::new("sixteen--letters"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A job's output while it runs.
 
-use std::io::IsTerminal as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -112,12 +111,10 @@ impl Shown<'_> {
         }
     }
 
-    /// Ends an incomplete line of output on a terminal, so that what follows on standard error has a line of its own. The
-    /// line break goes to standard error: standard output has the job's bytes and no others.
+    /// Ends an incomplete line of output, so that what follows on standard error has a line of its own.
     fn end_line(&self) {
-        let is_open = self.is_line_open.swap(false, Ordering::Relaxed);
-        if is_open && self.output.live && std::io::stdout().is_terminal() {
-            self.output.note("");
+        if self.is_line_open.swap(false, Ordering::Relaxed) {
+            self.output.end_line();
         }
     }
 

@@ -5,6 +5,7 @@ mod launch;
 pub mod replacement;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -233,7 +234,11 @@ async fn serve_as(
 
 /// Whether a live process serves a session of the embedded server. The heartbeat of a worker that was killed is kept for a
 /// while, so its process is checked too: it is on this machine.
-async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, QueueError> {
+///
+/// # Errors
+///
+/// [`QueueError`] when Redis cannot be reached.
+pub async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, QueueError> {
     let workers = operator.workers_of(&Lane::Session(session)).await?;
     Ok(workers.iter().any(|worker| worker.process.is_none_or(is_running)))
 }
@@ -286,7 +291,26 @@ fn start_worker(
     })
 }
 
-/// Prints a hint for each of these queues that no worker serves; their jobs wait until one does.
+/// Prints a hint for each of these queues that is paused; its jobs wait until the pause ends.
+///
+/// # Errors
+///
+/// [`Failure`] when Redis cannot be asked.
+pub async fn hint_paused(
+    context: &Context,
+    connection: &Connection,
+    queues: &[String],
+) -> Result<(), Failure> {
+    let paused = Outage::of(context, connection).ask(|| connection.operator.paused()).await?;
+    let wanted: BTreeSet<&String> = queues.iter().filter(|queue| paused.contains_key(*queue)).collect();
+    for queue in wanted {
+        let command = suggest::command(context, "legwork", &format!("unpause {queue}"));
+        context.output.note(&format!("hint: queue {queue} is paused; to end the pause: {command}"));
+    }
+    Ok(())
+}
+
+/// Prints a hint for each of these queues that is paused or that no worker serves; their jobs wait.
 ///
 /// # Errors
 ///
@@ -296,6 +320,7 @@ pub async fn hint_unserved(
     connection: &Connection,
     queues: &[String],
 ) -> Result<(), Failure> {
+    hint_paused(context, connection, queues).await?;
     let outage = Outage::of(context, connection);
     for queue in outage.ask(|| connection.operator.unserved(queues)).await? {
         context.output.note(&format!(

@@ -1,8 +1,10 @@
 //! How a program that serves until a signal begins: `serve` and `mcp`.
 
 use legwork_process::shutdown::Shutdown;
+use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
+use legwork_worker::server_watch::end_server_without_folder;
 
 use crate::context::Connection;
 use crate::context::Context;
@@ -34,9 +36,11 @@ impl Serving {
             .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
         let while_away = WhileAway::Wait { deadline: None };
         let connecting = context.connect_as(ConnectionKind::Dedicated, while_away);
-        match shutdown.drain.run_until_cancelled(connecting).await {
-            Some(connection) => Ok(Some(Self { tasks, shutdown, connection: connection? })),
-            None => Ok(None),
+        let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else { return Ok(None) };
+        let connection = connection?;
+        if let Some(server) = connection.backend.embedded_server() {
+            tasks.spawn(TaskKind::Upkeep, end_server_without_folder(server));
         }
+        Ok(Some(Self { tasks, shutdown, connection }))
     }
 }

@@ -17,6 +17,7 @@ use legwork_queue::embedded::EmbeddedConfig;
 use legwork_queue::embedded::EmbeddedError;
 use legwork_queue::embedded::Joined;
 use legwork_queue::embedded::Left;
+use legwork_queue::embedded::OwnServer;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use thiserror::Error;
@@ -143,6 +144,11 @@ impl Backend {
         user_lock.and_then(|user_lock| Guard::start(tasks, user_lock)).map_err(BackendError::Guard)
     }
 
+    /// The embedded server, to end it where its folder is gone.
+    pub fn embedded_server(&self) -> Option<OwnServer> {
+        self.joined.as_ref().map(Joined::server)
+    }
+
     /// A line for users about the embedded server: which one was joined or started.
     pub fn notice(&self) -> Option<&str> {
         self.joined.as_ref().map(|joined| joined.notice.as_str())
@@ -169,10 +175,13 @@ impl Backend {
     /// [`BackendError`] when the server cannot be asked or shut down.
     pub async fn leave(self, queue: &Queue) -> Result<(), BackendError> {
         let Some(joined) = self.joined else { return Ok(()) };
-        let unfinished = queue.unfinished().await? > 0;
+        let unfinished = joined.server().has_folder() && queue.unfinished().await? > 0;
         match joined.leave(unfinished).await? {
             Left::InUse | Left::Kept => {}
             Left::ShutDown => tracing::info!("the embedded server was shut down; its data are kept"),
+            Left::FolderGone => {
+                tracing::warn!("the embedded server was shut down, because its folder is gone")
+            }
         }
         Ok(())
     }

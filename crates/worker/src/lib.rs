@@ -56,7 +56,7 @@ pub mod rate_limit;
 pub mod renewal;
 pub mod renewal_requests;
 pub mod runner;
-mod server_watch;
+pub mod server_watch;
 mod settlement;
 mod stall;
 pub mod startup;

@@ -63,9 +63,9 @@ pub async fn serve(
     sweep_job_folders(&options, &tasks, &queue, &work_dir);
     let runner =
         startup::runner(&options, variables, (&queue, policy, work_dir), guard, (&health.models, &tasks))?;
-    if backend.is_embedded() {
+    if let Some(server) = backend.embedded_server() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];
-        tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), tokens));
+        tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), server, tokens));
     }
 
     manager.ready(&tasks, shutdown.drain.clone());

@@ -34,6 +34,7 @@ use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
+use legwork_worker::server_watch::end_server_without_folder;
 use legwork_worker::upkeep::reap_forever;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
@@ -182,6 +183,9 @@ impl RunSession {
         prompt: Option<String>,
     ) -> Result<(SessionId, Result<ExitStatus, Failure>), Failure> {
         self.guard(connection)?;
+        if let Some(server) = connection.backend.embedded_server() {
+            self.tasks.spawn(TaskKind::Upkeep, end_server_without_folder(server));
+        }
         self.limit_models(connection.queue());
         let root = RootSession::open(&connection.operator, self.root_options()?).await?;
         let session = root.owner.session();

@@ -42,7 +42,7 @@ async fn wait_on(
         ids.push(outage.ask(|| operator.find(text)).await?);
     }
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
-    // Lines show how the jobs stand, and objects have all of them.
+    // Lines show how the jobs stand and why they failed, and objects have all of them.
     let detail = if context.output.json { WaitDetail::Whole } else { WaitDetail::Status };
     let items = wait_for(operator, outage, &ids, WaitFor { mode, detail, deadline }).await?;
     report(context, &items, mode)
@@ -85,6 +85,9 @@ fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitS
                     context.output.object(&view.job)?;
                 } else {
                     context.output.line(&format!("{} {}", view.job.id, render::status(&view.job)))?;
+                    if let Some(reason) = render::reason(&view.job) {
+                        context.output.note(&format!("{}: {reason}", view.job.id));
+                    }
                 }
             }
         }
