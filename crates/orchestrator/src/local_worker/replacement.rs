@@ -29,7 +29,7 @@ const MAX_STARTS: usize = 16;
 const MAX_JOBS: usize = 1000;
 
 /// Starts workers for the sessions whose workers are gone, where no other program uses the server. What cannot be started
-/// is noted, and is no failure of the command.
+/// is noted, and the command does not fail for it.
 pub async fn replace_workers(context: &Context, operator: &Operator) -> Result<(), Failure> {
     let waiting = waiting_sessions(operator).await?;
     Launch::forget_all_but(&embedded_config(&context.common, &context.variables).state_dir, &waiting);
