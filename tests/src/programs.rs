@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -227,8 +225,13 @@ impl StateFolder {
 
     /// Starts a worker without waiting for it to connect.
     pub fn start_worker(&self, arguments: &[&str]) -> Program {
+        self.start_worker_program(&program_path("legwork-worker"), arguments)
+    }
+
+    /// Starts this program as a worker, for example that of another release, without waiting for it to connect.
+    pub fn start_worker_program(&self, program: &Path, arguments: &[&str]) -> Program {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("worker.log")).unwrap();
-        let mut command = self.command("legwork-worker");
+        let mut command = self.other_program(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
         Program { child: command.spawn().unwrap() }
     }
@@ -363,15 +366,23 @@ impl Program {
     }
 
     /// Reads standard error until a line contains this text, and returns that line; panics if the program exits first.
+    /// What comes after the line is left for the next reader.
     pub fn until_line_noted(&mut self, text: &str) -> String {
-        let mut stderr = BufReader::new(self.child.stderr.as_mut().unwrap());
+        let stderr = self.child.stderr.as_mut().unwrap();
+        let (mut noted, mut line) = (String::new(), Vec::new());
         loop {
-            let mut line = String::new();
-            let length = stderr.read_line(&mut line).unwrap();
-            assert_ne!(length, 0, "the program exited before it noted {text}");
-            if line.contains(text) {
-                return line.trim_end().to_owned();
+            let mut byte = [0];
+            let length = std::io::Read::read(stderr, &mut byte).unwrap();
+            assert_ne!(length, 0, "the program exited before it noted {text}: {noted}");
+            line.extend_from_slice(&byte);
+            if byte != *b"\n" {
+                continue;
             }
+            let read = String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned();
+            if read.contains(text) {
+                return read.trim_end().to_owned();
+            }
+            noted.push_str(&read);
         }
     }
 

@@ -159,6 +159,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a call that waits for a person, or answer a question
+         * @description Needs the role operator.
+         */
+        post: operations["approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deny a call that waits for a person, or decline to answer
+         * @description Needs the role operator.
+         */
+        post: operations["deny"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}/events": {
         parameters: {
             query?: never;
@@ -271,6 +311,26 @@ export interface paths {
          * @description Needs the role viewer.
          */
         get: operations["turns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/questions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what waits for a person
+         * @description Needs the role viewer.
+         */
+        get: operations["questions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -483,6 +543,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Answer: {
+            content?: unknown;
+            /** @enum {unknown} */
+            verdict: "approved" | "denied" | "answered" | "expired";
+            why?: string;
+        };
+        Answered: components["schemas"]["Job_question"] & {
+            answer: components["schemas"]["Answer"];
+            id: string;
+            /** @description Whether the same answer was given before */
+            was_answered: boolean;
+        };
+        Approval: {
+            /** @description The answer to a question: a text, or the object that its schema asks for */
+            answer?: unknown;
+            /** @description The number of the question; its only one where it is absent */
+            call?: number;
+        };
         BatchAnswer: {
             jobs: (components["schemas"]["Stored"] | {
                 error: components["schemas"]["Error"];
@@ -492,13 +570,18 @@ export interface components {
         BatchRequest: {
             /** @description The text of an agent file, where the server was started without files */
             agent_file?: string;
+            /**
+             * @description What becomes of calls that need a person's approval; the policy of the worker decides where it is absent
+             * @enum {unknown}
+             */
+            approvals?: "deny" | "park" | "ask";
             /** @description The most jobs of a new session admitted at once; 0 for no cap */
             cap?: number;
             jobs: components["schemas"]["JobRequest"][];
             /** @description The session to dispatch into; a new one without it */
             session?: string;
-            /** @description Token budget of a new session */
-            session_budget?: number;
+            /** @description Budget, in tokens or as an amount such as $2.50, of a new session */
+            session_budget?: number | string;
             /** @description The name of a team of this server */
             team?: string;
         };
@@ -518,13 +601,24 @@ export interface components {
             since: string;
             stopped: number[];
         };
+        Denial: {
+            /** @description The number of the question; its only one where it is absent */
+            call?: number;
+            /** @description The reason, which the agent is given */
+            why?: string;
+        };
         DispatchRequest: {
             /** @description The agent of the team */
             agent: string;
             /** @description The text of an agent file, where the server was started without files */
             agent_file?: string;
-            /** @description Token budget of the job */
-            budget?: number;
+            /**
+             * @description What becomes of calls that need a person's approval; the policy of the worker decides where it is absent
+             * @enum {unknown}
+             */
+            approvals?: "deny" | "park" | "ask";
+            /** @description Budget, in tokens or as an amount such as $2.50, of the job */
+            budget?: number | string;
             /** @description The most jobs of a new session admitted at once; 0 for no cap */
             cap?: number;
             /** @description Delay before the job is queued, such as 90s */
@@ -543,8 +637,8 @@ export interface components {
             retry_delay?: string;
             /** @description The session to dispatch into; a new one without it */
             session?: string;
-            /** @description Token budget of a new session */
-            session_budget?: number;
+            /** @description Budget, in tokens or as an amount such as $2.50, of a new session */
+            session_budget?: number | string;
             /** @description The task */
             task: string;
             /** @description The name of a team of this server */
@@ -659,8 +753,8 @@ export interface components {
         JobRequest: {
             /** @description The agent of the team */
             agent: string;
-            /** @description Token budget of the job */
-            budget?: number;
+            /** @description Budget, in tokens or as an amount such as $2.50, of the job */
+            budget?: number | string;
             /** @description Delay before the job is queued, such as 90s */
             delay?: string;
             /** @description What the answer should look like */
@@ -697,6 +791,28 @@ export interface components {
             runtime_ms: number;
             started_at: components["schemas"]["Job_time"] | null;
             worker: string | null;
+        };
+        /** @description A question of a job to a person */
+        Job_question: {
+            /** @description approval: the arguments as JSON, without secrets; cut after 4 KiB */
+            arguments?: string;
+            asked_at: components["schemas"]["Job_time"];
+            /** @description When it counts as denied */
+            expires_at: components["schemas"]["Job_time"] | null;
+            /** @description approval: whether a tool call may be made; prompt: a question of the agent. Later releases may add others */
+            kind: string;
+            /** @description prompt: the question */
+            message?: string;
+            /** @description Its number in the job, which an answer names */
+            number: number;
+            /** @description prompt: the JSON schema of the answer */
+            schema?: Record<string, never>;
+            /** @description prompt: a title above it */
+            title?: string;
+            /** @description approval: the tool */
+            tool?: string;
+            /** @description approval: why the call needs one */
+            why?: string;
         };
         /** @description RFC 3339 in UTC with three digits of a second: sorts as text */
         Job_time: string;
@@ -746,6 +862,10 @@ export interface components {
             /** @constant */
             reason: "children";
         } | {
+            questions: components["schemas"]["Job_question"][];
+            /** @constant */
+            reason: "answer";
+        } | {
             detail: string;
             /** @constant */
             reason: "rate_limit";
@@ -781,6 +901,13 @@ export interface components {
             title: string | null;
             type: string;
         };
+        Questions: {
+            questions: (components["schemas"]["Job_question"] & {
+                agent: string;
+                id: string;
+                session: string;
+            })[];
+        };
         RetryRequest: {
             /** @description Even a job that was retried before */
             again?: boolean;
@@ -799,6 +926,11 @@ export interface components {
                 queued: number;
                 running: number;
             }[];
+            /** @description Jobs that wait for a person */
+            asking: {
+                jobs: number;
+                oldest_ms: number | null;
+            };
             /** Format: date-time */
             at: string;
             ended: {
@@ -1249,6 +1381,90 @@ export interface operations {
             };
         };
     };
+    approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Approval"];
+            };
+        };
+        responses: {
+            /** @description The decision is durable, and the job acts on it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Answered"];
+                };
+            };
+            /** @description Another decision came first, or the job waits for no answer */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deny: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Denial"];
+            };
+        };
+        responses: {
+            /** @description The decision is durable, and the job acts on it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Answered"];
+                };
+            };
+            /** @description Another decision came first, or the job waits for no answer */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     events: {
         parameters: {
             query?: {
@@ -1453,6 +1669,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Turns"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    questions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The open questions, the oldest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Questions"];
                 };
             };
             /** @description What went wrong */

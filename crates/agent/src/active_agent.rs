@@ -80,7 +80,11 @@ impl ActiveAgent {
                 let next = self.team.agent(&self.name).and_then(|agent| agent.force_handoff.clone());
                 self.pending_handoff = next.map(|name| (0, name));
             }
-            TurnEntry::Delivered { .. } | TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } => {}
+            TurnEntry::Delivered { .. }
+            | TurnEntry::Compacted { .. }
+            | TurnEntry::Asked { .. }
+            | TurnEntry::Decided { .. }
+            | TurnEntry::Stderr { .. } => {}
         }
     }
 

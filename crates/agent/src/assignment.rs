@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::money::Money;
+use legwork_common::money::Prices;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::Mailbox;
 use legwork_common::session_state::SessionState;
@@ -15,7 +17,7 @@ use crate::journal::Journal;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::model::ModelPort;
-use crate::permission::Approval;
+use crate::person::Person;
 use crate::prompt;
 
 /// Which agent runs, its task, and where it resumes.
@@ -31,8 +33,21 @@ pub struct Assignment {
     pub recorded: Vec<TurnEntry>,
     /// Tokens that the job may use, input and output together, over all its attempts; `None` for no limit.
     pub budget: Option<u64>,
+    /// What its models may cost over all its attempts; `None` for no limit.
+    pub max_cost: Option<CostLimit>,
+    /// What models cost whose agent file does not say.
+    pub prices: Prices,
     /// The safety mode of the dispatcher; the run's own can only be stricter. `None` for no mode.
     pub safety: Option<SafetyMode>,
+}
+
+/// A limit of what a run's models may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CostLimit {
+    /// Where it is counted among the pots of the session: the same for all attempts of a job, and for nothing else.
+    pub pot: String,
+    /// The most that they may cost.
+    pub max: Money,
 }
 
 /// How a conversation begins.
@@ -77,8 +92,8 @@ pub struct Ports {
     pub mailbox: Arc<dyn Mailbox>,
     /// The todo list and the token budget of the session.
     pub session_state: Arc<dyn SessionState>,
-    /// Asks a person where the team's permissions require it; without one such calls are refused.
-    pub approval: Option<Arc<dyn Approval>>,
+    /// Answers where the team's permissions or its agents ask; without one such calls are refused.
+    pub person: Option<Arc<dyn Person>>,
     /// Variables, working directory and process guard.
     pub environment: Arc<Environment>,
 }

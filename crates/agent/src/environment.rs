@@ -12,6 +12,7 @@ use std::sync::Arc;
 use legwork_common::secrets::Secrets;
 use legwork_common::secrets::passes_to_commands;
 use legwork_common::team::MissingVariable;
+use legwork_common::team::ModelSettings;
 use legwork_common::team::StringMap;
 use legwork_common::team::expand_address;
 use legwork_common::team::expand_shell;
@@ -131,6 +132,19 @@ impl Environment {
     /// [`MissingVariable`] for the first variable that is not set, or empty.
     pub fn address(&self, text: &str) -> Result<String, MissingVariable> {
         expand_address(text, |name| self.variable(name).map(str::to_owned))
+    }
+
+    /// The model to call for one of an agent file: the first of which a key is set, with its variables replaced.
+    pub(crate) fn model(&self, settings: &ModelSettings) -> ModelSettings {
+        let available = settings.available(|key| self.variable(key).is_some());
+        available.expanded(|name| self.variable(name).map(str::to_owned))
+    }
+
+    /// The environment of a toolset that reaches public addresses only, whatever the operator allows.
+    pub(crate) fn public_only(&self) -> Self {
+        let mut environment = self.clone();
+        environment.variables.remove(variables::API_PRIVATE);
+        environment
     }
 
     /// Legwork's state directory of the user; `None` where no variable determines it.

@@ -7,6 +7,8 @@
 //! In a confined run, paths are resolved by the system below the folder of the job, so that no link leads out, also not one
 //! that a command puts there in between.
 
+pub(crate) mod hidden;
+
 use std::fs;
 use std::fs::File;
 use std::io;

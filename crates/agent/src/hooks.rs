@@ -1,9 +1,10 @@
 //! What the hooks of an agent are given at an event, and what their answers mean. Pure.
 
+pub(crate) mod builtin;
+
 use grep_matcher::Matcher as _;
 use grep_regex::RegexMatcher;
 use legwork_common::team::Hook;
-use legwork_common::team::HookKind;
 use legwork_common::team::HookRule;
 use legwork_common::team::Hooks;
 use legwork_common::team::OnHookError;
@@ -50,11 +51,17 @@ pub(crate) const STOP: &str = "stop";
 pub(crate) const ON_ERROR: &str = "on_error";
 /// When an agent used up its `max_iterations`.
 pub(crate) const ON_MAX_ITERATIONS: &str = "on_max_iterations";
+/// When a run fails or an agent used up its `max_iterations`: the text that a person reads.
+pub(crate) const NOTIFICATION: &str = "notification";
+/// When it is decided whether a call is made.
+pub(crate) const ON_TOOL_APPROVAL_DECISION: &str = "on_tool_approval_decision";
+/// When the agent is told that a job of its sub-agents has ended.
+pub(crate) const SUBAGENT_STOP: &str = "subagent_stop";
 /// When the conversation is handed to another agent.
 pub(crate) const ON_AGENT_SWITCH: &str = "on_agent_switch";
 
 /// Events that a hook can end. At all others a refusal is a warning.
-const HOLDING: [&str; 8] = [
+const HOLDING: [&str; 9] = [
     INPUT_TRANSFORM,
     GUARD,
     PRE_TOOL_USE,
@@ -62,6 +69,7 @@ const HOLDING: [&str; 8] = [
     RESPONSE_TRANSFORM,
     USER_PROMPT_SUBMIT,
     BEFORE_LLM_CALL,
+    PRE_COMPACT,
     BEFORE_COMPACTION,
 ];
 /// Events at which a hook that fails is a refusal: what it guards is not done without it.
@@ -130,37 +138,6 @@ pub(crate) fn output_of_answer(schema: Option<&str>, answer: &str) -> Result<Str
     let specific = json!({"permission_decision": decision, "permission_decision_reason": reason});
     Ok(json!({"hook_specific_output": specific}).to_string())
 }
-
-/// The command of a hook; the reason where there is none.
-pub(crate) fn command(hook: &Hook) -> Result<&str, String> {
-    match &hook.kind {
-        HookKind::Command(command) => Ok(command),
-        HookKind::Builtin(name) => {
-            let known = BUILTIN.iter().find(|(builtin, _)| builtin == name);
-            known
-                .map(|(_, command)| *command)
-                .ok_or_else(|| format!("the built-in hook {name} does not run here"))
-        }
-        HookKind::Model { .. } => Err("a hook of type model has no command".to_owned()),
-    }
-}
-
-/// Built-in hooks as shell commands. Those that always hold here do nothing.
-const BUILTIN: [(&str, &str); 10] = [
-    ("add_date", "date '+Today is %A, %Y-%m-%d.'"),
-    ("add_environment_info", r#"printf 'Working directory: %s\nSystem: %s\n' "$PWD" "$(uname -sm)""#),
-    (
-        "add_prompt_files",
-        r#"for file; do test ! -f "$file" || { printf 'Instructions from %s\n\n' "$file"; cat "$file"; }; done"#,
-    ),
-    ("add_git_status", "git status --short --branch 2>/dev/null || true"),
-    ("add_git_diff", r#"git diff $(test "$1" = full || echo --stat) 2>/dev/null || true"#),
-    ("add_directory_listing", "ls -1Ap | head -n 100"),
-    ("add_user_info", "printf 'User: %s\n' \"$(id -un)\""),
-    ("add_recent_commits", r#"git log --oneline -n "${1:-10}" 2>/dev/null || true"#),
-    ("redact_secrets", ":"),
-    ("limit_large_tool_results", ":"),
-];
 
 /// What all hooks of an event decided.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -387,18 +364,18 @@ mod tests {
     #[test]
     fn a_matcher_is_an_expression_over_the_whole_name() {
         let rules = json!({"pre_tool_use": [
-            {"matcher": "shell|edit_.*", "hooks": [{"kind": {"command": "one"}}]},
-            {"matcher": "(", "hooks": [{"kind": {"command": "broken"}}]},
-            {"hooks": [{"kind": {"builtin": "add_date"}}]},
+            {"matcher": "shell|edit_.*", "hooks": [{"name": "one", "kind": {"command": "x"}}]},
+            {"matcher": "(", "hooks": [{"name": "broken", "kind": {"command": "x"}}]},
+            {"hooks": [{"name": "date", "kind": {"builtin": "add_date"}}]},
         ]});
         let hooks: Hooks = serde_json::from_value(rules).unwrap();
         let commands = |tool| {
             let found = matching(&hooks, PRE_TOOL_USE, Some(tool));
-            found.into_iter().map(|hook| command(hook).unwrap().to_owned()).collect::<Vec<_>>()
+            found.into_iter().map(|hook| hook.name.clone().unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(commands("shell").len(), 3);
         assert_eq!(commands("edit_file").len(), 3);
-        assert_eq!(commands("shell2"), ["broken", "date '+Today is %A, %Y-%m-%d.'"]);
+        assert_eq!(commands("shell2"), ["broken", "date"]);
         assert!(matching(&hooks, STOP, None).is_empty());
     }
 }

@@ -12,12 +12,15 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use legwork_common::id::JobId;
 use legwork_common::job::Usage;
+use legwork_common::question::Answer;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
 use legwork_common::stored;
 use legwork_common::stored::Unreadable;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::redacted::RedactingJournal;
@@ -84,6 +87,26 @@ pub enum TurnEntry {
         /// The text; of a long one only the end.
         text: String,
     },
+    /// A call of the turn needs a person's approval. It has not been made: an attempt that resumes asks again.
+    Asked {
+        /// The turn of the reply that has the call.
+        turn: u32,
+        /// The call within the reply, counted from 0.
+        index: u32,
+        /// The tool.
+        tool: String,
+        /// The arguments that are asked about, as hooks left them. The approval is for these.
+        arguments: Map<String, Value>,
+    },
+    /// What was decided about a call that was [`Asked`](Self::Asked). An approved one is being made from here on.
+    Decided {
+        /// The turn of the reply that has the call.
+        turn: u32,
+        /// The call within the reply, counted from 0.
+        index: u32,
+        /// The answer.
+        answer: Answer,
+    },
     /// All entries before this one were copied from another job, which this one retries. Its mail and its usage
     /// were its own; its turns count towards neither limits nor usage here.
     Retried {
@@ -114,7 +137,16 @@ impl TurnEntry {
     ///
     /// [`serde_json::Error`] where it has no JSON.
     pub fn encode(&self) -> serde_json::Result<String> {
-        stored::TURN.to_json(self)
+        let version = match self {
+            Self::Asked { .. } | Self::Decided { .. } => 2,
+            Self::Reply { .. }
+            | Self::Result { .. }
+            | Self::Delivered { .. }
+            | Self::Compacted { .. }
+            | Self::Stderr { .. }
+            | Self::Retried { .. } => 1,
+        };
+        stored::TURN.at_version(version).to_json(self)
     }
 
     /// The entry of a recorded text.
@@ -233,6 +265,19 @@ pub enum RunEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_entries_about_a_person_need_a_later_release() {
+        let answer = Answer::Denied { why: Some("no".to_owned()) };
+        let asked = TurnEntry::Asked { turn: 1, index: 0, tool: "shell".into(), arguments: Map::new() };
+        for entry in [asked, TurnEntry::Decided { turn: 1, index: 0, answer }] {
+            let text = entry.encode().unwrap();
+            assert!(text.starts_with("{\"v\":2,"), "{text}");
+            assert_eq!(TurnEntry::decode(&text), Ok(entry));
+        }
+        let text = TurnEntry::Stderr { text: "x".into() }.encode().unwrap();
+        assert!(text.starts_with("{\"entry\""), "{text}");
+    }
 
     #[test]
     fn images_are_stored_only_if_they_are_small() {

@@ -16,6 +16,7 @@
 //! - [`permission`]: which tool calls a team allows, denies, or has a person approve.
 //! - [`environment`]: variables, working directory and process guard of a run.
 //! - `files`: the one way in which tools open files.
+//! - [`person`]: the port of a person who approves calls and answers questions.
 //! - [`preflight`]: finds what an agent needs and the machine lacks; pure.
 //!
 //! A root agent and a sub-agent run the same way and differ only in their [`Opening`]. This crate does not
@@ -33,6 +34,7 @@ pub mod journal;
 pub mod message;
 pub mod model;
 pub mod permission;
+pub mod person;
 pub mod preflight;
 mod process;
 pub mod prompt;
@@ -49,6 +51,7 @@ pub mod toolset;
 pub mod turn;
 
 pub use assignment::Assignment;
+pub use assignment::CostLimit;
 pub use assignment::Opening;
 pub use assignment::Outcome;
 pub use assignment::Ports;

@@ -3,15 +3,12 @@
 //! A pattern is `tool` or `tool:argument=glob[:argument=glob]`, where the tool's name is a glob too. Case is
 //! ignored; `*` matches any characters, `?` matches one.
 
-use std::fmt::Debug;
-
-use async_trait::async_trait;
+use legwork_common::question::Answer;
 use legwork_common::team::Permissions;
 use legwork_common::team::SafetyMode;
 use serde_json::Map;
 use serde_json::Value;
 
-use crate::message::ToolCall;
 use crate::safety;
 use crate::safety::Label;
 use crate::tool::text_of;
@@ -55,27 +52,26 @@ pub(crate) fn verdict_in_mode(
     }
 }
 
-/// A person who approves tool calls.
-#[async_trait]
-pub trait Approval: Debug + Send + Sync {
-    /// Whether the person approves the call. `arguments` are as the model wrote them. A future that is dropped
-    /// decides nothing: the next attempt asks again.
-    async fn approves(&self, tool: &str, arguments: &str) -> bool;
-}
-
 /// The sentence for a call that the team denies.
 pub(crate) fn denied(tool: &str) -> String {
     format!("Tool '{tool}' is denied by permissions configuration.")
 }
 
-/// Why a call that needs approval is refused, as a sentence for the model; `None` where a person approved it.
-pub(crate) async fn asked(approval: Option<&dyn Approval>, call: &ToolCall) -> Option<String> {
-    let ToolCall { name, arguments: written, .. } = call;
-    let Some(approval) = approval else {
-        return Some(format!("Tool '{name}' needs a person's approval, and no one can answer here."));
-    };
-    let approves = approval.approves(name, written).await;
-    (!approves).then(|| "The user rejected the tool call.".to_owned())
+/// The sentence for a call that needs an approval where no one can give it.
+pub(crate) fn unattended(tool: &str) -> String {
+    format!("Tool '{tool}' needs a person's approval, and no one can answer here.")
+}
+
+/// Why a call is refused after an answer, as a sentence for the model; `None` where a person approved it.
+pub(crate) fn refused_by(answer: &Answer) -> Option<String> {
+    match answer {
+        Answer::Approved => None,
+        Answer::Denied { why: None } => Some("The user rejected the tool call.".to_owned()),
+        Answer::Denied { why: Some(why) } => Some(format!("The user rejected the tool call. Reason: {why}")),
+        Answer::Expired => Some("The tool call was denied: no one approved it in time.".to_owned()),
+        // Only a question to the user is answered like this.
+        Answer::Answered { .. } => Some("The user rejected the tool call.".to_owned()),
+    }
 }
 
 /// Whether a pattern matches a call: its name, and all its conditions.
@@ -171,35 +167,22 @@ mod tests {
         }
     }
 
-    /// A person who approves one tool only.
-    #[derive(Debug)]
-    struct ApprovesOnly(&'static str);
-
-    #[async_trait]
-    impl Approval for ApprovesOnly {
-        async fn approves(&self, tool: &str, arguments: &str) -> bool {
-            assert_eq!(arguments, "{}");
-            tool == self.0
+    #[test]
+    fn only_an_approval_lets_a_call_be_made() {
+        assert_eq!(refused_by(&Answer::Approved), None);
+        let why = Some("not on Friday".to_owned());
+        let denied = refused_by(&Answer::Denied { why }).unwrap();
+        assert_eq!(denied, "The user rejected the tool call. Reason: not on Friday");
+        for answer in [Answer::Denied { why: None }, Answer::Expired, Answer::Answered { content: json!(1) }]
+        {
+            assert!(refused_by(&answer).is_some(), "{answer}");
         }
     }
 
-    #[tokio::test]
-    async fn deny_wins_over_allow_and_allow_over_ask() {
+    #[test]
+    fn deny_wins_over_allow_and_allow_over_ask() {
         let all = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
         let permissions = Permissions { allow: all(&["a", "b"]), ask: all(&["b", "c"]), deny: all(&["a"]) };
-        let refused = async |tool: &str, person: Option<&dyn Approval>| {
-            let call = ToolCall {
-                id: "1".into(),
-                name: tool.into(),
-                arguments: "{}".into(),
-                thought_signature: None,
-            };
-            match verdict(&permissions, tool, &Map::new()) {
-                Verdict::Allowed => None,
-                Verdict::Denied => Some(denied(tool)),
-                Verdict::NeedsApproval => asked(person, &call).await,
-            }
-        };
         let mode = |tool, mode, label| verdict_in_mode(&permissions, tool, &Map::new(), mode, label);
         let (restricted, strict) = (Some(SafetyMode::Restricted), Some(SafetyMode::Strict));
         assert_eq!(mode("a", Some(SafetyMode::Autonomous), Label::Safe), Verdict::Denied);
@@ -208,16 +191,11 @@ mod tests {
         assert_eq!(mode("c", None, Label::Safe), Verdict::NeedsApproval);
         assert_eq!(mode("d", restricted, Label::Unknown), Verdict::Denied);
         assert_eq!(mode("d", strict, Label::Safe), Verdict::NeedsApproval);
-        let (willing, unwilling) = (ApprovesOnly("c"), ApprovesOnly("x"));
-        let denied = "Tool 'a' is denied by permissions configuration.";
-        for person in [None, Some(&willing as &dyn Approval)] {
-            assert_eq!(refused("a", person).await.unwrap(), denied);
-            assert_eq!(refused("b", person).await, None);
-            assert_eq!(refused("d", person).await, None);
-        }
-        let unattended = "Tool 'c' needs a person's approval, and no one can answer here.";
-        assert_eq!(refused("c", None).await.unwrap(), unattended);
-        assert_eq!(refused("c", Some(&willing)).await, None);
-        assert_eq!(refused("c", Some(&unwilling)).await.unwrap(), "The user rejected the tool call.");
+        let without_mode = |tool| verdict(&permissions, tool, &Map::new());
+        assert_eq!(
+            ["a", "b", "c", "d"].map(without_mode),
+            [Verdict::Denied, Verdict::Allowed, Verdict::NeedsApproval, Verdict::Allowed,]
+        );
+        assert_eq!(unattended("c"), "Tool 'c' needs a person's approval, and no one can answer here.");
     }
 }

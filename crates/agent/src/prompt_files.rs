@@ -1,16 +1,26 @@
 //! `add_prompt_files`: files of the project and of the user whose text is added to an agent's prompt.
 //!
 //! Each name is searched for in the working directory and its ancestors, where the nearest file counts, and in
-//! addition in the home directory.
+//! addition in the home directory. With `add_prompt_files_depth`, the paths of files of these names in folders below the
+//! working directory are listed too.
 
 use std::path::Path;
 use std::path::PathBuf;
 
+use ignore::WalkBuilder;
 use legwork_common::variables::HOME;
 
 use crate::environment::Environment;
 use crate::files::MAX_FILE_BYTES;
 use crate::toolset::limited;
+
+/// The most paths that are listed. A project with more has no use for such a list.
+const MAX_LISTED: usize = 100;
+/// The most entries of folders that are looked at.
+const MAX_ENTRIES: usize = 100_000;
+/// Begins the list of files below the working directory.
+const BELOW: &str = "These files have instructions for the folders that they are in. Read the one of a folder before you \
+work there:";
 
 /// The prompt files of an agent.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,6 +55,26 @@ pub(crate) fn find(names: &[String], environment: &Environment) -> Found {
     found
 }
 
+/// A text that lists the files of these names up to `depth` levels below the working directory; `None` where there are none.
+/// Hidden folders, and what Git ignores, are not searched.
+pub(crate) fn listed(names: &[String], depth: u32, environment: &Environment) -> Option<String> {
+    let folder = &environment.working_dir;
+    let walk = WalkBuilder::new(folder)
+        .max_depth(Some((depth as usize).saturating_add(1)))
+        .require_git(false)
+        .sort_by_file_name(Ord::cmp)
+        .build();
+    let files = walk.take(MAX_ENTRIES).flatten().filter(|entry| {
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        is_file && entry.depth() > 1 && names.iter().any(|name| entry.file_name() == name.as_str())
+    });
+    let lines: String = files
+        .take(MAX_LISTED)
+        .filter_map(|entry| Some(format!("\n- {}", entry.path().strip_prefix(folder).ok()?.display())))
+        .collect();
+    (!lines.is_empty()).then(|| format!("{BELOW}{lines}"))
+}
+
 /// The files of this name: at most one of the project and one of the user.
 fn paths_of(name: &str, working_dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let file_in = |folder: &Path| Some(folder.join(name)).filter(|path| path.is_file());
@@ -75,5 +105,24 @@ mod tests {
         let ends: Vec<&str> = found.texts.iter().filter_map(|text| text.split("\n\n").nth(1)).collect();
         assert_eq!(ends, ["of the project", "of the user", "once"]);
         assert_eq!(found.warnings, ["prompt file NONE.md not found: the agent runs without it"]);
+    }
+
+    // `add_prompt_files_depth`
+    #[test]
+    fn lists_files_below_the_working_directory_by_their_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in
+            ["RULES.md", "a/RULES.md", "a/b/RULES.md", "a/OTHER.md", "built/RULES.md", ".git/RULES.md"]
+        {
+            let file = folder.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "secret text").unwrap();
+        }
+        fs::write(folder.path().join(".gitignore"), "built/\n").unwrap();
+        let environment = Environment::new(BTreeMap::new(), folder.path().to_owned());
+        let list = |depth| listed(&["RULES.md".to_owned()], depth, &environment);
+        assert_eq!(list(1).unwrap(), format!("{BELOW}\n- a/RULES.md"));
+        assert_eq!(list(2).unwrap(), format!("{BELOW}\n- a/RULES.md\n- a/b/RULES.md"));
+        assert_eq!(listed(&["NONE.md".to_owned()], 9, &environment), None);
     }
 }

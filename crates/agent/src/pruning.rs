@@ -37,7 +37,11 @@ pub fn prune_replaced(entries: &mut [TurnEntry]) {
             TurnEntry::Reply { .. } | TurnEntry::Delivered { .. } => 1,
             // A second result of a call is not a message.
             TurnEntry::Result { turn, index, .. } => usize::from(results.insert((*turn, *index))),
-            TurnEntry::Compacted { .. } | TurnEntry::Stderr { .. } | TurnEntry::Retried { .. } => 0,
+            TurnEntry::Compacted { .. }
+            | TurnEntry::Stderr { .. }
+            | TurnEntry::Asked { .. }
+            | TurnEntry::Decided { .. }
+            | TurnEntry::Retried { .. } => 0,
         };
     }
     prune(&mut entries[..first]);
@@ -56,7 +60,8 @@ pub(crate) fn prune(entries: &mut [TurnEntry]) {
                 *text = String::new();
             }
             TurnEntry::Compacted { summary, .. } => *summary = String::new(),
-            TurnEntry::Retried { .. } => {}
+            TurnEntry::Asked { arguments, .. } => arguments.clear(),
+            TurnEntry::Decided { .. } | TurnEntry::Retried { .. } => {}
         }
     }
 }

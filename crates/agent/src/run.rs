@@ -23,16 +23,19 @@
 mod agents;
 mod approval;
 mod budget;
+mod cached;
 mod command;
 mod compact;
 mod excerpt;
 mod halt;
 mod hooks;
+mod inner;
 mod mail;
 mod model_call;
 mod open_agent;
 mod pots;
 mod state;
+mod submitted;
 mod tool_calls;
 mod written;
 
@@ -102,7 +105,8 @@ async fn run_model(
     ports: Ports,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
-    let Assignment { agent: first_agent, opening, mut recorded, budget, safety, .. } = assignment;
+    let Assignment { agent: first_agent, opening, mut recorded, budget, max_cost, prices, safety, .. } =
+        assignment;
     let is_prompted = matches!(opening, Opening::Conversation { .. });
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
@@ -122,7 +126,7 @@ async fn run_model(
     };
     let Usage { input_tokens, output_tokens, .. } = transcript.usage();
     let mut state = RunState {
-        pots: Pots::new(input_tokens.saturating_add(output_tokens)),
+        pots: Pots::new(input_tokens.saturating_add(output_tokens), max_cost, prices),
         team,
         first_agent,
         recorded,
@@ -137,6 +141,8 @@ async fn run_model(
         ports,
         cancel,
         first_model_cooldown_until: None,
+        asked: None,
+        reminders: 0,
         context: Vec::new(),
         lasting_context: 0,
         next_summary_at: 0,
@@ -156,6 +162,12 @@ impl RunState<'_> {
     async fn drive(&mut self) -> Result<String, Halt> {
         self.resume().await?;
         loop {
+            if let Some(answer) = self.submitted()
+                && self.is_over(&answer).await?
+            {
+                self.write_submitted(&answer).await?;
+                return Ok(answer);
+            }
             match self.transcript.next(self.active_agent.turn_limit()) {
                 Step::Work { open } => self.run_calls(open).await?,
                 Step::Ask { turn } => {
@@ -163,10 +175,8 @@ impl RunState<'_> {
                     self.take_turn(turn).await?;
                 }
                 Step::Finish { result } => {
-                    self.settle_pots().await;
-                    let has_news = self.wait_for_jobs_and_mail().await?;
-                    if !has_news && !self.pass_on().await? {
-                        self.observe(STOP, json!({"last_message": result})).await?;
+                    if !self.remind().await? && self.is_over(&result).await? {
+                        self.keep_answer(&result).await?;
                         return Ok(result);
                     }
                 }
@@ -175,15 +185,28 @@ impl RunState<'_> {
         }
     }
 
+    /// When the active agent has answered: whether that ends the run. Otherwise there is something that the model has not
+    /// seen: mail, or a conversation that was passed on to it.
+    async fn is_over(&mut self, result: &str) -> Result<bool, Halt> {
+        self.settle_pots().await;
+        let has_news = self.wait_for_jobs_and_mail().await?;
+        if has_news || self.pass_on().await? {
+            return Ok(false);
+        }
+        self.observe(STOP, json!({"last_message": result})).await?;
+        Ok(true)
+    }
+
     /// Makes the model call of one turn. The order of the steps before it matters:
     ///
     /// 1. The lease is checked before anything is done for the turn.
     /// 2. A handoff is completed: it decides whose prompt, tools, window and limits the other steps go by.
     /// 3. Tools that changed are listed anew, now that it is known whose tools they are.
     /// 4. Mail is delivered before the size of the request is measured.
-    /// 5. The pots of the active agent are checked: an empty one ends the run before anything is paid for.
-    /// 6. The conversation is compacted before a budget is reserved for the request that is sent in the end.
-    /// 7. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
+    /// 5. A message that was answered before is answered from the cache, without a model call.
+    /// 6. The pots of the active agent are checked: an empty one ends the run before anything is paid for.
+    /// 7. The conversation is compacted before a budget is reserved for the request that is sent in the end.
+    /// 8. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
     ///    settled whether or not the call succeeds.
     async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
         self.check_lease().await?;
@@ -191,6 +214,9 @@ impl RunState<'_> {
         self.begin_turn(turn).await?;
         self.refresh_tools().await?;
         self.deliver_mail().await?;
+        if self.answer_from_cache(turn).await? {
+            return Ok(());
+        }
         self.check_pots().await?;
         self.compact(turn).await?;
         self.reserve_budget().await?;

@@ -22,10 +22,10 @@ pub(crate) enum Label {
 }
 
 /// Programs that only read, whatever their arguments are.
-const SAFE_PROGRAMS: [&str; 28] = [
+const SAFE_PROGRAMS: [&str; 26] = [
     "ls", "pwd", "cat", "head", "tail", "wc", "grep", "rg", "echo", "printf", "date", "whoami", "id",
-    "uname", "hostname", "which", "stat", "file", "du", "df", "tree", "basename", "dirname", "realpath",
-    "true", "seq", "cut", "uniq",
+    "uname", "which", "stat", "file", "du", "df", "tree", "basename", "dirname", "realpath", "true", "seq",
+    "cut",
 ];
 /// Commands of programs that only read, as the beginning of a command line.
 const SAFE_COMMANDS: [&str; 12] = [
@@ -41,6 +41,20 @@ const SAFE_COMMANDS: [&str; 12] = [
     "node --version",
     "python --version",
     "python3 --version",
+];
+/// Options by which a program that reads writes a file, runs another program or sets something. Without a program, those of
+/// all.
+const UNSAFE_OPTIONS: [(&str, &str); 10] = [
+    ("", "--output"),
+    ("", "--ext-diff"),
+    ("", "--textconv"),
+    ("tree", "-o"),
+    ("rg", "--pre"),
+    ("rg", "--hostname-bin"),
+    ("date", "-s"),
+    ("date", "--set"),
+    ("file", "-C"),
+    ("file", "--compile"),
 ];
 /// Programs that destroy, end or reach something that does not come back.
 const DESTRUCTIVE_PROGRAMS: [&str; 24] = [
@@ -89,8 +103,14 @@ const DESTRUCTIVE_ARGUMENTS: [(&str, &str); 16] = [
     ("xargs", "rm"),
 ];
 /// Tools of this program that destroy something.
-const DESTRUCTIVE_TOOLS: [&str; 5] =
-    ["remove_directory", "delete_memory", "delete_task", "stop_background_agent", "stop_background_job"];
+const DESTRUCTIVE_TOOLS: [&str; 6] = [
+    "remove_directory",
+    "delete_memory",
+    "delete_plan",
+    "delete_task",
+    "stop_background_agent",
+    "stop_background_job",
+];
 /// Tools whose `cmd` is a command of the shell.
 const SHELL_TOOLS: [&str; 2] = ["shell", "run_background_job"];
 
@@ -129,10 +149,12 @@ fn is_safe(command: &str) -> bool {
             .strip_prefix(*safe)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
     };
-    // An option may name a file to write or a program to run.
-    let writes =
-        command.split_whitespace().any(|word| word.starts_with("--output") || word.starts_with("--ext-diff"));
-    !writes && (SAFE_PROGRAMS.contains(&program) || SAFE_COMMANDS.iter().any(begins_with))
+    let is_unsafe = |word: &str| {
+        let mut options = UNSAFE_OPTIONS.iter().filter(|(of, _)| of.is_empty() || *of == program);
+        options.any(|(_, option)| word.starts_with(option))
+    };
+    !command.split_whitespace().any(is_unsafe)
+        && (SAFE_PROGRAMS.contains(&program) || SAFE_COMMANDS.iter().any(begins_with))
 }
 
 fn is_destructive(command: &str) -> bool {
@@ -206,6 +228,12 @@ mod tests {
             ("cat x > y", Label::Unknown),
             ("echo $(cat x)", Label::Unknown),
             ("git diff --output=x", Label::Unknown),
+            ("tree -o x", Label::Unknown),
+            ("grep -o x y", Label::Safe),
+            ("rg --pre ./run x", Label::Unknown),
+            ("date +%s", Label::Safe),
+            ("date -s 2020-01-01", Label::Unknown),
+            ("uniq a b", Label::Unknown),
             ("rm -rf build", Label::Destructive),
             ("/bin/rm x", Label::Destructive),
             ("FORCE=1 rm x", Label::Destructive),

@@ -153,7 +153,7 @@ impl Expansion<'_> {
         }
         // No model made this call. Its place in the run is its own, so that no other call is taken for a repetition.
         let call = CallIndex { turn: 0, index: rand::random() };
-        let context = ToolContext { safety: None, call, cancel: self.cancel.clone() };
+        let context = ToolContext { safety: None, call, person: None, cancel: self.cancel.clone() };
         match tokio::time::timeout(limit, tool.call(Value::Object(arguments), &context)).await {
             Ok(outcome) => {
                 if outcome.is_error {

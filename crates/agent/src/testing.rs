@@ -33,9 +33,13 @@ pub(crate) use self::service::viewed;
 
 /// Calls a tool, as the first call of the first turn.
 pub(crate) async fn call(tool: &Arc<dyn Tool>, arguments: Value) -> ToolOutcome {
-    let context =
-        ToolContext { safety: None, call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
-    tool.call(arguments, &context).await
+    tool.call(arguments, &context()).await
+}
+
+/// The context of the first call of the first turn, without a person.
+pub(crate) fn context() -> ToolContext {
+    let call = CallIndex { turn: 1, index: 0 };
+    ToolContext { safety: None, call, person: None, cancel: CancellationToken::new() }
 }
 
 /// Settings of a model whose provider needs no key.
@@ -86,7 +90,7 @@ pub(crate) fn world(script: &Value) -> World {
         background: service.clone(),
         mailbox: service.clone(),
         session_state: service.clone(),
-        approval: None,
+        person: None,
         environment: Arc::new(environment("/")),
     };
     World { journal, service, ports }

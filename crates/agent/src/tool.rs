@@ -1,15 +1,19 @@
 //! The port of a tool: what the loop needs to know to offer it to a model and to call it.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
+use legwork_common::job::Usage;
 use legwork_common::service::CallIndex;
+use legwork_common::team::Agent;
 use legwork_common::team::SafetyMode;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::image::Image;
+use crate::person::Person;
 
 /// A tool's description for the model, and its properties for the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct ToolContext {
     pub call: CallIndex,
     /// The safety mode of the run, which jobs that the call dispatches inherit.
     pub safety: Option<SafetyMode>,
+    /// Who answers questions; `None` where no one does.
+    pub person: Option<Arc<dyn Person>>,
     /// Cancelled when the run is: the tool returns early, and its outcome is not recorded.
     pub cancel: CancellationToken,
 }
@@ -57,6 +63,8 @@ pub struct ToolOutcome {
     pub is_error: bool,
     /// Jobs whose end the text shows: they are not announced again.
     pub ended: Vec<JobId>,
+    /// What model calls of a run within the run used.
+    pub used: Usage,
 }
 
 impl ToolOutcome {
@@ -69,6 +77,15 @@ impl ToolOutcome {
     pub fn error(text: impl Into<String>) -> Self {
         Self { text: text.into(), is_error: true, ..Self::default() }
     }
+}
+
+/// A run within a run: an agent that is not in the team, with its prompt. Its last message is the result of the call.
+#[derive(Debug, Clone)]
+pub struct InnerRun {
+    /// The agent.
+    pub agent: Agent,
+    /// The prompt.
+    pub prompt: String,
 }
 
 /// One tool of an agent. The calls of one reply run concurrently, also of the same tool.
@@ -87,6 +104,15 @@ pub trait Tool: Debug + Send + Sync {
     /// The loop drops the future when the run is cancelled; a tool that starts processes ends them
     /// then too.
     async fn call(&self, arguments: Value, context: &ToolContext) -> ToolOutcome;
+
+    /// The run that a call is carried out by, in place of [`call`](Self::call); `None` for almost every tool.
+    ///
+    /// # Errors
+    ///
+    /// The outcome where the arguments name no run.
+    fn inner_run(&self, _arguments: &Value) -> Option<Result<InnerRun, ToolOutcome>> {
+        None
+    }
 
     /// Whether the tool, called without arguments, lists the background work that it started. The list stands under a
     /// summary of the conversation, which may have lost the ids.

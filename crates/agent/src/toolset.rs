@@ -3,10 +3,11 @@
 //! A toolset that cannot start or is not supported is skipped with a warning.
 
 mod a2a;
+pub(crate) mod answer;
 mod api;
 mod background;
 pub(crate) mod call_description;
-mod confinement;
+pub(crate) mod confinement;
 mod deferred;
 mod delegation;
 mod environment_info;
@@ -18,9 +19,12 @@ mod handoff;
 mod http;
 mod mcp;
 mod memory;
+mod open_url;
 mod openapi;
+mod plan;
 mod schema;
 mod script;
+pub(crate) mod shared_file;
 mod shell;
 mod skills;
 mod tasks;
@@ -28,6 +32,7 @@ mod think;
 mod todo;
 mod toon;
 mod transfer;
+mod user_prompt;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -37,6 +42,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use globset::Glob;
 use legwork_common::duration;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::session_state::SessionState;
@@ -51,6 +57,7 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::deferred::DeferredTools;
+pub(crate) use self::http::post_json;
 use self::toon::ToonSelection;
 use crate::environment::Environment;
 use crate::process::Nursery;
@@ -198,12 +205,17 @@ impl Toolbox {
             }
         }
         if let Some(skills) = &agent.skills {
-            let kit = skills::open(skills, environment);
+            let kit = skills::open(agent, skills, environment);
             self.warnings.extend(kit.warnings);
             for tool in kit.tools {
                 self.add_tool(tool, LAST_PLACE - 1, "skills");
             }
             self.instructions.extend(kit.instruction);
+        }
+        if let Some((tool, warning)) = answer::open(agent) {
+            self.warnings.extend(warning);
+            self.add_tool(Arc::new(tool), LAST_PLACE - 1, "structured_output");
+            self.instructions.push(answer::INSTRUCTION.to_owned());
         }
         if agent.toolsets.iter().any(|toolset| toolset.defer.is_some()) {
             for tool in self.deferred.finder_tools() {
@@ -269,7 +281,8 @@ impl Toolbox {
         self.warnings.extend(invalid_patterns);
         for tool in tools {
             let is_withheld = (self.is_read_only || toolset.readonly) && !tool.spec().read_only;
-            if is_withheld || !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
+            let is_left = toolset.left.is_empty() || is_left(&toolset.left, tool.spec());
+            if is_withheld || !is_left || !toolset.tools.is_empty() && !is_listed(&toolset.tools, &*tool) {
                 continue;
             }
             let is_deferred = match &toolset.defer {
@@ -360,6 +373,8 @@ impl Toolbox {
         session_state: &Arc<dyn SessionState>,
     ) -> Result<Kit, String> {
         let name = type_name(&toolset.kind);
+        let public = toolset.public_only.then(|| Arc::new(environment.public_only()));
+        let environment = public.as_ref().unwrap_or(environment);
         let opened = match &toolset.kind {
             ToolsetKind::Think => Ok(think::open()),
             ToolsetKind::Todo { shared } => Ok(todo::open(shared.then(|| Arc::clone(session_state)))),
@@ -383,21 +398,29 @@ impl Toolbox {
             ToolsetKind::Fetch(settings) => fetch::open(environment, settings),
             ToolsetKind::Git => Ok(git::open(environment, &self.nursery)),
             ToolsetKind::Environment => Ok(environment_info::open(environment)),
+            ToolsetKind::Plan => plan::open(environment),
+            ToolsetKind::OpenUrl { name, url } => open_url::open(environment, name.as_deref(), url),
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
+            ToolsetKind::UserPrompt => Ok(user_prompt::open()),
             ToolsetKind::Tasks { path } => tasks::open(&environment.working_dir, path.as_deref()),
             ToolsetKind::Mcp(mcp) => {
                 let timing = mcp::Timing::of(mcp.lifecycle.as_ref());
                 mcp::open(mcp, environment, &self.nursery, timing).await
             }
             ToolsetKind::Unsupported { kind } => Err(format!("unknown toolset type: {kind}")),
-            ToolsetKind::Lsp { .. } | ToolsetKind::UserPrompt | ToolsetKind::ModelPicker { .. } => {
+            ToolsetKind::Lsp { .. } | ToolsetKind::ModelPicker { .. } => {
                 return Err(format!("toolset {name} is not supported; the agent runs without it"));
             }
         };
         opened.map_err(|reason| format!("toolset {name} failed: {reason}"))
     }
+}
+
+/// Whether one of the globs matches the name of a tool. One that is not a glob matches nothing.
+fn is_left(globs: &[String], spec: &ToolSpec) -> bool {
+    globs.iter().any(|glob| Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(&spec.name)))
 }
 
 /// The toolset's `type` as the agent file spells it.
@@ -412,6 +435,8 @@ pub fn type_name(kind: &ToolsetKind) -> &str {
         ToolsetKind::Fetch(_) => "fetch",
         ToolsetKind::Git => "git",
         ToolsetKind::Environment => "environment",
+        ToolsetKind::Plan => "plan",
+        ToolsetKind::OpenUrl { .. } => "open_url",
         ToolsetKind::Memory { .. } => "memory",
         ToolsetKind::Script { .. } => "script",
         ToolsetKind::Api(_) => "api",

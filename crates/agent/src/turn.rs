@@ -14,10 +14,13 @@ use std::collections::HashSet;
 use legwork_common::contract;
 use legwork_common::id::JobId;
 use legwork_common::job::Usage;
+use legwork_common::question::Answer;
 use legwork_common::service::CallIndex;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
+use serde_json::Map;
+use serde_json::Value;
 
 use self::repetition::Repetition;
 use crate::compaction;
@@ -52,6 +55,15 @@ pub enum Step {
     },
 }
 
+/// A call that a person was asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedCall {
+    /// The arguments that the approval is for.
+    pub arguments: Map<String, Value>,
+    /// The answer. An approved call may have been made, or begun, by an attempt that is over.
+    pub answer: Option<Answer>,
+}
+
 /// A run so far: a fold of the opening messages and the recorded entries.
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
@@ -67,6 +79,8 @@ pub struct Transcript {
     /// Results of `calls` by their index, held back until the last one is there: a conversation with an open call
     /// is one that no provider accepts.
     results: BTreeMap<u32, ToolResult>,
+    /// Those of `calls` that a person was asked about, by their index.
+    asked: BTreeMap<u32, AskedCall>,
     /// How often in a row the model made the calls of its last reply.
     repetition: Repetition,
     /// Whether there is something for the model that it has not replied to.
@@ -119,6 +133,19 @@ impl Transcript {
             }
             TurnEntry::Compacted { kept, summary, usage, .. } => self.compact(*kept, summary, *usage),
             TurnEntry::Stderr { .. } => {}
+            TurnEntry::Asked { turn, index, arguments, .. } => {
+                if *turn == self.turn {
+                    let asked = AskedCall { arguments: arguments.clone(), answer: None };
+                    self.asked.entry(*index).or_insert(asked);
+                }
+            }
+            TurnEntry::Decided { turn, index, answer } => {
+                if *turn == self.turn
+                    && let Some(asked) = self.asked.get_mut(index)
+                {
+                    asked.answer.get_or_insert_with(|| answer.clone());
+                }
+            }
             // The entries so far were another job's: so are their usage, their mail and the jobs that they
             // dispatched.
             TurnEntry::Retried { .. } => {
@@ -151,6 +178,7 @@ impl Transcript {
         self.calls.clone_from(&message.tool_calls);
         self.repetition.count(&self.calls);
         self.results.clear();
+        self.asked.clear();
         self.reply_is_due = false;
         self.messages.push(Message::Assistant(message.clone()));
     }
@@ -184,6 +212,11 @@ impl Transcript {
             return Step::Exhausted { turns: self.turn };
         }
         Step::Ask { turn: self.turn + 1 }
+    }
+
+    /// What is recorded of asking a person about an open call of the last reply.
+    pub fn asked(&self, call: CallIndex) -> Option<&AskedCall> {
+        self.asked.get(&call.index).filter(|_| call.turn == self.turn)
     }
 
     /// The first tool that the last reply called, and how many replies in a row made the same calls with the same
@@ -221,6 +254,64 @@ impl Transcript {
             _ => None,
         });
         by_user.or(as_task).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Whether an earlier call of the same tool with the same arguments had this result, and the model still sees it.
+    pub fn has_shown(&self, call: &ToolCall, text: &str) -> bool {
+        let is_same = |earlier: &ToolCall| earlier.name == call.name && earlier.arguments == call.arguments;
+        let replies = self.messages.iter().filter_map(|message| match message {
+            Message::Assistant(reply) => Some(&reply.tool_calls),
+            Message::System { .. } | Message::User { .. } | Message::ToolResult(_) => None,
+        });
+        let ids: HashSet<&str> =
+            replies.flatten().filter(|call| is_same(call)).map(|call| call.id.as_str()).collect();
+        !ids.is_empty()
+            && self.messages.iter().any(|message| {
+                matches!(message, Message::ToolResult(result) if ids.contains(result.call_id.as_str()) && result.text == text)
+            })
+    }
+
+    /// The call of this tool in the last reply whose result is not an error; `None` once anything came after it.
+    pub fn accepted_call(&self, tool: &str) -> Option<&ToolCall> {
+        let mut accepted = HashSet::new();
+        for message in self.messages.iter().rev() {
+            match message {
+                Message::ToolResult(result) if result.name == tool && !result.is_error => {
+                    accepted.insert(result.call_id.as_str());
+                }
+                Message::ToolResult(_) => {}
+                Message::Assistant(reply) => {
+                    let is_accepted =
+                        |call: &&ToolCall| call.name == tool && accepted.contains(call.id.as_str());
+                    return reply.tool_calls.iter().find(is_accepted);
+                }
+                Message::User { .. } | Message::System { .. } => return None,
+            }
+        }
+        None
+    }
+
+    /// Whether the model has not replied to the last message of a user.
+    pub fn is_prompted(&self) -> bool {
+        matches!(self.messages.last(), Some(Message::User { .. }))
+    }
+
+    /// The last answer to an earlier message of a user that is the same one; `None` where there was none.
+    pub fn earlier_answer(&self, is_same: impl Fn(&str) -> bool) -> Option<&str> {
+        let mut answers = false;
+        let mut found = None;
+        for message in &self.messages {
+            match message {
+                Message::User { text } => answers = is_same(text),
+                Message::Assistant(reply)
+                    if answers && reply.tool_calls.is_empty() && !reply.text.is_empty() =>
+                {
+                    found = Some(reply.text.as_str());
+                }
+                Message::Assistant(_) | Message::ToolResult(_) | Message::System { .. } => {}
+            }
+        }
+        found
     }
 
     /// The names of the tools that the last reply called.
@@ -263,7 +354,7 @@ impl Transcript {
     }
 
     /// Whether the model has seen this mail, or the end that it announces in a tool result.
-    fn knows(&self, mail: &Mail) -> bool {
+    pub(crate) fn knows(&self, mail: &Mail) -> bool {
         self.delivered.contains(&mail.id)
             || match &mail.content {
                 MailContent::Ended(view) => self.ended.contains(&view.job.id),

@@ -63,6 +63,12 @@ pub fn list(list: &JobList) -> String {
         text.push_str(&block(job));
         text.push('\n');
     }
+    for job in &list.jobs {
+        if let Some(WaitsFor::Answer { questions }) = &job.waits_for {
+            let asks: Vec<String> = questions.iter().map(|asked| asked.question.phrase()).collect();
+            let _ = writeln!(text, "{} waits for {}.", job.id, asks.join(" and "));
+        }
+    }
     match (list.more_queued, list.more_ended) {
         (0, 0) => {}
         (queued, ended) => {
@@ -138,21 +144,27 @@ fn body(view: &JobView, room: usize, error_room: usize) -> String {
         },
         State::Running | State::Reaping => live(view, "still running"),
         State::Stopping => live(view, "stopping"),
-        State::Waiting => live(view, "waiting for its own background agents"),
+        State::Waiting => match &view.job.waits_for {
+            Some(WaitsFor::Answer { questions }) => {
+                let asks: Vec<String> = questions.iter().map(|asked| asked.question.phrase()).collect();
+                live(view, &format!("waiting for {}", asks.join(" and ")))
+            }
+            _ => live(view, "waiting for its own background agents"),
+        },
     }
 }
 
 /// The result of a completed job, or its first `room` bytes with the offset to read on from.
 fn completed(view: &JobView, room: usize) -> String {
-    let result = view.job.result.as_deref().map(str::trim).unwrap_or_default();
-    if result.is_empty() {
+    let result = ResultText::of(view);
+    if result.bytes == 0 {
         return "<no output>".to_owned();
     }
-    let shown = head(result, room);
-    if shown.len() == result.len() {
-        return result.to_owned();
+    let shown = head(result.head, room);
+    if shown.len() as u64 == result.bytes {
+        return shown.to_owned();
     }
-    match result_offset(view, result) {
+    match result_offset(view, &result) {
         Some(begin) => {
             let to = begin + shown.len() as u64;
             let total = view.output.total;
@@ -161,20 +173,53 @@ fn completed(view: &JobView, room: usize) -> String {
         None => format!(
             "{shown}\n\n[output truncated: 0–{} of {} bytes; read the whole output with since=0]",
             shown.len(),
-            result.len()
+            result.bytes
         ),
+    }
+}
+
+/// A result without the white space around it, as far as it was read.
+struct ResultText<'v> {
+    /// Its beginning: all of it, unless it was cut.
+    head: &'v str,
+    /// Its end: all of it, unless it was cut.
+    tail: &'v str,
+    /// Its length.
+    bytes: u64,
+}
+
+impl<'v> ResultText<'v> {
+    fn of(view: &'v JobView) -> Self {
+        let text = view.job.result.as_deref().unwrap_or_default();
+        let Some(cut) = &view.cut else {
+            let text = text.trim();
+            return Self { head: text, tail: text, bytes: text.len() as u64 };
+        };
+        let (head, tail) = (text.trim_start(), cut.tail.trim_end());
+        let space = (text.len() - head.len()) + (cut.tail.len() - tail.len());
+        Self { head, tail, bytes: cut.bytes.saturating_sub(space as u64) }
     }
 }
 
 /// Where the result begins in the output, which ends with it: the last message is streamed as output too. `None` when
 /// the output does not contain all of it, because the output cap was reached.
-fn result_offset(view: &JobView, result: &str) -> Option<u64> {
+fn result_offset(view: &JobView, result: &ResultText<'_>) -> Option<u64> {
     let text = String::from_utf8_lossy(&view.output.bytes);
     let end = text.trim_end();
-    if end.is_empty() || !(result.ends_with(end) || end.ends_with(result)) {
+    if end.is_empty() || !(result.tail.ends_with(end) || end.ends_with(result.tail)) {
         return None;
     }
-    (view.output.offset + end.len() as u64).checked_sub(result.len() as u64)
+    (view.output.offset + end.len() as u64).checked_sub(result.bytes)
+}
+
+/// The length of [`view_body`], of a job that was read in part too.
+fn body_bytes(view: &JobView) -> u64 {
+    if view.job.status == State::Completed {
+        return ResultText::of(view).bytes;
+    }
+    let read = view.job.error.as_ref().map_or(0, String::len) as u64;
+    let unread = view.cut.as_ref().map_or(0, |cut| cut.bytes.saturating_sub(read));
+    view_body(view).len() as u64 + unread
 }
 
 /// The line of a queued job, with the reason when it is known.

@@ -11,6 +11,8 @@ use crate::job::Cause;
 use crate::job::Job;
 use crate::job::PastAttempt;
 use crate::lifecycle::State;
+use crate::question::AskedQuestion;
+use crate::question::Question;
 use crate::waits_for::Postponed;
 use crate::waits_for::WaitsFor;
 use crate::waits_for::counted;
@@ -106,15 +108,54 @@ fn waits(job: &Job) -> Vec<String> {
                 .to_owned(),
         ),
         WaitsFor::Schedule { at, why, detail } => scheduled(job, *at, *why, detail.as_deref()),
-        WaitsFor::Children { live } => (
-            format!("It waits for {} that it dispatched, and holds no slot", counted(*live, "job")),
-            format!("It continues when they have ended; `legwork list --tree --session {}` shows them.", job.session),
-        ),
+        WaitsFor::Answer { questions } => return asks(job, questions),
+        WaitsFor::Children { live } => children(job, *live),
         WaitsFor::RateLimit { detail } | WaitsFor::Budget { detail } | WaitsFor::Stalled { detail } => {
             (sentence_case(detail), "It continues without help.".to_owned())
         }
     };
     vec![format!("{because}."), fix_hint]
+}
+
+/// Which jobs a parked job waits for; none where only a slot is missing.
+fn children(job: &Job, live: u64) -> (String, String) {
+    match live {
+        0 => (
+            "What it waited for has happened, and its worker has no free slot for it".to_owned(),
+            "It continues with the next free slot, ahead of new jobs.".to_owned(),
+        ),
+        _ => (
+            format!("It waits for {} that it dispatched, and holds no slot", counted(live, "job")),
+            format!(
+                "It continues when they have ended; `legwork list --tree --session {}` shows them.",
+                job.session
+            ),
+        ),
+    }
+}
+
+/// What a job asks a person, and how to answer.
+fn asks(job: &Job, questions: &[AskedQuestion]) -> Vec<String> {
+    let id = short_id(job.id);
+    let mut sentences: Vec<String> =
+        questions.iter().map(|asked| format!("It waits for {}, and holds no slot.", asked.line())).collect();
+    sentences.extend(questions.iter().filter_map(|asked| match &asked.question {
+        Question::Approval { why, .. } if !why.is_empty() => {
+            Some(format!("Call {} needs an approval because {why}.", asked.number))
+        }
+        Question::Approval { .. } | Question::Prompt { .. } => None,
+    }));
+    match questions {
+        [only] => sentences.push(format!("`{}` answers it.", only.question.command(&id))),
+        several => sentences.push(format!(
+            "`legwork approve {id} --call N` or `legwork deny {id} --call N WHY` answers one of the {}.",
+            several.len()
+        )),
+    }
+    if questions.iter().any(|asked| asked.expires_at.is_some()) {
+        sentences.push("A question that expires counts as denied, and the job continues.".to_owned());
+    }
+    sentences
 }
 
 fn scheduled(job: &Job, at: Option<Timestamp>, why: Postponed, detail: Option<&str>) -> (String, String) {
@@ -289,6 +330,17 @@ mod tests {
         Job { cause: Some(cause), error, ..job(status) }
     }
 
+    fn questions() -> Vec<AskedQuestion> {
+        let call = Question::approval("shell", r#"{"cmd":"rm -r build"}"#, "the team's permissions ask");
+        let prompt = Question::Prompt { message: "Which colour?".to_owned(), title: None, schema: None };
+        let asked_at = Timestamp::UNIX_EPOCH;
+        let expires_at = Timestamp::from_second(3600).ok();
+        vec![
+            AskedQuestion { number: 1, question: call, asked_at, expires_at, answer: None },
+            AskedQuestion { number: 2, question: prompt, asked_at, expires_at: None, answer: None },
+        ]
+    }
+
     #[test]
     fn each_state_is_explained_with_what_would_change_it() {
         let queue = || "gpu".to_owned();
@@ -324,6 +376,9 @@ mod tests {
             },
             waiting(State::Scheduled, schedule(Postponed::GivenBack, Some("OPENAI_API_KEY is not set"))),
             waiting(State::Waiting, WaitsFor::Children { live: 3 }),
+            waiting(State::Waiting, WaitsFor::Children { live: 0 }),
+            waiting(State::Waiting, WaitsFor::Answer { questions: questions()[..1].to_vec() }),
+            waiting(State::Waiting, WaitsFor::Answer { questions: questions() }),
             waiting(
                 State::Running,
                 WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },

@@ -19,6 +19,8 @@ use crate::id::SessionId;
 use crate::id::WorkerId;
 use crate::lifecycle::State;
 use crate::money::Money;
+use crate::money::SpendingLimit;
+use crate::question::Approvals;
 use crate::stored::LaterName;
 use crate::team::SafetyMode;
 use crate::trace::TraceParent;
@@ -234,9 +236,9 @@ pub struct JobSpec {
     /// Whether a retry starts from the beginning instead of resuming after the recorded turns of `retry_of`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
-    /// The token budget: input and output tokens of all attempts. `None` means no limit.
+    /// The budget in tokens or money, of all attempts. `None` means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<u64>,
+    pub budget: Option<SpendingLimit>,
     /// The trace context of the dispatcher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
@@ -246,6 +248,10 @@ pub struct JobSpec {
     /// The safety mode of the dispatcher: that of the job can only be stricter. `None` for no mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<SafetyMode>,
+    /// What becomes of its calls that need a person's approval, and of those below it; `None` for what the worker's
+    /// policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
 }
 
 impl JobSpec {
@@ -264,6 +270,7 @@ impl JobSpec {
             trace: None,
             root_agent: None,
             safety: None,
+            approvals: None,
         }
     }
 }
@@ -304,9 +311,9 @@ pub struct JobOptions {
     /// The delay before the first retry; doubled for each further one, up to ten minutes, with up to ten
     /// percent jitter.
     pub retry_delay: Duration,
-    /// The token budget: input and output tokens of all attempts. `None` means no limit. A job that exceeds
-    /// it fails with the cause `budget`.
-    pub budget: Option<u64>,
+    /// The budget in tokens or money, of all attempts. `None` means no limit. A job that exceeds it fails with the
+    /// cause `budget`.
+    pub budget: Option<SpendingLimit>,
 }
 
 impl Default for JobOptions {

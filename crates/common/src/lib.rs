@@ -13,6 +13,7 @@
 //! - [`contract`]: the exact texts of the background-agent tools.
 //! - [`duration`]: parsing and formatting of durations such as `1h30m`.
 //! - [`error`]: error codes, hints and exit statuses.
+//! - [`question`]: what a job asks a person, and the answer.
 //! - [`retry`]: exponential backoff as an iterator.
 //! - [`team`]: parsing and validation of agent files into a [`team::Team`].
 //! - [`trace`]: the W3C trace context that a job propagates.
@@ -31,6 +32,7 @@ pub mod job;
 pub mod lifecycle;
 pub mod money;
 pub mod policy;
+pub mod question;
 pub mod retry;
 pub mod secrets;
 pub mod service;

@@ -1,18 +1,24 @@
-//! Money: what model calls cost, from prices by model.
+//! Money: what model calls cost, from prices by model, and limits in tokens or dollars.
 //!
 //! Amounts are whole millionths of a dollar, so that sums are exact.
+//!
+//! The table below was typed in from the providers' public lists, as of its date. It is not read from a provider, and
+//! prices change: check it against the provider before you rely on it, and put what you pay into the policy file's
+//! `prices` or the agent file's `cost`, which override it.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
+use thiserror::Error;
 
 use crate::job::Usage;
 
-/// When the prices of the table were those of the providers' public lists.
+/// The date of the table: prices of the providers' public lists, typed in then and to be checked against the provider.
 pub const PRICES_OF: &str = "2025-11-01";
 /// Millionths of a dollar in a dollar.
 const MICROS: f64 = 1_000_000.0;
@@ -105,6 +111,104 @@ impl<'de> Deserialize<'de> for Money {
 fn micros(dollars: f64) -> u64 {
     // A cast of a float saturates.
     (dollars * MICROS).round() as u64
+}
+
+/// A limit of what a job may use over all its attempts: tokens, or what they cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendingLimit {
+    /// Input and output tokens.
+    Tokens(u64),
+    /// What the tokens cost, at the price of each model that is called.
+    Money(Money),
+}
+
+/// A text that is not a spending limit.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is neither a number of tokens nor an amount such as $2.50")]
+pub struct NotALimit(String);
+
+impl SpendingLimit {
+    /// The number of tokens; `None` for an amount of money.
+    #[must_use]
+    pub fn tokens(self) -> Option<u64> {
+        match self {
+            Self::Tokens(tokens) => Some(tokens),
+            Self::Money(_) => None,
+        }
+    }
+
+    /// The amount of money; `None` for a number of tokens.
+    #[must_use]
+    pub fn money(self) -> Option<Money> {
+        match self {
+            Self::Tokens(_) => None,
+            Self::Money(money) => Some(money),
+        }
+    }
+}
+
+impl FromStr for SpendingLimit {
+    type Err = NotALimit;
+
+    fn from_str(text: &str) -> Result<Self, NotALimit> {
+        let limit = match text.strip_prefix('$') {
+            None => text.parse().ok().filter(|tokens| *tokens > 0).map(Self::Tokens),
+            Some(dollars) => {
+                micros_of(dollars).filter(|micros| *micros > 0).map(|micros| Self::Money(Money(micros)))
+            }
+        };
+        limit.ok_or_else(|| NotALimit(text.to_owned()))
+    }
+}
+
+/// Millionths of a dollar from digits with at most six decimals, without loss.
+fn micros_of(dollars: &str) -> Option<u64> {
+    let (whole, decimals) = dollars.split_once('.').unwrap_or((dollars, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(decimals) || decimals.len() > 6 || whole.len() + decimals.len() == 0 {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let decimals: u64 = format!("{decimals:0<6}").parse().ok()?;
+    whole.checked_mul(1_000_000)?.checked_add(decimals)
+}
+
+impl fmt::Display for SpendingLimit {
+    /// As it is parsed, without loss.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens(tokens) => write!(f, "{tokens}"),
+            Self::Money(Money(micros)) => {
+                let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+                write!(f, "${}", text.trim_end_matches('0').trim_end_matches('.'))
+            }
+        }
+    }
+}
+
+impl Serialize for SpendingLimit {
+    /// Tokens are a number, money is a text with its sign.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Tokens(tokens) => serializer.serialize_u64(*tokens),
+            Self::Money(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SpendingLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Tokens(u64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Tokens(tokens) => Ok(Self::Tokens(tokens)),
+            Form::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 /// What a model's tokens cost: millionths of a dollar for a million of them.
@@ -203,6 +307,42 @@ mod tests {
         let prices = Prices([("openai/gpt-4o".to_owned(), own)].into());
         assert_eq!(prices.of("openai/gpt-4o").unwrap().of(usage), Money(1_200_000));
         assert_eq!(own.of(Usage::default()), Money(0));
+    }
+
+    #[test]
+    fn a_limit_is_tokens_or_dollars() {
+        for (text, limit, shown) in [
+            ("100000", SpendingLimit::Tokens(100_000), "100000"),
+            ("$2.50", SpendingLimit::Money(Money(2_500_000)), "$2.5"),
+            ("$3", SpendingLimit::Money(Money(3_000_000)), "$3"),
+            ("$.5", SpendingLimit::Money(Money(500_000)), "$0.5"),
+            ("$18446744073709.551615", SpendingLimit::Money(Money(u64::MAX)), "$18446744073709.551615"),
+            ("$0.000001", SpendingLimit::Money(Money(1)), "$0.000001"),
+        ] {
+            assert_eq!(text.parse(), Ok(limit), "{text}");
+            assert_eq!(limit.to_string(), shown);
+            let json = serde_json::to_string(&limit).unwrap();
+            assert_eq!(serde_json::from_str::<SpendingLimit>(&json).unwrap(), limit, "{json}");
+        }
+        assert_eq!(serde_json::to_string(&SpendingLimit::Tokens(7)).unwrap(), "7");
+        for wrong in [
+            "",
+            "0",
+            "-5",
+            "2.5",
+            "$",
+            "$0",
+            "$-1",
+            "$inf",
+            "$x",
+            "€5",
+            "$1e999",
+            "$.",
+            "$1.0000001",
+            "$99999999999999999999",
+        ] {
+            assert!(wrong.parse::<SpendingLimit>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

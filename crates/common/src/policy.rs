@@ -9,6 +9,8 @@
 //! prices:
 //!   openai/gpt-4o: { input: 2.5, output: 10, cache_read: 1.25 }
 //! recursion: true
+//! approvals: park
+//! approvals_expire: 3d
 //! ```
 
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ use crate::job::JobOptions;
 use crate::job::Priority;
 use crate::money::Price;
 use crate::money::Prices;
+use crate::question::Approvals;
+use crate::question::DEFAULT_EXPIRY;
 
 /// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a
 /// wrong path.
@@ -47,6 +51,12 @@ pub struct Policy {
     /// Whether an agent that is on the way down from the root may be dispatched again. The depth is limited either way.
     #[serde(default)]
     recursion: bool,
+    /// What becomes of calls in the background that need a person's approval. The dispatcher's own setting wins.
+    #[serde(default)]
+    approvals: Approvals,
+    /// How long a question waits for a person.
+    #[serde(default, deserialize_with = "optional_limit")]
+    approvals_expire: Option<Duration>,
 }
 
 /// The default scheduling options of one agent's jobs. An option that is not set has the default of [`JobOptions`].
@@ -175,6 +185,16 @@ impl Policy {
         self.recursion
     }
 
+    /// What becomes of calls in the background that need a person's approval, where their dispatcher set nothing.
+    pub fn approvals(&self) -> Approvals {
+        self.approvals
+    }
+
+    /// How long a question waits for a person before it counts as denied.
+    pub fn approvals_expire(&self) -> Duration {
+        self.approvals_expire.unwrap_or(DEFAULT_EXPIRY)
+    }
+
     /// The default scheduling options of this agent's jobs.
     pub fn job_options(&self, agent: &str) -> JobOptions {
         let defaults = JobOptions::default();
@@ -264,6 +284,17 @@ limits:
     }
 
     #[test]
+    fn approvals_are_denied_unless_the_file_parks_them() {
+        let policy = parse("fleet.yaml", b"approvals: park\napprovals_expire: 2h\n").unwrap();
+        assert_eq!(
+            (policy.approvals(), policy.approvals_expire()),
+            (Approvals::Park, Duration::from_secs(7200))
+        );
+        let policy = Policy::default();
+        assert_eq!((policy.approvals(), policy.approvals_expire()), (Approvals::Deny, DEFAULT_EXPIRY));
+    }
+
+    #[test]
     fn rate_limits_of_the_command_line_are_parsed() {
         let mut policy = Policy::default();
         policy.add_limit("anthropic=requests:50,tokens:40000,concurrent:4").unwrap();
@@ -289,6 +320,7 @@ limits:
             "limits:\n  anthropic: { requests_per_minute: 0 }\n",
             "limits:\n  anthropic: { requests_per_minute: -5 }\n",
             "limit: {}\n",
+            "approvals: later\n",
             "[1, 2]\n",
         ]
         .map(message)

@@ -155,6 +155,17 @@ pub struct JobView {
     pub truncated: bool,
     /// The requested offset; `None` for the tail.
     pub since: Option<u64>,
+    /// What was not read of the job's result, or of its error; `None` where they are whole.
+    pub cut: Option<CutText>,
+}
+
+/// A result or an error of which only the first and the last bytes were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutText {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its last bytes, without the rest of a character that was cut.
+    pub tail: String,
 }
 
 /// The result of a stop request.
@@ -195,6 +206,17 @@ impl WaitMode {
     }
 }
 
+/// How much of each job the answer of a wait has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitDetail {
+    /// How the job stands: no output, no result or error, and only the first bytes of its task.
+    Status,
+    /// What the contract shows of it: the first bytes of a result or an error, the last of its output.
+    Excerpt,
+    /// The whole result, and the last page of output.
+    Whole,
+}
+
 /// A request to wait for jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitRequest {
@@ -207,6 +229,8 @@ pub struct WaitRequest {
     /// The position of the request in the caller's turns, when the caller is a job. A wait that is repeated
     /// after a crash keeps its first deadline.
     pub call: Option<CallIndex>,
+    /// How much of each job is answered, and read.
+    pub detail: WaitDetail,
 }
 
 /// The result of a wait for one id.

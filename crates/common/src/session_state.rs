@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::money::Money;
 use crate::service::CallIndex;
 use crate::service::ServiceError;
 
@@ -98,6 +99,16 @@ pub trait SessionState: Debug + Send + Sync {
     ///
     /// [`ServiceError::LeaseLost`] when the caller's attempt is over, and [`ServiceError::Unavailable`].
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError>;
+
+    /// What the models of all agents of the session may cost together; `None` for no limit. It is set only when a session
+    /// is opened, so the caller need not ask again.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Unavailable`].
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        Ok(None)
+    }
 
     /// Reports what the caller used of each pot since its run `run` began, and returns what the whole session has used of
     /// them, in the same order. A pot is the place of its limit in the agent file, `budgets.day.max_cost`. `run` names

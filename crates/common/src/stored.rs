@@ -36,11 +36,22 @@ pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 2
 /// The fields of a job's record, which change: state, attempt, cause, usage.
 pub const RECORD: StoredForm = StoredForm { name: "the record", version: 2 };
 /// What was dispatched, as JSON.
-pub const REQUEST: StoredForm = StoredForm { name: "the request", version: 1 };
+///
+/// Version 2: its calls may wait for a person, or it has a safety mode or a limit of money. A worker that reads version 1
+/// would leave these out, so it lacks such a job.
+pub const REQUEST: StoredForm = StoredForm { name: "the request", version: 2 };
 /// One entry of the turns, as JSON.
-pub const TURN: StoredForm = StoredForm { name: "a turn entry", version: 1 };
+///
+/// Version 2: a call waits for a person, or one decided about it. All other entries are written as version 1, so that a
+/// release that reads no later one runs the jobs without them.
+pub const TURN: StoredForm = StoredForm { name: "a turn entry", version: 2 };
+/// A question of a job, or its answer, as JSON.
+pub const QUESTION: StoredForm = StoredForm { name: "a question", version: 1 };
 /// A resolved team, as JSON.
-pub const TEAM: StoredForm = StoredForm { name: "the team", version: 1 };
+///
+/// Version 2 has something that holds an agent back and that a worker of version 1 would leave out, such as a hook or a
+/// budget. A team without any of that is of version 1.
+pub const TEAM: StoredForm = StoredForm { name: "the team", version: 2 };
 /// A worker's heartbeat.
 pub const HEARTBEAT: StoredForm = StoredForm { name: "the heartbeat", version: 1 };
 
@@ -68,6 +79,12 @@ pub enum Unreadable {
 }
 
 impl StoredForm {
+    /// The form as an earlier version wrote it, for values that need no more: earlier releases read those.
+    #[must_use]
+    pub fn at_version(self, version: u32) -> Self {
+        Self { version: version.min(self.version), ..self }
+    }
+
     /// Checks the version that a form states; an empty text stands for version 1.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ pub use agent::AgentKind;
 pub use agent::Command;
 pub use agent::Fallback;
 pub use agent::RequiredKey;
+pub use agent::ResponseCache;
 pub use agent::SafetyMode;
 pub use compatibility::Row;
 pub use compatibility::explain;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::id::JobId;
 use crate::job::optional_rfc3339;
+use crate::question::AskedQuestion;
 
 /// What a job waits for. Reasons and fields may be added, never renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,11 @@ pub enum WaitsFor {
     Children {
         /// Those that have not ended.
         live: u64,
+    },
+    /// It waits for a person, and holds no slot.
+    Answer {
+        /// The questions without an answer, the oldest first; at most 20.
+        questions: Vec<AskedQuestion>,
     },
     /// A call of its model waits for a rate limit.
     RateLimit {
@@ -148,7 +154,11 @@ impl WaitsFor {
                 let lacks = detail.as_ref().filter(|_| *why == Postponed::GivenBack);
                 format!("{what}{until}{}", lacks.map(|lacks| format!("; lacks {lacks}")).unwrap_or_default())
             }
+            Self::Children { live: 0 } => "a free slot of its worker".to_owned(),
             Self::Children { live } => format!("{} that it dispatched", counted(*live, "job")),
+            Self::Answer { questions } => {
+                questions.iter().map(AskedQuestion::line).collect::<Vec<_>>().join("; ")
+            }
             Self::RateLimit { detail } | Self::Budget { detail } | Self::Stalled { detail } => detail.clone(),
         }
     }
@@ -162,6 +172,25 @@ pub fn counted(count: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::question::Question;
+
+    /// A call and a question to the user.
+    fn questions() -> Vec<AskedQuestion> {
+        let question = Question::approval("shell", r#"{"cmd":"rm -r build"}"#, "the team's permissions ask");
+        let prompt = Question::Prompt {
+            message: "Which colour?".to_owned(),
+            title: Some("Paint".to_owned()),
+            schema: Some(serde_json::json!({"enum": ["red", "blue"]})),
+        };
+        let asked = |number, question| AskedQuestion {
+            number,
+            question,
+            asked_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::from_second(3600).ok().filter(|_| number == 1),
+            answer: None,
+        };
+        vec![asked(1, question), asked(2, prompt)]
+    }
 
     /// Every reason with numbers that tell its fields apart.
     fn reasons() -> Vec<WaitsFor> {
@@ -183,6 +212,8 @@ mod tests {
             schedule(Postponed::Retry, Some("503")),
             schedule(Postponed::GivenBack, Some("OPENAI_API_KEY")),
             WaitsFor::Children { live: 1 },
+            WaitsFor::Children { live: 0 },
+            WaitsFor::Answer { questions: questions() },
             WaitsFor::RateLimit { detail: "openai permits the call in 3s".to_owned() },
             WaitsFor::Budget {
                 detail: "other jobs have reserved 900 tokens of the session's budget".to_owned(),

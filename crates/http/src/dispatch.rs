@@ -10,6 +10,8 @@ use axum::response::IntoResponse as _;
 use axum::response::Response;
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
+use legwork_common::money::SpendingLimit;
+use legwork_common::question::Approvals;
 use legwork_common::service::RunRequest;
 use legwork_common::trace::TraceParent;
 use legwork_queue::operator::DispatchOrder;
@@ -45,12 +47,14 @@ struct CallOptions {
     session: Option<String>,
     /// The cap of a new session.
     cap: Option<u32>,
-    /// The token budget of a new session.
-    session_budget: Option<u64>,
+    /// The budget of a new session.
+    session_budget: Option<SpendingLimit>,
+    /// What becomes of calls that need a person's approval.
+    approvals: Option<Approvals>,
 }
 
 /// The fields of [`CallOptions`]; all others are those of a job.
-const CALL_FIELDS: [&str; 5] = ["team", "agent_file", "session", "cap", "session_budget"];
+const CALL_FIELDS: [&str; 6] = ["team", "agent_file", "session", "cap", "session_budget", "approvals"];
 
 /// Reads what holds for the call and what is left of a body. A field that no one knows is an error in one of the two.
 fn split(mut body: Map<String, Value>) -> Result<(CallOptions, Value), Problem> {
@@ -134,13 +138,14 @@ async fn store(
     }
     let order = DispatchOrder {
         session: api.session(call.session.as_deref()).await?,
-        options: SessionOptions { cap: call.cap, budget: call.session_budget.or(team.team.token_budget()) },
+        options: SessionOptions::new(call.cap, call.session_budget, team.team.token_budget()),
         team: team.team,
         team_json: team.json,
         digest: team.digest,
         working_dir: api.working_dir.clone(),
         policy: Arc::clone(&api.policy),
         trace: header(headers, TRACE_HEADER)?.and_then(|trace| trace.parse::<TraceParent>().ok()),
+        approvals: call.approvals,
     };
     let shared = Arc::clone(&api);
     api.finish(async move { store_all(&shared, order, requests).await }).await

@@ -17,6 +17,7 @@ use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State as JobState;
 use legwork_common::service::OutputSlice;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::operator::JobFilter;
@@ -254,7 +255,7 @@ pub async fn wait(
     let mode = request.mode;
     let waiting = async move {
         tokio::select! {
-            waited = shared.operator.wait(&ids, mode, Some(deadline)) => Ok(waited?),
+            waited = shared.operator.wait(&ids, mode, WaitDetail::Whole, Some(deadline)) => Ok(waited?),
             () = shared.end.cancelled() => Err(Problem::ending()),
         }
     };

@@ -6,7 +6,8 @@
 //! - [`api`]: what all handlers share. [`teams`]: the agent files that jobs are dispatched with.
 //! - [`routes`]: every path, its role and its handler: the router and the document are made of it. [`openapi`]: the
 //!   document.
-//! - [`dispatch`], [`jobs`], [`change`], [`fleet`]: the handlers. [`events`]: a job's output and states as they come.
+//! - [`dispatch`], [`jobs`], [`change`], [`questions`], [`fleet`]: the handlers. [`events`]: a job's output
+//!   and states as they come.
 //! - [`board`], [`list_events`]: the fleet's numbers and lists of jobs as they change. [`page`]: the web page.
 //! - [`metrics`]: numbers for Prometheus.
 //! - [`body`]: reading requests within bounds. [`problem`]: errors as `application/problem+json`.
@@ -32,5 +33,6 @@ pub mod metrics;
 pub mod openapi;
 pub mod page;
 pub mod problem;
+pub mod questions;
 pub mod routes;
 pub mod teams;

@@ -24,6 +24,7 @@ use crate::list_events;
 use crate::metrics;
 use crate::page;
 use crate::problem::Problem;
+use crate::questions;
 
 /// Who may call a route that only reads.
 const READ: &[Role] = &[Role::Viewer];
@@ -90,6 +91,12 @@ fn reading() -> Vec<Route> {
             ("explain", "Explain why a job is in its state, and what would change it"),
             get(jobs::explain),
         ),
+        route(
+            ("get", "/v1/questions"),
+            READ,
+            ("questions", "List what waits for a person"),
+            get(questions::list),
+        ),
         route(("post", "/v1/wait"), READ, ("wait", "Wait until jobs have ended"), post(jobs::wait)),
     ]
 }
@@ -121,6 +128,18 @@ fn changing() -> Vec<Route> {
             STEER,
             ("send", "Send a message to a job"),
             post(change::send),
+        ),
+        route(
+            ("post", "/v1/jobs/{id}/approve"),
+            OPERATE,
+            ("approve", "Approve a call that waits for a person, or answer a question"),
+            post(questions::approve),
+        ),
+        route(
+            ("post", "/v1/jobs/{id}/deny"),
+            OPERATE,
+            ("deny", "Deny a call that waits for a person, or decline to answer"),
+            post(questions::deny),
         ),
         route(
             ("post", "/v1/sessions/{id}/stop"),

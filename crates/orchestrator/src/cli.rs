@@ -1,5 +1,7 @@
 //! The command line of `legwork`: commands, arguments and help texts, without any behaviour.
 
+mod approve;
+mod dispatch;
 mod examples;
 mod job_options;
 mod reading;
@@ -18,10 +20,15 @@ use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::parse_name;
 use legwork_common::lifecycle::State;
+use legwork_common::money::SpendingLimit;
+use legwork_common::question::Approvals;
 use legwork_common::variables;
 use legwork_worker::options::CommonOptions;
 use legwork_worker::options::command_line::COMMON_OPTIONS;
 
+pub use self::approve::ApproveArgs;
+pub use self::approve::DenyArgs;
+pub use self::dispatch::DispatchArgs;
 pub use self::job_options::JobOptionArgs;
 pub use self::reading::Named;
 pub use self::reading::documented;
@@ -74,6 +81,10 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Send a message to a job, delivered before its next model call
     Send(SendArgs),
+    /// Approve a call that waits for a person, or answer a question; without an id, list what waits
+    Approve(ApproveArgs),
+    /// Deny a call that waits for a person, or decline to answer
+    Deny(DenyArgs),
     /// Check agent files: what is wrong with them, and what they need that this machine lacks
     Check(CheckArgs),
     /// Check that this Redis is safe for jobs and that this machine can run these agent files
@@ -127,9 +138,13 @@ pub struct RunArgs {
     /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,
-    /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub session_budget: Option<u64>,
+    /// The budget of the whole session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause
+    /// `budget`
+    #[arg(long, value_name = "LIMIT")]
+    pub session_budget: Option<SpendingLimit>,
+    /// What becomes of calls of its jobs that need a person's approval [default: the policy's, else deny]
+    #[arg(long, value_name = "DECISION", value_parser = values::approvals())]
+    pub approvals: Option<Approvals>,
     /// How long this program may be away, suspended or cut off from Redis, before its jobs are stopped
     #[arg(long, env = variables::OWNER_GRACE, value_name = "TIME", default_value = "5m", value_parser = duration::parse)]
     pub owner_grace: Duration,
@@ -141,77 +156,10 @@ pub struct RunArgs {
     pub record: Option<PathBuf>,
 }
 
-/// The request of one line of a batch, as help describes it.
-const BATCH_HELP: &str = "\
-Each line of a --batch file is one JSON object:
-  agent, task      the agent and its task (required)
-  expected_output  what the answer should look like
-  key              idempotency key
-  queue            the queue's name
-  priority         high, normal or low
-  delay            time before the job is queued, such as \"90s\"
-  timeout          the longest that the job may run
-  retries          how often to retry after a failure
-  retry_delay      time before the first retry
-  budget           the job's token budget
-What a line leaves out is taken from the options, then from the policy.
-An example of a line:
-  {\"agent\": \"analyst\", \"task\": \"Read a.rs\", \"key\": \"a\", \"timeout\": \"10m\"}
-
-Each line has a result in its place: an id, or why its job was not stored.
-Where a line is not such an object, nothing is stored.";
-
 /// What `legwork configure` does about options that others have too.
 const CONFIGURE_HELP: &str = "\
 `--lease TIME` on this command line changes the lease. `--shards N` counts only where this command creates the
 namespace. Programs that run keep the settings that they started with.";
-
-/// Arguments of `legwork dispatch`.
-#[derive(Debug, Args)]
-#[command(after_help = BATCH_HELP)]
-pub struct DispatchArgs {
-    /// The agent file
-    pub file: PathBuf,
-    /// The agent to run
-    #[arg(required_unless_present = "batch")]
-    pub agent: Option<String>,
-    /// The task
-    #[arg(required_unless_present = "batch")]
-    pub task: Vec<String>,
-    /// What the answer should look like
-    #[arg(long, value_name = "TEXT")]
-    pub expected_output: Option<String>,
-    /// Idempotency key: the same request with the same key returns the same id
-    #[arg(long, value_name = "KEY")]
-    pub key: Option<String>,
-    /// The session to dispatch into, or the beginning of its id [default: a new one]
-    #[arg(long, value_name = "ID")]
-    pub session: Option<String>,
-    /// Where the job runs, its limits, and how often it is retried
-    #[command(flatten)]
-    pub options: JobOptionArgs,
-    /// Delay before the job is queued
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
-    pub delay: Duration,
-    /// The token budget of the whole session, input and output; when it is spent, its agents fail with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
-    pub session_budget: Option<u64>,
-    /// The most jobs of the session admitted at once; 0 for no cap [default: the namespace's]
-    #[arg(long, value_name = "N")]
-    pub cap: Option<u32>,
-    /// Wait until the job has ended and print its result
-    #[arg(long)]
-    pub wait: bool,
-    /// Print the output while the job runs
-    #[arg(long)]
-    pub follow: bool,
-    /// Dispatch each line of this file, a JSON request; `-` reads standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "task", "expected_output", "key"])]
-    pub batch: Option<PathBuf>,
-    /// Take model replies from this script instead of from providers; tools are real
-    #[arg(long, env = variables::SCRIPT, value_name = "FILE")]
-    pub script: Option<PathBuf>,
-}
 
 /// Arguments of `legwork list`.
 #[derive(Debug, Args)]
@@ -498,9 +446,9 @@ pub struct McpArgs {
     /// The longest that a call may block; most hosts give up after 60 seconds or more
     #[arg(long, value_name = "TIME", default_value = "45s", value_parser = duration::parse)]
     pub answer_within: Duration,
-    /// The token budget of each session, input and output; when it is spent, its agents fail with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "session")]
-    pub session_budget: Option<u64>,
+    /// The budget of each session, tokens or money such as `$2.50`; when it is spent, its agents fail with cause `budget`
+    #[arg(long, value_name = "LIMIT", conflicts_with = "session")]
+    pub session_budget: Option<SpendingLimit>,
     /// The most jobs of a session admitted at once; 0 for no cap [default: the namespace's]
     #[arg(long, value_name = "N")]
     pub cap: Option<u32>,

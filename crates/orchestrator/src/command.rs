@@ -1,5 +1,6 @@
 //! The commands, one file each: parse, call the operator's handle, show the answer.
 
+mod approve;
 mod bench;
 mod check;
 mod completions;
@@ -49,6 +50,8 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Retry(args) => Box::pin(retry::retry(context, args)).await,
         Command::Delete(args) => delete::delete(context, args).await,
         Command::Send(args) => send::send(context, args).await,
+        Command::Approve(args) => approve::approve(context, args).await,
+        Command::Deny(args) => approve::deny(context, args).await,
         Command::Check(args) => check::check(&context, &args),
         Command::Doctor(args) => doctor::doctor(context, args).await,
         Command::Top => Box::pin(top::top(context)).await,

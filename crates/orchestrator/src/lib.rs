@@ -27,6 +27,7 @@ pub mod mcp;
 pub mod outage;
 pub mod output;
 pub mod panel;
+pub mod question_watch;
 pub mod recorder;
 pub mod render;
 pub mod root;

@@ -14,6 +14,7 @@ use legwork_agent::pruning::prune_replaced;
 use legwork_common::duration;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
+use legwork_common::question::Approvals;
 use legwork_common::trace::TraceParent;
 use legwork_queue::Caller;
 use legwork_queue::DispatchedBy;
@@ -26,6 +27,7 @@ use legwork_queue::operator::SessionOptions;
 use legwork_queue::operator::SessionOwner;
 use legwork_worker::lease_clock::LeaseClock;
 use serde_json::json;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +60,8 @@ pub struct RootOptions {
     pub policy: Arc<Policy>,
     /// The trace that its jobs belong to.
     pub trace: Option<TraceParent>,
+    /// What becomes of calls of its jobs that need a person's approval; `None` for what the workers' policies say.
+    pub approvals: Option<Approvals>,
 }
 
 /// An open session, with the proof of owning it.
@@ -69,6 +73,25 @@ pub struct RootSession {
     terms: OwnerTerms,
     /// The service that the root dispatches and waits through.
     pub service: Arc<Service>,
+    /// Held over a renewal, so that each absence is reported once.
+    term: Arc<AsyncMutex<Term>>,
+}
+
+/// When the owner last renewed its lease.
+#[derive(Debug)]
+struct Term {
+    /// Runs on while the machine sleeps.
+    clock: LeaseClock,
+    /// By the clock, in milliseconds.
+    renewed_at: u64,
+    /// Whether the session was ended for this program's absence.
+    lost: bool,
+}
+
+impl Term {
+    fn since_renewal(&self) -> Duration {
+        Duration::from_millis(self.clock.now().saturating_sub(self.renewed_at))
+    }
 }
 
 impl RootSession {
@@ -90,10 +113,13 @@ impl RootSession {
             policy: options.policy,
             trace: options.trace,
             root_agent: Some(options.agent),
+            approvals: options.approvals,
         };
         let service = operator.service(caller);
         let service = Arc::new(if options.waits { service } else { service.without_waiting() });
-        Ok(Self { owner, terms: options.terms, service })
+        let clock = LeaseClock::new(owner.lease());
+        let term = Term { renewed_at: clock.now(), clock, lost: false };
+        Ok(Self { owner, terms: options.terms, service, term: Arc::new(AsyncMutex::new(term)) })
     }
 
     /// Renews the owner's lease until `over`. A renewal that fails is logged and repeated at the next tick. An owner that
@@ -102,25 +128,43 @@ impl RootSession {
         let mut tick = tokio::time::interval(self.owner.renew_every());
         // After a time away, the missed renewals are not made up for.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Runs on while the machine sleeps.
-        let clock = LeaseClock::new(self.owner.lease());
-        let mut renewed_at = clock.now();
         while over.run_until_cancelled(tick.tick()).await.is_some() {
-            let sent = clock.now();
-            match self.owner.renew().await {
-                Ok(Ownership::Kept) => {
-                    let away = Duration::from_millis(sent.saturating_sub(renewed_at));
-                    if away > self.owner.lease() {
-                        self.report_return(&screen, away);
-                    }
-                    renewed_at = sent;
-                }
-                Ok(Ownership::Lost) => {
-                    self.report_loss(&screen, Duration::from_millis(sent.saturating_sub(renewed_at)));
-                    return;
-                }
-                Err(error) => tracing::warn!(%error, "could not renew the session's lease"),
+            let mut term = self.term.lock().await;
+            self.renew(&mut term, &screen).await;
+            if term.lost {
+                return;
             }
+        }
+    }
+
+    /// Reports an absence that no renewal has noticed yet. What the root waited for may have ended while this program was
+    /// away: then its conversation is over as soon as it is back, before the next renewal. Called before the session
+    /// is closed, which ends the ownership too.
+    pub async fn report_absence(&self, screen: &Screen) {
+        let mut term = self.term.lock().await;
+        if term.since_renewal() > self.owner.lease() {
+            self.renew(&mut term, screen).await;
+        }
+    }
+
+    /// Renews the owner's lease unless it is lost, and reports an absence.
+    async fn renew(&self, term: &mut Term, screen: &Screen) {
+        if term.lost {
+            return;
+        }
+        let (sent, away) = (term.clock.now(), term.since_renewal());
+        match self.owner.renew().await {
+            Ok(Ownership::Kept) => {
+                if away > self.owner.lease() {
+                    self.report_return(screen, away);
+                }
+                term.renewed_at = sent;
+            }
+            Ok(Ownership::Lost) => {
+                self.report_loss(screen, away);
+                term.lost = true;
+            }
+            Err(error) => tracing::warn!(%error, "could not renew the session's lease"),
         }
     }
 

@@ -4,7 +4,11 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use legwork_agent::permission::Approval;
+use legwork_agent::person::Person;
+use legwork_common::question::Answer;
+use legwork_common::question::Question;
+use legwork_common::service::CallIndex;
+use legwork_common::service::ServiceError;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::BufReader;
 use tokio::io::Lines;
@@ -41,14 +45,47 @@ impl Terminal {
     }
 }
 
-#[async_trait]
-impl Approval for Terminal {
-    async fn approves(&self, tool: &str, arguments: &str) -> bool {
+impl Terminal {
+    /// Asks on the terminal. `who` asks, as the subject of a sentence.
+    pub async fn answer(&self, who: &str, question: &Question) -> Answer {
         let mut lines = self.lines.lock().await;
-        self.screen.note(&format!("the agent wants to call {tool} {}", plain(arguments)));
+        let Question::Approval { tool, arguments, .. } = question else {
+            return self.text(who, question, &mut lines).await;
+        };
+        self.screen.note(&format!("{who} wants to call {tool} {}", plain(arguments)));
         self.screen.note("allow it? (y/N)");
         let answer = lines.next_line().await.ok().flatten().unwrap_or_default();
-        matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => Answer::Approved,
+            _ => Answer::Denied { why: None },
+        }
+    }
+
+    /// The answer to a question of an agent, which is asked again until it fits; an empty line declines.
+    async fn text(&self, who: &str, question: &Question, lines: &mut Lines<BufReader<Stdin>>) -> Answer {
+        self.screen.note(&format!("{who} asks: {}", plain(&question.text())));
+        loop {
+            self.screen.note("your answer (an empty line declines):");
+            let line = lines.next_line().await.ok().flatten().unwrap_or_default();
+            if line.trim().is_empty() {
+                return Answer::Denied { why: None };
+            }
+            match question.approved_with(Some(line.trim())) {
+                Ok(answer) => return answer,
+                Err(unfit) => self.screen.note(&unfit),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Person for Terminal {
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    async fn ask(&self, _call: CallIndex, question: &Question) -> Result<Answer, ServiceError> {
+        Ok(self.answer("the agent", question).await)
     }
 }
 

@@ -24,10 +24,12 @@ local INDEX_LIVE = T .. ':index:live'
 local INDEX_ENDED = T .. ':index:ended'
 local WORKERS = T .. ':workers'
 local PAUSED = T .. ':paused'
+local ASKING = T .. ':asking'
 local function index_key(state) return T .. ':index:' .. state end
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
 local function spec_key(id) return T .. ':spec:' .. id end
+local function questions_key(id) return T .. ':questions:' .. id end
 local function result_key(id) return T .. ':result:' .. id end
 local function children_key(dispatcher) return T .. ':children:' .. dispatcher end
 local function mailbox_key(dispatcher) return T .. ':mailbox:' .. dispatcher end
@@ -139,6 +141,16 @@ impl Keys {
     /// The result of a job, or its error: a string.
     pub fn result(&self, job: JobId) -> String {
         format!("{}:result:{}", self.job_tag(job), job.uuid())
+    }
+
+    /// What a job asks people, and their answers: a hash.
+    pub fn questions(&self, job: JobId) -> String {
+        format!("{}:questions:{}", self.job_tag(job), job.uuid())
+    }
+
+    /// Jobs with a question that has no answer, by the time of the oldest: a sorted set.
+    pub fn asking(&self, shard: u16) -> String {
+        format!("{}:asking", self.tag(shard))
     }
 
     /// The jobs of a dispatcher by age: a sorted set.
@@ -367,6 +379,8 @@ mod tests {
             (keys.job(job), ":job:"),
             (keys.spec(job), ":spec:"),
             (keys.result(job), ":result:"),
+            (keys.questions(job), ":questions:"),
+            (keys.asking(0), ":asking"),
             (keys.children(session, Dispatcher::Job(job)), ":children:"),
             (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
             (keys.session(session), ":session:"),

@@ -8,6 +8,7 @@ use legwork_common::job::Cause;
 use legwork_common::service::JobView;
 use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::team::AgentKind;
@@ -24,6 +25,7 @@ use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::queue::Queue;
+use crate::queue::ViewDepth;
 
 /// Poll interval of everything that waits for a hint: the longest that a lost hint delays it. One read every two
 /// seconds is cheap for the server, and two seconds are short next to a model call.
@@ -99,7 +101,8 @@ impl Observer {
     }
 
     /// Waits until all or any of the jobs have ended, or until `deadline`, and answers with a view of each in the order
-    /// of `ids`. `None` stands for a text that names no job. Dropping the future changes nothing.
+    /// of `ids`, of which as much is read as `detail` says. `None` stands for a text that names no job. Dropping the future
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -108,10 +111,13 @@ impl Observer {
         &self,
         ids: &[(String, Option<JobId>)],
         mode: WaitMode,
+        detail: WaitDetail,
         deadline: Option<Instant>,
     ) -> Result<Vec<WaitItem>, ServiceError> {
+        let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let known: Vec<JobId> = ids.iter().filter_map(|(_, id)| *id).collect();
-        let mut listeners = self.listen(&known).await?;
+        // A check without a wait needs no hints.
+        let mut listeners = if is_late() { Vec::new() } else { self.listen(&known).await? };
         let mut live = known.clone();
         loop {
             let states = self.queue.states(&live).await?;
@@ -121,7 +127,7 @@ impl Observer {
                 WaitMode::All => live.is_empty(),
                 WaitMode::Any => live.len() < known.len() || known.is_empty(),
             };
-            if over || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if over || is_late() {
                 break;
             }
             let poll = Instant::now() + POLL_INTERVAL;
@@ -131,7 +137,7 @@ impl Observer {
                 tokio::time::sleep(GATHER_TIME).await;
             }
         }
-        let mut views = self.queue.views(&known, MAX_VIEW_BYTES).await?.into_iter();
+        let mut views = self.queue.views(&known, ViewDepth::of(detail)).await?.into_iter();
         let item = |(text, id): &(String, Option<JobId>)| match id.and_then(|_| views.next().flatten()) {
             Some(view) => WaitItem::Found(Box::new(view)),
             None => WaitItem::NotFound(text.clone()),

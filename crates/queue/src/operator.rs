@@ -14,6 +14,7 @@
 //! - `staleness`: running jobs whose lease expired.
 //! - `models`: which models jobs run with.
 //! - `stop`, `retry`, `delete`, `send`: changing jobs, one result for each id.
+//! - `questions`: what waits for a person, and answering it.
 //! - `workers`: the fleet, and which lanes it serves. `pauses`: paused queues, and workers that are asked to end.
 //! - `schedule`: jobs by cron expression, and firing those that are due.
 //! - `stats`: how many of all of these there are. `settings`: what the namespace agrees on.
@@ -42,6 +43,7 @@ mod job_request;
 mod list;
 mod models;
 mod pauses;
+mod questions;
 mod request;
 mod retry;
 mod schedule;
@@ -67,6 +69,10 @@ pub use find::FindError;
 pub use job_request::JobRequest;
 pub use list::ListedJob;
 pub use list::Listing;
+pub use questions::AnswerError;
+pub use questions::AnsweredQuestion;
+pub use questions::Decision;
+pub use questions::OpenQuestion;
 pub use request::RequestError;
 pub use request::check_agent;
 pub use request::check_request;
@@ -87,6 +93,7 @@ pub use sessions::Ownership;
 pub use sessions::SessionOptions;
 pub use sessions::SessionOwner;
 pub use stats::AgentStats;
+pub use stats::AskingStats;
 pub use stats::Buckets;
 pub use stats::Counted;
 pub use stats::EndedStats;

@@ -4,6 +4,7 @@
 //! - [`Work`]: what a worker does with a job, from claim to finish.
 //! - [`Upkeep`]: what keeps the promises when a process died.
 //! - [`Permits`]: the fleet's rate limits for model providers.
+//! - [`Questions`]: what jobs ask people, and the answers.
 //! - [`Connections`]: how hosts of the Model Context Protocol initialized their connections.
 //! - [`SessionStateStore`]: the state that the agents of a session share.
 //! - [`Watch`] reads.
@@ -16,6 +17,7 @@
 mod connections;
 mod dispatch;
 mod permits;
+mod questions;
 mod session_state;
 mod upkeep;
 mod watch;
@@ -41,6 +43,10 @@ pub use permits::PermitRequest;
 pub use permits::Permits;
 pub use permits::Permitted;
 pub use permits::WaitReason;
+pub use questions::AnswerOutcome;
+pub use questions::Asked;
+pub use questions::Asking;
+pub use questions::Questions;
 pub use session_state::SessionStateRefusal;
 pub use session_state::SessionStateStore;
 pub use upkeep::Cleared;

@@ -11,6 +11,7 @@ mod mailbox;
 mod original;
 mod pauses;
 mod permits;
+mod questions;
 mod record;
 mod reservation;
 mod schedules;
@@ -34,6 +35,7 @@ pub use server::ServerFacts;
 pub(crate) use statistics::JobFacts;
 pub(crate) use statistics::Sample;
 pub(crate) use upkeep::Clearing;
+pub(crate) use view::ViewDepth;
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 mod idempotency_key;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_common::id::Dispatcher;
@@ -12,12 +13,15 @@ use legwork_common::job::Cause;
 use legwork_common::job::JobSpec;
 use legwork_common::job::MAX_DEPTH;
 use legwork_common::job::TeamDigest;
+use legwork_common::money::Money;
 use legwork_common::policy::Policy;
+use legwork_common::question::Answer;
+use legwork_common::question::Approvals;
+use legwork_common::question::Question;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
-use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::Mail;
 use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
@@ -37,15 +41,18 @@ use tokio::time::Instant;
 
 use crate::observer::Observer;
 use crate::observer::POLL_INTERVAL;
+use crate::port::Asked;
 use crate::port::Asker;
 use crate::port::Dispatch as _;
 use crate::port::DispatchedBy;
 use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
+use crate::port::Lease;
 use crate::port::MailEntry;
 use crate::port::MailEntryContent;
 use crate::port::NewJob;
+use crate::port::Questions as _;
 use crate::port::SessionStateRefusal;
 use crate::port::SessionStateStore as _;
 use crate::port::StopOutcome;
@@ -53,6 +60,7 @@ use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::port::Work as _;
 use crate::queue::ENQUEUE_BATCH_SIZE;
+use crate::queue::ViewDepth;
 
 /// A caller of the service, and what its jobs inherit from it.
 #[derive(Debug, Clone)]
@@ -75,6 +83,8 @@ pub struct Caller {
     pub trace: Option<TraceParent>,
     /// The agent that the session's root runs, which none of the jobs may run again; `None` where no agent does.
     pub root_agent: Option<String>,
+    /// What becomes of their calls that need a person's approval; `None` for what their workers' policies say.
+    pub approvals: Option<Approvals>,
 }
 
 impl Caller {
@@ -94,6 +104,14 @@ pub struct Batch {
     pub answers: Vec<Result<JobId, ServiceError>>,
     /// Why the rest was not stored; `None` where all was.
     pub refused: Option<ServiceError>,
+}
+
+/// A question of a job that waits for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingQuestion {
+    id: JobId,
+    number: u32,
+    expires_in: Duration,
 }
 
 /// The service of one caller. Cheap to clone.
@@ -215,6 +233,45 @@ impl Service {
         Ok(self.queue().live_children(self.caller.session, self.caller.dispatcher()).await? == 0)
     }
 
+    /// Asks a person about a call of the caller, which is a job: the answer, or the question that waits for one.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when the caller's attempt is over, or Redis cannot be reached.
+    pub async fn ask(
+        &self,
+        call: CallIndex,
+        question: &Question,
+        expiry: Duration,
+    ) -> Result<Result<Answer, WaitingQuestion>, ServiceError> {
+        let DispatchedBy::Job { id, token } = self.caller.by else { return Err(ServiceError::LeaseLost) };
+        match self.queue().ask(Lease { id, token }, call, question, expiry).await? {
+            Asked::Open { number, expires_in } => Ok(Err(WaitingQuestion { id, number, expires_in })),
+            Asked::Answered(answer) => Ok(Ok(answer)),
+            Asked::Stopping => Err(ServiceError::Stopping),
+            Asked::Lost => Err(ServiceError::LeaseLost),
+        }
+    }
+
+    /// Waits until a question has an answer, or its time is over: asking again then answers. Dropping the future changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when Redis cannot be reached.
+    pub async fn until_decided(&self, question: WaitingQuestion) -> Result<(), ServiceError> {
+        let expires = Instant::now() + question.expires_in;
+        let channel = self.queue().keys().session_channel(self.caller.session);
+        let mut listener = self.observer.hints().listen(channel).await;
+        while Instant::now() < expires && self.queue().decided(question.id, question.number).await?.is_none()
+        {
+            // A hint or the timeout: the answer is read again either way.
+            let until = expires.min(Instant::now() + POLL_INTERVAL);
+            let _hint = tokio::time::timeout_at(until, listener.next()).await;
+        }
+        Ok(())
+    }
+
     fn queue(&self) -> &crate::queue::Queue {
         self.observer.queue()
     }
@@ -262,6 +319,7 @@ impl Service {
                 budget: job_options.budget,
                 trace: self.caller.trace.clone(),
                 root_agent: self.caller.root_agent.clone(),
+                approvals: self.caller.approvals,
             },
             job_options,
             idempotency_key,
@@ -317,7 +375,7 @@ impl BackgroundAgents for Service {
         let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
         let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
-        self.observer.wait(&ids, request.mode, deadline).await
+        self.observer.wait(&ids, request.mode, request.detail, deadline).await
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
@@ -340,6 +398,10 @@ impl SessionState for Service {
         self.queue().reserve(session, by, used, wanted).await?.map_err(|refusal| self.state_refused(refusal))
     }
 
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        Ok(self.queue().cost_limit(self.caller.session).await?)
+    }
+
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
         let Caller { session, by, .. } = self.caller;
         self.queue().spend(session, by, run, used).await?.map_err(|refusal| self.state_refused(refusal))
@@ -357,7 +419,7 @@ impl Mailbox for Service {
                 MailEntryContent::Message(_) => None,
             });
             let ended: Vec<JobId> = ended.collect();
-            let mut views = self.queue().views(&ended, MAX_VIEW_BYTES).await?.into_iter();
+            let mut views = self.queue().views(&ended, ViewDepth::ANNOUNCED).await?.into_iter();
             let (mut mail, mut void) = (Vec::with_capacity(entries.len()), Vec::new());
             for MailEntry { id, content } in entries {
                 match content {

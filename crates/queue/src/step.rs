@@ -40,7 +40,7 @@ const MAX_RETRIES: u32 = 5;
 /// What steps of a shard share, in the order in which the definitions build on each other. A step gets the paragraphs
 /// whose names it uses: Redis runs a script from its first line at each call, so each function that is defined costs time
 /// even where it is not called.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     include_str!("lua/prelude.lua"),
     include_str!("lua/prelude/stops.lua"),
     include_str!("lua/prelude/sessions.lua"),
@@ -48,6 +48,7 @@ const SHARED: [&str; 7] = [
     include_str!("lua/prelude/attempts.lua"),
     include_str!("lua/prelude/returning.lua"),
     include_str!("lua/prelude/ending.lua"),
+    include_str!("lua/prelude/questions.lua"),
 ];
 /// Around the file of a step that defers something: it is the body of a function, so that it may return anywhere.
 const BODY: &str = "local function body()\n";
@@ -235,6 +236,8 @@ steps! {
         CLAIM = "claim", ALLOW_OOM;
         RENEW = "renew", ALLOW_OOM;
         PARK = "park", ALLOW_OOM;
+        ASK = "ask", ALLOW_OOM;
+        ANSWER = "answer", ALLOW_OOM;
         FINISH = "finish", ALLOW_OOM;
         RELEASE = "release", ALLOW_OOM;
         SEND = "send", ALLOW_OOM;

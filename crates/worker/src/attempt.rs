@@ -55,6 +55,7 @@ use crate::parking::ParkingService;
 use crate::prepare;
 use crate::prepare::PrepareError;
 use crate::prepare::Prepared;
+use crate::questions::LaterPerson;
 use crate::runner::Follows;
 use crate::runner::Run;
 use crate::runner::RunEnd;
@@ -335,6 +336,7 @@ impl Attempt {
             policy: Arc::clone(&self.context.policy),
             trace: self.claimed().spec.trace.clone(),
             root_agent: self.claimed().spec.root_agent.clone(),
+            approvals: self.claimed().spec.approvals,
         };
         let service = Service::new(self.context.observer.clone(), caller);
         let work = Arc::clone(&self.context.work);
@@ -353,6 +355,8 @@ impl Attempt {
             finished_turns: journal.turns.finished(),
             recorded: prepared.recorded,
             journal,
+            prices: self.context.policy.prices(),
+            person: LaterPerson::of_job(&background, self.claimed().spec.approvals, &self.context.policy),
             background: Arc::clone(&background),
             cancel: self.handle().cancel.run_token(),
             follows,

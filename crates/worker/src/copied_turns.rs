@@ -72,7 +72,10 @@ impl CopiedTurns {
 /// The turn that an entry belongs to; `None` for entries between turns.
 fn turn_of(entry: &TurnEntry) -> Option<u32> {
     match entry {
-        TurnEntry::Reply { turn, .. } | TurnEntry::Result { turn, .. } => Some(*turn),
+        TurnEntry::Reply { turn, .. }
+        | TurnEntry::Result { turn, .. }
+        | TurnEntry::Asked { turn, .. }
+        | TurnEntry::Decided { turn, .. } => Some(*turn),
         TurnEntry::Delivered { .. }
         | TurnEntry::Compacted { .. }
         | TurnEntry::Stderr { .. }

@@ -162,7 +162,10 @@ impl TurnCounter {
     /// Counts an entry; returns what it changed.
     fn count(&self, entry: &TurnEntry) -> Progress {
         let left = match entry {
-            TurnEntry::Delivered { .. } | TurnEntry::Stderr { .. } => return Progress::default(),
+            TurnEntry::Delivered { .. }
+            | TurnEntry::Stderr { .. }
+            | TurnEntry::Asked { .. }
+            | TurnEntry::Decided { .. } => return Progress::default(),
             TurnEntry::Compacted { usage, .. } => {
                 return Progress { finished_turns: None, usage: Some(self.add(*usage)) };
             }

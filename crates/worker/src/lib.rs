@@ -50,6 +50,7 @@ pub mod parking;
 pub mod permits;
 mod prepare;
 pub mod program;
+mod questions;
 pub mod rate_limit;
 pub mod renewal;
 pub mod renewal_requests;

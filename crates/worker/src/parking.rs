@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use legwork_common::id::JobId;
+use legwork_common::money::Money;
+use legwork_common::question::Answer;
+use legwork_common::question::Question;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
@@ -74,7 +77,8 @@ impl ParkingService {
         Self { inner, work, handle, events, waiting: Mutex::new(0), open_turn, has_session_budget: true }
     }
 
-    /// Of a job whose session is known to have no token budget: [`SessionState::reserve`] does not ask the queue.
+    /// Of a job whose session is known to have no budget: [`SessionState::reserve`] and [`SessionState::cost_limit`] do not ask
+    /// the queue.
     #[must_use]
     pub fn without_session_budget(mut self) -> Self {
         self.has_session_budget = false;
@@ -91,6 +95,38 @@ impl ParkingService {
         let answer = wait.await;
         self.end_waiting().await?;
         answer
+    }
+
+    /// Asks a person, and waits for the answer without a slot. The question is stored before the job is parked, so that it
+    /// is never parked for nothing that can be seen.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when the attempt is over, or the job is being stopped.
+    pub async fn ask(
+        &self,
+        call: CallIndex,
+        question: &Question,
+        expiry: Duration,
+    ) -> Result<Answer, ServiceError> {
+        let question = &question.bounded();
+        let ask = || self.inner.ask(call, question, expiry);
+        let mut waiting = match retry_while_unavailable(None, ask).await? {
+            Ok(answer) => return Ok(answer),
+            Err(waiting) => waiting,
+        };
+        tracing::info!(job = %self.handle.lease.id, "waits for a person: {}", question.phrase());
+        let answered = async {
+            loop {
+                retry_while_unavailable(None, || self.inner.until_decided(waiting)).await?;
+                match retry_while_unavailable(None, ask).await? {
+                    Ok(answer) => return Ok(answer),
+                    // Redis' clock decides when it expires.
+                    Err(still) => waiting = still,
+                }
+            }
+        };
+        self.without_slot(answered).await
     }
 
     async fn begin_waiting(&self) -> Result<(), ServiceError> {
@@ -207,6 +243,13 @@ impl SessionState for ParkingService {
             return Ok(BudgetReservation::Unlimited);
         }
         retry_while_unavailable(None, || self.inner.reserve(used, wanted)).await
+    }
+
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        if !self.has_session_budget {
+            return Ok(None);
+        }
+        retry_while_unavailable(None, || self.inner.cost_limit()).await
     }
 
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use legwork_agent::Assignment;
+use legwork_agent::CostLimit;
 use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
@@ -16,11 +17,14 @@ use legwork_agent::environment::Inherited;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
+use legwork_agent::person::Person;
 use legwork_agent::preflight::preflight;
 use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::money::Prices;
+use legwork_common::money::SpendingLimit;
 use legwork_common::secrets::Secrets;
 use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
@@ -55,6 +59,10 @@ pub struct Run {
     pub journal: Arc<AttemptJournal>,
     /// The background agents, session state and mail that the agent sees.
     pub background: Arc<ParkingService>,
+    /// What models cost whose agent file does not say.
+    pub prices: Prices,
+    /// Who answers its questions; `None` where they are refused.
+    pub person: Option<Arc<dyn Person>>,
     /// Every await of the run selects on it: cancelled to suspend the run, and to end the attempt.
     pub cancel: CancellationToken,
 }
@@ -245,7 +253,12 @@ impl Runner for AgentRunner {
             team: Arc::clone(&team),
             opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
             recorded: run.recorded,
-            budget: spec.budget,
+            budget: spec.budget.and_then(SpendingLimit::tokens),
+            max_cost: spec
+                .budget
+                .and_then(SpendingLimit::money)
+                .map(|max| CostLimit { pot: format!("job.{}", run.claimed.lease.id.uuid()), max }),
+            prices: run.prices,
             safety: spec.safety,
         };
         let ports = Ports {
@@ -254,7 +267,7 @@ impl Runner for AgentRunner {
             background: Arc::clone(&run.background) as _,
             session_state: Arc::clone(&run.background) as _,
             mailbox: run.background,
-            approval: None,
+            person: run.person,
             environment: Arc::new(environment),
         };
         RunEnd::Ended(legwork_agent::run(assignment, ports, run.cancel).await)

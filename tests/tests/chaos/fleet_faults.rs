@@ -1,6 +1,7 @@
 //! The fleet under test, and the faults that are injected into it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -21,6 +22,10 @@ use crate::random::Random;
 
 /// Number of workers that serve at a time; drained ones may still be exiting.
 const WORKERS: usize = 3;
+/// The same with workers of another release: every second one, so that there are two of each on the two proxies.
+const MIXED_WORKERS: usize = 4;
+/// The worker program of another release, which `scripts/other-worker` builds.
+const OTHER_WORKER: &str = "CHAOS_OTHER_WORKER";
 
 /// Workers and a Redis behind two proxies. The clients use the first proxy.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub(crate) struct Fleet {
     pub(crate) provider: RecordingProvider,
     proxies: [Proxy; 2],
     redis: Redis,
+    other_release: Option<PathBuf>,
 }
 
 impl Fleet {
@@ -49,14 +55,32 @@ impl Fleet {
             provider,
             proxies,
             redis,
+            other_release: std::env::var_os(OTHER_WORKER).map(PathBuf::from),
         };
-        fleet.workers = (0..WORKERS).map(|index| fleet.worker(index)).collect();
+        let workers = if fleet.other_release.is_some() { MIXED_WORKERS } else { WORKERS };
+        fleet.workers = (0..workers).map(|index| fleet.worker(index)).collect();
         fleet
     }
 
+    /// Which releases the workers are of, in one line.
+    pub(crate) fn releases(&self) -> String {
+        match &self.other_release {
+            Some(program) => format!("every second worker is {}", program.display()),
+            None => format!("all workers are of this release, because {OTHER_WORKER} is not set"),
+        }
+    }
+
+    /// A worker of its place's release, behind its place's proxy.
     fn worker(&self, index: usize) -> Program {
-        let proxy = &self.proxies[index % self.proxies.len()];
-        self.state.start_worker(&["--redis", &proxy.url(), "--drain-timeout", "1s"])
+        let other_release = self.other_release.as_ref().filter(|_| index % 2 == 1);
+        // Both releases are behind both proxies.
+        let proxy = if self.other_release.is_some() { index / 2 } else { index };
+        let url = self.proxies[proxy % self.proxies.len()].url();
+        let arguments = ["--redis", &url, "--drain-timeout", "1s"];
+        match other_release {
+            Some(program) => self.state.start_worker_program(program, &arguments),
+            None => self.state.start_worker(&arguments),
+        }
     }
 }
 
@@ -127,7 +151,7 @@ impl<'f> FleetFaults<'f> {
         if !self.active.iter().any(|(_, undo)| matches!(undo, Undo::WakeOrchestrator)) {
             self.orchestrators.keep_one();
         }
-        let worker = self.random.index(WORKERS);
+        let worker = self.random.index(self.fleet.workers.len());
         let proxy = self.random.index(self.fleet.proxies.len());
         let duration = Duration::from_millis(50 + self.random.below(3500));
         let fault = match self.random.below(13) {

@@ -1,7 +1,8 @@
 //! Random faults on a whole fleet, then an audit of every accepted job.
 //!
 //! `CHAOS_SECONDS` sets the duration (default 20) and `CHAOS_SEED` the sequence of faults; each run prints its seed. The
-//! same seed gives the same faults in the same order, but not the same timing.
+//! same seed gives the same faults in the same order, but not the same timing. `CHAOS_OTHER_WORKER` names a worker program
+//! of another release, as `scripts/other-worker` builds it: every second worker is then one of these.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 mod audit;
@@ -49,6 +50,7 @@ fn every_job_is_accounted_for_after_random_faults() {
     println!("chaos: {duration:?} with CHAOS_SEED={seed}");
     let mut random = Random::new(seed);
     let mut fleet = Fleet::start(random.fork());
+    println!("chaos: {}", fleet.releases());
     let mut clients = Clients::new(Arc::clone(&fleet.state), random.fork());
     let stopped = AtomicBool::new(false);
     let gave_up = std::thread::scope(|scope| {

@@ -20,6 +20,7 @@ use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::RunRequest;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitMode;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
@@ -307,7 +308,11 @@ async fn stop(observer: &Observer, root: JobId) {
 /// Waits until the job has ended.
 async fn wait(observer: &Observer, id: JobId) {
     let ids = [(id.to_string(), Some(id))];
-    while_reaping(observer.queue(), retry_until_ok(|| observer.wait(&ids, WaitMode::All, None))).await;
+    while_reaping(
+        observer.queue(),
+        retry_until_ok(|| observer.wait(&ids, WaitMode::All, WaitDetail::Status, None)),
+    )
+    .await;
 }
 
 /// Repeats a call until it succeeds; the step that calls it has the timeout.

@@ -119,6 +119,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         policy: Arc::<Policy>::default(),
         trace: None,
         root_agent: None,
+        approvals: None,
     };
     let open = OpenSession {
         session,
@@ -127,6 +128,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         on_end: SessionEnd::Keep,
         cap: 20,
         budget: None,
+        max_cost: None,
         own_lane: false,
     };
     (caller, open)

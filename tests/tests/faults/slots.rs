@@ -9,6 +9,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::lifecycle::State;
 use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::RunRequest;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
 use legwork_worker::runner::Run;
@@ -34,7 +35,13 @@ async fn wait_for_child(run: &Run) {
         ..scenario::request("child")
     };
     let child = run.background.run(request).await.unwrap();
-    let wait = WaitRequest { ids: vec![child.to_string()], timeout: None, mode: WaitMode::All, call: None };
+    let wait = WaitRequest {
+        ids: vec![child.to_string()],
+        timeout: None,
+        mode: WaitMode::All,
+        call: None,
+        detail: WaitDetail::Excerpt,
+    };
     run.background.wait(wait).await.unwrap();
 }
 

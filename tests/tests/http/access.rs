@@ -56,6 +56,10 @@ fn each_role_may_do_its_own() {
     let id = server.post("/v1/jobs", &job).expect(201)["id"].as_str().unwrap().to_owned();
     let status = |server: &Server, path: &str, body: &Value| server.post(path, body).status;
     assert_eq!(status(&server, "/v1/queues/default/pause", &json!({})), 403);
+    // A person decides, not the program that dispatched the job.
+    for path in ["approve", "deny"] {
+        assert_eq!(status(&server, &format!("/v1/jobs/{id}/{path}"), &json!({})), 403);
+    }
     server.with_token(VIEWER);
     assert_eq!(server.get("/v1/jobs")["jobs"][0]["id"], id);
     assert_eq!(status(&server, "/v1/jobs", &job), 403);

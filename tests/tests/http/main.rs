@@ -8,4 +8,5 @@ mod clients;
 mod document;
 mod jobs;
 mod page;
+mod questions;
 mod streams;

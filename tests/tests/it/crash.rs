@@ -1,8 +1,5 @@
 //! Crashes: a worker is killed, Redis is killed, or a worker freezes for longer than its lease.
 
-use std::time::Duration;
-use std::time::Instant;
-
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::processes;
 use legwork_tests::programs::until;
@@ -13,28 +10,56 @@ use serde_json::json;
 use crate::team::Team;
 use crate::team::calls;
 
-/// Two turns; the second streams words slowly enough to be interrupted.
-fn slow() -> serde_json::Value {
+/// Two turns. The reply of the second stops after its first word on workers that are started with it, so that they are
+/// in the middle of it whenever they are killed; workers that are started later get a whole one.
+fn interrupted() -> serde_json::Value {
+    two_turns(3_600_000)
+}
+
+/// The same two turns, whole.
+fn whole() -> serde_json::Value {
+    two_turns(20)
+}
+
+fn two_turns(chunk_delay_ms: u32) -> serde_json::Value {
     json!({"shell": [
         calls("shell", &json!({"cmd": "echo first"})),
-        {"text": "one two three four five six seven eight nine ten", "chunk_delay_ms": 300},
+        {"text": "one two three four five six seven eight nine ten", "chunk_delay_ms": chunk_delay_ms},
     ]})
+}
+
+/// Now, by the clock of this machine, which its Redis uses too.
+fn now() -> jiff::Timestamp {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "compared with the times that Redis stores on this machine"
+    )]
+    let now = std::time::SystemTime::now();
+    now.try_into().unwrap()
+}
+
+/// Seconds from one time to a later one; times of jobs are texts.
+fn seconds(from: &str, to: &str) -> f64 {
+    let [from, to]: [jiff::Timestamp; 2] = [from, to].map(|time| time.parse().unwrap());
+    to.duration_since(from).as_secs_f64()
 }
 
 #[test]
 fn a_killed_workers_job_restarts_within_its_lease_plus_two_seconds() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let team = Team::write(&mut state, &slow());
+    let team = Team::write(&mut state, &interrupted());
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    state.until_output(&id, "three");
+    state.until_output(&id, "one");
+    Team::write(&mut state, &whole());
     let _second = state.worker(&[]);
     first.kill();
-    let killed = Instant::now();
-    until("another attempt runs", || state.view(&id)["attempt"] == 2);
-    // The lease of these tests is 2 s.
-    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+    let killed = now().to_string();
     let view = state.until_status(&id, "completed");
+    assert_eq!(view["attempt"], 2, "{view}");
+    // The lease of these tests is 2 s.
+    let restarted = seconds(&killed, view["attempt_started_at"].as_str().unwrap());
+    assert!(restarted < 4.0, "{restarted} s: {view}");
     let output = view["output"].as_str().unwrap();
     assert!(output.contains("[attempt 2 resumes from turn 2]"), "{output}");
     // The finished turn is not paid for again.
@@ -45,41 +70,38 @@ fn a_killed_workers_job_restarts_within_its_lease_plus_two_seconds() {
 #[test]
 fn a_wait_keeps_its_deadline_across_a_crash() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let words = "word ".repeat(60);
     let script = json!({
         "nested": [
             calls("run_background_agent", &json!({"agent": "quick", "task": "talk"})),
             calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"], "timeout": 9})),
+            calls("stop_background_agent", &json!({"task_id": "{{job:0}}"})),
             {"text": "I waited."},
         ],
-        "quick": [{"text": words, "chunk_delay_ms": 1000}],
+        "quick": [{"text": "one two", "chunk_delay_ms": 3_600_000}],
     });
     let team = Team::write(&mut state, &script);
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "nested", "go"]);
-    state.until_output(&id, "I call wait");
-    let started = Instant::now();
     until("the parent waits", || state.view(&id)["status"] == "waiting");
     let _second = state.worker(&[]);
     first.kill();
-    until("another attempt waits", || {
-        let view = state.view(&id);
-        view["attempt"] == 2 && view["status"] == "waiting"
-    });
-    let resumed = started.elapsed();
-    state.until_output(&id, "I waited.");
-    let took = started.elapsed();
-    assert!(took >= Duration::from_millis(8500), "{took:?}");
-    assert!(took < Duration::from_secs(9) + resumed / 2, "{took:?}, waited again after {resumed:?}");
+    let view = state.until_status(&id, "completed");
+    assert_eq!((&view["attempt"], &view["result"]), (&json!(2), &json!("I waited.")), "{view}");
+    let [began, resumed, ended] =
+        ["started_at", "attempt_started_at", "finished_at"].map(|time| view[time].as_str().unwrap());
+    assert!(seconds(began, ended) >= 9.0, "{view}");
+    // The second attempt began a lease of 2 s after the first at least: had it waited anew, it would have lasted 9 s.
+    assert!(seconds(resumed, ended) < 8.5, "{view}");
 }
 
 #[test]
 fn a_worker_that_freezes_longer_than_its_lease_changes_nothing() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let team = Team::write(&mut state, &slow());
+    let team = Team::write(&mut state, &interrupted());
     let zombie = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    state.until_output(&id, "three");
+    state.until_output(&id, "one");
+    Team::write(&mut state, &two_turns(300));
     zombie.signal(Signal::STOP);
     let _second = state.worker(&[]);
     until("another attempt runs", || state.view(&id)["attempt"] == 2);
@@ -117,7 +139,7 @@ fn redis_killed_under_load_loses_no_output() {
 #[test]
 fn a_run_is_notified_once_although_the_worker_was_killed() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let mut script = slow();
+    let mut script = interrupted();
     script["root"] = json!([
         calls("run_background_agent", &json!({"agent": "shell", "task": "count"})),
         {"text": "Turn finished."},
@@ -135,7 +157,8 @@ fn a_run_is_notified_once_although_the_worker_was_killed() {
             true
         })
     });
-    state.until_output(&id, "three");
+    state.until_output(&id, "one");
+    Team::write(&mut state, &whole());
     let _second = state.worker(&[]);
     first.kill();
     let output = run.wait_with_output();
@@ -147,10 +170,10 @@ fn a_run_is_notified_once_although_the_worker_was_killed() {
 #[test]
 fn jobs_of_a_dead_fleet_are_shown_as_silent() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let team = Team::write(&mut state, &slow());
+    let team = Team::write(&mut state, &interrupted());
     let mut only = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    state.until_output(&id, "three");
+    state.until_output(&id, "one");
     assert_eq!(state.view(&id)["silent_ms"], json!(null));
     only.kill();
     // No worker is left to reclaim the job.
@@ -162,6 +185,7 @@ fn jobs_of_a_dead_fleet_are_shown_as_silent() {
     assert!(listed.stderr.contains("stale: the lease has expired"), "{listed:?}");
     let view = state.legwork(["view", &id]).expect_success();
     assert!(view.contains("resumes once a worker serves queue default"), "{view}");
+    Team::write(&mut state, &whole());
     let _second = state.worker(&[]);
     let view = state.until_status(&id, "completed");
     assert_eq!((&view["attempt"], &view["silent_ms"]), (&json!(2), &json!(null)));

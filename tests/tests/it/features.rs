@@ -3,15 +3,21 @@
 
 use std::collections::BTreeSet;
 
+use legwork_common::team::Support;
+use legwork_common::team::compatibility_rows;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::provider::Answer;
+use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
+use serde_json::Value;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 /// The files that run, each with a text that the model's request has because of the feature.
 const RUNS: &[(&str, &str)] = &[
+    ("agent_keys", r#"Be full."#),
+    ("answer_tool", r#""submit_answer""#),
     ("background_jobs", r#""run_background_job""#),
     ("budget", r#"Save."#),
     ("cache", r#"Remember."#),
@@ -21,6 +27,7 @@ const RUNS: &[(&str, &str)] = &[
     ("file_toolset", r#""edit_file""#),
     ("first_available", r#""model":"second""#),
     ("force_handoff", r#""handoff""#),
+    ("hooks", r#"Built in for root."#),
     ("instruction_file", r#"The house rules."#),
     ("instruction_list", r#"Be kind.\n\nBe brief."#),
     ("instruction_with_variables", r#"The mood is calm, and ${this} stays."#),
@@ -31,26 +38,39 @@ const RUNS: &[(&str, &str)] = &[
     ("memory", r#""add_memory""#),
     ("metadata", r#"Sign."#),
     ("middle_version", r#""create_todo""#),
+    ("model_by_variable", r#""model":"calm""#),
     ("model_hook", r#"It is turn 1 of root."#),
     ("model_keys", r#""model":"small""#),
     ("newest_version", r#""think""#),
     ("observing_hooks", r#"It is watched."#),
     ("oldest_version", r#""think""#),
+    ("open_url", r#""open_docs""#),
     ("permissions", r#""shell""#),
+    ("plan", r#""write_plan""#),
+    ("programs", r#"Name: words | Description: Counts words"#),
     ("prompt_files", r#"Be kind to all."#),
+    ("prompt_files_below", r#"- deep/RULES.md"#),
     ("provider_defaults", r#""temperature":0.25"#),
     ("rag", r#"Read."#),
+    ("rag_source", r#"Look."#),
     ("readonly", r#""read_file""#),
     ("safety", r#"Careful."#),
+    ("sampling", r#""max_tokens":400"#),
     ("shared_commands", r#"Obey."#),
     ("shared_skills", r#""Hello""#),
     ("shared_toolsets", r#""create_todo""#),
-    ("skills", r#"How to plant a tree."#),
     ("shell_without_sudo", r#""shell""#),
+    ("skills", r#"How to plant a tree."#),
     ("structured_output", r#""json_schema""#),
     ("team", r#""run_background_agent""#),
     ("thinking", r#"Think."#),
+    ("toolsets", r#""greet""#),
     ("toolsets_without_effect", r#""think""#),
+    ("user_prompt", r#""user_prompt""#),
+    ("version_0", r#""create_todo""#),
+    ("version_1", r#"Be one."#),
+    ("version_2", r#"Be two."#),
+    ("version_4", r#""shell""#),
 ];
 
 /// The files that fail, each with the line of its error, a part of the message and a part of the hint.
@@ -101,6 +121,18 @@ fn names(folder: &str) -> BTreeSet<String> {
     files.map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
+/// The answer of an agent that answers by a tool.
+const SUBMITTED: &str = r#"{"word":"done"}"#;
+
+/// What the model says: one word, by the tool for it where there is one.
+fn answer(request: &Value) -> Answer {
+    if !request["tools"].to_string().contains("submit_answer") {
+        return Answer::text(&["done"]);
+    }
+    let call = Call { id: "call_1", name: "submit_answer", arguments: vec![SUBMITTED] };
+    Answer::Reply { reasoning: None, text: Vec::new(), calls: vec![call] }
+}
+
 #[test]
 fn every_feature_runs_one_turn() {
     let runtime = Runtime::new().unwrap();
@@ -108,17 +140,24 @@ fn every_feature_runs_one_turn() {
     state.set("LOCAL_KEY", "sesame");
     state.set("MOOD", "calm");
     state.file("RULES.md", "Be kind to all.");
-    std::fs::create_dir(state.path("prompts")).unwrap();
+    for folder in ["prompts", "deep"] {
+        std::fs::create_dir(state.path(folder)).unwrap();
+    }
+    state.file("deep/RULES.md", "Be kind here.");
     state.file("prompts/root.md", "The house rules.");
     for (name, expected) in RUNS {
-        let fake = runtime.block_on(FakeProvider::choosing(|_| Answer::text(&["done"])));
+        let fake = runtime.block_on(FakeProvider::choosing(answer));
         state.set("FAKE_URL", &fake.url);
         let file = state.file(&format!("{name}.yaml"), text("runs", name));
         let output = state.legwork(["run", &file, "Hello"]);
         // A conversation that is passed on has two answers.
         let answers: Vec<&str> = output.stdout.split_whitespace().collect();
-        let expected_answers = if *name == "force_handoff" { 2 } else { 1 };
-        assert_eq!((output.status, answers), (0, vec!["done"; expected_answers]), "{name}: {output:?}");
+        let expected_answers = match *name {
+            "force_handoff" => vec!["done"; 2],
+            "answer_tool" => vec![SUBMITTED],
+            _ => vec!["done"],
+        };
+        assert_eq!((output.status, answers), (0, expected_answers), "{name}: {output:?}");
         let asked = fake.asked()[0].body.to_string();
         assert!(asked.contains(expected), "{name}: {asked}");
     }
@@ -143,6 +182,26 @@ fn every_mistake_is_reported_with_line_and_hint() {
 fn every_file_of_the_folders_is_listed() {
     assert_eq!(names("runs"), RUNS.iter().map(|(name, _)| (*name).to_owned()).collect());
     assert_eq!(names("fails"), FAILS.iter().map(|(name, ..)| (*name).to_owned()).collect());
+}
+
+#[test]
+fn every_key_is_in_a_file_that_runs() {
+    let state = StateFolder::on("redis://127.0.0.1:1");
+    std::fs::create_dir(state.path("prompts")).unwrap();
+    state.file("prompts/root.md", "The house rules.");
+    let mut found = BTreeSet::new();
+    for (name, _) in RUNS {
+        let file = state.file(&format!("{name}.yaml"), text("runs", name));
+        let report = state.legwork(["check", "--json", &file]).json_lines()[0].clone();
+        for key in report["found"].as_object().unwrap().values().flat_map(|keys| keys.as_array().unwrap()) {
+            let text = |field: &str| key[field].as_str().unwrap().to_owned();
+            found.insert((text("in"), text("key")));
+        }
+    }
+    let rows = compatibility_rows().filter(|row| row.support != Support::Refused);
+    let missing: Vec<_> =
+        rows.map(|row| (row.map.to_owned(), row.key.to_owned())).filter(|row| !found.contains(row)).collect();
+    assert_eq!(missing, [], "add a file to `runs`, or the key to one");
 }
 
 #[test]

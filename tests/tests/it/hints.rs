@@ -12,6 +12,7 @@ use legwork_tests::redis::Redis;
 use serde_json::json;
 
 use crate::team::Team;
+use crate::team::calls;
 
 /// The source files below a folder that are not tests.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -78,6 +79,19 @@ impl World {
         self.state.dispatch(&["--delay", "1h", &self.team.file, "quick", "work"])
     }
 
+    /// A job that waits for a person's approval.
+    fn asking(&self) -> String {
+        let file = self.state.file(
+            "asking.yaml",
+            "permissions: {ask: ['shell:cmd=*']}
+agents: {root: {model: scripted/any, instruction: i}, ops: {model: scripted/any, instruction: i, toolsets: [{type: shell}]}}
+",
+        );
+        let id = self.state.dispatch(&["--approvals", "park", &file, "ops", "work"]);
+        until("the job asks a person", || self.state.view(&id)["waits_for"]["reason"] == "answer");
+        id
+    }
+
     /// The name of a new schedule, which is paused.
     fn schedule(&self) -> String {
         let name = format!("daily-{}", legwork_tests::redis::free_port());
@@ -92,6 +106,10 @@ impl World {
         let id = match command {
             "legwork stop {id}" | "legwork stop {}" => self.queued(),
             "legwork retry {id}" => self.failed(),
+            _ if command.starts_with("legwork approve ") || command.starts_with("legwork deny ") => {
+                self.asking()
+            }
+            _ if command.starts_with("legwork view ID") => self.completed(),
             _ if command.contains("{name}") => self.schedule(),
             "legwork retry --again {of}" => {
                 let id = self.failed();
@@ -103,7 +121,9 @@ impl World {
         };
         let typed = command.replace("--session {}", &format!("--session {}", self.session));
         let words = typed.split(' ').map(|word| match word {
-            "{id}" | "{of}" | "{name}" | "{}" => id.as_str(),
+            "{id}" | "{of}" | "{name}" | "{}" | "ID" => id.as_str(),
+            "N" => "1",
+            "WHY" => "no",
             "FILE" | "{file}" => &self.team.file,
             "AGENT" | "TASK" => "quick",
             "COMMAND" => "list",
@@ -118,7 +138,8 @@ impl World {
 #[test]
 fn every_command_in_a_message_succeeds() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}]}));
+    let ops = [calls("shell", &json!({"cmd": "echo"})), json!({"text": "x"})];
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "x"}], "ops": ops}));
     let _worker = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "quick", "work"]);
     let session = state.until_status(&id, "completed")["session"].as_str().unwrap().to_owned();

@@ -83,15 +83,16 @@ fn a_job_that_waits_for_a_rate_limit_shows_it() {
 #[test]
 fn every_worker_backs_off_after_one_got_a_429() {
     let runtime = Runtime::new().unwrap();
+    // Long enough to see a job that waits for it, on any machine.
     let refused = Mutex::new(None);
     let choose = move |_: &serde_json::Value| {
         let mut refused = refused.lock().unwrap();
         match *refused {
             None => {
                 *refused = Some(Instant::now());
-                Answer::Status(429, vec![("retry-after", "3")], "slow down")
+                Answer::Status(429, vec![("retry-after", "15")], "slow down")
             }
-            Some(at) if at.elapsed().as_secs_f64() < 2.9 => {
+            Some(at) if at.elapsed().as_secs_f64() < 14.9 => {
                 Answer::Status(400, Vec::new(), "I said slow down")
             }
             Some(_) => Answer::text(&["fine"]),

@@ -4,6 +4,7 @@
 mod answers;
 mod contract;
 mod crash;
+mod delegation;
 mod delete;
 mod embedded;
 mod examples;
@@ -18,8 +19,10 @@ mod limits;
 mod long_job;
 mod many;
 mod measurements;
+mod money;
 mod on_call;
 mod operations;
+mod people;
 mod readme;
 mod record;
 mod redis_outage;

@@ -53,12 +53,13 @@ fn every_question_is_answered_by_one_command() {
     let name =
         fleet.state.legwork(["workers", "--json"]).json_lines().remove(0)["id"].as_str().unwrap().to_owned();
     let short = |id: &str| id.trim_start_matches("agent_task_")[..8].to_owned();
-    let answers: [(&str, &str, String); 10] = [
+    let answers: [(&str, &str, String); 11] = [
         ("What runs where?", &fleet.running, name.clone()),
         ("Why is this job not running?", &fleet.queued, "No worker serves queue gpu".to_owned()),
         ("What failed in the last hour, and why?", &fleet.failed, "failed (provider_error)".to_owned()),
         ("Which worker is sick?", &fleet.running, "serving".to_owned()),
         ("What did this job do, and what did it use?", &fleet.ended, "1200 tokens in, 90 out".to_owned()),
+        ("What waits for a person?", &fleet.running, "nothing waits for a person".to_owned()),
         ("What does it write now?", &fleet.running, "one".to_owned()),
         ("How do I stop a session?", &fleet.running, short(&fleet.running)),
         ("How old is the queue?", &fleet.queued, "no worker".to_owned()),

@@ -3,7 +3,6 @@
 use std::fs;
 
 use legwork_tests::programs::StateFolder;
-use legwork_tests::programs::until;
 use serde_json::json;
 
 use crate::team::Team;
@@ -128,22 +127,25 @@ fn a_job_is_retried_as_often_as_requested_and_keeps_its_last_error() {
 #[test]
 fn a_message_is_delivered_before_the_next_model_call_even_after_a_crash() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let script = json!({"shell": [
-        {"text": "one two three four five six seven eight", "chunk_delay_ms": 300,
-         "tool_calls": [{"name": "shell", "arguments": {"cmd": "true"}}]},
-        {"text": "received: {{last_user}}"},
-    ]});
-    let team = Team::write(&mut state, &script);
+    let script = |chunk_delay_ms: u32| {
+        json!({"shell": [
+            {"text": "one two three four five six seven eight", "chunk_delay_ms": chunk_delay_ms,
+             "tool_calls": [{"name": "shell", "arguments": {"cmd": "true"}}]},
+            {"text": "received: {{last_user}}"},
+        ]})
+    };
+    // The first worker stops in the middle of the first turn.
+    let team = Team::write(&mut state, &script(3_600_000));
     let mut first = state.worker(&[]);
     let id = state.dispatch(&[&team.file, "shell", "go"]);
-    state.until_output(&id, "two");
+    state.until_output(&id, "one");
     let output = state.legwork(["send", &id, "turn", "left"]).expect_success();
     assert_eq!(output, format!("Message sent to background agent task {id}.\n"));
+    Team::write(&mut state, &script(20));
     let _second = state.worker(&[]);
     first.kill();
-    until("another attempt runs", || state.view(&id)["attempt"] == 2);
     let view = state.until_status(&id, "completed");
-    assert_eq!(view["result"], "received: turn left");
+    assert_eq!((&view["attempt"], &view["result"]), (&json!(2), &json!("received: turn left")), "{view}");
 
     let late = state.legwork(["send", &id, "too late"]);
     assert_eq!(late.status, 2);

@@ -1,5 +1,7 @@
 //! How the session of a `legwork run` ends on a shared Redis with separate workers.
 
+use std::path::Path;
+
 use legwork_common::variables;
 use legwork_tests::programs::Program;
 use legwork_tests::programs::StateFolder;
@@ -115,6 +117,10 @@ fn a_run_that_stood_still_within_its_grace_keeps_its_jobs_and_says_so() {
     };
     until("both runs have a job", || id(&patient.state, 1).is_some());
     let [kept, ended] = [0, 1].map(|n| id(&patient.state, n).unwrap());
+    // Both jobs of each run, and their commands: nothing is left to be dispatched.
+    until("both trees run", || {
+        patient.state.legwork(["list", "--status", "waiting", "--json"]).json_lines().len() == 2
+    });
     until("the command of the other run runs", || processes("sleep 63.5").len() >= 2);
     for run in [&away, &patient.run] {
         run.signal(Signal::STOP);
@@ -137,8 +143,9 @@ fn a_run_that_stood_still_within_its_grace_keeps_its_jobs_and_says_so() {
     assert_eq!(patient.state.view(&kept)["cause"], "operator");
 }
 
-/// A root that starts a job and ends, or hangs after starting it so that it can be killed.
-fn leaves_a_job(root_ends: bool) -> Value {
+/// A root that starts a job and ends, or hangs after starting it so that it can be killed. The job ends once there is the
+/// file `go`.
+fn leaves_a_job(root_ends: bool, go: &Path) -> Value {
     let delay = if root_ends { 0 } else { 600_000 };
     json!({
         "root": [
@@ -146,7 +153,7 @@ fn leaves_a_job(root_ends: bool) -> Value {
             {"text": "I leave.", "delay_ms": delay},
         ],
         "shell": [
-            calls("shell", &json!({"cmd": "echo first; sleep 5"})),
+            calls("shell", &json!({"cmd": format!("while ! test -e {}; do sleep 0.1; done", go.display())})),
             {"text": "finished"},
         ],
     })
@@ -157,7 +164,8 @@ fn the_jobs_of_a_detached_run_continue_even_when_it_is_killed() {
     for (embedded, killed) in [(false, false), (false, true), (true, false), (true, true)] {
         let redis = Redis::start();
         let mut state = if embedded { StateFolder::embedded() } else { StateFolder::on(&redis.url()) };
-        let team = Team::write(&mut state, &leaves_a_job(!killed));
+        let script = leaves_a_job(!killed, &state.path("go"));
+        let team = Team::write(&mut state, &script);
         let _worker = (!embedded).then(|| state.worker(&[]));
         let mut run = state.start_legwork(["run", &team.file, "--detach", "go"]);
         let mut jobs = Vec::new();
@@ -170,6 +178,7 @@ fn the_jobs_of_a_detached_run_continue_even_when_it_is_killed() {
             // On the embedded server the background worker is still starting.
             state.until_status(id, "running");
             run.kill();
+            state.file("go", "");
         } else {
             let left = run.wait_with_output();
             assert_eq!(left.status, 0, "{left:?}");
@@ -180,6 +189,7 @@ fn the_jobs_of_a_detached_run_continue_even_when_it_is_killed() {
                     .contains(&format!("session {session} continues in the background\n  {id} shell ")),
                 "{left:?}"
             );
+            state.file("go", "");
             let next = left.stderr.lines().find_map(|line| line.strip_prefix("to see its output: ")).unwrap();
             let followed = state.start_shell(next).wait_with_output();
             assert!(followed.status == 0 && followed.stdout.ends_with("finished"), "{followed:?}");

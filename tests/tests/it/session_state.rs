@@ -75,7 +75,8 @@ agents:
 fn a_job_that_waits_for_its_sessions_budget_says_so() {
     let (_redis, mut state) = StateFolder::with_redis();
     let team = state.file("team.yaml", SPENDS);
-    let reply = json!({"text": "one two three four five six", "chunk_delay_ms": 500});
+    // A call that runs keeps what it has reserved until its job is stopped.
+    let reply = json!({"text": "one two", "chunk_delay_ms": 3_600_000});
     let script = state.file("script.json", json!({"agents": {"root": [reply]}}).to_string());
     state.set(variables::SCRIPT, &script);
     let _worker = state.worker(&[]);
@@ -89,20 +90,20 @@ fn a_job_that_waits_for_its_sessions_budget_says_so() {
     let budget = (wanted + wanted / 2).to_string();
     let ids = state.dispatch(&[&team, "--batch", &batch, "--session-budget", &budget]);
     let ids: Vec<&str> = ids.lines().collect();
-    let mut waits_for = json!(null);
+    let (mut waits_for, mut waiting) = (json!(null), "");
     until("one of them waits for the budget", || {
-        let waiting = ids
-            .iter()
-            .map(|id| state.view(id)["waits_for"].clone())
-            .find(|reason| reason["reason"] == "budget");
-        waits_for = waiting.unwrap_or_default();
-        !waits_for.is_null()
+        let mut reasons = ids.iter().map(|id| (id, state.view(id)["waits_for"].clone()));
+        if let Some((id, reason)) = reasons.find(|(_, reason)| reason["reason"] == "budget") {
+            (waits_for, waiting) = (reason, id);
+        }
+        !waiting.is_empty()
     });
     let detail = waits_for["detail"].as_str().unwrap();
     assert!(detail.contains(" tokens of the session's budget"), "{waits_for}");
-    for id in ids {
-        state.until_status(id, "completed");
-    }
+    let running = ids.iter().find(|id| **id != waiting).unwrap();
+    state.legwork(["stop", running]).expect_success();
+    state.until_output(waiting, "one");
+    assert_eq!(state.view(waiting)["waits_for"], json!(null));
 }
 
 #[test]

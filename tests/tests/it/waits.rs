@@ -7,35 +7,50 @@ use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use rustix::process::Signal;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::team::Team;
 use crate::team::calls;
 
-/// What the job prints while it runs: for about four seconds.
+/// What the job prints at its end.
 const WORDS: &str = "one two three four five six seven eight";
+/// What it prints before: its command lasts until [`let_go`].
+const BEGINNING: &str = "I call shell.";
 
-/// A team whose job prints words slowly.
-fn slow(state: &mut StateFolder) -> Team {
-    Team::write(state, &json!({"quick": [{"text": WORDS, "chunk_delay_ms": 500}]}))
+/// A team whose job runs until it is let go, and then prints words.
+fn gated(state: &mut StateFolder) -> Team {
+    let replies = gated_job(state);
+    Team::write(state, &json!({"shell": replies}))
+}
+
+fn gated_job(state: &StateFolder) -> Value {
+    let command = format!("while ! test -e {}; do sleep 0.1; done", state.path("go").display());
+    json!([calls("shell", &json!({"cmd": command, "timeout": 300})), {"text": WORDS, "chunk_delay_ms": 50}])
+}
+
+/// Lets all jobs of [`gated`] end.
+fn let_go(state: &StateFolder) {
+    state.file("go", "");
 }
 
 /// A job that runs, and the commands that wait for it, and `dispatch --wait` for another.
 fn waiting(state: &StateFolder, team: &Team) -> (String, [Program; 4]) {
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
     let mut programs = [
         state.start_legwork(["wait", &id]),
         state.start_legwork(["view", "--follow", &id]),
         state.start_legwork(["list", "--watch"]),
-        state.start_legwork(["dispatch", "--wait", &team.file, "quick", "go"]),
+        state.start_legwork(["dispatch", "--wait", &team.file, "shell", "go"]),
     ];
     programs[3].until_noted("agent_task_");
-    state.until_output(&id, "two");
+    state.until_output(&id, BEGINNING);
     (id, programs)
 }
 
 /// All of them end as if nothing had happened.
 fn all_end_well(state: &StateFolder, id: &str, [wait, follow, mut watch, dispatch]: [Program; 4]) {
+    let_go(state);
     assert_eq!(wait.wait_with_output().expect_success(), format!("{id} completed\n"));
     // The worker suspends its attempts in an outage that is longer than its leases, which their output tells.
     let followed = follow.wait_with_output().expect_success();
@@ -56,7 +71,7 @@ fn commands_that_wait_outlive_a_restart_of_redis() {
     let mut state = StateFolder::on(&redis.url());
     // However long the restart takes on a slow machine, the attempt is not suspended, so its words come once.
     state.set(variables::LEASE, "2m");
-    let team = slow(&mut state);
+    let team = gated(&mut state);
     let _worker = state.worker(&[]);
     let (id, mut programs) = waiting(&state, &team);
     redis.kill();
@@ -73,7 +88,7 @@ fn commands_that_wait_outlive_a_frozen_redis() {
     let redis = Redis::start();
     let proxy = redis.behind_proxy();
     let mut state = StateFolder::on(&proxy.url());
-    let team = slow(&mut state);
+    let team = gated(&mut state);
     let _worker = state.worker(&[]);
     let (id, mut programs) = waiting(&state, &team);
     proxy.freeze();
@@ -89,12 +104,12 @@ fn a_follow_that_gives_up_names_the_command_that_continues_with_the_next_byte() 
     let redis = Redis::start();
     let proxy = redis.behind_proxy();
     let mut state = StateFolder::on(&redis.url());
-    let team = slow(&mut state);
+    let team = gated(&mut state);
     let _worker = state.worker(&[]);
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
     let arguments = ["view", "--follow", "--redis", &proxy.url(), "--redis-timeout", "1s", &id];
     let mut follow = state.start_legwork(arguments);
-    follow.until_printed("two");
+    follow.until_printed(BEGINNING);
     proxy.cut();
     let failed = follow.wait_with_output();
     assert_eq!(failed.status, 5, "{failed:?}");
@@ -102,9 +117,12 @@ fn a_follow_that_gives_up_names_the_command_that_continues_with_the_next_byte() 
     assert!(command.starts_with("legwork view --follow --since "), "{command}");
     let since: usize = command.split(' ').nth(4).unwrap().parse().unwrap();
     proxy.restore();
+    let_go(&state);
     // It names the address that was an option: the shell has another one.
     let rest = state.start_shell(&command).wait_with_output().expect_success();
-    assert_eq!(rest, WORDS[since..], "{command}");
+    let output = state.view(&id)["output"].as_str().unwrap().to_owned();
+    assert!(since >= BEGINNING.len() && output.ends_with(WORDS), "{command}: {output}");
+    assert_eq!(rest, output[since..], "{command}");
 }
 
 /// The command of the hint at the end of a failure.
@@ -208,10 +226,10 @@ fn commands_that_never_reach_redis_name_a_command_that_continues() {
 #[test]
 fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let team = slow(&mut state);
+    let team = gated(&mut state);
     let _worker = state.worker(&[]);
-    let mut follow = state.start_legwork(["dispatch", "--follow", &team.file, "quick", "go"]);
-    follow.until_printed("two");
+    let mut follow = state.start_legwork(["dispatch", "--follow", &team.file, "shell", "go"]);
+    follow.until_printed(BEGINNING);
     follow.signal(Signal::INT);
     let output = follow.wait_with_output();
     assert_eq!(output.status, 130, "{output:?}");
@@ -221,14 +239,15 @@ fn ctrl_c_in_a_follow_leaves_the_job_and_names_the_command_that_continues() {
         "{output:?}"
     );
     assert!(output.stderr.trim_end().ends_with(&id), "{output:?}");
+    let_go(&state);
     state.until_status(&id, "completed");
 }
 
 #[test]
 fn a_wait_that_times_out_says_how_many_jobs_are_left() {
     let (_redis, mut state) = StateFolder::with_redis();
-    let team = slow(&mut state);
-    let ids = [state.dispatch(&[&team.file, "quick", "a"]), state.dispatch(&[&team.file, "quick", "b"])];
+    let team = gated(&mut state);
+    let ids = [state.dispatch(&[&team.file, "shell", "a"]), state.dispatch(&[&team.file, "shell", "b"])];
     let output = state.legwork(["wait", "--timeout", "100ms", &ids[0], &ids[1]]);
     assert_eq!((output.status, output.stderr.as_str()), (6, "timed out: 2 of 2 have not ended\n"));
 }
@@ -240,21 +259,22 @@ fn run_says_that_redis_does_not_answer_and_goes_through() {
     let mut state = StateFolder::on(&proxy.url());
     let script = json!({
         "root": [
-            calls("run_background_agent", &json!({"agent": "quick", "task": "t"})),
+            calls("run_background_agent", &json!({"agent": "shell", "task": "t"})),
             calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
             {"text": "all done"},
         ],
-        "quick": [{"text": WORDS, "chunk_delay_ms": 500}],
+        "shell": gated_job(&state),
     });
     let team = Team::write(&mut state, &script);
     let _worker = state.worker(&[]);
     let mut run = state.start_legwork(["run", &team.file, "go"]);
     until("the job runs", || {
-        state.legwork(["list", "--status", "running", "--redis", &redis.url()]).stdout.contains("quick")
+        state.legwork(["list", "--status", "running", "--redis", &redis.url()]).stdout.contains("shell")
     });
     proxy.freeze();
     run.until_noted("Redis does not answer");
     proxy.restore();
+    let_go(&state);
     let output = run.wait_with_output();
     assert!(output.status == 0 && output.stdout.trim_end().ends_with("all done"), "{output:?}");
 }

@@ -130,6 +130,19 @@ class Client:
         """Sends a message to a job."""
         return cast(models.Named, self._post(f"/v1/jobs/{_part(id)}/messages", {"message": message}))
 
+    def questions(self) -> models.Questions:
+        """What waits for a person, the oldest first."""
+        return cast(models.Questions, self._get("/v1/questions"))
+
+    def approve(self, id: str, *, call: int | None = None, answer: Any = None) -> models.Answered:
+        """Approves a call that waits for a person, or answers a question. The first decision counts."""
+        body = _given(call=call, answer=answer)
+        return cast(models.Answered, self._post(f"/v1/jobs/{_part(id)}/approve", body))
+
+    def deny(self, id: str, why: str | None = None, *, call: int | None = None) -> models.Answered:
+        """Denies a call that waits for a person, or declines to answer; the agent is given the reason."""
+        return cast(models.Answered, self._post(f"/v1/jobs/{_part(id)}/deny", _given(call=call, why=why)))
+
     def stream(
         self, id: str, *, last_event_id: str | None = None, give_up_after: float = 300.0
     ) -> Iterator[Event]:

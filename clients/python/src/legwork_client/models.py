@@ -6,6 +6,19 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 
+class Answer(TypedDict):
+    content: NotRequired[Any]
+    verdict: Literal['approved', 'denied', 'answered', 'expired']
+    why: NotRequired[str]
+
+
+class Approval(TypedDict):
+    answer: NotRequired[Any]
+    """The answer to a question: a text, or the object that its schema asks for"""
+    call: NotRequired[int]
+    """The number of the question; its only one where it is absent"""
+
+
 class Buckets(TypedDict):
     """Numbers by time, the oldest first; the last bucket is not over"""
 
@@ -21,13 +34,22 @@ class Buckets(TypedDict):
     stopped: list[int]
 
 
+class Denial(TypedDict):
+    call: NotRequired[int]
+    """The number of the question; its only one where it is absent"""
+    why: NotRequired[str]
+    """The reason, which the agent is given"""
+
+
 class DispatchRequest(TypedDict):
     agent: str
     """The agent of the team"""
     agent_file: NotRequired[str]
     """The text of an agent file, where the server was started without files"""
-    budget: NotRequired[int]
-    """Token budget of the job"""
+    approvals: NotRequired[Literal['deny', 'park', 'ask']]
+    """What becomes of calls that need a person's approval; the policy of the worker decides where it is absent"""
+    budget: NotRequired[int | str]
+    """Budget, in tokens or as an amount such as $2.50, of the job"""
     cap: NotRequired[int]
     """The most jobs of a new session admitted at once; 0 for no cap"""
     delay: NotRequired[str]
@@ -45,8 +67,8 @@ class DispatchRequest(TypedDict):
     """Delay before the first retry"""
     session: NotRequired[str]
     """The session to dispatch into; a new one without it"""
-    session_budget: NotRequired[int]
-    """Token budget of a new session"""
+    session_budget: NotRequired[int | str]
+    """Budget, in tokens or as an amount such as $2.50, of a new session"""
     task: str
     """The task"""
     team: NotRequired[str]
@@ -75,8 +97,8 @@ class History(TypedDict):
 class JobRequest(TypedDict):
     agent: str
     """The agent of the team"""
-    budget: NotRequired[int]
-    """Token budget of the job"""
+    budget: NotRequired[int | str]
+    """Budget, in tokens or as an amount such as $2.50, of the job"""
     delay: NotRequired[str]
     """Delay before the job is queued, such as 90s"""
     expected_output: NotRequired[str]
@@ -158,28 +180,28 @@ class JobWaitsForJobWaitsFor5(TypedDict):
     reason: Literal['children']
 
 
-class JobWaitsForJobWaitsFor6(TypedDict):
+class JobWaitsForJobWaitsFor7(TypedDict):
     """A call of its model waits for a rate limit"""
 
     detail: str
     reason: Literal['rate_limit']
 
 
-class JobWaitsForJobWaitsFor7(TypedDict):
+class JobWaitsForJobWaitsFor8(TypedDict):
     """A call of its model waits for tokens of its session's budget, which other jobs of the session have reserved"""
 
     detail: str
     reason: Literal['budget']
 
 
-class JobWaitsForJobWaitsFor8(TypedDict):
+class JobWaitsForJobWaitsFor9(TypedDict):
     """It runs and shows no activity"""
 
     detail: str
     reason: Literal['stalled']
 
 
-class JobWaitsForJobWaitsFor9(TypedDict):
+class JobWaitsForJobWaitsFor10(TypedDict):
     """A reason of a later release"""
 
     reason: str
@@ -221,6 +243,13 @@ class StatsAgent(TypedDict):
     agent: str
     queued: int
     running: int
+
+
+class StatsAsking(TypedDict):
+    """Jobs that wait for a person"""
+
+    jobs: int
+    oldest_ms: int | None
 
 
 class StatsLive(TypedDict):
@@ -330,13 +359,15 @@ class BatchAnswer(TypedDict):
 class BatchRequest(TypedDict):
     agent_file: NotRequired[str]
     """The text of an agent file, where the server was started without files"""
+    approvals: NotRequired[Literal['deny', 'park', 'ask']]
+    """What becomes of calls that need a person's approval; the policy of the worker decides where it is absent"""
     cap: NotRequired[int]
     """The most jobs of a new session admitted at once; 0 for no cap"""
     jobs: list[JobRequest]
     session: NotRequired[str]
     """The session to dispatch into; a new one without it"""
-    session_budget: NotRequired[int]
-    """Token budget of a new session"""
+    session_budget: NotRequired[int | str]
+    """Budget, in tokens or as an amount such as $2.50, of a new session"""
     team: NotRequired[str]
     """The name of a team of this server"""
 
@@ -348,6 +379,48 @@ class JobPastAttempt(TypedDict):
     runtime_ms: int
     started_at: str | None
     worker: str | None
+
+
+class JobQuestion(TypedDict):
+    """A question of a job to a person"""
+
+    arguments: NotRequired[str]
+    """approval: the arguments as JSON, without secrets; cut after 4 KiB"""
+    asked_at: str
+    """RFC 3339 in UTC with three digits of a second: sorts as text"""
+    expires_at: str | None
+    """When it counts as denied"""
+    kind: str
+    """approval: whether a tool call may be made; prompt: a question of the agent. Later releases may add others"""
+    message: NotRequired[str]
+    """prompt: the question"""
+    number: int
+    """Its number in the job, which an answer names"""
+    schema: NotRequired[dict[str, Any]]
+    """prompt: the JSON schema of the answer"""
+    title: NotRequired[str]
+    """prompt: a title above it"""
+    tool: NotRequired[str]
+    """approval: the tool"""
+    why: NotRequired[str]
+    """approval: why the call needs one"""
+
+
+class JobWaitsForJobWaitsFor6(TypedDict):
+    """A person: it holds no slot until its questions are answered"""
+
+    questions: list[JobQuestion]
+    reason: Literal['answer']
+
+
+class Question(JobQuestion):
+    agent: str
+    id: str
+    session: str
+
+
+class Questions(TypedDict):
+    questions: list[Question]
 
 
 class Spent(TypedDict):
@@ -374,11 +447,20 @@ class StatsEndedItem(TypedDict):
 
 class Stats(TypedDict):
     agents: list[StatsAgent]
+    asking: StatsAsking
+    """Jobs that wait for a person"""
     at: str
     ended: list[StatsEndedItem]
     live: StatsLive
     queues: list[StatsQueue]
     workers: StatsWorkers
+
+
+class Answered(JobQuestion):
+    answer: Answer
+    id: str
+    was_answered: bool
+    """Whether the same answer was given before"""
 
 
 class Job(TypedDict):
@@ -444,7 +526,7 @@ class Job(TypedDict):
     """The longest that all attempts together may run; null for no limit"""
     usage: JobUsage
     """Tokens and model calls of all attempts so far"""
-    waits_for: JobWaitsForJobWaitsFor | JobWaitsForJobWaitsFor1 | JobWaitsForJobWaitsFor2 | JobWaitsForJobWaitsFor3 | JobWaitsForJobWaitsFor4 | JobWaitsForJobWaitsFor5 | JobWaitsForJobWaitsFor6 | JobWaitsForJobWaitsFor7 | JobWaitsForJobWaitsFor8 | JobWaitsForJobWaitsFor9 | None
+    waits_for: JobWaitsForJobWaitsFor | JobWaitsForJobWaitsFor1 | JobWaitsForJobWaitsFor2 | JobWaitsForJobWaitsFor3 | JobWaitsForJobWaitsFor4 | JobWaitsForJobWaitsFor5 | JobWaitsForJobWaitsFor6 | JobWaitsForJobWaitsFor7 | JobWaitsForJobWaitsFor8 | JobWaitsForJobWaitsFor9 | JobWaitsForJobWaitsFor10 | None
     """Why it does not run now; null where it runs or has ended"""
     worker: str | None
     """The worker of the current or last attempt"""

@@ -251,8 +251,16 @@ mod tests {
         }});
         let team = team(&[("a", &[], json!({"kind": runner, "instruction": "be good"}))]);
         let opening = Opening::Delegated { task: "count".into(), expected_output: Some("a number".into()) };
-        let assignment =
-            Assignment { safety: None, team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
+        let assignment = Assignment {
+            safety: None,
+            team,
+            agent: "a".into(),
+            opening,
+            recorded: Vec::new(),
+            budget: None,
+            max_cost: None,
+            prices: Default::default(),
+        };
         crate::run::run(assignment, world.ports.clone(), cancel).await
     }
 

@@ -61,16 +61,16 @@ impl RunState<'_> {
         if self.current.agent.limits.keeps_whole_conversation {
             return Ok(Summarized::Failed("session_compaction is false".to_owned()));
         }
-        for event in [hooks::PRE_COMPACT, hooks::BEFORE_COMPACTION] {
-            if let Some(reason) = self.fire(event, None, json!({"turn": turn})).await?.denied {
-                return Ok(Summarized::Failed(format!("a hook refused it: {reason}")));
-            }
-        }
         let window = self.smallest_window();
         let (messages, task) = (self.transcript.messages(), self.transcript.task());
         let Some(kept) = compaction::kept(messages, task.len(), window) else {
             return Ok(Summarized::Nothing);
         };
+        for event in [hooks::PRE_COMPACT, hooks::BEFORE_COMPACTION] {
+            if let Some(reason) = self.fire(event, None, json!({"turn": turn})).await?.denied {
+                return Ok(Summarized::Failed(format!("a hook refused it: {reason}")));
+            }
+        }
         let replaced = &messages[task.len()..messages.len() - kept];
         let history = compaction::history_text(task, replaced, window);
         let request = ModelRequest {
@@ -130,7 +130,7 @@ impl RunState<'_> {
     async fn background_work(&self, turn: u32) -> Result<String, Halt> {
         let mut text = String::new();
         let call = CallIndex { turn, index: u32::MAX };
-        let context = ToolContext { call, safety: self.safety(), cancel: self.cancel.clone() };
+        let context = ToolContext { call, safety: self.safety(), person: None, cancel: self.cancel.clone() };
         for tool in self.current.toolbox.overviews() {
             let call = tool.call(Value::Object(serde_json::Map::new()), &context);
             let outcome = self.unless_cancelled(call).await?;
@@ -153,8 +153,8 @@ impl RunState<'_> {
         if models.is_empty() {
             models.extend(own.first().into_iter().flat_map(|model| model.compaction_models.clone()));
         }
-        models.extend(own);
-        models
+        let named = models.iter().map(|model| self.ports.environment.model(model));
+        named.chain(own).collect()
     }
 
     /// The smallest window, in tokens, of all models that may answer or write a summary: which one will is drawn anew for

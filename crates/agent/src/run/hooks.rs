@@ -23,6 +23,8 @@ use crate::environment::Environment;
 use crate::hooks;
 use crate::hooks::Answer;
 use crate::hooks::Decision;
+use crate::hooks::builtin::Builtin;
+use crate::hooks::builtin::builtin;
 use crate::message::Message;
 use crate::model::ModelCall;
 use crate::model::ModelPort;
@@ -34,6 +36,7 @@ use crate::process::TRAILING_OUTPUT_TIMEOUT;
 use crate::redaction;
 use crate::toolset::foreground;
 use crate::toolset::foreground::CommandEnd;
+use crate::toolset::post_json;
 use crate::turn::Step;
 
 /// How long a hook may take where the file does not say. docker-agent's.
@@ -104,7 +107,12 @@ impl HookRunner<'_> {
                     None => Err("it was cancelled".to_owned()),
                 }
             }
-            HookKind::Command(_) | HookKind::Builtin(_) => self.output_of(hook, input).await,
+            HookKind::Command(command) => {
+                // The arguments follow a command as they do in a shell.
+                let more = if hook.args.is_empty() { "" } else { " \"$@\"" };
+                self.output_of(hook, &format!("{command}{more}"), input).await
+            }
+            HookKind::Builtin(name) => self.builtin(hook, name, input).await,
         };
         match ended {
             Ok((code, output, error)) => {
@@ -125,7 +133,7 @@ impl HookRunner<'_> {
         let event = serde_json::from_str(input).unwrap_or_default();
         let prompt = hook_prompt(prompt, &event)?;
         let settings = models.get(rand::random_range(0..models.len().max(1))).ok_or("it names no model")?;
-        let has_key = |key: &str| self.environment.variable(key).is_some();
+        let settings = self.environment.model(settings);
         let messages = vec![Message::system(hooks::MODEL_INSTRUCTION), Message::user(prompt)];
         let redacts = self.agent.redact_secrets.unwrap_or(true);
         let redacted = |message| if redacts { redaction::redacted_message(message) } else { message };
@@ -140,25 +148,46 @@ impl HookRunner<'_> {
         };
         // The pieces of the answer are not used: it is taken whole.
         let (deltas, mut pieces) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
-        let call = ModelCall { settings: settings.available(has_key), request: &request, deltas };
+        let call = ModelCall { settings: &settings, request: &request, deltas };
         let drained = async { while pieces.recv().await.is_some() {} };
         let (reply, ()) = tokio::join!(self.models.stream(call), drained);
         let reply = reply.map_err(|error| error.to_string())?;
         hooks::output_of_answer(schema, &reply.message.text)
     }
 
-    /// Runs a hook to its end: its exit status, its output and its standard error. The error is why there is none.
-    async fn output_of(&self, hook: &Hook, input: &str) -> Result<(Option<i32>, String, String), String> {
-        let text = hooks::command(hook)?;
+    /// Runs a built-in hook, with the result of a command. The error is why there is none.
+    async fn builtin(
+        &self,
+        hook: &Hook,
+        name: &str,
+        input: &str,
+    ) -> Result<(Option<i32>, String, String), String> {
+        let event = serde_json::from_str(input).unwrap_or_default();
+        match builtin(name, &hook.args, &event)? {
+            // Built-in commands read the arguments as `$1` and so on.
+            Builtin::Command(command) => self.output_of(hook, command, input).await,
+            Builtin::Answer(output) => Ok((Some(0), output, String::new())),
+            Builtin::Post { url, body } => {
+                let limit = timeout_of(hook);
+                let posting = post_json(self.environment, &url, body, limit);
+                let posted = self.cancel.run_until_cancelled(posting).await;
+                posted.unwrap_or_else(|| Err("it was cancelled".to_owned()))?;
+                Ok((Some(0), String::new(), String::new()))
+            }
+        }
+    }
+
+    /// Runs a command line to its end: its exit status, its output and its standard error. The error is why there is none.
+    async fn output_of(
+        &self,
+        hook: &Hook,
+        command_line: &str,
+        input: &str,
+    ) -> Result<(Option<i32>, String, String), String> {
         let variables = self.environment.variables_with(&hook.env).map_err(|missing| missing.to_string())?;
         let folder =
             self.environment.resolve(&self.environment.expanded(hook.working_dir.as_deref().unwrap_or(".")));
-        // The arguments follow a command as they do in a shell; built-in ones read them as `$1` and so on.
-        let command_line = match &hook.kind {
-            HookKind::Command(_) if !hook.args.is_empty() => format!("{text} \"$@\""),
-            _ => text.to_owned(),
-        };
-        let mut command = foreground::command(self.nursery, &command_line, &folder, &variables);
+        let mut command = foreground::command(self.nursery, command_line, &folder, &variables);
         command.arg("hook").args(&hook.args);
         let (mut process, pipe) = Process::start_with(command, input.as_bytes().to_vec(), self.nursery)
             .map_err(|error| format!("it cannot be started: {error}"))?;
@@ -250,7 +279,9 @@ impl RunState<'_> {
 
     /// Before a model call.
     pub(super) async fn before_model_call(&mut self, turn: u32) -> Result<(), Halt> {
-        let before = self.fire(hooks::BEFORE_LLM_CALL, None, json!({"turn": turn})).await?;
+        let iteration = turn.saturating_sub(self.active_agent.uncounted_turns());
+        let details = json!({"turn": turn, "iteration": iteration});
+        let before = self.fire(hooks::BEFORE_LLM_CALL, None, details).await?;
         if let Some(reason) = before.denied {
             return Err(refused("the model call", &reason));
         }
@@ -264,15 +295,20 @@ impl RunState<'_> {
         self.observe(hooks::TURN_END, json!({"turn": turn})).await
     }
 
+    /// Runs the hooks of an end that is not a good one, and those of all notifications.
+    async fn notify(&self, event: &str, level: &str, message: &str) -> Result<(), Halt> {
+        let details = json!({"error": message, "notification_level": level, "notification_message": message});
+        self.observe(event, details.clone()).await?;
+        self.observe(hooks::NOTIFICATION, details).await
+    }
+
     /// After the last step of a run that was not cancelled. What goes wrong here changes nothing about its end.
     pub(super) async fn report_end(&self, end: &Result<String, Halt>) {
         let reported = match end {
             Err(Halt::Failed { cause: Cause::MaxIterations, message }) => {
-                self.observe(hooks::ON_MAX_ITERATIONS, json!({"error": message})).await
+                self.notify(hooks::ON_MAX_ITERATIONS, "warning", message).await
             }
-            Err(Halt::Failed { message, .. }) => {
-                self.observe(hooks::ON_ERROR, json!({"error": message})).await
-            }
+            Err(Halt::Failed { message, .. }) => self.notify(hooks::ON_ERROR, "error", message).await,
             Err(Halt::Lost | Halt::Stopped) => return,
             Ok(_) => Ok(()),
         };

@@ -10,18 +10,29 @@ use legwork_common::error::chain;
 use legwork_common::job::Cause;
 use legwork_common::retry::Backoff;
 use legwork_common::service::Mail;
+use legwork_common::service::MailContent;
 use legwork_common::service::MailId;
 use legwork_common::service::ServiceError;
+use serde_json::Value;
+use serde_json::json;
 
 use super::halt::Halt;
 use super::halt::halt_if_lease_lost;
 use super::state::RunState;
+use crate::hooks;
 use crate::journal::TurnEntry;
 use crate::turn::SortedMail;
 
 /// Retries of a call that cannot be left out. With their delays (200 ms, doubled up to 2 s) they take about a
 /// minute, longer than a restart or a failover of the store.
 const MAX_RETRIES: u32 = 32;
+
+/// What hooks are told of the end of a job.
+fn ended(mail: &Mail) -> Option<Value> {
+    let MailContent::Ended(view) = &mail.content else { return None };
+    let ids = [view.job.id.to_string()];
+    Some(json!({"agent_name": view.job.agent, "task_ids": ids, "stop_response": view.job.result}))
+}
 
 impl RunState<'_> {
     /// Logs what the store did not do. It does not stand in the job's output: nothing is lost, and the next turn repeats it.
@@ -58,6 +69,8 @@ impl RunState<'_> {
 
     /// Records what is new to the model, then acknowledges all of it. Whether anything was new.
     async fn deliver(&mut self, mail: Vec<Mail>) -> Result<bool, Halt> {
+        let ends =
+            mail.iter().filter(|mail| !self.transcript.knows(mail)).filter_map(ended).collect::<Vec<_>>();
         let SortedMail { known, deliveries } = self.transcript.sort_mail(mail);
         let any = !deliveries.is_empty();
         let mut done = known;
@@ -68,6 +81,9 @@ impl RunState<'_> {
             self.record(entry).await?;
         }
         self.acknowledge(&done).await?;
+        for end in ends {
+            self.observe(hooks::SUBAGENT_STOP, end).await?;
+        }
         Ok(any)
     }
 

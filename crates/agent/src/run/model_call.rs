@@ -33,6 +33,7 @@ use crate::model::ReplyEnd;
 use crate::model::retry::Retries;
 use crate::model::routing;
 use crate::model::verdict;
+use crate::toolset::answer;
 
 /// Deltas between a model's stream and the journal. A delta is a token or two: this many are a line of text, which
 /// becomes one write. More would only let a slow journal fall further behind the stream.
@@ -82,7 +83,7 @@ impl RunState<'_> {
             turn,
             messages: self.request_messages(),
             tools: self.current.offered_tools(),
-            form: agent.structured_output.clone(),
+            form: answer::native_form(agent),
             purpose: Purpose::Turn,
             waits_for_pauses: true,
         };
@@ -181,7 +182,7 @@ impl RunState<'_> {
         });
         let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
         let all: Vec<ModelSettings> =
-            first.into_iter().chain(fallback).map(|model| model.available(has_key).clone()).collect();
+            first.into_iter().chain(fallback).map(|model| self.ports.environment.model(&model)).collect();
         let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
         if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
     }

@@ -27,6 +27,7 @@ use crate::prompt_files;
 use crate::tool::ToolSpec;
 use crate::toolset::Toolbox;
 use crate::toolset::call_description;
+use crate::toolset::on_blocking_thread;
 
 /// An agent that is active or was active before a handoff.
 pub(super) struct OpenAgent<'team> {
@@ -63,6 +64,9 @@ impl<'team> OpenAgent<'team> {
         }
         let mut head = head(team, agent, &toolbox, &ports.environment);
         head.extend(found.texts.into_iter().map(Message::system));
+        if let Some(depth) = agent.add_prompt_files_depth {
+            head.extend(files_below(agent, depth, &ports.environment).await.map(Message::system));
+        }
         let hooks = HookRunner {
             agent,
             environment: &ports.environment,
@@ -119,10 +123,18 @@ impl<'team> OpenAgent<'team> {
                 | TurnEntry::Delivered { .. }
                 | TurnEntry::Compacted { .. }
                 | TurnEntry::Stderr { .. }
+                | TurnEntry::Asked { .. }
+                | TurnEntry::Decided { .. }
                 | TurnEntry::Retried { .. } => {}
             }
         }
     }
+}
+
+/// The list of prompt files below the working directory. A file system that hangs costs the list, not the run.
+async fn files_below(agent: &Agent, depth: u32, environment: &Arc<Environment>) -> Option<String> {
+    let (names, environment) = (agent.add_prompt_files.clone(), Arc::clone(environment));
+    on_blocking_thread(move || Ok(prompt_files::listed(&names, depth, &environment))).await.ok().flatten()
 }
 
 fn head(team: &Team, agent: &Agent, toolbox: &Toolbox, environment: &Environment) -> Vec<Message> {

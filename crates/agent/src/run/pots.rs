@@ -1,8 +1,10 @@
-//! Budgets of the agent file in money, time and tokens: each limit is a pot that all agents of a session share. They are
-//! checked between turns, so that a run exceeds one by a turn at most.
+//! Budgets in money, and those of the agent file in money, time and tokens: each limit is a pot. That of a job's budget is its
+//! own, all others are shared by the agents of a session. They are checked between turns, so that a run exceeds one by a turn
+//! at most.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -12,14 +14,18 @@ use std::time::Instant;
 use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::money::Money;
+use legwork_common::money::Price;
 use legwork_common::money::Prices;
 use legwork_common::team::Agent;
+use legwork_common::team::AgentKind;
 use legwork_common::team::Budget;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
 
 use super::halt::Halt;
 use super::state::RunState;
+use crate::assignment::CostLimit;
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +41,10 @@ enum Kind {
 /// A limit, and the pot that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Limit {
-    /// The place of the limit in the file, which is the pot's name: `budgets.day.max_cost`.
+    /// The name of the pot. For a budget of the file it is the place of the limit: `budgets.day.max_cost`.
     pot: String,
+    /// What the limit is called in messages.
+    name: String,
     kind: Kind,
     max: u64,
 }
@@ -66,7 +74,10 @@ fn of(path: &str, budget: Budget) -> Vec<Limit> {
         ("max_tokens", Kind::Tokens, tokens),
         ("max_time", Kind::Time, time),
     ];
-    let all = all.map(|(key, kind, max)| Some(Limit { pot: format!("{path}.{key}"), kind, max: max? }));
+    let all = all.map(|(key, kind, max)| {
+        let pot = format!("{path}.{key}");
+        Some(Limit { name: pot.clone(), pot, kind, max: max? })
+    });
     all.into_iter().flatten().collect()
 }
 
@@ -80,7 +91,8 @@ fn reached(limit: &Limit, used: u64) -> Halt {
         Kind::Tokens => format!("used {used} of {} tokens", limit.max),
         Kind::Time => format!("used {} of {}", time(used), time(limit.max)),
     };
-    let message = format!("Execution stopped after reaching the configured {} limit ({amounts}).", limit.pot);
+    let message =
+        format!("Execution stopped after reaching the configured {} limit ({amounts}).", limit.name);
     Halt::Failed { cause: Cause::Budget, message }
 }
 
@@ -98,11 +110,28 @@ pub(super) struct Pots {
     turn_started: Option<Instant>,
     /// Whether a model without a price was reported.
     has_warned: AtomicBool,
+    /// The budget in money of the job, and once it is known that of the session. A model without a price does not pass
+    /// these: they are limits that someone set for this run, and not a habit of a file.
+    own_limits: Vec<Limit>,
+    /// Whether the session was asked for its budget in money.
+    session_was_asked: bool,
+    /// What models cost whose agent file does not say.
+    pub(super) prices: Prices,
+    /// The limit of the job, which holds for runs within this one too.
+    pub(super) max_cost: Option<CostLimit>,
+    /// A model without a price that was called.
+    unpriced: OnceLock<String>,
+}
+
+/// The limit of a budget in money.
+fn in_money(pot: String, name: &str, max: Money) -> Limit {
+    Limit { pot, name: name.to_owned(), kind: Kind::Cost, max: max.0 }
 }
 
 impl Pots {
     /// Of an execution whose earlier attempts used this many tokens.
-    pub(super) fn new(counted_tokens: u64) -> Self {
+    pub(super) fn new(counted_tokens: u64, max_cost: Option<CostLimit>, prices: Prices) -> Self {
+        let of_job = max_cost.clone().map(|limit| in_money(limit.pot, "--budget", limit.max));
         Self {
             run: format!("{:016x}", rand::random::<u64>()),
             used: BTreeMap::new(),
@@ -110,13 +139,25 @@ impl Pots {
             cost: AtomicU64::new(0),
             turn_started: None,
             has_warned: AtomicBool::new(false),
+            own_limits: of_job.into_iter().collect(),
+            session_was_asked: false,
+            prices,
+            max_cost,
+            unpriced: OnceLock::new(),
         }
+    }
+
+    /// Leaves out tokens that a run within this one has reported itself.
+    pub(super) fn leave_out(&mut self, tokens: u64) {
+        self.counted_tokens = self.counted_tokens.saturating_add(tokens);
     }
 }
 
 impl RunState<'_> {
     /// Before a turn: ends the run where a pot that it draws from is empty.
     pub(super) async fn check_pots(&mut self) -> Result<(), Halt> {
+        self.ask_session_for_limit().await?;
+        self.check_prices()?;
         let limits = self.count_turn();
         self.pots.turn_started = Some(Instant::now());
         if limits.is_empty() {
@@ -127,6 +168,49 @@ impl RunState<'_> {
         let totals = self.retry_while_unavailable(|| session_state.spend(&run, &used)).await?;
         let empty = limits.iter().zip(totals).find(|(limit, total)| *total >= limit.max);
         empty.map_or(Ok(()), |(limit, total)| Err(reached(limit, total)))
+    }
+
+    /// Asks the session once for its budget in money.
+    async fn ask_session_for_limit(&mut self) -> Result<(), Halt> {
+        if self.pots.session_was_asked {
+            return Ok(());
+        }
+        let session_state = Arc::clone(&self.ports.session_state);
+        let limit = self.retry_while_unavailable(|| session_state.cost_limit()).await?;
+        self.pots.session_was_asked = true;
+        let limit = limit.map(|max| in_money("session".to_owned(), "--session-budget", max));
+        self.pots.own_limits.extend(limit);
+        Ok(())
+    }
+
+    /// Ends a run whose budget in money cannot be kept, because the price of a model is not known: before it is called where
+    /// the agent names it, and else after its first call.
+    fn check_prices(&self) -> Result<(), Halt> {
+        let Some(limit) = self.pots.own_limits.first() else { return Ok(()) };
+        let named = match &self.current.agent.kind {
+            AgentKind::Models(models) => models.as_slice(),
+            AgentKind::Auto | AgentKind::Command { .. } => &[],
+        };
+        let unpriced =
+            named.iter().find(|model| self.price_of(model).is_none()).map(ModelSettings::reference);
+        let Some(model) = self.pots.unpriced.get().cloned().or(unpriced) else { return Ok(()) };
+        let message = format!(
+            "the price of the model {model} is not known, so {} cannot be kept: set `cost` of the model in the agent file, \
+             or `prices` in the policy file",
+            limit.name
+        );
+        Err(Halt::Failed { cause: Cause::Budget, message })
+    }
+
+    fn price_of(&self, model: &ModelSettings) -> Option<Price> {
+        model.cost.or_else(|| self.pots.prices.of(&model.reference()))
+    }
+
+    /// The limits that hold now: those of the active agent's file, the job's and the session's.
+    fn limits(&self) -> Vec<Limit> {
+        let mut limits = limits(self.team, self.current.agent);
+        limits.extend(self.pots.own_limits.iter().cloned());
+        limits
     }
 
     /// At the end of a run, and before it waits for its jobs: reports its last turn. An error is only logged: what is lost is
@@ -144,11 +228,11 @@ impl RunState<'_> {
 
     /// Counts the cost of a model's reply.
     pub(super) fn count_cost(&self, settings: &ModelSettings, usage: Usage) {
-        let price = settings.cost.or_else(|| Prices::default().of(&settings.reference()));
-        if let Some(price) = price {
+        if let Some(price) = self.price_of(settings) {
             self.pots.cost.fetch_add(price.of(usage).0, Ordering::Relaxed);
             return;
         }
+        self.pots.unpriced.get_or_init(|| settings.reference());
         let is_limited = limits(self.team, self.current.agent).iter().any(|limit| limit.kind == Kind::Cost);
         if is_limited && !self.pots.has_warned.swap(true, Ordering::Relaxed) {
             let model = settings.reference();
@@ -160,7 +244,7 @@ impl RunState<'_> {
 
     /// Ends the turn for the pots of the active agent, whose limits it returns.
     fn count_turn(&mut self) -> Vec<Limit> {
-        let limits = limits(self.team, self.current.agent);
+        let limits = self.limits();
         let tokens = self.used_tokens();
         let pots = &mut self.pots;
         let time = pots.turn_started.take().map_or(Duration::ZERO, |started| started.elapsed());

@@ -48,6 +48,10 @@ pub(super) struct RunState<'team> {
     pub(super) transcript: Transcript,
     pub(super) ports: Ports,
     pub(super) cancel: CancellationToken,
+    /// The message that the run was asked, in the form of the agent's `cache`, once that was looked up.
+    pub(super) asked: Option<String>,
+    /// How often the model was reminded to answer by the tool for it.
+    pub(super) reminders: u32,
     /// What hooks added for the model: for the whole run, and for this turn.
     pub(super) context: Vec<String>,
     /// How many of those texts are for the whole run.

@@ -1,18 +1,23 @@
 //! Whole runs against fakes: mail, records, resumption, cancellation and failures.
 
+mod answers;
+mod approval;
 mod budget;
 mod compact;
 mod handoff;
+mod hook_events;
 mod hooks;
 mod models;
 mod repetition;
 mod retries;
+mod skills;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use legwork_common::contract;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Prices;
 use legwork_common::service::CallIndex;
 use legwork_common::service::MailId;
 use legwork_common::team::ModelSettings;
@@ -33,7 +38,16 @@ use crate::testing::world;
 
 fn delegated(team: &Arc<Team>, agent: &str, recorded: Vec<TurnEntry>) -> Assignment {
     let opening = Opening::Delegated { task: "the task".into(), expected_output: None };
-    Assignment { safety: None, team: team.clone(), agent: agent.into(), opening, recorded, budget: None }
+    Assignment {
+        safety: None,
+        team: team.clone(),
+        agent: agent.into(),
+        opening,
+        recorded,
+        budget: None,
+        max_cost: None,
+        prices: Prices::default(),
+    }
 }
 
 /// A team of one agent, with the tools `think` and `shell`.
@@ -71,6 +85,8 @@ fn entries(world: &World) -> Vec<String> {
         TurnEntry::Compacted { turn, kept, .. } => format!("compacted {turn} {kept}"),
         TurnEntry::Retried { of } => format!("retried {of}"),
         TurnEntry::Stderr { text } => format!("stderr {text}"),
+        TurnEntry::Asked { turn, index, tool, .. } => format!("asked {turn}.{index} {tool}"),
+        TurnEntry::Decided { turn, index, answer } => format!("decided {turn}.{index} {answer}"),
         TurnEntry::Delivered { turn, mail, .. } => {
             let ids: Vec<String> = mail.into_iter().map(|id| id.0).collect();
             format!("delivered {turn} {}", ids.join(","))

@@ -7,7 +7,9 @@ use futures::FutureExt;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use legwork_common::service::CallIndex;
+use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 
 use super::excerpt;
 use super::halt::Halt;
@@ -19,8 +21,10 @@ use crate::journal::TurnEntry;
 use crate::message::ToolCall;
 use crate::redaction;
 use crate::tool::Interrupted;
+use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
+use crate::toolset::answer;
 use crate::toolset::call_description;
 use crate::toolset::on_blocking_thread;
 use crate::turn::Step;
@@ -36,7 +40,7 @@ impl RunState<'_> {
         let Step::Work { open } = self.transcript.next(None) else { return Ok(()) };
         for (index, call) in open {
             let interrupted = self.current.toolbox.get(&call.name).map(|tool| tool.spec().interrupted);
-            if interrupted != Some(Interrupted::RunAgain) {
+            if interrupted != Some(Interrupted::RunAgain) && !self.was_never_made(index) {
                 self.record(result_entry(index, &call, ToolOutcome::error(INTERRUPTED))).await?;
             }
         }
@@ -50,10 +54,17 @@ impl RunState<'_> {
         let mut calls: FuturesUnordered<_> =
             open.into_iter().map(|(index, call)| state.run_call(index, call)).collect();
         let mut entries = Vec::new();
-        while let Some(entry) = state.unless_cancelled(calls.next()).await? {
-            entries.push(entry?);
+        let mut used = 0_u64;
+        while let Some(made) = state.unless_cancelled(calls.next()).await? {
+            let Made { entry, tokens } = made?;
+            if let Some(TurnEntry::Compacted { usage, .. }) = &tokens {
+                used = used.saturating_add(usage.input_tokens).saturating_add(usage.output_tokens);
+            }
+            entries.extend(tokens);
+            entries.push(entry);
         }
         drop(calls);
+        self.pots.leave_out(used);
         for entry in entries {
             self.apply(&entry);
         }
@@ -61,7 +72,7 @@ impl RunState<'_> {
     }
 
     /// One call, from the check of the lease to the recorded result. A panic of the tool is an error result.
-    async fn run_call(&self, index: CallIndex, call: ToolCall) -> Result<TurnEntry, Halt> {
+    async fn run_call(&self, index: CallIndex, call: ToolCall) -> Result<Made, Halt> {
         let journal = &self.ports.journal;
         journal.confirm_lease().await?;
         let ToolCall { name, arguments, .. } = call.clone();
@@ -78,11 +89,17 @@ impl RunState<'_> {
         }
         // The same for a tool that ended because the lease did.
         journal.confirm_lease().await?;
+        let used = outcome.used;
+        let tokens = (used.input_tokens > 0 || used.output_tokens > 0)
+            .then(|| TurnEntry::tokens_only(index.turn, used));
+        if let Some(tokens) = &tokens {
+            journal.record(tokens).await?;
+        }
         let outcome = self.shown(index, &call.name, outcome).await;
         let entry = result_entry(index, &call, outcome);
         // The model sees all images in this attempt, also those that are too large to be stored.
         journal.record(&entry.stored()).await?;
-        Ok(entry)
+        Ok(Made { entry, tokens })
     }
 
     /// The outcome as the model is shown it: without secrets, and not longer than its limits allow.
@@ -105,6 +122,9 @@ impl RunState<'_> {
             let names = names.join(", ");
             return Ok(ToolOutcome::error(format!("unknown tool `{}`. Available: {names}", call.name)));
         };
+        if call.name == answer::NAME && self.answers_by_tool() {
+            return Ok(self.submit(index, tool.as_ref(), call).await);
+        }
         let mut arguments = match call.parsed_arguments() {
             Ok(arguments) => arguments,
             Err(error) => return Ok(ToolOutcome::error(error)),
@@ -115,11 +135,12 @@ impl RunState<'_> {
         if self.redacts() {
             redaction::redact_arguments(&mut arguments);
         }
-        if let Some(refusal) = self.refusal(tool.as_ref(), call, &mut arguments).await? {
+        let refusal = self.refusal(index, tool.as_ref(), call, &mut arguments).await?;
+        self.observe_decision(call, &arguments, refusal.as_deref()).await?;
+        if let Some(refusal) = refusal {
             return Ok(ToolOutcome::error(refusal));
         }
-        let context = ToolContext { call: index, safety: self.safety(), cancel: self.cancel.clone() };
-        let mut outcome = tool.call(Value::Object(arguments.clone()), &context).await;
+        let mut outcome = self.call_tool(index, tool.as_ref(), &arguments).await?;
         let transform =
             self.fire_for(hooks::RESPONSE_TRANSFORM, call, &arguments, Some(&outcome.text)).await?;
         if let Some(reason) = transform.denied {
@@ -136,8 +157,51 @@ impl RunState<'_> {
     }
 }
 
+/// What is recorded of a call: its result, and what a run within the run used.
+struct Made {
+    entry: TurnEntry,
+    tokens: Option<TurnEntry>,
+}
+
+impl RunState<'_> {
+    /// Makes a call that is allowed. Hooks hear of the sub-agents that have ended with it.
+    async fn call_tool(
+        &self,
+        index: CallIndex,
+        tool: &dyn Tool,
+        arguments: &Map<String, Value>,
+    ) -> Result<ToolOutcome, Halt> {
+        let context = ToolContext {
+            call: index,
+            safety: self.safety(),
+            person: self.ports.person.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let arguments = Value::Object(arguments.clone());
+        let (outcome, agent) = match tool.inner_run(&arguments) {
+            None => {
+                let outcome = tool.call(arguments.clone(), &context).await;
+                let ended = (!outcome.ended.is_empty()).then(|| arguments["agent"].clone());
+                (outcome, ended)
+            }
+            Some(Err(refused)) => return Ok(refused),
+            Some(Ok(inner)) => {
+                let agent = json!(inner.agent.name);
+                let (outcome, used) = self.run_inner(inner).await?;
+                (ToolOutcome { used, ..outcome }, Some(agent))
+            }
+        };
+        if let Some(agent) = agent {
+            let ids: Vec<String> = outcome.ended.iter().map(ToString::to_string).collect();
+            let details = json!({"agent_name": agent, "task_ids": ids, "stop_response": outcome.text});
+            self.observe(hooks::SUBAGENT_STOP, details).await?;
+        }
+        Ok(outcome)
+    }
+}
+
 fn result_entry(index: CallIndex, call: &ToolCall, outcome: ToolOutcome) -> TurnEntry {
-    let ToolOutcome { text, images, is_error, ended } = outcome;
+    let ToolOutcome { text, images, is_error, ended, used: _ } = outcome;
     let CallIndex { turn, index } = index;
     TurnEntry::Result { turn, index, call_id: call.id.clone(), text, images, is_error, ended }
 }

@@ -77,6 +77,8 @@ impl Journal for FakeJournal {
             TurnEntry::Result { .. } => "result",
             TurnEntry::Delivered { .. } => "delivered",
             TurnEntry::Compacted { .. } => "compacted",
+            TurnEntry::Asked { .. } => "asked",
+            TurnEntry::Decided { .. } => "decided",
             TurnEntry::Retried { .. } => "retried",
             TurnEntry::Stderr { .. } => "stderr",
         });

@@ -8,6 +8,7 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Money;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
@@ -47,7 +48,7 @@ pub(crate) fn viewed(number: usize, agent: &str, status: State, result: &str) ->
         result: (status == State::Completed).then(|| result.to_owned()),
         ..Job::queued(job_id(number), session)
     };
-    JobView { job, output: OutputSlice::default(), truncated: false, since: None }
+    JobView { job, output: OutputSlice::default(), truncated: false, since: None, cut: None }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,8 @@ struct Inner {
     todos: Vec<Todo>,
     /// The session's budget; `None` for no limit.
     budget: Option<u64>,
+    /// The session's budget in money; `None` for no limit.
+    max_cost: Option<Money>,
     /// The arguments of each reservation: tokens used, tokens wanted.
     reserved: Vec<(u64, u64)>,
     /// What is spent of each pot, and what each run reported last.
@@ -110,6 +113,11 @@ impl FakeService {
     pub(crate) fn post_end(&self, id: &str, view: JobView) {
         let content = MailContent::Ended(Box::new(view));
         self.0.lock().unwrap().mail.push(Mail { id: MailId(id.into()), content });
+    }
+
+    /// Gives the session a budget in money.
+    pub(crate) fn set_max_cost(&self, max: Money) {
+        self.0.lock().unwrap().max_cost = Some(max);
     }
 
     /// Gives the session a budget.
@@ -235,6 +243,10 @@ impl SessionState for FakeService {
             Some(budget) if used + wanted > budget => BudgetReservation::Exhausted { spent: used, budget },
             Some(_) => BudgetReservation::Granted,
         })
+    }
+
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        Ok(self.0.lock().unwrap().max_cost)
     }
 
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {

@@ -17,6 +17,7 @@ use legwork_common::service::JobView;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
@@ -153,8 +154,13 @@ impl BackgroundTool {
         let timeout =
             contract::wait_timeout(&arguments.task_ids, arguments.timeout).map_err(ToolOutcome::error)?;
         let mode = arguments.mode.unwrap_or_default();
-        let request =
-            WaitRequest { ids: arguments.task_ids, timeout: Some(timeout), mode, call: Some(context.call) };
+        let request = WaitRequest {
+            ids: arguments.task_ids,
+            timeout: Some(timeout),
+            mode,
+            call: Some(context.call),
+            detail: WaitDetail::Excerpt,
+        };
         let items = self.service.wait(request).await?;
         let found = items.iter().filter_map(|item| match item {
             WaitItem::Found(view) => Some(view),

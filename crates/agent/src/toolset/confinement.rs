@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// # Errors
 ///
 /// The result is not below the folder. The message is for the agent and the operator.
-pub(super) fn confine(folder: &Path, path: &str) -> Result<PathBuf, String> {
+pub(crate) fn confine(folder: &Path, path: &str) -> Result<PathBuf, String> {
     let mut confined = PathBuf::new();
     for component in folder.join(path).components() {
         match component {

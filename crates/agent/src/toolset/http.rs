@@ -19,6 +19,7 @@ use reqwest::Method;
 use reqwest::RequestBuilder;
 use reqwest::Response;
 use reqwest::Url;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
 use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
@@ -152,6 +153,30 @@ impl HttpClient {
         }
         self.domains.check(url)?;
         self.filter.check(url).map_err(|refused| refused.to_string())
+    }
+}
+
+/// Sends JSON to an address and waits for the status of the answer, within `limit`. Private addresses are refused where
+/// those of `api` are.
+///
+/// # Errors
+///
+/// Why it was not sent, or the status of a refusal; without the URL, which may contain a key.
+pub(crate) async fn post_json(
+    environment: &Environment,
+    url: &str,
+    body: String,
+    limit: Duration,
+) -> Result<(), String> {
+    let url = expanded_url(environment, url)?;
+    let client = HttpClient::new(environment, limit, &HeaderMap::new())?;
+    let request = client.request(Method::POST, url)?.header(CONTENT_TYPE, "application/json").body(body);
+    let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        Err(format!("it was answered {status}"))
+    } else {
+        Ok(())
     }
 }
 

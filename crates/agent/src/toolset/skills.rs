@@ -4,16 +4,20 @@
 //! those of docker-agent, nearest first; of two skills with one name the first counts. A skill of the agent file comes
 //! before all of them.
 
+mod forked;
 mod local;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use legwork_common::team::Agent;
 use legwork_common::team::Skills;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::forked::Fork;
+use self::forked::RunSkill;
 use super::Kit;
 use super::limited;
 use super::on_blocking_thread;
@@ -33,27 +37,32 @@ A skill is a text that tells how a certain kind of task is done here. Where one 
 read_skill before you begin, and follow it. Files that it names are read with read_skill_file.";
 
 /// One skill, with its text or the folder that it is in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Skill {
     name: String,
     description: String,
     source: Source,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Source {
     /// The text itself.
     Text(String),
     /// A folder with a `SKILL.md`.
     Folder(PathBuf),
+    /// It is not read: it runs in a conversation of its own.
+    Forked(Box<Fork>),
 }
 
 /// The tools for these skills; a kit without tools where there are none.
-pub(crate) fn open(skills: &Skills, environment: &Environment) -> Kit {
+pub(crate) fn open(agent: &Agent, skills: &Skills, environment: &Environment) -> Kit {
     let inline = skills.inline.iter().map(|skill| Skill {
         name: skill.name.clone(),
         description: skill.description.clone(),
-        source: Source::Text(skill.instructions.clone()),
+        source: match Fork::of(skill) {
+            Some(fork) => Source::Forked(Box::new(fork)),
+            None => Source::Text(skill.instructions.clone()),
+        },
     });
     let mut all: Vec<Skill> = inline.collect();
     let mut warnings: Vec<String> = skills
@@ -79,12 +88,29 @@ pub(crate) fn open(skills: &Skills, environment: &Environment) -> Kit {
     if all.is_empty() {
         return Kit { warnings, ..Kit::default() };
     }
-    let list: String =
-        all.iter().map(|skill| format!("\n- {}: {}", skill.name, skill.description.trim())).collect();
+    let list: String = all.iter().map(listed).collect();
+    let forks: Vec<(String, Fork)> = all.iter().filter_map(fork_of).collect();
     let all: Arc<[Skill]> = all.into();
     let tool = |action, spec| SkillTool { action, spec, skills: Arc::clone(&all) };
-    let kit = Kit::new([tool(Action::Read, read_spec()), tool(Action::ReadFile, read_file_spec())]);
+    let mut kit = Kit::new([tool(Action::Read, read_spec()), tool(Action::ReadFile, read_file_spec())]);
+    if !forks.is_empty() {
+        kit.tools.push(Arc::new(RunSkill::new(agent, forks)));
+    }
     Kit { warnings, ..kit.with_instruction(format!("{INSTRUCTION}\n{list}")) }
+}
+
+/// The line of a skill in the system message.
+fn listed(skill: &Skill) -> String {
+    let how = if fork_of(skill).is_some() { " (run it with run_skill)" } else { "" };
+    format!("\n- {}: {}{how}", skill.name, skill.description.trim())
+}
+
+/// The skill with its name, if it runs in a conversation of its own.
+fn fork_of(skill: &Skill) -> Option<(String, Fork)> {
+    match &skill.source {
+        Source::Forked(fork) => Some((skill.name.clone(), fork.as_ref().clone())),
+        Source::Text(_) | Source::Folder(_) => None,
+    }
 }
 
 fn read_spec() -> ToolSpec {
@@ -140,6 +166,9 @@ impl SkillTool {
                 let Read { name } = schema::parse(&self.spec, arguments)?;
                 match self.find(&name)?.source {
                     Source::Text(text) => Ok(text),
+                    Source::Forked(_) => {
+                        Err(refused(format!("skill {name} is not read: run it with run_skill")))
+                    }
                     Source::Folder(folder) => {
                         on_blocking_thread(move || local::text_of(&folder).map_err(refused)).await
                     }
@@ -148,7 +177,9 @@ impl SkillTool {
             Action::ReadFile => {
                 let ReadFile { skill_name, path } = schema::parse(&self.spec, arguments)?;
                 match self.find(&skill_name)?.source {
-                    Source::Text(_) => Err(refused(format!("skill {skill_name} has no files"))),
+                    Source::Text(_) | Source::Forked(_) => {
+                        Err(refused(format!("skill {skill_name} has no files")))
+                    }
                     Source::Folder(folder) => {
                         on_blocking_thread(move || local::file_of(&folder, &path).map_err(refused)).await
                     }
@@ -206,7 +237,8 @@ mod tests {
             "inline": [{"name": "inline", "description": "of the file", "instructions": "Do it."}],
         }))
         .unwrap();
-        let kit = open(&skills, &environment);
+        let agent = testing::team(&[("a", &[], json!({}))]).agents()[0].clone();
+        let kit = open(&agent, &skills, &environment);
         assert!(
             kit.instruction
                 .unwrap()

@@ -26,6 +26,7 @@ use super::limited;
 use super::on_blocking_thread;
 use super::schema;
 use super::schema::Schema;
+use super::shared_file::SharedFile;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -52,7 +53,8 @@ when it is finished.";
 /// The path is not below the working folder.
 pub(crate) fn open(working_dir: &Path, path: Option<&str>) -> Result<Kit, String> {
     let path = confinement::confine(working_dir, path.unwrap_or(DEFAULT_FILE))?;
-    let store = Arc::new(TaskStore { path, root: working_dir.to_owned() });
+    let file = SharedFile { path, root: Some(working_dir.to_owned()) };
+    let store = Arc::new(TaskStore { file });
     let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
     Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }

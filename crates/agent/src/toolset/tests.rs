@@ -261,14 +261,15 @@ async fn mcp_tools_are_allowed_by_either_name_and_failed_toolsets_are_warnings()
         server("{ORIGINAL_INSTRUCTIONS} And brief.", json!(["echo", "t_env"])),
         missing,
         {"kind": {"type": "user_prompt"}},
+        {"kind": {"type": "model_picker", "models": []}},
     ]);
     let toolbox = toolbox(toolsets).await;
     let names: Vec<String> = toolbox.specs().into_iter().map(|spec| spec.name).collect();
-    assert_eq!(names, ["transfer_task", "t_echo", "t_env"]);
+    assert_eq!(names, ["transfer_task", "t_echo", "t_env", "user_prompt"]);
     assert_eq!(toolbox.instructions(), ["Be kind. And brief."]);
     let expected = [
         "toolset mcp failed: not-a-program: not-a-program is not on the PATH",
-        "toolset user_prompt is not supported; the agent runs without it",
+        "toolset model_picker is not supported; the agent runs without it",
     ];
     assert_eq!(toolbox.warnings(), expected);
     toolbox.close().await;
@@ -311,4 +312,26 @@ async fn results_are_encoded_as_toon_where_the_toolset_asks_for_it() {
     assert!(serde_json::from_str::<Value>(&added.text).is_ok(), "{added:?}");
     let listed = testing::call(toolbox.get("list_todos").unwrap(), json!({})).await;
     assert!(listed.text.starts_with("todos[1]{"), "{listed:?}");
+}
+
+#[tokio::test]
+async fn a_toolset_reaches_public_addresses_only_where_its_file_says_so() {
+    install_tls();
+    let url =
+        testing::serve(axum::Router::new().route("/", axum::routing::get(|| async { "reached" }))).await;
+    let api = json!({"type": "api", "name": "call", "endpoint": url, "method": "GET", "instruction": "Calls",
+        "headers": {}, "args": {}, "required": [], "output_schema": null});
+    let mut environment = environment("/");
+    environment.variables.insert(legwork_common::variables::API_PRIVATE.into(), "1".into());
+    let environment = Arc::new(environment);
+    for (public_only, expected) in [(false, "reached"), (true, "is not a public address")] {
+        let agents = team(&[("a", &[], json!({"toolsets": [{"kind": api, "public_only": public_only}]}))]);
+        let service = Arc::new(FakeService::default());
+        let mut toolbox = Toolbox::new(&environment);
+        let (background, session): (Arc<dyn BackgroundAgents>, Arc<dyn SessionState>) =
+            (service.clone(), service);
+        toolbox.open(&agents, &agents.agents()[0], &environment, &background, &session).await;
+        let answer = testing::call(toolbox.get("call").unwrap(), json!({})).await;
+        assert!(answer.text.contains(expected), "{answer:?}");
+    }
 }

@@ -10,6 +10,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::service::JobView;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
@@ -65,8 +66,13 @@ impl TransferTask {
         context: &ToolContext,
     ) -> Result<ToolOutcome, ServiceError> {
         let id = self.service.run(delegation.into_request(context)).await?;
-        let request =
-            WaitRequest { ids: vec![id.to_string()], timeout: None, mode: WaitMode::All, call: None };
+        let request = WaitRequest {
+            ids: vec![id.to_string()],
+            timeout: None,
+            mode: WaitMode::All,
+            call: None,
+            detail: WaitDetail::Whole,
+        };
         match self.service.wait(request).await?.into_iter().next() {
             Some(WaitItem::Found(view)) => Ok(answer(&view)),
             Some(WaitItem::NotFound(_)) | None => Err(ServiceError::NotFound(id.to_string())),

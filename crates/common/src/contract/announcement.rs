@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::block;
+use super::body_bytes;
 use super::view_body;
 use crate::lifecycle::State;
 use crate::service::JobView;
@@ -31,18 +32,15 @@ pub fn announcement(mail: &[Mail]) -> Option<String> {
     let (mut any, mut uncounted) = (false, Rest::default());
     for view in ended {
         any = true;
-        let body = view_body(view);
-        let mention = format!(
-            "{}  Output: {} bytes, read them with view_background_agent\n\n",
-            block(&view.job),
-            body.len()
-        );
-        let whole = format!("{}  Output:\n{body}\n\n", block(&view.job));
+        let bytes = body_bytes(view);
+        let mention =
+            format!("{}  Output: {bytes} bytes, read them with view_background_agent\n\n", block(&view.job),);
+        let whole = format!("{}  Output:\n{}\n\n", block(&view.job), view_body(view));
         let fits = |piece: &str| text.len() + piece.len() + FRAME_BYTES <= MAX_ANNOUNCEMENT_BYTES;
         if uncounted.total() > 0 {
             // Once one job is only counted, later ones are too: the list of the rest begins at one place.
             uncounted.add(view);
-        } else if body.len() <= MAX_ANNOUNCED_BYTES && fits(&whole) {
+        } else if view.cut.is_none() && bytes <= MAX_ANNOUNCED_BYTES as u64 && fits(&whole) {
             text.push_str(&whole);
         } else if fits(&mention) {
             text.push_str(&mention);

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::id::SessionId;
 use crate::job::Cause;
+use crate::service::CutText;
 use crate::service::Mail;
 use crate::service::MailContent;
 use crate::service::MailId;
@@ -33,6 +34,7 @@ fn viewed(status: State, output: &str) -> JobView {
         output: OutputSlice { offset: 0, bytes: output.into(), total: output.len() as u64 },
         truncated: false,
         since: None,
+        cut: None,
     }
 }
 
@@ -171,6 +173,44 @@ fn a_long_result_is_cut_in_a_view_with_the_offset_to_read_on_from() {
     assert!(
         body.ends_with("[output truncated: 0–16384 of 900118 bytes; read the whole output with since=0]")
     );
+}
+
+/// The same job as a wait reads it: the beginning and the end of its result, and less of its output.
+fn read_in_part(view: &JobView) -> JobView {
+    const READ: usize = MAX_WAIT_BYTES + 64;
+    let text = view.job.result.as_deref().unwrap_or_default();
+    let mut part = view.clone();
+    part.job.result = Some(head(text, READ).to_owned());
+    let skipped = view.output.bytes.len().saturating_sub(MAX_WAIT_BYTES);
+    part.output.bytes.drain(..skipped);
+    part.output.offset += skipped as u64;
+    part.cut = Some(CutText { bytes: text.len() as u64, tail: tail(text, MAX_WAIT_BYTES).to_owned() });
+    part
+}
+
+#[test]
+fn a_result_that_was_read_in_part_is_answered_as_if_it_was_whole() {
+    for result in ["x".repeat(900_118), format!(" \n {}é\n", "long ".repeat(2_000))] {
+        for before in ["", "before "] {
+            let whole = completed_after(before, &result);
+            let part = read_in_part(&whole);
+            let answers = [&whole, &part].map(|view| {
+                let items = [WaitItem::Found(Box::new(view.clone()))];
+                WaitAnswer::new(&items, false)
+            });
+            assert_eq!(answers[0], answers[1]);
+            assert!(answers[1].tasks[0].truncated && answers[1].tasks[0].output_offset.is_some());
+            let announced = [whole, part].map(|view| {
+                announcement(&[Mail { id: MailId("1".into()), content: MailContent::Ended(Box::new(view)) }])
+            });
+            assert_eq!(announced[0], announced[1]);
+        }
+    }
+    let mut failed = viewed(State::Failed, "half");
+    failed.job.error = Some("e".repeat(MAX_WAIT_BYTES));
+    failed.cut = Some(CutText { bytes: 1_000_000, tail: "e".repeat(100) });
+    let answer = WaitAnswer::new(&[WaitItem::Found(Box::new(failed))], false);
+    assert!(answer.tasks[0].truncated, "{answer:?}");
 }
 
 #[test]

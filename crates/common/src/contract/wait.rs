@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ResultText;
 use super::head;
 use super::result_offset;
 use super::tail;
@@ -142,7 +143,8 @@ impl WaitedTask {
         }
         let error = job.error.as_deref().filter(|_| job.status == State::Failed).unwrap_or_default();
         task.error = head(error, MAX_WAIT_BYTES).to_owned();
-        task.truncated = cut || task.error.len() < error.len();
+        let unread = view.cut.is_some() && !error.is_empty();
+        task.truncated = cut || unread || task.error.len() < error.len();
         task
     }
 }
@@ -150,10 +152,11 @@ impl WaitedTask {
 /// The shown part of a job's result or output, where it begins, and where the whole ends.
 fn output(view: &JobView) -> (String, u64, u64) {
     if view.job.status == State::Completed {
-        let result = view.job.result.as_deref().map(str::trim).unwrap_or_default();
-        let shown = head(result, MAX_WAIT_BYTES);
-        let begin = if shown.len() < result.len() { result_offset(view, result).unwrap_or(0) } else { 0 };
-        return (shown.to_owned(), begin, begin + result.len() as u64);
+        let result = ResultText::of(view);
+        let shown = head(result.head, MAX_WAIT_BYTES);
+        let is_cut = (shown.len() as u64) < result.bytes;
+        let begin = if is_cut { result_offset(view, &result).unwrap_or(0) } else { 0 };
+        return (shown.to_owned(), begin, begin + result.bytes);
     }
     let text = String::from_utf8_lossy(&view.output.bytes);
     let shown = tail(&text, MAX_WAIT_BYTES);

@@ -93,6 +93,19 @@ impl SafetyMode {
     }
 }
 
+/// How answers are kept, so that the same message is answered without a model call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResponseCache {
+    /// Whether `Hello` and `hello` are different messages.
+    pub case_sensitive: bool,
+    /// Whether spaces around a message are ignored.
+    pub trim_spaces: bool,
+    /// The file of the answers; `None` for those of the conversation itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
 /// An agent. Strings with `${X}` are unexpanded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
@@ -158,9 +171,12 @@ pub struct Agent {
     /// The names of files whose text is added to the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_prompt_files: Vec<String>,
-    /// How many levels below the working directory such files are listed; `None` for none. It has no effect yet.
+    /// How many levels below the working directory such files are listed; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_prompt_files_depth: Option<u32>,
+    /// Its kept answers; `None` where every message is answered by the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<ResponseCache>,
     /// The prompts that users run as `/name`, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commands: BTreeMap<String, Command>,
@@ -194,6 +210,23 @@ pub struct RequiredKey {
 }
 
 impl Agent {
+    /// Whether something in it holds the agent back that releases of the first stored form would leave out. Toolset types
+    /// that those do not know are not meant: they cannot read such a team at all.
+    pub(super) fn holds_back(&self) -> bool {
+        self.readonly
+            || self.safety.is_some_and(|mode| mode != SafetyMode::Autonomous)
+            || self.redact_secrets == Some(true)
+            || !self.budgets.is_empty()
+            || self.limits.max_consecutive_tool_calls.is_some()
+            || !self.hooks.is_empty()
+            || self.toolsets.iter().any(Toolset::holds_back)
+            || self
+                .skills
+                .iter()
+                .flat_map(|skills| &skills.inline)
+                .any(|skill| !skill.allowed_tools.is_empty())
+    }
+
     /// The agent's models, each as `provider/model` and separated by commas; `auto` where the worker chooses one. `None`
     /// for a program.
     #[must_use]
@@ -239,6 +272,8 @@ impl Agent {
                 | ToolsetKind::BackgroundAgents
                 | ToolsetKind::Fetch(_)
                 | ToolsetKind::Git
+                | ToolsetKind::Plan
+                | ToolsetKind::OpenUrl { .. }
                 | ToolsetKind::Environment
                 | ToolsetKind::Memory { .. }
                 | ToolsetKind::Api(_)

@@ -62,6 +62,32 @@ pub fn expand_address(text: &str, value: impl Fn(&str) -> Option<String>) -> Res
     })
 }
 
+/// Expands `${env.X}` and `${X}`, as in the name of a model. What is not set is kept as it is written.
+pub(super) fn expand_set(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let expanded = write(text, |name, written| -> Result<String, Infallible> {
+        let found = named_in_braces(name, written).and_then(&value);
+        Ok(found.unwrap_or_else(|| written.to_owned()))
+    });
+    match expanded {
+        Ok(text) => text,
+        Err(never) => match never {},
+    }
+}
+
+/// The variable that [`expand_set`] replaces.
+fn named_in_braces<'t>(name: &'t str, written: &str) -> Option<&'t str> {
+    written.starts_with("${").then(|| name.strip_prefix("env.").unwrap_or(name))
+}
+
+/// The variables that [`expand_set`] replaces.
+pub(super) fn variables_in_braces(text: &str) -> Vec<String> {
+    let name = |piece| match piece {
+        Piece::Variable { name, written } => named_in_braces(name, written).map(str::to_owned),
+        Piece::Plain(_) => None,
+    };
+    pieces(text).into_iter().filter_map(name).collect()
+}
+
 /// The variables that [`expand_address`] and [`expand_template`] replace.
 pub(super) fn template_variables(text: &str) -> Vec<String> {
     let name = |piece| match piece {
@@ -130,10 +156,12 @@ fn variable(after: &str) -> Option<(&str, usize)> {
 #[cfg(test)]
 mod tests {
     use super::expand_address;
+    use super::expand_set;
     use super::expand_shell;
     use super::expand_template;
     use super::template_variables;
     use super::variables;
+    use super::variables_in_braces;
 
     fn value(name: &str) -> Option<String> {
         (name == "A").then(|| "x$A".to_owned())
@@ -168,6 +196,12 @@ mod tests {
         let missing = expand_address("${env.A}${env.B}", value).map_err(|error| error.name);
         assert_eq!(missing, Err("B".to_owned()));
         assert_eq!(template_variables("${env.A} ${env.B} ${C} $D"), ["A", "B"]);
+    }
+
+    #[test]
+    fn variables_in_braces_are_replaced_where_they_are_set() {
+        assert_eq!(expand_set("${env.A} ${A} $A ${B} ${env.B}", value), "x$A x$A $A ${B} ${env.B}");
+        assert_eq!(variables_in_braces("${env.A} ${B} $C"), ["A", "B"]);
     }
 
     #[test]

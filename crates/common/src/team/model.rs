@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::expand::expand_set;
 use crate::duration;
 use crate::money::Price;
 
@@ -164,6 +165,14 @@ impl ModelSettings {
     pub fn available(&self, has_key: impl Fn(&str) -> bool) -> &Self {
         let can_call = |model: &Self| !model.needs_key() || model.token_keys.iter().any(|key| has_key(key));
         std::iter::once(self).chain(&self.otherwise).find(|model| can_call(model)).unwrap_or(self)
+    }
+
+    /// The model with the variables of its name and its address replaced, as far as `value` has them. One that is not set
+    /// stays as it is written: the address is then an error, and the name is one that the provider does not know.
+    #[must_use]
+    pub fn expanded(&self, value: impl Fn(&str) -> Option<String>) -> Self {
+        let base_url = self.base_url.as_deref().map(|url| expand_set(url, &value));
+        Self { model: expand_set(&self.model, &value), base_url, ..self.clone() }
     }
 
     /// The reference `provider/model`.

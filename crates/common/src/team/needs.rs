@@ -7,6 +7,7 @@ use super::agent::AgentKind;
 use super::agent::RequiredKey;
 use super::agent::keys_of_models;
 use super::expand::template_variables;
+use super::expand::variables_in_braces;
 use super::model::ModelSettings;
 use super::toolset::Launch;
 use super::toolset::McpServer;
@@ -38,6 +39,7 @@ impl Agent {
             let (url, by) = match &toolset.kind {
                 ToolsetKind::A2a { url, .. } => (url, "a2a"),
                 ToolsetKind::Openapi { url, .. } => (url, "openapi"),
+                ToolsetKind::OpenUrl { url, .. } => (url, "open_url"),
                 ToolsetKind::Api(api) => (&api.endpoint, "api"),
                 ToolsetKind::Mcp(mcp) => match &mcp.server {
                     McpServer::Remote { url, .. } => (url, "mcp"),
@@ -103,8 +105,13 @@ fn addresses_of(models: &[ModelSettings]) -> Vec<RequiredKey> {
     let routed = models.iter().flat_map(|model| model.routing.iter().map(|rule| &rule.model));
     let all = models.iter().chain(routed);
     all.flat_map(|model| {
-        let by = format!("the base_url of {}", model.reference());
-        named_in(model.base_url.as_deref().unwrap_or_default(), &by)
+        let of = |text: &str, by: String| {
+            let key = move |name| RequiredKey { any_of: vec![name], needed_by: by.clone() };
+            variables_in_braces(text).into_iter().map(key)
+        };
+        let url = model.base_url.as_deref().unwrap_or_default();
+        let by_url = of(url, format!("the base_url of {}", model.reference()));
+        by_url.chain(of(&model.model, format!("the model {}", model.reference())))
     })
     .collect()
 }
@@ -131,13 +138,14 @@ mod tests {
     fn variables_in_addresses_headers_and_arguments_are_named_with_their_place() {
         let file = "
 models:
-  own: {provider: openai, model: m, base_url: 'http://${env.HOST}/v1', token_key: KEY}
+  own: {provider: openai, model: m, base_url: 'http://${env.HOST}:${PORT}/v1', token_key: KEY}
   spare: {provider: openai, model: s, base_url: '${env.SPARE}', token_key: SPARE_KEY}
 agents:
   root:
     model: own
     fallback: {models: [spare]}
     toolsets:
+      - {type: think, model: 'dmr/${env.TINY}'}
       - {type: mcp, command: serve, args: [--at, '${env.SRV}', '$HOME']}
       - {type: mcp, ref: 'docker:duckduckgo'}
       - {type: mcp, remote: {url: 'https://${env.MCP_HOST}/', headers: {Authorization: 'Bearer ${env.TOKEN}'}}}
@@ -155,6 +163,8 @@ agents:
                 "HOST (the base_url of openai/m)",
                 "KEY (model openai/m)",
                 "MCP_HOST (the URL of toolset mcp)",
+                "PORT (the base_url of openai/m)",
+                "TINY (the model dmr/${env.TINY})",
             ]
         );
         assert_eq!(

@@ -3,6 +3,7 @@
 mod agent;
 mod commands;
 mod dispatch;
+mod fetch;
 mod harness;
 mod hooks;
 mod instruction;

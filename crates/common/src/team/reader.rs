@@ -34,6 +34,12 @@ const MAX_KEPT_ERRORS: usize = 100;
 /// server. It is twice the size of the largest file, and keeps a small file from growing into gigabytes.
 const MAX_COPIED_BYTES: usize = 16 * 1024 * 1024;
 
+/// Keys that hold an agent back.
+const RESTRAINTS: [&str; 8] =
+    ["safety", "readonly", "permissions", "budget", "budgets", "max_iterations", "redact_secrets", "sandbox"];
+/// Lists that hold an agent back. docker-agent cannot distinguish an empty one from an absent one.
+const LISTS: [&str; 6] = ["deny", "ask", "allow_list", "deny_list", "allowed_domains", "blocked_domains"];
+
 /// The errors and warnings of a file so far, and helpers that read values and record why they are invalid.
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
@@ -167,6 +173,7 @@ impl<'s> Reader<'s> {
         for entry in fields.entries {
             if let Some(key) = keys.find(&entry.key, self.version) {
                 self.judge(entry, key, keys);
+                self.warn_of_nothing(entry, key);
             }
         }
         Some(fields)
@@ -223,8 +230,21 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Records an unknown key, with the best available hint: a version that had the key, a similar key, the
-    /// map that the key belongs to, or the list of valid keys.
+    /// Warns of a key that is there to hold an agent back, and whose value says nothing.
+    fn warn_of_nothing(&mut self, entry: &Entry, key: &Key) {
+        let is_empty_list = matches!(&entry.node.value, Value::List(items) if items.is_empty());
+        let what = match () {
+            () if entry.node.is_blank() && (RESTRAINTS.contains(&key.name) || LISTS.contains(&key.name)) => {
+                "has no value"
+            }
+            () if is_empty_list && LISTS.contains(&key.name) => "is an empty list",
+            () => return,
+        };
+        self.warn(entry.key_at, format!("`{}` {what} and restricts nothing", key.name));
+    }
+
+    /// Records an unknown key, with the best available hint: a version that had the key, the map that the key
+    /// belongs to, a similar key, or the list of valid keys.
     fn unknown_key(&mut self, entry: &Entry, keys: &Keys) {
         let version = self.version;
         let removed = keys.keys.iter().find(|key| key.name == entry.key);
@@ -242,10 +262,10 @@ impl<'s> Reader<'s> {
                 _ => format!("it is a key of schema versions {first} to {last}"),
             };
             format!("{fate}; this file is read as version {version}")
-        } else if let Some(name) = self.closest(&entry.key, keys.names(version)) {
-            format!("did you mean `{name}`?")
         } else if let Some((_, location)) = location() {
             format!("`{}` is a key of {location}", entry.key)
+        } else if let Some(name) = self.closest(&entry.key, keys.names(version)) {
+            format!("did you mean `{name}`?")
         } else {
             format!("valid keys of {}: {}", keys.noun, quoted_list(keys.names(version)))
         };

@@ -181,6 +181,15 @@ impl Team {
         self.agent("root").unwrap_or(&self.agents[0])
     }
 
+    /// The same team with one more agent, which takes the place of one with its name.
+    #[must_use]
+    pub fn with_agent(&self, agent: Agent) -> Self {
+        let mut team = self.clone();
+        team.agents.retain(|other| other.name != agent.name);
+        team.agents.push(agent);
+        team
+    }
+
     /// The named models of the file. Where a name lists several models, one is chosen at random for each turn.
     #[must_use]
     pub fn models(&self) -> &BTreeMap<String, Vec<ModelSettings>> {
@@ -236,7 +245,15 @@ impl Team {
     ///
     /// None for a team that was parsed from a file or from JSON.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        stored::TEAM.to_json(self)
+        stored::TEAM.at_version(if self.holds_back() { 2 } else { 1 }).to_json(self)
+    }
+
+    /// Whether something in it holds an agent back that releases of the first stored form would leave out.
+    fn holds_back(&self) -> bool {
+        self.safety.is_some()
+            || self.budget.is_some()
+            || !self.budgets.is_empty()
+            || self.agents.iter().any(Agent::holds_back)
     }
 
     /// The SHA-256 of [`to_json`](Self::to_json), in hexadecimal.

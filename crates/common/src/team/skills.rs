@@ -3,8 +3,11 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::model::ModelSettings;
+use super::toolset::Toolset;
+
 /// Where an agent's skills come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Skills {
     /// Whether the folders of the machine are searched.
@@ -22,7 +25,7 @@ pub struct Skills {
 }
 
 /// A skill that the agent file contains.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Skill {
     /// The name, by which the model asks for it.
@@ -31,18 +34,24 @@ pub struct Skill {
     pub description: String,
     /// The text.
     pub instructions: String,
-    /// Whether it runs in a session of its own: `context: fork`.
+    /// Whether it runs in a conversation of its own: `context: fork`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fork: bool,
-    /// The model of that session, as written in the file; `None` for the agent's own.
+    /// The model of that conversation, as written in the file; `None` for the agent's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Globs of the tools that it may call; empty for all.
+    /// The same model resolved; where there are several, one is chosen at random for each turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelSettings>,
+    /// Globs of those tools of the agent that it gets there; empty for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_tools: Vec<String>,
-    /// The names of toolsets of the file that it gets.
+    /// The names of toolsets of the file that it gets there in addition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub toolsets: Vec<String>,
+    /// The same toolsets resolved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_toolsets: Vec<Toolset>,
 }
 
 impl Skills {

@@ -3,7 +3,9 @@
 mod good;
 mod hostile;
 mod newer;
+mod odd;
 mod refused;
+mod stored_form;
 mod wrong;
 mod wrong_values;
 

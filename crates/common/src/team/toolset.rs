@@ -36,6 +36,31 @@ pub struct Toolset {
     /// Whether only the tools that change nothing can be called.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,
+    /// Whether only public addresses are reached, whatever the worker's operator allows: `allow_private_ips: false` of `api`,
+    /// `openapi` and `a2a`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public_only: bool,
+    /// Globs of the tools that a skill leaves to the conversation that it runs in; empty for all. Never set in a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+}
+
+impl Toolset {
+    /// Whether its keys hold the agent back in a way that releases of the first stored form would leave out.
+    pub(super) fn holds_back(&self) -> bool {
+        let has_lists = match &self.kind {
+            ToolsetKind::Filesystem { allow_list, deny_list, .. } => {
+                !allow_list.is_empty() || !deny_list.is_empty()
+            }
+            ToolsetKind::Fetch(fetch) => {
+                !fetch.allowed_domains.is_empty()
+                    || !fetch.blocked_domains.is_empty()
+                    || fetch.allow_private_ips == Some(false)
+            }
+            _ => false,
+        };
+        self.readonly || self.public_only || has_lists
+    }
 }
 
 /// The tools of a toolset that the model does not see until it searches for them.
@@ -85,6 +110,15 @@ pub enum ToolsetKind {
     Fetch(Fetch),
     /// What a repository of Git has.
     Git,
+    /// Documents that the agents of a machine share.
+    Plan,
+    /// An address for the user.
+    OpenUrl {
+        /// The name of the tool; `None` for `open_url`.
+        name: Option<String>,
+        /// The address, unexpanded.
+        url: String,
+    },
     /// The operating system and the shell.
     Environment,
     /// A memory that outlives sessions.
@@ -141,6 +175,18 @@ pub enum ToolsetKind {
     },
 }
 
+/// The tools of `plan`.
+const PLAN_TOOLS: [&str; 8] = [
+    "write_plan",
+    "read_plan",
+    "list_plans",
+    "delete_plan",
+    "update_plan_from_file",
+    "export_plan_to_file",
+    "set_plan_status",
+    "get_plan_status",
+];
+
 impl ToolsetKind {
     /// The names of the toolset's tools; `None` where they are known only once it is open.
     pub fn tool_names(&self) -> Option<Vec<&str>> {
@@ -177,6 +223,8 @@ impl ToolsetKind {
             Self::Fetch(_) => vec!["fetch"],
             Self::Git => vec!["git_status", "git_log", "git_branches", "git_show", "git_blame"],
             Self::Environment => vec!["get_environment_info"],
+            Self::Plan => PLAN_TOOLS.to_vec(),
+            Self::OpenUrl { name, .. } => vec![name.as_deref().unwrap_or("open_url")],
             Self::Memory { .. } => {
                 vec!["add_memory", "get_memories", "search_memories", "update_memory", "delete_memory"]
             }
@@ -193,10 +241,9 @@ impl ToolsetKind {
                 "remove_dependency",
             ],
             Self::Mcp(_) | Self::Openapi { .. } | Self::A2a { .. } => return None,
+            Self::UserPrompt => vec!["user_prompt"],
             // The agent runs without these.
-            Self::Lsp { .. } | Self::UserPrompt | Self::ModelPicker { .. } | Self::Unsupported { .. } => {
-                Vec::new()
-            }
+            Self::Lsp { .. } | Self::ModelPicker { .. } | Self::Unsupported { .. } => Vec::new(),
         })
     }
 }

@@ -30,6 +30,8 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("retry", &["legwork retry 4f1c", "legwork retry --failed --agent code_analyst"]),
     ("delete", &["legwork delete 4f1c", "legwork delete --ended-before 7d --dry-run"]),
     ("send", &["legwork send 4f1c \"Leave out the tests\"", "legwork send 4f1c - < notes.txt"]),
+    ("approve", &["legwork approve", "legwork approve 4f1c", "legwork approve 4f1c --call 2 --answer blue"]),
+    ("deny", &["legwork deny 4f1c \"Not on a Friday\"", "legwork deny 4f1c --call 2"]),
     ("check", &["legwork check team.yaml", "legwork check --json examples/script.yaml team.yaml"]),
     ("doctor", &["legwork doctor", "legwork doctor team.yaml --redis redis://127.0.0.1:6379"]),
     ("stats", &["legwork stats", "legwork stats --json --namespace staging"]),

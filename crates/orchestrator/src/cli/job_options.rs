@@ -7,6 +7,7 @@ use legwork_common::duration;
 use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
+use legwork_common::money::SpendingLimit;
 
 use super::values;
 
@@ -28,9 +29,10 @@ pub struct JobOptionArgs {
     /// Delay before the first retry, doubled for each further one up to 10m [default: the policy's, else 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub retry_delay: Option<Duration>,
-    /// The token budget of the job, all attempts together; when it is spent, the job fails with cause `budget`
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub budget: Option<u64>,
+    /// The budget of the job, all attempts together, tokens or money such as `$2.50`; when it is spent, the job fails
+    /// with cause `budget`
+    #[arg(long, value_name = "LIMIT")]
+    pub budget: Option<SpendingLimit>,
 }
 
 impl JobOptionArgs {

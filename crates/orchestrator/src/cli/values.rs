@@ -6,6 +6,7 @@ use clap::builder::TypedValueParser;
 use legwork_common::job::Cause;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
+use legwork_common::question::Approvals;
 
 /// Parses the state of a job.
 pub(super) fn state() -> impl TypedValueParser<Value = State> {
@@ -15,6 +16,11 @@ pub(super) fn state() -> impl TypedValueParser<Value = State> {
 /// Parses the cause of a job's end, of those that this release knows.
 pub(super) fn cause() -> impl TypedValueParser<Value = Cause> {
     PossibleValuesParser::new(Cause::ALL.map(Cause::as_str)).map(|name| Cause::from_stored(&name))
+}
+
+/// Parses what becomes of calls that need a person's approval.
+pub(super) fn approvals() -> impl TypedValueParser<Value = Approvals> {
+    PossibleValuesParser::new(Approvals::ALL.map(Approvals::as_str)).try_map(|name| name.parse())
 }
 
 /// Parses the priority of a job.

@@ -14,6 +14,7 @@ use legwork_common::job::Job;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::ConnectionKind;
@@ -29,6 +30,7 @@ use tokio::signal::unix::signal;
 use crate::cli::DispatchArgs;
 use crate::command::dispatch::requests::Requested;
 use crate::command::dispatch::requests::requests;
+use crate::command::wait::WaitFor;
 use crate::command::wait::wait_for;
 use crate::context::Connection;
 use crate::context::Context;
@@ -43,6 +45,7 @@ use crate::many::thousands;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::render;
+use crate::team_checks;
 
 /// Ids in a command that is printed: more would fill the terminal.
 const MAX_IDS_IN_HINT: usize = 10;
@@ -55,18 +58,23 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let (team, team_json) = context.team(&args.file)?;
     let policy = context.common.policy()?;
     let requested = requests(&args, &team, &policy)?;
+    for requested in &requested {
+        let of_job = requested.request.job_options.as_ref().and_then(|options| options.budget);
+        team_checks::check_prices(&team, &requested.request.agent, &policy, [of_job, args.session_budget])?;
+    }
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     // For a session that exists already, the option would be an error, and the file's budget is that of its first team.
     let of_team = team.token_budget().filter(|_| args.session.is_none());
     let order = DispatchOrder {
         session: None,
-        options: SessionOptions { cap: args.cap, budget: args.session_budget.or(of_team) },
+        options: SessionOptions::new(args.cap, args.session_budget, of_team),
         team,
         team_json,
         digest: TeamDigest(digest),
         working_dir: Some(working_dir()?.display().to_string()),
         policy,
         trace: context.trace(),
+        approvals: args.approvals,
     };
     let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
@@ -269,8 +277,9 @@ async fn finish(
     if !args.wait {
         return Ok(ExitStatus::Success);
     }
+    let all = WaitFor { mode: WaitMode::All, detail: WaitDetail::Whole, deadline: None };
     let waited = tokio::select! {
-        waited = wait_for(&connection.operator, outage, ids, WaitMode::All, None) => {
+        waited = wait_for(&connection.operator, outage, ids, all) => {
             waited.map_err(|failure| with_continuation(failure, continues))?
         }
         _interrupt = tokio::signal::ctrl_c() => {

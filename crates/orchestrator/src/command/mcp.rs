@@ -15,6 +15,7 @@ use legwork_common::team::Team;
 use legwork_common::variables;
 use legwork_http::access::Token;
 use legwork_process::tasks::TaskKind;
+use legwork_queue::operator::SessionOptions;
 use legwork_worker::host::host_name;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
@@ -133,8 +134,11 @@ fn sessions(
         team_json,
         policy,
         working_dir: working_dir()?.display().to_string(),
-        cap: args.cap.unwrap_or(connection.queue().settings().session_cap),
-        budget: args.session_budget.or(team.token_budget()),
+        limits: SessionOptions::new(
+            Some(args.cap.unwrap_or(connection.queue().settings().session_cap)),
+            args.session_budget,
+            team.token_budget(),
+        ),
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
         dispatching: TaskTracker::new(),

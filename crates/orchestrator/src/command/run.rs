@@ -23,6 +23,7 @@ use legwork_common::job::DEFAULT_QUEUE;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_common::policy::Policy;
+use legwork_common::question::Approvals;
 use legwork_common::team::Team;
 use legwork_process::shutdown::Shutdown;
 use legwork_process::tasks::TaskKind;
@@ -50,6 +51,7 @@ use crate::local_worker;
 use crate::local_worker::LocalWorker;
 use crate::outage::Outage;
 use crate::panel::Screen;
+use crate::question_watch::ask_on_terminal;
 use crate::recorder::Recorder;
 use crate::render;
 use crate::root::RootOptions;
@@ -213,9 +215,11 @@ impl RunSession {
             None
         };
         let panel = self.follow(connection, session, over.clone());
+        self.ask_for_jobs(connection, session, over.clone());
         self.tasks.spawn(TaskKind::Panel, self.end_when_unread(over.clone()));
 
         let status = self.converse(&root, prompt).await;
+        root.report_absence(&self.screen).await;
         let ended = self.end(connection, &root, hosted).await;
         over.cancel();
         // The panel reads the jobs once more when `over` is cancelled, and shows how the last ones ended.
@@ -255,12 +259,12 @@ impl RunSession {
     fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
         let of_team = self.team.token_budget();
-        let budget = self.args.session_budget.or(of_team);
+        team_checks::check_prices(&self.team, &self.agent, &self.policy, [self.args.session_budget, None])?;
         Ok(RootOptions {
             agent: self.agent.clone(),
             team: TeamDigest(digest),
             team_json: Arc::clone(&self.team_json),
-            session: SessionOptions { cap: self.args.cap, budget },
+            session: SessionOptions::new(self.args.cap, self.args.session_budget, of_team),
             terms: OwnerTerms {
                 grace: self.args.owner_grace,
                 on_end: if self.args.detach { SessionEnd::Keep } else { SessionEnd::Stop },
@@ -269,6 +273,7 @@ impl RunSession {
             working_dir: Some(self.environment.working_dir.display().to_string()),
             policy: Arc::clone(&self.policy),
             trace: self.context.trace(),
+            approvals: self.args.approvals,
         })
     }
 
@@ -283,6 +288,14 @@ impl RunSession {
             stall_after: self.context.common.stall_after,
             guard: self.guard.clone(),
         }
+    }
+
+    /// Asks on the terminal what the jobs ask, where the policy or the command line says so.
+    fn ask_for_jobs(&self, connection: &Connection, session: SessionId, over: CancellationToken) {
+        let approvals = self.args.approvals.unwrap_or(self.policy.approvals());
+        let Some(terminal) = self.terminal.clone().filter(|_| approvals == Approvals::Ask) else { return };
+        let (operator, screen) = (connection.operator.clone(), Arc::clone(&self.screen));
+        self.tasks.spawn(TaskKind::Panel, ask_on_terminal(operator, session, terminal, screen, over));
     }
 
     /// Starts the panel of the session's jobs.
@@ -380,6 +393,8 @@ impl RunSession {
             opening: so_far.opening(),
             recorded: so_far.entries.clone(),
             budget: None,
+            max_cost: None,
+            prices: self.policy.prices(),
         };
         let ports = Ports {
             models: Arc::clone(&self.models),
@@ -387,7 +402,7 @@ impl RunSession {
             background: Arc::clone(&root.service) as _,
             mailbox: Arc::clone(&root.service) as _,
             session_state: Arc::clone(&root.service) as _,
-            approval: self.terminal.clone().map(|terminal| terminal as _),
+            person: self.terminal.clone().map(|terminal| terminal as _),
             environment: Arc::clone(&self.environment),
         };
         let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());

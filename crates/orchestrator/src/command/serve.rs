@@ -24,6 +24,7 @@ use legwork_http::problem::Problem;
 use legwork_http::routes::router;
 use legwork_http::teams::ServedTeam;
 use legwork_http::teams::Teams;
+use legwork_process::service_manager::ServiceManager;
 use legwork_process::tasks::TaskKind;
 use legwork_queue::Operator;
 use legwork_worker::upkeep::reap_forever;
@@ -47,6 +48,9 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     let teams = teams(&context, &args.files)?;
     let access = access(&context, &args)?;
     let listener = bind(&args)?;
+    let manager = ServiceManager::find(&context.variables).map_err(|error| {
+        Failure::usage(format!("the service manager's socket cannot be reached: {error}"))
+    })?;
     let policy = context.common.policy()?;
     let Some(Serving { tasks, shutdown, connection }) = Serving::start(&context).await? else {
         return Ok(ExitStatus::Success);
@@ -66,6 +70,7 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     if let Ok(address) = listener.local_addr() {
         context.output.note(&format!("listening on http://{address}"));
     }
+    manager.ready(&tasks, shutdown.drain.clone());
     let (metrics, router) = (api.metrics.clone(), router(Arc::new(api), &access));
     listener::serve(listener, router, metrics, &tasks, shutdown.drain.clone()).await;
     tasks.end(GRACE_PERIOD).await;

@@ -7,6 +7,7 @@ use legwork_common::duration;
 use legwork_common::error::ExitStatus;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::AgentStats;
+use legwork_queue::operator::AskingStats;
 use legwork_queue::operator::Counted;
 use legwork_queue::operator::EndedStats;
 use legwork_queue::operator::FleetStats;
@@ -75,6 +76,7 @@ fn text(stats: &FleetStats, width: Option<usize>) -> String {
         }
     }
     parts.push(workers(&stats.workers));
+    parts.extend(asking(&stats.asking));
     parts.extend(not_all(stats).map(|note| render::wrapped(&note, width) + "\n"));
     parts.join("\n")
 }
@@ -146,6 +148,14 @@ fn workers(workers: &WorkerStats) -> String {
         }
     }
     format!("{text}; {used} of {slots} slots in use\n")
+}
+
+/// The jobs that wait for a person, where there are any.
+fn asking(asking: &AskingStats) -> Option<String> {
+    let oldest = asking.oldest_ms.map(|ms| duration::age(Duration::from_millis(ms))).unwrap_or_default();
+    let jobs = legwork_common::waits_for::counted(asking.jobs, "job");
+    (asking.jobs > 0)
+        .then(|| format!("waiting for a person: {jobs}, the first for {oldest}; see `legwork approve`\n"))
 }
 
 /// That there are more jobs than were counted.
@@ -224,6 +234,7 @@ mod tests {
             ],
             workers: WorkerStats { serving: 2, draining: 1, lost: 0, sick: 1, slots: 80, used: 27 },
             live: Counted { total: 1_295, counted: 1_295 },
+            asking: AskingStats { jobs: 2, oldest_ms: Some(10_800_000) },
             ended: vec![ended(3_600_000, 1), ended(86_400_000, 22)],
         }
     }
@@ -241,6 +252,7 @@ mod tests {
             agents: vec![],
             workers: WorkerStats::default(),
             live: Counted::default(),
+            asking: AskingStats::default(),
             ended: vec![EndedStats::default(), EndedStats::default()],
             ..busy()
         };

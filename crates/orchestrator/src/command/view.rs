@@ -182,6 +182,10 @@ fn paragraph(entry: &TurnEntry) -> String {
             format!("── before turn {turn} the conversation was compacted to\n{}\n", summary.trim_end())
         }
         TurnEntry::Stderr { text } => format!("── standard error\n{}\n", text.trim_end()),
+        TurnEntry::Asked { index, tool, arguments, .. } => {
+            format!("? [{index}] a person is asked about {tool} {}\n", Value::Object(arguments.clone()))
+        }
+        TurnEntry::Decided { index, answer, .. } => format!("! [{index}] {answer}\n"),
         TurnEntry::Retried { of } => format!("── resumes here; everything above is of {of}\n"),
     }
 }

@@ -3,6 +3,7 @@
 use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::Operator;
@@ -42,8 +43,20 @@ async fn wait_on(
         ids.push(outage.ask(|| operator.find(text)).await?);
     }
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
-    let items = wait_for(operator, outage, &ids, mode, deadline).await?;
+    // Lines show how the jobs stand, and objects have all of them.
+    let detail = if context.output.json { WaitDetail::Whole } else { WaitDetail::Status };
+    let items = wait_for(operator, outage, &ids, WaitFor { mode, detail, deadline }).await?;
     report(context, &items, mode)
+}
+
+/// What a wait waits for, and what it answers.
+pub(super) struct WaitFor {
+    /// Whether it ends with the first job or with the last.
+    pub(super) mode: WaitMode,
+    /// How much of each job is read.
+    pub(super) detail: WaitDetail,
+    /// When it ends although jobs have not.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// Waits for jobs, and reclaims those of dead workers until they have ended.
@@ -51,10 +64,9 @@ pub(super) async fn wait_for(
     operator: &Operator,
     outage: &Outage<'_>,
     ids: &[JobId],
-    mode: WaitMode,
-    deadline: Option<Instant>,
+    WaitFor { mode, detail, deadline }: WaitFor,
 ) -> Result<Vec<WaitItem>, Failure> {
-    while_reaping(operator.queue(), outage.ask(|| operator.wait(ids, mode, deadline))).await
+    while_reaping(operator.queue(), outage.ask(|| operator.wait(ids, mode, detail, deadline))).await
 }
 
 /// Shows the status of each job; the exit status follows from all of them.

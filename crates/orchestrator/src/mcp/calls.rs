@@ -12,6 +12,7 @@ use legwork_common::service::RunRequest;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
@@ -233,7 +234,8 @@ impl<'sessions> Calls<'sessions> {
             let ask = || {
                 // Computed anew for each retry: time that Redis is away counts against the timeout.
                 let timeout = Some(until.duration_since(Instant::now()));
-                self.service.wait(WaitRequest { ids: wait.task_ids.clone(), timeout, mode, call: None })
+                let ids = wait.task_ids.clone();
+                self.service.wait(WaitRequest { ids, timeout, mode, call: None, detail: WaitDetail::Excerpt })
             };
             let items = retry_while_unavailable(Some(deadline), ask).await?;
             let over = mode.is_over(&items);

@@ -51,10 +51,8 @@ pub struct McpSessions {
     pub policy: Arc<Policy>,
     /// The working directory of jobs, on a worker of this machine.
     pub working_dir: String,
-    /// The most jobs of one session that are admitted at once in each queue; 0 for no cap.
-    pub cap: u32,
-    /// The token budget of one session; `None` for no limit.
-    pub budget: Option<u64>,
+    /// What each session is opened with: its cap and its budgets.
+    pub limits: SessionOptions,
     /// Whether the queue is on the embedded server, where each session needs a worker of its own.
     pub embedded: bool,
     /// The script of model replies; `None` for real providers.
@@ -105,7 +103,7 @@ impl WatchedSessions {
 impl McpSessions {
     /// What a new session is opened with.
     pub fn options(&self) -> SessionOptions {
-        SessionOptions { cap: Some(self.cap), budget: self.budget }
+        self.limits
     }
 
     /// The service of a session's root.
@@ -125,6 +123,7 @@ impl McpSessions {
             policy: Arc::clone(&self.policy),
             trace: trace.or_else(|| self.context.trace()),
             root_agent: None,
+            approvals: None,
         };
         self.operator.service(caller)
     }

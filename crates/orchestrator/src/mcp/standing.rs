@@ -30,7 +30,9 @@ impl Standing<'_> {
     /// The session of a number: the next is taken when one was closed. The limits are part of it, because an open session
     /// keeps the ones that it was opened with.
     fn session(&self, options: SessionOptions, number: u32) -> SessionId {
-        let limits = format!("{:?} {:?} {number}", options.cap, options.budget);
+        // Without a budget in money the name is that of earlier releases.
+        let money = options.max_cost.map(|money| format!("{money:?} ")).unwrap_or_default();
+        let limits = format!("{:?} {:?} {money}{number}", options.cap, options.budget);
         SessionId::named(&[
             self.host.as_bytes(),
             self.home.as_bytes(),
@@ -66,7 +68,7 @@ mod tests {
     fn each_part_makes_another_session() {
         let standing =
             Standing { host: "h", home: "/u", file: Path::new("/a/t.yaml"), folder: Path::new("/a") };
-        let options = SessionOptions { cap: Some(20), budget: None };
+        let options = SessionOptions { cap: Some(20), ..SessionOptions::default() };
         let session = standing.session(options, 0);
         assert_eq!(standing.session(options, 0), session);
         let others = [

@@ -62,6 +62,14 @@ fn identity(fields: &mut Fields, job: &Job, color: bool) {
     fields.add("Status", &colored(job.status, &status(job), color));
     if let Some(reason) = &job.waits_for {
         fields.add("Waits for", &reason.phrase());
+        if let WaitsFor::Answer { questions } = reason {
+            let id: String = job.id.uuid().to_string().chars().take(8).collect();
+            for asked in questions {
+                let call =
+                    if questions.len() > 1 { format!("{id} --call {}", asked.number) } else { id.clone() };
+                fields.add("Answer", &format!("`{}`", asked.question.command(&call)));
+            }
+        }
     }
     if let Some(silent) = job.silent_ms {
         let silent = duration::short(Duration::from_millis(silent));
@@ -188,6 +196,8 @@ mod tests {
     use legwork_common::job::AttemptEnd;
     use legwork_common::job::Cause;
     use legwork_common::job::Usage;
+    use legwork_common::question::AskedQuestion;
+    use legwork_common::question::Question;
     use legwork_common::waits_for::Postponed;
 
     use super::*;
@@ -252,6 +262,31 @@ mod tests {
             ..job()
         };
         insta::assert_snapshot!(head(&failed, now(), false, Some(100)));
+    }
+
+    #[test]
+    fn a_job_that_waits_for_a_person_says_how_to_answer() {
+        let question =
+            Question::approval("shell", r#"{"cmd":"rm -r build"}"#, "the team's permissions ask for it");
+        let asked_at = second(600);
+        let asked = |number| AskedQuestion {
+            number,
+            question: question.clone(),
+            asked_at,
+            expires_at: Some(second(4200)),
+            answer: None,
+        };
+        let waiting = |questions| Job {
+            status: State::Waiting,
+            attempt: 1,
+            waits_for: Some(WaitsFor::Answer { questions }),
+            ..job()
+        };
+        insta::assert_snapshot!("asks_once", head(&waiting(vec![asked(1)]), now(), false, Some(100)));
+        insta::assert_snapshot!(
+            "asks_twice",
+            head(&waiting(vec![asked(1), asked(2)]), now(), false, Some(100))
+        );
     }
 
     #[test]

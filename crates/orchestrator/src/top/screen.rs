@@ -290,6 +290,7 @@ mod tests {
     use legwork_common::job::Cause;
     use legwork_common::job::Usage;
     use legwork_common::waits_for::WaitsFor;
+    use legwork_queue::operator::AskingStats;
     use legwork_queue::operator::Counted;
     use legwork_queue::operator::EndedStats;
     use legwork_queue::operator::FleetStats;
@@ -331,6 +332,7 @@ mod tests {
             queues: vec![queue("code", 12, Some(185_000)), nightly],
             agents: vec![],
             workers: WorkerStats { serving: 2, used: 8, slots: 40, ..WorkerStats::default() },
+            asking: AskingStats::default(),
             live: Counted::default(),
             ended: vec![EndedStats {
                 completed: 1_204,

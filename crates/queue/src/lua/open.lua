@@ -6,9 +6,9 @@
 --
 -- KEYS: tag, session.
 -- ARGV: session, owner ('' for none), what the owner's end means for the jobs (stop | keep), cap (0 for none), own lane
---   ('' for the shared lanes), ms that the owner may be away, budget in tokens ('' for none).
+--   ('' for the shared lanes), ms that the owner may be away, budget in tokens, and in millionths of a dollar ('' for none).
 -- Replies: opened | owned (by another owner) | closed.
-local sid, owner, on_end, cap, lane, grace, budget = unpack(ARGV, 1, 7)
+local sid, owner, on_end, cap, lane, grace, budget, max_cost = unpack(ARGV, 1, 8)
 local session = read(session_key(sid), { 'cap', 'owner', 'closed' })
 if session.closed then return 'closed' end
 if session.owner and owner ~= '' and session.owner ~= owner then
@@ -18,6 +18,7 @@ if not session.cap then
   redis.call('HSET', session_key(sid), 'cap', cap, 'created', now, 'on_end', on_end, 'jobs', 0, 'sequence', 0)
   if lane ~= '' then redis.call('HSET', session_key(sid), 'lane', lane) end
   if budget ~= '' then redis.call('HSET', budget_key(sid), 'limit', budget, 'spent', 0) end
+  if max_cost ~= '' then redis.call('HSET', budget_key(sid), 'max_cost', max_cost) end
   -- Without an owner it expires unless a job is stored in time.
   if owner == '' then expire_session(sid) end
 end

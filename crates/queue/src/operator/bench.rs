@@ -63,6 +63,7 @@ impl Measurement {
             cap: 0,
             own_lane: false,
             budget: None,
+            max_cost: None,
         };
         queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));

@@ -8,6 +8,7 @@ use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
 use legwork_common::policy::Policy;
+use legwork_common::question::Approvals;
 use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::team::Team;
@@ -44,6 +45,8 @@ pub struct DispatchOrder {
     pub policy: Arc<Policy>,
     /// The trace that the jobs belong to.
     pub trace: Option<TraceParent>,
+    /// What becomes of calls that need a person's approval; `None` for what the workers' policies say.
+    pub approvals: Option<Approvals>,
 }
 
 /// Jobs that were dispatched in one call.
@@ -151,6 +154,7 @@ impl Operator {
             policy: order.policy,
             trace: order.trace,
             root_agent: None,
+            approvals: order.approvals,
         };
         Ok(Dispatching { session, service: self.service(caller), left: requests.into_iter() })
     }

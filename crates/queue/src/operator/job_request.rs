@@ -4,6 +4,7 @@ use legwork_common::duration;
 use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
+use legwork_common::money::SpendingLimit;
 use legwork_common::service::RunRequest;
 use serde::Deserialize;
 
@@ -33,8 +34,8 @@ pub struct JobRequest {
     pub retries: Option<u32>,
     /// The delay before the first retry.
     pub retry_delay: Option<String>,
-    /// The token budget.
-    pub budget: Option<u64>,
+    /// The budget: a number of tokens, or an amount such as `"$2.50"`.
+    pub budget: Option<SpendingLimit>,
 }
 
 impl JobRequest {

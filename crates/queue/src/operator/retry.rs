@@ -289,6 +289,7 @@ fn stored_id(stored: Option<&Enqueued>) -> Result<JobId, QueueError> {
 mod tests {
     use legwork_common::job::JobOptions;
     use legwork_common::job::TeamDigest;
+    use legwork_common::money::SpendingLimit;
 
     use super::*;
 
@@ -298,7 +299,7 @@ mod tests {
             expected_output: Some("a number".to_owned()),
             key: Some("once".to_owned()),
             fresh: true,
-            budget: Some(7),
+            budget: Some(SpendingLimit::Tokens(7)),
             ..JobSpec::new("worker", "count", TeamDigest("0".repeat(64)))
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };

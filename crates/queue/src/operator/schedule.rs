@@ -15,6 +15,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::optional_rfc3339;
 use legwork_common::job::rfc3339;
+use legwork_common::money::SpendingLimit;
 use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
@@ -79,8 +80,8 @@ pub struct Schedule {
     pub retries: u32,
     /// The delay before the first retry, in milliseconds.
     pub retry_delay_ms: u64,
-    /// The token budget of a job.
-    pub budget: Option<u64>,
+    /// The budget of a job.
+    pub budget: Option<SpendingLimit>,
     /// The team as its jobs store it.
     pub team_json: String,
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
+use legwork_common::money::Money;
+use legwork_common::money::SpendingLimit;
 use legwork_common::service::ServiceError;
 
 use crate::error::QueueError;
@@ -29,6 +31,20 @@ pub struct SessionOptions {
     pub cap: Option<u32>,
     /// How many tokens all its agents' models may count together; `None` for no limit.
     pub budget: Option<u64>,
+    /// What all its agents' models may cost together; `None` for no limit.
+    pub max_cost: Option<Money>,
+}
+
+impl SessionOptions {
+    /// With this cap, and with this limit next to the token budget of the agent file, which a limit in tokens replaces.
+    #[must_use]
+    pub fn new(cap: Option<u32>, limit: Option<SpendingLimit>, of_team: Option<u64>) -> Self {
+        Self {
+            cap,
+            budget: limit.and_then(SpendingLimit::tokens).or(of_team),
+            max_cost: limit.and_then(SpendingLimit::money),
+        }
+    }
 }
 
 /// What becomes of a session whose owner is away or gone.
@@ -176,6 +192,7 @@ impl Operator {
             cap: options.cap.unwrap_or(self.queue().settings().session_cap),
             own_lane: self.lanes == SessionLanes::Own,
             budget: options.budget,
+            max_cost: options.max_cost,
         }
     }
 }

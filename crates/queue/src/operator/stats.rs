@@ -20,6 +20,8 @@ use crate::error::QueueError;
 use crate::operator::Operator;
 use crate::operator::models::AgentModel;
 use crate::operator::workers::WorkerCondition;
+use crate::port::Asking;
+use crate::port::Questions as _;
 use crate::port::WorkerRecord;
 use crate::queue::JobFacts;
 use crate::queue::Sample;
@@ -45,6 +47,8 @@ pub struct FleetStats {
     pub workers: WorkerStats,
     /// Jobs that have not ended.
     pub live: Counted,
+    /// Those of them that wait for a person.
+    pub asking: AskingStats,
     /// What ended within the last hour, and within the last day.
     pub ended: Vec<EndedStats>,
 }
@@ -110,6 +114,15 @@ pub struct WorkerStats {
     pub slots: u64,
     /// Those of them in use.
     pub used: u64,
+}
+
+/// Jobs that wait for a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct AskingStats {
+    /// How many.
+    pub jobs: u64,
+    /// How long the first of them has waited.
+    pub oldest_ms: Option<u64>,
 }
 
 /// What ended within some time.
@@ -197,7 +210,8 @@ impl Operator {
             .collect();
         let paused = self.paused().await?;
         let spent = self.spent(&ended.jobs).await?;
-        Ok(Reading { at, live, ended, spent, workers, paused })
+        let asking = queue.asking(1).await?;
+        Ok(Reading { at, live, ended, spent, workers, paused, asking })
     }
 }
 
@@ -211,16 +225,22 @@ struct Reading {
     spent: Vec<Spent>,
     workers: Vec<(WorkerRecord, WorkerCondition)>,
     paused: BTreeMap<String, Timestamp>,
+    asking: Asking,
 }
 
 impl Reading {
     fn stats(&self) -> FleetStats {
-        let Self { at, live, ended, spent, workers, paused } = self;
+        let Self { at, live, ended, spent, workers, paused, asking } = self;
+        let now_ms = u64::try_from(at.as_millisecond()).unwrap_or(0);
         FleetStats {
             at: *at,
             queues: queues(&live.jobs, workers, paused, *at),
             agents: agents(&live.jobs),
             workers: fleet(workers),
+            asking: AskingStats {
+                jobs: asking.total,
+                oldest_ms: asking.since.map(|since| now_ms.saturating_sub(since)),
+            },
             live: Counted { total: live.total, counted: live.jobs.len() as u64 },
             ended: WINDOWS.iter().map(|within| ended_within(ended, spent, *within, *at)).collect(),
         }

@@ -12,6 +12,7 @@ use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
 use legwork_common::service::ServiceError;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use thiserror::Error;
@@ -148,8 +149,8 @@ impl Operator {
         self.queue().turns(id, after).await
     }
 
-    /// Waits until all jobs have ended, or any, or until `deadline`. One item for each id, in their order. Dropping the
-    /// future leaves the jobs as they are.
+    /// Waits until all jobs have ended, or any, or until `deadline`. One item for each id, in their order, with as much of
+    /// the job as `detail` says. Dropping the future leaves the jobs as they are.
     ///
     /// # Errors
     ///
@@ -158,10 +159,14 @@ impl Operator {
         &self,
         ids: &[JobId],
         mode: WaitMode,
+        detail: WaitDetail,
         deadline: Option<Instant>,
     ) -> Result<Vec<WaitItem>, ServiceError> {
         let ids: Vec<_> = ids.iter().map(|id| (id.to_string(), Some(*id))).collect();
-        let mut items = self.observer().wait(&ids, mode, deadline).await?;
+        let mut items = self.observer().wait(&ids, mode, detail, deadline).await?;
+        if detail != WaitDetail::Whole {
+            return Ok(items);
+        }
         // Collected before the await: the future of a closure over references is not known to be sendable.
         let found = items.iter_mut().filter_map(|item| match item {
             WaitItem::Found(view) => Some(&mut view.job),

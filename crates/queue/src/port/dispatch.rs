@@ -12,6 +12,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
+use legwork_common::money::Money;
 
 use crate::error::QueueError;
 
@@ -41,6 +42,8 @@ pub struct OpenSession {
     pub own_lane: bool,
     /// How many tokens the models of all its agents may use together; `None` for no limit. Set when the session is new.
     pub budget: Option<u64>,
+    /// What they may cost together; `None` for no limit. Set when the session is new.
+    pub max_cost: Option<Money>,
 }
 
 /// The outcome of opening a session.

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use legwork_common::id::SessionId;
+use legwork_common::money::Money;
 use legwork_common::service::CallIndex;
 use legwork_common::session_state::BudgetReservation;
 use legwork_common::session_state::TodoChange;
@@ -47,8 +48,12 @@ pub trait SessionStateStore: Debug + Send + Sync {
         wanted: u64,
     ) -> Result<Result<BudgetReservation, SessionStateRefusal>, QueueError>;
 
+    /// What the models of a session may cost together; `None` for no limit.
+    async fn cost_limit(&self, session: SessionId) -> Result<Option<Money>, QueueError>;
+
     /// Counts what the run `run` of the caller used of each pot in all, and returns what is spent of each in the whole
     /// session. A repeat counts nothing twice.
+    /// What the models of a session may cost together; `None` for no limit.
     async fn spend(
         &self,
         session: SessionId,

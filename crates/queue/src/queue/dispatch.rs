@@ -42,7 +42,8 @@ impl Dispatch for Queue {
             .arg(session.cap)
             .arg(lane)
             .arg(session.owner_grace.max(self.settings.lease).as_millis())
-            .arg(session.budget.map(|tokens| tokens.to_string()).unwrap_or_default());
+            .arg(session.budget.map(|tokens| tokens.to_string()).unwrap_or_default())
+            .arg(session.max_cost.map(|money| money.0.to_string()).unwrap_or_default());
         let word = step::OPEN.call(&self.link, &call).await?.word()?;
         match word.as_str() {
             "opened" => Ok(Opened::Open),

@@ -15,9 +15,10 @@ use crate::step;
 use crate::step::Call;
 use crate::stored::request;
 
-/// Jobs of one call of `enqueue`. Their 800 arguments and what the step does with them hold the server up for a
-/// millisecond; a greater batch would delay the heartbeats of the fleet.
-pub(crate) const ENQUEUE_BATCH_SIZE: usize = 200;
+/// Jobs of one call of `enqueue`. Their 400 arguments and what the step does with them take 0.7 ms of the server's
+/// processor, and 1.5 ms where each has a key; twice as many took up to 7 ms on a busy machine, for which they held up the
+/// heartbeats of the fleet.
+pub(crate) const ENQUEUE_BATCH_SIZE: usize = 100;
 
 /// What became of a job that was to be stored.
 #[derive(Debug, Clone, Copy)]

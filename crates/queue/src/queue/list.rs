@@ -12,17 +12,26 @@ use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::queue::Queue;
 use crate::queue::record::ASKED;
+use crate::queue::record::Depth;
 use crate::queue::record::Place;
-use crate::queue::record::Results;
 
 /// Queued and ended jobs that a dispatcher's list shows: it goes into the context of a model.
 const SHOWN: usize = 50;
 /// Queued and ended jobs that a dispatcher's list considers. Those beyond are only counted.
 const LIST_WINDOW: usize = 2000;
 
+/// Children of some dispatchers.
+struct Children {
+    /// The newest of each, as far as there was room.
+    ids: Vec<JobId>,
+    /// How many more there are.
+    unseen: usize,
+}
+
 impl Queue {
     /// The jobs below a dispatcher. Those that a worker holds come from the leases, so they are listed however many
-    /// others there are; queued and ended ones from a walk over the newest, from the top.
+    /// others there are; queued and ended ones from a walk over the newest, level by level from the top: three round trips
+    /// for each of ten levels at most. Of long tasks only the beginning is read.
     pub(super) async fn list_below(&self, session: SessionId, of: Dispatcher) -> Result<JobList, QueueError> {
         let mut places = self.held_below(session, of).await?;
         let mut unmet: HashSet<JobId> = places.iter().map(|place| place.id).collect();
@@ -32,20 +41,12 @@ impl Queue {
         );
         let (mut walked, mut unseen) = (0, 0);
         let held = unmet.clone();
-        while let Some(dispatcher) = walk.pop() {
-            let key = self.keys.children(session, dispatcher);
-            let room = LIST_WINDOW.saturating_sub(walked);
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(room.saturating_sub(1)).arg("REV");
-            pipeline.cmd("ZCARD").arg(&key);
-            let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
-            let newest = answers.item()?.items()?;
-            let count: usize = answers.item()?.parse()?;
-            let ids: Vec<JobId> = newest.take(room).map(Answer::parse).collect::<Result<_, _>>()?;
-            walked += ids.len();
-            // Jobs may be forgotten between the two reads.
-            unseen += count.saturating_sub(ids.len());
-            for place in self.places(&ids).await?.into_iter().flatten() {
+        while !walk.is_empty() {
+            let newest =
+                self.newest_children(session, &std::mem::take(&mut walk), LIST_WINDOW - walked).await?;
+            walked += newest.ids.len();
+            unseen += newest.unseen;
+            for place in self.places(&newest.ids).await?.into_iter().flatten() {
                 unmet.remove(&place.id);
                 if held.contains(&place.id) {
                     continue;
@@ -58,9 +59,40 @@ impl Queue {
         }
         // Held jobs beyond the window are listed, so they are not among the rest.
         let (shown, mut list) = select(places, unseen.saturating_sub(unmet.len()) as u64);
-        let records = self.read_records(&shown, Results::Skip).await?;
+        let records = self.read_records(&shown, Depth::Outline).await?;
         list.jobs = records.into_iter().flatten().map(|record| record.job).collect();
         Ok(list)
+    }
+
+    /// The newest children of some dispatchers, `room` in all, in two round trips.
+    async fn newest_children(
+        &self,
+        session: SessionId,
+        of: &[Dispatcher],
+        mut room: usize,
+    ) -> Result<Children, QueueError> {
+        let mut counts = redis::pipe();
+        for dispatcher in of {
+            counts.cmd("ZCARD").arg(self.keys.children(session, *dispatcher));
+        }
+        let counts = self.link.ask_all(ASKED, &counts).await?.map(Answer::parse::<usize>);
+        let counts: Vec<usize> = counts.collect::<Result<_, _>>()?;
+        let mut reads = redis::pipe();
+        for (dispatcher, count) in of.iter().zip(&counts) {
+            let wanted = room.min(*count);
+            if wanted > 0 {
+                let key = self.keys.children(session, *dispatcher);
+                reads.cmd("ZRANGE").arg(key).arg(0).arg(wanted - 1).arg("REV");
+            }
+            room -= wanted;
+        }
+        let mut ids: Vec<JobId> = Vec::new();
+        for newest in self.link.ask_all(ASKED, &reads).await? {
+            ids.extend(newest.items()?.map(Answer::parse::<JobId>).collect::<Result<Vec<_>, _>>()?);
+        }
+        // Jobs may be forgotten between the two reads.
+        let unseen = counts.iter().sum::<usize>().saturating_sub(ids.len());
+        Ok(Children { ids, unseen })
     }
 
     /// The jobs below a dispatcher that a worker holds: those with a lease.

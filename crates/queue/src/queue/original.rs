@@ -6,6 +6,7 @@ use legwork_common::id::JobId;
 use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
+use legwork_common::money::SpendingLimit;
 
 use crate::error::QueueError;
 use crate::port::Original;
@@ -38,7 +39,7 @@ impl Queue {
     }
 }
 
-fn job_options(facts: &Facts, budget: Option<u64>) -> Result<JobOptions, QueueError> {
+fn job_options(facts: &Facts, budget: Option<SpendingLimit>) -> Result<JobOptions, QueueError> {
     Ok(JobOptions {
         queue: facts.queue.clone(),
         priority: read_priority(facts.priority)?,

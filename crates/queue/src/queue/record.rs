@@ -52,11 +52,16 @@ const FIELDS: [&str; 15] = [
 /// The fields of a record that a [`Place`] needs.
 const PLACE_FIELDS: [&str; 3] = ["state", "finished", "dispatched"];
 
-/// Whether results are read with the records. A result may have megabytes, and lists show none.
+/// Bytes of a job's string that an outline reads: its facts, its agent, and a task of at least 2,500 bytes.
+const OUTLINE_BYTES: usize = 4096;
+
+/// How much of each job is read with its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Results {
-    Read,
-    Skip,
+pub(super) enum Depth {
+    /// The whole request, and the result.
+    Whole,
+    /// The beginning of the request only: tasks and results may have megabytes, of which lists and waits show little.
+    Outline,
 }
 
 /// Where a job stands: what a wait and the selection of a list need, without spec and result.
@@ -141,11 +146,14 @@ pub(super) struct Record {
 }
 
 /// Adds the reads of one job: record, spec, length of its output, and its result where that is wanted.
-pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId, results: Results) {
+pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId, depth: Depth) {
     pipeline.cmd("HMGET").arg(queue.keys().job(id)).arg(&FIELDS);
-    pipeline.cmd("GET").arg(queue.keys().spec(id));
+    match depth {
+        Depth::Whole => pipeline.cmd("GET").arg(queue.keys().spec(id)),
+        Depth::Outline => pipeline.cmd("GETRANGE").arg(queue.keys().spec(id)).arg(0).arg(OUTLINE_BYTES - 1),
+    };
     pipeline.cmd("STRLEN").arg(queue.keys().output(id));
-    if results == Results::Read {
+    if depth == Depth::Whole {
         pipeline.cmd("GET").arg(queue.keys().result(id));
     }
 }
@@ -238,13 +246,15 @@ pub(super) fn read(
     id: JobId,
     answers: &mut Items,
     now_ms: u64,
-    results: Results,
+    depth: Depth,
 ) -> Result<Option<Record>, QueueError> {
     let (record, spec, output_length) = (answers.item()?, answers.item()?, answers.item()?);
-    let result = if results == Results::Read { answers.item()?.optional_text()? } else { None };
+    let result = if depth == Depth::Whole { answers.item()?.optional_text()? } else { None };
     let fields = Fields::of(&FIELDS, record)?;
     // The job may be forgotten between two of these reads.
-    let Some(text) = spec.optional_text()?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(stored) = spec.bytes()?.filter(|stored| !stored.is_empty()) else { return Ok(None) };
+    let is_cut = depth == Depth::Outline && stored.len() >= OUTLINE_BYTES;
+    let text = String::from_utf8_lossy(&stored);
     let stored_output: u64 = output_length.parse()?;
     let mut unreadable = Vec::new();
     let (facts, request) = match facts::split(&text) {
@@ -260,7 +270,7 @@ pub(super) fn read(
         failures: fields.number("failures"),
         lacks: fields.number("lacks"),
         live: fields.number("live"),
-        job: Source { fields, facts, request, unreadable }.job(id, result, now_ms, stored_output),
+        job: Source { fields, facts, request, is_cut, unreadable }.job(id, result, now_ms, stored_output),
     }))
 }
 
@@ -269,16 +279,20 @@ struct Source<'a> {
     fields: Fields,
     facts: Facts,
     request: &'a str,
+    /// Whether only the beginning of the request was read.
+    is_cut: bool,
     unreadable: Vec<String>,
 }
 
 impl Source<'_> {
     fn job(mut self, id: JobId, result: Option<String>, now_ms: u64, stored_output: u64) -> Job {
         self.check();
-        let Self { fields, facts, request, mut unreadable } = self;
-        let spec: Option<JobSpec> = Some(request).filter(|request| !request.is_empty()).and_then(|request| {
-            request::decode(request, &facts.team).map_err(|error| unreadable.push(error.to_string())).ok()
-        });
+        let Self { fields, facts, request, is_cut, mut unreadable } = self;
+        let beginning = Some(request).filter(|_| is_cut).and_then(request::beginning);
+        let spec: Option<JobSpec> =
+            Some(request).filter(|request| !request.is_empty() && beginning.is_none()).and_then(|request| {
+                request::decode(request, &facts.team).map_err(|error| unreadable.push(error.to_string())).ok()
+            });
         let status = fields.state(Some(&facts));
         let (run, usage) = (RunField::decode(fields.text("run")), fields.usage());
         // The result key of a job that has not ended holds the error of its last attempt.
@@ -310,6 +324,9 @@ impl Source<'_> {
         if let Some(spec) = spec {
             (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
             job.team = Some(spec.team);
+        }
+        if let Some((agent, task)) = beginning {
+            (job.agent, job.task) = (agent, format!("{task}…"));
         }
         if !unreadable.is_empty() {
             let reason = format!("this release cannot read all of the job: {}", unreadable.join("; "));

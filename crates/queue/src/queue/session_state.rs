@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use legwork_common::id::RequestId;
 use legwork_common::id::SessionId;
+use legwork_common::money::Money;
 use legwork_common::service::CallIndex;
 use legwork_common::session_state::BudgetReservation;
 use legwork_common::session_state::Todo;
@@ -79,6 +80,13 @@ impl SessionStateStore for Queue {
             }
             _ => return refusal(&word).map(Err),
         }))
+    }
+
+    async fn cost_limit(&self, session: SessionId) -> Result<Option<Money>, QueueError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.budget(session)).arg("max_cost");
+        let stored: Option<u64> = self.link.ask("cost limit", &command).await?.parse_optional()?;
+        Ok(stored.map(Money))
     }
 
     async fn spend(

@@ -28,6 +28,12 @@ pub(super) fn whole_characters(bytes: &[u8], from: u64, offset: u64, most: usize
     OutputSlice { offset: offset + begin as u64, bytes: wanted[begin..end].to_vec(), total }
 }
 
+/// Bytes without those at their beginning that are the rest of a cut character.
+pub(super) fn without_cut_beginning(bytes: &[u8]) -> &[u8] {
+    let rest = bytes.iter().take(3).take_while(|byte| **byte & 0b1100_0000 == 0b1000_0000).count();
+    &bytes[rest..]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

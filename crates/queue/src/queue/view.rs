@@ -1,17 +1,30 @@
 //! Views of jobs, on Redis: their records with a slice of their output each.
 
+use legwork_common::contract::MAX_ANNOUNCED_BYTES;
+use legwork_common::contract::MAX_WAIT_BYTES;
 use legwork_common::id::JobId;
+use legwork_common::lifecycle::State;
+use legwork_common::service::CutText;
 use legwork_common::service::JobView;
+use legwork_common::service::MAX_VIEW_BYTES;
 use legwork_common::service::OutputSlice;
+use legwork_common::service::WaitDetail;
 use redis::Pipeline;
 
 use crate::answer::Items;
 use crate::error::QueueError;
 use crate::queue::Queue;
 use crate::queue::record::ASKED;
+use crate::queue::record::Depth;
 use crate::queue::record::Record;
 use crate::queue::slice::SLICE_MARGIN;
 use crate::queue::slice::whole_characters;
+use crate::queue::slice::without_cut_beginning;
+use crate::queue::watch::BATCH_SIZE;
+
+/// What a model is shown of a result, and room for white space before it, which is not shown.
+const EXCERPT_BYTES: usize =
+    if MAX_WAIT_BYTES > MAX_ANNOUNCED_BYTES { MAX_WAIT_BYTES } else { MAX_ANNOUNCED_BYTES } + 64;
 
 impl Queue {
     /// Reads what a view of a job needs besides its record: output from `since`, or else the tail, at most `most`
@@ -31,31 +44,75 @@ impl Queue {
         self.read_view(record, &slice, &mut answers)
     }
 
-    /// Views of jobs with the tails of their outputs, at most `most` bytes each: two round trips for the records, one for
-    /// what they wait for, three more where a job is queued, and one for the outputs, whatever the number of jobs.
-    pub(crate) async fn views(&self, ids: &[JobId], most: usize) -> Result<Vec<Option<JobView>>, QueueError> {
-        let mut records = self.records(ids).await?;
-        self.add_waits(&mut records).await?;
+    /// Views of jobs, as far as `depth` says: two round trips for the records, for each 200 jobs; then one for outputs and
+    /// results; and with waits four more at most, three of them where a job is queued.
+    pub(crate) async fn views(
+        &self,
+        ids: &[JobId],
+        depth: ViewDepth,
+    ) -> Result<Vec<Option<JobView>>, QueueError> {
+        let mut views = Vec::with_capacity(ids.len());
+        for batch in ids.chunks(BATCH_SIZE) {
+            self.add_views(batch, depth, &mut views).await?;
+        }
+        Ok(views)
+    }
+
+    async fn add_views(
+        &self,
+        ids: &[JobId],
+        depth: ViewDepth,
+        views: &mut Vec<Option<JobView>>,
+    ) -> Result<(), QueueError> {
+        let records = if depth.result_bytes.is_some() { Depth::Outline } else { Depth::Whole };
+        let mut records = self.read_records(ids, records).await?;
+        if depth.waits {
+            self.add_waits(&mut records).await?;
+        }
         let tail = |record: &Record| {
-            let offset = record.job.output_bytes.saturating_sub(most as u64);
-            Slice { offset, most, since: None }
+            let offset = record.job.output_bytes.saturating_sub(depth.output_bytes as u64);
+            Slice { offset, most: depth.output_bytes, since: None }
         };
         let mut pipeline = redis::pipe();
         for record in records.iter().flatten() {
-            self.push_view(&mut pipeline, record, &tail(record));
+            if depth.output_bytes > 0 {
+                self.push_view(&mut pipeline, record, &tail(record));
+            }
+            if let Some(most) = depth.result_bytes.filter(|_| depth.reads_result_of(record)) {
+                self.push_result(&mut pipeline, record, most);
+            }
         }
         let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
-        let mut views = Vec::with_capacity(ids.len());
         for record in records {
-            views.push(match record {
-                Some(record) => {
-                    let slice = tail(&record);
-                    Some(self.read_view(record, &slice, &mut answers)?)
-                }
-                None => None,
-            });
+            let Some(record) = record else {
+                views.push(None);
+                continue;
+            };
+            let (slice, reads_result) = (tail(&record), depth.reads_result_of(&record));
+            let mut view = if depth.output_bytes > 0 {
+                self.read_view(record, &slice, &mut answers)?
+            } else {
+                self.view_without_output(record)
+            };
+            if let Some(most) = depth.result_bytes.filter(|_| reads_result) {
+                read_result(&mut view, most, &mut answers)?;
+            }
+            views.push(Some(view));
         }
-        Ok(views)
+        Ok(())
+    }
+
+    /// Adds the reads of the beginning and the end of a result or an error.
+    fn push_result(&self, pipeline: &mut Pipeline, record: &Record, most: usize) {
+        let key = self.keys.result(record.job.id);
+        pipeline.cmd("STRLEN").arg(&key);
+        pipeline.cmd("GETRANGE").arg(&key).arg(0).arg(most as u64 + SLICE_MARGIN - 1);
+        pipeline.cmd("GETRANGE").arg(&key).arg(-i64::try_from(most).unwrap_or(i64::MAX)).arg(-1);
+    }
+
+    fn view_without_output(&self, record: Record) -> JobView {
+        let truncated = record.job.output_bytes >= self.settings().output_cap;
+        JobView { job: record.job, output: OutputSlice::default(), truncated, since: None, cut: None }
     }
 
     /// Adds the read of a view's slice.
@@ -78,7 +135,62 @@ impl Queue {
             OutputSlice { total, ..whole_characters(&bytes, from, slice.offset, slice.most, total) }
         };
         let truncated = total >= self.settings().output_cap;
-        Ok(JobView { job: record.job, output, truncated, since: slice.since })
+        Ok(JobView { job: record.job, output, truncated, since: slice.since, cut: None })
+    }
+}
+
+/// Reads the answers to [`Queue::push_result`] into a view: what is whole as it is, what is longer with its end.
+fn read_result(view: &mut JobView, most: usize, answers: &mut Items) -> Result<(), QueueError> {
+    let bytes: u64 = answers.item()?.parse()?;
+    let beginning = answers.item()?.bytes()?.unwrap_or_default();
+    let end = answers.item()?.bytes()?.unwrap_or_default();
+    let job = &mut view.job;
+    let has_ended_well = job.status == State::Completed;
+    // A job that completed with nothing has no result.
+    if bytes == 0 {
+        return Ok(());
+    }
+    let beginning = whole_characters(&beginning, 0, 0, most, bytes).bytes;
+    if (beginning.len() as u64) < bytes {
+        let tail = String::from_utf8_lossy(without_cut_beginning(&end)).into_owned();
+        view.cut = Some(CutText { bytes, tail });
+    }
+    let text = Some(String::from_utf8_lossy(&beginning).into_owned());
+    // Of a job that has not ended, the key of the result has the error of its last attempt.
+    *(if has_ended_well { &mut job.result } else { &mut job.error }) = text;
+    Ok(())
+}
+
+/// How much of each of several jobs is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ViewDepth {
+    /// Bytes of the end of the output.
+    output_bytes: usize,
+    /// Bytes of the beginning and of the end of a result or an error, of which the middle is not read, and neither is a
+    /// long task; `None` for all of them.
+    result_bytes: Option<usize>,
+    /// Whether what the jobs wait for is read.
+    waits: bool,
+}
+
+impl ViewDepth {
+    /// What the answer of a wait needs.
+    pub(crate) fn of(detail: WaitDetail) -> Self {
+        match detail {
+            WaitDetail::Status => Self { output_bytes: 0, result_bytes: Some(0), waits: false },
+            WaitDetail::Excerpt => {
+                Self { output_bytes: MAX_WAIT_BYTES, result_bytes: Some(EXCERPT_BYTES), waits: false }
+            }
+            WaitDetail::Whole => Self { output_bytes: MAX_VIEW_BYTES, result_bytes: None, waits: true },
+        }
+    }
+
+    /// What the announcement of an end needs.
+    pub(crate) const ANNOUNCED: Self =
+        Self { output_bytes: MAX_VIEW_BYTES, result_bytes: Some(EXCERPT_BYTES), waits: false };
+
+    fn reads_result_of(self, record: &Record) -> bool {
+        self.result_bytes.is_some_and(|most| most > 0) && record.job.status != State::Stopped
     }
 }
 

@@ -21,12 +21,15 @@ use crate::error::QueueError;
 use crate::port::Watch as _;
 use crate::port::WorkerRecord;
 use crate::queue::Queue;
+use crate::queue::questions::read_questions;
 use crate::queue::record::ASKED;
+use crate::queue::record::Depth;
 use crate::queue::record::Record;
-use crate::queue::record::Results;
 
 /// Admitted jobs that a reason names: enough to see what fills a cap, few enough for a line.
 const NAMED_JOBS: usize = 5;
+/// Questions that a reason has: those of one reply's calls, of which a model makes a few.
+const SHOWN_QUESTIONS: usize = 20;
 
 /// What decides whether a queued job is taken.
 #[derive(Debug, Default)]
@@ -63,7 +66,7 @@ impl Queue {
     pub(super) async fn add_waits_to_jobs(&self, jobs: &mut [Job]) -> Result<(), QueueError> {
         let live: Vec<JobId> =
             jobs.iter().filter(|job| !job.status.is_terminal()).map(|job| job.id).collect();
-        let mut records = self.read_records(&live, Results::Read).await?;
+        let mut records = self.read_records(&live, Depth::Whole).await?;
         self.add_waits(&mut records).await?;
         let mut records = records.into_iter();
         for job in jobs.iter_mut().filter(|job| !job.status.is_terminal()) {
@@ -95,6 +98,9 @@ impl Queue {
             }
             State::Running | State::Waiting | State::Stopping | State::Reaping => {
                 pipeline.cmd("HMGET").arg(self.keys.fence(job.id)).arg(&["waits_for", "usage"]);
+                if job.status == State::Waiting {
+                    self.push_questions(pipeline, job.id);
+                }
             }
             State::Completed | State::Failed | State::Stopped => {}
         }
@@ -113,7 +119,7 @@ fn read_wait(record: &mut Record, answers: &mut Items, fleet: &Fleet) -> Result<
                 record.job.usage = usage;
             }
             match record.job.status {
-                State::Waiting => Some(WaitsFor::Children { live: record.live }),
+                State::Waiting => Some(read_waiting(record, answers)?),
                 State::Running => reason,
                 _ => None,
             }
@@ -121,6 +127,17 @@ fn read_wait(record: &mut Record, answers: &mut Items, fleet: &Fleet) -> Result<
         State::Completed | State::Failed | State::Stopped => None,
     };
     Ok(())
+}
+
+/// What a parked job waits for: a person, or else the jobs that it dispatched: a person has to act.
+fn read_waiting(record: &Record, answers: &mut Items) -> Result<WaitsFor, QueueError> {
+    let mut questions = read_questions(answers.item()?)?;
+    questions.retain(|asked| asked.answer.is_none());
+    questions.truncate(SHOWN_QUESTIONS);
+    if questions.is_empty() {
+        return Ok(WaitsFor::Children { live: record.live });
+    }
+    Ok(WaitsFor::Answer { questions })
 }
 
 /// Why a queued job has not started.

@@ -27,15 +27,15 @@ use crate::port::WorkerRecord;
 use crate::queue::Queue;
 use crate::queue::record;
 use crate::queue::record::ASKED;
+use crate::queue::record::Depth;
 use crate::queue::record::Place;
 use crate::queue::record::Record;
-use crate::queue::record::Results;
 use crate::queue::slice::SLICE_MARGIN;
 use crate::queue::slice::whole_characters;
 use crate::stored::request;
 
 /// Jobs of one pipelined read. Specs and results are read with them, so a batch of large ones is some megabytes.
-const BATCH_SIZE: usize = 200;
+pub(super) const BATCH_SIZE: usize = 200;
 /// Places of one pipelined read: facts and short fields only, a megabyte in all at most.
 const PLACES_BATCH_SIZE: usize = 1000;
 /// The newest jobs of each index of a shard that are found by a prefix of their ids: reads of 160 kB at most.
@@ -244,14 +244,14 @@ impl Queue {
 
     /// Reads the records of jobs, in pipelines.
     pub(super) async fn records(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, QueueError> {
-        self.read_records(ids, Results::Read).await
+        self.read_records(ids, Depth::Whole).await
     }
 
-    /// Reads the records of jobs, with or without their results, in pipelines.
+    /// Reads the records of jobs, whole or in outline, in pipelines.
     pub(super) async fn read_records(
         &self,
         ids: &[JobId],
-        results: Results,
+        depth: Depth,
     ) -> Result<Vec<Option<Record>>, QueueError> {
         let mut records = Vec::with_capacity(ids.len());
         if ids.is_empty() {
@@ -261,11 +261,11 @@ impl Queue {
         for batch in ids.chunks(BATCH_SIZE) {
             let mut pipeline = redis::pipe();
             for id in batch {
-                record::push_reads(&mut pipeline, self, *id, results);
+                record::push_reads(&mut pipeline, self, *id, depth);
             }
             let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
             for id in batch {
-                records.push(record::read(*id, &mut answers, now_ms, results)?);
+                records.push(record::read(*id, &mut answers, now_ms, depth)?);
             }
         }
         Ok(records)

@@ -52,8 +52,9 @@ const WAKE_SECONDS: u32 = 2;
 const AWAIT_WORK: &str = "await work";
 /// After this long the tokens of a lane that no worker waits on are dropped, as in `admission.lua`.
 const WAKE_EXPIRY_SECONDS: u32 = 3600;
-/// Leases of one call of `renew`, and endings of one call of `finish`: each holds the server up for a few milliseconds.
-const BATCH_SIZE: usize = 400;
+/// Leases of one call of `renew`, and endings of one call of `finish`: an ending takes 15 us of the server's processor, and
+/// a renewal 2 us.
+const BATCH_SIZE: usize = 100;
 
 #[async_trait]
 impl Work for Queue {

@@ -55,7 +55,7 @@ fn call_digest(caller: &Caller, call: CallIndex) -> String {
 /// what the job does.
 fn request_digest(caller: &Caller, request: &RunRequest, job_options: &JobOptions) -> String {
     let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget } = job_options;
-    let budget = budget.map(|tokens| tokens.to_string());
+    let budget = budget.map(|limit| limit.to_string());
     let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
     let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();
     let mut parts: Vec<&str> = vec![

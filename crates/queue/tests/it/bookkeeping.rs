@@ -62,6 +62,7 @@ fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
         cap: 1,
         own_lane,
         budget: None,
+        max_cost: None,
     }
 }
 

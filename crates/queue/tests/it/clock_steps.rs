@@ -79,6 +79,7 @@ async fn the_lease_of_an_owner_ends() {
         cap: 0,
         own_lane: false,
         budget: None,
+        max_cost: None,
     };
     it.queue.open(&open).await.unwrap();
     step_back_an_hour(&redis).await;

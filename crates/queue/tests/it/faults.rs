@@ -206,6 +206,7 @@ async fn round(it: &TestSession, lose: impl Fn()) {
         cap: 1,
         own_lane: false,
         budget: None,
+        max_cost: None,
     };
     assert_eq!(it.queue.open(&open).await.unwrap(), Opened::Open);
     lose();

@@ -227,7 +227,8 @@ async fn stopping_and_deleting_many_jobs_takes_few_round_trips() {
     assert_eq!(reports.iter().filter(|report| report.is_over).count(), JOBS - held.len());
     assert_eq!(reports.iter().map(|report| report.count()).sum::<u64>(), JOBS as u64);
     let spent = calls().await - before;
-    assert!(spent < 80, "{spent} steps stopped {JOBS} jobs");
+    // A page for each hundred jobs, and some for what runs.
+    assert!(spent < 100, "{spent} steps stopped {JOBS} jobs");
     for claimed in held {
         it.finish(claimed.lease, Ending::Stopped { cause: Cause::Operator }).await;
     }

@@ -34,7 +34,7 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
     let observer = Observer::new(queue.clone(), Hints::new(&redis.target()).unwrap());
     let operator = Operator::new(observer, SessionLanes::Shared);
     let terms = OwnerTerms { grace: Duration::ZERO, on_end: SessionEnd::Keep };
-    let options = SessionOptions { cap: Some(0), budget: None };
+    let options = SessionOptions { cap: Some(0), ..SessionOptions::default() };
     let owner = operator.own_session(options, terms).await.unwrap();
     let it = TestSession { session: owner.session(), ..TestSession::open(&queue, 0).await };
     queue.store_team(it.session, &it.team, "{}").await.unwrap();
@@ -61,6 +61,7 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
         policy: Arc::<Policy>::default(),
         trace: None,
         root_agent: None,
+        approvals: None,
     });
     let mail = service.mail().await.unwrap();
     let announced: Vec<JobId> = mail

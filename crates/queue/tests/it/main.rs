@@ -14,6 +14,7 @@ mod model;
 mod operator;
 mod pages;
 mod permits;
+mod questions;
 mod random;
 mod round_trips;
 mod session_state;

@@ -17,6 +17,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::RunRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::team;
@@ -270,7 +271,8 @@ async fn a_view_has_the_output_and_the_turns() {
 async fn a_wait_answers_for_each_id_in_order() {
     let scene = Scene::set(&FleetSettings::default()).await;
     let (failed, missing) = (scene.failed().await, unknown());
-    let items = scene.operator.wait(&[missing, failed], WaitMode::All, None).await.unwrap();
+    let items =
+        scene.operator.wait(&[missing, failed], WaitMode::All, WaitDetail::Whole, None).await.unwrap();
     assert!(matches!(&items[0], WaitItem::NotFound(text) if *text == missing.to_string()), "{items:?}");
     assert!(matches!(&items[1], WaitItem::Found(view) if view.job.id == failed), "{items:?}");
 }
@@ -476,6 +478,7 @@ fn order(session: Option<SessionId>) -> DispatchOrder {
         working_dir: None,
         policy: Arc::default(),
         trace: None,
+        approvals: None,
     }
 }
 

@@ -14,17 +14,25 @@ use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
+use legwork_queue::port::Finish;
 use legwork_queue::port::Forgotten;
+use legwork_queue::port::IdempotencyKey;
 use legwork_queue::port::JobFilter;
+use legwork_queue::port::Lease;
+use legwork_queue::port::NewJob;
+use legwork_queue::port::Renewal;
 use legwork_queue::port::StopRoot;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
+use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
+use legwork_tests::redis::STEP_BACK_AN_HOUR;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::dispatched_by;
+use crate::support::finish;
 use crate::support::quick;
 
 #[tokio::test]
@@ -181,4 +189,120 @@ async fn published(redis: &PrivateRedis) -> u64 {
 async fn sweeps(redis: &PrivateRedis) -> u64 {
     // Two more reads of each reap are by score too.
     calls(redis, "zrangebyscore").await.saturating_sub(2)
+}
+
+/// The most processor time of a page, in microseconds: half of the 5 ms for which a script may hold the server up, because
+/// on a busy machine it takes longer than its processor time.
+const MAX_PAGE_MICROS: f64 = 2_500.0;
+
+/// What the server has spent so far.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    micros: f64,
+    scripts: u64,
+}
+
+impl Spent {
+    async fn so_far(redis: &PrivateRedis) -> Self {
+        let info: String = redis::cmd("INFO").arg("cpu").query_async(&mut redis.raw().await).await.unwrap();
+        let seconds = |name: &str| -> f64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+            line.trim().parse().unwrap()
+        };
+        let seconds = seconds("used_cpu_user_main_thread") + seconds("used_cpu_sys_main_thread");
+        Self { micros: seconds * 1e6, scripts: calls(redis, "evalsha").await }
+    }
+
+    /// Holds the pages since then to their bound, on average: the server's whole time is counted as theirs.
+    async fn check(&mut self, what: &str, redis: &PrivateRedis) {
+        let now = Self::so_far(redis).await;
+        let micros = (now.micros - self.micros) / (now.scripts - self.scripts) as f64;
+        assert!(micros < MAX_PAGE_MICROS, "a page of {what} takes {micros:.0} us");
+        *self = Self::so_far(redis).await;
+    }
+}
+
+/// Jobs of each kind in these tests: many full pages.
+const JOBS: usize = 4000;
+
+/// Jobs with a task of a few lines.
+fn jobs(it: &TestSession, delay: Duration, with_keys: bool) -> Vec<NewJob> {
+    let new = || {
+        let mut job = it.job();
+        job.job_options.delay = delay;
+        job.spec.task = "a task of some words ".repeat(10);
+        job.idempotency_key = with_keys.then(|| IdempotencyKey {
+            key: job.id.uuid().simple().to_string().repeat(2),
+            request: "0".repeat(64),
+            in_namespace: false,
+        });
+        job
+    };
+    (0..JOBS).map(|_| new()).collect()
+}
+
+fn ended(lease: &Lease) -> Finish {
+    Finish { is_first_attempt: true, ..finish(*lease, completed()) }
+}
+
+#[tokio::test]
+async fn no_page_of_the_life_of_jobs_holds_the_server_up() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings::default()).await;
+    let it = TestSession::open(&queue, 0).await;
+    let mut spent = Spent::so_far(&redis).await;
+    it.enqueue(DispatchedBy::Root, jobs(&it, Duration::ZERO, false)).await.unwrap();
+    spent.check("dispatch", &redis).await;
+    it.enqueue(DispatchedBy::Root, jobs(&it, Duration::ZERO, true)).await.unwrap();
+    spent.check("dispatch with keys", &redis).await;
+    it.enqueue(DispatchedBy::Root, jobs(&it, Duration::from_secs(3600), false)).await.unwrap();
+    spent.check("dispatch of delayed jobs", &redis).await;
+    let mut leases: Vec<Lease> = Vec::new();
+    loop {
+        // As many as a worker claims at once.
+        let claimed = it.claim(200).await;
+        if claimed.is_empty() {
+            break;
+        }
+        leases.extend(claimed.iter().map(|claimed| claimed.lease));
+    }
+    assert_eq!(leases.len(), 2 * JOBS);
+    spent.check("claims", &redis).await;
+    queue.renew(&Renewal { jobs: leases.clone(), sessions: Vec::new() }).await.unwrap();
+    spent.check("renewals", &redis).await;
+    queue.finish(&leases.iter().map(ended).collect::<Vec<_>>()).await.unwrap();
+    spent.check("ends", &redis).await;
+}
+
+#[tokio::test]
+async fn no_page_of_a_reaper_holds_the_server_up() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings { retention: Duration::ZERO, ..FleetSettings::default() }).await;
+    let it = TestSession::open(&queue, 0).await;
+    it.enqueue(DispatchedBy::Root, jobs(&it, Duration::ZERO, false)).await.unwrap();
+    it.enqueue(DispatchedBy::Root, jobs(&it, Duration::from_secs(3600), false)).await.unwrap();
+    it.claim(500).await;
+    queue.reap(false).await.unwrap();
+    let mut raw = redis.raw().await;
+    redis::cmd("EVAL").arg(STEP_BACK_AN_HOUR).arg(0).exec_async(&mut raw).await.unwrap();
+    let mut spent = Spent::so_far(&redis).await;
+    queue.reap(false).await.unwrap();
+    spent.check("a step of the clock", &redis).await;
+    // What was delayed by an hour is due.
+    let scheduled = queue.keys().scheduled(0);
+    let ids: Vec<String> =
+        redis::cmd("ZRANGE").arg(&scheduled).arg(0).arg(-1).query_async(&mut raw).await.unwrap();
+    let mut due = redis::pipe();
+    for id in &ids {
+        due.cmd("ZADD").arg(&scheduled).arg(1).arg(id).ignore();
+    }
+    due.exec_async(&mut raw).await.unwrap();
+    spent = Spent::so_far(&redis).await;
+    assert_eq!(queue.reap(false).await.unwrap().due as usize, JOBS);
+    spent.check("due jobs", &redis).await;
+    let root = StopRoot::Session { id: it.session, close: false };
+    queue.stop(root, Asker::Operator, Cause::Operator).await.unwrap();
+    spent.check("a stop", &redis).await;
+    assert!(queue.reap(false).await.unwrap().forgotten > 0);
+    spent.check("the retention", &redis).await;
 }

@@ -128,6 +128,7 @@ impl World {
                 cap: CAP,
                 own_lane: false,
                 budget: None,
+                max_cost: None,
             };
             queue.open(&open).await.unwrap();
         }

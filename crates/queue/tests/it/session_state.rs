@@ -179,6 +179,7 @@ async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget
         cap: 0,
         own_lane: false,
         budget: Some(budget),
+        max_cost: None,
     };
     queue.open(&open).await.unwrap();
 }

@@ -149,6 +149,7 @@ impl TestSession {
             cap,
             own_lane: false,
             budget: None,
+            max_cost: None,
         };
         queue.open(&open).await.unwrap();
         queue.store_team(session, &team, "{}").await.unwrap();

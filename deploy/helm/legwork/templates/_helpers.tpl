@@ -38,3 +38,36 @@ seccompProfile:
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ $.class.imageTag | default .tag | default $.root.Chart.AppVersion }}{{ end }}
 {{- end }}
 {{- end }}
+
+{{/* What workers and servers reach in any case: DNS and Redis. */}}
+{{- define "legwork.egress" -}}
+- to:
+    - namespaceSelector:
+        matchLabels:
+          kubernetes.io/metadata.name: kube-system
+      podSelector:
+        matchLabels:
+          k8s-app: kube-dns
+  ports:
+    - { protocol: UDP, port: 53 }
+    - { protocol: TCP, port: 53 }
+{{- if .Values.redis.enabled }}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "legwork.selector" . | nindent 10 }}
+          app.kubernetes.io/component: redis
+  ports:
+    - { protocol: TCP, port: redis }
+{{- else }}
+- to:
+    {{- range .Values.networkPolicy.redisCidrs }}
+    - ipBlock:
+        cidr: {{ . | quote }}
+    {{- end }}
+  ports:
+    {{- range .Values.networkPolicy.redisPorts }}
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
+{{- end }}
+{{- end }}

@@ -234,8 +234,16 @@ async fn go(wire: &str, answers: Vec<Answer>, cancel_at: Option<&str>) -> (Outco
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Delegated { task: "t".into(), expected_output: None };
-    let assignment =
-        Assignment { safety: None, team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
+    let assignment = Assignment {
+        safety: None,
+        team,
+        agent: "a".into(),
+        opening,
+        recorded: Vec::new(),
+        budget: None,
+        max_cost: None,
+        prices: Default::default(),
+    };
     let cancel = CancellationToken::new();
     let cancelling = async {
         if let Some(text) = cancel_at {
@@ -307,8 +315,16 @@ async fn a_fallback_model_answers_at_once_and_during_the_cooldown() {
     let mut world = world(&json!({}));
     world.ports.models = Arc::new(models());
     let opening = Opening::Conversation { messages: vec![Message::user("hello")] };
-    let assignment =
-        Assignment { safety: None, team, agent: "a".into(), opening, recorded: Vec::new(), budget: None };
+    let assignment = Assignment {
+        safety: None,
+        team,
+        agent: "a".into(),
+        opening,
+        recorded: Vec::new(),
+        budget: None,
+        max_cost: None,
+        prices: Default::default(),
+    };
     let outcome = run(assignment, world.ports.clone(), CancellationToken::new()).await;
     assert!(matches!(&outcome, Outcome::Completed { result, .. } if result == "here"), "{outcome:?}");
     assert_eq!([&slow, &gone, &good].map(|provider| provider.asked().len()), [1, 2, 2]);

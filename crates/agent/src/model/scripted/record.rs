@@ -62,6 +62,8 @@ impl Recording {
                 | TurnEntry::Result { .. }
                 | TurnEntry::Delivered { .. }
                 | TurnEntry::Stderr { .. }
+                | TurnEntry::Asked { .. }
+                | TurnEntry::Decided { .. }
                 | TurnEntry::Retried { .. } => None,
             };
             if let Some(reply) = reply {

@@ -1,6 +1,8 @@
 //! Token budgets of a job and of its session.
 
 use async_trait::async_trait;
+use legwork_common::money::Money;
+use legwork_common::money::Price;
 use legwork_common::service::ServiceError;
 use legwork_common::session_state::BudgetReservation;
 use legwork_common::session_state::SessionState;
@@ -8,6 +10,7 @@ use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 
 use super::*;
+use crate::assignment::CostLimit;
 
 /// A session's budget that grants everything and never answers when it is settled. Notifies when it is asked to.
 #[derive(Debug, Default)]
@@ -138,6 +141,55 @@ async fn a_run_ends_between_turns_when_a_pot_is_empty() {
         assert_eq!(message, format!("Execution stopped after reaching the configured {expected}"));
         assert_eq!(usage.turns, turns, "{message}");
     }
+}
+
+#[tokio::test]
+async fn a_budget_in_money_ends_its_job_or_its_session_and_counts_at_the_fleets_prices() {
+    let turn = json!({"text": "hm", "input_tokens": 1000, "output_tokens": 100,
+        "tool_calls": [{"name": "think", "arguments": {"thought": "t"}}]});
+    let mut team = json!(*with_budgets(json!({})));
+    team["agents"][0]["kind"]["models"][0]["cost"] = Value::Null;
+    let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
+    let price = Price { input: Money(2_000_000), output: Money(10_000_000), cache_read: None };
+    let prices = Prices([("scripted/test".to_owned(), price)].into());
+    let limit = |pot: &str, micros| Some(CostLimit { pot: pot.to_owned(), max: Money(micros) });
+    let assignment =
+        |max_cost| Assignment { max_cost, prices: prices.clone(), ..delegated(&team, "a", Vec::new()) };
+    // Each turn costs 3000 millionths of a dollar.
+    let world = world(&json!({"a": vec![turn.clone(); 30]}));
+    let outcome = run_to_end(&world, assignment(limit("job.1", 5000))).await;
+    let Outcome::Failed { cause: Cause::Budget, message, usage } = outcome else { panic!("{outcome:?}") };
+    let expected =
+        "Execution stopped after reaching the configured --budget limit (used $0.0060 of $0.0050).";
+    assert_eq!((message.as_str(), usage.turns), (expected, 2));
+    // Another attempt of the job has nothing left, and another job has its own.
+    let again = run_to_end(&world, assignment(limit("job.1", 5000))).await;
+    assert!(matches!(&again, Outcome::Failed { usage, .. } if usage.turns == 0), "{again:?}");
+    let other = run_to_end(&world, assignment(limit("job.2", 2000))).await;
+    assert!(matches!(&other, Outcome::Failed { usage, .. } if usage.turns == 1), "{other:?}");
+
+    let world = crate::testing::world(&json!({"a": vec![turn; 30]}));
+    world.service.set_max_cost(Money(7000));
+    let outcome = run_to_end(&world, assignment(None)).await;
+    let Outcome::Failed { cause: Cause::Budget, message, usage } = outcome else { panic!("{outcome:?}") };
+    let expected =
+        "Execution stopped after reaching the configured --session-budget limit (used $0.0090 of $0.0070).";
+    assert_eq!((message.as_str(), usage.turns), (expected, 3));
+    let next = run_to_end(&world, assignment(None)).await;
+    assert!(matches!(&next, Outcome::Failed { usage, .. } if usage.turns == 0), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_budget_in_money_refuses_a_model_without_a_price_before_it_is_called() {
+    let world = world(&json!({"a": [{"text": "done"}]}));
+    let max_cost = Some(CostLimit { pot: "job.1".to_owned(), max: Money(1_000_000) });
+    let outcome = run_to_end(&world, Assignment { max_cost, ..delegated(&lone(), "a", Vec::new()) }).await;
+    let Outcome::Failed { cause: Cause::Budget, message, usage } = outcome else { panic!("{outcome:?}") };
+    assert!(
+        message.starts_with("the price of the model scripted/test is not known, so --budget cannot be kept"),
+        "{message}"
+    );
+    assert_eq!(usage.turns, 0);
 }
 
 #[tokio::test]

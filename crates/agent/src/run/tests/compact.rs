@@ -142,6 +142,33 @@ async fn a_summary_that_is_longer_than_what_it_replaces_is_not_taken_and_not_rep
 }
 
 #[tokio::test]
+async fn hooks_refuse_a_summary_or_observe_it() {
+    let hook = |text: &str| json!([{"hooks": [{"kind": {"command": text}}]}]);
+    let toolsets = json!([{"kind": {"type": "shell", "env": {}}}]);
+    for event in ["pre_compact", "before_compaction"] {
+        let hooks = json!({event: hook("echo 'keep it' >&2; exit 2")});
+        let team = small_window(json!({"toolsets": toolsets, "hooks": hooks}));
+        let answers = vec![ran("seq 1 600"), ran("seq 601 900"), said("done")];
+        let (world, purposes) = asked(&team, answers).await;
+        assert_eq!(purposes, vec![Purpose::Turn; 3], "{event}");
+        let why = "the conversation was not summarized: a hook refused it: keep it";
+        assert!(world.journal.events().contains(&RunEvent::Warning(why.into())), "{event}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = |event: &str| hook(&format!("echo {event} >> {}/log", folder.path().display()));
+    let events = ["pre_compact", "before_compaction", "after_compaction"];
+    let hooks: Value = events.iter().map(|event| ((*event).to_owned(), log(event))).collect();
+    let team = small_window(json!({"toolsets": toolsets, "hooks": hooks}));
+    let answers = vec![ran("seq 1 600"), ran("seq 601 900"), said("short"), said("done")];
+    let (_, purposes) = asked(&team, answers).await;
+    assert!(purposes.contains(&Purpose::Summary), "{purposes:?}");
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("log")).unwrap(),
+        format!("{}\n", events.join("\n"))
+    );
+}
+
+#[tokio::test]
 async fn ids_of_background_work_stand_under_a_summary() {
     let toolsets = json!([{"kind": {"type": "shell", "env": {}}}, {"kind": {"type": "background_agents"}}]);
     let team = small_window(json!({"toolsets": toolsets}));

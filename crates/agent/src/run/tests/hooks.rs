@@ -155,6 +155,33 @@ async fn a_safety_mode_lets_safe_calls_run_and_refuses_others() {
     assert_eq!(allowed, "hello\n");
 }
 
+// `runtime.safety` is the team's own.
+#[tokio::test]
+async fn the_mode_of_the_file_holds_where_the_agent_has_none() {
+    for (own, expected) in [
+        (Value::Null, "Tool 'shell' is denied by permissions configuration."),
+        (json!("autonomous"), "<no output>"),
+    ] {
+        let mut parts = serde_json::to_value(&*with_shell(json!({"safety": own}))).unwrap();
+        parts["safety"] = json!("restricted");
+        let team: Arc<Team> = Arc::new(serde_json::from_value(parts).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let script = json!({"a": [calls("shell", json!({"cmd": "rm -f x"})), {"text": "{{results}}"}]});
+        let world = world_in(folder.path(), &script);
+        assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_readonly_toolset_has_only_tools_that_change_nothing() {
+    let shell = json!({"kind": {"type": "shell", "env": {}}, "readonly": true});
+    let (result, _) = shell_with(json!({"toolsets": [shell, {"kind": {"type": "think"}}]}), "ls").await;
+    assert_eq!(
+        result,
+        "unknown tool `shell`. Available: list_background_jobs, view_background_job, wait_background_job, think"
+    );
+}
+
 #[tokio::test]
 async fn a_readonly_agent_has_only_tools_that_change_nothing() {
     let (result, _) = shell_with(json!({"readonly": true}), "ls").await;
@@ -174,6 +201,7 @@ async fn secrets_reach_neither_tools_nor_models_unless_the_file_says_so() {
     assert_eq!(result.trim(), secret);
 }
 
+// Also without the built-in hook limit_large_tool_results.
 #[tokio::test]
 async fn a_long_result_is_an_excerpt_next_to_its_file() {
     let (result, folder) = shell_with(json!({}), "seq 1 3000").await;
@@ -279,4 +307,80 @@ async fn a_job_inherits_the_safety_mode_of_its_dispatcher() {
     let result = result_of(run_to_end(&world, inherited(Some(SafetyMode::Restricted), &lax)).await);
     assert_eq!(result, "Tool 'shell' is denied by permissions configuration.");
     assert!(!folder.path().join("made").exists());
+}
+
+/// A rule with one built-in hook.
+fn builtin(name: &str, args: &[&str]) -> Value {
+    json!([{"hooks": [{"kind": {"builtin": name}, "args": args}]}])
+}
+
+#[tokio::test]
+async fn a_built_in_hook_ends_the_run_after_so_many_model_calls() {
+    let hooks = json!({"before_llm_call": builtin("max_iterations", &["2"])});
+    let world = world(&json!({"a": vec![calls("shell", json!({"cmd": "true"})); 2]}));
+    let outcome = run_to_end(&world, delegated(&with_shell(json!({"hooks": hooks})), "a", Vec::new())).await;
+    let Outcome::Failed { message, usage, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(
+        message,
+        "a hook refused the model call: the built-in hook max_iterations allows 2 model calls"
+    );
+    assert_eq!(usage.turns, 2);
+}
+
+#[tokio::test]
+async fn a_built_in_hook_adds_what_its_templates_say() {
+    let hooks =
+        json!({"turn_start": builtin("add_context", &["You are {{ .AgentName }} in turn {{ .Turn }}."])});
+    let mut world = world(&json!({}));
+    let reply = AssistantMessage { text: "done".into(), ..AssistantMessage::default() };
+    let models = Arc::new(crate::testing::FakeModels::new([Ok(crate::model::ModelReply::complete(reply))]));
+    world.ports.models = models.clone();
+    let team = with_shell(json!({"hooks": hooks}));
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
+    let request = models.requests().remove(0).1;
+    assert!(request.messages.contains(&Message::system("You are a in turn 1.")), "{:?}", request.messages);
+}
+
+#[tokio::test]
+async fn a_repeated_result_is_left_out_only_where_it_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f"), "x".repeat(400)).unwrap();
+    let hooks = json!({"tool_response_transform": builtin("elide_repeated_tool_results", &[])});
+    let read = || {
+        calls(
+            "shell",
+            json!({"cmd": "cat f; echo more >> g; cat g | wc -l | sed 's/[3-9]/other/;s/[12]/same/'"}),
+        )
+    };
+    let world = world_in(folder.path(), &json!({"a": [read(), read(), read(), {"text": "done"}]}));
+    run_to_end(&world, delegated(&with_shell(json!({"hooks": hooks})), "a", Vec::new())).await;
+    let results: Vec<String> =
+        entries(&world).into_iter().filter(|entry| entry.starts_with("result")).collect();
+    assert!(results[0].contains("xxxx"), "{results:?}");
+    assert!(results[1].ends_with("your earlier call of shell with the same arguments.]"), "{results:?}");
+    assert!(results[2].contains("xxxx") && results[2].contains("other"), "{results:?}");
+}
+
+#[tokio::test]
+async fn a_built_in_hook_posts_to_addresses_that_are_allowed() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let (sent, mut received) = tokio::sync::mpsc::channel::<String>(1);
+    let posted = move |body: String| async move {
+        sent.send(body).await.ok();
+    };
+    let url = crate::testing::serve(axum::Router::new().route("/done", axum::routing::post(posted))).await;
+    let hooks = json!({"stop": builtin("http_post", &[&format!("{url}/done"), r#"{"done": true}"#])});
+    let agent = with_shell(json!({"hooks": hooks}));
+    for is_allowed in [false, true] {
+        let mut world = world(&json!({"a": [{"text": "done"}]}));
+        let mut environment = crate::testing::environment("/");
+        if is_allowed {
+            environment.variables.insert(legwork_common::variables::API_PRIVATE.into(), "1".into());
+        }
+        world.ports.environment = Arc::new(environment);
+        assert_eq!(result_of(run_to_end(&world, delegated(&agent, "a", Vec::new())).await), "done");
+        let warned = world.journal.events().iter().any(|event| matches!(event, RunEvent::Warning(_)));
+        assert_eq!(warned, !is_allowed, "{:?}", world.journal.events());
+    }
+    assert_eq!(received.recv().await.unwrap(), r#"{"done": true}"#);
 }

@@ -202,8 +202,12 @@ async fn a_dropped_call_of_a_streaming_agent_cancels_the_task() {
     })
     .await;
     let kit = opened(None, &server).await.unwrap();
-    let context =
-        ToolContext { safety: None, call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
+    let context = ToolContext {
+        safety: None,
+        call: CallIndex { turn: 1, index: 0 },
+        person: None,
+        cancel: CancellationToken::new(),
+    };
     let mut until = async |wanted: &str| while calls.recv().await.unwrap().0 != wanted {};
     tokio::select! {
         outcome = kit.tools[0].call(json!({"message": "hi"}), &context) => panic!("{outcome:?}"),
@@ -265,8 +269,12 @@ async fn a_cancelled_or_dropped_call_cancels_the_task() {
     let (server, mut calls) =
         agent(card_v1(), |_, _| json!({"result": task("TASK_STATE_WORKING", json!({}))})).await;
     let kit = opened(None, &server).await.unwrap();
-    let context =
-        ToolContext { safety: None, call: CallIndex { turn: 1, index: 0 }, cancel: CancellationToken::new() };
+    let context = ToolContext {
+        safety: None,
+        call: CallIndex { turn: 1, index: 0 },
+        person: None,
+        cancel: CancellationToken::new(),
+    };
     let mut until = async |wanted: &str| while calls.recv().await.unwrap().0 != wanted {};
     let calling = kit.tools[0].call(json!({"message": "hi"}), &context);
     tokio::select! {

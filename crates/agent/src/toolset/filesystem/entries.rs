@@ -27,7 +27,7 @@ pub(super) struct FolderArguments {
 /// and what Git ignores are skipped.
 pub(super) fn walk(workspace: &Workspace, path: &Path, depth: Option<usize>) -> Walk {
     let ignore_vcs = workspace.ignore_vcs;
-    let denied = workspace.reach.denied();
+    let reach = workspace.reach.clone();
     WalkBuilder::new(path)
         .standard_filters(false)
         .parents(ignore_vcs)
@@ -35,8 +35,7 @@ pub(super) fn walk(workspace: &Workspace, path: &Path, depth: Option<usize>) -> 
         .git_exclude(ignore_vcs)
         .max_depth(depth)
         .filter_entry(move |entry| {
-            let is_denied = denied.iter().any(|folder| entry.path().starts_with(folder));
-            !(is_denied || ignore_vcs && entry.file_name() == ".git")
+            !(reach.leaves_out(entry.path()) || ignore_vcs && entry.file_name() == ".git")
         })
         .sort_by_file_name(Ord::cmp)
         .build()

@@ -1,23 +1,23 @@
-//! Which paths the file tools reach: `allow_list` and `deny_list` of a toolset.
+//! Which paths the file tools reach: `allow_list` and `deny_list` of a toolset, and `.agentsignore` of the project.
 //!
 //! Paths are compared after links are resolved, so that no link leads around a list. A link that another process puts in
 //! place between the check and the use is not noticed: isolate the worker against that.
 
-use std::fs;
-use std::io;
-use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
 use crate::environment::Environment;
+use crate::files::hidden::Hidden;
+use crate::files::hidden::real;
 
 /// The folders and files that can be reached. By default all of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reach {
     /// `None` for every path.
     allowed: Option<Vec<PathBuf>>,
     /// They win over `allowed`.
     denied: Vec<PathBuf>,
+    hidden: Hidden,
 }
 
 impl Reach {
@@ -26,13 +26,14 @@ impl Reach {
     ///
     /// # Errors
     ///
-    /// Why an entry has no meaning here. The toolset must not be opened then.
+    /// Why an entry, or a line of `.agentsignore`, has no meaning here. The toolset must not be opened then.
     pub(super) fn new(environment: &Environment, allow: &[String], deny: &[String]) -> Result<Self, String> {
         let all = |entries: &[String]| {
             entries.iter().map(|entry| folder(environment, entry)).collect::<Result<Vec<_>, _>>()
         };
         let allowed = all(allow)?;
-        Ok(Self { allowed: (!allow.is_empty()).then_some(allowed), denied: all(deny)? })
+        let hidden = Hidden::of(&environment.working_dir)?;
+        Ok(Self { allowed: (!allow.is_empty()).then_some(allowed), denied: all(deny)?, hidden })
     }
 
     /// The path to use for `path`, which the model wrote as `written`: with lists, the one that its links lead to.
@@ -41,6 +42,7 @@ impl Reach {
     ///
     /// The text for the model where the path cannot be reached.
     pub(super) fn check(&self, path: PathBuf, written: &str) -> Result<PathBuf, String> {
+        let path = self.hidden.check(path, written)?;
         if self.allowed.is_none() && self.denied.is_empty() {
             return Ok(path);
         }
@@ -59,9 +61,9 @@ impl Reach {
         self.denied.iter().any(|folder| path.starts_with(folder))
     }
 
-    /// The denied paths, for walks that outlive a borrow.
-    pub(super) fn denied(&self) -> Vec<PathBuf> {
-        self.denied.clone()
+    /// Whether a walk leaves out a path, whose links were resolved where it began.
+    pub(super) fn leaves_out(&self, path: &Path) -> bool {
+        self.is_denied(path) || self.hidden.hides(path)
     }
 }
 
@@ -70,29 +72,9 @@ fn folder(environment: &Environment, entry: &str) -> Result<PathBuf, String> {
     real(&environment.folder(entry)?).map_err(|error| format!("`{entry}` cannot be resolved: {error}"))
 }
 
-/// The path without links, `.` and `..`. Parts that do not exist are kept.
-fn real(path: &Path) -> io::Result<PathBuf> {
-    let mut resolved = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                resolved.pop();
-            }
-            Component::RootDir | Component::Prefix(_) => resolved.push(component),
-            Component::Normal(name) => {
-                resolved.push(name);
-                if resolved.symlink_metadata().is_ok() {
-                    resolved = fs::canonicalize(&resolved)?;
-                }
-            }
-        }
-    }
-    Ok(resolved)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -280,3 +280,40 @@ async fn all_files_of_one_call_have_the_bound_of_one() {
     assert!(many.text.len() < (10 << 20), "{}", many.text.len());
     assert!(many.text.contains("Error: big.txt is too large to read whole"));
 }
+
+#[tokio::test]
+async fn what_agentsignore_names_is_neither_shown_nor_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(".agentsignore"), "secret/\n*.key\n").unwrap();
+    fs::create_dir(folder.path().join("secret")).unwrap();
+    for name in ["secret/a.txt", "id.key", "open.txt"] {
+        fs::write(folder.path().join(name), "needle\n").unwrap();
+    }
+    let environment = Arc::new(testing::environment(folder.path()));
+    let nursery = Nursery::new(Arc::clone(&environment.guard));
+    let tools = open(environment, Settings::default(), nursery).unwrap().tools;
+    let call = async |name: &str, arguments: Value| {
+        let tool = tools.iter().find(|tool| tool.spec().name == name).unwrap();
+        testing::call(tool, arguments).await
+    };
+    let listed = call("list_directory", json!({"path": "."})).await.text;
+    assert_eq!(listed, "FILE open.txt\n");
+    assert!(!call("directory_tree", json!({"path": "."})).await.text.contains("secret"));
+    let found = call("search_files_content", json!({"path": ".", "query": "needle"})).await.text;
+    assert!(
+        found.contains("open.txt:1:1") && !found.contains("secret") && !found.contains("id.key"),
+        "{found}"
+    );
+    for (name, arguments) in [
+        ("read_file", json!({"path": "id.key"})),
+        ("write_file", json!({"path": "secret/new", "content": "x"})),
+        ("write_file", json!({"path": ".agentsignore", "content": ""})),
+        ("list_directory", json!({"path": "secret"})),
+        ("search_files_content", json!({"path": "secret", "query": "needle"})),
+    ] {
+        let refused = call(name, arguments).await;
+        assert!(refused.is_error && refused.text.contains(".agentsignore hides it"), "{name}: {refused:?}");
+    }
+    let many = call("read_multiple_files", json!({"paths": ["open.txt", "id.key"]})).await.text;
+    assert!(many.contains("needle") && many.contains(".agentsignore hides it"), "{many}");
+}

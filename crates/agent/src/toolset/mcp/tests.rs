@@ -158,7 +158,12 @@ async fn a_cancelled_call_ends_and_the_server_is_notified() {
     let fixture = fixture();
     let kit = fixture.kit(&server(json!({}))).await.unwrap();
     let (hang, cancel) = (tool(&kit.tools, "hang"), CancellationToken::new());
-    let context = ToolContext { safety: None, call: CallIndex { turn: 1, index: 0 }, cancel: cancel.clone() };
+    let context = ToolContext {
+        safety: None,
+        call: CallIndex { turn: 1, index: 0 },
+        person: None,
+        cancel: cancel.clone(),
+    };
     let cancelling = async {
         created(&fixture.folder.path().join("hangs")).await;
         cancel.cancel();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use legwork_common::team::yaml_to_json;
 use legwork_common::variables::HOME;
 
+use super::Fork;
 use super::Skill;
 use super::Source;
 use crate::environment::Environment;
@@ -78,10 +79,38 @@ fn read(folder: &Path) -> Result<Skill, String> {
     let front = yaml_to_json(front).map_err(|error| format!("its front matter is not YAML: {error}"))?;
     let field = |name: &str| front[name].as_str().map(str::trim).filter(|text| !text.is_empty());
     let (name, description) = field("name").zip(field("description")).ok_or_else(missing)?;
-    Ok(Skill {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        source: Source::Folder(folder.to_owned()),
+    let source = match field("context") {
+        Some("fork") => Source::Forked(Box::new(fork(folder, &front)?)),
+        Some(_) | None => Source::Folder(folder.to_owned()),
+    };
+    Ok(Skill { name: name.to_owned(), description: description.to_owned(), source })
+}
+
+/// A skill that runs in a conversation of its own. Its model and its toolsets would be those of an agent file, which the
+/// folder has not: a skill that names them cannot be used.
+fn fork(folder: &Path, front: &serde_json::Value) -> Result<Fork, String> {
+    for name in ["model", "toolsets"] {
+        if !front[name].is_null() {
+            return Err(format!(
+                "`{name}` of a skill with `context: fork` is only supported in an agent file"
+            ));
+        }
+    }
+    let tools = &front["allowed-tools"];
+    let allowed_tools = match tools {
+        serde_json::Value::String(names) => names.split([',', ' ']).map(str::to_owned).collect(),
+        _ => tools
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
+    };
+    let allowed_tools: Vec<String> = allowed_tools;
+    Ok(Fork {
+        text: text_of(folder)?,
+        allowed_tools: allowed_tools.into_iter().filter(|name| !name.is_empty()).collect(),
+        ..Fork::default()
     })
 }
 

@@ -1,6 +1,5 @@
 //! The keys of agents.
 
-use super::CHECKED;
 use super::Keys;
 use super::no;
 use super::noted;
@@ -61,7 +60,10 @@ pub(in crate::team) const AGENT: Keys = Keys {
         noted("compaction_model", "the agent's own models follow where it fails"),
         partly("compaction_threshold", "0.8 by default"),
         yes("budgets"),
-        no("cache", "every message is answered by the model"),
+        partly(
+            "cache",
+            "a message that was answered before gets that answer without a model call; without `path`, the answers are those of the same conversation",
+        ),
         refused("routing", "no evaluator chooses the next agent; remove the key"),
         refused("subagents", "name the agents in `sub_agents`"),
         no("inject_memories", "the agent reads its memory with the tools of `memory`"),
@@ -82,17 +84,20 @@ pub(in crate::team) const AGENT: Keys = Keys {
             "add_prompt_files",
             "searched from the working directory upwards, and in the home folder; at most 30,000 characters of each",
         ),
-        no("add_prompt_files_depth", "files below the working directory are not listed"),
+        noted(
+            "add_prompt_files_depth",
+            "their paths are listed, at most 100; folders that Git ignores are not searched",
+        ),
         yes("fallback"),
-        no("code_mode_tools", "the tools are called one by one"),
+        no("code_mode_tools", "the tools are called one by one: no JavaScript runs on a worker"),
         partly(
             "skills",
-            "those of the machine and of the file, with read_skill and read_skill_file; sources by URL are left out with a warning, and a skill with `context: fork` is read like any other",
+            "those of the machine and of the file, with read_skill, read_skill_file and run_skill; sources by URL are left out with a warning",
         ),
-        partly("hooks", "of the types `command` and `builtin`; a `model` hook fails when its event comes"),
+        partly("hooks", "events that a worker does not have run none; see below"),
         partly(
             "structured_output",
-            "requested from every provider in its own way; the answer is not validated",
+            "`native`: requested from every provider in its own way, and not validated; `tool`: validated",
         ),
         yes("num_history_items"),
         partly(
@@ -126,7 +131,10 @@ pub(in crate::team) const STRUCTURED_OUTPUT: Keys = Keys {
         noted("description", "stored, and sent in the provider's format"),
         partly("strict", "strict validation depends on the provider"),
         noted("schema", "stored, and sent in the provider's format"),
-        no("mode", "the answer is asked for in the provider's own form"),
+        noted(
+            "mode",
+            "`tool`: the model answers by calling `submit_answer`, whose arguments are validated; it is reminded three times",
+        ),
     ],
 };
 
@@ -153,22 +161,28 @@ pub(in crate::team) const HARNESS_TYPES: Keys = Keys {
 pub(in crate::team) const SKILL: Keys = Keys {
     noun: "a skill",
     keys: &[
-        partly("name", CHECKED),
-        partly("description", CHECKED),
-        partly("instructions", CHECKED),
-        partly("context", CHECKED),
-        partly("model", CHECKED),
-        partly("allowed_tools", CHECKED),
-        partly("toolsets", CHECKED),
+        yes("name"),
+        yes("description"),
+        yes("instructions"),
+        partly(
+            "context",
+            "`fork`: run_skill runs it in a conversation of its own, with the agent's tools other than those for sub-agents; in a job, calls that would ask a person are rejected there",
+        ),
+        noted("model", "with `context: fork`"),
+        noted("allowed_tools", "with `context: fork`: the agent's tools that it gets"),
+        noted("toolsets", "with `context: fork`: named toolsets that it gets in addition"),
     ],
 };
 
 pub(in crate::team) const RESPONSE_CACHE: Keys = Keys {
     noun: "a cache",
     keys: &[
-        partly("enabled", CHECKED),
-        partly("case_sensitive", CHECKED),
-        partly("trim_spaces", CHECKED),
-        partly("path", CHECKED),
+        yes("enabled"),
+        yes("case_sensitive"),
+        yes("trim_spaces"),
+        noted(
+            "path",
+            "a JSON file below the working directory, which several workers may use at once; at most 4 MiB",
+        ),
     ],
 };

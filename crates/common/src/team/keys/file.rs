@@ -68,7 +68,7 @@ pub(in crate::team) const PERMISSIONS: Keys = Keys {
         yes("allow"),
         partly(
             "ask",
-            "`legwork run` asks its user on a terminal; a background agent has no user to ask, so the call is rejected with an error that the model sees",
+            "`legwork run` asks its user on a terminal; in the background the call is rejected with an error that the model sees, or its job is parked until a person answers (`approvals` of the policy)",
         ),
         yes("deny"),
     ],
@@ -92,7 +92,7 @@ pub(in crate::team) const BUDGET: Keys = Keys {
         noted("max_tokens", "one pot for the session and all of its jobs; `--session-budget` wins"),
         noted(
             "max_cost",
-            "checked between turns, by `cost` of the models or the table of prices; models without a price add nothing",
+            "checked between turns, by `cost` of the models, the `prices` of the policy or the table of prices; models without a price add nothing",
         ),
         noted("max_time", "the time of all turns, checked between them"),
     ],

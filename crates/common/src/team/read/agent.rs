@@ -17,6 +17,7 @@ use super::toolset::Definitions;
 use crate::team::agent::Agent;
 use crate::team::agent::AgentKind;
 use crate::team::agent::Fallback;
+use crate::team::agent::ResponseCache;
 use crate::team::agent::SafetyMode;
 use crate::team::fields::Fields;
 use crate::team::keys;
@@ -118,11 +119,12 @@ pub(super) fn read(reader: &mut Reader<'_>, references: &References<'_>, entry: 
         code_mode_tools: fields.bool(reader, "code_mode_tools").unwrap_or(false),
         add_prompt_files: fields.strings(reader, "add_prompt_files"),
         add_prompt_files_depth: limit(fields.integer(reader, "add_prompt_files_depth", 0, max)),
+        cache: read_cache(reader, &fields),
         commands,
         welcome_message: fields.string(reader, "welcome_message"),
         rag: read_rag(reader, references, &fields, &subject),
         fallback: read_fallback(reader, references, &fields, &subject),
-        skills: references.shared.skills_of(reader, &fields, &subject),
+        skills: references.shared.skills_of(reader, references, &fields, &subject),
         hooks: read_hooks(reader, references, &subject, &fields),
         structured_output: read_structured_output(reader, &fields),
         kind: kind?,
@@ -171,14 +173,18 @@ fn read_force_handoff(
 fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
     fields.bool(reader, "inject_memories");
     fields.integer(reader, "max_inject_memories", 0, i64::from(u32::MAX));
-    if let Some(node) = fields.node("cache")
-        && let Some(cache) = reader.fields(node, &keys::RESPONSE_CACHE)
-    {
-        for name in ["enabled", "case_sensitive", "trim_spaces"] {
-            cache.bool(reader, name);
-        }
-        cache.string(reader, "path");
-    }
+}
+
+/// Reads `cache`. One that is not enabled is none.
+fn read_cache(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<ResponseCache> {
+    let cache = reader.fields(fields.node("cache")?, &keys::RESPONSE_CACHE)?;
+    let is_enabled = cache.bool(reader, "enabled").unwrap_or(false);
+    let settings = ResponseCache {
+        case_sensitive: cache.bool(reader, "case_sensitive").unwrap_or(false),
+        trim_spaces: cache.bool(reader, "trim_spaces").unwrap_or(false),
+        path: cache.string(reader, "path"),
+    };
+    is_enabled.then_some(settings)
 }
 
 /// Reads `budgets` of an agent: names of budgets of the file.
@@ -258,9 +264,38 @@ fn read_kind(
     references.models.resolve(reader, subject, &reference, node.at).map(AgentKind::Models)
 }
 
-/// Warns of keys that have no effect in an agent that is a program; `key` is the one that names it.
+/// Keys that have no effect in an agent that is a program.
+const UNUSED_BY_PROGRAMS: [&str; 14] = [
+    "toolsets",
+    "use_toolsets",
+    "sub_agents",
+    "handoffs",
+    "force_handoff",
+    "max_iterations",
+    "max_consecutive_tool_calls",
+    "budgets",
+    "fallback",
+    "cache",
+    "structured_output",
+    "skills",
+    "use_skills",
+    "redact_secrets",
+];
+
+/// Warns of keys that have no effect in an agent that is a program, and refuses those that would hold it back; `key` is
+/// the one that names the program.
 fn warn_of_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, key: &str) {
-    for name in ["toolsets", "use_toolsets", "sub_agents", "handoffs", "max_iterations"] {
+    let hint = "the program decides what it does: restrict it with its own settings, and remove the key";
+    for name in ["readonly", "safety", "hooks"] {
+        let asks_for_nothing = |node: &Node| {
+            node.is_unset()
+                || matches!(&node.value, Value::String(mode) if mode == SafetyMode::Autonomous.as_str())
+        };
+        if let Some(entry) = fields.entry(name).filter(|entry| !asks_for_nothing(&entry.node)) {
+            reader.refuse(entry.key_at, &format!("`{name}` in an agent with `{key}`"), hint);
+        }
+    }
+    for name in UNUSED_BY_PROGRAMS {
         if let Some(unused) = fields.entry(name) {
             let message =
                 format!("`{name}` has no effect in an agent with `{key}`; configure the program itself");

@@ -42,6 +42,23 @@ const HOLDING_EVENTS: [&str; 8] = [
     "before_compaction",
 ];
 
+/// The events that a failing hook can end, in docker-agent's schema 16 and here.
+const STOPPABLE_EVENTS: [&str; 13] = [
+    "pre_tool_use",
+    "post_tool_use",
+    "permission_request",
+    "tool_input_transform",
+    "tool_guard",
+    "tool_response_transform",
+    "before_llm_call",
+    "user_prompt_submit",
+    "user_steering_messages_submit",
+    "user_followup_submit",
+    "pre_compact",
+    "before_compaction",
+    "worktree_create",
+];
+
 /// The event whose hooks may run before calls are approved.
 const PREEMPTIBLE: &str = "pre_tool_use";
 
@@ -100,7 +117,7 @@ fn read_rules(
     for (index, node) in items(reader, &event.key, &event.node).iter().enumerate() {
         let Some(fields) = reader.fields(node, &keys::HOOK_MATCHER) else { continue };
         let place = format!("{}[{index}]", event.key);
-        let matcher = fields.string(reader, "matcher").filter(|matcher| matcher != "*");
+        let matcher = read_matcher(reader, &place, &fields);
         let preempt_yolo = fields.bool(reader, "preempt_yolo").unwrap_or(false);
         if let Some(flag) = fields
             .entry("preempt_yolo")
@@ -123,6 +140,21 @@ fn read_rules(
         }
     }
     rules
+}
+
+/// Reads `matcher`; `None` for every tool.
+fn read_matcher(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) -> Option<String> {
+    let matcher = fields.string(reader, "matcher").filter(|matcher| matcher != "*")?;
+    if let Err(error) = regex_syntax::parse(&matcher) {
+        let at = fields.node("matcher").map_or(fields.at, |node| node.at);
+        let why =
+            error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let message =
+            format!("hooks.{place}: matcher `{}` is not a regular expression: {why}", excerpt(&matcher));
+        let hint = "it must match the whole name of a tool, such as `shell|edit_.*`; `*` matches every tool";
+        reader.error(at, message, Some(hint.to_owned()));
+    }
+    Some(matcher)
 }
 
 /// Reads the hooks of an event or of a matcher. `place` names it in messages: `stop`, `pre_tool_use[0].hooks`.
@@ -158,7 +190,7 @@ fn read_hook(
         timeout: timeout.and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| *seconds > 0),
         env: fields.string_map(reader, "env"),
         working_dir: fields.string(reader, "working_dir"),
-        on_error: read_on_error(reader, &fields),
+        on_error: read_on_error(reader, place, &fields),
         strict_output: fields.bool(reader, "strict_output").unwrap_or(false),
         kind: kind?,
     })
@@ -208,20 +240,69 @@ fn read_hook_kind(
     if known.name == "command" {
         return Some(HookKind::Command(command));
     }
-    let at = fields.node("command").map_or(node.at, |node| node.at);
-    match keys::BUILTIN_HOOKS.find(&command, reader.version) {
-        Some(builtin) => judge_hook(reader, place, builtin, &keys::BUILTIN_HOOKS, at),
-        None => {
-            let names = || keys::BUILTIN_HOOKS.names(keys::NEWEST_VERSION);
-            let near = reader
-                .closest(&command, names())
-                .map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
-            let message = format!("unknown built-in hook `{}`{near}; it does not run", excerpt(&command));
-            reader.warn(at, message);
-        }
-    }
+    check_builtin(reader, place, fields, &command);
     Some(HookKind::Builtin(command))
 }
+
+/// The event of a place such as `hooks.pre_tool_use[0].hooks[1]`.
+fn event_of(place: &str) -> &str {
+    place.trim_start_matches("hooks.").split('[').next().unwrap_or_default()
+}
+
+/// Reads the name of a built-in hook. An unknown one is an error where it could hold the agent back: nothing else would.
+fn check_builtin(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>, name: &str) {
+    let at = fields.node("command").map_or(fields.at, |node| node.at);
+    if let Some(builtin) = keys::BUILTIN_HOOKS.find(name, reader.version) {
+        judge_hook(reader, place, builtin, &keys::BUILTIN_HOOKS, at);
+        check_arguments(reader, place, fields, builtin.name);
+        return;
+    }
+    let names = || keys::BUILTIN_HOOKS.names(keys::NEWEST_VERSION);
+    let near = reader.closest(name, names()).map(|near| format!("did you mean `{near}`?"));
+    let message = format!("unknown built-in hook `{}`", excerpt(name));
+    if HOLDING_EVENTS.contains(&event_of(place)) {
+        let hint = near.unwrap_or_else(|| format!("known hooks: {}", quoted_list(names())));
+        reader.error(at, format!("{place}: {message}"), Some(hint));
+        return;
+    }
+    let near = near.map_or_else(String::new, |near| format!(" ({near})"));
+    reader.warn(at, format!("{message}{near}; it does not run"));
+}
+
+/// Checks the arguments of a built-in hook that cannot work with others.
+fn check_arguments(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>, builtin: &str) {
+    let arguments = fields.positioned_strings(reader, "args");
+    match builtin {
+        "max_iterations" => {
+            let is_limit = |text: &str| text.trim().parse::<u32>().is_ok_and(|limit| limit > 0);
+            if !arguments.first().is_some_and(|(text, _)| is_limit(text)) {
+                let at = arguments.first().map_or(fields.at, |(_, at)| *at);
+                let hint = "example: `args: [\"50\"]`".to_owned();
+                reader.error(at, format!("{place}: `max_iterations` needs a number above zero"), Some(hint));
+            }
+        }
+        "http_post" => {
+            let is_http = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+            if !arguments.first().is_some_and(|(text, _)| is_http(text)) {
+                let at = arguments.first().map_or(fields.at, |(_, at)| *at);
+                let hint = "example: `args: [\"https://example.com/done\", \"{}\"]`".to_owned();
+                reader.error(at, format!("{place}: `http_post` needs an http or https URL"), Some(hint));
+            }
+        }
+        "add_context" => {
+            for (template, at) in arguments {
+                if let Err(why) = hook_prompt(&template, &serde_json::Value::Null) {
+                    let message = format!("{place}: the text cannot be filled in: {why}");
+                    reader.error(at, message, Some(TEMPLATES.to_owned()));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the templates of hooks can contain.
+const TEMPLATES: &str = "supported: fields such as `{{ .ToolInput.cmd }}`, `toJSON`, `truncate` and pipes";
 
 /// Notes the row of a hook. One that does not run is an error where it could hold the agent back, and a warning elsewhere.
 fn judge_hook(reader: &mut Reader<'_>, place: &str, row: &Key, rows: &Keys, at: Position) {
@@ -229,7 +310,7 @@ fn judge_hook(reader: &mut Reader<'_>, place: &str, row: &Key, rows: &Keys, at: 
     if matches!(row.support, Support::Yes | Support::Partly) {
         return;
     }
-    let event = place.trim_start_matches("hooks.").split('[').next().unwrap_or_default();
+    let event = event_of(place);
     let subject = format!("`{}` as {}", row.name, rows.noun);
     match row.support {
         Support::Refused if HOLDING_EVENTS.contains(&event) => reader.refuse(at, &subject, row.note),
@@ -246,11 +327,10 @@ fn check_model_hook(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) {
         && let Some(prompt) = reader.string_of(node)
         && let Err(why) = hook_prompt(&prompt, &serde_json::Value::Null)
     {
-        let hint = "supported: fields such as `{{ .ToolInput.cmd }}`, `toJSON`, `truncate` and pipes";
         reader.error(
             node.at,
             format!("{place}: the prompt cannot be filled in: {why}"),
-            Some(hint.to_owned()),
+            Some(TEMPLATES.to_owned()),
         );
     }
     if let Some(node) = fields.node("schema")
@@ -264,11 +344,18 @@ fn check_model_hook(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) {
 }
 
 /// Reads `on_error`.
-fn read_on_error(reader: &mut Reader<'_>, fields: &Fields<'_>) -> OnHookError {
+fn read_on_error(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) -> OnHookError {
     let word = fields.string_or_empty(reader, "on_error");
     match word.as_str() {
         "" | "warn" => OnHookError::Warn,
         "ignore" => OnHookError::Ignore,
+        "block" if reader.version >= 16 && !STOPPABLE_EVENTS.contains(&event_of(place)) => {
+            let at = fields.node("on_error").map_or(fields.at, |node| node.at);
+            let message = format!("{place}: `on_error: block` needs an event that a hook can stop");
+            let hint = format!("write `warn`, or use one of {}", quoted_list(HOLDING_EVENTS));
+            reader.error(at, message, Some(hint));
+            OnHookError::Warn
+        }
         "block" => OnHookError::Block,
         other => {
             let at = fields.node("on_error").map_or(fields.at, |node| node.at);

@@ -88,16 +88,27 @@ impl Shared {
         commands
     }
 
-    /// The skills of an agent: its own, then those that it uses by name.
+    /// The skills of an agent: its own, then those that it uses by name. What they refer to is resolved.
     pub(super) fn skills_of(
         &self,
         reader: &mut Reader<'_>,
+        references: &References<'_>,
         agent: &Fields<'_>,
         subject: &str,
     ) -> Option<Skills> {
         let mut skills = agent.node("skills").and_then(|node| read_skills(reader, node)).unwrap_or_default();
         for (name, at) in agent.positioned_strings(reader, "use_skills") {
             skills.extend(find(reader, &self.skills, subject, "skills", &name, at).unwrap_or_default());
+        }
+        let entry = agent.entry("skills").or_else(|| agent.entry("use_skills"));
+        let at = entry.map_or(agent.at, |entry| entry.key_at);
+        for skill in &mut skills.inline {
+            let subject = format!("skill '{}' of {subject}", excerpt(&skill.name));
+            if let Some(model) = &skill.model {
+                skill.models = references.models.resolve(reader, &subject, model, at).unwrap_or_default();
+            }
+            let used = |name: &String| find(reader, &self.toolsets, &subject, "toolset", name, at);
+            skill.more_toolsets = skill.toolsets.iter().filter_map(used).collect();
         }
         (skills != Skills::default()).then_some(skills)
     }

@@ -54,7 +54,16 @@ fn read_skill(reader: &mut Reader<'_>, node: &Node) -> Option<Skill> {
         let message = format!("unknown context `{}` of a skill", excerpt(&context));
         reader.error(at, message, Some("write `fork`, or leave it out".to_owned()));
     }
+    for name in ["model", "allowed_tools", "toolsets"] {
+        if let Some(entry) = fields.entry(name).filter(|entry| context != "fork" && !entry.node.is_unset()) {
+            let hint = "without it, a skill is a text that the agent reads".to_owned();
+            let message = format!("`{name}` of a skill can only be used with `context: fork`");
+            reader.error(entry.key_at, message, Some(hint));
+        }
+    }
     Some(Skill {
+        models: Vec::new(),
+        more_toolsets: Vec::new(),
         name: fields.string_or_empty(reader, "name"),
         description: fields.string_or_empty(reader, "description"),
         instructions: fields.string_or_empty(reader, "instructions"),

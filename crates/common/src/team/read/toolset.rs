@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::agent::References;
+use super::fetch::read_fetch;
 use super::mcp;
 use crate::team::fields::Fields;
 use crate::team::keys;
@@ -13,7 +14,6 @@ use crate::team::reader::Reader;
 use crate::team::source::excerpt;
 use crate::team::toolset::Api;
 use crate::team::toolset::Defer;
-use crate::team::toolset::Fetch;
 use crate::team::toolset::Launch;
 use crate::team::toolset::PostEdit;
 use crate::team::toolset::Script;
@@ -35,6 +35,8 @@ pub(super) fn plain(kind: ToolsetKind) -> Toolset {
         model: Vec::new(),
         defer: None,
         readonly: false,
+        public_only: false,
+        left: Vec::new(),
     }
 }
 
@@ -97,8 +99,24 @@ pub(super) fn read(
         model: read_model(reader, references, subject, &fields),
         defer: read_defer(reader, &fields),
         readonly: fields.bool(reader, "readonly").unwrap_or(false),
+        public_only: read_public_only(reader, &fields, known.name),
+        left: Vec::new(),
         kind: kind?,
     })
+}
+
+/// Reads `allow_private_ips` of other types than `fetch`: whether it is `false`. MCP servers are reached at any address, so
+/// there it is an error.
+fn read_public_only(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> bool {
+    if kind == "fetch" {
+        return false;
+    }
+    let is_refused = fields.bool(reader, "allow_private_ips") == Some(false);
+    if let Some(entry) = fields.entry("allow_private_ips").filter(|_| is_refused && kind == "mcp") {
+        let hint = "a server is reached at the address that the file names; remove the key";
+        reader.refuse(entry.key_at, "`allow_private_ips: false` of an MCP server", hint);
+    }
+    is_refused && ["api", "openapi", "a2a"].contains(&kind)
 }
 
 /// Toolset types that are a part of another one, with the tools that they have of it.
@@ -244,6 +262,11 @@ fn read_kind(
         }
         "git" => ToolsetKind::Git,
         "environment" => ToolsetKind::Environment,
+        "plan" => ToolsetKind::Plan,
+        "open_url" => ToolsetKind::OpenUrl {
+            name: fields.string(reader, "name"),
+            url: required(reader, fields, "url", kind)?,
+        },
         "tasks" => ToolsetKind::Tasks { path: fields.string(reader, "path") },
         "user_prompt" => ToolsetKind::UserPrompt,
         "model_picker" => {
@@ -256,26 +279,8 @@ fn read_kind(
     })
 }
 
-/// Reads `fetch`.
-fn read_fetch(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ToolsetKind {
-    let allowed_domains = read_entries(reader, fields, "allowed_domains");
-    let blocked_domains = read_entries(reader, fields, "blocked_domains");
-    if let Some(entry) = fields.entry("blocked_domains").filter(|_| !allowed_domains.is_empty()) {
-        let message = "allowed_domains and blocked_domains are mutually exclusive";
-        reader.error(entry.key_at, message, Some("set only one of them".to_owned()));
-    }
-    fields.bool(reader, "escape_html");
-    ToolsetKind::Fetch(Fetch {
-        timeout: seconds(reader, fields),
-        headers: fields.string_map(reader, "headers"),
-        allowed_domains,
-        blocked_domains,
-        allow_private_ips: fields.bool(reader, "allow_private_ips"),
-    })
-}
-
 /// Reads a list of which no entry may be empty: an empty one would match nothing, or everything.
-fn read_entries(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Vec<String> {
+pub(super) fn read_entries(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Vec<String> {
     let entries = fields.positioned_strings(reader, name);
     for (_, at) in entries.iter().filter(|(text, _)| text.trim().is_empty()) {
         reader.error(*at, format!("an entry of `{name}` must not be empty"), None);
@@ -297,9 +302,6 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
             {
                 check_rag(reader, &config);
             }
-        }
-        "open_url" => {
-            required(reader, fields, "url", kind);
         }
         "mcp_catalog" => {
             read_entries(reader, fields, "allowed_servers");
@@ -419,7 +421,7 @@ fn read_path(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String> {
 }
 
 /// Reads `timeout` in seconds; zero means the default.
-fn seconds(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<u32> {
+pub(super) fn seconds(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<u32> {
     let seconds = fields.integer(reader, "timeout", 0, i64::from(u32::MAX))?;
     u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
 }

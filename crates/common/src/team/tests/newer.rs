@@ -261,3 +261,28 @@ fn models_name_what_they_take_and_who_summarizes() {
         errors.report()
     );
 }
+
+#[test]
+fn a_skill_that_runs_by_itself_has_its_model_and_its_toolsets() {
+    let text = "toolsets: {web: {type: fetch}}\nskills:\n  house:\n    - {name: s, description: d, instructions: i, context: fork, \
+                model: openai/gpt-4o-mini, allowed_tools: [read_*], toolsets: [web]}\n\
+                agents: {a: {model: auto, use_skills: [house]}}\n";
+    let skill = agent(text).skills.unwrap().inline.remove(0);
+    assert_eq!((skill.fork, skill.models[0].reference()), (true, "openai/gpt-4o-mini".to_owned()));
+    assert_eq!(skill.allowed_tools, ["read_*"]);
+    assert!(matches!(skill.more_toolsets[0].kind, ToolsetKind::Fetch(_)));
+    for (wrong, expected) in [
+        (
+            text.replace("toolsets: [web]", "toolsets: [wbe]"),
+            "skill 's' of agent 'a' references non-existent toolset 'wbe'",
+        ),
+        (
+            text.replace("openai/gpt-4o-mini", "fst"),
+            "skill 's' of agent 'a' references non-existent model 'fst'",
+        ),
+        (text.replace("context: fork, ", ""), "`model` of a skill can only be used with `context: fork`"),
+    ] {
+        let errors = parse("agents.yaml", wrong.as_bytes()).unwrap_err();
+        assert!(errors.report().contains(expected), "{}", errors.report());
+    }
+}

@@ -31,7 +31,7 @@ deferred[#deferred + 1] = function()
 end
 
 -- The fields that end_job needs.
-local ENDING = { 'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures' }
+local ENDING = { 'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures', 'asks' }
 
 -- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the dispatcher's count of live jobs.
 local function count_down(job)
@@ -88,6 +88,10 @@ local function end_job(id, job, ending)
 
   if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end
   if job.lacks then redis.call('DEL', lacks_key(id)) end
+  if job.asks then
+    redis.call('DEL', questions_key(id))
+    redis.call('ZREM', ASKING, id)
+  end
   if job.dispatched and ending.state == 'failed' then
     mark_stop(id, 'job', 'parent')
     return true

@@ -147,13 +147,14 @@ impl Operator {
         let digest = team.sha256().map_err(|error| unreadable(&error))?;
         let order = DispatchOrder {
             session: None,
-            options: SessionOptions { cap: None, budget: team.token_budget() },
+            options: SessionOptions::new(None, None, team.token_budget()),
             team: Arc::new(team),
             team_json: Arc::from(schedule.team_json.as_str()),
             digest: TeamDigest(digest),
             working_dir: None,
             policy: Arc::new(Policy::default()),
             trace: None,
+            approvals: None,
         };
         let request = RunRequest {
             safety: None,

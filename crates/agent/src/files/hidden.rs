@@ -1,0 +1,143 @@
+//! `.agentsignore`: files of a project that file tools do not reach, in the syntax of `.gitignore`.
+//!
+//! The nearest such file counts, from the working folder upwards. Commands of `shell` are not bound by it.
+
+use std::fs;
+use std::io;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+use ignore::gitignore::Gitignore;
+use ignore::gitignore::GitignoreBuilder;
+
+use super::Files;
+
+/// The name of the file: docker-agent's.
+const NAME: &str = ".agentsignore";
+/// The largest such file: far more lines than a project needs.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The paths that are hidden. By default none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hidden {
+    patterns: Option<Gitignore>,
+    /// The file with the patterns, which is hidden itself: who changes it changes what is hidden.
+    file: PathBuf,
+}
+
+impl Hidden {
+    /// Reads the file of a working folder.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or a line is not a pattern. Tools that reach files must not be used then.
+    pub(crate) fn of(working_dir: &Path) -> Result<Self, String> {
+        let found = working_dir.ancestors().map(|folder| folder.join(NAME)).find(|file| file.is_file());
+        let Some(file) = found else { return Ok(Self::default()) };
+        let failed = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", file.display());
+        let file = fs::canonicalize(file.parent().unwrap_or(working_dir))
+            .map_err(|error| failed(&error))?
+            .join(NAME);
+        let bytes = Files::new(None).read(&file, MAX_BYTES).map_err(|error| failed(&error))?;
+        let mut builder = GitignoreBuilder::new(file.parent().unwrap_or(working_dir));
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            builder.add_line(None, line).map_err(|error| failed(&error))?;
+        }
+        let patterns = builder.build().map_err(|error| failed(&error))?;
+        Ok(Self { patterns: Some(patterns), file })
+    }
+
+    /// The path to use for `path`, which the model wrote as `written`: where something is hidden, the one that its links
+    /// lead to.
+    ///
+    /// # Errors
+    ///
+    /// The text for the model where the path is hidden.
+    pub(crate) fn check(&self, path: PathBuf, written: &str) -> Result<PathBuf, String> {
+        if self.patterns.is_none() {
+            return Ok(path);
+        }
+        let path = real(&path).map_err(|error| format!("{written} cannot be resolved: {error}"))?;
+        if self.hides(&path) {
+            return Err(format!("{written} cannot be reached: {NAME} hides it"));
+        }
+        Ok(path)
+    }
+
+    /// Whether a path without links is hidden.
+    pub(crate) fn hides(&self, path: &Path) -> bool {
+        let Some(patterns) = &self.patterns else { return false };
+        let Ok(below) = path.strip_prefix(patterns.path()) else { return false };
+        let is_empty = below.as_os_str().is_empty();
+        path == self.file
+            || !is_empty && patterns.matched_path_or_any_parents(below, path.is_dir()).is_ignore()
+    }
+}
+
+/// The path without links, `.` and `..`. Parts that do not exist are kept.
+pub(crate) fn real(path: &Path) -> io::Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::RootDir | Component::Prefix(_) => resolved.push(component),
+            Component::Normal(name) => {
+                resolved.push(name);
+                if resolved.symlink_metadata().is_ok() {
+                    resolved = fs::canonicalize(&resolved)?;
+                }
+            }
+        }
+    }
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_file_hides_and_links_do_not_lead_around_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("work/deep/keys")).unwrap();
+        fs::write(at(NAME), "*\n").unwrap();
+        fs::write(at("work/.agentsignore"), "# keys\nkeys/\n*.env\n!open.env\n/top.txt\n").unwrap();
+        symlink(at("work/deep/keys"), at("work/link")).unwrap();
+        let hidden = Hidden::of(&at("work/deep")).unwrap();
+        let is_open = |path: &str| hidden.check(at(path), path).is_ok();
+        for path in ["work/deep/a.txt", "work/deep/open.env", "work/deep/top.txt", "other", "work"] {
+            assert!(is_open(path), "{path}");
+        }
+        for path in [
+            "work/deep/keys",
+            "work/deep/keys/new/id",
+            "work/link/id",
+            "work/deep/.env",
+            "work/deep/x/../.env",
+            "work/top.txt",
+            "work/.agentsignore",
+        ] {
+            assert!(!is_open(path), "{path}");
+        }
+        assert_eq!(
+            hidden.check(at("work/top.txt"), "top.txt").unwrap_err(),
+            "top.txt cannot be reached: .agentsignore hides it"
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_hides_nothing_and_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(NAME), "{a\n").unwrap();
+        assert!(Hidden::of(folder.path()).is_err_and(|why| why.contains("cannot be used")));
+        fs::write(folder.path().join(NAME), vec![b'x'; 2 << 20]).unwrap();
+        assert!(Hidden::of(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! A run within a run, which carries out one tool call: it has the caller's ports, and neither its turns nor its output are
+//! recorded. What it used counts for the caller.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use legwork_common::job::Usage;
+use legwork_common::money::Money;
+use legwork_common::service::CallIndex;
+use legwork_common::service::Mail;
+use legwork_common::service::MailId;
+use legwork_common::service::Mailbox;
+use legwork_common::service::ServiceError;
+use legwork_common::session_state::BudgetReservation;
+use legwork_common::session_state::SessionState;
+use legwork_common::session_state::TodoChange;
+use legwork_common::session_state::TodoList;
+
+use super::halt::Halt;
+use super::run;
+use super::state::RunState;
+use crate::assignment::Assignment;
+use crate::assignment::Opening;
+use crate::assignment::Outcome;
+use crate::assignment::Ports;
+use crate::journal::Journal;
+use crate::journal::JournalError;
+use crate::journal::RunEvent;
+use crate::journal::TurnEntry;
+use crate::message::Message;
+use crate::tool::InnerRun;
+use crate::tool::ToolOutcome;
+
+/// The caller's journal, for a run whose turns are not recorded.
+#[derive(Debug)]
+struct InnerJournal(Arc<dyn Journal>);
+
+#[async_trait]
+impl Journal for InnerJournal {
+    async fn output(&self, _text: &str) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    async fn record(&self, _entry: &TurnEntry) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn note(&self, event: RunEvent) {
+        // Places of calls are those of another run.
+        if !matches!(event, RunEvent::ToolStarted { .. } | RunEvent::ToolEnded { .. }) {
+            self.0.note(event);
+        }
+    }
+
+    async fn confirm_lease(&self) -> Result<(), JournalError> {
+        self.0.confirm_lease().await
+    }
+}
+
+/// A mailbox without mail: that of the job is the caller's.
+#[derive(Debug)]
+struct NoMail;
+
+#[async_trait]
+impl Mailbox for NoMail {
+    async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    async fn acknowledge(&self, _mail: &[MailId]) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
+    async fn settled(&self) -> Result<(), ServiceError> {
+        Ok(())
+    }
+}
+
+/// The session of the caller, which used this many tokens before.
+#[derive(Debug)]
+struct InnerSession {
+    session: Arc<dyn SessionState>,
+    used_before: u64,
+}
+
+#[async_trait]
+impl SessionState for InnerSession {
+    async fn todos(&self, change: TodoChange, _call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
+        // The place of the call is that of another run, which may have one at the same place.
+        self.session.todos(change, None).await
+    }
+
+    async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
+        self.session.reserve(self.used_before.saturating_add(used), wanted).await
+    }
+
+    async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
+        self.session.cost_limit().await
+    }
+
+    async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
+        self.session.spend(run, used).await
+    }
+}
+
+impl RunState<'_> {
+    /// Carries out a call by a run of its own, and returns what it used. A cancellation of the caller ends it.
+    pub(super) async fn run_inner(&self, inner: InnerRun) -> Result<(ToolOutcome, Usage), Halt> {
+        let InnerRun { agent, prompt } = inner;
+        let used = self.used_tokens();
+        let assignment = Assignment {
+            agent: agent.name.clone(),
+            team: Arc::new(self.team.with_agent(agent)),
+            opening: Opening::Conversation { messages: vec![Message::user(prompt)] },
+            recorded: Vec::new(),
+            budget: self.budget.map(|budget| budget.saturating_sub(used)),
+            max_cost: self.pots.max_cost.clone(),
+            prices: self.pots.prices.clone(),
+            safety: self.safety(),
+        };
+        let ports = Ports {
+            journal: Arc::new(InnerJournal(Arc::clone(&self.ports.journal))),
+            mailbox: Arc::new(NoMail),
+            // A question that waits for days would be asked by a run whose turns are not recorded.
+            person: self.ports.person.clone().filter(|person| !person.is_durable()),
+            session_state: Arc::new(InnerSession {
+                session: Arc::clone(&self.ports.session_state),
+                used_before: used,
+            }),
+            ..self.ports.clone()
+        };
+        // A run holds the state of its calls: without the box its size would have no end.
+        match Box::pin(run(assignment, ports, self.cancel.clone())).await {
+            Outcome::Completed { result, usage } => Ok((ToolOutcome::ok(result), usage)),
+            Outcome::Failed { message, usage, .. } => Ok((ToolOutcome::error(message), usage)),
+            Outcome::Stopped { .. } => Err(Halt::Stopped),
+            Outcome::Lost => Err(Halt::Lost),
+        }
+    }
+}
