@@ -160,6 +160,30 @@ await page.getByText("Attempt 1").waitFor();
 await accessible("job");
 await picture("job");
 
+// A person approves, answers and denies
+
+const asking = await dispatch("ops", "Deploy", { approvals: "park" });
+await show("/jobs?status=waiting");
+await page.getByText("waits for your answer").waitFor();
+await page.locator(".row a").first().click();
+await page.getByText("echo it ran").first().waitFor();
+await accessible("approval");
+await picture("approval");
+await page.getByRole("button", { name: "Approve" }).click();
+await page.getByText("Which colour?").first().waitFor();
+await accessible("question");
+await page.getByLabel("color").selectOption("blue");
+await page.getByRole("button", { name: "Answer" }).click();
+await page.getByRole("heading", { name: /completed ops/ }).waitFor();
+assert.match(await page.locator("main").textContent(), /"color": ?"blue"/);
+const denied = await dispatch("ops", "Deploy again", { approvals: "park" });
+await show(`/jobs/${denied.id}`);
+await page.getByLabel("Why not").fill("not today");
+await page.getByRole("button", { name: "Deny" }).click();
+await page.getByText(/Reason: not today/).first().waitFor({ state: "attached" });
+await post(`/v1/sessions/${denied.session}/stop`);
+await Promise.all([asking, denied].map(({ id }) => ended(id)));
+
 // Hostile output is text
 
 const hostile = await dispatch("hostile", "<img src=x onerror=alert(1)> & friends");

@@ -31,7 +31,8 @@ function Tiles({ stats, history }) {
     <${Tile} name="Running" to="/jobs?status=running" value=${count(total(stats.queues, "running"))}
       more=${`${used} of ${slots} slots`} />
     <${Tile} name="Waiting" to="/jobs?status=waiting" value=${count(total(stats.queues, "waiting"))}
-      more=${`${count(total(stats.queues, "scheduled"))} scheduled`} />
+      more=${stats.asking.jobs > 0 ? `${count(stats.asking.jobs)} for a person` : `${count(total(stats.queues, "scheduled"))} scheduled`}
+      isBad=${stats.asking.jobs > 0} />
     <${Tile} name="Failed, last hour" to="/jobs?status=failed&since=1h" value=${count(hour.failed)}
       more=${`of ${count(hour.total)} ended`} isBad=${hour.failed > 0} />
     <${Tile} name="Rates, per minute" value=${`${recent("dispatched").toFixed(1)} in`} more=${`${ended.toFixed(1)} ended`} />
