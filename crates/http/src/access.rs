@@ -205,13 +205,15 @@ impl Access {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         match self {
             Self::ThisMachine => {
-                let is_foreign = !text(HOST).is_some_and(is_local)
-                    || text(ORIGIN).is_some_and(|origin| !is_local_origin(origin));
+                let host = text(HOST);
+                // Its own pages only: a page of another server on this machine can post what has no body.
+                let is_foreign = !host.is_some_and(is_local)
+                    || text(ORIGIN).is_some_and(|origin| origin.strip_prefix("http://") != host);
                 if is_foreign {
                     return Err(Problem::new(
                         StatusCode::FORBIDDEN,
                         "forbidden",
-                        "without tokens this server answers requests to this machine's own names only",
+                        "without tokens this server answers requests to this machine's own names, from its own pages only",
                     ));
                 }
                 Ok(CallerName("this machine".to_owned()))
@@ -239,10 +241,6 @@ fn is_local(host: &str) -> bool {
         _ => host,
     };
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-}
-
-fn is_local_origin(origin: &str) -> bool {
-    origin.strip_prefix("http://").is_some_and(is_local)
 }
 
 /// What guards one route.
@@ -335,7 +333,10 @@ mod tests {
     fn without_tokens_only_this_machines_names_are_answered() {
         let admitted = |pairs| Access::ThisMachine.admit(&headers(pairs), &[Role::Operator]).is_ok();
         assert!(admitted(&[(HOST, "127.0.0.1:7878")]));
-        assert!(admitted(&[(HOST, "localhost"), (ORIGIN, "http://localhost:3000")]));
+        assert!(admitted(&[(HOST, "localhost"), (ORIGIN, "http://localhost")]));
+        assert!(admitted(&[(HOST, "localhost:7878"), (ORIGIN, "http://localhost:7878")]));
+        assert!(!admitted(&[(HOST, "localhost:7878"), (ORIGIN, "http://localhost:3000")]));
+        assert!(!admitted(&[(HOST, "localhost:7878"), (ORIGIN, "http://127.0.0.1:7878")]));
         assert!(admitted(&[(HOST, "[::1]:7878")]));
         assert!(!admitted(&[]));
         assert!(!admitted(&[(HOST, "evil.example:7878")]));
