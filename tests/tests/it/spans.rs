@@ -114,6 +114,7 @@ fn one_trace_goes_from_the_dispatch_through_redis_to_the_jobs_of_jobs() {
             "nested": [
                 calls("run_background_agent", &json!({"agent": "shell", "task": "canary-task below"})),
                 {"text": "canary-output"},
+                {"text": "It is done."},
             ],
             "shell": [calls("shell", &json!({"cmd": "echo $TRACEPARENT canary-command"})), {"text": "done"}],
         }),
