@@ -192,7 +192,7 @@ where
         // Only ever switched off here: by default the library honours NO_COLOR.
         LogFormat::Text if colour => layer.with_filter(filter).boxed(),
         LogFormat::Text => layer.with_ansi(false).with_filter(filter).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
     })
 }
 
@@ -285,6 +285,22 @@ mod tests {
         assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with("}\n"), "{line}");
         assert!(line.contains("\"message\":\"claimed\"") && line.contains("\"job\":\"7\""), "{line}");
         assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn lines_have_the_fields_of_their_span_and_exported_spans_are_in_none() {
+        let log = || {
+            let job = tracing::error_span!(target: "legwork_worker", "attempt", job = "7");
+            let exported = tracing::info_span!(target: SPAN_TARGET, "chat", model = "m");
+            job.in_scope(|| exported.in_scope(|| tracing::warn!(target: "legwork_agent", "slow")));
+        };
+        let text = written("warn", LogFormat::Text, log);
+        assert!(
+            text.contains("attempt{job=\"7\"}: legwork_agent: slow\n") && !text.contains("chat"),
+            "{text}"
+        );
+        let json = written("warn", LogFormat::Json, log);
+        assert!(json.contains(r#""span":{"job":"7","name":"attempt"}"#) && !json.contains("chat"), "{json}");
     }
 
     #[test]
