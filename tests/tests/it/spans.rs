@@ -104,6 +104,47 @@ fn export_to(state: &mut StateFolder, url: &str) {
     state.set(variables::OTLP_HEADERS, "authorization=Bearer%20canary-header");
 }
 
+/// Checks the tree of a dispatch whose job dispatches another, and returns the span of that one's attempt.
+fn check_tree<'spans>(collector: &'spans Collector, id: &str, session: &str) -> &'spans Span {
+    let trace = hex(&collector.named("attempt")[0].trace_id);
+    assert_eq!(trace, TRACE);
+    assert!(collector.spans.iter().all(|(_, span)| hex(&span.trace_id) == TRACE), "{:?}", collector.tree());
+    let dispatch =
+        collector.named("dispatch").into_iter().find(|span| hex(&span.parent_span_id) == PARENT).unwrap();
+    let services: Vec<&str> = collector
+        .spans
+        .iter()
+        .filter(|(_, span)| span.span_id == dispatch.span_id)
+        .map(|(service, _)| service.as_str())
+        .collect();
+    assert_eq!(services, ["legwork"]);
+    collector.below(dispatch, "claim");
+    let attempt = collector.below(dispatch, "attempt");
+    let of_attempt = attributes(attempt);
+    assert_eq!(text(&of_attempt, "messaging.message.id"), id);
+    assert_eq!(text(&of_attempt, "gen_ai.conversation.id"), session);
+    assert_eq!(
+        (text(&of_attempt, "legwork.state"), text(&of_attempt, "legwork.attempt")),
+        ("completed".into(), "1".into())
+    );
+    let agent = collector.below(attempt, "invoke_agent nested");
+    let tool = collector.below(agent, "execute_tool run_background_agent");
+    let chats = collector.named("chat any").into_iter().filter(|span| span.parent_span_id == agent.span_id);
+    let chats: Vec<Attributes> = chats.map(attributes).collect();
+    assert!(chats.len() >= 2, "{:?}", collector.tree());
+    assert_eq!(text(&chats[0], "gen_ai.operation.name"), "chat");
+    assert_eq!(
+        (text(&chats[0], "gen_ai.provider.name"), text(&chats[0], "gen_ai.request.model")),
+        ("scripted".into(), "any".into())
+    );
+    assert_ne!(text(&chats[0], "gen_ai.usage.input_tokens"), "None");
+    // The job that the tool dispatched, in another attempt.
+    let below = collector.below(collector.below(tool, "dispatch"), "attempt");
+    let agent = collector.below(below, "invoke_agent shell");
+    collector.below(agent, "execute_tool shell");
+    below
+}
+
 #[test]
 fn one_trace_goes_from_the_dispatch_through_redis_to_the_jobs_of_jobs() {
     let mut collector = Collector::start();
@@ -127,42 +168,8 @@ fn one_trace_goes_from_the_dispatch_through_redis_to_the_jobs_of_jobs() {
     collector.until("attempt", 2);
     collector.until("dispatch", 2);
 
-    let trace = hex(&collector.named("attempt")[0].trace_id);
-    assert_eq!(trace, TRACE);
-    assert!(collector.spans.iter().all(|(_, span)| hex(&span.trace_id) == TRACE), "{:?}", collector.tree());
-    let dispatch =
-        collector.named("dispatch").into_iter().find(|span| hex(&span.parent_span_id) == PARENT).unwrap();
-    let services: Vec<&str> = collector
-        .spans
-        .iter()
-        .filter(|(_, span)| span.span_id == dispatch.span_id)
-        .map(|(service, _)| service.as_str())
-        .collect();
-    assert_eq!(services, ["legwork"]);
-    collector.below(dispatch, "claim");
-    let attempt = collector.below(dispatch, "attempt");
-    let of_attempt = attributes(attempt);
-    assert_eq!(text(&of_attempt, "messaging.message.id"), id);
-    assert_eq!(text(&of_attempt, "gen_ai.conversation.id"), view["session"].as_str().unwrap());
-    assert_eq!(
-        (text(&of_attempt, "legwork.state"), text(&of_attempt, "legwork.attempt")),
-        ("completed".into(), "1".into())
-    );
-    let agent = collector.below(attempt, "invoke_agent nested");
-    let tool = collector.below(agent, "execute_tool run_background_agent");
-    let chats = collector.named("chat any").into_iter().filter(|span| span.parent_span_id == agent.span_id);
-    let chats: Vec<Attributes> = chats.map(attributes).collect();
-    assert!(chats.len() >= 2, "{:?}", collector.tree());
-    assert_eq!(text(&chats[0], "gen_ai.operation.name"), "chat");
-    assert_eq!(
-        (text(&chats[0], "gen_ai.provider.name"), text(&chats[0], "gen_ai.request.model")),
-        ("scripted".into(), "any".into())
-    );
-    assert_ne!(text(&chats[0], "gen_ai.usage.input_tokens"), "None");
-    // The job that the tool dispatched, in another attempt.
-    let below = collector.below(collector.below(tool, "dispatch"), "attempt");
-    let agent = collector.below(below, "invoke_agent shell");
-    collector.below(agent, "execute_tool shell");
+    let session = view["session"].as_str().unwrap();
+    let below = check_tree(&collector, &id, session);
     // Its command continues the trace below its attempt.
     let job = text(&attributes(below), "messaging.message.id");
     let output = state.legwork(["view", "--transcript", &job]).expect_success();
@@ -172,8 +179,10 @@ fn one_trace_goes_from_the_dispatch_through_redis_to_the_jobs_of_jobs() {
     assert!(!all.contains("canary"), "nothing of tasks, commands, output and headers is exported");
     let log = state.worker_log();
     let line = log.lines().find(|line| line.contains("attempt started") && line.contains(&id)).unwrap();
-    let session = format!("session={}", view["session"].as_str().unwrap());
-    assert!(line.contains(&session) && line.contains(&format!("trace_id=\"{TRACE}\"")), "{line}");
+    assert!(
+        line.contains(&format!("session={session}")) && line.contains(&format!("trace_id=\"{TRACE}\"")),
+        "{line}"
+    );
 }
 
 #[test]
