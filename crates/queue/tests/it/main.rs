@@ -12,6 +12,7 @@ mod mailbox;
 mod measurements;
 mod model;
 mod operator;
+mod overtaken;
 mod pages;
 mod permits;
 mod quarantine;
