@@ -70,7 +70,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn the_result_of_a_job_that_ends_while_it_is_read_is_no_error() {
+async fn the_result_of_a_job_that_ends_while_it_is_read_does_not_count_as_an_error() {
     let scene = Scene::new().await;
     let whole =
         scene.overtaken(async |queue, id| queue.view(id, None, 100).await.unwrap().unwrap().job).await;

@@ -244,7 +244,7 @@ async fn all_that_is_kept_of_a_limit_ends_by_itself() {
     queue.keep(&[("openai".to_owned(), RequestId::random())]).await.unwrap();
     for key in keys.iter().chain([&by_renewal]) {
         let left: i64 = redis::cmd("PTTL").arg(key).query_async(&mut raw).await.unwrap();
-        assert!(left > 0, "{key} stays for ever");
+        assert!(left > 0, "{key} stays forever");
     }
 }
 
