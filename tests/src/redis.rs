@@ -15,6 +15,9 @@ use std::process::Command;
 use std::process::Stdio;
 use std::sync::Mutex;
 
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use tempfile::TempDir;
 
 use crate::proxy::Proxy;
@@ -44,12 +47,25 @@ struct Options {
     client_certificates: bool,
     /// Further settings, as on the command line.
     settings: Vec<String>,
+    /// The program, where it is not the first on the `PATH`.
+    program: Option<String>,
 }
 
 impl Redis {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
         Self::start_with(Options::default())
+    }
+
+    /// Starts this program with further settings.
+    pub fn of_program(program: &str, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        Self::start_with(Options { settings, program: Some(program.to_owned()), ..Options::default() })
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Starts a server that requires this password.
@@ -274,7 +290,7 @@ pub(crate) fn server_program() -> &'static str {
 }
 
 fn spawn(folder: &TempDir, port: u16, options: &Options) -> Child {
-    let mut command = Command::new(server_program());
+    let mut command = Command::new(options.program.as_deref().unwrap_or(server_program()));
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     command.args(["--maxmemory-policy", "noeviction", "--dir"]).arg(folder.path());
     if options.tls {

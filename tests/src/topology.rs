@@ -8,6 +8,7 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::programs::until;
@@ -156,11 +157,16 @@ pub struct Watched {
 impl Watched {
     /// Starts all of them and waits until the Sentinels know the replica and each other.
     pub fn start() -> Self {
-        let master = Redis::start();
+        Self::start_with(server_program())
+    }
+
+    /// The same with this program as each server.
+    pub fn start_with(program: &str) -> Self {
+        let master = Redis::of_program(program, &[]);
         let port = master.address().port().to_string();
-        let replica = Redis::with_settings(&["--replicaof", &format!("127.0.0.1 {port}")]);
+        let replica = Redis::of_program(program, &["--replicaof", &format!("127.0.0.1 {port}")]);
         until("the replica follows the master", || follows(&replica));
-        let sentinels: Vec<Sentinel> = (0..3).map(|_| Sentinel::start(&port)).collect();
+        let sentinels: Vec<Sentinel> = (0..3).map(|_| Sentinel::start(program, &port)).collect();
         until("the Sentinels know everything", || {
             sentinels.iter().all(|sentinel| {
                 let known = text(sentinel.address, "INFO sentinel");
@@ -182,7 +188,20 @@ impl Watched {
     pub fn fail_over(&mut self) {
         let offset = |node: &Redis| node.info("replication", "master_repl_offset");
         until("the replica has everything", || offset(&self.replica) >= offset(&self.master));
+        self.lose_master();
+    }
+
+    /// Cuts the replica off: it stands still, and the master no longer sends it anything.
+    pub fn cut_replica_off(&self) {
+        self.replica.signal(Signal::STOP);
+        assert_eq!(self.master.command("CLIENT KILL TYPE replica"), ":1");
+    }
+
+    /// Kills the master with all that its replica lacks, and waits until the Sentinels have made the replica, which may be
+    /// cut off, the master.
+    pub fn lose_master(&mut self) {
         self.master.kill();
+        self.replica.signal(Signal::CONT);
         let port = self.replica.address().port().to_string();
         let asked = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {MASTER_NAME}");
         until("every Sentinel names the replica as the master", || {
@@ -201,7 +220,7 @@ struct Sentinel {
 }
 
 impl Sentinel {
-    fn start(master_port: &str) -> Self {
+    fn start(program: &str, master_port: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let settings = [
@@ -214,7 +233,7 @@ impl Sentinel {
         ];
         let file = folder.path().join("sentinel.conf");
         fs::write(&file, settings.join("\n")).unwrap();
-        let mut command = Command::new(server_program());
+        let mut command = Command::new(program);
         let child = command.arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().unwrap();
         until("the Sentinel listens", || TcpStream::connect(address).is_ok());
         Self { address, child, _folder: folder }

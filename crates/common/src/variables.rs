@@ -8,6 +8,8 @@
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
 /// How long a command that waits asks again while Redis is away.
 pub const REDIS_TIMEOUT: &str = "LEGWORK_REDIS_TIMEOUT";
+/// How many replicas confirm stored and ended jobs, beside the server's own file.
+pub const DURABLE: &str = "LEGWORK_DURABLE";
 /// The namespace within Redis; `default` where it is not set.
 pub const NAMESPACE: &str = "LEGWORK_NAMESPACE";
 /// The log level, or a list such as `info,redis=debug`.

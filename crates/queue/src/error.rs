@@ -7,6 +7,8 @@ use legwork_common::stored::Unreadable;
 use redis::RedisError;
 use thiserror::Error;
 
+use crate::link::NOT_DURABLE;
+
 /// The forms of an address, for a hint.
 const ADDRESS_FORMS: &str = "write redis://host:port, rediss://host:port, unix:///path, \
      redis+sentinel://host,host/master or redis+cluster://host:port,host:port";
@@ -48,6 +50,21 @@ pub enum QueueError {
         /// The error of the connection.
         source: RedisError,
     },
+    /// The step was done, and files and replicas did not confirm it in time. It is not lost unless this server is; the step
+    /// may be repeated.
+    #[error("`{step}` was done and is not confirmed: {detail}")]
+    NotDurable {
+        /// The step.
+        step: &'static str,
+        /// Who has confirmed it.
+        detail: String,
+    },
+    /// The server cannot confirm what it is sent, as `--durable` asks.
+    #[error("`--durable` cannot be kept: {detail}")]
+    CannotConfirm {
+        /// Why.
+        detail: String,
+    },
     /// Redis answered with an error of its own.
     #[error("Redis refused `{step}`: {source}")]
     Refused {
@@ -83,6 +100,10 @@ impl QueueError {
         if source.code() == Some("OOM") {
             return Self::Full { step, source };
         }
+        if source.code() == Some(NOT_DURABLE) {
+            let detail = source.detail().unwrap_or_default().to_owned();
+            return Self::NotDurable { step, detail };
+        }
         let refused_login = source.kind() == redis::ErrorKind::AuthenticationFailed
             || matches!(source.code(), Some("WRONGPASS" | "NOAUTH"));
         if refused_login {
@@ -99,7 +120,7 @@ impl QueueError {
     /// Whether a later repeat of the same step may succeed without any change by a user.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Full { .. } => true,
+            Self::Unreachable { .. } | Self::Full { .. } | Self::NotDurable { .. } => true,
             Self::Refused { source, .. } => {
                 matches!(
                     source.code(),
@@ -109,6 +130,7 @@ impl QueueError {
             Self::Address { .. }
             | Self::Certificate { .. }
             | Self::Credentials(_)
+            | Self::CannotConfirm { .. }
             | Self::Unexpected { .. }
             | Self::Unreadable(_)
             | Self::Namespace { .. } => false,
@@ -124,6 +146,8 @@ impl Coded for QueueError {
             Self::Full { .. } => "redis_full",
             Self::Credentials(_) => "redis_credentials",
             Self::Unreachable { .. } => "redis_unreachable",
+            Self::NotDurable { .. } => "not_durable",
+            Self::CannotConfirm { .. } => "cannot_confirm",
             Self::Refused { .. } => "redis_refused",
             Self::Unexpected { .. } => "redis_unexpected",
             Self::Unreadable(_) => "unreadable",
@@ -133,7 +157,7 @@ impl Coded for QueueError {
 
     fn exit(&self) -> ExitStatus {
         match self {
-            Self::Address { .. } | Self::Certificate { .. } => ExitStatus::Usage,
+            Self::Address { .. } | Self::Certificate { .. } | Self::CannotConfirm { .. } => ExitStatus::Usage,
             _ => ExitStatus::Redis,
         }
     }
@@ -150,6 +174,14 @@ impl Coded for QueueError {
             }
             Self::Unreachable { .. } => Some(
                 "check --redis (LEGWORK_REDIS_URL); without a URL the embedded server is used".to_owned(),
+            ),
+            Self::NotDurable { .. } => Some(
+                "see that the replicas follow with `appendonly yes`; the job is stored: dispatched again with the same \
+                 --key, it is found"
+                    .to_owned(),
+            ),
+            Self::CannotConfirm { .. } => Some(
+                "it needs Redis or Valkey 7.2 or newer, a master alone or behind Sentinels, and `appendonly yes`".to_owned(),
             ),
             Self::Refused { source, .. } => Some(refusal_hint(source.code()).to_owned()),
             Self::Unexpected { .. } | Self::Unreadable(_) => {

@@ -324,6 +324,11 @@ impl Keys {
         format!("{}:calls", self.limit(name))
     }
 
+    /// What a call with `--durable` writes, so that its confirmation confirms all before it: a string.
+    pub(crate) fn durable(&self) -> String {
+        format!("{{legwork:{}:durable}}", self.namespace)
+    }
+
     /// The bare stream that `legwork bench` compares with.
     pub(crate) fn bench_stream(&self) -> String {
         format!("legwork:{}:bench", self.namespace)

@@ -10,12 +10,15 @@
 
 mod blocking;
 mod dedicated;
+mod durable;
 mod target;
 mod url;
 
 pub(crate) use blocking::BlockingReads;
+pub(crate) use durable::NOT_DURABLE;
 pub use target::Target;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::Manager;
@@ -35,6 +38,7 @@ use crate::answer::Answer;
 use crate::answer::Items;
 use crate::error::QueueError;
 use crate::link::dedicated::Dedicated;
+use crate::link::durable::DurableLink;
 
 /// The timeout of one command. Longer than any step takes on a loaded server, and a fifth of the default lease, so that
 /// a renewal that is lost can be repeated in time.
@@ -73,6 +77,8 @@ pub(crate) enum Link {
     Pooled(Pool),
     /// Holds one connection, or one to each node of a Cluster.
     Dedicated(Dedicated),
+    /// Waits after each call until files and replicas have what it wrote.
+    Durable(Arc<DurableLink>),
 }
 
 impl Link {
@@ -100,6 +106,21 @@ impl Link {
     /// One dedicated connection. Connects at the first command.
     pub(crate) fn dedicated(target: &Target) -> Self {
         Self::Dedicated(Dedicated::new(target))
+    }
+
+    /// For calls that are to wait until the server's file and those of the replicas that `target` asks for have what they
+    /// wrote; `None` where it asks for none.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when the server cannot confirm that, or cannot be reached.
+    pub(crate) async fn durable(target: &Target, mark: String) -> Result<Option<Self>, QueueError> {
+        match target.replicas() {
+            Some(replicas) => {
+                Ok(Some(Self::Durable(Arc::new(DurableLink::open(target, mark, replicas).await?))))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Whether each command goes to the node that has its slot. A step then declares a second key: see
@@ -151,6 +172,7 @@ impl Link {
                 }
                 answers
             }
+            Self::Durable(durable) => Box::pin(durable.pipeline(pipeline)).await,
             // Boxed, because its type is too deep for the compiler in each of its callers.
             Self::Dedicated(dedicated) => Box::pin(dedicated.send(pipeline)).await,
         }

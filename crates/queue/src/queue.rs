@@ -62,6 +62,8 @@ pub enum ConnectionKind {
 pub struct Queue {
     target: Target,
     pub(crate) link: Link,
+    // For steps that are answered only once they are durable, where that was asked for.
+    durable: Option<Link>,
     pub(crate) keys: Keys,
     settings: FleetSettings,
     // Of wake tokens.
@@ -74,7 +76,8 @@ impl Queue {
     /// # Errors
     ///
     /// [`QueueError`] when Redis cannot be reached within a few seconds or refuses the login, or when the namespace has
-    /// a data format or a number of shards that this process cannot use.
+    /// a data format or a number of shards that this process cannot use; or when `target` is to be durable and the server
+    /// cannot confirm that.
     pub async fn connect(
         target: &Target,
         namespace: &str,
@@ -87,7 +90,8 @@ impl Queue {
         };
         let settings = FleetSettings::agree(namespace, wanted, &link).await?;
         let keys = Keys::new(namespace, settings.shards);
-        Ok(Self { target: target.clone(), link, keys, settings, wake: Arc::default() })
+        let durable = Link::durable(target, keys.durable()).await?;
+        Ok(Self { target: target.clone(), link, durable, keys, settings, wake: Arc::default() })
     }
 
     /// The settings that the namespace agreed on.
@@ -117,6 +121,11 @@ impl Queue {
     /// [`QueueError`] when it does not within three seconds.
     pub async fn ping(&self) -> Result<(), QueueError> {
         self.link.ask("ping", &redis::cmd("PING")).await.map(drop)
+    }
+
+    /// The link of steps whose answer a caller relies on.
+    fn answering(&self) -> &Link {
+        self.durable.as_ref().unwrap_or(&self.link)
     }
 
     /// The lease in milliseconds, an argument of many steps.

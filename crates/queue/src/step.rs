@@ -129,8 +129,8 @@ impl Step {
                 continue;
             }
             let error = QueueError::from_redis(self.name, error);
-            // Memory is not freed within this bound, so a full server is left to the caller.
-            let full = matches!(error, QueueError::Full { .. });
+            // Neither is memory freed nor does a replica come back within this bound, so both are left to the caller.
+            let full = matches!(error, QueueError::Full { .. } | QueueError::NotDurable { .. });
             let Some(delay) =
                 delays.next().filter(|_| error.is_transient() && !full && began.elapsed() < MAX_RETRY_TIME)
             else {

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_agent::Outcome;
+use legwork_common::error::Coded as _;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
@@ -449,7 +450,13 @@ impl Attempt {
             belongs_to: Some((session, dispatcher)),
             is_first_attempt: attempt == 1,
         };
-        match self.context.log_writer.finish(finish).await {
+        let again = self.context.work.confirms().then(|| finish.clone());
+        let mut finished = self.context.log_writer.finish(finish).await;
+        if let (Ok(recorded @ Finished::Now(_)), Some(again)) = (&finished, again) {
+            let recorded = *recorded;
+            finished = Ok(self.confirmed(&again, recorded).await);
+        }
+        match finished {
             Ok(Finished::Now(state)) => self.log_end(state, failure),
             Ok(Finished::Mail) => return ControlFlow::Continue(()),
             Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
@@ -458,6 +465,24 @@ impl Attempt {
             }
         }
         ControlFlow::Break(())
+    }
+
+    /// Waits until the end of the attempt is confirmed, with its job's slot held: for a lease at most, repeats through a
+    /// failover included. An end that is not confirmed by then stands all the same on the server that has it.
+    async fn confirmed(&self, finish: &Finish, recorded: Finished) -> Finished {
+        let deadline = Instant::now() + self.context.observer.queue().settings().lease;
+        loop {
+            let error = match self.context.work.confirm(finish).await {
+                Ok(confirmed) => return confirmed.unwrap_or(recorded),
+                Err(error) => error,
+            };
+            if !error.is_transient() || Instant::now() >= deadline {
+                let code = error.code();
+                tracing::warn!(job = %finish.lease.id, code, %error, "the end of the attempt is not confirmed");
+                return recorded;
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
     }
 
     /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.

@@ -107,10 +107,10 @@ impl Backend {
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, BackendError> {
         if let Some(url) = &common.redis {
-            return Ok(Self { target: Target::parse(url)?, joined: None });
+            return Ok(Self { target: Target::parse(url)?.durable(common.durable), joined: None });
         }
         let joined = embedded::join(&embedded_config(common, environment)).await?;
-        Ok(Self { target: joined.target.clone(), joined: Some(joined) })
+        Ok(Self { target: joined.target.clone().durable(common.durable), joined: Some(joined) })
     }
 
     /// The address of Redis.

@@ -36,6 +36,12 @@ pub struct CommonOptions {
     /// without it the embedded server is used
     #[arg(long, env = variables::REDIS_URL, value_name = "URL", hide_env_values = true, global = true)]
     pub redis: Option<String>,
+    /// Answer for a stored job, and take an attempt for ended, only once Redis' own file and those of so many replicas have
+    /// it: 0 without a number, for its own file alone; Redis or Valkey 7.2 with `appendonly yes`
+    #[arg(long, env = variables::DURABLE, value_name = "REPLICAS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "0", global = true, hide_short_help = true,
+          value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub durable: Option<u32>,
     /// The namespace within Redis
     #[arg(long, env = variables::NAMESPACE, value_name = "NAME", default_value = "default", global = true,
           value_parser = parse_name)]

@@ -1,7 +1,9 @@
 //! Redis as a Cluster, and as a master that Sentinels name: what is accepted ends, while masters fail and slots move.
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
+use legwork_tests::tools::installed_by;
 use legwork_tests::topology::Cluster;
 use legwork_tests::topology::Watched;
 use serde_json::Value;
@@ -141,4 +143,67 @@ fn a_master_that_sentinels_replace_loses_nothing_that_its_replica_had() {
     state.file("go", "");
     all_complete(&state, &running);
     all_complete(&state, &dispatch_all(&state, &team, "quick"));
+}
+
+/// What a failover must not lose with `--durable`, and what it loses without.
+#[test]
+fn what_is_acknowledged_with_durable_is_counted_exactly_across_a_failover() {
+    // This system's server may be older than WAITAOF.
+    let Some(server) = installed_by("server-valkey-9.1/redis-server", "install-servers") else { return };
+    let mut redis = Watched::start_with(&server);
+    let mut state = StateFolder::on(&redis.url());
+    // Longer than the failover takes on a busy machine: for so long the worker repeats the ends.
+    state.set("LEGWORK_LEASE", "120s");
+    let script = script(&state);
+    let team = Team::write(&mut state, &script);
+    let _worker = state.worker(&["--durable=1"]);
+    let durable =
+        |key: &str| state.legwork(["dispatch", "--durable=1", "--key", key, &team.file, "shell", "go"]);
+    let id_of = |printed: &str| printed.split_whitespace().next().unwrap().to_owned();
+    let mut acknowledged: Vec<String> =
+        (0..5).map(|number| id_of(&durable(&format!("early-{number}")).expect_success())).collect();
+    for id in &acknowledged {
+        state.until_output(id, "I call shell");
+    }
+
+    // The master writes on, and its replica gets nothing of it.
+    redis.cut_replica_off();
+    let without = state.dispatch(&[&team.file, "shell", "go"]);
+    let refused = durable("late");
+    assert_eq!(refused.status, 5, "{refused:?}");
+    assert!(refused.stderr.contains("0 of 1 replicas"), "{refused:?}");
+    // The jobs end on the master alone.
+    state.file("go", "");
+    until("the jobs have ended", || acknowledged.iter().all(|id| state.view(id)["status"] == "completed"));
+    redis.lose_master();
+
+    // Their ends are recorded again, and none is attempted again.
+    all_complete(&state, &acknowledged);
+    for id in &acknowledged {
+        assert_eq!(state.view(id)["attempt"], 1, "{id}");
+    }
+    assert_eq!(state.legwork(["view", &without]).status, 3, "without --durable it was lost");
+    // The new master has no replica, so that its own file is all that can confirm.
+    let late =
+        state.legwork(["dispatch", "--durable", "--key", "late", &team.file, "shell", "go"]).expect_success();
+    acknowledged.push(id_of(&late));
+    let again =
+        state.legwork(["dispatch", "--durable", "--key", "late", &team.file, "shell", "go"]).expect_success();
+    assert_eq!(id_of(&again), id_of(&late));
+    all_complete(&state, &acknowledged);
+    let listed = state.legwork(["list", "--json", "--limit", "100"]).json_lines();
+    assert_eq!(listed.len(), acknowledged.len(), "{listed:?}");
+}
+
+#[test]
+fn durable_is_refused_where_the_server_cannot_confirm() {
+    let redis = Redis::start();
+    // One before 7.2 does not know WAITAOF; a later one wants its file for it.
+    redis.command("CONFIG SET appendonly no");
+    let state = StateFolder::on(&redis.url());
+    let refused = state.legwork(["list", "--durable"]);
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(refused.stderr.contains("`--durable` cannot be kept: "), "{refused:?}");
+    assert!(refused.stderr.contains("it needs Redis or Valkey 7.2"), "{refused:?}");
+    assert_eq!(state.legwork(["list"]).status, 0);
 }

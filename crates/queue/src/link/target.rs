@@ -45,6 +45,7 @@ const SENTINEL_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Target {
     servers: Arc<Servers>,
     certificates: Option<TlsCertificates>,
+    replicas: Option<u32>,
 }
 
 impl Target {
@@ -61,9 +62,21 @@ impl Target {
             Servers::One(info) | Servers::Sentinel { node: info, .. } => *info = settled(info.clone()),
             Servers::Cluster(nodes) => nodes.iter_mut().for_each(|node| *node = settled(node.clone())),
         }
-        let target = Self { servers: Arc::new(servers), certificates };
+        let target = Self { servers: Arc::new(servers), certificates, replicas: None };
         target.check()?;
         Ok(target)
+    }
+
+    /// The same, where a queue answers for stored and ended jobs only once the server's file and those of so many replicas
+    /// have them; `None` for at once.
+    #[must_use]
+    pub fn durable(self, replicas: Option<u32>) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// How many replicas confirm stored and ended jobs beside the server's file; `None` where nothing is waited for.
+    pub fn replicas(&self) -> Option<u32> {
+        self.replicas
     }
 
     /// Checks that a client can be made for this target. Does not connect.

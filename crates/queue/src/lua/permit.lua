@@ -113,7 +113,6 @@ if due == 0 or due < paused then
   local holder, place
   if gap > 0 then holder, place = first_free() end
   local at = math.max(now, paused, place or next_call, next_tokens - burst)
-  if at == paused and paused > now then why = 'paused' end
   if holder then
     redis.call('ZREM', free_key, holder)
   elseif gap > 0 then

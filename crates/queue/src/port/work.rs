@@ -380,6 +380,15 @@ pub trait Work: Debug + Send + Sync {
     /// crash in between leaves that to `reap`. A job with mail to hear does not complete: see [`Finished::Mail`].
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>, QueueError>;
 
+    /// Waits until the end of an attempt, which [`Work::finish`] has recorded, is confirmed by the server's file and the
+    /// replicas that the connection asks for. Where a failover has lost the end it is recorded again. Answers what became of
+    /// the job; `None` where the connection asks for no confirmation. A crash before it leaves the end as it is: a failover
+    /// may lose it, and then the lease runs out and the job gets another attempt.
+    async fn confirm(&self, finish: &Finish) -> Result<Option<Finished>, QueueError>;
+
+    /// Whether ends are to be confirmed.
+    fn confirms(&self) -> bool;
+
     /// Gives a job back to the queue. A crash before it leaves the lease to run out, which counts as a crash of the
     /// job.
     async fn release(&self, release: &Release) -> Result<Finished, QueueError>;

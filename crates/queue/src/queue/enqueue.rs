@@ -92,7 +92,7 @@ impl Queue {
         for (job, id) in jobs {
             push_job(&mut call, job, *id)?;
         }
-        let (word, mut rest) = step::ENQUEUE.call(&self.link, &call).await?.tagged()?;
+        let (word, mut rest) = step::ENQUEUE.call(self.answering(), &call).await?.tagged()?;
         let refusal = match word.as_str() {
             "stored" => return rest.item()?.items()?.map(read_stored).collect::<Result<_, _>>().map(Ok),
             "missing" => EnqueueRefusal::NoSession,

@@ -20,6 +20,7 @@ use legwork_common::stored::RECORD;
 use crate::answer::Answer;
 use crate::answer::Word;
 use crate::error::QueueError;
+use crate::link::Link;
 use crate::port::Append;
 use crate::port::Appended;
 use crate::port::Begun;
@@ -179,7 +180,7 @@ impl Work for Queue {
             .flat_map(|(shard, positions)| positions.chunks(BATCH_SIZE).map(move |batch| (*shard, batch)));
         let calls: Vec<_> = batches
             .map(|(shard, batch)| async move {
-                Ok::<_, QueueError>((batch, self.finish_batch(shard, batch, finishes).await?))
+                Ok::<_, QueueError>((batch, self.finish_batch(&self.link, shard, batch, finishes).await?))
             })
             .collect();
         // An error of one batch cuts off no other: its calls are on their way.
@@ -192,6 +193,16 @@ impl Work for Queue {
         }
         self.drop_fences_of_ended(finishes, &all).await;
         Ok(all)
+    }
+
+    async fn confirm(&self, finish: &Finish) -> Result<Option<Finished>, QueueError> {
+        let Some(link) = &self.durable else { return Ok(None) };
+        let shard = finish.lease.id.shard(self.keys.shards());
+        Ok(self.finish_batch(link, shard, &[0], std::slice::from_ref(finish)).await?.pop())
+    }
+
+    fn confirms(&self) -> bool {
+        self.durable.is_some()
     }
 
     async fn release(&self, release: &Release) -> Result<Finished, QueueError> {
@@ -287,6 +298,7 @@ impl Queue {
     /// Ends the attempts at these positions, whose jobs are in one shard, and sweeps the trees of those that failed.
     async fn finish_batch(
         &self,
+        link: &Link,
         shard: u16,
         batch: &[usize],
         finishes: &[Finish],
@@ -295,7 +307,7 @@ impl Queue {
         for &position in batch {
             push_finish(&mut call, &finishes[position]);
         }
-        let words = step::FINISH.call(&self.link, &call).await?.items()?;
+        let words = step::FINISH.call(link, &call).await?.items()?;
         let mut outcomes = Vec::with_capacity(batch.len());
         for (&position, word) in batch.iter().zip(words) {
             outcomes.push(self.finished(finishes[position].lease.id, &word.word()?).await?);

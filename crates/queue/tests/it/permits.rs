@@ -286,3 +286,57 @@ async fn places_that_were_given_up_before_a_pause_are_void_after_it() {
     let (second, _) = wait(&queue, limit, 0).await.unwrap();
     assert!(first <= pause && second > pause, "one call comes as the pause ends: {first:?}, {second:?}");
 }
+
+#[tokio::test]
+async fn a_request_that_moves_up_leaves_its_place_to_the_next() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
+    assert_eq!(wait(&queue, limit, 0).await, None);
+    let [first, second, third] = [(); 3].map(|()| request(limit, 0));
+    for waiting in [&first, &second, &third] {
+        queue.take(waiting).await.unwrap();
+    }
+    let pause_of = async |request: &PermitRequest| match queue.take(request).await.unwrap() {
+        Permitted::Wait { pause, .. } => pause,
+        permitted => panic!("{permitted:?}"),
+    };
+    queue.give_back(&first, 0).await.unwrap();
+    let moved = pause_of(&third).await;
+    assert!(moved <= Duration::from_secs(1), "{moved:?}");
+    // The place is taken, and the second waits where it was.
+    let stays = pause_of(&second).await;
+    assert!(stays > Duration::from_secs(1) && stays <= Duration::from_secs(2), "{stays:?}");
+    let next = pause_of(&request(limit, 0)).await;
+    assert!(next > Duration::from_secs(2) && next <= Duration::from_secs(3), "{next:?}");
+}
+
+#[tokio::test]
+async fn what_callers_that_died_held_of_a_limit_is_dropped() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { requests_per_minute: Some(60), concurrent: Some(1), ..RateLimit::default() };
+    let mut raw = redis.raw().await;
+    let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut raw).await.unwrap();
+    let ago = |by: u64| (seconds - by) * 1000;
+    let mut comes = request(limit, 0);
+    comes.due = Some(ago(1));
+    let (line, calls) = (queue.keys().limit_line("anthropic"), queue.keys().limit_calls("anthropic"));
+    let mut places = redis::cmd("ZADD");
+    places
+        .arg(&line)
+        .arg(ago(60))
+        .arg("dead")
+        .arg(ago(10))
+        .arg("late")
+        .arg(ago(1))
+        .arg(comes.permit.to_string());
+    places.exec_async(&mut raw).await.unwrap();
+    redis::cmd("ZADD").arg(&calls).arg(ago(1)).arg("dead").exec_async(&mut raw).await.unwrap();
+    assert_eq!(queue.take(&comes).await.unwrap(), Permitted::Go);
+    let mut members = async |key: &str| -> Vec<String> {
+        redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query_async(&mut raw).await.unwrap()
+    };
+    assert_eq!(members(&line).await, ["late"]);
+    assert_eq!(members(&calls).await, [comes.permit.to_string()]);
+}
