@@ -53,7 +53,7 @@ pub async fn follow(
     let shown = Shown { output, offset: AtomicU64::new(offset), is_line_open: AtomicBool::new(false) };
     // The program exits after Ctrl-C, so a read that is dropped in the middle leaves no connection behind.
     let ended = tokio::select! {
-        ended = outage.while_serving(operator, until_ended(operator, id, &shown, outage)) => ended,
+        ended = outage.while_serving(operator, Box::pin(until_ended(operator, id, &shown, outage))) => ended,
         _interrupt = tokio::signal::ctrl_c() => {
             shown.end_line();
             output.note(&format!("the job continues; to see the rest: {}", outage.command(&shown.continuation(id))));
