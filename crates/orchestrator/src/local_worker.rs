@@ -108,6 +108,7 @@ impl LocalWorker {
             policy: config.policy,
             stall_after: config.stall_after,
             guard: config.guard.clone(),
+            admission: None,
             memory_limit: None,
         };
         let runner = AgentRunner {
