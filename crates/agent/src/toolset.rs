@@ -58,6 +58,8 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::deferred::DeferredTools;
+pub(crate) use self::http::NotPublic;
+pub(crate) use self::http::OneRequest;
 pub(crate) use self::http::post_json;
 use self::toon::ToonSelection;
 use crate::environment::Environment;
@@ -495,7 +497,7 @@ async fn within<T: Send + 'static>(
         Ok(Err(error)) => Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}"))),
         Err(_) => Err(ToolOutcome::error(format!(
             "the file system did not respond within {}; whether the call has an effect is unknown",
-            duration::short(limit)
+            duration::setting(limit)
         ))),
     }
 }

@@ -23,6 +23,10 @@
 //! - [`job_folders`]: the folders that jobs run in on a fleet, and their removal.
 //! - [`guard`]: the process that kills the commands of a worker which can no longer do it.
 //!
+//! Besides jobs:
+//!
+//! - [`webhooks`]: reports ends of jobs to URLs.
+//!
 //! The program:
 //!
 //! - [`program`]: its story; [`startup`]: what it needs first; `work_dir`: where its jobs run; [`options`]: its command
@@ -48,6 +52,7 @@ pub mod lease_clock;
 pub mod ledger;
 pub mod log_writer;
 pub mod memory;
+pub mod metered;
 pub mod models;
 pub mod options;
 pub mod parking;
@@ -59,7 +64,7 @@ pub mod rate_limit;
 pub mod renewal;
 pub mod renewal_requests;
 pub mod runner;
-mod server_watch;
+pub mod server_watch;
 mod settlement;
 mod stall;
 pub mod startup;
@@ -67,6 +72,7 @@ pub mod supervisor;
 pub mod tally;
 pub mod team_cache;
 pub mod upkeep;
+pub mod webhooks;
 mod work_dir;
 pub mod worker;
 

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
-use crate::backend::Arrival;
 use crate::backend::Backend;
 use crate::backend::BackendError;
 use crate::backend::embedded_config;
@@ -33,6 +32,8 @@ use crate::key_file;
 use crate::ledger::Ledger;
 use crate::ledger::LedgerError;
 use crate::memory;
+use crate::metered::MeteredModels;
+use crate::metered::ModelMetrics;
 use crate::models;
 use crate::options::CommonOptions;
 use crate::options::WorkerOptions;
@@ -40,6 +41,8 @@ use crate::rate_limit::RateLimitedModels;
 use crate::runner::AgentRunner;
 use crate::runner::Runner;
 use crate::runner::WorkDir;
+use crate::webhooks::SecretError;
+use crate::webhooks::Webhooks;
 use crate::worker::WorkerSettings;
 
 /// How long a worker waits for an unreachable Redis when it starts: the services of a fleet start in any order, and a
@@ -131,7 +134,7 @@ pub(crate) async fn open_queue(
     let Some(queue) = connect(&backend, &options.common, drain).await.map_err(boxed)? else {
         return Ok(None);
     };
-    backend.reclaim_abandoned(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    backend.reclaim_abandoned(&queue).await.map_err(boxed)?;
     warn_of_eviction(&queue).await;
     Ok(Some((backend, queue)))
 }
@@ -175,20 +178,24 @@ async fn warn_of_eviction(queue: &Queue) {
     }
 }
 
-/// The worker's settings, from its options.
+/// The worker's settings, from its options and the environment.
+///
+/// # Errors
+///
+/// [`SecretError`] for a secret of webhooks that cannot be used.
 pub(crate) fn settings(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
     policy: Arc<Policy>,
     guard: Guard,
     admission: Option<Admission>,
-) -> WorkerSettings {
+) -> Result<WorkerSettings, SecretError> {
     let host = host_name(variables);
     let lanes = match options.session {
         Some(session) => vec![Lane::Session(session)],
         None => options.queues.iter().cloned().map(Lane::Queue).collect(),
     };
-    WorkerSettings {
+    Ok(WorkerSettings {
         id: WorkerId::random_on(&host),
         host,
         lanes,
@@ -200,7 +207,8 @@ pub(crate) fn settings(
         guard,
         admission,
         memory_limit: memory::limit(options.memory_limit),
-    }
+        webhooks: Webhooks::find(variables)?,
+    })
 }
 
 /// Which signed jobs the worker runs, with `--trust`: the trust file, the ledger in the state folder, and the worker's own
@@ -241,12 +249,14 @@ pub(crate) fn runner(
     variables: BTreeMap<String, String>,
     (queue, policy, work_dir): (&Queue, Arc<Policy>, WorkDir),
     guard: Guard,
-    tasks: &Tasks,
+    (metrics, tasks): (&ModelMetrics, &Tasks),
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
-    let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
+    // Within the limits: the time that a call waits for them is not the model's.
+    let metered = Arc::new(MeteredModels::new(models, metrics.clone(), policy.prices()));
+    let models = Arc::new(RateLimitedModels::new(metered, Arc::new(queue.clone()), policy));
     tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     let (inherited, needs_keys) = (options.common.inherited(), options.script.is_none());
     let (permits, sandbox) = (options.permits(), sandbox(options, &variables)?);

@@ -161,6 +161,7 @@ pub(crate) fn worker_settings() -> WorkerSettings {
         guard: Guard::default(),
         admission: None,
         memory_limit: None,
+        webhooks: None,
         stall_after: Duration::MAX,
     }
 }

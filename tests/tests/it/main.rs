@@ -43,3 +43,4 @@ mod team;
 mod topologies;
 mod trust;
 mod waits;
+mod webhooks;

@@ -97,6 +97,7 @@ impl MeasuredWorker {
             guard: Guard::default(),
             admission: None,
             memory_limit: None,
+            webhooks: None,
         };
         let worker = Worker::new(settings, measurement.queue().clone(), runner, WorkerHealth::default())?;
         let drain = CancellationToken::new();
