@@ -37,6 +37,7 @@ mod secrets;
 mod session;
 mod session_state;
 mod signing;
+mod spans;
 mod stop;
 mod stored;
 mod team;
