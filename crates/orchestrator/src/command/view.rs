@@ -39,7 +39,7 @@ pub(super) async fn view(context: Context, args: ViewArgs) -> Result<ExitStatus,
     let again = same_command(&context);
     let connection = context.connect_to_wait(None, &again).await?;
     let outage = Outage::of(&context, &connection);
-    let followed = show_while_it_runs(&context, &connection.operator, &outage, &args, &again).await;
+    let followed = Box::pin(show_while_it_runs(&context, &connection.operator, &outage, &args, &again)).await;
     connection.leave().await?;
     followed
 }
