@@ -6,6 +6,7 @@
 //! - [`programs`]: `legwork` and `legwork-worker` as processes.
 //! - [`proxy`]: a TCP proxy that cuts, freezes or delays connections.
 //! - [`command_proxy`]: a proxy in front of Redis that injects a fault into the n-th command.
+//! - [`receiver`]: a receiver of webhooks.
 //! - [`provider`]: a fake model provider over HTTP with prepared answers.
 //! - [`hostile`]: a server without an end, and agents that attack their worker.
 //! - [`tools`]: third-party MCP programs, if they are installed.
@@ -18,6 +19,7 @@ pub mod hostile;
 pub mod programs;
 pub mod provider;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod tools;
 pub mod topology;
