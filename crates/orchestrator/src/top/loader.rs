@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use legwork_agent::journal::TurnEntry;
+use legwork_common::contract;
 use legwork_common::error::chain;
 use legwork_common::id::JobId;
 use legwork_common::lifecycle::State;
@@ -67,8 +68,7 @@ impl Turns {
                 Err(error) => self.text.push_str(&format!("[entry {sequence}: {error}]")),
             }
             self.text.push('\n');
-            let cut = self.text.ceil_char_boundary(self.text.len().saturating_sub(TEXT_BYTES));
-            self.text.drain(..cut);
+            self.text.drain(..self.text.len() - contract::tail(&self.text, TEXT_BYTES).len());
         }
         Ok(&self.text)
     }
