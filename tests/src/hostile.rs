@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// The agents whose peers, or who, are hostile: a provider, a web site, the agent itself, a program and a server for MCP. They
-/// use the model `honest`, which whoever writes the file defines, and `ENDLESS` stands for the address of [`endless`].
+/// use the model `honest`, which the file of the test defines, and `ENDLESS` stands for the address of [`endless`].
 pub const AGENTS: &str = "
   asks: {model: endless, instruction: Ask.}
   fetches: {model: honest, instruction: Fetch., toolsets: [{type: fetch}]}

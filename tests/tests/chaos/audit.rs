@@ -145,7 +145,7 @@ impl<'f> Audit<'f> {
         assert_eq!(processes(&folder), Vec::<String>::new(), "no command outlives its job");
     }
 
-    /// A hostile job ends by itself, by its timeout, or with the workers that it had. Nobody stopped it.
+    /// A hostile job ends by itself, by its timeout, or with the workers that it had. No client stopped it.
     fn check_hostile(job: &Value) {
         let causes = ["agent_error", "deadline", "provider_error", "worker_lost"];
         let has_failed = text(job, "status") == "failed" && causes.contains(&text(job, "cause"));
