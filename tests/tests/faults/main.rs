@@ -52,7 +52,7 @@ async fn every_call_of(scenario: Scenario, fault: Fault, at_once: usize, redis: 
     while !over || !runs.is_empty() {
         while !over && runs.len() < at_once {
             let run = Arc::new(Run::new(scenario, fault, next, redis.address()));
-            runs.spawn(async move { (next, run.execute().await) });
+            runs.spawn(async move { (next, Box::pin(run.execute()).await) });
             next += 1;
         }
         let (nth, was_hit) = runs.join_next().await.unwrap().unwrap();
