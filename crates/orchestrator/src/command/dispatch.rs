@@ -20,6 +20,7 @@ use legwork_common::service::WaitMode;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::Dispatching;
+use legwork_queue::operator::check_prices;
 use legwork_worker::backend::Arrival;
 use serde_json::json;
 use tokio::signal::unix::Signal;
@@ -44,7 +45,6 @@ use crate::many::thousands;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::render;
-use crate::team_checks;
 
 /// Ids in a command that is printed: more would fill the terminal.
 const MAX_IDS_IN_HINT: usize = 10;
@@ -59,7 +59,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let requested = requests(&args, &team, &policy)?;
     for requested in &requested {
         let of_job = requested.request.job_options.as_ref().and_then(|options| options.budget);
-        team_checks::check_prices(&team, &requested.request.agent, &policy, [of_job, args.session_budget])?;
+        check_prices(&requested.request.agent, &team, &policy, [of_job, args.session_budget])?;
     }
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     // For a session that exists already, the option would be an error, and the file's budget is that of its first team.
