@@ -62,6 +62,8 @@ use crate::assignment::Outcome;
 use crate::assignment::Ports;
 use crate::hooks::STOP;
 use crate::journal::RedactingJournal;
+use crate::person::Person;
+use crate::person::RedactingPerson;
 use crate::pruning;
 use crate::turn::Step;
 use crate::turn::Transcript;
@@ -79,7 +81,11 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     };
     let secrets = Arc::clone(&ports.environment.secrets);
     let journal = Arc::new(RedactingJournal::new(Arc::clone(&ports.journal), Arc::clone(&secrets)));
-    let ports = Ports { journal: Arc::clone(&journal) as _, ..ports };
+    let person = ports
+        .person
+        .clone()
+        .map(|inner| Arc::new(RedactingPerson { inner, secrets: Arc::clone(&secrets) }) as Arc<dyn Person>);
+    let ports = Ports { journal: Arc::clone(&journal) as _, person, ..ports };
     let (end, usage) = match &agent.kind {
         AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
         AgentKind::Command { program, args, env, working_dir } => {
@@ -131,6 +137,7 @@ async fn run_model(
         first_agent,
         recorded,
         budget,
+        inner_runs: Arc::default(),
         session_is_unlimited: false,
         active_agent,
         current,
@@ -163,6 +170,7 @@ impl RunState<'_> {
         self.resume().await?;
         loop {
             if let Some(answer) = self.submitted()
+                && !self.has_news().await?
                 && self.is_over(&answer).await?
             {
                 self.write_submitted(&answer).await?;
@@ -175,7 +183,8 @@ impl RunState<'_> {
                     self.take_turn(turn).await?;
                 }
                 Step::Finish { result } => {
-                    if !self.remind().await? && self.is_over(&result).await? {
+                    // First the jobs: a model that waits for them has nothing to answer yet.
+                    if !self.has_news().await? && !self.remind().await? && self.is_over(&result).await? {
                         self.keep_answer(&result).await?;
                         return Ok(result);
                     }
@@ -185,12 +194,15 @@ impl RunState<'_> {
         }
     }
 
-    /// When the active agent has answered: whether that ends the run. Otherwise there is something that the model has not
-    /// seen: mail, or a conversation that was passed on to it.
-    async fn is_over(&mut self, result: &str) -> Result<bool, Halt> {
+    /// When the model asks for nothing more: waits for the agent's jobs. Whether there is mail, which the model has not seen.
+    async fn has_news(&mut self) -> Result<bool, Halt> {
         self.settle_pots().await;
-        let has_news = self.wait_for_jobs_and_mail().await?;
-        if has_news || self.pass_on().await? {
+        self.wait_for_jobs_and_mail().await
+    }
+
+    /// When the active agent has answered: whether that ends the run. Otherwise the conversation was passed on.
+    async fn is_over(&mut self, result: &str) -> Result<bool, Halt> {
+        if self.pass_on().await? {
             return Ok(false);
         }
         self.observe(STOP, json!({"last_message": result})).await?;
